@@ -1,0 +1,34 @@
+"""fastrdm: compare neural networks with the visual brain at the speed of the hardware.
+
+Arrays in, arrays out: `calc_rdm` makes RDMs of activations, `compare` correlates RDMs, `noise_ceiling` says how
+well any model could do, and a `Target` holds one region's subjects, ready to score any number of models.
+`export_onnx` and `OnnxModel` take a network from its weights to the RDMs of its layers.
+"""
+
+from fastrdm._kernels import KernelInfo, kernels
+from fastrdm.ceiling import NoiseCeiling, noise_ceiling
+from fastrdm.compare import compare
+from fastrdm.export import export_onnx
+from fastrdm.onnx_model import OnnxModel
+from fastrdm.protocol import PROTOCOLS, Protocol
+from fastrdm.rdm import calc_rdm, condense, square
+from fastrdm.target import Score, Target
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PROTOCOLS",
+    "KernelInfo",
+    "NoiseCeiling",
+    "OnnxModel",
+    "Protocol",
+    "Score",
+    "Target",
+    "calc_rdm",
+    "compare",
+    "condense",
+    "export_onnx",
+    "kernels",
+    "noise_ceiling",
+    "square",
+]

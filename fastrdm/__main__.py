@@ -1,0 +1,7 @@
+"""`python -m fastrdm`."""
+
+import sys
+
+from fastrdm.cli import main
+
+sys.exit(main())

@@ -1,0 +1,28 @@
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+@overload
+def gram(
+    x: NDArray[np.float32],
+    shift: NDArray[np.float64],
+    out: NDArray[np.float64],
+    sums: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None: ...
+@overload
+def gram(
+    x: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    out: NDArray[np.float64],
+    sums: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None: ...
+def cross(
+    a: NDArray[np.float64], b: NDArray[np.float64], out: NDArray[np.float64], n_threads: int, isa: str
+) -> None: ...
+def rank(x: NDArray[np.float64], out: NDArray[np.float64], n_threads: int) -> None: ...
+def isas() -> list[str]: ...

@@ -1,0 +1,133 @@
+"""The one place that chooses between the compiled kernels and their numba twin, and calls them."""
+
+import functools
+import importlib
+import os
+import warnings
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MODULES = {"cpp": "fastrdm._core", "numba": "fastrdm._numba"}
+
+
+@dataclass(frozen=True)
+class KernelInfo:
+    """Which kernels are in force.
+
+    Attributes
+    ----------
+    name : str
+        ``"cpp"`` or ``"numba"``.
+    isa : str
+        Instruction set in force: ``"avx512"``, ``"avx2"``, ``"neon"`` or ``"portable"``; ``"native"`` for numba.
+    available_isas : tuple of str
+        Those this installation and this processor have, the fastest first.
+    n_threads : int
+        Threads used where the caller does not say.
+    forced : bool
+        Whether ``FASTRDM_KERNELS`` or ``FASTRDM_ISA`` made the choice.
+    """
+
+    name: str
+    isa: str
+    available_isas: tuple[str, ...]
+    n_threads: int
+    forced: bool
+
+
+@dataclass(frozen=True)
+class _Kernels:
+    module: Any
+    info: KernelInfo
+
+
+def _choose_module(wanted: str) -> tuple[str, ModuleType]:
+    if wanted and wanted not in _MODULES:
+        raise ImportError(f"FASTRDM_KERNELS={wanted} is not one of: {', '.join(_MODULES)}")
+    try:
+        name = wanted or "cpp"
+        return name, importlib.import_module(_MODULES[name])
+    except ImportError as error:
+        if wanted:
+            raise ImportError(
+                f"FASTRDM_KERNELS={wanted} cannot be had: {error}; without the variable the other kernels serve"
+            ) from error
+        warnings.warn(
+            f"the compiled kernels are not here ({error}), so the slower numba ones serve; reinstall fastrdm where a"
+            " C++17 compiler is present, or set FASTRDM_KERNELS=numba to say that this is meant",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return "numba", importlib.import_module(_MODULES["numba"])
+
+
+@functools.cache
+def active() -> _Kernels:
+    """The kernels in force, chosen at the first call of the process."""
+    wanted_kernels, wanted_isa = (os.environ.get(v, "") for v in ("FASTRDM_KERNELS", "FASTRDM_ISA"))
+    name, module = _choose_module(wanted_kernels)
+    isas = tuple(module.isas())
+    if wanted_isa and wanted_isa not in isas:
+        raise ImportError(
+            f"FASTRDM_ISA={wanted_isa} is not one that the {name} kernels have here: {', '.join(isas)}"
+        )
+    info = KernelInfo(
+        name, wanted_isa or isas[0], isas, _n_processors(), bool(wanted_kernels or wanted_isa)
+    )
+    return _Kernels(module, info)
+
+
+def kernels() -> KernelInfo:
+    """Say which kernels are in force.
+
+    ``FASTRDM_KERNELS=cpp|numba`` and ``FASTRDM_ISA=avx512|avx2|neon|portable``, read at the first use in a process,
+    force a choice.
+
+    Returns
+    -------
+    KernelInfo
+        Name, instruction set, what else there is, number of threads.
+
+    Raises
+    ------
+    ImportError
+        If the forced choice cannot be had; there is no silent fallback.
+    """
+    return active().info
+
+
+def _n_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gram(
+    x: NDArray[Any], shift: NDArray[np.float64], n_threads: int | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Symmetric product (n, n) of the rows less their shift, and the rows' sums (n,)."""
+    chosen = active()
+    out = np.empty((len(x), len(x)))
+    sums = np.empty(len(x))
+    chosen.module.gram(x, shift, out, sums, n_threads or chosen.info.n_threads, chosen.info.isa)
+    return out, sums
+
+
+def cross(
+    a: NDArray[np.float64], b: NDArray[np.float64], n_threads: int | None = None
+) -> NDArray[np.float64]:
+    """Products (n_a, n_b) of all rows of `a` with all rows of `b`."""
+    chosen = active()
+    out = np.empty((len(a), len(b)))
+    chosen.module.cross(a, b, out, n_threads or chosen.info.n_threads, chosen.info.isa)
+    return out
+
+
+def rank(x: NDArray[np.float64], n_threads: int | None = None) -> NDArray[np.float64]:
+    """Average ranks, from 1, within each row."""
+    chosen = active()
+    out = np.empty_like(x)
+    chosen.module.rank(x, out, n_threads or chosen.info.n_threads)
+    return out

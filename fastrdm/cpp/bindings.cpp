@@ -1,0 +1,82 @@
+// Python's view of the kernels: the only file that includes Python headers.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "kernels.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using fastrdm::Index;
+using fastrdm::Matrix;
+
+template <typename T>
+using Rows = nb::ndarray<const T, nb::ndim<2>, nb::device::cpu>;
+using Vector = nb::ndarray<const double, nb::shape<-1>, nb::c_contig, nb::device::cpu>;
+using OutVector = nb::ndarray<double, nb::shape<-1>, nb::c_contig, nb::device::cpu>;
+using OutMatrix = nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+const fastrdm::Isa& isa_named(const std::string& name) {
+  for (const auto* isa : fastrdm::available_isas())
+    if (name == isa->name) return *isa;
+  throw std::invalid_argument("no such instruction set on this processor: " + name);
+}
+
+template <typename T>
+Matrix<T> matrix(const Rows<T>& rows, const double* shift) {
+  if (rows.shape(1) > 1 && rows.stride(1) != 1) throw std::invalid_argument("rows must be contiguous");
+  return {rows.data(), static_cast<Index>(rows.shape(0)), static_cast<Index>(rows.shape(1)), static_cast<Index>(rows.stride(0)), shift};
+}
+
+void check(bool right, const char* what) {
+  if (!right) throw std::invalid_argument(what);
+}
+
+template <typename T>
+void gram(const Rows<T>& x, const Vector& shift, OutMatrix& out, OutVector& sums, int n_threads, const std::string& isa) {
+  check(shift.shape(0) == x.shape(0) && sums.shape(0) == x.shape(0) && out.shape(0) == x.shape(0) && out.shape(1) == x.shape(0),
+        "gram: shapes disagree");
+  const auto& chosen = isa_named(isa);
+  const auto a = matrix(x, shift.data());
+  const nb::gil_scoped_release release;
+  fastrdm::products<T>(chosen, a, nullptr, out.data(), static_cast<Index>(out.shape(1)), sums.data(), n_threads);
+}
+
+void cross(const Rows<double>& a, const Rows<double>& b, OutMatrix& out, int n_threads, const std::string& isa) {
+  check(a.shape(1) == b.shape(1) && out.shape(0) == a.shape(0) && out.shape(1) == b.shape(0), "cross: shapes disagree");
+  const auto& chosen = isa_named(isa);
+  const auto left = matrix(a, nullptr), right = matrix(b, nullptr);
+  const nb::gil_scoped_release release;
+  fastrdm::products<double>(chosen, left, &right, out.data(), static_cast<Index>(out.shape(1)), nullptr, n_threads);
+}
+
+void rank(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& x, OutMatrix& out, int n_threads) {
+  check(x.shape(0) == out.shape(0) && x.shape(1) == out.shape(1), "rank: shapes disagree");
+  check(x.shape(1) < (std::size_t{1} << 32), "rank: more than 2**32 values in a row");
+  const nb::gil_scoped_release release;
+  fastrdm::rank_rows(x.data(), static_cast<Index>(x.shape(0)), static_cast<Index>(x.shape(1)), out.data(), n_threads);
+}
+
+std::vector<std::string> isas() {
+  std::vector<std::string> names;
+  for (const auto* isa : fastrdm::available_isas()) names.emplace_back(isa->name);
+  return names;
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+  m.def("gram", &gram<float>, "x"_a.noconvert(), "shift"_a.noconvert(), "out"_a.noconvert(), "sums"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("gram", &gram<double>, "x"_a.noconvert(), "shift"_a.noconvert(), "out"_a.noconvert(), "sums"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("cross", &cross, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("rank", &rank, "x"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a);
+  m.def("isas", &isas);
+}

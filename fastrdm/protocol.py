@@ -1,0 +1,86 @@
+"""How a score is made, as named presets of the conventions in the field."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A convention of scoring a model RDM against subjects.
+
+    Attributes
+    ----------
+    name : str
+        What it is asked for by.
+    method : str
+        Similarity of RDMs, as in `compare`.
+    squared : bool
+        Whether a subject's value is the squared similarity. Over time points similarities are averaged within the
+        subject first.
+    pool : str
+        How the ceiling pools subjects: ``"raw"`` or ``"rank"``, as in `noise_ceiling`.
+    bound : str
+        The bound that a score is a percentage of: ``"lower"`` or ``"upper"``.
+    source : str
+        Where the convention is written down.
+    """
+
+    name: str
+    method: str
+    squared: bool
+    pool: str
+    bound: str
+    source: str
+
+
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+    {
+        p.name: p
+        for p in (
+            Protocol(
+                "algonauts2019",
+                "spearman",
+                squared=True,
+                pool="raw",
+                bound="upper",
+                source="Cichy et al. 2019, arXiv:1905.05675, and the challenge's scorer",
+            ),
+            Protocol(
+                "rsatoolbox",
+                "spearman",
+                squared=False,
+                pool="rank",
+                bound="lower",
+                source="rsatoolbox 0.3, rsatoolbox.inference.boot_noise_ceiling; it reports both bounds and divides"
+                " by neither, the percentage here is of the lower one",
+            ),
+            Protocol(
+                "net2brain",
+                "spearman",
+                squared=True,
+                pool="raw",
+                bound="lower",
+                source="Bersch et al. 2022, arXiv:2208.09677, and Net2Brain's evaluations/rsa.py",
+            ),
+            Protocol(
+                "brainscore",
+                "spearman",
+                squared=False,
+                pool="raw",
+                bound="upper",
+                source="Schrimpf et al. 2020, Neuron 108(3), and Brain-Score's metrics/rdm",
+            ),
+        )
+    }
+)
+
+
+def get_protocol(protocol: str | Protocol) -> Protocol:
+    """The preset of that name, or the protocol itself; ValueError that lists the presets for an unknown name."""
+    if isinstance(protocol, Protocol):
+        return protocol
+    try:
+        return PROTOCOLS[protocol]
+    except KeyError:
+        raise ValueError(f"protocol {protocol!r} is not one of: {', '.join(PROTOCOLS)}") from None

@@ -1,0 +1,58 @@
+"""Where the real data is, and which kernels the tests run on."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+from fastrdm import _kernels
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure():
+    """Fail unless the kernels under test are those that were meant, not a fallback."""
+    wanted = os.environ.get("FASTRDM_KERNELS", "cpp")
+    if _kernels.kernels().name != wanted:
+        raise pytest.UsageError(
+            f"the {wanted} kernels are expected, {_kernels.kernels()} are in force"
+        )
+
+
+def _kernel_sets():
+    sets = [("numba", "native")]
+    if importlib.util.find_spec("fastrdm._core") is not None:
+        from fastrdm import _core
+
+        sets += [("cpp", isa) for isa in _core.isas()]
+    return sets
+
+
+@pytest.fixture(params=_kernel_sets(), ids="-".join)
+def kernels(request, monkeypatch):
+    """Run the test on every kernel set and instruction set of this machine."""
+    name, isa = request.param
+    monkeypatch.setenv("FASTRDM_KERNELS", name)
+    monkeypatch.setenv("FASTRDM_ISA", isa)
+    _kernels.active.cache_clear()
+    yield f"{name}-{isa}"
+    _kernels.active.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def data_root():
+    """The folder of real data: FASTRDM_DATA, else ../shared/data beside the project."""
+    root = Path(os.environ.get("FASTRDM_DATA") or ROOT.parent / "shared" / "data")
+    if not root.is_dir():
+        pytest.skip(f"no real data at {root}; set FASTRDM_DATA to its folder")
+    return root
+
+
+@pytest.fixture(scope="session")
+def challenge(data_root):
+    """The challenge's own folder."""
+    folder = data_root / "algonauts2019"
+    if not folder.is_dir():
+        pytest.skip(f"no challenge data at {folder}")
+    return folder

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import reference
+
+from fastrdm import compare, noise_ceiling, square
+
+
+def subjects(n=6, times=1, pairs=45, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.random((n, times, pairs)) + rng.random((1, times, pairs))
+
+
+@pytest.mark.parametrize("method", ["spearman", "corr", "cosine"])
+@pytest.mark.parametrize("pool", ["raw", "rank"])
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("times", [1, 3])
+def test_equals_the_oracle(kernels, method, pool, squared, times):
+    rdms = subjects(times=times)
+    ceiling = noise_ceiling(rdms, method, pool=pool, squared=squared)
+    expected = reference.noise_ceiling(rdms, method, pool, squared)
+    np.testing.assert_allclose([ceiling.lower, ceiling.upper], expected, atol=1e-9)
+    assert ceiling.lower_per_subject.shape == ceiling.upper_per_subject.shape == (6,)
+
+
+def test_every_form_of_subject_rdms_gives_the_same():
+    rdms = subjects()
+    forms = [rdms, rdms[:, 0], square(rdms), square(rdms[:, 0])]
+    assert len({noise_ceiling(form).upper for form in forms}) == 1
+
+
+def test_upper_bound_is_over_the_lower():
+    ceiling = noise_ceiling(subjects(12, pairs=190), squared=False)
+    assert ceiling.lower < ceiling.upper
+
+
+def test_no_model_beats_the_upper_bound_of_pooled_cosines():
+    rdms = subjects(8)
+    upper = noise_ceiling(rdms, "cosine", pool="rank", squared=False).upper
+    models = np.random.default_rng(1).random((200, 45))
+    assert compare(models, rdms[:, 0], "cosine").mean(axis=1).max() <= upper
+
+
+@pytest.mark.parametrize(
+    "key, set_name, constant",
+    [
+        ("EVC_RDMs", "92", 0.1589),
+        ("IT_RDMs", "92", 0.3075),
+        ("EVC_RDMs", "118", 0.1048),
+        ("IT_RDMs", "118", 0.0728),
+    ],
+)
+def test_published_constants_of_the_challenge(kernels, challenge, key, set_name, constant):
+    import h5py
+
+    path = challenge / "Training_Data" / f"{set_name}_Image_Set" / "target_fmri.mat"
+    with h5py.File(path) as file:
+        rdms = np.transpose(file[key])
+    assert round(noise_ceiling(rdms).upper, 4) == constant
+
+
+@pytest.mark.parametrize(
+    "rdms, message",
+    [
+        (np.zeros(45), r"shape \(45,\); expected \(subjects, n, n\)"),
+        (np.zeros((2, 2, 2, 5, 5)), "expected"),
+        (1 - np.eye(6), r"looks like one square RDM.*rdm\[None\]"),
+        (np.zeros((3, 44)), "44 pairs"),
+        (np.ones((1, 45)), "at least two subjects"),
+        (np.zeros((0, 45)), "none of them empty"),
+        (np.triu(np.ones((3, 6, 6))), "not symmetric"),
+        (np.full((3, 45), np.nan), "NaN at subject 0, pair 0"),
+    ],
+)
+def test_bad_subjects(rdms, message):
+    with pytest.raises(ValueError, match=message):
+        noise_ceiling(rdms)
+
+
+def test_unknown_pool():
+    with pytest.raises(ValueError, match="pool 'mean' is not one of: raw, rank"):
+        noise_ceiling(subjects(), pool="mean")
