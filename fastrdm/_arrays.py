@@ -1,0 +1,213 @@
+"""Array files → named arrays: MATLAB's `.mat` of any version, numpy's `.npy` and `.npz`."""
+
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._extras import MissingExtraError, require
+
+#: The key of the array of a `.npy` file that holds just one.
+UNNAMED = "(unnamed)"
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+# MATLAB writes 512 bytes of its own before the HDF5 file; the format allows any power of two.
+_HDF5_OFFSETS = (0, 512, 1024, 2048)
+
+
+def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
+    """Read all arrays of a file, by name.
+
+    The format is told by the content, not by the file's name. MATLAB v7.3 files (HDF5) hold their
+    axes reversed, so every array of theirs is transposed. A `.npy` file is a structured array, a
+    pickled dict, or a single array, which is given as `UNNAMED`. Pickles are read without running
+    anything but numpy's own constructors of arrays.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    dict of str to ndarray
+        In the file's order; of a MATLAB file only arrays of numbers that lie at the top.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is a folder, truncated, of no known format, or its pickle holds anything but arrays.
+    MissingExtraError
+        If it is a MATLAB v7.3 file and h5py is not installed.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a .mat, .npy or .npz file")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    with path.open("rb") as file:
+        head = file.read(max(_HDF5_OFFSETS) + len(_HDF5))
+    if not head:
+        raise ValueError(f"{path} is empty")
+    kind, read = next(
+        ((kind, read) for kind, is_kind, read in _FORMATS if is_kind(head)), _OTHERWISE
+    )
+    try:
+        return read(path)
+    except MissingExtraError:
+        raise
+    # scipy, h5py, zlib and pickle raise a dozen types for a damaged file.
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} cannot be read as {kind}: {reason}") from error
+
+
+def _read_hdf5(path: Path) -> dict[str, NDArray[Any]]:
+    h5py = require("h5py", "data", "to read MATLAB v7.3 files")
+    with h5py.File(path, "r") as file:
+        return {
+            key: np.transpose(item[()])
+            for key, item in file.items()
+            if isinstance(item, h5py.Dataset)
+        }
+
+
+def _read_matlab(path: Path) -> dict[str, NDArray[Any]]:
+    from scipy.io import loadmat, whosmat
+
+    _check_matlab5(path.read_bytes())
+    numeric = [name for name, _, kind in whosmat(path, appendmat=False) if kind in _MATLAB_CLASSES]
+    arrays = loadmat(path, appendmat=False, variable_names=numeric)
+    return {name: arrays[name] for name in numeric}
+
+
+def _check_matlab5(content: bytes) -> None:
+    """Check the types of the numbers in a MATLAB v5 file, where it is one.
+
+    scipy 1.17 looks a type up in a table without checking that it is in it, and a damaged one, such
+    as the zeros of a download broken off, ends the process. What is compressed has a checksum.
+    """
+    order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
+    at = 128
+    while order is not None and at + 8 <= len(content):
+        kind, start, end = _matlab5_element(content, at, order)
+        if kind == _MI_MATRIX and end > start:
+            (flags,) = struct.unpack_from(f"{order}I", content, start + 8)
+            part = start
+            # Array flags, dimensions, name, numbers, and imaginary ones where it is complex.
+            n_parts = 4 + (flags >> 11 & 1) if flags & 0xFF in _MX_NUMERIC else 0
+            for i in range(n_parts):
+                kind, _, part = _matlab5_element(content, part, order)
+                part += (start - part) % 8
+                if i >= 3 and kind not in _MI_NUMERIC:
+                    raise ValueError(f"it has numbers of the unknown type {kind}")
+        at = end
+
+
+def _matlab5_element(content: bytes, at: int, order: str) -> tuple[int, int, int]:
+    """Type, start and end of the data element whose tag is at `at`."""
+    kind, size = struct.unpack_from(f"{order}II", content, at)
+    # Up to four bytes are packed into the tag itself.
+    return (kind & 0xFFFF, at + 4, at + 8) if kind >> 16 else (kind, at + 8, at + 8 + size)
+
+
+_MATLAB_CLASSES = frozenset(
+    {"double", "single", "logical"} | {f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)}
+)
+_MI_MATRIX = 14
+_MI_NUMERIC = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 12, 13})
+_MX_NUMERIC = range(6, 16)
+
+
+def _read_npy(path: Path) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as file:
+        value = _load(file)
+    if value.dtype == object and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, dict):
+        return {str(key): np.asarray(item) for key, item in value.items()}
+    value = np.asarray(value)
+    if value.dtype.names:
+        record = value.reshape(()) if value.size == 1 else value
+        return {name: np.asarray(record[name]) for name in value.dtype.names}
+    return {UNNAMED: value}
+
+
+def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                arrays[name.removesuffix(".npy")] = _load(file)
+    return arrays
+
+
+def _load(file: IO[bytes]) -> Any:
+    read_header = _HEADERS.get(np.lib.format.read_magic(file))
+    if read_header is not None and read_header(file)[2].hasobject:
+        return _ArrayUnpickler(file, encoding="latin1").load()
+    file.seek(0)
+    return np.load(file, allow_pickle=False)
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles numpy arrays, numbers, strings and containers of them; runs nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _UNPICKLED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f"its pickle holds {module}.{name}, which is no part of an array;"
+                " nothing of it was run"
+            ) from None
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """`codecs.encode` as pickles of bytes by Python 2 need it, without its look-up of codecs."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"its pickle asks for the codec {encoding!r}")
+    return text.encode("latin1")
+
+
+_UNPICKLED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _encode,
+} | {
+    # numpy 2 moved numpy.core to numpy._core; files name the one that wrote them.
+    (f"numpy.{core}.multiarray", name): constructor
+    for core in ("core", "_core")
+    for name, constructor in (
+        ("_reconstruct", np.zeros(1).__reduce__()[0]),
+        ("scalar", np.float64(0).__reduce__()[0]),
+    )
+}
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+_Reader = Callable[[Path], dict[str, NDArray[Any]]]
+_FORMATS: tuple[tuple[str, Callable[[bytes], bool], _Reader], ...] = (
+    (
+        "a MATLAB v7.3 (HDF5) file",
+        lambda head: any(head.startswith(_HDF5, offset) for offset in _HDF5_OFFSETS),
+        _read_hdf5,
+    ),
+    ("a .npy file", lambda head: head.startswith(b"\x93NUMPY"), _read_npy),
+    ("a .npz file", lambda head: head.startswith(b"PK"), _read_npz),
+)
+# MATLAB before v7.3 signs nothing that all its versions share.
+_OTHERWISE: tuple[str, _Reader] = (
+    "a MATLAB file (nor is it .npy or .npz)",
+    _read_matlab,
+)

@@ -1,0 +1,233 @@
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from fastrdm.study import find_data, open_studies
+
+NAMES = ["zebra.png", "ant.png", "mole.png", "cat.png"]
+BASIC = 'order = "order.txt"\n[targets.it]\nfile = "it.npy"\n'
+
+
+def rdms(seed, *shape):
+    values = np.random.default_rng(seed).random((*shape, shape[-1])) + 0.1
+    return values + np.swapaxes(values, -1, -2)
+
+
+def write_study(folder, settings=BASIC, arrays=None):
+    for sub in ("stimuli", "extra"):
+        (folder / sub).mkdir(parents=True)
+        for name in NAMES:
+            Image.new("RGB", (8, 8)).save(folder / sub / name)
+    (folder / "order.txt").write_text("\n".join(NAMES) + "\n")
+    np.save(folder / "it.npy", rdms(0, 5, 4))
+    np.savez(folder / "several.npz", v1=rdms(1, 5, 4), v4=rdms(2, 5, 2, 4), **(arrays or {}))
+    (folder / "study.toml").write_text(settings)
+    return folder
+
+
+def test_a_study_in_full(tmp_path):
+    settings = """
+        name = "objects"
+        description = "Four animals"
+        synthetic = true
+        stimuli = "extra"
+        test_stimuli = "stimuli"
+        order = "order.txt"
+        [targets.v1]
+        file = "several.npz"
+        key = "v1"
+        [targets.v4]
+        file = "several.npz"
+        key = "v4"
+        protocol = "rsatoolbox"
+        ceiling = 0.5
+        [truth]
+        v1 = "conv1"
+    """
+    (study,) = open_studies(write_study(tmp_path, settings))
+    assert (study.name, study.description, study.synthetic) == ("objects", "Four animals", True)
+    assert study.stimuli == tuple(tmp_path / "extra" / name for name in NAMES)
+    assert study.test_stimuli == tuple(tmp_path / "stimuli" / name for name in sorted(NAMES))
+    assert study.truth == {"v1": "conv1"}
+    v1, v4 = study.targets.values()
+    assert (v1.name, v1.protocol.name, v1.n_subjects) == ("v1", "algonauts2019", 5)
+    assert (v4.ceiling, v4.protocol.name, v4.n_times) == (0.5, "rsatoolbox", 2)
+
+
+def test_defaults(tmp_path):
+    (study,) = open_studies(write_study(tmp_path / "mine"))
+    assert (study.name, study.synthetic, study.test_stimuli) == ("mine", False, ())
+    assert [path.name for path in study.stimuli] == NAMES
+
+
+def test_sorted_order(tmp_path):
+    settings = BASIC.replace("order.txt", "sorted")
+    (study,) = open_studies(write_study(tmp_path, settings))
+    assert [path.name for path in study.stimuli] == sorted(NAMES)
+
+
+def test_order_from_a_spreadsheet(tmp_path):
+    write_study(tmp_path, BASIC.replace("order.txt", "order.csv"))
+    lines = ["category,stimulus", *(f"1,{name}" for name in NAMES)]
+    (tmp_path / "order.csv").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    (study,) = open_studies(tmp_path)
+    assert [path.name for path in study.stimuli] == NAMES
+
+
+def test_images_that_are_not_listed_are_left_out(tmp_path):
+    write_study(tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "stimuli" / "unseen.png")
+    (study,) = open_studies(tmp_path)
+    assert [path.name for path in study.stimuli] == NAMES
+
+
+def test_one_subject_with_a_ceiling(tmp_path):
+    write_study(tmp_path, BASIC + "ceiling = 0.3\n")
+    np.save(tmp_path / "it.npy", rdms(0, 4))
+    assert open_studies(tmp_path)[0].targets["it"].n_subjects == 1
+
+
+def test_a_folder_of_studies(tmp_path):
+    for name in ("b", "a", "c"):
+        write_study(tmp_path / name)
+    assert [study.name for study in open_studies(tmp_path)] == ["a", "b", "c"]
+    assert [study.name for study in open_studies(tmp_path, ["c", "a"])] == ["c", "a"]
+    with pytest.raises(ValueError, match="no study named 'x', 'y' in .*; there are: a, b, c"):
+        open_studies(tmp_path, ["a", "x", "y"])
+    write_study(tmp_path / "d", 'name = "a"\n' + BASIC)
+    with pytest.raises(ValueError, match="several studies in .* have the name 'a'"):
+        open_studies(tmp_path)
+
+
+def test_only_the_studies_wanted_are_read(tmp_path):
+    for name in ("good", "bad"):
+        write_study(tmp_path / name)
+    (tmp_path / "bad" / "it.npy").unlink()
+    assert [study.name for study in open_studies(tmp_path, ["good"])] == ["good"]
+
+
+def test_the_challenge(data_root, challenge):
+    for root in (data_root, challenge):
+        studies = open_studies(root, ["118", "92"])
+        assert [study.name for study in studies] == ["118", "92"]
+        for study in studies:
+            assert [*study.targets] == ["evc", "it"]
+            assert len(study.stimuli) == study.targets["it"].n_conditions == int(study.name)
+            assert len(study.test_stimuli) == 78
+            assert not study.synthetic
+    assert [study.name for study in open_studies(challenge)] == ["92", "118"]
+    (meg,) = open_studies(challenge, ["92"], "meg")
+    assert [*meg.targets] == ["early", "late"]
+    (both,) = open_studies(challenge, ["92"], "both")
+    assert [*both.targets] == ["evc", "it", "early", "late"]
+
+
+def write_challenge(root, n_images, n_conditions, name="92", folder="Training_Data/92_Image_Set"):
+    images = root / folder / f"{name}images"
+    images.mkdir(parents=True)
+    for i in range(n_images):
+        Image.new("RGB", (8, 8)).save(images / f"{i}.png")
+    arrays = {key: rdms(0, 3, n_conditions) for key in ("EVC_RDMs", "IT_RDMs")}
+    savemat(images.parent / "target_fmri.mat", arrays)
+
+
+def test_challenge_image_count(tmp_path):
+    write_challenge(tmp_path, 5, 6)
+    with pytest.raises(ValueError, match=r"target_fmri.mat has 6 conditions .* has 5 images"):
+        open_studies(tmp_path)
+
+
+def test_challenge_beside_own_study_and_missing_targets(tmp_path):
+    write_challenge(tmp_path / "algonauts2019", 5, 5)
+    write_study(tmp_path / "mine")
+    assert [study.name for study in open_studies(tmp_path)] == ["92", "mine"]
+    assert [*open_studies(tmp_path, ["92"], "both")[0].targets] == ["evc", "it"]
+    with pytest.raises(ValueError, match=r"92_Image_Set has no target_meg.mat"):
+        open_studies(tmp_path, ["92"], "meg")
+
+
+def test_test_set_with_targets_is_a_study(tmp_path):
+    write_challenge(tmp_path, 5, 5, "78", "Test_Data")
+    assert [study.name for study in open_studies(tmp_path)] == ["78"]
+
+
+def test_nothing_found(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"looked for study.toml .* `fastrdm sample DIR`"):
+        open_studies(tmp_path)
+    with pytest.raises(FileNotFoundError, match="none is not a folder"):
+        open_studies(tmp_path / "none")
+    with pytest.raises(ValueError, match="modality 'eeg' is not one of: fmri, meg, both"):
+        open_studies(tmp_path, modality="eeg")
+
+
+SEVERAL = BASIC.replace("it.npy", "several.npz")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("order = ", "study.toml is not valid TOML"),
+        ('[targets.it]\nfile = "it.npy"', "study.toml: order is missing"),
+        ('order = "sorted"', "study.toml: targets is missing"),
+        ('order = "sorted"\ntargets = 3', "targets = 3 is not a table"),
+        ('order = "sorted"\n[targets]\nit = "it.npy"', "targets.it is 'it.npy', not a table"),
+        ('order = "sorted"\n[targets.it]\nkey = "it"', "targets.it.file is missing"),
+        ('stimulus = "x"\n' + BASIC, "unknown field stimulus; the nearest is stimuli"),
+        (BASIC + 'keys = "x"', "unknown field targets.it.keys; the nearest is targets.it.key"),
+        ("synthetic = 1\n" + BASIC, "synthetic = 1 is not true or false"),
+        (BASIC + "ceiling = true", "targets.it.ceiling = True is not a number"),
+        (BASIC + "ceiling = -1", "targets.it: .*ceiling .*positive"),
+        (BASIC + 'protocol = "x"', "targets.it.protocol 'x' is not one of: algonauts2019, "),
+        (BASIC + '[truth]\nv9 = "conv1"', "truth.v9 must name the layer of a region"),
+        ('stimuli = "none"\n' + BASIC, "stimuli = 'none' is not a folder"),
+        ('test_stimuli = "none"\n' + BASIC, "test_stimuli = 'none' is not a folder"),
+        (BASIC.replace("order.txt", "none"), "order = 'none' is neither a file .* nor \"sorted\""),
+        (BASIC.replace("order.txt", "it.npy"), "order = 'it.npy' is not UTF-8 text"),
+        (BASIC.replace("it.npy", "none.npy"), "targets.it.file = 'none.npy' is not a file"),
+        (SEVERAL, "targets.it.key is missing, and there are several in several.npz: it holds v1"),
+        (SEVERAL + 'key = "v2"', "targets.it.key = 'v2' is not in several.npz: it holds v1, v4"),
+        (SEVERAL + 'key = "bad"', "NaN at subject 1, row 0, column 2"),
+        (SEVERAL + 'key = "big"', "big of .* has 5 conditions, but the study has 4 stimuli"),
+        (SEVERAL + 'key = "one"', "targets.it: .*one subject"),
+    ],
+)
+def test_bad_settings(tmp_path, settings, message):
+    bad = rdms(3, 5, 4)
+    bad[1, [0, 2], [2, 0]] = np.nan
+    write_study(tmp_path, settings, {"bad": bad, "big": rdms(4, 5, 5), "one": rdms(5, 4)})
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        open_studies(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("order.txt", "ant.png\nbat.png", "lists bat.png, which is no image.*did you mean cat.png"),
+        ("order.txt", "ant.png\nant.png", "lists ant.png 2 times"),
+        ("order.txt", "ant.png\ncat.png\nmole.png", "has 4 conditions, but the study has 3 stim"),
+        ("order.txt", "\n\n", "order = 'order.txt' lists no stimuli"),
+        ("order.csv", "image\nant.png", "no column named stimulus; its first line is 'image'"),
+        ("order.csv", "", "no column named stimulus"),
+    ],
+)
+def test_bad_order(tmp_path, name, content, message):
+    write_study(tmp_path, BASIC.replace("order.txt", name))
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        open_studies(tmp_path)
+
+
+def test_find_data(tmp_path, monkeypatch):
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.delenv("FASTRDM_DATA", raising=False)
+    assert find_data() is None
+    (tmp_path / "shared" / "data").mkdir(parents=True)
+    assert find_data() == tmp_path / "shared" / "data"
+    monkeypatch.setenv("FASTRDM_DATA", str(tmp_path / "project"))
+    assert find_data() == tmp_path / "project"
+    monkeypatch.setenv("FASTRDM_DATA", str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match="FASTRDM_DATA is .*none, which is not a folder"):
+        find_data()
