@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "fastrdm"
 LAYERS = [
     {"__init__", "__main__"},
     {"cli"},
-    {"report", "plot", "sample", "sweep"},
+    {"report", "plot", "sample"},
+    {"sweep"},
     {"store", "engines"},
     {"checkpoints", "study"},
     {"algonauts", "export", "onnx_model"},
@@ -20,7 +21,7 @@ LAYERS = [
     {"compare"},
     {"rdm"},
     {"_kernels"},
-    {"_arrays"},
+    {"_arrays", "_drawings"},
     {"_core", "_numba", "_extras"},
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}

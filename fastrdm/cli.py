@@ -1,0 +1,362 @@
+"""Arguments in, calls out."""
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import fastrdm
+from fastrdm import algonauts, sweep
+from fastrdm._extras import require
+from fastrdm.study import Study, find_data, open_studies
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is 0, 1 for a failure told in one line, or 2 for wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader of a pipe has what it wanted; the interpreter must not flush into it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("fastrdm: stopped", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError) as error:
+        print(f"fastrdm: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastrdm", description="Compare neural networks with the visual brain."
+    )
+    parser.add_argument("--version", action="version", version=f"fastrdm {fastrdm.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    score = commands.add_parser(
+        "score",
+        help="score every layer of networks against brain data",
+        description="Score every layer of each checkpoint against every region of each study; name the best layer.",
+    )
+    score.add_argument(
+        "weights", nargs="+", metavar="WEIGHTS", help=".pth, .pt, .safetensors, or exported .onnx"
+    )
+    score.add_argument(
+        "--arch",
+        action="append",
+        default=[],
+        metavar="MODULE:CALLABLE",
+        help="what makes the torch module, e.g. torchvision.models:resnet18; once for all, or once for each WEIGHTS",
+    )
+    score.add_argument(
+        "--data",
+        metavar="DIR",
+        help="challenge data or studies (default: $FASTRDM_DATA, ../shared/data)",
+    )
+    score.add_argument(
+        "--sets",
+        type=_names,
+        metavar="A,B",
+        help="studies to score against, e.g. 92,118 (default: all)",
+    )
+    score.add_argument(
+        "--modality",
+        choices=("fmri", "meg", "both"),
+        default="fmri",
+        help="of the challenge's data",
+    )
+    score.add_argument(
+        "--taps",
+        type=_taps,
+        metavar="A,B",
+        help="modules to tap: path, or name=path (default: the network's)",
+    )
+    score.add_argument(
+        "--submit", metavar="DIR", help="write the best layer's submission for the test images"
+    )
+    score.add_argument("--figure", metavar="FILE", help="draw the scores (.png, .pdf, .svg)")
+    score.add_argument("--csv", metavar="FILE", help="write the results as CSV too")
+    score.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
+    score.add_argument(
+        "--provider", default="auto", help="ONNX Runtime's execution provider: auto, cpu, cuda, ..."
+    )
+    score.add_argument(
+        "--batch-size", type=_positive, default=32, metavar="N", help="images at once (default: 32)"
+    )
+    score.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    score.set_defaults(run=_score)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score an Algonauts 2019 submission as the challenge does",
+        description="Score an Algonauts 2019 submission (.mat, .npy, .npz) against a target file.",
+    )
+    evaluate.add_argument("submission", metavar="SUBMISSION")
+    evaluate.add_argument("target", metavar="TARGET")
+    evaluate.add_argument(
+        "--set",
+        choices=("92", "118", "78", "none", "infer"),
+        default="infer",
+        help="whose published ceilings to use; none computes them from the subjects (default: by number of conditions)",
+    )
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.set_defaults(run=_evaluate)
+
+    export = commands.add_parser(
+        "export", help="write a network with weights as an ONNX file with tapped layers"
+    )
+    export.add_argument("weights", metavar="WEIGHTS", help=".pth, .pt or .safetensors")
+    export.add_argument("output", metavar="FILE.onnx")
+    export.add_argument("--arch", required=True, metavar="MODULE:CALLABLE")
+    export.add_argument(
+        "--taps", type=_taps, metavar="A,B", help="modules to tap: path, or name=path"
+    )
+    export.set_defaults(run=_export)
+
+    sample = commands.add_parser(
+        "sample", help="write a synthetic sample study, to try fastrdm without data"
+    )
+    sample.add_argument("folder", metavar="DIR")
+    sample.set_defaults(run=_sample)
+
+    kernels = commands.add_parser("kernels", help="say which kernels are in force")
+    kernels.set_defaults(run=_kernels)
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _taps(text: str) -> dict[str, str] | list[str]:
+    names = _names(text)
+    if not any("=" in name for name in names):
+        return names
+    return {name.partition("=")[0]: name.rpartition("=")[2] for name in names}
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+def _data(folder: str | None) -> Path:
+    root = Path(folder) if folder else find_data()
+    if root is None:
+        raise ValueError(
+            "no data: pass --data DIR or set FASTRDM_DATA; `fastrdm sample DIR` writes a study to try"
+        )
+    return root
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    studies = open_studies(_data(arguments.data), arguments.sets, arguments.modality)
+    show = not arguments.quiet and sys.stderr.isatty()
+    if not arguments.json:
+        require("rich", "onnx", "to print tables")
+    failed = 0
+    results: list[sweep.Result] = []
+    with contextlib.ExitStack() as stack:
+        write_csv = _csv_writer(stack, arguments.csv)
+        for scored in sweep.score_checkpoints(
+            arguments.weights,
+            arguments.arch,
+            studies,
+            taps=arguments.taps,
+            provider=arguments.provider,
+            batch_size=arguments.batch_size,
+            submit=arguments.submit,
+            progress=show,
+            on_start=None if arguments.quiet else _announce,
+        ):
+            if scored.error:
+                failed += 1
+                print(f"fastrdm: error: {scored.error}", file=sys.stderr)
+                continue
+            results += scored.results
+            write_csv(scored.results)
+            if arguments.json:
+                for result in scored.results:
+                    print(json.dumps(_plain(result)), flush=True)
+            else:
+                _print_table(scored.results, studies)
+            for path in scored.submissions:
+                print(f"wrote {path}", file=sys.stderr)
+    if arguments.figure and results:
+        from fastrdm.plot import plot_scores
+
+        print(f"wrote {plot_scores(results, arguments.figure, _notice(studies))}", file=sys.stderr)
+    if failed:
+        print(
+            f"fastrdm: {failed} of {len(arguments.weights)} checkpoints could not be scored",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def _announce(checkpoint: str) -> None:
+    print(f"scoring {checkpoint}", file=sys.stderr, flush=True)
+
+
+def _plain(result: sweep.Result) -> dict[str, Any]:
+    """A result for JSON, which has no NaN."""
+    return {
+        key: None if isinstance(value, float) and math.isnan(value) else value
+        for key, value in dataclasses.asdict(result).items()
+    }
+
+
+def _csv_writer(stack: contextlib.ExitStack, path: str | None) -> Any:
+    if path is None:
+        return lambda results: None
+    file: IO[str] = stack.enter_context(Path(path).open("w", newline="", encoding="utf-8"))  # noqa: SIM115
+    writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(sweep.Result)])
+    writer.writeheader()
+
+    def write(results: Sequence[sweep.Result]) -> None:
+        writer.writerows(dataclasses.asdict(result) for result in results)
+        file.flush()
+
+    return write
+
+
+def _notice(studies: Sequence[Study]) -> str:
+    synthetic = [study.name for study in studies if study.synthetic]
+    return (
+        f"SYNTHETIC DATA ({', '.join(synthetic)}): simulated subjects, no brains"
+        if synthetic
+        else ""
+    )
+
+
+def _print_table(results: Sequence[sweep.Result], studies: Sequence[Study]) -> None:
+    """A row a layer, a column a region of a study, and the score that the best layer is chosen by."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = list(dict.fromkeys((r.set, r.region) for r in results))
+    cells = {(r.layer, r.set, r.region): r for r in results}
+    scores, best = sweep.layer_scores(results), sweep.best_layers(results)
+    ceilings = {(r.set, r.region): r.ceiling for r in results}
+    table = Table(
+        title=f"{results[0].checkpoint}\npercent of noise ceiling ± SD over subjects",
+        caption=_notice(studies) or None,
+        show_footer=True,
+        title_justify="left",
+    )
+    table.add_column("layer", footer="ceiling")
+    for study, region in columns:
+        table.add_column(
+            f"{study}\n{region.upper()}",
+            footer=f"{ceilings[study, region]:.4f}",
+            justify="right",
+            no_wrap=True,
+        )
+    for modality in scores:
+        table.add_column(
+            f"score{f', {modality}' if len(scores) > 1 else ''}\nmean of sets",
+            justify="right",
+            no_wrap=True,
+        )
+    for layer in dict.fromkeys(r.layer for r in results):
+        winner = layer in best.values()
+        table.add_row(
+            layer,
+            *(_cell(cells[layer, study, region]) for study, region in columns),
+            *(f"{scores[m][layer]:.2f}{' *' if best.get(m) == layer else '  '}" for m in scores),
+            style="bold" if winner else None,
+        )
+    # A pipe or a file has no width to keep to.
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+    for line in _conclusions(results, studies, scores, best):
+        console.print(line, highlight=False)
+
+
+def _cell(result: sweep.Result) -> str:
+    return f"{result.percent_nc:.2f} ± {100 * result.std / result.ceiling:.2f}"
+
+
+def _conclusions(
+    results: Sequence[sweep.Result],
+    studies: Sequence[Study],
+    scores: dict[str, dict[str, float]],
+    best: dict[str, str],
+) -> Iterator[str]:
+    for modality, layer in best.items():
+        name = f" ({modality})" if len(scores) > 1 else ""
+        yield f"* best layer{name}: {layer}, {scores[modality][layer]:.2f} % of the noise ceiling"
+    for study in studies:
+        for region, layer in study.truth.items():
+            own = [r for r in results if (r.set, r.region) == (study.name, region)]
+            if layer in {r.layer for r in own}:
+                found = max(
+                    own, key=lambda r: r.value if not math.isnan(r.value) else -math.inf
+                ).layer
+                verdict = "found" if found == layer else f"NOT found: {found} is best"
+                yield f"  known answer: {region.upper()} was simulated from {layer}: {verdict}"
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    evaluation = algonauts.evaluate(arguments.submission, arguments.target, arguments.set)
+    if arguments.json:
+        print(json.dumps(evaluation.to_dict()))
+        return 0
+    source = (
+        f"published for the {evaluation.set} images"
+        if evaluation.set
+        else "computed from the subjects"
+    )
+    print(f"noise ceilings {source}")
+    print(f"{'':7}{'R²':>8}{'± SD':>9}{'ceiling':>9}{'% of ceiling':>14}{'p':>12}")
+    for name, region in evaluation.regions.items():
+        print(
+            f"{name.upper():7}{region.r2:8.4f}{region.std:9.4f}{region.ceiling:9.4f}"
+            f"{region.percent_nc:14.4f}{region.p:12.4e}"
+        )
+    score = evaluation.score
+    print(f"{'score':7}{score.r2:8.4f}{'':18}{score.percent_nc:14.4f}")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from fastrdm.checkpoints import import_arch, load_weights
+
+    module = import_arch(arguments.arch)()
+    load_weights(module, arguments.weights)
+    path = fastrdm.export_onnx(
+        module, arguments.output, arguments.taps, architecture=arguments.arch
+    )
+    print(f"wrote {path}")
+    return 0
+
+
+def _sample(arguments: argparse.Namespace) -> int:
+    from fastrdm.sample import write_sample
+
+    folder = write_sample(arguments.folder)
+    print(
+        f"wrote {folder}: a SYNTHETIC study, simulated subjects and no brains; its README.txt says more"
+    )
+    print(f"try: fastrdm score {folder / 'network.onnx'} --data {folder}")
+    return 0
+
+
+def _kernels(arguments: argparse.Namespace) -> int:
+    info = fastrdm.kernels()
+    isas = ", ".join(info.available_isas)
+    print(f"kernels {info.name}, instruction set {info.isa} (of {isas}), {info.n_threads} threads")
+    return 0

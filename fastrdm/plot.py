@@ -1,0 +1,98 @@
+"""Figures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastrdm._extras import require
+from fastrdm.sweep import Result
+
+
+def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") -> Path:
+    """Draw the scores of every layer: a panel for each study and region, a group of bars for each checkpoint.
+
+    Bars are percent of the noise ceiling, whiskers the population standard deviation over subjects.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        Of one or more checkpoints.
+    path : path-like
+        Where to; the ending says the format (`.png`, `.pdf`, `.svg`).
+    title : str
+        Above the figure.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    ValueError
+        If there are no results, or the ending is of no known format.
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    require("matplotlib", "plot", "to draw figures")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    if not results:
+        raise ValueError("there are no results to draw")
+    formats = FigureCanvasAgg.get_supported_filetypes()
+    if path.suffix.lstrip(".").lower() not in formats:
+        raise ValueError(
+            f"{path} must end in one of: {', '.join(f'.{f}' for f in sorted(formats))}"
+        )
+
+    checkpoints = list(dict.fromkeys(r.checkpoint for r in results))
+    panels = list(dict.fromkeys((r.set, r.region) for r in results))
+    sets = list(dict.fromkeys(s for s, _ in panels))
+    regions = list(dict.fromkeys(r for _, r in panels))
+    n_bars = len({(r.checkpoint, r.layer) for r in results})
+    figure = Figure(
+        figsize=(max(7.0, 2.5 + 0.26 * n_bars), 1.2 + 2.1 * len(panels)), layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (study, region) in zip(
+        axes, ((s, r) for s in sets for r in regions if (s, r) in panels), strict=True
+    ):
+        shown = [r for r in results if (r.set, r.region) == (study, region)]
+        _draw_panel(axis, shown, checkpoints)
+        axis.set_title(
+            f"{study} · {region.upper()} (100 % = {shown[0].ceiling:.4f})", loc="left", fontsize=10
+        )
+    figure.supylabel("percent of noise ceiling ± SD over subjects", fontsize=10)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def _draw_panel(axis: Any, results: Sequence[Result], checkpoints: Sequence[str]) -> None:
+    position, ticks = 0, []
+    for number, checkpoint in enumerate(checkpoints):
+        own = [r for r in results if r.checkpoint == checkpoint]
+        places = range(position, position + len(own))
+        axis.bar(
+            places,
+            [r.percent_nc for r in own],
+            yerr=[100 * r.std / r.ceiling for r in own],
+            color=f"C{number}",
+            error_kw={"elinewidth": 0.8, "ecolor": "0.35"},
+            label=Path(checkpoint).name,
+        )
+        ticks += [(place, r.layer) for place, r in zip(places, own, strict=True)]
+        position += len(own) + 1
+    axis.set_xticks([t for t, _ in ticks], [layer for _, layer in ticks], rotation=90, fontsize=8)
+    axis.set_xlim(-1, position - 1)
+    axis.set_ylim(bottom=0)
+    axis.grid(axis="y", linewidth=0.4)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)

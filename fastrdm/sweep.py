@@ -1,0 +1,293 @@
+"""Checkpoints × studies → scores: each layer of each network against each region."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm import algonauts
+from fastrdm.checkpoints import import_arch, open_checkpoint
+from fastrdm.onnx_model import OnnxModel
+from fastrdm.study import Study
+from fastrdm.target import Target
+
+
+@dataclass(frozen=True)
+class Result:
+    """The score of one layer of one checkpoint against one region of one study.
+
+    Attributes
+    ----------
+    checkpoint, set, layer, region : str
+        What was scored, and against what: the weights' file as given, the study, the tap, the target.
+    r2 : float
+        Mean over subjects of the squared similarity.
+    std, sample_std : float
+        Standard deviation over subjects of the protocol's values, as a population and as a sample.
+    percent_nc : float
+        Percent of the noise ceiling.
+    p : float
+        The protocol's test against 0.
+    value, ceiling : float
+        What the protocol reports (R² for the challenge), and the ceiling it is a share of.
+    """
+
+    checkpoint: str
+    set: str
+    layer: str
+    region: str
+    r2: float
+    std: float
+    sample_std: float
+    percent_nc: float
+    p: float
+    value: float
+    ceiling: float
+
+
+@dataclass(frozen=True)
+class Scored:
+    """All results of one checkpoint, or why there are none.
+
+    Attributes
+    ----------
+    checkpoint : str
+        The weights' file as given.
+    results : tuple of Result
+        By study, layer and region.
+    error : str
+        One sentence; empty where all went well.
+    submissions : tuple of Path
+        Files written for the test images.
+    """
+
+    checkpoint: str
+    results: tuple[Result, ...] = ()
+    error: str = ""
+    submissions: tuple[Path, ...] = ()
+
+
+def modality_of(region: str) -> str:
+    """The challenge's modality of a region, or the empty string for a region of another study's."""
+    return next((m for m, regions in algonauts.REGIONS.items() if region in regions), "")
+
+
+def layer_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
+    """Mean score of each layer over the studies, by modality.
+
+    Within a study the score is 100 × mean value over the modality's regions / mean ceiling, as the challenge's;
+    the mean over its two training sets is what Meijer (2019) chooses the layer by.
+
+    Parameters
+    ----------
+    results : iterable of Result
+        Those of one checkpoint.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        Modality → layer → percent of the noise ceiling; NaN where a result is.
+    """
+    groups: dict[str, dict[str, dict[str, list[Result]]]] = {}
+    for r in results:
+        layers = groups.setdefault(modality_of(r.region), {})
+        layers.setdefault(r.layer, {}).setdefault(r.set, []).append(r)
+    return {
+        modality: {
+            layer: float(np.mean([_score(group) for group in by_set.values()]))
+            for layer, by_set in layers.items()
+        }
+        for modality, layers in groups.items()
+    }
+
+
+def _score(results: Sequence[Result]) -> float:
+    return float(100 * np.mean([r.value for r in results]) / np.mean([r.ceiling for r in results]))
+
+
+def best_layers(results: Iterable[Result]) -> dict[str, str]:
+    """The layer with the best mean score over the studies, by modality; none where all scores are NaN."""
+    scores = layer_scores(results)
+    return {
+        modality: max(
+            (layer for layer in layers if not np.isnan(layers[layer])), key=layers.__getitem__
+        )
+        for modality, layers in scores.items()
+        if not np.all(np.isnan(list(layers.values())))
+    }
+
+
+def score_model(
+    model: OnnxModel, studies: Sequence[Study], checkpoint: str = "", *, progress: bool = False
+) -> tuple[Result, ...]:
+    """Score every layer of a network against every region of every study.
+
+    Parameters
+    ----------
+    model : OnnxModel
+        The network.
+    studies : sequence of Study
+        Stimuli and targets.
+    checkpoint : str
+        What the results are stored under.
+    progress : bool
+        Whether to show a progress bar on stderr.
+
+    Returns
+    -------
+    tuple of Result
+        By study, layer and region.
+    """
+    results = []
+    for study in studies:
+        rdms = model.rdms(list(study.stimuli), progress=progress)
+        stack = np.stack(list(rdms.values()))
+        for region, target in study.targets.items():
+            results += _results(checkpoint, study.name, list(rdms), region, target, stack)
+    order = {layer: i for i, layer in enumerate(model.layers)}
+    sets = {study.name: i for i, study in enumerate(studies)}
+    return tuple(sorted(results, key=lambda r: (sets[r.set], order[r.layer])))
+
+
+def _results(
+    checkpoint: str,
+    study: str,
+    layers: Sequence[str],
+    region: str,
+    target: Target,
+    rdms: NDArray[np.float64],
+) -> list[Result]:
+    # A layer with constant conditions has no whole RDM, and no score; the others have theirs.
+    whole = np.asarray(np.isfinite(rdms).all(axis=1))
+    score = target.score(np.where(whole[:, None], rdms, 0.0))
+    columns = {
+        name: np.where(whole, getattr(score, name), np.nan)
+        for name in ("r2", "std", "sample_std", "percent_nc", "p", "value")
+    }
+    return [
+        Result(
+            checkpoint,
+            study,
+            layer,
+            region,
+            ceiling=target.ceiling,
+            **{name: float(column[i]) for name, column in columns.items()},
+        )
+        for i, layer in enumerate(layers)
+    ]
+
+
+def score_checkpoints(
+    weights: Sequence[str | Path],
+    arch: Sequence[str] = (),
+    studies: Sequence[Study] = (),
+    *,
+    taps: dict[str, str] | Sequence[str] | None = None,
+    provider: str = "auto",
+    batch_size: int = 32,
+    submit: str | Path | None = None,
+    progress: bool = False,
+    on_start: Callable[[str], None] | None = None,
+) -> Iterator[Scored]:
+    """Score checkpoints one after the other; one that cannot be read does not stop the rest.
+
+    Parameters
+    ----------
+    weights : sequence of path-like
+        `.pth`, `.pt`, `.safetensors`, or exported `.onnx` files.
+    arch : sequence of str
+        ``"module:callable"`` for each of the weights, or one for all, or none where all are `.onnx`.
+    studies : sequence of Study
+        What to score against.
+    taps : dict or sequence of str, optional
+        Layers to score, as in `export_onnx`; the network's own choice by default.
+    provider, batch_size
+        As in `OnnxModel`.
+    submit : path-like, optional
+        Folder for submissions: the best layer's RDM of the test images, in a subfolder for each checkpoint where
+        there are several.
+    progress : bool
+        Whether to show progress bars on stderr.
+    on_start : callable, optional
+        Called with each checkpoint's name before work on it begins.
+
+    Yields
+    ------
+    Scored
+        One a checkpoint, in the order given.
+
+    Raises
+    ------
+    ValueError
+        Before work starts: if there is neither one architecture nor one for each of the weights, one cannot be
+        imported, or a submission is asked for of studies without test images or of regions that are not the
+        challenge's.
+    """
+    if len(arch) not in (0, 1, len(weights)):
+        raise ValueError(
+            f"{len(arch)} architectures for {len(weights)} checkpoints: give one for all, or one for each"
+        )
+    if submit is not None:
+        _check_submittable(studies)
+    for each in dict.fromkeys(arch):
+        import_arch(each)
+    names = [str(w) for w in weights]
+    folders = _submission_folders(names, submit)
+    for i, name in enumerate(names):
+        if on_start:
+            on_start(name)
+        try:
+            model = open_checkpoint(
+                name,
+                arch[i % len(arch)] if arch else None,
+                taps,
+                provider=provider,
+                batch_size=batch_size,
+            )
+            results = score_model(model, studies, name, progress=progress)
+            written = _submit(model, results, studies, folders[i], progress) if folders else ()
+        except (ValueError, OSError) as error:
+            yield Scored(name, error=str(error))
+        else:
+            yield Scored(name, results, submissions=written)
+
+
+def _check_submittable(studies: Sequence[Study]) -> None:
+    if not any(study.test_stimuli for study in studies):
+        raise ValueError("a submission needs test images, and none of the studies has any")
+    regions = {region for study in studies for region in study.targets}
+    if foreign := sorted(region for region in regions if not modality_of(region)):
+        raise ValueError(
+            f"a submission is for the challenge's regions, not for {', '.join(foreign)}; score without it"
+        )
+
+
+def _submission_folders(names: Sequence[str], submit: str | Path | None) -> list[Path]:
+    if submit is None:
+        return []
+    stems = [Path(name).stem for name in names]
+    if len(names) == 1:
+        return [Path(submit)]
+    unique = len(set(stems)) == len(stems)
+    return [
+        Path(submit) / (stem if unique else f"{i:03d}-{stem}") for i, stem in enumerate(stems, 1)
+    ]
+
+
+def _submit(
+    model: OnnxModel,
+    results: Sequence[Result],
+    studies: Sequence[Study],
+    folder: Path,
+    progress: bool,
+) -> tuple[Path, ...]:
+    best = best_layers(results)
+    images = next(study.test_stimuli for study in studies if study.test_stimuli)
+    rdms = model.rdms(list(images), layers=sorted(set(best.values())), progress=progress)
+    return tuple(
+        path
+        for modality, layer in best.items()
+        for path in algonauts.write_submission(folder, rdms[layer], modality)
+    )

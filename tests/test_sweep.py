@@ -1,0 +1,216 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import reference
+import torch
+from scipy.stats import ttest_1samp
+
+from fastrdm import Target, algonauts, square
+from fastrdm.study import Study, open_studies
+from fastrdm.sweep import best_layers, layer_scores, score_checkpoints
+from models.networks import efficientnet_lite0, efficientnet_lite0_weights
+
+SMALL = "test_sweep_network:build"
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """Weights of a small network that can be imported from the current folder."""
+    (tmp_path / "test_sweep_network.py").write_text(
+        "import torch\n"
+        "def build():\n"
+        "    n = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2), torch.nn.ReLU(),\n"
+        "                            torch.nn.AvgPool2d(27), torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+        "    n.taps = {'conv': '1', 'fc': '4'}\n"
+        "    return n\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    import test_sweep_network
+
+    torch.manual_seed(0)
+    path = tmp_path / "small.pth"
+    torch.save(test_sweep_network.build().state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def studies(tmp_path):
+    """Two studies of noise: seven images, four subjects, both regions; the second has test images."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    images = []
+    for i in range(7):
+        images.append(tmp_path / f"image{i}.png")
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(images[-1])
+
+    def study(name, test=()):
+        targets = {r: Target(rng.random((4, 21)) + rng.random(21), name=r) for r in ("evc", "it")}
+        return Study(name, tuple(images), targets, test_stimuli=tuple(test))
+
+    return [study("a"), study("b", images[:5])]
+
+
+def test_every_layer_and_region_is_scored(weights, studies):
+    (scored,) = score_checkpoints([weights], [SMALL], studies)
+    assert not scored.error
+    keys = [(r.set, r.layer, r.region) for r in scored.results]
+    expected = [(s, layer, r) for s in "ab" for layer in ("conv", "fc") for r in ("evc", "it")]
+    assert sorted(keys) == sorted(expected) and {r.checkpoint for r in scored.results} == {
+        str(weights)
+    }
+
+
+def test_scores_are_the_challenges(weights, studies):
+    (scored,) = score_checkpoints([weights], [SMALL], studies)
+    from fastrdm.checkpoints import open_checkpoint
+
+    rdms = open_checkpoint(weights, SMALL).rdms(studies[0].stimuli)
+    for r in scored.results[:4]:
+        subjects = studies[0].targets[r.region]._subjects[:, 0]
+        rho, r2, p = reference.algonauts_score(square(rdms[r.layer]), square(subjects))
+        got = [r.r2, r.std, r.sample_std, r.p, r.percent_nc]
+        ceiling = studies[0].targets[r.region].ceiling
+        expected = [r2, np.std(rho**2), np.std(rho**2, ddof=1), p, 100 * r2 / ceiling]
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_the_best_layer_has_the_best_mean_over_sets(weights, studies):
+    (scored,) = score_checkpoints([weights], [SMALL], studies)
+    by = {(r.set, r.layer, r.region): r for r in scored.results}
+    scores = {
+        layer: np.mean(
+            [
+                100
+                * (by[s, layer, "evc"].r2 + by[s, layer, "it"].r2)
+                / (by[s, layer, "evc"].ceiling + by[s, layer, "it"].ceiling)
+                for s in "ab"
+            ]
+        )
+        for layer in ("conv", "fc")
+    }
+    assert layer_scores(scored.results)["fmri"] == pytest.approx(scores)
+    assert best_layers(scored.results) == {"fmri": max(scores, key=scores.get)}
+
+
+def test_a_layer_without_a_score_is_never_best(weights, studies):
+    (scored,) = score_checkpoints([weights], [SMALL], studies)
+    best = best_layers(scored.results)["fmri"]
+    without = [
+        dataclasses.replace(r, value=float("nan")) if r.layer == best else r for r in scored.results
+    ]
+    assert best_layers(without)["fmri"] != best
+    assert best_layers([dataclasses.replace(r, value=float("nan")) for r in without]) == {}
+
+
+def test_constant_layers_have_no_score_and_the_others_have(weights, studies):
+    state = torch.load(weights)
+    state["4.weight"][:] = 0
+    state["4.bias"][:] = 0
+    torch.save(state, weights)
+    with pytest.warns(RuntimeWarning, match="constant"):
+        (scored,) = score_checkpoints([weights], [SMALL], studies)
+    assert all(np.isnan(r.r2) == (r.layer == "fc") for r in scored.results)
+    assert best_layers(scored.results) == {"fmri": "conv"}
+
+
+def test_unreadable_weights_do_not_stop_the_rest(weights, studies, tmp_path):
+    (tmp_path / "truncated.pth").write_bytes(weights.read_bytes()[:500])
+    torch.save({"other": torch.zeros(3)}, tmp_path / "other.pth")
+    names = [tmp_path / "missing.pth", tmp_path / "truncated.pth", tmp_path / "other.pth", weights]
+    scored = list(score_checkpoints(names, [SMALL], studies))
+    assert [bool(s.error) for s in scored] == [True, True, True, False]
+    for s, word in zip(
+        scored, ["no such file", "truncated, damaged", "missing: 0.weight"], strict=False
+    ):
+        assert s.checkpoint in s.error and word in s.error and "\n" not in s.error
+
+
+def test_submissions_hold_the_best_layers_rdm(weights, studies, tmp_path):
+    (scored,) = score_checkpoints([weights], [SMALL], studies, submit=tmp_path / "out")
+    assert [p.name for p in scored.submissions] == ["submit_fmri.mat", "submit_fmri.zip"]
+    from fastrdm.checkpoints import open_checkpoint
+
+    layer = best_layers(scored.results)["fmri"]
+    expected = open_checkpoint(weights, SMALL).rdms(studies[1].test_stimuli)[layer]
+    submitted = algonauts.read_submission(scored.submissions[0])
+    np.testing.assert_allclose(submitted["evc"], expected, atol=1e-12)
+    np.testing.assert_array_equal(submitted["evc"], submitted["it"])
+
+
+def test_submissions_of_several_checkpoints_lie_apart(weights, studies, tmp_path):
+    (tmp_path / "again").mkdir()
+    again = tmp_path / "again" / "small.pth"
+    again.write_bytes(weights.read_bytes())
+    scored = score_checkpoints([weights, again], [SMALL], studies, submit=tmp_path / "out")
+    folders = [s.submissions[0].parent.name for s in scored]
+    assert folders == ["001-small", "002-small"]
+
+
+def test_mistakes_are_told_before_work_starts(weights, studies, tmp_path):
+    def begin(*arguments, **options):
+        next(score_checkpoints(*arguments, on_start=pytest.fail, **options))
+
+    with pytest.raises(ValueError, match="2 architectures for 3 checkpoints"):
+        begin([weights] * 3, [SMALL] * 2, studies)
+    with pytest.raises(ValueError, match="there is no module 'nowhere'"):
+        begin([weights], ["nowhere:resnet"], studies)
+    with pytest.raises(ValueError, match="needs test images"):
+        begin([weights], [SMALL], studies[:1], submit=tmp_path)
+    foreign = dataclasses.replace(studies[1], targets={"v4": studies[1].targets["it"]})
+    with pytest.raises(ValueError, match="challenge's regions, not for v4"):
+        begin([weights], [SMALL], [foreign], submit=tmp_path)
+
+
+def test_efficientnet_lite0_scores_as_plain_torch_numpy_and_scipy_do(challenge):
+    """Every layer of a trained network on both training sets: R² within 1e-4."""
+    from PIL import Image
+    from scipy.spatial.distance import squareform
+    from torchvision import transforms
+
+    weights = efficientnet_lite0_weights()
+    studies = open_studies(challenge, ["92", "118"])
+    (scored,) = score_checkpoints([weights], ["models.networks:efficientnet_lite0"], studies)
+    assert not scored.error
+    got = {(r.set, r.layer, r.region): r for r in scored.results}
+
+    network = efficientnet_lite0().eval()
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    seen = {}
+    for name, path in network.taps.items():
+        network.get_submodule(path).register_forward_hook(
+            lambda module, inputs, output, name=name: seen.update({name: output})
+        )
+    resize = transforms.Resize((224, 224))
+    checked = 0
+    for study in studies:
+        pixels = [
+            np.asarray(resize(Image.open(p).convert("RGB")), np.float32) for p in study.stimuli
+        ]
+        images = torch.from_numpy((np.stack(pixels) - 127) / 128).permute(0, 3, 1, 2)
+        parts = []
+        with torch.no_grad():
+            for batch in images.split(16):
+                network(batch)
+                parts.append({name: output.flatten(1).numpy() for name, output in seen.items()})
+        for layer in network.taps:
+            rdm = squareform(reference.calc_rdm(np.concatenate([p[layer] for p in parts])))
+            for region, key in algonauts.REGIONS["fmri"].items():
+                rho, r2, p = reference.algonauts_score(rdm, _subjects(challenge, study.name, key))
+                row = got[study.name, layer, region]
+                assert row.r2 == pytest.approx(r2, abs=1e-4)
+                assert row.percent_nc == pytest.approx(
+                    100 * r2 / algonauts.CEILINGS[study.name][region], abs=0.1
+                )
+                assert row.p == pytest.approx(ttest_1samp(rho**2, 0).pvalue, rel=0.05)
+                checked += 1
+    assert checked == len(scored.results) == 2 * 2 * len(network.taps)
+
+
+def _subjects(challenge, name, key):
+    import h5py
+
+    with h5py.File(challenge / "Training_Data" / f"{name}_Image_Set" / "target_fmri.mat") as file:
+        return np.transpose(file[key])
