@@ -167,6 +167,8 @@ def _score(arguments: argparse.Namespace) -> int:
     show = not arguments.quiet and sys.stderr.isatty()
     if not arguments.json:
         require("rich", "onnx", "to print tables")
+    if arguments.json and _notice(studies):
+        print(_notice(studies), file=sys.stderr)
     failed = 0
     results: list[sweep.Result] = []
     with contextlib.ExitStack() as stack:

@@ -198,7 +198,7 @@ def test_efficientnet_lite0_scores_as_plain_torch_numpy_and_scipy_do(challenge):
         for layer in network.taps:
             rdm = squareform(reference.calc_rdm(np.concatenate([p[layer] for p in parts])))
             for region, key in algonauts.REGIONS["fmri"].items():
-                rho, r2, p = reference.algonauts_score(rdm, _subjects(challenge, study.name, key))
+                rho, r2, _ = reference.algonauts_score(rdm, _subjects(challenge, study.name, key))
                 row = got[study.name, layer, region]
                 assert row.r2 == pytest.approx(r2, abs=1e-4)
                 assert row.percent_nc == pytest.approx(

@@ -1,0 +1,197 @@
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+from fastrdm.cli import main
+from fastrdm.sample import write_sample
+
+KEYS = ["checkpoint", "set", "layer", "region", "r2", "std", "percent_nc", "p"]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    return write_sample(tmp_path_factory.mktemp("sample") / "study")
+
+
+def run(capsys, *arguments):
+    status = main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_evaluate_gives_the_published_percentages(capsys, challenge):
+    arguments = [
+        "evaluate",
+        challenge / "example_submission_92" / "submit_fmri.mat",
+        challenge / "Training_Data" / "92_Image_Set" / "target_fmri.mat",
+    ]
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    for word in ("8.0289", "4.3443", "5.5996", "3.7036e-03", "4.9871e-04", "published for the 92"):
+        assert word in out
+    result = json.loads(run(capsys, *arguments, "--json")[1])
+    assert {"r2", "percent_nc", "p", "std", "rho"} <= result["evc"].keys() & result["it"].keys()
+    assert len(result["evc"]["rho"]) == 15
+    assert f"{result['evc']['percent_nc']:.4f} {result['it']['percent_nc']:.4f}" == "8.0289 4.3443"
+    assert f"{result['score']['percent_nc']:.4f}" == "5.5996"
+    assert f"{result['evc']['p']:.4e} {result['it']['p']:.4e}" == "3.7036e-03 4.9871e-04"
+    none = json.loads(run(capsys, *arguments, "--json", "--set", "none")[1])
+    assert none["evc"]["r2"] == result["evc"]["r2"] and none["set"] is None
+    assert round(none["evc"]["ceiling"], 4) == 0.1589 != none["evc"]["ceiling"]
+
+
+def test_evaluate_meg(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    rdms = rng.random((5, 3, 12, 12)) + rng.random((12, 12))
+    rdms += np.swapaxes(rdms, -1, -2)
+    keys = ("MEG_RDMs_early", "MEG_RDMs_late")
+    savemat(tmp_path / "target.mat", dict.fromkeys(keys, rdms))
+    savemat(tmp_path / "submit.mat", dict.fromkeys(keys, rdms[0, 0]))
+    status, out, _ = run(
+        capsys, "evaluate", tmp_path / "submit.mat", tmp_path / "target.mat", "--json"
+    )
+    result = json.loads(out)
+    assert status == 0 and result["set"] is None
+    assert set(result) == {"early", "late", "score", "set"}
+
+
+def test_errors_are_one_line(capsys, tmp_path):
+    status, out, err = run(capsys, "evaluate", tmp_path / "none.mat", tmp_path / "none.mat")
+    assert (status, out) == (1, "")
+    assert err == f"fastrdm: error: {tmp_path / 'none.mat'} does not exist\n"
+
+
+def test_wrong_usage_exits_with_2(capsys):
+    for arguments in (
+        [],
+        ["score"],
+        ["evaluate", "a", "b", "--set", "93"],
+        ["score", "a", "--batch-size", "0"],
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 2
+    capsys.readouterr()
+
+
+def test_score_prints_a_table_with_the_known_answer(capsys, sample):
+    status, out, err = run(capsys, "score", sample / "network.onnx", "--data", sample)
+    assert status == 0 and "scoring" in err
+    assert "percent of noise ceiling ± SD" in out and "SYNTHETIC DATA (sample)" in out
+    assert "EVC was simulated from conv1: found" in out and "IT was simulated from fc: found" in out
+    assert "* best layer: " in out
+    assert "0.1589" in out and "0.3075" in out
+
+
+def test_score_json_and_csv_hold_every_result(capsys, sample, tmp_path):
+    file = tmp_path / "scores.csv"
+    network = sample / "network.onnx"
+    status, out, err = run(capsys, "score", network, "--data", sample, "--json", "--csv", file)
+    assert status == 0 and "SYNTHETIC" in err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert len(rows) == 5 * 2
+    assert all(list(row)[:4] == KEYS[:4] and set(KEYS) <= row.keys() for row in rows)
+    assert {row["region"] for row in rows} == {"evc", "it"} and {row["set"] for row in rows} == {
+        "sample"
+    }
+    with file.open() as lines:
+        table = list(csv.DictReader(lines))
+    assert [float(row["r2"]) for row in table] == [row["r2"] for row in rows]
+    assert [row["layer"] for row in table] == [row["layer"] for row in rows]
+
+
+def test_score_goes_on_after_unreadable_weights(capsys, sample, tmp_path):
+    torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    (tmp_path / "empty.pth").touch()
+    network = sample / "network.onnx"
+    status, out, err = run(
+        capsys, "score", tmp_path / "empty.pth", tmp_path / "other.pth", network, "--data", sample,
+        "--json", "--arch", "models.networks:resnet20", "--quiet",
+    )  # fmt: skip
+    assert status == 1 and len(out.splitlines()) == 10
+    empty, other, summary = [line for line in err.splitlines() if "SYNTHETIC" not in line]
+    assert "empty.pth: the file is empty" in empty
+    assert "other.pth does not fit" in other and "missing: conv1.weight" in other
+    assert "2 of 3 checkpoints could not be scored" in summary
+
+
+def test_score_draws_and_submits(capsys, sample, tmp_path):
+    status, _, err = run(
+        capsys, "score", sample / "network.onnx", "--data", sample, "--quiet",
+        "--figure", tmp_path / "f.png", "--submit", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 0 and (tmp_path / "f.png").is_file()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "submit_fmri.mat",
+        "submit_fmri.zip",
+    ]
+    assert f"wrote {tmp_path / 'out' / 'submit_fmri.zip'}" in err
+
+
+def test_score_without_data_says_how_to_get_some(capsys, tmp_path, monkeypatch):
+    monkeypatch.delenv("FASTRDM_DATA", raising=False)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    status, _, err = run(capsys, "score", "weights.pth")
+    assert status == 1 and "--data DIR" in err and "fastrdm sample DIR" in err
+
+
+def test_taps_by_name_and_path(capsys, sample, tmp_path, monkeypatch):
+    (tmp_path / "test_cli_network.py").write_text(
+        "import torch\n"
+        "def build():\n"
+        "    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 9, 9), torch.nn.ReLU())\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    import test_cli_network
+
+    torch.save(test_cli_network.build().state_dict(), "w.pth")
+    arguments = ("score", "w.pth", "--arch", "test_cli_network:build", "--data", sample, "--json")
+    for taps, names in (("first=0,second=1", ["first", "second"]), ("1,0", ["1", "0"])):
+        _, out, err = run(capsys, *arguments, "--taps", taps)
+        assert (
+            list(dict.fromkeys(json.loads(line)["layer"] for line in out.splitlines())) == names
+        ), err
+    assert "nearest" in run(capsys, *arguments, "--taps", "layer1")[2]
+
+
+def test_export_writes_what_score_reads(capsys, sample, tmp_path):
+    from models.networks import resnet20
+
+    torch.manual_seed(0)
+    torch.save(resnet20().state_dict(), tmp_path / "r.pth")
+    status, out, err = run(
+        capsys,
+        "export",
+        tmp_path / "r.pth",
+        tmp_path / "r.onnx",
+        "--arch",
+        "models.networks:resnet20",
+    )
+    assert (status, out) == (0, f"wrote {tmp_path / 'r.onnx'}\n"), err
+    _, out, _ = run(capsys, "score", tmp_path / "r.onnx", "--data", sample, "--json")
+    assert len(out.splitlines()) == 11 * 2
+
+
+def test_sample_and_kernels(capsys, tmp_path):
+    status, out, _ = run(capsys, "sample", tmp_path / "new")
+    assert status == 0 and "SYNTHETIC" in out and (tmp_path / "new" / "study.toml").is_file()
+    assert run(capsys, "kernels")[1].startswith("kernels cpp, instruction set")
+
+
+def test_a_closed_pipe_is_no_error(sample):
+    command = f"{sys.executable} -m fastrdm score {sample / 'network.onnx'} --data {sample} --json"
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{command} | head -1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0 and "Traceback" not in result.stderr

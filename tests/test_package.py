@@ -1,0 +1,104 @@
+"""What is shipped: the wheel holds fastrdm alone, the sdist builds, and no compiler is no obstacle."""
+
+import email
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "pyproject.toml").is_file() or not (ROOT / ".git").exists(), reason="not a checkout"
+)
+
+
+def pip_build(kind, source, out, **env):
+    command = [sys.executable, "-m", "build", f"--{kind}", "--outdir", str(out), str(source)]
+    return subprocess.run(
+        command, env=os.environ | env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dist")
+    result = pip_build("sdist", ROOT, out)
+    assert result.returncode == 0, result.stderr
+    return next(out.glob("*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def unpacked(sdist, tmp_path_factory):
+    out = tmp_path_factory.mktemp("source")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(out, filter="data")
+    return next(out.iterdir())
+
+
+def test_the_sdist_holds_the_sources_and_no_data(sdist):
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for name in (
+        "fastrdm/cpp/products.cpp",
+        "models/networks.py",
+        "tests/reference.py",
+        "CMakeLists.txt",
+        "LICENSE",
+    ):
+        assert name in names
+    assert not [n for n in names if n.endswith((".mat", ".jpg", ".pth", ".onnx", ".so"))]
+
+
+def test_a_wheel_of_the_sdist_holds_fastrdm_alone(unpacked, tmp_path):
+    result = pip_build("wheel", unpacked, tmp_path, CI="true")
+    assert result.returncode == 0, result.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = wheel.namelist()
+        metadata = email.message_from_bytes(
+            wheel.read(next(n for n in names if n.endswith(".dist-info/METADATA")))
+        )
+    assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {"fastrdm"}
+    assert {"fastrdm/py.typed", "fastrdm/_core.pyi", "fastrdm/rdm.py"} <= set(names)
+    assert any(n.startswith("fastrdm/_core.") and n.endswith((".so", ".pyd")) for n in names)
+    assert not [n for n in names if n.endswith((".cpp", ".hpp"))]
+    required = [r for r in metadata.get_all("Requires-Dist") if "extra ==" not in r]
+    assert sorted(r.split(">")[0] for r in required) == ["numba", "numpy", "scipy"]
+    assert not [r for r in metadata.get_all("Requires-Dist") if "==" in r.split(";")[0]]
+
+
+def test_without_a_compiler_it_installs_with_the_numba_kernels(unpacked, tmp_path):
+    result = pip_build("wheel", unpacked, tmp_path, CI="", CXX="/no/compiler")
+    assert result.returncode == 0, result.stderr
+    assert "installed with the slower numba kernels" in result.stdout + result.stderr
+    wheel = next(tmp_path.glob("*.whl"))
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = (
+        "import numpy as np, fastrdm\n"
+        "print(fastrdm.kernels().name, fastrdm.calc_rdm(np.random.default_rng(0).random((4, 9))).shape)"
+    )
+    outcome = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env=os.environ
+        | {
+            "PYTHONPATH": os.pathsep.join(
+                [str(tmp_path / "site"), str(Path(numpy.__file__).parent.parent)]
+            )
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.stdout == "numba (6,)\n", outcome.stderr
+    assert "the slower numba ones serve" in outcome.stderr
+
+
+def test_in_ci_a_missing_compiler_is_a_failure(unpacked, tmp_path):
+    assert pip_build("wheel", unpacked, tmp_path, CI="true", CXX="/no/compiler").returncode != 0
