@@ -7,11 +7,11 @@ well any model could do, and a `Target` holds one region's subjects, ready to sc
 
 from fastrdm._kernels import KernelInfo, kernels
 from fastrdm.ceiling import NoiseCeiling, noise_ceiling
-from fastrdm.compare import compare
+from fastrdm.compare import compare, rank
 from fastrdm.export import export_onnx
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.protocol import PROTOCOLS, Protocol
-from fastrdm.rdm import calc_rdm, condense, square
+from fastrdm.rdm import RdmAccumulator, calc_rdm, condense, square
 from fastrdm.target import Score, Target
 
 __version__ = "0.1.0"
@@ -22,6 +22,7 @@ __all__ = [
     "NoiseCeiling",
     "OnnxModel",
     "Protocol",
+    "RdmAccumulator",
     "Score",
     "Target",
     "calc_rdm",
@@ -30,5 +31,6 @@ __all__ = [
     "export_onnx",
     "kernels",
     "noise_ceiling",
+    "rank",
     "square",
 ]

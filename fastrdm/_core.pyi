@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 def gram(
     x: NDArray[np.float32],
     shift: NDArray[np.float64],
+    centre_columns: bool,
     out: NDArray[np.float64],
     sums: NDArray[np.float64],
     n_threads: int,
@@ -16,11 +17,14 @@ def gram(
 def gram(
     x: NDArray[np.float64],
     shift: NDArray[np.float64],
+    centre_columns: bool,
     out: NDArray[np.float64],
     sums: NDArray[np.float64],
     n_threads: int,
     isa: str,
 ) -> None: ...
+def condense_angles(gram: NDArray[np.float64], out: NDArray[np.float64]) -> None: ...
+def condense_distances(gram: NDArray[np.float64], out: NDArray[np.float64]) -> None: ...
 def cross(
     a: NDArray[np.float64],
     b: NDArray[np.float64],
@@ -29,4 +33,12 @@ def cross(
     isa: str,
 ) -> None: ...
 def rank(x: NDArray[np.float64], out: NDArray[np.float64], n_threads: int) -> None: ...
+def concordance(
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    out: NDArray[np.int64],
+    untied_a: NDArray[np.int64],
+    untied_b: NDArray[np.int64],
+    n_threads: int,
+) -> None: ...
 def isas() -> list[str]: ...

@@ -105,14 +105,40 @@ def _n_processors() -> int:
 
 
 def gram(
-    x: NDArray[Any], shift: NDArray[np.float64], n_threads: int | None = None
+    x: NDArray[Any],
+    shift: NDArray[np.float64] | None = None,
+    *,
+    centre_columns: bool = False,
+    n_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Symmetric product (n, n) of the rows less their shift, and the rows' sums (n,)."""
+    """Symmetric product (n, n) of the rows, less their shift or the columns' means, and the rows' sums (n,)."""
     chosen = active()
     out = np.empty((len(x), len(x)))
     sums = np.empty(len(x))
-    chosen.module.gram(x, shift, out, sums, n_threads or chosen.info.n_threads, chosen.info.isa)
+    chosen.module.gram(
+        x,
+        np.zeros(len(x)) if shift is None else shift,
+        centre_columns,
+        out,
+        sums,
+        n_threads or chosen.info.n_threads,
+        chosen.info.isa,
+    )
     return out, sums
+
+
+def condense_angles(gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Condensed 1 − cosine of rows with these products."""
+    out = np.empty(len(gram) * (len(gram) - 1) // 2)
+    active().module.condense_angles(gram, out)
+    return out
+
+
+def condense_distances(gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Condensed squared distances of rows with these products."""
+    out = np.empty(len(gram) * (len(gram) - 1) // 2)
+    active().module.condense_distances(gram, out)
+    return out
 
 
 def cross(
@@ -131,3 +157,14 @@ def rank(x: NDArray[np.float64], n_threads: int | None = None) -> NDArray[np.flo
     out = np.empty_like(x)
     chosen.module.rank(x, out, n_threads or chosen.info.n_threads)
     return out
+
+
+def concordance(
+    a: NDArray[np.float64], b: NDArray[np.float64], n_threads: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Concordant less discordant pairs (n_a, n_b) of all rows of ranks, and the untied pairs of every row."""
+    chosen = active()
+    out = np.empty((len(a), len(b)), np.int64)
+    untied_a, untied_b = np.empty(len(a), np.int64), np.empty(len(b), np.int64)
+    chosen.module.concordance(a, b, out, untied_a, untied_b, n_threads or chosen.info.n_threads)
+    return out, untied_a, untied_b

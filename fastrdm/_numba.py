@@ -12,17 +12,31 @@ BLOCK = 512
 
 
 @numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
-def _gram(x: Floats, shift: Floats, out: NDArray[np.float64], sums: NDArray[np.float64]) -> None:
+def _gram(
+    x: Floats,
+    shift: Floats,
+    centre_columns: bool,
+    out: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> None:
     n, n_columns = x.shape
     out[:] = 0.0
     sums[:] = 0.0
     block = np.empty((n, BLOCK), x.dtype)
+    mean = np.zeros(BLOCK, x.dtype)
     for start in range(0, n_columns, BLOCK):
         width = min(BLOCK, n_columns - start)
+        mean[:] = 0
+        if centre_columns:
+            for i in range(n):
+                for k in range(width):
+                    mean[k] += x[i, start + k]
+            for k in range(width):
+                mean[k] /= n
         for i in numba.prange(n):
             total = 0.0
             for k in range(width):
-                value = x[i, start + k] - shift[i]
+                value = x[i, start + k] - shift[i] - mean[k]
                 block[i, k] = value
                 total += value
             sums[i] += total
@@ -80,6 +94,125 @@ def _rank(x: NDArray[np.float64], out: NDArray[np.float64]) -> None:
             begin = end
 
 
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def condense_angles(gram: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Condensed 1 − cosine of rows with these products; as `_core.condense_angles`."""
+    n = len(gram)
+    pair = 0
+    scale = 1 / np.sqrt(np.diag(gram))
+    for i in range(n):
+        for j in range(i + 1, n):
+            cosine = gram[i, j] * scale[i] * scale[j]
+            out[pair] = 1 - (1.0 if cosine > 1 else -1.0 if cosine < -1 else cosine)
+            pair += 1
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def condense_distances(gram: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Condensed squared distances of rows with these products; as `_core.condense_distances`."""
+    n = len(gram)
+    pair = 0
+    for i in range(n):
+        for j in range(i + 1, n):
+            square = gram[i, i] + gram[j, j] - 2 * gram[i, j]
+            out[pair] = 0.0 if square < 0 else square
+            pair += 1
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _popcount(x: np.uint64) -> np.int64:
+    halves = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    low = np.uint64(0x3333333333333333)
+    quarters = (halves & low) + ((halves >> np.uint64(2)) & low)
+    octets = (quarters + (quarters >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((octets * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _marks_below(
+    words: NDArray[np.uint64], sums: NDArray[np.int64], position: np.int64
+) -> np.int64:
+    """Marks below a position: bits of one word, and of those before it from a Fenwick tree."""
+    word = position >> 6
+    bit = np.uint64(position & 63)
+    count: np.int64 = _popcount(words[word] & ((np.uint64(1) << bit) - np.uint64(1)))
+    while word > 0:
+        count += sums[word]
+        word &= word - 1
+    return count
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _concordance_of(
+    order: NDArray[np.int32],
+    upto_a: NDArray[np.int32],
+    position: NDArray[np.int32],
+    below: NDArray[np.int32],
+    upto: NDArray[np.int32],
+) -> int:
+    """Concordant less discordant pairs of two rows; the algorithm is that of concordance.cpp."""
+    n = len(order)
+    words = np.zeros((n >> 6) + 1, np.uint64)
+    sums = np.zeros(len(words), np.int64)
+    total = 0
+    begin = 0
+    while begin < n:
+        end = upto_a[order[begin]]
+        for k in range(begin, end):
+            less = _marks_below(words, sums, below[order[k]])
+            at_most = less
+            # Of an entry without ties only its own mark lies between, and that is not yet set.
+            if upto[order[k]] > below[order[k]] + 1:
+                at_most = _marks_below(words, sums, upto[order[k]])
+            total += less + at_most - begin
+        for k in range(begin, end):
+            place = position[order[k]]
+            word = place >> 6
+            words[word] |= np.uint64(1) << np.uint64(place & 63)
+            word += 1
+            while word < len(words):
+                sums[word] += 1
+                word += word & -word
+        begin = end
+    return total
+
+
+@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+def _places(
+    ranks: NDArray[np.float64], places: NDArray[np.int32], untied: NDArray[np.int64]
+) -> None:
+    """Of each row: entries in rising order, each entry's place in it, and the range of its ties."""
+    n = ranks.shape[1]
+    for row in numba.prange(len(ranks)):
+        # Averages of two groups of ties differ by at least 1, so that their whole parts tell groups apart.
+        starts = np.zeros(n + 1, np.int32)
+        for i in range(n):
+            starts[int(ranks[row, i])] += 1
+        untied[row] = n * (n - 1) // 2
+        total = 0
+        for key in range(1, n + 1):
+            size = int(starts[key])
+            starts[key] = total
+            total += size
+            untied[row] -= size * (size - 1) // 2
+        following = starts.copy()
+        for i in range(n):
+            key = int(ranks[row, i])
+            places[1, row, i] = following[key]
+            places[0, row, following[key]] = i
+            following[key] += 1
+        for i in range(n):
+            places[2, row, i] = starts[int(ranks[row, i])]
+            places[3, row, i] = following[int(ranks[row, i])]
+
+
+@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+def _concordance(a: NDArray[np.int32], b: NDArray[np.int32], out: NDArray[np.int64]) -> None:
+    for pair in numba.prange(out.size):
+        i, j = pair // out.shape[1], pair % out.shape[1]
+        out[i, j] = _concordance_of(a[0, i], a[3, i], b[1, j], b[2, j], b[3, j])
+
+
 class _Threads:
     """The number of numba's threads for the length of a call."""
 
@@ -97,6 +230,7 @@ class _Threads:
 def gram(
     x: Floats,
     shift: NDArray[np.float64],
+    centre_columns: bool,
     out: NDArray[np.float64],
     sums: NDArray[np.float64],
     n_threads: int,
@@ -104,7 +238,7 @@ def gram(
 ) -> None:
     """Symmetric product of the shifted rows, and their sums; as `_core.gram`."""
     with _Threads(n_threads):
-        _gram(x, shift.astype(x.dtype), out, sums)
+        _gram(x, shift.astype(x.dtype), centre_columns, out, sums)
 
 
 def cross(
@@ -123,6 +257,22 @@ def rank(x: NDArray[np.float64], out: NDArray[np.float64], n_threads: int) -> No
     """Average ranks of each row; as `_core.rank`."""
     with _Threads(n_threads):
         _rank(x, out)
+
+
+def concordance(
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    out: NDArray[np.int64],
+    untied_a: NDArray[np.int64],
+    untied_b: NDArray[np.int64],
+    n_threads: int,
+) -> None:
+    """Concordant less discordant pairs of all rows of ranks, and each row's untied pairs; as `_core.concordance`."""
+    places_a, places_b = (np.empty((4, *x.shape), np.int32) for x in (a, b))
+    with _Threads(n_threads):
+        _places(a, places_a, untied_a)
+        _places(b, places_b, untied_b)
+        _concordance(places_a, places_b, out)
 
 
 def isas() -> list[str]:

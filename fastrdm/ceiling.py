@@ -1,13 +1,12 @@
 """Subject RDMs → noise ceiling."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm.compare import poolable, standardiser
-from fastrdm.rdm import as_floats, check_finite, condense, n_conditions
+from fastrdm.compare import Method, Side, check_values, get_method
+from fastrdm.rdm import as_floats, condense, n_conditions
 
 Floats = NDArray[np.float64]
 
@@ -44,6 +43,7 @@ def noise_ceiling(
     *,
     pool: str = "raw",
     squared: bool = True,
+    nan_policy: str = "raise",
     n_threads: int | None = None,
 ) -> NoiseCeiling:
     r"""Noise ceiling of a set of subjects; the defaults are those of the Algonauts 2019 challenge.
@@ -56,14 +56,20 @@ def noise_ceiling(
     ----------
     subject_rdms : array_like
         (subjects, n, n) or (subjects, pairs), or with a time axis second, (subjects, times, n, n) or
-        (subjects, times, pairs). At least two subjects; no NaN.
+        (subjects, times, pairs). At least two subjects.
     method : str
         Similarity, as in `compare`.
     pool : str
-        ``"raw"`` averages the RDMs as they are, ``"rank"`` what `method` makes of them: their ranks for
-        ``"spearman"``, z-scores for ``"corr"``, RDMs of length 1 for ``"cosine"``.
+        ``"raw"`` averages the RDMs as they are, ``"rank"`` what rsatoolbox averages for `method`: z-scores for
+        ``"corr"`` and ``"corr_cov"``, RDMs with a mean square of 1 for ``"cosine"`` and ``"cosine_cov"``, ranks for all
+        others.
     squared : bool
         Whether the bounds are of the squared similarity.
+    nan_policy : str
+        ``"raise"``: NaN is an error. ``"omit"``: the pooled RDM is the mean over those subjects that have a pair
+        (pairs that none has are NaN), and a subject is compared with it on the pairs that both have.
+        ``"propagate"``: subjects with NaN have NaN as their bounds, and are in no pooled RDM; `lower` and `upper`, the
+        means over all subjects, are then NaN. With a time axis, both hold for each time point.
     n_threads : int, optional
         Threads to use; the processors of this process by default.
 
@@ -75,8 +81,8 @@ def noise_ceiling(
     Raises
     ------
     ValueError
-        If the shape is none of those above, there is one subject only, an entry is NaN or infinite, an RDM is
-        asymmetric, or `method` or `pool` is unknown.
+        If the shape is none of those above, there is one subject only, an entry is infinite, or NaN under
+        ``"raise"``, an RDM is asymmetric, or `method`, `pool` or `nan_policy` is unknown.
 
     References
     ----------
@@ -84,11 +90,18 @@ def noise_ceiling(
     on averaged RDMs, squared).
     """
     return ceiling_of(
-        as_subjects(subject_rdms), method, pool=pool, squared=squared, n_threads=n_threads
+        as_subjects(subject_rdms, nan_policy=nan_policy),
+        method,
+        pool=pool,
+        squared=squared,
+        nan_policy=nan_policy,
+        n_threads=n_threads,
     )
 
 
-def as_subjects(subject_rdms: ArrayLike, name: str = "subject_rdms") -> Floats:
+def as_subjects(
+    subject_rdms: ArrayLike, name: str = "subject_rdms", *, nan_policy: str = "raise"
+) -> Floats:
     """Subject RDMs in any of their forms as condensed (subjects, times, pairs)."""
     array = as_floats(subject_rdms, name)
     expected = "expected (subjects, n, n), (subjects, pairs), or with a time axis second"
@@ -107,17 +120,22 @@ def as_subjects(subject_rdms: ArrayLike, name: str = "subject_rdms") -> Floats:
     n_conditions(array.shape[-1], name)
     if 0 in array.shape:
         raise ValueError(f"{name} has shape {array.shape}; {expected}, none of them empty")
-    check_finite(
-        array, name, ("subject", "pair") if array.ndim == 2 else ("subject", "time", "pair")
-    )
+    axes = ("subject", "pair") if array.ndim == 2 else ("subject", "time", "pair")
+    check_values(array, name, axes, nan_policy)
     return np.ascontiguousarray(array if array.ndim == 3 else array[:, None], np.float64)
 
 
 def ceiling_of(
-    subjects: Floats, method: str, *, pool: str, squared: bool, n_threads: int | None = None
+    subjects: Floats,
+    method: str,
+    *,
+    pool: str,
+    squared: bool,
+    nan_policy: str = "raise",
+    n_threads: int | None = None,
 ) -> NoiseCeiling:
     """The noise ceiling of condensed subject RDMs (subjects, times, pairs)."""
-    standardise = standardiser(method)
+    chosen = get_method(method)
     if pool not in ("raw", "rank"):
         raise ValueError(f"pool {pool!r} is not one of: raw, rank")
     n_subjects, n_times, _ = subjects.shape
@@ -126,15 +144,25 @@ def ceiling_of(
 
     lower, upper = np.zeros(n_subjects), np.zeros(n_subjects)
     for time in range(n_times):
-        rdms = np.ascontiguousarray(subjects[:, time])
-        standard = standardise(rdms, n_threads)
-        pooled = rdms if pool == "raw" else poolable(method, rdms, n_threads)
-        total = pooled.sum(axis=0)
-        upper += _rowwise(standard, standardise(total[None], n_threads))
-        lower += _rowwise(standard, standardise(total - pooled, n_threads))
+        side = Side(chosen, np.ascontiguousarray(subjects[:, time]), nan_policy, n_threads)
+        pooled_all, pooled_others = _pooled(chosen, side, pool, n_threads)
+        upper += chosen.similarity(side, Side(chosen, pooled_all[None], "omit"), n_threads)[:, 0]
+        lower += chosen.paired(side, pooled_others, n_threads)
     power = 2 if squared else 1
     return NoiseCeiling((lower / n_times) ** power, (upper / n_times) ** power)
 
 
-def _rowwise(first: Floats, second: Floats) -> Any:
-    return np.clip(np.sum(first * second, axis=1), -1, 1)
+def _pooled(
+    method: Method, subjects: Side, pool: str, n_threads: int | None
+) -> tuple[Floats, Floats]:
+    """Means over the subjects that have a pair: of all (pairs,), and of all but each (subjects, pairs)."""
+    values = np.zeros((subjects.n, subjects.n_pairs))
+    counts = np.zeros(values.shape, np.intp)
+    for group in subjects.groups:
+        here = np.ix_(group.members, group.present)
+        values[here] = group.rdms if pool == "raw" else method.pooled(group.rdms, n_threads)
+        counts[here] = 1
+    total, count = values.sum(axis=0), counts.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        others = (total - values) / (count - counts)
+        return total / count, np.where(count > counts, others, np.nan)

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm.ceiling import Floats, NoiseCeiling, as_subjects, ceiling_of
-from fastrdm.compare import similarity, standardiser
+from fastrdm.compare import Side, check_values, get_method
 from fastrdm.protocol import Protocol, get_protocol
-from fastrdm.rdm import as_floats, check_finite, condense, n_conditions
+from fastrdm.rdm import as_floats, condense, n_conditions
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Target:
     ----------
     subject_rdms : array_like
         (subjects, n, n) or (subjects, pairs), or with a time axis second, (subjects, times, n, n) or
-        (subjects, times, pairs). No NaN.
+        (subjects, times, pairs).
     protocol : str or Protocol
         How scores are made: a name in `PROTOCOLS`, or a protocol of one's own.
     ceiling : float, optional
@@ -58,12 +58,18 @@ class Target:
         computed from the subjects.
     name : str, optional
         What messages and tables call the target.
+    nan_policy : str
+        ``"raise"``: NaN in a subject or a model is an error. ``"omit"``: a model and a subject are compared on the
+        pairs that neither has as NaN, ranked anew among those; other subjects and models do not matter.
+        ``"propagate"``: similarities to a subject or of a model with NaN are NaN, and so are the means over subjects
+        that they enter. The computed ceiling follows the same policy, as `noise_ceiling` says.
 
     Raises
     ------
     ValueError
-        If the shape is none of those above, an entry is NaN or infinite, an RDM is asymmetric or constant, the ceiling
-        is not positive, or there is one subject and no ceiling is given.
+        If the shape is none of those above, an entry is infinite, or NaN under ``"raise"``, an RDM is asymmetric, has
+        no similarity to anything (constant, or with ``"omit"`` without a pair), the ceiling is not positive, there is
+        one subject and no ceiling is given, or the policy is unknown.
 
     Examples
     --------
@@ -81,11 +87,14 @@ class Target:
         protocol: str | Protocol = "algonauts2019",
         ceiling: float | None = None,
         name: str | None = None,
+        *,
+        nan_policy: str = "raise",
     ) -> None:
         self.protocol = get_protocol(protocol)
         self.name = name
+        self.nan_policy = nan_policy
         label = f"subject_rdms of {name}" if name else "subject_rdms"
-        self._subjects = as_subjects(subject_rdms, label).copy()
+        self._subjects = as_subjects(subject_rdms, label, nan_policy=nan_policy).copy()
         self._subjects.flags.writeable = False
         if ceiling is not None and not (np.isfinite(ceiling) and ceiling > 0):
             raise ValueError(
@@ -95,19 +104,30 @@ class Target:
             raise ValueError(
                 f"{label} holds one subject, so no ceiling can be computed; pass ceiling="
             )
-        rows = self._subjects.reshape(-1, self.n_pairs)
-        self._standard = standardiser(self.protocol.method)(rows, None)
-        constant = np.flatnonzero(np.isnan(self._standard[:, 0]))
-        if len(constant):
-            subject, time = divmod(int(constant[0]), self.n_times)
-            raise ValueError(
-                f"{label} with shape {np.shape(subject_rdms)} is constant for subject {subject}, time {time}"
-            )
+        self._method = get_method(self.protocol.method)
+        self._side = Side(self._method, self._subjects.reshape(-1, self.n_pairs), nan_policy)
+        self._check_subjects(label, np.shape(subject_rdms))
         self.ceiling = float(ceiling) if ceiling is not None else self._computed_ceiling()
+
+    def _check_subjects(self, label: str, shape: tuple[int, ...]) -> None:
+        def refuse(members: NDArray[np.intp], what: str) -> None:
+            if len(members):
+                subject, time = divmod(int(members[0]), self.n_times)
+                raise ValueError(
+                    f"{label} with shape {shape} is {what} for subject {subject}, time {time}"
+                )
+
+        if self.nan_policy == "omit":
+            empty = np.isnan(self._subjects).all(axis=2)
+            refuse(np.flatnonzero(empty), "NaN throughout")
+        for group in self._side.groups:
+            itself = self._method.rowwise(group.rows, group.rows, None)
+            refuse(group.members[~(itself > 0)], "constant")
 
     def _computed_ceiling(self) -> float:
         ceiling: float = getattr(self.noise_ceiling, self.protocol.bound)
-        if not ceiling > 0:
+        unknown = self.nan_policy == "propagate" and bool(np.isnan(self._subjects).any())
+        if not (ceiling > 0 or unknown):
             raise ValueError(
                 f"the {self.protocol.bound} noise ceiling of {self.name or 'the target'} is {ceiling:.4g}: its subjects"
                 " do not agree, so nothing can be expressed as a share of it; pass ceiling="
@@ -138,7 +158,9 @@ class Target:
     def noise_ceiling(self) -> NoiseCeiling:
         """Both bounds computed from the subjects, by the protocol's rule."""
         p = self.protocol
-        return ceiling_of(self._subjects, p.method, pool=p.pool, squared=p.squared)
+        return ceiling_of(
+            self._subjects, p.method, pool=p.pool, squared=p.squared, nan_policy=self.nan_policy
+        )
 
     def __repr__(self) -> str:
         times = f", {self.n_times} times" if self.n_times > 1 else ""
@@ -166,12 +188,12 @@ class Target:
         Raises
         ------
         ValueError
-            If a shape does not fit the target, an entry is NaN or infinite (the message says where), or an RDM is
-            asymmetric.
+            If a shape does not fit the target, an entry is infinite, or NaN under ``nan_policy="raise"`` (the message
+            says where), or an RDM is asymmetric.
         """
         models = self._as_models(rdms)
-        standard = standardiser(self.protocol.method)(models, n_threads)
-        rho = similarity(standard, self._standard, n_threads)
+        side = Side(self._method, models, self.nan_policy, n_threads)
+        rho = self._method.similarity(side, self._side, n_threads)
         rho = rho.reshape(len(models), self.n_subjects, self.n_times).mean(axis=2)
         values = rho**2 if self.protocol.squared else rho
         value = values.mean(axis=1)
@@ -206,7 +228,7 @@ class Target:
             )
         if array.ndim == 1:
             array = array[None]
-        check_finite(array, "rdms", ("model", "pair"))
+        check_values(array, "rdms", ("model", "pair"), self.nan_policy)
         return np.ascontiguousarray(array, np.float64)
 
 

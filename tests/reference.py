@@ -1,5 +1,8 @@
 """Plain NumPy and SciPy oracles: slow, obvious, float64."""
 
+import functools
+from itertools import combinations
+
 import numpy as np
 from scipy import stats
 from scipy.spatial.distance import squareform
@@ -13,21 +16,83 @@ def calc_rdm(activations):
 
 
 def compare(rdms1, rdms2, method="spearman"):
-    one = {
-        "spearman": lambda a, b: stats.spearmanr(a, b).statistic,
-        "corr": lambda a, b: stats.pearsonr(a, b).statistic,
-        "cosine": lambda a, b: a @ b / np.sqrt(a @ a * (b @ b)),
-    }[method]
+    one = METHODS[method]
     return np.array([[one(a, b) for b in rdms2] for a in rdms1])
 
 
+def compare_omitting(rdms1, rdms2, method="spearman"):
+    """As `compare`, every two RDMs on the pairs that both have; of whitened ones, V without the others."""
+    out = np.empty((len(rdms1), len(rdms2)))
+    for i, a in enumerate(rdms1):
+        for j, b in enumerate(rdms2):
+            present = ~(np.isnan(a) | np.isnan(b))
+            more = (present,) if method.endswith("_cov") else ()
+            out[i, j] = METHODS[method](a[present], b[present], *more)
+    return out
+
+
+def concordance(a, b):
+    """Concordant less discordant pairs, each pair looked at."""
+    first, second = np.triu_indices(len(a), 1)
+    return int(np.sum(np.sign(a[first] - a[second]) * np.sign(b[first] - b[second])))
+
+
+def tau_a(a, b):
+    return concordance(a, b) / (len(a) * (len(a) - 1) // 2)
+
+
+def tau_b(a, b):
+    return concordance(a, b) / np.sqrt(concordance(a, a) * concordance(b, b))
+
+
+def rho_a(a, b):
+    n = len(a)
+    a, b = (stats.rankdata(x) - (n + 1) / 2 for x in (a, b))
+    return 12 * (a @ b) / (n**3 - n)
+
+
+def cosine(a, b):
+    return a @ b / np.sqrt(a @ a * (b @ b))
+
+
+@functools.lru_cache
+def inverse_covariance(present):
+    """Of the distances that are there, where all conditions are equally noisy."""
+    n = (1 + round(np.sqrt(1 + 8 * len(present)))) // 2
+    contrasts = np.array([np.eye(n)[i] - np.eye(n)[j] for i, j in combinations(range(n), 2)])
+    return np.linalg.inv(((contrasts @ contrasts.T) ** 2)[np.ix_(present, present)])
+
+
+def cosine_cov(a, b, present=None):
+    """Diedrichsen et al. 2020, with the covariance of the distances written out."""
+    inverse = inverse_covariance(tuple(np.ones(len(a), bool) if present is None else present))
+    return a @ inverse @ b / np.sqrt((a @ inverse @ a) * (b @ inverse @ b))
+
+
+METHODS = {
+    "spearman": lambda a, b: stats.spearmanr(a, b).statistic,
+    "rho-a": rho_a,
+    "tau-a": tau_a,
+    "tau-b": tau_b,
+    "corr": lambda a, b: stats.pearsonr(a, b).statistic,
+    "cosine": cosine,
+    "corr_cov": lambda a, b, present=None: cosine_cov(a - a.mean(), b - b.mean(), present),
+    "cosine_cov": cosine_cov,
+}
+
+# What rsatoolbox averages over subjects under the name of a method.
+POOLED = {
+    **dict.fromkeys(("spearman", "rho-a", "tau-a", "tau-b"), stats.rankdata),
+    **dict.fromkeys(("corr", "corr_cov"), lambda x: (x - x.mean()) / x.std()),
+    **dict.fromkeys(("cosine", "cosine_cov"), lambda x: x / np.sqrt(np.mean(x**2))),
+}
+
+
 def noise_ceiling(subjects, method="spearman", pool="raw", squared=True):
-    """Lower and upper bound of condensed subjects (subjects, times, pairs), pooling as the names say."""
-    standard = {
-        "spearman": lambda x: stats.rankdata(x),
-        "corr": lambda x: (x - x.mean()) / x.std(),
-        "cosine": lambda x: x / np.sqrt(x @ x),
-    }[method]
+    """Lower and upper bound of condensed subjects (subjects, times, pairs), pooling as the names say.
+
+    NaN is left out: of the means over subjects, and of what a subject is compared on.
+    """
     bounds = []
     for leave_out in (True, False):
         values = []
@@ -35,9 +100,13 @@ def noise_ceiling(subjects, method="spearman", pool="raw", squared=True):
             others = [o for o in range(len(subjects)) if not (leave_out and o == s)]
             over_time = []
             for time in range(subjects.shape[1]):
-                rows = [subjects[o, time] for o in others]
-                pooled = np.mean([standard(r) for r in rows] if pool == "rank" else rows, axis=0)
-                over_time.append(compare([subjects[s, time]], [pooled], method)[0, 0])
+                rows = subjects[others, time].copy()
+                for row in rows if pool == "rank" else ():
+                    present = ~np.isnan(row)
+                    row[present] = POOLED[method](row[present])
+                with np.errstate(invalid="ignore"):
+                    pooled = np.nansum(rows, axis=0) / np.sum(~np.isnan(rows), axis=0)
+                over_time.append(compare_omitting([subjects[s, time]], [pooled], method)[0, 0])
             values.append(np.mean(over_time) ** (2 if squared else 1))
         bounds.append(np.mean(values))
     return bounds

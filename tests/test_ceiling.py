@@ -10,7 +10,7 @@ def subjects(n=6, times=1, pairs=45, seed=0):
     return rng.random((n, times, pairs)) + rng.random((1, times, pairs))
 
 
-@pytest.mark.parametrize("method", ["spearman", "corr", "cosine"])
+@pytest.mark.parametrize("method", reference.METHODS)
 @pytest.mark.parametrize("pool", ["raw", "rank"])
 @pytest.mark.parametrize("squared", [True, False])
 @pytest.mark.parametrize("times", [1, 3])
@@ -20,6 +20,39 @@ def test_equals_the_oracle(kernels, method, pool, squared, times):
     expected = reference.noise_ceiling(rdms, method, pool, squared)
     np.testing.assert_allclose([ceiling.lower, ceiling.upper], expected, atol=1e-9)
     assert ceiling.lower_per_subject.shape == ceiling.upper_per_subject.shape == (6,)
+
+
+@pytest.mark.parametrize("method", reference.METHODS)
+@pytest.mark.parametrize("pool", ["raw", "rank"])
+def test_omit_equals_the_oracle(kernels, method, pool):
+    rdms = subjects(times=2)
+    rdms[1, 0, 3:7] = rdms[2:4, 1, 9] = rdms[:, 1, 40] = np.nan
+    ceiling = noise_ceiling(rdms, method, pool=pool, nan_policy="omit")
+    expected = reference.noise_ceiling(rdms, method, pool)
+    np.testing.assert_allclose([ceiling.lower, ceiling.upper], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", reference.METHODS)
+def test_propagate_leaves_subjects_with_nan_out(kernels, method):
+    rdms = subjects()
+    rdms[2, 0, 7] = np.nan
+    rest = [0, 1, 3, 4, 5]
+    ceiling = noise_ceiling(rdms, method, nan_policy="propagate")
+    others = noise_ceiling(rdms[rest], method)
+    for bound in ("lower_per_subject", "upper_per_subject"):
+        values = getattr(ceiling, bound)
+        assert np.isnan(values[2])
+        np.testing.assert_allclose(values[rest], getattr(others, bound), atol=1e-14)
+    assert np.isnan(ceiling.lower) and np.isnan(ceiling.upper)
+
+
+def test_a_subject_that_is_nan_throughout_is_left_out_by_omit():
+    rdms = subjects()
+    rdms[2] = np.nan
+    rest = [0, 1, 3, 4, 5]
+    values = noise_ceiling(rdms, nan_policy="omit").upper_per_subject
+    assert np.isnan(values[2])
+    np.testing.assert_allclose(values[rest], noise_ceiling(rdms[rest]).upper_per_subject)
 
 
 def test_every_form_of_subject_rdms_gives_the_same():

@@ -7,11 +7,12 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from fastrdm import _kernels, compare
+from fastrdm.compare import METHODS, rank
 
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-methods = pytest.mark.parametrize("method", ["spearman", "corr", "cosine"])
+methods = pytest.mark.parametrize("method", reference.METHODS)
 
 
 def rdms(n, pairs, seed, ties=False):
@@ -21,10 +22,66 @@ def rdms(n, pairs, seed, ties=False):
 
 @methods
 @pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("n1, n2, pairs", [(1, 1, 3), (1, 15, 4186), (7, 3, 45), (30, 31, 190)])
+@pytest.mark.parametrize("n1, n2, pairs", [(1, 1, 3), (1, 3, 780), (7, 3, 45), (9, 11, 190)])
 def test_equals_the_oracle(kernels, method, ties, n1, n2, pairs):
     a, b = rdms(n1, pairs, 1, ties), rdms(n2, pairs, 2, ties)
     np.testing.assert_allclose(compare(a, b, method), reference.compare(a, b, method), atol=1e-9)
+
+
+def test_every_method_is_under_test():
+    assert set(METHODS) == {*reference.METHODS, "kendall", "pearson"}
+
+
+@pytest.mark.parametrize("alias, method", [("kendall", "tau-b"), ("pearson", "corr")])
+def test_aliases(alias, method):
+    a, b = rdms(3, 45, 1, ties=True), rdms(2, 45, 2)
+    np.testing.assert_array_equal(compare(a, b, alias), compare(a, b, method))
+
+
+@quick
+@given(st.integers(2, 300), st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_concordance_is_the_plain_count(kernels, n, values1, values2, seed):
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(0, values1, (2, n)) * 1.0, rng.integers(0, values2, (3, n)) * 1.0
+    counts, untied_a, untied_b = _kernels.concordance(_kernels.rank(a), _kernels.rank(b))
+    np.testing.assert_array_equal(counts, [[reference.concordance(x, y) for y in b] for x in a])
+    np.testing.assert_array_equal(untied_a, [reference.concordance(x, x) for x in a])
+    np.testing.assert_array_equal(untied_b, [reference.concordance(y, y) for y in b])
+
+
+# Either side of where the compiled kernel adds a level to its tree.
+@pytest.mark.parametrize("n", [511, 512, 4095, 4096, 32767, 32768, 65535, 65536])
+def test_concordance_of_long_rows_is_scipys(kernels, n):
+    rng = np.random.default_rng(n)
+    a, b = rng.random((1, n)), np.round(rng.random((2, n)), 3)
+    b[1] = rng.random(n) + a[0]
+    counts, untied_a, untied_b = _kernels.concordance(_kernels.rank(a), _kernels.rank(b))
+    tau = counts[0] / np.sqrt(untied_a * untied_b)
+    np.testing.assert_allclose(tau, [stats.kendalltau(a[0], y).statistic for y in b], atol=1e-14)
+
+
+def test_concordance_does_not_depend_on_threads(kernels):
+    a, b = (_kernels.rank(rdms(n, 300, n, ties=True)) for n in (19, 37))
+    one, *more = (_kernels.concordance(a, b, n_threads) for n_threads in (1, 2, 3, 8))
+    for other in more:
+        for expected, got in zip(one, other, strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_the_compiled_concordance_refuses_what_are_no_ranks():
+    core = pytest.importorskip("fastrdm._core")
+    out, untied = np.empty((1, 1), np.int64), np.empty(1, np.int64)
+    for bad in (0.5, 4.0, np.nan):
+        with pytest.raises(ValueError, match="average ranks"):
+            core.concordance(np.array([[1.0, 2, bad]]), np.ones((1, 3)), out, untied, untied, 1)
+
+
+@methods
+def test_equals_rsatoolbox(method):
+    rsatoolbox = pytest.importorskip("rsatoolbox", reason="rsatoolbox is not installed")
+    a, b = rdms(3, 190, 1, ties=True), rdms(4, 190, 2)
+    expected = rsatoolbox.rdm.compare(rsatoolbox.rdm.RDMs(a), rsatoolbox.rdm.RDMs(b), method)
+    np.testing.assert_allclose(compare(a, b, method), expected, atol=1e-9)
 
 
 @quick
@@ -63,6 +120,24 @@ def test_spearman_ignores_monotone_maps(kernels, seed):
     np.testing.assert_allclose(compare(np.exp(a) - 5, b**3), compare(a, b), atol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["rho-a", "tau-a", "tau-b"])
+@quick
+@given(st.integers(0, 2**32 - 1))
+def test_rank_methods_ignore_monotone_maps_and_turn_with_the_sign(kernels, method, seed):
+    a, b = rdms(2, 190, seed, ties=True), rdms(3, 190, seed + 1)
+    expected = compare(a, b, method)
+    np.testing.assert_array_equal(compare(np.exp(a) - 5, b**3, method), expected)
+    np.testing.assert_allclose(compare(-a, b, method), -expected, atol=1e-15)
+
+
+def test_rank_keeps_the_shape(kernels):
+    a = rdms(3, 45, 1, ties=True)
+    np.testing.assert_array_equal(rank(a), stats.rankdata(a, axis=1))
+    np.testing.assert_array_equal(rank(a[1].astype(np.float32)), stats.rankdata(a[1]))
+    with pytest.raises(ValueError, match="rdms has 1 values.*infinity at RDM 2, pair 4"):
+        rank(np.where(np.arange(135).reshape(3, 45) == 94, np.inf, a))
+
+
 @methods
 def test_symmetric_and_one_with_itself(kernels, method):
     a = rdms(6, 45, 3)
@@ -78,12 +153,98 @@ def test_scale_does_not_matter(kernels, method):
         np.testing.assert_allclose(compare(a * scale, b, method), compare(a, b, method), atol=1e-9)
 
 
-@pytest.mark.parametrize("method, value", [("spearman", 0.3), ("corr", 0.1), ("cosine", 0.0)])
+@pytest.mark.parametrize(
+    "method, value",
+    [
+        ("spearman", 0.3),
+        ("tau-b", 0.3),
+        ("corr", 0.1),
+        ("cosine", 0.0),
+        ("corr_cov", 0.1),
+        ("cosine_cov", 0.0),
+    ],
+)
 def test_an_rdm_without_a_correlation_gives_nan(kernels, method, value):
     a = rdms(3, 45, 3)
     a[1] = value
     result = compare(a, rdms(2, 45, 4), method)
     assert np.isnan(result[1]).all() and np.isfinite(result[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("method", ["rho-a", "tau-a"])
+def test_a_constant_rdm_agrees_with_none_where_ties_do_not_count(kernels, method):
+    assert (compare(np.ones((1, 45)), rdms(2, 45, 4), method) == 0).all()
+
+
+def with_gaps(rdms, seed):
+    """NaN in other pairs of each RDM, none in the first, the same in the last two."""
+    rng = np.random.default_rng(seed)
+    gaps = rng.random(rdms.shape) < 0.2
+    gaps[0], gaps[-1] = False, gaps[-2]
+    return np.where(gaps, np.nan, rdms)
+
+
+@methods
+@pytest.mark.parametrize("ties", [False, True])
+def test_omit_equals_the_oracle(kernels, method, ties):
+    a, b = with_gaps(rdms(4, 66, 1, ties), 3), with_gaps(rdms(5, 66, 2, ties), 4)
+    result = compare(a, b, method, nan_policy="omit")
+    np.testing.assert_allclose(result, reference.compare_omitting(a, b, method), atol=1e-9)
+
+
+@methods
+def test_omit_leaks_nowhere(kernels, method):
+    a, b = rdms(4, 45, 1), rdms(3, 45, 2)
+    whole = compare(a, b, method)
+    a[2, 3:9] = np.nan
+    rest = [0, 1, 3]
+    result = compare(a, b, method, nan_policy="omit")
+    np.testing.assert_allclose(result[rest], whole[rest], atol=1e-14)
+    assert np.isfinite(result[2]).all() and (result[2] != whole[2]).all()
+    alone = [[compare(x, y, method, nan_policy="omit")[0, 0] for y in b] for x in a]
+    np.testing.assert_allclose(result, alone, atol=1e-14)
+
+
+@methods
+def test_propagate_concerns_the_rdm_alone(kernels, method):
+    a, b = rdms(4, 45, 1), rdms(3, 45, 2)
+    whole = compare(a, b, method)
+    a[2, 3] = b[1, 0] = np.nan
+    result = compare(a, b, method, nan_policy="propagate")
+    assert np.isnan(result[2]).all() and np.isnan(result[:, 1]).all()
+    rest = np.ix_([0, 1, 3], [0, 2])
+    np.testing.assert_allclose(result[rest], whole[rest], atol=1e-14)
+
+
+@methods
+@pytest.mark.parametrize("nan_policy", ["omit", "propagate"])
+def test_policies_agree_without_nan(kernels, method, nan_policy):
+    a, b = rdms(4, 45, 1), rdms(3, 45, 2)
+    expected = compare(a, b, method)
+    np.testing.assert_array_equal(compare(a, b, method, nan_policy=nan_policy), expected)
+
+
+@methods
+def test_nothing_left_gives_nan(kernels, method):
+    a, b = rdms(2, 45, 1), rdms(2, 45, 2)
+    a[0], a[1, :20], b[0, 20:] = np.nan, np.nan, np.nan
+    result = compare(a, b, method, nan_policy="omit")
+    np.testing.assert_array_equal(np.isnan(result), [[True, True], [True, False]])
+
+
+@pytest.mark.parametrize("nan_policy", ["raise", "omit", "propagate"])
+def test_infinity_is_an_error_under_every_policy(nan_policy):
+    a = rdms(3, 45, 0)
+    a[1, 4] = -np.inf
+    if nan_policy != "raise":
+        a[0, 0] = np.nan
+    with pytest.raises(ValueError, match="rdms1 has 1 values.*infinity at RDM 1, pair 4"):
+        compare(a, rdms(2, 45, 0), nan_policy=nan_policy)
+
+
+def test_unknown_policy():
+    with pytest.raises(ValueError, match="nan_policy 'drop' is not one of: raise, omit, propagate"):
+        compare(rdms(2, 45, 0), rdms(2, 45, 0), nan_policy="drop")
 
 
 def test_single_condensed_rdms():
@@ -114,5 +275,5 @@ def test_nan_is_named():
 
 
 def test_unknown_method():
-    with pytest.raises(ValueError, match="'euclid' is not one of: spearman, corr"):
+    with pytest.raises(ValueError, match="'euclid' is not one of: spearman, rho-a"):
         compare(rdms(2, 45, 0), rdms(2, 45, 0), "euclid")

@@ -79,6 +79,7 @@ def assert_parity(path, network, taps, size, n=5):
 NETWORKS = {
     "resnet20": (resnet20, 64),
     "resnet18": (torchvision.models.resnet18, 64),
+    "alexnet": (torchvision.models.alexnet, 224),
     "sqnet1_1": (torchvision.models.squeezenet1_1, 64),
     # Two layers a block instead of up to 24: exporting the whole network takes half a minute.
     "densenet121": (lambda: torchvision.models.DenseNet(32, (2, 2, 2, 2), 64), 64),

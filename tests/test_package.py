@@ -36,7 +36,7 @@ def sdist(tmp_path_factory):
 def unpacked(sdist, tmp_path_factory):
     out = tmp_path_factory.mktemp("source")
     with tarfile.open(sdist) as archive:
-        archive.extractall(out, filter="data")
+        archive.extractall(out)
     return next(out.iterdir())
 
 

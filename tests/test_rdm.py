@@ -4,9 +4,10 @@ import pytest
 import reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy.spatial.distance import squareform
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import rankdata
 
-from fastrdm import calc_rdm, condense, square
+from fastrdm import RdmAccumulator, calc_rdm, condense, square
 
 quick = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -28,6 +29,145 @@ def test_correlation_equals_the_oracle(kernels, shape, dtype):
     x = activations(shape, 1, np.float64) * 20
     x = x.astype(dtype)
     np.testing.assert_allclose(calc_rdm(x), reference.calc_rdm(x.astype(np.float64)), atol=1e-6)
+
+
+METHODS = {
+    "cosine": lambda x: pdist(x, "cosine"),
+    "euclidean": pdist,
+    "sqeuclidean": lambda x: pdist(x, "sqeuclidean"),
+    "spearman": lambda x: reference.calc_rdm(rankdata(x, axis=1)),
+    "correlation": reference.calc_rdm,
+}
+methods = pytest.mark.parametrize("method", METHODS)
+streamed = pytest.mark.parametrize("method", [m for m in METHODS if m != "spearman"])
+
+
+@methods
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(2, 2), (13, 700), (118, 1500)])
+def test_every_method_equals_scipy(kernels, method, dtype, shape):
+    x = activations(shape, 1, dtype)
+    expected = METHODS[method](x.astype(np.float64))
+    np.testing.assert_allclose(calc_rdm(x, method), expected, rtol=2e-5, atol=1e-6)
+
+
+@quick
+@given(st.integers(2, 500), st.integers(1, 40), seeds, st.sampled_from(sorted(METHODS)))
+def test_many_conditions(kernels, n, channels, seed, method):
+    x = activations((n, channels + 1), seed)
+    expected = METHODS[method](x.astype(np.float64))
+    np.testing.assert_allclose(calc_rdm(x, method), expected, rtol=2e-5, atol=2e-6)
+
+
+def test_workers_that_share_the_sums(kernels):
+    """More conditions than workers keep sums of their own for."""
+    x = activations((1100, 700), 3)
+    for n_threads in (1, 2, 3, 5):
+        rdm = calc_rdm(x, n_threads=n_threads)
+        np.testing.assert_allclose(rdm, reference.calc_rdm(x), atol=1e-6)
+
+
+@quick
+@given(shapes, seeds)
+def test_spearman_ignores_monotone_maps_of_channels(kernels, shape, seed):
+    x = activations(shape, seed, np.float64)
+    np.testing.assert_array_equal(calc_rdm(np.log(x), "spearman"), calc_rdm(x, "spearman"))
+
+
+@pytest.mark.parametrize("method", ["euclidean", "sqeuclidean"])
+def test_distances_keep_their_digits_far_from_zero(kernels, method):
+    x = activations((20, 900), 2, np.float64)
+    shift = np.random.default_rng(0).standard_normal(900) * 1e6
+    np.testing.assert_allclose(calc_rdm(x + shift, method), METHODS[method](x), rtol=1e-6)
+
+
+def test_equal_conditions_have_no_distance(kernels):
+    x = np.tile(activations((1, 900), 2), (5, 1))
+    np.testing.assert_array_equal(calc_rdm(x, "euclidean"), np.zeros(10))
+
+
+def test_distances_beyond_float64(kernels):
+    with pytest.raises(ValueError, match="squares leave the range of float64"):
+        calc_rdm(activations((4, 9), 0, np.float64) * 1e200, "euclidean")
+
+
+@streamed
+@quick
+@given(shapes, seeds, st.lists(st.integers(0, 1300), max_size=4))
+def test_blocks_of_channels_in_any_order_give_the_same(kernels, method, shape, seed, cuts):
+    x = activations(shape, seed) + 3
+    blocks = [b for b in np.split(x, sorted({c for c in cuts if 0 < c < shape[1]}), axis=1)]
+    whole = RdmAccumulator(len(x), method)
+    for block in blocks[::-1]:
+        whole.update(block)
+    assert whole.n_channels == shape[1]
+    np.testing.assert_allclose(
+        whole.rdm(), METHODS[method](x.astype(np.float64)), rtol=2e-5, atol=1e-6
+    )
+
+
+@streamed
+def test_merged_accumulators_are_one(kernels, method):
+    x = activations((9, 900), 4) - 2
+    first, second = RdmAccumulator(9, method), RdmAccumulator(9, method)
+    first.update(x[:, :100])
+    second.update(x[:, 100:])
+    merged = first + second + RdmAccumulator(9, method)
+    np.testing.assert_allclose(
+        merged.rdm(), METHODS[method](x.astype(np.float64)), rtol=2e-5, atol=1e-6
+    )
+    assert (first.n_channels, second.n_channels, merged.n_channels) == (100, 800, 900)
+
+
+def test_an_accumulator_may_be_read_at_any_time_and_survives_bad_blocks():
+    x = activations((5, 60), 0)
+    accumulator = RdmAccumulator(5)
+    accumulator.update(x[:, :30])
+    before = accumulator.rdm()
+    bad = x[:, 30:].copy()
+    bad[3, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN at condition 3, channel 2"):
+        accumulator.update(bad)
+    with pytest.raises(ValueError, match=r"shape \(4, 30\); expected 5 conditions"):
+        accumulator.update(x[:4, 30:])
+    np.testing.assert_array_equal(accumulator.rdm(), before)
+
+
+def test_accumulators_that_cannot_be():
+    with pytest.raises(ValueError, match="'spearman' ranks all channels"):
+        RdmAccumulator(5, "spearman")
+    with pytest.raises(ValueError, match="n_conditions is 1"):
+        RdmAccumulator(1)
+    with pytest.raises(ValueError, match="has seen no channels"):
+        RdmAccumulator(5).rdm()
+    with pytest.raises(ValueError, match="differ in method or conditions"):
+        RdmAccumulator(5) + RdmAccumulator(5, "cosine")
+
+
+def test_out_is_filled_and_returned():
+    x = activations((5, 60), 0)
+    out = np.empty(10)
+    assert calc_rdm(x, out=out) is out
+    np.testing.assert_array_equal(out, calc_rdm(x))
+    with pytest.raises(
+        ValueError, match=r"out must be a float64 array of shape \(10,\), got float32 \(10,\)"
+    ):
+        calc_rdm(x, out=np.empty(10, np.float32))
+
+
+def test_nan_in_what_is_read_block_by_block_is_named_where_it_is():
+    x = np.asfortranarray(activations((600, 9000), 7))
+    x[2, 8500] = np.nan
+    with pytest.raises(ValueError, match="NaN at condition 2, channel 8500"):
+        calc_rdm(x)
+
+
+def test_zero_conditions_have_no_cosine(kernels):
+    x = activations((4, 30), 0)
+    x[2] = 0
+    with pytest.warns(RuntimeWarning, match="zero have no angle, their pairs are NaN: 2$"):
+        rdm = square(calc_rdm(x, "cosine"))
+    assert np.isnan(rdm[2, [0, 1, 3]]).all() and np.isfinite(rdm[0, [1, 3]]).all()
 
 
 @quick
@@ -117,7 +257,7 @@ def test_shapes_that_are_no_activations(shape):
 
 
 def test_unknown_method_and_type():
-    with pytest.raises(ValueError, match="'manhattan' is not one of: correlation"):
+    with pytest.raises(ValueError, match="'manhattan' is not one of: correlation, pearson, cosine"):
         calc_rdm(np.ones((3, 3)), "manhattan")
     with pytest.raises(ValueError, match="real numbers, got dtype complex128"):
         calc_rdm(np.ones((3, 3)) + 1j)

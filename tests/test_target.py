@@ -116,8 +116,42 @@ def test_a_constant_model_is_nan_and_the_others_are_not():
     np.testing.assert_array_equal(np.isnan(score.r2), [False, True, False])
 
 
-def test_pickle_round_trip():
-    target = Target(subjects(times=2), name="IT")
+@pytest.mark.parametrize("method", reference.METHODS)
+def test_omit_scores_each_model_and_subject_on_their_own_pairs(kernels, method):
+    own = Protocol("mine", method, squared=True, pool="raw", bound="upper", source="here")
+    rdms, several = subjects(6), models()
+    whole = Target(rdms, own).score(several).rho
+    rdms[2, 5:9], rdms[4, 0], several[1, 100:110] = np.nan, np.nan, np.nan
+    target = Target(rdms, own, nan_policy="omit")
+    rho = target.score(several).rho
+    np.testing.assert_allclose(rho, reference.compare_omitting(several, rdms, method), atol=1e-9)
+    untouched = np.ix_([0, 2, 3], [0, 1, 3, 5])
+    np.testing.assert_allclose(rho[untouched], whole[untouched], atol=1e-14)
+    assert target.ceiling == noise_ceiling(rdms, method, nan_policy="omit").upper
+
+
+def test_propagate_gives_nan_for_the_subject_and_the_model_alone():
+    rdms, several = subjects(6), models()
+    whole = Target(rdms).score(several).rho
+    rdms[2, 5] = several[1, 100] = np.nan
+    target = Target(rdms, nan_policy="propagate")
+    rho = target.score(several).rho
+    assert np.isnan(target.ceiling) and np.isnan(rho[1]).all() and np.isnan(rho[:, 2]).all()
+    untouched = np.ix_([0, 2, 3], [0, 1, 3, 4, 5])
+    np.testing.assert_allclose(rho[untouched], whole[untouched], atol=1e-14)
+
+
+def test_a_subject_without_a_pair_is_refused():
+    rdms = subjects(6, times=2)
+    rdms[3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN throughout for subject 3, time 1"):
+        Target(rdms, nan_policy="omit")
+
+
+@pytest.mark.parametrize("method", reference.METHODS)
+def test_pickle_round_trip(method):
+    own = Protocol("mine", method, squared=True, pool="raw", bound="upper", source="here")
+    target = Target(subjects(times=2), own, name="IT")
     again = pickle.loads(pickle.dumps(target))
     np.testing.assert_array_equal(again.score(models()).r2, target.score(models()).r2)
 

@@ -23,6 +23,9 @@ using Rows = nb::ndarray<const T, nb::ndim<2>, nb::device::cpu>;
 using Vector = nb::ndarray<const double, nb::shape<-1>, nb::c_contig, nb::device::cpu>;
 using OutVector = nb::ndarray<double, nb::shape<-1>, nb::c_contig, nb::device::cpu>;
 using OutMatrix = nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using RankRows = nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+template <std::size_t n>
+using OutCounts = nb::ndarray<std::int64_t, nb::ndim<n>, nb::c_contig, nb::device::cpu>;
 
 const fastrdm::Isa& isa_named(const std::string& name) {
   for (const auto* isa : fastrdm::available_isas())
@@ -31,9 +34,9 @@ const fastrdm::Isa& isa_named(const std::string& name) {
 }
 
 template <typename T>
-Matrix<T> matrix(const Rows<T>& rows, const double* shift) {
+Matrix<T> matrix(const Rows<T>& rows, const double* shift, bool centre_columns) {
   if (rows.shape(1) > 1 && rows.stride(1) != 1) throw std::invalid_argument("rows must be contiguous");
-  return {rows.data(), static_cast<Index>(rows.shape(0)), static_cast<Index>(rows.shape(1)), static_cast<Index>(rows.stride(0)), shift};
+  return {rows.data(), static_cast<Index>(rows.shape(0)), static_cast<Index>(rows.shape(1)), static_cast<Index>(rows.stride(0)), shift, centre_columns};
 }
 
 void check(bool right, const char* what) {
@@ -41,11 +44,12 @@ void check(bool right, const char* what) {
 }
 
 template <typename T>
-void gram(const Rows<T>& x, const Vector& shift, OutMatrix& out, OutVector& sums, int n_threads, const std::string& isa) {
+void gram(const Rows<T>& x, const Vector& shift, bool centre_columns, OutMatrix& out, OutVector& sums, int n_threads,
+          const std::string& isa) {
   check(shift.shape(0) == x.shape(0) && sums.shape(0) == x.shape(0) && out.shape(0) == x.shape(0) && out.shape(1) == x.shape(0),
         "gram: shapes disagree");
   const auto& chosen = isa_named(isa);
-  const auto a = matrix(x, shift.data());
+  const auto a = matrix(x, shift.data(), centre_columns);
   const nb::gil_scoped_release release;
   fastrdm::products<T>(chosen, a, nullptr, out.data(), static_cast<Index>(out.shape(1)), sums.data(), n_threads);
 }
@@ -53,7 +57,7 @@ void gram(const Rows<T>& x, const Vector& shift, OutMatrix& out, OutVector& sums
 void cross(const Rows<double>& a, const Rows<double>& b, OutMatrix& out, int n_threads, const std::string& isa) {
   check(a.shape(1) == b.shape(1) && out.shape(0) == a.shape(0) && out.shape(1) == b.shape(0), "cross: shapes disagree");
   const auto& chosen = isa_named(isa);
-  const auto left = matrix(a, nullptr), right = matrix(b, nullptr);
+  const auto left = matrix(a, nullptr, false), right = matrix(b, nullptr, false);
   const nb::gil_scoped_release release;
   fastrdm::products<double>(chosen, left, &right, out.data(), static_cast<Index>(out.shape(1)), nullptr, n_threads);
 }
@@ -65,6 +69,24 @@ void rank(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device:
   fastrdm::rank_rows(x.data(), static_cast<Index>(x.shape(0)), static_cast<Index>(x.shape(1)), out.data(), n_threads);
 }
 
+template <void (*kCondense)(const double*, Index, double*)>
+void condense(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& gram, OutVector& out) {
+  const std::size_t n = gram.shape(0);
+  check(gram.shape(1) == n && out.shape(0) == n * (n - 1) / 2, "condense: shapes disagree");
+  const nb::gil_scoped_release release;
+  kCondense(gram.data(), static_cast<Index>(n), out.data());
+}
+
+void concordance(const RankRows& a, const RankRows& b, OutCounts<2>& out, OutCounts<1>& untied_a, OutCounts<1>& untied_b, int n_threads) {
+  check(a.shape(1) == b.shape(1) && out.shape(0) == a.shape(0) && out.shape(1) == b.shape(0) && untied_a.shape(0) == a.shape(0) &&
+            untied_b.shape(0) == b.shape(0),
+        "concordance: shapes disagree");
+  check(a.shape(1) < (std::size_t{1} << 32) - 1, "concordance: more than 2**32 values in a row");
+  const nb::gil_scoped_release release;
+  fastrdm::concordance(a.data(), static_cast<Index>(a.shape(0)), b.data(), static_cast<Index>(b.shape(0)), static_cast<Index>(a.shape(1)),
+                       out.data(), untied_a.data(), untied_b.data(), n_threads);
+}
+
 std::vector<std::string> isas() {
   std::vector<std::string> names;
   for (const auto* isa : fastrdm::available_isas()) names.emplace_back(isa->name);
@@ -74,9 +96,13 @@ std::vector<std::string> isas() {
 }  // namespace
 
 NB_MODULE(_core, m) {
-  m.def("gram", &gram<float>, "x"_a.noconvert(), "shift"_a.noconvert(), "out"_a.noconvert(), "sums"_a.noconvert(), "n_threads"_a, "isa"_a);
-  m.def("gram", &gram<double>, "x"_a.noconvert(), "shift"_a.noconvert(), "out"_a.noconvert(), "sums"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("gram", &gram<float>, "x"_a.noconvert(), "shift"_a.noconvert(), "centre_columns"_a, "out"_a.noconvert(), "sums"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("gram", &gram<double>, "x"_a.noconvert(), "shift"_a.noconvert(), "centre_columns"_a, "out"_a.noconvert(), "sums"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("condense_angles", &condense<fastrdm::condense_angles>, "gram"_a.noconvert(), "out"_a.noconvert());
+  m.def("condense_distances", &condense<fastrdm::condense_distances>, "gram"_a.noconvert(), "out"_a.noconvert());
   m.def("cross", &cross, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);
   m.def("rank", &rank, "x"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a);
+  m.def("concordance", &concordance, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(), "untied_a"_a.noconvert(),
+        "untied_b"_a.noconvert(), "n_threads"_a);
   m.def("isas", &isas);
 }

@@ -1,6 +1,6 @@
 // Which instruction sets this processor has, and the products of whole matrices split over threads.
 
-#include <memory>
+#include <cmath>
 
 #include "parallel.hpp"
 
@@ -69,42 +69,62 @@ const std::vector<const Isa*>& available_isas() {
 
 namespace {
 
-void run(const Isa& isa, const Matrix<float>& a, const Matrix<float>* b, Index begin, Index end, double* out, Index ld, double* sums) {
-  isa.products_f32(a, b, begin, end, out, ld, sums);
-}
-void run(const Isa& isa, const Matrix<double>& a, const Matrix<double>* b, Index begin, Index end, double* out, Index ld, double* sums) {
-  isa.products_f64(a, b, begin, end, out, ld, sums);
-}
+Products<float>* products_of(const Isa& isa, float) { return isa.products_f32; }
+Products<double>* products_of(const Isa& isa, double) { return isa.products_f64; }
+
+// Up to this many doubles a worker keeps sums of its own over a share of the columns; above, workers share one set of sums, each
+// filling some of the right rows.
+constexpr Index kOwnSums = 1 << 20;
+
+using Doubles = std::vector<double>;
 
 }  // namespace
 
 template <typename T>
 void products(const Isa& isa, const Matrix<T>& a, const Matrix<T>* b, double* out, Index out_stride, double* sums, int n_threads) {
-  const Index cols = b ? b->rows : a.rows, ld = pad_rows(cols);
-  const Index blocks = (a.cols + kBlock - 1) / kBlock;
-  const int workers = static_cast<int>(std::max<Index>(1, std::min<Index>(n_threads, blocks)));
-  // One sum for each worker, added in the workers' order: the same number of threads gives the same bits.
-  std::vector<std::vector<double>> part(static_cast<std::size_t>(workers));
-  std::vector<std::vector<double>> part_sums(static_cast<std::size_t>(workers));
-  parallel(a.cols, kBlock, workers, [&](Index begin, Index end, int worker) {
-    auto& mine = part[static_cast<std::size_t>(worker)];
-    auto& my_sums = part_sums[static_cast<std::size_t>(worker)];
-    mine.assign(static_cast<std::size_t>(pad_rows(a.rows) * ld), 0.0);
-    my_sums.assign(static_cast<std::size_t>(a.rows), 0.0);
-    run(isa, a, b, begin, end, mine.data(), ld, my_sums.data());
-  });
+  const auto multiply = products_of(isa, T());
+  const Index cols = b ? b->rows : a.rows, ld = pad_rows(cols), size = pad_rows(a.rows) * ld;
+  const bool split_columns = size <= kOwnSums;
+  const Index grains = (a.cols + kGrain - 1) / kGrain;
+  const int workers =
+      split_columns ? static_cast<int>(std::max<Index>(1, std::min<Index>(n_threads, grains))) : std::max(1, n_threads);
+  std::vector<Doubles> part(static_cast<std::size_t>(split_columns ? workers : 1), Doubles(static_cast<std::size_t>(size)));
+  std::vector<Doubles> part_sums(part.size(), Doubles(static_cast<std::size_t>(a.rows)));
+  if (split_columns) {
+    parallel(a.cols, kGrain, workers, [&](Index begin, Index end, int worker) {
+      const auto w = static_cast<std::size_t>(worker);
+      multiply(a, b, {begin, end}, {0, ld}, part[w].data(), ld, part_sums[w].data());
+    });
+  } else {
+    // Of a symmetric product only i <= j is made, so work grows with j: equal shares end at square roots.
+    const auto bound = [&](int worker) {
+      const double share = static_cast<double>(worker) / workers;
+      return static_cast<Index>((b ? share : std::sqrt(share)) * static_cast<double>(ld) / kRowPad + 0.5) * kRowPad;
+    };
+    parallel(workers, 1, workers, [&](Index begin, Index end, int) {
+      for (Index w = begin; w < end; ++w)
+        multiply(a, b, {0, a.cols}, {bound(static_cast<int>(w)), bound(static_cast<int>(w) + 1)}, part[0].data(), ld,
+                 w == 0 ? part_sums[0].data() : nullptr);
+    });
+  }
+  // Added in the workers' order: the same number of threads gives the same bits.
   for (Index i = 0; i < a.rows; ++i) {
     for (Index j = b ? 0 : i; j < cols; ++j) {
       double sum = 0;
       for (const auto& p : part) sum += p[static_cast<std::size_t>(i * ld + j)];
       out[i * out_stride + j] = sum;
-      if (!b) out[j * out_stride + i] = sum;
     }
     if (sums) {
       sums[i] = 0;
       for (const auto& p : part_sums) sums[i] += p[static_cast<std::size_t>(i)];
     }
   }
+  if (b) return;
+  constexpr Index kSquare = 64;  // mirrored square by square, so that columns are not walked one number a line
+  for (Index i0 = 0; i0 < a.rows; i0 += kSquare)
+    for (Index j0 = 0; j0 <= i0; j0 += kSquare)
+      for (Index i = i0; i < std::min(i0 + kSquare, a.rows); ++i)
+        for (Index j = j0; j < std::min(j0 + kSquare, i); ++j) out[i * out_stride + j] = out[j * out_stride + i];
 }
 
 template void products<float>(const Isa&, const Matrix<float>&, const Matrix<float>*, double*, Index, double*, int);

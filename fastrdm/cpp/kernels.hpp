@@ -12,39 +12,58 @@ namespace fastrdm {
 
 using Index = std::ptrdiff_t;
 
-// `rows` rows of `cols` numbers, `stride` numbers from one row to the next; `shift` (one a row, or null) is subtracted on reading.
+// `rows` rows of `cols` numbers, `stride` numbers from one row to the next. On reading, `shift` (one a row, or null) is
+// subtracted, or with `centre_columns` each column's mean.
 template <typename T>
 struct Matrix {
   const T* data;
   Index rows, cols, stride;
   const double* shift;
+  bool centre_columns;
 };
 
-// products: out[i * ld_out + j] += sum_k (a_ik - shift_i) (b_jk - shift_j) over the columns [begin, end);
+struct Range {
+  Index begin, end;
+};
+
+// products: out[i * ld_out + j] += sum_k a_ik b_jk over the columns and the right rows j asked for, as read;
 // with `b` null, b is a and only i <= j is sure to be filled. `out` holds pad(a.rows) x pad(b.rows) doubles.
-// sums: out[i] += sum_k (a_ik - shift_i) over the same columns.
+// sums (or null): sums[i] += sum_k a_ik over the same columns.
+template <typename T>
+using Products = void(const Matrix<T>& a, const Matrix<T>* b, const Range& columns, const Range& right_rows, double* out,
+                      Index ld_out, double* sums);
+
 struct Isa {
   const char* name;
-  void (*products_f32)(const Matrix<float>& a, const Matrix<float>* b, Index begin, Index end, double* out, Index ld_out, double* sums);
-  void (*products_f64)(const Matrix<double>& a, const Matrix<double>* b, Index begin, Index end, double* out, Index ld_out, double* sums);
+  Products<float>* products_f32;
+  Products<double>* products_f64;
 };
 
 // Every tile height and width divides this, so that padded operands need no edge code.
 constexpr Index kRowPad = 12;
 constexpr Index pad_rows(Index rows) { return (rows + kRowPad - 1) / kRowPad * kRowPad; }
 
-// Columns that one float32 partial sum may span before it is flushed to float64: longer blocks amortise the flush,
-// shorter ones hold the error; 512 keeps 118 packed rows inside half a megabyte of L2.
-constexpr Index kBlock = 512;
+// Shares of the columns that workers take are multiples of this.
+constexpr Index kGrain = 1536;
 
 // Those built into this extension that this processor can run, the fastest first; never empty, `portable` is always last.
 const std::vector<const Isa*>& available_isas();
 
-// out[i * out_stride + j] = (a_i - shift_i) . (b_j - shift_j); with `b` null, the whole symmetric product of a with itself.
+// out[i * out_stride + j] = a_i . b_j, as read; with `b` null, the whole symmetric product of a with itself.
+// sums[i] = sum_k a_ik.
 template <typename T>
 void products(const Isa& isa, const Matrix<T>& a, const Matrix<T>* b, double* out, Index out_stride, double* sums, int n_threads);
 
+// Condensed 1 - cosine, and squared distance, of rows whose products with each other are `gram` (n, n).
+void condense_angles(const double* gram, Index n, double* out);
+void condense_distances(const double* gram, Index n, double* out);
+
 // Average ranks from 1 of every row; no NaN.
 void rank_rows(const double* data, Index rows, Index cols, double* ranks, int n_threads);
+
+// out[i * rows_b + j]: pairs of columns that rows i of a and j of b order alike, less those that they order oppositely; rows hold average ranks.
+// untied: pairs of columns that differ within a row.
+void concordance(const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out, std::int64_t* untied_a,
+                 std::int64_t* untied_b, int n_threads);
 
 }  // namespace fastrdm

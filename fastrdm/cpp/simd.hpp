@@ -2,6 +2,8 @@
 // reduce4 sums the lanes of four registers into four consecutive doubles.
 #pragma once
 
+#include <cstddef>
+
 #if defined(FASTRDM_AVX512) || defined(FASTRDM_AVX2)
 #include <immintrin.h>
 #elif defined(FASTRDM_NEON)
@@ -13,10 +15,14 @@ namespace fastrdm::FASTRDM_ISA_NAME {
 template <typename T>
 struct Vec;
 
+// kBlock: columns that a partial sum of its own type may span before it is flushed to float64. Longer blocks amortise the
+// flush, shorter ones hold the error; two packed blocks of some 120 float32 rows have to fit into L2.
+
 #if defined(FASTRDM_AVX512)
 
 // 6 x 4 accumulators, four columns and one row: 29 of the 32 registers.
 constexpr int kTileRows = 6;
+constexpr std::ptrdiff_t kBlock = 768;
 
 inline __m256 halves(__m512 a) { return _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1)); }
 inline __m256d halves(__m512d a) { return _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1)); }
@@ -56,6 +62,7 @@ struct Vec<double> {
 
 // 3 x 4 accumulators, three columns kept and one row: all 16 registers.
 constexpr int kTileRows = 3;
+constexpr std::ptrdiff_t kBlock = 384;
 
 template <>
 struct Vec<float> {
@@ -89,6 +96,7 @@ struct Vec<double> {
 
 // 4 x 4 accumulators and five operands: 21 of the 32 registers.
 constexpr int kTileRows = 4;
+constexpr std::ptrdiff_t kBlock = 512;
 
 template <>
 struct Vec<float> {
@@ -121,6 +129,7 @@ struct Vec<double> {
 
 // 2 x 4 accumulators of 16 bytes: what any 16-register vector unit holds, left to the compiler to find.
 constexpr int kTileRows = 2;
+constexpr std::ptrdiff_t kBlock = 512;
 
 template <typename T>
 struct Vec {
