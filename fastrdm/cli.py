@@ -254,7 +254,7 @@ def _print_table(results: Sequence[sweep.Result], studies: Sequence[Study]) -> N
     scores, best = sweep.layer_scores(results), sweep.best_layers(results)
     ceilings = {(r.set, r.region): r.ceiling for r in results}
     table = Table(
-        title=f"{results[0].checkpoint}\npercent of noise ceiling ± SD over subjects",
+        title="percent of noise ceiling ± SD over subjects",
         caption=_notice(studies) or None,
         show_footer=True,
         title_justify="left",
@@ -283,6 +283,8 @@ def _print_table(results: Sequence[sweep.Result], studies: Sequence[Study]) -> N
         )
     # A pipe or a file has no width to keep to.
     console = Console(width=None if sys.stdout.isatty() else 200)
+    # Not wrapped: a path is for copying.
+    console.print(results[0].checkpoint, highlight=False, soft_wrap=True, style="bold")
     console.print(table)
     for line in _conclusions(results, studies, scores, best):
         console.print(line, highlight=False)
@@ -304,7 +306,7 @@ def _conclusions(
     for study in studies:
         for region, layer in study.truth.items():
             own = [r for r in results if (r.set, r.region) == (study.name, region)]
-            if layer in {r.layer for r in own}:
+            if own and Path(own[0].checkpoint).name == study.truth_network:
                 found = max(
                     own, key=lambda r: r.value if not math.isnan(r.value) else -math.inf
                 ).layer

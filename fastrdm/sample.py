@@ -170,7 +170,8 @@ def _settings(layers: Mapping[str, str], network: str, n_subjects: int) -> str:
     return "\n".join(
         [
             f'name = "sample"\ndescription = {json.dumps(description)}\nsynthetic = true',
-            'stimuli = "stimuli"\ntest_stimuli = "test_stimuli"\norder = "order.csv"\n',
+            'stimuli = "stimuli"\ntest_stimuli = "test_stimuli"\norder = "order.csv"',
+            f"truth_network = {json.dumps(network)}\n",
             *tables,
             "# The layer that each region was simulated from.\n[truth]",
             *truth,

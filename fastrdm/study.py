@@ -45,6 +45,8 @@ class Study:
         Images without brains, for which the best layer's RDM may be submitted; often none.
     truth : dict of str to str
         The layer that each region was simulated from, of a synthetic study.
+    truth_network : str
+        File name of the network whose layers those are.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Study:
     synthetic: bool = False
     test_stimuli: tuple[Path, ...] = ()
     truth: dict[str, str] = field(default_factory=dict)
+    truth_network: str = ""
 
 
 def find_data() -> Path | None:
@@ -174,6 +177,7 @@ _FIELDS: Mapping[str, type] = {
     "order": str,
     "targets": dict,
     "truth": dict,
+    "truth_network": str,
 }
 _TARGET_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "file": str,
@@ -246,6 +250,7 @@ class _Settings:
             self.fields.get("synthetic", False),
             self._images("test_stimuli") if "test_stimuli" in self.fields else (),
             dict(self.fields.get("truth", {})),
+            self.fields.get("truth_network", ""),
         )
 
     def _images(self, key: str) -> tuple[Path, ...]:

@@ -76,6 +76,9 @@ Products<double>* products_of(const Isa& isa, double) { return isa.products_f64;
 // filling some of the right rows.
 constexpr Index kOwnSums = 1 << 20;
 
+// Multiplications that are worth starting a thread for: one takes some 0.1 ms to start.
+constexpr double kWorkPerThread = 4e6;
+
 using Doubles = std::vector<double>;
 
 }  // namespace
@@ -85,6 +88,8 @@ void products(const Isa& isa, const Matrix<T>& a, const Matrix<T>* b, double* ou
   const auto multiply = products_of(isa, T());
   const Index cols = b ? b->rows : a.rows, ld = pad_rows(cols), size = pad_rows(a.rows) * ld;
   const bool split_columns = size <= kOwnSums;
+  const double work = static_cast<double>(a.rows) * static_cast<double>(cols) * static_cast<double>(a.cols);
+  n_threads = static_cast<int>(std::min<double>(n_threads, 1 + work / kWorkPerThread));
   const Index grains = (a.cols + kGrain - 1) / kGrain;
   const int workers =
       split_columns ? static_cast<int>(std::max<Index>(1, std::min<Index>(n_threads, grains))) : std::max(1, n_threads);

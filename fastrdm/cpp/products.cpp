@@ -2,8 +2,8 @@
 //
 // A block of columns of all rows is packed, shift subtracted, into a buffer whose row length is odd in cache lines (rows of
 // CNN activations are multiples of 4 KiB apart and would all fall into the same cache sets), then multiplied tile by tile.
-// The next block is packed between the tiles, a row at a time and each row prefetched two rows ahead: memory is waited for
-// while the multipliers are busy. Prefetching the whole next block instead gains nothing, again because its rows collide.
+// Each row is prefetched while those before it are packed. Packing the next block between the tiles of this one was tried on
+// a Zen 3 with 512 KB of L2 and gained nothing: two packed blocks and the sums do not fit.
 // Nothing here may instantiate a template of the standard library: the linker would keep one copy for all instruction sets.
 
 #include <cstdlib>
@@ -18,7 +18,11 @@ namespace {
 
 constexpr Index kPanel = 8;    // right rows that stay in L1 while left rows pass
 constexpr Index kStripe = 96;  // left rows that stay in L2 while panels pass
+constexpr Index kAhead = 4;    // rows prefetched ahead of the one being packed
 constexpr Index kLine = 64;    // bytes
+
+// Rows up to the end of the tile that holds the last one.
+constexpr Index tiled(Index rows, Index tile) { return (rows + tile - 1) / tile * tile; }
 
 inline void prefetch(const void* address) {
 #if defined(__GNUC__) || defined(__clang__)
@@ -41,33 +45,29 @@ class Packed {
   Packed(const Packed&) = delete;
   Packed& operator=(const Packed&) = delete;
 
-  Index rows() const { return rows_; }
   const T* row(Index i) const { return data_ + i * kStride; }
 
-  // The whole block; the numbers are added to `sums`. The tail of a short block is zero, and so are the padding rows.
+  // The numbers are added to `sums`. The tail of a short block is zero, and so are the padding rows.
   void fill(const Matrix<T>& m, const Range& columns, double* sums) {
     if (m.centre_columns) set_means(m, columns);
-    for (Index i = 0; i < m.rows; ++i) fill_row(m, i, columns, sums);
-  }
-
-  // One row of it, where columns are not centred or their means are set.
-  void fill_row(const Matrix<T>& m, Index i, const Range& columns, double* sums) {
-    if (i + 2 < m.rows) prefetch_row(m, i + 2, columns);
-    const T* from = m.data + i * m.stride + columns.begin;
-    T* to = data_ + i * kStride;
     const Index length = columns.end - columns.begin;
-    const double sum = m.centre_columns ? pack<true>(from, T(0), to, length)
-                                        : pack<false>(from, m.shift ? static_cast<T>(m.shift[i]) : T(0), to, length);
-    if (sums) sums[i] += sum;
+    for (Index i = 0; i < m.rows; ++i) {
+      if (i + kAhead < m.rows) prefetch_row(m, i + kAhead, columns);
+      const T* from = m.data + i * m.stride + columns.begin;
+      T* to = data_ + i * kStride;
+      const double sum = m.centre_columns ? pack<true>(from, T(0), to, length)
+                                          : pack<false>(from, m.shift ? static_cast<T>(m.shift[i]) : T(0), to, length);
+      if (sums) sums[i] += sum;
+    }
   }
 
+ private:
   static void prefetch_row(const Matrix<T>& m, Index i, const Range& columns) {
     const char* row = reinterpret_cast<const char*>(m.data + i * m.stride + columns.begin);
     const Index bytes = (columns.end - columns.begin) * static_cast<Index>(sizeof(T));
     for (Index offset = 0; offset < bytes; offset += kLine) prefetch(row + offset);
   }
 
- private:
   static constexpr Index kStride = kBlock + kLine / static_cast<Index>(sizeof(T));
 
   T* means() { return data_ + rows_ * kStride; }
@@ -108,38 +108,6 @@ class Packed {
   T* data_;
 };
 
-// Packs the next block in as many steps as there are tiles of this one.
-template <typename T>
-class Ahead {
- public:
-  Ahead(Packed<T>& to, const Matrix<T>& m, const Range& columns, double* sums, Index n_tiles)
-      : to_(to), m_(m), columns_(columns), sums_(sums), rows_(columns.end > columns.begin ? m.rows : 0) {
-    if (rows_ == 0 || m.centre_columns) return;
-    wait_ = n_tiles / rows_ > 1 ? n_tiles / rows_ : 1;
-    at_once_ = rows_ * wait_ / (n_tiles > 0 ? n_tiles : 1) + 1;
-    for (Index i = 0; i < 2 && i < rows_; ++i) Packed<T>::prefetch_row(m_, i, columns_);
-  }
-
-  void step() {
-    if (--left_ > 0) return;
-    left_ = wait_;
-    for (Index i = 0; i < at_once_ && row_ < rows_; ++i) to_.fill_row(m_, row_++, columns_, sums_);
-  }
-
-  void finish() {
-    if (rows_ > 0 && m_.centre_columns) return to_.fill(m_, columns_, sums_);
-    while (row_ < rows_) to_.fill_row(m_, row_++, columns_, sums_);
-  }
-
- private:
-  Packed<T>& to_;
-  const Matrix<T>& m_;
-  const Range columns_;
-  double* const sums_;
-  const Index rows_;
-  Index row_ = 0, wait_ = 0, at_once_ = 0, left_ = 1;
-};
-
 template <typename T>
 inline void tile(const Packed<T>& a, Index i, const Packed<T>& b, Index j, Index length, double* out, Index ld_out) {
   using V = Vec<T>;
@@ -165,37 +133,25 @@ void products(const Matrix<T>& a, const Matrix<T>* b, const Range& columns, cons
               double* sums) {
   static_assert(kRowPad % kTileRows == 0 && kRowPad % kTileCols == 0 && kStripe % kTileRows == 0);
   static_assert(kBlock % Vec<T>::lanes == 0);
-  Packed<T> left(a.rows), left_ahead(a.rows), right(b ? b->rows : 0);
-  Packed<T>*current = &left, *next = &left_ahead;
-  const Index left_end = left.rows(), n_right = b ? right.rows() : left.rows();
-  const Index right_end = right_rows.end < n_right ? right_rows.end : n_right;
-  const Index n_tiles = left_end / kTileRows * ((right_end - right_rows.begin) / kTileCols) / (b ? 1 : 2);
-  const auto block_at = [&columns](Index k) {
-    return Range{k, k + kBlock < columns.end ? k + kBlock : columns.end};
-  };
-  current->fill(a, block_at(columns.begin), sums);
+  Packed<T> left(a.rows), packed_b(b ? b->rows : 0);
+  const Packed<T>& right = b ? packed_b : left;
+  const Index left_end = tiled(a.rows, kTileRows), last = tiled(b ? b->rows : a.rows, kTileCols);
+  const Index right_end = right_rows.end < last ? right_rows.end : last;
   for (Index k = columns.begin; k < columns.end; k += kBlock) {
-    const Range block = block_at(k);
+    const Range block{k, k + kBlock < columns.end ? k + kBlock : columns.end};
     const Index length = (block.end - k + Vec<T>::lanes - 1) / Vec<T>::lanes * Vec<T>::lanes;
-    if (b) right.fill(*b, block, nullptr);
-    const Packed<T>& columns_of = b ? right : *current;
-    Ahead<T> ahead(*next, a, block_at(block.end), sums, n_tiles);
+    left.fill(a, block, sums);
+    if (b) packed_b.fill(*b, block, nullptr);
     for (Index stripe = 0; stripe < left_end; stripe += kStripe) {
       const Index stripe_end = stripe + kStripe < left_end ? stripe + kStripe : left_end;
       for (Index panel = right_rows.begin; panel < right_end; panel += kPanel) {
         const Index panel_end = panel + kPanel < right_end ? panel + kPanel : right_end;
         for (Index i = stripe; i < stripe_end; i += kTileRows)
-          for (Index j = panel; j < panel_end; j += kTileCols) {
-            if (!b && i >= j + kTileCols) continue;  // symmetry gives what lies below the diagonal
-            tile(*current, i, columns_of, j, length, out, ld_out);
-            ahead.step();
-          }
+          for (Index j = panel; j < panel_end; j += kTileCols)
+            // Symmetry gives what lies below the diagonal.
+            if (b || i < j + kTileCols) tile(left, i, right, j, length, out, ld_out);
       }
     }
-    ahead.finish();
-    Packed<T>* const packed = current;
-    current = next;
-    next = packed;
   }
 }
 

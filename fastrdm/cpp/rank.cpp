@@ -81,6 +81,8 @@ class Ranker {
 
 void rank_rows(const double* data, Index rows, Index cols, double* ranks, int n_threads) {
   if (cols == 0) return;
+  constexpr Index kWorth = 1 << 14;  // entries that are worth starting a thread for
+  n_threads = static_cast<int>(std::min<Index>(n_threads, 1 + rows * cols / kWorth));
   parallel(rows, 1, n_threads, [&](Index begin, Index end, int) {
     Ranker ranker(cols);
     for (Index i = begin; i < end; ++i) ranker.rank(data + i * cols, ranks + i * cols);

@@ -16,7 +16,7 @@ template <typename T>
 struct Vec;
 
 // kBlock: columns that a partial sum of its own type may span before it is flushed to float64. Longer blocks amortise the
-// flush, shorter ones hold the error; two packed blocks of some 120 float32 rows have to fit into L2.
+// flush, shorter ones hold the error; a packed block of some 120 float32 rows and their sums have to fit into L2.
 
 #if defined(FASTRDM_AVX512)
 
@@ -62,7 +62,7 @@ struct Vec<double> {
 
 // 3 x 4 accumulators, three columns kept and one row: all 16 registers.
 constexpr int kTileRows = 3;
-constexpr std::ptrdiff_t kBlock = 384;
+constexpr std::ptrdiff_t kBlock = 512;
 
 template <>
 struct Vec<float> {
