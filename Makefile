@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-compare clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m models.demo
@@ -18,8 +18,12 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
-	$(BIN)/pip install --quiet -e ".[dev,bench]"
-	$(BIN)/python -m pytest bench
+	$(BIN)/python -m pip install --quiet -e ".[dev,bench]"
+	$(BIN)/python -m pytest bench --benchmark-json=build/bench.json
+	$(BIN)/python bench/report.py build/bench.json
+
+bench-compare: $(INSTALLED)
+	$(BIN)/python bench/compare.py $(BASE)
 
 $(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard fastrdm/cpp/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

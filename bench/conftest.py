@@ -1,0 +1,207 @@
+"""How every bench is timed, checked and described."""
+
+import os
+
+# Both sides get the processors of this process; BLAS libraries read these when they are loaded, so numpy comes after.
+N_THREADS = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+)
+for variable in ("OPENBLAS", "MKL", "OMP", "BLIS", "NUMBA"):
+    os.environ[f"{variable}_NUM_THREADS"] = str(N_THREADS)
+os.environ["VECLIB_MAXIMUM_THREADS"] = str(N_THREADS)
+
+import contextlib  # noqa: E402
+import functools  # noqa: E402
+import importlib.metadata  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from bench import peak  # noqa: E402
+from fastrdm import _kernels  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("fastrdm", "numpy", "scipy", "numba", "rsatoolbox", "mne-rsa", "torch")
+
+# A contender's rounds fill about this time; one that takes longer than LONG gets a single round and no warm-up in full.
+SECONDS, LONG = 2.0, 4.0
+MIN_ROUNDS, MAX_ROUNDS = 3, 500
+# Short calls are timed in batches of about this length, far above the resolution of the clock.
+BATCH = 1e-3
+
+
+@functools.cache
+def machine_peak():
+    """The machine's limits with as many threads as the contenders have, or the sentence why they are not known."""
+    try:
+        return peak.measure([N_THREADS])[0]
+    except peak.NoCompilerError as error:
+        return str(error)
+
+
+def _busy():
+    """Seconds of the clock, and of processors busy with anything but this process and its children; None off Linux."""
+    if not Path("/proc/stat").exists():
+        return None
+    ticks = [int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    own = os.times()
+    busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf(
+        "SC_CLK_TCK"
+    )  # less idle and waiting for disks
+    return time.monotonic(), busy - sum(own[:4])
+
+
+BEGAN = _busy()
+
+
+def pytest_benchmark_update_machine_info(machine_info):
+    """Add what decides a figure to what pytest-benchmark says of the machine."""
+    installed = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[package] = importlib.metadata.version(package)
+    limits = machine_peak()
+    kernels = _kernels.kernels()
+    machine_info["bench"] = {
+        "threads": N_THREADS,
+        "kernels": f"{kernels.name}-{kernels.isa}",
+        "isas": list(kernels.available_isas),
+        "versions": installed,
+        "blas": _blas(),
+        "peak": vars(limits) if isinstance(limits, peak.Peak) else limits,
+    }
+
+
+def pytest_benchmark_update_json(output_json):
+    """Add how much of a processor everything else on the machine used meanwhile."""
+    if BEGAN:
+        (began, busy_then), (ended, busy_now) = BEGAN, _busy()
+        others = (busy_now - busy_then) / (ended - began)
+        output_json["machine_info"]["bench"]["others"] = max(0.0, others)
+
+
+def _blas():
+    with contextlib.suppress(ImportError):
+        import threadpoolctl
+
+        return [
+            f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', 'unknown')},"
+            f" {pool['num_threads']} threads)"
+            for pool in threadpoolctl.threadpool_info()
+            if pool["user_api"] == "blas"
+        ]
+    return ["threadpoolctl is not installed, so BLAS is not named"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def limited_threads():
+    """Hold BLAS libraries that were loaded before the environment was set to the same number."""
+    with contextlib.ExitStack() as limits:
+        with contextlib.suppress(ImportError):
+            import threadpoolctl
+
+            limits.enter_context(threadpoolctl.threadpool_limits(N_THREADS))
+        yield
+
+
+@pytest.fixture
+def contender(request, monkeypatch):
+    """The contender of this bench, its kernels in force."""
+    chosen = request.param
+    pytest.importorskip(chosen.package, exc_type=ImportError)
+    for variable, value in chosen.environment.items():
+        monkeypatch.setenv(variable, value)
+    _kernels.active.cache_clear()
+    yield chosen
+    _kernels.active.cache_clear()
+
+
+@pytest.fixture
+def timed(benchmark, contender):
+    """Time a contender's call, hold its answer against the oracle, and note what the report needs.
+
+    `targets` says what the task is to reach, for the report alone: nothing here fails for being slow.
+    """
+
+    def run(*inputs, truth, targets, flops=None):
+        benchmark.extra_info.update(
+            contender=contender.name, threads=N_THREADS, targets=targets, **_what_runs(contender)
+        )
+        call = contender.prepare(*inputs)
+        if benchmark.enabled:
+            rounds, iterations = _plan(contender.prepare, inputs, call)
+            answer = benchmark.pedantic(call, rounds=rounds, iterations=iterations)
+        else:
+            answer = benchmark(call)
+        np.testing.assert_allclose(np.asarray(answer), truth, rtol=0, atol=contender.atol)
+        benchmark.extra_info["largest_error"] = float(np.abs(np.asarray(answer) - truth).max())
+        limits = machine_peak()
+        if flops and benchmark.stats and isinstance(limits, peak.Peak):
+            achieved = flops / benchmark.stats.stats.median
+            benchmark.extra_info["fma_share"] = achieved / (limits.gflops * 1e9)
+
+    return run
+
+
+def _seconds(call):
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _plan(prepare, inputs, call):
+    """Warm up; return how many rounds of how many calls to time."""
+    expected = _narrow_seconds(prepare, inputs)
+    if expected > LONG:
+        return 1, 1
+    expected = _seconds(call)
+    rounds = int(np.clip(SECONDS / expected, MIN_ROUNDS, MAX_ROUNDS))
+    return rounds, max(1, int(BATCH / expected))
+
+
+def _narrow_seconds(prepare, inputs):
+    """Seconds to be expected of a call, from one on about a sixteenth of the columns.
+
+    A call before that imports, compiles and starts threads. The width is also one of condensed RDMs.
+    """
+    n_columns = inputs[0].shape[1]
+    n = max(4, int(np.sqrt(n_columns / 8)))
+    width = n * (n - 1) // 2
+    call = prepare(*(np.ascontiguousarray(array[:, :width]) for array in inputs))
+    call()
+    return _seconds(call) * n_columns / width
+
+
+def _what_runs(contender):
+    if not contender.environment:
+        return {"version": importlib.metadata.version(contender.package.replace("_", "-"))}
+    kernels = _kernels.kernels()
+    version = importlib.metadata.version("fastrdm")
+    return {"version": version, "kernels": kernels.name, "isa": kernels.isa}
+
+
+@pytest.fixture
+def extra_memory(benchmark, contender):
+    """Note the extra memory of a contender's call on an input of this shape, as a share of the input."""
+
+    def note(n_rows, n_columns):
+        if not benchmark.enabled:
+            return
+        if not Path("/proc/self/status").exists():
+            benchmark.extra_info["extra_memory"] = "measured on Linux only"
+            return
+        module = [sys.executable, "-m", "bench.memory", contender.prepare.__name__]
+        measured = subprocess.run(
+            [*module, str(n_rows), str(n_columns)],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        benchmark.extra_info["extra_memory"] = int(measured.stdout) / (4 * n_rows * n_columns)
+
+    return note

@@ -1,0 +1,237 @@
+"""The contenders: fastrdm under each kernel set, and its peers, each as one function per task.
+
+A function takes the task's inputs and returns the call that is timed, so that what a contender prepares only once
+(its own containers, ranks of the subjects for those that can keep them) stays off the clock.
+"""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.spatial.distance import pdist
+
+import fastrdm
+
+Prepare = Callable[..., Callable[[], Any]]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of a task's table.
+
+    `package` must be importable, else the contender is skipped; `atol` is how far its answer may be from the float64
+    oracle; `environment` is set while it runs.
+    """
+
+    name: str
+    prepare: Prepare
+    package: str
+    atol: float = 1e-9
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def contenders(prepare: Prepare, *peers: Contender, atol: float = 1e-9) -> list[Any]:
+    """fastrdm on every kernel set of this machine, the fastest first, then its peers, as parameters of a bench."""
+    ours = [
+        Contender(
+            f"fastrdm {name}-{isa}",
+            prepare,
+            "fastrdm",
+            atol,
+            {"FASTRDM_KERNELS": name, "FASTRDM_ISA": isa},
+        )
+        for name, isa in _kernel_sets()
+    ]
+    return [pytest.param(c, id=c.name) for c in (*ours, *peers)]
+
+
+def _kernel_sets() -> list[tuple[str, str]]:
+    numba = [("numba", "native")]
+    if importlib.util.find_spec("fastrdm._core") is None:
+        return numba
+    from fastrdm import _core
+
+    return [("cpp", isa) for isa in _core.isas()] + numba
+
+
+# Activations (conditions, channels) → condensed correlation RDM.
+
+
+def fastrdm_rdm(activations):
+    return lambda: fastrdm.calc_rdm(activations)
+
+
+def numpy_rdm(activations):
+    pairs = np.triu_indices(len(activations), 1)
+
+    def call():
+        unit = activations - activations.mean(axis=1, keepdims=True)
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+        return 1 - (unit @ unit.T)[pairs]
+
+    return call
+
+
+def scipy_rdm(activations):
+    return lambda: pdist(activations, "correlation")
+
+
+def rsatoolbox_rdm(activations):
+    from rsatoolbox.data import Dataset
+    from rsatoolbox.rdm import calc_rdm
+
+    dataset = Dataset(activations)
+    return lambda: calc_rdm(dataset, method="correlation").dissimilarities[0]
+
+
+def mne_rsa_rdm(activations):
+    import mne_rsa
+
+    return lambda: mne_rsa.compute_rdm(activations, metric="correlation")
+
+
+def torch_rdm(activations):
+    import torch
+
+    rows = torch.from_numpy(activations)
+    first, second = torch.triu_indices(len(rows), len(rows), 1)
+    return lambda: (1 - torch.corrcoef(rows)[first, second]).numpy()
+
+
+NUMPY_RDM = Contender("numpy BLAS", numpy_rdm, "numpy", 1e-5)
+SCIPY_RDM = Contender("scipy pdist", scipy_rdm, "scipy")
+# Its float32 sums run on over all channels: at 802,816 of them it is off by 3e-5.
+RSATOOLBOX_RDM = Contender("rsatoolbox", rsatoolbox_rdm, "rsatoolbox", 1e-4)
+MNE_RSA_RDM = Contender("mne-rsa", mne_rsa_rdm, "mne_rsa")
+TORCH_RDM = Contender("torch corrcoef", torch_rdm, "torch", 1e-5)
+
+
+# RDMs (n1, pairs) × RDMs (n2, pairs) → Spearman's ρ (n1, n2).
+
+
+def fastrdm_spearman(rdms1, rdms2):
+    return lambda: fastrdm.compare(rdms1, rdms2, "spearman")
+
+
+def fastrdm_score(models, subjects):
+    target = fastrdm.Target(subjects)
+    return lambda: target.score(models).rho
+
+
+def numpy_spearman(rdms1, rdms2):
+    return lambda: _unit_ranks(rdms1) @ _unit_ranks(rdms2).T
+
+
+def numpy_prepared_spearman(models, subjects):
+    prepared = _unit_ranks(subjects).T.copy()
+    return lambda: _unit_ranks(models) @ prepared
+
+
+def _unit_ranks(rdms):
+    """Centred ranks of length 1 by one argsort: right only where no two entries are equal, as in these benches."""
+    n = rdms.shape[1]
+    ranks = np.empty_like(rdms)
+    values = (np.arange(n) - (n - 1) / 2) / np.sqrt(n * (n**2 - 1) / 12)
+    np.put_along_axis(ranks, rdms.argsort(axis=1), values[None], axis=1)
+    return ranks
+
+
+def scipy_loop(rdms1, rdms2):
+    return lambda: np.array([[stats.spearmanr(a, b).statistic for b in rdms2] for a in rdms1])
+
+
+def scipy_matrix(rdms1, rdms2):
+    both = np.concatenate([rdms1, rdms2])
+    return lambda: stats.spearmanr(both, axis=1).statistic[: len(rdms1), len(rdms1) :]
+
+
+def rsatoolbox_compare(method):
+    def prepare(rdms1, rdms2):
+        from rsatoolbox.rdm import RDMs, compare
+
+        first, second = RDMs(rdms1), RDMs(rdms2)
+        return lambda: compare(first, second, method=method)
+
+    return prepare
+
+
+def mne_rsa_spearman(rdms1, rdms2):
+    import mne_rsa
+
+    data, models = list(rdms1), list(rdms2)
+    return lambda: mne_rsa.rsa(data, models, metric="spearman")
+
+
+def torch_spearman(rdms1, rdms2):
+    import torch
+
+    n = rdms1.shape[1]
+    values = torch.from_numpy((np.arange(n) - (n - 1) / 2) / np.sqrt(n * (n**2 - 1) / 12))
+
+    def unit_ranks(rdms):
+        return torch.empty_like(rdms).scatter_(1, rdms.argsort(dim=1), values.expand_as(rdms))
+
+    first, second = torch.from_numpy(rdms1), torch.from_numpy(rdms2)
+    return lambda: (unit_ranks(first) @ unit_ranks(second).T).numpy()
+
+
+NUMPY_SPEARMAN = Contender("numpy argsort + BLAS", numpy_spearman, "numpy")
+NUMPY_PREPARED_SPEARMAN = Contender("numpy argsort + BLAS", numpy_prepared_spearman, "numpy")
+SCIPY_LOOP = Contender("scipy spearmanr loop", scipy_loop, "scipy")
+SCIPY_MATRIX = Contender("scipy spearmanr matrix", scipy_matrix, "scipy")
+RSATOOLBOX_SPEARMAN = Contender("rsatoolbox", rsatoolbox_compare("spearman"), "rsatoolbox")
+MNE_RSA_SPEARMAN = Contender("mne-rsa", mne_rsa_spearman, "mne_rsa")
+TORCH_SPEARMAN = Contender("torch argsort", torch_spearman, "torch")
+
+
+# The same → Kendall's τ-b.
+
+
+def fastrdm_tau_b(rdms1, rdms2):
+    return lambda: fastrdm.compare(rdms1, rdms2, "tau-b")
+
+
+def scipy_tau_b(rdms1, rdms2):
+    return lambda: np.array([[stats.kendalltau(a, b).statistic for b in rdms2] for a in rdms1])
+
+
+SCIPY_TAU_B = Contender("scipy kendalltau loop", scipy_tau_b, "scipy")
+RSATOOLBOX_TAU_B = Contender("rsatoolbox", rsatoolbox_compare("kendall"), "rsatoolbox")
+
+
+# Subject RDMs (subjects, pairs) → lower and upper bound, Spearman's ρ with pooled ranks, not squared.
+
+
+def fastrdm_ceiling(subjects):
+    def call():
+        ceiling = fastrdm.noise_ceiling(subjects, "spearman", pool="rank", squared=False)
+        return ceiling.lower, ceiling.upper
+
+    return call
+
+
+def scipy_ceiling(subjects):
+    def call():
+        ranks = stats.rankdata(subjects, axis=1)
+        total = ranks.sum(axis=0)
+        pooled = stats.rankdata(np.concatenate([total - ranks, total[None]]), axis=1)
+        rho = np.corrcoef(ranks, pooled)[: len(ranks), len(ranks) :]
+        return np.diagonal(rho).mean(), rho[:, -1].mean()
+
+    return call
+
+
+def rsatoolbox_ceiling(subjects):
+    from rsatoolbox.inference import boot_noise_ceiling
+    from rsatoolbox.rdm import RDMs
+
+    rdms = RDMs(subjects)
+    return lambda: boot_noise_ceiling(rdms, method="spearman")
+
+
+SCIPY_CEILING = Contender("scipy rankdata", scipy_ceiling, "scipy")
+RSATOOLBOX_CEILING = Contender("rsatoolbox", rsatoolbox_ceiling, "rsatoolbox")

@@ -1,0 +1,244 @@
+"""pytest-benchmark's JSON → bench/RESULTS.md and bench/RESULTS.png: python bench/report.py JSON [FOLDER]."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+UNITS = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"))
+# Where other programs used more than this share of a processor, the figures are not to be trusted.
+BUSY = 0.1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender's result in one task."""
+
+    name: str
+    median: float
+    rounds: int
+    info: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """All contenders of one task, and what it is to reach."""
+
+    name: str
+    rows: dict[str, Row]
+    ours: str
+    targets: dict[str, float]
+
+    def median(self, name: str) -> float | None:
+        """Median seconds of a contender; None if it did not run."""
+        return self.rows[name].median if name in self.rows else None
+
+    def times_slower(self, name: str, than: str) -> float | None:
+        """Ratio of two medians; None if one is missing."""
+        slow, fast = self.median(name), self.median(than)
+        return slow / fast if slow and fast else None
+
+    def noted(self, key: str) -> float | None:
+        """A figure that the bench noted of fastrdm; None if there is none."""
+        value = self.rows[self.ours].info.get(key) if self.ours in self.rows else None
+        return value if isinstance(value, float) else None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How one kind of target is measured, worded and judged."""
+
+    measure: Callable[[Task], float | None]
+    text: str
+    at_least: bool = True
+
+
+# Every other target names a peer, and says how many times faster fastrdm is to be.
+GOALS = {
+    "share of the FMA peak": Goal(lambda task: task.noted("fma_share"), "{:.1%}"),
+    "extra memory": Goal(lambda task: task.noted("extra_memory"), "{:.1%} of the input", False),
+    "fastrdm cpp-avx2, by numba": Goal(
+        lambda task: task.times_slower("fastrdm numba-native", "fastrdm cpp-avx2"),
+        "{:.2f} × the time",
+        False,
+    ),
+}
+
+
+def goal(against: str) -> Goal:
+    """The goal of that name, else the ratio to the peer of that name."""
+    return GOALS.get(against) or Goal(
+        lambda task: task.times_slower(against, task.ours), "{:.2f} ×"
+    )
+
+
+def read_tasks(results: dict[str, Any]) -> list[Task]:
+    """Tasks in the order of the file, each with its contenders from the fastest to the slowest."""
+    ours = f"fastrdm {results['machine_info']['bench']['kernels']}"
+    groups: dict[str, list[Row]] = {}
+    for entry in results["benchmarks"]:
+        info, stats = entry["extra_info"], entry["stats"]
+        row = Row(info["contender"], stats["median"], stats["rounds"], info)
+        groups.setdefault(entry["group"], []).append(row)
+    return [
+        Task(
+            name,
+            {row.name: row for row in sorted(rows, key=lambda row: row.median)},
+            ours,
+            rows[0].info["targets"],
+        )
+        for name, rows in groups.items()
+    ]
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that suits it."""
+    size, unit = next((u for u in UNITS if value >= u[0]), UNITS[-1])
+    return f"{value / size:.3g} {unit}" if value / size < 1000 else f"{value / size:.0f} {unit}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """A Markdown table; the first column is text, the others are figures."""
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] + ["---:"] * (len(head) - 1), *rows)]
+
+
+def header(results: dict[str, Any]) -> list[str]:
+    """Which machine, which versions, and what the machine can do at most."""
+    machine, commit = results["machine_info"], results.get("commit_info", {})
+    bench = machine["bench"]
+    peak = bench["peak"]
+    limits = (
+        f"{peak['gflops']:.0f} GFLOP/s of float32 multiply-adds, {peak['gbytes']:.1f} GB/s of reads"
+        if isinstance(peak, dict)
+        else f"not measured: {peak}"
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in bench["versions"].items())
+    facts = {
+        "Date": results["datetime"][:16].replace("T", " "),
+        "Revision": f"{(commit.get('id') or 'unknown')[:12]}{' with changes' if commit.get('dirty') else ''}",
+        "Processor": machine.get("cpu", {}).get("brand_raw") or machine["processor"] or "unknown",
+        "Threads": f"{bench['threads']}, for every contender",
+        "Kernels in force": f"{bench['kernels']} (this machine has: {', '.join(bench['isas'])}, numba)",
+        "The machine's limits": f"{limits}, measured in the same run",
+        "Python": machine["python_version"],
+        "Versions": versions,
+        "BLAS": "; ".join(bench["blas"]),
+    }
+    lines = ["# Results", "", *(f"- **{name}:** {fact}" for name, fact in facts.items())]
+    if bench.get("others", 0) > BUSY:
+        used = f"used {bench['others']:.0%} of a processor meanwhile"
+        lines += ["", f"**The machine was busy: other programs {used}. Run again alone.**"]
+    return [
+        *lines,
+        "",
+        "Made by `make bench`; what is measured, and how, is in [README.md](README.md). Times are medians; every answer"
+        " was held against a float64 oracle.",
+        "",
+        "![How many times longer than fastrdm each peer takes](RESULTS.png)",
+        "",
+    ]
+
+
+def targets(tasks: list[Task]) -> list[str]:
+    """What the tasks are to reach, and whether they do."""
+    rows = []
+    for task in tasks:
+        for against, bound in task.targets.items():
+            aim = goal(against)
+            value = aim.measure(task)
+            met = value is not None and (value >= bound if aim.at_least else value <= bound)
+            rows.append(
+                [
+                    task.name,
+                    against,
+                    f"{'≥' if aim.at_least else '≤'} {aim.text.format(bound)}",
+                    "not measured" if value is None else aim.text.format(value),
+                    "yes" if met else "–" if value is None else "**no**",
+                ]
+            )
+    note = "Set for two threads of a processor with AVX-512."
+    head = ["task", "against", "target", "measured", "met"]
+    return ["## Targets", "", note, "", *table(head, rows), ""]
+
+
+def results_of(task: Task) -> list[str]:
+    """One task's table; the columns that nobody fills are left out."""
+    columns: dict[str, Callable[[Row], str]] = {
+        "contender": lambda row: f"**{row.name}**" if row.name == task.ours else row.name,
+        "median": lambda row: seconds(row.median),
+        "× fastrdm": lambda row: _figure(task.times_slower(row.name, task.ours), "{:.2f}"),
+        "of the FMA peak": lambda row: _figure(row.info.get("fma_share"), "{:.1%}"),
+        "extra memory": lambda row: _figure(row.info.get("extra_memory"), "{:.1%}"),
+        "largest error": lambda row: _figure(row.info.get("largest_error"), "{:.1g}"),
+        "rounds": lambda row: str(row.rounds),
+        "version": lambda row: row.info["version"],
+    }
+    rows = list(task.rows.values())
+    filled = {
+        name: cells for name, make in columns.items() if any(cells := [make(row) for row in rows])
+    }
+    return [
+        f"## {task.name}",
+        "",
+        *table(list(filled), [list(cells) for cells in zip(*filled.values(), strict=True)]),
+        "",
+    ]
+
+
+def _figure(value: float | str | None, text: str) -> str:
+    return text.format(value) if isinstance(value, float) else value or ""
+
+
+def draw(tasks: list[Task], path: Path) -> None:
+    """Bars of the ratios to fastrdm, one panel a task, on one logarithmic scale."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    tasks = [task for task in tasks if task.ours in task.rows]
+    figure, axes = plt.subplots(
+        len(tasks),
+        sharex=True,
+        squeeze=False,
+        figsize=(8, 0.28 * sum(len(task.rows) + 2 for task in tasks) + 0.5),
+        height_ratios=[len(task.rows) for task in tasks],
+        layout="constrained",
+    )
+    for axis, task in zip(axes[:, 0], tasks, strict=True):
+        names = list(task.rows)
+        ratios = [task.times_slower(name, task.ours) for name in names]
+        colours = ["tab:blue" if name.startswith("fastrdm") else "tab:grey" for name in names]
+        # Bars start at 1, so that what is faster than fastrdm points to the left.
+        bars = axis.barh(names, [ratio - 1 for ratio in ratios], left=1, color=colours)
+        axis.bar_label(bars, [f"{ratio:.3g} ×" for ratio in ratios], padding=3, fontsize=8)
+        axis.axvline(1, color="black", linewidth=0.8)
+        axis.set_xscale("log")
+        axis.invert_yaxis()
+        axis.set_title(task.name, fontsize=9, loc="left")
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0.15)
+    axes[-1, 0].set_xlabel("time relative to fastrdm (logarithmic; longer is slower)", fontsize=9)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def main(source: Path, folder: Path) -> None:
+    """Write both files."""
+    results = json.loads(source.read_text())
+    tasks = read_tasks(results)
+    lines = [*header(results), *targets(tasks)]
+    for task in tasks:
+        lines += results_of(task)
+    (folder / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    draw(tasks, folder / "RESULTS.png")
+    print(f"wrote {folder / 'RESULTS.md'} and {folder / 'RESULTS.png'}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2:] else Path(__file__).parent)
