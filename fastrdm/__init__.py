@@ -1,4 +1,4 @@
-"""fastrdm: compare neural networks with the visual brain at the speed of the hardware.
+"""fastrdm: compare neural networks with the visual brain, on compiled kernels.
 
 Arrays in, arrays out: `calc_rdm` makes RDMs of activations, `compare` correlates RDMs, `noise_ceiling` says how
 well any model could do, and a `Target` holds one region's subjects, ready to score any number of models.
