@@ -67,7 +67,7 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
         )
     figure.supylabel("percent of noise ceiling ± SD over subjects", fontsize=10)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
