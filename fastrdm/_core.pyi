@@ -23,6 +23,30 @@ def gram(
     n_threads: int,
     isa: str,
 ) -> None: ...
+def gram_float16(
+    x: NDArray[np.uint16],
+    shift: NDArray[np.float64],
+    centre_columns: bool,
+    out: NDArray[np.float64],
+    sums: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None: ...
+def gram_bfloat16(
+    x: NDArray[np.uint16],
+    shift: NDArray[np.float64],
+    centre_columns: bool,
+    out: NDArray[np.float64],
+    sums: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None: ...
+@overload
+def guess_means(x: NDArray[np.float32], means: NDArray[np.float64]) -> None: ...
+@overload
+def guess_means(x: NDArray[np.float64], means: NDArray[np.float64]) -> None: ...
+def guess_means_float16(x: NDArray[np.uint16], means: NDArray[np.float64]) -> None: ...
+def guess_means_bfloat16(x: NDArray[np.uint16], means: NDArray[np.float64]) -> None: ...
 def condense_angles(gram: NDArray[np.float64], out: NDArray[np.float64]) -> None: ...
 def condense_distances(gram: NDArray[np.float64], out: NDArray[np.float64]) -> None: ...
 def cross(

@@ -4,6 +4,7 @@ import functools
 import importlib
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -104,6 +105,15 @@ def _n_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+# 16-bit floats go to the kernels as their bits.
+_HALVES = ("float16", "bfloat16")
+
+
+def reads(dtype: np.dtype[Any]) -> bool:
+    """Whether `gram` and `guess_means` take rows of this type as they are."""
+    return dtype in (np.float32, np.float64) or dtype.name in _HALVES
+
+
 def gram(
     x: NDArray[Any],
     shift: NDArray[np.float64] | None = None,
@@ -115,7 +125,8 @@ def gram(
     chosen = active()
     out = np.empty((len(x), len(x)))
     sums = np.empty(len(x))
-    chosen.module.gram(
+    kernel, x = _for_type("gram", x)
+    kernel(
         x,
         np.zeros(len(x)) if shift is None else shift,
         centre_columns,
@@ -125,6 +136,20 @@ def gram(
         chosen.info.isa,
     )
     return out, sums
+
+
+def guess_means(x: NDArray[Any]) -> NDArray[np.float64]:
+    """Means (n,) of the rows or, of long ones, of 32 stretches of them."""
+    kernel, x = _for_type("guess_means", x)
+    means = np.empty(len(x))
+    kernel(x, means)
+    return means
+
+
+def _for_type(kernel: str, x: NDArray[Any]) -> tuple[Callable[..., None], NDArray[Any]]:
+    if x.dtype.name in _HALVES:
+        return getattr(active().module, f"{kernel}_{x.dtype.name}"), x.view(np.uint16)
+    return getattr(active().module, kernel), x
 
 
 def condense_angles(gram: NDArray[np.float64]) -> NDArray[np.float64]:

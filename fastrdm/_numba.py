@@ -3,12 +3,16 @@
 `fastmath` stays off: sums must not be reordered around NaN and infinity.
 """
 
+import functools
+from typing import Any
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 BLOCK = 512
+WIDENED_AT_ONCE = 8 * BLOCK
 
 
 @numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
@@ -239,6 +243,60 @@ def gram(
     """Symmetric product of the shifted rows, and their sums; as `_core.gram`."""
     with _Threads(n_threads):
         _gram(x, shift.astype(x.dtype), centre_columns, out, sums)
+
+
+@functools.cache
+def _widened(name: str) -> NDArray[np.float32]:
+    """Every 16-bit float of a type as float32, by its bits."""
+    bits = np.arange(1 << 16, dtype=np.uint32)
+    if name == "float16":
+        return bits.astype(np.uint16).view(np.float16).astype(np.float32)
+    return (bits << 16).view(np.float32)
+
+
+def _gram_half(
+    name: str,
+    x: NDArray[np.uint16],
+    shift: NDArray[np.float64],
+    centre_columns: bool,
+    out: NDArray[np.float64],
+    sums: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None:
+    product, total = np.zeros_like(out), np.zeros_like(sums)
+    for start in range(0, x.shape[1], WIDENED_AT_ONCE):
+        block = _widened(name)[x[:, start : start + WIDENED_AT_ONCE]]
+        gram(block, shift, centre_columns, out, sums, n_threads, isa)
+        product += out
+        total += sums
+    out[:] = product
+    sums[:] = total
+
+
+gram_float16 = functools.partial(_gram_half, "float16")
+gram_bfloat16 = functools.partial(_gram_half, "bfloat16")
+
+
+def guess_means(x: Floats, means: NDArray[np.float64]) -> None:
+    """Means of 32 stretches of each row, or of all of a short one; as `_core.guess_means`."""
+    means[:] = _sample(x).mean(axis=1, dtype=np.float64)
+
+
+def _guess_means_half(name: str, x: NDArray[np.uint16], means: NDArray[np.float64]) -> None:
+    guess_means(_widened(name)[_sample(x)], means)
+
+
+guess_means_float16 = functools.partial(_guess_means_half, "float16")
+guess_means_bfloat16 = functools.partial(_guess_means_half, "bfloat16")
+
+
+def _sample(x: NDArray[Any]) -> NDArray[Any]:
+    stretches = width = 32
+    if x.shape[1] <= 2 * stretches * width:
+        return x
+    starts = np.arange(stretches) * (x.shape[1] - width) // (stretches - 1)
+    return np.concatenate([x[:, start : start + width] for start in starts], axis=1)
 
 
 def cross(

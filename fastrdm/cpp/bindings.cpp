@@ -7,6 +7,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "kernels.hpp"
 
@@ -15,6 +16,8 @@ using namespace nb::literals;
 
 namespace {
 
+using fastrdm::BFloat16;
+using fastrdm::Half;
 using fastrdm::Index;
 using fastrdm::Matrix;
 
@@ -33,31 +36,42 @@ const fastrdm::Isa& isa_named(const std::string& name) {
   throw std::invalid_argument("no such instruction set on this processor: " + name);
 }
 
-template <typename T>
-Matrix<T> matrix(const Rows<T>& rows, const double* shift, bool centre_columns) {
+// 16-bit floats come as their bits: there is no buffer format for bfloat16.
+template <typename S>
+using Stored = std::conditional_t<sizeof(S) == 2, std::uint16_t, S>;
+
+template <typename S>
+Matrix<S> matrix(const Rows<Stored<S>>& rows, const double* shift, bool centre_columns) {
   if (rows.shape(1) > 1 && rows.stride(1) != 1) throw std::invalid_argument("rows must be contiguous");
-  return {rows.data(), static_cast<Index>(rows.shape(0)), static_cast<Index>(rows.shape(1)), static_cast<Index>(rows.stride(0)), shift, centre_columns};
+  return {reinterpret_cast<const S*>(rows.data()), static_cast<Index>(rows.shape(0)), static_cast<Index>(rows.shape(1)),
+          static_cast<Index>(rows.stride(0)), shift, centre_columns};
 }
 
 void check(bool right, const char* what) {
   if (!right) throw std::invalid_argument(what);
 }
 
-template <typename T>
-void gram(const Rows<T>& x, const Vector& shift, bool centre_columns, OutMatrix& out, OutVector& sums, int n_threads,
+template <typename S>
+void gram(const Rows<Stored<S>>& x, const Vector& shift, bool centre_columns, OutMatrix& out, OutVector& sums, int n_threads,
           const std::string& isa) {
   check(shift.shape(0) == x.shape(0) && sums.shape(0) == x.shape(0) && out.shape(0) == x.shape(0) && out.shape(1) == x.shape(0),
         "gram: shapes disagree");
   const auto& chosen = isa_named(isa);
-  const auto a = matrix(x, shift.data(), centre_columns);
+  const auto a = matrix<S>(x, shift.data(), centre_columns);
   const nb::gil_scoped_release release;
-  fastrdm::products<T>(chosen, a, nullptr, out.data(), static_cast<Index>(out.shape(1)), sums.data(), n_threads);
+  fastrdm::products<S>(chosen, a, nullptr, out.data(), static_cast<Index>(out.shape(1)), sums.data(), n_threads);
+}
+
+template <typename S>
+void guess_means(const Rows<Stored<S>>& x, OutVector& means) {
+  check(means.shape(0) == x.shape(0) && x.shape(1) > 0, "guess_means: shapes disagree");
+  fastrdm::guess_means<S>(matrix<S>(x, nullptr, false), means.data());
 }
 
 void cross(const Rows<double>& a, const Rows<double>& b, OutMatrix& out, int n_threads, const std::string& isa) {
   check(a.shape(1) == b.shape(1) && out.shape(0) == a.shape(0) && out.shape(1) == b.shape(0), "cross: shapes disagree");
   const auto& chosen = isa_named(isa);
-  const auto left = matrix(a, nullptr, false), right = matrix(b, nullptr, false);
+  const auto left = matrix<double>(a, nullptr, false), right = matrix<double>(b, nullptr, false);
   const nb::gil_scoped_release release;
   fastrdm::products<double>(chosen, left, &right, out.data(), static_cast<Index>(out.shape(1)), nullptr, n_threads);
 }
@@ -96,8 +110,15 @@ std::vector<std::string> isas() {
 }  // namespace
 
 NB_MODULE(_core, m) {
-  m.def("gram", &gram<float>, "x"_a.noconvert(), "shift"_a.noconvert(), "centre_columns"_a, "out"_a.noconvert(), "sums"_a.noconvert(), "n_threads"_a, "isa"_a);
-  m.def("gram", &gram<double>, "x"_a.noconvert(), "shift"_a.noconvert(), "centre_columns"_a, "out"_a.noconvert(), "sums"_a.noconvert(), "n_threads"_a, "isa"_a);
+  const auto define = [&m](const char* gram_name, auto gram_kernel, const char* guess_name, auto guess_kernel) {
+    m.def(gram_name, gram_kernel, "x"_a.noconvert(), "shift"_a.noconvert(), "centre_columns"_a, "out"_a.noconvert(), "sums"_a.noconvert(),
+          "n_threads"_a, "isa"_a);
+    m.def(guess_name, guess_kernel, "x"_a.noconvert(), "means"_a.noconvert());
+  };
+  define("gram", &gram<float>, "guess_means", &guess_means<float>);
+  define("gram", &gram<double>, "guess_means", &guess_means<double>);
+  define("gram_float16", &gram<Half>, "guess_means_float16", &guess_means<Half>);
+  define("gram_bfloat16", &gram<BFloat16>, "guess_means_bfloat16", &guess_means<BFloat16>);
   m.def("condense_angles", &condense<fastrdm::condense_angles>, "gram"_a.noconvert(), "out"_a.noconvert());
   m.def("condense_distances", &condense<fastrdm::condense_distances>, "gram"_a.noconvert(), "out"_a.noconvert());
   m.def("cross", &cross, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);

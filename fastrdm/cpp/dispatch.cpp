@@ -2,10 +2,15 @@
 
 #include <cmath>
 
+#include "half.hpp"
 #include "parallel.hpp"
 
-#if defined(_MSC_VER) && defined(_M_X64)
+#ifdef FASTRDM_BUILT_X86
+#ifdef _MSC_VER
 #include <intrin.h>
+#else
+#include <cpuid.h>
+#endif
 #endif
 
 namespace fastrdm {
@@ -32,7 +37,8 @@ bool has_avx2() {
   __cpuid(leaf1, 1);
   __cpuidex(leaf7, 7, 0);
   const bool os_saves_ymm = (leaf1[2] >> 27 & 1) && (_xgetbv(0) & 0x6) == 0x6;
-  return os_saves_ymm && (leaf1[2] >> 12 & 1) && (leaf7[1] >> 5 & 1);
+  constexpr int fma_f16c = 1 << 12 | 1 << 29;
+  return os_saves_ymm && (leaf1[2] & fma_f16c) == fma_f16c && (leaf7[1] >> 5 & 1);
 }
 bool has_avx512() {
   int leaf7[4];
@@ -41,7 +47,12 @@ bool has_avx512() {
   return has_avx2() && (_xgetbv(0) & 0xe6) == 0xe6 && (leaf7[1] & f_dq_bw_vl) == f_dq_bw_vl;
 }
 #else
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+// __builtin_cpu_supports knows f16c only in newer compilers.
+bool has_f16c() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
@@ -69,9 +80,6 @@ const std::vector<const Isa*>& available_isas() {
 
 namespace {
 
-Products<float>* products_of(const Isa& isa, float) { return isa.products_f32; }
-Products<double>* products_of(const Isa& isa, double) { return isa.products_f64; }
-
 // Up to this many doubles a worker keeps sums of its own over a share of the columns; above, workers share one set of sums, each
 // filling some of the right rows.
 constexpr Index kOwnSums = 1 << 20;
@@ -83,9 +91,9 @@ using Doubles = std::vector<double>;
 
 }  // namespace
 
-template <typename T>
-void products(const Isa& isa, const Matrix<T>& a, const Matrix<T>* b, double* out, Index out_stride, double* sums, int n_threads) {
-  const auto multiply = products_of(isa, T());
+template <typename S>
+void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, double* out, Index out_stride, double* sums, int n_threads) {
+  const auto multiply = std::get<Products<S>*>(isa.products);
   const Index cols = b ? b->rows : a.rows, ld = pad_rows(cols), size = pad_rows(a.rows) * ld;
   const bool split_columns = size <= kOwnSums;
   const double work = static_cast<double>(a.rows) * static_cast<double>(cols) * static_cast<double>(a.cols);
@@ -109,7 +117,7 @@ void products(const Isa& isa, const Matrix<T>& a, const Matrix<T>* b, double* ou
     parallel(workers, 1, workers, [&](Index begin, Index end, int) {
       for (Index w = begin; w < end; ++w)
         multiply(a, b, {0, a.cols}, {bound(static_cast<int>(w)), bound(static_cast<int>(w) + 1)}, part[0].data(), ld,
-                 w == 0 ? part_sums[0].data() : nullptr);
+                 w == workers - 1 ? part_sums[0].data() : nullptr);  // who reads all rows
     });
   }
   // Added in the workers' order: the same number of threads gives the same bits.
@@ -132,7 +140,32 @@ void products(const Isa& isa, const Matrix<T>& a, const Matrix<T>* b, double* ou
         for (Index j = j0; j < std::min(j0 + kSquare, i); ++j) out[i * out_stride + j] = out[j * out_stride + i];
 }
 
-template void products<float>(const Isa&, const Matrix<float>&, const Matrix<float>*, double*, Index, double*, int);
-template void products<double>(const Isa&, const Matrix<double>&, const Matrix<double>*, double*, Index, double*, int);
+template <typename S>
+void guess_means(const Matrix<S>& x, double* mean) {
+  constexpr Index kStretches = 32, kWidth = 32;
+  const bool all = x.cols <= 2 * kStretches * kWidth;
+  const Index stretches = all ? 1 : kStretches, width = all ? x.cols : kWidth;
+  for (Index i = 0; i < x.rows; ++i) {
+    double sum = 0;
+    for (Index s = 0; s < stretches; ++s) {
+      const S* from = x.data + i * x.stride + (all ? 0 : s * (x.cols - width) / (stretches - 1));
+      double lanes[4] = {};
+      Index k = 0;
+      for (; k + 4 <= width; k += 4)
+        for (int l = 0; l < 4; ++l) lanes[l] += widened(from[k + l]);
+      for (; k < width; ++k) sum += widened(from[k]);
+      for (const double lane : lanes) sum += lane;
+    }
+    mean[i] = sum / static_cast<double>(stretches * width);
+  }
+}
+
+#define FASTRDM_INSTANTIATE(S)                                                                              \
+  template void products<S>(const Isa&, const Matrix<S>&, const Matrix<S>*, double*, Index, double*, int); \
+  template void guess_means<S>(const Matrix<S>&, double*);
+FASTRDM_INSTANTIATE(float)
+FASTRDM_INSTANTIATE(double)
+FASTRDM_INSTANTIATE(Half)
+FASTRDM_INSTANTIATE(BFloat16)
 
 }  // namespace fastrdm

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <tuple>
 #include <vector>
 
 #define FASTRDM_STRING_(x) #x
@@ -12,14 +13,32 @@ namespace fastrdm {
 
 using Index = std::ptrdiff_t;
 
+// IEEE 754 half precision and bfloat16, as their bits.
+struct Half {
+  std::uint16_t bits;
+};
+struct BFloat16 {
+  std::uint16_t bits;
+};
+
 // `rows` rows of `cols` numbers, `stride` numbers from one row to the next. On reading, `shift` (one a row, or null) is
 // subtracted, or with `centre_columns` each column's mean.
-template <typename T>
+template <typename S>
 struct Matrix {
-  const T* data;
+  const S* data;
   Index rows, cols, stride;
   const double* shift;
   bool centre_columns;
+};
+
+// The type that numbers of type S are multiplied in.
+template <typename S>
+struct ProductOf {
+  using Type = float;
+};
+template <>
+struct ProductOf<double> {
+  using Type = double;
 };
 
 struct Range {
@@ -29,14 +48,13 @@ struct Range {
 // products: out[i * ld_out + j] += sum_k a_ik b_jk over the columns and the right rows j asked for, as read;
 // with `b` null, b is a and only i <= j is sure to be filled. `out` holds pad(a.rows) x pad(b.rows) doubles.
 // sums (or null): sums[i] += sum_k a_ik over the same columns.
-template <typename T>
-using Products = void(const Matrix<T>& a, const Matrix<T>* b, const Range& columns, const Range& right_rows, double* out,
+template <typename S>
+using Products = void(const Matrix<S>& a, const Matrix<S>* b, const Range& columns, const Range& right_rows, double* out,
                       Index ld_out, double* sums);
 
 struct Isa {
   const char* name;
-  Products<float>* products_f32;
-  Products<double>* products_f64;
+  std::tuple<Products<float>*, Products<double>*, Products<Half>*, Products<BFloat16>*> products;
 };
 
 // Every tile height and width divides this, so that padded operands need no edge code.
@@ -51,8 +69,12 @@ const std::vector<const Isa*>& available_isas();
 
 // out[i * out_stride + j] = a_i . b_j, as read; with `b` null, the whole symmetric product of a with itself.
 // sums[i] = sum_k a_ik.
-template <typename T>
-void products(const Isa& isa, const Matrix<T>& a, const Matrix<T>* b, double* out, Index out_stride, double* sums, int n_threads);
+template <typename S>
+void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, double* out, Index out_stride, double* sums, int n_threads);
+
+// mean[i]: of row i or, where it is long, of 32 stretches of it.
+template <typename S>
+void guess_means(const Matrix<S>& x, double* mean);
 
 // Condensed 1 - cosine, and squared distance, of rows whose products with each other are `gram` (n, n).
 void condense_angles(const double* gram, Index n, double* out);

@@ -4,19 +4,23 @@
 #include <algorithm>
 #include <exception>
 #include <mutex>
-#include <system_error>
-#include <thread>
-#include <vector>
 
 #include "kernels.hpp"
 
 namespace fastrdm {
+
+// call(context, piece) for every piece in [0, pieces), on this thread and those of the process's pool.
+void run_pieces(void (*call)(void*, int), void* context, int pieces);
 
 // work(begin, end, worker) over [0, count); pieces start at multiples of `grain`. An exception of any piece is thrown here once all have ended.
 template <typename Work>
 void parallel(Index count, Index grain, int n_threads, Work&& work) {
   const Index grains = (count + grain - 1) / grain;
   const int workers = static_cast<int>(std::max<Index>(1, std::min<Index>(n_threads, grains)));
+  if (workers == 1) {
+    work(Index{0}, count, 0);
+    return;
+  }
   std::exception_ptr failure;
   std::mutex guard;
   auto piece = [&](int worker) {
@@ -27,16 +31,8 @@ void parallel(Index count, Index grain, int n_threads, Work&& work) {
       if (!failure) failure = std::current_exception();
     }
   };
-  std::vector<std::thread> threads;
-  threads.reserve(static_cast<std::size_t>(workers - 1));
-  int started = 1;
-  try {
-    for (; started < workers; ++started) threads.emplace_back(piece, started);
-  } catch (const std::system_error&) {
-    for (int worker = started; worker < workers; ++worker) piece(worker);
-  }
-  piece(0);
-  for (auto& thread : threads) thread.join();
+  using Piece = decltype(piece);
+  run_pieces([](void* context, int worker) { (*static_cast<Piece*>(context))(worker); }, &piece, workers);
   if (failure) std::rethrow_exception(failure);
 }
 

@@ -1,8 +1,8 @@
 // One vector register of float or double for the instruction set this file is compiled for, and the tile it feeds.
-// reduce4 sums the lanes of four registers into four consecutive doubles.
+// load also widens 16-bit floats; add4_to adds the lanes' sums of four registers to four consecutive doubles.
 #pragma once
 
-#include <cstddef>
+#include "half.hpp"
 
 #if defined(FASTRDM_AVX512) || defined(FASTRDM_AVX2)
 #include <immintrin.h>
@@ -15,66 +15,103 @@ namespace fastrdm::FASTRDM_ISA_NAME {
 template <typename T>
 struct Vec;
 
-// kBlock: columns that a partial sum of its own type may span before it is flushed to float64. Longer blocks amortise the
-// flush, shorter ones hold the error; a packed block of some 120 float32 rows and their sums have to fit into L2.
+// kBlockBytes: of a row, what a partial sum of its own type may span before it is flushed to float64. Longer blocks amortise
+// the flush, shorter ones hold the error; two packed blocks of some 120 rows and their sums have to fit into L2.
 
 #if defined(FASTRDM_AVX512)
 
-// 6 x 4 accumulators, four columns and one row: 29 of the 32 registers.
+// 6 x 4 accumulators, six rows and one column: 31 of the 32 registers.
 constexpr int kTileRows = 6;
-constexpr std::ptrdiff_t kBlock = 768;
+constexpr Index kBlockBytes = 2048;
 
-inline __m256 halves(__m512 a) { return _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1)); }
-inline __m256d halves(__m512d a) { return _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1)); }
-
-inline void add4(__m256 a, __m256 b, __m256 c, __m256 d, double* out) {
-  const __m256 abcd = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-  const __m128 sum = _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1));
-  _mm256_storeu_pd(out, _mm256_add_pd(_mm256_loadu_pd(out), _mm256_cvtps_pd(sum)));
-}
-inline void add4(__m256d a, __m256d b, __m256d c, __m256d d, double* out) {
-  const __m256d ab = _mm256_hadd_pd(a, b), cd = _mm256_hadd_pd(c, d);
-  const __m256d sum = _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31));
-  _mm256_storeu_pd(out, _mm256_add_pd(_mm256_loadu_pd(out), sum));
-}
+inline __m256i halves(const std::uint16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
 template <>
 struct Vec<float> {
   using Reg = __m512;
   static constexpr int lanes = 16;
+  static constexpr bool adds_8 = true;
   static Reg zero() { return _mm512_setzero_ps(); }
+  static Reg all(float x) { return _mm512_set1_ps(x); }
   static Reg load(const float* p) { return _mm512_loadu_ps(p); }
+  static Reg load(const Half* p) { return _mm512_cvtph_ps(halves(&p->bits)); }
+  static Reg load(const BFloat16* p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves(&p->bits)), 16)); }
+  static void store(float* p, Reg a) { _mm512_storeu_ps(p, a); }
+  static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
+  static Reg sub(Reg a, Reg b) { return _mm512_sub_ps(a, b); }
   static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
-  static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) { add4(halves(a), halves(b), halves(c), halves(d), out); }
+  static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
+    const Reg sums = lanes4(a, b, c, d);
+    const Reg half = add(sums, _mm512_shuffle_f32x4(sums, sums, 0x4e));
+    add_to(_mm512_castps512_ps128(add(half, _mm512_shuffle_f32x4(half, half, 0xb1))), out);
+  }
+  // Of two rows at once, which is 40 % fewer instructions than one by one.
+  static void add8_to(Reg a, Reg b, Reg c, Reg d, double* out, Reg e, Reg f, Reg g, Reg h, double* next) {
+    const Reg abcd = lanes4(a, b, c, d), efgh = lanes4(e, f, g, h);
+    const Reg sums = add(_mm512_shuffle_f32x4(abcd, efgh, 0x44), _mm512_shuffle_f32x4(abcd, efgh, 0xee));
+    const Reg both = add(sums, _mm512_shuffle_f32x4(sums, sums, 0xb1));
+    add_to(_mm512_castps512_ps128(both), out);
+    add_to(_mm512_extractf32x4_ps(both, 2), next);
+  }
+
+ private:
+  static void add_to(__m128 sums, double* out) { _mm256_storeu_pd(out, _mm256_add_pd(_mm256_loadu_pd(out), _mm256_cvtps_pd(sums))); }
+  static Reg pairs(Reg a, Reg b) { return add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)); }
+  // In each quarter of the register, a partial sum of each of the four.
+  static Reg lanes4(Reg a, Reg b, Reg c, Reg d) {
+    const __m512d ab = _mm512_castps_pd(pairs(a, b)), cd = _mm512_castps_pd(pairs(c, d));
+    return add(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)), _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
+  }
 };
 
 template <>
 struct Vec<double> {
   using Reg = __m512d;
   static constexpr int lanes = 8;
+  static constexpr bool adds_8 = false;
   static Reg zero() { return _mm512_setzero_pd(); }
+  static Reg all(double x) { return _mm512_set1_pd(x); }
   static Reg load(const double* p) { return _mm512_loadu_pd(p); }
+  static void store(double* p, Reg a) { _mm512_storeu_pd(p, a); }
+  static Reg add(Reg a, Reg b) { return _mm512_add_pd(a, b); }
+  static Reg sub(Reg a, Reg b) { return _mm512_sub_pd(a, b); }
   static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_pd(a, b, c); }
-  static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) { add4(halves(a), halves(b), halves(c), halves(d), out); }
+  static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
+    const __m256d ab = _mm256_hadd_pd(half(a), half(b)), cd = _mm256_hadd_pd(half(c), half(d));
+    const __m256d sums = _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31));
+    _mm256_storeu_pd(out, _mm256_add_pd(_mm256_loadu_pd(out), sums));
+  }
+
+ private:
+  static __m256d half(Reg a) { return _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1)); }
 };
 
 #elif defined(FASTRDM_AVX2)
 
-// 3 x 4 accumulators, three columns kept and one row: all 16 registers.
+// 3 x 4 accumulators, three rows and one column: all 16 registers.
 constexpr int kTileRows = 3;
-constexpr std::ptrdiff_t kBlock = 512;
+constexpr Index kBlockBytes = 2048;
+
+inline __m128i halves(const std::uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 
 template <>
 struct Vec<float> {
   using Reg = __m256;
   static constexpr int lanes = 8;
+  static constexpr bool adds_8 = false;
   static Reg zero() { return _mm256_setzero_ps(); }
+  static Reg all(float x) { return _mm256_set1_ps(x); }
   static Reg load(const float* p) { return _mm256_loadu_ps(p); }
+  static Reg load(const Half* p) { return _mm256_cvtph_ps(halves(&p->bits)); }
+  static Reg load(const BFloat16* p) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves(&p->bits)), 16)); }
+  static void store(float* p, Reg a) { _mm256_storeu_ps(p, a); }
+  static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
+  static Reg sub(Reg a, Reg b) { return _mm256_sub_ps(a, b); }
   static Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
   static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
     const __m256 abcd = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-    const __m128 sum = _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1));
-    _mm256_storeu_pd(out, _mm256_add_pd(_mm256_loadu_pd(out), _mm256_cvtps_pd(sum)));
+    const __m128 sums = _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1));
+    _mm256_storeu_pd(out, _mm256_add_pd(_mm256_loadu_pd(out), _mm256_cvtps_pd(sums)));
   }
 };
 
@@ -82,33 +119,45 @@ template <>
 struct Vec<double> {
   using Reg = __m256d;
   static constexpr int lanes = 4;
+  static constexpr bool adds_8 = false;
   static Reg zero() { return _mm256_setzero_pd(); }
+  static Reg all(double x) { return _mm256_set1_pd(x); }
   static Reg load(const double* p) { return _mm256_loadu_pd(p); }
+  static void store(double* p, Reg a) { _mm256_storeu_pd(p, a); }
+  static Reg add(Reg a, Reg b) { return _mm256_add_pd(a, b); }
+  static Reg sub(Reg a, Reg b) { return _mm256_sub_pd(a, b); }
   static Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_pd(a, b, c); }
   static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
     const __m256d ab = _mm256_hadd_pd(a, b), cd = _mm256_hadd_pd(c, d);
-    const __m256d sum = _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31));
-    _mm256_storeu_pd(out, _mm256_add_pd(_mm256_loadu_pd(out), sum));
+    const __m256d sums = _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20), _mm256_permute2f128_pd(ab, cd, 0x31));
+    _mm256_storeu_pd(out, _mm256_add_pd(_mm256_loadu_pd(out), sums));
   }
 };
 
 #elif defined(FASTRDM_NEON)
 
-// 4 x 4 accumulators and five operands: 21 of the 32 registers.
+// 4 x 4 accumulators, four rows and one column: 21 of the 32 registers.
 constexpr int kTileRows = 4;
-constexpr std::ptrdiff_t kBlock = 512;
+constexpr Index kBlockBytes = 2048;
 
 template <>
 struct Vec<float> {
   using Reg = float32x4_t;
   static constexpr int lanes = 4;
+  static constexpr bool adds_8 = false;
   static Reg zero() { return vdupq_n_f32(0); }
+  static Reg all(float x) { return vdupq_n_f32(x); }
   static Reg load(const float* p) { return vld1q_f32(p); }
+  static Reg load(const Half* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits))); }
+  static Reg load(const BFloat16* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16)); }
+  static void store(float* p, Reg a) { vst1q_f32(p, a); }
+  static Reg add(Reg a, Reg b) { return vaddq_f32(a, b); }
+  static Reg sub(Reg a, Reg b) { return vsubq_f32(a, b); }
   static Reg fma(Reg a, Reg b, Reg c) { return vfmaq_f32(c, a, b); }
   static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
-    const float32x4_t sum = vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d));
-    vst1q_f64(out, vaddq_f64(vld1q_f64(out), vcvt_f64_f32(vget_low_f32(sum))));
-    vst1q_f64(out + 2, vaddq_f64(vld1q_f64(out + 2), vcvt_high_f64_f32(sum)));
+    const float32x4_t sums = vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d));
+    vst1q_f64(out, vaddq_f64(vld1q_f64(out), vcvt_f64_f32(vget_low_f32(sums))));
+    vst1q_f64(out + 2, vaddq_f64(vld1q_f64(out + 2), vcvt_high_f64_f32(sums)));
   }
 };
 
@@ -116,8 +165,13 @@ template <>
 struct Vec<double> {
   using Reg = float64x2_t;
   static constexpr int lanes = 2;
+  static constexpr bool adds_8 = false;
   static Reg zero() { return vdupq_n_f64(0); }
+  static Reg all(double x) { return vdupq_n_f64(x); }
   static Reg load(const double* p) { return vld1q_f64(p); }
+  static void store(double* p, Reg a) { vst1q_f64(p, a); }
+  static Reg add(Reg a, Reg b) { return vaddq_f64(a, b); }
+  static Reg sub(Reg a, Reg b) { return vsubq_f64(a, b); }
   static Reg fma(Reg a, Reg b, Reg c) { return vfmaq_f64(c, a, b); }
   static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
     vst1q_f64(out, vaddq_f64(vld1q_f64(out), vpaddq_f64(a, b)));
@@ -129,19 +183,37 @@ struct Vec<double> {
 
 // 2 x 4 accumulators of 16 bytes: what any 16-register vector unit holds, left to the compiler to find.
 constexpr int kTileRows = 2;
-constexpr std::ptrdiff_t kBlock = 512;
+constexpr Index kBlockBytes = 2048;
 
 template <typename T>
 struct Vec {
   static constexpr int lanes = 16 / sizeof(T);
+  static constexpr bool adds_8 = false;
   struct Reg {
     T v[lanes];
   };
   static Reg zero() { return {}; }
-  static Reg load(const T* p) {
+  static Reg all(T x) {
     Reg r;
-    for (int l = 0; l < lanes; ++l) r.v[l] = p[l];
+    for (int l = 0; l < lanes; ++l) r.v[l] = x;
     return r;
+  }
+  template <typename S>
+  static Reg load(const S* p) {
+    Reg r;
+    for (int l = 0; l < lanes; ++l) r.v[l] = widened(p[l]);
+    return r;
+  }
+  static void store(T* p, Reg a) {
+    for (int l = 0; l < lanes; ++l) p[l] = a.v[l];
+  }
+  static Reg add(Reg a, Reg b) {
+    for (int l = 0; l < lanes; ++l) a.v[l] += b.v[l];
+    return a;
+  }
+  static Reg sub(Reg a, Reg b) {
+    for (int l = 0; l < lanes; ++l) a.v[l] -= b.v[l];
+    return a;
   }
   static Reg fma(Reg a, Reg b, Reg c) {
     for (int l = 0; l < lanes; ++l) c.v[l] += a.v[l] * b.v[l];
@@ -160,5 +232,8 @@ struct Vec {
 #endif
 
 constexpr int kTileCols = 4;
+
+// Left rows, one tile or several high, that pass along the right ones together. 12 and 24 were slower for all.
+constexpr Index kGroup = kTileRows < 6 ? kTileRows * (6 / kTileRows) : kTileRows;
 
 }  // namespace fastrdm::FASTRDM_ISA_NAME
