@@ -105,13 +105,14 @@ def _n_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# 16-bit floats go to the kernels as their bits.
+_WHOLE = (np.dtype(np.float32), np.dtype(np.float64))
+# Go to the kernels as their bits.
 _HALVES = ("float16", "bfloat16")
 
 
 def reads(dtype: np.dtype[Any]) -> bool:
     """Whether `gram` and `guess_means` take rows of this type as they are."""
-    return dtype in (np.float32, np.float64) or dtype.name in _HALVES
+    return dtype in _WHOLE or dtype.name in _HALVES
 
 
 def gram(
@@ -147,9 +148,10 @@ def guess_means(x: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _for_type(kernel: str, x: NDArray[Any]) -> tuple[Callable[..., None], NDArray[Any]]:
-    if x.dtype.name in _HALVES:
-        return getattr(active().module, f"{kernel}_{x.dtype.name}"), x.view(np.uint16)
-    return getattr(active().module, kernel), x
+    # A type's name takes NumPy some microseconds to make.
+    if x.itemsize > 2:
+        return getattr(active().module, kernel), x
+    return getattr(active().module, f"{kernel}_{x.dtype.name}"), x.view(np.uint16)
 
 
 def condense_angles(gram: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 // Which instruction sets this processor has, and the products of whole matrices split over threads.
 
 #include <cmath>
+#include <new>
 
 #include "half.hpp"
 #include "parallel.hpp"
@@ -84,12 +85,41 @@ namespace {
 // filling some of the right rows.
 constexpr Index kOwnSums = 1 << 20;
 
-// Multiplications that are worth starting a thread for: one takes some 0.1 ms to start.
-constexpr double kWorkPerThread = 4e6;
+// Multiplications that are worth waking a thread for, and shares of the columns that it may take.
+constexpr double kWorkPerThread = 2e6;
+constexpr Index kGrain = 256;
+
+constexpr std::size_t kLine = 64, kKept = 4 << 20;
+
+struct Scratch {
+  void* memory = nullptr;
+  std::size_t size = 0;
+  bool lent = false;
+  ~Scratch() { ::operator delete(memory, std::align_val_t{kLine}); }
+};
+thread_local Scratch scratch;
 
 using Doubles = std::vector<double>;
 
 }  // namespace
+
+void* take_scratch(std::size_t bytes) {
+  if (scratch.lent || bytes > kKept) return ::operator new(bytes, std::align_val_t{kLine});
+  if (bytes > scratch.size) {
+    ::operator delete(scratch.memory, std::align_val_t{kLine});
+    scratch.memory = nullptr;
+    scratch.memory = ::operator new(scratch.size = bytes, std::align_val_t{kLine});
+  }
+  scratch.lent = true;
+  return scratch.memory;
+}
+
+void give_scratch(void* memory) {
+  if (memory == scratch.memory)
+    scratch.lent = false;
+  else
+    ::operator delete(memory, std::align_val_t{kLine});
+}
 
 template <typename S>
 void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, double* out, Index out_stride, double* sums, int n_threads) {
@@ -122,10 +152,14 @@ void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, double* ou
   }
   // Added in the workers' order: the same number of threads gives the same bits.
   for (Index i = 0; i < a.rows; ++i) {
-    for (Index j = b ? 0 : i; j < cols; ++j) {
-      double sum = 0;
-      for (const auto& p : part) sum += p[static_cast<std::size_t>(i * ld + j)];
-      out[i * out_stride + j] = sum;
+    const Index from = b ? 0 : i;
+    double* to = out + i * out_stride;
+    for (std::size_t w = 0; w < part.size(); ++w) {
+      const double* more = part[w].data() + i * ld;
+      if (w == 0)
+        std::copy(more + from, more + cols, to + from);
+      else
+        for (Index j = from; j < cols; ++j) to[j] += more[j];
     }
     if (sums) {
       sums[i] = 0;
@@ -142,20 +176,22 @@ void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, double* ou
 
 template <typename S>
 void guess_means(const Matrix<S>& x, double* mean) {
-  constexpr Index kStretches = 32, kWidth = 32;
-  const bool all = x.cols <= 2 * kStretches * kWidth;
+  constexpr Index kStretches = 32, kWidth = 8;
+  const bool all = x.cols <= kStretches * kWidth;
   const Index stretches = all ? 1 : kStretches, width = all ? x.cols : kWidth;
+  Index starts[kStretches] = {};
+  for (Index s = 1; s < stretches; ++s) starts[s] = s * (x.cols - width) / (kStretches - 1);
   for (Index i = 0; i < x.rows; ++i) {
-    double sum = 0;
+    double lanes[kWidth] = {};
     for (Index s = 0; s < stretches; ++s) {
-      const S* from = x.data + i * x.stride + (all ? 0 : s * (x.cols - width) / (stretches - 1));
-      double lanes[4] = {};
+      const S* from = x.data + i * x.stride + starts[s];
       Index k = 0;
-      for (; k + 4 <= width; k += 4)
-        for (int l = 0; l < 4; ++l) lanes[l] += widened(from[k + l]);
-      for (; k < width; ++k) sum += widened(from[k]);
-      for (const double lane : lanes) sum += lane;
+      for (; k + kWidth <= width; k += kWidth)
+        for (Index l = 0; l < kWidth; ++l) lanes[l] += widened(from[k + l]);
+      for (Index l = 0; k + l < width; ++l) lanes[l] += widened(from[k + l]);
     }
+    double sum = 0;
+    for (const double lane : lanes) sum += lane;
     mean[i] = sum / static_cast<double>(stretches * width);
   }
 }

@@ -61,8 +61,10 @@ struct Isa {
 constexpr Index kRowPad = 12;
 constexpr Index pad_rows(Index rows) { return (rows + kRowPad - 1) / kRowPad * kRowPad; }
 
-// Shares of the columns that workers take are multiples of this.
-constexpr Index kGrain = 1536;
+// Memory that a thread keeps for its next call, unless it is much: fresh pages cost as much as a small product. From a cache
+// line's start, not zeroed, and this thread's until it is given back.
+void* take_scratch(std::size_t bytes);
+void give_scratch(void* memory);
 
 // Those built into this extension that this processor can run, the fastest first; never empty, `portable` is always last.
 const std::vector<const Isa*>& available_isas();

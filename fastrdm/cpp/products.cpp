@@ -7,9 +7,7 @@
 // peak.
 // Nothing here may instantiate a template of the standard library: the linker would keep one copy for all instruction sets.
 
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "simd.hpp"
 
@@ -56,26 +54,20 @@ inline void prefetch(const void* address, Hint hint) {
 #endif
 }
 
-// Zeroed memory from a cache line's start.
 template <typename T>
 class Buffer {
  public:
-  explicit Buffer(Index size) : memory_(std::calloc(static_cast<std::size_t>(size + kPerLine<T>), sizeof(T))) {
-    if (!memory_) throw std::bad_alloc();
-    const auto address = reinterpret_cast<std::uintptr_t>(memory_);
-    data_ = reinterpret_cast<T*>((address + kLine - 1) / kLine * kLine);
-  }
-  ~Buffer() { std::free(memory_); }
+  explicit Buffer(Index size) : data_(static_cast<T*>(take_scratch(static_cast<std::size_t>(size) * sizeof(T)))) {}
+  ~Buffer() { give_scratch(data_); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   T* data() const { return data_; }
 
  private:
-  void* memory_;
   T* data_;
 };
 
-// Packs a block of columns of some rows, some lines at a time. The tail of a short block is zero, and so stay the padding rows.
+// Packs a block of columns of some rows, some lines at a time. The tail of a short block is zero.
 template <typename S>
 class Packer {
   using T = typename ProductOf<S>::Type;
@@ -92,9 +84,12 @@ class Packer {
 
   // Both return how many lines were left over.
   Index prefetch(Index lines) {
-    for (; lines > 0 && ahead_row_ < m_.rows; --lines) {
-      FASTRDM_ISA_NAME::prefetch(from_ + ahead_row_ * m_.stride + ahead_, Hint::once);
-      ahead_ += line;
+    while (lines > 0 && ahead_row_ < m_.rows) {
+      const S* from = from_ + ahead_row_ * m_.stride + ahead_;
+      const Index here = least(lines, (length_ - ahead_ + line - 1) / line);
+      for (Index l = 0; l < here; ++l) FASTRDM_ISA_NAME::prefetch(from + l * line, Hint::once);
+      lines -= here;
+      ahead_ += here * line;
       if (ahead_ >= length_) ahead_ = 0, ++ahead_row_;
     }
     return lines;
@@ -117,14 +112,14 @@ class Packer {
     const S* from = from_ + row_ * m_.stride + done_;
     T* to = to_ + row_ * kStride<T> + done_;
     const T* mean = means_ + done_;
-    typename V::Reg shift = V::all(row_shift()), sum = sum_;
+    typename V::Reg shift = V::all(row_shift()), sum = V::zero();
     for (Index k = 0; k < lines * line; k += V::lanes) {
       if (kByColumn) shift = V::load(mean + k);
       const typename V::Reg x = V::sub(V::load(from + k), shift);
       V::store(to + k, x);
       sum = V::add(sum, x);
     }
-    sum_ = sum;
+    sum_ = V::add(sum_, sum);
     done_ += lines * line;
   }
 
@@ -280,6 +275,11 @@ void walk(Index left_end, const Range& right, bool symmetric, Visit visit) {
   }
 }
 
+template <typename T>
+void clear_padding(Index rows, T* packed) {
+  std::memset(packed + rows * kStride<T>, 0, static_cast<std::size_t>((pad_rows(rows) - rows) * kStride<T>) * sizeof(T));
+}
+
 template <typename S>
 void products(const Matrix<S>& a, const Matrix<S>* b, const Range& columns, const Range& right_rows, double* out, Index ld_out,
               double* sums) {
@@ -294,6 +294,10 @@ void products(const Matrix<S>& a, const Matrix<S>* b, const Range& columns, cons
   const Index left_size = pad_rows(left.rows) * kStride<T>, size = left_size + pad_rows(other.rows) * kStride<T>;
   Buffer<T> buffer(2 * size + kBlock<T>);
   T *now = buffer.data(), *next = now + size, *means = next + size;
+  for (T* packed = now; packed < means; packed += size) {
+    clear_padding(left.rows, packed);
+    clear_padding(other.rows, packed + left_size);
+  }
 
   Index n_tiles = 0;
   walk(left.rows, right, !b, [&](Index, Index, int) { ++n_tiles; });

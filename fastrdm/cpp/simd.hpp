@@ -181,50 +181,66 @@ struct Vec<double> {
 
 #else
 
-// 2 x 4 accumulators of 16 bytes: what any 16-register vector unit holds, left to the compiler to find.
+// 2 x 4 accumulators of 16 bytes: what any vector unit with 16 registers holds.
 constexpr int kTileRows = 2;
 constexpr Index kBlockBytes = 2048;
+
+#if defined(__GNUC__) || defined(__clang__)
+template <typename T>
+using Reg16 __attribute__((vector_size(16))) = T;
+#else
+template <typename T>
+struct Reg16 {
+  T v[16 / sizeof(T)];
+  T& operator[](int l) { return v[l]; }
+  T operator[](int l) const { return v[l]; }
+  friend Reg16 operator+(Reg16 a, Reg16 b) {
+    for (int l = 0; l < int{16 / sizeof(T)}; ++l) a[l] += b[l];
+    return a;
+  }
+  friend Reg16 operator-(Reg16 a, Reg16 b) {
+    for (int l = 0; l < int{16 / sizeof(T)}; ++l) a[l] -= b[l];
+    return a;
+  }
+  friend Reg16 operator*(Reg16 a, Reg16 b) {
+    for (int l = 0; l < int{16 / sizeof(T)}; ++l) a[l] *= b[l];
+    return a;
+  }
+};
+#endif
 
 template <typename T>
 struct Vec {
   static constexpr int lanes = 16 / sizeof(T);
   static constexpr bool adds_8 = false;
-  struct Reg {
-    T v[lanes];
-  };
-  static Reg zero() { return {}; }
+  using Reg = Reg16<T>;
+  static Reg zero() { return Reg{}; }
   static Reg all(T x) {
+    Reg r{};
+    for (int l = 0; l < lanes; ++l) r[l] = x;
+    return r;
+  }
+  static Reg load(const T* p) {
     Reg r;
-    for (int l = 0; l < lanes; ++l) r.v[l] = x;
+    std::memcpy(&r, p, sizeof r);
     return r;
   }
   template <typename S>
   static Reg load(const S* p) {
-    Reg r;
-    for (int l = 0; l < lanes; ++l) r.v[l] = widened(p[l]);
+    Reg r{};
+    for (int l = 0; l < lanes; ++l) r[l] = widened(p[l]);
     return r;
   }
-  static void store(T* p, Reg a) {
-    for (int l = 0; l < lanes; ++l) p[l] = a.v[l];
-  }
-  static Reg add(Reg a, Reg b) {
-    for (int l = 0; l < lanes; ++l) a.v[l] += b.v[l];
-    return a;
-  }
-  static Reg sub(Reg a, Reg b) {
-    for (int l = 0; l < lanes; ++l) a.v[l] -= b.v[l];
-    return a;
-  }
-  static Reg fma(Reg a, Reg b, Reg c) {
-    for (int l = 0; l < lanes; ++l) c.v[l] += a.v[l] * b.v[l];
-    return c;
-  }
+  static void store(T* p, Reg a) { std::memcpy(p, &a, sizeof a); }
+  static Reg add(Reg a, Reg b) { return a + b; }
+  static Reg sub(Reg a, Reg b) { return a - b; }
+  static Reg fma(Reg a, Reg b, Reg c) { return c + a * b; }
   static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
     for (int l = 0; l < lanes; ++l) {
-      out[0] += a.v[l];
-      out[1] += b.v[l];
-      out[2] += c.v[l];
-      out[3] += d.v[l];
+      out[0] += a[l];
+      out[1] += b[l];
+      out[2] += c[l];
+      out[3] += d[l];
     }
   }
 };
