@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint bench bench-compare clean
+.PHONY: demo test lint sanitize bench bench-compare clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m models.demo
@@ -16,6 +16,25 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The kernel tests on kernels built with sanitizers, in an environment of their own that borrows the packages of .venv.
+# The first finding ends the run. Leaks are not looked for: Python frees little at its end.
+SANITIZE ?= address,undefined
+COMMA := ,
+SANITIZED := build/sanitize/$(subst $(COMMA),-,$(SANITIZE))
+KERNEL_TESTS := $(addprefix tests/test_,$(addsuffix .py,kernels rdm compare ceiling target))
+
+sanitize: $(INSTALLED)
+	$(BIN)/python -m venv --without-pip $(SANITIZED)/venv
+	$(BIN)/python -c 'import sys; print(*(p for p in sys.path if p.endswith("-packages")), sep="\n")' \
+	  > $$(echo $(SANITIZED)/venv/lib/python3*/site-packages)/borrowed.pth
+	CI=1 $(BIN)/python -m pip --python $(SANITIZED)/venv/bin/python install --quiet --no-deps -e . \
+	  -C cmake.build-type=RelWithDebInfo -C install.strip=false -C build-dir=$(SANITIZED) \
+	  -C cmake.define.FASTRDM_SANITIZE=$(SANITIZE)
+	FASTRDM_SANITIZE=$(SANITIZE) OPENBLAS_NUM_THREADS=1 \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 \
+	  LD_PRELOAD="$$(ldd $(SANITIZED)/_core.*.so | awk '/asan|tsan|clang_rt|stdc\+\+/ { print $$3 }' | xargs)" \
+	  $(SANITIZED)/venv/bin/python -m pytest -q --capture=sys -k "not numba" $(KERNEL_TESTS)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[dev,bench]"

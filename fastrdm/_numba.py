@@ -1,6 +1,7 @@
 """The kernels of `_core` in portable form; imported only when they are chosen.
 
-`fastmath` stays off: sums must not be reordered around NaN and infinity.
+`fastmath` stays off, for sums must not be reordered around NaN and infinity; but for "contract", which lets a
+product and a sum be one instruction of one rounding, as in the compiled kernels, and changes nothing for NaN.
 """
 
 import functools
@@ -11,8 +12,87 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
-BLOCK = 512
+
+# Rows of a panel of `_gram`, columns that are packed at once, and columns over which sums run in the data's own type.
+LANES, BLOCK, CHAIN = 32, 512, 128
+# Columns of 16-bit floats that are widened at once.
 WIDENED_AT_ONCE = 8 * BLOCK
+# As dispatch.cpp: multiplications that are worth a thread, and the products that each thread keeps for itself.
+WORK_PER_THREAD, OWN_SUMS = 4e6, 1 << 20
+
+
+@numba.njit(cache=True, fastmath={"contract"})  # type: ignore[untyped-decorator]
+def _add_products(
+    x: Floats,
+    shift: Floats,
+    centre_columns: bool,
+    out: NDArray[np.float64],
+    sums: NDArray[np.float64],
+    first_tile: int,
+    tile_step: int,
+) -> None:
+    """Add products of the rows i <= j, for some of the tiles of four rows i, and all rows' sums."""
+    n, n_columns = x.shape
+    n_panels = (n + LANES - 1) // LANES
+    # A panel: four columns of LANES rows after one another, then the next four. LLVM vectorises the loop over lanes
+    # only because `lane` is the whole index but for constants, and one array is read, one written (else 5 x slower).
+    packed = np.zeros((n_panels, BLOCK // 4, 4 * LANES), x.dtype)
+    flat = packed.reshape(n_panels, BLOCK * LANES)
+    mean = np.zeros(BLOCK, x.dtype)
+    acc = np.empty(4 * LANES, x.dtype)
+    for start in range(0, n_columns, BLOCK):
+        width = min(BLOCK, n_columns - start)
+        padded = (width + 3) // 4 * 4
+        if centre_columns:
+            mean[:] = 0
+            for i in range(n):
+                for k in range(width):
+                    mean[k] += x[i, start + k]
+            for k in range(width):
+                mean[k] /= n
+        for p in range(n_panels):
+            panel = flat[p]
+            first, lanes = p * LANES, min(LANES, n - p * LANES)
+            total = np.zeros(LANES)
+            for chain in range(0, width, CHAIN):
+                end = min(chain + CHAIN, width)
+                for lane in range(lanes):
+                    i = first + lane
+                    for k in range(chain, end):
+                        panel[k * LANES + lane] = x[i, start + k] - shift[i] - mean[k]
+                for k in range(chain, end):
+                    for lane in range(LANES):
+                        total[lane] += panel[k * LANES + lane]
+            panel[width * LANES : padded * LANES] = 0
+            for lane in range(lanes):
+                sums[first + lane] += total[lane]
+        for p in range(n_panels):
+            right = packed[p]
+            first, lanes = p * LANES, min(LANES, n - p * LANES)
+            for i in range(4 * first_tile, first + lanes, 4 * tile_step):
+                left = packed[i // LANES]
+                for chain in range(0, padded // 4, CHAIN // 4):
+                    acc[:] = 0
+                    for k in range(chain, min(chain + CHAIN // 4, padded // 4)):
+                        # Four rows times four columns, in registers while the lanes pass.
+                        v = left[k, i % LANES :]
+                        a00, a01, a02, a03 = v[0], v[1], v[2], v[3]
+                        v = v[LANES:]
+                        a10, a11, a12, a13 = v[0], v[1], v[2], v[3]
+                        v = v[LANES:]
+                        a20, a21, a22, a23 = v[0], v[1], v[2], v[3]
+                        v = v[LANES:]
+                        a30, a31, a32, a33 = v[0], v[1], v[2], v[3]
+                        for lane in range(LANES):
+                            b0, b1 = right[k, lane], right[k, LANES + lane]
+                            b2, b3 = right[k, 2 * LANES + lane], right[k, 3 * LANES + lane]
+                            acc[lane] += a00 * b0 + a10 * b1 + a20 * b2 + a30 * b3
+                            acc[LANES + lane] += a01 * b0 + a11 * b1 + a21 * b2 + a31 * b3
+                            acc[2 * LANES + lane] += a02 * b0 + a12 * b1 + a22 * b2 + a32 * b3
+                            acc[3 * LANES + lane] += a03 * b0 + a13 * b1 + a23 * b2 + a33 * b3
+                    for r in range(min(4, n - i)):
+                        for lane in range(lanes):
+                            out[i + r, first + lane] += acc[r * LANES + lane]
 
 
 @numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
@@ -22,48 +102,27 @@ def _gram(
     centre_columns: bool,
     out: NDArray[np.float64],
     sums: NDArray[np.float64],
+    n_threads: int,
 ) -> None:
     n, n_columns = x.shape
-    out[:] = 0.0
-    sums[:] = 0.0
-    block = np.empty((n, BLOCK), x.dtype)
-    mean = np.zeros(BLOCK, x.dtype)
-    for start in range(0, n_columns, BLOCK):
-        width = min(BLOCK, n_columns - start)
-        mean[:] = 0
-        if centre_columns:
-            for i in range(n):
-                for k in range(width):
-                    mean[k] += x[i, start + k]
-            for k in range(width):
-                mean[k] /= n
-        for i in numba.prange(n):
-            total = 0.0
-            for k in range(width):
-                value = x[i, start + k] - shift[i] - mean[k]
-                block[i, k] = value
-                total += value
-            sums[i] += total
-        for i in numba.prange(n):
-            for j in range(i + 1):
-                # Eight running sums: without reordering, one alone is bound by the latency of an addition.
-                s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = shift[i] * 0
-                end = width - width % 8
-                for k in range(0, end, 8):
-                    s0 += block[i, k] * block[j, k]
-                    s1 += block[i, k + 1] * block[j, k + 1]
-                    s2 += block[i, k + 2] * block[j, k + 2]
-                    s3 += block[i, k + 3] * block[j, k + 3]
-                    s4 += block[i, k + 4] * block[j, k + 4]
-                    s5 += block[i, k + 5] * block[j, k + 5]
-                    s6 += block[i, k + 6] * block[j, k + 6]
-                    s7 += block[i, k + 7] * block[j, k + 7]
-                for k in range(end, width):
-                    s0 += block[i, k] * block[j, k]
-                out[i, j] += np.float64((s0 + s1) + (s2 + s3)) + np.float64((s4 + s5) + (s6 + s7))
+    workers = int(min(n_threads, 1 + n * n * n_columns / WORK_PER_THREAD))
+    # A share of the columns each, with sums of its own; of many rows, a share of the tiles.
+    split_columns = n * n <= OWN_SUMS
+    parts = np.zeros((workers if split_columns else 1, n, n))
+    part_sums = np.zeros((workers, n))
+    for w in numba.prange(workers):
+        if split_columns:
+            begin, end = n_columns * w // workers, n_columns * (w + 1) // workers
+            _add_products(x[:, begin:end], shift, centre_columns, parts[w], part_sums[w], 0, 1)
+        else:
+            _add_products(x[:, :], shift, centre_columns, parts[0], part_sums[w], w, workers)
+    sums[:] = part_sums.sum(axis=0) if split_columns else part_sums[0]
     for i in range(n):
-        for j in range(i):
-            out[j, i] = out[i, j]
+        for j in range(i, n):
+            total = 0.0
+            for part in parts:
+                total += part[i, j]
+            out[i, j] = out[j, i] = total
 
 
 @numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
@@ -242,7 +301,7 @@ def gram(
 ) -> None:
     """Symmetric product of the shifted rows, and their sums; as `_core.gram`."""
     with _Threads(n_threads):
-        _gram(x, shift.astype(x.dtype), centre_columns, out, sums)
+        _gram(x, shift.astype(x.dtype), centre_columns, out, sums, numba.get_num_threads())
 
 
 @functools.cache

@@ -10,6 +10,9 @@ from fastrdm import _kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# What code refers to that a sanitizer has instrumented.
+SANITIZED = {"address": b"__asan_report", "undefined": b"__ubsan_handle", "thread": b"__tsan_write"}
+
 
 def pytest_configure():
     """Fail unless the kernels under test are those that were meant, not a fallback."""
@@ -18,6 +21,10 @@ def pytest_configure():
         raise pytest.UsageError(
             f"the {wanted} kernels are expected, {_kernels.kernels()} are in force"
         )
+    for sanitizer in filter(None, os.environ.get("FASTRDM_SANITIZE", "").split(",")):
+        extension = Path(_kernels.active().module.__file__)
+        if SANITIZED[sanitizer] not in extension.read_bytes():
+            raise pytest.UsageError(f"{extension} is not built with -fsanitize={sanitizer}")
 
 
 def _kernel_sets():

@@ -2,9 +2,14 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from reference import concordance
+from scipy.spatial.distance import pdist
+from scipy.stats import rankdata
 
 import fastrdm
+from fastrdm import _kernels
 
 
 def run(code, **env):
@@ -73,3 +78,132 @@ def test_without_compiled_kernels_cpp_cannot_be_forced():
 def test_numba_is_imported_only_when_chosen():
     code = "import sys, fastrdm; fastrdm.kernels(); print('numba' in sys.modules)"
     assert run(code).stdout.split() == ["False"]
+
+
+def test_importing_fastrdm_imports_numpy_alone():
+    """Others take longer to import than `import fastrdm` may: they wait for the call that needs them."""
+    before = "import sys, numpy; before = set(sys.modules); import fastrdm; "
+    code = before + "print(*{m.partition('.')[0] for m in set(sys.modules) - before})"
+    foreign = set(run(code).stdout.split()) - sys.stdlib_module_names
+    assert foreign <= {"fastrdm", "numpy"}
+
+
+# Around 1, the padding of rows to 12, the tiles and panels of 3 to 32, the stripes of 96.
+ROWS = [1, 2, 11, 12, 13, 31, 33, 95, 97, 118]
+# Around 1, vectors, the blocks of 512 and 768, the shares of 1536.
+COLUMNS = [1, 3, 17, 511, 513, 767, 769, 1535, 1537, 3073]
+SHAPES = [(n, 530) for n in ROWS] + [(14, f) for f in COLUMNS]
+THREADS = range(1, 9)
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
+
+
+def numbers(shape, seed=0, dtype=np.float64):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def assert_products(got, a, b, tolerance):
+    """Against float64, by the lengths of the rows."""
+    lengths = np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
+    assert np.all(np.abs(got - a @ b.T) <= tolerance * lengths)
+
+
+@shapes
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-6), (np.float64, 1e-14)])
+@pytest.mark.parametrize("centre_columns", [False, True])
+def test_gram(kernels, shape, dtype, tolerance, centre_columns):
+    x = numbers(shape, dtype=dtype) + dtype(2)
+    shift = None if centre_columns else np.linspace(1, 3, len(x)).astype(dtype).astype(np.float64)
+    product, sums = _kernels.gram(x, shift, centre_columns=centre_columns)
+    wide = x.astype(np.float64)
+    wide -= wide.mean(axis=0) if centre_columns else shift[:, None]
+    scale = np.abs(x).max() * shape[1]
+    assert np.all(np.abs(product - wide @ wide.T) <= tolerance * scale * np.abs(x).max())
+    np.testing.assert_array_equal(product, product.T)
+    np.testing.assert_allclose(sums, wide.sum(axis=1), atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("step", [1, 5, 512, 1024])
+def test_gram_of_rows_within_wider_ones(kernels, step):
+    """Rows are read where they lie: what is between them is not."""
+    wide = np.full((13, 700 + step), np.nan, np.float32)
+    x = wide[:, step // 2 : step // 2 + 700]
+    x[:] = numbers(x.shape)
+    np.testing.assert_array_equal(_kernels.gram(x)[0], _kernels.gram(x.copy())[0])
+
+
+@pytest.mark.parametrize("shape", [(5, 9000), (118, 4099), (1030, 300)], ids=str)
+def test_gram_does_not_depend_on_threads(kernels, shape):
+    x = numbers(shape, dtype=np.float32)
+    for n_threads in THREADS:
+        product, sums = _kernels.gram(x, n_threads=n_threads)
+        assert_products(product, x.astype(np.float64), x.astype(np.float64), 1e-6)
+        np.testing.assert_allclose(sums, x.sum(axis=1, dtype=np.float64), atol=1e-2)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [(0, 0), (40, 512), (117, 1999)])
+def test_gram_keeps_what_is_not_finite_to_its_row(kernels, bad, place):
+    x = numbers((118, 2000), dtype=np.float32)
+    x[place] = bad
+    finite = np.isfinite(_kernels.gram(x)[0])
+    other = np.arange(118) != place[0]
+    assert finite[np.ix_(other, other)].all() and not finite[place[0]].any()
+
+
+@shapes
+def test_cross(kernels, shape):
+    a, b = numbers(shape, 1), numbers((15, shape[1]), 2)
+    for n_threads in (1, 2, 8):
+        assert_products(_kernels.cross(a, b, n_threads), a, b, 1e-14)
+        assert_products(_kernels.cross(b, a, n_threads), b, a, 1e-14)
+
+
+WIDE = {
+    "ties": lambda x: np.round(x),
+    "one value": lambda x: np.zeros_like(x),
+    "all magnitudes": lambda x: np.sign(x) * 10 ** (x * 60),
+    "alike in the upper 32 bits": lambda x: 1 + np.round(x * 9) * 2.0**-52,
+    "denormal": lambda x: x * 1e-310,
+    "infinities and zeros": lambda x: np.select(
+        [x > 1, x < -1, x > 0], [np.inf, -np.inf, 0.0], -0.0
+    ),
+}
+
+
+@shapes
+@pytest.mark.parametrize("values", WIDE)
+def test_rank(kernels, shape, values):
+    x = WIDE[values](numbers(shape))
+    expected = rankdata(x, axis=1)
+    for n_threads in (1, 2, 8):
+        np.testing.assert_array_equal(_kernels.rank(x, n_threads), expected)
+
+
+@pytest.mark.parametrize("n_columns", [2, 3, 17, 63, 64, 65, 127, 129, 513])
+@pytest.mark.parametrize("values", ["ties", "one value", "all magnitudes"])
+def test_concordance(kernels, n_columns, values):
+    a, b = (rankdata(WIDE[values](numbers((n, n_columns), n)), axis=1) for n in (3, 5))
+    expected = [[concordance(x, y) for y in b] for x in a]
+    for n_threads in (1, 2, 8):
+        counts, untied_a, untied_b = _kernels.concordance(a, b, n_threads)
+        np.testing.assert_array_equal(counts, expected)
+        np.testing.assert_array_equal(untied_a, [concordance(x, x) for x in a])
+        np.testing.assert_array_equal(untied_b, [concordance(x, x) for x in b])
+
+
+@pytest.mark.parametrize("n", ROWS)
+def test_condensing(kernels, n):
+    x = numbers((n, 40))
+    upper = np.triu_indices(n, 1)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    angles = _kernels.condense_angles(x @ x.T)
+    np.testing.assert_allclose(angles, 1 - (unit @ unit.T)[upper], atol=1e-14)
+    distances = _kernels.condense_distances(x @ x.T)
+    expected = pdist(x, "sqeuclidean") if n > 1 else np.empty(0)
+    np.testing.assert_allclose(distances, expected, atol=1e-12)
+
+
+def test_condensing_clips_rounding_and_passes_nan(kernels):
+    gram = np.array([[1, 1 + 1e-15, np.nan], [1 + 1e-15, 1, -1 - 1e-15], [np.nan, -1 - 1e-15, 1]])
+    np.testing.assert_array_equal(_kernels.condense_angles(gram), [0, np.nan, 2])
+    np.testing.assert_array_equal(_kernels.condense_distances(gram)[:2], [0, np.nan])
