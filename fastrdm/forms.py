@@ -34,6 +34,11 @@ def as_floats(values: ArrayLike, name: str) -> NDArray[Any]:
     raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
 
 
+def listed(places: NDArray[np.intp]) -> str:
+    """The first ten places, for a message."""
+    return ", ".join(str(i) for i in places[:10]) + (", ..." if len(places) > 10 else "")
+
+
 def check_finite(array: NDArray[Any], name: str, axes: Iterable[str] = ()) -> None:
     """ValueError that names the first NaN or infinity, by the names of the leading `axes` where given."""
     # A sum is finite only if all its terms are; it saves the masks in the usual case.

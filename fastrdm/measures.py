@@ -100,9 +100,11 @@ def _guess_means(read: Reading) -> Floats:
         # bfloat16 has no mean of its own in float64.
         if rows.dtype.itemsize < 4:
             rows = rows.astype(np.float32)
-        mean = rows.mean(axis=1, dtype=np.float64) / (1 if read.scale is None else read.scale)
+        mean = rows.mean(axis=1, dtype=np.float64)
+        if read.scale is not None:
+            mean /= read.scale
         # As the kernel takes it off.
-        return np.asarray(mean.astype(read.dtype), np.float64)
+        return np.asarray(mean, read.dtype).astype(np.float64)
 
 
 def _means(read: Reading) -> tuple[Floats, NDArray[np.bool_]]:

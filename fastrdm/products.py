@@ -86,14 +86,16 @@ class Reading(NamedTuple):
 
     def _is_readable(self) -> bool:
         rows, size = self.rows, self.rows.itemsize
-        step = rows.strides[0]
+        step, within = rows.strides
         plain = rows.dtype == self.dtype and rows.dtype.isnative and rows.flags.aligned
-        return plain and rows.strides[1] == size and step > 0 and step % size == 0
+        return plain and within == size and step > 0 and step % size == 0
 
 
 def is_half(array: NDArray[Any]) -> bool:
     """Whether these are float16 or bfloat16."""
-    return array.dtype == np.float16 or array.dtype.name == "bfloat16"
+    # A dtype's name takes 5 µs to spell: a tenth of a small RDM.
+    dtype = array.dtype
+    return dtype.itemsize == 2 and (dtype.kind == "f" or dtype.name == "bfloat16")
 
 
 def working_dtype(rows: Rows) -> np.dtype[Any]:

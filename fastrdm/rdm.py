@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels, tiles
 from fastrdm.folds import Folds
-from fastrdm.forms import as_floats
+from fastrdm.forms import as_floats, listed
 from fastrdm.measures import (
     CORRELATION,
     COSINE,
@@ -21,7 +21,7 @@ from fastrdm.measures import (
 )
 from fastrdm.products import Floats, Products, Reading, Rows, is_half
 from fastrdm.sources import Source, as_they_lie, ranked, whitened
-from fastrdm.whitening import Noise
+from fastrdm.whitening import ESTIMATORS, Noise, Precision, Residuals
 
 
 def calc_rdm(
@@ -155,7 +155,7 @@ def calc_rdm(
     n_pairs = n * (n - 1) // 2
     result = _result(out, (len(members), n_pairs) if stacked else (n_pairs,))
     bound = None if max_memory is None else tiles.n_bytes(max_memory)
-    noises = _noises(precision, residuals, estimator, len(members), stacked)
+    noises = _noises(precision, residuals, estimator, members, stacked)
     threads = n_threads or _kernels.kernels().n_threads
     for member, noise, row in zip(members, noises, result.reshape(len(members), -1), strict=True):
         terms = chosen.terms(member, noise, labels, threads)
@@ -278,7 +278,7 @@ class _Member(NamedTuple):
 
 
 _Terms = list[tuple[float, Source]]
-_MakeTerms = Callable[[_Member, Noise, Folds | None, int], _Terms]
+_MakeTerms = Callable[[_Member, Noise | None, Folds | None, int], _Terms]
 
 
 class _Method(NamedTuple):
@@ -352,20 +352,30 @@ def _result(out: Any, shape: tuple[int, ...]) -> Floats:
 
 
 def _noises(
-    precision: Any, residuals: Any, estimator: str | None, n: int, stacked: bool
-) -> list[Noise]:
-    """The noise of each member: of its own, or one for all."""
-    for name, value in (("precision", precision), ("residuals", residuals)):
-        if stacked and _is_list_of_arrays(value):
-            if len(value) != n:
-                raise ValueError(
-                    f"{name} are {len(value)} for a stack of {n}; give one a member, or one for all"
-                )
-            return [
-                Noise(**{"precision": None, "residuals": None, name: own}, estimator=estimator)
-                for own in value
-            ]
-    return [Noise(precision, residuals, estimator)] * n
+    precision: Any, residuals: Any, estimator: str | None, members: list[_Member], stacked: bool
+) -> list[Noise | None]:
+    """The noise of each member, its own or one for all, of the right shape."""
+    if estimator is not None and estimator not in ESTIMATORS:
+        raise ValueError(f"estimator {estimator!r} is not one of: {', '.join(ESTIMATORS)}")
+    if estimator is not None and residuals is None:
+        raise ValueError("estimator says how residuals are taken; none were given")
+    if precision is None and residuals is None:
+        return [None] * len(members)
+    name, given = ("residuals", residuals) if precision is None else ("precision", precision)
+
+    def noise(value: Any, name: str) -> Noise:
+        return Precision(value, name) if residuals is None else Residuals(value, estimator, name)
+
+    noises = [noise(given, name)] * len(members)
+    if stacked and _is_list_of_arrays(given):
+        if len(given) != len(members):
+            raise ValueError(
+                f"{name}: {len(given)} for a stack of {len(members)}; give one for each member, or one for all"
+            )
+        noises = [noise(own, f"{name}[{i}]") for i, own in enumerate(given)]
+    for member, own in zip(members, noises, strict=True):
+        own.check(member.rows.shape[1], member.name)
+    return list(noises)
 
 
 def _fill(out: Floats, terms: _Terms, measure: Measure, n_threads: int) -> NDArray[np.intp]:
@@ -399,37 +409,38 @@ def _warn(name: str, reason: str, conditions: NDArray[np.intp]) -> None:
     """Name the conditions that have no dissimilarities, to the caller of a public function."""
     if not len(conditions):
         return
-    listed = ", ".join(str(i) for i in conditions[:10]) + (", ..." if len(conditions) > 10 else "")
     of = f"{name}: " if name else ""
-    warnings.warn(f"{of}{reason}, their pairs are NaN: {listed}", RuntimeWarning, stacklevel=3)
+    warnings.warn(
+        f"{of}{reason}, their pairs are NaN: {listed(conditions)}", RuntimeWarning, stacklevel=3
+    )
 
 
-def _as_given(member: _Member, noise: Noise, folds: Folds | None, n_threads: int) -> _Terms:
+def _as_given(member: _Member, noise: Noise | None, folds: Folds | None, n_threads: int) -> _Terms:
     return [(1.0, as_they_lie(*member))]
 
 
-def _ranked(member: _Member, noise: Noise, folds: Folds | None, n_threads: int) -> _Terms:
+def _ranked(member: _Member, noise: Noise | None, folds: Folds | None, n_threads: int) -> _Terms:
     source = as_they_lie(*member)
     source.check_finite()
     return [(1.0, ranked(source, n_threads))]
 
 
-def _whitened(member: _Member, noise: Noise, folds: Folds | None, n_threads: int) -> _Terms:
+def _whitened(member: _Member, noise: Noise | None, folds: Folds | None, n_threads: int) -> _Terms:
     source = as_they_lie(*member)
-    filters = noise.filters(source.n_channels, member.name)
     source.check_finite()
-    assert filters is not None
-    return [(1.0, whitened(source, filters, n_threads))]
+    assert noise is not None
+    return [(1.0, whitened(source, noise, n_threads))]
 
 
-def _cross_validated(member: _Member, noise: Noise, folds: Folds | None, n_threads: int) -> _Terms:
+def _cross_validated(
+    member: _Member, noise: Noise | None, folds: Folds | None, n_threads: int
+) -> _Terms:
     assert folds is not None
-    filters = noise.filters(member.rows.shape[1], member.name)
     terms = folds.terms(*member)
     terms[0][1].check_finite()
-    if filters is None:
+    if noise is None:
         return terms
-    return [(weight, whitened(source, filters, n_threads)) for weight, source in terms]
+    return [(weight, whitened(source, noise, n_threads)) for weight, source in terms]
 
 
 _CORRELATION = _Method(CORRELATION, _as_given)

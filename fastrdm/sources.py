@@ -7,7 +7,8 @@ import numpy as np
 
 from fastrdm import _kernels
 from fastrdm.forms import check_finite
-from fastrdm.products import Floats, Rows
+from fastrdm.products import Rows
+from fastrdm.whitening import Noise
 
 # Rows that are ranked at once.
 _RANKED_BYTES = 1 << 22
@@ -57,15 +58,16 @@ def ranked(source: Source, n_threads: int) -> Source:
     return replace(source, take=take, row_bytes=dtype.itemsize * n_channels, work_bytes=work)
 
 
-def whitened(source: Source, filters: Floats, n_threads: int) -> Source:
-    """Each condition's products with the filters (channels, channels)."""
-    n_channels = len(filters)
+def whitened(source: Source, noise: Noise, n_threads: int) -> Source:
+    """Each condition's products with the filters that whiten its channels."""
+    n_channels = source.n_channels
 
     def take(begin: int, end: int, n_threads: int | None) -> Rows:
         rows = np.ascontiguousarray(source.take(begin, end, n_threads), np.float64)
-        return _kernels.cross(rows, filters, n_threads)
+        return _kernels.cross(rows, noise.filters, n_threads)
 
     # Sums of threads beside their total, and blocks of both operands.
     row_bytes = source.row_bytes + 3 * 8 * n_channels
-    work = source.work_bytes + filters.nbytes + n_threads * ((1 << 23) + n_channels * (1 << 13))
+    kernel = n_threads * ((1 << 23) + n_channels * (1 << 13))
+    work = source.work_bytes + 8 * n_channels**2 + max(noise.work_bytes, kernel)
     return replace(source, take=take, row_bytes=row_bytes, work_bytes=work)

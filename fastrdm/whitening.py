@@ -1,79 +1,116 @@
 """Noise of channels, given as its precision or as residuals → the filters that whiten it."""
 
+import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrdm.forms import ASYMMETRY, as_floats, check_finite
+from fastrdm.forms import ASYMMETRY, as_floats, check_finite, listed
 from fastrdm.products import Floats
 
 # Eigenvalues above minus this share of the largest are zero but for rounding.
 _NEGATIVE = 1e-10
 
 
-def of_precision(precision: ArrayLike, n_channels: int, name: str) -> Floats:
-    """Filters W (channels, channels) with Wᵀ W = precision."""
-    matrix = as_floats(precision, "precision")
-    if matrix.shape != (n_channels, n_channels):
-        raise ValueError(
-            f"precision has shape {matrix.shape}; {name} have {n_channels} channels, so that it must be"
-            f" ({n_channels}, {n_channels})"
-        )
-    check_finite(matrix, "precision", ("row", "column"))
-    matrix = matrix.astype(np.float64)
-    _check_symmetric(matrix)
-    matrix = (matrix + matrix.T) / 2
-    try:
-        return np.ascontiguousarray(np.linalg.cholesky(matrix).T)
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(matrix)
-    if values[0] < -_NEGATIVE * max(values[-1], 0.0):
-        raise ValueError(
-            f"precision is not positive semi-definite: its smallest eigenvalue is {values[0]:.6g}"
-        )
-    return np.ascontiguousarray((vectors * np.sqrt(np.maximum(values, 0))).T)
+class Precision:
+    """The inverse of the noise's covariance, as given."""
+
+    def __init__(self, precision: ArrayLike, name: str = "precision") -> None:
+        self._matrix = as_floats(precision, name)
+        self._name = name
+
+    def check(self, n_channels: int, activations: str) -> None:
+        """ValueError unless it fits activations with so many channels."""
+        if self._matrix.shape != (n_channels, n_channels):
+            raise ValueError(
+                f"{self._name} has shape {self._matrix.shape}; {activations} have {n_channels} channels, so that it"
+                f" must be ({n_channels}, {n_channels})"
+            )
+
+    @property
+    def work_bytes(self) -> int:
+        """Memory that factoring it takes."""
+        return 6 * 8 * self._matrix.size
+
+    @functools.cached_property
+    def filters(self) -> Floats:
+        """W (channels, channels) with Wᵀ W = precision."""
+        check_finite(self._matrix, self._name, ("row", "column"))
+        matrix = self._matrix.astype(np.float64)
+        self._check_symmetric(matrix)
+        matrix = (matrix + matrix.T) / 2
+        try:
+            return np.ascontiguousarray(np.linalg.cholesky(matrix).T)
+        except np.linalg.LinAlgError:
+            values, vectors = np.linalg.eigh(matrix)
+        if values[0] < -_NEGATIVE * max(values[-1], 0.0):
+            raise ValueError(
+                f"{self._name} is not positive semi-definite: its smallest eigenvalue is {values[0]:.6g}"
+            )
+        return np.ascontiguousarray((vectors * np.sqrt(np.maximum(values, 0))).T)
+
+    def _check_symmetric(self, matrix: Floats) -> None:
+        difference = np.abs(matrix - matrix.T)
+        i, j = (int(k) for k in np.unravel_index(np.argmax(difference), matrix.shape))
+        if difference[i, j] > ASYMMETRY * np.abs(matrix).max():
+            raise ValueError(
+                f"{self._name} is not symmetric: entries ({i}, {j}) and ({j}, {i}) are {matrix[i, j]:.6g} and"
+                f" {matrix[j, i]:.6g}"
+            )
 
 
-def _check_symmetric(matrix: Floats) -> None:
-    difference = np.abs(matrix - matrix.T)
-    i, j = (int(k) for k in np.unravel_index(np.argmax(difference), matrix.shape))
-    if difference[i, j] > ASYMMETRY * np.abs(matrix).max():
-        raise ValueError(
-            f"precision is not symmetric: entries ({i}, {j}) and ({j}, {i}) are {matrix[i, j]:.6g} and"
-            f" {matrix[j, i]:.6g}"
-        )
+class Residuals:
+    """Samples of the noise, and how its covariance is estimated from them."""
+
+    def __init__(
+        self, residuals: ArrayLike, estimator: str | None = None, name: str = "residuals"
+    ) -> None:
+        self._array = as_floats(residuals, name)
+        self._estimator = estimator or "shrinkage_diag"
+        self._name = name
+
+    def check(self, n_channels: int, activations: str) -> None:
+        """ValueError unless they fit activations with so many channels."""
+        shape = self._array.shape
+        if len(shape) < 2 or shape[0] < 2 or math.prod(shape[1:]) != n_channels:
+            raise ValueError(
+                f"{self._name} have shape {shape}; {activations} have {n_channels} channels, so that they must be"
+                f" (observations >= 2, {n_channels})"
+            )
+
+    @property
+    def work_bytes(self) -> int:
+        """Memory that estimating and factoring take."""
+        return 8 * (4 * self._array.size + 5 * math.prod(self._array.shape[1:]) ** 2)
+
+    @functools.cached_property
+    def filters(self) -> Floats:
+        """W (channels, channels) with Wᵀ W the inverse of the covariance."""
+        from scipy.linalg import solve_triangular
+
+        rows = self._array.reshape(len(self._array), -1).astype(np.float64)
+        check_finite(rows, self._name, ("observation", "channel"))
+        constant = np.flatnonzero(rows.max(axis=0) == rows.min(axis=0))
+        if len(constant):
+            raise ValueError(
+                f"{self._name} are constant, and so have no precision, at channels: {listed(constant)}"
+            )
+        rows -= rows.mean(axis=0)
+        try:
+            lower = np.linalg.cholesky(ESTIMATORS[self._estimator](_Moments.of(rows)))
+        except np.linalg.LinAlgError:
+            raise ValueError(
+                f"{self._name} have shape {self._array.shape}, and their covariance by {self._estimator!r} no"
+                " inverse; take more observations, or an estimator that shrinks"
+            ) from None
+        filters = solve_triangular(lower, np.eye(len(lower)), lower=True, overwrite_b=True)
+        return np.ascontiguousarray(filters)
 
 
-def of_residuals(residuals: ArrayLike, n_channels: int, name: str, estimator: str) -> Floats:
-    """Filters W (channels, channels) with Wᵀ W the inverse of the residuals' covariance."""
-    array = as_floats(residuals, "residuals")
-    if array.ndim < 2 or len(array) < 2 or array[0].size != n_channels:
-        raise ValueError(
-            f"residuals have shape {array.shape}; {name} have {n_channels} channels, so that they must be"
-            f" (observations >= 2, {n_channels})"
-        )
-    rows = array.reshape(len(array), -1).astype(np.float64)
-    check_finite(rows, "residuals", ("observation", "channel"))
-    dead = np.flatnonzero(rows.max(axis=0) == rows.min(axis=0))
-    if len(dead):
-        listed = ", ".join(str(i) for i in dead[:10]) + (", ..." if len(dead) > 10 else "")
-        raise ValueError(
-            f"residuals of these channels are constant, so that they have no precision: {listed}"
-        )
-    rows -= rows.mean(axis=0)
-    matrix = COVARIANCES[estimator](_Moments.of(rows))
-    try:
-        lower = np.linalg.cholesky(matrix)
-    except np.linalg.LinAlgError:
-        raise ValueError(
-            f"the covariance {estimator!r} of residuals of shape {array.shape} cannot be inverted; take more"
-            " observations, or one that shrinks"
-        ) from None
-    from scipy.linalg import solve_triangular
-
-    return np.ascontiguousarray(solve_triangular(lower, np.eye(n_channels), lower=True))
+Noise = Precision | Residuals
 
 
 class _Moments(NamedTuple):
@@ -133,33 +170,9 @@ def _towards_identity(moments: _Moments) -> Floats:
 
 
 #: By rsatoolbox's names.
-COVARIANCES: dict[str, Callable[[_Moments], Floats]] = {
+ESTIMATORS: dict[str, Callable[[_Moments], Floats]] = {
     "shrinkage_diag": _towards_diagonal,
     "shrinkage_eye": _towards_identity,
     "diag": _diagonal,
     "full": _sample,
 }
-
-
-class Noise:
-    """What the caller says of the noise of channels, factored once."""
-
-    def __init__(
-        self, precision: ArrayLike | None, residuals: ArrayLike | None, estimator: str | None
-    ) -> None:
-        if estimator is not None and estimator not in COVARIANCES:
-            raise ValueError(f"estimator {estimator!r} is not one of: {', '.join(COVARIANCES)}")
-        if estimator is not None and residuals is None:
-            raise ValueError("estimator says how residuals are taken; none were given")
-        self._precision, self._residuals = precision, residuals
-        self._estimator = estimator or "shrinkage_diag"
-        self._filters: Floats | None = None
-
-    def filters(self, n_channels: int, name: str) -> Floats | None:
-        """Filters (channels, channels) that whiten activations of that name; None where nothing is said."""
-        if self._filters is None or len(self._filters) != n_channels:
-            if self._precision is not None:
-                self._filters = of_precision(self._precision, n_channels, name)
-            elif self._residuals is not None:
-                self._filters = of_residuals(self._residuals, n_channels, name, self._estimator)
-        return self._filters
