@@ -20,6 +20,7 @@ LAYERS = [
     {"inference", "ceiling", "protocol", "stimuli"},
     {"compare"},
     {"rdm"},
+    {"methods"},
     {"folds", "tiles"},
     {"sources", "measures"},
     {"whitening"},
