@@ -11,7 +11,7 @@ from fastrdm.products import Floats, Reading, Rows, working_dtype
 from fastrdm.sources import Source
 
 # Channels copied at a time: enough that products cost more than adding them up.
-_WIDTH = 4096
+_WIDTH = 1024
 # Conditions whose mean is the centre that distances are taken from.
 _CENTRE_SAMPLE = 32
 # float64 tiles alive at once: the kernel's sums and result, the total, and what its correction takes.
@@ -52,8 +52,8 @@ class _Cost(NamedTuple):
         width = min(_WIDTH, source.n_channels)
         # Shifts, sums and norms of all conditions; the centre, its sample and the checks' temporaries.
         fixed = 64 * n + 64 * source.n_channels + source.work_bytes + n_threads * 48 * _PACKED_ROW
-        # Of both tiles: what was taken, a stripe of it in float64, what near pairs need of it, the packed operands.
-        row = 2 * (source.row_bytes + 3 * 8 * width + n_threads * _PACKED_ROW)
+        # Of both tiles what was taken, a stripe of it in float64 and the packed operands; of one what near pairs need.
+        row = 2 * (source.row_bytes + 8 * width + n_threads * _PACKED_ROW) + 16 * width
         return cls(fixed, row, 8 * _TILES, n_threads)
 
     def bytes(self, height: int) -> int:
