@@ -22,9 +22,17 @@ def n_conditions(n_pairs: int, name: str = "rdms") -> int:
     return n
 
 
+def as_array(values: ArrayLike, name: str) -> NDArray[Any]:
+    """An array of any type; ValueError for rows of differing lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} is no array: its rows differ in shape") from None
+
+
 def as_floats(values: ArrayLike, name: str) -> NDArray[Any]:
     """Real numbers as floating point, float32 and float64 as they are; ValueError for anything else."""
-    array = np.asarray(values)
+    array = as_array(values, name)
     if array.dtype in (np.float32, np.float64):
         return array
     if array.dtype.kind in "iub":

@@ -53,12 +53,13 @@ class Reading(NamedTuple):
     centre: Rows | None = None
 
     @classmethod
-    def of(cls, rows: Rows, width: int | None = None, centre: Rows | None = None) -> "Reading":
+    def of(cls, rows: Rows, width: int | None = None, centre: Floats | None = None) -> "Reading":
         """Rows in their own precision, widened where they are narrower than float32."""
         dtype = working_dtype(rows)
         if width is None:
             width = max(1, BLOCK_BYTES // (len(rows) * dtype.itemsize) // _GRAIN) * _GRAIN
-        return cls(rows, dtype, width, centre=centre)
+        # Rounded once, so that the same is taken off in whichever precision.
+        return cls(rows, dtype, width, centre=None if centre is None else centre.astype(dtype))
 
     @property
     def n_channels(self) -> int:

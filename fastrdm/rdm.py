@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels, tiles
 from fastrdm.folds import Folds
-from fastrdm.forms import as_floats, listed
+from fastrdm.forms import as_array, as_floats, listed
 from fastrdm.measures import OutOfRangeError
 from fastrdm.methods import METHODS, Member, Method, condensed, fill, method_named
 from fastrdm.products import Floats, Products, Reading, Rows, is_half
@@ -325,7 +325,7 @@ def _is_list_of_arrays(values: Any) -> bool:
 
 def _as_rows(activations: ArrayLike, name: str) -> Rows:
     """Activations as (conditions, channels), still in their own type where it is a floating one."""
-    array = np.asarray(activations)
+    array = as_array(activations, name)
     if not is_half(array):
         array = as_floats(array, name)
     if array.ndim < 2 or len(array) < 2 or array[0].size == 0:
@@ -361,13 +361,14 @@ def _noises(
     def noise(value: Any, name: str) -> Noise:
         return Precision(value, name) if residuals is None else Residuals(value, estimator, name)
 
-    noises = [noise(given, name)] * len(members)
-    if stacked and _is_list_of_arrays(given):
-        if len(given) != len(members):
-            raise ValueError(
-                f"{name}: {len(given)} for a stack of {len(members)}; give one for each member, or one for all"
-            )
+    if not (stacked and _is_list_of_arrays(given)):
+        noises = [noise(given, name)] * len(members)
+    elif len(given) == len(members):
         noises = [noise(own, f"{name}[{i}]") for i, own in enumerate(given)]
+    else:
+        raise ValueError(
+            f"{name}: {len(given)} for a stack of {len(members)}; give one for each member, or one for all"
+        )
     for member, own in zip(members, noises, strict=True):
         own.check(member.rows.shape[1], member.name)
     return list(noises)

@@ -7,13 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm.measures import Measure, Measured, within
-from fastrdm.products import Floats, Reading, Rows, working_dtype
+from fastrdm.products import Floats, Reading
 from fastrdm.sources import Source
 
 # Channels copied at a time: enough that products cost more than adding them up.
 _WIDTH = 1024
-# Conditions whose mean is the centre that distances are taken from.
-_CENTRE_SAMPLE = 32
 # float64 tiles alive at once: the kernel's sums and result, the total, and what its correction takes.
 _TILES = 6
 # Bytes that a thread may hold of sums of its own, and of each row of its packed operands.
@@ -125,7 +123,7 @@ def _fill_term(
 ) -> Floats:
     n = source.n_conditions
     norms = np.empty(n)
-    centre = _centre(source, n_threads) if measure.centred else None
+    centre = source.centre(n_threads) if measure.centred else None
 
     def read(begin: int) -> Reading:
         rows = source.take(begin, min(begin + height, n), n_threads)
@@ -168,14 +166,3 @@ class _Seen(NamedTuple):
     def measured(self, read: Reading) -> Measured:
         again = read._replace(dtype=self.dtype, shift=self.shift, scale=self.scale)
         return Measured(again, np.empty((0, 0)), self.sums)
-
-
-def _centre(source: Source, n_threads: int) -> Rows:
-    """A row that distances lose few digits from: the mean of some conditions."""
-    some = np.unique(np.linspace(0, source.n_conditions - 1, _CENTRE_SAMPLE).astype(np.intp))
-    total = np.zeros(source.n_channels)
-    with np.errstate(all="ignore"):
-        for i in some:
-            row = source.take(int(i), int(i) + 1, n_threads)
-            total += row[0].astype(np.float64) / len(some)
-        return total.astype(working_dtype(row))
