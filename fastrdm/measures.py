@@ -60,7 +60,8 @@ def within(
             raise
     # Angles do not depend on scale.
     rows = read.rows
-    largest = np.maximum(rows.max(axis=1), -rows.min(axis=1)).astype(np.float64)
+    low, high = (np.asarray(x, np.float64) for x in (rows.min(axis=1), rows.max(axis=1)))
+    largest = np.maximum(-low, high)
     scaled = read.wide()._replace(scale=np.where(largest == 0, 1, largest))
     return measure.within(scaled, n_threads)
 

@@ -100,8 +100,10 @@ def is_half(array: NDArray[Any]) -> bool:
 
 
 def working_dtype(rows: Rows) -> np.dtype[Any]:
-    """In which products are made."""
-    return np.dtype(np.float32) if is_half(rows) else rows.dtype.newbyteorder("=")
+    """In which products are made: float32 for what is narrower, float64 for integers."""
+    if is_half(rows):
+        return np.dtype(np.float32)
+    return rows.dtype.newbyteorder("=") if rows.dtype.kind == "f" else np.dtype(np.float64)
 
 
 def gram(

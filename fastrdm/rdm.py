@@ -60,9 +60,9 @@ def calc_rdm(
         A row a condition; further axes are channels too. For ``crossnobis`` a row is a measurement. An array is always
         one RDM; a list or tuple of arrays of two or more axes is a stack of layers or models, which may differ in
         channels, an RDM each.
-        float32 and float64 with contiguous rows are read where they lie, a ``numpy.memmap`` too; float16 and bfloat16
-        are widened to float32 and other strides copied block by block; integers become float64. Products are made in
-        that precision and summed in float64; those of ``mahalanobis`` and ``crossnobis`` are made in float64.
+        float32 and float64 with contiguous rows are read where they lie, a ``numpy.memmap`` too; of others, copies are
+        made block by block, of float16 and bfloat16 in float32, of integers in float64. Products are made in that
+        precision and summed in float64; those of ``mahalanobis`` and ``crossnobis`` are made in float64.
     method : str
         A name of the table.
     precision : array_like, shape (channels, channels), optional
@@ -145,7 +145,7 @@ def calc_rdm(
         "conditions": conditions,
     }
     _check_options(method, chosen, {name for name, value in options.items() if value is not None})
-    members, stacked = _members(activations)
+    members, stacked = _members(activations, in_place=max_memory is not None)
     n_rows = len(members[0].rows)
     labels = None
     if folds is not None:
@@ -305,12 +305,12 @@ def _check_options(method: str, chosen: Method, given: set[str]) -> None:
         raise ValueError(f"method {method!r} needs {chosen.needs}")
 
 
-def _members(activations: Any) -> tuple[list[Member], bool]:
+def _members(activations: Any, in_place: bool) -> tuple[list[Member], bool]:
     """The arrays that an RDM each is made of, and whether they came as a stack."""
     if not _is_list_of_arrays(activations):
-        return [Member(_as_rows(activations, "activations"), "activations")], False
+        return [Member(_as_rows(activations, "activations", in_place), "activations")], False
     names = [f"activations[{i}]" for i in range(len(activations))]
-    rows = [_as_rows(a, name) for a, name in zip(activations, names, strict=True)]
+    rows = [_as_rows(a, name, in_place) for a, name in zip(activations, names, strict=True)]
     for array, name in zip(rows, names, strict=True):
         if len(array) != len(rows[0]):
             raise ValueError(
@@ -323,16 +323,22 @@ def _is_list_of_arrays(values: Any) -> bool:
     return isinstance(values, (list, tuple)) and len(values) > 0 and np.ndim(values[0]) >= 2
 
 
-def _as_rows(activations: ArrayLike, name: str) -> Rows:
-    """Activations as (conditions, channels), still in their own type where it is a floating one."""
+def _as_rows(activations: ArrayLike, name: str, in_place: bool = False) -> Rows:
+    """Activations as (conditions, channels), in a type that is read piece by piece."""
     array = as_array(activations, name)
-    if not is_half(array):
+    if not (array.dtype.kind in "iub" or is_half(array)):
         array = as_floats(array, name)
     if array.ndim < 2 or len(array) < 2 or array[0].size == 0:
         raise ValueError(
             f"{name} have shape {array.shape}; expected (conditions >= 2, channels >= 1, ...)"
         )
-    return array.reshape(len(array), -1)
+    rows = array.reshape(len(array), -1)
+    if in_place and not np.may_share_memory(rows, array):
+        raise ValueError(
+            f"{name} have shape {array.shape} and strides {array.strides}, which are no rows without a copy as large"
+            " as they are, beyond max_memory; give them as (conditions, channels)"
+        )
+    return rows
 
 
 def _result(out: Any, shape: tuple[int, ...]) -> Floats:

@@ -168,7 +168,7 @@ def test_threads_and_blocks_do_not_change_the_answer(kernels, x, method, n_threa
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-LAYERS = [(30, 700), (30, 5), (30, 4, 3, 400), (30, 9000), (30, 64)]
+LAYERS = [(30, 700), (30, 5), (30, 4, 3, 400), (30, 4000), (30, 64)]
 
 
 @methods
@@ -178,7 +178,7 @@ def test_a_stack_is_its_members(kernels, method):
     layers[2] = layers[2].astype(np.float64)
     layers[4] = layers[4].tolist()
     expected = [calc_rdm(layer, method) for layer in layers]
-    for n_threads in (None, 1, 2, 5):
+    for n_threads in (1, 3):
         rdms = calc_rdm(layers, method, n_threads=n_threads)
         np.testing.assert_allclose(rdms, expected, rtol=1e-6, atol=1e-9)
     out = np.empty((5, 435))
