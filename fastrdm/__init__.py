@@ -9,9 +9,10 @@ from fastrdm._kernels import KernelInfo, kernels
 from fastrdm.ceiling import NoiseCeiling, noise_ceiling
 from fastrdm.compare import compare, rank
 from fastrdm.export import export_onnx
+from fastrdm.forms import condense, square
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.protocol import PROTOCOLS, Protocol
-from fastrdm.rdm import RdmAccumulator, calc_rdm, condense, square
+from fastrdm.rdm import RdmAccumulator, calc_rdm
 from fastrdm.target import Score, Target
 
 __version__ = "0.1.0"

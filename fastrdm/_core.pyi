@@ -49,9 +49,22 @@ def guess_means_float16(x: NDArray[np.uint16], means: NDArray[np.float64]) -> No
 def guess_means_bfloat16(x: NDArray[np.uint16], means: NDArray[np.float64]) -> None: ...
 def condense_angles(gram: NDArray[np.float64], out: NDArray[np.float64]) -> None: ...
 def condense_distances(gram: NDArray[np.float64], out: NDArray[np.float64]) -> None: ...
+@overload
+def cross(
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    shift_a: NDArray[np.float64],
+    shift_b: NDArray[np.float64],
+    out: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None: ...
+@overload
 def cross(
     a: NDArray[np.float64],
     b: NDArray[np.float64],
+    shift_a: NDArray[np.float64],
+    shift_b: NDArray[np.float64],
     out: NDArray[np.float64],
     n_threads: int,
     isa: str,

@@ -169,12 +169,25 @@ def condense_distances(gram: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def cross(
-    a: NDArray[np.float64], b: NDArray[np.float64], n_threads: int | None = None
+    a: NDArray[Any],
+    b: NDArray[Any],
+    n_threads: int | None = None,
+    *,
+    shift_a: NDArray[np.float64] | None = None,
+    shift_b: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Products (n_a, n_b) of all rows of `a` with all rows of `b`."""
+    """Products (n_a, n_b) of all rows of `a` with all rows of `b`, less their shifts."""
     chosen = active()
     out = np.empty((len(a), len(b)))
-    chosen.module.cross(a, b, out, n_threads or chosen.info.n_threads, chosen.info.isa)
+    chosen.module.cross(
+        a,
+        b,
+        np.zeros(len(a)) if shift_a is None else shift_a,
+        np.zeros(len(b)) if shift_b is None else shift_b,
+        out,
+        n_threads or chosen.info.n_threads,
+        chosen.info.isa,
+    )
     return out
 
 

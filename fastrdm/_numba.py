@@ -143,6 +143,35 @@ def _cross(a: NDArray[np.float64], b: NDArray[np.float64], out: NDArray[np.float
 
 
 @numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+def _cross_shifted(
+    a: Floats, b: Floats, shift_a: Floats, shift_b: Floats, out: NDArray[np.float64]
+) -> None:
+    n_columns = a.shape[1]
+    out[:] = 0.0
+    left = np.empty((len(a), BLOCK), a.dtype)
+    right = np.empty((len(b), BLOCK), b.dtype)
+    for start in range(0, n_columns, BLOCK):
+        width = min(BLOCK, n_columns - start)
+        for j in numba.prange(len(b)):
+            for k in range(width):
+                right[j, k] = b[j, start + k] - shift_b[j]
+        for i in numba.prange(len(a)):
+            for k in range(width):
+                left[i, k] = a[i, start + k] - shift_a[i]
+            end = width - width % 4
+            for j in range(len(b)):
+                s0 = s1 = s2 = s3 = shift_a[i] * 0
+                for k in range(0, end, 4):
+                    s0 += left[i, k] * right[j, k]
+                    s1 += left[i, k + 1] * right[j, k + 1]
+                    s2 += left[i, k + 2] * right[j, k + 2]
+                    s3 += left[i, k + 3] * right[j, k + 3]
+                for k in range(end, width):
+                    s0 += left[i, k] * right[j, k]
+                out[i, j] += np.float64(s0 + s1) + np.float64(s2 + s3)
+
+
+@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
 def _rank(x: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     n = x.shape[1]
     for row in numba.prange(x.shape[0]):
@@ -359,15 +388,20 @@ def _sample(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def cross(
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
+    a: Floats,
+    b: Floats,
+    shift_a: NDArray[np.float64],
+    shift_b: NDArray[np.float64],
     out: NDArray[np.float64],
     n_threads: int,
     isa: str,
 ) -> None:
-    """Products of all rows of `a` with all rows of `b`; as `_core.cross`."""
+    """Products of all shifted rows of `a` with all shifted rows of `b`; as `_core.cross`."""
     with _Threads(n_threads):
-        _cross(a, b, out)
+        if a.dtype == np.float64 and not (shift_a.any() or shift_b.any()):
+            _cross(a, b, out)
+        else:
+            _cross_shifted(a, b, shift_a.astype(a.dtype), shift_b.astype(b.dtype), out)
 
 
 def rank(x: NDArray[np.float64], out: NDArray[np.float64], n_threads: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._arrays import read_arrays
-from fastrdm.rdm import as_floats, check_finite, condense, square
+from fastrdm.forms import as_floats, check_finite, condense, square
 from fastrdm.stimuli import list_images
 from fastrdm.target import Target
 

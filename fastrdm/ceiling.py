@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm.compare import Method, Side, check_values, get_method
-from fastrdm.rdm import as_floats, condense, n_conditions
+from fastrdm.forms import as_floats, condense, n_conditions
 
 Floats = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels
-from fastrdm.rdm import as_floats, check_finite, n_conditions, square
+from fastrdm.forms import as_floats, check_finite, n_conditions, square
 
 Rows = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from fastrdm._drawings import CATEGORIES, draw
 from fastrdm._extras import require
 from fastrdm.algonauts import CEILINGS
+from fastrdm.forms import square
 from fastrdm.onnx_model import OnnxModel
-from fastrdm.rdm import square
 from fastrdm.stimuli import Preprocessing
 from fastrdm.target import Target
 

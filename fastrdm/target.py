@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm.ceiling import Floats, NoiseCeiling, as_subjects, ceiling_of
 from fastrdm.compare import Side, check_values, get_method
+from fastrdm.forms import as_floats, condense, n_conditions
 from fastrdm.protocol import Protocol, get_protocol
-from fastrdm.rdm import as_floats, condense, n_conditions
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,64 @@ def calc_rdm(activations):
     return 1 - (unit @ unit.T)[np.triu_indices(len(rows), 1)]
 
 
+def distances(rows, precision):
+    """Squared Mahalanobis distances, pair by pair."""
+    differences = [a - b for a, b in combinations(np.asarray(rows, np.float64), 2)]
+    return np.array([d @ precision @ d for d in differences])
+
+
+def covariance(residuals, estimator="shrinkage_diag"):
+    """As rsatoolbox 0.3.2 estimates it, observation by observation; held against it by hand to 1e-13."""
+    rows = residuals - residuals.mean(axis=0)
+    n, n_channels = rows.shape
+    products = np.array([np.outer(r, r) for r in rows])
+    sample = products.sum(axis=0) / (n - 1)
+    off = ~np.eye(n_channels, dtype=bool)
+    if estimator == "diag":
+        return np.where(off, 0, sample)
+    if estimator == "full":
+        return sample
+    if estimator == "shrinkage_eye":
+        s = products.mean(axis=0)
+        target = np.trace(s) / n_channels * np.eye(n_channels)
+        d2 = np.sum((s - target) ** 2)
+        b2 = min(d2, np.sum(np.mean(products**2, axis=0) - s**2) / n)
+        return (b2 / d2 * target + (d2 - b2) / d2 * s) * n / (n - 1)
+    scale = np.sqrt(np.outer(np.diag(sample), np.diag(sample)))
+    r = sample / scale
+    variance = n / (n - 1) ** 2 * (np.sum((products / scale) ** 2, axis=0) / (n - 1) - r**2)
+    strength = np.clip(np.sum(variance[off]) / np.sum(r[off] ** 2), 0, 1)
+    return np.where(off, (1 - strength) * sample, sample)
+
+
+def crossnobis(rows, folds, conditions, precision=None):
+    """Products of differences in all pairs of folds, averaged."""
+    rows, folds, conditions = (
+        np.asarray(rows, np.float64),
+        np.asarray(folds),
+        np.asarray(conditions),
+    )
+    precision = np.eye(rows.shape[1]) if precision is None else precision
+    patterns = {
+        (f, c): rows[(folds == f) & (conditions == c)].mean(axis=0)
+        for f in set(folds.tolist())
+        for c in set(conditions.tolist())
+    }
+    return np.array(
+        [
+            np.mean(
+                [
+                    (patterns[f, a] - patterns[f, b])
+                    @ precision
+                    @ (patterns[g, a] - patterns[g, b])
+                    for f, g in combinations(sorted(set(folds.tolist())), 2)
+                ]
+            )
+            for a, b in combinations(sorted(set(conditions.tolist())), 2)
+        ]
+    )
+
+
 def compare(rdms1, rdms2, method="spearman"):
     one = METHODS[method]
     return np.array([[one(a, b) for b in rdms2] for a in rdms1])

@@ -1,3 +1,5 @@
+import warnings
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -7,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import rankdata
 
-from fastrdm import RdmAccumulator, calc_rdm, condense, square
+from fastrdm import RdmAccumulator, calc_rdm, condense, products, square
 
 quick = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 shapes = st.tuples(st.integers(2, 40), st.integers(2, 1300))
 seeds = st.integers(0, 2**32 - 1)
@@ -51,12 +53,203 @@ def test_every_method_equals_scipy(kernels, method, dtype, shape):
     np.testing.assert_allclose(calc_rdm(x, method), expected, rtol=2e-5, atol=1e-6)
 
 
+def some_activations(n_conditions=(2, 500), n_channels=(1, 5000)):
+    """2 … 500 conditions × 1 … 5000 channels, never more than 100,000 numbers."""
+    return st.integers(*n_conditions).flatmap(
+        lambda n: st.builds(
+            activations,
+            st.tuples(
+                st.just(n), st.integers(n_channels[0], max(2, min(n_channels[1], 100_000 // n)))
+            ),
+            seeds,
+            st.sampled_from([np.float32, np.float64]),
+        )
+    )
+
+
+several_channels = some_activations(n_channels=(2, 5000))
+
+
 @quick
-@given(st.integers(2, 500), st.integers(1, 40), seeds, st.sampled_from(sorted(METHODS)))
-def test_many_conditions(kernels, n, channels, seed, method):
-    x = activations((n, channels + 1), seed)
+@given(several_channels, st.sampled_from(sorted(METHODS)))
+def test_any_size(kernels, x, method):
     expected = METHODS[method](x.astype(np.float64))
     np.testing.assert_allclose(calc_rdm(x, method), expected, rtol=2e-5, atol=2e-6)
+
+
+@quick
+@given(several_channels, st.sampled_from(sorted(METHODS)), seeds)
+def test_conditions_may_be_permuted(kernels, x, method, seed):
+    order = np.random.default_rng(seed).permutation(len(x))
+    expected = square(calc_rdm(x, method))[np.ix_(order, order)]
+    np.testing.assert_allclose(square(calc_rdm(x[order], method)), expected, rtol=1e-5, atol=1e-6)
+
+
+@quick
+@given(several_channels, seeds)
+def test_correlation_ignores_affine_maps_of_each_condition(kernels, x, seed):
+    rng = np.random.default_rng(seed)
+    slopes = rng.uniform(0.1, 10, (len(x), 1)) * rng.choice([-1, 1], (len(x), 1))
+    x = x.astype(np.float64)
+    signs = np.sign(slopes * slopes.T)[np.triu_indices(len(x), 1)]
+    mapped = calc_rdm(x * slopes + rng.uniform(-10, 10, (len(x), 1)))
+    np.testing.assert_allclose(1 - mapped, signs * (1 - calc_rdm(x)), atol=1e-6)
+
+
+@quick
+@given(some_activations((2, 60)), st.sampled_from(["correlation", "spearman"]), st.integers(1, 4))
+def test_ties(kernels, x, method, n_values):
+    x = np.minimum(np.floor(x), n_values)
+    constant = np.all(x == x[:, :1], axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        rdm = square(calc_rdm(x, method))
+    expected = METHODS[method](x[~constant].astype(np.float64)) if sum(~constant) > 1 else []
+    assert np.isnan(rdm[constant][:, ~constant]).all()
+    np.testing.assert_allclose(
+        rdm[~constant][:, ~constant][np.triu_indices(sum(~constant), 1)], expected, atol=1e-6
+    )
+
+
+@quick
+@given(several_channels, st.sampled_from(sorted(METHODS)))
+def test_the_sign_of_zero_does_not_matter(kernels, x, method):
+    x = np.maximum(x - np.median(x), 0).astype(x.dtype)
+    x[:, 0] += 1
+    negative = np.where(x == 0, -x, x)
+    np.testing.assert_array_equal(calc_rdm(negative, method), calc_rdm(x, method))
+
+
+@methods
+@pytest.mark.parametrize("dtype, scale", [(np.float32, 1e-40), (np.float64, 1e-310)])
+def test_denormals(kernels, method, dtype, scale):
+    x = (activations((12, 400), 0, np.float64) * scale).astype(dtype)
+    assert 0 < np.abs(x).max() < np.finfo(dtype).tiny
+    wide = x.astype(np.float64)
+    if method in ("euclidean", "sqeuclidean"):  # in float64 their squares vanish for SciPy too
+        np.testing.assert_allclose(calc_rdm(x, method), METHODS[method](wide), rtol=1e-5)
+    else:
+        np.testing.assert_allclose(
+            calc_rdm(x, method), METHODS[method](wide / wide.max()), atol=1e-6
+        )
+
+
+@methods
+@pytest.mark.parametrize("value, word", [(np.nan, "NaN"), (-np.inf, "infinity")])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_values_that_are_not_finite_are_named_by_every_method(kernels, method, dtype, value, word):
+    x = activations((5, 700), 7, dtype)
+    x[2, 600] = value
+    with pytest.raises(ValueError, match=f"has 1 values.*{word} at condition 2, channel 600"):
+        calc_rdm(x, method)
+
+
+@pytest.mark.parametrize("method", ["correlation", "spearman"])
+def test_a_single_channel_has_no_correlation(kernels, method):
+    with pytest.warns(RuntimeWarning, match="constant over channels.*: 0, 1, 2, 3$"):
+        assert np.isnan(calc_rdm(activations((4, 1), 0), method)).all()
+
+
+@pytest.mark.parametrize("method", ["cosine", "euclidean", "sqeuclidean"])
+def test_a_single_channel_has_other_dissimilarities(kernels, method):
+    x = activations((4, 1), 0, np.float64)
+    np.testing.assert_allclose(calc_rdm(x, method), METHODS[method](x), atol=1e-9)
+
+
+@quick
+@given(several_channels, st.sampled_from(sorted(METHODS)), st.integers(1, 8), st.integers(1, 8))
+def test_threads_and_blocks_do_not_change_the_answer(kernels, x, method, n_threads, n_blocks):
+    expected = calc_rdm(x, method, n_threads=1)
+    found = calc_rdm(x, method, n_threads=n_threads)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "BLOCK_BYTES", x.nbytes // n_blocks)
+        found = calc_rdm(np.asfortranarray(x), method, n_threads=n_threads)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+LAYERS = [(30, 700), (30, 5), (30, 4, 3, 400), (30, 4000), (30, 64)]
+
+
+@methods
+def test_a_stack_is_its_members(kernels, method):
+    layers = [activations(shape, 3) for shape in LAYERS]
+    layers[1] = layers[1].astype(np.float16)
+    layers[2] = layers[2].astype(np.float64)
+    layers[4] = layers[4].tolist()
+    expected = [calc_rdm(layer, method) for layer in layers]
+    for n_threads in (1, 3):
+        rdms = calc_rdm(layers, method, n_threads=n_threads)
+        np.testing.assert_allclose(rdms, expected, rtol=1e-6, atol=1e-9)
+    out = np.empty((5, 435))
+    assert calc_rdm(tuple(layers), method, out=out) is out
+    np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_an_array_is_always_one_rdm():
+    x = activations((4, 5, 6), 0)
+    np.testing.assert_array_equal(calc_rdm(x), calc_rdm(x.reshape(4, 30)))
+    assert calc_rdm([x]).shape == (1, 6)
+    np.testing.assert_array_equal(calc_rdm(list(x[:, 0])), calc_rdm(x[:, 0]))
+
+
+def test_warnings_about_a_stack_name_its_members():
+    layers = [activations((30, 5000), seed) for seed in range(4)]
+    layers[1][3] = 1
+    layers[3][[0, 7]] = 2
+    with pytest.warns(RuntimeWarning) as caught:
+        rdms = calc_rdm(layers, n_threads=3)
+    said = [str(w.message) for w in caught]
+    assert [w[:14] for w in said] == ["activations[1]", "activations[3]"]
+    assert said[0].endswith("NaN: 3") and said[1].endswith("NaN: 0, 7")
+    assert {w.filename for w in caught} == {__file__}
+    assert np.isnan(rdms).sum(axis=1).tolist() == [0, 29, 0, 57]
+
+
+def test_an_accumulator_warns_as_well():
+    x = activations((4, 30), 0)
+    x[2] = 1
+    accumulator = RdmAccumulator(4)
+    accumulator.update(x)
+    with pytest.warns(RuntimeWarning, match="constant over channels.*: 2$") as caught:
+        accumulator.rdm()
+    assert {w.filename for w in caught} == {__file__}
+
+
+@pytest.mark.parametrize(
+    "members, message",
+    [
+        ([(4, 5), (5, 5)], r"activations\[1\] has 5 conditions and activations\[0\] 4"),
+        ([(4, 5), (4,)], r"activations\[1\] have shape \(4,\)"),
+        ([(4, 5), (4, 0)], r"activations\[1\] have shape \(4, 0\)"),
+    ],
+)
+def test_stacks_that_cannot_be(members, message):
+    with pytest.raises(ValueError, match=message):
+        calc_rdm([np.ones(shape) for shape in members])
+
+
+def test_members_that_are_not_finite_are_named():
+    layers = [activations((30, 5000), seed) for seed in range(3)]
+    layers[2][4, 9] = np.nan
+    for method in ("correlation", "spearman"):
+        with pytest.raises(
+            ValueError, match=r"activations\[2\] has 1 values.*condition 4, channel 9"
+        ):
+            calc_rdm(layers, method, n_threads=2)
+
+
+def test_out_of_a_stack():
+    layers = [activations((4, 5), 0)] * 3
+    with pytest.raises(
+        ValueError, match=r"out must be a float64 array of shape \(3, 6\), got float64 \(6,\)"
+    ):
+        calc_rdm(layers, out=np.empty(6))
+
+
+def test_rows_of_differing_length_are_no_activations():
+    with pytest.raises(ValueError, match="activations is no array: its rows differ in shape"):
+        calc_rdm([[1, 2], [3]])
 
 
 def test_workers_that_share_the_sums(kernels):

@@ -68,12 +68,16 @@ void guess_means(const Rows<Stored<S>>& x, OutVector& means) {
   fastrdm::guess_means<S>(matrix<S>(x, nullptr, false), means.data());
 }
 
-void cross(const Rows<double>& a, const Rows<double>& b, OutMatrix& out, int n_threads, const std::string& isa) {
-  check(a.shape(1) == b.shape(1) && out.shape(0) == a.shape(0) && out.shape(1) == b.shape(0), "cross: shapes disagree");
+template <typename T>
+void cross(const Rows<T>& a, const Rows<T>& b, const Vector& shift_a, const Vector& shift_b, OutMatrix& out, int n_threads,
+           const std::string& isa) {
+  check(a.shape(1) == b.shape(1) && out.shape(0) == a.shape(0) && out.shape(1) == b.shape(0) && shift_a.shape(0) == a.shape(0) &&
+            shift_b.shape(0) == b.shape(0),
+        "cross: shapes disagree");
   const auto& chosen = isa_named(isa);
-  const auto left = matrix<double>(a, nullptr, false), right = matrix<double>(b, nullptr, false);
+  const auto left = matrix<T>(a, shift_a.data(), false), right = matrix<T>(b, shift_b.data(), false);
   const nb::gil_scoped_release release;
-  fastrdm::products<double>(chosen, left, &right, out.data(), static_cast<Index>(out.shape(1)), nullptr, n_threads);
+  fastrdm::products<T>(chosen, left, &right, out.data(), static_cast<Index>(out.shape(1)), nullptr, n_threads);
 }
 
 void rank(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& x, OutMatrix& out, int n_threads) {
@@ -121,7 +125,8 @@ NB_MODULE(_core, m) {
   define("gram_bfloat16", &gram<BFloat16>, "guess_means_bfloat16", &guess_means<BFloat16>);
   m.def("condense_angles", &condense<fastrdm::condense_angles>, "gram"_a.noconvert(), "out"_a.noconvert());
   m.def("condense_distances", &condense<fastrdm::condense_distances>, "gram"_a.noconvert(), "out"_a.noconvert());
-  m.def("cross", &cross, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("cross", &cross<float>, "a"_a.noconvert(), "b"_a.noconvert(), "shift_a"_a.noconvert(), "shift_b"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("cross", &cross<double>, "a"_a.noconvert(), "b"_a.noconvert(), "shift_a"_a.noconvert(), "shift_b"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);
   m.def("rank", &rank, "x"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a);
   m.def("concordance", &concordance, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(), "untied_a"_a.noconvert(),
         "untied_b"_a.noconvert(), "n_threads"_a);

@@ -1,0 +1,178 @@
+"""Noise of channels, given as its precision or as residuals → the filters that whiten it."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastrdm.forms import ASYMMETRY, as_floats, check_finite, listed
+from fastrdm.products import Floats
+
+# Eigenvalues above minus this share of the largest are zero but for rounding.
+_NEGATIVE = 1e-10
+
+
+class Precision:
+    """The inverse of the noise's covariance, as given."""
+
+    def __init__(self, precision: ArrayLike, name: str = "precision") -> None:
+        self._matrix = as_floats(precision, name)
+        self._name = name
+
+    def check(self, n_channels: int, activations: str) -> None:
+        """ValueError unless it fits activations with so many channels."""
+        if self._matrix.shape != (n_channels, n_channels):
+            raise ValueError(
+                f"{self._name} has shape {self._matrix.shape}; {activations} have {n_channels} channels, so that it"
+                f" must be ({n_channels}, {n_channels})"
+            )
+
+    @property
+    def work_bytes(self) -> int:
+        """Memory that factoring it takes."""
+        return 6 * 8 * self._matrix.size
+
+    @functools.cached_property
+    def filters(self) -> Floats:
+        """W (channels, channels) with Wᵀ W = precision."""
+        check_finite(self._matrix, self._name, ("row", "column"))
+        matrix = self._matrix.astype(np.float64)
+        self._check_symmetric(matrix)
+        matrix = (matrix + matrix.T) / 2
+        try:
+            return np.ascontiguousarray(np.linalg.cholesky(matrix).T)
+        except np.linalg.LinAlgError:
+            values, vectors = np.linalg.eigh(matrix)
+        if values[0] < -_NEGATIVE * max(values[-1], 0.0):
+            raise ValueError(
+                f"{self._name} is not positive semi-definite: its smallest eigenvalue is {values[0]:.6g}"
+            )
+        return np.ascontiguousarray((vectors * np.sqrt(np.maximum(values, 0))).T)
+
+    def _check_symmetric(self, matrix: Floats) -> None:
+        difference = np.abs(matrix - matrix.T)
+        i, j = (int(k) for k in np.unravel_index(np.argmax(difference), matrix.shape))
+        if difference[i, j] > ASYMMETRY * np.abs(matrix).max():
+            raise ValueError(
+                f"{self._name} is not symmetric: entries ({i}, {j}) and ({j}, {i}) are {matrix[i, j]:.6g} and"
+                f" {matrix[j, i]:.6g}"
+            )
+
+
+class Residuals:
+    """Samples of the noise, and how its covariance is estimated from them."""
+
+    def __init__(
+        self, residuals: ArrayLike, estimator: str | None = None, name: str = "residuals"
+    ) -> None:
+        self._array = as_floats(residuals, name)
+        self._estimator = estimator or "shrinkage_diag"
+        self._name = name
+
+    def check(self, n_channels: int, activations: str) -> None:
+        """ValueError unless they fit activations with so many channels."""
+        shape = self._array.shape
+        if len(shape) < 2 or shape[0] < 2 or math.prod(shape[1:]) != n_channels:
+            raise ValueError(
+                f"{self._name} have shape {shape}; {activations} have {n_channels} channels, so that they must be"
+                f" (observations >= 2, {n_channels})"
+            )
+
+    @property
+    def work_bytes(self) -> int:
+        """Memory that estimating and factoring take."""
+        return 8 * (4 * self._array.size + 5 * math.prod(self._array.shape[1:]) ** 2)
+
+    @functools.cached_property
+    def filters(self) -> Floats:
+        """W (channels, channels) with Wᵀ W the inverse of the covariance."""
+        from scipy.linalg import solve_triangular
+
+        rows = self._array.reshape(len(self._array), -1).astype(np.float64)
+        check_finite(rows, self._name, ("observation", "channel"))
+        constant = np.flatnonzero(rows.max(axis=0) == rows.min(axis=0))
+        if len(constant):
+            raise ValueError(
+                f"{self._name} are constant, and so have no precision, at channels: {listed(constant)}"
+            )
+        rows -= rows.mean(axis=0)
+        try:
+            lower = np.linalg.cholesky(ESTIMATORS[self._estimator](_Moments.of(rows)))
+        except np.linalg.LinAlgError:
+            raise ValueError(
+                f"{self._name} have shape {self._array.shape}, and their covariance by {self._estimator!r} no"
+                " inverse; take more observations, or an estimator that shrinks"
+            ) from None
+        filters = solve_triangular(lower, np.eye(len(lower)), lower=True, overwrite_b=True)
+        return np.ascontiguousarray(filters)
+
+
+Noise = Precision | Residuals
+
+
+class _Moments(NamedTuple):
+    """Of residuals less their means."""
+
+    rows: Floats
+    degrees: int
+    covariance: Floats
+
+    @classmethod
+    def of(cls, rows: Floats) -> "_Moments":
+        degrees = len(rows) - 1
+        return cls(rows, degrees, rows.T @ rows / degrees)
+
+
+def _diagonal(moments: _Moments) -> Floats:
+    return np.diag(moments.covariance.diagonal())
+
+
+def _sample(moments: _Moments) -> Floats:
+    return moments.covariance
+
+
+def _towards_diagonal(moments: _Moments) -> Floats:
+    """Schäfer & Strimmer (2005), target D of table 2, with λ* of the correlations.
+
+    Variances of correlations are rsatoolbox's, which has n − 1 in one place where the paper has n.
+    """
+    rows, degrees, covariance = moments
+    n = len(rows)
+    deviation = np.sqrt(covariance.diagonal())
+    z2 = (rows / deviation) ** 2
+    # Sums over all pairs of different channels, from those over all pairs less each with itself.
+    correlations = covariance / deviation / deviation[:, None]
+    np.fill_diagonal(correlations, 0)
+    r2 = np.sum(correlations**2)
+    fourth = (np.sum(z2.sum(axis=1) ** 2) - np.sum(z2**2)) / degrees
+    strength = n / degrees**2 * (fourth - r2) / r2 if r2 > 0 else 1.0
+    shrunk = covariance * (1 - min(max(strength, 0.0), 1.0))
+    np.fill_diagonal(shrunk, covariance.diagonal())
+    return shrunk
+
+
+def _towards_identity(moments: _Moments) -> Floats:
+    """Ledoit & Wolf (2004), eq. 14 with the estimators of lemmata 3.2 to 3.4."""
+    rows, degrees, covariance = moments
+    n, n_channels = rows.shape
+    sample = covariance * (degrees / n)
+    mean = np.trace(sample) / n_channels
+    square = np.sum(sample**2)
+    d2 = square - n_channels * mean**2
+    b2 = min(d2, (np.sum(np.sum(rows**2, axis=1) ** 2) / n - square) / n)
+    share = b2 / d2 if d2 > 0 else 1.0
+    shrunk = (1 - share) * sample
+    shrunk[np.diag_indices(n_channels)] += share * mean
+    return np.asarray(shrunk * (n / degrees))
+
+
+#: By rsatoolbox's names.
+ESTIMATORS: dict[str, Callable[[_Moments], Floats]] = {
+    "shrinkage_diag": _towards_diagonal,
+    "shrinkage_eye": _towards_identity,
+    "diag": _diagonal,
+    "full": _sample,
+}

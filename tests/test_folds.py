@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import reference
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fastrdm import RdmAccumulator, calc_rdm
+
+quick = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def measurements(n_folds, n_conditions, n_channels, most=1, seed=0, dtype=np.float64):
+    """Shuffled, 1 … `most` of each condition in each fold."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, most + 1, n_folds * n_conditions)
+    cells = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    folds, conditions = np.divmod(cells, n_conditions)
+    signal = rng.standard_normal((n_conditions, n_channels))
+    rows = signal[conditions] + rng.standard_normal((len(cells), n_channels)) + 5
+    return rows.astype(dtype), folds, conditions
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(2, 2, 1), (3, 12, 700), (5, 40, 60)])
+def test_crossnobis_equals_the_oracle(kernels, shape, dtype):
+    x, folds, conditions = measurements(*shape, most=3, dtype=dtype)
+    found = calc_rdm(x, "crossnobis", folds=folds, conditions=conditions)
+    expected = reference.crossnobis(x, folds, conditions)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * shape[2])
+
+
+@quick
+@given(
+    st.integers(2, 6),
+    st.integers(2, 12),
+    st.integers(1, 40),
+    st.integers(1, 3),
+    st.integers(0, 9999),
+)
+def test_any_labels_and_any_noise(n_folds, n_conditions, n_channels, most, seed):
+    x, folds, conditions = measurements(n_folds, n_conditions, n_channels, most, seed)
+    filters = np.random.default_rng(seed).standard_normal((n_channels, n_channels))
+    precision = filters.T @ filters
+    names = (
+        np.array([f"run {i}" for i in range(n_folds)])[folds],
+        np.array(list("abcdefghijkl"))[conditions],
+    )
+    found = calc_rdm(
+        x, "crossnobis", folds=names[0], conditions=names[1].tolist(), precision=precision
+    )
+    expected = reference.crossnobis(x, *names, precision)
+    np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(precision).sum())
+
+
+def test_noise_may_come_of_residuals():
+    x, folds, conditions = measurements(3, 8, 20)
+    residuals = np.random.default_rng(1).standard_normal((50, 20))
+    precision = np.linalg.inv(reference.covariance(residuals))
+    found = calc_rdm(x, "crossnobis", folds=folds, conditions=conditions, residuals=residuals)
+    np.testing.assert_allclose(
+        found, reference.crossnobis(x, folds, conditions, precision), atol=1e-9
+    )
+
+
+def test_without_conditions_the_order_within_folds_counts():
+    x = np.random.default_rng(0).standard_normal((12, 30))
+    folds, conditions = np.tile([2, 1, 3], 4), np.repeat(np.arange(4), 3)
+    found = calc_rdm(x, "crossnobis", folds=folds)
+    np.testing.assert_array_equal(
+        found, calc_rdm(x, "crossnobis", folds=folds, conditions=conditions)
+    )
+
+
+def test_noise_alone_has_no_distance_on_average():
+    x = np.random.default_rng(0).standard_normal((4 * 60, 500))
+    rdm = calc_rdm(x, "crossnobis", folds=np.repeat(np.arange(4), 60))
+    assert abs(rdm.mean()) < 3 * rdm.std() / 60 and 0.4 < np.mean(rdm < 0) < 0.6
+
+
+def test_a_stack_shares_the_labels():
+    x, folds, conditions = measurements(3, 8, 20)
+    labels = {"folds": folds, "conditions": conditions}
+    rdms = calc_rdm([x, x[:, :5]], "crossnobis", **labels)
+    np.testing.assert_array_equal(rdms[1], calc_rdm(x[:, :5], "crossnobis", **labels))
+    out = np.empty((2, 28))
+    assert calc_rdm([x, x[:, :5]], "crossnobis", out=out, **labels) is out
+    np.testing.assert_array_equal(out, rdms)
+
+
+ERRORS = [
+    ({}, "method 'crossnobis' needs folds"),
+    ({"folds": [1] * 6}, "folds are all 1; crossnobis compares measurements of 2 or more"),
+    (
+        {"folds": [1, 1, 1]},
+        r"folds have shape \(3,\); activations hold 6 measurements, so that they must be \(6,\)",
+    ),
+    (
+        {"folds": [1, 1, 1, 1, 2, 2]},
+        "fold 1 holds 4 measurements and fold 2 2; say with conditions=",
+    ),
+    ({"folds": [1, 2, 3, 4, 5, 6]}, "conditions are all 0; an RDM has 2 or more"),
+    ({"folds": [1, 1, 1, 2, 2, np.nan]}, "folds hold NaN, which names nothing"),
+    (
+        {"folds": np.array([1, None, 1, 2, 2, 2], object)},
+        "folds hold labels of types that have no order",
+    ),
+    (
+        {"folds": list("aaabbb"), "conditions": ["x", "y", "z", "x", "y", "y"]},
+        "fold 'b' holds no measurement of condition 'z'",
+    ),
+    ({"folds": [1, 1, 1, 2, 2, 2], "conditions": [1, 2]}, r"conditions have shape \(2,\)"),
+    (
+        {"folds": [1, 1, 1, 2, 2, 2], "precision": np.eye(2), "residuals": np.eye(2)},
+        "precision and residuals were both given",
+    ),
+]
+
+
+@pytest.mark.parametrize("options, message", ERRORS)
+def test_labels_that_cannot_be(options, message):
+    with pytest.raises(ValueError, match=message):
+        calc_rdm(np.random.default_rng(0).random((6, 4)), "crossnobis", **options)
+
+
+def test_nan_is_named_by_measurement():
+    x, folds, conditions = measurements(2, 3, 4)
+    x[4, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN at measurement 4, channel 1"):
+        calc_rdm(x, "crossnobis", folds=folds, conditions=conditions)
+
+
+def test_crossnobis_has_no_blocks():
+    with pytest.raises(ValueError, match="'crossnobis' averages measurements of folds"):
+        RdmAccumulator(5, "crossnobis")
