@@ -1,4 +1,4 @@
-"""Activations → correlation RDM."""
+"""Activations → RDM."""
 
 import functools
 
@@ -100,3 +100,29 @@ def test_many_conditions(contender, timed):
         flops=flops(*shape),
         targets={"numpy BLAS": 2.5, "fastrdm cpp-avx2, by numba": 6},
     )
+
+
+@functools.lru_cache(maxsize=1)
+def measurements(n_folds, n_conditions, n_channels):
+    """Patterns with noise, conditions in the same order in each fold, and their cross-validated distances, pair of folds by pair."""
+    rng = np.random.default_rng(5)
+    patterns = rng.standard_normal((n_conditions, n_channels))
+    rows = patterns + 2 * rng.standard_normal((n_folds, n_conditions, n_channels))
+    first, second = np.triu_indices(n_conditions, 1)
+    differences = rows[:, first] - rows[:, second]
+    total = differences.sum(axis=0)
+    own = np.einsum("fpc,fpc->p", differences, differences)
+    truth = (np.einsum("pc,pc->p", total, total) - own) / (n_folds * (n_folds - 1))
+    return rows.reshape(-1, n_channels), truth
+
+
+@pytest.mark.benchmark(group="crossnobis RDM, 8 folds × 92 conditions × 500 channels")
+@pytest.mark.parametrize(
+    "contender",
+    peers.contenders(peers.fastrdm_crossnobis, peers.RSATOOLBOX_CROSSNOBIS, atol=1e-6),
+    indirect=True,
+)
+def test_crossnobis(contender, timed):
+    """Eight runs of the challenge's 92 images in a region of 500 voxels."""
+    rows, truth = measurements(8, 92, 500)
+    timed(rows, truth=truth, targets={})

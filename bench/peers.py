@@ -110,6 +110,38 @@ MNE_RSA_RDM = Contender("mne-rsa", mne_rsa_rdm, "mne_rsa")
 TORCH_RDM = Contender("torch corrcoef", torch_rdm, "torch", 1e-5)
 
 
+# Measurements (8 folds × conditions, channels) → condensed crossnobis distances, noise left as it is.
+
+FOLDS = 8
+
+
+def _labels(measurements):
+    n = len(measurements) // FOLDS
+    return np.repeat(np.arange(FOLDS), n), np.tile(np.arange(n), FOLDS)
+
+
+def fastrdm_crossnobis(measurements):
+    folds, conditions = _labels(measurements)
+    return lambda: fastrdm.calc_rdm(measurements, "crossnobis", folds=folds, conditions=conditions)
+
+
+def rsatoolbox_crossnobis(measurements):
+    from rsatoolbox.data import Dataset
+    from rsatoolbox.rdm import calc_rdm
+
+    folds, conditions = _labels(measurements)
+    dataset = Dataset(measurements, obs_descriptors={"fold": folds, "condition": conditions})
+
+    def call():
+        rdms = calc_rdm(dataset, method="crossnobis", descriptor="condition", cv_descriptor="fold")
+        return rdms.dissimilarities[0] * measurements.shape[1]
+
+    return call
+
+
+RSATOOLBOX_CROSSNOBIS = Contender("rsatoolbox", rsatoolbox_crossnobis, "rsatoolbox", 1e-6)
+
+
 # RDMs (n1, pairs) × RDMs (n2, pairs) → Spearman's ρ (n1, n2).
 
 

@@ -140,7 +140,7 @@ def gram(
 
 
 def guess_means(x: NDArray[Any]) -> NDArray[np.float64]:
-    """Means (n,) of the rows or, of long ones, of 32 stretches of them."""
+    """Means (n,) of the rows or, of long ones, of 16 stretches of them."""
     kernel, x = _for_type("guess_means", x)
     means = np.empty(len(x))
     kernel(x, means)

@@ -367,7 +367,7 @@ gram_bfloat16 = functools.partial(_gram_half, "bfloat16")
 
 
 def guess_means(x: Floats, means: NDArray[np.float64]) -> None:
-    """Means of 32 stretches of each row, or of all of a short one; as `_core.guess_means`."""
+    """Means of 16 stretches of each row, or of all of a short one; as `_core.guess_means`."""
     means[:] = _sample(x).mean(axis=1, dtype=np.float64)
 
 
@@ -380,7 +380,7 @@ guess_means_bfloat16 = functools.partial(_guess_means_half, "bfloat16")
 
 
 def _sample(x: NDArray[Any]) -> NDArray[Any]:
-    stretches, width = 32, 8
+    stretches, width = 16, 8
     if x.shape[1] <= stretches * width:
         return x
     starts = np.arange(stretches) * (x.shape[1] - width) // (stretches - 1)

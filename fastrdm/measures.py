@@ -12,7 +12,7 @@ from fastrdm.products import BLOCK_BYTES, Floats, Reading, cross, gram
 # Squared distances below this share of the squared lengths have lost two digits of float32's seven.
 _NEAR = 1e-2
 # Channels that a row's mean is guessed from where the row cannot be read as it lies.
-_SAMPLE = 256
+_SAMPLE = 128
 
 
 class OutOfRangeError(ValueError):

@@ -176,7 +176,7 @@ void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, double* ou
 
 template <typename S>
 void guess_means(const Matrix<S>& x, double* mean) {
-  constexpr Index kStretches = 32, kWidth = 8;
+  constexpr Index kStretches = 16, kWidth = 8;
   const bool all = x.cols <= kStretches * kWidth;
   const Index stretches = all ? 1 : kStretches, width = all ? x.cols : kWidth;
   Index starts[kStretches] = {};

@@ -74,7 +74,7 @@ const std::vector<const Isa*>& available_isas();
 template <typename S>
 void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, double* out, Index out_stride, double* sums, int n_threads);
 
-// mean[i]: of row i or, where it is long, of 32 stretches of it.
+// mean[i]: of row i or, where it is long, of 16 stretches of it.
 template <typename S>
 void guess_means(const Matrix<S>& x, double* mean);
 
