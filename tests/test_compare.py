@@ -73,7 +73,9 @@ def test_the_compiled_concordance_refuses_what_are_no_ranks():
     out, untied = np.empty((1, 1), np.int64), np.empty(1, np.int64)
     for bad in (0.5, 4.0, np.nan):
         with pytest.raises(ValueError, match="average ranks"):
-            core.concordance(np.array([[1.0, 2, bad]]), np.ones((1, 3)), out, untied, untied, 1)
+            core.concordance(
+                np.array([[1.0, 2, bad]]), np.ones((1, 3)), out, untied, untied, 1, "portable"
+            )
 
 
 @methods
