@@ -38,7 +38,7 @@ const fastrdm::Isa& isa_named(const std::string& name) {
 
 template <typename T>
 Matrix<T> matrix(const Rows<T>& rows, const double* shift, bool centre_columns) {
-  if (rows.shape(1) > 1 && rows.stride(1) != 1) throw std::invalid_argument("rows must be contiguous");
+  if (rows.shape(0) > 0 && rows.shape(1) > 1 && rows.stride(1) != 1) throw std::invalid_argument("rows must be contiguous");
   return {rows.data(), static_cast<Index>(rows.shape(0)), static_cast<Index>(rows.shape(1)), static_cast<Index>(rows.stride(0)), shift, centre_columns};
 }
 

@@ -58,22 +58,24 @@ class Row {
 };
 
 // kWays rows side by side.
+template <typename Position>
 class Block {
  public:
   std::array<std::int64_t, kWays> untied;
 
-  Others others() const { return {positions_.data(), below_.data(), upto_.data(), tied_}; }
+  Others<Position> others() const { return {positions_.data(), ranges_.data(), tied_}; }
 
   // Of fewer rows the last stands for those that are not there.
   void read(const double* ranks, Index rows, std::size_t n) {
-    for (auto* places : {&positions_, &below_, &upto_}) places->resize(n * kWays);
+    positions_.resize(n * kWays);
+    ranges_.resize(2 * n * kWays);
     tied_ = false;
     for (std::size_t way = 0; way < kWays; ++way) {
       const Index row = std::min(static_cast<Index>(way), rows - 1);
       row_.read(ranks + row * static_cast<Index>(n), n, [&](std::size_t i, std::uint32_t position, std::uint32_t begin, std::uint32_t end) {
-        positions_[i * kWays + way] = position;
-        below_[i * kWays + way] = begin;
-        upto_[i * kWays + way] = end;
+        positions_[i * kWays + way] = static_cast<Position>(position);
+        ranges_[2 * i * kWays + way] = static_cast<Position>(begin);
+        ranges_[(2 * i + 1) * kWays + way] = static_cast<Position>(end);
       });
       untied[way] = row_.untied;
       tied_ |= row_.tied();
@@ -82,14 +84,13 @@ class Block {
 
  private:
   Row row_;
-  std::vector<std::uint32_t> positions_, below_, upto_;
+  std::vector<Position> positions_, ranges_;
   bool tied_ = false;
 };
 
-}  // namespace
-
-void concordance(const RowKernels& kernels, const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out,
-                 std::int64_t* untied_a, std::int64_t* untied_b, int n_threads) {
+template <typename Position>
+void concordance_by(TwiceLess<Position>* twice_less_of, const double* a, Index rows_a, const double* b, Index rows_b, Index cols,
+                    std::int64_t* out, std::int64_t* untied_a, std::int64_t* untied_b, int n_threads) {
   constexpr auto kAcross = static_cast<Index>(kWays);
   const auto count = [](Index rows, Index tile) { return (rows + tile - 1) / tile; };
   Index tile = kTile;
@@ -99,11 +100,11 @@ void concordance(const RowKernels& kernels, const double* a, Index rows_a, const
     const auto n = static_cast<std::size_t>(cols);
     std::vector<std::uint64_t> scratch(marks_size(n));
     Row row;
-    std::array<Block, kTile / kWays> blocks;
+    std::array<Block<Position>, kTile / kWays> blocks;
     for (Index t = begin; t < end; ++t) {
       const Index i0 = t / across * tile, i1 = std::min(rows_a, i0 + tile), j0 = t % across * kTile, j1 = std::min(rows_b, j0 + kTile);
       for (Index j = j0; j < j1; j += kAcross) {
-        Block& block = blocks[static_cast<std::size_t>((j - j0) / kAcross)];
+        Block<Position>& block = blocks[static_cast<std::size_t>((j - j0) / kAcross)];
         block.read(b + j * cols, std::min(kAcross, j1 - j), n);
         if (i0 == 0) std::copy_n(block.untied.begin(), std::min(kAcross, j1 - j), untied_b + j);
       }
@@ -112,13 +113,23 @@ void concordance(const RowKernels& kernels, const double* a, Index rows_a, const
         if (j0 == 0) untied_a[i] = row.untied;
         for (Index j = j0; j < j1; j += kAcross) {
           std::array<std::uint64_t, kWays> twice_less;  // less + (marked - greater), summed
-          kernels.twice_less(row.taken(), blocks[static_cast<std::size_t>((j - j0) / kAcross)].others(), scratch.data(), twice_less.data());
+          twice_less_of(row.taken(), blocks[static_cast<std::size_t>((j - j0) / kAcross)].others(), scratch.data(), twice_less.data());
           for (Index w = 0; w < std::min(kAcross, j1 - j); ++w)
             out[i * rows_b + j + w] = static_cast<std::int64_t>(twice_less[static_cast<std::size_t>(w)]) - row.untied;
         }
       }
     }
   });
+}
+
+}  // namespace
+
+void concordance(const RowKernels& kernels, const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out,
+                 std::int64_t* untied_a, std::int64_t* untied_b, int n_threads) {
+  if (cols < Index{1} << 16)
+    concordance_by(kernels.twice_less_16, a, rows_a, b, rows_b, cols, out, untied_a, untied_b, n_threads);
+  else
+    concordance_by(kernels.twice_less_32, a, rows_a, b, rows_b, cols, out, untied_a, untied_b, n_threads);
 }
 
 }  // namespace fastrdm

@@ -136,20 +136,21 @@ class Marks {
   Count* levels_[kLevels];
 };
 
+// Counts are as wide as positions.
 template <typename Count, int kLevels, bool kTied>
-void count(const Taken& a, const Others& b, std::uint64_t* scratch, std::uint64_t* out) {
+void count(const Taken& a, const Others<Count>& b, std::uint64_t* scratch, std::uint64_t* out) {
   static_assert(kWays == 4);
   Marks<Count, kLevels> marks(a.n, scratch);
   std::uint64_t less0 = 0, less1 = 0, less2 = 0, less3 = 0;
   const auto look = [&](std::size_t i) {
     if (kTied) {
-      const std::uint32_t *below = b.below + i * kWays, *upto = b.upto + i * kWays;
+      const Count *below = b.ranges + 2 * i * kWays, *upto = below + kWays;
       less0 += marks.template below_both<0>(below[0], upto[0]);
       less1 += marks.template below_both<1>(below[1], upto[1]);
       less2 += marks.template below_both<2>(below[2], upto[2]);
       less3 += marks.template below_both<3>(below[3], upto[3]);
     } else {
-      const std::uint32_t* at = b.positions + i * kWays;
+      const Count* at = b.positions + i * kWays;
       less0 += marks.template below<0>(at[0]);
       less1 += marks.template below<1>(at[1]);
       less2 += marks.template below<2>(at[2]);
@@ -157,7 +158,7 @@ void count(const Taken& a, const Others& b, std::uint64_t* scratch, std::uint64_
     }
   };
   const auto mark = [&](std::size_t i) {
-    const std::uint32_t* at = b.positions + i * kWays;
+    const Count* at = b.positions + i * kWays;
     marks.template mark<0>(at[0]);
     marks.template mark<1>(at[1]);
     marks.template mark<2>(at[2]);
@@ -184,21 +185,27 @@ void count(const Taken& a, const Others& b, std::uint64_t* scratch, std::uint64_
 }
 
 template <typename Count, int kLevels>
-void count(const Taken& a, const Others& b, std::uint64_t* scratch, std::uint64_t* out) {
+void count(const Taken& a, const Others<Count>& b, std::uint64_t* scratch, std::uint64_t* out) {
   b.tied ? count<Count, kLevels, true>(a, b, scratch, out) : count<Count, kLevels, false>(a, b, scratch, out);
+}
+
+std::uint64_t* aligned(std::uint64_t* scratch) {
+  constexpr std::uintptr_t kLine = 64;
+  return reinterpret_cast<std::uint64_t*>((reinterpret_cast<std::uintptr_t>(scratch) + kLine - 1) / kLine * kLine);
 }
 
 }  // namespace
 
-void twice_less(const Taken& a, const Others& b, std::uint64_t* scratch, std::uint64_t* out) {
-  // Levels enough that the highest is one node: 64 * kFan^levels positions.
+// Levels enough that the highest is one node: 64 * kFan^levels positions.
+void twice_less(const Taken& a, const Others<std::uint16_t>& b, std::uint64_t* scratch, std::uint64_t* out) {
   const auto run = a.n < std::size_t{1} << 10   ? count<std::uint16_t, 1>
                    : a.n < std::size_t{1} << 14 ? count<std::uint16_t, 2>
-                   : a.n < std::size_t{1} << 16 ? count<std::uint16_t, 3>
-                   : a.n < std::size_t{1} << 22 ? count<std::uint32_t, 4>
-                                                : count<std::uint32_t, 7>;
-  constexpr std::uintptr_t kLine = 64;
-  run(a, b, reinterpret_cast<std::uint64_t*>((reinterpret_cast<std::uintptr_t>(scratch) + kLine - 1) / kLine * kLine), out);
+                                                : count<std::uint16_t, 3>;
+  run(a, b, aligned(scratch), out);
+}
+void twice_less(const Taken& a, const Others<std::uint32_t>& b, std::uint64_t* scratch, std::uint64_t* out) {
+  const auto run = a.n < std::size_t{1} << 22 ? count<std::uint32_t, 4> : count<std::uint32_t, 7>;
+  run(a, b, aligned(scratch), out);
 }
 
 }  // namespace fastrdm::FASTRDM_ISA_NAME

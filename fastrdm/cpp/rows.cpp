@@ -6,13 +6,14 @@
 
 namespace fastrdm {
 
-#define FASTRDM_DECLARE(name)       \
-  namespace name {                  \
-  extern Dots<float> dots;          \
-  extern Dots<double> dots;         \
-  extern TwiceLess twice_less;      \
+#define FASTRDM_DECLARE(name)                 \
+  namespace name {                            \
+  extern Dots<float> dots;                    \
+  extern Dots<double> dots;                   \
+  extern TwiceLess<std::uint16_t> twice_less; \
+  extern TwiceLess<std::uint32_t> twice_less; \
   }
-#define FASTRDM_ROWS(name) RowKernels{#name, name::dots, name::dots, name::twice_less}
+#define FASTRDM_ROWS(name) RowKernels{#name, name::dots, name::dots, name::twice_less, name::twice_less}
 #ifdef FASTRDM_BUILT_X86
 FASTRDM_DECLARE(avx512)
 FASTRDM_DECLARE(avx2)

@@ -19,22 +19,26 @@ struct Taken {
   bool tied;
 };
 
-// kWays rows, entry by entry: the entry's place in its row's order, and, read only where there are ties, the range that it shares with them.
+// kWays rows, entry by entry: the kWays places of the entry in each row's order, and, read only where there are ties, the kWays ranges that it
+// shares with them: where those begin, then where they end. 16-bit numbers for rows below 65,536 entries halve what has to stay in the cache.
 constexpr std::size_t kWays = 4;
+template <typename Position>
 struct Others {
-  const std::uint32_t *positions, *below, *upto;
+  const Position *positions, *ranges;
   bool tied;
 };
 
 // out[w]: sum over entries, in the order of a, of those before (ties of a left out) that lie below it in row w of b and those that do not lie
 // above it. `scratch` holds marks_size(n) words.
-using TwiceLess = void(const Taken& a, const Others& b, std::uint64_t* scratch, std::uint64_t* out);
+template <typename Position>
+using TwiceLess = void(const Taken& a, const Others<Position>& b, std::uint64_t* scratch, std::uint64_t* out);
 
 struct RowKernels {
   const char* name;
   Dots<float>* dots_f32;
   Dots<double>* dots_f64;
-  TwiceLess* twice_less;
+  TwiceLess<std::uint16_t>* twice_less_16;
+  TwiceLess<std::uint32_t>* twice_less_32;
 };
 
 // Those of an instruction set that this processor has; std::invalid_argument for any other.
