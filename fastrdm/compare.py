@@ -435,7 +435,8 @@ def _scale(rows: Rows) -> Prepared:
     # By the largest number, so that squares of very large or small ones stay in range.
     values = np.zeros((len(rows), _kernels.padded(rows.shape[1])))
     with np.errstate(invalid="ignore", divide="ignore"):
-        np.divide(rows, np.abs(rows).max(axis=1, keepdims=True), out=values[:, : rows.shape[1]])
+        largest = np.abs(rows).max(axis=1, keepdims=True)
+        np.divide(rows, largest, out=values[:, : rows.shape[1]], dtype=np.float64)
     # An RDM of zeros is divided by zero, one that is not finite is NaN in part.
     squares = np.einsum("ij,ij->i", values, values)
     values[np.isnan(squares)] = 0
