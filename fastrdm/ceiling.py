@@ -77,7 +77,12 @@ def noise_ceiling(
     Returns
     -------
     NoiseCeiling
-        Both bounds, and their values per subject.
+        Both bounds, and their values per subject; its arrays are read-only.
+
+    Warns
+    -----
+    RuntimeWarning
+        One, naming the first subject whose bound is NaN because its RDM, or a pooled one, is constant (zero).
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import tempfile
 import zlib
@@ -85,6 +86,8 @@ class Target:
 
     Raises
     ------
+    AttributeError
+        If an attribute is set afterwards.
     ValueError
         If the shape is none of those above, an entry is infinite, or NaN under ``"raise"``, an RDM is asymmetric, has
         no similarity to anything (constant, or with ``"omit"`` without a pair), the ceiling is not positive, there is
@@ -236,14 +239,20 @@ class Target:
         ----------
         rdms : array_like
             One model, (pairs,) or (n, n), or several, (models, pairs) or (models, n, n), over the target's conditions
-            in the target's order.
+            in the target's order. However many, they are taken as they are, float32 as well, a block at a time.
         n_threads : int, optional
             Threads to use; the processors of this process by default.
 
         Returns
         -------
         Score
-            Arrays with a leading axis of models. Those of a constant RDM are NaN.
+            Arrays with a leading axis of models. Those of a constant RDM are NaN. Neither the number of threads nor
+            the other models change a bit of it.
+
+        Warns
+        -----
+        RuntimeWarning
+            One, naming the models that are constant (zero) where that makes a similarity NaN.
 
         Raises
         ------
@@ -505,6 +514,6 @@ def _t_test(mean: Floats, sample_std: Floats, n: int) -> Floats:
     from scipy.special import stdtr
 
     with np.errstate(invalid="ignore", divide="ignore"):
-        t = mean / (sample_std / np.sqrt(n))
+        t = mean * math.sqrt(n) / sample_std
     p: NDArray[np.float64] = 2 * stdtr(n - 1, -np.abs(t))
     return p

@@ -14,7 +14,8 @@ using V = Vec<double>;
 
 inline V::Reg widened(const double* p) { return V::load(p); }
 #if defined(FASTRDM_AVX512)
-inline V::Reg widened(const float* p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+// Masked, for gcc 12 takes the plain form's operand that is left alone for one that was forgotten.
+inline V::Reg widened(const float* p) { return _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(p)); }
 inline void store(V::Reg x, double* p) { _mm512_storeu_pd(p, x); }
 #elif defined(FASTRDM_AVX2)
 inline V::Reg widened(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }

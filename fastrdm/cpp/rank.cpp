@@ -19,13 +19,13 @@ int threads_for(double work, double worth, int n_threads) { return static_cast<i
 // Twice the centred ranks, whole numbers, and their sum of squares; NaN as that, and zeros, for a row that is not finite.
 template <typename T>
 double twice_centred(Ranker& ranker, const T* x, Index cols, float* out) {
-  double low, high;
   const auto n = static_cast<std::size_t>(cols);
-  if (!Ranker::range(x, n, low, high)) {
+  const auto range = ranker.range(x);
+  if (!range.finite) {
     std::fill_n(out, n, 0.0f);
     return kNaN;
   }
-  return ranker.rank(x, [=](std::size_t i, std::size_t begin, std::size_t end) {
+  return ranker.rank(x, range, [=](std::size_t i, std::size_t begin, std::size_t end) {
     out[i] = static_cast<float>(static_cast<std::int64_t>(begin + end) - static_cast<std::int64_t>(n));
   });
 }
@@ -48,7 +48,8 @@ void rank_rows(const double* data, Index rows, Index cols, double* ranks, int n_
     Ranker ranker(cols);
     for (Index row = begin; row < end; ++row) {
       double* out = ranks + row * cols;
-      ranker.rank(data + row * cols,
+      const double* x = data + row * cols;
+      ranker.rank(x, ranker.range(x),
                   [=](std::size_t i, std::size_t first, std::size_t last) { out[i] = 0.5 * static_cast<double>(first + 1 + last); });
     }
   });

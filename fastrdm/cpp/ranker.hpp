@@ -21,9 +21,14 @@ class Ranker {
  public:
   explicit Ranker(Index cols) : n_(static_cast<std::size_t>(cols)) {}
 
-  // Whether all numbers are finite.
+  struct Range {
+    double low, high;
+    bool finite;  // whether all numbers are
+  };
+
   template <typename T>
-  static bool range(const T* x, std::size_t n, double& low, double& high) {
+  Range range(const T* x) const {
+    const std::size_t n = n_;
     constexpr std::size_t kLanes = 16;  // enough to hide the latency of a comparison
     std::array<T, kLanes> least, most, zero;
     least.fill(x[0]);
@@ -38,26 +43,24 @@ class Ranker {
     for (; i + kLanes <= n; i += kLanes)
       for (std::size_t lane = 0; lane < kLanes; ++lane) take(lane, x[i + lane]);
     for (; i < n; ++i) take(0, x[i]);
-    low = static_cast<double>(*std::min_element(least.begin(), least.end()));
-    high = static_cast<double>(*std::max_element(most.begin(), most.end()));
     T sum = 0;
     for (const T z : zero) sum += z;
-    return sum == 0;
+    return {static_cast<double>(*std::min_element(least.begin(), least.end())), static_cast<double>(*std::max_element(most.begin(), most.end())),
+            sum == 0};
   }
 
   // write(i, begin, end): entry i is one of those equal entries that come at [begin, end) in rising order. Returns four times the sum of
   // squares of the centred ranks, which is exact up to some 300,000 entries. No NaN.
   template <typename T, typename Write>
-  double rank(const T* x, Write&& write) {
-    double low, high;
-    const bool finite = range(x, n_, low, high);
+  double rank(const T* x, const Range& range, Write&& write) {
+    const double low = range.low, high = range.high;
     if (low == high) {
       for (std::size_t i = 0; i < n_; ++i) write(i, std::size_t{0}, n_);
       return 0;
     }
     const double width = high - low;
     tied_ = 0;
-    if (finite && width <= std::numeric_limits<double>::max() && std::isfinite(kMostSteps / width)) {
+    if (range.finite && width <= std::numeric_limits<double>::max() && std::isfinite(kMostSteps / width)) {
       if (n_ <= kNarrow ? by_steps(narrow_, x, low, width, write) : by_steps(wide_, x, low, width, write)) return squares();
       tied_ = 0;
     }
