@@ -104,7 +104,7 @@ def test_many_conditions(contender, timed):
 
 @functools.lru_cache(maxsize=1)
 def measurements(n_folds, n_conditions, n_channels):
-    """Patterns with noise, conditions in the same order in each fold, and their cross-validated distances, pair of folds by pair."""
+    """Patterns with noise, conditions in the same order in each fold, and their cross-validated distances."""
     rng = np.random.default_rng(5)
     patterns = rng.standard_normal((n_conditions, n_channels))
     rows = patterns + 2 * rng.standard_normal((n_folds, n_conditions, n_channels))

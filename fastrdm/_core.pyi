@@ -69,6 +69,32 @@ def cross(
     n_threads: int,
     isa: str,
 ) -> None: ...
+def similarities(
+    a: NDArray[np.float64],
+    squares_a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    squares_b: NDArray[np.float64],
+    paired: bool,
+    out: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None: ...
+def rank_similarities(
+    a: NDArray[np.float32] | NDArray[np.float64],
+    squares: float,
+    b: NDArray[np.float32],
+    squares_b: NDArray[np.float64],
+    paired: bool,
+    out: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None: ...
+def centred_ranks(
+    x: NDArray[np.float32] | NDArray[np.float64],
+    out: NDArray[np.float32],
+    squares: NDArray[np.float64],
+    n_threads: int,
+) -> None: ...
 def rank(x: NDArray[np.float64], out: NDArray[np.float64], n_threads: int) -> None: ...
 def concordance(
     a: NDArray[np.float64],
@@ -77,5 +103,6 @@ def concordance(
     untied_a: NDArray[np.int64],
     untied_b: NDArray[np.int64],
     n_threads: int,
+    isa: str,
 ) -> None: ...
 def isas() -> list[str]: ...

@@ -199,6 +199,81 @@ def rank(x: NDArray[np.float64], n_threads: int | None = None) -> NDArray[np.flo
     return out
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Rows ready to be multiplied: values (n, padded) with zeros at the end, and their sums of squares (n,)."""
+
+    values: NDArray[Any]
+    squares: NDArray[np.float64]
+
+
+# Prepared rows are a multiple of this long: whole registers of every instruction set, and numba's lanes.
+_ROW_LENGTH = 32
+
+
+def padded(n_columns: int) -> int:
+    """Length of prepared rows."""
+    length = -(-n_columns // _ROW_LENGTH) * _ROW_LENGTH
+    # Rows that lie multiples of 4 KiB apart would collide in the cache sets.
+    return length + _ROW_LENGTH * (length % 1024 == 0)
+
+
+def centred_ranks(x: NDArray[Any], n_threads: int | None = None) -> Prepared:
+    """Twice the centred average ranks of each row, in float32; zeros, and NaN as their square, of one not finite."""
+    chosen = active()
+    values = np.empty((len(x), padded(x.shape[1])), np.float32)
+    squares = np.empty(len(x))
+    chosen.module.centred_ranks(x, values, squares, n_threads or chosen.info.n_threads)
+    return Prepared(values, squares)
+
+
+def rank_similarities(
+    x: NDArray[Any],
+    prepared: Prepared,
+    squares: float | None = None,
+    *,
+    paired: bool = False,
+    n_threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Products (n, n_prepared), over the roots of both squares, of the centred ranks of rows with prepared ones.
+
+    Squares of the rows are their own unless they are given. `paired`: (n, 1), of row i with row i. NaN for a row that
+    is not finite, or has no square.
+    """
+    chosen = active()
+    out = np.empty((len(x), 1 if paired else len(prepared.values)))
+    chosen.module.rank_similarities(
+        x,
+        squares or 0.0,
+        prepared.values,
+        prepared.squares,
+        paired,
+        out,
+        n_threads or chosen.info.n_threads,
+        chosen.info.isa,
+    )
+    return out
+
+
+def similarities(
+    a: Prepared, b: Prepared, *, paired: bool = False, n_threads: int | None = None
+) -> NDArray[np.float64]:
+    """Products (n_a, n_b) of float64 rows over the roots of both squares; `paired`: (n, 1), of row i with row i."""
+    chosen = active()
+    out = np.empty((len(a.values), 1 if paired else len(b.values)))
+    chosen.module.similarities(
+        a.values,
+        a.squares,
+        b.values,
+        b.squares,
+        paired,
+        out,
+        n_threads or chosen.info.n_threads,
+        chosen.info.isa,
+    )
+    return out
+
+
 def concordance(
     a: NDArray[np.float64], b: NDArray[np.float64], n_threads: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -206,5 +281,7 @@ def concordance(
     chosen = active()
     out = np.empty((len(a), len(b)), np.int64)
     untied_a, untied_b = np.empty(len(a), np.int64), np.empty(len(b), np.int64)
-    chosen.module.concordance(a, b, out, untied_a, untied_b, n_threads or chosen.info.n_threads)
+    chosen.module.concordance(
+        a, b, out, untied_a, untied_b, n_threads or chosen.info.n_threads, chosen.info.isa
+    )
     return out, untied_a, untied_b

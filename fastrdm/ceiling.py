@@ -1,11 +1,12 @@
 """Subject RDMs → noise ceiling."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm.compare import Method, Side, check_values, get_method
+from fastrdm.compare import Method, Side, check_policy, check_values, contiguous, get_method
 from fastrdm.forms import as_floats, condense, n_conditions
 
 Floats = NDArray[np.float64]
@@ -76,7 +77,12 @@ def noise_ceiling(
     Returns
     -------
     NoiseCeiling
-        Both bounds, and their values per subject.
+        Both bounds, and their values per subject; its arrays are read-only.
+
+    Warns
+    -----
+    RuntimeWarning
+        One, naming the first subject whose bound is NaN because its RDM, or a pooled one, is constant (zero).
 
     Raises
     ------
@@ -136,33 +142,71 @@ def ceiling_of(
 ) -> NoiseCeiling:
     """The noise ceiling of condensed subject RDMs (subjects, times, pairs)."""
     chosen = get_method(method)
+    check_policy(nan_policy)
     if pool not in ("raw", "rank"):
         raise ValueError(f"pool {pool!r} is not one of: raw, rank")
     n_subjects, n_times, _ = subjects.shape
     if n_subjects < 2:
         raise ValueError("a noise ceiling needs at least two subjects, subject_rdms has one")
 
-    lower, upper = np.zeros(n_subjects), np.zeros(n_subjects)
+    bounds = np.zeros((2, n_subjects))
+    undefined = np.zeros((n_subjects, n_times), bool)
     for time in range(n_times):
-        side = Side(chosen, np.ascontiguousarray(subjects[:, time]), nan_policy, n_threads)
-        pooled_all, pooled_others = _pooled(chosen, side, pool, n_threads)
-        upper += chosen.similarity(side, Side(chosen, pooled_all[None], "omit"), n_threads)[:, 0]
-        lower += chosen.paired(side, pooled_others, n_threads)
+        side = Side(
+            chosen, contiguous(subjects[:, time]), nan_policy, "subject_rdms", n_threads=n_threads
+        )
+        if nan_policy != "raise":
+            side.check()
+        pooled = _pooled(chosen, side, pool)
+        upper, missing = chosen.similarity(pooled.part(slice(0, 1)), side, n_threads)
+        lower, lacking = chosen.similarity(
+            pooled.part(slice(1, None)), side, n_threads, paired=True
+        )
+        bounds += lower[:, 0], upper[0]
+        for mask in (missing, lacking):
+            if mask is not None:
+                undefined[:, time] |= mask.ravel()
+    if undefined.any():
+        _warn(chosen, undefined)
     power = 2 if squared else 1
-    return NoiseCeiling((lower / n_times) ** power, (upper / n_times) ** power)
+    lower_bound, upper_bound = (bounds / n_times) ** power
+    for bound in (lower_bound, upper_bound):
+        bound.flags.writeable = False
+    return NoiseCeiling(lower_bound, upper_bound)
 
 
-def _pooled(
-    method: Method, subjects: Side, pool: str, n_threads: int | None
-) -> tuple[Floats, Floats]:
-    """Means over the subjects that have a pair: of all (pairs,), and of all but each (subjects, pairs)."""
-    values = np.zeros((subjects.n, subjects.n_pairs))
-    counts = np.zeros(values.shape, np.intp)
-    for group in subjects.groups:
-        here = np.ix_(group.members, group.present)
-        values[here] = group.rdms if pool == "raw" else method.pooled(group.rdms, n_threads)
-        counts[here] = 1
-    total, count = values.sum(axis=0), counts.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        others = (total - values) / (count - counts)
-        return total / count, np.where(count > counts, others, np.nan)
+def _warn(method: Method, undefined: NDArray[np.bool_]) -> None:
+    subject, time = (int(i) for i in np.argwhere(undefined)[0])
+    n_subjects = int(undefined.any(axis=1).sum())
+    warnings.warn(
+        f"the bounds of {n_subjects} subjects are NaN: their RDM, or the one pooled from the others, is"
+        f" {method.undefined}; the first is subject {subject}, time {time}",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def _pooled(method: Method, subjects: Side, pool: str) -> Side:
+    """Means over the subjects that have a pair: of all, and of all but each (1 + subjects, pairs)."""
+    n, n_pairs = subjects.rdms.shape
+    means = np.empty((n + 1, n_pairs))
+    if subjects.is_whole:
+        rdms = subjects.rdms
+        values = rdms if pool == "raw" else method.pooled(rdms, subjects.whole)
+        np.sum(values, axis=0, dtype=np.float64, out=means[0])
+        np.subtract(means[0], values, out=means[1:])
+        means[0] /= n
+        means[1:] /= n - 1
+    else:
+        values = np.zeros((n, n_pairs))
+        counts = np.zeros(values.shape, np.intp)
+        for group in subjects.groups:
+            here = np.ix_(group.members, group.present)
+            rdms = group.values(group.members, group.present)
+            values[here] = rdms if pool == "raw" else method.pooled(rdms, group.whole)
+            counts[here] = 1
+        total, count = values.sum(axis=0), counts.sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means[0] = total / count
+            means[1:] = np.where(count > counts, (total - values) / (count - counts), np.nan)
+    return Side(method, means, "omit", "the pooled RDM", n_threads=subjects.n_threads)

@@ -1,20 +1,29 @@
 """RDMs × RDMs → similarities."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels
-from fastrdm.forms import as_floats, check_finite, n_conditions, square
+from fastrdm._kernels import Prepared
+from fastrdm.forms import as_floats, n_conditions, square
 
-Rows = NDArray[np.float64]
+Floats = NDArray[np.float64]
+Rows = NDArray[Any]  # float32 or float64
 Mask = NDArray[np.bool_]
+Counts = NDArray[np.int64]
 
 NAN_POLICIES = ("raise", "omit", "propagate")
+# RDMs are taken this many numbers at a time: 32 MB where they have to be widened or ranked into memory.
+_AT_ONCE = 1 << 22
+# As many RDMs as a message names.
+_NAMED = 5
 
 
 def compare(
@@ -24,7 +33,7 @@ def compare(
     *,
     nan_policy: str = "raise",
     n_threads: int | None = None,
-) -> Rows:
+) -> Floats:
     r"""Similarity of every RDM of one set to every RDM of another.
 
     With dissimilarities :math:`a, b` of p pairs of conditions, their average ranks :math:`R`, and the numbers of pairs
@@ -67,6 +76,11 @@ def compare(
         Between −1 and 1. NaN where an RDM is constant (``"cosine"`` and ``"cosine_cov"``: zero), since it has no
         correlation, but 0 for ``"rho-a"`` and ``"tau-a"``; and where ``"omit"`` leaves no pair.
 
+    Warns
+    -----
+    RuntimeWarning
+        One, naming the RDMs that are constant (zero) where that makes a similarity NaN.
+
     Raises
     ------
     ValueError
@@ -82,22 +96,24 @@ def compare(
     Knight (1966), A computer method for calculating Kendall's tau with ungrouped data, J. Am. Stat. Assoc. 61.
     """
     chosen = get_method(method)
-    first, second = (
-        _condensed(rdms, name, nan_policy) for rdms, name in ((rdms1, "rdms1"), (rdms2, "rdms2"))
-    )
+    check_policy(nan_policy)
+    first, second = condensed(rdms1, "rdms1"), condensed(rdms2, "rdms2")
     if first.shape[1] != second.shape[1]:
         raise ValueError(
             f"rdms1 has {first.shape[1]} pairs ({n_conditions(first.shape[1])} conditions) and rdms2"
             f" {second.shape[1]} ({n_conditions(second.shape[1])})"
         )
-    return chosen.similarity(
-        Side(chosen, first, nan_policy, n_threads),
-        Side(chosen, second, nan_policy, n_threads),
-        n_threads,
+    sides = (
+        Side(chosen, first, nan_policy, "rdms1", n_threads=n_threads),
+        Side(chosen, second, nan_policy, "rdms2", n_threads=n_threads),
     )
+    similarities, undefined = chosen.similarity(*sides, n_threads)
+    if undefined is not None:
+        warn_undefined(chosen, undefined, *sides)
+    return similarities
 
 
-def rank(rdms: ArrayLike, *, n_threads: int | None = None) -> Rows:
+def rank(rdms: ArrayLike, *, n_threads: int | None = None) -> Floats:
     """Rank the entries of each RDM, from 1; exact.
 
     Parameters
@@ -117,21 +133,45 @@ def rank(rdms: ArrayLike, *, n_threads: int | None = None) -> Rows:
     ValueError
         If the shape is not that of condensed RDMs, or an entry is NaN or infinite (the message says where).
     """
-    return _kernels.rank(_condensed(rdms, "rdms", "raise"), n_threads).reshape(np.shape(rdms))
+    rows = condensed(rdms, "rdms")
+    check_values(rows, "rdms", ("RDM", "pair"), "raise")
+    return _kernels.rank(np.ascontiguousarray(rows, np.float64), n_threads).reshape(np.shape(rdms))
 
 
-def check_values(array: NDArray[np.floating], name: str, axes: Sequence[str], policy: str) -> None:
+def check_policy(nan_policy: str) -> None:
+    """ValueError for an unknown policy."""
+    if nan_policy not in NAN_POLICIES:
+        raise ValueError(f"nan_policy {nan_policy!r} is not one of: {', '.join(NAN_POLICIES)}")
+
+
+def check_values(array: Rows, name: str, axes: Sequence[str], nan_policy: str) -> None:
     """ValueError for infinity, and for NaN where the policy is to raise, that names the first by the axes given."""
-    if policy not in NAN_POLICIES:
-        raise ValueError(f"nan_policy {policy!r} is not one of: {', '.join(NAN_POLICIES)}")
-    check_finite(
-        array if policy == "raise" else np.nan_to_num(array, posinf=np.inf, neginf=-np.inf),
-        name,
-        axes,
+    check_policy(nan_policy)
+    # A sum is finite only if all its terms are; it saves the mask in the usual case.
+    with np.errstate(all="ignore"):
+        if np.isfinite(np.sum(array)):
+            return
+    rows = array.reshape(-1, array.shape[-1])
+    n_bad, first = 0, (0, 0)
+    for block in _blocks(*rows.shape):
+        part = rows[block]
+        bad = ~np.isfinite(part) if nan_policy == "raise" else np.isinf(part)
+        if n_bad == 0 and bad.any():
+            row, pair = np.unravel_index(np.argmax(bad), bad.shape)
+            first = block.start + int(row), int(pair)
+        n_bad += int(np.count_nonzero(bad))
+    if n_bad == 0:
+        return
+    value = "NaN" if np.isnan(rows[first]) else "infinity"
+    place = (*np.unravel_index(first[0], array.shape[:-1]), first[1])
+    where = ", ".join(f"{axis} {i}" for axis, i in zip(axes[-len(place) :], place, strict=True))
+    raise ValueError(
+        f"{name} has {n_bad} values that are not finite; the first is {value} at {where}"
     )
 
 
-def _condensed(rdms: ArrayLike, name: str, nan_policy: str) -> Rows:
+def condensed(rdms: ArrayLike, name: str) -> Rows:
+    """Condensed RDMs as (n, pairs), where they lie if their rows are contiguous; their values are not looked at."""
     array = as_floats(rdms, name)
     if array.ndim not in (1, 2):
         raise ValueError(
@@ -148,13 +188,19 @@ def _condensed(rdms: ArrayLike, name: str, nan_policy: str) -> Rows:
             f" (pairs,): pass condense({name})"
         )
     n_conditions(array.shape[-1], name)
-    check_values(array, name, ("RDM", "pair") if array.ndim == 2 else ("pair",), nan_policy)
-    return np.ascontiguousarray(np.atleast_2d(array), np.float64)
+    return contiguous(array if array.ndim == 2 else array[None])
 
 
-Prepare = Callable[[Rows, Mask, int | None], Rows]
-Pool = Callable[[Rows, int | None], Rows]
-Combine = Callable[[Rows, Rows, int | None], Rows]
+def contiguous(array: Rows) -> Rows:
+    """The array itself where its rows can be read where they lie, else a copy."""
+    if array.strides[-1] == array.itemsize and array.flags.aligned:
+        return array
+    return np.ascontiguousarray(array)
+
+
+def _blocks(n: int, n_columns: int) -> Iterator[slice]:
+    step = max(1, _AT_ONCE // max(1, n_columns))
+    return (slice(start, min(n, start + step)) for start in range(0, n, step))
 
 
 @dataclass(frozen=True)
@@ -164,106 +210,217 @@ class Method:
     Attributes
     ----------
     prepare : callable
-        RDMs (n, pairs left), which of all pairs those are, and a number of threads → rows: what needs to be done once
-        for an RDM, however many it is compared with.
+        RDMs (n, pairs left), which of all pairs those are, and a number of threads → what needs to be done once for
+        an RDM, however many it is compared with.
     combine : callable
-        Rows (n1, …) and (n2, …), threads → similarities (n1, n2).
-    rowwise : callable
-        Rows (n, …) and (n, …), threads → similarities (n,) of row i with row i.
+        RDMs (n1, pairs left), which pairs, n2 prepared ones, paired, threads → similarities (n1, n2), or (n, 1) of
+        row i with row i. An RDM with a NaN or an infinity has NaN as its similarities.
     pooled : callable
-        RDMs, threads → what rsatoolbox averages over subjects under the name of the method.
+        RDMs, and the same prepared → what rsatoolbox averages over subjects under the name of the method.
+    undefined : str
+        What an RDM is called that has no similarity: constant, or zero.
     """
 
-    prepare: Prepare
-    combine: Combine
-    rowwise: Combine
-    pooled: Pool
+    prepare: Callable[[Rows, Mask, int | None], Prepared]
+    combine: Callable[[Rows, Mask, Prepared, bool, int | None], Floats]
+    pooled: Callable[[Rows, Prepared], Rows]
+    undefined: str
 
-    def similarity(self, first: "Side", second: "Side", n_threads: int | None) -> Rows:
-        """Similarities (n1, n2), each on the pairs that both RDMs have."""
-        out = np.full((first.n, second.n), np.nan)
+    def similarity(
+        self, first: "Side", second: "Side", n_threads: int | None, *, paired: bool = False
+    ) -> tuple[Floats, Mask | None]:
+        """Similarities (n1, n2), or (n, 1) of paired RDMs, each on the pairs that both have, and which are undefined.
+
+        Both sides are checked only where a result is NaN, since every value that must be refused makes one so. None
+        for no similarity that is undefined, which those that lack pairs are not said to be.
+        """
+        blocks = list(_blocks(*first.rdms.shape))
+        if paired or len(blocks) <= 1:
+            return self._of_block(first, second, n_threads, paired)
+        parts = [self._of_block(first.part(block), second, n_threads, False) for block in blocks]
+        similarities = np.concatenate([part for part, _ in parts])
+        if all(undefined is None for _, undefined in parts):
+            return similarities, None
+        masks = [np.zeros(p.shape, bool) if mask is None else mask for p, mask in parts]
+        return similarities, np.concatenate(masks)
+
+    def _of_block(
+        self, first: "Side", second: "Side", n_threads: int | None, paired: bool
+    ) -> tuple[Floats, Mask | None]:
+        if second.is_whole:
+            everything = np.ones(first.rdms.shape[1], bool)
+            out = self.combine(first.rdms, everything, second.whole, paired, n_threads)
+            undefined = np.isnan(out)
+            if not undefined.any():
+                return out, None
+            first.check()
+            second.check()
+            if first.is_whole and second.is_whole:
+                return out, undefined
+        return self._by_groups(first, second, n_threads, paired)
+
+    def _by_groups(
+        self, first: "Side", second: "Side", n_threads: int | None, paired: bool
+    ) -> tuple[Floats, Mask | None]:
+        out = np.full((first.n, 1 if paired else second.n), np.nan)
+        undefined = np.zeros(out.shape, bool)
         for one in first.groups:
             for other in second.groups:
                 present = one.present & other.present
-                if present.any():
-                    out[np.ix_(one.members, other.members)] = self.combine(
-                        one.on(present), other.on(present), n_threads
-                    )
-        return out
+                members, others = one.members, other.members
+                if paired:
+                    members = others = np.intersect1d(members, others)
+                if not (present.any() and len(members)):
+                    continue
+                here = np.ix_(members, np.zeros(1, np.intp) if paired else others)
+                similarities = self.combine(
+                    one.values(members, present),
+                    present,
+                    other.prepared(others, present, n_threads),
+                    paired,
+                    n_threads,
+                )
+                out[here], undefined[here] = similarities, np.isnan(similarities)
+        return out, undefined if undefined.any() else None
 
-    def paired(self, first: "Side", second: Rows, n_threads: int | None) -> Rows:
-        """Similarities (n,) of each RDM of one set to its counterpart, on the pairs that both have."""
-        out = np.full(first.n, np.nan)
-        for one in first.groups:
-            for other in Side(self, second[one.members], "omit", n_threads).groups:
-                present = one.present & other.present
-                if present.any():
-                    out[one.members[other.members]] = self.rowwise(
-                        one.on(present)[other.members], other.on(present), n_threads
-                    )
-        return out
+    def without(self, rdms: Rows) -> Mask:
+        """Which RDMs (n,) have no similarity to any."""
+        with np.errstate(invalid="ignore"):
+            low, high = np.fmin.reduce(rdms, axis=1), np.fmax.reduce(rdms, axis=1)
+            return np.asarray((low == high) & ((low == 0) | (self.undefined == "constant")))
 
 
 class Group:
-    """RDMs that have the same pairs, prepared on those at the first need."""
+    """RDMs of a side that have the same pairs."""
+
+    def __init__(self, side: "Side", members: NDArray[np.intp], present: Mask) -> None:
+        self.members, self.present, self._side = members, present, side
+
+    @functools.cached_property
+    def whole(self) -> Prepared:
+        """All of them prepared on all pairs that they have."""
+        side = self._side
+        return side.method.prepare(
+            self.values(self.members, self.present), self.present, side.n_threads
+        )
+
+    def values(self, members: NDArray[np.intp], present: Mask) -> Rows:
+        """Some of the RDMs on some of the pairs that they have."""
+        return self._side.rdms[np.ix_(members, present)]
+
+    def prepared(self, members: NDArray[np.intp], present: Mask, n_threads: int | None) -> Prepared:
+        """Some of the RDMs prepared on some of the pairs that they have."""
+        if len(members) == len(self.members) and np.array_equal(present, self.present):
+            return self.whole
+        return self._side.method.prepare(self.values(members, present), present, n_threads)
+
+
+class Side:
+    """A set of RDMs (n, pairs), as a whole and in groups that have the same pairs.
+
+    Those that the policy gives no similarity are in no group. `axes` name the index of an RDM, `lead` is their
+    lengths, where it has several.
+    """
 
     def __init__(
         self,
         method: Method,
-        members: NDArray[np.intp],
-        present: Mask,
         rdms: Rows,
-        n_threads: int | None,
+        nan_policy: str,
+        name: str,
+        *,
+        axes: tuple[str, ...] = ("RDM",),
+        lead: tuple[int, ...] = (),
+        prepared: Prepared | None = None,
+        n_threads: int | None = None,
     ) -> None:
-        self.members, self.present, self.rdms = members, present, rdms
-        self._method, self._n_threads = method, n_threads
+        self.method, self.rdms, self.nan_policy, self.name = method, rdms, nan_policy, name
+        self.axes, self.lead, self.n_threads = axes, lead or (len(rdms),), n_threads
+        self._parent, self._checked = self, False
+        self._missing: Mask | None = None
+        if prepared is not None:
+            self.whole = prepared
+
+    def part(self, block: slice) -> "Side":
+        """Some of the RDMs; the values of all are checked when theirs are."""
+        part = Side(self.method, self.rdms[block], self.nan_policy, self.name, axes=self.axes)
+        part._parent = self
+        return part
+
+    @property
+    def n(self) -> int:
+        """Number of RDMs."""
+        return len(self.rdms)
 
     @functools.cached_property
-    def rows(self) -> Rows:
-        """The prepared RDMs, in the order of `members`."""
-        return self._method.prepare(self.rdms, self.present, self._n_threads)
+    def whole(self) -> Prepared:
+        """All RDMs prepared on all pairs."""
+        everything = np.ones(self.rdms.shape[1], bool)
+        return self.method.prepare(self.rdms, everything, self.n_threads)
 
-    def on(self, present: Mask) -> Rows:
-        """The RDMs prepared on some of the pairs that they have."""
-        left = present[self.present]
-        if left.all():
-            return self.rows
-        return self._method.prepare(
-            np.ascontiguousarray(self.rdms[:, left]), present, self._n_threads
-        )
+    def check(self) -> None:
+        """ValueError for values that the policy refuses; after it the side knows of those that are missing."""
+        whole = self._parent
+        if not whole._checked:
+            shaped = whole.rdms.reshape(*whole.lead, whole.rdms.shape[1])
+            check_values(shaped, self.name, (*self.axes, "pair"), self.nan_policy)
+            whole._checked = True
+        if self._missing is None:
+            self._missing = np.isnan(self.rdms)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no pair is missing, as far as the side knows."""
+        return self._missing is None or not self._missing.any()
+
+    @functools.cached_property
+    def groups(self) -> list[Group]:
+        """The RDMs by the pairs that they have."""
+        self.check()
+        missing = self._missing
+        complete = np.ones(self.rdms.shape[1], bool)
+        if missing is None or not missing.any():
+            return [Group(self, np.arange(self.n), complete)]
+        if self.nan_policy == "propagate":
+            return [Group(self, np.flatnonzero(~missing.any(axis=1)), complete)]
+        masks, which = np.unique(np.packbits(missing, axis=1), axis=0, return_inverse=True)
+        alike = [np.flatnonzero(which.ravel() == k) for k in range(len(masks))]
+        return [Group(self, m, ~missing[m[0]]) for m in alike if not missing[m[0]].all()]
+
+    def label(self, rdm: int) -> str:
+        """An RDM by the names of its axes."""
+        index = np.unravel_index(rdm, self.lead)
+        return ", ".join(f"{axis} {i}" for axis, i in zip(self.axes, index, strict=True))
 
 
-class Side:
-    """A set of RDMs in groups that have the same pairs; those that the policy gives no similarity are in none."""
-
-    def __init__(
-        self, method: Method, rdms: Rows, nan_policy: str, n_threads: int | None = None
-    ) -> None:
-        self.n, self.n_pairs = rdms.shape
-        self.groups = [
-            Group(
-                method,
-                members,
-                present,
-                rdms
-                if len(members) == self.n and present.all()
-                else rdms[np.ix_(members, present)],
-                n_threads,
-            )
-            for members, present in _by_presence(rdms, nan_policy)
+def warn_undefined(
+    method: Method, undefined: Mask, first: Side, second: Side, *, stacklevel: int = 3
+) -> None:
+    """Warn once of similarities that are NaN, and name the RDMs that make them so."""
+    constant, said = [], []
+    for axis, side in ((1, first), (0, second)):
+        suspects = np.flatnonzero(undefined.any(axis=axis))
+        found = [
+            suspects[block][method.without(side.rdms[suspects[block]])]
+            for block in _blocks(len(suspects), side.rdms.shape[1])
         ]
-
-
-def _by_presence(rdms: Rows, nan_policy: str) -> list[tuple[NDArray[np.intp], Mask]]:
-    complete = np.ones(rdms.shape[1], bool)
-    missing = np.isnan(rdms) if nan_policy != "raise" else None
-    if missing is None or not missing.any():
-        return [(np.arange(len(rdms)), complete)]
-    if nan_policy == "propagate":
-        return [(np.flatnonzero(~missing.any(axis=1)), complete)]
-    masks, which = np.unique(np.packbits(missing, axis=1), axis=0, return_inverse=True)
-    groups = [np.flatnonzero(which.ravel() == k) for k in range(len(masks))]
-    return [(members, ~missing[members[0]]) for members in groups if not missing[members[0]].all()]
+        constant.append(np.isin(np.arange(side.n), np.concatenate([np.empty(0, np.intp), *found])))
+        named = [side.label(int(i)) for i in np.flatnonzero(constant[-1])]
+        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+        if named:
+            said.append(f"{side.name}: {'; '.join(named[:_NAMED])}{more}")
+    rest = np.argwhere(undefined & ~constant[0][:, None] & ~constant[1])
+    if len(rest):
+        i, j = (int(k) for k in rest[0])
+        said.append(
+            f"on the pairs that both have, {len(rest)} times, first {first.name} {first.label(i)} with"
+            f" {second.name} {second.label(j)}"
+        )
+    warnings.warn(
+        f"similarities are NaN where an RDM is {method.undefined} ({', '.join(said)})",
+        RuntimeWarning,
+        stacklevel=stacklevel,
+    )
 
 
 def get_method(method: str) -> Method:
@@ -274,20 +431,34 @@ def get_method(method: str) -> Method:
         raise ValueError(f"method {method!r} is not one of: {', '.join(METHODS)}") from None
 
 
-def _normalise(rows: Rows) -> Rows:
-    # Scaled first, so that squares of very large or small numbers stay in range.
+def _scale(rows: Rows) -> Prepared:
+    # By the largest number, so that squares of very large or small ones stay in range.
+    values = np.zeros((len(rows), _kernels.padded(rows.shape[1])))
     with np.errstate(invalid="ignore", divide="ignore"):
-        rows = rows / np.abs(rows).max(axis=1, keepdims=True)
-        return np.asarray(rows / np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None])
+        largest = np.abs(rows).max(axis=1, keepdims=True)
+        np.divide(rows, largest, out=values[:, : rows.shape[1]], dtype=np.float64)
+    # An RDM of zeros is divided by zero, one that is not finite is NaN in part.
+    squares = np.einsum("ij,ij->i", values, values)
+    values[np.isnan(squares)] = 0
+    return Prepared(values, squares)
 
 
-def _centre(rdms: Rows) -> Rows:
-    centred = rdms - rdms.mean(axis=1, keepdims=True)
+def _unit(rows: Rows) -> Floats:
+    scaled = _scale(rows)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(
+            scaled.values[:, : rows.shape[1]] / np.sqrt(scaled.squares)[:, None], np.float64
+        )
+
+
+def _centre(rdms: Rows) -> Floats:
+    with np.errstate(invalid="ignore"):
+        centred = rdms - rdms.mean(axis=1, keepdims=True, dtype=np.float64)
     centred[rdms.max(axis=1) == rdms.min(axis=1)] = 0
     return np.asarray(centred)
 
 
-def _whiten(rdms: Rows, present: Mask) -> Rows:
+def _whiten(rdms: Rows, present: Mask) -> Floats:
     r"""RDMs as rows whose inner products are :math:`2\,a^\top V^{-1} b` up to a factor that is the same for all.
 
     For distances :math:`d_{ij} = G_{ii} + G_{jj} - 2 G_{ij}`, :math:`d^\top V^{-1} d` is up to a factor the least
@@ -313,98 +484,134 @@ def _whiten(rdms: Rows, present: Mask) -> Rows:
     return np.asarray(rdms + spread[:, first] + spread[:, second])
 
 
-def _root_term(s: Rows) -> Rows:
+def _root_term(s: Floats) -> Floats:
     u = np.sqrt(1 + s / 2)
     return np.asarray(-0.5 / (u * (1 + u)))
 
 
-def _ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Rows:
-    return _kernels.rank(rdms, n_threads)
+def _centred_ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    return _kernels.centred_ranks(rdms, n_threads)
 
 
-def _spearman(rdms: Rows, present: Mask, n_threads: int | None) -> Rows:
-    return _normalise(_kernels.rank(rdms, n_threads) - (rdms.shape[1] + 1) / 2)
+def _rho_a(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    ranks = _kernels.centred_ranks(rdms, n_threads)
+    squares = np.where(np.isnan(ranks.squares), np.nan, _untied_squares(rdms.shape[1]))
+    return Prepared(ranks.values, squares)
 
 
-def _rho_a(rdms: Rows, present: Mask, n_threads: int | None) -> Rows:
-    n = rdms.shape[1]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scale = np.sqrt(np.divide(12, n**3 - n))
-        return np.asarray((_kernels.rank(rdms, n_threads) - (n + 1) / 2) * scale)
+def _untied_squares(n: int) -> float:
+    return (float(n) ** 3 - n) / 3
 
 
-def _corr(rdms: Rows, present: Mask, n_threads: int | None) -> Rows:
-    return _normalise(_centre(rdms))
+def _corr(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    return _scale(_centre(rdms))
 
 
-def _cosine(rdms: Rows, present: Mask, n_threads: int | None) -> Rows:
-    return _normalise(rdms)
+def _cosine(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    return _scale(rdms)
 
 
-def _corr_cov(rdms: Rows, present: Mask, n_threads: int | None) -> Rows:
+def _corr_cov(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
     return _cosine_cov(_centre(rdms), present, n_threads)
 
 
-def _cosine_cov(rdms: Rows, present: Mask, n_threads: int | None) -> Rows:
-    return _normalise(_whiten(_normalise(rdms), present))
+def _cosine_cov(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    return _scale(_whiten(_unit(rdms), present))
 
 
-def _z_scores(rdms: Rows, n_threads: int | None) -> Rows:
-    return _unit_squares(_centre(rdms), n_threads)
+def _ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    # No squares, but what tells an RDM that is not finite.
+    finite = np.isfinite(rdms).all(axis=1)
+    ranks = _kernels.rank(np.ascontiguousarray(rdms, np.float64), n_threads)
+    ranks[~finite] = 1
+    return Prepared(ranks, np.where(finite, 1.0, np.nan))
 
 
-def _unit_squares(rdms: Rows, n_threads: int | None) -> Rows:
+def _spearman_with(
+    rdms: Rows, present: Mask, other: Prepared, paired: bool, n_threads: int | None
+) -> Floats:
+    return _kernels.rank_similarities(rdms, other, paired=paired, n_threads=n_threads)
+
+
+def _rho_a_with(
+    rdms: Rows, present: Mask, other: Prepared, paired: bool, n_threads: int | None
+) -> Floats:
+    squares = _untied_squares(rdms.shape[1])
+    return _kernels.rank_similarities(rdms, other, squares, paired=paired, n_threads=n_threads)
+
+
+def _tau_a(difference: Counts, untied1: Counts, untied2: Counts, n: int) -> Floats:
+    return np.asarray(difference / (n * (n - 1) / 2))
+
+
+def _tau_b(difference: Counts, untied1: Counts, untied2: Counts, n: int) -> Floats:
+    return np.asarray(np.clip(difference / (np.sqrt(untied1)[:, None] * np.sqrt(untied2)), -1, 1))
+
+
+def _ranks_of(rdms: Rows, other: Prepared) -> Rows:
+    return other.values
+
+
+def _ranks_of_centred(rdms: Rows, other: Prepared) -> Rows:
+    n = rdms.shape[1]
+    return np.asarray((other.values[:, :n] + np.float64(n + 1)) / 2)
+
+
+def _z_scores(rdms: Rows, other: Prepared) -> Rows:
+    return _unit_squares(_centre(rdms), other)
+
+
+def _unit_squares(rdms: Rows, other: Prepared) -> Rows:
     # A mean square of 1, not a length: an RDM that lacks pairs weighs as much as another in those it has.
-    return np.asarray(_normalise(rdms) * np.sqrt(rdms.shape[1]))
+    return np.asarray(_unit(rdms) * np.sqrt(rdms.shape[1]))
 
 
-def _products(first: Rows, second: Rows, n_threads: int | None) -> Rows:
-    # Kept within the bounds against rounding.
-    return np.asarray(np.clip(_kernels.cross(first, second, n_threads), -1, 1))
+def _by_products(
+    prepare: Callable[[Rows, Mask, int | None], Prepared],
+    pooled: Callable[[Rows, Prepared], Rows],
+    undefined: str,
+) -> Method:
+    def combine(
+        rdms: Rows, present: Mask, other: Prepared, paired: bool, n_threads: int | None
+    ) -> Floats:
+        rows = prepare(rdms, present, n_threads)
+        return _kernels.similarities(rows, other, paired=paired, n_threads=n_threads)
+
+    return Method(prepare, combine, pooled, undefined)
 
 
-def _row_products(first: Rows, second: Rows, n_threads: int | None) -> Rows:
-    return np.asarray(np.clip(np.sum(first * second, axis=1), -1, 1))
+def _by_order(tau: Callable[[Counts, Counts, Counts, int], Floats]) -> Method:
+    def combine(
+        rdms: Rows, present: Mask, other: Prepared, paired: bool, n_threads: int | None
+    ) -> Floats:
+        rows = _ranks(rdms, present, n_threads)
+        if paired:
+            return np.concatenate([of(rows, other, i, n_threads) for i in range(len(rdms))])
+        return of(rows, other, None, n_threads)
 
+    def of(rows: Prepared, other: Prepared, i: int | None, n_threads: int | None) -> Floats:
+        chosen = slice(None) if i is None else slice(i, i + 1)
+        difference, untied1, untied2 = _kernels.concordance(
+            rows.values[chosen], other.values[chosen], n_threads
+        )
+        with np.errstate(invalid="ignore"):
+            similarity = tau(difference, untied1, untied2, rows.values.shape[1])
+        return similarity * rows.squares[chosen, None] * other.squares[chosen]
 
-def _tau_a(first: Rows, second: Rows, n_threads: int | None) -> Rows:
-    difference, _, _ = _kernels.concordance(first, second, n_threads)
-    n = first.shape[1]
-    with np.errstate(invalid="ignore"):
-        return np.asarray(difference / (n * (n - 1) / 2))
-
-
-def _tau_b(first: Rows, second: Rows, n_threads: int | None) -> Rows:
-    difference, untied1, untied2 = _kernels.concordance(first, second, n_threads)
-    with np.errstate(invalid="ignore"):
-        tau = difference / (np.sqrt(untied1)[:, None] * np.sqrt(untied2))
-    return np.asarray(np.clip(tau, -1, 1))
-
-
-def _one_by_one(combine: Combine, first: Rows, second: Rows, n_threads: int | None) -> Rows:
-    pairs = zip(first, second, strict=True)
-    return np.array([combine(a[None], b[None], n_threads)[0, 0] for a, b in pairs])
-
-
-def _by_products(prepare: Prepare, pooled: Pool) -> Method:
-    return Method(prepare, _products, _row_products, pooled)
-
-
-def _by_order(combine: Combine) -> Method:
-    return Method(_ranks, combine, functools.partial(_one_by_one, combine), _kernels.rank)
+    return Method(_ranks, combine, _ranks_of, "constant")
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "spearman": _by_products(_spearman, _kernels.rank),
-        "rho-a": _by_products(_rho_a, _kernels.rank),
+        "spearman": Method(_centred_ranks, _spearman_with, _ranks_of_centred, "constant"),
+        "rho-a": Method(_rho_a, _rho_a_with, _ranks_of_centred, "constant"),
         "tau-a": _by_order(_tau_a),
         "tau-b": _by_order(_tau_b),
         "kendall": _by_order(_tau_b),
-        "corr": _by_products(_corr, _z_scores),
-        "pearson": _by_products(_corr, _z_scores),
-        "cosine": _by_products(_cosine, _unit_squares),
-        "corr_cov": _by_products(_corr_cov, _z_scores),
-        "cosine_cov": _by_products(_cosine_cov, _unit_squares),
+        "corr": _by_products(_corr, _z_scores, "constant"),
+        "pearson": _by_products(_corr, _z_scores, "constant"),
+        "cosine": _by_products(_cosine, _unit_squares, "zero"),
+        "corr_cov": _by_products(_corr_cov, _z_scores, "constant"),
+        "cosine_cov": _by_products(_cosine_cov, _unit_squares, "zero"),
     }
 )

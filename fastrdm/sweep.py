@@ -161,11 +161,11 @@ def _results(
 ) -> list[Result]:
     # A layer with constant conditions has no whole RDM, and no score; the others have theirs.
     whole = np.asarray(np.isfinite(rdms).all(axis=1))
-    score = target.score(np.where(whole[:, None], rdms, 0.0))
-    columns = {
-        name: np.where(whole, getattr(score, name), np.nan)
-        for name in ("r2", "std", "sample_std", "percent_nc", "p", "value")
-    }
+    score = target.score(rdms[whole])
+    columns = {}
+    for name in ("r2", "std", "sample_std", "percent_nc", "p", "value"):
+        columns[name] = np.full(len(whole), np.nan)
+        columns[name][whole] = getattr(score, name)
     return [
         Result(
             checkpoint,

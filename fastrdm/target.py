@@ -1,15 +1,32 @@
 """One region's subjects, standardised once; model RDMs in, scores out."""
 
 import functools
-from dataclasses import dataclass
+import json
+import math
+import os
+import tempfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastrdm._kernels import Prepared
 from fastrdm.ceiling import Floats, NoiseCeiling, as_subjects, ceiling_of
-from fastrdm.compare import Side, check_values, get_method
+from fastrdm.compare import Side, check_policy, contiguous, get_method, warn_undefined
 from fastrdm.forms import as_floats, condense, n_conditions
 from fastrdm.protocol import Protocol, get_protocol
+
+# A file of a target: this, the length of the header as eight hexadecimal digits, the header, and the arrays' bytes,
+# each from a multiple of _ALIGNMENT on. The checksum that the header holds is of all that comes after it.
+_MAGIC = b"fastrdm target\n"
+_VERSION = 1
+_ALIGNMENT = 64
+# Square models are condensed this many numbers at a time.
+_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,9 @@ class Score:
 class Target:
     """Subject RDMs of one region, prepared for scoring any number of models.
 
+    A target cannot be changed, so that threads may share one. It can be pickled; one that was loaded from a file
+    travels as the file's path, and every process that opens it shares the file's pages.
+
     Parameters
     ----------
     subject_rdms : array_like
@@ -66,6 +86,8 @@ class Target:
 
     Raises
     ------
+    AttributeError
+        If an attribute is set afterwards.
     ValueError
         If the shape is none of those above, an entry is infinite, or NaN under ``"raise"``, an RDM is asymmetric, has
         no similarity to anything (constant, or with ``"omit"`` without a pair), the ceiling is not positive, there is
@@ -90,12 +112,10 @@ class Target:
         *,
         nan_policy: str = "raise",
     ) -> None:
-        self.protocol = get_protocol(protocol)
-        self.name = name
-        self.nan_policy = nan_policy
         label = f"subject_rdms of {name}" if name else "subject_rdms"
-        self._subjects = as_subjects(subject_rdms, label, nan_policy=nan_policy).copy()
-        self._subjects.flags.writeable = False
+        check_policy(nan_policy)
+        subjects = as_subjects(subject_rdms, label, nan_policy=nan_policy).copy()
+        self._set(subjects, get_protocol(protocol), name, nan_policy)
         if ceiling is not None and not (np.isfinite(ceiling) and ceiling > 0):
             raise ValueError(
                 f"the ceiling of {name or 'the target'} must be a positive number, got {ceiling}"
@@ -104,25 +124,68 @@ class Target:
             raise ValueError(
                 f"{label} holds one subject, so no ceiling can be computed; pass ceiling="
             )
-        self._method = get_method(self.protocol.method)
-        self._side = Side(self._method, self._subjects.reshape(-1, self.n_pairs), nan_policy)
         self._check_subjects(label, np.shape(subject_rdms))
-        self.ceiling = float(ceiling) if ceiling is not None else self._computed_ceiling()
+        ceiling = self._computed_ceiling() if ceiling is None else float(ceiling)
+        object.__setattr__(self, "ceiling", ceiling)
+
+    protocol: Protocol
+    ceiling: float
+    name: str | None
+    nan_policy: str
+
+    def _set(
+        self,
+        subjects: Floats,
+        protocol: Protocol,
+        name: str | None,
+        nan_policy: str,
+        prepared: Prepared | None = None,
+        source: "_Source | None" = None,
+    ) -> None:
+        subjects.flags.writeable = False
+        side = Side(
+            get_method(protocol.method),
+            subjects.reshape(-1, subjects.shape[2]),
+            nan_policy,
+            name or "the target",
+            axes=("subject", "time") if subjects.shape[1] > 1 else ("subject",),
+            lead=subjects.shape[:2] if subjects.shape[1] > 1 else subjects.shape[:1],
+            prepared=prepared,
+        )
+        values = dict(
+            _subjects=subjects,
+            _side=side,
+            _source=source,
+            protocol=protocol,
+            name=name,
+            nan_policy=nan_policy,
+        )
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+        if nan_policy != "raise":
+            side.check()
+        for rows in [group.whole for group in side.groups] if self._gaps else [side.whole]:
+            rows.values.flags.writeable = rows.squares.flags.writeable = False
+
+    _subjects: Floats
+    _side: Side
+    _source: "_Source | None"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Target cannot be changed, so {name} cannot be set; make another")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a Target cannot be changed, so {name} cannot be deleted")
 
     def _check_subjects(self, label: str, shape: tuple[int, ...]) -> None:
-        def refuse(members: NDArray[np.intp], what: str) -> None:
-            if len(members):
-                subject, time = divmod(int(members[0]), self.n_times)
+        rdms, method = self._side.rdms, self._side.method
+        empty = np.isnan(rdms).all(axis=1) & (self.nan_policy == "omit")
+        for which, what in ((empty, "NaN throughout"), (method.without(rdms), method.undefined)):
+            if which.any():
+                subject, time = divmod(int(np.argmax(which)), self.n_times)
                 raise ValueError(
                     f"{label} with shape {shape} is {what} for subject {subject}, time {time}"
                 )
-
-        if self.nan_policy == "omit":
-            empty = np.isnan(self._subjects).all(axis=2)
-            refuse(np.flatnonzero(empty), "NaN throughout")
-        for group in self._side.groups:
-            itself = self._method.rowwise(group.rows, group.rows, None)
-            refuse(group.members[~(itself > 0)], "constant")
 
     def _computed_ceiling(self) -> float:
         ceiling: float = getattr(self.noise_ceiling, self.protocol.bound)
@@ -176,14 +239,20 @@ class Target:
         ----------
         rdms : array_like
             One model, (pairs,) or (n, n), or several, (models, pairs) or (models, n, n), over the target's conditions
-            in the target's order.
+            in the target's order. However many, they are taken as they are, float32 as well, a block at a time.
         n_threads : int, optional
             Threads to use; the processors of this process by default.
 
         Returns
         -------
         Score
-            Arrays with a leading axis of models. Those of a constant RDM are NaN.
+            Arrays with a leading axis of models. Those of a constant RDM are NaN. Neither the number of threads nor
+            the other models change a bit of it.
+
+        Warns
+        -----
+        RuntimeWarning
+            One, naming the models that are constant (zero) where that makes a similarity NaN.
 
         Raises
         ------
@@ -192,22 +261,16 @@ class Target:
             says where), or an RDM is asymmetric.
         """
         models = self._as_models(rdms)
-        side = Side(self._method, models, self.nan_policy, n_threads)
-        rho = self._method.similarity(side, self._side, n_threads)
-        rho = rho.reshape(len(models), self.n_subjects, self.n_times).mean(axis=2)
-        values = rho**2 if self.protocol.squared else rho
-        value = values.mean(axis=1)
-        sample_std = (
-            values.std(axis=1, ddof=1) if self.n_subjects > 1 else np.full(len(models), np.nan)
+        side = Side(
+            self._side.method, models, self.nan_policy, "rdms", axes=("model",), n_threads=n_threads
         )
-        return Score(
-            rho=rho,
-            r2=(rho**2).mean(axis=1),
-            value=value,
-            std=values.std(axis=1),
-            sample_std=sample_std,
-            p=_t_test(value, sample_std, self.n_subjects),
-            percent_nc=100 * value / self.ceiling,
+        rho, undefined = self._side.method.similarity(side, self._side, n_threads)
+        if undefined is not None:
+            warn_undefined(self._side.method, undefined, side, self._side)
+        return _score(
+            rho.reshape(len(models), self.n_subjects, self.n_times),
+            squared=self.protocol.squared,
+            ceiling=self.ceiling,
         )
 
     def _as_models(self, rdms: ArrayLike) -> Floats:
@@ -218,7 +281,7 @@ class Target:
                 f"rdms with shape {array.shape} may be one square RDM or {n} condensed ones; pass 3 axes"
             )
         if array.shape[-2:] == (n, n) and array.ndim in (2, 3):
-            array = condense(array, "rdms")
+            array = _condense(array)
         elif array.ndim not in (1, 2) or array.shape[-1] != pairs:
             raise ValueError(
                 f"rdms has shape {array.shape}; the target {self.name or ''} has {n} conditions, so expected"
@@ -226,10 +289,223 @@ class Target:
                     "  ", " "
                 )
             )
-        if array.ndim == 1:
-            array = array[None]
-        check_values(array, "rdms", ("model", "pair"), self.nan_policy)
-        return np.ascontiguousarray(array, np.float64)
+        return contiguous(array if array.ndim == 2 else array[None])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the target to a file that `load` maps.
+
+        Parameters
+        ----------
+        path : path-like
+            The file. It appears, or takes the place of what is there, when it is complete.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        path = Path(path)
+        arrays: dict[str, NDArray[Any]] = {"subjects": self._subjects}
+        if not self._gaps:
+            whole = self._side.whole
+            arrays |= {"values": whole.values, "squares": whole.squares}
+        header, body = _pack(
+            arrays,
+            {
+                "protocol": asdict(self.protocol),
+                "ceiling": self.ceiling,
+                "name": self.name,
+                "nan_policy": self.nan_policy,
+            },
+        )
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+            try:
+                file.write(header)
+                for part in body:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                file.close()
+                Path(file.name).unlink()
+                raise
+        Path(file.name).replace(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Map a target that was saved: its arrays stay in the file, whose pages all processes share.
+
+        Parameters
+        ----------
+        path : path-like
+            The file. As long as the target is in use it must not be written to; `save` puts a new one in its place.
+
+        Returns
+        -------
+        Target
+            The same scores, bit for bit, as the one that was saved.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no target, damaged, truncated, or written by a later version of fastrdm.
+        """
+        source, facts, arrays = _read(Path(path))
+        self = cls.__new__(cls)
+        prepared = Prepared(arrays["values"], arrays["squares"]) if "values" in arrays else None
+        self._set(
+            arrays["subjects"],
+            Protocol(**facts["protocol"]),
+            facts["name"],
+            facts["nan_policy"],
+            prepared,
+            source,
+        )
+        object.__setattr__(self, "ceiling", facts["ceiling"])
+        return self
+
+    @property
+    def _gaps(self) -> bool:
+        return not self._side.is_whole
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._source is not None:
+            return _load_unchanged, (type(self), self._source)
+        state = (np.array(self._subjects), self.protocol, self.ceiling, self.name, self.nan_policy)
+        return _rebuild, (type(self), *state)
+
+
+def _rebuild(
+    kind: type[Target],
+    subjects: Floats,
+    protocol: Protocol,
+    ceiling: float,
+    name: str | None,
+    nan_policy: str,
+) -> Target:
+    target = kind.__new__(kind)
+    target._set(subjects, protocol, name, nan_policy)
+    object.__setattr__(target, "ceiling", ceiling)
+    return target
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file, and the checksum of what was in it."""
+
+    path: str
+    checksum: int
+
+
+def _load_unchanged(kind: type[Target], source: _Source) -> Target:
+    try:
+        target = kind.load(source.path)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{source.path} is gone: the pickled target was loaded from it, and holds but its path"
+        ) from None
+    if target._source != source:
+        raise ValueError(
+            f"{source.path} holds another target than the pickled one, which was loaded from it"
+        )
+    return target
+
+
+def _pack(
+    arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]
+) -> tuple[bytes, list[bytes | memoryview]]:
+    body: list[bytes | memoryview] = []
+    entries, checksum, offset = {}, 0, 0
+    for name, array in arrays.items():
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        padding = bytes(-array.nbytes % _ALIGNMENT)
+        entries[name] = {"dtype": array.dtype.str, "shape": array.shape, "offset": offset}
+        for part in (array.reshape(-1).view(np.uint8).data, padding):
+            body.append(part)
+            checksum = zlib.crc32(part, checksum)
+            offset += len(part)
+    facts = {"arrays": entries, "size": offset, "checksum": checksum, **facts}
+    text = json.dumps({"version": _VERSION, **facts}).encode()
+    before = len(_MAGIC) + 17
+    text += b" " * (-(before + len(text)) % _ALIGNMENT)
+    return _MAGIC + b"%08x%08x\n" % (len(text), zlib.crc32(text)) + text, body
+
+
+def _read(path: Path) -> tuple[_Source, dict[str, Any], dict[str, NDArray[Any]]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file")
+    with path.open("rb") as file:
+        head = file.read(len(_MAGIC) + 17)
+        if not head.startswith(_MAGIC):
+            raise ValueError(f"{path} is no target that fastrdm saved")
+        try:
+            size, checksum = (int(head[len(_MAGIC) + at :][:8], 16) for at in (0, 8))
+        except ValueError:
+            raise ValueError(f"{path} is damaged, or not all of it is there") from None
+        text = file.read(size)
+    if len(text) != size or zlib.crc32(text) != checksum:
+        raise ValueError(f"{path} is damaged, or not all of it is there")
+    facts = json.loads(text)
+    if facts["version"] > _VERSION:
+        raise ValueError(
+            f"{path} was saved by a later fastrdm, in version {facts['version']} of the format; this one reads up to"
+            f" {_VERSION}"
+        )
+    begin = len(head) + size
+    if path.stat().st_size != begin + facts["size"]:
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes instead of {begin + facts['size']}: it is damaged, or not all of"
+            " it is there"
+        )
+    mapped = np.memmap(path, np.uint8, "r", begin)
+    if zlib.crc32(mapped.data) != facts["checksum"]:
+        raise ValueError(f"{path} is damaged: its numbers are not those that were saved")
+    arrays = {}
+    for name, entry in facts["arrays"].items():
+        kind, shape = np.dtype(entry["dtype"]), tuple(entry["shape"])
+        count = int(np.prod(shape))
+        part = mapped[entry["offset"] : entry["offset"] + count * kind.itemsize]
+        arrays[name] = np.asarray(part.view(kind).reshape(shape))
+    return _Source(str(path.resolve()), facts["checksum"]), facts, arrays
+
+
+def _condense(rdms: NDArray[Any]) -> NDArray[Any]:
+    """As `condense`, which needs memory for several copies, some RDMs at a time."""
+    n = rdms.shape[-1]
+    if rdms.size <= _AT_ONCE or rdms.ndim == 2:
+        return condense(rdms, "rdms")
+    out = np.empty((len(rdms), n * (n - 1) // 2), rdms.dtype)
+    step = max(1, _AT_ONCE // n**2)
+    for start in range(0, len(rdms), step):
+        out[start : start + step] = condense(rdms[start : start + step], "rdms")
+    return out
+
+
+def _score(similarities: Floats, *, squared: bool, ceiling: float) -> Score:
+    n = similarities.shape[1]
+    # Of these few numbers, methods of arrays take longer than the arithmetic.
+    rho = similarities[:, :, 0]
+    if similarities.shape[2] > 1:
+        rho = np.add.reduce(similarities, axis=2) / similarities.shape[2]
+    squares = rho * rho
+    r2 = np.add.reduce(squares, axis=1) / n
+    values, value = squares, r2
+    if not squared:
+        values, value = rho, np.add.reduce(rho, axis=1) / n
+    deviations = values - value[:, None]
+    spread = np.einsum("ij,ij->i", deviations, deviations)
+    sample_std = np.sqrt(spread / (n - 1)) if n > 1 else np.full(len(rho), np.nan)
+    return Score(
+        rho=rho,
+        r2=r2,
+        value=value,
+        std=np.sqrt(spread / n),
+        sample_std=sample_std,
+        p=_t_test(value, sample_std, n),
+        percent_nc=value * (100 / ceiling),
+    )
 
 
 def _t_test(mean: Floats, sample_std: Floats, n: int) -> Floats:
@@ -238,6 +514,6 @@ def _t_test(mean: Floats, sample_std: Floats, n: int) -> Floats:
     from scipy.special import stdtr
 
     with np.errstate(invalid="ignore", divide="ignore"):
-        t = mean / (sample_std / np.sqrt(n))
+        t = mean * math.sqrt(n) / sample_std
     p: NDArray[np.float64] = 2 * stdtr(n - 1, -np.abs(t))
     return p

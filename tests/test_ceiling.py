@@ -18,7 +18,7 @@ def test_equals_the_oracle(kernels, method, pool, squared, times):
     rdms = subjects(times=times)
     ceiling = noise_ceiling(rdms, method, pool=pool, squared=squared)
     expected = reference.noise_ceiling(rdms, method, pool, squared)
-    np.testing.assert_allclose([ceiling.lower, ceiling.upper], expected, atol=1e-9)
+    np.testing.assert_allclose([ceiling.lower, ceiling.upper], expected, atol=1e-12)
     assert ceiling.lower_per_subject.shape == ceiling.upper_per_subject.shape == (6,)
 
 
@@ -29,7 +29,7 @@ def test_omit_equals_the_oracle(kernels, method, pool):
     rdms[1, 0, 3:7] = rdms[2:4, 1, 9] = rdms[:, 1, 40] = np.nan
     ceiling = noise_ceiling(rdms, method, pool=pool, nan_policy="omit")
     expected = reference.noise_ceiling(rdms, method, pool)
-    np.testing.assert_allclose([ceiling.lower, ceiling.upper], expected, atol=1e-9)
+    np.testing.assert_allclose([ceiling.lower, ceiling.upper], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", reference.METHODS)
@@ -59,6 +59,27 @@ def test_every_form_of_subject_rdms_gives_the_same():
     rdms = subjects()
     forms = [rdms, rdms[:, 0], square(rdms), square(rdms[:, 0])]
     assert len({noise_ceiling(form).upper for form in forms}) == 1
+
+
+def test_a_constant_subject_is_named(kernels):
+    rdms = subjects(times=2)
+    rdms[3, 1] = 0.5
+    with pytest.warns(
+        RuntimeWarning, match="1 subjects are NaN.*constant; the first is subject 3, time 1"
+    ):
+        ceiling = noise_ceiling(rdms)
+    np.testing.assert_array_equal(np.isnan(ceiling.upper_per_subject), np.arange(6) == 3)
+
+
+def test_bounds_cannot_be_written_to():
+    with pytest.raises(ValueError, match="read-only"):
+        noise_ceiling(subjects()).lower_per_subject[0] = 1
+
+
+def test_threads_change_nothing(kernels):
+    one, other = (noise_ceiling(subjects(15, 2), n_threads=n) for n in (1, 5))
+    np.testing.assert_array_equal(one.lower_per_subject, other.lower_per_subject)
+    np.testing.assert_array_equal(one.upper_per_subject, other.upper_per_subject)
 
 
 def test_upper_bound_is_over_the_lower():

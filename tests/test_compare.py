@@ -1,3 +1,7 @@
+import importlib
+import tracemalloc
+import warnings
+
 import numpy as np
 import pytest
 import reference
@@ -8,6 +12,8 @@ from scipy import stats
 
 from fastrdm import _kernels, compare
 from fastrdm.compare import METHODS, rank
+
+TRIANGLES = [n * (n - 1) // 2 for n in range(2, 101)]  # 1 … 4950
 
 quick = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -73,7 +79,9 @@ def test_the_compiled_concordance_refuses_what_are_no_ranks():
     out, untied = np.empty((1, 1), np.int64), np.empty(1, np.int64)
     for bad in (0.5, 4.0, np.nan):
         with pytest.raises(ValueError, match="average ranks"):
-            core.concordance(np.array([[1.0, 2, bad]]), np.ones((1, 3)), out, untied, untied, 1)
+            core.concordance(
+                np.array([[1.0, 2, bad]]), np.ones((1, 3)), out, untied, untied, 1, "portable"
+            )
 
 
 @methods
@@ -97,20 +105,136 @@ def test_ranks_are_scipys(kernels, x):
     np.testing.assert_array_equal(_kernels.rank(x), stats.rankdata(x, axis=1))
 
 
-@pytest.mark.parametrize(
-    "name", ["sorted", "reversed", "organ pipe", "equal", "low bits", "two values"]
-)
-def test_ranks_of_adversarial_rows(kernels, name):
-    n = 5000
-    row = {
+def adversarial(n):
+    rng = np.random.default_rng(0)
+    noise = rng.random(n)
+    return {
         "sorted": np.arange(n) / n,
         "reversed": -np.arange(n) / n,
         "organ pipe": np.minimum(np.arange(n), np.arange(n)[::-1]) / n,
         "equal": np.full(n, 0.3),
-        "low bits": 1 + np.random.default_rng(0).permutation(n) * 2.0**-52,
-        "two values": np.random.default_rng(0).integers(0, 2, n) * 1.0,
-    }[name][None]
-    np.testing.assert_array_equal(_kernels.rank(row), stats.rankdata(row, axis=1))
+        "low bits": 1 + rng.permutation(n) * 2.0**-52,
+        "two values": rng.integers(0, 2, n) * 1.0,
+        "few values": rng.integers(0, 9, n) * 1.0,
+        "outlier": np.where(np.arange(n) == n // 3, 1e300, noise),
+        "two crowds": np.where(noise < 0.5, noise * 1e-12, 1 + noise * 1e-12),
+        "geometric": rng.permutation(2.0 ** np.linspace(-1070, 1020, n)),
+        "denormal": rng.integers(-n, n, n) * 5e-324,
+        "whole range": rng.choice([-1.0, 1.0], n) * np.finfo(float).max * noise,
+        "signed zeros": rng.choice([-0.0, 0.0, 1.0, -1.0], n),
+    }
+
+
+@pytest.mark.parametrize("name", adversarial(1))
+@pytest.mark.parametrize("n", [3, 190, 5000, 9000, 140_000])
+def test_ranks_of_adversarial_rows(kernels, name, n):
+    row = adversarial(n)[name][None]
+    expected = stats.rankdata(row, axis=1)
+    np.testing.assert_array_equal(_kernels.rank(row), expected)
+    assert_centred(row, expected)
+
+
+def assert_centred(rows, ranks):
+    prepared = _kernels.centred_ranks(rows)
+    n = rows.shape[1]
+    np.testing.assert_array_equal(prepared.values[:, :n], 2 * ranks - (n + 1))
+    assert not prepared.values[:, n:].any()
+    np.testing.assert_allclose(prepared.squares, ((2 * ranks - (n + 1)) ** 2).sum(1), rtol=1e-15)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@quick
+@given(data=st.data(), pairs=st.sampled_from(TRIANGLES))
+def test_centred_ranks_are_scipys(kernels, kind, data, pairs):
+    pool = data.draw(
+        st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1)
+    )
+    pool += [0.0, -0.0, 1e-45, -1e-45]
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    rows = rng.choice(np.array(pool, kind), (2, pairs))
+    rows[1] += rng.random(pairs)
+    assert_centred(rows, stats.rankdata(rows, axis=1))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_ranks_of_a_row_that_is_not_finite_have_no_square(kernels, bad):
+    rows = rdms(3, 190, 1)
+    rows[1, 77] = bad
+    prepared = _kernels.centred_ranks(rows)
+    np.testing.assert_array_equal(np.isnan(prepared.squares), [False, True, False])
+    similarity = _kernels.rank_similarities(rows, prepared)
+    np.testing.assert_array_equal(np.isnan(similarity).sum(axis=1), [1, 3, 1])
+
+
+@quick
+@given(st.sampled_from(TRIANGLES[1:]), st.booleans(), st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_spearman_is_scipys(kernels, pairs, ties, n_threads, seed):
+    a, b = rdms(2, pairs, seed, ties), rdms(3, pairs, seed + 1)
+    a[:, 0] = 10  # none is constant
+    expected = reference.compare(a, b)
+    np.testing.assert_allclose(compare(a, b, n_threads=n_threads), expected, atol=1e-12)
+    assert np.abs(compare(a, b)).max() <= 1
+
+
+@methods
+def test_neither_threads_nor_company_change_a_bit(kernels, method):
+    a, b = rdms(29, 300, 1, ties=True), rdms(17, 300, 2)
+    a[0] = a[1]
+    whole = compare(a, b, method, n_threads=1)
+    for n_threads in range(2, 9):
+        np.testing.assert_array_equal(compare(a, b, method, n_threads=n_threads), whole)
+    alone = np.concatenate([compare(row, b, method) for row in a])
+    np.testing.assert_array_equal(alone, whole)
+    np.testing.assert_array_equal(compare(b, a, method), whole.T)
+
+
+def test_few_rdms_with_many_are_shared_out_without_a_difference(kernels):
+    a, b = rdms(2, 780, 1), rdms(2500, 780, 2)
+    np.testing.assert_array_equal(compare(a, b, n_threads=8), compare(a, b, n_threads=1))
+    np.testing.assert_array_equal(compare(a, b, n_threads=8), compare(b, a).T)
+
+
+@methods
+def test_blocks_change_nothing(kernels, method, monkeypatch):
+    a, b = rdms(13, 45, 1), rdms(3, 45, 2)
+    gaps = with_gaps(a, 3)
+    whole, omitted = compare(a, b, method), compare(gaps, b, method, nan_policy="omit")
+    monkeypatch.setattr(importlib.import_module("fastrdm.compare"), "_AT_ONCE", 100)
+    np.testing.assert_array_equal(compare(a, b, method), whole)
+    np.testing.assert_allclose(compare(gaps, b, method, nan_policy="omit"), omitted, atol=1e-15)
+    with pytest.raises(ValueError, match="rdms1 has 1 values.*NaN at RDM 9, pair 3"):
+        compare(np.where(np.arange(585).reshape(13, 45) == 408, np.nan, a), b, method)
+
+
+@methods
+def test_float32_and_strided_rdms(kernels, method):
+    a, b = rdms(4, 45, 1).astype(np.float32), rdms(3, 45, 2)
+    expected = compare(a.astype(float), b, method)
+    np.testing.assert_array_equal(compare(a, b, method), expected)
+    np.testing.assert_array_equal(compare(np.asfortranarray(a), b, method), expected)
+    wide = np.repeat(a, 2, axis=0)[::2]
+    np.testing.assert_array_equal(compare(wide, b, method), expected)
+    np.testing.assert_array_equal(compare(a[::-1], b, method)[::-1], expected)
+
+
+@methods
+def test_many_rdms_are_not_copied(kernels, method):
+    a, b = rdms(3000, 4950, 1).astype(np.float32), rdms(2, 4950, 2)
+    if method.startswith("tau"):
+        a = a[:600]
+    compare(a[:2], b, method)
+    tracemalloc.start()
+    compare(a, b, method)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Blocks of 32 MB, of which a few are there at once.
+    assert peak < (1e6 if method in ("spearman", "rho-a") else 2e8)
+
+
+@methods
+def test_no_rdms(method):
+    assert compare(np.empty((0, 45)), rdms(2, 45, 1), method).shape == (0, 2)
+    assert compare(rdms(2, 45, 1), np.empty((0, 45)), method).shape == (2, 0)
 
 
 @quick
@@ -167,13 +291,46 @@ def test_scale_does_not_matter(kernels, method):
 def test_an_rdm_without_a_correlation_gives_nan(kernels, method, value):
     a = rdms(3, 45, 3)
     a[1] = value
-    result = compare(a, rdms(2, 45, 4), method)
+    word = "zero" if method.startswith("cosine") else "constant"
+    with pytest.warns(RuntimeWarning, match=rf"is {word} \(rdms1: RDM 1\)$") as caught:
+        result = compare(a, rdms(2, 45, 4), method)
+    assert len(caught) == 1 and caught[0].filename == __file__
     assert np.isnan(result[1]).all() and np.isfinite(result[[0, 2]]).all()
 
 
 @pytest.mark.parametrize("method", ["rho-a", "tau-a"])
 def test_a_constant_rdm_agrees_with_none_where_ties_do_not_count(kernels, method):
     assert (compare(np.ones((1, 45)), rdms(2, 45, 4), method) == 0).all()
+
+
+def test_one_warning_names_the_constant_rdms_of_both_sides():
+    a, b = rdms(9, 45, 1), rdms(3, 45, 2)
+    a[1:8], b[2] = 0.5, 0.1
+    named = "rdms1: RDM 1; RDM 2; RDM 3; RDM 4; RDM 5 and 2 more, rdms2: RDM 2"
+    with pytest.warns(RuntimeWarning, match=rf"\({named}\)$") as caught:
+        compare(a, b)
+    assert len(caught) == 1
+
+
+def test_rdms_constant_on_what_both_have_are_named():
+    a, b = rdms(3, 45, 1), rdms(3, 45, 2)
+    a[1, :40] = 0.5
+    b[2, 40:] = np.nan
+    with pytest.warns(
+        RuntimeWarning, match="pairs that both have, 1 times, first rdms1 RDM 1 with rdms2 RDM 2"
+    ):
+        result = compare(a, b, nan_policy="omit")
+    np.testing.assert_array_equal(np.argwhere(np.isnan(result)), [[1, 2]])
+
+
+@methods
+@pytest.mark.parametrize("nan_policy", ["omit", "propagate"])
+def test_missing_pairs_are_no_reason_to_warn(method, nan_policy):
+    a, b = rdms(3, 45, 1), rdms(3, 45, 2)
+    a[1], b[2, 4] = np.nan, np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compare(a, b, method, nan_policy=nan_policy)
 
 
 def with_gaps(rdms, seed):

@@ -1,4 +1,6 @@
 import pickle
+import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -112,8 +114,11 @@ def test_one_subject_scores_without_p():
 def test_a_constant_model_is_nan_and_the_others_are_not():
     rdms = models(3)
     rdms[1] = 0.5
-    score = Target(subjects()).score(rdms)
+    with pytest.warns(RuntimeWarning, match=r"constant \(rdms: model 1\)$") as caught:
+        score = Target(subjects()).score(rdms)
+    assert len(caught) == 1 and caught[0].filename == __file__
     np.testing.assert_array_equal(np.isnan(score.r2), [False, True, False])
+    assert np.isnan(score.p[1]) and np.isnan(score.std[1])
 
 
 @pytest.mark.parametrize("method", reference.METHODS)
@@ -154,6 +159,151 @@ def test_pickle_round_trip(method):
     target = Target(subjects(times=2), own, name="IT")
     again = pickle.loads(pickle.dumps(target))
     np.testing.assert_array_equal(again.score(models()).r2, target.score(models()).r2)
+
+
+def own_protocol(method):
+    return Protocol("mine", method, squared=True, pool="raw", bound="upper", source="here")
+
+
+def with_gaps(rdms):
+    rdms[1, ..., 5:9] = rdms[2, ..., 0] = np.nan
+    return rdms
+
+
+@pytest.mark.parametrize("name", ["ceiling", "protocol", "name", "nan_policy", "_subjects", "new"])
+def test_attributes_cannot_be_set(name):
+    target = Target(subjects())
+    with pytest.raises(AttributeError, match=f"cannot be changed, so {name} cannot be set"):
+        setattr(target, name, 1)
+    with pytest.raises(AttributeError, match=f"cannot be changed, so {name} cannot be deleted"):
+        delattr(target, name)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_arrays_are_read_only(gaps, tmp_path):
+    rdms = with_gaps(subjects()) if gaps else subjects()
+    target = Target(rdms, nan_policy="omit")
+    target.save(tmp_path / "target")
+    for one in (target, pickle.loads(pickle.dumps(target)), Target.load(tmp_path / "target")):
+        arrays = [one._subjects, one.noise_ceiling.lower_per_subject]
+        sides = [group.whole for group in one._side.groups] if gaps else [one._side.whole]
+        arrays += [a for side in sides for a in (side.values, side.squares)]
+        assert not any(a.flags.writeable for a in arrays)
+
+
+def test_threads_may_share_a_target(kernels):
+    target = Target(subjects(times=2))
+    expected = target.score(models(20)).rho
+    found = [None] * 6
+
+    def score(i):
+        found[i] = target.score(models(20), n_threads=1 + i % 3).rho
+
+    threads = [threading.Thread(target=score, args=(i,)) for i in range(len(found))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for rho in found:
+        np.testing.assert_array_equal(rho, expected)
+
+
+@pytest.mark.parametrize("method", reference.METHODS)
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_saved_target_scores_the_same(kernels, method, gaps, tmp_path):
+    rdms = subjects(5, times=2)
+    target = Target(
+        with_gaps(rdms) if gaps else rdms, own_protocol(method), name="IT", nan_policy="omit"
+    )
+    target.save(tmp_path / "it.target")
+    loaded = Target.load(tmp_path / "it.target")
+    assert repr(loaded) == repr(target) and loaded.protocol == target.protocol
+    assert loaded.ceiling == target.ceiling and loaded.noise_ceiling.upper == target.ceiling
+    for models_ in (models(), with_gaps(models())):
+        np.testing.assert_array_equal(loaded.score(models_).rho, target.score(models_).rho)
+
+
+def test_a_loaded_target_stays_in_its_file_and_travels_as_its_path(tmp_path):
+    path = tmp_path / "it.target"
+    Target(subjects()).save(path)
+    loaded = Target.load(path)
+    for array in (loaded._subjects, loaded._side.whole.values, loaded._side.whole.squares):
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        assert isinstance(array, np.memmap)
+    pickled = pickle.dumps(loaded)
+    assert len(pickled) < 1000
+    again = pickle.loads(pickled)
+    np.testing.assert_array_equal(again.score(models()).rho, loaded.score(models()).rho)
+    Target(subjects(seed=9)).save(path)
+    with pytest.raises(ValueError, match="it.target holds another target than the pickled one"):
+        pickle.loads(pickled)
+    np.testing.assert_array_equal(loaded.score(models()).rho, again.score(models()).rho)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="it.target is gone"):
+        pickle.loads(pickled)
+
+
+def test_files_that_are_no_target(tmp_path):
+    path = tmp_path / "it.target"
+    Target(subjects()).save(path)
+    whole = path.read_bytes()
+    for length in (20, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="it.target .*damaged, or not all"):
+            Target.load(path)
+    for place in (16, 60, len(whole) - 100):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match="it.target .*damaged"):
+            Target.load(path)
+    for foreign in (b"", b"\x93NUMPY", b"fastrdm"):
+        path.write_bytes(foreign)
+        with pytest.raises(ValueError, match="it.target is no target that fastrdm saved"):
+            Target.load(path)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Target.load(tmp_path / "nowhere")
+
+
+def test_a_file_of_a_later_version(tmp_path, monkeypatch):
+    monkeypatch.setattr("fastrdm.target._VERSION", 7)
+    Target(subjects()).save(tmp_path / "it.target")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="later fastrdm, in version 7 of the format; .* up to 1"):
+        Target.load(tmp_path / "it.target")
+
+
+def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "it.target"
+    Target(subjects()).save(path)
+    before = path.read_bytes()
+
+    def fail(_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="no space left"):
+        Target(subjects(seed=9)).save(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_square_models_are_condensed_block_by_block(monkeypatch):
+    target = Target(subjects())
+    expected = target.score(models(9)).rho
+    monkeypatch.setattr("fastrdm.target._AT_ONCE", 900)
+    np.testing.assert_array_equal(target.score(square(models(9))).rho, expected)
+
+
+def test_many_models_take_no_memory_of_their_size(kernels):
+    target = Target(subjects())
+    many = np.random.default_rng(0).random((50_000, PAIRS), np.float32)
+    target.score(many[:2])
+    tracemalloc.start()
+    score = target.score(many)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Similarities and what is made of them, (models, subjects) each.
+    assert peak < 8 * score.rho.nbytes and peak < many.nbytes
+    np.testing.assert_array_equal(score.rho[-1:], target.score(many[-1]).rho)
 
 
 def test_input_is_copied():

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "kernels.hpp"
+#include "rows.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -26,6 +27,8 @@ using Rows = nb::ndarray<const T, nb::ndim<2>, nb::device::cpu>;
 using Vector = nb::ndarray<const double, nb::shape<-1>, nb::c_contig, nb::device::cpu>;
 using OutVector = nb::ndarray<double, nb::shape<-1>, nb::c_contig, nb::device::cpu>;
 using OutMatrix = nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using Prepared = nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using RankRows = nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 template <std::size_t n>
 using OutCounts = nb::ndarray<std::int64_t, nb::ndim<n>, nb::c_contig, nb::device::cpu>;
@@ -42,7 +45,7 @@ using Stored = std::conditional_t<sizeof(S) == 2, std::uint16_t, S>;
 
 template <typename S>
 Matrix<S> matrix(const Rows<Stored<S>>& rows, const double* shift, bool centre_columns) {
-  if (rows.shape(1) > 1 && rows.stride(1) != 1) throw std::invalid_argument("rows must be contiguous");
+  if (rows.shape(0) > 0 && rows.shape(1) > 1 && rows.stride(1) != 1) throw std::invalid_argument("rows must be contiguous");
   return {reinterpret_cast<const S*>(rows.data()), static_cast<Index>(rows.shape(0)), static_cast<Index>(rows.shape(1)),
           static_cast<Index>(rows.stride(0)), shift, centre_columns};
 }
@@ -80,6 +83,48 @@ void cross(const Rows<T>& a, const Rows<T>& b, const Vector& shift_a, const Vect
   fastrdm::products<T>(chosen, left, &right, out.data(), static_cast<Index>(out.shape(1)), nullptr, n_threads);
 }
 
+template <typename T>
+fastrdm::Rows<T> prepared(const Prepared<T>& rows, const Vector& squares) {
+  check(rows.shape(1) % fastrdm::kRowLength == 0 && squares.shape(0) == rows.shape(0), "prepared rows: shapes disagree");
+  return {rows.data(), static_cast<Index>(rows.shape(0)), static_cast<Index>(rows.shape(1)), squares.data()};
+}
+
+void check_similarities(std::size_t rows_a, std::size_t rows_b, bool paired, const OutMatrix& out) {
+  check(out.shape(0) == rows_a && out.shape(1) == (paired ? 1 : rows_b) && (!paired || rows_a == rows_b), "similarities: shapes disagree");
+}
+
+void similarities(const Prepared<double>& a, const Vector& squares_a, const Prepared<double>& b, const Vector& squares_b, bool paired,
+                  OutMatrix& out, int n_threads, const std::string& isa) {
+  const auto left = prepared(a, squares_a), right = prepared(b, squares_b);
+  check(left.stride == right.stride, "similarities: shapes disagree");
+  check_similarities(a.shape(0), b.shape(0), paired, out);
+  const auto& kernels = fastrdm::row_kernels(isa);
+  const nb::gil_scoped_release release;
+  fastrdm::similarities(kernels, left, right, paired, out.data(), n_threads);
+}
+
+template <typename T>
+void rank_similarities(const Rows<T>& a, double squares, const Prepared<float>& b, const Vector& squares_b, bool paired, OutMatrix& out,
+                       int n_threads, const std::string& isa) {
+  const auto left = matrix<T>(a, nullptr, false);
+  const auto right = prepared(b, squares_b);
+  check(left.cols > 0 && left.cols <= right.stride && a.shape(1) < (std::size_t{1} << 32), "rank_similarities: shapes disagree");
+  check_similarities(a.shape(0), b.shape(0), paired, out);
+  const auto& kernels = fastrdm::row_kernels(isa);
+  const nb::gil_scoped_release release;
+  fastrdm::rank_similarities(kernels, left.data, left.rows, left.cols, left.stride, squares, right, paired, out.data(), n_threads);
+}
+
+template <typename T>
+void centred_ranks(const Rows<T>& x, nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>& out, OutVector& squares, int n_threads) {
+  const auto rows = matrix<T>(x, nullptr, false);
+  check(rows.cols > 0 && out.shape(0) == x.shape(0) && squares.shape(0) == x.shape(0) && out.shape(1) >= x.shape(1) &&
+            x.shape(1) < (std::size_t{1} << 32),
+        "centred_ranks: shapes disagree");
+  const nb::gil_scoped_release release;
+  fastrdm::centred_ranks(rows.data, rows.rows, rows.cols, rows.stride, out.data(), static_cast<Index>(out.shape(1)), squares.data(), n_threads);
+}
+
 void rank(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& x, OutMatrix& out, int n_threads) {
   check(x.shape(0) == out.shape(0) && x.shape(1) == out.shape(1), "rank: shapes disagree");
   check(x.shape(1) < (std::size_t{1} << 32), "rank: more than 2**32 values in a row");
@@ -95,14 +140,16 @@ void condense(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::dev
   kCondense(gram.data(), static_cast<Index>(n), out.data());
 }
 
-void concordance(const RankRows& a, const RankRows& b, OutCounts<2>& out, OutCounts<1>& untied_a, OutCounts<1>& untied_b, int n_threads) {
+void concordance(const RankRows& a, const RankRows& b, OutCounts<2>& out, OutCounts<1>& untied_a, OutCounts<1>& untied_b, int n_threads,
+                 const std::string& isa) {
   check(a.shape(1) == b.shape(1) && out.shape(0) == a.shape(0) && out.shape(1) == b.shape(0) && untied_a.shape(0) == a.shape(0) &&
             untied_b.shape(0) == b.shape(0),
         "concordance: shapes disagree");
   check(a.shape(1) < (std::size_t{1} << 32) - 1, "concordance: more than 2**32 values in a row");
+  const auto& kernels = fastrdm::row_kernels(isa);
   const nb::gil_scoped_release release;
-  fastrdm::concordance(a.data(), static_cast<Index>(a.shape(0)), b.data(), static_cast<Index>(b.shape(0)), static_cast<Index>(a.shape(1)),
-                       out.data(), untied_a.data(), untied_b.data(), n_threads);
+  fastrdm::concordance(kernels, a.data(), static_cast<Index>(a.shape(0)), b.data(), static_cast<Index>(b.shape(0)),
+                       static_cast<Index>(a.shape(1)), out.data(), untied_a.data(), untied_b.data(), n_threads);
 }
 
 std::vector<std::string> isas() {
@@ -127,8 +174,16 @@ NB_MODULE(_core, m) {
   m.def("condense_distances", &condense<fastrdm::condense_distances>, "gram"_a.noconvert(), "out"_a.noconvert());
   m.def("cross", &cross<float>, "a"_a.noconvert(), "b"_a.noconvert(), "shift_a"_a.noconvert(), "shift_b"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);
   m.def("cross", &cross<double>, "a"_a.noconvert(), "b"_a.noconvert(), "shift_a"_a.noconvert(), "shift_b"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("similarities", &similarities, "a"_a.noconvert(), "squares_a"_a.noconvert(), "b"_a.noconvert(), "squares_b"_a.noconvert(), "paired"_a,
+        "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("rank_similarities", &rank_similarities<float>, "a"_a.noconvert(), "squares"_a, "b"_a.noconvert(), "squares_b"_a.noconvert(), "paired"_a,
+        "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("rank_similarities", &rank_similarities<double>, "a"_a.noconvert(), "squares"_a, "b"_a.noconvert(), "squares_b"_a.noconvert(), "paired"_a,
+        "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("centred_ranks", &centred_ranks<float>, "x"_a.noconvert(), "out"_a.noconvert(), "squares"_a.noconvert(), "n_threads"_a);
+  m.def("centred_ranks", &centred_ranks<double>, "x"_a.noconvert(), "out"_a.noconvert(), "squares"_a.noconvert(), "n_threads"_a);
   m.def("rank", &rank, "x"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a);
   m.def("concordance", &concordance, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(), "untied_a"_a.noconvert(),
-        "untied_b"_a.noconvert(), "n_threads"_a);
+        "untied_b"_a.noconvert(), "n_threads"_a, "isa"_a);
   m.def("isas", &isas);
 }

@@ -82,12 +82,38 @@ void guess_means(const Matrix<S>& x, double* mean);
 void condense_angles(const double* gram, Index n, double* out);
 void condense_distances(const double* gram, Index n, double* out);
 
+// Prepared rows are this many numbers long, or a multiple, with zeros at the end.
+constexpr Index kRowLength = 32;
+
+struct RowKernels;
+
+// Prepared rows, `stride` numbers from one to the next, and their sums of squares.
+template <typename T>
+struct Rows {
+  const T* data;
+  Index rows, stride;
+  const double* squares;
+};
+
 // Average ranks from 1 of every row; no NaN.
 void rank_rows(const double* data, Index rows, Index cols, double* ranks, int n_threads);
 
+// Ranks as prepared rows: twice the centred ones, which float32 holds exactly up to 2^24 columns. Those of a row that is not finite are zeros
+// with NaN as their sum of squares.
+template <typename T>
+void centred_ranks(const T* data, Index rows, Index cols, Index stride, float* out, Index out_stride, double* squares, int n_threads);
+
+// similarities: out[i * b.rows + j] = a_i . b_j / sqrt(squares_i squares_j), between -1 and 1; with `paired`, out[i] of a_i and b_i. Neither
+// the number of threads nor the other rows change a bit. rank_similarities: the same, of rows of a that it ranks; `squares` > 0 stands for
+// theirs.
+void similarities(const RowKernels& kernels, const Rows<double>& a, const Rows<double>& b, bool paired, double* out, int n_threads);
+template <typename T>
+void rank_similarities(const RowKernels& kernels, const T* a, Index rows_a, Index cols, Index stride_a, double squares, const Rows<float>& b,
+                       bool paired, double* out, int n_threads);
+
 // out[i * rows_b + j]: pairs of columns that rows i of a and j of b order alike, less those that they order oppositely; rows hold average ranks.
 // untied: pairs of columns that differ within a row.
-void concordance(const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out, std::int64_t* untied_a,
-                 std::int64_t* untied_b, int n_threads);
+void concordance(const RowKernels& kernels, const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out,
+                 std::int64_t* untied_a, std::int64_t* untied_b, int n_threads);
 
 }  // namespace fastrdm

@@ -1,92 +1,136 @@
-// Average ranks by a radix sort of packed keys.
-//
-// A double's bits, with the sign handled, order as the numbers do. The upper 32 of them are packed above the 32-bit position and
-// radix-sorted, digits that all keys share left out; the few runs that agree in the upper half are put right by full comparison.
+// Ranks of every row of a matrix, and the similarities of ranked rows.
 
-#include <algorithm>
-#include <array>
-#include <cstring>
+#include <cmath>
 
 #include "parallel.hpp"
+#include "ranker.hpp"
+#include "rows.hpp"
 
 namespace fastrdm {
 namespace {
 
-constexpr int kDigitBits = 11;
-constexpr std::size_t kBuckets = std::size_t{1} << kDigitBits;
-constexpr int kDigits = 3;  // 33 bits, of which the keys use 32
+constexpr Index kWorth = 1 << 12;     // entries to rank that are worth a thread
+constexpr double kWorthDots = 1 << 20;  // products that are
 
-std::uint32_t key_of(double x) {
-  x += 0.0;  // -0 ranks with +0
-  std::uint64_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  bits = bits >> 63 ? ~bits : bits | std::uint64_t{1} << 63;
-  return static_cast<std::uint32_t>(bits >> 32);
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+int threads_for(double work, double worth, int n_threads) { return static_cast<int>(std::min<double>(n_threads, 1 + work / worth)); }
+
+// Twice the centred ranks, whole numbers, and their sum of squares; NaN as that, and zeros, for a row that is not finite.
+template <typename T>
+double twice_centred(Ranker& ranker, const T* x, Index cols, float* out) {
+  const auto n = static_cast<std::size_t>(cols);
+  const auto range = ranker.range(x);
+  if (!range.finite) {
+    std::fill_n(out, n, 0.0f);
+    return kNaN;
+  }
+  return ranker.rank(x, range, [=](std::size_t i, std::size_t begin, std::size_t end) {
+    out[i] = static_cast<float>(static_cast<std::int64_t>(begin + end) - static_cast<std::int64_t>(n));
+  });
 }
 
-std::size_t digit(std::uint64_t packed, int d) { return packed >> (32 + d * kDigitBits) & (kBuckets - 1); }
-
-class Ranker {
- public:
-  explicit Ranker(Index cols) : packed_(static_cast<std::size_t>(cols)), spare_(static_cast<std::size_t>(cols)) {}
-
-  void rank(const double* x, double* ranks) {
-    sort_keys(x);
-    const std::size_t n = packed_.size();
-    for (std::size_t begin = 0, end; begin < n; begin = end) {
-      const std::uint64_t key = packed_[begin] >> 32;
-      for (end = begin + 1; end < n && packed_[end] >> 32 == key; ++end) {
-      }
-      if (end - begin > 1)
-        std::sort(packed_.begin() + static_cast<Index>(begin), packed_.begin() + static_cast<Index>(end),
-                  [x](std::uint64_t p, std::uint64_t q) { return x[position(p)] < x[position(q)]; });
-      for (std::size_t tie = begin, stop; tie < end; tie = stop) {
-        const double value = x[position(packed_[tie])];
-        for (stop = tie + 1; stop < end && x[position(packed_[stop])] == value; ++stop) {
-        }
-        const double average = 0.5 * static_cast<double>(tie + 1 + stop);
-        for (std::size_t i = tie; i < stop; ++i) ranks[position(packed_[i])] = average;
-      }
+// Products into similarities, which stay within their bounds against rounding.
+void scale(double* out, const double* squares_a, Index rows_a, const double* squares_b, Index rows_b, Index ld_out) {
+  for (Index i = 0; i < rows_a; ++i)
+    for (Index j = 0; j < rows_b; ++j) {
+      double& x = out[i * ld_out + j];
+      x /= std::sqrt(squares_a[i] * squares_b[j]);
+      x = x > 1 ? 1 : x < -1 ? -1 : x;
     }
-  }
-
- private:
-  static Index position(std::uint64_t packed) { return static_cast<Index>(packed & 0xffffffffu); }
-
-  void sort_keys(const double* x) {
-    for (auto& count : counts_) count.fill(0);
-    for (std::size_t i = 0; i < packed_.size(); ++i) {
-      packed_[i] = static_cast<std::uint64_t>(key_of(x[i])) << 32 | i;
-      for (int d = 0; d < kDigits; ++d) ++counts_[static_cast<std::size_t>(d)][digit(packed_[i], d)];
-    }
-    for (int d = 0; d < kDigits; ++d) {
-      auto& count = counts_[static_cast<std::size_t>(d)];
-      if (count[digit(packed_[0], d)] == packed_.size()) continue;
-      std::uint32_t start = 0;
-      for (auto& c : count) {
-        const std::uint32_t size = c;
-        c = start;
-        start += size;
-      }
-      for (const std::uint64_t p : packed_) spare_[count[digit(p, d)]++] = p;
-      packed_.swap(spare_);
-    }
-  }
-
-  std::vector<std::uint64_t> packed_, spare_;
-  std::array<std::array<std::uint32_t, kBuckets>, kDigits> counts_;
-};
+}
 
 }  // namespace
 
 void rank_rows(const double* data, Index rows, Index cols, double* ranks, int n_threads) {
   if (cols == 0) return;
-  constexpr Index kWorth = 1 << 14;  // entries that are worth starting a thread for
-  n_threads = static_cast<int>(std::min<Index>(n_threads, 1 + rows * cols / kWorth));
-  parallel(rows, 1, n_threads, [&](Index begin, Index end, int) {
+  parallel(rows, 1, threads_for(static_cast<double>(rows * cols), kWorth, n_threads), [&](Index begin, Index end, int) {
     Ranker ranker(cols);
-    for (Index i = begin; i < end; ++i) ranker.rank(data + i * cols, ranks + i * cols);
+    for (Index row = begin; row < end; ++row) {
+      double* out = ranks + row * cols;
+      const double* x = data + row * cols;
+      ranker.rank(x, ranker.range(x),
+                  [=](std::size_t i, std::size_t first, std::size_t last) { out[i] = 0.5 * static_cast<double>(first + 1 + last); });
+    }
   });
 }
+
+template <typename T>
+void centred_ranks(const T* data, Index rows, Index cols, Index stride, float* out, Index out_stride, double* squares, int n_threads) {
+  parallel(rows, 1, threads_for(static_cast<double>(rows * cols), kWorth, n_threads), [&](Index begin, Index end, int) {
+    Ranker ranker(cols);
+    for (Index row = begin; row < end; ++row) {
+      squares[row] = twice_centred(ranker, data + row * stride, cols, out + row * out_stride);
+      std::fill(out + row * out_stride + cols, out + (row + 1) * out_stride, 0.0f);
+    }
+  });
+}
+
+template <typename T>
+void rank_similarities(const RowKernels& kernels, const T* a, Index rows_a, Index cols, Index stride_a, double squares, const Rows<float>& b,
+                       bool paired, double* out, int n_threads) {
+  const Index across = paired ? 1 : b.rows;
+  const auto ranked = [&](Ranker& ranker, Index row, float* to) {
+    const double own = twice_centred(ranker, a + row * stride_a, cols, to);
+    return squares > 0 && own == own ? squares : own;
+  };
+  const double work = static_cast<double>(across) * static_cast<double>(b.stride);
+  if (rows_a < n_threads && !paired && work > kWorthDots) {
+    // Few rows with many: those are shared out instead.
+    std::vector<float> ranks(static_cast<std::size_t>(rows_a * b.stride));
+    std::vector<double> own(static_cast<std::size_t>(rows_a));
+    parallel(rows_a, 1, n_threads, [&](Index begin, Index end, int) {
+      Ranker ranker(cols);
+      for (Index row = begin; row < end; ++row) own[static_cast<std::size_t>(row)] = ranked(ranker, row, ranks.data() + row * b.stride);
+    });
+    parallel(b.rows, kRowPad, threads_for(work * static_cast<double>(rows_a), kWorthDots, n_threads), [&](Index begin, Index end, int) {
+      kernels.dots_f32(ranks.data(), rows_a, b.stride, b.data + begin * b.stride, end - begin, b.stride, b.stride, out + begin, b.rows);
+      scale(out + begin, own.data(), rows_a, b.squares + begin, end - begin, b.rows);
+    });
+    return;
+  }
+  // Ranks of a few rows at a time stay in L2, and are never written to memory.
+  n_threads = threads_for(static_cast<double>(rows_a) * (static_cast<double>(cols) + work / 32), kWorth, n_threads);
+  parallel(rows_a, 1, n_threads, [&](Index begin, Index end, int) {
+    Ranker ranker(cols);
+    const Index at_once = paired ? 1 : std::min(kRowPad, end - begin);
+    std::vector<float> ranks(static_cast<std::size_t>(at_once * b.stride));
+    std::array<double, kRowPad> own;
+    for (Index row = begin; row < end; row += at_once) {
+      const Index here = std::min(at_once, end - row);
+      for (Index i = 0; i < here; ++i) own[static_cast<std::size_t>(i)] = ranked(ranker, row + i, ranks.data() + i * b.stride);
+      const Index other = paired ? row : 0;
+      kernels.dots_f32(ranks.data(), here, b.stride, b.data + other * b.stride, across, b.stride, b.stride, out + row * across, across);
+      scale(out + row * across, own.data(), here, b.squares + other, across, across);
+    }
+  });
+}
+
+void similarities(const RowKernels& kernels, const Rows<double>& a, const Rows<double>& b, bool paired, double* out, int n_threads) {
+  const Index across = paired ? 1 : b.rows;
+  n_threads = threads_for(static_cast<double>(a.rows * across) * static_cast<double>(a.stride), kWorthDots, n_threads);
+  if (a.rows < n_threads && !paired) {
+    parallel(b.rows, kRowPad, n_threads, [&](Index begin, Index end, int) {
+      kernels.dots_f64(a.data, a.rows, a.stride, b.data + begin * b.stride, end - begin, b.stride, b.stride, out + begin, b.rows);
+      scale(out + begin, a.squares, a.rows, b.squares + begin, end - begin, b.rows);
+    });
+    return;
+  }
+  parallel(a.rows, 1, n_threads, [&](Index begin, Index end, int) {
+    const Index at_once = paired ? 1 : kRowPad;
+    for (Index row = begin; row < end; row += at_once) {
+      const Index here = std::min(at_once, end - row), other = paired ? row : 0;
+      kernels.dots_f64(a.data + row * a.stride, here, a.stride, b.data + other * b.stride, across, b.stride, b.stride, out + row * across,
+                       across);
+      scale(out + row * across, a.squares + row, here, b.squares + other, across, across);
+    }
+  });
+}
+
+#define FASTRDM_INSTANTIATE(T)                                                                             \
+  template void centred_ranks<T>(const T*, Index, Index, Index, float*, Index, double*, int);              \
+  template void rank_similarities<T>(const RowKernels&, const T*, Index, Index, Index, double, const Rows<float>&, bool, double*, int);
+FASTRDM_INSTANTIATE(float)
+FASTRDM_INSTANTIATE(double)
 
 }  // namespace fastrdm

@@ -1,0 +1,84 @@
+// Products of rows with rows where they lie, compiled once for each instruction set.
+//
+// Packing, as products.cpp does it, costs more than it gains for rows that few others are multiplied with. float32 rows are widened in the
+// registers: products of ranks and sums of them stay whole numbers, exact up to 2^53, so no order of summation changes a bit.
+// Nothing here may instantiate a template of the standard library: the linker would keep one copy for all instruction sets.
+
+#include "kernels.hpp"
+#include "simd.hpp"
+
+namespace fastrdm::FASTRDM_ISA_NAME {
+namespace {
+
+using V = Vec<double>;
+
+inline V::Reg widened(const double* p) { return V::load(p); }
+#if defined(FASTRDM_AVX512)
+// Masked, for gcc 12 takes the plain form's operand that is left alone for one that was forgotten.
+inline V::Reg widened(const float* p) { return _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(p)); }
+inline void store(V::Reg x, double* p) { _mm512_storeu_pd(p, x); }
+#elif defined(FASTRDM_AVX2)
+inline V::Reg widened(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+inline void store(V::Reg x, double* p) { _mm256_storeu_pd(p, x); }
+#elif defined(FASTRDM_NEON)
+inline V::Reg widened(const float* p) { return vcvt_f64_f32(vld1_f32(p)); }
+inline void store(V::Reg x, double* p) { vst1q_f64(p, x); }
+#else
+inline V::Reg widened(const float* p) {
+  V::Reg r;
+  for (int l = 0; l < V::lanes; ++l) r.v[l] = static_cast<double>(p[l]);
+  return r;
+}
+inline void store(V::Reg x, double* p) {
+  for (int l = 0; l < V::lanes; ++l) p[l] = x.v[l];
+}
+#endif
+
+// Columns beyond the `cols_b` there are repeat the last and are not written.
+template <int kRows, int kCols, typename T>
+inline void tile(const T* a, Index stride_a, const T* b, Index cols_b, Index stride_b, Index length, double* out, Index ld_out) {
+  V::Reg sum[kRows][kCols];
+  const T* right[kCols];
+  for (int c = 0; c < kCols; ++c) right[c] = b + (c < cols_b ? c : cols_b - 1) * stride_b;
+  for (int r = 0; r < kRows; ++r)
+    for (int c = 0; c < kCols; ++c) sum[r][c] = V::zero();
+  for (Index k = 0; k < length; k += V::lanes) {
+    V::Reg x[kRows];
+    for (int r = 0; r < kRows; ++r) x[r] = widened(a + r * stride_a + k);
+    for (int c = 0; c < kCols; ++c) {
+      const V::Reg y = widened(right[c] + k);
+      for (int r = 0; r < kRows; ++r) sum[r][c] = V::fma(x[r], y, sum[r][c]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r)
+    for (int c = 0; c < kCols && c < cols_b; ++c) {
+      double lanes[V::lanes], total = 0;
+      store(sum[r][c], lanes);
+      for (const double x : lanes) total += x;
+      out[r * ld_out + c] = total;
+    }
+}
+
+template <typename T>
+void dots_of(const T* a, Index rows_a, Index stride_a, const T* b, Index rows_b, Index stride_b, Index cols, double* out, Index ld_out) {
+  static_assert(kRowLength % V::lanes == 0);
+  constexpr int kWide = 2 * kTileCols;  // one row alone needs more sums to hide the latency
+  const Index whole = rows_a / kTileRows * kTileRows;
+  for (Index j = 0; j < rows_b; j += kTileCols)
+    for (Index i = 0; i < whole; i += kTileRows)
+      tile<kTileRows, kTileCols>(a + i * stride_a, stride_a, b + j * stride_b, rows_b - j, stride_b, cols, out + i * ld_out + j, ld_out);
+  for (Index j = 0; j < rows_b; j += kWide)
+    for (Index i = whole; i < rows_a; ++i)
+      tile<1, kWide>(a + i * stride_a, stride_a, b + j * stride_b, rows_b - j, stride_b, cols, out + i * ld_out + j, ld_out);
+}
+
+}  // namespace
+
+void dots(const float* a, Index rows_a, Index stride_a, const float* b, Index rows_b, Index stride_b, Index cols, double* out, Index ld_out) {
+  dots_of(a, rows_a, stride_a, b, rows_b, stride_b, cols, out, ld_out);
+}
+void dots(const double* a, Index rows_a, Index stride_a, const double* b, Index rows_b, Index stride_b, Index cols, double* out, Index ld_out) {
+  dots_of(a, rows_a, stride_a, b, rows_b, stride_b, cols, out, ld_out);
+}
+
+}  // namespace fastrdm::FASTRDM_ISA_NAME

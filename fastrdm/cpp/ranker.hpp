@@ -1,0 +1,218 @@
+// Average ranks of one row by a radix sort of quantised numbers.
+//
+// A number's place between the row's extremes, in some 2^20 equal steps, is packed above its position and sorted by two digits; the few
+// that share a step are put right by full comparison. 6903 random numbers take 27 us, against 100 us by digits of their bits, which need
+// three passes over keys twice as wide. Rows that crowd into a few steps (an outlier, a geometric series) are sorted by their bits: a
+// double's, with the sign handled, order as the numbers do.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace fastrdm {
+
+class Ranker {
+ public:
+  explicit Ranker(Index cols) : n_(static_cast<std::size_t>(cols)) {}
+
+  struct Range {
+    double low, high;
+    bool finite;  // whether all numbers are
+  };
+
+  template <typename T>
+  Range range(const T* x) const {
+    const std::size_t n = n_;
+    constexpr std::size_t kLanes = 16;  // enough to hide the latency of a comparison
+    std::array<T, kLanes> least, most, zero;
+    least.fill(x[0]);
+    most.fill(x[0]);
+    zero.fill(0);
+    const auto take = [&](std::size_t lane, T value) {
+      least[lane] = value < least[lane] ? value : least[lane];
+      most[lane] = value > most[lane] ? value : most[lane];
+      zero[lane] += value - value;  // NaN for infinities
+    };
+    std::size_t i = 0;
+    for (; i + kLanes <= n; i += kLanes)
+      for (std::size_t lane = 0; lane < kLanes; ++lane) take(lane, x[i + lane]);
+    for (; i < n; ++i) take(0, x[i]);
+    T sum = 0;
+    for (const T z : zero) sum += z;
+    return {static_cast<double>(*std::min_element(least.begin(), least.end())), static_cast<double>(*std::max_element(most.begin(), most.end())),
+            sum == 0};
+  }
+
+  // write(i, begin, end): entry i is one of those equal entries that come at [begin, end) in rising order. Returns four times the sum of
+  // squares of the centred ranks, which is exact up to some 300,000 entries. No NaN.
+  template <typename T, typename Write>
+  double rank(const T* x, const Range& range, Write&& write) {
+    const double low = range.low, high = range.high;
+    if (low == high) {
+      for (std::size_t i = 0; i < n_; ++i) write(i, std::size_t{0}, n_);
+      return 0;
+    }
+    const double width = high - low;
+    tied_ = 0;
+    if (range.finite && width <= std::numeric_limits<double>::max() && std::isfinite(kMostSteps / width)) {
+      if (n_ <= kNarrow ? by_steps(narrow_, x, low, width, write) : by_steps(wide_, x, low, width, write)) return squares();
+      tied_ = 0;
+    }
+    by_bits(x, write);
+    return squares();
+  }
+
+ private:
+  template <typename Packed>
+  struct Keys {
+    std::vector<Packed> packed, spare;
+    static constexpr int kPositionBits = sizeof(Packed) == 4 ? 13 : 32;
+    static std::size_t position(Packed p) { return p & ((Packed{1} << kPositionBits) - 1); }
+    static std::uint32_t key(Packed p) { return static_cast<std::uint32_t>(p >> kPositionBits); }
+  };
+
+  static constexpr std::size_t kNarrow = std::size_t{1} << Keys<std::uint32_t>::kPositionBits;
+  static constexpr double kMostSteps = 4294967295.0;
+  static constexpr std::size_t kCrowd = 32;  // different entries on one step that are worth sorting by bits instead
+  static constexpr int kDigitBits = 11;
+
+  double squares() const {
+    const double n = static_cast<double>(n_);
+    return (n * n * n - n - tied_) / 3;
+  }
+
+  static std::uint64_t bits_of(double x) {
+    x += 0.0;  // -0 ranks with +0
+    std::uint64_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return bits >> 63 ? ~bits : bits | std::uint64_t{1} << 63;
+  }
+
+  template <typename Packed, typename T, typename Write>
+  bool by_steps(Keys<Packed>& keys, const T* x, double low, double width, Write& write) {
+    // A row of n takes 2 log2(n) bits or so before few entries share a step.
+    const int digits = n_ <= std::size_t{1} << 17 ? 2 : 3;
+    const int bits = n_ <= 256 ? 12 : n_ <= 2048 ? 16 : n_ <= kNarrow ? 19 : digits == 2 ? 22 : 32;
+    const double scale = static_cast<double>((std::uint64_t{1} << bits) - 1) / width;
+    keys.packed.resize(n_);
+    Packed* packed = keys.packed.data();
+    if (bits < 32) {  // signed conversions are faster
+      for (std::size_t i = 0; i < n_; ++i)
+        packed[i] = static_cast<Packed>(static_cast<std::int32_t>((static_cast<double>(x[i]) - low) * scale)) << keys.kPositionBits |
+                    static_cast<Packed>(i);
+    } else {
+      for (std::size_t i = 0; i < n_; ++i)
+        packed[i] = static_cast<Packed>(static_cast<std::int64_t>((static_cast<double>(x[i]) - low) * scale)) << keys.kPositionBits |
+                    static_cast<Packed>(i);
+    }
+    sort(keys, digits, (bits + digits - 1) / digits);
+    return settle<false>(keys, x, write);
+  }
+
+  template <typename T, typename Write>
+  void by_bits(const T* x, Write& write) {
+    wide_.packed.resize(n_);
+    for (std::size_t i = 0; i < n_; ++i) wide_.packed[i] = bits_of(static_cast<double>(x[i])) >> 32 << 32 | i;
+    sort(wide_, 3, kDigitBits);
+    settle<true>(wide_, x, write);
+  }
+
+  // Of keys of `digits` digits; one that all keys share is left out.
+  template <typename Packed>
+  void sort(Keys<Packed>& keys, int digits, int bits) {
+    keys.spare.resize(n_);
+    const std::uint32_t mask = (std::uint32_t{1} << bits) - 1;
+    for (int d = 0; d < digits; ++d) std::fill_n(counts_[static_cast<std::size_t>(d)].begin(), mask + 1, 0u);
+    if (digits == 2) {
+      for (const Packed p : keys.packed) {
+        const std::uint32_t key = keys.key(p);
+        ++counts_[0][key & mask];
+        ++counts_[1][key >> bits];
+      }
+    } else {
+      for (const Packed p : keys.packed) {
+        const std::uint32_t key = keys.key(p);
+        ++counts_[0][key & mask];
+        ++counts_[1][key >> bits & mask];
+        ++counts_[2][key >> 2 * bits];
+      }
+    }
+    for (int d = 0; d < digits; ++d) {
+      auto& starts = counts_[static_cast<std::size_t>(d)];
+      const int shift = d * bits;
+      if (starts[keys.key(keys.packed[0]) >> shift & mask] == n_) continue;
+      std::uint32_t total = 0;
+      for (std::uint32_t k = 0; k <= mask; ++k) {
+        const std::uint32_t size = starts[k];
+        starts[k] = total;
+        total += size;
+      }
+      Packed* to = keys.spare.data();
+      for (const Packed p : keys.packed) to[starts[keys.key(p) >> shift & mask]++] = p;
+      keys.packed.swap(keys.spare);
+    }
+  }
+
+  // Puts entries with one key in order, and writes all; false if too many of them share one.
+  template <bool kSort, typename Packed, typename T, typename Write>
+  bool settle(Keys<Packed>& keys, const T* x, Write& write) {
+    Packed* packed = keys.packed.data();
+    const auto value = [&](std::size_t i) { return x[keys.position(packed[i])]; };
+    for (std::size_t begin = 0, end; begin < n_; begin = end) {
+      const std::uint32_t key = keys.key(packed[begin]);
+      end = begin + 1;
+      if (end == n_ || keys.key(packed[end]) != key) {
+        write(keys.position(packed[begin]), begin, end);
+        continue;
+      }
+      const T first = value(begin);
+      bool same = value(end) == first;
+      for (++end; end < n_ && keys.key(packed[end]) == key; ++end) same &= value(end) == first;
+      if (!same && !order<kSort>(keys, x, begin, end)) return false;
+      for (std::size_t tie = begin, stop; tie < end; tie = stop) {
+        stop = same ? end : tie + 1;
+        if (!same)
+          for (const T least = value(tie); stop < end && value(stop) == least;) ++stop;
+        for (std::size_t i = tie; i < stop; ++i) write(keys.position(packed[i]), tie, stop);
+        const double size = static_cast<double>(stop - tie);
+        tied_ += size * size * size - size;
+      }
+    }
+    return true;
+  }
+
+  template <bool kSort, typename Packed, typename T>
+  bool order(Keys<Packed>& keys, const T* x, std::size_t begin, std::size_t end) {
+    Packed* packed = keys.packed.data();
+    if (end - begin > kCrowd) {
+      if (kSort)
+        // By bits, which have an order even for NaN.
+        std::sort(packed + begin, packed + end, [x](Packed p, Packed q) {
+          return bits_of(static_cast<double>(x[Keys<Packed>::position(p)])) < bits_of(static_cast<double>(x[Keys<Packed>::position(q)]));
+        });
+      return kSort;
+    }
+    for (std::size_t i = begin + 1; i < end; ++i) {
+      const Packed moved = packed[i];
+      const T number = x[keys.position(moved)];
+      std::size_t to = i;
+      for (; to > begin && number < x[keys.position(packed[to - 1])]; --to) packed[to] = packed[to - 1];
+      packed[to] = moved;
+    }
+    return true;
+  }
+
+  std::size_t n_;
+  double tied_ = 0;  // sum of t^3 - t over groups of t ties
+  Keys<std::uint32_t> narrow_;
+  Keys<std::uint64_t> wide_;
+  std::array<std::array<std::uint32_t, std::size_t{1} << kDigitBits>, 3> counts_;
+};
+
+}  // namespace fastrdm
