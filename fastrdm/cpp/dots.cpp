@@ -12,28 +12,6 @@ namespace {
 
 using V = Vec<double>;
 
-inline V::Reg widened(const double* p) { return V::load(p); }
-#if defined(FASTRDM_AVX512)
-// Masked, for gcc 12 takes the plain form's operand that is left alone for one that was forgotten.
-inline V::Reg widened(const float* p) { return _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(p)); }
-inline void store(V::Reg x, double* p) { _mm512_storeu_pd(p, x); }
-#elif defined(FASTRDM_AVX2)
-inline V::Reg widened(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
-inline void store(V::Reg x, double* p) { _mm256_storeu_pd(p, x); }
-#elif defined(FASTRDM_NEON)
-inline V::Reg widened(const float* p) { return vcvt_f64_f32(vld1_f32(p)); }
-inline void store(V::Reg x, double* p) { vst1q_f64(p, x); }
-#else
-inline V::Reg widened(const float* p) {
-  V::Reg r;
-  for (int l = 0; l < V::lanes; ++l) r.v[l] = static_cast<double>(p[l]);
-  return r;
-}
-inline void store(V::Reg x, double* p) {
-  for (int l = 0; l < V::lanes; ++l) p[l] = x.v[l];
-}
-#endif
-
 // Columns beyond the `cols_b` there are repeat the last and are not written.
 template <int kRows, int kCols, typename T>
 inline void tile(const T* a, Index stride_a, const T* b, Index cols_b, Index stride_b, Index length, double* out, Index ld_out) {
@@ -44,16 +22,16 @@ inline void tile(const T* a, Index stride_a, const T* b, Index cols_b, Index str
     for (int c = 0; c < kCols; ++c) sum[r][c] = V::zero();
   for (Index k = 0; k < length; k += V::lanes) {
     V::Reg x[kRows];
-    for (int r = 0; r < kRows; ++r) x[r] = widened(a + r * stride_a + k);
+    for (int r = 0; r < kRows; ++r) x[r] = V::load(a + r * stride_a + k);
     for (int c = 0; c < kCols; ++c) {
-      const V::Reg y = widened(right[c] + k);
+      const V::Reg y = V::load(right[c] + k);
       for (int r = 0; r < kRows; ++r) sum[r][c] = V::fma(x[r], y, sum[r][c]);
     }
   }
   for (int r = 0; r < kRows; ++r)
     for (int c = 0; c < kCols && c < cols_b; ++c) {
       double lanes[V::lanes], total = 0;
-      store(sum[r][c], lanes);
+      V::store(lanes, sum[r][c]);
       for (const double x : lanes) total += x;
       out[r * ld_out + c] = total;
     }

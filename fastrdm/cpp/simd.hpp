@@ -1,5 +1,5 @@
 // One vector register of float or double for the instruction set this file is compiled for, and the tile it feeds.
-// load also widens 16-bit floats; add4_to adds the lanes' sums of four registers to four consecutive doubles.
+// load also widens narrower floats; add4_to adds the lanes' sums of four registers to four consecutive doubles.
 #pragma once
 
 #include "half.hpp"
@@ -72,6 +72,7 @@ struct Vec<double> {
   static Reg zero() { return _mm512_setzero_pd(); }
   static Reg all(double x) { return _mm512_set1_pd(x); }
   static Reg load(const double* p) { return _mm512_loadu_pd(p); }
+  static Reg load(const float* p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
   static void store(double* p, Reg a) { _mm512_storeu_pd(p, a); }
   static Reg add(Reg a, Reg b) { return _mm512_add_pd(a, b); }
   static Reg sub(Reg a, Reg b) { return _mm512_sub_pd(a, b); }
@@ -123,6 +124,7 @@ struct Vec<double> {
   static Reg zero() { return _mm256_setzero_pd(); }
   static Reg all(double x) { return _mm256_set1_pd(x); }
   static Reg load(const double* p) { return _mm256_loadu_pd(p); }
+  static Reg load(const float* p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
   static void store(double* p, Reg a) { _mm256_storeu_pd(p, a); }
   static Reg add(Reg a, Reg b) { return _mm256_add_pd(a, b); }
   static Reg sub(Reg a, Reg b) { return _mm256_sub_pd(a, b); }
@@ -169,6 +171,7 @@ struct Vec<double> {
   static Reg zero() { return vdupq_n_f64(0); }
   static Reg all(double x) { return vdupq_n_f64(x); }
   static Reg load(const double* p) { return vld1q_f64(p); }
+  static Reg load(const float* p) { return vcvt_f64_f32(vld1_f32(p)); }
   static void store(double* p, Reg a) { vst1q_f64(p, a); }
   static Reg add(Reg a, Reg b) { return vaddq_f64(a, b); }
   static Reg sub(Reg a, Reg b) { return vsubq_f64(a, b); }
