@@ -95,7 +95,8 @@ def noise_ceiling(
     Nili et al. (2014), PLoS Comput. Biol. 10(4), "Noise ceiling"; Cichy et al. (2019), arXiv:1905.05675 (upper bound
     on averaged RDMs, squared).
     """
-    return ceiling_of(
+    check_policy(nan_policy)
+    ceiling, undefined = ceiling_of(
         as_subjects(subject_rdms, nan_policy=nan_policy),
         method,
         pool=pool,
@@ -103,6 +104,15 @@ def noise_ceiling(
         nan_policy=nan_policy,
         n_threads=n_threads,
     )
+    if undefined.any():
+        subject, time = (int(i) for i in np.argwhere(undefined)[0])
+        warnings.warn(
+            f"the bounds of {int(undefined.any(axis=1).sum())} subjects are NaN: their RDM, or one pooled from the"
+            f" others, is {get_method(method).undefined}; the first is subject {subject}, time {time}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return ceiling
 
 
 def as_subjects(
@@ -139,10 +149,9 @@ def ceiling_of(
     squared: bool,
     nan_policy: str = "raise",
     n_threads: int | None = None,
-) -> NoiseCeiling:
-    """The noise ceiling of condensed subject RDMs (subjects, times, pairs)."""
+) -> tuple[NoiseCeiling, NDArray[np.bool_]]:
+    """The noise ceiling of condensed subject RDMs (subjects, times, pairs), and where they have no similarity."""
     chosen = get_method(method)
-    check_policy(nan_policy)
     if pool not in ("raw", "rank"):
         raise ValueError(f"pool {pool!r} is not one of: raw, rank")
     n_subjects, n_times, _ = subjects.shape
@@ -166,24 +175,11 @@ def ceiling_of(
         for mask in (missing, lacking):
             if mask is not None:
                 undefined[:, time] |= mask.ravel()
-    if undefined.any():
-        _warn(chosen, undefined)
     power = 2 if squared else 1
     lower_bound, upper_bound = (bounds / n_times) ** power
     for bound in (lower_bound, upper_bound):
         bound.flags.writeable = False
-    return NoiseCeiling(lower_bound, upper_bound)
-
-
-def _warn(method: Method, undefined: NDArray[np.bool_]) -> None:
-    subject, time = (int(i) for i in np.argwhere(undefined)[0])
-    n_subjects = int(undefined.any(axis=1).sum())
-    warnings.warn(
-        f"the bounds of {n_subjects} subjects are NaN: their RDM, or the one pooled from the others, is"
-        f" {method.undefined}; the first is subject {subject}, time {time}",
-        RuntimeWarning,
-        stacklevel=4,
-    )
+    return NoiseCeiling(lower_bound, upper_bound), undefined
 
 
 def _pooled(method: Method, subjects: Side, pool: str) -> Side:

@@ -4,7 +4,6 @@ import functools
 import json
 import math
 import os
-import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -221,9 +220,10 @@ class Target:
     def noise_ceiling(self) -> NoiseCeiling:
         """Both bounds computed from the subjects, by the protocol's rule."""
         p = self.protocol
-        return ceiling_of(
+        ceiling, _ = ceiling_of(
             self._subjects, p.method, pool=p.pool, squared=p.squared, nan_policy=self.nan_policy
         )
+        return ceiling
 
     def __repr__(self) -> str:
         times = f", {self.n_times} times" if self.n_times > 1 else ""
@@ -318,18 +318,18 @@ class Target:
                 "nan_policy": self.nan_policy,
             },
         )
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-            try:
-                file.write(header)
-                for part in body:
+        # Not by `tempfile`, whose files nobody else may read.
+        beside = path.with_name(f"{path.name}.{os.urandom(8).hex()}.part")
+        try:
+            with beside.open("xb") as file:
+                for part in (header, *body):
                     file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
-            except BaseException:
-                file.close()
-                Path(file.name).unlink()
-                raise
-        Path(file.name).replace(path)
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
