@@ -2,9 +2,10 @@
 //
 // A block of columns of all rows is packed, shift subtracted and 16-bit numbers widened, into a buffer whose row length is odd in
 // cache lines (rows of CNN activations are multiples of 4 KiB apart and would all fall into the same cache sets), then multiplied
-// tile by tile. Between the tiles of one block a few lines each of the next are packed, which were prefetched a tile before: memory is
-// waited for while numbers are multiplied. On a Zen 4 with two threads that takes 118 x 802,816 float32 from 51 to 84 % of the FMA
-// peak.
+// tile by tile. While one block is multiplied the next is packed, lines that were prefetched a tile before: memory is waited for while
+// numbers are multiplied. On a Zen 4 with AVX-512 and two threads 118 x 802,816 float32 reach 51 % of the FMA peak with blocks packed
+// one after the other, 84 % with lines packed between tiles, and 90 % with a line every few steps of a tile, where the units that load and
+// store are idle.
 // Nothing here may instantiate a template of the standard library: the linker would keep one copy for all instruction sets.
 
 #include <cstring>
@@ -29,6 +30,7 @@ namespace {
 
 constexpr Index kSquare = 120;  // rows on either side whose blocks stay in L2 while they are multiplied
 constexpr Index kLine = 64;     // bytes
+constexpr Index kPiece = kBlockBytes / kLine / 2;  // lines that are packed inside a tile
 
 template <typename T>
 constexpr Index kPerLine = kLine / static_cast<Index>(sizeof(T));
@@ -70,6 +72,16 @@ class Buffer {
   T* data_;
 };
 
+// Lines of a row for a tile to pack on its way, and where the next ones are.
+template <typename S>
+struct Piece {
+  using T = typename ProductOf<S>::Type;
+  const S *from, *ahead;
+  T* to;
+  T shift;
+  typename Vec<T>::Reg* sum;
+};
+
 // Packs a block of columns of some rows, some lines at a time. The tail of a short block is zero.
 template <typename S>
 class Packer {
@@ -99,14 +111,36 @@ class Packer {
   }
 
   Index pack(Index lines) {
-    while (lines > 0 && row_ < m_.rows) {
+    while (row_ < m_.rows) {
+      if (done_ == length_) {
+        end_row();
+        continue;
+      }
+      if (lines == 0) break;
       const Index whole = least(lines, (length_ - done_) / line);
       m_.centre_columns ? copy<true>(whole) : copy<false>(whole);
       lines -= whole;
       if (lines > 0 && done_ < length_) copy_tail(), --lines;
-      if (done_ == length_) end_row();
     }
     return lines;
+  }
+
+  // The next piece, for someone else to pack before anything more is asked for; false if there is none that is whole.
+  bool take(Piece<S>& piece) {
+    if (m_.centre_columns || length_ != kBlock<T>) return false;
+    if (row_ < m_.rows && done_ == length_) end_row();
+    if (row_ == m_.rows) return false;
+    const S* row = from_ + row_ * m_.stride;
+    piece.from = row + done_;
+    piece.to = to_ + row_ * kStride<T> + done_;
+    piece.shift = row_shift();
+    piece.sum = &sum_;
+    done_ += kPiece * line;
+    const bool last = row_ + 1 == m_.rows;
+    piece.ahead = done_ < length_ ? row + done_ : row + (last ? 0 : m_.stride);
+    ahead_row_ = row_;
+    ahead_ = done_;
+    return true;
   }
 
  private:
@@ -177,6 +211,7 @@ struct Packers {
 
   void prefetch(Index lines) { right.prefetch(left.prefetch(lines)); }
   bool pack(Index lines) { return right.pack(left.pack(lines)) == 0; }
+  bool take(Piece<S>& piece) { return left.take(piece) || right.take(piece); }
   void pack_rest() {
     constexpr Index kStep = 16;
     do prefetch(kStep);
@@ -184,46 +219,90 @@ struct Packers {
   }
 };
 
-// out[r * ld_out + c] += a_r . b_c over packed columns.
-template <typename T, int kCols>
-void tile(const T* a, const T* b, Index length, double* out, Index ld_out) {
+// Of the products of a few rows at `a` and at `b`, kStride apart.
+template <typename T>
+struct Sums {
   using V = Vec<T>;
-  FASTRDM_UNROLL
-  for (int r = 0; r < kTileRows; ++r) prefetch(out + r * ld_out, Hint::kept);
   typename V::Reg sum[kTileRows][kTileCols];
-  FASTRDM_UNROLL
-  for (int r = 0; r < kTileRows; ++r)
+
+  inline Sums(const double* out, Index ld_out) {
     FASTRDM_UNROLL
-    for (int c = 0; c < kTileCols; ++c) sum[r][c] = V::zero();
-  FASTRDM_UNROLL_BY_4
-  for (Index k = 0; k < length; k += V::lanes) {
+    for (int r = 0; r < kTileRows; ++r) prefetch(out + r * ld_out, Hint::kept);
+    FASTRDM_UNROLL
+    for (int r = 0; r < kTileRows; ++r)
+      FASTRDM_UNROLL
+      for (int c = 0; c < kTileCols; ++c) sum[r][c] = V::zero();
+  }
+
+  template <int kCols>
+  inline void step(const T* a, const T* b) {
     typename V::Reg x[kTileRows];
     FASTRDM_UNROLL
-    for (int r = 0; r < kTileRows; ++r) x[r] = V::load(a + r * kStride<T> + k);
+    for (int r = 0; r < kTileRows; ++r) x[r] = V::load(a + r * kStride<T>);
     FASTRDM_UNROLL
     for (int c = 0; c < kCols; ++c) {
-      const typename V::Reg y = V::load(b + c * kStride<T> + k);
+      const typename V::Reg y = V::load(b + c * kStride<T>);
       FASTRDM_UNROLL
       for (int r = 0; r < kTileRows; ++r) sum[r][c] = V::fma(x[r], y, sum[r][c]);
     }
   }
-  if constexpr (kCols < kTileCols) {
-    FASTRDM_UNROLL
-    for (int r = 0; r < kTileRows; ++r) {
-      double sums[kTileCols] = {};
-      V::add4_to(sum[r][0], sum[r][1], sum[r][2], sum[r][3], sums);
+
+  template <int kCols>
+  inline void add_to(double* out, Index ld_out) {
+    if constexpr (kCols < kTileCols) {
       FASTRDM_UNROLL
-      for (int c = 0; c < kCols; ++c) out[r * ld_out + c] += sums[c];
+      for (int r = 0; r < kTileRows; ++r) {
+        double sums[kTileCols] = {};
+        V::add4_to(sum[r][0], sum[r][1], sum[r][2], sum[r][3], sums);
+        FASTRDM_UNROLL
+        for (int c = 0; c < kCols; ++c) out[r * ld_out + c] += sums[c];
+      }
+    } else if constexpr (V::adds_8) {
+      FASTRDM_UNROLL
+      for (int r = 0; r < kTileRows; r += 2)
+        V::add8_to(sum[r][0], sum[r][1], sum[r][2], sum[r][3], out + r * ld_out, sum[r + 1][0], sum[r + 1][1], sum[r + 1][2],
+                   sum[r + 1][3], out + (r + 1) * ld_out);
+    } else {
+      FASTRDM_UNROLL
+      for (int r = 0; r < kTileRows; ++r) V::add4_to(sum[r][0], sum[r][1], sum[r][2], sum[r][3], out + r * ld_out);
     }
-  } else if constexpr (V::adds_8) {
-    FASTRDM_UNROLL
-    for (int r = 0; r < kTileRows; r += 2)
-      V::add8_to(sum[r][0], sum[r][1], sum[r][2], sum[r][3], out + r * ld_out, sum[r + 1][0], sum[r + 1][1], sum[r + 1][2],
-                 sum[r + 1][3], out + (r + 1) * ld_out);
-  } else {
-    FASTRDM_UNROLL
-    for (int r = 0; r < kTileRows; ++r) V::add4_to(sum[r][0], sum[r][1], sum[r][2], sum[r][3], out + r * ld_out);
   }
+};
+
+// out[r * ld_out + c] += a_r . b_c over packed columns.
+template <typename T, int kCols>
+void tile(const T* a, const T* b, Index length, double* out, Index ld_out) {
+  Sums<T> sums(out, ld_out);
+  FASTRDM_UNROLL_BY_4
+  for (Index k = 0; k < length; k += Vec<T>::lanes) sums.template step<kCols>(a + k, b + k);
+  sums.template add_to<kCols>(out, ld_out);
+}
+
+// The same over a whole block, with a piece packed between the steps.
+template <typename S, typename T>
+void tile_and_pack(const T* a, const T* b, double* out, Index ld_out, const Piece<S>& piece) {
+  using V = Vec<T>;
+  constexpr Index kVectors = kPiece * kPerLine<T> * kSteps / kBlock<T>;
+  static_assert(kVectors * kBlock<T> == kPiece * kPerLine<T> * kSteps && kBlock<T> % (kSteps * V::lanes) == 0);
+  const S *from = piece.from, *ahead = piece.ahead;
+  T* to = piece.to;
+  const typename V::Reg shift = V::all(piece.shift);
+  Sums<T> sums(out, ld_out);
+  for (Index k = 0; k < kBlock<T>; k += kSteps * V::lanes) {
+    FASTRDM_UNROLL
+    for (Index step = 0; step < kSteps; ++step) sums.template step<kTileCols>(a + k + step * V::lanes, b + k + step * V::lanes);
+    FASTRDM_UNROLL
+    for (Index v = 0; v < kVectors; ++v) {
+      const typename V::Reg x = V::sub(V::load(from + v * V::lanes), shift);
+      V::store(to + v * V::lanes, x);
+      *piece.sum = V::add(*piece.sum, x);
+    }
+    for (Index ahead_of = 0; ahead_of < kVectors * V::lanes; ahead_of += kPerLine<T>) prefetch(ahead + ahead_of, Hint::once);
+    from += kVectors * V::lanes;
+    ahead += kVectors * V::lanes;
+    to += kVectors * V::lanes;
+  }
+  sums.template add_to<kTileCols>(out, ld_out);
 }
 
 // out[r * ld_out + c] += a_r . a_c for r <= c.
@@ -286,13 +365,13 @@ void clear_padding(Index rows, T* packed) {
 }
 
 template <typename S>
-void products(const Matrix<S>& a, const Matrix<S>* b, const Range& columns, const Range& right_rows, double* out, Index ld_out,
+void products(const Matrix<S>& a, const Matrix<S>* b, const Range& columns, const Range& right_range, double* out, Index ld_out,
               double* sums) {
   using T = typename ProductOf<S>::Type;
   using V = Vec<T>;
   static_assert(kRowPad % kTileRows == 0 && kSquare % kRowPad == 0);
   static_assert(kBlock<T> % kPerLine<T> == 0 && kPerLine<T> % V::lanes == 0);
-  const Range right{right_rows.begin, least(right_rows.end, b ? b->rows : a.rows)};
+  const Range right{right_range.begin, least(right_range.end, b ? b->rows : a.rows)};
   Matrix<S> left = a;
   if (!b) left.rows = least(a.rows, right.end);
   const Matrix<S> other = b ? *b : Matrix<S>{nullptr, 0, 0, 0, nullptr, false};
@@ -308,6 +387,7 @@ void products(const Matrix<S>& a, const Matrix<S>* b, const Range& columns, cons
   walk(left.rows, right, !b, [&](Index, Index, int) { ++n_tiles; });
   if (n_tiles == 0) return;
   const Index lines = (left.rows + other.rows) * (kBlock<T> / kPerLine<T>), share = (lines + n_tiles - 1) / n_tiles;
+  const bool inside = share <= kPiece;  // packing goes into the tiles, if there are enough of them
 
   const auto packers = [&](Index k, T* to) {
     const Range block{k, least(k + kBlock<T>, columns.end)};
@@ -318,11 +398,18 @@ void products(const Matrix<S>& a, const Matrix<S>* b, const Range& columns, cons
     const Index length = (least(kBlock<T>, columns.end - k) + V::lanes - 1) / V::lanes * V::lanes;
     const T* others = b ? now + left_size : now;
     auto following = packers(k + kBlock<T>, next);
-    following.prefetch(share);
+    following.prefetch(inside ? kPiece : share);
     walk(left.rows, right, !b, [&](Index i, Index j, int width) {
-      following.prefetch(share);
-      kTiles<T>[width](now + i * kStride<T>, others + j * kStride<T>, length, out + i * ld_out + j, ld_out);
-      following.pack(share);
+      const T *left_rows = now + i * kStride<T>, *right_rows = others + j * kStride<T>;
+      double* corner = out + i * ld_out + j;
+      Piece<S> piece;
+      if (inside && width == kTileCols && length == kBlock<T> && following.take(piece)) {
+        tile_and_pack(left_rows, right_rows, corner, ld_out, piece);
+        return;
+      }
+      if (!inside) following.prefetch(share);
+      kTiles<T>[width](left_rows, right_rows, length, corner, ld_out);
+      if (!inside) following.pack(share);
     });
     following.pack_rest();
     T* packed = now;

@@ -17,12 +17,14 @@ struct Vec;
 
 // kBlockBytes: of a row, what a partial sum of its own type may span before it is flushed to float64. Longer blocks amortise
 // the flush, shorter ones hold the error; two packed blocks of some 120 rows and their sums have to fit into L2.
+// kSteps: of a tile, registers of columns between which some of the next block are packed.
 
 #if defined(FASTRDM_AVX512)
 
 // 6 x 4 accumulators, six rows and one column: 31 of the 32 registers.
 constexpr int kTileRows = 6;
-constexpr Index kBlockBytes = 2048;
+constexpr Index kBlockBytes = 2560;
+constexpr Index kSteps = 2;
 
 inline __m256i halves(const std::uint16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
@@ -92,6 +94,7 @@ struct Vec<double> {
 // 3 x 4 accumulators, three rows and one column: all 16 registers.
 constexpr int kTileRows = 3;
 constexpr Index kBlockBytes = 2048;
+constexpr Index kSteps = 4;
 
 inline __m128i halves(const std::uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 
@@ -141,6 +144,7 @@ struct Vec<double> {
 // 4 x 4 accumulators, four rows and one column: 21 of the 32 registers.
 constexpr int kTileRows = 4;
 constexpr Index kBlockBytes = 2048;
+constexpr Index kSteps = 4;
 
 template <>
 struct Vec<float> {
@@ -187,6 +191,7 @@ struct Vec<double> {
 // 2 x 4 accumulators of 16 bytes: what any vector unit with 16 registers holds.
 constexpr int kTileRows = 2;
 constexpr Index kBlockBytes = 2048;
+constexpr Index kSteps = 4;
 
 #if defined(__GNUC__) || defined(__clang__)
 template <typename T>
