@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels
 from fastrdm._kernels import Prepared
-from fastrdm.forms import as_floats, n_conditions, square
+from fastrdm.forms import as_floats, n_conditions, not_finite, square
 
 Floats = NDArray[np.float64]
 Rows = NDArray[Any]  # float32 or float64
@@ -165,9 +165,7 @@ def check_values(array: Rows, name: str, axes: Sequence[str], nan_policy: str) -
     value = "NaN" if np.isnan(rows[first]) else "infinity"
     place = (*np.unravel_index(first[0], array.shape[:-1]), first[1])
     where = ", ".join(f"{axis} {i}" for axis, i in zip(axes[-len(place) :], place, strict=True))
-    raise ValueError(
-        f"{name} has {n_bad} values that are not finite; the first is {value} at {where}"
-    )
+    raise ValueError(not_finite(name, n_bad, value, where))
 
 
 def condensed(rdms: ArrayLike, name: str) -> Rows:

@@ -68,9 +68,14 @@ def check_finite(array: NDArray[Any], name: str, axes: Iterable[str] = ()) -> No
     axes = (*axes, *(f"axis {i}" for i in range(len(tuple(axes)), array.ndim)))
     where = ", ".join(f"{axis} {i}" for axis, i in zip(axes, first, strict=False))
     value = "NaN" if np.isnan(items[first]) else "infinity"
-    raise ValueError(
-        f"{name} has {count} values that are not finite; the first is {value} at {where}"
-    )
+    raise ValueError(not_finite(name, count, value, where))
+
+
+def not_finite(name: str, count: int, value: str, where: str) -> str:
+    """What is said of NaN and infinity where they may not be."""
+    if count == 1:
+        return f"{name} has a value that is not finite: {value} at {where}"
+    return f"{name} has {count} values that are not finite; the first is {value} at {where}"
 
 
 def condense(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:

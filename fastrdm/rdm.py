@@ -296,7 +296,8 @@ class RdmAccumulator:
 def _check_options(method: str, chosen: Method, given: set[str]) -> None:
     for name in sorted(given - chosen.takes):
         takers = [repr(m) for m, other in METHODS.items() if name in other.takes]
-        raise ValueError(f"method {method!r} takes no {name}; {' and '.join(takers)} do")
+        verb = "does" if len(takers) == 1 else "do"
+        raise ValueError(f"method {method!r} takes no {name}; {' and '.join(takers)} {verb}")
     if {"precision", "residuals"} <= given:
         raise ValueError(
             "precision and residuals were both given; residuals are what it is estimated from"

@@ -202,7 +202,7 @@ def test_blocks_change_nothing(kernels, method, monkeypatch):
     monkeypatch.setattr(importlib.import_module("fastrdm.compare"), "_AT_ONCE", 100)
     np.testing.assert_array_equal(compare(a, b, method), whole)
     np.testing.assert_allclose(compare(gaps, b, method, nan_policy="omit"), omitted, atol=1e-15)
-    with pytest.raises(ValueError, match="rdms1 has 1 values.*NaN at RDM 9, pair 3"):
+    with pytest.raises(ValueError, match="rdms1 has a value.*NaN at RDM 9, pair 3"):
         compare(np.where(np.arange(585).reshape(13, 45) == 408, np.nan, a), b, method)
 
 
@@ -258,7 +258,7 @@ def test_rank_keeps_the_shape(kernels):
     a = rdms(3, 45, 1, ties=True)
     np.testing.assert_array_equal(rank(a), stats.rankdata(a, axis=1))
     np.testing.assert_array_equal(rank(a[1].astype(np.float32)), stats.rankdata(a[1]))
-    with pytest.raises(ValueError, match="rdms has 1 values.*infinity at RDM 2, pair 4"):
+    with pytest.raises(ValueError, match="rdms has a value.*infinity at RDM 2, pair 4"):
         rank(np.where(np.arange(135).reshape(3, 45) == 94, np.inf, a))
 
 
@@ -395,7 +395,7 @@ def test_infinity_is_an_error_under_every_policy(nan_policy):
     a[1, 4] = -np.inf
     if nan_policy != "raise":
         a[0, 0] = np.nan
-    with pytest.raises(ValueError, match="rdms1 has 1 values.*infinity at RDM 1, pair 4"):
+    with pytest.raises(ValueError, match="rdms1 has a value.*infinity at RDM 1, pair 4"):
         compare(a, rdms(2, 45, 0), nan_policy=nan_policy)
 
 
@@ -427,7 +427,7 @@ def test_lengths_that_are_no_rdm_or_differ():
 def test_nan_is_named():
     a = rdms(3, 45, 0)
     a[2, 7] = np.nan
-    with pytest.raises(ValueError, match="rdms2 has 1 values.*NaN at RDM 2, pair 7"):
+    with pytest.raises(ValueError, match="rdms2 has a value.*NaN at RDM 2, pair 7"):
         compare(rdms(2, 45, 0), a)
 
 

@@ -140,7 +140,7 @@ def test_denormals(kernels, method, dtype, scale):
 def test_values_that_are_not_finite_are_named_by_every_method(kernels, method, dtype, value, word):
     x = activations((5, 700), 7, dtype)
     x[2, 600] = value
-    with pytest.raises(ValueError, match=f"has 1 values.*{word} at condition 2, channel 600"):
+    with pytest.raises(ValueError, match=f"has a value.*{word} at condition 2, channel 600"):
         calc_rdm(x, method)
 
 
@@ -234,7 +234,7 @@ def test_members_that_are_not_finite_are_named():
     layers[2][4, 9] = np.nan
     for method in ("correlation", "spearman"):
         with pytest.raises(
-            ValueError, match=r"activations\[2\] has 1 values.*condition 4, channel 9"
+            ValueError, match=r"activations\[2\] has a value.*condition 4, channel 9"
         ):
             calc_rdm(layers, method, n_threads=2)
 
@@ -438,7 +438,7 @@ def test_values_that_are_not_finite_are_named(kernels, value, word):
     x = activations((5, 700), 7)
     x[2, 600] = value
     with pytest.raises(
-        ValueError, match=f"activations has 1 values.*{word} at condition 2, channel 600"
+        ValueError, match=f"activations has a value.*{word} at condition 2, channel 600"
     ):
         calc_rdm(x)
 

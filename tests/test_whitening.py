@@ -140,5 +140,5 @@ def test_other_methods_take_no_noise():
 def test_nan_is_named_before_whitening_spreads_it():
     bad = x.copy()
     bad[3, 2] = np.nan
-    with pytest.raises(ValueError, match="activations has 1 values.*NaN at condition 3, channel 2"):
+    with pytest.raises(ValueError, match="activations has a value.*NaN at condition 3, channel 2"):
         calc_rdm(bad, "mahalanobis", precision=precision)
