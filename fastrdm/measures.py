@@ -13,6 +13,7 @@ from fastrdm.products import BLOCK_BYTES, Floats, Reading, cross, gram
 _NEAR = 1e-2
 # Channels that a row's mean is guessed from where the row cannot be read as it lies.
 _SAMPLE = 128
+_OUTER_ROWS = 128
 
 
 class OutOfRangeError(ValueError):
@@ -79,7 +80,7 @@ def _deviations(read: Reading, n_threads: int | None) -> Measured:
     def less_shift(read: Reading) -> tuple[Measured, Floats]:
         product, sums = gram(read, n_threads)
         raw = product.diagonal().copy()
-        product -= np.outer(sums, sums / n_channels)
+        _less_outer(product, sums, sums / n_channels)
         return Measured(read, product, sums), raw
 
     with np.errstate(all="ignore"):
@@ -91,6 +92,13 @@ def _deviations(read: Reading, n_threads: int | None) -> Measured:
         found, _ = less_shift(read.wide()._replace(shift=shift))
     _check_range(found.product, constant)
     return found
+
+
+def _less_outer(product: Floats, first: Floats, second: Floats) -> None:
+    """Take off the products of all pairs, some rows at a time: fresh memory for all of them costs more than they do."""
+    for start in range(0, len(product), _OUTER_ROWS):
+        rows = slice(start, start + _OUTER_ROWS)
+        product[rows] -= np.outer(first[rows], second)
 
 
 def _guess_means(read: Reading) -> Floats:
@@ -187,7 +195,7 @@ def _deviations_between(
     a: Measured, b: Measured, norms_a: Floats, norms_b: Floats, n_threads: int | None
 ) -> Floats:
     product = cross(a.read, b.read, n_threads)
-    product -= np.outer(a.sums, b.sums / a.read.n_channels)
+    _less_outer(product, a.sums, b.sums / a.read.n_channels)
     return product
 
 

@@ -85,8 +85,8 @@ namespace {
 // filling some of the right rows.
 constexpr Index kOwnSums = 1 << 20;
 
-// Multiplications that are worth waking a thread for, and shares of the columns that it may take.
-constexpr double kWorkPerThread = 2e6;
+// Multiplications that are worth waking a thread for, which takes some 0.1 ms, and shares of the columns that it may take.
+constexpr double kWorkPerThread = 1.5e7;
 constexpr Index kGrain = 256;
 
 constexpr std::size_t kLine = 64, kKept = 4 << 20;
