@@ -212,8 +212,10 @@ struct Packers {
   void prefetch(Index lines) { right.prefetch(left.prefetch(lines)); }
   bool pack(Index lines) { return right.pack(left.pack(lines)) == 0; }
   bool take(Piece<S>& piece) { return left.take(piece) || right.take(piece); }
-  void pack_rest() {
+  // `ahead`: lines to ask for before any is needed.
+  void pack_rest(Index ahead) {
     constexpr Index kStep = 16;
+    prefetch(ahead);
     do prefetch(kStep);
     while (pack(kStep));
   }
@@ -393,7 +395,7 @@ void products(const Matrix<S>& a, const Matrix<S>* b, const Range& columns, cons
     const Range block{k, least(k + kBlock<T>, columns.end)};
     return Packers<S>{{left, block, to, means, sums}, {other, block, to + left_size, means, nullptr}};
   };
-  packers(columns.begin, now).pack_rest();
+  packers(columns.begin, now).pack_rest(96);
   for (Index k = columns.begin; k < columns.end; k += kBlock<T>) {
     const Index length = (least(kBlock<T>, columns.end - k) + V::lanes - 1) / V::lanes * V::lanes;
     const T* others = b ? now + left_size : now;
@@ -411,7 +413,7 @@ void products(const Matrix<S>& a, const Matrix<S>* b, const Range& columns, cons
       kTiles<T>[width](left_rows, right_rows, length, corner, ld_out);
       if (!inside) following.pack(share);
     });
-    following.pack_rest();
+    following.pack_rest(0);
     T* packed = now;
     now = next;
     next = packed;
