@@ -479,7 +479,9 @@ def _whiten(rdms: Rows, present: Mask) -> Floats:
         shared = square(present.astype(np.float64))
         values, vectors = np.linalg.eigh(shared + np.diag(shared.sum(axis=0)))
         spread = sums @ vectors * _root_term(values.clip(0)) @ vectors.T
-    return np.asarray(rdms + spread[:, first] + spread[:, second])
+    whitened = rdms + spread[:, first]
+    whitened += spread[:, second]
+    return np.asarray(whitened)
 
 
 def _root_term(s: Floats) -> Floats:
