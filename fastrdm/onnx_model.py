@@ -1,11 +1,8 @@
 """An exported network: images in, activations or RDMs out, on any execution provider."""
 
-import contextlib
 import difflib
-import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._extras import require
+from fastrdm.providers import Graph, open_session
 from fastrdm.rdm import calc_rdm
 from fastrdm.stimuli import ImageLike, Preprocessing, image_name
-
-
-@dataclass(frozen=True)
-class _Provider:
-    """ONNX Runtime's name of a provider, the package that brings it, and its options."""
-
-    name: str
-    install: str
-    options: tuple[tuple[str, str], ...] = ()
-
-
-_PROVIDERS = {
-    "cpu": _Provider("CPUExecutionProvider", "'fastrdm[onnx]'"),
-    # TF32 keeps 10 bits of the mantissa: too few for activations within 1e-4.
-    "cuda": _Provider("CUDAExecutionProvider", "'fastrdm[cuda]'", (("use_tf32", "0"),)),
-    "rocm": _Provider("ROCMExecutionProvider", "onnxruntime-rocm"),
-    "migraphx": _Provider("MIGraphXExecutionProvider", "'fastrdm[rocm]'"),
-    "tensorrt": _Provider("TensorrtExecutionProvider", "'fastrdm[cuda]' tensorrt"),
-    "openvino": _Provider("OpenVINOExecutionProvider", "onnxruntime-openvino"),
-    "coreml": _Provider("CoreMLExecutionProvider", "'fastrdm[onnx]'"),
-}
-# Best first. The others are for who asks: TensorRT compiles for minutes, OpenVINO and CoreML may
-# round to 16 bits.
-_AUTO = ("cuda", "migraphx", "rocm", "cpu")
 
 
 class OnnxModel:
@@ -46,8 +20,8 @@ class OnnxModel:
 
     Parameters
     ----------
-    path : path
-        The ONNX file.
+    path : path or Graph
+        The ONNX file, or one in memory.
     provider : {"auto", "cpu", "cuda", "rocm", "migraphx", "tensorrt", "openvino", "coreml"}
         Where it runs. "auto" takes CUDA, MIGraphX, ROCm or the CPU, the first that loads. Another
         one that does not load is an error, never a run on the CPU.
@@ -80,21 +54,22 @@ class OnnxModel:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | Graph,
         provider: str = "auto",
         *,
         batch_size: int = 32,
         n_threads: int | None = None,
     ) -> None:
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such ONNX file")
+        graph = path if isinstance(path, Graph) else Graph.from_file(path)
         for name, number in (("batch_size", batch_size), ("n_threads", n_threads)):
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, not {number}")
         self.batch_size = batch_size
-        self.provider, self._session = _open_session(path, provider, n_threads)
-        self.layers, self.preprocessing, self.architecture = _read_metadata(path, self._session)
+        opened = open_session(graph, provider, n_threads=n_threads)
+        self.provider, self._session = opened.provider, opened.session
+        self.layers, self.preprocessing, self.architecture = _read_metadata(
+            graph.name, self._session
+        )
 
     def __repr__(self) -> str:
         return f"<OnnxModel {self.architecture}, {len(self.layers)} layers, on {self.provider}>"
@@ -230,7 +205,7 @@ class OnnxModel:
                 bar.update(task, completed=min(start + self.batch_size, len(images)))
 
 
-def _read_metadata(path: Path, session: Any) -> tuple[tuple[str, ...], Preprocessing, str]:
+def _read_metadata(name: str, session: Any) -> tuple[tuple[str, ...], Preprocessing, str]:
     """Layers, preprocessing and architecture, checked against the file's outputs."""
     metadata = session.get_modelmeta().custom_metadata_map
     outputs = [output.name for output in session.get_outputs()]
@@ -243,7 +218,7 @@ def _read_metadata(path: Path, session: Any) -> tuple[tuple[str, ...], Preproces
     except (KeyError, ValueError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else error
         raise ValueError(
-            f"{path} does not say in its metadata what its outputs are ({reason}); "
+            f"{name} does not say in its metadata what its outputs are ({reason}); "
             "export the network with fastrdm.export_onnx"
         ) from None
     return tuple(layers), preprocessing, architecture
@@ -259,55 +234,3 @@ def _check_finite(
             f"layer {layer!r} has NaN or infinite activations, first for "
             f"{image_name(images[first], first)}"
         )
-
-
-def _open_session(path: Path, word: str, n_threads: int | None) -> tuple[str, Any]:
-    """Load the file on a provider; the word for the one that took it, and the session."""
-    ort = require("onnxruntime", "onnx", "to run a network")
-    if word != "auto" and word not in _PROVIDERS:
-        raise ValueError(f"unknown provider {word!r}; it is one of auto, {', '.join(_PROVIDERS)}")
-    available = set(ort.get_available_providers())
-    if word != "auto" and _PROVIDERS[word].name not in available:
-        raise ValueError(
-            f"this ONNX Runtime has no {_PROVIDERS[word].name} for provider {word!r}; "
-            f"install it with: pip install {_PROVIDERS[word].install}"
-        )
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    if n_threads is not None:
-        options.intra_op_num_threads = n_threads
-    failure = ""
-    for candidate in _AUTO if word == "auto" else (word,):
-        provider = _PROVIDERS[candidate]
-        if provider.name not in available:
-            continue
-        if candidate in {"cuda", "tensorrt"}:
-            # CUDA's libraries may have come with pip; what is not found is told by the session
-            # below.
-            with contextlib.redirect_stdout(io.StringIO()):
-                ort.preload_dlls()
-        names = list(dict.fromkeys([provider.name, "CPUExecutionProvider"]))
-        try:
-            session = ort.InferenceSession(
-                str(path),
-                options,
-                providers=names,
-                provider_options=[dict(provider.options), {}][: len(names)],
-            )
-        # The binding's exceptions have no base class of their own.
-        except Exception as error:
-            failure = " ".join(str(error).split())
-            continue
-        # ONNX Runtime goes on with the CPU where a provider's libraries do not load; that is never
-        # wanted.
-        if provider.name in session.get_providers():
-            session.disable_fallback()
-            return candidate, session
-        failure = (
-            f"the libraries of {provider.name} do not load; install them with: "
-            f"pip install {provider.install}"
-        )
-    raise ValueError(
-        f"{path} cannot be opened as an ONNX model on {candidate} "
-        f"(truncated, another kind of file, or a provider at fault): {failure}"
-    )

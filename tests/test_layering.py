@@ -17,7 +17,7 @@ LAYERS = [
     {"checkpoints", "study"},
     {"algonauts", "export", "onnx_model"},
     {"target"},
-    {"inference", "ceiling", "protocol", "stimuli"},
+    {"inference", "ceiling", "protocol", "stimuli", "providers"},
     {"compare"},
     {"rdm"},
     {"methods"},

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastrdm import onnx_model
+from fastrdm import providers
 from fastrdm._extras import MissingExtraError
 from fastrdm.export import export_onnx
 from fastrdm.onnx_model import OnnxModel
@@ -221,7 +221,7 @@ def test_unknown_provider(path):
         OnnxModel(path, "gpu")
 
 
-@pytest.mark.parametrize("word", sorted(onnx_model._PROVIDERS))
+@pytest.mark.parametrize("word", sorted(providers._PROVIDERS))
 def test_a_provider_is_used_or_an_error_names_its_package(path, word, pictures, monkeypatch):
     if word != "cpu":
         monkeypatch.setattr(
