@@ -1,8 +1,12 @@
 """An exported network: images in, activations or RDMs out, on any execution provider."""
 
+import contextlib
 import difflib
+import functools
 import json
-from collections.abc import Iterator, Sequence
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._extras import require
+from fastrdm.extraction import Need, Part, Workspace, plan, run
+from fastrdm.footprint import bytes_per_image
+from fastrdm.methods import method_named
 from fastrdm.providers import Graph, open_session
-from fastrdm.rdm import calc_rdm
+from fastrdm.rdm import RdmAccumulator, calc_rdm
 from fastrdm.stimuli import ImageLike, Preprocessing, image_name
+from fastrdm.tiles import n_bytes
 
 
 class OnnxModel:
@@ -40,6 +48,8 @@ class OnnxModel:
         What the file says it is.
     provider : str
         The provider in use, by the words above.
+    shapes : dict of str to tuple of int
+        Layer → shape of the activations of one image.
 
     Raises
     ------
@@ -65,6 +75,9 @@ class OnnxModel:
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, not {number}")
         self.batch_size = batch_size
+        self._n_threads = n_threads
+        self._graph = graph
+        self._workspace = Workspace()
         opened = open_session(graph, provider, n_threads=n_threads)
         self.provider, self._session = opened.provider, opened.session
         self.layers, self.preprocessing, self.architecture = _read_metadata(
@@ -133,14 +146,19 @@ class OnnxModel:
             message names the layer and the first such image.
         """
         wanted = self._check_layers(layers)
-        gathered: dict[str, NDArray[np.float32]] = {}
-        for part in self._batches(images, progress):
-            for layer, values in self.run(self.preprocessing.load(images[part]), wanted).items():
-                _check_finite(values, layer, images, part.start)
-                if layer not in gathered:
-                    gathered[layer] = np.empty((len(images), *values.shape[1:]), np.float32)
-                gathered[layer][part] = values
-        return gathered
+        shapes = {layer: self.shapes[layer] for layer in wanted}
+        gathered = {
+            layer: np.empty((len(images), math.prod(shape)), np.float32)
+            for layer, shape in shapes.items()
+        }
+        parts = {Part(layer, 0, rows.shape[1]): rows for layer, rows in gathered.items()}
+        with self._progress(len(images), progress) as advance:
+            for place, batch in self._batches(images, self.batch_size):
+                run(self._session, [(place, batch)], parts, shapes)
+                for layer, rows in gathered.items():
+                    _check_finite(rows[place], layer, images, place.start)
+                advance(place.stop)
+        return {layer: rows.reshape(-1, *shapes[layer]) for layer, rows in gathered.items()}
 
     def rdms(
         self,
@@ -148,15 +166,25 @@ class OnnxModel:
         method: str = "correlation",
         layers: Sequence[str] | None = None,
         progress: bool = False,
+        *,
+        max_memory: int | str | None = None,
     ) -> dict[str, NDArray[np.float64]]:
         """Read images and give each layer's RDM.
+
+        ONNX Runtime writes the activations of all conditions where the kernels read them; that memory is kept for the
+        next call.
 
         Parameters
         ----------
         images, layers, progress
             As for `activations`.
         method : str
-            As for `calc_rdm`.
+            As for `calc_rdm`, of those that take activations alone.
+        max_memory : int or str, optional
+            Bytes, or a text such as ``"1GiB"``, for activations, images and the network's inner values, beside the
+            network itself. Where the activations of all conditions do not fit, batches become smaller and then the
+            images are run several times, for some layers or some channels at a time; RDMs from parts of a layer differ
+            in the last bits.
 
         Returns
         -------
@@ -166,14 +194,46 @@ class OnnxModel:
         Raises
         ------
         ValueError
-            As for `activations` and `calc_rdm`.
+            As for `activations` and `calc_rdm`; or if `max_memory` is too small (the message says what would do).
+
+        Warns
+        -----
+        RuntimeWarning
+            As `calc_rdm`, naming the layer.
         """
-        activations = self.activations(images, layers, progress)
-        # Popped, so that a layer's activations are gone before the next one's RDM needs memory.
-        return {
-            layer: calc_rdm(activations.pop(layer).reshape(len(images), -1), method)
-            for layer in list(activations)
-        }
+        wanted = self._check_layers(layers)
+        ranked = _is_whole(method)
+        shapes = {layer: self.shapes[layer] for layer in wanted}
+        widths = {layer: math.prod(shape) for layer, shape in shapes.items()}
+        bound = None if max_memory is None else n_bytes(max_memory)
+        inner = 0 if bound is None else bytes_per_image(self._graph.source, wanted)
+        image = 5 * 3 * math.prod(self.preprocessing.size)
+        chosen = plan(Need(widths, len(images), inner + image, ranked), self.batch_size, bound)
+        made: dict[str, NDArray[np.float64]] = {}
+        sums: dict[str, RdmAccumulator] = {}
+        with self._progress(len(images) * len(chosen.passes), progress) as advance:
+            for k, parts in enumerate(chosen.passes):
+                sizes = [(len(images), part.end - part.begin) for part in parts]
+                with self._workspace.arrays(sizes) as arrays:
+                    rows = dict(zip(parts, arrays, strict=True))
+                    for place, batch in self._batches(images, chosen.batch_size):
+                        run(self._session, [(place, batch)], rows, shapes)
+                        advance(k * len(images) + place.stop)
+                    for part, values in rows.items():
+                        with _named(part.layer, values, images):
+                            if part.end - part.begin == widths[part.layer]:
+                                made[part.layer] = calc_rdm(
+                                    values, method, n_threads=self._n_threads
+                                )
+                                continue
+                            total = sums.setdefault(
+                                part.layer,
+                                RdmAccumulator(len(images), method, n_threads=self._n_threads),
+                            )
+                            total.update(values)
+                            if part.end == widths[part.layer]:
+                                made[part.layer] = sums.pop(part.layer).rdm()
+        return {layer: made[layer] for layer in wanted}
 
     def _check_layers(self, layers: Sequence[str] | None) -> list[str]:
         if layers is None:
@@ -188,21 +248,36 @@ class OnnxModel:
             raise ValueError("layers is empty; name at least one, or None for all")
         return list(dict.fromkeys(layers))
 
-    def _batches(self, images: Sequence[ImageLike], progress: bool) -> Iterator[slice]:
-        """Slices of the images, one a batch; a bar moves when the caller is done with each."""
+    @functools.cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Layer → shape of the activations of one image."""
+        shapes = {output.name: tuple(output.shape[1:]) for output in self._session.get_outputs()}
+        if not all(isinstance(n, int) for shape in shapes.values() for n in shape):
+            blank = np.zeros((1, 3, *self.preprocessing.size), np.float32)
+            shapes = {layer: values.shape[1:] for layer, values in self.run(blank).items()}
+        return shapes
+
+    def _batches(
+        self, images: Sequence[ImageLike], batch_size: int
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Conditions and their normalised images."""
         # An empty or wrong list still makes one slice: loading it raises the error that says what
         # it is.
-        starts = range(0, max(len(images), 1), self.batch_size)
-        if not progress:
-            yield from (slice(start, start + self.batch_size) for start in starts)
+        for start in range(0, max(len(images), 1), batch_size):
+            place = slice(start, min(start + batch_size, len(images)))
+            yield place, self.preprocessing.load(images[place])
+
+    @contextlib.contextmanager
+    def _progress(self, total: int, show: bool) -> Iterator[Callable[[int], None]]:
+        """A bar on standard error that is moved to a number of images, or none."""
+        if not show:
+            yield lambda done: None
             return
         rich = require("rich.progress", "run", "to show a progress bar")
         console = require("rich.console", "run", "to show a progress bar").Console(stderr=True)
         with rich.Progress(console=console, transient=console.is_terminal) as bar:
-            task = bar.add_task(self.architecture, total=len(images))
-            for start in starts:
-                yield slice(start, start + self.batch_size)
-                bar.update(task, completed=min(start + self.batch_size, len(images)))
+            task = bar.add_task(self.architecture, total=total)
+            yield lambda done: bar.update(task, completed=done)
 
 
 def _read_metadata(name: str, session: Any) -> tuple[tuple[str, ...], Preprocessing, str]:
@@ -222,6 +297,30 @@ def _read_metadata(name: str, session: Any) -> tuple[tuple[str, ...], Preprocess
             "export the network with fastrdm.export_onnx"
         ) from None
     return tuple(layers), preprocessing, architecture
+
+
+def _is_whole(method: str) -> bool:
+    """Whether a method's RDM is had from whole layers only; an error for one that activations do not suffice for."""
+    chosen = method_named(method)
+    if chosen.needs:
+        raise ValueError(
+            f"method {method!r} needs {chosen.needs}, which a network does not give; take activations and calc_rdm"
+        )
+    return bool(chosen.whole)
+
+
+@contextlib.contextmanager
+def _named(layer: str, values: NDArray[np.float32], images: Sequence[ImageLike]) -> Iterator[None]:
+    """Errors and warnings of an RDM, with the layer they are about."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        except ValueError:
+            _check_finite(values, layer, images, 0)
+            raise
+    for warning in caught:
+        warnings.warn(f"layer {layer!r}: {warning.message}", warning.category, stacklevel=4)
 
 
 def _check_finite(

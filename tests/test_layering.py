@@ -17,7 +17,7 @@ LAYERS = [
     {"checkpoints", "study"},
     {"algonauts", "export", "onnx_model"},
     {"target"},
-    {"inference", "ceiling", "protocol", "stimuli", "providers"},
+    {"inference", "ceiling", "protocol", "stimuli", "providers", "extraction", "footprint"},
     {"compare"},
     {"rdm"},
     {"methods"},
