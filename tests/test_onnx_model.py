@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastrdm import providers
+from fastrdm import onnx_model, providers
 from fastrdm._extras import MissingExtraError
 from fastrdm.export import export_onnx
 from fastrdm.onnx_model import OnnxModel
@@ -85,6 +85,57 @@ def test_rdms_are_those_of_the_flattened_activations(model, pictures):
     )
     with pytest.raises(ValueError, match="'no such method'"):
         model.rdms(pictures, "no such method")
+
+
+def test_within_a_bound_of_memory(model, pictures, monkeypatch):
+    whole = model.rdms(pictures)
+    # Room for everything, then for some channels at a time, in batches of one.
+    np.testing.assert_equal(model.rdms(pictures, max_memory="1MiB"), whole)
+    passes = []
+    real = onnx_model.plan
+    monkeypatch.setattr(onnx_model, "plan", lambda *a: passes.append(real(*a)) or passes[-1])
+    for bound in (11_000, 7_200):
+        parts = model.rdms(pictures, max_memory=bound)
+        assert list(parts) == list(whole)
+        for layer, rdm in whole.items():
+            np.testing.assert_allclose(parts[layer], rdm, rtol=0, atol=1e-6)
+    with pytest.raises(
+        ValueError, match=r"max_memory of 700 bytes is too small .*; \d+ bytes would do"
+    ):
+        model.rdms(pictures, max_memory=700)
+    with pytest.raises(ValueError, match="max_memory 'much' is no number of bytes"):
+        model.rdms(pictures, max_memory="much")
+
+
+def test_a_bound_says_what_would_do(model, pictures):
+    for method in ("correlation", "spearman"):
+        with pytest.raises(ValueError) as caught:
+            model.rdms(pictures, method, max_memory=1000)
+        enough = int(str(caught.value).split("; ")[1].split()[0])
+        found = model.rdms(pictures, method, max_memory=enough)
+        for layer, rdm in model.rdms(pictures, method).items():
+            np.testing.assert_allclose(found[layer], rdm, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["mahalanobis", "crossnobis"])
+def test_methods_that_activations_do_not_suffice_for(model, pictures, method):
+    with pytest.raises(ValueError, match=f"'{method}' needs (precision|folds)"):
+        model.rdms(pictures, method)
+
+
+def test_constant_conditions_are_told_with_their_layer(model, pictures):
+    pictures = [np.zeros((9, 9, 3), np.uint8), *pictures]
+    blank = Preprocessing((9, 9), mean=(0.0,) * 3, std=(1.0,) * 3)
+    network = nn.Sequential(nn.ReLU())
+    path = model._graph.source.parent / "relu.onnx"
+    export_onnx(network, path, {"relu": "0"}, preprocessing=blank)
+    with pytest.warns(RuntimeWarning, match=r"layer 'relu': .*NaN: 0"):
+        rdm = OnnxModel(path).rdms(pictures)["relu"]
+    assert np.isnan(rdm[:7]).all()
+
+
+def test_shapes_are_those_of_one_image(model):
+    assert model.shapes == {"conv": (4, 4, 4), "relu": (4, 4, 4), "fc": (5,)}
 
 
 def test_chosen_layers_in_the_order_asked_for(model, pictures):
