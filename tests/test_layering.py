@@ -27,7 +27,7 @@ LAYERS = [
     {"products", "forms"},
     {"_kernels"},
     {"_arrays", "_drawings"},
-    {"_core", "_numba", "_extras"},
+    {"_core", "_numba", "_extras", "_files"},
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 MODULES = sorted(PACKAGE.glob("*.py"))
