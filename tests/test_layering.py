@@ -24,7 +24,7 @@ LAYERS = [
     {"folds", "tiles"},
     {"sources", "measures"},
     {"whitening"},
-    {"products", "forms"},
+    {"products", "forms", "images"},
     {"_kernels"},
     {"_arrays", "_drawings"},
     {"_core", "_numba", "_extras", "_files"},
