@@ -16,7 +16,7 @@ LAYERS = [
     {"store", "engines"},
     {"checkpoints", "study"},
     {"algonauts", "export", "onnx_model"},
-    {"target"},
+    {"target", "stimuli_cache"},
     {"inference", "ceiling", "protocol", "stimuli", "providers", "extraction", "footprint"},
     {"compare"},
     {"rdm"},
