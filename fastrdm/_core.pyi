@@ -105,4 +105,11 @@ def concordance(
     n_threads: int,
     isa: str,
 ) -> None: ...
+def normalise(
+    pixels: NDArray[np.uint8],
+    table: NDArray[np.float32],
+    channels: tuple[int, int, int],
+    out: NDArray[np.float32],
+    n_threads: int,
+) -> None: ...
 def isas() -> list[str]: ...

@@ -285,3 +285,22 @@ def concordance(
         a, b, out, untied_a, untied_b, n_threads or chosen.info.n_threads, chosen.info.isa
     )
     return out, untied_a, untied_b
+
+
+def normalise(
+    pixels: NDArray[np.uint8],
+    table: NDArray[np.float32],
+    channels: tuple[int, int, int],
+    out: NDArray[np.float32],
+    n_threads: int | None = None,
+) -> None:
+    """Fill (n, 3, height, width) with ``table[c, pixels[..., channels[c]]]``, of pixels (n, height, width, 3)."""
+    chosen = active()
+    n, height, width, _ = pixels.shape
+    chosen.module.normalise(
+        pixels.reshape(n, height * width, 3),
+        table,
+        channels,
+        out.reshape(n, 3, height * width),
+        n_threads or chosen.info.n_threads,
+    )

@@ -493,6 +493,21 @@ def _concordance(a: NDArray[np.int32], b: NDArray[np.int32], out: NDArray[np.int
         out[i, j] = _concordance_of(a[0, i], a[3, i], b[1, j], b[2, j], b[3, j])
 
 
+@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+def _normalise(
+    pixels: NDArray[np.uint8],
+    table: NDArray[np.float32],
+    channels: tuple[int, int, int],
+    out: NDArray[np.float32],
+) -> None:
+    c0, c1, c2 = channels
+    for i in numba.prange(len(pixels)):
+        for p in range(pixels.shape[1]):
+            out[i, 0, p] = table[0, pixels[i, p, c0]]
+            out[i, 1, p] = table[1, pixels[i, p, c1]]
+            out[i, 2, p] = table[2, pixels[i, p, c2]]
+
+
 class _Threads:
     """The number of numba's threads for the length of a call."""
 
@@ -655,6 +670,18 @@ def concordance(
         _places(a, places_a, untied_a)
         _places(b, places_b, untied_b)
         _concordance(places_a, places_b, out)
+
+
+def normalise(
+    pixels: NDArray[np.uint8],
+    table: NDArray[np.float32],
+    channels: tuple[int, int, int],
+    out: NDArray[np.float32],
+    n_threads: int,
+) -> None:
+    """What a table has for each channel of every pixel; as `_core.normalise`."""
+    with _Threads(n_threads):
+        _normalise(pixels, table, channels, out)
 
 
 def isas() -> list[str]:

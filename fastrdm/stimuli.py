@@ -2,25 +2,22 @@
 
 import json
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm import _kernels
 from fastrdm._extras import require
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    ImageLike: TypeAlias = str | Path | Image | NDArray[np.uint8]
-else:
-    ImageLike = object
+from fastrdm.images import ImageLike as ImageLike
+from fastrdm.images import Images, check_images, decode, in_order
+from fastrdm.images import image_name as image_name
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-# Names of PIL's filters; PIL widens them when it shrinks an image, which is its antialiasing.
+# PIL's names of its filters.
 _FILTERS = {"pil-bilinear": "BILINEAR", "pil-bicubic": "BICUBIC"}
 _CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0)}
 
@@ -58,11 +55,6 @@ def list_images(folder: str | Path) -> list[Path]:
     return sorted(images, key=lambda path: path.name)
 
 
-def image_name(image: ImageLike, index: int) -> str:
-    """Name an image for a message: its path, or its position in the list counted from 1."""
-    return str(image) if isinstance(image, str | Path) else f"image {index + 1}"
-
-
 def _three(values: Any, name: str) -> tuple[float, float, float]:
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.shape != (3,) or not np.isfinite(numbers).all():
@@ -77,12 +69,20 @@ class Preprocessing:
     The defaults are those of the Algonauts 2019 development kit, ImageNet's mean and standard
     deviation.
 
+    Images are resized by Pillow's antialiased convolution, which is torchvision's `Resize` on PIL images (not that on
+    tensors, which rounds otherwise). A pixel of the result is a weighted mean of the pixels around its own place: the
+    weights are a triangle that reaches 1 pixel to each side ("pil-bilinear"), or Keys' cubic with a = −0.5 that reaches
+    2 ("pil-bicubic"). Where the image shrinks, the filter is widened by the same factor, so that every pixel enters:
+    that is the antialiasing. Where it grows, the filter keeps its width. At the edges the weights that remain are
+    scaled to sum to 1. It averages along the rows, then along the columns, with weights of 22 binary places, and rounds
+    to 8 bits after each.
+
     Parameters
     ----------
     size : (int, int)
         Height and width of the input, in pixels.
     resize : {"pil-bilinear", "pil-bicubic"}
-        PIL's antialiased filter, which torchvision's `Resize` uses on PIL images.
+        The filter: torchvision's `InterpolationMode.BILINEAR` or `BICUBIC`.
     mean, std : three floats
         Of the channels in their order, for values in [0, 1].
     channel_order : {"RGB", "BGR"}
@@ -92,6 +92,10 @@ class Preprocessing:
     ------
     ValueError
         If a value is none of these; the message names it.
+
+    References
+    ----------
+    Keys (1981), IEEE Transactions on Acoustics, Speech, and Signal Processing 29: 1153-1160. Pillow, `Resample.c`.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -142,13 +146,109 @@ class Preprocessing:
             raise ValueError(f"the preprocessing must have the fields {', '.join(sorted(names))}")
         return cls(**values)
 
-    def load(self, images: Sequence[ImageLike]) -> NDArray[np.float32]:
-        """Read, resize and normalise images, as torchvision's `Resize`, `ToTensor`, `Normalize` do.
+    def pixels(self, images: Images, *, n_threads: int | None = None) -> NDArray[np.uint8]:
+        """Decode images and resize them, as torchvision's `Resize` does PIL images, to the last bit.
 
         Parameters
         ----------
         images : sequence of path, PIL image or uint8 array (h, w, 3)
-            Of any size and mode; the EXIF orientation is applied, transparency dropped.
+            Of any size and kind; what becomes of each kind stands in `fastrdm.images`. An array (n, height, width, 3)
+            of this preprocessing's size is given back as it is.
+        n_threads : int, optional
+            Threads that decode; the processors of this process by default.
+
+        Returns
+        -------
+        ndarray of uint8, shape (n, height, width, 3)
+            Upright, RGB, in the order of the images.
+
+        Raises
+        ------
+        ValueError
+            If there is no image, or one cannot be decoded; the message names the first.
+        FileNotFoundError
+            If a file is not there.
+        TypeError
+            If an element is no image, or a single image was given instead of a list.
+        """
+        check_images(images)
+        if self.are_pixels(images):
+            return cast("NDArray[np.uint8]", images)
+        out = np.empty((len(images), *self.size, 3), np.uint8)
+        for row, image in zip(out, self.each(images, n_threads), strict=True):
+            row[:] = image
+        return out
+
+    def are_pixels(self, images: Images) -> bool:
+        """Whether these are pixels of this preprocessing already."""
+        return (
+            isinstance(images, np.ndarray)
+            and images.dtype == np.uint8
+            and images.shape[1:] == (*self.size, 3)
+        )
+
+    def each(self, images: Images, n_threads: int | None = None) -> Iterator[NDArray[np.uint8]]:
+        """Yield the `pixels` of one image after the other, a few of which are in memory at a time."""
+        pil = require("PIL.Image", "data", "to read images")
+        # Else a thread may miss a format that another one is just importing.
+        pil.init()
+        filter_, (height, width) = pil.Resampling[_FILTERS[self.resize]], self.size
+        return in_order(
+            lambda image, index: np.asarray(decode(image, index).resize((width, height), filter_)),
+            images,
+            n_threads,
+        )
+
+    def normalise(
+        self,
+        pixels: NDArray[np.uint8],
+        out: NDArray[np.float32] | None = None,
+        *,
+        n_threads: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Make a network's input of pixels, as torchvision's `ToTensor` and `Normalize` do, bit for bit.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint8, shape (n, height, width, 3)
+            As `pixels` gives them.
+        out : ndarray of float32, shape (n, 3, height, width), optional
+            Contiguous memory to write to. New memory takes longer to get than to fill.
+        n_threads : int, optional
+            Threads to use; the processors of this process by default.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, 3, height, width)
+            (x / 255 − mean) / std in float32, the channels in `channel_order`; `out` where it is given.
+
+        Raises
+        ------
+        ValueError
+            If a shape or type is another.
+        """
+        _check(pixels, "pixels", np.uint8, ("n", *self.size, 3))
+        if out is None:
+            out = np.empty((len(pixels), 3, *self.size), np.float32)
+        else:
+            _check(out, "out", np.float32, (len(pixels), 3, *self.size))
+            if not (out.flags.c_contiguous and out.flags.writeable):
+                raise ValueError("out must be contiguous and writeable")
+        values = np.arange(256, dtype=np.float32) / np.float32(255)
+        mean, std = (np.array(x, np.float32)[:, None] for x in (self.mean, self.std))
+        table = (values - mean) / std
+        _kernels.normalise(
+            np.ascontiguousarray(pixels), table, _CHANNELS[self.channel_order], out, n_threads
+        )
+        return out
+
+    def load(self, images: Images) -> NDArray[np.float32]:
+        """Read, resize and normalise images, as torchvision's `Resize`, `ToTensor`, `Normalize` do.
+
+        Parameters
+        ----------
+        images
+            As for `pixels`.
 
         Returns
         -------
@@ -156,50 +256,21 @@ class Preprocessing:
 
         Raises
         ------
-        ValueError
-            If there is no image, or one cannot be decoded; the message names it.
-        FileNotFoundError
-            If a file is not there.
-        TypeError
-            If an element is no image, or a single image was given instead of a list.
+        ValueError, FileNotFoundError, TypeError
+            As `pixels`.
         """
-        if isinstance(images, str | Path) or not isinstance(images, Sequence | np.ndarray):
-            raise TypeError(f"images must be a list of images, not {type(images).__name__}")
-        if not len(images):
-            raise ValueError("images is empty")
-        height, width = self.size
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        resampling = require("PIL.Image", "data", "to read images").Resampling
-        filter_ = resampling[_FILTERS[self.resize]]
-        batch = np.empty((len(images), 3, height, width), np.float32)
-        for i, image in enumerate(images):
-            pixels = np.asarray(_open(image, i).resize((width, height), filter_))
-            ordered = pixels[:, :, _CHANNELS[self.channel_order]].astype(np.float32)
-            batch[i] = ((ordered / np.float32(255) - mean) / std).transpose(2, 0, 1)
-        return batch
+        return self.normalise(self.pixels(images))
 
 
-def _open(image: ImageLike, index: int) -> "Image":
-    """Decode an image wholly, as upright RGB."""
-    pil = require("PIL.Image", "data", "to read images")
-    upright = require("PIL.ImageOps", "data", "to read images").exif_transpose
-    name = image_name(image, index)
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(
-                f"{name} must be uint8 of shape (h, w, 3), not {image.dtype} {image.shape}"
-            )
-        return cast("Image", pil.fromarray(image))
-    if isinstance(image, pil.Image):
-        return cast("Image", upright(image).convert("RGB"))
-    if not isinstance(image, str | Path):
-        raise TypeError(f"{name} must be a path, PIL image or array, not {type(image).__name__}")
-    if not Path(image).is_file():
-        raise FileNotFoundError(f"{name}: no such image file")
-    try:
-        with pil.open(image) as opened:
-            return cast("Image", upright(opened).convert("RGB"))
-    # PIL's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damaged files.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{name} cannot be read as an image: {reason}") from error
+def _check(array: Any, name: str, dtype: type, shape: tuple[int | str, ...]) -> None:
+    """Raise unless an array is of a type and a shape, whose letters stand for any number."""
+    if isinstance(array, np.ndarray):
+        given = f"{array.dtype} {array.shape}"
+        fits = array.ndim == len(shape) and all(
+            wanted in (size, "n") for size, wanted in zip(array.shape, shape, strict=True)
+        )
+    else:
+        given, fits = f"a {type(array).__name__}", False
+    if not fits or array.dtype != dtype:
+        expected = f"({', '.join(map(str, shape))})"
+        raise ValueError(f"{name} must be {np.dtype(dtype)} of shape {expected}, not {given}")

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastrdm._files import new_file
 from fastrdm._kernels import Prepared
 from fastrdm.ceiling import Floats, NoiseCeiling, as_subjects, ceiling_of
 from fastrdm.compare import Side, check_policy, contiguous, get_method, warn_undefined
@@ -318,18 +319,9 @@ class Target:
                 "nan_policy": self.nan_policy,
             },
         )
-        # Not by `tempfile`, whose files nobody else may read.
-        beside = path.with_name(f"{path.name}.{os.urandom(8).hex()}.part")
-        try:
-            with beside.open("xb") as file:
-                for part in (header, *body):
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+        with new_file(path) as file:
+            for part in (header, *body):
+                file.write(part)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

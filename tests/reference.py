@@ -8,6 +8,11 @@ from scipy import stats
 from scipy.spatial.distance import squareform
 
 
+def normalise(pixels, table, channels):
+    planes = [table[c][pixels[..., channel]] for c, channel in enumerate(channels)]
+    return np.stack(planes, axis=1)
+
+
 def calc_rdm(activations):
     rows = np.asarray(activations, np.float64).reshape(len(activations), -1)
     centred = rows - rows.mean(axis=1, keepdims=True)

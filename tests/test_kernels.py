@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from reference import concordance
+from reference import concordance, normalise
 from scipy.spatial.distance import pdist
 from scipy.stats import rankdata
 
@@ -207,3 +207,14 @@ def test_condensing_clips_rounding_and_passes_nan(kernels):
     gram = np.array([[1, 1 + 1e-15, np.nan], [1 + 1e-15, 1, -1 - 1e-15], [np.nan, -1 - 1e-15, 1]])
     np.testing.assert_array_equal(_kernels.condense_angles(gram), [0, np.nan, 2])
     np.testing.assert_array_equal(_kernels.condense_distances(gram)[:2], [0, np.nan])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (2, 63, 65), (7, 300, 301), (0, 4, 4)])
+@pytest.mark.parametrize("channels", [(0, 1, 2), (2, 1, 0), (1, 1, 0)])
+def test_normalise(kernels, shape, channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    table = numbers((3, 256), dtype=np.float32)
+    for n_threads in (1, 2, 8):
+        out = np.full((shape[0], 3, *shape[1:]), np.nan, np.float32)
+        _kernels.normalise(pixels, table, channels, out, n_threads)
+        np.testing.assert_array_equal(out, normalise(pixels, table, channels))

@@ -16,7 +16,7 @@ LAYERS = [
     {"store", "engines"},
     {"checkpoints", "study"},
     {"algonauts", "export", "onnx_model"},
-    {"target"},
+    {"target", "stimuli_cache"},
     {"inference", "ceiling", "protocol", "stimuli", "providers", "extraction", "footprint"},
     {"compare"},
     {"rdm"},
@@ -24,10 +24,10 @@ LAYERS = [
     {"folds", "tiles"},
     {"sources", "measures"},
     {"whitening"},
-    {"products", "forms"},
+    {"products", "forms", "images"},
     {"_kernels"},
     {"_arrays", "_drawings"},
-    {"_core", "_numba", "_extras"},
+    {"_core", "_numba", "_extras", "_files"},
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 MODULES = sorted(PACKAGE.glob("*.py"))

@@ -2,9 +2,11 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <array>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -152,6 +154,17 @@ void concordance(const RankRows& a, const RankRows& b, OutCounts<2>& out, OutCou
                        static_cast<Index>(a.shape(1)), out.data(), untied_a.data(), untied_b.data(), n_threads);
 }
 
+void normalise(const nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>& pixels,
+               const nb::ndarray<const float, nb::shape<3, 256>, nb::c_contig, nb::device::cpu>& table, const std::array<int, 3>& channels,
+               nb::ndarray<float, nb::ndim<3>, nb::c_contig, nb::device::cpu>& out, int n_threads) {
+  check(pixels.shape(2) == 3 && out.shape(0) == pixels.shape(0) && out.shape(1) == 3 && out.shape(2) == pixels.shape(1),
+        "normalise: shapes disagree");
+  for (const int channel : channels) check(0 <= channel && channel < 3, "normalise: no such channel");
+  const nb::gil_scoped_release release;
+  fastrdm::normalise(pixels.data(), static_cast<Index>(pixels.shape(0)), static_cast<Index>(pixels.shape(1)), table.data(), channels.data(),
+                     out.data(), n_threads);
+}
+
 std::vector<std::string> isas() {
   std::vector<std::string> names;
   for (const auto* isa : fastrdm::available_isas()) names.emplace_back(isa->name);
@@ -185,5 +198,6 @@ NB_MODULE(_core, m) {
   m.def("rank", &rank, "x"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a);
   m.def("concordance", &concordance, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(), "untied_a"_a.noconvert(),
         "untied_b"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("normalise", &normalise, "pixels"_a.noconvert(), "table"_a.noconvert(), "channels"_a, "out"_a.noconvert(), "n_threads"_a);
   m.def("isas", &isas);
 }

@@ -116,4 +116,7 @@ void rank_similarities(const RowKernels& kernels, const T* a, Index rows_a, Inde
 void concordance(const RowKernels& kernels, const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out,
                  std::int64_t* untied_a, std::int64_t* untied_b, int n_threads);
 
+// out[(image * 3 + c) * area + p] = table[c * 256 + the pixel's channel channels[c]], of images of `area` pixels of three channels.
+void normalise(const std::uint8_t* pixels, Index images, Index area, const float* table, const int* channels, float* out, int n_threads);
+
 }  // namespace fastrdm

@@ -1,0 +1,36 @@
+// Pixels -> a network's input.
+
+#include <algorithm>
+
+#include "parallel.hpp"
+
+namespace fastrdm {
+namespace {
+
+// Pixels that are worth waking a thread for, which takes some 0.1 ms, and that are made at once.
+constexpr Index kWorth = 1 << 18;
+constexpr Index kGrain = 1 << 12;
+
+}  // namespace
+
+void normalise(const std::uint8_t* pixels, Index images, Index area, const float* table, const int* channels, float* out, int n_threads) {
+  const Index count = images * area;
+  n_threads = static_cast<int>(std::min<Index>(n_threads, 1 + count / kWorth));
+  const int c0 = channels[0], c1 = channels[1], c2 = channels[2];
+  parallel(count, kGrain, n_threads, [&](Index begin, Index end, int) {
+    while (begin < end) {
+      const Index image = begin / area, first = begin % area, here = std::min(end - begin, area - first);
+      const std::uint8_t* in = pixels + 3 * begin;
+      float* plane = out + 3 * image * area + first;
+      // The three planes side by side: one after the other took 1.4 times as long.
+      for (Index p = 0; p < here; ++p) {
+        plane[p] = table[in[3 * p + c0]];
+        plane[area + p] = table[256 + in[3 * p + c1]];
+        plane[2 * area + p] = table[512 + in[3 * p + c2]];
+      }
+      begin += here;
+    }
+  });
+}
+
+}  // namespace fastrdm

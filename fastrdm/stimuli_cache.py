@@ -1,0 +1,302 @@
+"""Decoded stimuli on disk: images are decoded once for each size and filter, whichever process needs them first.
+
+A file holds the pixels of one list of images, as NumPy's `.npy`. Its name is the SHA-256 of all that they follow from:
+the bytes of the image files (of arrays and PIL images, their upright RGB pixels) in their order, the size and the
+filter, the versions of Pillow and of its JPEG library, and that of the rules in `fastrdm.images`. Paths, times, mean,
+standard deviation and order of the channels do not enter, so networks of one input size share the pixels. A file never
+changes: it appears when it is complete, and several processes may make the same one.
+
+It is taken only if it begins with the header that was written and has the size that follows from it; else it is made
+anew. That finds what was cut off, is empty or is something else, but not a change among the pixels.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._extras import require
+from fastrdm._files import new_file
+from fastrdm.images import (
+    RULES_VERSION,
+    ImageLike,
+    Images,
+    check_images,
+    decode,
+    read_file,
+)
+from fastrdm.stimuli import Preprocessing
+
+_VARIABLE = "FASTRDM_CACHE"
+# The variable that names the user's folder of caches, and where it is under home where that names none.
+_USER_CACHES = {"win32": ("LOCALAPPDATA", "AppData/Local"), "darwin": ("", "Library/Caches")}
+_XDG = ("XDG_CACHE_HOME", ".cache")
+_PREFIX = "fastrdm-pixels-"
+_A_DAY = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """What a cache holds.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it lies; it may not be there yet.
+    n_files, n_bytes : int
+        Lists of images whose pixels it holds, and their size on disk.
+    """
+
+    folder: Path
+    n_files: int
+    n_bytes: int
+
+
+def cached_pixels(
+    images: Images,
+    preprocessing: Preprocessing,
+    folder: str | Path | None = None,
+    *,
+    n_threads: int | None = None,
+) -> NDArray[np.uint8]:
+    """Give the pixels of images from the cache, which is filled where it does not hold them.
+
+    Parameters
+    ----------
+    images
+        As for `Preprocessing.pixels`. All are read to find their pixels, which takes far less than to decode them.
+    preprocessing : Preprocessing
+        Of which only the size and the filter matter.
+    folder : path, optional
+        Of the cache. By default FASTRDM_CACHE, else `fastrdm` in the user's own folder of caches: XDG_CACHE_HOME or
+        ~/.cache, ~/Library/Caches on macOS, %LOCALAPPDATA% on Windows.
+    n_threads : int, optional
+        Threads that decode; the processors of this process by default.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, height, width, 3)
+        Read-only; a map of the file, whose pages all processes share. `images` itself, read-only, where that is an
+        array of pixels already.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, TypeError
+        As `Preprocessing.pixels`; ValueError also if the images change while they are decoded.
+    OSError
+        If a folder that was named, by `folder` or FASTRDM_CACHE, cannot be read or written.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the default folder cannot be read or written. The images are then decoded without the cache, every time.
+    """
+    check_images(images)
+    if preprocessing.are_pixels(images):
+        return _frozen(cast("NDArray[np.uint8]", images))
+    shape = (len(images), *preprocessing.size, 3)
+    key = _key(images, preprocessing)
+    try:
+        with _cache_errors():
+            path = _folder(folder) / f"{_PREFIX}{key}.npy"
+            pixels = _map(path, shape)
+            if pixels is None:
+                _make(path, shape, _decoded(images, preprocessing, key, n_threads))
+                pixels = _map(path, shape)
+            if pixels is None:
+                raise FileNotFoundError(f"{path} was gone as soon as it was made")
+            return pixels
+    except CacheError as error:
+        if folder or os.environ.get(_VARIABLE):
+            raise
+        warnings.warn(
+            f"{error}; images are decoded without it, every time; {_VARIABLE} names another folder",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return _frozen(preprocessing.pixels(images, n_threads=n_threads))
+
+
+def cache_info(folder: str | Path | None = None) -> CacheInfo:
+    """Say where the cache is and what it holds.
+
+    Parameters
+    ----------
+    folder : path, optional
+        As for `cached_pixels`.
+
+    Returns
+    -------
+    CacheInfo
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be read.
+    """
+    with _cache_errors():
+        where = _folder(folder)
+        sizes = [status.st_size for _, status in _entries(where, ".npy")]
+        return CacheInfo(where, len(sizes), sum(sizes))
+
+
+def clear_cache(folder: str | Path | None = None, *, max_bytes: int = 0) -> CacheInfo:
+    """Remove files from the cache, those first that were used longest ago.
+
+    Arrays that `cached_pixels` gave stay as they are, but on Windows, where their files cannot be removed. What a
+    process left that was killed while it wrote is removed once it is a day old.
+
+    Parameters
+    ----------
+    folder : path, optional
+        As for `cached_pixels`.
+    max_bytes : int
+        What may stay.
+
+    Returns
+    -------
+    CacheInfo
+        What is left.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be removed.
+    """
+    with _cache_errors():
+        where = _folder(folder)
+        for path, status in _entries(where, ".part"):
+            if time.time() - status.st_mtime > _A_DAY:
+                path.unlink(missing_ok=True)
+        total = 0
+        files = _entries(where, ".npy")
+        for path, status in sorted(files, key=lambda file: file[1].st_mtime, reverse=True):
+            total += status.st_size
+            if total > max_bytes:
+                path.unlink(missing_ok=True)
+    return cache_info(folder)
+
+
+class CacheError(OSError):
+    """The cache cannot be read or written."""
+
+
+@contextlib.contextmanager
+def _cache_errors() -> Iterator[None]:
+    """Say of an `OSError` that it is the cache's."""
+    try:
+        yield
+    except OSError as error:
+        raise CacheError(f"the cache of pixels cannot be used: {error}") from error
+
+
+def _folder(folder: str | Path | None) -> Path:
+    named = folder or os.environ.get(_VARIABLE)
+    if named:
+        return Path(named)
+    variable, under_home = _USER_CACHES.get(sys.platform, _XDG)
+    base = Path(os.environ.get(variable, ""))
+    if not base.is_absolute():
+        try:
+            base = Path.home() / under_home
+        except RuntimeError as error:
+            raise OSError(error) from error
+    return base / "fastrdm"
+
+
+def _entries(folder: Path, suffix: str) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in folder.glob(f"{_PREFIX}*{suffix}"):
+        # Another process may remove it at any time.
+        with contextlib.suppress(FileNotFoundError):
+            yield path, path.stat()
+
+
+def _key(images: Images, preprocessing: Preprocessing) -> str:
+    facts = [RULES_VERSION, *_versions(), preprocessing.resize]
+    header = _header((len(images), *preprocessing.size, 3))
+    digest = hashlib.sha256(json.dumps(facts).encode() + header)
+    # On this thread: 2 ms for 118 images, where several took 3.
+    for index, image in enumerate(images):
+        digest.update(_digest(image, index))
+    return digest.hexdigest()
+
+
+def _versions() -> list[str | None]:
+    """Of what decodes: libjpeg may round otherwise from one version to the next, lossless formats cannot."""
+    features = require("PIL.features", "data", "to read images")
+    return [features.version(name) for name in ("pil", "jpg", "libjpeg_turbo")]
+
+
+def _digest(image: ImageLike, index: int) -> bytes:
+    if isinstance(image, str | Path):
+        return hashlib.sha256(b"file" + read_file(image)).digest()
+    rgb = decode(image, index)
+    return hashlib.sha256(b"RGB %d %d " % rgb.size + rgb.tobytes()).digest()
+
+
+def _decoded(
+    images: Images, preprocessing: Preprocessing, key: str, n_threads: int | None
+) -> Iterator[NDArray[np.uint8]]:
+    changed = "the images changed while they were decoded"
+    try:
+        yield from preprocessing.each(images, n_threads)
+        if _key(images, preprocessing) != key:
+            raise ValueError(changed)
+    except FileNotFoundError as error:
+        raise ValueError(f"{changed}: {error}") from error
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    facts = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, facts)
+    return buffer.getvalue()
+
+
+def _make(path: Path, shape: tuple[int, ...], rows: Iterator[NDArray[np.uint8]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with new_file(path) as file:
+            file.write(_header(shape))
+            for row in rows:
+                file.write(row.data)
+    except PermissionError:
+        # Windows replaces no file that is mapped, which another process may have made meanwhile.
+        if _map(path, shape) is None:
+            raise
+
+
+def _map(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """Map a file's pixels; None where it is not there or not whole."""
+    header = _header(shape)
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
+    with file:
+        begins_well = file.read(len(header)) == header
+        if not begins_well or os.fstat(file.fileno()).st_size != len(header) + math.prod(shape):
+            return None
+        pixels = np.asarray(np.memmap(file, np.uint8, "r", len(header), shape))
+    # What is used last is removed last. Of others' files it may not be allowed.
+    with contextlib.suppress(OSError):
+        os.utime(path)
+    return pixels
+
+
+def _frozen(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    pixels = pixels.view()
+    pixels.flags.writeable = False
+    return pixels

@@ -1,0 +1,340 @@
+"""Each kind of image by its rule, or refused by name."""
+
+import io
+import struct
+import threading
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastrdm.images import decode, in_order
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+GREY = RGB[..., 0]
+DEEP = RNG.integers(0, 1 << 16, (12, 16), dtype=np.uint16)
+
+
+def encoded(image, format_, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def decoded(content, tmp_path, name="image"):
+    path = tmp_path / name
+    path.write_bytes(content)
+    return np.asarray(decode(path, 0))
+
+
+def grey_rgb(values):
+    return np.repeat(values[..., None], 3, axis=2)
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def test_grey(tmp_path):
+    content = encoded(Image.fromarray(GREY), "PNG")
+    np.testing.assert_array_equal(decoded(content, tmp_path), grey_rgb(GREY))
+
+
+def test_one_bit(tmp_path):
+    content = encoded(Image.fromarray(GREY > 99), "PNG")
+    expected = grey_rgb(np.where(GREY > 99, 255, 0))
+    np.testing.assert_array_equal(decoded(content, tmp_path), expected)
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour"])
+def test_transparency_is_dropped(tmp_path, kind):
+    """What lies under it shows, even where nothing of it is to be seen."""
+    under = RGB if kind == "colour" else GREY[..., None]
+    image = Image.fromarray(np.concatenate([under, np.zeros_like(under[..., :1])], axis=2))
+    assert image.mode == {"grey": "LA", "colour": "RGBA"}[kind]
+    got = decoded(encoded(image, "PNG"), tmp_path)
+    np.testing.assert_array_equal(got, np.broadcast_to(under, RGB.shape))
+
+
+@pytest.mark.parametrize(
+    "format_, transparency",
+    [
+        ("PNG", None),
+        ("PNG", 3),
+        ("PNG", bytes(range(8))),
+        ("GIF", None),
+        ("GIF", 3),
+        ("TIFF", None),
+    ],
+)
+def test_palette(tmp_path, format_, transparency):
+    colours = RNG.integers(0, 256, (256, 3), dtype=np.uint8)
+    image = Image.fromarray(GREY).copy()
+    image.putpalette(colours.tobytes())
+    assert image.mode == "P"
+    options = {} if transparency is None else {"transparency": transparency}
+    got = decoded(encoded(image, format_, **options), tmp_path)
+    np.testing.assert_array_equal(got, colours[GREY])
+
+
+def test_one_colour_that_is_transparent(tmp_path):
+    content = encoded(Image.fromarray(RGB), "PNG", transparency=tuple(RGB[0, 0].tolist()))
+    np.testing.assert_array_equal(decoded(content, tmp_path), RGB)
+
+
+def without_adobe_marker(jpeg):
+    at = jpeg.index(b"\xff\xee\x00\x0eAdobe")
+    return jpeg[:at] + jpeg[at + 16 :]
+
+
+@pytest.mark.parametrize("strip", [bytes, without_adobe_marker], ids=["marker", "no marker"])
+def test_cmyk_jpeg(tmp_path, strip):
+    """The file's values are inverted, 255 being no ink, and there is no colour profile."""
+    ink = np.full((16, 16, 4), (0, 51, 102, 51), np.uint8)
+    content = strip(encoded(Image.fromarray(ink, "CMYK"), "JPEG", quality=100))
+    cyan, magenta, yellow, black = ink[0, 0] / 255
+    expected = [(1 - x) * (1 - black) * 255 for x in (cyan, magenta, yellow)]
+    got = decoded(content, tmp_path)
+    np.testing.assert_allclose(got, np.broadcast_to(expected, got.shape), atol=2)
+
+
+def test_cmyk_tiff_is_not_inverted(tmp_path):
+    content = encoded(Image.new("CMYK", (4, 4), (0, 0, 255, 0)), "TIFF")
+    np.testing.assert_array_equal(decoded(content, tmp_path), np.full((4, 4, 3), (255, 255, 0)))
+
+
+@pytest.mark.parametrize(
+    "format_, order", [("PNG", "<"), ("PNG", ">"), ("TIFF", "<"), ("TIFF", ">"), ("JPEG2000", "<")]
+)
+def test_grey_of_16_bits(tmp_path, format_, order):
+    content = encoded(Image.fromarray(DEEP.astype(order + "u2")), format_)
+    np.testing.assert_array_equal(decoded(content, tmp_path), grey_rgb(DEEP >> 8))
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16L", "I;16B", "I;16N"])
+def test_grey_of_16_bits_in_memory(mode):
+    image = Image.new(mode, (3, 2), 0x1234)
+    np.testing.assert_array_equal(np.asarray(decode(image, 0)), np.full((2, 3, 3), 0x12))
+
+
+def test_grey_of_16_bits_whose_0_is_white(tmp_path):
+    content = encoded(Image.fromarray(DEEP), "TIFF", tiffinfo={262: 0})
+    np.testing.assert_array_equal(decoded(content, tmp_path), grey_rgb((0xFFFF - DEEP) >> 8))
+    opened = Image.open(io.BytesIO(content))
+    np.testing.assert_array_equal(np.asarray(decode(opened, 0)), grey_rgb((0xFFFF - DEEP) >> 8))
+
+
+def tiff(width, height, bits, data):
+    """A TIFF of one strip of grey, 0 being black."""
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
+    tags[279] = len(data)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    at = 8 + len(data)
+    return b"II*\0" + struct.pack("<I", at) + data + struct.pack("<H", 9) + entries + bytes(4)
+
+
+def test_grey_of_12_bits(tmp_path):
+    pairs = [0x000, 0xFFF, 0x800, 0x7F0]
+    packed = bytes.fromhex("".join(f"{value:03x}" for value in pairs))
+    got = decoded(tiff(4, 1, 12, packed), tmp_path)
+    np.testing.assert_array_equal(got, grey_rgb(np.array([[0x00, 0xFF, 0x80, 0x7F]])))
+
+
+def test_colour_of_16_bits(tmp_path):
+    """As grey: the upper byte."""
+    values = RNG.integers(0, 1 << 16, (3, 4, 3)).astype(">u2")
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 4, 3, 16, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(b"".join(b"\0" + row.tobytes() for row in values)),
+        b"IEND": b"",
+    }
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in chunks.items():
+        checksum = zlib.crc32(kind + data)
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+    np.testing.assert_array_equal(decoded(content, tmp_path), values >> 8)
+
+
+@pytest.mark.parametrize("dtype, mode", [(np.int32, "I"), (np.float32, "F")])
+def test_32_bits_are_refused(tmp_path, dtype, mode):
+    image = Image.fromarray(np.ones((4, 4), dtype))
+    path = tmp_path / "deep.tif"
+    image.save(path)
+    for given, name in ((path, r".*deep\.tif"), (image, "image 1")):
+        with pytest.raises(ValueError, match=rf"^{name} cannot be read .* 32 bits \(mode {mode}\)"):
+            decode(given, 0)
+
+
+# What has to be done to the stored pixels, for each EXIF orientation.
+UPRIGHT = {
+    1: lambda x: x,
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(x, 2).swapaxes(0, 1),
+    8: lambda x: np.rot90(x),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("format_", ["PNG", "TIFF", "WEBP", "JPEG"])
+def test_exif_orientation_is_applied(tmp_path, format_, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if format_ == "WEBP" else {}
+    content = encoded(Image.fromarray(RGB), format_, exif=exif, **options)
+    stored = RGB
+    if format_ == "JPEG":
+        stored = np.asarray(Image.open(io.BytesIO(encoded(Image.fromarray(RGB), format_))))
+    expected = UPRIGHT[orientation](stored)
+    np.testing.assert_array_equal(decoded(content, tmp_path), expected)
+    opened = Image.open(io.BytesIO(content))
+    for _ in range(2):  # what the caller has is left as it is
+        np.testing.assert_array_equal(np.asarray(decode(opened, 0)), expected)
+
+
+def test_colour_profiles_are_not_applied(tmp_path):
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    content = encoded(Image.fromarray(RGB), "PNG", icc_profile=profile)
+    np.testing.assert_array_equal(decoded(content, tmp_path), RGB)
+
+
+@pytest.mark.parametrize("format_", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_several_frames_are_refused(tmp_path, format_):
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    content = encoded(frames[0], format_, save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match="image cannot be read as an image: it holds several fra"):
+        decoded(content, tmp_path)
+
+
+def test_a_frame_that_is_given_is_taken():
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    content = encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+    opened = Image.open(io.BytesIO(content))
+    opened.seek(1)
+    np.testing.assert_array_equal(np.asarray(decode(opened, 0)), 255 - RGB)
+
+
+def test_of_a_camera_s_pictures_the_first_is_taken(tmp_path):
+    photograph, preview = Image.fromarray(RGB), Image.fromarray(RGB[:6, :8])
+    content = encoded(photograph, "MPO", save_all=True, append_images=[preview])
+    got = decoded(content, tmp_path)
+    alone = np.asarray(Image.open(io.BytesIO(encoded(photograph, "JPEG"))))
+    np.testing.assert_array_equal(got, alone)
+
+
+def flipped(content, at):
+    return content[:at] + bytes([content[at] ^ 16]) + content[at + 1 :]
+
+
+PNG, JPEG, TIFF = (encoded(Image.fromarray(RGB), name) for name in ("PNG", "JPEG", "TIFF"))
+
+
+DAMAGED = {
+    "empty": (b"", "the file is empty"),
+    "text": (b"no image at all", "it is in no format that Pillow reads"),
+    "cut JPEG": (JPEG[:-1], "truncated"),
+    "cut PNG": (PNG[:200], "truncated"),
+    "cut TIFF": (TIFF[:-1], "truncated"),
+    "cut BMP": (encoded(Image.fromarray(RGB), "BMP")[:-1], "truncated"),
+    "cut WEBP": (encoded(Image.fromarray(RGB), "WEBP")[:100], ""),
+    "head of a JPEG": (JPEG[:300], ""),
+    "head of a TIFF": (TIFF[:300], ""),
+    "changed PNG": (flipped(PNG, 60), ""),
+    "PNG with an endless chunk": (PNG[:8] + struct.pack(">I", 2**31 - 1) + PNG[12:], ""),
+    "no pixels": (tiff(0, 1, 8, b""), ""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_what_cannot_be_read_is_named(tmp_path, damage):
+    content, reason = DAMAGED[damage]
+    expected = rf"^\S*image\.jpg cannot be read as an image: .*{reason}"
+    with pytest.raises(ValueError, match=expected) as info:
+        decoded(content, tmp_path, "image.jpg")
+    assert "\n" not in str(info.value) and "BytesIO" not in str(info.value)
+
+
+def test_images_without_pixels_are_refused():
+    with pytest.raises(ValueError, match=r"image 3 cannot be read .* no pixels.*\(0, 5\)"):
+        decode(Image.new("RGB", (0, 5)), 2)
+    with pytest.raises(ValueError, match=r"image 3 must be uint8 .*\(5, 0, 3\)"):
+        decode(np.zeros((5, 0, 3), np.uint8), 2)
+
+
+def test_a_mode_that_pillow_cannot_convert_is_named():
+    with pytest.raises(ValueError, match="image 1 cannot be read as an image: .*La"):
+        decode(Image.new("La", (2, 2)), 0)
+
+
+def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB.size // 3 // 2 - 1)
+    with pytest.raises(ValueError, match="image cannot be read as an image: .*exceeds limit"):
+        decoded(PNG, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "image, error, match",
+    [
+        (3, TypeError, "image 5 must be a path, PIL image or array, not int"),
+        (np.zeros((3, 3, 3)), ValueError, r"image 5 must be uint8 .* float64 \(3, 3, 3\)"),
+        ("nowhere.png", FileNotFoundError, "^nowhere.png: no such image file$"),
+        (".", FileNotFoundError, "no such image file"),
+        (f"{__file__}/a.png", FileNotFoundError, "no such image file"),
+        ("a" * 5000, ValueError, "cannot be read: .*too long"),
+    ],
+)
+def test_wrong_images_are_named(image, error, match):
+    with pytest.raises(error, match=match):
+        decode(image, 4)
+
+
+ARRAYS = [np.full((2, 2, 3), i, np.uint8) for i in range(40)]
+
+
+@pytest.mark.parametrize("n_threads", [None, 1, 2, 8, 99])
+def test_in_order_keeps_the_order(n_threads):
+    got = list(in_order(lambda image, index: (image[0, 0, 0], index), ARRAYS, n_threads))
+    assert got == [(i, i) for i in range(40)]
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 8])
+def test_the_first_error_in_order_is_raised(n_threads):
+    later = threading.Event()
+
+    def fail(_, index):
+        if index == 7:
+            later.wait(timeout=0.2)  # the next ones fail before it
+        if index >= 7:
+            later.set()
+            raise ValueError(index)
+        return index
+
+    results = in_order(fail, ARRAYS, n_threads)
+    assert [next(results) for _ in range(7)] == list(range(7))
+    with pytest.raises(ValueError, match="^7$"):
+        next(results)
+
+
+def test_only_a_few_images_are_made_ahead():
+    begun = []
+    results = in_order(lambda _, index: begun.append(index), ARRAYS, 2)
+    next(results)
+    results.close()
+    assert len(begun) < 20
+
+
+def test_pil_images_stay_on_this_thread():
+    image = Image.fromarray(RGB)
+    threads = set(in_order(lambda *_: threading.get_ident(), [image, *ARRAYS], 8))
+    assert threads == {threading.get_ident()}
