@@ -105,4 +105,13 @@ def concordance(
     n_threads: int,
     isa: str,
 ) -> None: ...
+def project(
+    x: NDArray[np.float32],
+    entries: NDArray[np.uint32],
+    shift: NDArray[np.float64],
+    scale: float,
+    out: NDArray[np.float32],
+    sums: NDArray[np.float64],
+    n_threads: int,
+) -> None: ...
 def isas() -> list[str]: ...

@@ -116,4 +116,15 @@ void rank_similarities(const RowKernels& kernels, const T* a, Index rows_a, Inde
 void concordance(const RowKernels& kernels, const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out,
                  std::int64_t* untied_a, std::int64_t* untied_b, int n_threads);
 
+// A sparse matrix of signs (components, channels), block of channels by block: an entry is component * 2 * kSignBlock + 2 * channel within its block,
+// + 1 where it is negative. Every block has `per_block` entries, the last one for channels that are not there as well.
+constexpr Index kSignBlock = 256;
+struct SignMatrix {
+  const std::uint32_t* entries;
+  Index per_block, components;
+};
+
+// out[i * components + j] = scale * sum_k sign_jk x_ik, as read; sums[i] = sum_k x_ik. Neither the number of threads nor the other rows change a bit.
+void project(const Matrix<float>& x, const SignMatrix& matrix, double scale, float* out, double* sums, int n_threads);
+
 }  // namespace fastrdm
