@@ -22,7 +22,7 @@ lint: $(INSTALLED)
 SANITIZE ?= address,undefined
 COMMA := ,
 SANITIZED := build/sanitize/$(subst $(COMMA),-,$(SANITIZE))
-KERNEL_TESTS := $(addprefix tests/test_,$(addsuffix .py,kernels rdm compare ceiling target))
+KERNEL_TESTS := $(addprefix tests/test_,$(addsuffix .py,kernels rdm compare ceiling target projection))
 
 sanitize: $(INSTALLED)
 	$(BIN)/python -m venv --without-pip $(SANITIZED)/venv

@@ -110,6 +110,18 @@ MNE_RSA_RDM = Contender("mne-rsa", mne_rsa_rdm, "mne_rsa")
 TORCH_RDM = Contender("torch corrcoef", torch_rdm, "torch", 1e-5)
 
 
+# Activations (conditions, channels) → 4,096 components a condition.
+
+
+def projector(n_channels):
+    return fastrdm.SparseProjection(4096).layer(n_channels, "conv1")
+
+
+def fastrdm_projection(activations):
+    layer = projector(activations.shape[1])
+    return lambda: layer.project(activations)
+
+
 # Measurements (8 folds × conditions, channels) → condensed crossnobis distances, noise left as it is.
 
 FOLDS = 8

@@ -11,6 +11,7 @@ from fastrdm.compare import compare, rank
 from fastrdm.export import export_onnx
 from fastrdm.forms import condense, square
 from fastrdm.onnx_model import OnnxModel
+from fastrdm.projection import SparseProjection
 from fastrdm.protocol import PROTOCOLS, Protocol
 from fastrdm.rdm import RdmAccumulator, calc_rdm
 from fastrdm.target import Score, Target
@@ -25,6 +26,7 @@ __all__ = [
     "Protocol",
     "RdmAccumulator",
     "Score",
+    "SparseProjection",
     "Target",
     "calc_rdm",
     "compare",

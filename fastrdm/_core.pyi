@@ -112,4 +112,13 @@ def normalise(
     out: NDArray[np.float32],
     n_threads: int,
 ) -> None: ...
+def project(
+    x: NDArray[np.float32],
+    entries: NDArray[np.uint32],
+    shift: NDArray[np.float64],
+    scale: float,
+    out: NDArray[np.float32],
+    sums: NDArray[np.float64],
+    n_threads: int,
+) -> None: ...
 def isas() -> list[str]: ...

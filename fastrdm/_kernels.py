@@ -274,6 +274,30 @@ def similarities(
     return out
 
 
+# Channels of a block of signs.
+SIGN_BLOCK = 256
+
+
+def project(
+    x: NDArray[np.float32],
+    entries: NDArray[np.uint32],
+    shift: NDArray[np.float64],
+    scale: float,
+    out: NDArray[np.float32],
+    n_threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Put `scale` times the rows, less their shift, times a sparse matrix of signs into `out` (n, components).
+
+    Gives the rows' sums (n,). A block of SIGN_BLOCK channels has a row of `entries`: component * 2 * SIGN_BLOCK +
+    2 * channel within the block + 1 where the sign is negative. Neither the other rows nor the number of threads
+    changes a bit.
+    """
+    chosen = active()
+    sums = np.empty(len(x))
+    chosen.module.project(x, entries, shift, scale, out, sums, n_threads or chosen.info.n_threads)
+    return sums
+
+
 def concordance(
     a: NDArray[np.float64], b: NDArray[np.float64], n_threads: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -18,6 +18,8 @@ Floats = NDArray[np.float32] | NDArray[np.float64]
 LANES, BLOCK, CHAIN = 32, 512, 128
 # Columns of 16-bit floats that are widened at once.
 WIDENED_AT_ONCE = 8 * BLOCK
+# As project.cpp: channels of a block of signs, rows that are projected at once, and shares of the blocks.
+SIGN_BLOCK, PROJECTED, SHARES, BLOCKS_PER_SHARE = 256, 16, 16, 64
 # As dispatch.cpp: multiplications that are worth a thread, and the products that each thread keeps for itself.
 WORK_PER_THREAD, OWN_SUMS = 4e6, 1 << 20
 
@@ -508,6 +510,69 @@ def _normalise(
             out[i, 2, p] = table[2, pixels[i, p, c2]]
 
 
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _add_blocks(
+    x: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    entries: NDArray[np.uint32],
+    first_block: int,
+    out: NDArray[np.float32],
+    sums: NDArray[np.float64],
+) -> None:
+    """Add what at most PROJECTED rows give to each component, block of channels by block; and their sums."""
+    n, n_columns = x.shape
+    turned = np.zeros((2 * SIGN_BLOCK, PROJECTED), np.float32)
+    for i in range(len(entries)):
+        start = (first_block + i) * SIGN_BLOCK
+        width = min(SIGN_BLOCK, n_columns - start)
+        if width < SIGN_BLOCK:
+            turned[:] = 0
+        for lane in range(n):
+            total = np.float32(0)
+            for k in range(width):
+                value = x[lane, start + k] - shift[lane]
+                total += value
+                turned[2 * k, lane] = value
+                turned[2 * k + 1, lane] = -value
+            sums[lane] += total
+        for entry in entries[i]:
+            component, place = entry // (2 * SIGN_BLOCK), entry % (2 * SIGN_BLOCK)
+            for lane in range(PROJECTED):
+                out[component, lane] += turned[place, lane]
+
+
+@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+def _project(
+    x: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    entries: NDArray[np.uint32],
+    scale: float,
+    out: NDArray[np.float32],
+    sums: NDArray[np.float64],
+) -> None:
+    n_blocks = len(entries)
+    shares = max(1, min(SHARES, n_blocks // BLOCKS_PER_SHARE))
+    for first in range(0, len(x), PROJECTED):
+        last = min(first + PROJECTED, len(x))
+        parts = np.zeros((shares, out.shape[1], PROJECTED), np.float32)
+        part_sums = np.zeros((shares, PROJECTED))
+        for s in numba.prange(shares):
+            begin, end = n_blocks * s // shares, n_blocks * (s + 1) // shares
+            _add_blocks(
+                x[first:last], shift[first:last], entries[begin:end], begin, parts[s], part_sums[s]
+            )
+        for lane in range(last - first):
+            for component in range(out.shape[1]):
+                total = 0.0
+                for s in range(shares):
+                    total += parts[s, component, lane]
+                out[first + lane, component] = total * scale
+            total = 0.0
+            for s in range(shares):
+                total += part_sums[s, lane]
+            sums[first + lane] = total
+
+
 class _Threads:
     """The number of numba's threads for the length of a call."""
 
@@ -682,6 +747,20 @@ def normalise(
     """What a table has for each channel of every pixel; as `_core.normalise`."""
     with _Threads(n_threads):
         _normalise(pixels, table, channels, out)
+
+
+def project(
+    x: NDArray[np.float32],
+    entries: NDArray[np.uint32],
+    shift: NDArray[np.float64],
+    scale: float,
+    out: NDArray[np.float32],
+    sums: NDArray[np.float64],
+    n_threads: int,
+) -> None:
+    """Shifted rows times a sparse matrix of signs, and their sums; as `_core.project`."""
+    with _Threads(n_threads):
+        _project(x, shift.astype(np.float32), entries, scale, out, sums)
 
 
 def isas() -> list[str]:

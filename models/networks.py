@@ -8,7 +8,16 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from fastrdm._extras import require
 from fastrdm.stimuli import Preprocessing
+from models.cornet import cornet_s, cornet_z
 from models.taps import RESNET20_STAGES, TAPS
+
+__all__ = [
+    "cornet_s",
+    "cornet_z",
+    "efficientnet_lite0",
+    "efficientnet_lite0_weights",
+    "resnet20",
+]
 
 
 def resnet20(num_classes: int = 1000) -> torch.nn.Module:

@@ -59,6 +59,8 @@ _SQUEEZENETS = {
     "sqnet1_1": _children("features", maxpool1=2, maxpool3=5, maxpool5=8, fire7=10, fire9=12),
 }
 
+_CORNET = {area: area for area in ("V1", "V2", "V4", "IT", "decoder")}
+
 TAPS: dict[str, dict[str, str]] = {
     "alexnet": _children("features", conv1=1, conv2=4, conv3=7, conv4=9, conv5=11)
     | _children("classifier", fc6=2, fc7=5, fc8=6),
@@ -70,6 +72,7 @@ TAPS: dict[str, dict[str, str]] = {
     # conv11 counts the classifier's modules on from the features' (dropout 10, convolution 11); its
     # ReLU is a module.
     **{name: taps | {"conv11": "classifier.2"} for name, taps in _SQUEEZENETS.items()},
+    **{name: _CORNET for name in ("cornet_s", "cornet_z")},
     "resnet20": _resnet20(),
     "efficientnet_lite0": {
         "stem": "_stem_activation",

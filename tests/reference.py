@@ -1,6 +1,7 @@
 """Plain NumPy and SciPy oracles: slow, obvious, float64."""
 
 import functools
+import hashlib
 from itertools import combinations
 
 import numpy as np
@@ -76,6 +77,21 @@ def crossnobis(rows, folds, conditions, precision=None):
             for a, b in combinations(sorted(set(conditions.tolist())), 2)
         ]
     )
+
+
+def sparse_projection(n_channels, n_components, per_channel, seed=0, name=""):
+    """R (components, channels), entry by entry from the bits of Philox."""
+    key = hashlib.blake2b(f"{seed}\0{name}\0{n_channels}".encode(), digest_size=16).digest()
+    bits = np.random.Philox(key=int.from_bytes(key, "little"))
+    n_words = n_channels * per_channel
+    words = [int(w) >> half & 0xFFFFFFFF for w in bits.random_raw(n_words) for half in (0, 32)]
+    r = np.zeros((n_components, n_channels))
+    for i in range(n_words):
+        channel, stripe = divmod(i, per_channel)
+        begin, end = (n_components * s // per_channel for s in (stripe, stripe + 1))
+        component = begin + ((words[i] >> 1) * (end - begin) >> 31)
+        r[component, channel] = (-1) ** (words[i] & 1) / np.sqrt(per_channel)
+    return r
 
 
 def compare(rdms1, rdms2, method="spearman"):

@@ -13,7 +13,7 @@ import fastrdm
 from fastrdm.export import export_onnx
 from fastrdm.rdm import calc_rdm
 from fastrdm.stimuli import Preprocessing
-from models.networks import efficientnet_lite0, resnet20
+from models.networks import cornet_s, cornet_z, efficientnet_lite0, resnet20
 from models.taps import TAPS
 
 nn = torch.nn
@@ -84,6 +84,8 @@ NETWORKS = {
     # Two layers a block instead of up to 24: exporting the whole network takes half a minute.
     "densenet121": (lambda: torchvision.models.DenseNet(32, (2, 2, 2, 2), 64), 64),
     "efficientnet_lite0": (efficientnet_lite0, 224),
+    "cornet_s": (cornet_s, 64),
+    "cornet_z": (cornet_z, 64),
 }
 
 

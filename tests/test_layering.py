@@ -22,7 +22,7 @@ LAYERS = [
     {"rdm"},
     {"methods"},
     {"folds", "tiles"},
-    {"sources", "measures"},
+    {"sources", "measures", "projection"},
     {"whitening"},
     {"products", "forms", "images"},
     {"_kernels"},

@@ -165,6 +165,17 @@ void normalise(const nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::c_contig, 
                      out.data(), n_threads);
 }
 
+void project(const Rows<float>& x, const nb::ndarray<const std::uint32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>& entries, const Vector& shift,
+             double scale, nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>& out, OutVector& sums, int n_threads) {
+  const auto rows = matrix<float>(x, shift.data(), false);
+  check(entries.shape(0) == (x.shape(1) + fastrdm::kSignBlock - 1) / fastrdm::kSignBlock && shift.shape(0) == x.shape(0) &&
+            out.shape(0) == x.shape(0) && sums.shape(0) == x.shape(0),
+        "project: shapes disagree");
+  const nb::gil_scoped_release release;
+  fastrdm::project(rows, {entries.data(), static_cast<Index>(entries.shape(1)), static_cast<Index>(out.shape(1))}, scale, out.data(),
+                   sums.data(), n_threads);
+}
+
 std::vector<std::string> isas() {
   std::vector<std::string> names;
   for (const auto* isa : fastrdm::available_isas()) names.emplace_back(isa->name);
@@ -199,5 +210,7 @@ NB_MODULE(_core, m) {
   m.def("concordance", &concordance, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(), "untied_a"_a.noconvert(),
         "untied_b"_a.noconvert(), "n_threads"_a, "isa"_a);
   m.def("normalise", &normalise, "pixels"_a.noconvert(), "table"_a.noconvert(), "channels"_a, "out"_a.noconvert(), "n_threads"_a);
+  m.def("project", &project, "x"_a.noconvert(), "entries"_a.noconvert(), "shift"_a.noconvert(), "scale"_a, "out"_a.noconvert(), "sums"_a.noconvert(),
+        "n_threads"_a);
   m.def("isas", &isas);
 }

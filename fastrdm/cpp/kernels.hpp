@@ -119,4 +119,15 @@ void concordance(const RowKernels& kernels, const double* a, Index rows_a, const
 // out[(image * 3 + c) * area + p] = table[c * 256 + the pixel's channel channels[c]], of images of `area` pixels of three channels.
 void normalise(const std::uint8_t* pixels, Index images, Index area, const float* table, const int* channels, float* out, int n_threads);
 
+// A sparse matrix of signs (components, channels), block of channels by block: an entry is component * 2 * kSignBlock + 2 * channel within its block,
+// + 1 where it is negative. Every block has `per_block` entries, the last one for channels that are not there as well.
+constexpr Index kSignBlock = 256;
+struct SignMatrix {
+  const std::uint32_t* entries;
+  Index per_block, components;
+};
+
+// out[i * components + j] = scale * sum_k sign_jk x_ik, as read; sums[i] = sum_k x_ik. Neither the number of threads nor the other rows change a bit.
+void project(const Matrix<float>& x, const SignMatrix& matrix, double scale, float* out, double* sums, int n_threads);
+
 }  // namespace fastrdm

@@ -1,0 +1,61 @@
+"""Activations → sparse random projection."""
+
+import functools
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from bench import peers
+from bench.bench_rdm import activations
+from fastrdm import _kernels
+
+# Of sums in float32, beside values of some tens.
+FLOAT32 = 1e-3
+
+
+@functools.lru_cache(maxsize=1)
+def projected(n_conditions, n_channels):
+    """float32 rows, and the projections of their deviations from their means, in float64."""
+    rows, _ = activations(n_conditions, n_channels)
+    wide = rows.astype(np.float64)
+    wide -= wide.mean(axis=1, keepdims=True)
+    return rows, wide @ matrix(n_channels, np.float64)
+
+
+def matrix(n_channels, dtype):
+    """Channels × components, as scipy.sparse has it."""
+    layer = peers.projector(n_channels)
+    block, per_channel = _kernels.SIGN_BLOCK, layer.per_channel
+    entries = layer._signs.entries
+    place = np.arange(len(entries))[:, None] * block + entries % (2 * block) // 2
+    values = (1.0 - 2.0 * (entries & 1)) / np.sqrt(per_channel)
+    there = place < n_channels
+    return sparse.csr_matrix(
+        (values[there].astype(dtype), (place[there], entries[there] // (2 * block))),
+        shape=(n_channels, layer.n_components),
+    )
+
+
+def scipy_projection(rows):
+    signs = matrix(rows.shape[1], np.float32)
+
+    def call():
+        return (rows - rows.mean(axis=1, keepdims=True)) @ signs
+
+    return call
+
+
+SCIPY_PROJECTION = peers.Contender("scipy.sparse", scipy_projection, "scipy", FLOAT32)
+
+
+@pytest.mark.benchmark(group="projection, 32 × 802,816 float32 to 4,096 components")
+@pytest.mark.parametrize(
+    "contender",
+    peers.contenders(peers.fastrdm_projection, SCIPY_PROJECTION, atol=FLOAT32),
+    indirect=True,
+)
+def test_batch(contender, timed):
+    """A batch of a network's first layer, the means over channels taken off."""
+    rows, truth = projected(32, 802_816)
+    timed(rows, truth=truth, targets={"scipy.sparse": 3})

@@ -1,0 +1,126 @@
+// Rows times a sparse matrix of signs.
+//
+// A block of channels of some rows is turned, so that a channel's numbers lie beside each other, and laid down once more negated: an entry of
+// the matrix is then one addition of lanes, from L1 to L2. 32 rows of 802,816 channels, five entries each, take 27 ms on one thread of a Zen 5 and 15
+// on two, turning and means included; scipy.sparse takes 45 on a turned copy, which it makes, of one less its means, which takes 10 to make.
+// Compiled for AVX2 or AVX-512 it takes some 20 on one thread: too little to gain for copies of every instruction set.
+
+#include <cstring>
+
+#include "parallel.hpp"
+
+namespace fastrdm {
+namespace {
+
+constexpr Index kLanes = 16;
+
+// Shares of the channels are the same whatever the threads and rows, and are added in their order: neither changes a bit. Each share has sums
+// of its own, so there are few.
+constexpr Index kShares = 16, kBlocksPerShare = 64;
+
+// Additions of lanes that are worth waking a thread for.
+constexpr double kWorkPerThread = 1e6;
+
+// Read whole before any is written: a compiler that cannot rule out that they overlap would go number by number.
+struct Lanes {
+  float x[kLanes];
+};
+
+inline Lanes load(const float* from) {
+  Lanes a;
+  std::memcpy(&a, from, sizeof a);
+  return a;
+}
+inline void store(float* to, const Lanes& a) { std::memcpy(to, &a, sizeof a); }
+inline Lanes operator+(Lanes a, const Lanes& b) {
+  for (Index l = 0; l < kLanes; ++l) a.x[l] += b.x[l];
+  return a;
+}
+inline Lanes operator-(Lanes a, const Lanes& b) {
+  for (Index l = 0; l < kLanes; ++l) a.x[l] -= b.x[l];
+  return a;
+}
+
+struct Group {
+  const float* rows[kLanes];
+  Lanes shift;
+  Index cols;
+};
+
+// out[j * kLanes + l]: of the blocks asked for, what row l gives to component j; sums[l]: what it has in all.
+void add_blocks(const Group& x, const SignMatrix& matrix, Index begin, Index end, float* out, double* sums) {
+  alignas(64) float turned[2 * kSignBlock * kLanes];
+  std::memset(out, 0, static_cast<std::size_t>(matrix.components * kLanes) * sizeof(float));
+  for (Index l = 0; l < kLanes; ++l) sums[l] = 0;
+  for (Index block = begin; block < end; ++block) {
+    const Index first = block * kSignBlock, length = std::min(kSignBlock, x.cols - first);
+    if (length < kSignBlock) std::memset(turned, 0, sizeof turned);
+    for (Index c = 0; c < length; ++c)
+      for (Index l = 0; l < kLanes; ++l) turned[2 * c * kLanes + l] = x.rows[l][first + c];
+    Lanes sum{};
+    for (Index c = 0; c < length; ++c) {
+      float* to = turned + 2 * c * kLanes;
+      const Lanes value = load(to) - x.shift;
+      sum = sum + value;
+      store(to, value);
+      store(to + kLanes, Lanes{} - value);
+    }
+    for (Index l = 0; l < kLanes; ++l) sums[l] += sum.x[l];
+    const std::uint32_t* entry = matrix.entries + block * matrix.per_block;
+    for (const std::uint32_t* last = entry + matrix.per_block; entry != last; ++entry) {
+      float* to = out + *entry / (2 * kSignBlock) * kLanes;
+      store(to, load(to) + load(turned + *entry % (2 * kSignBlock) * kLanes));
+    }
+  }
+}
+
+class Buffer {
+ public:
+  explicit Buffer(Index size) : data_(static_cast<float*>(take_scratch(static_cast<std::size_t>(size) * sizeof(float)))) {}
+  ~Buffer() { give_scratch(data_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  float* data() const { return data_; }
+
+ private:
+  float* data_;
+};
+
+}  // namespace
+
+void project(const Matrix<float>& x, const SignMatrix& matrix, double scale, float* out, double* sums, int n_threads) {
+  const Index blocks = (x.cols + kSignBlock - 1) / kSignBlock;
+  const Index shares = std::max<Index>(1, std::min(kShares, blocks / kBlocksPerShare));
+  const double work = static_cast<double>(blocks) * static_cast<double>(matrix.per_block + 2 * kSignBlock);
+  n_threads = static_cast<int>(std::min<double>(n_threads, 1 + work / kWorkPerThread));
+  const Index size = matrix.components * kLanes;
+  const Buffer parts(shares * size);
+  double part_sums[kShares][kLanes];
+  for (Index first = 0; first < x.rows; first += kLanes) {
+    const Index rows = std::min(kLanes, x.rows - first);
+    Group group{{}, {}, x.cols};
+    for (Index l = 0; l < kLanes; ++l) {
+      const Index row = first + std::min(l, rows - 1);  // where there are no more, the last again
+      group.rows[l] = x.data + row * x.stride;
+      group.shift.x[l] = static_cast<float>(x.shift[row]);
+    }
+    parallel(shares, 1, n_threads, [&](Index begin, Index end, int) {
+      for (Index s = begin; s < end; ++s)
+        add_blocks(group, matrix, blocks * s / shares, blocks * (s + 1) / shares, parts.data() + s * size, part_sums[s]);
+    });
+    for (Index l = 0; l < rows; ++l) {
+      sums[first + l] = 0;
+      for (Index s = 0; s < shares; ++s) sums[first + l] += part_sums[s][l];
+    }
+    parallel(matrix.components, 1024, n_threads, [&](Index begin, Index end, int) {
+      for (Index j = begin; j < end; ++j) {
+        double total[kLanes] = {};
+        for (Index s = 0; s < shares; ++s)
+          for (Index l = 0; l < kLanes; ++l) total[l] += parts.data()[s * size + j * kLanes + l];
+        for (Index l = 0; l < rows; ++l) out[(first + l) * matrix.components + j] = static_cast<float>(total[l] * scale);
+      }
+    });
+  }
+}
+
+}  // namespace fastrdm

@@ -1,0 +1,145 @@
+"""CORnet-S and CORnet-Z: a decoder on four areas that are named after those of the ventral stream.
+
+Written from the papers. Parameters bear the names of the published checkpoints, so that those load
+as they are.
+
+References
+----------
+Kubilius et al. (2018), CORnet: Modeling the neural mechanisms of core object recognition, bioRxiv
+408385 (both networks).
+Kubilius et al. (2019), Brain-like object recognition with high-performing shallow recurrent ANNs,
+NeurIPS 32 (CORnet-S).
+"""
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fastrdm.stimuli import Preprocessing
+from models.taps import TAPS
+
+# Channels between the first and the last convolution of a recurrent area for each one outside.
+_SCALE = 4
+
+
+def cornet_s(num_classes: int = 1000) -> nn.Module:
+    """Build CORnet-S, whose areas V2, V4 and IT run a bottleneck block 2, 4 and 2 times.
+
+    Parameters
+    ----------
+    num_classes : int
+        Outputs of the decoder; with 1000 the network has 53 416 616 parameters.
+
+    Returns
+    -------
+    torch.nn.Module
+        With random weights. The taps V2, V4 and IT are what the block gives the last time.
+    """
+    return _Network(
+        "cornet_s",
+        V1=_entrance(),
+        V2=_Recurrent(64, 128, times=2),
+        V4=_Recurrent(128, 256, times=4),
+        IT=_Recurrent(256, 512, times=2),
+        decoder=_decoder(num_classes),
+    )
+
+
+def cornet_z(num_classes: int = 1000) -> nn.Module:
+    """Build CORnet-Z, whose areas are a convolution each, rectified and pooled.
+
+    Parameters
+    ----------
+    num_classes : int
+        Outputs of the decoder; with 1000 the network has 2 071 656 parameters.
+
+    Returns
+    -------
+    torch.nn.Module
+        With random weights.
+    """
+    return _Network(
+        "cornet_z",
+        V1=_feedforward(3, 64, size=7, stride=2),
+        V2=_feedforward(64, 128),
+        V4=_feedforward(128, 256),
+        IT=_feedforward(256, 512),
+        decoder=_decoder(num_classes),
+    )
+
+
+def _sequence(**modules: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(modules))
+
+
+def _entrance() -> nn.Sequential:
+    """V1 of CORnet-S, which stands for retina and LGN as well."""
+    return _sequence(
+        conv1=nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),
+        norm1=nn.BatchNorm2d(64),
+        nonlin1=nn.ReLU(),
+        pool=nn.MaxPool2d(3, stride=2, padding=1),
+        conv2=nn.Conv2d(64, 64, 3, padding=1, bias=False),
+        norm2=nn.BatchNorm2d(64),
+        nonlin2=nn.ReLU(),
+    )
+
+
+def _feedforward(in_channels: int, out_channels: int, size: int = 3, stride: int = 1) -> nn.Module:
+    """An area of CORnet-Z."""
+    return _sequence(
+        conv=nn.Conv2d(in_channels, out_channels, size, stride, padding=size // 2),
+        nonlin=nn.ReLU(),
+        pool=nn.MaxPool2d(3, stride=2, padding=1),
+    )
+
+
+def _decoder(num_classes: int) -> nn.Sequential:
+    return _sequence(
+        avgpool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=nn.Linear(512, num_classes)
+    )
+
+
+class _Recurrent(nn.Module):  # type: ignore[misc]
+    """An area of CORnet-S: a bottleneck block that is given its own output, `times` times in all.
+
+    Convolutions are shared between the times, batch norms are not. The first time halves height and
+    width.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, times: int) -> None:
+        super().__init__()
+        self.times = times
+        inner = _SCALE * out_channels
+        self.conv_input = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.skip = nn.Conv2d(out_channels, out_channels, 1, stride=2, bias=False)
+        self.norm_skip = nn.BatchNorm2d(out_channels)
+        self.conv1 = nn.Conv2d(out_channels, inner, 1, bias=False)
+        self.conv2 = nn.Conv2d(inner, inner, 3, padding=1, bias=False)
+        self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
+        for time in range(times):
+            for i, channels in enumerate((inner, inner, out_channels), 1):
+                self.add_module(f"norm{i}_{time}", nn.BatchNorm2d(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """What the block gives the last time."""
+        x = self.conv_input(x)
+        for time in range(self.times):
+            norm1, norm2, norm3 = (self.get_submodule(f"norm{i}_{time}") for i in (1, 2, 3))
+            skip = x if time else self.norm_skip(self.skip(x))
+            x = functional.relu(norm1(self.conv1(x)))
+            x = functional.conv2d(x, self.conv2.weight, stride=1 if time else 2, padding=1)
+            x = functional.relu(norm2(x))
+            x = functional.relu(norm3(self.conv3(x)) + skip)
+        return x
+
+
+class _Network(nn.Sequential):  # type: ignore[misc]
+    """Areas one after the other, each run once and so a tap as it is."""
+
+    def __init__(self, name: str, **areas: nn.Module) -> None:
+        super().__init__(OrderedDict(areas))
+        self.taps = TAPS[name]
+        self.preprocessing = Preprocessing()
