@@ -17,7 +17,7 @@ LAYERS = [
     {"checkpoints", "study"},
     {"algonauts", "export", "onnx_model"},
     {"target"},
-    {"inference", "ceiling", "protocol", "stimuli", "providers", "extraction", "footprint"},
+    {"inference", "ceiling", "protocol", "stimuli", "providers", "layers", "extraction", "footprint"},
     {"compare"},
     {"rdm"},
     {"methods"},
