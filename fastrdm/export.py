@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._extras import require
-from fastrdm.layers import INPUT, Choice, Layer, Network, Taps, Tokens, find, grouped
+from fastrdm.layers import INPUT, Choice, Layer, Network, Taps, Tokens, find, shape_problem
 from fastrdm.stimuli import Preprocessing
 
 if TYPE_CHECKING:
@@ -49,25 +49,35 @@ def export_onnx(
 
     A layer's activations are what a forward hook's reference to the module's output holds *after
     the whole forward pass*: where an in-place ReLU follows the module, they are rectified. That is
-    what the Algonauts 2019 development kit sees. The module runs in evaluation mode and is left as
+    what the Algonauts 2019 development kit sees. Of an output of several tensors the one called
+    `last_hidden_state` is taken, else the first. The module runs in evaluation mode and is left as
     it was. Weights keep the names and values of the module's `state_dict`; nothing is folded into
-    them.
+    them. Buffers that the state dict leaves out are stored under their names too.
+
+    A tap is ``[name=]layer[@tokens]``. The layer is a module's path or a pattern of paths: ``*``
+    and ``?`` stop at dots, ``**`` does not, ``[ab]`` is one of some characters. A pattern's layers
+    are called by their paths and stand in the order in which they finish; those that cannot be
+    tapped are skipped with a warning. Of activations (batch, tokens, channels) all are the layer's,
+    flattened; ``@cls`` takes token 0 alone, ``@mean`` the mean over the patches' tokens, without
+    class and register tokens, and ``@mean[N:]`` that over the tokens from N on. How many class and
+    register tokens there are is read off the shapes of parameters that timm's, transformers' and
+    torchvision's transformers have for them.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Takes float32 (batch, 3, height, width).
+        Takes float32 (batch, 3, height, width), as `pixel_values` where it has an argument called so.
     path : path
         Written whole or not at all; an existing file is replaced. Weights above 2 GB go to
         `path`.data.
-    taps : mapping of layer name to module path, or sequence of module paths, optional
-        As in ``{"block1": "layer1"}``. None takes the module's attribute `taps`; without one, every
-        direct child that runs exactly once and gives a tensor.
+    taps : sequence of taps, or mapping of layer name to tap without name, optional
+        As in ``["layer*.?", "fc"]`` or ``{"block1": "layer1"}``. None takes the module's attribute
+        `taps`; without one, every direct child that runs exactly once and gives a tensor.
     input_size : int or (int, int), optional
         Height and width in pixels, replacing those of the preprocessing.
     preprocessing : Preprocessing, optional
         Stored in the file. None takes the module's attribute `preprocessing`, else the development
-        kit's.
+        kit's; `fastrdm.pretrained.preprocessing_of` has that of timm and transformers.
     architecture : str, optional
         Stored in the file; None takes the name of the module's class.
 
@@ -79,9 +89,10 @@ def export_onnx(
     Raises
     ------
     ValueError
-        If a tap names no module of the network, or one that does not run, runs more than once, or
-        gives anything but one tensor with the batch as its first axis; if the network does not run
-        on this input size or cannot be exported with a dynamic batch.
+        If a tap means no module of the network, or one that does not run, runs more than once, or
+        gives no floating-point tensor with the batch as its first axis, or no tokens where some are
+        asked for; if the network does not run on this input size, draws random numbers or cannot be
+        exported with a dynamic batch.
     TypeError
         If `module` is no torch module, or `taps` a single string.
     FileNotFoundError
@@ -97,7 +108,15 @@ def export_onnx(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder to write {path.name} into")
     if preprocessing is None:
-        preprocessing = getattr(module, "preprocessing", None) or Preprocessing()
+        preprocessing = getattr(module, "preprocessing", None)
+    if preprocessing is None:
+        if hasattr(module, "pretrained_cfg"):
+            warnings.warn(
+                f"{type(module).__name__} has a pretrained_cfg of timm, which is not used; "
+                "pass fastrdm.pretrained.preprocessing_of(module), or Preprocessing() for the default",
+                stacklevel=2,
+            )
+        preprocessing = Preprocessing()
     if input_size is not None:
         size = (input_size, input_size) if isinstance(input_size, int) else input_size
         preprocessing = replace(preprocessing, size=size)
@@ -105,6 +124,8 @@ def export_onnx(
         taps = getattr(module, "taps", None)
     network = inspect_module(module, preprocessing.size)
     tapped = choose_taps(module, network, taps)
+    if not tapped:
+        raise ValueError(f"{network.name} has no child that could be tapped; give taps=")
     with _evaluation(module), _quiet(), torch.no_grad():
         program = _trace(module, _blank(module, preprocessing.size), tapped)
 
@@ -185,20 +206,13 @@ def inspect_module(module: "torch.nn.Module", size: tuple[int, int]) -> Network:
 def choose_taps(
     module: "torch.nn.Module", network: Network, taps: Taps | None = None
 ) -> dict[str, Choice]:
-    """The taps of a network by the rules of `export_onnx`, from `inspect_module`'s answer."""
+    """The taps of a network by the rules of `export_onnx`, from `inspect_module`'s answer; none if it has none."""
     if taps is None:
         taps = getattr(module, "taps", None)
     if taps is not None:
         return network.choose(find(taps, network.layers, network.name, network.kind))
     children = [network.layers[name] for name, _ in module.named_children()]
-    usable = {layer.name: Choice(layer, Tokens()) for layer in children if not layer.problem}
-    if not usable:
-        problems = grouped({layer.name: layer.problem for layer in children})
-        raise ValueError(
-            f"{network.name} has no child that could be tapped; give taps="
-            + (f" ({problems})" if problems else "")
-        )
-    return usable
+    return {layer.name: Choice(layer, Tokens()) for layer in children if not layer.problem}
 
 
 def _blank(module: "torch.nn.Module", size: tuple[int, int]) -> "torch.Tensor":
@@ -233,14 +247,12 @@ def _tensor(output: Any) -> tuple[str, "torch.Tensor | None"]:
 def _shape(output: Any, images: "torch.Tensor") -> tuple[str, tuple[int, ...], str]:
     """Place and shape for one image of a module's tensor, or why it has none."""
     part, tensor = _tensor(output)
-    problem = ""
     if tensor is None:
         return "", (), f"gives a {type(output).__name__} without a tensor"
-    if not tensor.is_floating_point():
+    if tensor.is_floating_point():
+        problem = shape_problem(tuple(tensor.shape), len(images))
+    else:
         problem = f"gives {tensor.dtype}, no floating-point numbers"
-    elif tensor.ndim < 2 or len(tensor) != len(images):
-        shape = tuple(tensor.shape)
-        problem = f"gives shape {shape}, not (batch, channels...), for a batch of {len(images)}"
     return part, () if problem else tuple(tensor.shape[1:]), problem
 
 

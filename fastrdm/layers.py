@@ -117,6 +117,13 @@ class Choice:
         """As it stands in the metadata of an ONNX file."""
         return {"of": self.layer.name, "part": self.layer.part, "tokens": str(self.tokens)}
 
+    @staticmethod
+    def describe(entry: Mapping[str, str]) -> str:
+        """What `to_dict` gave, in words."""
+        part = f"[{entry['part']}]" if entry["part"] else ""
+        tokens = f"@{entry['tokens']}" if entry["tokens"] != "flatten" else ""
+        return f"{entry['of']}{part}{tokens}"
+
 
 @dataclass(frozen=True)
 class Network:
@@ -263,6 +270,13 @@ def pattern(text: str) -> re.Pattern[str]:
         return re.compile("".join(map(_translated, _PATTERN.findall(text))), re.DOTALL)
     except re.error as error:
         raise ValueError(f"{text!r} is no pattern: {error}") from None
+
+
+def shape_problem(shape: tuple[int, ...], n: int) -> str:
+    """Why an output's shape, for n images, is no layer's; empty where it is one."""
+    if len(shape) > 1 and shape[0] == n:
+        return ""
+    return f"gives shape {shape}, not (batch, channels...), for a batch of {n}"
 
 
 def grouped(reasons: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ LAYERS = [
     {"store", "engines"},
     {"checkpoints", "study"},
     {"algonauts", "export", "onnx_model"},
-    {"target"},
+    {"target", "foreign", "pretrained"},
     {"inference", "ceiling", "protocol", "stimuli", "providers", "layers", "extraction", "footprint"},
     {"compare"},
     {"rdm"},
