@@ -120,8 +120,6 @@ def export_onnx(
     if input_size is not None:
         size = (input_size, input_size) if isinstance(input_size, int) else input_size
         preprocessing = replace(preprocessing, size=size)
-    if taps is None:
-        taps = getattr(module, "taps", None)
     network = inspect_module(module, preprocessing.size)
     tapped = choose_taps(module, network, taps)
     if not tapped:
@@ -370,12 +368,20 @@ def _tidy(model: Any, taps: Mapping[str, Choice]) -> None:
                 source is not None
                 and (maker := source.producer()) is not None
                 and maker.op_type == "CastLike"
-                and maker.inputs[0].dtype == source.dtype
+                and _type(maker.inputs[0]) == _type(maker.inputs[1]) is not None
             ):
                 source = maker.inputs[0]
             if source is not value:
                 node.replace_input_with(i, source)
     require("onnxscript.optimizer", "export", "to export a network").remove_unused_nodes(model)
+
+
+def _type(value: Any) -> Any:
+    """Type of a value; the exporter leaves that of constants and their likes open."""
+    constant = require("onnx_ir", "export", "to export a network").convenience.get_const_tensor(
+        value
+    )
+    return value.dtype if constant is None else constant.dtype
 
 
 def _metadata(

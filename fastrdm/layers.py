@@ -180,7 +180,7 @@ class Network:
                 text = f"the {self.kind}s of {self.name} that match {request.source!r}"
                 if len(wrong) == len(found):
                     raise ValueError(f"none of {text} can be tapped: {grouped(wrong)}")
-                warnings.warn(f"skipped of {text}: {grouped(wrong)}", stacklevel=3)
+                warnings.warn(f"skipped of {text}: {grouped(wrong)}", stacklevel=4)
             order = [name for name in self.layers if name in found] if request.is_pattern else found
             for name in order:
                 choice = found[name]
