@@ -377,12 +377,13 @@ def _layers(arguments: argparse.Namespace) -> int:
     network, marks = (
         _torch_layers(arguments.arch) if arguments.arch else inspect_file(arguments.file)
     )
-    expression = pattern(arguments.match or "**")
+    wanted = arguments.match or "**"
+    expression = pattern(wanted, network.kind)
     matching = [layer for name, layer in network.layers.items() if expression.fullmatch(name)]
     if not matching:
         raise ValueError(
-            f"{network.name} has no {network.kind} that matches {arguments.match!r}; "
-            f"nearest: {nearest(arguments.match, network.layers)}"
+            f"{network.name} has no {network.kind} that matches {wanted!r}; "
+            f"nearest: {nearest(wanted, network.layers)}"
         )
     listed = [layer for layer in matching if not layer.problem]
     if arguments.json:

@@ -1,6 +1,7 @@
 """Which layers of a network are tapped: names, patterns, and what is taken of a transformer's tokens."""
 
 import difflib
+import itertools
 import math
 import re
 import warnings
@@ -15,7 +16,9 @@ INPUT = "images"
 
 _SHOWN = 3
 _TOKENS = re.compile(r"flatten|cls|mean(?:\[(\d+):\])?")
-_PATTERN = re.compile(r"\*\*[./]|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
+_WILD = re.compile(r"\*\*|\*|\?|\[!?+\]?+[^\]]*\]")
+# What "*" stops at, by the kind of layer.
+_SEPARATORS = {"module": ".", "tensor": "/"}
 # Parameters that are put before the patch tokens, as timm, transformers, torchvision, open_clip and
 # DINOv2 call them.
 _PREFIXED = {
@@ -131,8 +134,10 @@ class Network:
 
     Attributes
     ----------
-    name, kind : str
-        What messages call it and its layers ("module", "tensor").
+    name : str
+        What messages call it.
+    kind : {"module", "tensor"}
+        What its layers are.
     layers : mapping of str to Layer
         By name, in the order of the forward pass.
     size : (int, int)
@@ -225,16 +230,19 @@ def find(taps: Taps, known: Collection[str], owner: str, kind: str) -> list[Requ
     """Look up taps among a network's layers.
 
     A tap is ``[name=]layer[@tokens]``. The layer is a name or a pattern: ``*`` and ``?`` stop at
-    dots and slashes, ``**`` does not, ``[ab]`` is one of some characters. The tokens are `flatten`,
-    `cls` (token 0), `mean` (over patch tokens), or ``mean[N:]`` (over those from token N on).
+    the dots of modules and the slashes of tensors, ``**`` does not, ``[ab]`` is one of some
+    characters. The tokens are `flatten`, `cls` (token 0), `mean` (over patch tokens), or
+    ``mean[N:]`` (over those from token N on).
 
     Parameters
     ----------
     taps : mapping of name to ``layer[@tokens]``, or sequence of taps
     known : collection of str
         Names of the network's layers.
-    owner, kind : str
-        What messages call the network and its layers.
+    owner : str
+        What messages call the network.
+    kind : {"module", "tensor"}
+        What its layers are.
 
     Returns
     -------
@@ -264,10 +272,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return ", ".join(difflib.get_close_matches(name, list(known), cutoff=0)) or "there is none"
 
 
-def pattern(text: str) -> re.Pattern[str]:
+def pattern(text: str, kind: str) -> re.Pattern[str]:
     """The names that a pattern of `find` means, as a regular expression; ValueError where it is none."""
+    separator = re.escape(_SEPARATORS[kind])
+    wild = {"**": ".*", "*": f"[^{separator}]*", "?": f"[^{separator}]"}
+
+    def translated(part: str) -> str:
+        if part in wild:
+            return wild[part]
+        if not _WILD.fullmatch(part):
+            return re.escape(part)
+        inner = part[1:-1].replace("\\", r"\\").replace("[", r"\[")
+        return f"[^{inner[1:]}{separator}]" if inner.startswith("!") else f"[{inner}]"
+
+    ends = [0, *(end for match in _WILD.finditer(text) for end in match.span()), len(text)]
+    parts = [translated(text[start:end]) for start, end in itertools.pairwise(ends)]
+    # "**." is any number of levels, none among them.
+    expression = "".join(parts).replace(f".*{separator}", f"(?:.*{separator})?")
     try:
-        return re.compile("".join(map(_translated, _PATTERN.findall(text))), re.DOTALL)
+        return re.compile(expression, re.DOTALL)
     except re.error as error:
         raise ValueError(f"{text!r} is no pattern: {error}") from None
 
@@ -313,7 +336,7 @@ def _request(name: str | None, text: str, known: Collection[str], owner: str, ki
     if source in known:
         return Request(name, source, suffix, tokens, (source,), False)
     tap = text if name is None else name
-    if not _is_pattern(source):
+    if not _WILD.search(source):
         raise ValueError(
             f"tap {tap!r}: {owner} has no {kind} {source!r}; nearest: {nearest(source, known)}"
         )
@@ -321,7 +344,7 @@ def _request(name: str | None, text: str, known: Collection[str], owner: str, ki
         raise ValueError(
             f"tap {tap!r}: a name is for one {kind}, and {source!r} is a pattern; list it without one"
         )
-    expression = pattern(source)
+    expression = pattern(source, kind)
     matches = tuple(name for name in known if expression.fullmatch(name))
     if not matches:
         raise ValueError(
@@ -329,20 +352,6 @@ def _request(name: str | None, text: str, known: Collection[str], owner: str, ki
             f"nearest: {nearest(source, known)}"
         )
     return Request(name, source, suffix, tokens, matches, True)
-
-
-def _is_pattern(text: str) -> bool:
-    return any(part[0] in "*?" or len(part) > 1 for part in _PATTERN.findall(text))
-
-
-def _translated(part: str) -> str:
-    wild = {"**.": r"(?:.*\.)?", "**/": "(?:.*/)?", "**": ".*", "*": "[^./]*", "?": "[^./]"}
-    if part in wild:
-        return wild[part]
-    if len(part) == 1:
-        return re.escape(part)
-    inner = part[1:-1].replace("\\", r"\\").replace("[", r"\[")
-    return f"[^{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
 
 
 def _n_prefix_tokens(weights: Mapping[str, tuple[int, ...]]) -> int:

@@ -134,9 +134,7 @@ class OnnxModel:
                 f"not {batch.dtype} {batch.shape}"
             )
         outputs = self._session.run(wanted, {"images": np.ascontiguousarray(self._filled(batch))})
-        return {
-            layer: values[: len(batch)] for layer, values in zip(wanted, outputs, strict=True)
-        }
+        return {layer: values[: len(batch)] for layer, values in zip(wanted, outputs, strict=True)}
 
     def activations(
         self,
