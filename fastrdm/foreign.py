@@ -251,8 +251,7 @@ def _measure(
     probe.CopyFrom(file.model)
     # Without a type, which ONNX Runtime infers; onnx does not know its fused operators.
     _answer_with(probe.graph, [onnx.ValueInfoProto(name=name) for name in names])
-    graph = Graph(str(file.path), probe.SerializeToString(), file.weights)
-    session = open_session(graph, "cpu").session
+    session = open_session(_graph(file.path, probe, file.weights), "cpu").session
     images = file.images.blank(n, size)
     try:
         values = session.run(names, {file.images.name: images})
@@ -346,10 +345,15 @@ def _rewritten(
             "fastrdm.version": __version__,
         },
     )
-    kept = {tensor.name for tensor in graph.initializer}
     weights = {new.get(name, name): value for name, value in file.weights.items()}
-    weights = {name: value for name, value in weights.items() if name in kept}
-    return Graph(str(file.path), model.SerializeToString(), weights)
+    return _graph(file.path, model, weights)
+
+
+def _graph(path: Path, model: Any, weights: Mapping[str, NDArray[Any]]) -> Graph:
+    """A model in memory with those of the weights that are left in it."""
+    left = {tensor.name for tensor in model.graph.initializer}
+    kept = {name: value for name, value in weights.items() if name in left}
+    return Graph(str(path), model.SerializeToString(), kept)
 
 
 def _taken(choice: Choice, source: str, layer: str, graph: Any, opset: int) -> Iterator[Any]:

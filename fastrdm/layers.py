@@ -1,7 +1,6 @@
 """Which layers of a network are tapped: names, patterns, and what is taken of a transformer's tokens."""
 
 import difflib
-import itertools
 import math
 import re
 import warnings
@@ -274,8 +273,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def pattern(text: str, kind: str) -> re.Pattern[str]:
     """The names that a pattern of `find` means, as a regular expression; ValueError where it is none."""
-    separator = re.escape(_SEPARATORS[kind])
-    wild = {"**": ".*", "*": f"[^{separator}]*", "?": f"[^{separator}]"}
+    level = _SEPARATORS[kind]
+    stop = re.escape(level)
+    # "**." is any number of levels, none among them.
+    wild = {f"**{level}": f"(?:.*{stop})?", "**": ".*", "*": f"[^{stop}]*", "?": f"[^{stop}]"}
 
     def translated(part: str) -> str:
         if part in wild:
@@ -283,12 +284,10 @@ def pattern(text: str, kind: str) -> re.Pattern[str]:
         if not _WILD.fullmatch(part):
             return re.escape(part)
         inner = part[1:-1].replace("\\", r"\\").replace("[", r"\[")
-        return f"[^{inner[1:]}{separator}]" if inner.startswith("!") else f"[{inner}]"
+        return f"[^{inner[1:]}{stop}]" if inner.startswith("!") else f"[{inner}]"
 
-    ends = [0, *(end for match in _WILD.finditer(text) for end in match.span()), len(text)]
-    parts = [translated(text[start:end]) for start, end in itertools.pairwise(ends)]
-    # "**." is any number of levels, none among them.
-    expression = "".join(parts).replace(f".*{separator}", f"(?:.*{separator})?")
+    parts = re.split(rf"(\*\*{stop}|{_WILD.pattern})", text)
+    expression = "".join(map(translated, parts))
     try:
         return re.compile(expression, re.DOTALL)
     except re.error as error:

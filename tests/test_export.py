@@ -10,7 +10,7 @@ import torchvision
 from onnx import numpy_helper
 
 import fastrdm
-from fastrdm.export import export_onnx
+from fastrdm.export import choose_taps, export_onnx, inspect_module
 from fastrdm.rdm import calc_rdm
 from fastrdm.stimuli import Preprocessing
 from models.networks import efficientnet_lite0, resnet20
@@ -320,20 +320,26 @@ class Stages(nn.Module):
 @pytest.mark.parametrize(
     ("taps", "layers"),
     [
-        (["layer*.?", "fc"], {"layer1.0": 0, "layer1.1": 0, "layer2.0": 0, "fc": 0}),
-        (["fc", "layer1.*"], {"fc": 0, "layer1.0": 0, "layer1.1": 0}),
-        (["**.conv"], {"layer1.0.conv": 0, "layer1.1.conv": 0, "layer2.0.conv": 0}),
-        (["first=layer1.0", "layer?"], {"first": "layer1.0", "layer1": 0, "layer2": 0}),
-        (["fc", "??"], {"fc": 0}),
-        ({"out": "fc", "in": "layer1.0.conv"}, {"out": "fc", "in": "layer1.0.conv"}),
+        (["layer*.?", "fc"], ["layer1.0", "layer1.1", "layer2.0", "fc"]),
+        (["fc", "layer1.*"], ["fc", "layer1.0", "layer1.1"]),
+        (["**.conv"], ["layer1.0.conv", "layer1.1.conv", "layer2.0.conv"]),
+        (["first=layer1.0", "layer?"], ["first", "layer1", "layer2"]),
+        (["fc", "??"], ["fc"]),
+        ({"out": "fc", "in": "layer1.0.conv"}, ["out", "in"]),
     ],
 )
-def test_patterns_in_the_order_of_the_forward_pass(tmp_path, taps, layers, recwarn):
+def test_patterns_in_the_order_of_the_forward_pass(taps, layers, recwarn):
+    network = Stages()
+    assert list(choose_taps(network, inspect_module(network, (8, 8)), taps)) == layers
+    assert not recwarn
+
+
+def test_layers_of_a_pattern_equal_torch(tmp_path):
     torch.manual_seed(0)
     network = Stages()
-    paths = {layer: path or layer for layer, path in layers.items()}
-    assert_parity(export_onnx(network, tmp_path / "a.onnx", taps, 8), network, paths, 8)
-    assert not recwarn
+    path = export_onnx(network, tmp_path / "a.onnx", ["head=fc", "layer*.?"], 8)
+    taps = {"head": "fc"} | {name: name for name in ("layer1.0", "layer1.1", "layer2.0")}
+    assert_parity(path, network, taps, 8)
 
 
 def test_what_cannot_be_tapped_is_skipped_with_one_warning(tmp_path):
@@ -443,12 +449,15 @@ def test_tokens_flattened_the_first_or_the_mean_of_the_patches(transformer, tmp_
     assert stored["scale"] == 0.5
 
 
-def test_tokens_of_a_pattern_are_in_the_names(transformer, tmp_path):
-    path = export_onnx(transformer, tmp_path / "a.onnx", ["encoder.*.?@cls", "encoder.*.?@mean"], 8)
-    layers = [f"encoder.layers.{i}@{how}" for how in ("cls", "mean") for i in (0, 1)]
-    assert {
-        layer: values.shape for layer, values in run(path, images(2, 8)).items()
-    } == dict.fromkeys(layers, (2, 8))
+def test_tokens_of_a_pattern_are_in_the_names(transformer):
+    network = inspect_module(transformer, (8, 8))
+    chosen = choose_taps(transformer, network, ["encoder.*.?@cls", "encoder.*.?@mean"])
+    assert {layer: str(choice.tokens) for layer, choice in chosen.items()} == {
+        "encoder.layers.0@cls": "cls",
+        "encoder.layers.1@cls": "cls",
+        "encoder.layers.0@mean": "mean[3:]",
+        "encoder.layers.1@mean": "mean[3:]",
+    }
 
 
 @pytest.mark.parametrize(

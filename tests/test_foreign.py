@@ -225,6 +225,9 @@ def test_what_torch_exports_with_weights_in_a_file_beside_it(plain, tmp_path, pi
     layers = [layer for layer in network.layers.values() if not layer.problem]
     assert layers[-1].shape == (5,)
     assert marks == {layers[-1].name: "output"}
+    # Without the weights that come after it.
+    first = OnnxModel(path, "cpu", taps={"first": layers[0].name}, preprocessing=PLAIN)
+    assert first.shapes == {"first": (4, 6, 6)}
     model = OnnxModel(path, "cpu", taps={"out": layers[-1].name}, preprocessing=PLAIN)
     with torch.no_grad():
         expected = plain(torch.from_numpy(PLAIN.load(pictures)))

@@ -51,6 +51,8 @@ def test_a_tensors_levels_are_between_slashes():
         "**/Relu*": True,
         "/layer1/**/layer1.0/**": True,
         "/layer1**.0/**": True,
+        "/layer1[.*/]layer1.0/**": True,
+        "/layer1/layer1.[0/]/relu/*": True,
     }.items():
         assert bool(pattern(text, "tensor").fullmatch(name)) == found, text
 
