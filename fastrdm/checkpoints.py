@@ -6,13 +6,14 @@ import pickle
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._extras import require
 from fastrdm.export import export_onnx
+from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def load_weights(module: "torch.nn.Module", path: str | Path) -> None:
 def open_checkpoint(
     path: str | Path,
     arch: str | None = None,
-    taps: Mapping[str, str] | Sequence[str] | None = None,
+    taps: Taps | None = None,
     *,
     provider: str = "auto",
     batch_size: int = 32,
@@ -168,11 +169,11 @@ def open_checkpoint(
     Parameters
     ----------
     path : path
-        An `.onnx` file from `export_onnx`, or weights as for `load_state_dict`.
+        An `.onnx` file, from `export_onnx` or any other source, or weights as for `load_state_dict`.
     arch : str, optional
         What builds the network for the weights, as for `import_arch`; an `.onnx` file needs none.
     taps : mapping or sequence, optional
-        As for `export_onnx`; an `.onnx` file has its own.
+        As for `export_onnx`; for an `.onnx` file, as for `OnnxModel`.
     provider, batch_size, n_threads
         As for `OnnxModel`.
 
@@ -190,7 +191,7 @@ def open_checkpoint(
     """
     options = {"provider": provider, "batch_size": batch_size, "n_threads": n_threads}
     if Path(path).suffix == ".onnx":
-        return OnnxModel(path, **options)  # type: ignore[arg-type]
+        return OnnxModel(path, taps=taps, **options)  # type: ignore[arg-type]
     if arch is None:
         raise ValueError(
             f"{path}: weights need arch, the module:callable that builds their network"

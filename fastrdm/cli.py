@@ -8,6 +8,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -15,14 +16,22 @@ from typing import IO, Any
 import fastrdm
 from fastrdm import algonauts, sweep
 from fastrdm._extras import require
+from fastrdm.layers import Layer, Network, grouped, nearest, pattern
 from fastrdm.study import Study, find_data, open_studies
+
+_TAPS = (
+    "layers to tap, each [NAME=]LAYER[@TOKENS]: a module's path, a tensor's name in an .onnx file, or a pattern as in "
+    "'layer*.?'; TOKENS is flatten, cls, mean or mean[N:] (default: the network's own)"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 0, 1 for a failure told in one line, or 2 for wrong usage."""
     arguments = _parser().parse_args(argv)
     try:
-        status: int = arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
@@ -35,6 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(f"fastrdm: error: {error}", file=sys.stderr)
         return 1
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: IO[str] | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"fastrdm: warning: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Score every layer of each checkpoint against every region of each study; name the best layer.",
     )
     score.add_argument(
-        "weights", nargs="+", metavar="WEIGHTS", help=".pth, .pt, .safetensors, or exported .onnx"
+        "weights", nargs="+", metavar="WEIGHTS", help=".pth, .pt, .safetensors, or .onnx"
     )
     score.add_argument(
         "--arch",
@@ -78,9 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     score.add_argument(
         "--taps",
-        type=_taps,
+        type=_names,
         metavar="A,B",
-        help="modules to tap: path, or name=path (default: the network's)",
+        help=_TAPS,
     )
     score.add_argument(
         "--submit", metavar="DIR", help="write the best layer's submission for the test images"
@@ -119,10 +139,20 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("weights", metavar="WEIGHTS", help=".pth, .pt or .safetensors")
     export.add_argument("output", metavar="FILE.onnx")
     export.add_argument("--arch", required=True, metavar="MODULE:CALLABLE")
-    export.add_argument(
-        "--taps", type=_taps, metavar="A,B", help="modules to tap: path, or name=path"
-    )
+    export.add_argument("--taps", type=_names, metavar="A,B", help=_TAPS)
     export.set_defaults(run=_export)
+
+    layers = commands.add_parser(
+        "layers",
+        help="list what could be tapped in a network, with shapes and sizes",
+        description="List the tensors of an ONNX file, or the modules of a torch network, that could be tapped.",
+    )
+    network = layers.add_mutually_exclusive_group(required=True)
+    network.add_argument("file", nargs="?", metavar="FILE.onnx")
+    network.add_argument("--arch", metavar="MODULE:CALLABLE", help="a torch network instead")
+    layers.add_argument("--match", metavar="PATTERN", help="only those that a pattern matches")
+    layers.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
+    layers.set_defaults(run=_layers)
 
     sample = commands.add_parser(
         "sample", help="write a synthetic sample study, to try fastrdm without data"
@@ -137,13 +167,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _taps(text: str) -> dict[str, str] | list[str]:
-    names = _names(text)
-    if not any("=" in name for name in names):
-        return names
-    return {name.partition("=")[0]: name.rpartition("=")[2] for name in names}
 
 
 def _positive(text: str) -> int:
@@ -346,6 +369,71 @@ def _export(arguments: argparse.Namespace) -> int:
     )
     print(f"wrote {path}")
     return 0
+
+
+def _layers(arguments: argparse.Namespace) -> int:
+    from fastrdm.foreign import inspect_file
+
+    network, marks = (
+        _torch_layers(arguments.arch) if arguments.arch else inspect_file(arguments.file)
+    )
+    wanted = arguments.match or "**"
+    expression = pattern(wanted, network.kind)
+    matching = [layer for name, layer in network.layers.items() if expression.fullmatch(name)]
+    if not matching:
+        raise ValueError(
+            f"{network.name} has no {network.kind} that matches {wanted!r}; "
+            f"nearest: {nearest(wanted, network.layers)}"
+        )
+    listed = [layer for layer in matching if not layer.problem]
+    if arguments.json:
+        for layer in listed:
+            print(json.dumps(_layer_record(layer) | {"tap": marks.get(layer.name)}))
+        return 0
+    rows = [("", network.kind, "operator", "shape", "channels", "MiB/100", "tapped as")]
+    for layer in listed:
+        mark = marks.get(layer.name, "")
+        part = f"[{layer.part}]" if layer.part else ""
+        shape = " × ".join(map(str, layer.shape))
+        sizes = (str(layer.channels), f"{layer.mib:.1f}")
+        rows.append(("*" * bool(mark), layer.name, layer.operator + part, shape, *sizes, mark))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for *texts, channels, size, mark in rows:
+        cells = [text.ljust(width) for text, width in zip(texts, widths, strict=False)]
+        print("  ".join((*cells, channels.rjust(widths[4]), size.rjust(widths[5]), mark)).rstrip())
+    print(
+        f"{len(listed)} {network.kind}s of {network.name} at {network.size[0]} × {network.size[1]} "
+        "pixels: shapes of one image, MiB of 100 images in float32"
+    )
+    if problems := {layer.name: layer.problem for layer in matching if layer.problem}:
+        print(f"{len(problems)} more cannot be tapped ({grouped(problems)})")
+    return 0
+
+
+def _layer_record(layer: Layer) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "operator": layer.operator,
+        "part": layer.part,
+        "shape": layer.shape,
+        "channels": layer.channels,
+        "mib_per_100": layer.mib,
+    }
+
+
+def _torch_layers(arch: str) -> tuple[Network, dict[str, str]]:
+    """A network of torch, and what its layers are called without --taps."""
+    from fastrdm.checkpoints import import_arch
+    from fastrdm.export import choose_taps, inspect_module
+    from fastrdm.stimuli import Preprocessing
+
+    module = import_arch(arch)()
+    preprocessing = getattr(module, "preprocessing", None) or Preprocessing()
+    network = inspect_module(module, preprocessing.size)
+    marks: dict[str, str] = {}
+    for name, choice in choose_taps(module, network).items():
+        marks[choice.layer.name] = ", ".join(filter(None, (marks.get(choice.layer.name), name)))
+    return network, marks
 
 
 def _sample(arguments: argparse.Namespace) -> int:

@@ -1,31 +1,45 @@
 """A torch module → one ONNX file that answers with its tapped layers."""
 
 import contextlib
-import difflib
+import inspect
 import io
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._extras import require
+from fastrdm.layers import INPUT, Choice, Layer, Network, Taps, Tokens, find, shape_problem
 from fastrdm.stimuli import Preprocessing
 
 if TYPE_CHECKING:
     import torch
 
-_INPUT = "images"
 # protobuf cannot hold more; beyond it the weights lie beside the file, in FILE.data.
 _LARGEST_FILE = 2**31 - 2**24
+_RANDOM = {
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+}
+# What is taken of a tensor (batch, tokens, channels).
+_TOKENS = {
+    "flatten": lambda tensor, start: tensor,
+    "cls": lambda tensor, start: tensor[:, 0],
+    "mean": lambda tensor, start: tensor[:, start:].mean(1),
+}
 
 
 def export_onnx(
     module: "torch.nn.Module",
     path: str | Path,
-    taps: Mapping[str, str] | Sequence[str] | None = None,
+    taps: Taps | None = None,
     input_size: int | tuple[int, int] | None = None,
     *,
     preprocessing: Preprocessing | None = None,
@@ -35,25 +49,35 @@ def export_onnx(
 
     A layer's activations are what a forward hook's reference to the module's output holds *after
     the whole forward pass*: where an in-place ReLU follows the module, they are rectified. That is
-    what the Algonauts 2019 development kit sees. The module runs in evaluation mode and is left as
+    what the Algonauts 2019 development kit sees. Of an output of several tensors the one called
+    `last_hidden_state` is taken, else the first. The module runs in evaluation mode and is left as
     it was. Weights keep the names and values of the module's `state_dict`; nothing is folded into
-    them.
+    them. Buffers that the state dict leaves out are stored under their names too.
+
+    A tap is ``[name=]layer[@tokens]``. The layer is a module's path or a pattern of paths: ``*``
+    and ``?`` stop at dots, ``**`` does not, ``[ab]`` is one of some characters. A pattern's layers
+    are called by their paths and stand in the order in which they finish; those that cannot be
+    tapped are skipped with a warning. Of activations (batch, tokens, channels) all are the layer's,
+    flattened; ``@cls`` takes token 0 alone, ``@mean`` the mean over the patches' tokens, without
+    class and register tokens, and ``@mean[N:]`` that over the tokens from N on. How many class and
+    register tokens there are is read off the shapes of parameters that timm's, transformers' and
+    torchvision's transformers have for them.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Takes float32 (batch, 3, height, width).
+        Takes float32 (batch, 3, height, width), as `pixel_values` where it has an argument called so.
     path : path
         Written whole or not at all; an existing file is replaced. Weights above 2 GB go to
         `path`.data.
-    taps : mapping of layer name to module path, or sequence of module paths, optional
-        As in ``{"block1": "layer1"}``. None takes the module's attribute `taps`; without one, every
-        direct child that runs exactly once and gives a tensor.
+    taps : sequence of taps, or mapping of layer name to tap without name, optional
+        As in ``["layer*.?", "fc"]`` or ``{"block1": "layer1"}``. None takes the module's attribute
+        `taps`; without one, every direct child that runs exactly once and gives a tensor.
     input_size : int or (int, int), optional
         Height and width in pixels, replacing those of the preprocessing.
     preprocessing : Preprocessing, optional
         Stored in the file. None takes the module's attribute `preprocessing`, else the development
-        kit's.
+        kit's; `fastrdm.pretrained.preprocessing_of` has that of timm and transformers.
     architecture : str, optional
         Stored in the file; None takes the name of the module's class.
 
@@ -65,9 +89,10 @@ def export_onnx(
     Raises
     ------
     ValueError
-        If a tap names no module of the network, or one that does not run, runs more than once, or
-        gives anything but one tensor with the batch as its first axis; if the network does not run
-        on this input size or cannot be exported with a dynamic batch.
+        If a tap means no module of the network, or one that does not run, runs more than once, or
+        gives no floating-point tensor with the batch as its first axis, or no tokens where some are
+        asked for; if the network does not run on this input size, draws random numbers or cannot be
+        exported with a dynamic batch.
     TypeError
         If `module` is no torch module, or `taps` a single string.
     FileNotFoundError
@@ -83,19 +108,24 @@ def export_onnx(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder to write {path.name} into")
     if preprocessing is None:
-        preprocessing = getattr(module, "preprocessing", None) or Preprocessing()
+        preprocessing = getattr(module, "preprocessing", None)
+    if preprocessing is None:
+        if hasattr(module, "pretrained_cfg"):
+            warnings.warn(
+                f"{type(module).__name__} has a pretrained_cfg of timm, which is not used; "
+                "pass fastrdm.pretrained.preprocessing_of(module), or Preprocessing() for the default",
+                stacklevel=2,
+            )
+        preprocessing = Preprocessing()
     if input_size is not None:
         size = (input_size, input_size) if isinstance(input_size, int) else input_size
         preprocessing = replace(preprocessing, size=size)
-    if taps is None:
-        taps = getattr(module, "taps", None)
-    chosen = None if taps is None else _named_taps(module, taps)
-    parameter = next(module.parameters(), None)
-    device = "cpu" if parameter is None else parameter.device
-    images = torch.zeros((2, 3, *preprocessing.size), device=device)
+    network = inspect_module(module, preprocessing.size)
+    tapped = choose_taps(module, network, taps)
+    if not tapped:
+        raise ValueError(f"{network.name} has no child that could be tapped; give taps=")
     with _evaluation(module), _quiet(), torch.no_grad():
-        tapped = _check_taps(module, images, chosen)
-        program = _trace(module, images, tapped)
+        program = _trace(module, _blank(module, preprocessing.size), tapped)
 
     program.model.metadata_props.update(_metadata(module, tapped, preprocessing, architecture))
     n_bytes = sum(t.numel() * t.element_size() for t in module.state_dict().values())
@@ -108,30 +138,120 @@ def export_onnx(
     return path
 
 
-def _named_taps(
-    module: "torch.nn.Module", taps: Mapping[str, str] | Sequence[str]
-) -> dict[str, str]:
-    """Layer name → module path, each path checked to be a module of the network."""
-    if isinstance(taps, str):
-        raise TypeError(
-            f"taps must be a mapping or a list of module paths, not the string {taps!r}"
-        )
-    named = dict(taps) if isinstance(taps, Mapping) else {path: path for path in taps}
-    if len(named) < len(taps):
-        twice = next(path for i, path in enumerate(taps) if path in list(taps)[:i])
-        raise ValueError(f"taps names {twice!r} twice")
-    if not named:
-        raise ValueError("taps is empty; name at least one layer")
-    known = [path for path, _ in module.named_modules(remove_duplicate=False) if path]
-    for name, path in named.items():
-        if not name or name == _INPUT:
-            raise ValueError(f"a layer cannot be called {name!r}")
-        if path not in known:
-            raise ValueError(
-                f"tap {name!r}: {type(module).__name__} has no module {path!r}; "
-                f"nearest: {', '.join(difflib.get_close_matches(path, known, cutoff=0))}"
+def inspect_module(module: "torch.nn.Module", size: tuple[int, int]) -> Network:
+    """Run a network once, on black images; its modules in the order in which they finish.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Left as it was.
+    size : (int, int)
+        Height and width of the images.
+
+    Returns
+    -------
+    Network
+        A layer for each path to each module, with the reason where it cannot be tapped. Those that
+        never run come last.
+
+    Raises
+    ------
+    ValueError
+        If the network does not run on this input size.
+    """
+    torch = require("torch", "export", "to run a network")
+    images = _blank(module, size)
+    paths: dict[Any, list[str]] = {}
+    for path, part in module.named_modules(remove_duplicate=False):
+        if path:
+            paths.setdefault(part, []).append(path)
+    # Not the outputs themselves: those of all modules may not fit in memory.
+    seen: dict[Any, list[tuple[str, tuple[int, ...], str]]] = {}
+    with contextlib.ExitStack() as stack:
+        for part in paths:
+            handle = part.register_forward_hook(
+                lambda part, args, output: seen.setdefault(part, []).append(_shape(output, images))
             )
-    return named
+            stack.callback(handle.remove)
+        stack.enter_context(_evaluation(module))
+        stack.enter_context(_quiet())
+        stack.enter_context(torch.no_grad())
+        args, kwargs = _arguments(module, images)
+        try:
+            module(*args, **kwargs)
+        except Exception as error:
+            raise ValueError(
+                f"{type(module).__name__} does not run on images of shape {tuple(images.shape)}: "
+                f"{_first_line(error)}"
+            ) from error
+
+    layers = {}
+    for part in [*seen, *(part for part in paths if part not in seen)]:
+        calls = seen.get(part, [])
+        part_of, shape, problem = (
+            calls[0] if calls else ("", (), "does not run in the forward pass")
+        )
+        if len(calls) > 1:
+            problem = (
+                f"runs {len(calls)} times in the forward pass, and which output is meant is unclear"
+            )
+        for path in paths[part]:
+            layers[path] = Layer(path, type(part).__name__, shape, part_of, problem)
+    weights = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    return Network(type(module).__name__, "module", layers, size, weights)
+
+
+def choose_taps(
+    module: "torch.nn.Module", network: Network, taps: Taps | None = None
+) -> dict[str, Choice]:
+    """The taps of a network by the rules of `export_onnx`, from `inspect_module`'s answer; none if it has none."""
+    if taps is None:
+        taps = getattr(module, "taps", None)
+    if taps is not None:
+        return network.choose(find(taps, network.layers, network.name, network.kind))
+    children = [network.layers[name] for name, _ in module.named_children()]
+    return {layer.name: Choice(layer, Tokens()) for layer in children if not layer.problem}
+
+
+def _blank(module: "torch.nn.Module", size: tuple[int, int]) -> "torch.Tensor":
+    """Two images, so that a batch is told from a single one."""
+    torch = require("torch", "export", "to run a network")
+    parameter = next(module.parameters(), None)
+    return torch.zeros((2, 3, *size), device="cpu" if parameter is None else parameter.device)
+
+
+def _arguments(module: "torch.nn.Module", value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of a network's forward: transformers names its images."""
+    keyword = "pixel_values"
+    if keyword in inspect.signature(module.forward).parameters:
+        return (), {keyword: value}
+    return (value,), {}
+
+
+def _tensor(output: Any) -> tuple[str, "torch.Tensor | None"]:
+    """The tensor of a module's output, and its place there: the last hidden state, or the first."""
+    torch = require("torch", "export", "to run a network")
+    if isinstance(output, torch.Tensor):
+        return "", output
+    parts: dict[Any, Any] = {}
+    if isinstance(output, Mapping):
+        parts = {"last_hidden_state": None} | dict(output)
+    elif isinstance(output, tuple | list):
+        parts = dict(enumerate(output))
+    found = ((str(key), part) for key, part in parts.items() if isinstance(part, torch.Tensor))
+    return next(found, ("", None))
+
+
+def _shape(output: Any, images: "torch.Tensor") -> tuple[str, tuple[int, ...], str]:
+    """Place and shape for one image of a module's tensor, or why it has none."""
+    part, tensor = _tensor(output)
+    if tensor is None:
+        return "", (), f"gives a {type(output).__name__} without a tensor"
+    if tensor.is_floating_point():
+        problem = shape_problem(tuple(tensor.shape), len(images))
+    else:
+        problem = f"gives {tensor.dtype}, no floating-point numbers"
+    return part, () if problem else tuple(tensor.shape[1:]), problem
 
 
 @contextlib.contextmanager
@@ -159,14 +279,15 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _recorded(module: "torch.nn.Module", taps: Mapping[str, str]) -> Iterator[dict[str, list[Any]]]:
-    """Layer name → the outputs of its module, of every call while the context lasts."""
-    seen: dict[str, list[Any]] = {name: [] for name in taps}
+def _recorded(
+    module: "torch.nn.Module", taps: Mapping[str, Choice]
+) -> Iterator[dict[str, "torch.Tensor"]]:
+    """Layer name → the tensor that its module gave last, while the context lasts."""
+    seen: dict[str, torch.Tensor] = {}
     with contextlib.ExitStack() as stack:
-        for name, path in taps.items():
-            outputs = seen[name]
-            handle = module.get_submodule(path).register_forward_hook(
-                lambda part, args, output, outputs=outputs: outputs.append(output)
+        for name, choice in taps.items():
+            handle = module.get_submodule(choice.layer.name).register_forward_hook(
+                lambda part, args, output, name=name: seen.update({name: _tensor(output)[1]})
             )
             stack.callback(handle.remove)
         yield seen
@@ -177,56 +298,23 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _check_taps(
-    module: "torch.nn.Module", images: "torch.Tensor", chosen: Mapping[str, str] | None
-) -> dict[str, str]:
-    """Run the network once; the taps that give one tensor, an error for chosen ones that do not."""
-    torch = require("torch", "export", "to export a network")
-    taps = chosen or {name: name for name, _ in module.named_children()}
-    with _recorded(module, taps) as seen:
-        try:
-            module(images)
-        except Exception as error:
-            raise ValueError(
-                f"{type(module).__name__} does not run on images of shape {tuple(images.shape)}: "
-                f"{_first_line(error)}"
-            ) from error
-
-    def problem(outputs: list[Any]) -> str | None:
-        if not outputs:
-            return "does not run in the forward pass"
-        if len(outputs) > 1:
-            return (
-                f"runs {len(outputs)} times in the forward pass; which output is meant is unclear"
-            )
-        if not isinstance(outputs[0], torch.Tensor):
-            return f"gives a {type(outputs[0]).__name__}, not one tensor"
-        if outputs[0].ndim < 2 or len(outputs[0]) != len(images):
-            shape = tuple(outputs[0].shape)
-            return f"gives shape {shape}, not (batch, channels...), for a batch of {len(images)}"
-        return None
-
-    problems = {name: text for name in taps if (text := problem(seen[name]))}
-    for name, text in problems.items() if chosen else ():
-        raise ValueError(f"tap {name!r}: the module {taps[name]!r} {text}")
-    usable = {name: path for name, path in taps.items() if name not in problems}
-    if not usable:
-        raise ValueError(f"{type(module).__name__} has no child that could be tapped; give taps=")
-    return usable
-
-
-def _trace(module: "torch.nn.Module", images: "torch.Tensor", taps: Mapping[str, str]) -> Any:
+def _trace(module: "torch.nn.Module", images: "torch.Tensor", taps: Mapping[str, Choice]) -> Any:
     """Export the network with the taps as its outputs."""
     torch = require("torch", "export", "to export a network")
-    shapes = ({0: torch.export.Dim("batch")},)
+    args, kwargs = _arguments(module, images)
+    positional, named = _arguments(module, {0: torch.export.Dim("batch")})
+    shapes = named or positional
     with _recorded(module, taps) as seen:
         # Read here, after the last in-place operation. Cloned because two taps can be the same
         # tensor (dropout in evaluation), and an ONNX output has one name.
         handle = module.register_forward_hook(
-            lambda part, args, output: tuple(seen[name][-1].clone() for name in taps)
+            lambda part, args, output: tuple(
+                _TOKENS[choice.tokens.how](seen[name], choice.tokens.start).clone()
+                for name, choice in taps.items()
+            )
         )
         try:
-            traced = torch.export.export(module, (images,), dynamic_shapes=shapes, strict=False)
+            traced = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
             # Not optimised: the exporter would fold batch norms into weights that keep their names,
             # and whoever put another checkpoint's weights there would get a wrong network. Runtimes
             # fold on loading.
@@ -235,7 +323,7 @@ def _trace(module: "torch.nn.Module", images: "torch.Tensor", taps: Mapping[str,
                 dynamo=True,
                 optimize=False,
                 verbose=False,
-                input_names=[_INPUT],
+                input_names=[INPUT],
                 output_names=list(taps),
                 dynamic_shapes=shapes,
             )
@@ -247,10 +335,15 @@ def _trace(module: "torch.nn.Module", images: "torch.Tensor", taps: Mapping[str,
         finally:
             handle.remove()
     _tidy(program.model, taps)
+    if random := sorted({node.op_type for node in program.model.graph} & _RANDOM):
+        raise ValueError(
+            f"{type(module).__name__} draws random numbers in evaluation too ({', '.join(random)}); "
+            "its layers have no one RDM"
+        )
     return program
 
 
-def _tidy(model: Any, taps: Mapping[str, str]) -> None:
+def _tidy(model: Any, taps: Mapping[str, Choice]) -> None:
     """Take away what the exporter leaves in the graph that runtimes cannot deal with."""
     outputs = model.graph.outputs
     for i, (name, clone) in enumerate(zip(taps, list(outputs), strict=True)):
@@ -275,7 +368,7 @@ def _tidy(model: Any, taps: Mapping[str, str]) -> None:
                 source is not None
                 and (maker := source.producer()) is not None
                 and maker.op_type == "CastLike"
-                and maker.inputs[0].dtype == source.dtype
+                and _type(maker.inputs[0]) == _type(maker.inputs[1]) is not None
             ):
                 source = maker.inputs[0]
             if source is not value:
@@ -283,9 +376,17 @@ def _tidy(model: Any, taps: Mapping[str, str]) -> None:
     require("onnxscript.optimizer", "export", "to export a network").remove_unused_nodes(model)
 
 
+def _type(value: Any) -> Any:
+    """Type of a value; the exporter leaves that of constants and their likes open."""
+    constant = require("onnx_ir", "export", "to export a network").convenience.get_const_tensor(
+        value
+    )
+    return value.dtype if constant is None else constant.dtype
+
+
 def _metadata(
     module: "torch.nn.Module",
-    taps: Mapping[str, str],
+    taps: Mapping[str, Choice],
     preprocessing: Preprocessing,
     architecture: str | None,
 ) -> dict[str, str]:
@@ -293,6 +394,7 @@ def _metadata(
 
     return {
         "fastrdm.layers": json.dumps(list(taps)),
+        "fastrdm.taps": json.dumps({name: choice.to_dict() for name, choice in taps.items()}),
         "fastrdm.preprocessing": preprocessing.to_json(),
         "fastrdm.architecture": architecture or type(module).__name__,
         "fastrdm.version": __version__,

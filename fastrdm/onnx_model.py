@@ -1,7 +1,6 @@
 """An exported network: images in, activations or RDMs out, on any execution provider."""
 
 import contextlib
-import difflib
 import functools
 import json
 import math
@@ -16,6 +15,8 @@ from numpy.typing import NDArray
 from fastrdm._extras import require
 from fastrdm.extraction import Need, Part, Workspace, plan, run
 from fastrdm.footprint import bytes_per_image
+from fastrdm.foreign import open_foreign
+from fastrdm.layers import Taps, nearest
 from fastrdm.methods import method_named
 from fastrdm.providers import Graph, open_session
 from fastrdm.rdm import RdmAccumulator, calc_rdm
@@ -24,19 +25,25 @@ from fastrdm.tiles import n_bytes
 
 
 class OnnxModel:
-    """A network exported by `export_onnx`, run on images preprocessed as its file says.
+    """An ONNX network, run on images preprocessed as its file says, or as is asked for.
 
     Parameters
     ----------
     path : path or Graph
-        The ONNX file, or one in memory.
+        The ONNX file, from `export_onnx` or any other source, or a graph in memory.
     provider : {"auto", "cpu", "cuda", "rocm", "migraphx", "tensorrt", "openvino", "coreml"}
         Where it runs. "auto" takes CUDA, MIGraphX, ROCm or the CPU, the first that loads. Another
         one that does not load is an error, never a run on the CPU.
     batch_size : int
-        Images in one run.
+        Images in one run; a file whose batch is fixed runs on as many as it takes.
     n_threads : int, optional
         Threads of one run on the CPU; None leaves the number to ONNX Runtime.
+    taps : mapping of layer name to tensor, or sequence of tensors, optional
+        Tensors of the file that are its layers, each with what is taken of its tokens, or patterns
+        of names, as `fastrdm.layers.find` has them. None takes the layers of a file from
+        `export_onnx`; other files need taps.
+    preprocessing : Preprocessing, optional
+        Instead of the file's. Without either, the development kit's with a warning.
 
     Attributes
     ----------
@@ -56,8 +63,8 @@ class OnnxModel:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is no ONNX model or was not written by `export_onnx`, or the provider is unknown
-        or does not load.
+        If the file is no ONNX model or says nothing of its layers where none are given, or the
+        provider is unknown or does not load; otherwise as for `fastrdm.foreign.open_foreign`.
     MissingExtraError
         If ONNX Runtime is not installed.
     """
@@ -69,17 +76,27 @@ class OnnxModel:
         *,
         batch_size: int = 32,
         n_threads: int | None = None,
+        taps: Taps | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
-        graph = path if isinstance(path, Graph) else Graph.from_file(path)
+        if isinstance(path, Graph):
+            graph = path
+        elif taps is None and preprocessing is None:
+            graph = Graph.from_file(path)
+        else:
+            graph = open_foreign(path, taps, preprocessing)
         for name, number in (("batch_size", batch_size), ("n_threads", n_threads)):
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, not {number}")
-        self.batch_size = batch_size
         self._n_threads = n_threads
         self._graph = graph
         self._workspace = Workspace()
         opened = open_session(graph, provider, n_threads=n_threads)
         self.provider, self._session = opened.provider, opened.session
+        # A file of another origin may have its batch fixed.
+        rows = self._session.get_inputs()[0].shape[0]
+        self._rows = rows if isinstance(rows, int) else None
+        self.batch_size = self._rows or batch_size
         self.layers, self.preprocessing, self.architecture = _read_metadata(
             graph.name, self._session
         )
@@ -106,7 +123,8 @@ class OnnxModel:
         Raises
         ------
         ValueError
-            If the batch has another shape or type, or a layer is unknown.
+            If the batch has another shape or type, or more images than the file takes at once, or a
+            layer is unknown.
         """
         wanted = self._check_layers(layers)
         expected = (3, *self.preprocessing.size)
@@ -115,8 +133,8 @@ class OnnxModel:
                 f"the batch must be float32 of shape (n, {', '.join(map(str, expected))}), "
                 f"not {batch.dtype} {batch.shape}"
             )
-        outputs = self._session.run(wanted, {"images": np.ascontiguousarray(batch)})
-        return dict(zip(wanted, outputs, strict=True))
+        outputs = self._session.run(wanted, {"images": np.ascontiguousarray(self._filled(batch))})
+        return {layer: values[: len(batch)] for layer, values in zip(wanted, outputs, strict=True)}
 
     def activations(
         self,
@@ -242,8 +260,9 @@ class OnnxModel:
             raise TypeError(f"layers must be a list of layer names, not the string {layers!r}")
         for layer in layers:
             if layer not in self.layers:
-                nearest = ", ".join(difflib.get_close_matches(layer, self.layers, cutoff=0))
-                raise ValueError(f"{self.architecture} has no layer {layer!r}; nearest: {nearest}")
+                raise ValueError(
+                    f"{self.architecture} has no layer {layer!r}; nearest: {nearest(layer, self.layers)}"
+                )
         if not layers:
             raise ValueError("layers is empty; name at least one, or None for all")
         return list(dict.fromkeys(layers))
@@ -265,7 +284,16 @@ class OnnxModel:
         # it is.
         for start in range(0, max(len(images), 1), batch_size):
             place = slice(start, min(start + batch_size, len(images)))
-            yield place, self.preprocessing.load(images[place])
+            yield place, self._filled(self.preprocessing.load(images[place]))
+
+    def _filled(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A batch as large as the file fixes it, its images again behind them."""
+        rows = self._rows or len(batch)
+        if len(batch) > rows:
+            raise ValueError(
+                f"{self.architecture} runs on {rows} images at once, not on {len(batch)}"
+            )
+        return batch if len(batch) == rows else np.resize(batch, (rows, *batch.shape[1:]))
 
     @contextlib.contextmanager
     def _progress(self, total: int, show: bool) -> Iterator[Callable[[int], None]]:
@@ -294,7 +322,8 @@ def _read_metadata(name: str, session: Any) -> tuple[tuple[str, ...], Preprocess
         reason = f"there is no {error}" if isinstance(error, KeyError) else error
         raise ValueError(
             f"{name} does not say in its metadata what its outputs are ({reason}); "
-            "export the network with fastrdm.export_onnx"
+            f"name its layers with taps (fastrdm layers {name} lists them), or export the network with "
+            "fastrdm.export_onnx"
         ) from None
     return tuple(layers), preprocessing, architecture
 

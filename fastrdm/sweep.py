@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastrdm import algonauts
 from fastrdm.checkpoints import import_arch, open_checkpoint
+from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.study import Study
 from fastrdm.target import Target
@@ -184,7 +185,7 @@ def score_checkpoints(
     arch: Sequence[str] = (),
     studies: Sequence[Study] = (),
     *,
-    taps: dict[str, str] | Sequence[str] | None = None,
+    taps: Taps | None = None,
     provider: str = "auto",
     batch_size: int = 32,
     submit: str | Path | None = None,
@@ -202,7 +203,7 @@ def score_checkpoints(
     studies : sequence of Study
         What to score against.
     taps : dict or sequence of str, optional
-        Layers to score, as in `export_onnx`; the network's own choice by default.
+        Layers to score, as in `open_checkpoint`; the network's own choice by default.
     provider, batch_size
         As in `OnnxModel`.
     submit : path-like, optional

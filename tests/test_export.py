@@ -10,7 +10,7 @@ import torchvision
 from onnx import numpy_helper
 
 import fastrdm
-from fastrdm.export import export_onnx
+from fastrdm.export import choose_taps, export_onnx, inspect_module
 from fastrdm.rdm import calc_rdm
 from fastrdm.stimuli import Preprocessing
 from models.networks import cornet_s, cornet_z, efficientnet_lite0, resnet20
@@ -184,7 +184,7 @@ def test_the_batch_is_dynamic(small, tmp_path, n):
 
 def test_taps_are_the_modules_attribute_or_its_children(small, tmp_path):
     path = tmp_path / "a.onnx"
-    children = ["conv1", "bn1", "relu", "conv2", "relu6", "dropout", "fc"]
+    children = ["conv1", "bn1", "relu", "conv2", "relu6", "dropout", "pair", "fc"]
     assert list(run(export_onnx(small, path, input_size=8), images(1, 8))) == children
     network = Small()
     network.taps = {"last": "fc"}
@@ -204,6 +204,10 @@ def test_metadata(small, tmp_path):
     )
     assert found["fastrdm.architecture"] == "Small"
     assert found["fastrdm.version"] == fastrdm.__version__
+    assert json.loads(found["fastrdm.taps"]) == {
+        "z": {"of": "fc", "part": "", "tokens": "flatten"},
+        "a": {"of": "conv1", "part": "", "tokens": "flatten"},
+    }
     (graph_input,) = model.graph.input
     assert graph_input.name == "images"
     dims = [dim.dim_value for dim in graph_input.type.tensor_type.shape.dim]
@@ -260,7 +264,6 @@ def test_nothing_is_printed(small, tmp_path, capfd, caplog, recwarn):
         ({"x": ""}, "no module ''"),
         ({"x": "unused"}, "'unused' does not run"),
         ({"x": "twice"}, "'twice' runs 2 times"),
-        ({"x": "pair"}, "'pair' gives a tuple, not one tensor"),
         ({"x": "transpose"}, r"'transpose' gives shape \(6, 2\)"),
         (["fc", "fc"], "'fc' twice"),
         ([], "taps is empty"),
@@ -288,6 +291,225 @@ def test_other_errors(small, tmp_path):
         export_onnx(small, path, input_size=(8, 8, 8))
     with pytest.raises(ValueError, match="no child that could be tapped"):
         export_onnx(nn.Identity(), path, input_size=8)
+    assert not list(tmp_path.iterdir())
+
+
+class Block(nn.Module):
+    """A residual block whose ReLU runs twice."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.conv = nn.Conv2d(n, n, 3, padding=1)
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(x + self.conv(self.relu(x)))
+
+
+class Stages(nn.Module):
+    """Defined from the last stage to the first, run from the first to the last."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+        self.layer2 = nn.Sequential(Block(3))
+        self.layer1 = nn.Sequential(Block(3), Block(3))
+
+    def forward(self, x):
+        return self.fc(self.layer2(self.layer1(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("taps", "layers"),
+    [
+        (["layer*.?", "fc"], ["layer1.0", "layer1.1", "layer2.0", "fc"]),
+        (["fc", "layer1.*"], ["fc", "layer1.0", "layer1.1"]),
+        (["**.conv"], ["layer1.0.conv", "layer1.1.conv", "layer2.0.conv"]),
+        (["first=layer1.0", "layer?"], ["first", "layer1", "layer2"]),
+        (["fc", "??"], ["fc"]),
+        ({"out": "fc", "in": "layer1.0.conv"}, ["out", "in"]),
+    ],
+)
+def test_patterns_in_the_order_of_the_forward_pass(taps, layers, recwarn):
+    network = Stages()
+    assert list(choose_taps(network, inspect_module(network, (8, 8)), taps)) == layers
+    assert not recwarn
+
+
+def test_layers_of_a_pattern_equal_torch(tmp_path):
+    torch.manual_seed(0)
+    network = Stages()
+    path = export_onnx(network, tmp_path / "a.onnx", ["head=fc", "layer*.?"], 8)
+    taps = {"head": "fc"} | {name: name for name in ("layer1.0", "layer1.1", "layer2.0")}
+    assert_parity(path, network, taps, 8)
+
+
+def test_what_cannot_be_tapped_is_skipped_with_one_warning(tmp_path):
+    network, path = Stages(), tmp_path / "a.onnx"
+    with pytest.warns(UserWarning, match="skipped") as caught:
+        export_onnx(network, path, ["layer?.?.*"], 8)
+    assert list(run(path, images(1, 8))) == ["layer1.0.conv", "layer1.1.conv", "layer2.0.conv"]
+    (warning,) = caught
+    assert warning.filename == __file__
+    assert "layer1.0.relu, layer1.1.relu, layer2.0.relu: runs 2 times" in str(warning.message)
+    with pytest.raises(
+        ValueError, match=r"none of .* that match '\*\*.relu' can be tapped: layer1\.0"
+    ):
+        export_onnx(network, path, ["**.relu"], 8)
+
+
+class Transformer(nn.Module):
+    """A vision transformer with a class token and two registers, in the manner of transformers."""
+
+    class Encoder(nn.Module):
+        def __init__(self, dim):
+            super().__init__()
+            self.layers = nn.ModuleList(
+                nn.TransformerEncoderLayer(dim, 2, 2 * dim, batch_first=True) for _ in range(2)
+            )
+
+        def forward(self, x):
+            pooled = x[:, 0]
+            for layer in self.layers:
+                x = layer(x)
+            return {"pooled": pooled, "last_hidden_state": x}
+
+    def __init__(self, dim=8):
+        super().__init__()
+        self.patches = nn.Conv2d(3, dim, 4, stride=4)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
+        self.register_tokens = nn.Parameter(torch.randn(1, 2, dim))
+        self.positions = nn.Parameter(torch.randn(1, 7, dim))
+        self.register_buffer("scale", torch.tensor([0.5]), persistent=False)
+        self.encoder = self.Encoder(dim)
+        self.attention = nn.MultiheadAttention(dim, 2, batch_first=True)
+        self.head = nn.Linear(dim, 3)
+
+    def forward(self, ids=None, pixel_values=None):
+        x = self.patches(pixel_values).flatten(2).transpose(1, 2)
+        prefix = [t.expand(x.shape[0], -1, -1) for t in (self.cls_token, self.register_tokens)]
+        x = torch.cat([*prefix, x], 1) + self.positions * self.scale
+        x = self.encoder(x)["last_hidden_state"]
+        x = self.attention(x, x, x)[0]
+        return {"logits": self.head(x[:, 0])}
+
+
+@pytest.fixture(scope="module")
+def transformer():
+    torch.manual_seed(0)
+    return Transformer()
+
+
+def test_tokens_flattened_the_first_or_the_mean_of_the_patches(transformer, tmp_path):
+    taps = {
+        "all": "encoder.layers.0",
+        "written": "encoder.layers.0@flatten",
+        "cls": "encoder.layers.0@cls",
+        "mean": "encoder.layers.0@mean",
+        "from5": "encoder.layers.0@mean[5:]",
+        "encoder": "encoder@mean",
+        "attention": "attention",
+        "head": "head",
+    }
+    path = export_onnx(transformer, tmp_path / "a.onnx", taps, 8)
+    batch, held = images(5, 8), {}
+    handles = [
+        transformer.get_submodule(name).register_forward_hook(
+            lambda part, args, output, name=name: held.__setitem__(name, output)
+        )
+        for name in ("encoder.layers.0", "encoder", "attention", "head")
+    ]
+    with torch.no_grad():
+        transformer.eval()(pixel_values=batch)
+    for handle in handles:
+        handle.remove()
+    first = held["encoder.layers.0"]
+    expected = {
+        "all": first,
+        "written": first,
+        "cls": first[:, 0],
+        "mean": first[:, 3:].mean(1),
+        "from5": first[:, 5:].mean(1),
+        "encoder": held["encoder"]["last_hidden_state"][:, 3:].mean(1),
+        "attention": held["attention"][0],
+        "head": held["head"],
+    }
+    got = run(path, batch)
+    assert list(got) == list(taps)
+    for layer, values in expected.items():
+        assert got[layer].shape == values.shape
+        np.testing.assert_allclose(got[layer], values.numpy(), rtol=1e-4, atol=1e-5)
+
+    model = onnx.load(path)
+    found = {entry.key: entry.value for entry in model.metadata_props}
+    told = json.loads(found["fastrdm.taps"])
+    assert told["mean"] == {"of": "encoder.layers.0", "part": "", "tokens": "mean[3:]"}
+    assert told["encoder"] == {"of": "encoder", "part": "last_hidden_state", "tokens": "mean[3:]"}
+    assert told["attention"] == {"of": "attention", "part": "0", "tokens": "flatten"}
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert set(stored) <= {"scale", *transformer.state_dict()}
+    assert stored["scale"] == 0.5
+
+
+def test_tokens_of_a_pattern_are_in_the_names(transformer):
+    network = inspect_module(transformer, (8, 8))
+    chosen = choose_taps(transformer, network, ["encoder.*.?@cls", "encoder.*.?@mean"])
+    assert {layer: str(choice.tokens) for layer, choice in chosen.items()} == {
+        "encoder.layers.0@cls": "cls",
+        "encoder.layers.1@cls": "cls",
+        "encoder.layers.0@mean": "mean[3:]",
+        "encoder.layers.1@mean": "mean[3:]",
+    }
+
+
+@pytest.mark.parametrize(
+    ("tap", "match"),
+    [
+        (
+            "head@cls",
+            r"'head@cls': the module 'head' gives \(3,\) an image, not \(tokens, channels\)",
+        ),
+        ("patches@mean", r"gives \(8, 2, 2\) an image"),
+        ("encoder@max", "after @ comes flatten, cls, mean or mean.N:., not 'max'"),
+        ("encoder@cls[1:]", "not 'cls.1:.'"),
+        ("encoder@mean[7:]", "'encoder' has 7 tokens, none from 7 on"),
+        ("encode@mean", "no module 'encode'; nearest: encoder"),
+        ("x=encoder.*", "'x': a name is for one module, and 'encoder.*' is a pattern"),
+        ("layer*.?", r"no module that matches 'layer\*\.\?'; nearest: encoder.layers"),
+        ("[b-a]", "'.b-a.' is no pattern"),
+        ("=head", "cannot be called ''"),
+    ],
+)
+def test_bad_tokens_and_patterns(transformer, tmp_path, tap, match):
+    with pytest.raises(ValueError, match=match):
+        export_onnx(transformer, tmp_path / "a.onnx", [tap], 8)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mean_needs_to_know_the_patches(tmp_path):
+    class Tokens(nn.Module):
+        def forward(self, x):
+            return x.flatten(2).transpose(1, 2)
+
+    network, path = nn.Sequential(Tokens()), tmp_path / "a.onnx"
+    with pytest.raises(
+        ValueError, match=r"no parameter is called a class or register token.*@mean\[N:"
+    ):
+        export_onnx(network, path, ["0@mean"], 8)
+    network.cls_token = nn.Parameter(torch.zeros(1, 1, 3))
+    with pytest.raises(ValueError, match="has 64 tokens, which less 1 .* make no grid of patches"):
+        export_onnx(network, path, ["0@mean"], 8)
+    got = run(export_onnx(network, path, ["0@mean[0:]"], 8), images(2, 8))
+    np.testing.assert_allclose(got["0@mean[0:]"], images(2, 8).mean((2, 3)).numpy(), atol=1e-6)
+
+
+def test_no_random_numbers(tmp_path):
+    class Noise(nn.Module):
+        def forward(self, x):
+            return x + torch.rand_like(x)
+
+    with pytest.raises(ValueError, match="Sequential draws random numbers in evaluation"):
+        export_onnx(nn.Sequential(Noise()), tmp_path / "a.onnx", input_size=8)
     assert not list(tmp_path.iterdir())
 
 
