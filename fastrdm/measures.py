@@ -10,7 +10,7 @@ from fastrdm import _kernels
 from fastrdm.products import BLOCK_BYTES, Floats, Reading, cross, gram
 
 # Squared distances below this share of the squared lengths have lost two digits of float32's seven.
-_NEAR = 1e-2
+NEAR = 1e-2
 # Channels that a row's mean is guessed from where the row cannot be read as it lies.
 _SAMPLE = 128
 _OUTER_ROWS = 128
@@ -173,7 +173,7 @@ def _correct_near(
 ) -> None:
     """Give pairs so near to each other that too few digits are left the product that their difference has."""
     sums = norms_a[:, None] + norms_b
-    near = sums - 2 * product < _NEAR * sums
+    near = sums - 2 * product < NEAR * sums
     if a is b:
         near = np.triu(near, 1)
     rows = np.flatnonzero(near.any(axis=1))

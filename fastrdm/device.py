@@ -1,0 +1,591 @@
+"""A network on a device: weights, stimuli and activations stay there, and only products of conditions come back."""
+
+import math
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm import rdm_graph
+from fastrdm._extras import require
+from fastrdm.footprint import bytes_per_image
+from fastrdm.forms import listed
+from fastrdm.measures import CORRELATION, COSINE, DISTANCE, NEAR, SQUARED_DISTANCE, Measure
+from fastrdm.methods import METHODS, condensed, method_named
+from fastrdm.providers import Graph, open_session
+from fastrdm.rdm_graph import PIXELS, Centre, Network, end
+from fastrdm.stimuli import ImageLike, Preprocessing, image_name
+from fastrdm.tiles import n_bytes
+
+Floats = NDArray[np.float64]
+Bytes = NDArray[np.uint8]
+
+_CENTRES: dict[Measure, Centre] = {
+    CORRELATION: Centre.OWN,
+    COSINE: Centre.NONE,
+    DISTANCE: Centre.COMMON,
+    SQUARED_DISTANCE: Centre.COMMON,
+}
+# What ONNX Runtime calls the memory of providers that have their own.
+_MEMORY = {"cuda": "cuda", "tensorrt": "cuda", "rocm": "gpu", "migraphx": "gpu"}
+# CUDA's allocations begin at multiples of this, and its libraries are fastest there.
+_ALIGNMENT = 256
+# Conditions whose products are made at once: those of single chunks, of 64 channels, take twice the rows' memory then.
+_MOST_CONDITIONS = 128
+# What the memory of one condition's inner values becomes in ONNX Runtime: its arena beside its pattern of it.
+_WORKING = 2
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Stimuli that lie on a device, as `DeviceModel.show` put them there; forgotten, they free its memory.
+
+    Attributes
+    ----------
+    n_conditions : int
+    images : sequence of path, PIL image or array, optional
+        What errors name them by.
+    """
+
+    n_conditions: int
+    images: Sequence[ImageLike] | None
+    pixels: Any
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A checkpoint's weights as a device takes them, made by `DeviceModel.fold`."""
+
+    buffer: Bytes
+
+
+class DeviceModel:
+    """A network whose RDMs are made where it runs; weights are swapped by one copy, without a new session.
+
+    Layers are flattened, centred and multiplied in float32 by ONNX Runtime, in chunks that float64 adds up, and the
+    products of all pairs become RDMs on the host as `calc_rdm` makes them. Both agree within 1e-5: of the RDM for
+    angles, of the largest distance for distances.
+
+    Parameters
+    ----------
+    graph : Graph
+        A network exported by `export_onnx`.
+    layers : sequence of str
+        Tapped layers to make RDMs of.
+    preprocessing : Preprocessing
+        The network's.
+    provider : str
+        Where it runs, as for `OnnxModel`.
+    method : {"correlation", "pearson", "cosine", "sqeuclidean", "euclidean"}
+        As for `calc_rdm`.
+    weights : collection of str, optional
+        Initialisers that checkpoints bring, the names of a `state_dict`; None for all that are floating-point.
+    max_memory : int or str, optional
+        Bytes, or a text such as ``"8GiB"``, for stimuli in work, activations and products, beside the weights; an
+        estimate, since providers do not tell what their scratch takes. Where all conditions do not fit, they are run
+        in blocks whose centred activations stay on the device, for some layers at a time if need be. None tries all
+        at once, and less whenever the device has no memory left.
+    n_threads : int, optional
+        Threads of one run on the CPU; None leaves the number to ONNX Runtime.
+
+    Attributes
+    ----------
+    layers : tuple of str
+    provider : str
+        The provider in use.
+
+    Raises
+    ------
+    ValueError
+        If the method cannot be had from products of conditions, a layer is no output of the graph, or as for
+        `OnnxModel`.
+    FileNotFoundError
+        If there is no such file.
+    MissingExtraError
+        If onnx or ONNX Runtime is not installed.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        layers: Sequence[str],
+        preprocessing: Preprocessing,
+        provider: str = "auto",
+        method: str = "correlation",
+        *,
+        weights: Collection[str] | None = None,
+        max_memory: int | str | None = None,
+        n_threads: int | None = None,
+    ) -> None:
+        self.method, self._measure = method, _measure(method)
+        self._centre = _CENTRES[self._measure]
+        self.layers, self._size = tuple(layers), preprocessing.size
+        self._name, self._n_threads = graph.name, n_threads
+        self._given = None if max_memory is None else n_bytes(max_memory)
+        self._bound = self._given
+        model, own = _read(graph)
+        self._network = rdm_graph.network(model, self.layers, preprocessing, weights)
+        self._places, self._n_bytes = _places(self._network)
+        self._sessions: dict[tuple[Any, ...], _Session] = {}
+        self.provider = provider
+        self._device = _Device.of(self._whole(), self.provider)
+        self._weights = self._device.empty(self._n_bytes)
+        self._loaded = False
+        if own.keys() >= self._network.weights.keys():
+            self.load(own)
+
+    def __repr__(self) -> str:
+        return f"<DeviceModel {self._name}, {len(self.layers)} layers, {self.method}, on {self.provider}>"
+
+    def fold(self, weights: Mapping[str, NDArray[Any]]) -> Folded:
+        """Make a checkpoint's weights what the device takes: batch norms folded, one buffer.
+
+        Works on the host and changes nothing here, so that another thread may do it ahead of `load`.
+
+        Parameters
+        ----------
+        weights : mapping of str to ndarray
+            By their names in the `state_dict`; what the layers do not depend on may be missing, and others may be
+            there.
+
+        Raises
+        ------
+        ValueError
+            If weights are missing or have another shape.
+        """
+        expected = self._network.weights
+        missing = [name for name in expected if name not in weights]
+        other = [
+            f"{name} {np.shape(weights[name])} for {shape}"
+            for name, shape in expected.items()
+            if name in weights and np.shape(weights[name]) != shape
+        ]
+        found = [
+            f"{kind}: {', '.join(names[:_SHOWN])}{' ...' if names[_SHOWN:] else ''}"
+            for kind, names in (("missing", missing), ("of another shape", other))
+            if names
+        ]
+        if found:
+            raise ValueError(f"the weights do not fit {self._name}; {'; '.join(found)}")
+        buffer = np.zeros(self._n_bytes, np.uint8)
+        for name, own in self._network.inputs.items():
+            begin = self._places[name]
+            size = math.prod(own.shape) * own.dtype.itemsize
+            out = buffer[begin : begin + size].view(own.dtype).reshape(own.shape)
+            own.recipe.fill(out, weights)
+        return Folded(buffer)
+
+    def load(self, weights: Mapping[str, NDArray[Any]] | Folded) -> None:
+        """Put a checkpoint's weights in place of those that are there.
+
+        Parameters
+        ----------
+        weights : mapping of str to ndarray, or Folded
+            As for `fold`, or what that made.
+
+        Raises
+        ------
+        ValueError
+            As for `fold`, or if another network's model folded them.
+        """
+        folded = weights if isinstance(weights, Folded) else self.fold(weights)
+        if len(folded.buffer) != self._n_bytes:
+            raise ValueError(
+                f"weights of {len(folded.buffer)} bytes were folded for another network; "
+                f"{self._name} takes {self._n_bytes}"
+            )
+        self._weights.update_inplace(folded.buffer)
+        self._loaded = True
+
+    def show(self, pixels: Bytes, images: Sequence[ImageLike] | None = None) -> Shown:
+        """Put stimuli on the device, where they stay as long as what is returned is kept.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint8, shape (n_conditions, height, width, 3)
+            In RGB, resized to the network's input.
+        images : sequence of path, PIL image or array, optional
+            What errors name the conditions by; None for their numbers from 1.
+
+        Returns
+        -------
+        Shown
+            Good for every model on the same device.
+
+        Raises
+        ------
+        ValueError
+            If the pixels have another shape or type, or there are fewer than two conditions.
+        """
+        shape = (*self._size, 3)
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != shape:
+            raise ValueError(
+                f"pixels must be uint8 of shape (n, {', '.join(map(str, shape))}), not {pixels.dtype} {pixels.shape}"
+            )
+        if len(pixels) < 2:
+            raise ValueError(f"pixels have shape {pixels.shape}; an RDM has 2 conditions or more")
+        if images is not None and len(images) != len(pixels):
+            raise ValueError(f"{len(images)} images name {len(pixels)} conditions")
+        return Shown(len(pixels), images, self._device.put(pixels))
+
+    def rdms(self, shown: Shown) -> dict[str, Floats]:
+        """Run the network on stimuli and give each layer's RDM.
+
+        Parameters
+        ----------
+        shown : Shown
+            From `show`.
+
+        Returns
+        -------
+        dict of str to ndarray of float64, shape (pairs,)
+            Condensed RDMs, layer by layer.
+
+        Raises
+        ------
+        ValueError
+            If no weights were loaded, an activation is NaN or infinite (the message names the layer and the first such
+            image), squares of activations leave the range of float32, or the memory does not hold what it must.
+
+        Warns
+        -----
+        RuntimeWarning
+            As `calc_rdm`, naming the layer.
+        """
+        if not self._loaded:
+            raise ValueError(f"{self._name} holds no weights; load a checkpoint's first")
+        made = self._gather(shown)
+        rdms = {}
+        for layer in self.layers:
+            rdms[layer], undefined = condensed(made[layer], self._measure)
+            if len(undefined):
+                warnings.warn(
+                    f"layer {layer!r}: {self._measure.undefined}, their pairs are NaN: {listed(undefined)}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        return rdms
+
+    def _gather(self, shown: Shown) -> dict[str, Floats]:
+        """Products of all pairs of conditions of each layer, in whatever blocks the memory allows."""
+        need = _Need(self._network, self._inner(), shown.n_conditions)
+        while True:
+            chosen = need.plan(self.layers, self._bound)
+            try:
+                if chosen.height == shown.n_conditions and len(chosen.groups) == 1:
+                    return self._at_once(shown)
+                made: dict[str, Floats] = {}
+                for layers in chosen.groups:
+                    made |= self._by_blocks(shown, layers, chosen.height)
+                return made
+            # The binding's exceptions have no base class of their own.
+            except Exception as error:
+                if self._given is not None or not _out_of_memory(error):
+                    raise
+                self._bound = need.bytes(chosen) // 2
+
+    def _at_once(self, shown: Shown) -> dict[str, Floats]:
+        out = self._run(self._whole(), {}, shown, slice(0, shown.n_conditions))
+        made = {layer: self._corrected(layer, _host(out, layer), shown) for layer in self.layers}
+        if self._centre is Centre.COMMON:
+            # Pairs as near as copies of a stimulus: their differences have to be looked at.
+            again = tuple(layer for layer, product in made.items() if _near(product).any())
+            if again:
+                made |= self._by_blocks(shown, again, shown.n_conditions)
+        return made
+
+    def _by_blocks(self, shown: Shown, layers: tuple[str, ...], height: int) -> dict[str, Floats]:
+        n = shown.n_conditions
+        centres: dict[str, Any] = {}
+        if self._centre is Centre.COMMON:
+            session = self._session("centres", rdm_graph.centres, layers)
+            centres = self._run(session, {}, shown, slice(0, height))
+        session = self._session("rows", rdm_graph.rows, layers, self._centre)
+        blocks: list[_Block] = []
+        host: dict[str, dict[str, Floats]] = {
+            layer: {"products": np.empty((n, n))} for layer in layers
+        }
+        for start in range(0, n, height):
+            place = slice(start, min(start + height, n))
+            out = self._run(session, centres, shown, place)
+            blocks.append(_Block(place, {layer: out.pop(end(layer, "rows")) for layer in layers}))
+            for layer in layers:
+                for what, values in _host(out, layer).items():
+                    host[layer].setdefault(what, np.empty(n))[place] = values
+                for earlier in blocks:
+                    tile = self._multiply(layer, earlier, blocks[-1])
+                    host[layer]["products"][earlier.place, place] = tile
+                    host[layer]["products"][place, earlier.place] = tile.T
+        made = {layer: self._corrected(layer, host[layer], shown) for layer in layers}
+        if self._centre is Centre.COMMON:
+            for layer, product in made.items():
+                self._look_at_near(layer, product, blocks, height)
+        return made
+
+    def _corrected(self, layer: str, out: dict[str, Floats], shown: Shown) -> Floats:
+        """Products less what the centres missed, checked to be in range."""
+        product, n_channels = out["products"], self._network.width(layer).channels
+        _check_finite(layer, np.isfinite(out["means"]), shown, "NaN or infinite activations")
+        if "sums" in out:
+            product -= np.outer(out["sums"], out["sums"] / n_channels)
+        norms = product.diagonal()
+        limits = np.finfo(np.float32)
+        smallest = float(limits.tiny / limits.eps) * n_channels
+        judged = norms if self._measure.undefined else np.full(len(norms), norms.max())
+        in_range = np.isfinite(norms) & ((judged == 0) | (judged >= smallest))
+        _check_finite(layer, in_range, shown, "activations whose squares leave float32's range")
+        return product
+
+    def _look_at_near(
+        self, layer: str, product: Floats, blocks: Sequence["_Block"], height: int
+    ) -> None:
+        """Give pairs so near that too few digits are left the product that their difference has."""
+        norms, near = product.diagonal().copy(), _near(product)
+        width = self._network.width(layer)
+        session = self._session("squares", rdm_graph.squares, width)
+        for a, b in combinations_with_replacement(blocks, 2):
+            rows, columns = np.nonzero(near[a.place, b.place])
+            for some in _slices(len(rows), height):
+                i, j = rows[some], columns[some]
+                given = {
+                    "a": a.rows[layer],
+                    "b": b.rows[layer],
+                    "i": self._device.put(i.astype(np.int64)),
+                    "j": self._device.put(j.astype(np.int64)),
+                }
+                squares = self._run(session, given)["squares"].numpy()
+                i, j = i + a.place.start, j + b.place.start
+                product[i, j] = product[j, i] = (norms[i] + norms[j] - squares) / 2
+
+    def _multiply(self, layer: str, a: "_Block", b: "_Block") -> Floats:
+        session = self._session("products", rdm_graph.products, self._network.width(layer))
+        out: Floats = self._run(session, {"a": a.rows[layer], "b": b.rows[layer]})[
+            "products"
+        ].numpy()
+        return out
+
+    def _whole(self) -> "_Session":
+        return self._session("whole", rdm_graph.whole, self.layers, self._centre)
+
+    def _inner(self) -> int:
+        return bytes_per_image(self._network.model.SerializeToString(), ())
+
+    def _session(self, what: str, build: Any, *arguments: Any) -> "_Session":
+        """The session of a graph, made when it is first needed."""
+        key = (what, *arguments)
+        if key not in self._sessions:
+            first = () if what in {"products", "squares"} else (self._network,)
+            source = build(*first, *arguments).SerializeToString()
+            graph = Graph(self._name, source)
+            opened = open_session(graph, self.provider, n_threads=self._n_threads)
+            self.provider = opened.provider
+            self._sessions[key] = _Session.of(opened.session)
+        return self._sessions[key]
+
+    def _run(
+        self,
+        session: "_Session",
+        given: Mapping[str, Any],
+        shown: Shown | None = None,
+        place: slice = slice(0),
+    ) -> dict[str, Any]:
+        """Run a graph on what lies on the device; rows and centres stay there, the rest comes back."""
+        binding = session.session.io_binding()
+        kind, number = self._device
+        for name in session.inputs:
+            if name in given:
+                binding.bind_ortvalue_input(name, given[name])
+                continue
+            if name == PIXELS:
+                assert shown is not None
+                shape: tuple[int, ...] = (place.stop - place.start, *self._size, 3)
+                address = shown.pixels.data_ptr() + place.start * math.prod(shape[1:])
+                dtype = np.dtype(np.uint8)
+            else:
+                own = self._network.inputs[name]
+                shape, dtype = own.shape, own.dtype
+                address = self._weights.data_ptr() + self._places[name]
+            binding.bind_input(name, kind, number, dtype, shape, address)
+        for name in session.outputs:
+            stays = name.rpartition("/")[2] in {"rows", "centre"}
+            binding.bind_output(name, *(self._device if stays else ("cpu", 0)))
+        binding.synchronize_inputs()
+        session.session.run_with_iobinding(binding)
+        return dict(zip(session.outputs, binding.get_outputs(), strict=True))
+
+
+class _Session(NamedTuple):
+    session: Any
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, session: Any) -> "_Session":
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        return cls(session, tuple(i.name for i in inputs), tuple(o.name for o in outputs))
+
+
+class _Device(NamedTuple):
+    """Memory that a session reads without a copy, by ONNX Runtime's name and number of it."""
+
+    kind: str
+    number: int
+
+    @classmethod
+    def of(cls, session: _Session, provider: str) -> "_Device":
+        options = session.session.get_provider_options()
+        own = options.get(session.session.get_providers()[0], {})
+        kind = _MEMORY.get(provider, "cpu")
+        return cls(kind, 0 if kind == "cpu" else int(own.get("device_id", 0)))
+
+    def empty(self, n: int) -> Any:
+        ort = require("onnxruntime", "onnx", "to run a network")
+        return ort.OrtValue.ortvalue_from_shape_and_type([n], np.uint8, *self)
+
+    def put(self, array: NDArray[Any]) -> Any:
+        ort = require("onnxruntime", "onnx", "to run a network")
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), *self)
+
+
+class _Block(NamedTuple):
+    """Some conditions, and their rows of each layer on the device."""
+
+    place: slice
+    rows: dict[str, Any]
+
+
+class _Plan(NamedTuple):
+    """Conditions of a block, and the layers whose rows lie on the device together."""
+
+    height: int
+    groups: tuple[tuple[str, ...], ...]
+
+
+class _Need(NamedTuple):
+    """Memory that conditions take: an estimate."""
+
+    network: Network
+    inner: int
+    n: int
+
+    def plan(self, layers: tuple[str, ...], bound: int | None) -> _Plan:
+        """All at once, or the largest blocks and then the fewest groups of layers that a bound allows."""
+        heights = [min(self.n, _MOST_CONDITIONS)]
+        while heights[-1] > 1:
+            heights.append(-(-heights[-1] // 2))
+        best = _Plan(heights[0], (layers,))
+        if bound is None or self.bytes(best) <= bound:
+            return best
+        widest = max(self._rows(layer) for layer in layers)
+        # Rows of all conditions are worth more of the bound than large blocks.
+        height = next((h for h in heights if 2 * self._work(h) <= bound), 1)
+        room = bound - self._work(height)
+        if self.n * widest > room:
+            height, room = 1, bound - self._work(1)
+        if self.n * widest > room:
+            raise ValueError(
+                f"memory of {bound} bytes is too small for {self.n} conditions of a layer of {widest // 4} channels "
+                f"on the device; {self.n * widest + self._work(1)} bytes would do"
+            )
+        groups: list[tuple[str, ...]] = [()]
+        for layer in layers:
+            if self.n * sum(map(self._rows, (*groups[-1], layer))) > room:
+                groups.append(())
+            groups[-1] += (layer,)
+        return _Plan(height, tuple(groups))
+
+    def bytes(self, plan: _Plan) -> int:
+        """What a plan takes."""
+        kept = max(sum(map(self._rows, group)) for group in plan.groups)
+        at_once = plan.height == self.n and len(plan.groups) == 1
+        return self._work(plan.height) + (0 if at_once else self.n * kept)
+
+    def _work(self, height: int) -> int:
+        """Of running a block and of the products of two, those of single chunks in float32 and float64."""
+        shapes = [self.network.width(layer).shape for layer in self.network.layers]
+        products = max(groups * (4 * chunks + 8) for groups, chunks, _ in shapes)
+        rows = max(map(self._rows, self.network.layers))
+        return height * (_WORKING * self.inner + 2 * rows) + products * height**2
+
+    def _rows(self, layer: str) -> int:
+        """Of one condition."""
+        return 4 * math.prod(self.network.width(layer).shape)
+
+
+def _measure(method: str) -> Measure:
+    chosen = method_named(method)
+    if chosen.whole:
+        able = ", ".join(name for name, other in METHODS.items() if not other.whole)
+        raise ValueError(
+            f"method {method!r} {chosen.whole}, which products on a device cannot do; those had there: {able}"
+        )
+    return chosen.measure
+
+
+def _read(graph: Graph) -> tuple[Any, dict[str, NDArray[Any]]]:
+    """A graph's model, and the values of those initialisers that have any."""
+    onnx = require("onnx", "run", "to make RDMs part of a network")
+    try:
+        model = (
+            onnx.load_model_from_string(graph.source)
+            if isinstance(graph.source, bytes)
+            else onnx.load_model(graph.source)
+        )
+    # Protobuf's errors have no base class of their own.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{graph.name} cannot be read as an ONNX model: {reason}") from error
+    own: dict[str, NDArray[Any]] = dict(graph.initialisers)
+    for initialiser in model.graph.initializer:
+        if initialiser.name in own:
+            value = onnx.numpy_helper.from_array(own[initialiser.name], initialiser.name)
+            initialiser.CopyFrom(value)
+        elif initialiser.data_location != onnx.TensorProto.EXTERNAL:
+            own[initialiser.name] = onnx.numpy_helper.to_array(initialiser)
+    return model, own
+
+
+def _places(network: Network) -> tuple[dict[str, int], int]:
+    """Where each input begins in one buffer, and the bytes of that."""
+    places, total = {}, 0
+    for name, own in network.inputs.items():
+        places[name] = total
+        total += -(-math.prod(own.shape) * own.dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+    return places, total
+
+
+def _host(out: Mapping[str, Any], layer: str) -> dict[str, Floats]:
+    """What came back of a layer, in float64."""
+    found = {what: out.get(end(layer, what)) for what in ("products", "means", "sums")}
+    return {what: v.numpy().astype(np.float64) for what, v in found.items() if v is not None}
+
+
+def _near(product: Floats) -> NDArray[np.bool_]:
+    """Pairs whose distance is too small a part of their products to have digits left."""
+    norms = product.diagonal()
+    sums = norms[:, None] + norms
+    return np.triu(sums - 2 * product < NEAR * sums, 1)
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def _check_finite(layer: str, good: NDArray[np.bool_], shown: Shown, problem: str) -> None:
+    if good.all():
+        return
+    first = int(np.argmin(good))
+    name = f"image {first + 1}" if shown.images is None else image_name(shown.images[first], first)
+    raise ValueError(f"layer {layer!r} has {problem}, first for {name}")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return any(
+        sign in text for sign in ("allocate memory", "out of memory", "bad alloc", "alloc_failed")
+    )
