@@ -1,5 +1,6 @@
 """A network on a device: weights, stimuli and activations stay there, and only products of conditions come back."""
 
+import functools
 import math
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -273,7 +274,7 @@ class DeviceModel:
 
     def _gather(self, shown: Shown) -> dict[str, Floats]:
         """Products of all pairs of conditions of each layer, in whatever blocks the memory allows."""
-        need = _Need(self._network, self._inner(), shown.n_conditions)
+        need = _Need(self._network, self._inner, shown.n_conditions)
         while True:
             chosen = need.plan(self.layers, self._bound)
             try:
@@ -372,6 +373,7 @@ class DeviceModel:
     def _whole(self) -> "_Session":
         return self._session("whole", rdm_graph.whole, self.layers, self._centre)
 
+    @functools.cached_property
     def _inner(self) -> int:
         return bytes_per_image(self._network.model.SerializeToString(), ())
 

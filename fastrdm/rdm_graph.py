@@ -8,7 +8,7 @@ provider has at opset 18 to 20: it lacks ReduceMax, ReduceMin and Pad in some of
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
@@ -237,7 +237,7 @@ def network(
     }
     recipes: dict[str, _Recipe] = _fold(graph, swapped)
     _prune(graph)
-    used = set(_uses(graph))
+    used = set(_uses(graph, graph.node))
     recipes |= {name: _Copied(name) for name in swapped if name in used}
     inputs = {}
     for name, recipe in recipes.items():
@@ -354,25 +354,36 @@ class _End(NamedTuple):
     shape: tuple[int, ...]
     centre: Centre
 
+    @property
+    def width(self) -> Width:
+        """Channels of the layer."""
+        return Width(math.prod(self.shape))
 
-def _whole_end(nodes: _Nodes, own: _End) -> list[str]:
+
+#: Outputs and their shapes.
+_Ends: TypeAlias = dict[str, tuple[str | int, ...]]
+
+
+def _whole_end(nodes: _Nodes, own: _End) -> _Ends:
     flat, means = _flat(nodes, own)
     made, known = _rows(nodes, own, flat, _centre(nodes, own, flat, means), "")
-    return [means, *known, _products(nodes, made, made, end(own.layer, "products"))]
+    product = _products(nodes, made, made, end(own.layer, "products"))
+    return known | {means: ("batch",), product: ("batch", "batch")}
 
 
-def _rows_end(nodes: _Nodes, own: _End) -> list[str]:
+def _rows_end(nodes: _Nodes, own: _End) -> _Ends:
     flat, means = _flat(nodes, own)
     given = own.centre is Centre.COMMON
     centre = end(own.layer, "centre") if given else _centre(nodes, own, flat, means)
     made, known = _rows(nodes, own, flat, centre, end(own.layer, "rows"))
-    return [means, *known, made]
+    return known | {means: ("batch",), made: ("batch", *own.width.shape)}
 
 
-def _centre_end(nodes: _Nodes, own: _End) -> list[str]:
-    flat = nodes("Reshape", own.layer, nodes.ints(-1, math.prod(own.shape)))
+def _centre_end(nodes: _Nodes, own: _End) -> _Ends:
+    flat = nodes("Reshape", own.layer, nodes.ints(-1, own.width.channels))
     name = end(own.layer, "centre")
-    return [nodes("ReduceMean", flat, nodes.ints(0), keepdims=1, output=name)]
+    nodes("ReduceMean", flat, nodes.ints(0), keepdims=1, output=name)
+    return {name: (1, own.width.channels)}
 
 
 def _flat(nodes: _Nodes, own: _End) -> tuple[str, str]:
@@ -382,7 +393,7 @@ def _flat(nodes: _Nodes, own: _End) -> tuple[str, str]:
     for axis in range(len(own.shape), 0, -1):
         output = end(own.layer, "means") if axis == 1 else ""
         value = nodes.mean(value, axis, output)
-    return nodes("Reshape", own.layer, nodes.ints(-1, math.prod(own.shape))), value
+    return nodes("Reshape", own.layer, nodes.ints(-1, own.width.channels)), value
 
 
 def _centre(nodes: _Nodes, own: _End, flat: str, means: str) -> str:
@@ -398,18 +409,17 @@ def _centre(nodes: _Nodes, own: _End, flat: str, means: str) -> str:
     return nodes("Where", nodes("LessOrEqual", distance, near), first, mean)
 
 
-def _rows(nodes: _Nodes, own: _End, flat: str, centre: str, output: str) -> tuple[str, list[str]]:
+def _rows(nodes: _Nodes, own: _End, flat: str, centre: str, output: str) -> tuple[str, _Ends]:
     """Rows less their centre (n, groups, chunks, chunk), and what else is to be known of them."""
-    width = Width(math.prod(own.shape))
     value = nodes("Sub", flat, centre) if centre else flat
-    if width.zeros:
-        some = nodes("Slice", value, nodes.ints(0), nodes.ints(width.zeros), nodes.ints(1))
+    if own.width.zeros:
+        some = nodes("Slice", value, nodes.ints(0), nodes.ints(own.width.zeros), nodes.ints(1))
         value = nodes("Concat", value, nodes("Sub", some, some), axis=1)
-    made = nodes("Reshape", value, nodes.ints(-1, *width.shape), output=output)
+    made = nodes("Reshape", value, nodes.ints(-1, *own.width.shape), output=output)
     if own.centre is not Centre.OWN:
-        return made, []
+        return made, {}
     short = nodes.sum(nodes.sum(made, 3), 2)
-    return made, [nodes.sum(short, 1, end(own.layer, "sums"))]
+    return made, {nodes.sum(short, 1, end(own.layer, "sums")): ("batch",)}
 
 
 def _products(nodes: _Nodes, a: str, b: str, output: str) -> str:
@@ -426,7 +436,7 @@ def _with_ends(
     own: Network,
     layers: Sequence[str],
     centre: Centre,
-    build: Callable[[_Nodes, _End], list[str]],
+    build: Callable[[_Nodes, _End], _Ends],
 ) -> Any:
     """The network's model, pruned to some layers, with an end behind each in place of its output."""
     onnx = require("onnx", "run", "to make RDMs part of a network")
@@ -441,12 +451,12 @@ def _with_ends(
         maker = next(k for k, node in enumerate(graph.node) if layer in node.output)
         # Right behind it, so that its memory is soon free.
         _insert(graph, nodes, maker + 1)
-        for name in ends:
+        for name, shape in ends.items():
             dtype = np.dtype(np.float64 if name == end(layer, "products") else np.float32)
-            _declare(onnx, graph.output, name, dtype, None)
+            _declare(onnx, graph.output, name, dtype, shape)
         if any(end(layer, "centre") in node.input for node in nodes.nodes):
-            shape = (1, own.width(layer).channels)
-            _declare(onnx, graph.input, end(layer, "centre"), np.dtype(np.float32), shape)
+            common = (1, own.width(layer).channels)
+            _declare(onnx, graph.input, end(layer, "centre"), np.dtype(np.float32), common)
     return _model(onnx, graph, own.model)
 
 
@@ -469,7 +479,9 @@ def _small(nodes: _Nodes, width: Width, indices: Mapping[str, Any], out: Mapping
 def _fold(graph: Any, weights: Mapping[str, tuple[int, ...]]) -> dict[str, _Recipe]:
     """Take out the batch norms behind a convolution or linear layer that nothing else reads; new inputs → recipes."""
     makers = {name: node for node in graph.node for name in node.output}
-    uses = Counter(_uses(graph))
+    # The exporter asks for the shape of a norm's input where it fills absent scales and biases.
+    uses = Counter(_uses(graph, [node for node in graph.node if node.op_type != "Shape"]))
+    renamed: dict[str, str] = {}
     recipes: dict[str, _Recipe] = {}
     kept = []
     for node in graph.node:
@@ -486,8 +498,12 @@ def _fold(graph: Any, weights: Mapping[str, tuple[int, ...]]) -> dict[str, _Reci
         names = [end(before.output[0], f"folded_{what}") for what in ("weight", "bias")]
         recipes[names[0]] = _FoldedWeight(before.input[1], norm, axis)
         recipes[names[1]] = _FoldedBias(bias, norm)
+        renamed[before.output[0]] = node.output[0]
         before.input[1:] = names
         before.output[0] = node.output[0]
+    for node in kept:
+        if node.op_type == "Shape":
+            node.input[0] = renamed.get(node.input[0], node.input[0])
     del graph.node[:]
     graph.node.extend(kept)
     return recipes
@@ -522,11 +538,11 @@ def _operand(name: str, makers: Mapping[str, Any], weights: Collection[str]) -> 
     if maker is None or maker.op_type != "Expand" or maker.input[0] not in makers:
         return None
     filled = makers[maker.input[0]]
-    value = _attribute(filled, "value", None) if filled.op_type == "Constant" else None
-    if value is None:
+    if filled.op_type != "Constant":
         return None
     onnx = require("onnx", "run", "to make RDMs part of a network")
-    number = onnx.numpy_helper.to_array(value)
+    value = onnx.helper.get_attribute_value(filled.attribute[0])
+    number = onnx.numpy_helper.to_array(value) if hasattr(value, "dims") else np.asarray(value)
     return float(number.reshape(())) if number.size == 1 else None
 
 
@@ -536,9 +552,9 @@ def _attribute(node: Any, name: str, default: Any) -> Any:
     return next((onnx.helper.get_attribute_value(a) for a in found), default)
 
 
-def _uses(graph: Any) -> Iterator[str]:
+def _uses(graph: Any, nodes: Iterable[Any]) -> Iterator[str]:
     """Names of the values that nodes read or the graph gives, as often as they do."""
-    for node in graph.node:
+    for node in nodes:
         yield from _read(node)
     yield from (output.name for output in graph.output)
 
@@ -582,7 +598,7 @@ def _insert(graph: Any, nodes: _Nodes, place: int) -> None:
 
 
 def _declare(
-    onnx: Any, values: Any, name: str, dtype: np.dtype[Any], shape: Sequence[str | int] | None
+    onnx: Any, values: Any, name: str, dtype: np.dtype[Any], shape: Sequence[str | int]
 ) -> None:
     kind = onnx.helper.np_dtype_to_tensor_dtype(dtype)
     values.append(onnx.helper.make_tensor_value_info(name, kind, shape))
