@@ -286,6 +286,8 @@ def test_swapped_weights_equal_a_fresh_load(exported, pixels, tmp_path):
     np.testing.assert_array_equal(fresh.rdms(own)["fc"], model.rdms(own)["fc"])
     fresh.load({name: np.zeros_like(value) for name, value in state.items()})
     np.testing.assert_array_equal(folded.buffer, kept)
+    again = fresh.fold(state, into=fresh.fold({name: value + 1 for name, value in state.items()}))
+    np.testing.assert_array_equal(again.buffer, kept)
 
 
 def test_batch_norms_are_folded_where_nothing_else_reads_their_input(exported, networks):
@@ -601,8 +603,11 @@ def test_weights_that_do_not_fit(exported):
         model.load(wrong)
     text = str(caught.value)
     assert f"missing: {', '.join(names[1:4])} ...; of another shape: {names[0]} (3,) for" in text
+    foreign = on_device(exported("densenet121")).fold(own_weights(exported("densenet121")))
     with pytest.raises(ValueError, match="folded for another network"):
-        model.load(on_device(exported("densenet121")).fold(own_weights(exported("densenet121"))))
+        model.load(foreign)
+    with pytest.raises(ValueError, match="folded for another network"):
+        model.fold(good, into=foreign)
 
 
 def test_a_graph_without_weights_waits_for_a_checkpoint(exported, pixels):
@@ -639,7 +644,7 @@ def test_pixels_of_another_kind(exported, shape, dtype, match):
     model = on_device(exported("transformer"))
     with pytest.raises(ValueError, match=match):
         model.show(np.zeros(shape, dtype))
-    with pytest.raises(ValueError, match="1 images name 2 conditions"):
+    with pytest.raises(ValueError, match="1 names were given for 2 conditions"):
         model.show(np.zeros((2, 64, 64, 3), np.uint8), ["one.png"])
 
 
