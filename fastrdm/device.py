@@ -42,6 +42,11 @@ _WORKING = 2
 _SHOWN = 3
 
 
+def suits(provider: str, method: str) -> bool:
+    """Whether a provider has memory of its own, and the method's RDMs can be made there."""
+    return provider in _MEMORY and not method_named(method).whole
+
+
 @dataclass(frozen=True)
 class Shown:
     """Stimuli that lie on a device, as `DeviceModel.show` put them there; forgotten, they free its memory.
@@ -102,6 +107,8 @@ class DeviceModel:
     layers : tuple of str
     provider : str
         The provider in use.
+    device : tuple of str and int
+        Where everything lies: ONNX Runtime's name of the memory, and the device's number.
 
     Raises
     ------
@@ -137,8 +144,8 @@ class DeviceModel:
         self._places, self._n_bytes = _places(self._network)
         self._sessions: dict[tuple[Any, ...], _Session] = {}
         self.provider = provider
-        self._device = _Device.of(self._whole(), self.provider)
-        self._weights = self._device.empty(self._n_bytes)
+        self.device = _Device.of(self._whole(), self.provider)
+        self._weights = self.device.empty(self._n_bytes)
         self._loaded = False
         if own.keys() >= self._network.weights.keys():
             self.load(own)
@@ -245,7 +252,7 @@ class DeviceModel:
             names = [f"image {k + 1}" for k in range(len(pixels))]
         if len(names) != len(pixels):
             raise ValueError(f"{len(names)} names were given for {len(pixels)} conditions")
-        return Shown(tuple(names), self._device.put(pixels))
+        return Shown(tuple(names), self.device.put(pixels))
 
     def rdms(self, shown: Shown) -> dict[str, Floats]:
         """Run the network on stimuli and give each layer's RDM.
@@ -369,8 +376,8 @@ class DeviceModel:
                 given = {
                     "a": a.rows[layer],
                     "b": b.rows[layer],
-                    "i": self._device.put(i.astype(np.int64)),
-                    "j": self._device.put(j.astype(np.int64)),
+                    "i": self.device.put(i.astype(np.int64)),
+                    "j": self.device.put(j.astype(np.int64)),
                 }
                 squares = self._run(session, given)["squares"].numpy()
                 i, j = i + a.place.start, j + b.place.start
@@ -411,7 +418,7 @@ class DeviceModel:
     ) -> dict[str, Any]:
         """Run a graph on what lies on the device; rows and centres stay there, the rest comes back."""
         binding = session.session.io_binding()
-        kind, number = self._device
+        kind, number = self.device
         for name in session.inputs:
             if name in given:
                 binding.bind_ortvalue_input(name, given[name])
@@ -428,7 +435,7 @@ class DeviceModel:
             binding.bind_input(name, kind, number, dtype, shape, address)
         for name in session.outputs:
             stays = name.rpartition("/")[2] in {"rows", "centre"}
-            binding.bind_output(name, *(self._device if stays else ("cpu", 0)))
+            binding.bind_output(name, *(self.device if stays else ("cpu", 0)))
         binding.synchronize_inputs()
         session.session.run_with_iobinding(binding)
         return dict(zip(session.outputs, binding.get_outputs(), strict=True))
@@ -464,7 +471,8 @@ class _Device(NamedTuple):
 
     def put(self, array: NDArray[Any]) -> Any:
         ort = require("onnxruntime", "onnx", "to run a network")
-        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), *self)
+        # A copy, since ONNX Runtime only refers to an array that lies in its own memory.
+        return ort.OrtValue.ortvalue_from_numpy(np.array(array, order="C"), *self)
 
 
 class _Block(NamedTuple):

@@ -247,7 +247,9 @@ def test_both_ways_to_an_rdm_agree(exported, pixels, name, method, monkeypatch):
     path = exported(name)
     expected = OnnxModel(path, "cpu", n_threads=1).rdms(list(pixels), method)
     model = on_device(path, method)
-    shown = model.show(pixels)
+    stimuli = pixels.copy()
+    shown = model.show(stimuli)
+    stimuli[:] = 0
     whole = model.rdms(shown)
     assert_agree(whole, expected, method, 1e-5)
     for height in (1, 4, 7):
@@ -554,8 +556,8 @@ def test_only_products_leave_the_device(exported, pixels):
     fake.get_provider_options.return_value = {"CUDAExecutionProvider": {"device_id": "1"}}
     fake.get_providers.return_value = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     session = session._replace(session=fake)
-    model._device = device._Device.of(session, "cuda")
-    assert model._device == ("cuda", 1)
+    model.device = device._Device.of(session, "cuda")
+    assert model.device == ("cuda", 1)
     model._run(session, {"fastrdm/head/centre": "a centre"}, shown, slice(3, 7))
     bound = {call.args[0]: call.args[1:] for call in binding.bind_input.call_args_list}
     assert set(bound) == {rdm_graph.PIXELS, *model._network.inputs}
@@ -567,6 +569,15 @@ def test_only_products_leave_the_device(exported, pixels):
     binding.bind_ortvalue_input.assert_called_once_with("fastrdm/head/centre", "a centre")
     outputs = {call.args[0]: call.args[1:] for call in binding.bind_output.call_args_list}
     assert outputs == {"fastrdm/head/rows": ("cuda", 1), "fastrdm/head/means": ("cpu", 0)}
+
+
+def test_where_it_pays():
+    assert device.suits("cuda", "correlation")
+    assert device.suits("migraphx", "euclidean")
+    assert not device.suits("cpu", "correlation")
+    assert not device.suits("cuda", "spearman")
+    with pytest.raises(ValueError, match="'no such method' is not one of"):
+        device.suits("cuda", "no such method")
 
 
 @pytest.mark.parametrize(
