@@ -316,8 +316,9 @@ class DeviceModel:
         if self._centre is Centre.COMMON:
             # Pairs as near as copies of a stimulus: their differences have to be looked at.
             again = tuple(layer for layer, product in made.items() if _near(product).any())
-            if again:
-                made |= self._by_blocks(shown, again, shown.n_conditions)
+            alone = [(layer,) for layer in again] if self._bound is not None else [again]
+            for layers in alone if again else ():
+                made |= self._by_blocks(shown, layers, shown.n_conditions)
         return made
 
     def _by_blocks(self, shown: Shown, layers: tuple[str, ...], height: int) -> dict[str, Floats]:
@@ -531,7 +532,7 @@ class _Need(NamedTuple):
     def _work(self, height: int) -> int:
         """Of running a block and of the products of two, those of single chunks in float32 and float64."""
         shapes = [self.network.width(layer).shape for layer in self.network.layers]
-        products = max(groups * (4 * chunks + 8) for groups, chunks, _ in shapes)
+        products = max(groups * (4 * chunks + 8) for chunks, groups, _ in shapes)
         rows = max(map(self._rows, self.network.layers))
         return height * (_WORKING * self.inner + 2 * rows) + products * height**2
 
@@ -605,7 +606,5 @@ def _check(layer: str, good: NDArray[np.bool_], shown: Shown, problem: str) -> N
 
 
 def _out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return any(
-        sign in text for sign in ("allocate memory", "out of memory", "bad alloc", "alloc_failed")
-    )
+    signs = ("allocate memory", "out of memory", "bad_alloc", "bad allocation", "alloc_failed")
+    return not isinstance(error, ValueError) and any(sign in str(error).lower() for sign in signs)

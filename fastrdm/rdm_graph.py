@@ -47,16 +47,19 @@ class Centre(Enum):
 
 
 class Width(NamedTuple):
-    """Channels of a layer, in chunks, in groups, with zeros after the last."""
+    """Channels of a layer as (chunks, groups, channels of a chunk), with zeros after the last."""
 
     channels: int
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Groups, chunks of a group, and channels of a chunk."""
+        """Chunks that are added up in float32, groups of such sums, channels of a chunk.
+
+        A group's chunks lie apart, so that sums over them are over a first axis, which GPUs do fastest.
+        """
         chunk = min(self.channels, _CHUNK)
         chunks = min(-(-self.channels // chunk), _CHUNKS)
-        return -(-self.channels // (chunk * chunks)), chunks, chunk
+        return chunks, -(-self.channels // (chunk * chunks)), chunk
 
     @property
     def zeros(self) -> int:
@@ -271,7 +274,7 @@ def whole(own: Network, layers: Sequence[str], centre: Centre) -> Any:
 
 
 def rows(own: Network, layers: Sequence[str], centre: Centre) -> Any:
-    """The network with ``rows`` (n, groups, chunks, chunk) of each layer in place of the products.
+    """The network with ``rows`` (n, chunks, groups, chunk) of each layer in place of the products.
 
     For ``Centre.COMMON`` it takes the ``centre`` (1, channels) of each layer, lest blocks differ in it.
     """
@@ -297,7 +300,7 @@ def squares(width: Width) -> Any:
     nodes = _Nodes(onnx, "fastrdm")
     difference = nodes("Sub", nodes("Gather", "a", "i"), nodes("Gather", "b", "j"))
     square = nodes("Mul", difference, difference)
-    nodes.total(nodes.sum(nodes.sum(square, 3), 2), 1, "squares")
+    nodes.total(nodes.sum(nodes.sum(square, 3), 1), 1, "squares")
     return _small(nodes, width, {"i": ("pairs",), "j": ("pairs",)}, {"squares": ("pairs",)})
 
 
@@ -410,7 +413,7 @@ def _centre(nodes: _Nodes, own: _End, flat: str, means: str) -> str:
 
 
 def _rows(nodes: _Nodes, own: _End, flat: str, centre: str, output: str) -> tuple[str, _Ends]:
-    """Rows less their centre (n, groups, chunks, chunk), and what else is to be known of them."""
+    """Rows less their centre (n, chunks, groups, chunk), and what else is to be known of them."""
     value = nodes("Sub", flat, centre) if centre else flat
     if own.width.zeros:
         some = nodes("Slice", value, nodes.ints(0), nodes.ints(own.width.zeros), nodes.ints(1))
@@ -429,7 +432,7 @@ def _products(nodes: _Nodes, a: str, b: str, output: str) -> str:
     """
     left = nodes("Transpose", a, perm=[1, 2, 0, 3])
     right = nodes("Transpose", b, perm=[1, 2, 3, 0])
-    return nodes.total(nodes.sum(nodes("MatMul", left, right), 1), 0, output)
+    return nodes.total(nodes.sum(nodes("MatMul", left, right), 0), 0, output)
 
 
 def _with_ends(

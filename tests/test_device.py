@@ -252,9 +252,10 @@ def test_both_ways_to_an_rdm_agree(exported, pixels, name, method, monkeypatch):
     stimuli[:] = 0
     whole = model.rdms(shown)
     assert_agree(whole, expected, method, 1e-5)
-    for height in (1, 4, 7):
+    # ONNX Runtime multiplies a single image by other kernels, in the network too.
+    for height, tolerance in ((1, 3e-6), (4, 1e-6), (7, 1e-6)):
         monkeypatch.setattr(device, "_MOST_CONDITIONS", height)
-        assert_agree(model.rdms(shown), whole, method, 1e-6)
+        assert_agree(model.rdms(shown), whole, method, tolerance)
 
 
 def test_an_alias_and_some_layers(exported, pixels):
