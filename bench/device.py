@@ -45,18 +45,6 @@ def pictures(n: int, size: tuple[int, int], seed: int) -> NDArray[np.uint8]:
     return coarse // 2 + rng.integers(0, 128, coarse.shape, np.uint8)
 
 
-def photographs(folder: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The images of a folder."""
-    from PIL import Image
-
-    height, width = size
-    bilinear = Image.Resampling.BILINEAR
-    files = list_images(folder)
-    return np.stack(
-        [np.asarray(Image.open(f).convert("RGB").resize((width, height), bilinear)) for f in files]
-    )
-
-
 def checkpoints(folder: Path) -> list[Path]:
     """Weight files of ResNet-20 that differ, with norms as after training."""
     files = []
@@ -231,7 +219,7 @@ def main() -> str | None:
         size = file.preprocessing.size
         sets = {str(n): pictures(n, size, n) for n in SETS}
         if given.images:
-            every = [photographs(folder, size) for folder in given.images]
+            every = [file.preprocessing.pixels(list_images(folder)) for folder in given.images]
             sets = {str(len(pixels)): pixels for pixels in every}
         print(f"{model!r}, {given.size} × {given.size} pixels")
         speed(model, files, given.checkpoints, sets)

@@ -407,6 +407,11 @@ class DeviceModel:
             graph = Graph(self._name, source)
             opened = open_session(graph, self.provider, **self._options)
             self.provider = opened.provider
+            ort = require("onnxruntime", "onnx", "to run a network")
+            if not isinstance(opened.session, ort.InferenceSession):
+                raise ValueError(
+                    f"provider {self.provider!r} runs without ONNX Runtime here, whose bindings RDMs on a device need"
+                )
             self._sessions[key] = _Session.of(opened.session)
         return self._sessions[key]
 

@@ -684,8 +684,15 @@ def test_graphs_that_cannot_be_had(exported, tmp_path):
     (tmp_path / "text.onnx").write_text("no network at all")
     with pytest.raises(ValueError, match=r"text\.onnx cannot be read as an ONNX model"):
         DeviceModel(Graph.from_file(tmp_path / "text.onnx"), ["head"], preprocessing)
-    with pytest.raises(ValueError, match="for provider 'cuda'; install it with"):
+    with pytest.raises(ValueError, match="provider 'cuda'; install it with"):
         DeviceModel(Graph.from_file(path), ["head"], preprocessing, "cuda")
+
+
+def test_a_provider_without_bindings(exported, monkeypatch):
+    opened = mock.Mock(session=object(), provider="openvino")
+    monkeypatch.setattr(device, "open_session", lambda *_, **__: opened)
+    with pytest.raises(ValueError, match="'openvino' runs without ONNX Runtime here"):
+        on_device(exported("transformer"))
 
 
 def test_missing_onnx(exported, monkeypatch):
