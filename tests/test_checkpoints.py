@@ -7,14 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fastrdm.checkpoints import (
-    WeightsError,
-    import_arch,
-    load_state_dict,
-    load_weights,
-    open_checkpoint,
-)
+from fastrdm.checkpoints import import_arch, open_checkpoint
 from fastrdm.export import export_onnx
+from fastrdm.weights import WeightsError, load_state_dict, load_weights
 
 nn = torch.nn
 
@@ -194,6 +189,7 @@ def test_unreadable_files_are_one_line_that_names_them(network, folder):
         for read in (load_state_dict, lambda path: load_weights(network, path)):
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
+                warnings.filterwarnings("ignore", "Detected pickle protocol")
                 with pytest.raises(WeightsError) as caught:
                     read(folder / name)
             message = str(caught.value)
