@@ -315,11 +315,13 @@ def _tidy(model: Any, taps: Mapping[str, str]) -> None:
         # An output gets its name even where an inner value bears it; ONNX allows a name once.
         clone.name = f"{name}/clone"
     named = {id(value): name for name, value in zip(taps, outputs, strict=True)}
+    # The exporter calls an operator's value "index" even where there is a buffer of that name.
+    taken = {*taps, *model.graph.initializers}
     for node in model.graph:
         for value in node.outputs:
             if id(value) in named:
                 value.name = named[id(value)]
-            elif value.name in taps:
+            elif value.name in taken:
                 value.name = f"{value.name}/inner"
         # Casts to the type a value has anyway keep ONNX Runtime from folding batch norms and clips
         # into convolutions.

@@ -37,6 +37,8 @@ class OnnxModel:
         Images in one run.
     n_threads : int, optional
         Threads of one run on the CPU; None leaves the number to ONNX Runtime.
+    workspace : Workspace, optional
+        Memory for activations, which models that run one after the other can share.
 
     Attributes
     ----------
@@ -69,6 +71,7 @@ class OnnxModel:
         *,
         batch_size: int = 32,
         n_threads: int | None = None,
+        workspace: Workspace | None = None,
     ) -> None:
         graph = path if isinstance(path, Graph) else Graph.from_file(path)
         for name, number in (("batch_size", batch_size), ("n_threads", n_threads)):
@@ -78,7 +81,7 @@ class OnnxModel:
         self._n_threads = n_threads
         # Not the graph: its weights are in the session, and take memory of their own.
         self._source = graph.source
-        self._workspace = Workspace()
+        self._workspace = workspace or Workspace()
         opened = open_session(graph, provider, n_threads=n_threads)
         self.provider, self._session = opened.provider, opened.session
         self.layers, self.preprocessing, self.architecture = _read_metadata(
