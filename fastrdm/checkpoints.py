@@ -93,7 +93,7 @@ class Architecture:
 
     A session takes the weights before ONNX Runtime optimises the graph, so it computes what one of a
     fresh export with these weights does, to the last bit, and costs tens of milliseconds where an
-    export takes seconds.
+    export takes seconds. Hooks by which a network changes the values that it loads are not run.
 
     Attributes
     ----------

@@ -229,7 +229,7 @@ def score_checkpoints(
 
     Raises
     ------
-    ValueError
+    ValueError, FileNotFoundError
         Before work starts: if there is neither one architecture nor one for each of the weights, one cannot be
         imported or read, or a submission is asked for of studies without test images or of regions that are not the
         challenge's.
