@@ -79,8 +79,8 @@ class OnnxModel:
                 raise ValueError(f"{name} must be at least 1, not {number}")
         self.batch_size = batch_size
         self._n_threads = n_threads
-        # Not the graph: its weights are in the session, and take memory of their own.
-        self._source = graph.source
+        # Without its weights: they are in the session, and would be held twice.
+        self._graph = Graph(graph.name, graph.source)
         self._workspace = workspace or Workspace()
         opened = open_session(graph, provider, n_threads=n_threads)
         self.provider, self._session = opened.provider, opened.session
@@ -210,7 +210,7 @@ class OnnxModel:
         shapes = {layer: self.shapes[layer] for layer in wanted}
         widths = {layer: math.prod(shape) for layer, shape in shapes.items()}
         bound = None if max_memory is None else n_bytes(max_memory)
-        inner = 0 if bound is None else bytes_per_image(self._source, wanted)
+        inner = 0 if bound is None else bytes_per_image(self._graph.source, wanted)
         image = 5 * 3 * math.prod(self.preprocessing.size)
         chosen = plan(Need(widths, len(images), inner + image, ranked), self.batch_size, bound)
         made: dict[str, NDArray[np.float64]] = {}

@@ -123,11 +123,11 @@ def test_methods_that_activations_do_not_suffice_for(model, pictures, method):
         model.rdms(pictures, method)
 
 
-def test_constant_conditions_are_told_with_their_layer(pictures, tmp_path):
+def test_constant_conditions_are_told_with_their_layer(model, pictures):
     pictures = [np.zeros((9, 9, 3), np.uint8), *pictures]
     blank = Preprocessing((9, 9), mean=(0.0,) * 3, std=(1.0,) * 3)
     network = nn.Sequential(nn.ReLU())
-    path = tmp_path / "relu.onnx"
+    path = model._graph.source.parent / "relu.onnx"
     export_onnx(network, path, {"relu": "0"}, preprocessing=blank)
     with pytest.warns(RuntimeWarning, match=r"layer 'relu': .*NaN: 0"):
         rdm = OnnxModel(path).rdms(pictures)["relu"]
