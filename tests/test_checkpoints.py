@@ -76,6 +76,14 @@ def network(folder):
     return network
 
 
+@pytest.fixture(scope="module")
+def architecture():
+    """Of the same network, exported once."""
+    names = {}
+    exec(SOURCE, names)
+    return Architecture.export(names["network"])
+
+
 def test_import_arch_finds_the_current_folder(folder):
     assert str(folder) not in sys.path
     assert isinstance(import_arch("my_nets:network")(), nn.Sequential)
@@ -201,8 +209,8 @@ def trained(network):
 
 
 def small_densenet():
-    """Two layers a block instead of up to 24: exporting the whole network twice takes 20 seconds."""
-    return torchvision.models.DenseNet(32, (2, 2, 2, 2), 64)
+    """One layer a block instead of up to 24: exporting the whole network twice takes 15 seconds."""
+    return torchvision.models.DenseNet(32, (1, 1, 1, 1), 64)
 
 
 # What builds the network, and the file of its trained weights where there is one.
@@ -221,10 +229,10 @@ def test_swapped_weights_give_the_activations_of_a_fresh_export(name, tmp_path):
     path = find() if find else tmp_path / "weights.pth"
     if find is None:
         torch.save(trained(build()), path)
-    architecture = Architecture.export(build, TAPS[name], 64)
+    architecture = Architecture.export(build, TAPS[name], 32)
     network = build()
     load_weights(network, path)
-    fresh = export_onnx(network, tmp_path / "fresh.onnx", TAPS[name], 64)
+    fresh = export_onnx(network, tmp_path / "fresh.onnx", TAPS[name], 32)
     expected = OnnxModel(fresh, "cpu", n_threads=1)
     assert_equal(architecture.open(path, provider="cpu", n_threads=1), expected)
     again = Architecture.read(fresh)
@@ -234,14 +242,13 @@ def test_swapped_weights_give_the_activations_of_a_fresh_export(name, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_checkpoints_of_another_floating_type(network, folder, dtype):
+def test_checkpoints_of_another_floating_type(network, architecture, folder, dtype):
     weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in trained(network).items()}
     torch.save(weights, folder / "a.pth")
     save_file(weights, folder / "a.safetensors")
-    fresh = import_arch("my_nets:network")()
-    fresh.load_state_dict(weights)
-    expected = OnnxModel(export_onnx(fresh, folder / "fresh.onnx"), "cpu")
-    architecture = Architecture.export("my_nets:network")
+    network.load_state_dict(weights)
+    torch.save(network.state_dict(), folder / "converted.pth")
+    expected = architecture.open(folder / "converted.pth", provider="cpu")
     for name in ("a.pth", "a.safetensors"):
         assert_equal(architecture.open(folder / name, provider="cpu"), expected)
 
@@ -287,22 +294,23 @@ def test_an_exported_file_needs_no_torch(network, folder):
     assert result.stdout.strip() == str(OnnxModel(path).layers)
 
 
-def test_fingerprints_tell_graphs_apart(network, folder):
-    def fingerprint(of, *arguments):
-        return Architecture.export(of, *arguments).fingerprint
+def test_fingerprints_tell_graphs_apart(network, architecture):
+    def fingerprint(network, taps):
+        return Architecture.export(network, taps, 8).fingerprint
 
-    own = fingerprint("my_nets:network")
+    own = architecture.fingerprint
     assert len(own) == 64
-    assert own == fingerprint(network, {"bn": "1", "fc": "3"}, 8)
-    assert own != fingerprint(network, {"bn": "0", "fc": "3"}, 8)
+    assert own == fingerprint(network, {"bn": "1", "fc": "3"})
+    assert own != fingerprint(network, {"bn": "0", "fc": "3"})
     unused = nn.Sequential(*network)
     unused.register_buffer("unused", torch.zeros(2))
-    assert own != fingerprint(unused, {"bn": "1", "fc": "3"}, 8)
+    assert own != fingerprint(unused, {"bn": "1", "fc": "3"})
 
 
-def test_the_weights_are_neither_kept_nor_needed_once_a_model_is_open(network, folder):
+def test_the_weights_are_neither_kept_nor_needed_once_a_model_is_open(
+    network, architecture, folder
+):
     weights = trained(network)
-    architecture = Architecture.export("my_nets:network")
     for value in onnx.load_model_from_string(architecture.graph).graph.initializer:
         assert not value.raw_data and value.data_location == onnx.TensorProto.EXTERNAL
     for name, save in (("a.pth", torch.save), ("a.safetensors", save_file)):
@@ -315,9 +323,9 @@ def test_the_weights_are_neither_kept_nor_needed_once_a_model_is_open(network, f
         np.testing.assert_array_equal(model.run(normalised(model))["fc"], before)
 
 
-def test_a_model_of_swapped_weights_knows_what_memory_it_takes(network, folder):
+def test_a_model_of_swapped_weights_knows_what_memory_it_takes(network, architecture, folder):
     torch.save(network.state_dict(), folder / "a.pth")
-    model = open_checkpoint(folder / "a.pth", "my_nets:network", provider="cpu")
+    model = open_checkpoint(folder / "a.pth", architecture, provider="cpu")
     pictures = list(np.random.default_rng(0).integers(0, 256, (5, 9, 9, 3), dtype=np.uint8))
     expected = model.rdms(pictures)
     for layer, rdm in model.rdms(pictures, max_memory="1MiB").items():
@@ -366,7 +374,9 @@ def exports(monkeypatch):
     return seen
 
 
-def test_checkpoints_come_in_order_and_architectures_are_exported_once(network, folder, exports):
+def test_checkpoints_come_in_order_and_architectures_are_exported_once(
+    network, architecture, folder, exports
+):
     paths = files(network, folder, 3)
     onnx_file = export_onnx(network, folder / "net.onnx")
     paths.insert(1, onnx_file)
@@ -377,7 +387,7 @@ def test_checkpoints_come_in_order_and_architectures_are_exported_once(network, 
     main = threading.current_thread()
     assert exports == [("my_nets:network", main), ("my_nets:Holder.network", main)]
     for each in opened:
-        assert_equal(each.model, open_checkpoint(each.path, "my_nets:network", provider="cpu"))
+        assert_equal(each.model, open_checkpoint(each.path, architecture, provider="cpu"))
 
 
 def test_an_error_comes_in_its_turn_and_stops_nothing(network, folder, exports):
@@ -409,15 +419,16 @@ def test_checkpoints_without_their_architecture(network, folder):
         open_checkpoints([path] * 3, ["my_nets:network"] * 2)
 
 
-def test_a_checkpoint_that_is_written_to_while_it_is_opened(network, folder, monkeypatch):
+def test_a_checkpoint_that_is_written_to_while_it_is_opened(
+    network, architecture, folder, monkeypatch
+):
     (path,) = files(network, folder, 1)
-    architecture = Architecture.export("my_nets:network")
 
     def write(self, weights, **options):
-        with weights.open("ab") as file:
+        with path.open("ab") as file:
             file.write(b"more")
 
-    monkeypatch.setattr(Architecture, "open", lambda *a, **o: write(a[0], path))
+    monkeypatch.setattr(Architecture, "open", write)
     (future,) = open_checkpoints([path], architecture)
     with pytest.raises(WeightsError, match=r"0\.pth: was written to while it was read"):
         future.result()

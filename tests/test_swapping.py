@@ -1,5 +1,3 @@
-import logging
-
 import numpy as np
 import pytest
 import torch
@@ -27,20 +25,15 @@ class Base(nn.Module):
 
 
 class Tied(Base):
+    """One weight in two modules, and one module in two places."""
+
     def begin(self):
+        self.same = self.conv
         self.again = nn.Conv2d(3, 4, 3)
         self.again.weight = self.conv.weight
 
     def forward(self, x):
-        return self.out(self.conv(x) * self.again(x))
-
-
-class Twice(Base):
-    def begin(self):
-        self.same = self.conv
-
-    def forward(self, x):
-        return self.out(self.conv(x) * self.same(x))
+        return self.out(self.conv(x) * self.again(x) + self.same(x))
 
 
 class Parametrised(Base):
@@ -52,7 +45,7 @@ class Parametrised(Base):
 
 
 class Buffers(Base):
-    """One in the state dict, one that is not, one of whole numbers, one of 16 bits, a scalar, an auxiliary head."""
+    """In the state dict and not, of whole numbers, of 16 bits, a scalar, nothing, a literal, an auxiliary head."""
 
     def begin(self):
         self.register_buffer("mean", torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1))
@@ -64,13 +57,8 @@ class Buffers(Base):
         self.auxiliary = nn.Linear(4, 2)
 
     def forward(self, x):
-        y = self.conv((x - self.mean) / self.std)[:, self.index]
+        y = self.conv((x - self.mean) / self.std)[:, self.index] - torch.tensor([0.5])
         return self.out(y * self.small * self.scale + self.empty.sum())
-
-
-class Literals(Base):
-    def forward(self, x):
-        return self.out(self.conv(x - torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)))
 
 
 class Attribute(Base):
@@ -87,33 +75,17 @@ class Cache(Base):
     """Keeps what it made of its weights, as LeViT and TinyViT do in evaluation."""
 
     def begin(self):
-        self.cache = {}
+        self.cache, self.numbers, self.kept = {}, [], None
 
     def forward(self, x):
         if "twice" not in self.cache:
             self.cache["twice"] = self.conv.weight * 2
-        return self.out(functional.conv2d(x, self.cache["twice"], self.conv.bias))
-
-
-class Kept(Base):
-    def begin(self):
-        self.kept = None
-
-    def forward(self, x):
         if self.kept is None:
-            self.kept = self.conv.weight * 2
-        return self.out(functional.conv2d(x, self.kept, self.conv.bias))
-
-
-class Number(Base):
-    def begin(self):
-        self.numbers = []
-
-    def forward(self, x):
+            self.kept = self.conv.bias * 2
         if not self.numbers:
             self.numbers.append(3.0)
             self.new = 2.0
-        return self.out(self.conv(x) * self.numbers[0])
+        return self.out(functional.conv2d(x, self.cache["twice"], self.kept) * self.numbers[0])
 
 
 class Alias(Base):
@@ -161,10 +133,7 @@ def outputs(model):
     return model.run(batch)["out"]
 
 
-@pytest.mark.parametrize(
-    "network",
-    [Tied, Twice, Parametrised, Buffers, Literals, Attribute, Cache, Kept, Number],
-)
+@pytest.mark.parametrize("network", [Tied, Parametrised, Buffers, Attribute, Cache])
 def test_nothing_of_the_old_weights_stays(network, tmp_path):
     architecture = Architecture.export(lambda: seeded(network, 0), ["out"], 8)
     model = architecture.open(changed(network, tmp_path / "a.pth"), provider="cpu")
@@ -183,7 +152,6 @@ def test_nothing_of_the_old_weights_stays(network, tmp_path):
     [
         (Attribute, False, "it holds 'mean', which is neither parameter nor buffer"),
         (Cache, True, "which is neither parameter nor buffer and may have been made of weights"),
-        (Kept, True, "it holds 'kept', which is neither parameter nor buffer"),
         (Alias, False, "it holds 'alias', which is neither parameter nor buffer"),
         (View, False, "'small.weight' and 'conv.weight' share memory"),
         (Complex, False, "it holds 'filter' in another form"),
@@ -194,36 +162,21 @@ def test_a_network_whose_graph_could_keep_old_weights(network, ran, match, tmp_p
     if ran:
         with torch.no_grad():
             module(torch.zeros(1, 3, 8, 8))
-    with pytest.raises(ValueError, match=f"weights cannot take the place.*: .*{match}"):
-        Architecture.export(module, ["out"], 8)
     path = export_onnx(module, tmp_path / "a.onnx", ["out"], 8)
     with pytest.raises(ValueError, match=f"weights cannot take the place.*a.onnx: .*{match}"):
         Architecture.read(path)
     assert outputs(OnnxModel(path)).shape[0] == 3
 
 
-@pytest.mark.parametrize("network", [Alias, View, Complex])
-def test_new_networks_that_could_keep_old_weights(network):
-    with pytest.raises(ValueError, match="share memory|in another form"):
-        Architecture.export(lambda: seeded(network, 0), ["out"], 8)
+def test_a_new_network_that_could_keep_old_weights():
+    text = "weights cannot take the place.* graph of Alias: 'alias' and 'conv.weight' share memory"
+    with pytest.raises(ValueError, match=text):
+        Architecture.export(Alias, ["out"], 8)
 
 
 def test_export_leaves_no_trace_in_the_network(tmp_path):
-    for network, attributes in (
-        (Cache, {"cache": {}}),
-        (Kept, {"kept": None}),
-        (Number, {"numbers": []}),
-    ):
-        module = seeded(network, 0)
-        own = vars(module)
-        before = list(own)
-        export_onnx(module, tmp_path / "a.onnx", ["out"], 8)
-        assert list(own) == before
-        assert {name: own[name] for name in attributes} == attributes
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
+    module = seeded(Cache, 0)
+    before = list(vars(module))
+    export_onnx(module, tmp_path / "a.onnx", ["out"], 8)
+    assert list(vars(module)) == before
+    assert (module.cache, module.numbers, module.kept) == ({}, [], None)
