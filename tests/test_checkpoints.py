@@ -23,7 +23,7 @@ from fastrdm.checkpoints import (
 from fastrdm.export import export_onnx
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.weights import WeightsError, hash_file, load_weights
-from models.networks import efficientnet_lite0, efficientnet_lite0_weights, resnet20
+from models.networks import cornet_s, efficientnet_lite0, efficientnet_lite0_weights, resnet20
 from models.taps import TAPS
 
 nn = torch.nn
@@ -217,6 +217,7 @@ def small_densenet():
 NETWORKS = {
     "resnet20": (resnet20, None),
     "densenet121": (small_densenet, None),
+    "cornet_s": (cornet_s, None),
     "efficientnet_lite0": (efficientnet_lite0, efficientnet_lite0_weights),
 }
 
