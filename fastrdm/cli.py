@@ -76,8 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         "--arch",
         action="append",
         default=[],
-        metavar="MODULE:CALLABLE",
-        help="what makes the torch module, e.g. torchvision.models:resnet18; once for all, or once for each WEIGHTS",
+        metavar="ARCH",
+        help="what the weights are for: MODULE:CALLABLE that makes the torch module, e.g. torchvision.models:resnet18, "
+        "or a FILE.onnx exported with any weights; once for all, or once for each WEIGHTS",
     )
     score.add_argument(
         "--data",
@@ -360,7 +361,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from fastrdm.checkpoints import import_arch, load_weights
+    from fastrdm.checkpoints import import_arch
+    from fastrdm.weights import load_weights
 
     module = import_arch(arguments.arch)()
     load_weights(module, arguments.weights)

@@ -38,6 +38,8 @@ class OnnxModel:
         Images in one run; a file whose batch is fixed runs on as many as it takes.
     n_threads : int, optional
         Threads of one run on the CPU; None leaves the number to ONNX Runtime.
+    workspace : Workspace, optional
+        Memory for activations, which models that run one after the other can share.
     taps : mapping of layer name to tensor, or sequence of tensors, optional
         Tensors of the file that are its layers, each with what is taken of its tokens, or patterns
         of names, as `fastrdm.layers.find` has them. None takes the layers of a file from
@@ -76,6 +78,7 @@ class OnnxModel:
         *,
         batch_size: int = 32,
         n_threads: int | None = None,
+        workspace: Workspace | None = None,
         taps: Taps | None = None,
         preprocessing: Preprocessing | None = None,
     ) -> None:
@@ -89,8 +92,9 @@ class OnnxModel:
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, not {number}")
         self._n_threads = n_threads
-        self._graph = graph
-        self._workspace = Workspace()
+        # Without its weights: they are in the session, and would be held twice.
+        self._graph = Graph(graph.name, graph.source)
+        self._workspace = workspace or Workspace()
         opened = open_session(graph, provider, n_threads=n_threads)
         self.provider, self._session = opened.provider, opened.session
         # A file of another origin may have its batch fixed.

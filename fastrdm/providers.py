@@ -1,6 +1,7 @@
 """Execution providers of ONNX Runtime: a graph → a session on the one that was asked for."""
 
 import contextlib
+import functools
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -118,10 +119,7 @@ def open_session(graph: Graph, word: str, *, n_threads: int | None = None) -> Op
         if provider.name not in available:
             continue
         if candidate in {"cuda", "tensorrt"}:
-            # CUDA's libraries may have come with pip; what is not found is told by the session
-            # below.
-            with contextlib.redirect_stdout(io.StringIO()):
-                ort.preload_dlls()
+            _preload_cuda()
         names = list(dict.fromkeys([provider.name, "CPUExecutionProvider"]))
         try:
             session = ort.InferenceSession(
@@ -147,3 +145,14 @@ def open_session(graph: Graph, word: str, *, n_threads: int | None = None) -> Op
         f"{graph.name} cannot be opened as an ONNX model on {candidate} "
         f"(truncated, another kind of file, or a provider at fault): {failure}"
     )
+
+
+@functools.cache
+def _preload_cuda() -> None:
+    """Load CUDA's libraries where they came with pip; what is not found is told by the session.
+
+    Once: what the process prints meanwhile is lost, from other threads, too.
+    """
+    ort = require("onnxruntime", "onnx", "to run a network")
+    with contextlib.redirect_stdout(io.StringIO()):
+        ort.preload_dlls()

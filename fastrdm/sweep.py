@@ -1,6 +1,8 @@
 """Checkpoints × studies → scores: each layer of each network against each region."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import algonauts
-from fastrdm.checkpoints import import_arch, open_checkpoint
+from fastrdm.checkpoints import Checkpoint, open_checkpoints
 from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.study import Study
@@ -62,12 +64,15 @@ class Scored:
         One sentence; empty where all went well.
     submissions : tuple of Path
         Files written for the test images.
+    sha256 : str
+        Of the weights' file; empty where it could not be opened.
     """
 
     checkpoint: str
     results: tuple[Result, ...] = ()
     error: str = ""
     submissions: tuple[Path, ...] = ()
+    sha256: str = ""
 
 
 def modality_of(region: str) -> str:
@@ -194,12 +199,16 @@ def score_checkpoints(
 ) -> Iterator[Scored]:
     """Score checkpoints one after the other; one that cannot be read does not stop the rest.
 
+    Each distinct architecture is exported once, and the next checkpoint is opened while the current
+    one is scored.
+
     Parameters
     ----------
     weights : sequence of path-like
         `.pth`, `.pt`, `.safetensors`, or exported `.onnx` files.
     arch : sequence of str
-        ``"module:callable"`` for each of the weights, or one for all, or none where all are `.onnx`.
+        ``"module:callable"``, or an exported `.onnx` file with any weights, for each of the weights, or one for
+        all, or none where all are `.onnx`.
     studies : sequence of Study
         What to score against.
     taps : dict or sequence of str, optional
@@ -221,38 +230,41 @@ def score_checkpoints(
 
     Raises
     ------
-    ValueError
+    ValueError, FileNotFoundError
         Before work starts: if there is neither one architecture nor one for each of the weights, one cannot be
-        imported, or a submission is asked for of studies without test images or of regions that are not the
+        imported or read, or a submission is asked for of studies without test images or of regions that are not the
         challenge's.
     """
-    if len(arch) not in (0, 1, len(weights)):
-        raise ValueError(
-            f"{len(arch)} architectures for {len(weights)} checkpoints: give one for all, or one for each"
-        )
     if submit is not None:
         _check_submittable(studies)
-    for each in dict.fromkeys(arch):
-        import_arch(each)
     names = [str(w) for w in weights]
-    folders = _submission_folders(names, submit)
-    for i, name in enumerate(names):
-        if on_start:
-            on_start(name)
-        try:
-            model = open_checkpoint(
-                name,
-                arch[i % len(arch)] if arch else None,
-                taps,
-                provider=provider,
-                batch_size=batch_size,
-            )
-            results = score_model(model, studies, name, progress=progress)
-            written = _submit(model, results, studies, folders[i], progress) if folders else ()
-        except (ValueError, OSError) as error:
-            yield Scored(name, error=str(error))
-        else:
-            yield Scored(name, results, submissions=written)
+    folders: Sequence[Path | None] = _submission_folders(names, submit) or [None] * len(names)
+    openings = open_checkpoints(names, arch, taps, provider=provider, batch_size=batch_size)
+    with contextlib.closing(openings):
+        for name, folder in zip(names, folders, strict=True):
+            if on_start:
+                on_start(name)
+            yield _scored(name, next(openings), studies, folder, progress)
+
+
+def _scored(
+    name: str,
+    opening: "Future[Checkpoint]",
+    studies: Sequence[Study],
+    folder: Path | None,
+    progress: bool,
+) -> Scored:
+    try:
+        checkpoint = opening.result()
+        results = score_model(checkpoint.model, studies, name, progress=progress)
+        written = (
+            _submit(checkpoint.model, results, studies, folder, progress)
+            if folder is not None
+            else ()
+        )
+    except (ValueError, OSError) as error:
+        return Scored(name, error=str(error))
+    return Scored(name, results, submissions=written, sha256=checkpoint.sha256)
 
 
 def _check_submittable(studies: Sequence[Study]) -> None:

@@ -1,20 +1,30 @@
-import pickle
+import _thread
+import subprocess
 import sys
-import warnings
+import threading
+import time
+import weakref
 
 import numpy as np
+import onnx
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 
+from fastrdm import export
 from fastrdm.checkpoints import (
-    WeightsError,
+    Architecture,
     import_arch,
-    load_state_dict,
-    load_weights,
+    in_background,
     open_checkpoint,
+    open_checkpoints,
 )
 from fastrdm.export import export_onnx
+from fastrdm.onnx_model import OnnxModel
+from fastrdm.weights import WeightsError, hash_file, load_weights
+from models.networks import cornet_s, efficientnet_lite0, efficientnet_lite0_weights, resnet20
+from models.taps import TAPS
 
 nn = torch.nn
 
@@ -40,6 +50,9 @@ class Holder:
 def number():
     return 3
 
+def broken():
+    raise RuntimeError("no\\nluck")
+
 constant = 3
 """
 
@@ -61,6 +74,14 @@ def network(folder):
     network = import_arch("my_nets:network")()
     network[1].running_mean.uniform_(-1, 1)
     return network
+
+
+@pytest.fixture(scope="module")
+def architecture():
+    """Of the same network, exported once."""
+    names = {}
+    exec(SOURCE, names)
+    return Architecture.export(names["network"])
 
 
 def test_import_arch_finds_the_current_folder(folder):
@@ -98,127 +119,16 @@ def test_what_arch_gives_must_be_a_network(folder):
         import_arch("my_nets:number")()
 
 
+def test_an_error_of_the_callable_is_one_line(folder):
+    with pytest.raises(
+        ValueError, match="'my_nets:broken' does not build a network: RuntimeError: no luck$"
+    ):
+        import_arch("my_nets:broken")()
+
+
 def test_an_import_that_fails_inside_the_module_names_its_own_package(folder):
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
         import_arch("my_broken:network")
-
-
-def variants(network, folder):
-    """The same weights in every form of file that is read."""
-    weights = network.state_dict()
-    parallel = {f"module.{name}": value for name, value in weights.items()}
-    contents = {
-        "plain.pth": weights,
-        "plain.pt": weights,
-        "parallel.pth": parallel,
-        "nested.pth.tar": {"state_dict": parallel, "epoch": 3, "best": 0.5},
-        "model.pth": {"model": weights, "optimizer": {"state": {}}},
-        "long.pth": {"model_state_dict": weights},
-    }
-    for name, content in contents.items():
-        torch.save(content, folder / name)
-    torch.save(weights, folder / "legacy.pth", _use_new_zipfile_serialization=False)
-    save_file(weights, folder / "weights.safetensors")
-    save_file(parallel, folder / "parallel.safetensors")
-    return [*contents, "legacy.pth", "weights.safetensors", "parallel.safetensors"]
-
-
-def test_every_form_of_file_gives_the_same_weights(network, folder):
-    for name in variants(network, folder):
-        loaded = load_state_dict(folder / name)
-        assert set(loaded) == set(network.state_dict()), name
-        for key, value in network.state_dict().items():
-            assert torch.equal(loaded[key], value), (name, key)
-            assert loaded[key].device.type == "cpu"
-
-
-def test_load_weights_fills_the_network(network, folder):
-    torch.save(network.state_dict(), folder / "a.pth")
-    other = import_arch("my_nets:network")()
-    other[0].weight.data.zero_()
-    load_weights(other, folder / "a.pth")
-    for key, value in network.state_dict().items():
-        assert torch.equal(other.state_dict()[key], value)
-
-
-def test_a_missing_num_batches_tracked_is_no_difference(network, folder):
-    weights = {k: v for k, v in network.state_dict().items() if "num_batches" not in k}
-    torch.save(weights, folder / "a.pth")
-    load_weights(network, folder / "a.pth")
-
-
-class Malicious:
-    def __reduce__(self):
-        return (open, ("executed", "w"))
-
-
-def damaged(folder):
-    """Name of each unreadable file and what its error says."""
-    weights = {"a": torch.zeros(1000)}
-    torch.save(weights, folder / "zip.pth")
-    torch.save(weights, folder / "old.pth", _use_new_zipfile_serialization=False)
-    save_file(weights, folder / "safe.safetensors")
-    cases = {}
-    for name in ("zip.pth", "old.pth", "safe.safetensors"):
-        content = (folder / name).read_bytes()
-        for size in (10, len(content) // 2, len(content) - 7):
-            torn = f"torn_{size}_{name}"
-            (folder / torn).write_bytes(content[:size])
-            cases[torn] = ""
-    for name in ("empty.pth", "empty.safetensors"):
-        (folder / name).touch()
-        cases[name] = "the file is empty"
-    (folder / "text.pth").write_text("epoch,loss\n1,2.5\n")
-    (folder / "text.safetensors").write_text("epoch,loss\n1,2.5\n")
-    torch.save({"state_dict": {}}, folder / "none.pth")
-    torch.save({"epoch": 3}, folder / "number.pth")
-    torch.save([torch.zeros(2)], folder / "list.pth")
-    torch.save({"model": Malicious()}, folder / "evil.pth")
-    (folder / "evil_raw.pth").write_bytes(pickle.dumps(Malicious()))
-    (folder / "folder.pth").mkdir()
-    return cases | {
-        "text.pth": "no file of torch.save",
-        "text.safetensors": "cannot be read as safetensors",
-        "none.pth": "holds no state dict",
-        "number.pth": "holds no state dict",
-        "list.pth": "holds no state dict",
-        "evil.pth": "refused without running it",
-        "evil_raw.pth": "refused without running it",
-        "folder.pth": "is a folder",
-        "absent.pth": "no such file",
-    }
-
-
-def test_unreadable_files_are_one_line_that_names_them(network, folder):
-    for name, text in damaged(folder).items():
-        for read in (load_state_dict, lambda path: load_weights(network, path)):
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                with pytest.raises(WeightsError) as caught:
-                    read(folder / name)
-            message = str(caught.value)
-            assert name in message
-            assert text in message, message
-            assert "\n" not in message
-            assert len(message) < 500, message
-    assert not (folder / "executed").exists()
-    assert issubclass(WeightsError, ValueError)
-
-
-def test_other_networks_weights_name_the_first_keys_that_differ(network, folder):
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    other = {f"layer{i}": torch.ones(2) for i in range(5)} | {"0.weight": torch.ones(4, 3, 5, 5)}
-    torch.save(other, folder / "other.pth")
-    with pytest.raises(WeightsError) as caught:
-        load_weights(network, folder / "other.pth")
-    assert str(caught.value) == (
-        f"{folder / 'other.pth'} does not fit Sequential; "
-        "missing: 0.bias, 1.weight, 1.bias and 4 more; "
-        "unexpected: layer0, layer1, layer2 and 2 more; "
-        "of another shape: 0.weight (4, 3, 5, 5) for (4, 3, 3, 3)"
-    )
-    for key, value in before.items():
-        assert torch.equal(network.state_dict()[key], value)
 
 
 @pytest.fixture
@@ -262,4 +172,327 @@ def test_open_checkpoint_errors(network, folder, temporary):
         open_checkpoint(folder / "b.onnx", None)
     with pytest.raises(ValueError, match="no module 'conv'"):
         open_checkpoint(folder / "a.pth", "my_nets:network", {"x": "conv"})
+    torch.save({"0.weight": torch.zeros(4, 3, 5, 5)}, folder / "c.pth")
+    with pytest.raises(WeightsError) as caught:
+        open_checkpoint(folder / "c.pth", "my_nets:network")
+    assert str(caught.value) == (
+        f"{folder / 'c.pth'} does not fit my_nets:network; missing: 0.bias, 1.weight, 1.bias and 4 more; "
+        "of another shape: 0.weight (4, 3, 5, 5) for (4, 3, 3, 3)"
+    )
     assert not list(temporary.iterdir())
+
+
+def normalised(model, n=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, 3, *model.preprocessing.size), dtype=np.float32)
+
+
+def assert_equal(model, other):
+    """The same activations, to the last bit."""
+    batch = normalised(model)
+    got, expected = model.run(batch), other.run(batch)
+    assert list(got) == list(expected)
+    for layer, values in expected.items():
+        np.testing.assert_array_equal(got[layer], values, err_msg=layer)
+        assert np.isfinite(values).all() and values.std() > 0, layer
+
+
+def trained(network):
+    """Weights as after training: nothing is one, nothing is zero."""
+    generator = torch.Generator().manual_seed(3)
+    weights = network.state_dict()
+    for value in weights.values():
+        if value.is_floating_point():
+            noise = torch.rand(value.shape, generator=generator)
+            value.mul_(0.9 + 0.2 * noise).add_(0.01 * noise)
+    return weights
+
+
+def small_densenet():
+    """One layer a block instead of up to 24: exporting the whole network twice takes 15 seconds."""
+    return torchvision.models.DenseNet(32, (1, 1, 1, 1), 64)
+
+
+# What builds the network, and the file of its trained weights where there is one.
+NETWORKS = {
+    "resnet20": (resnet20, None),
+    "densenet121": (small_densenet, None),
+    "cornet_s": (cornet_s, None),
+    "efficientnet_lite0": (efficientnet_lite0, efficientnet_lite0_weights),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_swapped_weights_give_the_activations_of_a_fresh_export(name, tmp_path):
+    if name == "efficientnet_lite0":
+        pytest.importorskip("efficientnet_lite_pytorch")
+    build, find = NETWORKS[name]
+    path = find() if find else tmp_path / "weights.pth"
+    if find is None:
+        torch.save(trained(build()), path)
+    architecture = Architecture.export(build, TAPS[name], 32)
+    network = build()
+    load_weights(network, path)
+    fresh = export_onnx(network, tmp_path / "fresh.onnx", TAPS[name], 32)
+    expected = OnnxModel(fresh, "cpu", n_threads=1)
+    assert_equal(architecture.open(path, provider="cpu", n_threads=1), expected)
+    again = Architecture.read(fresh)
+    assert_equal(again.open(path, provider="cpu", n_threads=1), expected)
+    assert again.fingerprint == architecture.fingerprint
+    assert len(architecture.graph) < 200_000 < fresh.stat().st_size
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_checkpoints_of_another_floating_type(network, architecture, folder, dtype):
+    weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in trained(network).items()}
+    torch.save(weights, folder / "a.pth")
+    save_file(weights, folder / "a.safetensors")
+    network.load_state_dict(weights)
+    torch.save(network.state_dict(), folder / "converted.pth")
+    expected = architecture.open(folder / "converted.pth", provider="cpu")
+    for name in ("a.pth", "a.safetensors"):
+        assert_equal(architecture.open(folder / name, provider="cpu"), expected)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_an_exported_file_is_the_architecture_of_other_weights(
+    network, folder, monkeypatch, beside
+):
+    class Shifted(nn.Module):
+        """With a constant that is no weight, and lies beside the file too where that is large."""
+
+        def __init__(self):
+            super().__init__()
+            self.network = network
+            self.register_buffer("shift", torch.rand(3, 8, 8), persistent=False)
+
+        def forward(self, x):
+            return self.network(x + self.shift)
+
+    if beside:
+        monkeypatch.setattr(export, "_LARGEST_FILE", 0)
+    taps = {"fc": "network.3"}
+    shifted = Shifted()
+    path = export_onnx(shifted, folder / "net.onnx", taps, 8)
+    assert (folder / "net.onnx.data").is_file() == beside
+    torch.save(trained(shifted), folder / "a.pth")
+    expected = OnnxModel(export_onnx(shifted, folder / "fresh.onnx", taps, 8), "cpu")
+    assert_equal(open_checkpoint(folder / "a.pth", str(path), provider="cpu"), expected)
+    assert Architecture.read(path).fingerprint == Architecture.export(shifted, taps, 8).fingerprint
+
+
+def test_an_exported_file_needs_no_torch(network, folder):
+    path = export_onnx(network, folder / "net.onnx")
+    save_file(trained(network), folder / "a.safetensors")
+    code = (
+        "import sys\nsys.modules['torch'] = None\n"
+        "from fastrdm.checkpoints import open_checkpoint\n"
+        "print(open_checkpoint('a.safetensors', 'net.onnx').layers)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == str(OnnxModel(path).layers)
+
+
+def test_fingerprints_tell_graphs_apart(network, architecture):
+    def fingerprint(network, taps):
+        return Architecture.export(network, taps, 8).fingerprint
+
+    own = architecture.fingerprint
+    assert len(own) == 64
+    assert own == fingerprint(network, {"bn": "1", "fc": "3"})
+    assert own != fingerprint(network, {"bn": "0", "fc": "3"})
+    unused = nn.Sequential(*network)
+    unused.register_buffer("unused", torch.zeros(2))
+    assert own != fingerprint(unused, {"bn": "1", "fc": "3"})
+
+
+def test_the_weights_are_neither_kept_nor_needed_once_a_model_is_open(
+    network, architecture, folder
+):
+    weights = trained(network)
+    for value in onnx.load_model_from_string(architecture.graph).graph.initializer:
+        assert not value.raw_data and value.data_location == onnx.TensorProto.EXTERNAL
+    for name, save in (("a.pth", torch.save), ("a.safetensors", save_file)):
+        save(weights, folder / name)
+        model = architecture.open(folder / name, provider="cpu")
+        before = model.run(normalised(model))["fc"]
+        size = (folder / name).stat().st_size
+        with (folder / name).open("r+b") as file:
+            file.write(bytes(size))
+        np.testing.assert_array_equal(model.run(normalised(model))["fc"], before)
+
+
+def test_a_model_of_swapped_weights_knows_what_memory_it_takes(network, architecture, folder):
+    torch.save(network.state_dict(), folder / "a.pth")
+    model = open_checkpoint(folder / "a.pth", architecture, provider="cpu")
+    pictures = list(np.random.default_rng(0).integers(0, 256, (5, 9, 9, 3), dtype=np.uint8))
+    expected = model.rdms(pictures)
+    for layer, rdm in model.rdms(pictures, max_memory="1MiB").items():
+        np.testing.assert_allclose(rdm, expected[layer], rtol=0, atol=1e-6)
+
+
+def test_files_that_are_no_architecture(network, folder):
+    torch.save(network.state_dict(), folder / "a.pth")
+    path = export_onnx(network, folder / "net.onnx")
+    with pytest.raises(ValueError, match=r"net\.onnx has layers of its own; taps are for networks"):
+        open_checkpoint(folder / "a.pth", "net.onnx", ["3"])
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx: no such ONNX file"):
+        open_checkpoint(folder / "a.pth", "none.onnx")
+    (folder / "text.onnx").write_text("epoch,loss\n" * 100)
+    with pytest.raises(ValueError, match=r"text\.onnx cannot be read as an ONNX model"):
+        open_checkpoint(folder / "a.pth", "text.onnx")
+    model = onnx.load(path)
+    kept = [entry for entry in model.metadata_props if entry.key != "fastrdm.state_dict"]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    onnx.save(model, folder / "old.onnx")
+    with pytest.raises(ValueError, match=r"old\.onnx does not say in its metadata what weights"):
+        open_checkpoint(folder / "a.pth", "old.onnx")
+    for arch in ("none.onnx", "my_nets:netwrok"):
+        with pytest.raises((ValueError, FileNotFoundError), match=arch.partition(":")[0]):
+            open_checkpoints([folder / "a.pth"], arch)
+
+
+def files(network, folder, n):
+    for i in range(n):
+        torch.save(trained(network), folder / f"{i}.pth")
+    return [folder / f"{i}.pth" for i in range(n)]
+
+
+@pytest.fixture
+def exports(monkeypatch):
+    """Names of the architectures that are exported, and the threads that did it."""
+    seen = []
+    original = Architecture.export.__func__
+
+    def spy(cls, network, *arguments, **options):
+        seen.append((network, threading.current_thread()))
+        return original(cls, network, *arguments, **options)
+
+    monkeypatch.setattr(Architecture, "export", classmethod(spy))
+    return seen
+
+
+def test_checkpoints_come_in_order_and_architectures_are_exported_once(
+    network, architecture, folder, exports
+):
+    paths = files(network, folder, 3)
+    onnx_file = export_onnx(network, folder / "net.onnx")
+    paths.insert(1, onnx_file)
+    archs = ["my_nets:network", "my_nets:network", "my_nets:Holder.network", "my_nets:network"]
+    opened = [future.result() for future in open_checkpoints(paths, archs, provider="cpu")]
+    assert [each.path for each in opened] == [str(path) for path in paths]
+    assert [each.sha256 for each in opened] == [hash_file(path) for path in paths]
+    main = threading.current_thread()
+    assert exports == [("my_nets:network", main), ("my_nets:Holder.network", main)]
+    for each in opened:
+        assert_equal(each.model, open_checkpoint(each.path, architecture, provider="cpu"))
+
+
+def test_an_error_comes_in_its_turn_and_stops_nothing(network, folder, exports):
+    good = files(network, folder, 2)
+    (folder / "empty.pth").touch()
+    torch.save({"a": torch.zeros(2)}, folder / "other.pth")
+    paths = [folder / "none.pth", good[0], folder / "empty.pth", folder / "other.pth", good[1]]
+    archs = ["my_nets:network"] * 4 + ["my_nets:broken"]
+    told = []
+    for future in open_checkpoints([*paths, good[0]], [*archs, "my_nets:broken"]):
+        error = future.exception()
+        told.append(str(error) if error else future.result().path)
+    for text, part in zip(
+        told,
+        ["none.pth: no such file", "0.pth", "the file is empty", "does not fit my_nets:network",
+         "does not build a network", "does not build a network"],
+        strict=True,
+    ):  # fmt: skip
+        assert part in text
+    assert [name for name, _ in exports] == ["my_nets:network", "my_nets:broken"]
+
+
+def test_checkpoints_without_their_architecture(network, folder):
+    (path,) = files(network, folder, 1)
+    (future,) = open_checkpoints([path])
+    with pytest.raises(ValueError, match=r"0\.pth: weights need arch"):
+        future.result()
+    with pytest.raises(ValueError, match="2 architectures for 3 checkpoints"):
+        open_checkpoints([path] * 3, ["my_nets:network"] * 2)
+
+
+def test_a_checkpoint_that_is_written_to_while_it_is_opened(
+    network, architecture, folder, monkeypatch
+):
+    (path,) = files(network, folder, 1)
+
+    def write(self, weights, **options):
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    monkeypatch.setattr(Architecture, "open", write)
+    (future,) = open_checkpoints([path], architecture)
+    with pytest.raises(WeightsError, match=r"0\.pth: was written to while it was read"):
+        future.result()
+
+
+class Result:
+    """Something that can be seen to be gone."""
+
+
+def background_threads():
+    return [each for each in threading.enumerate() if each.name.startswith("fastrdm-ahead")]
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_no_more_is_held_than_asked_for(ahead):
+    alive, most = weakref.WeakSet(), []
+
+    def job():
+        most.append(len(alive))
+        result = Result()
+        alive.add(result)
+        return result
+
+    for future in in_background([job] * 8, ahead):
+        future.result()
+        time.sleep(0.02)
+        del future
+    assert max(most) <= ahead and len(most) == 8
+
+
+def test_the_next_job_is_done_while_the_caller_works():
+    begun = [threading.Event() for _ in range(3)]
+    for i, future in enumerate(in_background([event.set for event in begun])):
+        future.result()
+        if i < 2:
+            assert begun[i + 1].wait(10)
+        assert not any(event.is_set() for event in begun[i + 2 :])
+
+
+def test_an_iterator_that_is_closed_early_leaves_no_thread():
+    done = []
+    iterator = in_background([lambda i=i: done.append(i) for i in range(9)])
+    next(iterator).result()
+    assert background_threads()
+    iterator.close()
+    assert not background_threads() and len(done) <= 2
+    with pytest.raises(ZeroDivisionError):
+        for future in in_background([lambda: 1 / 0] * 3):
+            future.result()
+    del future
+    assert not background_threads()
+
+
+def test_an_interrupt_reaches_a_caller_who_waits():
+    waiting = threading.Event()
+
+    def job():
+        waiting.wait(10)
+        _thread.interrupt_main()
+        time.sleep(0.1)
+
+    with pytest.raises(KeyboardInterrupt):
+        for future in in_background([job, job]):
+            waiting.set()
+            future.result()
+    assert not background_threads()

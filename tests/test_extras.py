@@ -80,7 +80,7 @@ def test_the_library_needs_no_extra():
             "data",
         ),
         (
-            "from fastrdm.checkpoints import load_state_dict; load_state_dict(sys.argv[1])",
+            "from fastrdm.weights import load_state_dict; load_state_dict(sys.argv[1])",
             "torch",
             "export",
         ),

@@ -7,8 +7,8 @@ import torchvision
 from torchvision.models.resnet import BasicBlock
 
 from fastrdm._extras import MissingExtraError
-from fastrdm.checkpoints import load_weights
 from fastrdm.stimuli import Preprocessing
+from fastrdm.weights import load_weights
 from models.networks import efficientnet_lite0, efficientnet_lite0_weights, resnet20
 from models.taps import TAPS
 

@@ -1,4 +1,7 @@
 import dataclasses
+import hashlib
+import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -6,7 +9,9 @@ import reference
 import torch
 from scipy.stats import ttest_1samp
 
+import fastrdm
 from fastrdm import Target, algonauts, square
+from fastrdm.checkpoints import Architecture
 from fastrdm.study import Study, open_studies
 from fastrdm.sweep import best_layers, layer_scores, score_checkpoints
 from models.networks import efficientnet_lite0, efficientnet_lite0_weights
@@ -24,6 +29,8 @@ def weights(tmp_path, monkeypatch):
         "                            torch.nn.AvgPool2d(27), torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
         "    n.taps = {'conv': '1', 'fc': '4'}\n"
         "    return n\n"
+        "def broken():\n"
+        "    raise KeyError('no luck')\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -128,6 +135,70 @@ def test_unreadable_weights_do_not_stop_the_rest(weights, studies, tmp_path):
         assert s.checkpoint in s.error and word in s.error and "\n" not in s.error
 
 
+def test_each_architecture_is_exported_once_and_one_that_fails_is_told_by_all(
+    weights, studies, tmp_path, monkeypatch
+):
+    again = tmp_path / "again.pth"
+    again.write_bytes(weights.read_bytes())
+    exported, original = [], Architecture.export.__func__
+
+    def export(cls, network, *arguments):
+        exported.append(network)
+        return original(cls, network, *arguments)
+
+    monkeypatch.setattr(Architecture, "export", classmethod(export))
+    names = [weights, weights, again, weights, again]
+    broken = "test_sweep_network:broken"
+    started = []
+    scored = list(
+        score_checkpoints(
+            names, [SMALL, broken, SMALL, broken, SMALL], studies, on_start=started.append
+        )
+    )
+    assert started == [s.checkpoint for s in scored] == [str(name) for name in names]
+    assert exported == [SMALL, broken]
+    assert [bool(s.error) for s in scored] == [False, True, False, True, False]
+    assert scored[1].error == scored[3].error
+    assert "'test_sweep_network:broken' does not build a network: KeyError" in scored[1].error
+    assert {s.sha256 for s in scored if not s.error} == {
+        hashlib.sha256(weights.read_bytes()).hexdigest()
+    }
+    assert scored[1].sha256 == ""
+
+
+def test_an_exported_file_as_architecture_gives_the_same_scores(weights, studies, tmp_path):
+    from test_sweep_network import build
+
+    path = fastrdm.export_onnx(build(), tmp_path / "net.onnx")
+    (expected,) = score_checkpoints([weights], [SMALL], studies)
+    for scored in score_checkpoints([weights] * 2, [str(path)], studies):
+        assert scored.results == expected.results
+
+
+def test_a_checkpoint_is_let_go_before_the_one_after_the_next_is_opened(
+    weights, studies, monkeypatch
+):
+    alive, held, original = weakref.WeakSet(), [], Architecture.open
+
+    def open_(self, path, **options):
+        held.append(len(alive))
+        model = original(self, path, **options)
+        alive.add(model)
+        return model
+
+    monkeypatch.setattr(Architecture, "open", open_)
+    assert not any(s.error for s in score_checkpoints([weights] * 5, [SMALL], studies))
+    assert held[:2] == [0, 1] and max(held) == 1
+
+
+def test_a_sweep_that_is_left_early_leaves_no_thread(weights, studies):
+    before = threading.active_count()
+    sweep = score_checkpoints([weights] * 5, [SMALL], studies)
+    next(sweep)
+    sweep.close()
+    assert threading.active_count() == before
+
+
 def test_submissions_hold_the_best_layers_rdm(weights, studies, tmp_path):
     (scored,) = score_checkpoints([weights], [SMALL], studies, submit=tmp_path / "out")
     assert [p.name for p in scored.submissions] == ["submit_fmri.mat", "submit_fmri.zip"]
@@ -157,6 +228,8 @@ def test_mistakes_are_told_before_work_starts(weights, studies, tmp_path):
         begin([weights] * 3, [SMALL] * 2, studies)
     with pytest.raises(ValueError, match="there is no module 'nowhere'"):
         begin([weights], ["nowhere:resnet"], studies)
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx: no such ONNX file"):
+        begin([weights], [str(tmp_path / "none.onnx")], studies)
     with pytest.raises(ValueError, match="needs test images"):
         begin([weights], [SMALL], studies[:1], submit=tmp_path)
     foreign = dataclasses.replace(studies[1], targets={"v4": studies[1].targets["it"]})

@@ -1,0 +1,115 @@
+"""Whether other weights can take the place of those in a traced network, with nothing of the old ones left."""
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastrdm._extras import require
+from fastrdm.weights import Layout
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextlib.contextmanager
+def attributes_restored(module: "torch.nn.Module") -> Iterator[None]:
+    """Put back what running a network changes in it beside parameters and buffers.
+
+    Some keep there what they computed from their weights (LeViT's position biases, for one).
+    """
+    torch = require("torch", "export", "to export a network")
+    torchs = vars(torch.nn.Module()).keys()
+    saved = [
+        (
+            vars(part),
+            {
+                name: (value, copy.copy(value) if isinstance(value, dict | list | set) else value)
+                for name, value in vars(part).items()
+                if name not in torchs
+            },
+        )
+        for part in module.modules()
+    ]
+    try:
+        yield
+    finally:
+        for attributes, before in saved:
+            for name in [name for name in attributes if name not in torchs and name not in before]:
+                del attributes[name]
+            for name, (value, content) in before.items():
+                attributes[name] = value
+                if isinstance(value, list):
+                    value[:] = content
+                elif value is not content:
+                    value.clear()
+                    value.update(content)
+
+
+def why_fixed(module: "torch.nn.Module", traced: Any, model: Any, fresh: bool) -> str:
+    """Why other weights cannot take the place of a graph's, in half a sentence; empty if they can.
+
+    They can where every tensor that may be made of weights is an entry of the state dict, under its
+    name and as it is: then nothing of the old weights stays.
+    """
+    torch = require("torch", "export", "to export a network")
+    state = module.state_dict()
+    signature = traced.graph_signature
+    placeholders = {node.name: node for node in traced.graph.nodes if node.op == "placeholder"}
+    constants = signature.inputs_to_lifted_tensor_constants
+    # What the code of a forward pass spells out, as in torch.tensor([0.5]).
+    literals = {
+        name
+        for placeholder, name in constants.items()
+        if all(
+            user.target is torch.ops.aten.lift_fresh_copy.default
+            for user in placeholders[placeholder].users
+        )
+    }
+    known = literals | set(signature.non_persistent_buffers)
+    if fresh:
+        known |= set(constants.values())
+    kept = {}
+    for name, value in model.graph.initializers.items():
+        tensor = getattr(value.const_value, "raw", None)
+        if name in state:
+            if not _is_same(tensor, state[name]):
+                return f"it holds {name!r} in another form"
+        elif name not in known:
+            return (
+                f"it holds {name!r}, which is neither parameter nor buffer "
+                "and may have been made of weights"
+            )
+        else:
+            kept[name] = tensor
+    tied = {name for group in Layout.of(module).tied for name in group[1:]}
+    entries = {name: value for name, value in state.items() if name not in tied}
+    for name, other in _overlapping(entries | kept):
+        if {name, other} & entries.keys():
+            return f"{name!r} and {other!r} share memory"
+    return ""
+
+
+def _is_same(tensor: Any, entry: "torch.Tensor") -> bool:
+    torch = require("torch", "export", "to export a network")
+    return (
+        isinstance(tensor, torch.Tensor)
+        and (tensor.dtype, tensor.shape) == (entry.dtype, entry.shape)
+        and (tensor.data_ptr() == entry.data_ptr() or torch.equal(tensor, entry))
+    )
+
+
+def _overlapping(tensors: "Mapping[str, torch.Tensor]") -> Iterator[tuple[str, str]]:
+    """Names of tensors that lie in the same bytes, at least in part, each with one before it."""
+    extents = []
+    for name, tensor in tensors.items():
+        if tensor.numel():
+            last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+            start = tensor.data_ptr()
+            extents.append((start, start + (last + 1) * tensor.element_size(), name))
+    furthest, owner = 0, ""
+    for start, end, name in sorted(extents):
+        if start < furthest:
+            yield owner, name
+        if end > furthest:
+            furthest, owner = end, name
