@@ -36,7 +36,7 @@ LAYERS = [
     {"whitening"},
     {"products", "forms", "images"},
     {"_kernels"},
-    {"_arrays", "_drawings"},
+    {"_arrays", "_drawings", "openvino_session"},
     {"_core", "_numba", "_extras", "_files"},
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
