@@ -161,6 +161,8 @@ def open_checkpoint(
     taps: Taps | None = None,
     *,
     provider: str = "auto",
+    precision: str | None = None,
+    provider_options: Mapping[str, str] | None = None,
     batch_size: int = 32,
     n_threads: int | None = None,
 ) -> OnnxModel:
@@ -174,7 +176,7 @@ def open_checkpoint(
         What builds the network for the weights, as for `import_arch`; an `.onnx` file needs none.
     taps : mapping or sequence, optional
         As for `export_onnx`; for an `.onnx` file, as for `OnnxModel`.
-    provider, batch_size, n_threads
+    provider, precision, provider_options, batch_size, n_threads
         As for `OnnxModel`.
 
     Returns
@@ -189,7 +191,13 @@ def open_checkpoint(
         If weights are given without `arch`; otherwise as for `import_arch`, `export_onnx` and
         `OnnxModel`.
     """
-    options = {"provider": provider, "batch_size": batch_size, "n_threads": n_threads}
+    options = {
+        "provider": provider,
+        "precision": precision,
+        "provider_options": provider_options,
+        "batch_size": batch_size,
+        "n_threads": n_threads,
+    }
     if Path(path).suffix == ".onnx":
         return OnnxModel(path, taps=taps, **options)  # type: ignore[arg-type]
     if arch is None:

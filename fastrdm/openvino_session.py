@@ -117,8 +117,7 @@ class OpenVinoSession:
         names = [value.name for value in model.graph.output]
         self._inputs = [_describe(port, port.any_name) for port in self._network.inputs]
         self._outputs = [
-            _describe(port, name)
-            for port, name in zip(self._network.outputs, names, strict=True)
+            _describe(port, name) for port, name in zip(self._network.outputs, names, strict=True)
         ]
         self._device, self._properties = device, dict(properties)
         self._lock = threading.Lock()

@@ -98,18 +98,14 @@ class Builtin:
     def is_present(self) -> bool:
         """Whether the installed ONNX Runtime has it."""
         ort = _onnxruntime()
-        # A plug-in package's, once it is registered, is among the available too.
-        return self.name in ort.get_available_providers() and len(self._devices()) == len(
-            _devices(self.name)
-        )
+        # A plug-in package's is among the available too, once it is registered.
+        loaded = [device for device in _devices(self.name) if _library(device)]
+        return self.name in ort.get_available_providers() and loaded == self._bundled()
 
-    def _devices(self) -> list[Any]:
+    def _bundled(self) -> list[Any]:
+        """Devices of a plug-in that the ONNX Runtime package has brought and registered."""
         folder = str(Path(_onnxruntime().__file__).parent)
-        return [
-            device
-            for device in _devices(self.name)
-            if device.ep_metadata.get("library_path", folder).startswith(folder)
-        ]
+        return [device for device in _devices(self.name) if _library(device).startswith(folder)]
 
     def session(self, graph: Graph, options: Mapping[str, str], settings: Any) -> Any:
         """A session on the provider."""
@@ -119,7 +115,7 @@ class Builtin:
             raise RefusedError(
                 f"the libraries of {self.name} do not load ({missing}); install them with: {pip}"
             )
-        if devices := self._devices():
+        if devices := self._bundled():
             return _on_device(graph, devices, options, settings)
         session = ort.InferenceSession(
             _readable(graph),
@@ -626,6 +622,12 @@ def _devices(name: str) -> list[Any]:
     ort = _onnxruntime()
     listed = ort.get_ep_devices() if hasattr(ort, "get_ep_devices") else []
     return [device for device in listed if device.ep_name == name]
+
+
+def _library(device: Any) -> str:
+    """The plug-in's library; empty for what is compiled in."""
+    path: str = device.ep_metadata.get("library_path", "")
+    return path
 
 
 def _on_device(graph: Graph, devices: list[Any], options: Mapping[str, str], settings: Any) -> Any:

@@ -1,6 +1,6 @@
 """Checkpoints × studies → scores: each layer of each network against each region."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,6 +187,8 @@ def score_checkpoints(
     *,
     taps: Taps | None = None,
     provider: str = "auto",
+    precision: str | None = None,
+    provider_options: Mapping[str, str] | None = None,
     batch_size: int = 32,
     submit: str | Path | None = None,
     progress: bool = False,
@@ -204,7 +206,7 @@ def score_checkpoints(
         What to score against.
     taps : dict or sequence of str, optional
         Layers to score, as in `open_checkpoint`; the network's own choice by default.
-    provider, batch_size
+    provider, precision, provider_options, batch_size
         As in `OnnxModel`.
     submit : path-like, optional
         Folder for submissions: the best layer's RDM of the test images, in a subfolder for each checkpoint where
@@ -245,6 +247,8 @@ def score_checkpoints(
                 arch[i % len(arch)] if arch else None,
                 taps,
                 provider=provider,
+                precision=precision,
+                provider_options=provider_options,
                 batch_size=batch_size,
             )
             results = score_model(model, studies, name, progress=progress)

@@ -12,7 +12,7 @@ LAYERS = [
     {"__init__", "__main__"},
     {"cli"},
     {"report", "plot", "sample"},
-    {"sweep"},
+    {"sweep", "info"},
     {"store", "engines"},
     {"checkpoints", "study"},
     {"algonauts", "export", "onnx_model"},
