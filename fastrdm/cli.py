@@ -492,7 +492,7 @@ def _info(arguments: argparse.Namespace) -> int:
         ("kernels", _describe_kernels(info.kernels).removeprefix("kernels ")),
         ("versions", ", ".join(f"{name} {number}" for name, number in info.versions.items())),
         ("data", info.data or "none found; set FASTRDM_DATA"),
-        ("stimuli cache", info.cache or "FASTRDM_CACHE is not set"),
+        ("stimuli", f"cached in {info.cache}"),
     ]
     _print_rows([], facts)
     print()

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -123,8 +122,10 @@ class Info:
     providers : tuple of ProviderState
     auto : str or None
         The provider that ``provider="auto"`` takes; None where no network can run.
-    data, cache : str or None
-        Folders: the data that would be found (or what is wrong with `FASTRDM_DATA`), and `FASTRDM_CACHE`.
+    data : str or None
+        The folder of data that would be found, or what is wrong with `FASTRDM_DATA`.
+    cache : str
+        The folder where decoded stimuli are kept, or what is wrong with it.
     """
 
     processor: Processor
@@ -135,7 +136,7 @@ class Info:
     providers: tuple[ProviderState, ...]
     auto: str | None
     data: str | None
-    cache: str | None
+    cache: str
 
 
 def info() -> Info:
@@ -159,7 +160,7 @@ def info() -> Info:
         providers=states,
         auto=next((word for word in AUTO if word in loading), None),
         data=_data(),
-        cache=os.environ.get("FASTRDM_CACHE"),
+        cache=_cache(),
     )
 
 
@@ -298,6 +299,15 @@ def _data() -> str | None:
     except FileNotFoundError as error:
         return str(error)
     return None if found is None else str(found)
+
+
+def _cache() -> str:
+    from fastrdm.stimuli_cache import cache_info
+
+    try:
+        return str(cache_info().folder)
+    except OSError as error:
+        return str(error)
 
 
 def _read(path: Path) -> str:

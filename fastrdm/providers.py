@@ -632,11 +632,10 @@ def _library(device: Any) -> str:
 
 def _on_device(graph: Graph, devices: list[Any], options: Mapping[str, str], settings: Any) -> Any:
     """A session on the first device, or the one that `device_id` counts."""
-    rest = dict(options)
-    number = rest.pop("device_id", "0")
+    number = options.get("device_id", "0")
     if not number.isdecimal() or int(number) >= len(devices):
         raise RefusedError(f"device_id is {number}, and there are {len(devices)} devices from 0 on")
-    settings.add_provider_for_devices([devices[int(number)]], rest)
+    settings.add_provider_for_devices([devices[int(number)]], dict(options))
     return _onnxruntime().InferenceSession(_readable(graph), settings)
 
 
