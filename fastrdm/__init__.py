@@ -10,6 +10,7 @@ from fastrdm.ceiling import NoiseCeiling, noise_ceiling
 from fastrdm.compare import compare, rank
 from fastrdm.export import export_onnx
 from fastrdm.forms import condense, square
+from fastrdm.info import Info, info
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.projection import SparseProjection
 from fastrdm.protocol import PROTOCOLS, Protocol
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "PROTOCOLS",
+    "Info",
     "KernelInfo",
     "NoiseCeiling",
     "OnnxModel",
@@ -32,6 +34,7 @@ __all__ = [
     "compare",
     "condense",
     "export_onnx",
+    "info",
     "kernels",
     "noise_ceiling",
     "rank",

@@ -17,6 +17,7 @@ import fastrdm
 from fastrdm import algonauts, sweep
 from fastrdm._extras import require
 from fastrdm.layers import Layer, Network, grouped, nearest, pattern
+from fastrdm.providers import PRECISIONS, PROVIDERS
 from fastrdm.study import Study, find_data, open_studies
 
 _TAPS = (
@@ -110,7 +111,20 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--csv", metavar="FILE", help="write the results as CSV too")
     score.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
     score.add_argument(
-        "--provider", default="auto", help="ONNX Runtime's execution provider: auto, cpu, cuda, ..."
+        "--provider",
+        default="auto",
+        help=f"where networks run: auto, {', '.join(PROVIDERS)} (default: auto; `fastrdm info` says what loads)",
+    )
+    score.add_argument(
+        "--precision", choices=PRECISIONS, default="fp32", help="of networks (default: fp32)"
+    )
+    score.add_argument(
+        "--provider-option",
+        action="append",
+        type=_option,
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the provider's own; may be given several times",
     )
     score.add_argument(
         "--batch-size", type=_positive, default=32, metavar="N", help="images at once (default: 32)"
@@ -161,6 +175,12 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("folder", metavar="DIR")
     sample.set_defaults(run=_sample)
 
+    info = commands.add_parser(
+        "info", help="say what there is: processors, memory, kernels, versions, providers"
+    )
+    info.add_argument("--json", action="store_true", help="print one JSON object")
+    info.set_defaults(run=_info)
+
     kernels = commands.add_parser("kernels", help="say which kernels are in force")
     kernels.set_defaults(run=_kernels)
     return parser
@@ -168,6 +188,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} has not the form KEY=VALUE")
+    return name, value
 
 
 def _positive(text: str) -> int:
@@ -203,6 +230,8 @@ def _score(arguments: argparse.Namespace) -> int:
             studies,
             taps=arguments.taps,
             provider=arguments.provider,
+            precision=arguments.precision,
+            provider_options=dict(arguments.provider_option),
             batch_size=arguments.batch_size,
             submit=arguments.submit,
             progress=show,
@@ -449,8 +478,67 @@ def _sample(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _kernels(arguments: argparse.Namespace) -> int:
-    info = fastrdm.kernels()
-    isas = ", ".join(info.available_isas)
-    print(f"kernels {info.name}, instruction set {info.isa} (of {isas}), {info.n_threads} threads")
+def _info(arguments: argparse.Namespace) -> int:
+    info = fastrdm.info()
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(info)))
+        return 0
+    processor, memory = info.processor, info.memory
+    quota = f" ({processor.quota:g} by quota)" if processor.quota else ""
+    instructions = ", ".join(processor.instructions) or "no instruction sets known"
+    limit = f", limit {_gib(memory.limit)}" if memory.limit else ""
+    facts = [
+        ("processor", f"{processor.model}, {processor.n_cores} cores{quota}, {instructions}"),
+        *(("device", device) for device in info.devices),
+        ("memory", f"{_gib(memory.total)}, available {_gib(memory.available)}{limit}"),
+        ("kernels", _describe_kernels(info.kernels).removeprefix("kernels ")),
+        ("versions", ", ".join(f"{name} {number}" for name, number in info.versions.items())),
+        ("data", info.data or "none found; set FASTRDM_DATA"),
+        ("stimuli", f"cached in {info.cache}"),
+    ]
+    _print_rows([], facts)
+    print()
+    states = [
+        (
+            f"{state.provider}{' *' if state.provider == info.auto else ''}",
+            state.state,
+            " ".join(state.precisions),
+            state.detail,
+        )
+        for state in info.providers
+    ]
+    _print_rows(["provider", "state", "precisions", ""], states)
+    print(f"* what --provider auto takes: {info.auto or 'nothing, as no network can run'}")
     return 0
+
+
+def _gib(n_bytes: int | None) -> str:
+    return "unknown" if n_bytes is None else f"{n_bytes / 2**30:.1f} GiB"
+
+
+def _print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table, by rich where it is installed."""
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        lines = [*([header] if header else []), *rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            print("  ".join(cells).rstrip())
+        return
+    table = Table(*header, show_header=bool(header), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table, highlight=False)
+
+
+def _kernels(arguments: argparse.Namespace) -> int:
+    print(_describe_kernels(fastrdm.kernels()))
+    return 0
+
+
+def _describe_kernels(info: fastrdm.KernelInfo) -> str:
+    isas = ", ".join(info.available_isas)
+    return f"kernels {info.name}, instruction set {info.isa} (of {isas}), {info.n_threads} threads"

@@ -261,7 +261,7 @@ def choose_taps(
     if taps is None:
         taps = getattr(module, "taps", None)
     if taps is not None:
-        return network.choose(find(taps, network.layers, network.name, network.kind))
+        return network.choose(find(taps, network.layers, network.name, network.kind), stacklevel=4)
     children = [network.layers[name] for name, _ in module.named_children()]
     return {layer.name: Choice(layer, Tokens()) for layer in children if not layer.problem}
 

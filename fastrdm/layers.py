@@ -151,13 +151,15 @@ class Network:
     size: tuple[int, int]
     weights: Mapping[str, tuple[int, ...]]
 
-    def choose(self, requests: Iterable[Request]) -> dict[str, Choice]:
+    def choose(self, requests: Iterable[Request], stacklevel: int = 3) -> dict[str, Choice]:
         """Make taps of requests.
 
         Parameters
         ----------
         requests : iterable of Request
             From `find`.
+        stacklevel : int
+            Whose warnings they are, as for `warnings.warn` in the caller of this.
 
         Returns
         -------
@@ -184,7 +186,7 @@ class Network:
                 text = f"the {self.kind}s of {self.name} that match {request.source!r}"
                 if len(wrong) == len(found):
                     raise ValueError(f"none of {text} can be tapped: {grouped(wrong)}")
-                warnings.warn(f"skipped of {text}: {grouped(wrong)}", stacklevel=4)
+                warnings.warn(f"skipped of {text}: {grouped(wrong)}", stacklevel=stacklevel + 1)
             order = [name for name in self.layers if name in found] if request.is_pattern else found
             for name in order:
                 choice = found[name]

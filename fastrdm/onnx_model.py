@@ -5,7 +5,7 @@ import functools
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class OnnxModel:
         The ONNX file, from `export_onnx` or any other source, or a graph in memory.
     provider : {"auto", "cpu", "cuda", "rocm", "migraphx", "tensorrt", "openvino", "coreml"}
         Where it runs. "auto" takes CUDA, MIGraphX, ROCm or the CPU, the first that loads. Another
-        one that does not load is an error, never a run on the CPU.
+        one that does not load, or leaves a convolution or matrix product to the CPU, is an error.
     batch_size : int
         Images in one run; a file whose batch is fixed runs on as many as it takes.
     n_threads : int, optional
@@ -46,6 +46,12 @@ class OnnxModel:
         `export_onnx`; other files need taps.
     preprocessing : Preprocessing, optional
         Instead of the file's. Without either, the development kit's with a warning.
+    precision : {"fp32", "tf32", "bf16", "fp16"}, optional
+        What convolutions and matrix products round their operands to; None is fp32, whatever the
+        provider. Activations are float32 in any case.
+    provider_options : mapping of str to str, optional
+        The provider's own options, as ONNX Runtime names them. OpenVINO takes ``device_type`` and
+        ``load_config``.
 
     Attributes
     ----------
@@ -55,8 +61,8 @@ class OnnxModel:
         What is done to images, from the file.
     architecture : str
         What the file says it is.
-    provider : str
-        The provider in use, by the words above.
+    provider, precision : str
+        Those in use, by the words above.
     shapes : dict of str to tuple of int
         Layer → shape of the activations of one image.
 
@@ -66,7 +72,8 @@ class OnnxModel:
         If there is no such file.
     ValueError
         If the file is no ONNX model or says nothing of its layers where none are given, or the
-        provider is unknown or does not load; otherwise as for `fastrdm.foreign.open_foreign`.
+        provider is unknown, does not load, does not give the precision or refuses an option;
+        otherwise as for `fastrdm.foreign.open_foreign`.
     MissingExtraError
         If ONNX Runtime is not installed.
     """
@@ -81,6 +88,8 @@ class OnnxModel:
         workspace: Workspace | None = None,
         taps: Taps | None = None,
         preprocessing: Preprocessing | None = None,
+        precision: str | None = None,
+        provider_options: Mapping[str, str] | None = None,
     ) -> None:
         if isinstance(path, Graph):
             graph = path
@@ -95,8 +104,11 @@ class OnnxModel:
         # Without its weights: they are in the session, and would be held twice.
         self._graph = Graph(graph.name, graph.source)
         self._workspace = workspace or Workspace()
-        opened = open_session(graph, provider, n_threads=n_threads)
-        self.provider, self._session = opened.provider, opened.session
+        opened = open_session(
+            graph, provider, precision=precision, options=provider_options, n_threads=n_threads
+        )
+        self.provider, self.precision = opened.provider, opened.precision
+        self._session = opened.session
         # A file of another origin may have its batch fixed.
         rows = self._session.get_inputs()[0].shape[0]
         self._rows = rows if isinstance(rows, int) else None

@@ -1,7 +1,7 @@
 """Checkpoints × studies → scores: each layer of each network against each region."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,6 +192,8 @@ def score_checkpoints(
     *,
     taps: Taps | None = None,
     provider: str = "auto",
+    precision: str | None = None,
+    provider_options: Mapping[str, str] | None = None,
     batch_size: int = 32,
     submit: str | Path | None = None,
     progress: bool = False,
@@ -213,7 +215,7 @@ def score_checkpoints(
         What to score against.
     taps : dict or sequence of str, optional
         Layers to score, as in `open_checkpoint`; the network's own choice by default.
-    provider, batch_size
+    provider, precision, provider_options, batch_size
         As in `OnnxModel`.
     submit : path-like, optional
         Folder for submissions: the best layer's RDM of the test images, in a subfolder for each checkpoint where
@@ -239,7 +241,15 @@ def score_checkpoints(
         _check_submittable(studies)
     names = [str(w) for w in weights]
     folders: Sequence[Path | None] = _submission_folders(names, submit) or [None] * len(names)
-    openings = open_checkpoints(names, arch, taps, provider=provider, batch_size=batch_size)
+    openings = open_checkpoints(
+        names,
+        arch,
+        taps,
+        provider=provider,
+        precision=precision,
+        provider_options=provider_options,
+        batch_size=batch_size,
+    )
     with contextlib.closing(openings):
         for name, folder in zip(names, folders, strict=True):
             if on_start:

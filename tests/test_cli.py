@@ -73,6 +73,8 @@ def test_wrong_usage_exits_with_2(capsys):
         ["score"],
         ["evaluate", "a", "b", "--set", "93"],
         ["score", "a", "--batch-size", "0"],
+        ["score", "a", "--precision", "int8"],
+        ["score", "a", "--provider-option", "device_id"],
     ):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
@@ -187,6 +189,41 @@ def test_sample_and_kernels(capsys, tmp_path):
     status, out, _ = run(capsys, "sample", tmp_path / "new")
     assert status == 0 and "SYNTHETIC" in out and (tmp_path / "new" / "study.toml").is_file()
     assert run(capsys, "kernels")[1].startswith("kernels cpp, instruction set")
+
+
+def test_score_on_a_provider_as_asked_for(capsys, sample):
+    arguments = ("score", sample / "network.onnx", "--data", sample, "--json")
+    status, out, err = run(capsys, *arguments, "--provider", "cpu", "--precision", "fp32")
+    assert status == 0 and out
+    for words, match in (
+        (("--provider", "tpu"), "unknown provider 'tpu'"),
+        (("--provider", "cpu", "--precision", "bf16"), "'cpu' gives fp32, not bf16"),
+        (("--provider", "cpu", "--provider-option", "a=b=c"), "no options, so not 'a'"),
+    ):
+        status, out, err = run(capsys, *arguments, *words, "--quiet")
+        assert (status, out) == (1, "") and match in err
+
+
+def test_info(capsys, monkeypatch):
+    status, out, _ = run(capsys, "info")
+    assert status == 0
+    for word in (
+        "processor",
+        "memory",
+        "kernels",
+        "onnxruntime",
+        "cpu *",
+        "loads",
+        "auto takes: cpu",
+    ):
+        assert word in out
+    # Without rich.
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    plain = run(capsys, "info")[1]
+    assert [line.split()[:2] for line in plain.splitlines() if line.startswith("cpu *")]
+    result = json.loads(run(capsys, "info", "--json")[1])
+    assert result["auto"] == "cpu" and result["kernels"]["n_threads"] >= 1
+    assert [state["provider"] for state in result["providers"]][:2] == ["cpu", "cuda"]
 
 
 def test_a_closed_pipe_is_no_error(sample):

@@ -12,7 +12,7 @@ LAYERS = [
     {"__init__", "__main__"},
     {"cli"},
     {"report", "plot", "sample"},
-    {"sweep"},
+    {"sweep", "info"},
     {"store", "engines"},
     {"checkpoints", "study"},
     {"algonauts", "export", "onnx_model"},
@@ -38,7 +38,7 @@ LAYERS = [
     {"whitening"},
     {"products", "forms", "images"},
     {"_kernels"},
-    {"_arrays", "_drawings"},
+    {"_arrays", "_drawings", "openvino_session"},
     {"_core", "_numba", "_extras", "_files"},
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}

@@ -1,14 +1,12 @@
-import builtins
 import sys
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
 
-from fastrdm import onnx_model, providers
+from fastrdm import onnx_model
 from fastrdm._extras import MissingExtraError
 from fastrdm.export import export_onnx
 from fastrdm.onnx_model import OnnxModel
@@ -57,7 +55,7 @@ def test_the_file_says_what_it_is(model):
     assert model.layers == ("conv", "relu", "fc")
     assert model.preprocessing.size == (9, 9)
     assert model.preprocessing.resize == "pil-bicubic"
-    assert (model.architecture, model.provider) == ("tiny", "cpu")
+    assert (model.architecture, model.provider, model.precision) == ("tiny", "cpu", "fp32")
     assert repr(model) == "<OnnxModel tiny, 3 layers, on cpu>"
 
 
@@ -265,51 +263,6 @@ def test_wrong_metadata_names_the_file(path, tmp_path, key, value, match):
 def test_options_below_one(path, option):
     with pytest.raises(ValueError, match=f"{option} must be at least 1, not 0"):
         OnnxModel(path, **{option: 0})
-
-
-def test_unknown_provider(path):
-    with pytest.raises(ValueError, match="unknown provider 'gpu'; it is one of auto, cpu, cuda"):
-        OnnxModel(path, "gpu")
-
-
-@pytest.mark.parametrize("word", sorted(providers._PROVIDERS))
-def test_a_provider_is_used_or_an_error_names_its_package(path, word, pictures, monkeypatch):
-    if word != "cpu":
-        monkeypatch.setattr(
-            onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"]
-        )
-        with pytest.raises(ValueError, match=f"'{word}'; install it with: pip install "):
-            OnnxModel(path, word)
-    else:
-        assert OnnxModel(path, word).rdms(pictures).keys() == {"conv", "relu", "fc"}
-
-
-def pretend_cuda(monkeypatch):
-    """An ONNX Runtime that has CUDA compiled in, but not its libraries: it goes on with the CPU."""
-    real, asked = onnxruntime.InferenceSession, []
-
-    def session(path, options, providers, provider_options):
-        asked.append(providers[0])
-        return real(path, options, providers=["CPUExecutionProvider"])
-
-    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: builtins.print("noise"))
-    return asked
-
-
-def test_never_silently_on_the_cpu(path, monkeypatch):
-    pretend_cuda(monkeypatch)
-    with pytest.raises(ValueError, match=r"CUDAExecutionProvider do not load.*fastrdm\[cuda\]"):
-        OnnxModel(path, "cuda")
-
-
-def test_auto_takes_the_first_provider_that_loads(path, monkeypatch, capsys):
-    asked = pretend_cuda(monkeypatch)
-    assert OnnxModel(path).provider == "cpu"
-    assert asked == ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    assert capsys.readouterr() == ("", "")
 
 
 def test_missing_onnxruntime(path, monkeypatch):

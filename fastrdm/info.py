@@ -1,0 +1,317 @@
+"""What this machine and installation have to offer: processors, kernels, memory, versions, providers."""
+
+import importlib
+import importlib.util
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastrdm._kernels import KernelInfo, kernels
+from fastrdm.providers import AUTO, PROVIDERS, Provider, open_session, probe_graph
+
+# By the names that Linux gives their flags.
+_INSTRUCTIONS = {
+    "AVX2": "avx2",
+    "AVX-512": "avx512f",
+    "AVX512_BF16": "avx512_bf16",
+    "AVX512_FP16": "avx512_fp16",
+    "AMX_BF16": "amx_bf16",
+    "AMX_FP16": "amx_fp16",
+    "NEON": "asimd",
+    "SVE": "sve",
+    "ARM BF16": "bf16",
+}
+# By those of the kernels' instruction sets, where the system does not list flags.
+_ISAS = {"avx512": "AVX-512", "avx2": "AVX2", "neon": "NEON"}
+_PACKAGES = (
+    "fastrdm",
+    "numpy",
+    "scipy",
+    "numba",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-rocm",
+    "onnxruntime-migraphx",
+    "onnxruntime-openvino",
+    "onnxruntime-ep-migraphx",
+    "onnxruntime-ep-nv-tensorrt-rtx",
+    "onnxruntime-ep-openvino",
+    "openvino",
+    "tensorrt",
+    "torch",
+    "torchvision",
+)
+# Each prints a device a line.
+_LISTS = (
+    ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"),
+    ("rocm-smi", "--showproductname", "--csv"),
+)
+
+
+@dataclass(frozen=True)
+class Processor:
+    """The CPU.
+
+    Attributes
+    ----------
+    model : str
+        Its name.
+    n_cores : int
+        Those that this process may use.
+    quota : float or None
+        Cores' worth of time that its control group allows; None without a limit.
+    instructions : tuple of str
+        Instruction sets that matter to kernels and networks.
+    """
+
+    model: str
+    n_cores: int
+    quota: float | None
+    instructions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Main memory in bytes, as far as the system says: all of it, what is free, and what the control group allows.
+
+    What is available is no more than what is left of the limit.
+    """
+
+    total: int | None
+    available: int | None
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class ProviderState:
+    """Whether networks can run on a provider.
+
+    Attributes
+    ----------
+    provider : str
+        Its word.
+    state : {"loads", "does not load", "not installed"}
+        "loads" is found out by running a convolution.
+    detail : str
+        The package that serves, why it does not load, or what to install.
+    precisions : tuple of str
+        Those that it gives here.
+    """
+
+    provider: str
+    state: str
+    detail: str
+    precisions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Info:
+    """What there is.
+
+    Attributes
+    ----------
+    processor : Processor
+    devices : tuple of str
+        GPUs and the like, as their drivers' tools, ONNX Runtime or OpenVINO name them.
+    memory : Memory
+    kernels : KernelInfo
+    versions : dict of str to str
+        Python and the packages that are installed.
+    providers : tuple of ProviderState
+    auto : str or None
+        The provider that ``provider="auto"`` takes; None where no network can run.
+    data : str or None
+        The folder of data that would be found, or what is wrong with `FASTRDM_DATA`.
+    cache : str
+        The folder where decoded stimuli are kept, or what is wrong with it.
+    """
+
+    processor: Processor
+    devices: tuple[str, ...]
+    memory: Memory
+    kernels: KernelInfo
+    versions: dict[str, str]
+    providers: tuple[ProviderState, ...]
+    auto: str | None
+    data: str | None
+    cache: str
+
+
+def info() -> Info:
+    """Find out what this machine and installation have to offer.
+
+    Each provider that is installed runs a convolution in each of its precisions; TensorRT and MIGraphX take seconds to
+    compile it.
+
+    Returns
+    -------
+    Info
+    """
+    states = tuple(_state(word, provider) for word, provider in PROVIDERS.items())
+    loading = {state.provider for state in states if "fp32" in state.precisions}
+    return Info(
+        processor=_processor(),
+        devices=tuple(dict.fromkeys(_devices())),
+        memory=_memory(),
+        kernels=kernels(),
+        versions={"python": platform.python_version(), **dict(_versions())},
+        providers=states,
+        auto=next((word for word in AUTO if word in loading), None),
+        data=_data(),
+        cache=_cache(),
+    )
+
+
+def _processor(root: Path = Path("/")) -> Processor:
+    """The first of /proc/cpuinfo, which has a line a property; elsewhere what Python and the kernels know."""
+    lines = (line.partition(":") for line in _read(root / "proc/cpuinfo").splitlines())
+    facts: dict[str, str] = {}
+    for name, _, value in lines:
+        facts.setdefault(name.strip(), value.strip())
+    flags = set(facts.get("flags", facts.get("Features", "")).split())
+    known = kernels()
+    instructions = tuple(name for name, flag in _INSTRUCTIONS.items() if flag in flags)
+    if not flags:
+        instructions = tuple(_ISAS[isa] for isa in known.available_isas if isa in _ISAS)
+    return Processor(
+        facts.get("model name") or _ask("sysctl", "-n", "machdep.cpu.brand_string")
+        or platform.processor() or platform.machine(),
+        known.n_threads,
+        min(_quotas(root), default=None),
+        instructions,
+    )  # fmt: skip
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    for group in _groups(root, "cpu"):
+        quota, _, period = _read(group / "cpu.max").partition(" ")
+        if not quota:
+            quota = _read(group / "cpu.cfs_quota_us")
+            period = _read(group / "cpu.cfs_period_us")
+        if quota.isdecimal() and period.strip().isdecimal():
+            yield int(quota) / int(period)
+
+
+def _memory(root: Path = Path("/")) -> Memory:
+    """From /proc/meminfo and the control groups, each of which has its own limit."""
+    facts = {}
+    for line in _read(root / "proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        facts[name] = int(value.split()[0]) * 1024
+    total = facts.get("MemTotal")
+    limits, left = [], []
+    for group in _groups(root, "memory"):
+        limit = _read(group / "memory.max") or _read(group / "memory.limit_in_bytes")
+        used = _read(group / "memory.current") or _read(group / "memory.usage_in_bytes")
+        # Version 1 says no limit by a number beyond any memory.
+        if limit.isdecimal() and (total is None or int(limit) < total):
+            limits.append(int(limit))
+            if used.isdecimal():
+                left.append(int(limit) - int(used) + _file_pages(group))
+    available = min(
+        [*left, *([facts["MemAvailable"]] if "MemAvailable" in facts else [])], default=None
+    )
+    return Memory(total, available, min(limits, default=None))
+
+
+def _file_pages(group: Path) -> int:
+    """What a control group's use counts, but would be given back: files' pages that are not in use."""
+    lines = (line.split() for line in _read(group / "memory.stat").splitlines())
+    values = {words[0]: int(words[1]) for words in lines if len(words) == 2}
+    return values.get("total_inactive_file", values.get("inactive_file", 0))
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """Folders of this process's control groups, from its own up to the root, of versions 1 and 2."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0" or controller in controllers.split(","):
+            top = root / "sys/fs/cgroup" / ("" if number == "0" else controller)
+            here = top / path.lstrip("/")
+            # In a container the path may be the host's, and what is seen begins at the top.
+            yield from (folder for folder in (here, *here.parents) if folder.is_relative_to(top))
+
+
+def _devices() -> Iterator[str]:
+    for command in _LISTS:
+        for line in _ask(*command).splitlines():
+            if line.strip() and not line.startswith("device,"):
+                yield " ".join(line.split())
+    if importlib.util.find_spec("openvino") is not None:
+        core = importlib.import_module("openvino").Core()
+        for device in core.available_devices:
+            if device != "CPU":
+                yield f"{device}: {core.get_property(device, 'FULL_DEVICE_NAME')} (OpenVINO)"
+
+
+def _ask(*command: str) -> str:
+    """What a program prints, or nothing where it is not there or fails."""
+    import subprocess
+
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return asked.stdout.strip()
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    import importlib.metadata
+
+    for package in _PACKAGES:
+        try:
+            yield package, importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+
+
+def _state(word: str, provider: Provider) -> ProviderState:
+    missing = ProviderState(word, "not installed", f"pip install {provider.install}")
+    if importlib.util.find_spec("onnxruntime") is None:
+        return missing
+    try:
+        if not any(source.is_present() for source in provider.sources):
+            return missing
+        graph = probe_graph()
+    except ImportError as error:
+        return ProviderState(word, "does not load", str(error))
+    packages, refusals, given = [], [], []
+    for precision in provider.precisions:
+        try:
+            opened = open_session(graph, word, precision=precision)
+        except ValueError as error:
+            refusals.append(str(error))
+        else:
+            packages.append(opened.package)
+            given.append(precision)
+    if not given:
+        return ProviderState(word, "does not load", refusals[0])
+    return ProviderState(word, "loads", packages[0], tuple(given))
+
+
+def _data() -> str | None:
+    from fastrdm.study import find_data
+
+    try:
+        found = find_data()
+    except FileNotFoundError as error:
+        return str(error)
+    return None if found is None else str(found)
+
+
+def _cache() -> str:
+    from fastrdm.stimuli_cache import cache_info
+
+    try:
+        return str(cache_info().folder)
+    except OSError as error:
+        return str(error)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
