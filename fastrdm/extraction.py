@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._extras import require
+from fastrdm.projection import Projector
 
 Floats32 = NDArray[np.float32]
 
@@ -172,6 +173,7 @@ def run(
     batches: Iterable[tuple[slice, Floats32]],
     parts: Mapping[Part, Floats32],
     shapes: Mapping[str, tuple[int, ...]],
+    projectors: Mapping[str, Projector] | None = None,
 ) -> None:
     """Run batches of images and put the activations of the parts where they belong.
 
@@ -186,12 +188,19 @@ def run(
         Filled.
     shapes : mapping of str to tuple of int
         Of each layer's activations, without the batch.
+    projectors : mapping of str to Projector, optional
+        Layers whose parts are of their projections.
     """
+    projectors = projectors or {}
     ort = require("onnxruntime", "onnx", "to run a network")
     options = ort.RunOptions()
     options.only_execute_path_to_fetches = True
     images_name = session.get_inputs()[0].name
-    whole = {part for part in parts if part.end - part.begin == math.prod(shapes[part.layer])}
+    whole = {
+        part
+        for part in parts
+        if part.end - part.begin == math.prod(shapes[part.layer]) and part.layer not in projectors
+    }
     for place, images in batches:
         n = place.stop - place.start
         binding = session.io_binding()
@@ -206,4 +215,7 @@ def run(
         session.run_with_iobinding(binding, options)
         for (part, rows), output in zip(parts.items(), binding.get_outputs(), strict=True):
             if not (part in whole and n == len(images)):
-                rows[place] = output.numpy()[:n].reshape(n, -1)[:, part.begin : part.end]
+                values = output.numpy()[:n].reshape(n, -1)
+                if part.layer in projectors:
+                    values = projectors[part.layer].project(values)
+                rows[place] = values[:, part.begin : part.end]

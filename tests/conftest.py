@@ -27,6 +27,14 @@ def pytest_configure():
             raise pytest.UsageError(f"{extension} is not built with -fsanitize={sanitizer}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _stimuli_cache(tmp_path_factory):
+    """Keep what tests decode out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTRDM_CACHE", str(tmp_path_factory.mktemp("stimuli")))
+        yield
+
+
 def _kernel_sets():
     sets = [("numba", "native")]
     if importlib.util.find_spec("fastrdm._core") is not None:

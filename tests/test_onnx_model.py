@@ -10,6 +10,7 @@ from fastrdm import onnx_model
 from fastrdm._extras import MissingExtraError
 from fastrdm.export import export_onnx
 from fastrdm.onnx_model import OnnxModel
+from fastrdm.projection import SparseProjection
 from fastrdm.rdm import calc_rdm
 from fastrdm.stimuli import Preprocessing
 
@@ -269,3 +270,42 @@ def test_missing_onnxruntime(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match=r"onnxruntime is needed .*fastrdm\[onnx\]"):
         OnnxModel(path)
+
+
+@pytest.mark.parametrize("method", ["correlation", "cosine", "euclidean", "sqeuclidean"])
+def test_rdms_made_in_the_graph_agree_with_the_kernels(model, pictures, method):
+    on_host = model.rdms(pictures, method)
+    in_graph = model.rdms(pictures, method, where="device")
+    assert list(in_graph) == list(on_host)
+    for layer, rdm in on_host.items():
+        np.testing.assert_allclose(in_graph[layer], rdm, rtol=0, atol=1e-5 * max(1, rdm.max()))
+
+
+def test_where_rdms_cannot_be_made(model, pictures):
+    with pytest.raises(ValueError, match="where must be one of auto, host, device, not 'gpu'"):
+        model.rdms(pictures, where="gpu")
+    with pytest.raises(ValueError, match="'spearman'"):
+        model.rdms(pictures, "spearman", where="device")
+    with pytest.raises(ValueError, match="a projection is made on the host"):
+        model.rdms(pictures, where="device", projection=SparseProjection(4))
+
+
+@pytest.mark.parametrize("max_memory", [None, 20_000])
+def test_wide_layers_are_projected(model, pictures, max_memory):
+    projection = SparseProjection(16, density="achlioptas")
+    rdms = model.rdms(pictures, projection=projection, max_memory=max_memory)
+    activations = model.activations(pictures)
+    for layer in ("conv", "relu"):
+        projector = projection.layer(64, layer, "correlation")
+        kept = projector.project(activations[layer].reshape(7, -1))
+        np.testing.assert_allclose(rdms[layer], calc_rdm(kept, "cosine"), atol=1e-6)
+    np.testing.assert_allclose(rdms["fc"], calc_rdm(activations["fc"]), atol=1e-6)
+
+
+def test_files_are_decoded_once(model, pictures, tmp_path, monkeypatch):
+    files = [tmp_path / f"{i}.png" for i in range(7)]
+    for file, picture in zip(files, pictures, strict=True):
+        Image.fromarray(picture).save(file)
+    first = model.rdms(files)
+    monkeypatch.setattr("fastrdm.images.decode", lambda *a: pytest.fail("decoded again"))
+    np.testing.assert_equal(model.rdms(files), first)
