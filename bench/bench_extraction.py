@@ -1,5 +1,6 @@
 """Images → RDMs of every layer → scores of two regions, beside the forward pass alone."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,16 +22,39 @@ def experiment(tmp_path_factory):
 
 @dataclass(frozen=True)
 class Truth:
-    """What answers are held against: scores (layers, regions), and the last layer's activations."""
+    """What answers are held against: scores (layers, regions), those of each checkpoint, the last layer's output."""
 
-    scores: np.ndarray
-    logits: np.ndarray
+    experiment: stimuli.Experiment
+
+    @functools.cached_property
+    def _first(self):
+        return self._of(self.experiment.network)
+
+    @functools.cached_property
+    def _second(self):
+        return self._of(self.experiment.other)
+
+    def _of(self, network):
+        activations = paths.hooked(network, self.experiment.batch, paths.EAGER_BATCH)
+        return self.experiment.truth(activations), activations["fc"]
+
+    @property
+    def scores(self):
+        return self._first[0]
+
+    @property
+    def scores_by_turns(self):
+        by_turns = (self._first[0], self._second[0])
+        return np.stack([by_turns[i % 2] for i in range(paths.NEXT_CHECKPOINT.checkpoints)])
+
+    @property
+    def logits(self):
+        return self._first[1]
 
 
 @pytest.fixture(scope="module")
 def truth(experiment):
-    activations = paths.hooked(experiment.network, experiment.batch, paths.EAGER_BATCH)
-    return Truth(experiment.truth(activations), activations["fc"])
+    return Truth(experiment)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +75,7 @@ def test_images_to_scores(contender, paced, peak_memory, experiment, truth, yard
         ours=paths.OURS.name,
         targets={
             "the forward pass alone": 1.2,
+            "the forward pass alone, by the next checkpoint": 1.3,
             "eager torch + hooks + numpy + scipy": 3,
             "peak memory": 3,
             "peak memory, by max_memory=1GiB": 1.3,

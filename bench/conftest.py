@@ -46,8 +46,8 @@ MIN_ROUNDS, MAX_ROUNDS = 5, 500
 BATCH = 1e-3
 # Inputs above this size have memory made ready before each round; four times the input is what scipy's pdist takes.
 LARGE, READY = 64 << 20, 4
-# Whole paths are warmed up on so many conditions; this much memory is made ready for each round of theirs.
-FEW, PATH_READY = 8, 2 << 30
+# Whole paths are warmed up on so many conditions first.
+FEW = 8
 
 
 @functools.cache
@@ -227,40 +227,50 @@ def paced(benchmark, contender):
             threads=N_THREADS,
             source=experiment.source,
             targets=targets,
+            per_round=contender.checkpoints,
             **_what_runs(contender),
         )
         watch = Stopwatch()
         if benchmark.enabled:
-            few = contender.prepare(experiment.first(FEW), Stopwatch())
-            few()
-            del few
+            _run(contender.prepare(experiment.first(FEW), Stopwatch()))
         call = contender.prepare(experiment, watch)
         if benchmark.enabled and contender.rounds > 1:
-            call()
+            _run(call)
         pace, stages = [], []
 
         def before():
-            np.ones(PATH_READY, np.uint8)
             pace.append(_seconds(yardstick))
+            np.ones(contender.fresh << 30, np.uint8)
+            begun = _begun(call)
             watch.reset()
+            return begun, {}
 
         answer = benchmark.pedantic(
             call,
             setup=before,
-            teardown=lambda: stages.append(watch.seconds),
+            teardown=lambda *begun: stages.append(watch.seconds),
             rounds=contender.rounds,
         )
         np.testing.assert_allclose(answer, truth, rtol=0, atol=contender.atol)
-        if contender.answer == "scores":
+        if contender.answer != "logits":
             benchmark.extra_info["largest_error"] = float(np.abs(answer - truth).max())
         if benchmark.stats:
-            taken = np.array(benchmark.stats.stats.data)
+            taken = np.array(benchmark.stats.stats.data) / contender.checkpoints
             middle = int(np.argsort(taken)[len(taken) // 2])
-            rest = float(taken[middle]) - sum(stages[middle].values())
-            benchmark.extra_info["paces"] = (taken / pace).tolist()
-            benchmark.extra_info["stages"] = {**stages[middle], "other": rest}
+            spent = {name: s / contender.checkpoints for name, s in stages[middle].items()}
+            spent["other"] = float(taken[middle]) - sum(spent.values())
+            benchmark.extra_info.update(paces=(taken / pace).tolist(), stages=spent)
 
     return run
+
+
+def _begun(call):
+    """Arguments of a call: what its `begin` gives, where it has one."""
+    return (call.begin(),) if hasattr(call, "begin") else ()
+
+
+def _run(call):
+    return call(*_begun(call))
 
 
 def _what_runs(contender):

@@ -1,7 +1,8 @@
 """The contenders of the whole path, images → RDMs → scores, each as one function that says where its time goes.
 
 A function takes an `Experiment` and a `Stopwatch` and returns the call that is timed; models are open and targets
-prepared by then. The call's answer is the scores (layers, regions), in percent of the noise ceiling.
+prepared by then. The call's answer is the scores (layers, regions), in percent of the noise ceiling. Where the call has
+an attribute `begin`, that is called before each round, and the call gets what it gives.
 """
 
 import tempfile
@@ -14,12 +15,16 @@ from scipy import stats
 
 import fastrdm
 from bench.peers import Contender
+from bench.stimuli import N_CHECKPOINTS
 from fastrdm import onnx_model
 from fastrdm.stimuli import Preprocessing
 
 # How far scores may be off, in percentage points: activations in float32 of another runtime change ranks by 1e-4,
 # RDMs in float32 by 5e-3.
 FLOAT32, FLOAT32_RDMS = 1e-3, 0.05
+
+# Peers take 0.8 GiB for the activations, as much to put batches together, and twice as much for a layer in float64.
+FRESH = 4
 
 # Images in one run: fastrdm's own default, and that at which eager torch is fastest (16 took 3.0 s of one thread where
 # 118 took 4.6 s and 1 took 3.9 s).
@@ -41,12 +46,15 @@ class Route(Contender):
     """A contender of the whole path.
 
     `rounds` are odd, so that one of them is the median. `answer` says what its answer is held against. `memory`, where
-    it is given, is what `bench.path_memory` takes to do the same.
+    it is given, is what `bench.path_memory` takes to do the same. `checkpoints` is how many a call scores, `fresh` how
+    much memory, in GiB, it takes anew each time.
     """
 
     rounds: int = 3
     answer: str = "scores"
     memory: tuple[str, ...] | None = None
+    checkpoints: int = 1
+    fresh: int = 0
 
 
 # The yardstick: nothing but the network, on images that are decoded and normalised.
@@ -104,9 +112,47 @@ def fastrdm_path(experiment, watch, stimuli="pixels", max_memory=None):
     return watch.observing(FASTRDM_STAGES, call)
 
 
+def fastrdm_checkpoints(experiment, watch):
+    from fastrdm.checkpoints import Architecture, open_checkpoints
+    from fastrdm.extraction import Workspace
+
+    architecture = Architecture.read(experiment.onnx)
+    images, targets = experiment.pixels, experiment.targets
+    options = {
+        "provider": "cpu",
+        "n_threads": fastrdm.kernels().n_threads,
+        "workspace": Workspace(),
+    }
+
+    def begin():
+        opened = open_checkpoints(experiment.checkpoints, architecture, **options)
+        return opened, next(opened).result().model
+
+    def call(started):
+        opened, model = started
+        scores = []
+        for following in opened:
+            scores.append(_scores(targets, model.rdms(images)))
+            with watch.stage("weights"):
+                model = following.result().model
+        return scores
+
+    observed = watch.observing(FASTRDM_STAGES, call)
+    observed.begin = begin
+    return observed
+
+
 OURS = Route("fastrdm", fastrdm_path, "fastrdm", FLOAT32, rounds=7, memory=())
 FIRST_TIME = Route(
     "fastrdm, first time", partial(fastrdm_path, stimuli="images"), "fastrdm", FLOAT32
+)
+NEXT_CHECKPOINT = Route(
+    "fastrdm, next checkpoint",
+    fastrdm_checkpoints,
+    "fastrdm",
+    FLOAT32,
+    answer="scores_by_turns",
+    checkpoints=N_CHECKPOINTS - 1,
 )
 BOUNDED = Route(
     "fastrdm, max_memory=1GiB",
@@ -283,18 +329,28 @@ def thingsvision_path(experiment, watch):
     return watch.observing({(ImageDataset, "__getitem__"): "decode"}, call)
 
 
-EAGER = Route("eager torch + hooks + numpy + scipy", eager_torch, "torch", FLOAT32)
+EAGER = Route("eager torch + hooks + numpy + scipy", eager_torch, "torch", FLOAT32, fresh=FRESH)
 RSATOOLBOX = Route(
-    "eager torch + hooks + rsatoolbox", eager_rsatoolbox, "rsatoolbox", FLOAT32_RDMS, rounds=1
+    "eager torch + hooks + rsatoolbox",
+    eager_rsatoolbox,
+    "rsatoolbox",
+    FLOAT32_RDMS,
+    rounds=1,
+    fresh=FRESH,
 )
-FILES = Route("eager torch with files in between", files_between, "torch", FLOAT32, rounds=1)
-THINGSVISION = Route("thingsvision", thingsvision_path, "thingsvision", FLOAT32_RDMS, rounds=1)
+FILES = Route(
+    "eager torch with files in between", files_between, "torch", FLOAT32, rounds=1, fresh=FRESH
+)
+THINGSVISION = Route(
+    "thingsvision", thingsvision_path, "thingsvision", FLOAT32_RDMS, rounds=1, fresh=FRESH
+)
 
 ROUTES = (
     FORWARD,
     FORWARD_ALL,
     OURS,
     FIRST_TIME,
+    NEXT_CHECKPOINT,
     BOUNDED,
     EAGER,
     FILES,

@@ -1,4 +1,4 @@
-"""What the whole path is run on: 118 images, two regions of 15 subjects, and a ResNet-20."""
+"""What the whole path is run on: 118 images, two regions of 15 subjects, a ResNet-20 and its checkpoints."""
 
 import functools
 from collections.abc import Mapping
@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import reference
 
 import fastrdm
 from bench import rdms
@@ -14,7 +13,7 @@ from fastrdm import algonauts
 from fastrdm._arrays import read_arrays
 from fastrdm.study import find_data
 
-N_IMAGES, SIDE = 118, 300
+N_IMAGES, SIDE, N_CHECKPOINTS = 118, 300, 4
 REGIONS = ("evc", "it")
 # Of the challenge's own images; they are 8 to 30 kB each, and so are the generated ones.
 QUALITY = 75
@@ -24,7 +23,8 @@ QUALITY = 75
 class Experiment:
     """Stimuli, brains and a network: what every contender is given before the clock starts.
 
-    `onnx` is the network exported with all its taps, `fc_onnx` with the last layer alone.
+    `onnx` is the network exported with all its taps, `fc_onnx` with the last layer alone. The checkpoints hold by turns
+    its weights and those of `other`.
     """
 
     source: str
@@ -32,8 +32,10 @@ class Experiment:
     subjects: Mapping[str, np.ndarray]
     ceilings: Mapping[str, float]
     network: object
+    other: object
     onnx: Path
     fc_onnx: Path
+    checkpoints: tuple[Path, ...]
 
     def first(self, n):
         """The same with the first `n` conditions, to warm up on."""
@@ -83,7 +85,7 @@ class Experiment:
 
     def truth(self, activations):
         """Oracle: activations of each layer → its scores (layers, regions), in float64 by NumPy and SciPy."""
-        models = np.stack([reference.calc_rdm(rows) for rows in activations.values()])
+        models = np.stack([_rdm(rows) for rows in activations.values()])
         return np.stack(
             [
                 self.percent(rdms.spearman(models, rows), region)
@@ -93,19 +95,34 @@ class Experiment:
         )
 
 
+def _rdm(rows):
+    return 1 - np.corrcoef(rows)[np.triu_indices(len(rows), 1)]
+
+
 def make(folder):
-    """Read or generate the data, and export the network."""
+    """Read or generate the data, and write the network's files."""
+    import torch
+
+    images, subjects, ceilings, source = _challenge() or _generated(folder / "images")
+    network, other = (_network(seed) for seed in range(2))
+    onnx = fastrdm.export_onnx(network, folder / "network.onnx")
+    fc_onnx = fastrdm.export_onnx(network, folder / "fc.onnx", {"fc": "fc"})
+    checkpoints = tuple(folder / f"epoch{i}.pth" for i in range(N_CHECKPOINTS))
+    for i, path in enumerate(checkpoints):
+        torch.save((network, other)[i % 2].state_dict(), path)
+    return Experiment(
+        source, images, subjects, ceilings, network, other, onnx, fc_onnx, checkpoints
+    )
+
+
+def _network(seed):
     import torch
 
     from models.networks import resnet20
 
-    images, subjects, ceilings, source = _challenge() or _generated(folder / "images")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = resnet20().eval()
-    onnx = fastrdm.export_onnx(network, folder / "network.onnx")
-    fc_onnx = fastrdm.export_onnx(network, folder / "fc.onnx", {"fc": "fc"})
-    return Experiment(source, images, subjects, ceilings, network, onnx, fc_onnx)
+        torch.manual_seed(seed)
+        return resnet20().eval()
 
 
 def _challenge():
@@ -139,8 +156,7 @@ def _generated(folder):
     small = np.stack([np.asarray(Image.open(path).resize((8, 8))) for path in paths]).astype(float)
     seen = {"evc": small.mean(axis=3).reshape(N_IMAGES, -1), "it": small.mean(axis=(1, 2))}
     subjects = {
-        region: rdms.who_see(reference.calc_rdm(seen[region]), seed=3 + i)
-        for i, region in enumerate(REGIONS)
+        region: rdms.who_see(_rdm(seen[region]), seed=3 + i) for i, region in enumerate(REGIONS)
     }
     ceilings = {region: fastrdm.Target(rows).ceiling for region, rows in subjects.items()}
     return paths, subjects, ceilings, "generated images and subjects"

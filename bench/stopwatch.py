@@ -5,7 +5,7 @@ import threading
 import time
 from unittest import mock
 
-STAGES = ("decode", "forward", "RDM", "score", "store")
+STAGES = ("weights", "decode", "forward", "RDM", "score", "store")
 
 
 class Stopwatch:
@@ -52,11 +52,11 @@ class Stopwatch:
 
             return wrapper
 
-        def observed():
+        def observed(*args):
             with contextlib.ExitStack() as patches:
                 for (owner, name), stage in places.items():
                     function = timed(getattr(owner, name), stage)
                     patches.enter_context(mock.patch.object(owner, name, function))
-                return call()
+                return call(*args)
 
         return observed
