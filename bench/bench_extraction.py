@@ -77,6 +77,8 @@ def test_images_to_scores(contender, paced, peak_memory, experiment, truth, yard
             "the forward pass alone": 1.2,
             "the forward pass alone, by the next checkpoint": 1.3,
             "eager torch + hooks + numpy + scipy": 3,
+            "fp32 on the CPU, by openvino bf16": 1.5,
+            "scores in fp32, by openvino bf16": 0.1,
             "peak memory": 3,
             "peak memory, by max_memory=1GiB": 1.3,
         },

@@ -33,6 +33,7 @@ PACKAGES = (
     "scipy",
     "numba",
     "onnxruntime",
+    "openvino",
     "torch",
     "rsatoolbox",
     "mne-rsa",
