@@ -19,7 +19,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SUITE = ("bench", "tests/reference.py", "pyproject.toml")
+SUITE = ("bench", "models", "tests/reference.py", "pyproject.toml")
 ORDER = ("base", "now", "now", "base", "now", "base", "base", "now")
 # A smaller difference is not worth a word.
 NOISE = 0.05

@@ -12,6 +12,7 @@ os.environ["VECLIB_MAXIMUM_THREADS"] = str(N_THREADS)
 
 import contextlib  # noqa: E402
 import functools  # noqa: E402
+import importlib  # noqa: E402
 import importlib.metadata  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
@@ -22,10 +23,22 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from bench import peak  # noqa: E402
+from bench.stopwatch import Stopwatch  # noqa: E402
 from fastrdm import _kernels  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("fastrdm", "numpy", "scipy", "numba", "rsatoolbox", "mne-rsa", "torch")
+PACKAGES = (
+    "fastrdm",
+    "numpy",
+    "scipy",
+    "numba",
+    "onnxruntime",
+    "openvino",
+    "torch",
+    "rsatoolbox",
+    "mne-rsa",
+    "thingsvision",
+)
 
 # A contender's rounds fill about this time; one that takes longer than LONG gets a single round and no warm-up in full.
 SECONDS, LONG = 2.0, 4.0
@@ -34,6 +47,8 @@ MIN_ROUNDS, MAX_ROUNDS = 5, 500
 BATCH = 1e-3
 # Inputs above this size have memory made ready before each round; four times the input is what scipy's pdist takes.
 LARGE, READY = 64 << 20, 4
+# Whole paths are warmed up on so many conditions first.
+FEW = 8
 
 
 @functools.cache
@@ -114,7 +129,11 @@ def limited_threads():
 def contender(request, monkeypatch):
     """The contender of this bench, its kernels in force."""
     chosen = request.param
-    pytest.importorskip(chosen.package, exc_type=ImportError)
+    try:
+        importlib.import_module(chosen.package)
+    # Under NumPy 2, thingsvision raises AttributeError.
+    except Exception as error:
+        pytest.skip(f"{chosen.package} cannot be imported: {error}")
     for variable, value in chosen.environment.items():
         monkeypatch.setenv(variable, value)
     _kernels.active.cache_clear()
@@ -194,12 +213,79 @@ def _narrow_seconds(prepare, inputs):
     return _seconds(call) * n_columns / width
 
 
+@pytest.fixture
+def paced(benchmark, contender):
+    """Time a contender of a whole path, hold its answer against the oracle, and note what the report needs.
+
+    Before each round the yardstick runs, so that the ratio of the two does not depend on what the machine did in other
+    minutes.
+    """
+
+    def run(experiment, *, truth, yardstick, ours, targets):
+        benchmark.extra_info.update(
+            contender=contender.name,
+            ours=ours,
+            threads=N_THREADS,
+            source=experiment.source,
+            targets=targets,
+            per_round=contender.checkpoints,
+            **_what_runs(contender),
+        )
+        watch = Stopwatch()
+        if benchmark.enabled:
+            _run(contender.prepare(experiment.first(FEW), Stopwatch()))
+        call = contender.prepare(experiment, watch)
+        if benchmark.enabled and contender.rounds > 1:
+            _run(call)
+        pace, stages = [], []
+
+        def before():
+            pace.append(_seconds(yardstick))
+            np.ones(contender.fresh << 30, np.uint8)
+            begun = _begun(call)
+            watch.reset()
+            return begun, {}
+
+        answer = benchmark.pedantic(
+            call,
+            setup=before,
+            teardown=lambda *begun: stages.append(watch.seconds),
+            rounds=contender.rounds,
+        )
+        np.testing.assert_allclose(answer, truth, rtol=0, atol=contender.atol)
+        if contender.answer != "logits":
+            benchmark.extra_info["largest_error"] = float(np.abs(answer - truth).max())
+        if benchmark.stats:
+            taken = np.array(benchmark.stats.stats.data) / contender.checkpoints
+            middle = int(np.argsort(taken)[len(taken) // 2])
+            spent = {name: s / contender.checkpoints for name, s in stages[middle].items()}
+            spent["other"] = float(taken[middle]) - sum(spent.values())
+            benchmark.extra_info.update(paces=(taken / pace).tolist(), stages=spent)
+
+    return run
+
+
+def _begun(call):
+    """Arguments of a call: what its `begin` gives, where it has one."""
+    return (call.begin(),) if hasattr(call, "begin") else ()
+
+
+def _run(call):
+    return call(*_begun(call))
+
+
 def _what_runs(contender):
     if not contender.environment:
-        return {"version": importlib.metadata.version(contender.package.replace("_", "-"))}
+        return {"version": _version(contender.package)}
     kernels = _kernels.kernels()
     version = importlib.metadata.version("fastrdm")
     return {"version": version, "kernels": kernels.name, "isa": kernels.isa}
+
+
+def _version(package):
+    # ONNX Runtime is in several distributions, for one kind of device each.
+    distributions = importlib.metadata.packages_distributions().get(package, [package])
+    return importlib.metadata.version(distributions[0])
 
 
 @pytest.fixture
@@ -207,19 +293,30 @@ def extra_memory(benchmark, contender):
     """Note the extra memory of a contender's call on an input of this shape, as a share of the input."""
 
     def note(n_rows, n_columns):
-        if not benchmark.enabled:
-            return
-        if not Path("/proc/self/status").exists():
-            benchmark.extra_info["extra_memory"] = "measured on Linux only"
-            return
-        module = [sys.executable, "-m", "bench.memory", contender.prepare.__name__]
-        measured = subprocess.run(
-            [*module, str(n_rows), str(n_columns)],
-            cwd=ROOT,
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        benchmark.extra_info["extra_memory"] = int(measured.stdout) / (4 * n_rows * n_columns)
+        size = 4 * n_rows * n_columns
+        name = contender.prepare.__name__
+        _note_memory(benchmark, "extra_memory", size, "bench.memory", name, n_rows, n_columns)
 
     return note
+
+
+@pytest.fixture
+def peak_memory(benchmark):
+    """Note the peak memory, in GiB, that a module of `bench` prints when it is run with these arguments."""
+    return functools.partial(_note_memory, benchmark, "peak_memory", 1 << 30)
+
+
+def _note_memory(benchmark, key, unit, module, *arguments):
+    if not benchmark.enabled:
+        return
+    if not Path("/proc/self/status").exists():
+        benchmark.extra_info[key] = "measured on Linux only"
+        return
+    measured = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    benchmark.extra_info[key] = int(measured.stdout) / unit

@@ -1,23 +1,14 @@
 """Extra memory of one call, measured in a process of its own: python -m bench.memory CONTENDER ROWS COLUMNS.
 
-Prints the peak of the resident set during the call less what was resident before it, in bytes. Linux only: the peak
-is read from /proc/self/status, since that of getrusage is inherited from the process that started this one.
+Prints the peak of the resident set during the call less what was resident before it, in bytes. Linux only.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from bench import peers
-
-
-def resident(field: str) -> int:
-    """VmRSS (now) or VmHWM (peak) of this process in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}")
+from bench.resident import resident
 
 
 def main(prepare: str, n_rows: int, n_columns: int) -> None:

@@ -1,9 +1,11 @@
-"""pytest-benchmark's JSON → bench/RESULTS.md and bench/RESULTS.png: python bench/report.py JSON [FOLDER]."""
+"""pytest-benchmark's JSON → bench/RESULTS.md and its pictures: python bench/report.py JSON [FOLDER]."""
 
 import json
+import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ UNITS = ((1, "s"), (1e-3, "ms"), (1e-6, "µs"))
 BUSY = 0.1
 # A median this many times the fastest round was disturbed, so no target is called met or missed by it.
 UNSTEADY = 1.5
+# What takes up to so many forward passes is drawn again by itself, where its stages can be told apart.
+NEAR = 3
+STAGES_PICTURE = "RESULTS-path.png"
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,15 @@ class Row:
     info: dict[str, Any]
 
     @property
+    def pace(self) -> float | None:
+        """Median over rounds of the ratio to the yardstick, which ran before each; None where there is none."""
+        return statistics.median(self.info["paces"]) if "paces" in self.info else None
+
+    @property
     def unsteady(self) -> bool:
         """Whether its rounds differ too much for the median to say anything."""
+        if self.pace:
+            return self.pace > UNSTEADY * min(self.info["paces"])
         return self.median > UNSTEADY * self.fastest
 
 
@@ -39,19 +51,25 @@ class Task:
     ours: str
     targets: dict[str, float]
 
-    def median(self, name: str) -> float | None:
-        """Median seconds of a contender; None if it did not run."""
-        return self.rows[name].median if name in self.rows else None
+    def time(self, name: str) -> float | None:
+        """Pace of a contender where there is a yardstick, else its median seconds; None if it did not run."""
+        return self.rows[name].pace or self.rows[name].median if name in self.rows else None
 
     def times_slower(self, name: str, than: str) -> float | None:
-        """Ratio of two medians; None if one is missing."""
-        slow, fast = self.median(name), self.median(than)
+        """Ratio of two contenders' times; None if one is missing."""
+        slow, fast = self.time(name), self.time(than)
         return slow / fast if slow and fast else None
 
-    def noted(self, key: str) -> float | None:
-        """A figure that the bench noted of fastrdm; None if there is none."""
-        value = self.rows[self.ours].info.get(key) if self.ours in self.rows else None
+    def noted(self, key: str, name: str | None = None) -> float | None:
+        """A figure that the bench noted of a contender, by default of fastrdm; None if there is none."""
+        row = self.rows.get(name or self.ours)
+        value = row.info.get(key) if row else None
         return value if isinstance(value, float) else None
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether it is known where its time goes."""
+        return any("stages" in row.info for row in self.rows.values())
 
     def unsteady(self, *names: str) -> bool:
         """Whether one of these contenders was disturbed."""
@@ -60,30 +78,56 @@ class Task:
 
 @dataclass(frozen=True)
 class Goal:
-    """How one kind of target is measured, worded and judged."""
+    """How one kind of target is measured, worded and judged; `timed` are the contenders whose times decide."""
 
     measure: Callable[[Task], float | None]
     text: str
     at_least: bool = True
+    timed: tuple[str, ...] = ()
+
+
+def _slower(slow: str, fast: str, text: str = "{:.2f} ×", at_least: bool = True) -> Goal:
+    return Goal(lambda task: task.times_slower(slow, fast), text, at_least, (slow, fast))
+
+
+def _pace(name: str) -> Goal:
+    return Goal(lambda task: task.time(name), "{:.2f} × its time", False, (name,))
+
+
+def _peak(name: str) -> Goal:
+    return Goal(lambda task: task.noted("peak_memory", name), "{:.2f} GiB", False)
 
 
 # Every other target names a peer, and says how many times faster fastrdm is to be.
 GOALS = {
-    "share of the FMA peak": Goal(lambda task: task.noted("fma_share"), "{:.1%}"),
-    "extra memory": Goal(lambda task: task.noted("extra_memory"), "{:.1%} of the input", False),
-    "fastrdm cpp-avx2, by numba": Goal(
-        lambda task: task.times_slower("fastrdm numba-native", "fastrdm cpp-avx2"),
-        "{:.2f} × the time",
+    "share of the FMA peak": lambda ours: Goal(
+        lambda task: task.noted("fma_share"), "{:.1%}", timed=(ours,)
+    ),
+    "extra memory": lambda ours: Goal(
+        lambda task: task.noted("extra_memory"), "{:.1%} of the input", False
+    ),
+    "fastrdm cpp-avx2, by numba": lambda ours: _slower(
+        "fastrdm numba-native", "fastrdm cpp-avx2", "{:.2f} × the time", False
+    ),
+    "the forward pass alone": _pace,
+    "the forward pass alone, by the next checkpoint": lambda ours: _pace(
+        f"{ours}, next checkpoint"
+    ),
+    "fp32 on the CPU, by openvino bf16": lambda ours: _slower(ours, f"{ours}, openvino bf16"),
+    "scores in fp32, by openvino bf16": lambda ours: Goal(
+        lambda task: task.noted("largest_error", f"{ours}, openvino bf16"),
+        "{:.3f} percentage points off",
         False,
     ),
+    "peak memory": _peak,
+    "peak memory, by max_memory=1GiB": lambda ours: _peak(f"{ours}, max_memory=1GiB"),
 }
 
 
-def goal(against: str) -> Goal:
+def goal(against: str, ours: str) -> Goal:
     """The goal of that name, else the ratio to the peer of that name."""
-    return GOALS.get(against) or Goal(
-        lambda task: task.times_slower(against, task.ours), "{:.2f} ×"
-    )
+    make = GOALS.get(against)
+    return make(ours) if make else _slower(against, ours)
 
 
 def read_tasks(results: dict[str, Any]) -> list[Task]:
@@ -92,13 +136,14 @@ def read_tasks(results: dict[str, Any]) -> list[Task]:
     groups: dict[str, list[Row]] = {}
     for entry in results["benchmarks"]:
         info, stats = entry["extra_info"], entry["stats"]
-        row = Row(info["contender"], stats["median"], stats["min"], stats["rounds"], info)
+        median, fastest = (stats[key] / info.get("per_round", 1) for key in ("median", "min"))
+        row = Row(info["contender"], median, fastest, stats["rounds"], info)
         groups.setdefault(entry["group"], []).append(row)
     return [
         Task(
             name,
-            {row.name: row for row in sorted(rows, key=lambda row: row.median)},
-            ours,
+            {row.name: row for row in sorted(rows, key=lambda row: row.pace or row.median)},
+            rows[0].info.get("ours", ours),
             rows[0].info["targets"],
         )
         for name, rows in groups.items()
@@ -163,7 +208,7 @@ def targets(tasks: list[Task], busy: bool) -> list[str]:
     rows = []
     for task in tasks:
         for against, bound in task.targets.items():
-            aim = goal(against)
+            aim = goal(against, task.ours)
             value = aim.measure(task)
             met = value is not None and (value >= bound if aim.at_least else value <= bound)
             rows.append(
@@ -172,7 +217,7 @@ def targets(tasks: list[Task], busy: bool) -> list[str]:
                     against,
                     f"{'≥' if aim.at_least else '≤'} {aim.text.format(bound)}",
                     "not measured" if value is None else aim.text.format(value),
-                    _verdict(task, against, value, met, busy),
+                    _verdict(task, aim, value, met, busy),
                 ]
             )
     note = "Set for two threads of a processor with AVX-512."
@@ -180,16 +225,12 @@ def targets(tasks: list[Task], busy: bool) -> list[str]:
     return ["## Targets", "", note, "", *table(head, rows), ""]
 
 
-def _verdict(task: Task, against: str, value: float | None, met: bool, busy: bool) -> str:
+def _verdict(task: Task, aim: Goal, value: float | None, met: bool, busy: bool) -> str:
     if value is None:
         return "–"
-    timed = {
-        "extra memory": (),
-        "fastrdm cpp-avx2, by numba": ("fastrdm cpp-avx2", "fastrdm numba-native"),
-    }.get(against, (task.ours, against))
-    if timed and busy:
+    if aim.timed and busy:
         return "busy"
-    if task.unsteady(*timed):
+    if task.unsteady(*aim.timed):
         return "unsteady"
     return "yes" if met else "**no**"
 
@@ -200,9 +241,12 @@ def results_of(task: Task) -> list[str]:
         "contender": lambda row: f"**{row.name}**" if row.name == task.ours else row.name,
         "median": lambda row: seconds(row.median),
         "fastest": lambda row: seconds(row.fastest) + (" (unsteady)" if row.unsteady else ""),
+        "× the forward pass": lambda row: _figure(row.pace, "{:.2f}"),
         "× fastrdm": lambda row: _figure(task.times_slower(row.name, task.ours), "{:.2f}"),
+        **{stage: partial(_stage, stage) for stage in stages_of(task)},
         "of the FMA peak": lambda row: _figure(row.info.get("fma_share"), "{:.1%}"),
         "extra memory": lambda row: _figure(row.info.get("extra_memory"), "{:.1%}"),
+        "peak memory": lambda row: _figure(row.info.get("peak_memory"), "{:.2f} GiB"),
         "largest error": lambda row: _figure(row.info.get("largest_error"), "{:.1g}"),
         "rounds": lambda row: str(row.rounds),
         "version": lambda row: row.info["version"],
@@ -211,12 +255,26 @@ def results_of(task: Task) -> list[str]:
     filled = {
         name: cells for name, make in columns.items() if any(cells := [make(row) for row in rows])
     }
+    source = rows[0].info.get("source")
     return [
         f"## {task.name}",
         "",
+        *([f"On {source}.", ""] if source else []),
+        *([f"![Where the time goes]({STAGES_PICTURE})", ""] if task.has_stages else []),
         *table(list(filled), [list(cells) for cells in zip(*filled.values(), strict=True)]),
         "",
     ]
+
+
+def stages_of(task: Task) -> list[str]:
+    """The stages that some contender of a task has, in their order."""
+    rows = [row.info["stages"] for row in task.rows.values() if "stages" in row.info]
+    return [stage for stage in (rows[0] if rows else ()) if any(row[stage] for row in rows)]
+
+
+def _stage(stage: str, row: Row) -> str:
+    value = row.info.get("stages", {}).get(stage)
+    return seconds(value) if value else ""
 
 
 def _figure(value: float | str | None, text: str) -> str:
@@ -258,16 +316,67 @@ def draw(tasks: list[Task], path: Path) -> None:
     plt.close(figure)
 
 
+def draw_stages(task: Task, path: Path) -> None:
+    """A bar for each contender of a whole path, in it what each stage takes; above, the near ones by themselves."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows = [row for row in task.rows.values() if "stages" in row.info]
+    fast = [row for row in rows if row.pace <= NEAR]
+    panels = [fast, rows] if fast and len(fast) < len(rows) else [rows]
+    figure, axes = plt.subplots(
+        len(panels),
+        squeeze=False,
+        figsize=(8, 0.3 * sum(len(panel) + 3 for panel in panels) + 0.5),
+        height_ratios=[len(panel) for panel in panels],
+        layout="constrained",
+    )
+    stages = stages_of(task)
+    colours = dict(
+        zip(stages, [*plt.get_cmap("tab10").colors[: len(stages) - 1], "lightgrey"], strict=True)
+    )
+    for axis, panel in zip(axes[:, 0], panels, strict=True):
+        names = [row.name for row in panel]
+        left = [0.0] * len(panel)
+        for stage in stages:
+            widths = [row.info["stages"][stage] for row in panel]
+            axis.barh(names, widths, left=left, color=colours[stage], label=stage)
+            left = [a + b for a, b in zip(left, widths, strict=True)]
+        for y, (row, end) in enumerate(zip(panel, left, strict=True)):
+            label = f"{seconds(row.median)}, {row.pace:.2f} ×"
+            axis.annotate(
+                label, (end, y), (4, 0), textcoords="offset points", va="center", fontsize=8
+            )
+        axis.invert_yaxis()
+        axis.set_xlabel("seconds", fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0.2)
+    axes[0, 0].set_title(f"{task.name}\n(×: of the forward pass alone)", fontsize=9, loc="left")
+    axes[-1, 0].legend(fontsize=8, loc="upper right", frameon=False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
 def main(source: Path, folder: Path) -> None:
-    """Write both files."""
+    """Write the report and its pictures."""
     results = json.loads(source.read_text())
     tasks = read_tasks(results)
     lines = [*header(results), *targets(tasks, is_busy(results))]
     for task in tasks:
         lines += results_of(task)
-    (folder / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    draw(tasks, folder / "RESULTS.png")
-    print(f"wrote {folder / 'RESULTS.md'} and {folder / 'RESULTS.png'}")
+    written = [folder / "RESULTS.md"]
+    written[0].write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    if kernels := [task for task in tasks if not task.has_stages]:
+        written.append(folder / "RESULTS.png")
+        draw(kernels, written[-1])
+    for task in tasks:
+        if task.has_stages:
+            written.append(folder / STAGES_PICTURE)
+            draw_stages(task, written[-1])
+    print(f"wrote {', '.join(map(str, written))}")
 
 
 if __name__ == "__main__":

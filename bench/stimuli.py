@@ -1,0 +1,173 @@
+"""What the whole path is run on: 118 images, two regions of 15 subjects, a ResNet-20 and its checkpoints."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+import fastrdm
+from bench import rdms
+from fastrdm import algonauts
+from fastrdm._arrays import read_arrays
+from fastrdm.study import find_data
+
+N_IMAGES, SIDE, N_CHECKPOINTS = 118, 300, 4
+REGIONS = ("evc", "it")
+# Of the challenge's own images; they are 8 to 30 kB each, and so are the generated ones.
+QUALITY = 75
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Stimuli, brains and a network: what every contender is given before the clock starts.
+
+    `onnx` is the network exported with all its taps, `fc_onnx` with the last layer alone. The checkpoints hold by turns
+    its weights and those of `other`.
+    """
+
+    source: str
+    images: tuple[Path, ...]
+    subjects: Mapping[str, np.ndarray]
+    ceilings: Mapping[str, float]
+    network: object
+    other: object
+    onnx: Path
+    fc_onnx: Path
+    checkpoints: tuple[Path, ...]
+
+    def first(self, n):
+        """The same with the first `n` conditions, to warm up on."""
+        every = np.zeros((N_IMAGES, N_IMAGES), bool)
+        every[:n, :n] = True
+        kept = every[np.triu_indices(N_IMAGES, 1)]
+        subjects = {region: rows[:, kept] for region, rows in self.subjects.items()}
+        return replace(self, images=self.images[:n], subjects=subjects)
+
+    @functools.cached_property
+    def pixels(self):
+        """Images (n, 224, 224, 3) of uint8, decoded and resized."""
+        from PIL import Image
+
+        height, width = self.network.preprocessing.size
+        bilinear = Image.Resampling.BILINEAR
+        return np.stack(
+            [
+                np.asarray(Image.open(path).convert("RGB").resize((width, height), bilinear))
+                for path in self.images
+            ]
+        )
+
+    @functools.cached_property
+    def batch(self):
+        """Images (n, 3, 224, 224) of float32, normalised."""
+        return self.network.preprocessing.load(self.pixels)
+
+    @functools.cached_property
+    def targets(self):
+        """Subjects as fastrdm keeps them."""
+        return {
+            region: fastrdm.Target(rows, ceiling=self.ceilings[region], name=region)
+            for region, rows in self.subjects.items()
+        }
+
+    def written(self):
+        """Folder with all that is read by a process of its own."""
+        folder = self.onnx.parent
+        np.save(folder / "pixels.npy", self.pixels)
+        np.savez(folder / "subjects.npz", **self.subjects)
+        return folder
+
+    def percent(self, rho, region):
+        """Correlations with subjects (models, subjects) → percent of the noise ceiling (models,)."""
+        return 100 * np.mean(np.square(rho), axis=1) / self.ceilings[region]
+
+    def truth(self, activations):
+        """Oracle: activations of each layer → its scores (layers, regions), in float64 by NumPy and SciPy."""
+        models = np.stack([_rdm(rows) for rows in activations.values()])
+        return np.stack(
+            [
+                self.percent(rdms.spearman(models, rows), region)
+                for region, rows in self.subjects.items()
+            ],
+            axis=1,
+        )
+
+
+def _rdm(rows):
+    return 1 - np.corrcoef(rows)[np.triu_indices(len(rows), 1)]
+
+
+def make(folder):
+    """Read or generate the data, and write the network's files."""
+    import torch
+
+    images, subjects, ceilings, source = _challenge() or _generated(folder / "images")
+    network, other = (_network(seed) for seed in range(2))
+    onnx = fastrdm.export_onnx(network, folder / "network.onnx")
+    fc_onnx = fastrdm.export_onnx(network, folder / "fc.onnx", {"fc": "fc"})
+    checkpoints = tuple(folder / f"epoch{i}.pth" for i in range(N_CHECKPOINTS))
+    for i, path in enumerate(checkpoints):
+        torch.save((network, other)[i % 2].state_dict(), path)
+    return Experiment(
+        source, images, subjects, ceilings, network, other, onnx, fc_onnx, checkpoints
+    )
+
+
+def _network(seed):
+    import torch
+
+    from models.networks import resnet20
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return resnet20().eval()
+
+
+def _challenge():
+    """The challenge's 118 images and fMRI subjects, where its data is."""
+    root = find_data()
+    found = algonauts.image_sets(root).get(str(N_IMAGES)) if root else None
+    if found is None or "fmri" not in found.targets:
+        return None
+    arrays = read_arrays(found.targets["fmri"])
+    subjects = {
+        region: algonauts.subject_rdms(arrays[key], key)
+        for region, key in algonauts.REGIONS["fmri"].items()
+    }
+    ceilings = algonauts.CEILINGS[found.name]
+    return (
+        found.images,
+        subjects,
+        {r: ceilings[r] for r in subjects},
+        "the challenge's own images and subjects",
+    )
+
+
+def _generated(folder):
+    """Images of the same size and spectrum as photographs, and subjects who see their layout and their colours."""
+    from PIL import Image
+
+    folder.mkdir()
+    paths = tuple(folder / f"image_{i + 1:03d}.jpg" for i in range(N_IMAGES))
+    for seed, path in enumerate(paths):
+        Image.fromarray(_photograph(np.random.default_rng(seed))).save(path, quality=QUALITY)
+    small = np.stack([np.asarray(Image.open(path).resize((8, 8))) for path in paths]).astype(float)
+    seen = {"evc": small.mean(axis=3).reshape(N_IMAGES, -1), "it": small.mean(axis=(1, 2))}
+    subjects = {
+        region: rdms.who_see(_rdm(seen[region]), seed=3 + i) for i, region in enumerate(REGIONS)
+    }
+    ceilings = {region: fastrdm.Target(rows).ceiling for region, rows in subjects.items()}
+    return paths, subjects, ceilings, "generated images and subjects"
+
+
+def _photograph(rng):
+    """An RGB image whose amplitudes fall as 1 / frequency, its channels alike, as those of natural images are."""
+    frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.fftfreq(SIDE))
+    frequency[0, 0] = np.inf
+    noise = rng.standard_normal((3, SIDE, SIDE))
+    noise[1:] = 0.9 * noise[0] + 0.4 * noise[1:]
+    image = np.fft.ifft2(np.fft.fft2(noise) / frequency**1.3).real
+    image = image / image.std(axis=(1, 2), keepdims=True) + 0.5 * rng.standard_normal((3, 1, 1))
+    return np.clip(120 + 50 * image, 0, 255).astype(np.uint8).transpose(1, 2, 0)
