@@ -115,6 +115,14 @@ def _blas():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep what is decoded here apart from the reader's own cache, which a bench empties."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTRDM_CACHE", str(tmp_path_factory.mktemp("stimuli")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def limited_threads():
     """Hold BLAS libraries that were loaded before the environment was set to the same number."""
     with contextlib.ExitStack() as limits:

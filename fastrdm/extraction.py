@@ -75,14 +75,14 @@ class Need:
         return self.column_bytes * sum(self.widths.values())
 
 
-def plan(need: Need, batch_size: int, bound: int | None) -> Plan:
+def plan(need: Need, batch_size: int, bound: int | None, fixed: bool = False) -> Plan:
     """Choose the batches and passes that a bound of memory allows, the fewest passes first.
 
     Parameters
     ----------
     need : Need
     batch_size : int
-        The largest.
+        The largest; the only one if `fixed`.
     bound : int, optional
         Bytes; None for one pass. A layer is split among passes where it must be and its RDM can be had from parts.
 
@@ -95,14 +95,14 @@ def plan(need: Need, batch_size: int, bound: int | None) -> Plan:
     if bound is None:
         return Plan(batch_size, (everything,))
     sizes = [batch_size]
-    while sizes[-1] > 1:
+    while sizes[-1] > 1 and not fixed:
         sizes.append(sizes[-1] // 2)
     for size in sizes:
         if need.batch_bytes(size) + need.total_bytes <= bound:
             return Plan(size, (everything,))
     # Several passes. A batch holds its outputs twice there, so it may take a quarter of the bound at most.
     layers = list(need.widths)
-    size = next((size for size in sizes if need.batch_bytes(size, layers) <= bound / 4), 1)
+    size = next((size for size in sizes if need.batch_bytes(size, layers) <= bound / 4), sizes[-1])
     columns = (bound - need.batch_bytes(size, layers)) // need.column_bytes
     least = (
         max(need.widths.values()) if need.copied else -(-sum(need.widths.values()) // _MOST_PASSES)

@@ -279,7 +279,8 @@ class OnnxModel:
             projectors = {x: p for x, p in every.items() if p.n_components < widths[x]}
         image += 4 * sum(widths[layer] for layer in projectors)
         widths |= {layer: projector.n_components for layer, projector in projectors.items()}
-        chosen = plan(Need(widths, len(images), inner + image, ranked), self.batch_size, bound)
+        need = Need(widths, len(images), inner + image, ranked)
+        chosen = plan(need, self.batch_size, bound, fixed=self._rows is not None)
         made: dict[str, NDArray[np.float64]] = {}
         sums: dict[str, RdmAccumulator] = {}
         with self._progress(len(images) * len(chosen.passes), progress) as advance:

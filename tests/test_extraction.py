@@ -29,6 +29,13 @@ def test_smaller_batches_come_before_more_passes():
     assert (tighter.batch_size, len(tighter.passes)) == (2, 1)
 
 
+def test_a_fixed_batch_stays():
+    need = Need({"a": 5, "b": 7}, 10, 100)
+    assert plan(need, 4, 4 * 2 * 100 + 480, fixed=True).batch_size == 4
+    with pytest.raises(ValueError, match="too small"):
+        plan(need, 4, 3 * 2 * 100 + 480, fixed=True)
+
+
 def test_layers_are_split_at_the_bound():
     need = Need({"a": 5, "b": 7, "c": 2}, 10, 1)
     # One image takes 2 bytes and its outputs 56; a column 40.
