@@ -32,8 +32,10 @@ def test_smaller_batches_come_before_more_passes():
 def test_a_fixed_batch_stays():
     need = Need({"a": 5, "b": 7}, 10, 100)
     assert plan(need, 4, 4 * 2 * 100 + 480, fixed=True).batch_size == 4
+    tighter = plan(need, 4, 3 * 2 * 100 + 480, fixed=True)
+    assert (tighter.batch_size, len(tighter.passes)) == (4, 6)
     with pytest.raises(ValueError, match="too small"):
-        plan(need, 4, 3 * 2 * 100 + 480, fixed=True)
+        plan(need, 4, 900, fixed=True)
 
 
 def test_layers_are_split_at_the_bound():
