@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from fastrdm._extras import require
 
 Floats32 = NDArray[np.float32]
+# Images at a time: on two cores the ResNet-20 takes 11.8 ms an image with 4 or 8, 12.5 with 16, 14.8 with 32.
+_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,10 @@ class OpenVinoSession:
             _describe(port, name) for port, name in zip(self._network.outputs, names, strict=True)
         ]
         self._device, self._properties = device, dict(properties)
+        self._is_batched = all(
+            arg.shape[:1] == [None] and None not in arg.shape[1:]
+            for arg in (*self._inputs, *self._outputs)
+        )
         self._lock = threading.Lock()
         self._request: tuple[tuple[str, ...], Any] = ((), None)
         self._compile(tuple(output.name for output in self._outputs))
@@ -158,24 +164,34 @@ class OpenVinoSession:
         return [filled for name in wanted if (filled := outputs[name]) is not None]
 
     def _infer(self, inputs: Mapping[str, Floats32], outputs: dict[str, Floats32 | None]) -> None:
-        vino = self._openvino
+        n = len(next(iter(inputs.values())))
+        step = _IMAGES if self._is_batched else n
+        parts: dict[str, list[Floats32]] = {name: [] for name in outputs}
         with self._lock:
             request = self._compile(tuple(outputs))
-            for name, given in inputs.items():
-                request.set_tensor(name, vino.Tensor(given, shared_memory=True))
-            for i, array in enumerate(outputs.values()):
-                # The request is kept, as new ones ask for all their memory anew; so each output
-                # needs a tensor at each run, lest it be written where it was before.
-                if array is None:
-                    least = request.model_outputs[i].partial_shape.get_min_shape()
-                    tensor = vino.Tensor(vino.Type.f32, least)
-                else:
-                    tensor = vino.Tensor(array, shared_memory=True)
-                request.set_output_tensor(i, tensor)
-            request.infer()
-            for i, (name, array) in enumerate(outputs.items()):
-                if array is None:
-                    outputs[name] = request.get_output_tensor(i).data.copy()
+            for place in (slice(start, start + step) for start in range(0, n, step)):
+                for name, given in inputs.items():
+                    request.set_tensor(name, self._shared(given[place]))
+                for i, array in enumerate(outputs.values()):
+                    # The request is kept, as new ones ask for all their memory anew; so each output
+                    # needs a tensor at each run, lest it be written where it was before.
+                    tensor = self._own(request, i) if array is None else self._shared(array[place])
+                    request.set_output_tensor(i, tensor)
+                request.infer()
+                for i, (name, array) in enumerate(outputs.items()):
+                    if array is None:
+                        parts[name].append(request.get_output_tensor(i).data.copy())
+        for name, gathered in parts.items():
+            if gathered:
+                outputs[name] = np.concatenate(gathered) if len(gathered) > 1 else gathered[0]
+
+    def _shared(self, array: Floats32) -> Any:
+        return self._openvino.Tensor(array, shared_memory=True)
+
+    def _own(self, request: Any, output: int) -> Any:
+        """A tensor that grows with what is written to it."""
+        least = request.model_outputs[output].partial_shape.get_min_shape()
+        return self._openvino.Tensor(self._openvino.Type.f32, least)
 
     def _compile(self, names: tuple[str, ...]) -> Any:
         """A request for these outputs, of the network as far as they need it; the last one is kept."""

@@ -382,7 +382,7 @@ PROVIDERS: Mapping[str, Provider] = {
 
 def open_session(
     graph: Graph,
-    word: str = "auto",
+    provider: str = "auto",
     *,
     precision: str | None = None,
     options: Mapping[str, str] | None = None,
@@ -393,7 +393,7 @@ def open_session(
     Parameters
     ----------
     graph : Graph
-    word : str
+    provider : str
         A provider's word, or "auto" for the first of CUDA, MIGraphX, ROCm and the CPU that loads.
     precision : {"fp32", "tf32", "bf16", "fp16"}, optional
         What convolutions and matrix products round their operands to; None is fp32, for every provider. What goes in
@@ -419,28 +419,27 @@ def open_session(
     """
     precision = "fp32" if precision is None else precision
     options = {} if options is None else options
-    _check_arguments(word, precision, options)
+    _check_arguments(provider, precision, options)
     _onnxruntime()
     refusals = []
-    for candidate in AUTO if word == "auto" else (word,):
-        provider = PROVIDERS[candidate]
-        if precision not in provider.precisions:
+    for candidate in AUTO if provider == "auto" else (provider,):
+        if precision not in PROVIDERS[candidate].precisions:
             continue
-        for source in provider.sources:
+        for source in PROVIDERS[candidate].sources:
             if source.is_present():
                 try:
                     return _open(candidate, source, graph, precision, options, n_threads)
                 except RefusedError as error:
                     refusals.append(str(error))
-    if not refusals and word == "auto":
-        able = [each for each, provider in PROVIDERS.items() if precision in provider.precisions]
+    if not refusals and provider == "auto":
+        able = [word for word, each in PROVIDERS.items() if precision in each.precisions]
         raise ValueError(f"auto finds none that gives {precision}; by name: {', '.join(able)}")
     if not refusals:
         raise ValueError(
-            f"nothing is installed that has provider {word!r}; "
-            f"install it with: pip install {PROVIDERS[word].install}"
+            f"nothing is installed that has provider {provider!r}; "
+            f"install it with: pip install {PROVIDERS[provider].install}"
         )
-    raise ValueError(refusals[-1] if word == "auto" else "; ".join(refusals))
+    raise ValueError(refusals[-1] if provider == "auto" else "; ".join(refusals))
 
 
 def _check_arguments(word: str, precision: str, options: Mapping[str, str]) -> None:
@@ -481,7 +480,7 @@ def _open(
     options = PROVIDERS[word].options(word, way.options, given, n_threads)
     try:
         session = source.session(graph, options, _settings(word, graph, n_threads))
-    except RefusedError:
+    except (RefusedError, ImportError):
         raise
     # The binding's exceptions have no base class of their own.
     except Exception as error:
