@@ -48,21 +48,12 @@ class Experiment:
     @functools.cached_property
     def pixels(self):
         """Images (n, 224, 224, 3) of uint8, decoded and resized."""
-        from PIL import Image
-
-        height, width = self.network.preprocessing.size
-        bilinear = Image.Resampling.BILINEAR
-        return np.stack(
-            [
-                np.asarray(Image.open(path).convert("RGB").resize((width, height), bilinear))
-                for path in self.images
-            ]
-        )
+        return self.network.preprocessing.pixels(self.images)
 
     @functools.cached_property
     def batch(self):
         """Images (n, 3, 224, 224) of float32, normalised."""
-        return self.network.preprocessing.load(self.pixels)
+        return self.network.preprocessing.normalise(self.pixels)
 
     @functools.cached_property
     def targets(self):
