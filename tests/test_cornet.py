@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fastrdm.checkpoints import load_weights
 from fastrdm.stimuli import Preprocessing
+from fastrdm.weights import load_weights
 from models.networks import cornet_s, cornet_z
 from models.taps import TAPS
 

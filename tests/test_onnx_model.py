@@ -92,7 +92,9 @@ def test_within_a_bound_of_memory(model, pictures, monkeypatch):
     np.testing.assert_equal(model.rdms(pictures, max_memory="1MiB"), whole)
     passes = []
     real = onnx_model.plan
-    monkeypatch.setattr(onnx_model, "plan", lambda *a: passes.append(real(*a)) or passes[-1])
+    monkeypatch.setattr(
+        onnx_model, "plan", lambda *a, **k: passes.append(real(*a, **k)) or passes[-1]
+    )
     for bound in (11_000, 7_200):
         parts = model.rdms(pictures, max_memory=bound)
         assert list(parts) == list(whole)
