@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastrdm.checkpoints import load_state_dict
 from fastrdm.device import DeviceModel
 from fastrdm.export import export_onnx
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.providers import Graph
 from fastrdm.stimuli import Preprocessing, list_images
+from fastrdm.weights import load_state_dict
 from models.networks import resnet20
 
 SETS = (92, 118)
