@@ -188,7 +188,8 @@ def test_a_checkpoint_is_let_go_before_the_one_after_the_next_is_opened(
 
     monkeypatch.setattr(Architecture, "open", open_)
     assert not any(s.error for s in score_checkpoints([weights] * 5, [SMALL], studies))
-    assert held[:2] == [0, 1] and max(held) == 1
+    # Whether the first is still in work when the second is opened is a matter of time.
+    assert len(held) == 5 and max(held) <= 1
 
 
 def test_a_sweep_that_is_left_early_leaves_no_thread(weights, studies):
