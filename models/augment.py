@@ -46,7 +46,8 @@ def crop(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """
     n = len(pixels)
     area = rng.uniform(*CROP_AREA, n)
-    ratio = np.exp(rng.uniform(*np.log(CROP_RATIO), n))
+    low, high = np.log(CROP_RATIO).tolist()
+    ratio = np.exp(rng.uniform(low, high, n))
     # Of width and height 1; what would reach beyond the image is cut to it.
     extent = np.minimum(np.sqrt([area * ratio, area / ratio]), 1)
     # The window's centre, from −1 to 1 as `affine_grid` counts.

@@ -1,7 +1,7 @@
 """Batches of pixels on a device: gathered there where the set fits, else read from its map by threads ahead."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -17,6 +17,7 @@ _CHUNK = 1 << 28
 _READERS = 4
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+Stream = Generator[Batch, None, None]
 
 
 class Batches:
@@ -62,7 +63,7 @@ class Batches:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def serve(self, order: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
+    def serve(self, order: NDArray[np.int64], batch_size: int) -> Stream:
         """Yield (pixels, labels) of the images named by `order`; the last batch is what is left.
 
         Parameters
@@ -79,12 +80,12 @@ class Batches:
         parts = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         return self._gather(parts) if self.resident else self._read_ahead(parts)
 
-    def _gather(self, parts: list[NDArray[np.int64]]) -> Iterator[Batch]:
+    def _gather(self, parts: list[NDArray[np.int64]]) -> Stream:
         for part in parts:
             rows = torch.from_numpy(part).to(self._device)
             yield self._own[rows], self._own_labels[rows]
 
-    def _read_ahead(self, parts: list[NDArray[np.int64]]) -> Iterator[Batch]:
+    def _read_ahead(self, parts: list[NDArray[np.int64]]) -> Stream:
         waiting: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(_READERS, "batches") as pool:
             try:

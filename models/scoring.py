@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -106,14 +107,18 @@ class Scorer:
             self._run.write("scores.csv", _write(self._results))
             title = _notice(self._studies)
             self._run.write("curve.png", draw_curve(self._results, title))
-            best = max(found, key=lambda r: r.percent_nc if r.percent_nc == r.percent_nc else -1)
-            self._say(
-                f"epoch {epoch} scored: best {best.percent_nc:.2f} % of the noise ceiling of {best.region.upper()},"
-                f" {best.set}, by {best.layer}"
-            )
+            self._say(f"epoch {epoch} scored: {_best(found)}")
         # Whatever it is, training goes on.
         except Exception as error:
             self._say(f"epoch {epoch} could not be scored: {error}")
+
+
+def _best(results: Sequence[Result]) -> str:
+    scored = [result for result in results if not math.isnan(result.percent_nc)]
+    if not scored:
+        return "no layer has a score, their RDMs are constant"
+    best = max(scored, key=lambda result: result.percent_nc)
+    return f"best {best.percent_nc:.2f} % of the noise ceiling of {best.region.upper()}, {best.set}, by {best.layer}"
 
 
 def _notice(studies: Sequence[Study]) -> str:

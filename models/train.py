@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,6 +102,10 @@ class Recipe:
                     f"{_flag(name)} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
                 )
 
+    def rate(self, epochs_done: int) -> float:
+        """The learning rate of the epoch that comes after so many: that of torch's `StepLR`."""
+        return self.lr * self.decay_by ** (epochs_done // self.decay_every)
+
     def due(self, epoch: int) -> bool:
         """Whether there is a checkpoint after this epoch."""
         return epoch in (1, self.epochs) or epoch % self.checkpoint_every == 0
@@ -113,8 +117,8 @@ class Recipe:
             f"--amp {self.amp}: products in {self.amp}, another run than one in float32": (
                 self.amp != "off"
             ),
-            "--channels-last: other kernels, so other last bits": self.channels_last,
-            "--compile: fused kernels, so other last bits; each start compiles anew": self.compile,
+            "--channels-last: other kernels, so other last bits; dropout falls on other places": self.channels_last,
+            "--compile: fused kernels, so other last bits; dropout falls on other places; each start compiles anew": self.compile,
             "GPU kernels may add in another order each time, so a repeated or resumed run differs in its last bits;"
             " --deterministic forbids that": gpu and not self.deterministic,
             "convolutions round to TF32 where the GPU has it, torch's default": (
@@ -203,9 +207,6 @@ class Trainer:
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
         )
-        self._scheduler = torch.optim.lr_scheduler.StepLR(
-            self._optimiser, recipe.decay_every, recipe.decay_by
-        )
         self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16")
         self.epoch = self.step = 0
         self.history: list[Row] = []
@@ -221,7 +222,6 @@ class Trainer:
         return {
             "network": self.network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
-            "scheduler": self._scheduler.state_dict(),
             "scaler": self._scaler.state_dict(),
             "rng": torch.get_rng_state(),
             "rng_gpu": torch.cuda.get_rng_state(self._device) if self._on_gpu else None,
@@ -236,7 +236,6 @@ class Trainer:
         """Go on from what `state` gave."""
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self._scheduler.load_state_dict(state["scheduler"])
         self._scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
         if self._on_gpu and state["rng_gpu"] is not None:
@@ -247,7 +246,7 @@ class Trainer:
 
     @property
     def _on_gpu(self) -> bool:
-        return self._device.type == "cuda"
+        return bool(self._device.type == "cuda")
 
     def images_left(self) -> int:
         """Images to train on until the last epoch is done."""
@@ -274,14 +273,16 @@ class Trainer:
         DivergedError
             If the loss is NaN or infinite.
         """
-        done = self._train_epoch(stopping, report) and (found := self._validate(stopping, report))
-        if not done:
+        if not self._train_epoch(stopping, report):
+            return False
+        found = self._validate(stopping, report)
+        if found is None:
             return False
         loss, right, n = self._sums.tolist()
         self.history.append(
             {
                 "epoch": self.epoch + 1,
-                "lr": self._optimiser.param_groups[0]["lr"],
+                "lr": self.recipe.rate(self.epoch),
                 "train_loss": loss / n,
                 "train_top1": 100 * right / n,
                 **found,
@@ -290,7 +291,6 @@ class Trainer:
                 "time": time.time(),
             }
         )
-        self._scheduler.step()
         self.epoch, self.step = self.epoch + 1, 0
         self._begin()
         return True
@@ -302,6 +302,8 @@ class Trainer:
         size = self.recipe.batch_size
         order, done = self._rng(_ORDER).permutation(len(self._train)), self.step * size
         report.begin(f"epoch {self.epoch + 1}/{self.recipe.epochs}", done, len(order))
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.recipe.rate(self.epoch)
         self.network.train()
         before, clock = self._seconds, time.perf_counter()
         with contextlib.closing(self._train.serve(order[done:], size)) as batches:
@@ -824,7 +826,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     words = ["python", "-m", "models.train", *(sys.argv[1:] if argv is None else argv)]
     print(f"stopped; to go on: {shlex.join(words)}", file=sys.stderr)
-    return 128 + cast(int, number)
+    return 128 + number
 
 
 if __name__ == "__main__":
