@@ -118,7 +118,9 @@ class Recipe:
                 self.amp != "off"
             ),
             "--channels-last: other kernels, so other last bits; dropout falls on other places": self.channels_last,
-            "--compile: fused kernels, so other last bits; dropout falls on other places; each start compiles anew": self.compile,
+            "--compile: fused kernels, so other last bits; dropout falls on other places; each start compiles anew": (
+                self.compile
+            ),
             "GPU kernels may add in another order each time, so a repeated or resumed run differs in its last bits;"
             " --deterministic forbids that": gpu and not self.deterministic,
             "convolutions round to TF32 where the GPU has it, torch's default": (
