@@ -4,10 +4,11 @@ import contextlib
 import hashlib
 import json
 import pickle
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,15 @@ from fastrdm._extras import require
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
+
 # Where training scripts put the weights beside the optimiser's state.
 _NESTED = ("state_dict", "model_state_dict", "model")
 _SHOWN = 3
 # Only torch's newer files can be mapped: they are zip archives that compress nothing.
 _ZIP = b"PK\x03\x04"
+# torchvision's DenseNet files are from when the name of a module could hold a dot: norm.1 is norm1.
+_DOTTED = re.compile(r"(\.denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
 _SAFETENSORS_TYPES = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -244,8 +249,8 @@ def fit_weights(
     WeightsError
         As for `check_fit`.
     """
-    check_fit(weights, layout, path, network)
-    given = dict(weights)
+    given = _renamed(weights, layout)
+    check_fit(given, layout, path, network)
     for group in layout.tied:
         given.update(dict.fromkeys(group, next(given[name] for name in group if name in given)))
     # Beyond the range of 16 bits, torch gives infinity without a word, too.
@@ -272,8 +277,9 @@ def load_weights(module: "torch.nn.Module", path: str | Path) -> None:
     WeightsError
         If the file cannot be read, or does not fit, as for `check_fit`.
     """
-    weights = load_state_dict(path)
-    check_fit(weights, Layout.of(module), path, type(module).__name__)
+    layout = Layout.of(module)
+    weights = _renamed(load_state_dict(path), layout)
+    check_fit(weights, layout, path, type(module).__name__)
     module.load_state_dict(weights, strict=False)
 
 
@@ -315,6 +321,16 @@ def _state_dict(loaded: Any, kind: type, path: str | Path) -> dict[str, Any]:
         )
     prefix = "module." if all(name.startswith("module.") for name in loaded) else ""
     return {name.removeprefix(prefix): value for name, value in loaded.items()}
+
+
+def _renamed(weights: Mapping[str, T], layout: Layout) -> dict[str, T]:
+    """Weights under the network's names, where the file has older ones."""
+
+    def current(name: str) -> str:
+        newer = _DOTTED.sub(r"\1", name)
+        return newer if newer in layout.entries and newer not in weights else name
+
+    return {current(name): value for name, value in weights.items()}
 
 
 def _read_torch(path: Path) -> Any:

@@ -9,7 +9,15 @@ from torchvision.models.resnet import BasicBlock
 from fastrdm._extras import MissingExtraError
 from fastrdm.stimuli import Preprocessing
 from fastrdm.weights import load_weights
-from models.networks import efficientnet_lite0, efficientnet_lite0_weights, resnet20
+from models import networks
+from models.networks import (
+    NETWORKS,
+    TORCHVISION,
+    build,
+    efficientnet_lite0,
+    efficientnet_lite0_weights,
+    resnet20,
+)
 from models.taps import TAPS
 
 FCS = {"fc6", "fc7", "fc8"}
@@ -26,18 +34,19 @@ PUBLISHED = {
     "sqnet1_0": {"maxpool1", "maxpool4", "fire8", "maxpool8", "fire9", "conv11"},
     "sqnet1_1": {"maxpool1", "maxpool3", "maxpool5", "fire7", "fire9", "conv11"},
 }
-TORCHVISION = {
-    "inception": "inception_v3",
-    "sqnet1_0": "squeezenet1_0",
-    "sqnet1_1": "squeezenet1_1",
-}
+INCEPTIONS = ("googlenet", "inception")
 
 
-def build(name):
-    """The torchvision network without memory for its weights."""
-    options = {"init_weights": False} if name in {"googlenet", "inception"} else {}
+def built(name, *args):
+    """The network without memory for its weights."""
     with torch.device("meta"):
-        return getattr(torchvision.models, TORCHVISION.get(name, name))(**options)
+        return build(name, *args)
+
+
+def torchvisions(name, **options):
+    if name in INCEPTIONS:
+        options = {"init_weights": False, "aux_logits": True, **options}
+    return getattr(torchvision.models, TORCHVISION[name])(**options)
 
 
 def test_published_table_is_the_one_tested_here(data_root):
@@ -49,30 +58,85 @@ def test_published_table_is_the_one_tested_here(data_root):
     assert layers == PUBLISHED
 
 
+def test_every_network_of_the_study_has_a_name_that_arch_takes():
+    assert NETWORKS.keys() == TAPS.keys()
+    assert TORCHVISION.keys() == PUBLISHED.keys()
+    for name, builder in NETWORKS.items():
+        assert getattr(networks, name) is builder and name in networks.__all__
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_carry_what_scoring_needs(name):
+    if name == "efficientnet_lite0":
+        pytest.importorskip("efficientnet_lite_pytorch")
+    network = built(name, 7)
+    assert network.taps == TAPS[name]
+    assert network.preprocessing.size == (224, 224)
+    with torch.no_grad():
+        assert network.eval()(torch.zeros(2, 3, 224, 224, device="meta")).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvisions_state_dicts_fit(name):
+    with torch.device("meta"):
+        theirs = torchvisions(name).state_dict()
+    assert {k: v.shape for k, v in built(name).state_dict().items()} == {
+        k: v.shape for k, v in theirs.items()
+    }
+
+
+@pytest.mark.parametrize("name", INCEPTIONS)
+def test_inceptions_transform_their_input_as_with_published_weights(name):
+    network = build(name, 10).eval()
+    theirs = torchvisions(name, num_classes=10, transform_input=True).eval()
+    theirs.load_state_dict(network.state_dict())
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), theirs(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", INCEPTIONS)
+def test_inceptions_give_logits_in_training_and_leave_their_heads_alone(name):
+    network = build(name, 10).train()
+    logits = network(torch.randn(2, 3, 224, 224))
+    assert logits.shape == (2, 10)
+    logits.sum().backward()
+    without = {key for key, value in network.named_parameters() if value.grad is None}
+    assert without == {
+        key for key, _ in network.named_parameters() if key.lower().startswith("aux")
+    }
+    assert not any(network.get_parameter(key).requires_grad for key in without)
+
+
+def test_an_unknown_network_is_told_with_the_nearest_names():
+    with pytest.raises(ValueError, match="no network 'resnet19'; nearest: resnet1"):
+        build("resnet19")
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_taps_cover_the_published_layers_with_modules_that_exist(name):
     assert set(TAPS[name]) == PUBLISHED[name]
     assert len(set(TAPS[name].values())) == len(TAPS[name])
-    modules = dict(build(name).named_modules())
+    modules = dict(built(name).named_modules())
     assert set(TAPS[name].values()) <= set(modules)
 
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg16", "vgg19", "sqnet1_0", "sqnet1_1"])
 def test_taps_name_the_kind_of_module_that_they_say(name):
     kinds = {"maxpool": "MaxPool2d", "fire": "Fire", "fc": ("ReLU", "Linear"), "conv": "ReLU"}
-    network = build(name)
+    network = built(name)
     for layer, path in TAPS[name].items():
         assert type(network.get_submodule(path)).__name__ in kinds[layer.rstrip("0123456789")]
 
 
 def test_alexnet_taps_are_activations_but_for_the_last():
-    network = build("alexnet")
+    network = built("alexnet")
     kinds = [type(network.get_submodule(path)).__name__ for path in TAPS["alexnet"].values()]
     assert kinds == ["ReLU"] * 7 + ["Linear"]
 
 
 def test_taps_run_in_the_order_of_the_forward_pass():
-    network = build("inception").eval()
+    network = built("inception").eval()
     order = []
     for path in TAPS["inception"].values():
         network.get_submodule(path).register_forward_hook(
@@ -84,7 +148,7 @@ def test_taps_run_in_the_order_of_the_forward_pass():
 
 
 def test_resnet20_is_resnet18_with_one_block_more():
-    network, resnet18 = resnet20(), build("resnet18")
+    network, resnet18 = resnet20(), built("resnet18")
     stages = [[type(b) for b in getattr(network, f"layer{i}")] for i in range(1, 5)]
     assert stages == [[BasicBlock] * n for n in (3, 2, 2, 2)]
     assert sum(p.numel() for p in network.parameters()) == 11_763_496

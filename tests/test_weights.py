@@ -267,6 +267,29 @@ def test_other_networks_weights_name_the_first_keys_that_differ(network, tmp_pat
         assert torch.equal(network.state_dict()[key], value)
 
 
+def test_older_names_of_a_densenets_layers_fit(tmp_path):
+    layer = nn.ModuleDict({"norm1": nn.BatchNorm2d(3), "conv2": nn.Conv2d(3, 4, 3)})
+    network = nn.ModuleDict({"block": nn.ModuleDict({"denselayer12": layer})})
+    new = network.state_dict()
+    old = {k.replace("norm1", "norm.1").replace("conv2", "conv.2"): v for k, v in new.items()}
+    assert not old.keys() & new.keys()
+    torch.save(old, tmp_path / "old.pth")
+    load_weights(network, tmp_path / "old.pth")
+    fitted = fit_weights(read_weights(tmp_path / "old.pth"), Layout.of(network), "old.pth", "it")
+    assert list(fitted) == list(new)
+    for name, value in new.items():
+        np.testing.assert_array_equal(fitted[name], value)
+
+    both = old | {name: new[name] for name in new if "norm1.weight" in name}
+    torch.save(both, tmp_path / "both.pth")
+    with pytest.raises(WeightsError, match=r"unexpected: block\.denselayer12\.norm\.1\.weight$"):
+        load_weights(network, tmp_path / "both.pth")
+    torch.save(new, tmp_path / "new.pth")
+    network["block"]["denselayer12"] = nn.ModuleDict({"norm": nn.ModuleDict({"1": layer["norm1"]})})
+    with pytest.raises(WeightsError, match=r"missing: block\.denselayer12\.norm\.1\.weight"):
+        load_weights(network, tmp_path / "new.pth")
+
+
 def test_integers_for_floats_are_another_networks(network, tmp_path):
     weights = network.state_dict() | {"3.bias": torch.zeros(5, dtype=torch.int8)}
     torch.save(weights, tmp_path / "a.pth")
