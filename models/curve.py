@@ -1,13 +1,15 @@
-"""The curve of a training run: each layer's score by epoch."""
+"""Curves by epoch: of a training run's layers, of several networks."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fastrdm._extras import require
 
 if TYPE_CHECKING:
     from models.scoring import EpochResult
+
+Lines = Mapping[str, Sequence[tuple[int, float]]]
 
 
 def draw_curve(results: "Sequence[EpochResult]", title: str = "") -> bytes:
@@ -25,30 +27,51 @@ def draw_curve(results: "Sequence[EpochResult]", title: str = "") -> bytes:
     bytes
         A PNG.
     """
-    require("matplotlib", "plot", "to draw the curve of scores")
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for r in results:
+        heading = f"{r.set} · {r.region.upper()} (100 % = {r.ceiling:.4f})"
+        panels.setdefault(heading, {}).setdefault(r.layer, []).append((r.epoch, r.percent_nc))
+    return draw_lines(panels, "percent of noise ceiling", title)
+
+
+def draw_lines(panels: Mapping[str, Lines], label: str = "", title: str = "") -> bytes:
+    """Draw a panel for each heading, with a line for each name.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to sequence of (int, float)
+        Heading → name → epoch and value, one or more of each. A name has the same colour in all panels: the first ones
+        dark, the last ones light.
+    label : str
+        Of the vertical axes.
+    title : str
+        Above the figure.
+
+    Returns
+    -------
+    bytes
+        A PNG.
+    """
+    require("matplotlib", "plot", "to draw curves")
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = list(dict.fromkeys((r.set, r.region) for r in results))
-    layers = list(dict.fromkeys(r.layer for r in results))
-    # Early layers dark, late ones light.
-    colours = colormaps["viridis"].resampled(max(2, len(layers)))
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    colours = colormaps["viridis"].resampled(max(2, len(names)))
     figure = Figure(figsize=(8, 0.8 + 2.4 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, (study, region) in zip(axes, panels, strict=True):
-        shown = [r for r in results if (r.set, r.region) == (study, region)]
-        for number, layer in enumerate(layers):
-            own = sorted((r.epoch, r.percent_nc) for r in shown if r.layer == layer)
-            axis.plot(*zip(*own, strict=True), ".-", color=colours(number), label=layer)
-        axis.set_title(
-            f"{study} · {region.upper()} (100 % = {shown[0].ceiling:.4f})", loc="left", fontsize=10
-        )
+    for axis, (heading, lines) in zip(axes, panels.items(), strict=True):
+        for name, points in lines.items():
+            colour = colours(names.index(name))
+            axis.plot(*zip(*sorted(points), strict=True), ".-", color=colour, label=name)
+        axis.set_title(heading, loc="left", fontsize=10)
         axis.grid(linewidth=0.4)
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1].set_xlabel("epoch")
-    figure.supylabel("percent of noise ceiling", fontsize=10)
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    figure.supylabel(label, fontsize=10)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
     if title:

@@ -200,6 +200,14 @@ class Run:
         writer.writerows({k: f"{v:.10g}" for k, v in row.items()} for row in rows)
         self.write("metrics.csv", text.getvalue())
 
+    def metrics(self) -> list[Row]:
+        """Read `metrics.csv`; no rows where there is none."""
+        path = self.folder / "metrics.csv"
+        if not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
     @contextlib.contextmanager
     def tensorboard(self, rows: Sequence[Row]) -> "Iterator[Any]":
         """Give what writes a row to TensorBoard; its files begin with the rows that there are already.
