@@ -207,21 +207,23 @@ class Sample {
     clear(out);
   }
 
-  // Of whole numbers up to `most`: ranked(i, r), with r twice the centred rank of entry i.
-  template <typename Ranked>
-  void rank_whole(const std::int32_t* x, std::int32_t most, Ranked&& ranked) {
-    double before = -total_, weight = 0;
+  // Of whole numbers up to `most`: ranked(i, r, w), with r twice the centred rank of entry i, and w its weight, which weight_of(i) gives.
+  template <typename WeightOf, typename Ranked>
+  void rank_whole(const std::int32_t* x, std::int32_t most, WeightOf&& weight_of, Ranked&& ranked) {
+    auto before = -static_cast<std::int64_t>(total_);
+    std::int64_t weight = 0;
     tied_.clear();
     sorter_.rising(x, static_cast<std::size_t>(size_), most, [&](std::size_t i, bool last) {
+      const std::int64_t own = weight_of(i);
       if (last && tied_.empty()) {
-        ranked(i, before + weights_[i]);
-        before += 2 * weights_[i];
+        ranked(i, before + own, own);
+        before += 2 * own;
         return;
       }
       tied_.push_back(i);
-      weight += weights_[i];
+      weight += own;
       if (!last) return;
-      for (const std::size_t tied : tied_) ranked(tied, before + weight);
+      for (const std::size_t tied : tied_) ranked(tied, before + weight, std::int64_t{weight_of(tied)});
       before += 2 * weight;
       weight = 0;
       tied_.clear();
@@ -278,10 +280,10 @@ class Pools {
       sample_.take(row, values_.data() + s * sample_.stride());
       return;
     }
-    // Of pairs in a draw, which are below 2^31 if sums of ranks are: from 0 on.
-    std::int32_t* whole = whole_.data() + s * sample_.stride();
-    const double lift = sample_.total();
-    for (Index k = 0; k < sample_.size(); ++k) whole[k] = static_cast<std::int32_t>(own[k] + lift);
+    // Used only where sums of ranks are below 2^31.
+    Whole* whole = whole_.data() + s * sample_.stride();
+    const double* weights = sample_.weights();
+    for (Index k = 0; k < sample_.size(); ++k) whole[k] = {static_cast<std::int32_t>(own[k]), static_cast<std::int32_t>(weights[k])};
   }
 
   template <typename Count>
@@ -292,8 +294,9 @@ class Pools {
       times += count(s);
     }
     const double most = 2 * sample_.total() * static_cast<double>(times);
-    if (ranked && most < std::numeric_limits<std::int32_t>::max())
-      whole(count, drawn, static_cast<std::int32_t>(most), lower, upper);
+    // Four times a sum of squared ranks is below N^3 / 3, within 63 bits for 2 million pairs.
+    if (ranked && most < std::numeric_limits<std::int32_t>::max() && sample_.total() < 2e6)
+      whole(count, drawn, times, static_cast<std::int32_t>(most), lower, upper);
     else
       any(count, drawn, ranked ? ranks_.data() : values_.data(), lower, upper);
   }
@@ -314,34 +317,39 @@ class Pools {
   }
 
   template <typename Count>
-  void whole(const Count& count, Index drawn, std::int32_t most, double* lower, double* upper) {
+  void whole(const Count& count, Index drawn, Index times, std::int32_t most, double* lower, double* upper) {
     const Index n = sample_.size(), stride = sample_.stride();
-    std::fill_n(whole_total_.data(), n, 0);
-    for (Index s = 0; s < rows_; ++s)
-      for (std::int32_t times = count(s); times > 0; --times) {
-        const std::int32_t* own = whole_.data() + s * stride;
-        for (Index k = 0; k < n; ++k) whole_total_[static_cast<std::size_t>(k)] += own[k];
-      }
-    sample_.rank_whole(whole_total_.data(), most, [&](std::size_t i, double rank) { pooled_[i] = rank; });
+    const double* weights = sample_.weights();
+    std::int32_t* total = whole_total_.data();
+    const auto lift = static_cast<std::int32_t>(sample_.total());
+    std::fill_n(total, n, static_cast<std::int32_t>(times) * lift);  // so that no sum is negative
+    for (Index s = 0; s < rows_; ++s) {
+      const Whole* own = whole_.data() + s * stride;
+      if (const std::int32_t own_times = count(s); own_times > 0)
+        for (Index k = 0; k < n; ++k) total[k] += own_times * own[k].rank;
+    }
+    sample_.rank_whole(total, most, [&](std::size_t i) { return static_cast<std::int64_t>(weights[i]); },
+                       [&](std::size_t i, std::int64_t rank, std::int64_t) { pooled_[i] = static_cast<double>(rank); });
     sample_.clear(pooled_.data());
     with_pooled(count, upper);
     for (Index s = 0; s < rows_; ++s) {
-      if (count(s) == 0) continue;
+      const std::int32_t own_times = count(s);
+      if (own_times == 0) continue;
       if (drawn == 1) {  // nobody is left, and rsatoolbox takes the subject itself
         lower[s] = upper[s];
         continue;
       }
-      const std::int32_t *own = whole_.data() + s * stride, *from = whole_total_.data();
-      for (std::int32_t times = count(s); times > 0; --times, from = whole_others_.data())
-        for (Index k = 0; k < n; ++k) whole_others_[static_cast<std::size_t>(k)] = from[k] - own[k];
-      const double *y = ranks_.data() + s * stride, *weights = sample_.weights();
-      double product = 0, sum = 0;
-      sample_.rank_whole(whole_others_.data(), most, [&](std::size_t i, double rank) {
-        const double x = weights[i] * rank;
-        product += x * y[i];
-        sum += x * rank;
-      });
-      lower[s] = scaled(product, untied_ ? sample_.untied() : sum, squares_[static_cast<std::size_t>(s)]);
+      const Whole* own = whole_.data() + s * stride;
+      std::int32_t* others = whole_others_.data();
+      for (Index k = 0; k < n; ++k) others[k] = total[k] - own_times * (own[k].rank + lift);
+      std::int64_t product = 0, sum = 0;
+      sample_.rank_whole(others, most, [own](std::size_t i) { return own[i].weight; },
+                         [&product, &sum, own](std::size_t i, std::int64_t rank, std::int64_t weight) {
+                           const std::int64_t weighted = weight * rank;
+                           product += weighted * own[i].rank;
+                           sum += weighted * rank;
+                         });
+      lower[s] = scaled(static_cast<double>(product), untied_ ? sample_.untied() : static_cast<double>(sum), squares_[static_cast<std::size_t>(s)]);
     }
   }
 
@@ -367,12 +375,18 @@ class Pools {
     }
   }
 
+  // Side by side, for they are read together and in no order.
+  struct Whole {
+    std::int32_t rank, weight;
+  };
+
   const RowKernels& kernels_;
   Sample& sample_;
   Index rows_;
   bool untied_;
   Doubles ranks_, squares_, values_, total_, others_, pooled_, weighted_;
-  std::vector<std::int32_t> whole_, whole_total_, whole_others_;
+  std::vector<Whole> whole_;
+  std::vector<std::int32_t> whole_total_, whole_others_;
 };
 
 }  // namespace
