@@ -9,10 +9,9 @@ well any model could do, and a `Target` holds one region's subjects, ready to sc
 from fastrdm._kernels import KernelInfo, kernels
 from fastrdm.ceiling import NoiseCeiling, noise_ceiling
 from fastrdm.compare import compare, rank
-from fastrdm.export import export_onnx
 from fastrdm.corrections import correct
+from fastrdm.export import export_onnx
 from fastrdm.forms import condense, square
-from fastrdm.info import Info, info
 from fastrdm.inference import (
     Bootstrap,
     Tests,
@@ -22,6 +21,7 @@ from fastrdm.inference import (
     permutation_test,
     subject_test,
 )
+from fastrdm.info import Info, info
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.projection import SparseProjection
 from fastrdm.protocol import PROTOCOLS, Protocol

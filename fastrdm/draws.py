@@ -1,7 +1,7 @@
 """Random draws that depend on a seed and their place alone: not on threads, kernels, or how many more are drawn.
 
-A draw's numbers are words of NumPy's Philox 4×64-10 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3), whose
-key is the seed and the stream, and whose counter is the place.
+A draw's numbers are words of NumPy's Philox 4×64-10 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2,
+3), whose key is the seed and the stream, and whose counter is the place.
 """
 
 import itertools

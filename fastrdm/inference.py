@@ -1,16 +1,16 @@
 """How sure a score is: bootstraps, permutation tests, comparisons of models.
 
-Two kinds of functions. `bootstrap` and `permutation_test` take RDMs. `subject_test`, `compare_models` and `max_statistic` take
-each model's values over subjects, as `Target.score(rdms).rho` gives them, and ask about the population of subjects alone.
-All are seeded; a result depends on its seed, and on no number of threads.
+Two kinds of functions. `bootstrap` and `permutation_test` take RDMs. `subject_test`, `compare_models` and
+`max_statistic` take each model's values over subjects, as `Target.score(rdms).rho` gives them, and ask about the
+population of subjects alone. All are seeded; a result depends on its seed, and on no number of threads.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol as Structure, runtime_checkable
+from typing import Any, runtime_checkable
+from typing import Protocol as Structure
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,8 +80,8 @@ class Bootstrap(Result):
     ceiling : ndarray, shape (2,)
         Lower and upper bound on the data as they are; NaN where no ceilings were asked for.
     evaluations : ndarray, shape (kinds, n_draws, n_models)
-        Scores of each draw. One kind, or, over both, three: of both resampled, of subjects alone, of conditions alone, by the
-        same draws. NaN for a draw that holds fewer than three different conditions.
+        Scores of each draw. One kind, or, over both, three: of both resampled, of subjects alone, of conditions
+        alone, by the same draws. NaN for a draw that holds fewer than three different conditions.
     ceilings : ndarray, shape (kinds, n_draws, 2)
         Bounds of each draw.
     acceleration : ndarray, shape (n_models,)
@@ -159,9 +159,10 @@ class Bootstrap(Result):
         level : float
             Between 0 and 1.
         kind : str
-            ``"t"``: the score ± a quantile of Student's t (`dof`) × its standard error. ``"percentile"``: quantiles of the
-            draws' scores, the (n + 1)p-th of n (Davison & Hinkley 1997). ``"bca"``: the same, corrected for bias and
-            skewness (Efron 1987). Over both, only ``"t"`` knows of the corrected variance; the other two are too wide.
+            ``"t"``: the score ± a quantile of Student's t (`dof`) × its standard error. ``"percentile"``: quantiles
+            of the draws' scores, the (n + 1)p-th of n (Davison & Hinkley 1997). ``"bca"``: the same, corrected for
+            bias and skewness (Efron 1987). Over both, only ``"t"`` knows of the corrected variance; the other two
+            are too wide.
 
         Returns
         -------
@@ -200,8 +201,8 @@ class Bootstrap(Result):
             ``"zero"``: one-sided, that the score is above 0. ``"ceiling"``: that it differs from the lower bound, of
             whose variance t knows.
         kind : str
-            ``"t-test"``: of the score and its bootstrapped variance. ``"bootstrap"``: by the share of draws, plus one, on
-            the other side.
+            ``"t-test"``: of the score and its bootstrapped variance. ``"bootstrap"``: by the share of draws, plus
+            one, on the other side.
         correction : str or None
             As in `correct`.
 
@@ -461,8 +462,8 @@ def bootstrap(
         Draws of subjects and of conditions have streams of their own, so that ``"both"`` takes the same ones. The first
         draws of a longer bootstrap are those of a shorter one.
     draws : mapping, optional
-        Draws to take instead: indices ``{"subjects": (n_draws, n_subjects), "conditions": (n_draws, n_conditions)}``, those
-        that `over` needs.
+        Draws to take instead: indices ``{"subjects": (n_draws, n_subjects), "conditions": (n_draws,
+        n_conditions)}``, those that `over` needs.
     ceiling : bool
         Whether to bootstrap the noise ceiling.
     protocol : str or Protocol, optional
@@ -482,19 +483,20 @@ def bootstrap(
     Raises
     ------
     ValueError
-        If a shape does not fit, a value is infinite, or NaN under ``"raise"``, there are fewer than two subjects or three
-        conditions where they are resampled, `n_draws` is below 2, the seed is no whole number, draws are missing or out
-        of range, or a word is unknown.
+        If a shape does not fit, a value is infinite, or NaN under ``"raise"``, there are fewer than two subjects or
+        three conditions where they are resampled, `n_draws` is below 2, the seed is no whole number, draws are
+        missing or out of range, or a word is unknown.
 
     Notes
     -----
     ``spearman``, ``rho-a``, ``corr``, ``cosine`` take milliseconds; other methods, and RDMs with NaN, are written out
-    draw by draw and take as long as `compare` does on each. Subjects' draws of scores cost nothing: they are weighted means
-    of one matrix.
+    draw by draw and take as long as `compare` does on each. Subjects' draws of scores cost nothing: they are
+    weighted means of one matrix.
 
     References
     ----------
-    Schütt, Kipnis, Diedrichsen & Kriegeskorte (2023), Statistical inference on representational geometries, eLife 12:e82566.
+    Schütt, Kipnis, Diedrichsen & Kriegeskorte (2023), Statistical inference on representational geometries, eLife
+    12:e82566.
 
     Examples
     --------
@@ -583,12 +585,12 @@ def permutation_test(
     names: Sequence[str] | None = None,
     n_threads: int | None = None,
 ) -> Tests:
-    """Mantel test: are a model's conditions related to the brain's at all, or would any order of them do?
+    """Mantel test of whether a model's conditions are related to the brain's, or any order of them would do as well.
 
     The statistic is the mean over subjects of the similarity, never squared. Under the null hypothesis that the labels
     of the conditions are exchangeable, the model's are permuted. All n! orders are taken where they are at most 65,536
-    (n ≤ 8), and p is exact; else p = (1 + permutations at least as extreme) / (1 + permutations). Says nothing about other
-    subjects.
+    (n ≤ 8), and p is exact; else p = (1 + permutations at least as extreme) / (1 + permutations). Says nothing
+    about other subjects.
 
     Parameters
     ----------
@@ -614,8 +616,8 @@ def permutation_test(
 
     References
     ----------
-    Mantel (1967), Cancer Research 27. Nili et al. (2014), PLoS Comput. Biol. 10(4). Phipson & Smyth (2010), Stat. Appl. Genet.
-    Mol. Biol. 9(1): why a permutation p is never 0.
+    Mantel (1967), Cancer Research 27. Nili et al. (2014), PLoS Comput. Biol. 10(4). Phipson & Smyth (2010), Stat.
+    Appl. Genet. Mol. Biol. 9(1): why a permutation p is never 0.
     """
     _check(alternative, ALTERNATIVES, "alternative")
     check_correction(correction, "max")
@@ -654,12 +656,15 @@ def subject_test(
 ) -> Tests:
     """Test over subjects whether each model's values differ from a number, or from the noise ceiling.
 
-    ============= ========================================================================================================
-    ``sign-flip`` subjects' differences are symmetric about 0 under the null hypothesis; their signs are flipped, and the
+    =============
+    ========================================================================================================
+    ``sign-flip`` subjects' differences are symmetric about 0 under the null hypothesis; their signs are flipped,
+    and the
                   statistic is t. All 2ⁿ where they are at most 65,536 (n ≤ 16), and p is exact; else random ones
     ``t-test``    differences are normal, or subjects many
     ``wilcoxon``  signed ranks; differences are symmetric about 0 under the null hypothesis
-    ============= ========================================================================================================
+    =============
+    ========================================================================================================
 
     Parameters
     ----------
@@ -718,8 +723,8 @@ def compare_models(
         Each subject's value of each model.
     test : str
         ``"t-test"``, ``"wilcoxon"``, ``"sign-flip"``: as in `subject_test`, of the differences within subjects.
-        ``"bootstrap"``: subjects are resampled `n_permutations` times, and p is twice the smaller share of draws, plus one, on
-        one side of 0; with percentile intervals.
+        ``"bootstrap"``: subjects are resampled `n_permutations` times, and p is twice the smaller share of draws,
+        plus one, on one side of 0; with percentile intervals.
     correction : str or None
         ``"fdr_bh"``, ``"holm"``, ``"bonferroni"``, None; with ``"sign-flip"`` also ``"max"``.
     n_permutations, seed, level, names
@@ -759,8 +764,8 @@ def max_statistic(
     Parameters
     ----------
     values : array_like, shape (..., n_subjects), or several such
-        Each subject's value, not squared. Of several arrays, numbers of subjects may differ, and subjects be others: signs are
-        shared by place, which is valid whoever they are.
+        Each subject's value, not squared. Of several arrays, numbers of subjects may differ, and subjects be
+        others: signs are shared by place, which is valid whoever they are.
     alternative, n_permutations, seed
         As in `subject_test`; all flips where they are at most 65,536.
 
@@ -884,7 +889,7 @@ SUBJECT_TESTS: Mapping[str, Callable[..., tuple[Floats, Floats, Floats]]] = Mapp
 def _flipped(
     parts: Sequence[Floats], alternative: str, n_permutations: int, seed: int
 ) -> tuple[Floats, Floats, int, bool]:
-    """p of sign flips, p corrected by the maximum over all parts, number of flips, and whether those are all."""
+    """The p of sign flips, p corrected by the maximum over all parts, number of flips, and whether those are all."""
     most = max(part.shape[1] for part in parts)
     exact = most < 63 and 1 << most <= EXACT
     signs = all_signs(most) if exact else draw_signs(seed, n_permutations, most)
@@ -918,7 +923,7 @@ def _t_of_mean(sums: Floats, squares: Floats, n: int) -> Floats:
 def _permutation_p(
     observed: Floats, null: Callable[[], Iterator[Floats]], alternative: str, exact: bool
 ) -> tuple[Floats, Floats]:
-    """p of each, and corrected by the maximum over all; `null` gives statistics (permutations, some) block by block."""
+    """The p of each, and corrected by the maximum over all; `null` gives statistics (permutations, some) block by block."""
     turned = _TURNED[alternative]
     mine = turned(observed)
     # Sums in another order differ in the last bits, and an equal statistic must count.
@@ -965,7 +970,7 @@ def _permutation_tests(
 
 def _permuted(data: Data, models: Floats, permutations: Counts) -> Floats:
     """Mean similarities (permutations, models) with the models' conditions permuted."""
-    n_subjects, n_times, n_pairs = data.subjects.shape
+    n_pairs = data.subjects.shape[2]
     method = get_method(data.method)
     rows = data.subjects.reshape(-1, n_pairs)
     everything = np.ones(n_pairs, bool)

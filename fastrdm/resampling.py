@@ -1,8 +1,8 @@
 """Similarities and noise ceilings of RDMs whose conditions or subjects are drawn with replacement.
 
-Three ways to the same numbers. Rank correlations are re-ranked in the kernels. Sums of products (``corr``, ``cosine``) need
-no RDM to be written out: a pair of conditions drawn m and k times has the weight m k. All else, and RDMs with NaN, are
-written out draw by draw.
+Three ways to the same numbers. Rank correlations are re-ranked in the kernels. Sums of products (``corr``,
+``cosine``) need no RDM to be written out: a pair of conditions drawn m and k times has the weight m k. All else,
+and RDMs with NaN, are written out draw by draw.
 """
 
 from collections.abc import Callable, Iterator
