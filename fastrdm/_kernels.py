@@ -320,11 +320,11 @@ def resampled_similarities(
     untied: bool = False,
     n_threads: int | None = None,
 ) -> NDArray[np.float64]:
-    """Spearman's coefficients (draws, n_a, n_b) of condensed RDMs with their conditions `counts` (draws,
-    conditions) times.
+    """Spearman's coefficients (draws, n_a, n_b) of condensed RDMs whose conditions are resampled.
 
-    Pairs of a condition with itself are left out. `paired`: (draws, n, 1), of row i with row i. `untied`: rho-a. NaN
-    where an RDM has no two different entries. The number of threads changes no bit.
+    Each is there `counts` (draws, conditions) times. Pairs of a condition with itself are left out. `paired`: (draws,
+    n, 1), of row i with row i. `untied`: rho-a. NaN where an RDM has no two different entries. The number of threads
+    changes no bit.
     """
     chosen = active()
     out = np.empty((len(counts), len(a), 1 if paired else len(b)))
@@ -373,8 +373,7 @@ def permuted_similarities(
     prepared: Prepared,
     n_threads: int | None = None,
 ) -> NDArray[np.float64]:
-    """Similarities (permutations, n, n_prepared) of prepared rows with others, as matrices, whose conditions are
-    permuted.
+    """Similarities (permutations, n, n_prepared) of prepared rows with others whose conditions are permuted.
 
     `squares` (n, conditions, conditions) hold what `Prepared.values` of the type hold, `own` their sums of squares.
     """

@@ -656,15 +656,13 @@ def subject_test(
 ) -> Tests:
     """Test over subjects whether each model's values differ from a number, or from the noise ceiling.
 
-    =============
-    ========================================================================================================
-    ``sign-flip`` subjects' differences are symmetric about 0 under the null hypothesis; their signs are flipped,
-    and the
-                  statistic is t. All 2ⁿ where they are at most 65,536 (n ≤ 16), and p is exact; else random ones
+    ============= ==================================================================================================
+    ``sign-flip`` the subjects' differences are symmetric about 0 under the null hypothesis; their signs are
+                  flipped, and the statistic is t. All 2ⁿ where those are at most 65,536 (n ≤ 16), and p is exact;
+                  else random ones
     ``t-test``    differences are normal, or subjects many
     ``wilcoxon``  signed ranks; differences are symmetric about 0 under the null hypothesis
-    =============
-    ========================================================================================================
+    ============= ==================================================================================================
 
     Parameters
     ----------
@@ -788,6 +786,37 @@ def max_statistic(
     parts = [_values(np.reshape(a, (-1, np.shape(a)[-1]))) for a in arrays]
     p, corrected, _, _ = _flipped(parts, alternative, n_permutations, seed)
     return p, corrected
+
+
+def subject_intervals(
+    values: ArrayLike, *, n_draws: int = 1000, seed: int = 0, level: float = 0.95
+) -> Floats:
+    """Percentile intervals of means over subjects, who are resampled.
+
+    Parameters
+    ----------
+    values : array_like, shape (n_models, n_subjects)
+        Each subject's value, as the protocol averages it: squared where it squares.
+    n_draws, seed : int
+        Number of draws, the same for all models, and their seed.
+    level : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    ndarray, shape (n_models, 2)
+        Low and high.
+
+    Raises
+    ------
+    ValueError
+        As `subject_test`, or if there are too few draws for the level.
+    """
+    rows = _values(values)
+    check_seed(seed)
+    _check_number(n_draws, "n_draws", 2)
+    _check_level(level)
+    return _by_bootstrap(rows, "two-sided", n_draws, seed, level)[2]
 
 
 def _over_subjects(
@@ -923,7 +952,7 @@ def _t_of_mean(sums: Floats, squares: Floats, n: int) -> Floats:
 def _permutation_p(
     observed: Floats, null: Callable[[], Iterator[Floats]], alternative: str, exact: bool
 ) -> tuple[Floats, Floats]:
-    """The p of each, and corrected by the maximum over all; `null` gives statistics (permutations, some) block by block."""
+    """The p of each, and corrected by the maximum over all; `null` gives statistics (permutations, some) by blocks."""
     turned = _TURNED[alternative]
     mine = turned(observed)
     # Sums in another order differ in the last bits, and an equal statistic must count.

@@ -216,7 +216,7 @@ def _written(square_rdms: NDArray[Any], counts: NDArray[np.int32]) -> Floats:
     first, second = np.triu_indices(len(index), 1)
     out = square_rdms[:, index[first], index[second]]
     out[:, index[first] == index[second]] = np.nan
-    return np.asarray(out)
+    return np.ascontiguousarray(out)
 
 
 def _written_similarities(data: Data, models: Floats, rows: Floats, conditions: Counts) -> Floats:

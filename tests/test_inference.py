@@ -291,7 +291,10 @@ def squareform_all(rdms):
 def test_nan_is_left_out_or_refused():
     subjects, models = data()
     subjects[1, 0, 5] = models[0, 7] = np.nan
-    with pytest.raises(ValueError, match="subject_rdms holds NaN"):
+    with pytest.raises(
+        ValueError,
+        match="subject_rdms has a value that is not finite: NaN at subject 1, time 0, pair 5",
+    ):
         bootstrap(subjects, models)
     drawn = indices(3, 6, 12)
     result = bootstrap(subjects, models, draws=drawn, nan_policy="omit")
@@ -330,7 +333,7 @@ def test_intervals_are_those_of_scipy():
         peer = stats.bootstrap(
             (values,), np.mean, axis=1, n_resamples=20_000, method=name, rng=rng
         ).confidence_interval
-        np.testing.assert_allclose(ours.interval(kind=kind).T, [peer.low, peer.high], atol=1e-3)
+        np.testing.assert_allclose(ours.interval(kind=kind).T, [peer.low, peer.high], atol=3e-3)
     assert np.isnan(ours.ceiling).all()
 
 
