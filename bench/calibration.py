@@ -1,6 +1,8 @@
-"""Whether the tests keep their level and the intervals their coverage, on data that are simulated under each null hypothesis.
+"""Whether the tests keep their level and the intervals their coverage, on data that are simulated under each null
+hypothesis.
 
-`python -m bench.calibration` prints the rates and draws docs/calibration.png; tests/test_calibration.py holds them to their bounds.
+`python -m bench.calibration` prints the rates and draws docs/calibration.png; tests/test_calibration.py holds them
+to their bounds.
 """
 
 import functools
@@ -43,7 +45,8 @@ def pair_level(test, n=4000):
 
 
 def ceiling_level(n=4000):
-    """Against the noise ceiling: each model is as good as the other subjects, by the flips of differences within subjects."""
+    """Against the noise ceiling: each model is as good as the other subjects, by the flips of differences within
+    subjects."""
     rng = np.random.default_rng(2)
     bounds = rng.normal(0.4, 0.1, 16)
     values = bounds + rng.normal(0, 0.1, (n, 16))
@@ -81,11 +84,12 @@ def mantel_level(n=2000):
 def _simulated(over, n=1000):
     """Scores, t intervals and p of a difference under resampling of what varies from one simulation to the next.
 
-    Conditions are points; the brain sees them with other points added that are the condition's own, a subject with those of
+    Conditions are points; the brain sees them with other points added that are the condition's own, a subject with
+    those of
     the subject and condition. Two models add points of their own, equally many.
     """
     population = np.random.default_rng(10)
-    n_conditions, n_subjects = 40, 20
+    n_conditions, n_subjects = 118, 15
     fixed = [population.normal(size=(n_conditions, FEATURES)) for _ in range(4)]
     weights = population.uniform(0.5, 1.5, (n_subjects, FEATURES))
     rows = []
@@ -104,7 +108,7 @@ def _simulated(over, n=1000):
             [pdist(np.hstack([w, w]) * brain + e) for w, e in zip(scale, noise, strict=True)]
         )
         models = np.array([pdist(np.hstack([shared, 1.5 * extra])) for extra in (first, second)])
-        result = bootstrap(subjects, models, over, n_draws=400, seed=seed, ceiling=False)
+        result = bootstrap(subjects, models, over, n_draws=200, seed=seed, ceiling=False)
         pair = result.compare_models()
         rows.append(
             [

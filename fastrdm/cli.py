@@ -432,7 +432,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             f"{name.upper():7}{region.r2:8.4f}{region.std:9.4f}{region.ceiling:9.4f}"
             f"{region.percent_nc:14.4f}{region.p:12.4e}"
         )
-        if facts := uncertainty.get(name):
+        if name in uncertainty:
+            facts = uncertainty[name]
             low, high = facts["interval"]
             interval = f"[{low:.2f}, {high:.2f}]"
             line += f"{interval:>18}{facts['p_sign_flip']:15.4e}{facts['p_corrected']:12.4e}"

@@ -68,9 +68,10 @@ def all_permutations(n: int) -> Counts:
 def draw_signs(seed: int, n_draws: int, n: int) -> NDArray[np.float64]:
     """Signs (n_draws, n), 1 or −1, each equally likely."""
     check_seed(seed)
-    return 1.0 - 2.0 * (_words(seed, SIGNS, 0, n_draws * n) >> np.uint64(63)).reshape(n_draws, n)
+    negative = (_words(seed, SIGNS, 0, n_draws * n) >> np.uint64(63)).astype(np.float64)
+    return np.asarray(1 - 2 * negative.reshape(n_draws, n), np.float64)
 
 
 def all_signs(n: int) -> NDArray[np.float64]:
     """Every row of signs (2ⁿ, n), that which changes nothing first."""
-    return 1.0 - 2.0 * (np.arange(1 << n)[:, None] >> np.arange(n) & 1)
+    return np.asarray(1 - 2 * (np.arange(1 << n)[:, None] >> np.arange(n) & 1), np.float64)

@@ -141,7 +141,7 @@ class Bootstrap(Result):
 
     def _variance(self, draws: Floats) -> Floats:
         """Of numbers (kinds, n_draws, …), over the draws that are there."""
-        there = ~np.isnan(self.evaluations).any(axis=2)
+        there = np.asarray(~np.isnan(self.evaluations).any(axis=2))
         raw = [kind[ok].var(axis=0, ddof=1) for kind, ok in zip(draws, there, strict=True)]
         s, c = (n / (n - 1) for n in (self.n_subjects, self.n_conditions))
         if self.over != "both":
@@ -780,10 +780,10 @@ def max_statistic(
     _check(alternative, ALTERNATIVES, "alternative")
     check_seed(seed)
     _check_number(n_permutations, "n_permutations", 1)
-    arrays = (
-        list(values) if isinstance(values, (list, tuple)) and np.ndim(values[0]) > 1 else [values]
-    )
-    parts = [_values(np.reshape(a, (-1, np.shape(a)[-1]))) for a in arrays]
+    several = isinstance(values, (list, tuple)) and len(values) > 0 and np.ndim(values[0]) > 1
+    arrays: Sequence[Any] = list(values) if several else [values]  # type: ignore[arg-type]
+    stacks = [as_floats(a, "values") for a in arrays]
+    parts = [_values(s.reshape(-1, s.shape[-1])) for s in stacks]
     p, corrected, _, _ = _flipped(parts, alternative, n_permutations, seed)
     return p, corrected
 
@@ -1044,8 +1044,8 @@ def _weighted(counts: Counts, values: Floats) -> Floats:
     """Means over the last axis, of subjects as often as they are drawn; by no BLAS, whose threads might change bits."""
     weights = np.broadcast_to(counts, (len(counts), 1, values.shape[2])).astype(np.float64)[:, 0]
     if len(values) == 1:
-        return np.einsum("ds,ms->dm", weights, values[0]) / values.shape[2]
-    return np.einsum("ds,dms->dm", weights, values) / values.shape[2]
+        return np.asarray(np.einsum("ds,ms->dm", weights, values[0]) / values.shape[2])
+    return np.asarray(np.einsum("ds,dms->dm", weights, values) / values.shape[2])
 
 
 def _data(

@@ -63,7 +63,8 @@ def observed_similarities(data: Data, models: Floats) -> Floats:
         for rdms, name in ((models, "rdms"), (rows, "subject_rdms"))
     )
     similarities, _ = method.similarity(first, second, data.n_threads)
-    return similarities.reshape(len(models), *data.subjects.shape[:2]).mean(axis=2)
+    shaped = similarities.reshape(len(models), *data.subjects.shape[:2])
+    return np.asarray(shaped.mean(axis=2))
 
 
 def resampled_similarities(data: Data, models: Floats, conditions: Counts) -> Floats:
@@ -135,7 +136,7 @@ def _weights(data: Data, conditions: Counts | None) -> Floats:
     if conditions is None:
         return np.ones((1, data.subjects.shape[2]))
     first, second = np.triu_indices(data.n_conditions, 1)
-    return conditions[:, first] * conditions[:, second].astype(np.float64)
+    return np.asarray(conditions[:, first] * conditions[:, second].astype(np.float64))
 
 
 def _blocks(data: Data, conditions: Counts | None) -> Iterator[Counts | None]:
@@ -251,7 +252,7 @@ def _written_ceilings(
     out = np.full((n_draws, 2, len(rows)), np.nan)
     usable = np.ones(len(rows), bool)
     if data.nan_policy == "propagate":
-        usable = ~np.isnan(rows).any(axis=1)
+        usable = np.asarray(~np.isnan(rows).any(axis=1))
     squares = square(rows)
     everything = np.ones(data.n_conditions, np.int32)
     for d in range(n_draws):

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastrdm import _kernels
 from fastrdm._extras import require
@@ -88,7 +87,7 @@ class Result:
         return cls.from_dict(json.loads(text))
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.to_dict() == other.to_dict()  # type: ignore[attr-defined]
+        return isinstance(other, type(self)) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -135,6 +134,3 @@ def _cell(value: Any) -> str:
         if abs(value) >= 1e-3 or value == 0
         else f"{value:.1e}"
     )
-
-
-Floats = NDArray[np.float64]

@@ -239,13 +239,12 @@ def _with_uncertainty(groups: Sequence[_Group], n_draws: int, seed: int) -> list
                 [interval * (100 / group.target.ceiling), p[end - len(rho) : end]]
             )
     return [
-        replace(result, **dict(zip(_UNCERTAINTY, map(float, row), strict=True)))
+        replace(result, low=low, high=high, p_sign_flip=p_sign_flip, p_corrected=p_corrected)
         for group, column in zip(groups, columns, strict=True)
-        for result, row in zip(group.results, column, strict=True)
+        for result, (low, high, p_sign_flip, p_corrected) in zip(
+            group.results, column.tolist(), strict=True
+        )
     ]
-
-
-_UNCERTAINTY = ("low", "high", "p_sign_flip", "p_corrected")
 
 
 def score_checkpoints(
