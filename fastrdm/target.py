@@ -198,6 +198,11 @@ class Target:
         return ceiling
 
     @property
+    def subject_rdms(self) -> Floats:
+        """The subjects' condensed RDMs, (subjects, times, pairs), read-only."""
+        return self._subjects
+
+    @property
     def n_subjects(self) -> int:
         """Number of subjects."""
         return len(self._subjects)

@@ -18,8 +18,9 @@ LAYERS = [
     {"algonauts", "export", "onnx_model"},
     {"target", "stimuli_cache", "device", "foreign", "pretrained"},
     {"rdm_graph"},
+    {"inference"},
+    {"resampling", "results"},
     {
-        "inference",
         "ceiling",
         "protocol",
         "stimuli",
@@ -38,6 +39,7 @@ LAYERS = [
     {"whitening"},
     {"products", "forms", "images"},
     {"_kernels"},
+    {"draws", "corrections"},
     {"_arrays", "_drawings", "openvino_session"},
     {"_core", "_numba", "_extras", "_files"},
 ]
