@@ -14,7 +14,10 @@ from fastrdm.checkpoints import Checkpoint, open_checkpoints
 from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.study import Study
-from fastrdm.target import Target
+from fastrdm.target import Score, Target
+
+# A score's numbers, as `Score` and `Result` both name them.
+COLUMNS = ("r2", "std", "sample_std", "percent_nc", "p", "value")
 
 
 @dataclass(frozen=True)
@@ -165,13 +168,7 @@ def _results(
     target: Target,
     rdms: NDArray[np.float64],
 ) -> list[Result]:
-    # A layer with constant conditions has no whole RDM, and no score; the others have theirs.
-    whole = np.asarray(np.isfinite(rdms).all(axis=1))
-    score = target.score(rdms[whole])
-    columns = {}
-    for name in ("r2", "std", "sample_std", "percent_nc", "p", "value"):
-        columns[name] = np.full(len(whole), np.nan)
-        columns[name][whole] = getattr(score, name)
+    score = score_layers(target, rdms)
     return [
         Result(
             checkpoint,
@@ -179,10 +176,35 @@ def _results(
             layer,
             region,
             ceiling=target.ceiling,
-            **{name: float(column[i]) for name, column in columns.items()},
+            **{name: float(getattr(score, name)[i]) for name in COLUMNS},
         )
         for i, layer in enumerate(layers)
     ]
+
+
+def score_layers(target: Target, rdms: NDArray[np.float64]) -> Score:
+    """Score a network's layers, of which some may have no whole RDM.
+
+    Parameters
+    ----------
+    target : Target
+    rdms : ndarray, shape (layers, pairs)
+        A layer with constant conditions has NaN in its RDM, and no score; the others have theirs.
+
+    Returns
+    -------
+    Score
+        NaN for the layers without one.
+    """
+    whole = np.asarray(np.isfinite(rdms).all(axis=1))
+    score = target.score(rdms[whole])
+    if whole.all():
+        return score
+    filled = {}
+    for name, values in vars(score).items():
+        filled[name] = np.full((len(whole), *values.shape[1:]), np.nan)
+        filled[name][whole] = values
+    return Score(**filled)
 
 
 def score_checkpoints(
