@@ -15,6 +15,7 @@ from fastrdm.onnx_model import OnnxModel
 from fastrdm.projection import SparseProjection
 from fastrdm.protocol import PROTOCOLS, Protocol
 from fastrdm.rdm import RdmAccumulator, calc_rdm
+from fastrdm.sweeps import sweep
 from fastrdm.target import Score, Target
 
 __version__ = "0.1.0"
@@ -39,4 +40,5 @@ __all__ = [
     "noise_ceiling",
     "rank",
     "square",
+    "sweep",
 ]

@@ -445,8 +445,8 @@ class Store:
             )
         return bool(found == len(targets))
 
-    def known(self, method: int, targets: Sequence[int]) -> NDArray[np.uint64]:
-        """The first 8 bytes of each SHA-256 that is done, sorted: for workers to know renamed files by."""
+    def known(self, method: int, targets: Sequence[int]) -> NDArray[np.bytes_]:
+        """SHA-256 of all weights that are done, sorted: for workers to know renamed files by."""
         marks = ", ".join("?" * len(targets))
         with self._errors():
             found = self._db.execute(
@@ -454,7 +454,7 @@ class Store:
                 f" WHERE method = ? AND target IN ({marks}) GROUP BY id HAVING count(*) = ?",
                 (method, *targets, len(targets)),
             )
-            return np.sort(np.fromiter((int(sha[:16], 16) for (sha,) in found), np.uint64))
+            return np.sort(np.fromiter((bytes.fromhex(sha) for (sha,) in found), "S32"))
 
     def record(
         self,

@@ -1,18 +1,24 @@
 """The commands of sweeps and their stores: arguments in, calls out."""
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fastrdm import progress
+from fastrdm.providers import PRECISIONS, PROVIDERS
 from fastrdm.store import Store
+from fastrdm.study import find_data
+from fastrdm.sweeps import ENGINES, Estimate, Sweep
 
 _SHOWN = ("checkpoint", "arch", "set", "region", "layer", "percent_nc", "std", "p")
 
 
 def add_commands(commands: Any) -> None:
-    """Add `table` and `merge` to the subparsers of the command line."""
+    """Add `sweep`, `table` and `merge` to the subparsers of the command line."""
+    _add_sweep(commands)
     table = commands.add_parser(
         "table",
         help="print what a sweep's store holds",
@@ -39,6 +45,116 @@ def add_commands(commands: Any) -> None:
     merge.add_argument("store", metavar="INTO.db")
     merge.add_argument("others", nargs="+", metavar="FROM.db")
     merge.set_defaults(run=_merge)
+
+
+def _add_sweep(commands: Any) -> None:
+    sweep = commands.add_parser(
+        "sweep",
+        help="score many checkpoints into a store, each once, resumable",
+        description="Score every layer of every checkpoint against every region of each study, into a store. "
+        "The same command goes on where a run was stopped or killed.",
+    )
+    sweep.add_argument(
+        "weights",
+        nargs="+",
+        metavar="WEIGHTS",
+        help="checkpoints, folders, globs, .txt files of paths, or .toml manifests of several networks",
+    )
+    sweep.add_argument(
+        "--arch",
+        action="append",
+        default=[],
+        metavar="ARCH",
+        help="MODULE:CALLABLE or FILE.onnx; once for all WEIGHTS, or once for each",
+    )
+    sweep.add_argument("--data", nargs="+", metavar="DIR", help="challenge data or studies")
+    sweep.add_argument("--store", required=True, metavar="SCORES.db", help="where results are kept")
+    sweep.add_argument("--sets", type=_names, metavar="A,B", help="studies (default: all)")
+    sweep.add_argument(
+        "--modality",
+        choices=("fmri", "meg", "both"),
+        default="fmri",
+        help="of the challenge's data",
+    )
+    sweep.add_argument("--taps", type=_names, metavar="A,B", help="layers, as for score")
+    sweep.add_argument(
+        "--labels",
+        default="",
+        metavar="REGEX",
+        help=r"searched in each path; its named groups are labels, e.g. 'epoch(?P<epoch>\d+)'",
+    )
+    sweep.add_argument(
+        "--watch", action="store_true", help="score checkpoints as they appear, until a signal"
+    )
+    sweep.add_argument(
+        "--patience", type=float, metavar="S", help="end watching after so long without a new one"
+    )
+    sweep.add_argument(
+        "--dry-run", action="store_true", help="say what there is to do, and what it would take"
+    )
+    sweep.add_argument(
+        "--retry-failed", action="store_true", help="try again what failed and did not change"
+    )
+    sweep.add_argument("--keep-rdms", action="store_true", help="store RDMs too, in float32")
+    sweep.add_argument("--engine", choices=tuple(ENGINES), default="local", help="(default: local)")
+    sweep.add_argument(
+        "--workers", type=int, metavar="N", help="(default: one for each accelerator, else one)"
+    )
+    sweep.add_argument("--provider", default="auto", help=f"auto, {', '.join(PROVIDERS)}")
+    sweep.add_argument("--precision", choices=PRECISIONS, help="of networks (default: fp32)")
+    sweep.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="images at once (default: 32)"
+    )
+    shown = sweep.add_mutually_exclusive_group()
+    shown.add_argument("--quiet", action="store_true", help="print failures and the end alone")
+    shown.add_argument("--json", action="store_true", help="print events as JSON lines")
+    sweep.set_defaults(run=_sweep)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _engine(arguments: argparse.Namespace) -> Any:
+    return ENGINES[arguments.engine](workers=arguments.workers, provider=arguments.provider)
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    data = arguments.data or [find_data()]
+    if data == [None]:
+        raise ValueError(
+            "no data: pass --data DIR or set FASTRDM_DATA; `fastrdm sample DIR` writes a study to try"
+        )
+    names = [
+        *("store", "sets", "modality", "taps", "labels", "provider", "precision", "batch_size"),
+        *("keep_rdms", "retry_failed"),
+    ]
+    options = {name: getattr(arguments, name) for name in names}
+    sweep = Sweep(arguments.weights, arguments.arch, data, engine=_engine(arguments), **options)
+    with sweep:
+        if arguments.dry_run:
+            _print_estimate(sweep.estimate(), arguments.json)
+            return 0
+        with progress.shown(arguments.json, arguments.quiet) as show:
+            summary = sweep.run(watch=arguments.watch, patience=arguments.patience, on_event=show)
+    if summary.outcome == "stopped":
+        return 130
+    return 1 if summary.failed else 0
+
+
+def _print_estimate(estimate: Estimate, as_json: bool) -> None:
+    plan = estimate.plan
+    if as_json:
+        progress.print_line({"event": "estimate", **dataclasses.asdict(estimate)})
+        return
+    print(
+        f"{plan.new} to score, {plan.n_bytes / 2**20:.0f} MiB; {plan.done} done, {plan.failed} failed"
+    )
+    if plan.new:
+        print(
+            f"about {progress.duration(estimate.seconds)} with {estimate.workers} workers, each of up to"
+            f" {estimate.memory / 2**20:.0f} MiB: measured on the first ones, of which nothing is stored"
+        )
 
 
 def _table(arguments: argparse.Namespace) -> int:
