@@ -100,6 +100,13 @@ def _add_sweep(commands: Any) -> None:
     sweep.add_argument(
         "--workers", type=int, metavar="N", help="(default: one for each accelerator, else one)"
     )
+    sweep.add_argument(
+        "--address", metavar="HOST:PORT", help="of the Ray cluster (default: $RAY_ADDRESS)"
+    )
+    sweep.add_argument("--num-cpus", type=float, metavar="N", help="of each Ray actor (default: 1)")
+    sweep.add_argument(
+        "--num-gpus", type=float, metavar="N", help="of each Ray actor (default: 1 where there are)"
+    )
     sweep.add_argument("--provider", default="auto", help=f"auto, {', '.join(PROVIDERS)}")
     sweep.add_argument("--precision", choices=PRECISIONS, help="of networks (default: fp32)")
     sweep.add_argument(
@@ -116,7 +123,12 @@ def _names(text: str) -> list[str]:
 
 
 def _engine(arguments: argparse.Namespace) -> Any:
-    return ENGINES[arguments.engine](workers=arguments.workers, provider=arguments.provider)
+    names = ("address", "num_cpus", "num_gpus")
+    own = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if own and arguments.engine != "ray":
+        raise ValueError(f"--{next(iter(own)).replace('_', '-')} is for --engine ray")
+    make = ENGINES[arguments.engine]
+    return make(workers=arguments.workers, provider=arguments.provider, **own)
 
 
 def _sweep(arguments: argparse.Namespace) -> int:

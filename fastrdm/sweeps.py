@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from fastrdm import engines
 from fastrdm.checkpoints import Architecture
-from fastrdm.engines import Engine, LocalEngine, Network, Outcome, Task
+from fastrdm.engines import Engine, LocalEngine, Network, Outcome, RayEngine, Task
 from fastrdm.layers import Taps
 from fastrdm.manifest import Source, sources
 from fastrdm.stimuli_cache import hash_images
@@ -437,7 +437,7 @@ def _studies(data: Any, sets: Sequence[str] | None, modality: str) -> list[Study
     return [found[names.index(name)] for name in sets]
 
 
-ENGINES: Mapping[str, Callable[..., Engine]] = {"local": LocalEngine}
+ENGINES: Mapping[str, Callable[..., Engine]] = {"local": LocalEngine, "ray": RayEngine}
 
 
 @contextlib.contextmanager
@@ -498,7 +498,8 @@ def sweep(
         under another name or failed, and at the end; ``"scored"`` comes after the transaction.
     **options
         ``sets``, ``modality`` as for `open_studies`; ``taps``; ``labels``, a regular expression whose named groups are
-        searched in each path; ``engine``, "local" or an engine; ``workers``; ``provider``, ``precision``,
+        searched in each path; ``engine``, "local", "ray" or an engine of
+        `fastrdm.engines`; ``workers``; ``provider``, ``precision``,
         ``provider_options``, ``batch_size`` as for `OnnxModel`; ``keep_rdms``; ``retry_failed``.
 
     Returns

@@ -232,7 +232,7 @@ def test_checkpoints_are_found(here):
         found("none.txt")
 
 
-def test_mistakes_are_told_before_work_starts(here):
+def test_mistakes_are_told_before_work_starts(here, capsys):
     def fails(match, *arguments, **options):
         with pytest.raises((ValueError, FileNotFoundError), match=match):
             run(*arguments, **options)
@@ -246,8 +246,11 @@ def test_mistakes_are_told_before_work_starts(here):
     fails("data is empty", data=[])
     fails("several studies have the name", data=["study", "study"])
     fails("no study named '93'", sets=["93"])
-    fails("engine 'slurm' is not one of: local", engine="slurm")
+    fails("engine 'slurm' is not one of: local, ray", engine="slurm")
     fails("workers must be at least 1", workers=0)
+    arguments = ["sweep", "runs", "--arch", ARCH, "--data", "study", "--store", "s.db"]
+    assert main([*arguments, "--address", "here:1"]) == 1
+    assert "--address is for --engine ray" in capsys.readouterr().err
     assert main(["sweep", "runs", "--arch", "nowhere:x", "--data", "study", "--store", "s.db"]) == 1
 
 
@@ -350,6 +353,43 @@ def test_several_workers_give_the_same(here, expected):
     assert {e["worker"] for e in events["ready"]} == {"worker 1", "worker 2"}
     # Each has a thread here instead of two, which changes no score of so small a network.
     assert rows(subjects=True) == expected
+
+
+@pytest.fixture
+def cluster():
+    """A Ray cluster of three nodes of this machine, each a raylet of its own, of one processor."""
+    pytest.importorskip("ray")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield cluster, nodes
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def test_a_ray_cluster_that_loses_a_node_and_gets_another_gives_the_same(here, expected, cluster):
+    cluster, nodes = cluster
+    done = []
+
+    def on_event(event):
+        events.append(event)
+        if event["event"] == "scored":
+            done.append(event["checkpoint"])
+        if event["event"] == "scored" and len(done) == 2:
+            cluster.remove_node(nodes[0], allow_graceful=False)
+            cluster.add_node(num_cpus=1)
+
+    events = []
+    summary = sweep("runs", ARCH, "study", store="scores.db", engine="ray", on_event=on_event)
+    assert (summary.outcome, summary.scored, summary.failed) == ("finished", 12, 0)
+    assert rows(subjects=True) == expected
+    assert len(done) == len(set(done)) == 12
+    assert sum(e["event"] == "ready" for e in events) >= 2
 
 
 COMMAND = [sys.executable, "-m", "fastrdm", "sweep", "runs", "--arch", ARCH, "--data", "study"]
