@@ -26,6 +26,7 @@ from fastrdm.onnx_model import OnnxModel
 from fastrdm.projection import SparseProjection
 from fastrdm.protocol import PROTOCOLS, Protocol
 from fastrdm.rdm import RdmAccumulator, calc_rdm
+from fastrdm.sweeps import sweep
 from fastrdm.target import Score, Target
 
 __version__ = "0.1.0"
@@ -58,4 +59,5 @@ __all__ = [
     "rank",
     "square",
     "subject_test",
+    "sweep",
 ]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import fastrdm
-from fastrdm import algonauts, sweep
+from fastrdm import algonauts, scoring, sweep_cli
 from fastrdm._extras import require
 from fastrdm.layers import Layer, Network, grouped, nearest, pattern
 from fastrdm.providers import PRECISIONS, PROVIDERS
@@ -137,6 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--quiet", action="store_true", help="no progress on stderr")
     score.set_defaults(run=_score)
 
+    sweep_cli.add_commands(commands)
+
     evaluate = commands.add_parser(
         "evaluate",
         help="score an Algonauts 2019 submission as the challenge does",
@@ -256,10 +258,10 @@ def _score(arguments: argparse.Namespace) -> int:
     if arguments.json and _notice(studies):
         print(_notice(studies), file=sys.stderr)
     failed = 0
-    results: list[sweep.Result] = []
+    results: list[scoring.Result] = []
     with contextlib.ExitStack() as stack:
         write_csv = _csv_writer(stack, arguments.csv)
-        for scored in sweep.score_checkpoints(
+        for scored in scoring.score_checkpoints(
             arguments.weights,
             arguments.arch,
             studies,
@@ -303,7 +305,7 @@ def _announce(checkpoint: str) -> None:
     print(f"scoring {checkpoint}", file=sys.stderr, flush=True)
 
 
-def _plain(result: sweep.Result) -> dict[str, Any]:
+def _plain(result: scoring.Result) -> dict[str, Any]:
     """A result for JSON, which has no NaN."""
     return {
         key: None if isinstance(value, float) and math.isnan(value) else value
@@ -315,10 +317,10 @@ def _csv_writer(stack: contextlib.ExitStack, path: str | None) -> Any:
     if path is None:
         return lambda results: None
     file: IO[str] = stack.enter_context(Path(path).open("w", newline="", encoding="utf-8"))  # noqa: SIM115
-    writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(sweep.Result)])
+    writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(scoring.Result)])
     writer.writeheader()
 
-    def write(results: Sequence[sweep.Result]) -> None:
+    def write(results: Sequence[scoring.Result]) -> None:
         writer.writerows(dataclasses.asdict(result) for result in results)
         file.flush()
 
@@ -334,14 +336,14 @@ def _notice(studies: Sequence[Study]) -> str:
     )
 
 
-def _print_table(results: Sequence[sweep.Result], studies: Sequence[Study]) -> None:
+def _print_table(results: Sequence[scoring.Result], studies: Sequence[Study]) -> None:
     """A row a layer, a column a region of a study, and the score that the best layer is chosen by."""
     from rich.console import Console
     from rich.table import Table
 
     columns = list(dict.fromkeys((r.set, r.region) for r in results))
     cells = {(r.layer, r.set, r.region): r for r in results}
-    scores, best = sweep.layer_scores(results), sweep.best_layers(results)
+    scores, best = scoring.layer_scores(results), scoring.best_layers(results)
     ceilings = {(r.set, r.region): r.ceiling for r in results}
     title = "percent of noise ceiling ± SD over subjects"
     if not all(math.isnan(r.low) for r in results):
@@ -383,7 +385,7 @@ def _print_table(results: Sequence[sweep.Result], studies: Sequence[Study]) -> N
         console.print(line, highlight=False)
 
 
-def _cell(result: sweep.Result) -> str:
+def _cell(result: scoring.Result) -> str:
     if math.isnan(result.low):
         return f"{result.percent_nc:.2f} ± {100 * result.std / result.ceiling:.2f}"
     mark = "†" if result.p_corrected < _SIGNIFICANT else " "
@@ -391,7 +393,7 @@ def _cell(result: sweep.Result) -> str:
 
 
 def _conclusions(
-    results: Sequence[sweep.Result],
+    results: Sequence[scoring.Result],
     studies: Sequence[Study],
     scores: dict[str, dict[str, float]],
     best: dict[str, str],

@@ -1,6 +1,7 @@
 """One region's subjects, standardised once; model RDMs in, scores out."""
 
 import functools
+import hashlib
 import json
 import math
 import os
@@ -230,6 +231,13 @@ class Target:
             self._subjects, p.method, pool=p.pool, squared=p.squared, nan_policy=self.nan_policy
         )
         return ceiling
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the subjects' RDMs, their shape and their order, in hexadecimal."""
+        digest = hashlib.sha256(str(self._subjects.shape).encode())
+        digest.update(np.ascontiguousarray(self._subjects, "<f8").data)
+        return digest.hexdigest()
 
     def __repr__(self) -> str:
         times = f", {self.n_times} times" if self.n_times > 1 else ""

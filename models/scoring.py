@@ -11,8 +11,8 @@ from typing import Any
 
 from fastrdm._extras import require
 from fastrdm.checkpoints import Architecture
+from fastrdm.scoring import Result, score_model
 from fastrdm.study import Study
-from fastrdm.sweep import Result, score_model
 from fastrdm.weights import hash_file
 from models.curve import draw_curve
 from models.run import Run

@@ -16,7 +16,10 @@ from fastrdm.inference import max_statistic, subject_intervals
 from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.study import Study
-from fastrdm.target import Target
+from fastrdm.target import Score, Target
+
+# A score's numbers, as `Score` and `Result` both name them.
+COLUMNS = ("r2", "std", "sample_std", "percent_nc", "p", "value")
 
 
 @dataclass(frozen=True)
@@ -188,13 +191,7 @@ def _results(
     target: Target,
     rdms: NDArray[np.float64],
 ) -> "_Group":
-    # A layer with constant conditions has no whole RDM, and no score; the others have theirs.
-    whole = np.asarray(np.isfinite(rdms).all(axis=1))
-    score = target.score(rdms[whole])
-    columns = {}
-    for name in ("r2", "std", "sample_std", "percent_nc", "p", "value"):
-        columns[name] = np.full(len(whole), np.nan)
-        columns[name][whole] = getattr(score, name)
+    score = score_layers(target, rdms)
     results = [
         Result(
             checkpoint,
@@ -202,19 +199,18 @@ def _results(
             layer,
             region,
             ceiling=target.ceiling,
-            **{name: float(column[i]) for name, column in columns.items()},
+            **{name: float(getattr(score, name)[i]) for name in COLUMNS},
         )
         for i, layer in enumerate(layers)
     ]
-    return _Group(results, whole, score.rho, target)
+    return _Group(results, score.rho, target)
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Layers against one target, and the similarities (layers, subjects) of those that have any."""
+    """Layers against one target, and their similarities (layers, subjects); NaN where they have none."""
 
     results: list[Result]
-    whole: NDArray[np.bool_]
     rho: NDArray[np.float64]
     target: Target
 
@@ -223,12 +219,12 @@ def _with_uncertainty(groups: Sequence[_Group], n_draws: int, seed: int) -> list
     columns = [np.full((len(group.results), 4), np.nan) for group in groups]
     # One subject says nothing of others, and a layer without similarities nothing at all.
     known = [
-        (column, group, group.whole.nonzero()[0][np.isfinite(group.rho).all(axis=1)])
+        (column, group, rows)
         for column, group in zip(columns, groups, strict=True)
         if group.target.n_subjects > 1
+        and len(rows := np.isfinite(group.rho).all(axis=1).nonzero()[0])
     ]
-    known = [(column, group, rows) for column, group, rows in known if len(rows)]
-    rhos = [group.rho[np.isfinite(group.rho).all(axis=1)] for _, group, _ in known]
+    rhos = [group.rho[rows] for _, group, rows in known]
     if rhos:
         p = np.stack(max_statistic(rhos, seed=seed), axis=1)
         ends = np.cumsum([len(rho) for rho in rhos])
@@ -245,6 +241,31 @@ def _with_uncertainty(groups: Sequence[_Group], n_draws: int, seed: int) -> list
             group.results, column.tolist(), strict=True
         )
     ]
+
+
+def score_layers(target: Target, rdms: NDArray[np.float64]) -> Score:
+    """Score a network's layers, of which some may have no whole RDM.
+
+    Parameters
+    ----------
+    target : Target
+    rdms : ndarray, shape (layers, pairs)
+        A layer with constant conditions has NaN in its RDM, and no score; the others have theirs.
+
+    Returns
+    -------
+    Score
+        NaN for the layers without one.
+    """
+    whole = np.asarray(np.isfinite(rdms).all(axis=1))
+    score = target.score(rdms[whole])
+    if whole.all():
+        return score
+    filled = {}
+    for name, values in vars(score).items():
+        filled[name] = np.full((len(whole), *values.shape[1:]), np.nan)
+        filled[name][whole] = values
+    return Score(**filled)
 
 
 def score_checkpoints(
