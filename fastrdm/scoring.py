@@ -222,7 +222,7 @@ def _with_uncertainty(groups: Sequence[_Group], n_draws: int, seed: int) -> list
         (column, group, rows)
         for column, group in zip(columns, groups, strict=True)
         if group.target.n_subjects > 1
-        and len(rows := np.isfinite(group.rho).all(axis=1).nonzero()[0])
+        and len(rows := np.flatnonzero(np.isfinite(group.rho).all(axis=1)))
     ]
     rhos = [group.rho[rows] for _, group, rows in known]
     if rhos:

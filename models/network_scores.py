@@ -16,7 +16,7 @@ from fastrdm.target import Target
 TEST_SET = "78"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SubjectResult(Result):
     """A layer's score against a region, with each subject's value: what `value` is the mean of."""
 

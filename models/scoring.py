@@ -21,7 +21,7 @@ from models.run import Run
 _THREADS = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EpochResult(Result):
     """A layer's score after an epoch: whose weights' file has this SHA-256, by the graph of this one."""
 
