@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint sanitize bench bench-compare clean
+.PHONY: demo test lint sanitize bench bench-compare replicate-mini clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m models.demo
@@ -41,6 +41,11 @@ bench: $(INSTALLED)
 	$(BIN)/python -m pytest bench --benchmark-json=build/bench.json
 	$(BIN)/python bench/report.py build/bench.json
 
+# Hours on two processors; rerun to go on. DEVICE=cuda takes a GPU, MINI="--networks resnet20 --epochs 5" does less.
+DEVICE ?= auto
+replicate-mini: $(INSTALLED)
+	$(BIN)/python -m models.miniature --out mini-out --device $(DEVICE) $(MINI)
+
 bench-compare: $(INSTALLED)
 	$(BIN)/python bench/compare.py $(BASE)
 
@@ -54,4 +59,4 @@ $(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard fastrdm/cpp/*)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build demo-out
+	rm -rf $(VENV) build demo-out mini-out

@@ -279,3 +279,147 @@ def rsatoolbox_ceiling(subjects):
 
 SCIPY_CEILING = Contender("scipy rankdata", scipy_ceiling, "scipy")
 RSATOOLBOX_CEILING = Contender("rsatoolbox", rsatoolbox_ceiling, "rsatoolbox")
+
+
+# A model and subjects → scores and both bounds of each draw, (draws, 3), of each kind of a bootstrap over both.
+
+
+def n_conditions(rdms):
+    return fastrdm.square(rdms[:1]).shape[-1]
+
+
+def _draws(over, n_draws, models, subjects):
+    sizes = {"subjects": len(subjects), "conditions": n_conditions(models)}
+    rng = np.random.default_rng(0)
+    draws = {name: rng.integers(n, size=(n_draws, n)) for name, n in sizes.items()}
+    return {name: draw for name, draw in draws.items() if over in (name, "both")}
+
+
+def fastrdm_bootstrap(over, n_draws):
+    def prepare(models, subjects):
+        draws = _draws(over, n_draws, models, subjects)
+
+        def call():
+            result = fastrdm.bootstrap(subjects, models, over, draws=draws)
+            return np.concatenate([result.evaluations, result.ceilings], axis=2)
+
+        return call
+
+    return prepare
+
+
+def written_bootstrap(over, n_draws):
+    """Oracle: every draw written out, ranked and pooled by SciPy."""
+    import reference
+
+    def call(models, subjects):
+        draws = _draws(over, n_draws, models, subjects)
+        n = {"subjects": len(subjects), "conditions": n_conditions(models)}
+        counts = {
+            name: [np.bincount(d, minlength=n[name]) for d in draws[name]]
+            if name in draws
+            else [np.ones(n[name], int)] * n_draws
+            for name in n
+        }
+        ones = {name: [np.ones(size, int)] * n_draws for name, size in n.items()}
+        kinds = [(counts["conditions"], counts["subjects"])]
+        if over == "both":
+            kinds += [
+                (ones["conditions"], counts["subjects"]),
+                (counts["conditions"], ones["subjects"]),
+            ]
+        out = np.empty((len(kinds), n_draws, 3))
+        for kind, (conditions, times) in enumerate(kinds):
+            for d in range(n_draws):
+                drawn = np.flatnonzero(times[d])
+                rows = np.array(
+                    [reference.written(r, conditions[d]) for r in [models[0], *subjects[drawn]]]
+                )
+                ranks = stats.rankdata(rows, axis=1)
+                weights = times[d][drawn]
+                total = weights @ ranks[1:]
+                pools = stats.rankdata(
+                    np.vstack([total, total - weights[:, None] * ranks[1:]]), axis=1
+                )
+                n_drawn = len(drawn)
+                rho = np.corrcoef(np.vstack([ranks, pools]))
+                upper = rho[1 : n_drawn + 1, n_drawn + 1]
+                lower = np.diagonal(rho[1 : n_drawn + 1, n_drawn + 2 :])
+                out[kind, d] = (
+                    weights @ rho[0, 1 : n_drawn + 1] / weights.sum(),
+                    lower.mean(),
+                    upper.mean(),
+                )
+        return out
+
+    return call
+
+
+def rsatoolbox_bootstrap(over, n_draws):
+    names = {
+        "subjects": "eval_bootstrap_rdm",
+        "conditions": "eval_bootstrap_pattern",
+        "both": "eval_dual_bootstrap",
+    }
+
+    def prepare(models, subjects):
+        from unittest import mock
+
+        from rsatoolbox import inference
+        from rsatoolbox.model import ModelFixed
+        from rsatoolbox.rdm import RDMs
+
+        draws = _draws(over, n_draws, models, subjects)
+        model, data = ModelFixed("model", RDMs(models)), RDMs(subjects)
+
+        def call():
+            # It takes no draws, but asks for each in this order.
+            queue = iter([draw[d] for d in range(n_draws) for draw in draws.values()])
+            with mock.patch.object(np.random, "randint", lambda low, high, size: next(queue)):
+                result = getattr(inference, names[over])(model, data, method="spearman", N=n_draws)
+            kinds = result.evaluations.reshape(n_draws, 1, -1)
+            ceilings = result.noise_ceiling.reshape(2, n_draws, -1).transpose(1, 0, 2)
+            return np.concatenate([kinds, ceilings], axis=1).transpose(2, 0, 1)
+
+        return call
+
+    return Contender("rsatoolbox", prepare, "rsatoolbox")
+
+
+# The same → mean similarity, and p of the Mantel test.
+
+
+def fastrdm_mantel(n_permutations):
+    def prepare(models, subjects):
+        def call():
+            result = fastrdm.permutation_test(subjects, models, n_permutations=n_permutations)
+            return [result.estimate[0], result.p[0]]
+
+        return call
+
+    return prepare
+
+
+def scipy_mantel(n_permutations):
+    def prepare(models, subjects):
+        from fastrdm.draws import draw_permutations
+
+        n = n_conditions(models)
+        permutations = draw_permutations(0, n_permutations, n)
+        matrix = fastrdm.square(models[0])
+        first, second = np.triu_indices(n, 1)
+
+        def mean(model):
+            return np.mean([stats.spearmanr(model, subject).statistic for subject in subjects])
+
+        def call():
+            observed = mean(models[0])
+            null = np.array([mean(matrix[p[first], p[second]]) for p in permutations])
+            return [
+                observed,
+                (1 + np.count_nonzero(null >= observed - 1e-12)) / (1 + n_permutations),
+            ]
+
+        return call
+
+    return Contender("scipy spearmanr loop", prepare, "scipy")

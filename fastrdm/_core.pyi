@@ -105,6 +105,37 @@ def concordance(
     n_threads: int,
     isa: str,
 ) -> None: ...
+def resampled_similarities(
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    counts: NDArray[np.int32],
+    paired: bool,
+    untied: bool,
+    out: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None: ...
+def resampled_ceilings(
+    subjects: NDArray[np.float64],
+    condition_counts: NDArray[np.int32] | None,
+    subject_counts: NDArray[np.int32] | None,
+    conditions: int,
+    ranked: bool,
+    untied: bool,
+    out: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None: ...
+def permuted_similarities(
+    a: NDArray[np.float32] | NDArray[np.float64],
+    squares_a: NDArray[np.float64],
+    permutations: NDArray[np.int32],
+    b: NDArray[np.float32] | NDArray[np.float64],
+    squares_b: NDArray[np.float64],
+    out: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None: ...
 def normalise(
     pixels: NDArray[np.uint8],
     table: NDArray[np.float32],

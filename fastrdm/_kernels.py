@@ -311,6 +311,87 @@ def concordance(
     return out, untied_a, untied_b
 
 
+def resampled_similarities(
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    counts: NDArray[np.int32],
+    *,
+    paired: bool = False,
+    untied: bool = False,
+    n_threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Spearman's coefficients (draws, n_a, n_b) of condensed RDMs whose conditions are resampled.
+
+    Each is there `counts` (draws, conditions) times. Pairs of a condition with itself are left out. `paired`: (draws,
+    n, 1), of row i with row i. `untied`: rho-a. NaN where an RDM has no two different entries. The number of threads
+    changes no bit.
+    """
+    chosen = active()
+    out = np.empty((len(counts), len(a), 1 if paired else len(b)))
+    chosen.module.resampled_similarities(
+        a, b, counts, paired, untied, out, n_threads or chosen.info.n_threads, chosen.info.isa
+    )
+    return out
+
+
+def resampled_ceilings(
+    subjects: NDArray[np.float64],
+    conditions: int,
+    condition_counts: NDArray[np.int32] | None,
+    subject_counts: NDArray[np.int32] | None,
+    *,
+    ranked: bool,
+    untied: bool = False,
+    n_threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Similarities (draws, 2, subjects) of subjects to the pool of those drawn, without each and with it.
+
+    As `resampled_similarities`, of subjects `subject_counts` (draws, subjects) times; None for each once. NaN for one
+    that is not drawn; one who is alone is left in. Pools are of ranks where `ranked`, else of the numbers.
+    """
+    chosen = active()
+    given = condition_counts if condition_counts is not None else subject_counts
+    out = np.empty((1 if given is None else len(given), 2, len(subjects)))
+    chosen.module.resampled_ceilings(
+        subjects,
+        condition_counts,
+        subject_counts,
+        conditions,
+        ranked,
+        untied,
+        out,
+        n_threads or chosen.info.n_threads,
+        chosen.info.isa,
+    )
+    return out
+
+
+def permuted_similarities(
+    squares: NDArray[Any],
+    own: NDArray[np.float64],
+    permutations: NDArray[np.int32],
+    prepared: Prepared,
+    n_threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Similarities (permutations, n, n_prepared) of prepared rows with others whose conditions are permuted.
+
+    `squares` (n, conditions, conditions) hold what `Prepared.values` of the type hold, `own` their sums of squares.
+    """
+    chosen = active()
+    out = np.empty((len(permutations), len(squares), len(prepared.values)))
+    chosen.module.permuted_similarities(
+        squares,
+        own,
+        permutations,
+        prepared.values,
+        prepared.squares,
+        out,
+        n_threads or chosen.info.n_threads,
+        chosen.info.isa,
+    )
+    return out
+
+
 def normalise(
     pixels: NDArray[np.uint8],
     table: NDArray[np.float32],

@@ -221,10 +221,8 @@ def _range(x: Floats) -> tuple[float, float, bool]:
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _rank_row(
-    x: Floats, low: float, high: float, finite: bool, out: Floats, shift: float, factor: float
-) -> float:
-    """Fill with (begin + end + shift) * factor, for the range of an entry's ties; as Ranker::rank in ranker.hpp."""
+def _rising(x: Floats, low: float, high: float, finite: bool) -> NDArray[np.int64]:
+    """Entries of a row in rising order, in the bits of POSITION."""
     n = len(x)
     packed = np.empty(n, np.int64)
     width = high - low
@@ -236,6 +234,16 @@ def _rank_row(
         in_order = _order(x, packed)
     if not in_order:
         packed = np.argsort(x)
+    return packed
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _rank_row(
+    x: Floats, low: float, high: float, finite: bool, out: Floats, shift: float, factor: float
+) -> float:
+    """Fill with (begin + end + shift) * factor, for the range of an entry's ties; as Ranker::rank in ranker.hpp."""
+    n = len(x)
+    packed = _rising(x, low, high, finite)
     tied = 0.0
     begin = 0
     while begin < n:
@@ -496,6 +504,226 @@ def _concordance(a: NDArray[np.int32], b: NDArray[np.int32], out: NDArray[np.int
 
 
 @numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+def _rising_rows(x: NDArray[np.float64], order: NDArray[np.int32], ends: NDArray[np.bool_]) -> None:
+    """Entries of each row in rising order, and whether a group of ties ends with one."""
+    n = x.shape[1]
+    for row in numba.prange(len(x)):
+        low, high, finite = _range(x[row])
+        packed = _rising(x[row], low, high, finite)
+        for k in range(n):
+            order[row, k] = packed[k] & POSITION
+        for k in range(n):
+            ends[row, k] = k == n - 1 or x[row, order[row, k]] != x[row, order[row, k + 1]]
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _draw(
+    counts: NDArray[np.int32],
+    places: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    present: NDArray[np.int64],
+    held: NDArray[np.float64],
+) -> tuple[int, float]:
+    """Where a draw's pairs lie side by side, those absent at the end; their weights, number and sum."""
+    n = len(counts)
+    size, pair, total = 0, 0, 0.0
+    for i in range(n):
+        for j in range(i + 1, n):
+            weight = np.float64(counts[i]) * np.float64(counts[j])
+            weights[pair] = weight
+            places[pair] = len(weights)
+            if weight > 0:
+                places[pair] = size
+                present[size] = pair
+                held[size] = weight
+                size += 1
+                total += weight
+            pair += 1
+    held[size:] = 0
+    return size, total
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _weighted_ranks(
+    order: NDArray[np.int32],
+    ends: NDArray[np.bool_],
+    places: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    size: int,
+    total: float,
+    out: NDArray[np.float64],
+) -> None:
+    """Twice the centred ranks of a row's drawn pairs; as Sample::rank in resample.cpp."""
+    before = -total
+    begin = 0
+    while begin < len(order):
+        weight, end = weights[order[begin]], begin + 1
+        while not ends[end - 1]:
+            weight += weights[order[end]]
+            end += 1
+        for k in range(begin, end):
+            out[places[order[k]]] = before + weight
+        before += 2 * weight
+        begin = end
+    out[size:] = 0
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _weighted_ranks_of(
+    x: NDArray[np.float64], held: NDArray[np.float64], total: float, out: NDArray[np.float64]
+) -> None:
+    """The same of numbers that lie side by side."""
+    low, high, finite = _range(x)
+    packed = _rising(x, low, high, finite)
+    before = -total
+    begin = 0
+    while begin < len(x):
+        value = x[packed[begin] & POSITION]
+        weight, end = 0.0, begin
+        while end < len(x) and x[packed[end] & POSITION] == value:
+            weight += held[packed[end] & POSITION]
+            end += 1
+        for k in range(begin, end):
+            out[packed[k] & POSITION] = before + weight
+        before += 2 * weight
+        begin = end
+    out[len(x) :] = 0
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _square(
+    ranks: NDArray[np.float64],
+    held: NDArray[np.float64],
+    weighted: NDArray[np.float64],
+    total: float,
+    untied: bool,
+    lanes: NDArray[np.float64],
+) -> float:
+    """Weigh ranks; their sum of squares, or that without ties."""
+    for k in range(len(ranks)):
+        weighted[k] = ranks[k] * held[k]
+    if untied:
+        return (total * total * total - total) / 3
+    square: float = _product(ranks, weighted, lanes)
+    return square
+
+
+@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+def _resampled_similarities(
+    order_a: NDArray[np.int32],
+    ends_a: NDArray[np.bool_],
+    order_b: NDArray[np.int32],
+    ends_b: NDArray[np.bool_],
+    counts: NDArray[np.int32],
+    paired: bool,
+    untied: bool,
+    out: NDArray[np.float64],
+) -> None:
+    n_pairs = order_a.shape[1]
+    stride = (n_pairs + LANES) // LANES * LANES
+    for d in numba.prange(len(counts)):
+        places, present = np.empty(n_pairs, np.int64), np.empty(n_pairs, np.int64)
+        weights, held = np.empty(n_pairs), np.zeros(stride)
+        size, total = _draw(counts[d], places, weights, present, held)
+        length = (size + LANES - 1) // LANES * LANES
+        lanes = np.empty(LANES)
+        ranks_b, squares_b = np.zeros((len(order_b), stride)), np.empty(len(order_b))
+        ranks, weighted = np.zeros(stride), np.zeros(stride)
+        for j in range(len(order_b)):
+            _weighted_ranks(order_b[j], ends_b[j], places, weights, size, total, ranks_b[j])
+            squares_b[j] = _square(
+                ranks_b[j, :length], held, weighted[:length], total, untied, lanes
+            )
+        for i in range(len(order_a)):
+            _weighted_ranks(order_a[i], ends_a[i], places, weights, size, total, ranks)
+            own = _square(ranks[:length], held, weighted[:length], total, untied, lanes)
+            for j in range(out.shape[2]):
+                other = np.intp(i) if paired else np.intp(j)
+                product = _product(weighted[:length], ranks_b[other, :length], lanes)
+                out[d, i, j] = _scaled(product, own, squares_b[other])
+
+
+@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+def _resampled_ceilings(
+    subjects: NDArray[np.float64],
+    order: NDArray[np.int32],
+    ends: NDArray[np.bool_],
+    condition_counts: NDArray[np.int32],
+    subject_counts: NDArray[np.int32],
+    ranked: bool,
+    untied: bool,
+    out: NDArray[np.float64],
+) -> None:
+    n, n_pairs = subjects.shape
+    stride = (n_pairs + LANES) // LANES * LANES
+    out[:] = np.nan
+    for d in numba.prange(len(out)):
+        # One row of counts stands for every draw.
+        conditions = condition_counts[d % len(condition_counts)]
+        times = subject_counts[d % len(subject_counts)]
+        places, present = np.empty(n_pairs, np.int64), np.empty(n_pairs, np.int64)
+        weights, held = np.empty(n_pairs), np.zeros(stride)
+        size, total = _draw(conditions, places, weights, present, held)
+        if size == 0:
+            continue
+        length = (size + LANES - 1) // LANES * LANES
+        lanes = np.empty(LANES)
+        ranks, squares, values = np.zeros((n, stride)), np.empty(n), np.zeros((n, size))
+        weighted, pooled, sums = np.zeros(stride), np.zeros(stride), np.zeros(size)
+        drawn = 0
+        for s in range(n):
+            if times[s] == 0:
+                continue
+            drawn += 1
+            _weighted_ranks(order[s], ends[s], places, weights, size, total, ranks[s])
+            squares[s] = _square(ranks[s, :length], held, weighted[:length], total, untied, lanes)
+            for k in range(size):
+                values[s, k] = ranks[s, k] if ranked else subjects[s, present[k]]
+                sums[k] += times[s] * values[s, k]
+        # First the pool of all, then those without each.
+        for left_out in range(-1, n):
+            if left_out >= 0 and times[left_out] == 0:
+                continue
+            if left_out >= 0 and drawn == 1:
+                out[d, 0, left_out] = out[d, 1, left_out]
+                continue
+            others = sums.copy()
+            if left_out >= 0:
+                for k in range(size):
+                    others[k] = sums[k] - times[left_out] * values[left_out, k]
+            _weighted_ranks_of(others, held, total, pooled)
+            square = _square(pooled[:length], held, weighted[:length], total, untied, lanes)
+            for s in range(n):
+                if times[s] == 0 or (left_out >= 0 and s != left_out):
+                    continue
+                product = _product(weighted[:length], ranks[s, :length], lanes)
+                out[d, 1 if left_out < 0 else 0, s] = _scaled(product, square, squares[s])
+
+
+@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+def _permuted_similarities(
+    a: Floats,
+    squares_a: NDArray[np.float64],
+    permutations: NDArray[np.int32],
+    b: Floats,
+    squares_b: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    n = a.shape[1]
+    for p in numba.prange(len(permutations)):
+        lanes, row = np.empty(LANES), np.zeros(b.shape[1], b.dtype)
+        for i in range(len(a)):
+            k = 0
+            for r in range(n):
+                from_row = a[i, permutations[p, r]]
+                for c in range(r + 1, n):
+                    row[k] = from_row[permutations[p, c]]
+                    k += 1
+            for j in range(len(b)):
+                out[p, i, j] = _scaled(_product(row, b[j], lanes), squares_a[i], squares_b[j])
+
+
+@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
 def _normalise(
     pixels: NDArray[np.uint8],
     table: NDArray[np.float32],
@@ -735,6 +963,64 @@ def concordance(
         _places(a, places_a, untied_a)
         _places(b, places_b, untied_b)
         _concordance(places_a, places_b, out)
+
+
+def _orders(x: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    order, ends = np.empty(x.shape, np.int32), np.empty(x.shape, bool)
+    _rising_rows(x, order, ends)
+    return order, ends
+
+
+def resampled_similarities(
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    counts: NDArray[np.int32],
+    paired: bool,
+    untied: bool,
+    out: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None:
+    """Spearman's coefficients of RDMs with resampled conditions; as `_core.resampled_similarities`."""
+    with _Threads(n_threads):
+        _resampled_similarities(*_orders(a), *_orders(b), counts, paired, untied, out)
+
+
+def resampled_ceilings(
+    subjects: NDArray[np.float64],
+    condition_counts: NDArray[np.int32] | None,
+    subject_counts: NDArray[np.int32] | None,
+    conditions: int,
+    ranked: bool,
+    untied: bool,
+    out: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None:
+    """Similarities of subjects to pools of those drawn; as `_core.resampled_ceilings`."""
+    if condition_counts is None:
+        condition_counts = np.ones((1, conditions), np.int32)
+    if subject_counts is None:
+        subject_counts = np.ones((1, len(subjects)), np.int32)
+    with _Threads(n_threads):
+        _resampled_ceilings(
+            subjects, *_orders(subjects), condition_counts, subject_counts, ranked, untied, out
+        )
+
+
+def permuted_similarities(
+    a: Floats,
+    squares_a: NDArray[np.float64],
+    permutations: NDArray[np.int32],
+    b: Floats,
+    squares_b: NDArray[np.float64],
+    out: NDArray[np.float64],
+    n_threads: int,
+    isa: str,
+) -> None:
+    """Similarities of matrices whose conditions are permuted; as `_core.permuted_similarities`."""
+    with _Threads(n_threads):
+        _permuted_similarities(a, squares_a, permutations, b, squares_b, out)
 
 
 def normalise(

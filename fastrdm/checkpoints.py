@@ -235,6 +235,15 @@ class Architecture:
         fingerprint.update(model.graph.SerializeToString(deterministic=True))
         return cls(name, model.SerializeToString(), layout, used, fingerprint.hexdigest())
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to images, which is no part of the graph."""
+        onnx = require("onnx", "onnx", "to read an architecture")
+        entries = onnx.load_model_from_string(self.graph).metadata_props
+        return Preprocessing.from_json(
+            next(entry.value for entry in entries if entry.key == "fastrdm.preprocessing")
+        )
+
     def open(self, weights: str | Path, **options: Any) -> OnnxModel:
         """Make a model of this architecture and a file's weights.
 

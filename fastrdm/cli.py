@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import fastrdm
-from fastrdm import algonauts, sweep
+from fastrdm import algonauts, scoring, sweep_cli
 from fastrdm._extras import require
 from fastrdm.layers import Layer, Network, grouped, nearest, pattern
 from fastrdm.providers import PRECISIONS, PROVIDERS
@@ -24,6 +24,10 @@ _TAPS = (
     "layers to tap, each [NAME=]LAYER[@TOKENS]: a module's path, a tensor's name in an .onnx file, or a pattern as in "
     "'layer*.?'; TOKENS is flatten, cls, mean or mean[N:] (default: the network's own)"
 )
+
+# Of 39 draws, the smallest and the largest are the ends of a 95 % interval.
+_FEWEST_DRAWS = 39
+_SIGNIFICANT = 0.05
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -129,8 +133,11 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--batch-size", type=_positive, default=32, metavar="N", help="images at once (default: 32)"
     )
+    _add_bootstrap(score)
     score.add_argument("--quiet", action="store_true", help="no progress on stderr")
     score.set_defaults(run=_score)
+
+    sweep_cli.add_commands(commands)
 
     evaluate = commands.add_parser(
         "evaluate",
@@ -145,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         default="infer",
         help="whose published ceilings to use; none computes them from the subjects (default: by number of conditions)",
     )
+    _add_bootstrap(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(run=_evaluate)
 
@@ -186,6 +194,35 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_bootstrap(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bootstrap",
+        type=_draws,
+        default=1000,
+        metavar="N",
+        help="draws of subjects for 95 %% intervals; 0 for neither intervals nor significance (default: 1000)",
+    )
+    parser.add_argument(
+        "--seed", type=_seed, default=0, metavar="S", help="of draws and sign flips (default: 0)"
+    )
+
+
+def _draws(text: str) -> int:
+    value = int(text)
+    if value != 0 and value < _FEWEST_DRAWS:
+        raise argparse.ArgumentTypeError(
+            f"{value} is neither 0 nor the {_FEWEST_DRAWS} or more that a 95 % interval needs"
+        )
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 1 << 64:
+        raise argparse.ArgumentTypeError(f"{value} is not from 0 to 2**64 - 1")
+    return value
+
+
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -221,10 +258,10 @@ def _score(arguments: argparse.Namespace) -> int:
     if arguments.json and _notice(studies):
         print(_notice(studies), file=sys.stderr)
     failed = 0
-    results: list[sweep.Result] = []
+    results: list[scoring.Result] = []
     with contextlib.ExitStack() as stack:
         write_csv = _csv_writer(stack, arguments.csv)
-        for scored in sweep.score_checkpoints(
+        for scored in scoring.score_checkpoints(
             arguments.weights,
             arguments.arch,
             studies,
@@ -235,6 +272,8 @@ def _score(arguments: argparse.Namespace) -> int:
             batch_size=arguments.batch_size,
             submit=arguments.submit,
             progress=show,
+            n_draws=arguments.bootstrap,
+            seed=arguments.seed,
             on_start=None if arguments.quiet else _announce,
         ):
             if scored.error:
@@ -266,7 +305,7 @@ def _announce(checkpoint: str) -> None:
     print(f"scoring {checkpoint}", file=sys.stderr, flush=True)
 
 
-def _plain(result: sweep.Result) -> dict[str, Any]:
+def _plain(result: scoring.Result) -> dict[str, Any]:
     """A result for JSON, which has no NaN."""
     return {
         key: None if isinstance(value, float) and math.isnan(value) else value
@@ -278,10 +317,10 @@ def _csv_writer(stack: contextlib.ExitStack, path: str | None) -> Any:
     if path is None:
         return lambda results: None
     file: IO[str] = stack.enter_context(Path(path).open("w", newline="", encoding="utf-8"))  # noqa: SIM115
-    writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(sweep.Result)])
+    writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(scoring.Result)])
     writer.writeheader()
 
-    def write(results: Sequence[sweep.Result]) -> None:
+    def write(results: Sequence[scoring.Result]) -> None:
         writer.writerows(dataclasses.asdict(result) for result in results)
         file.flush()
 
@@ -297,17 +336,20 @@ def _notice(studies: Sequence[Study]) -> str:
     )
 
 
-def _print_table(results: Sequence[sweep.Result], studies: Sequence[Study]) -> None:
+def _print_table(results: Sequence[scoring.Result], studies: Sequence[Study]) -> None:
     """A row a layer, a column a region of a study, and the score that the best layer is chosen by."""
     from rich.console import Console
     from rich.table import Table
 
     columns = list(dict.fromkeys((r.set, r.region) for r in results))
     cells = {(r.layer, r.set, r.region): r for r in results}
-    scores, best = sweep.layer_scores(results), sweep.best_layers(results)
+    scores, best = scoring.layer_scores(results), scoring.best_layers(results)
     ceilings = {(r.set, r.region): r.ceiling for r in results}
+    title = "percent of noise ceiling ± SD over subjects"
+    if not all(math.isnan(r.low) for r in results):
+        title = "percent of noise ceiling [95 % interval over subjects]; † ρ above 0, p < 0.05 corrected"
     table = Table(
-        title="percent of noise ceiling ± SD over subjects",
+        title=title,
         caption=_notice(studies) or None,
         show_footer=True,
         title_justify="left",
@@ -343,12 +385,15 @@ def _print_table(results: Sequence[sweep.Result], studies: Sequence[Study]) -> N
         console.print(line, highlight=False)
 
 
-def _cell(result: sweep.Result) -> str:
-    return f"{result.percent_nc:.2f} ± {100 * result.std / result.ceiling:.2f}"
+def _cell(result: scoring.Result) -> str:
+    if math.isnan(result.low):
+        return f"{result.percent_nc:.2f} ± {100 * result.std / result.ceiling:.2f}"
+    mark = "†" if result.p_corrected < _SIGNIFICANT else " "
+    return f"{result.percent_nc:.2f} [{result.low:.1f}, {result.high:.1f}]{mark}"
 
 
 def _conclusions(
-    results: Sequence[sweep.Result],
+    results: Sequence[scoring.Result],
     studies: Sequence[Study],
     scores: dict[str, dict[str, float]],
     best: dict[str, str],
@@ -369,8 +414,12 @@ def _conclusions(
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     evaluation = algonauts.evaluate(arguments.submission, arguments.target, arguments.set)
+    uncertainty = _uncertainty(evaluation, arguments.bootstrap, arguments.seed)
     if arguments.json:
-        print(json.dumps(evaluation.to_dict()))
+        record = evaluation.to_dict()
+        for name, facts in uncertainty.items():
+            record[name] |= {**facts, "draws": arguments.bootstrap, "seed": arguments.seed}
+        print(json.dumps(record))
         return 0
     source = (
         f"published for the {evaluation.set} images"
@@ -378,15 +427,54 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         else "computed from the subjects"
     )
     print(f"noise ceilings {source}")
-    print(f"{'':7}{'R²':>8}{'± SD':>9}{'ceiling':>9}{'% of ceiling':>14}{'p':>12}")
+    more = f"{'95 % interval':>18}{'p, sign flips':>15}{'corrected':>12}" if uncertainty else ""
+    print(f"{'':7}{'R²':>8}{'± SD':>9}{'ceiling':>9}{'% of ceiling':>14}{'p':>12}{more}")
     for name, region in evaluation.regions.items():
-        print(
+        line = (
             f"{name.upper():7}{region.r2:8.4f}{region.std:9.4f}{region.ceiling:9.4f}"
             f"{region.percent_nc:14.4f}{region.p:12.4e}"
         )
+        if name in uncertainty:
+            facts = uncertainty[name]
+            low, high = facts["interval"]
+            interval = f"[{low:.2f}, {high:.2f}]"
+            line += f"{interval:>18}{facts['p_sign_flip']:15.4e}{facts['p_corrected']:12.4e}"
+        print(line)
     score = evaluation.score
     print(f"{'score':7}{score.r2:8.4f}{'':18}{score.percent_nc:14.4f}")
+    if uncertainty:
+        print(
+            "p is the challenge's own, of ρ², which is never below 0; sign flips test over subjects that ρ is above 0,"
+            "\ncorrected for both regions. The interval, of % of ceiling, is of subjects resampled"
+            f" {arguments.bootstrap} times, seed {arguments.seed}."
+        )
     return 0
+
+
+def _uncertainty(
+    evaluation: algonauts.Evaluation, n_draws: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Interval of the percentage, and sign-flip tests, by region; none of one subject or without draws."""
+    from fastrdm.inference import max_statistic, subject_intervals
+
+    regions = evaluation.regions
+    rho = [[region.rho] for region in regions.values()]
+    if n_draws == 0 or any(len(one[0]) < 2 for one in rho):
+        return {}
+    p, corrected = (values.tolist() for values in max_statistic(rho, seed=seed))
+    return {
+        name: {
+            "interval": [
+                100 * bound / region.ceiling
+                for bound in subject_intervals(
+                    [[r**2 for r in region.rho]], n_draws=n_draws, seed=seed
+                )[0].tolist()
+            ],
+            "p_sign_flip": p[i],
+            "p_corrected": corrected[i],
+        }
+        for i, (name, region) in enumerate(regions.items())
+    }
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -156,7 +156,7 @@ def info() -> Info:
         devices=tuple(dict.fromkeys(_devices())),
         memory=_memory(),
         kernels=kernels(),
-        versions={"python": platform.python_version(), **dict(_versions())},
+        versions={"python": platform.python_version(), **dict(versions())},
         providers=states,
         auto=next((word for word in AUTO if word in loading), None),
         data=_data(),
@@ -176,7 +176,7 @@ def _processor(root: Path = Path("/")) -> Processor:
     if not flags:
         instructions = tuple(_ISAS[isa] for isa in known.available_isas if isa in _ISAS)
     return Processor(
-        facts.get("model name") or _ask("sysctl", "-n", "machdep.cpu.brand_string")
+        facts.get("model name") or ask("sysctl", "-n", "machdep.cpu.brand_string")
         or platform.processor() or platform.machine(),
         known.n_threads,
         min(_quotas(root), default=None),
@@ -236,7 +236,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 def _devices() -> Iterator[str]:
     for command in _LISTS:
-        for line in _ask(*command).splitlines():
+        for line in ask(*command).splitlines():
             if line.strip() and not line.startswith("device,"):
                 yield " ".join(line.split())
     if importlib.util.find_spec("openvino") is not None:
@@ -246,7 +246,7 @@ def _devices() -> Iterator[str]:
                 yield f"{device}: {core.get_property(device, 'FULL_DEVICE_NAME')} (OpenVINO)"
 
 
-def _ask(*command: str) -> str:
+def ask(*command: str) -> str:
     """What a program prints, or nothing where it is not there or fails."""
     import subprocess
 
@@ -257,7 +257,8 @@ def _ask(*command: str) -> str:
     return asked.stdout.strip()
 
 
-def _versions() -> Iterator[tuple[str, str]]:
+def versions() -> Iterator[tuple[str, str]]:
+    """Names and versions of the packages that matter and are installed."""
     import importlib.metadata
 
     for package in _PACKAGES:

@@ -44,7 +44,8 @@ class OnnxModel:
     n_threads : int, optional
         Threads of one run on the CPU; None leaves the number to ONNX Runtime.
     workspace : Workspace, optional
-        Memory for activations, which models that run one after the other can share.
+        Memory for activations, which models that run one after the other can share. On the CPU they then share ONNX
+        Runtime's memory, too, which the process keeps.
     taps : mapping of layer name to tensor, or sequence of tensors, optional
         Tensors of the file that are its layers, each with what is taken of its tokens, or patterns
         of names, as `fastrdm.layers.find` has them. None takes the layers of a file from
@@ -108,7 +109,12 @@ class OnnxModel:
         self._n_threads = n_threads
         self._workspace = workspace or Workspace()
         opened = open_session(
-            graph, provider, precision=precision, options=provider_options, n_threads=n_threads
+            graph,
+            provider,
+            precision=precision,
+            options=provider_options,
+            n_threads=n_threads,
+            reuse_memory=workspace is not None,
         )
         self.provider, self.precision = opened.provider, opened.precision
         self._session = opened.session

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrdm._extras import require
-from fastrdm.sweep import Result
+from fastrdm.scoring import Result
 
 
 def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") -> Path:

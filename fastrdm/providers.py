@@ -387,6 +387,7 @@ def open_session(
     precision: str | None = None,
     options: Mapping[str, str] | None = None,
     n_threads: int | None = None,
+    reuse_memory: bool = False,
 ) -> Opened:
     """Load a graph on a provider.
 
@@ -402,6 +403,9 @@ def open_session(
         The provider's own options.
     n_threads : int, optional
         Threads of one run on the CPU; None leaves the number to ONNX Runtime or OpenVINO.
+    reuse_memory : bool
+        Whether a session of ONNX Runtime on the CPU takes memory that others before it gave back. The process
+        then keeps it to its end.
 
     Returns
     -------
@@ -428,7 +432,9 @@ def open_session(
         for source in PROVIDERS[candidate].sources:
             if source.is_present():
                 try:
-                    return _open(candidate, source, graph, precision, options, n_threads)
+                    return _open(
+                        candidate, source, graph, precision, options, n_threads, reuse_memory
+                    )
                 except RefusedError as error:
                     refusals.append(str(error))
     if not refusals and provider == "auto":
@@ -466,6 +472,7 @@ def _open(
     precision: str,
     given: Mapping[str, str],
     n_threads: int | None,
+    reuse_memory: bool,
 ) -> Opened:
     """A session of one source; RefusedError where it is not what was asked for."""
     if precision not in source.ways:
@@ -479,7 +486,11 @@ def _open(
             )
     options = PROVIDERS[word].options(word, way.options, given, n_threads)
     try:
-        session = source.session(graph, options, _settings(word, graph, n_threads))
+        settings = _settings(word, graph, n_threads)
+        if reuse_memory and word == "cpu":
+            _share_arena()
+            settings.add_session_config_entry("session.use_env_allocators", "1")
+        session = source.session(graph, options, settings)
     except (RefusedError, ImportError):
         raise
     # The binding's exceptions have no base class of their own.
@@ -519,6 +530,22 @@ def _settings(word: str, graph: Graph, n_threads: int | None) -> Any:
             [ort.OrtValue.ortvalue_from_numpy(value) for value in graph.initialisers.values()],
         )
     return settings
+
+
+@functools.cache
+def _share_arena() -> None:
+    """Give ONNX Runtime an arena for all sessions of the process that ask for it.
+
+    A session's own is fetched from the system, 4 KiB at a time, and given back at its end: of ResNet-20 on 118 images
+    that is 430 MB, and 0.3 s of system time in 3.8 s on a virtual machine.
+    """
+    ort = _onnxruntime()
+    place = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    # Where the process has registered one already, that one serves; older versions then raise.
+    with contextlib.suppress(Exception):
+        ort.create_and_register_allocator(place, ort.OrtArenaCfg({}))
 
 
 def _why(word: str, graph: Graph, given: Mapping[str, str], error: Exception) -> str:

@@ -129,6 +129,26 @@ def cached_pixels(
         return _frozen(preprocessing.pixels(images, n_threads=n_threads))
 
 
+def hash_images(images: Images) -> str:
+    """SHA-256 of images in their order, in hexadecimal: of the files' bytes, of others their upright RGB pixels.
+
+    Parameters
+    ----------
+    images
+        As for `cached_pixels`.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, TypeError
+        As `cached_pixels`.
+    """
+    check_images(images)
+    digest = hashlib.sha256()
+    for index, image in enumerate(images):
+        digest.update(_digest(image, index))
+    return digest.hexdigest()
+
+
 def cache_info(folder: str | Path | None = None) -> CacheInfo:
     """Say where the cache is and what it holds.
 

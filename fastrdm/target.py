@@ -1,6 +1,7 @@
 """One region's subjects, standardised once; model RDMs in, scores out."""
 
 import functools
+import hashlib
 import json
 import math
 import os
@@ -198,6 +199,11 @@ class Target:
         return ceiling
 
     @property
+    def subject_rdms(self) -> Floats:
+        """The subjects' condensed RDMs, (subjects, times, pairs), read-only."""
+        return self._subjects
+
+    @property
     def n_subjects(self) -> int:
         """Number of subjects."""
         return len(self._subjects)
@@ -225,6 +231,13 @@ class Target:
             self._subjects, p.method, pool=p.pool, squared=p.squared, nan_policy=self.nan_policy
         )
         return ceiling
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of the subjects' RDMs, their shape and their order, in hexadecimal."""
+        digest = hashlib.sha256(str(self._subjects.shape).encode())
+        digest.update(np.ascontiguousarray(self._subjects, "<f8").data)
+        return digest.hexdigest()
 
     def __repr__(self) -> str:
         times = f", {self.n_times} times" if self.n_times > 1 else ""

@@ -5,6 +5,7 @@ import hashlib
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,6 +293,30 @@ def hash_file(path: str | Path) -> str:
             with part.open("rb") as file:
                 hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
+
+
+def is_complete(path: str | Path) -> bool:
+    """Whether a weight file has its end, as far as its format says: a training may be writing it.
+
+    Archives of `torch.save` have their directory last, `.safetensors` say how long they are. Of other files only an
+    empty one is known to be incomplete.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(8)
+            if path.suffix == ".safetensors":
+                length = int.from_bytes(head, "little")
+                if len(head) < 8 or 8 + length > size:
+                    return False
+                header = json.loads(file.read(length))
+                header.pop("__metadata__", None)
+                ends = [entry["data_offsets"][1] for entry in header.values()]
+                return bool(8 + length + max(ends, default=0) == size)
+        return zipfile.is_zipfile(path) if head.startswith(_ZIP) else size > 0
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 @contextlib.contextmanager

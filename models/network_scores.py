@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastrdm.scoring import Result, best_layers, layer_scores
 from fastrdm.study import Study
-from fastrdm.sweep import Result, best_layers, layer_scores
 from fastrdm.target import Target
 
 # Reported by its published targets, and never chosen by.
@@ -20,7 +20,7 @@ TEST_SET = "78"
 class SubjectResult(Result):
     """A layer's score against a region, with each subject's value: what `value` is the mean of."""
 
-    subjects: tuple[float, ...]
+    subjects: tuple[float, ...] = ()
 
 
 class MeanScore(NamedTuple):

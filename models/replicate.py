@@ -33,8 +33,8 @@ from fastrdm._files import new_file
 from fastrdm.checkpoints import Architecture
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.providers import PRECISIONS, PROVIDERS
+from fastrdm.scoring import modality_of
 from fastrdm.study import Study, find_data, open_studies
-from fastrdm.sweep import modality_of
 from fastrdm.weights import check_file, hash_file, load_state_dict, load_weights
 from models.comparison import Published, cell, markdown, rows
 from models.figures import Bar, Panel, draw_bars

@@ -207,3 +207,24 @@ def algonauts_score(model, subjects):
         ]
     )
     return rho, np.mean(rho**2), stats.ttest_1samp(rho**2, 0).pvalue
+
+
+def written(rdm, counts):
+    """A condensed RDM with its conditions as often as counted, one after the other, less pairs of one with itself."""
+    index = np.repeat(np.arange(len(counts)), counts)
+    matrix = squareform(np.asarray(rdm))[np.ix_(index, index)]
+    first, second = np.triu_indices(len(index), 1)
+    return matrix[first, second][index[first] != index[second]]
+
+
+def resampled_ceiling(subjects, counts, times, method="spearman", pool="rank"):
+    """Bounds (2, subjects) of the subjects drawn, NaN for others, as rsatoolbox's `boot_noise_ceiling` has them."""
+    rows = np.array([written(s, counts) for s in subjects])
+    values = np.array([POOLED[method](row) for row in rows]) if pool == "rank" else rows
+    out = np.full((2, len(subjects)), np.nan)
+    for s in np.flatnonzero(times):
+        others = np.array(times)
+        others[s] = 0
+        for bound, weights in enumerate((others if others.any() else times, times)):
+            out[bound, s] = METHODS[method](np.average(values, axis=0, weights=weights), rows[s])
+    return out

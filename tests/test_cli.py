@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from scipy.io import savemat
 
 from fastrdm.cli import main
@@ -74,6 +75,8 @@ def test_wrong_usage_exits_with_2(capsys):
         ["evaluate", "a", "b", "--set", "93"],
         ["score", "a", "--batch-size", "0"],
         ["score", "a", "--precision", "int8"],
+        ["score", "a", "--bootstrap", "10"],
+        ["score", "a", "--seed", "-1"],
         ["score", "a", "--provider-option", "device_id"],
     ):
         with pytest.raises(SystemExit) as exit_:
@@ -85,10 +88,61 @@ def test_wrong_usage_exits_with_2(capsys):
 def test_score_prints_a_table_with_the_known_answer(capsys, sample):
     status, out, err = run(capsys, "score", sample / "network.onnx", "--data", sample)
     assert status == 0 and "scoring" in err
-    assert "percent of noise ceiling ± SD" in out and "SYNTHETIC DATA (sample)" in out
+    # The interval has taken the place of the deviation, which stays in CSV and JSON, and without draws.
+    assert "percent of noise ceiling [95 % interval over subjects]" in out
+    assert "SYNTHETIC DATA (sample)" in out and "†" in out
     assert "EVC was simulated from conv1: found" in out and "IT was simulated from fc: found" in out
     assert "* best layer: " in out
     assert "0.1589" in out and "0.3075" in out
+
+
+def test_score_without_draws_shows_the_deviation(capsys, sample):
+    arguments = ("score", sample / "network.onnx", "--data", sample, "--quiet", "--bootstrap", 0)
+    out = run(capsys, *arguments)[1]
+    assert "percent of noise ceiling ± SD" in out and "†" not in out
+    row = json.loads(run(capsys, *arguments, "--json")[1].splitlines()[0])
+    assert row["low"] is None and row["p_corrected"] is None
+
+
+def test_score_gives_intervals_and_significance_by_the_seed(capsys, sample):
+    arguments = ("score", sample / "network.onnx", "--data", sample, "--quiet", "--json")
+    first, again, other = (
+        [json.loads(line) for line in run(capsys, *arguments, "--seed", seed)[1].splitlines()]
+        for seed in (1, 1, 2)
+    )
+    assert first == again != other
+    assert all(row["low"] < row["percent_nc"] < row["high"] for row in first)
+    assert all(0 < row["p_sign_flip"] <= row["p_corrected"] <= 1 for row in first)
+    assert [row["p"] for row in first] == [row["p"] for row in other]
+
+
+def test_evaluate_gives_intervals_beside_the_challenges_p(capsys, challenge):
+    arguments = (
+        "evaluate",
+        challenge / "example_submission_92" / "submit_fmri.mat",
+        challenge / "Training_Data" / "92_Image_Set" / "target_fmri.mat",
+    )
+    out = run(capsys, *arguments)[1]
+    assert "95 % interval" in out and "p, sign flips" in out
+    region = json.loads(run(capsys, *arguments, "--json", "--bootstrap", 2000, "--seed", 3)[1])[
+        "it"
+    ]
+    low, high = region["interval"]
+    assert low < region["percent_nc"] < high and (region["draws"], region["seed"]) == (2000, 3)
+    flips = stats.permutation_test(
+        (region["rho"],),
+        np.mean,
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=np.inf,
+    )
+    assert (
+        abs(region["p_sign_flip"] - flips.pvalue) < 1e-12 and region["p_corrected"] >= flips.pvalue
+    )
+    assert (
+        "interval" not in json.loads(run(capsys, *arguments, "--json", "--bootstrap", 0)[1])["it"]
+    )
+    assert "sign flips" not in run(capsys, *arguments, "--bootstrap", 0)[1]
 
 
 def test_score_json_and_csv_hold_every_result(capsys, sample, tmp_path):

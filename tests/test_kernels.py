@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from reference import concordance, normalise
+from reference import METHODS, concordance, normalise, resampled_ceiling, written
 from scipy.spatial.distance import pdist
 from scipy.stats import rankdata
 
@@ -218,3 +218,103 @@ def test_normalise(kernels, shape, channels):
         out = np.full((shape[0], 3, *shape[1:]), np.nan, np.float32)
         _kernels.normalise(pixels, table, channels, out, n_threads)
         np.testing.assert_array_equal(out, normalise(pixels, table, channels))
+
+
+def resampling(n, seed=0, n_draws=7):
+    """RDMs of n conditions, one of them tied, and draws of conditions and of subjects."""
+    rng = np.random.default_rng(seed)
+    a, b = (rng.random((rows, n * (n - 1) // 2)) for rows in (2, 4))
+    a[1], b[2] = np.round(a[1] * 3), np.round(b[2] * 3)
+    conditions, subjects = (
+        np.array(
+            [np.bincount(rng.integers(k, size=k), minlength=k) for _ in range(n_draws)], np.int32
+        )
+        for k in (n, len(b))
+    )
+    conditions[0], subjects[0], subjects[1] = 1, 1, [0, 4, 0, 0]
+    return a, b, conditions, subjects
+
+
+@pytest.mark.parametrize("n", [5, 12, 33])
+@pytest.mark.parametrize("method", ["spearman", "rho-a"])
+def test_resampled_similarities(kernels, n, method):
+    a, b, counts, _ = resampling(n)
+    expected = [
+        [[METHODS[method](written(x, c), written(y, c)) for y in b] for x in a] for c in counts
+    ]
+    results = [
+        _kernels.resampled_similarities(a, b, counts, untied=method == "rho-a", n_threads=n_threads)
+        for n_threads in (1, 2, 8)
+    ]
+    np.testing.assert_allclose(results[0], expected, atol=1e-13)
+    assert all(np.array_equal(results[0], result) for result in results[1:])
+    paired = _kernels.resampled_similarities(
+        a, b[:2].copy(), counts, paired=True, untied=method == "rho-a"
+    )
+    np.testing.assert_array_equal(paired[..., 0], np.einsum("dii->di", results[0][:, :, :2]))
+
+
+@pytest.mark.parametrize("method", ["spearman", "rho-a"])
+@pytest.mark.parametrize("pool", ["rank", "raw"])
+@pytest.mark.parametrize("over", ["conditions", "subjects", "both"])
+def test_resampled_ceilings(kernels, method, pool, over):
+    n = 14
+    _, rows, conditions, subjects = resampling(n)
+    given = (None if over == "subjects" else conditions, None if over == "conditions" else subjects)
+    expected = [
+        resampled_ceiling(
+            rows,
+            np.ones(n, int) if given[0] is None else conditions[d],
+            np.ones(len(rows), int) if given[1] is None else subjects[d],
+            method,
+            pool,
+        )
+        for d in range(len(conditions))
+    ]
+    results = [
+        _kernels.resampled_ceilings(
+            rows, n, *given, ranked=pool == "rank", untied=method == "rho-a", n_threads=n_threads
+        )
+        for n_threads in (1, 2, 8)
+    ]
+    np.testing.assert_allclose(results[0], expected, atol=1e-13)
+    assert all(np.array_equal(results[0], result, equal_nan=True) for result in results[1:])
+
+
+def test_a_draw_of_one_condition_has_no_similarity(kernels):
+    a, b, _, _ = resampling(5)
+    counts = np.array([[5, 0, 0, 0, 0], [3, 2, 0, 0, 0]], np.int32)
+    assert np.isnan(_kernels.resampled_similarities(a, b, counts)).all()
+    assert np.isnan(_kernels.resampled_ceilings(b, 5, counts, None, ranked=True)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_permuted_similarities(kernels, dtype):
+    n, rng = 13, np.random.default_rng(0)
+    n_pairs = n * (n - 1) // 2
+    squares = rng.normal(size=(2, n, n)).astype(dtype)
+    squares += squares.transpose(0, 2, 1).copy()
+    values = np.zeros((3, _kernels.padded(n_pairs)), dtype)
+    values[:, :n_pairs] = rng.normal(size=(3, n_pairs))
+    lengths = [
+        (x.astype(np.float64) ** 2).sum(axis=-1)
+        for x in (squares[:, *np.triu_indices(n, 1)], values)
+    ]
+    permutations = np.array([rng.permutation(n) for _ in range(31)], np.int32)
+    expected = [
+        [
+            [
+                x[np.ix_(p, p)][np.triu_indices(n, 1)].astype(np.float64) @ y[:n_pairs]
+                for y in values
+            ]
+            / np.sqrt(own * lengths[1])
+            for x, own in zip(squares, lengths[0], strict=True)
+        ]
+        for p in permutations
+    ]
+    prepared = _kernels.Prepared(values, lengths[1])
+    for n_threads in (1, 2, 8):
+        result = _kernels.permuted_similarities(
+            squares, lengths[0], permutations, prepared, n_threads
+        )
+        np.testing.assert_allclose(result, expected, atol=1e-13)

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 
 import numpy as np
@@ -311,3 +312,51 @@ def test_files_are_decoded_once(model, pictures, tmp_path, monkeypatch):
     first = model.rdms(files)
     monkeypatch.setattr("fastrdm.images.decode", lambda *a: pytest.fail("decoded again"))
     np.testing.assert_equal(model.rdms(files), first)
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from fastrdm.extraction import Workspace
+from fastrdm.onnx_model import OnnxModel
+images = list(np.random.default_rng(0).integers(0, 256, (16, 2, 2, 3), np.uint8))
+options = {"workspace": Workspace()} if sys.argv[2] == "shared" else {}
+for _ in range(3):
+    model = OnnxModel(sys.argv[1], "cpu", n_threads=1, **options)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    model.rdms(images)
+    pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    del model
+print(pages)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the pages that Linux gives a process")
+def test_models_of_a_workspace_take_the_memory_of_those_before(tmp_path):
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(3, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1),
+        nn.Flatten(),
+    ]
+    preprocessing = Preprocessing((128, 128))
+    path = export_onnx(
+        nn.Sequential(*layers, nn.Linear(64 * 128 * 128, 2)),
+        tmp_path / "wide.onnx",
+        {"fc": "4"},
+        preprocessing=preprocessing,
+    )
+    pages = {
+        how: int(
+            subprocess.run(
+                [sys.executable, "-c", FAULTS, str(path), how],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for how in ("shared", "own")
+    }
+    # A convolution of sixteen images is 67 MB, or 16,384 pages: more than the C library keeps of what is given back.
+    assert pages["shared"] < 4000 < 16_000 < pages["own"]

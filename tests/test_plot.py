@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from fastrdm.plot import plot_scores
-from fastrdm.sweep import Result
+from fastrdm.scoring import Result
 
 
 def results():

@@ -3,10 +3,12 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <array>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -154,6 +156,64 @@ void concordance(const RankRows& a, const RankRows& b, OutCounts<2>& out, OutCou
                        static_cast<Index>(a.shape(1)), out.data(), untied_a.data(), untied_b.data(), n_threads);
 }
 
+using Counts = nb::ndarray<const std::int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+template <std::size_t n>
+using OutDoubles = nb::ndarray<double, nb::ndim<n>, nb::c_contig, nb::device::cpu>;
+
+std::size_t pairs_of(std::size_t conditions) { return conditions * (conditions - 1) / 2; }
+
+void check_counts(const Counts& counts, std::size_t columns) {
+  check(counts.shape(1) == columns, "counts: shapes disagree");
+  for (std::size_t i = 0; i < counts.size(); ++i) check(counts.data()[i] >= 0 && counts.data()[i] < 1 << 16, "counts: one is negative, or too large");
+}
+
+void resampled_similarities(const RankRows& a, const RankRows& b, const Counts& counts, bool paired, bool untied, OutDoubles<3>& out, int n_threads,
+                            const std::string& isa) {
+  const std::size_t n = counts.shape(1);
+  check(n >= 2 && a.shape(1) == pairs_of(n) && b.shape(1) == pairs_of(n) && a.shape(1) < (std::size_t{1} << 32) && out.shape(0) == counts.shape(0) &&
+            out.shape(1) == a.shape(0) && out.shape(2) == (paired ? 1 : b.shape(0)) && (!paired || a.shape(0) == b.shape(0)),
+        "resampled_similarities: shapes disagree");
+  check_counts(counts, n);
+  const auto& kernels = fastrdm::row_kernels(isa);
+  const nb::gil_scoped_release release;
+  fastrdm::resampled_similarities(kernels, a.data(), static_cast<Index>(a.shape(0)), b.data(), static_cast<Index>(b.shape(0)), static_cast<Index>(n),
+                                  counts.data(), static_cast<Index>(counts.shape(0)), paired, untied, out.data(), n_threads);
+}
+
+void resampled_ceilings(const RankRows& subjects, const std::optional<Counts>& condition_counts, const std::optional<Counts>& subject_counts,
+                        std::size_t conditions, bool ranked, bool untied, OutDoubles<3>& out, int n_threads, const std::string& isa) {
+  const std::size_t draws = out.shape(0);
+  check(conditions >= 2 && subjects.shape(1) == pairs_of(conditions) && subjects.shape(1) < (std::size_t{1} << 32) && out.shape(1) == 2 &&
+            out.shape(2) == subjects.shape(0) && (!condition_counts || condition_counts->shape(0) == draws) &&
+            (!subject_counts || subject_counts->shape(0) == draws),
+        "resampled_ceilings: shapes disagree");
+  if (condition_counts) check_counts(*condition_counts, conditions);
+  if (subject_counts) check_counts(*subject_counts, subjects.shape(0));
+  const auto& kernels = fastrdm::row_kernels(isa);
+  const auto* of_conditions = condition_counts ? condition_counts->data() : nullptr;
+  const auto* of_subjects = subject_counts ? subject_counts->data() : nullptr;
+  const nb::gil_scoped_release release;
+  fastrdm::resampled_ceilings(kernels, subjects.data(), static_cast<Index>(subjects.shape(0)), static_cast<Index>(conditions), of_conditions,
+                              of_subjects, static_cast<Index>(draws), ranked, untied, out.data(), n_threads);
+}
+
+template <typename T>
+void permuted_similarities(const nb::ndarray<const T, nb::ndim<3>, nb::c_contig, nb::device::cpu>& a, const Vector& squares_a,
+                           const Counts& permutations, const Prepared<T>& b, const Vector& squares_b, OutDoubles<3>& out, int n_threads,
+                           const std::string& isa) {
+  const std::size_t n = a.shape(1);
+  const auto right = prepared(b, squares_b);
+  check(n >= 2 && a.shape(2) == n && permutations.shape(1) == n && squares_a.shape(0) == a.shape(0) && b.shape(1) >= pairs_of(n) &&
+            out.shape(0) == permutations.shape(0) && out.shape(1) == a.shape(0) && out.shape(2) == b.shape(0),
+        "permuted_similarities: shapes disagree");
+  for (std::size_t i = 0; i < permutations.size(); ++i)
+    check(permutations.data()[i] >= 0 && static_cast<std::size_t>(permutations.data()[i]) < n, "permuted_similarities: no such condition");
+  const auto& kernels = fastrdm::row_kernels(isa);
+  const nb::gil_scoped_release release;
+  fastrdm::permuted_similarities(kernels, a.data(), squares_a.data(), static_cast<Index>(a.shape(0)), static_cast<Index>(n), permutations.data(),
+                                 static_cast<Index>(permutations.shape(0)), right, out.data(), n_threads);
+}
+
 void normalise(const nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>& pixels,
                const nb::ndarray<const float, nb::shape<3, 256>, nb::c_contig, nb::device::cpu>& table, const std::array<int, 3>& channels,
                nb::ndarray<float, nb::ndim<3>, nb::c_contig, nb::device::cpu>& out, int n_threads) {
@@ -209,6 +269,14 @@ NB_MODULE(_core, m) {
   m.def("rank", &rank, "x"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a);
   m.def("concordance", &concordance, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(), "untied_a"_a.noconvert(),
         "untied_b"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("resampled_similarities", &resampled_similarities, "a"_a.noconvert(), "b"_a.noconvert(), "counts"_a.noconvert(), "paired"_a, "untied"_a,
+        "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("resampled_ceilings", &resampled_ceilings, "subjects"_a.noconvert(), "condition_counts"_a.noconvert().none(),
+        "subject_counts"_a.noconvert().none(), "conditions"_a, "ranked"_a, "untied"_a, "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("permuted_similarities", &permuted_similarities<float>, "a"_a.noconvert(), "squares_a"_a.noconvert(), "permutations"_a.noconvert(),
+        "b"_a.noconvert(), "squares_b"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("permuted_similarities", &permuted_similarities<double>, "a"_a.noconvert(), "squares_a"_a.noconvert(), "permutations"_a.noconvert(),
+        "b"_a.noconvert(), "squares_b"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);
   m.def("normalise", &normalise, "pixels"_a.noconvert(), "table"_a.noconvert(), "channels"_a, "out"_a.noconvert(), "n_threads"_a);
   m.def("project", &project, "x"_a.noconvert(), "entries"_a.noconvert(), "shift"_a.noconvert(), "scale"_a, "out"_a.noconvert(), "sums"_a.noconvert(),
         "n_threads"_a);

@@ -116,6 +116,24 @@ void rank_similarities(const RowKernels& kernels, const T* a, Index rows_a, Inde
 void concordance(const RowKernels& kernels, const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out,
                  std::int64_t* untied_a, std::int64_t* untied_b, int n_threads);
 
+// resampled_similarities: out[(d * rows_a + i) * rows_b + j] = Spearman's coefficient of rows i of a and j of b, condensed RDMs, with condition k
+// counts[d * conditions + k] times in draw d and pairs of a condition with itself left out; with `paired`, out[d * rows_a + i] of a_i and b_i;
+// with `untied`, ranks are scaled as if none were tied (rho-a). NaN where a row has no two different pairs. Sums are of whole numbers, exact
+// up to 2^53; no number of threads changes a bit.
+void resampled_similarities(const RowKernels& kernels, const double* a, Index rows_a, const double* b, Index rows_b, Index conditions,
+                            const std::int32_t* counts, Index draws, bool paired, bool untied, double* out, int n_threads);
+
+// out[(d * 2 + bound) * rows + s]: the same between subject s and the pool of those drawn, without the subject and with it; NaN for one that is not
+// drawn. Pools are of ranks among the drawn pairs if `ranked`, else of the numbers. Null counts: each once.
+void resampled_ceilings(const RowKernels& kernels, const double* subjects, Index rows, Index conditions, const std::int32_t* condition_counts,
+                        const std::int32_t* subject_counts, Index draws, bool ranked, bool untied, double* out, int n_threads);
+
+// out[(p * rows_a + i) * b.rows + j]: similarity of prepared row j of b and of matrix i of a (conditions, conditions), whose upper triangle would be a
+// prepared row, once its conditions are those of permutation p.
+template <typename T>
+void permuted_similarities(const RowKernels& kernels, const T* a, const double* squares_a, Index rows_a, Index conditions,
+                           const std::int32_t* permutations, Index n_permutations, const Rows<T>& b, double* out, int n_threads);
+
 // out[(image * 3 + c) * area + p] = table[c * 256 + the pixel's channel channels[c]], of images of `area` pixels of three channels.
 void normalise(const std::uint8_t* pixels, Index images, Index area, const float* table, const int* channels, float* out, int n_threads);
 

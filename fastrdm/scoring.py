@@ -1,9 +1,10 @@
 """Checkpoints × studies → scores: each layer of each network against each region."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,14 @@ from numpy.typing import NDArray
 
 from fastrdm import algonauts
 from fastrdm.checkpoints import Checkpoint, open_checkpoints
+from fastrdm.inference import max_statistic, subject_intervals
 from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.study import Study
-from fastrdm.target import Target
+from fastrdm.target import Score, Target
+
+# A score's numbers, as `Score` and `Result` both name them.
+COLUMNS = ("r2", "std", "sample_std", "percent_nc", "p", "value")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,11 @@ class Result:
         The protocol's test against 0.
     value, ceiling : float
         What the protocol reports (R² for the challenge), and the ceiling it is a share of.
+    low, high : float
+        95 % interval of `percent_nc` by percentiles of a bootstrap over subjects, the ceiling as it is; NaN without.
+    p_sign_flip, p_corrected : float
+        One-sided sign-flip test over subjects of the similarities themselves, not squared, against 0, and p corrected
+        by the maximum over all layers, regions and studies of the checkpoint; NaN without.
     """
 
     checkpoint: str
@@ -48,6 +58,10 @@ class Result:
     p: float
     value: float
     ceiling: float
+    low: float = math.nan
+    high: float = math.nan
+    p_sign_flip: float = math.nan
+    p_corrected: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -126,7 +140,13 @@ def best_layers(results: Iterable[Result]) -> dict[str, str]:
 
 
 def score_model(
-    model: OnnxModel, studies: Sequence[Study], checkpoint: str = "", *, progress: bool = False
+    model: OnnxModel,
+    studies: Sequence[Study],
+    checkpoint: str = "",
+    *,
+    progress: bool = False,
+    n_draws: int = 1000,
+    seed: int = 0,
 ) -> tuple[Result, ...]:
     """Score every layer of a network against every region of every study.
 
@@ -140,18 +160,24 @@ def score_model(
         What the results are stored under.
     progress : bool
         Whether to show a progress bar on stderr.
+    n_draws, seed : int
+        Draws of the bootstrap over subjects and its seed, which is that of the sign flips too; 0 draws for neither
+        intervals nor sign flips.
 
     Returns
     -------
     tuple of Result
         By study, layer and region.
     """
-    results = []
+    scored = []
     for study in studies:
         rdms = model.rdms(list(study.stimuli), progress=progress)
         stack = np.stack(list(rdms.values()))
         for region, target in study.targets.items():
-            results += _results(checkpoint, study.name, list(rdms), region, target, stack)
+            scored.append(_results(checkpoint, study.name, list(rdms), region, target, stack))
+    results = [result for group in scored for result in group.results]
+    if n_draws:
+        results = _with_uncertainty(scored, n_draws, seed)
     order = {layer: i for i, layer in enumerate(model.layers)}
     sets = {study.name: i for i, study in enumerate(studies)}
     return tuple(sorted(results, key=lambda r: (sets[r.set], order[r.layer])))
@@ -164,25 +190,82 @@ def _results(
     region: str,
     target: Target,
     rdms: NDArray[np.float64],
-) -> list[Result]:
-    # A layer with constant conditions has no whole RDM, and no score; the others have theirs.
-    whole = np.asarray(np.isfinite(rdms).all(axis=1))
-    score = target.score(rdms[whole])
-    columns = {}
-    for name in ("r2", "std", "sample_std", "percent_nc", "p", "value"):
-        columns[name] = np.full(len(whole), np.nan)
-        columns[name][whole] = getattr(score, name)
-    return [
+) -> "_Group":
+    score = score_layers(target, rdms)
+    results = [
         Result(
             checkpoint,
             study,
             layer,
             region,
             ceiling=target.ceiling,
-            **{name: float(column[i]) for name, column in columns.items()},
+            **{name: float(getattr(score, name)[i]) for name in COLUMNS},
         )
         for i, layer in enumerate(layers)
     ]
+    return _Group(results, score.rho, target)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Layers against one target, and their similarities (layers, subjects); NaN where they have none."""
+
+    results: list[Result]
+    rho: NDArray[np.float64]
+    target: Target
+
+
+def _with_uncertainty(groups: Sequence[_Group], n_draws: int, seed: int) -> list[Result]:
+    columns = [np.full((len(group.results), 4), np.nan) for group in groups]
+    # One subject says nothing of others, and a layer without similarities nothing at all.
+    known = [
+        (column, group, rows)
+        for column, group in zip(columns, groups, strict=True)
+        if group.target.n_subjects > 1
+        and len(rows := np.isfinite(group.rho).all(axis=1).nonzero()[0])
+    ]
+    rhos = [group.rho[rows] for _, group, rows in known]
+    if rhos:
+        p = np.stack(max_statistic(rhos, seed=seed), axis=1)
+        ends = np.cumsum([len(rho) for rho in rhos])
+        for (column, group, rows), rho, end in zip(known, rhos, ends, strict=True):
+            values = rho**2 if group.target.protocol.squared else rho
+            interval = subject_intervals(values, n_draws=n_draws, seed=seed)
+            column[rows] = np.hstack(
+                [interval * (100 / group.target.ceiling), p[end - len(rho) : end]]
+            )
+    return [
+        replace(result, low=low, high=high, p_sign_flip=p_sign_flip, p_corrected=p_corrected)
+        for group, column in zip(groups, columns, strict=True)
+        for result, (low, high, p_sign_flip, p_corrected) in zip(
+            group.results, column.tolist(), strict=True
+        )
+    ]
+
+
+def score_layers(target: Target, rdms: NDArray[np.float64]) -> Score:
+    """Score a network's layers, of which some may have no whole RDM.
+
+    Parameters
+    ----------
+    target : Target
+    rdms : ndarray, shape (layers, pairs)
+        A layer with constant conditions has NaN in its RDM, and no score; the others have theirs.
+
+    Returns
+    -------
+    Score
+        NaN for the layers without one.
+    """
+    whole = np.asarray(np.isfinite(rdms).all(axis=1))
+    score = target.score(rdms[whole])
+    if whole.all():
+        return score
+    filled = {}
+    for name, values in vars(score).items():
+        filled[name] = np.full((len(whole), *values.shape[1:]), np.nan)
+        filled[name][whole] = values
+    return Score(**filled)
 
 
 def score_checkpoints(
@@ -197,6 +280,8 @@ def score_checkpoints(
     batch_size: int = 32,
     submit: str | Path | None = None,
     progress: bool = False,
+    n_draws: int = 1000,
+    seed: int = 0,
     on_start: Callable[[str], None] | None = None,
 ) -> Iterator[Scored]:
     """Score checkpoints one after the other; one that cannot be read does not stop the rest.
@@ -222,6 +307,8 @@ def score_checkpoints(
         there are several.
     progress : bool
         Whether to show progress bars on stderr.
+    n_draws, seed : int
+        As in `score_model`.
     on_start : callable, optional
         Called with each checkpoint's name before work on it begins.
 
@@ -254,7 +341,7 @@ def score_checkpoints(
         for name, folder in zip(names, folders, strict=True):
             if on_start:
                 on_start(name)
-            yield _scored(name, next(openings), studies, folder, progress)
+            yield _scored(name, next(openings), studies, folder, progress, n_draws, seed)
 
 
 def _scored(
@@ -263,10 +350,14 @@ def _scored(
     studies: Sequence[Study],
     folder: Path | None,
     progress: bool,
+    n_draws: int,
+    seed: int,
 ) -> Scored:
     try:
         checkpoint = opening.result()
-        results = score_model(checkpoint.model, studies, name, progress=progress)
+        results = score_model(
+            checkpoint.model, studies, name, progress=progress, n_draws=n_draws, seed=seed
+        )
         written = (
             _submit(checkpoint.model, results, studies, folder, progress)
             if folder is not None

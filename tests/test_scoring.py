@@ -12,17 +12,17 @@ from scipy.stats import ttest_1samp
 import fastrdm
 from fastrdm import Target, algonauts, square
 from fastrdm.checkpoints import Architecture
+from fastrdm.scoring import best_layers, layer_scores, score_checkpoints
 from fastrdm.study import Study, open_studies
-from fastrdm.sweep import best_layers, layer_scores, score_checkpoints
 from models.networks import efficientnet_lite0, efficientnet_lite0_weights
 
-SMALL = "test_sweep_network:build"
+SMALL = "test_scoring_network:build"
 
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
     """Weights of a small network that can be imported from the current folder."""
-    (tmp_path / "test_sweep_network.py").write_text(
+    (tmp_path / "test_scoring_network.py").write_text(
         "import torch\n"
         "def build():\n"
         "    n = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2), torch.nn.ReLU(),\n"
@@ -34,11 +34,11 @@ def weights(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    import test_sweep_network
+    import test_scoring_network
 
     torch.manual_seed(0)
     path = tmp_path / "small.pth"
-    torch.save(test_sweep_network.build().state_dict(), path)
+    torch.save(test_scoring_network.build().state_dict(), path)
     return path
 
 
@@ -148,7 +148,7 @@ def test_each_architecture_is_exported_once_and_one_that_fails_is_told_by_all(
 
     monkeypatch.setattr(Architecture, "export", classmethod(export))
     names = [weights, weights, again, weights, again]
-    broken = "test_sweep_network:broken"
+    broken = "test_scoring_network:broken"
     started = []
     scored = list(
         score_checkpoints(
@@ -159,7 +159,7 @@ def test_each_architecture_is_exported_once_and_one_that_fails_is_told_by_all(
     assert exported == [SMALL, broken]
     assert [bool(s.error) for s in scored] == [False, True, False, True, False]
     assert scored[1].error == scored[3].error
-    assert "'test_sweep_network:broken' does not build a network: KeyError" in scored[1].error
+    assert "'test_scoring_network:broken' does not build a network: KeyError" in scored[1].error
     assert {s.sha256 for s in scored if not s.error} == {
         hashlib.sha256(weights.read_bytes()).hexdigest()
     }
@@ -167,7 +167,7 @@ def test_each_architecture_is_exported_once_and_one_that_fails_is_told_by_all(
 
 
 def test_an_exported_file_as_architecture_gives_the_same_scores(weights, studies, tmp_path):
-    from test_sweep_network import build
+    from test_scoring_network import build
 
     path = fastrdm.export_onnx(build(), tmp_path / "net.onnx")
     (expected,) = score_checkpoints([weights], [SMALL], studies)

@@ -1,0 +1,196 @@
+"""Whether the tests keep their level and the intervals their coverage, on data that are simulated under each null
+hypothesis.
+
+`python -m bench.calibration` prints the rates and draws docs/calibration.png; tests/test_calibration.py holds them
+to their bounds.
+"""
+
+import functools
+
+import numpy as np
+from scipy.spatial.distance import pdist
+
+from fastrdm import bootstrap, compare_models, max_statistic, permutation_test, subject_test
+from fastrdm.inference import subject_intervals
+
+ALPHA, LEVEL = 0.05, 0.95
+FALSE_POSITIVES, COVERAGE = (0.035, 0.065), (0.92, 0.97)
+FEATURES = 10
+
+
+def _values(seed, n_tests, n_subjects=16):
+    return np.random.default_rng(seed).normal(size=(n_tests, n_subjects))
+
+
+def subject_level(test, n=4000):
+    """Against zero, over subjects: values are normal about 0."""
+    return float(np.mean(subject_test(_values(0, n), test=test, correction=None).p <= ALPHA))
+
+
+def pair_level(test, n=4000):
+    """Between models, over subjects: both are alike in mean, and share what is the subject's."""
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(n, 1, 30)) + rng.normal(size=(n, 2, 30))
+    if test == "sign-flip":  # differences of all pairs of models at once
+        return float(
+            np.mean(
+                subject_test(
+                    values[:, 0] - values[:, 1], alternative="two-sided", n_permutations=1999
+                ).p
+                <= ALPHA
+            )
+        )
+    p = [compare_models(pair, test=test, n_permutations=1999).p[0] for pair in values]
+    return float(np.mean(np.array(p) <= ALPHA))
+
+
+def ceiling_level(n=4000):
+    """Against the noise ceiling: each model is as good as the other subjects, by the flips of differences within
+    subjects."""
+    rng = np.random.default_rng(2)
+    bounds = rng.normal(0.4, 0.1, 16)
+    values = bounds + rng.normal(0, 0.1, (n, 16))
+    return float(
+        np.mean(subject_test(values, bounds, alternative="less", correction=None).p <= ALPHA)
+    )
+
+
+def family_level(n=2000, n_tests=20):
+    """Any of 20 tests, layers of one network that are much alike, corrected by the maximum."""
+    hits = 0
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        values = rng.normal(size=(1, 12)) + 0.5 * rng.normal(size=(n_tests, 12))
+        hits += max_statistic(values)[1].min() <= ALPHA
+    return hits / n
+
+
+def mantel_level(n=2000):
+    """Permutation of conditions: the model knows nothing of the brain's conditions, subjects share theirs."""
+    hits = 0
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        subjects = pdist(rng.normal(size=(14, 4))) + 0.3 * rng.random((5, 91))
+        hits += (
+            permutation_test(
+                subjects, pdist(rng.normal(size=(14, 4))), n_permutations=399, seed=seed
+            ).p[0]
+            <= ALPHA
+        )
+    return hits / n
+
+
+@functools.cache
+def _simulated(over, n=1000):
+    """Scores, t intervals and p of a difference under resampling of what varies from one simulation to the next.
+
+    Conditions are points; the brain sees them with other points added that are the condition's own, a subject with
+    those of
+    the subject and condition. Two models add points of their own, equally many.
+    """
+    population = np.random.default_rng(10)
+    n_conditions, n_subjects = 118, 15
+    fixed = [population.normal(size=(n_conditions, FEATURES)) for _ in range(4)]
+    weights = population.uniform(0.5, 1.5, (n_subjects, FEATURES))
+    rows = []
+    for seed in range(n):
+        rng = np.random.default_rng((seed, 11))
+        new = over in ("conditions", "both")
+        shared, own, first, second = (rng.normal(size=f.shape) if new else f for f in fixed)
+        scale = rng.uniform(0.5, 1.5, weights.shape) if over in ("subjects", "both") else weights
+        brain = np.hstack([shared, own])
+        noise = (
+            rng.normal(size=(n_subjects, *brain.shape))
+            if over != "conditions"
+            else np.zeros((n_subjects, *brain.shape))
+        )
+        subjects = np.array(
+            [pdist(np.hstack([w, w]) * brain + e) for w, e in zip(scale, noise, strict=True)]
+        )
+        models = np.array([pdist(np.hstack([shared, 1.5 * extra])) for extra in (first, second)])
+        result = bootstrap(subjects, models, over, n_draws=200, seed=seed, ceiling=False)
+        pair = result.compare_models()
+        rows.append(
+            [
+                *result.value,
+                *result.interval(LEVEL).ravel(),
+                pair.p[0],
+                *pair.interval[0],
+                pair.estimate[0],
+            ]
+        )
+    return np.array(rows)
+
+
+def bootstrap_coverage(over):
+    """t intervals of a score, which is to be its mean over simulations."""
+    rows = _simulated(over)
+    truth = rows[:, :2].mean(axis=0)
+    return float(np.mean((rows[:, 2:6:2] <= truth) & (truth <= rows[:, 3:6:2])))
+
+
+def difference_level(over):
+    """Two models that are equally good in the population that is sampled."""
+    rows = _simulated(over)
+    truth = rows[:, 9].mean()
+    return float(np.mean((truth < rows[:, 7]) | (truth > rows[:, 8])))
+
+
+def percentile_coverage(n=2000, n_subjects=40):
+    """Percentiles of the bootstrap over subjects."""
+    interval = subject_intervals(_values(3, n, n_subjects), n_draws=1999)
+    return float(np.mean((interval[:, 0] <= 0) & (interval[:, 1] >= 0)))
+
+
+LEVELS = {
+    **{
+        f"zero, {t}": functools.partial(subject_level, t)
+        for t in ("sign-flip", "t-test", "wilcoxon")
+    },
+    **{
+        f"pair, {t}": functools.partial(pair_level, t)
+        for t in ("sign-flip", "t-test", "wilcoxon", "bootstrap")
+    },
+    "ceiling, sign-flip": ceiling_level,
+    "family of 20, max": family_level,
+    "Mantel": mantel_level,
+    **{
+        f"difference, bootstrap over {o}": functools.partial(difference_level, o)
+        for o in ("subjects", "conditions", "both")
+    },
+}
+COVERAGES = {
+    **{
+        f"t, bootstrap over {o}": functools.partial(bootstrap_coverage, o)
+        for o in ("subjects", "conditions", "both")
+    },
+    "percentile, 40 subjects": percentile_coverage,
+}
+
+
+def draw(levels, coverages, path):
+    """Every rate as a point, its bounds as a band."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for axis, rates, nominal, bounds, title in (
+        (axes[0], levels, ALPHA, FALSE_POSITIVES, "false positives at α = 0.05"),
+        (axes[1], coverages, LEVEL, COVERAGE, "coverage of 95 % intervals"),
+    ):
+        places = range(len(rates))[::-1]
+        axis.axvspan(*bounds, color="0.9")
+        axis.axvline(nominal, color="0.5", linewidth=0.8)
+        axis.plot(list(rates.values()), places, "o")
+        axis.set_yticks(places, list(rates))
+        axis.set_title(title)
+        axis.set_xlim(*(0, 0.1) if nominal == ALPHA else (0.9, 1))
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    measured = [{name: rate() for name, rate in rates.items()} for rates in (LEVELS, COVERAGES)]
+    for rates in measured:
+        for name, rate in rates.items():
+            print(f"{name:40}{rate:.4f}")
+    draw(*measured, "docs/calibration.png")

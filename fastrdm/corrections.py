@@ -1,0 +1,79 @@
+"""p values of many tests → p values corrected for their number."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+def correct(p: ArrayLike, correction: str | None) -> Floats:
+    r"""Correct p values for their number.
+
+    ============== ==================================================================================================
+    ``fdr_bh``     false discovery rate, :math:`\min_{k \ge i} p_{(k)} m / k`, for tests that are independent or
+                   positively dependent (Benjamini & Hochberg 1995)
+    ``holm``       family-wise error, :math:`\max_{k \le i} p_{(k)} (m - k + 1)`, whatever their dependence (Holm 1979)
+    ``bonferroni`` family-wise error, :math:`m p`, whatever their dependence
+    ============== ==================================================================================================
+
+    Parameters
+    ----------
+    p : array_like
+        p values of any shape, all taken as one family. NaN stands for no test: it stays, and does not count.
+    correction : str or None
+        A name from the table; None returns the values as they are.
+
+    Returns
+    -------
+    ndarray of float64, shape of `p`
+        At most 1.
+
+    Raises
+    ------
+    ValueError
+        If the correction is unknown, or a value is not between 0 and 1.
+    """
+    values = np.array(p, np.float64)
+    check_correction(correction)
+    there = ~np.isnan(values)
+    if ((values[there] < 0) | (values[there] > 1)).any():
+        raise ValueError("p values must lie between 0 and 1")
+    if correction is not None and there.any():
+        values[there] = CORRECTIONS[correction](values[there])
+    return values
+
+
+def check_correction(correction: str | None, *more: str) -> None:
+    """ValueError for an unknown correction."""
+    known = (*CORRECTIONS, *more)
+    if correction is not None and correction not in known:
+        raise ValueError(f"correction {correction!r} is not one of: {', '.join(known)}, None")
+
+
+def _fdr_bh(p: Floats) -> Floats:
+    order, m = np.argsort(p), len(p)
+    rising = p[order] * m / np.arange(1, m + 1)
+    return _at(order, np.minimum.accumulate(rising[::-1])[::-1])
+
+
+def _holm(p: Floats) -> Floats:
+    order, m = np.argsort(p), len(p)
+    return _at(order, np.maximum.accumulate(p[order] * (m - np.arange(m))))
+
+
+def _at(order: NDArray[np.intp], values: Floats) -> Floats:
+    out = np.empty_like(values)
+    out[order] = np.minimum(values, 1)
+    return out
+
+
+def _bonferroni(p: Floats) -> Floats:
+    return np.asarray(np.minimum(p * len(p), 1))
+
+
+CORRECTIONS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
+    {"fdr_bh": _fdr_bh, "holm": _holm, "bonferroni": _bonferroni}
+)

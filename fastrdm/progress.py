@@ -1,0 +1,157 @@
+"""What is shown of a sweep while it runs: bars for people, JSON lines for batch systems, or failures alone."""
+
+import collections
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fastrdm._extras import require
+
+Event = dict[str, Any]
+
+# Checkpoints that the rate is of: enough to be steady, few enough to follow a cluster that grows.
+_LATELY = 50
+
+
+@contextlib.contextmanager
+def shown(as_json: bool = False, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
+    """Show a sweep's events until the context ends.
+
+    Parameters
+    ----------
+    as_json : bool
+        Each event is a line of JSON on standard output.
+    quiet : bool
+        Failures and the end alone, on standard error; so it is too where that is no terminal.
+    """
+    if as_json:
+        yield print_line
+    elif quiet or not sys.stderr.isatty():
+        yield _print_end
+    else:
+        with _live() as show:
+            yield show
+
+
+def print_line(event: Event) -> None:
+    """Print an event as a line of JSON."""
+    print(json.dumps(event), flush=True)
+
+
+def duration(seconds: float) -> str:
+    """A time for people, such as ``"2 h 5 min"``."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def end_of(event: Event) -> str:
+    """What a sweep did, in one line."""
+    known = f", {event['known']} known under other names" if event["known"] else ""
+    more = "" if event["outcome"] == "finished" else "; the same command goes on from here"
+    return (
+        f"{event['outcome']}: {event['scored']} scored{known}, {event['failed']} failed in"
+        f" {duration(event['seconds'])}{more}"
+    )
+
+
+def _print_end(event: Event) -> None:
+    if event["event"] == "failed":
+        print(f"fastrdm: error: {event['error']}", file=sys.stderr, flush=True)
+    elif event["event"] == "end":
+        print(f"fastrdm: {end_of(event)}", file=sys.stderr, flush=True)
+
+
+class Board:
+    """What there is to show: counts, rate and what each worker does."""
+
+    def __init__(self) -> None:
+        self.total, self.done, self.failed = 0, 0, 0
+        self.is_open = False
+        self.workers: dict[str, str] = {}
+        self._given: dict[str, collections.deque[str]] = {}
+        self._times: collections.deque[float] = collections.deque(maxlen=_LATELY)
+
+    def see(self, event: Event) -> None:
+        """Take in an event."""
+        kind, worker = event["event"], event.get("worker", "")
+        if kind == "plan":
+            self.total, self.is_open = event["new"], event["watch"]
+            self._times.append(time.monotonic())
+        elif kind == "ready":
+            self.workers[worker] = f"ready on {event['host']}"
+            self._given[worker] = collections.deque()
+        elif kind == "lost":
+            self.workers.pop(worker, None)
+            self._given.pop(worker, None)
+        elif kind == "given":
+            self._given[worker].append(event["checkpoint"])
+            self.workers[worker] = self._given[worker][0]
+        elif kind in ("scored", "known", "failed"):
+            self.done += kind != "failed"
+            self.failed += kind == "failed"
+            self.total = max(self.total, self.done + self.failed)
+            self._times.append(time.monotonic())
+            own = self._given.get(worker)
+            if own:
+                with contextlib.suppress(ValueError):
+                    own.remove(event["checkpoint"])
+                self.workers[worker] = own[0] if own else "waits"
+
+    @property
+    def rate(self) -> float:
+        """Checkpoints a second, lately."""
+        span = self._times[-1] - self._times[0] if self._times else 0.0
+        return (len(self._times) - 1) / span if span else 0.0
+
+    @property
+    def text(self) -> str:
+        """Counts, rate and time left, in one line."""
+        left = self.total - self.done - self.failed
+        parts = [f"{self.done} done", f"{self.failed} failed", f"{left} to go"]
+        if self.rate:
+            parts.append(f"{self.rate:.2f}/s")
+            parts.append("watching" if self.is_open else f"{duration(left / self.rate)} left")
+        return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def _live() -> Iterator[Callable[[Event], None]]:
+    rich = require("rich.progress", "run", "to show progress")
+    console = require("rich.console", "run", "to show progress").Console(stderr=True)
+    board = Board()
+    columns = (
+        rich.SpinnerColumn(),
+        rich.BarColumn(),
+        rich.TextColumn("{task.description}", markup=False),
+    )
+    with rich.Progress(*columns, console=console, transient=True) as bars:
+        main = bars.add_task("", total=None)
+        lines: dict[str, Any] = {}
+
+        def show(event: Event) -> None:
+            board.see(event)
+            if event["event"] == "failed":
+                console.print(f"failed: {event['error']}", markup=False, highlight=False)
+            bars.update(
+                main,
+                description=board.text,
+                total=board.total or None,
+                completed=board.done + board.failed,
+            )
+            for name in [name for name in lines if name not in board.workers]:
+                bars.remove_task(lines.pop(name))
+            for name, state in board.workers.items():
+                if name not in lines:
+                    lines[name] = bars.add_task("", total=None)
+                bars.update(lines[name], description=f"{name}: {state}")
+            if event["event"] == "end":
+                console.print(end_of(event), highlight=False)
+
+        yield show

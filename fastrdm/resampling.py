@@ -1,0 +1,304 @@
+"""Similarities and noise ceilings of RDMs whose conditions or subjects are drawn with replacement.
+
+Three ways to the same numbers. Rank correlations are re-ranked in the kernels. Sums of products (``corr``,
+``cosine``) need no RDM to be written out: a pair of conditions drawn m and k times has the weight m k. All else,
+and RDMs with NaN, are written out draw by draw.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm import _kernels
+from fastrdm.compare import Side, get_method
+from fastrdm.draws import Counts
+from fastrdm.forms import n_conditions, square
+
+Floats = NDArray[np.float64]
+
+# Numbers that a step keeps at a time, 64 MB.
+_AT_ONCE = 1 << 23
+
+
+@dataclass(frozen=True)
+class Data:
+    """Subjects' RDMs (subjects, times, pairs), and how models are compared with them."""
+
+    subjects: Floats
+    method: str
+    pool: str
+    squared: bool
+    nan_policy: str
+    n_threads: int | None
+
+    @property
+    def n_subjects(self) -> int:
+        """Number of subjects."""
+        return len(self.subjects)
+
+    @property
+    def n_conditions(self) -> int:
+        """Number of conditions."""
+        return n_conditions(self.subjects.shape[2])
+
+    def value(self, similarity: Floats) -> Floats:
+        """What is averaged over subjects."""
+        return similarity**2 if self.squared else similarity
+
+    def times(self) -> Iterator[Floats]:
+        """Subjects' RDMs (subjects, pairs) at each time."""
+        for time in range(self.subjects.shape[1]):
+            yield np.ascontiguousarray(self.subjects[:, time])
+
+
+def observed_similarities(data: Data, models: Floats) -> Floats:
+    """Similarities (models, subjects), averaged over time."""
+    method = get_method(data.method)
+    rows = data.subjects.reshape(-1, data.subjects.shape[2])
+    first, second = (
+        Side(method, rdms, data.nan_policy, name, n_threads=data.n_threads)
+        for rdms, name in ((models, "rdms"), (rows, "subject_rdms"))
+    )
+    similarities, _ = method.similarity(first, second, data.n_threads)
+    shaped = similarities.reshape(len(models), *data.subjects.shape[:2])
+    return np.asarray(shaped.mean(axis=2))
+
+
+def resampled_similarities(data: Data, models: Floats, conditions: Counts) -> Floats:
+    """Similarities (draws, models, subjects), averaged over time, with conditions as often as they are drawn."""
+    whole = bool(np.isfinite(models).all() and np.isfinite(data.subjects).all())
+    one = (_SIMILARITIES.get(data.method) if whole else None) or _written_similarities
+    return np.asarray(
+        sum(one(data, models, rows, conditions) for rows in data.times()) / data.subjects.shape[1]
+    )
+
+
+def resampled_ceilings(data: Data, conditions: Counts | None, subjects: Counts | None) -> Floats:
+    """Mean lower and upper bounds (draws, 2) over the distinct subjects that are drawn.
+
+    As in rsatoolbox's `boot_noise_ceiling`: pools weigh a subject by how often it is drawn, the mean over subjects does
+    not, a subject is left out with all its copies, and one who is drawn alone is compared with itself.
+    """
+    one = (
+        _CEILINGS.get(data.method) if np.isfinite(data.subjects).all() else None
+    ) or _written_ceilings
+    bounds = sum(one(data, rows, conditions, subjects) for rows in data.times())
+    values = data.value(np.asarray(bounds) / data.subjects.shape[1])
+    if subjects is None:
+        return np.asarray(values.mean(axis=2))
+    drawn = subjects > 0
+    return np.asarray(np.where(drawn[:, None], values, 0).sum(axis=2) / drawn.sum(axis=1)[:, None])
+
+
+def _ranked_similarities(untied: bool) -> Callable[..., Floats]:
+    def of(data: Data, models: Floats, rows: Floats, conditions: Counts) -> Floats:
+        return _kernels.resampled_similarities(
+            models, rows, conditions, untied=untied, n_threads=data.n_threads
+        )
+
+    return of
+
+
+def _ranked_ceilings(untied: bool) -> Callable[..., Floats]:
+    def of(data: Data, rows: Floats, conditions: Counts | None, subjects: Counts | None) -> Floats:
+        if data.pool == "raw" and subjects is None and conditions is not None:
+            # The order of these pools does not depend on the draw.
+            total = rows.sum(axis=0)
+            lower, upper = (
+                _kernels.resampled_similarities(
+                    rows,
+                    pools,
+                    conditions,
+                    paired=len(pools) > 1,
+                    untied=untied,
+                    n_threads=data.n_threads,
+                )[..., 0]
+                for pools in (total - rows, total[None])
+            )
+            return np.stack([lower, upper], axis=1)
+        return _kernels.resampled_ceilings(
+            rows,
+            data.n_conditions,
+            conditions,
+            subjects,
+            ranked=data.pool == "rank",
+            untied=untied,
+            n_threads=data.n_threads,
+        )
+
+    return of
+
+
+def _weights(data: Data, conditions: Counts | None) -> Floats:
+    if conditions is None:
+        return np.ones((1, data.subjects.shape[2]))
+    first, second = np.triu_indices(data.n_conditions, 1)
+    return np.asarray(conditions[:, first] * conditions[:, second].astype(np.float64))
+
+
+def _blocks(data: Data, conditions: Counts | None) -> Iterator[Counts | None]:
+    if conditions is None:
+        yield None
+        return
+    step = max(1, _AT_ONCE // data.subjects.shape[2])
+    for start in range(0, len(conditions), step):
+        yield conditions[start : start + step]
+
+
+def _moments(a: Floats, b: Floats, weights: Floats, centred: bool) -> Floats:
+    """Weighted sums (draws, n_a, n_b) of products of rows, less those of their means."""
+    out = np.stack([weights @ (row * b).T for row in a], axis=1)
+    if centred:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = (weights @ a.T) / weights.sum(axis=1, keepdims=True)
+        out -= means[:, :, None] * (weights @ b.T)[:, None]
+    return out
+
+
+def _own_moments(rows: Floats, weights: Floats, centred: bool) -> Floats:
+    return np.concatenate(
+        [_moments(row[None], row[None], weights, centred)[:, 0] for row in rows], axis=1
+    )
+
+
+def _shifted(rows: Floats, centred: bool) -> Floats:
+    # Moments about a point near the mean lose no digits.
+    return rows - rows.mean(axis=1, keepdims=True) if centred else rows
+
+
+def _summed_similarities(centred: bool) -> Callable[..., Floats]:
+    def of(data: Data, models: Floats, rows: Floats, conditions: Counts) -> Floats:
+        a, b = _shifted(models, centred), _shifted(rows, centred)
+        parts = []
+        for block in _blocks(data, conditions):
+            weights = _weights(data, block)
+            own, others = (_own_moments(x, weights, centred) for x in (a, b))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                root = np.sqrt(own[:, :, None] * others[:, None])
+                parts.append(np.clip(_moments(a, b, weights, centred) / root, -1, 1))
+        return np.concatenate(parts)
+
+    return of
+
+
+def _summed_ceilings(centred: bool) -> Callable[..., Floats]:
+    def of(data: Data, rows: Floats, conditions: Counts | None, subjects: Counts | None) -> Floats:
+        b = _shifted(rows, centred)
+        products = np.concatenate(
+            [_moments(b, b, _weights(data, block), centred) for block in _blocks(data, conditions)]
+        )
+        own = np.einsum("dss->ds", products)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if data.pool == "rank":
+                products = products / np.sqrt(own[:, :, None] * own[:, None])
+        own = np.einsum("dss->ds", products)
+        times = np.ones((1, len(rows))) if subjects is None else subjects.astype(np.float64)
+        # Pools are sums of subjects, so that their products with subjects and with themselves are sums too.
+        total = (products @ times[:, :, None])[..., 0]
+        square_of_total = np.einsum("ds,ds->d", np.broadcast_to(times, total.shape), total)[:, None]
+        others = total - times * own
+        square_of_others = square_of_total - 2 * times * total + times**2 * own
+        with np.errstate(invalid="ignore", divide="ignore"):
+            upper = total / np.sqrt(own * square_of_total)
+            lower = others / np.sqrt(own * square_of_others)
+        alone = (times > 0).sum(axis=1, keepdims=True) == 1
+        out = np.stack([np.where(alone, upper, lower), upper], axis=1)
+        return np.clip(np.where((times > 0)[:, None], out, np.nan), -1, 1)
+
+    return of
+
+
+def _written(square_rdms: NDArray[Any], counts: NDArray[np.int32]) -> Floats:
+    """RDMs (n, pairs) of the conditions drawn, one after the other; pairs of a condition with itself are NaN."""
+    index = np.repeat(np.arange(len(counts)), counts)
+    first, second = np.triu_indices(len(index), 1)
+    out = square_rdms[:, index[first], index[second]]
+    out[:, index[first] == index[second]] = np.nan
+    return np.ascontiguousarray(out)
+
+
+def _written_similarities(data: Data, models: Floats, rows: Floats, conditions: Counts) -> Floats:
+    squares, subjects = square(models), square(rows)
+    out = np.full((len(conditions), len(models), len(rows)), np.nan)
+    for d, counts in enumerate(conditions):
+        if np.count_nonzero(counts) > 1:
+            sides = (_side(data, _written(rdms, counts)) for rdms in (squares, subjects))
+            out[d] = _compared(data, *sides)
+    if data.nan_policy == "propagate":
+        out[:, np.isnan(models).any(axis=1)] = np.nan
+        out[:, :, np.isnan(rows).any(axis=1)] = np.nan
+    return out
+
+
+def _side(data: Data, rdms: Floats) -> Side:
+    # Of RDMs that were written out, NaN are pairs that no comparison has.
+    side = Side(get_method(data.method), rdms, "omit", "rdms", n_threads=data.n_threads)
+    side.check()
+    return side
+
+
+def _compared(data: Data, first: Side, second: Side, *, paired: bool = False) -> Floats:
+    similarities, _ = first.method.similarity(first, second, data.n_threads, paired=paired)
+    return similarities
+
+
+def _written_ceilings(
+    data: Data, rows: Floats, conditions: Counts | None, subjects: Counts | None
+) -> Floats:
+    n_draws = len(next(c for c in (conditions, subjects, np.ones((1, 1))) if c is not None))
+    out = np.full((n_draws, 2, len(rows)), np.nan)
+    usable = np.ones(len(rows), bool)
+    if data.nan_policy == "propagate":
+        usable = np.asarray(~np.isnan(rows).any(axis=1))
+    squares = square(rows)
+    everything = np.ones(data.n_conditions, np.int32)
+    for d in range(n_draws):
+        counts = everything if conditions is None else conditions[d]
+        times = np.ones(len(rows)) if subjects is None else subjects[d].astype(np.float64)
+        drawn = np.flatnonzero((times > 0) & usable)
+        if np.count_nonzero(counts) < 2 or len(drawn) == 0:
+            continue
+        side = _side(data, _written(squares[drawn], counts))
+        values, there = _pooled_values(data, side), ~np.isnan(side.rdms)
+        weights = times[drawn, None] * there
+        sums, weight = (weights * np.where(there, values, 0)).sum(axis=0), weights.sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = sums / weight
+            others = (sums - weights * np.where(there, values, 0)) / (weight - weights)
+        others[~(weight - weights > 0)] = np.nan
+        out[d, 1, drawn] = _compared(data, _side(data, mean[None]), side)[0]
+        out[d, 0, drawn] = (
+            out[d, 1, drawn]
+            if len(drawn) == 1
+            else _compared(data, _side(data, others), side, paired=True)[:, 0]
+        )
+    return out
+
+
+def _pooled_values(data: Data, side: Side) -> Floats:
+    if data.pool == "raw":
+        return side.rdms
+    values = np.full(side.rdms.shape, np.nan)
+    for group in side.groups:
+        here = np.ix_(group.members, group.present)
+        values[here] = side.method.pooled(group.values(group.members, group.present), group.whole)
+    return values
+
+
+_SIMILARITIES: dict[str, Callable[..., Floats]] = {
+    "spearman": _ranked_similarities(untied=False),
+    "rho-a": _ranked_similarities(untied=True),
+    "corr": _summed_similarities(centred=True),
+    "pearson": _summed_similarities(centred=True),
+    "cosine": _summed_similarities(centred=False),
+}
+_CEILINGS: dict[str, Callable[..., Floats]] = {
+    "spearman": _ranked_ceilings(untied=False),
+    "rho-a": _ranked_ceilings(untied=True),
+    "corr": _summed_ceilings(centred=True),
+    "pearson": _summed_ceilings(centred=True),
+    "cosine": _summed_ceilings(centred=False),
+}

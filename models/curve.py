@@ -1,0 +1,81 @@
+"""Curves by epoch: of a training run's layers, of several networks."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from fastrdm._extras import require
+
+if TYPE_CHECKING:
+    from models.scoring import EpochResult
+
+Lines = Mapping[str, Sequence[tuple[int, float]]]
+
+
+def draw_curve(results: "Sequence[EpochResult]", title: str = "") -> bytes:
+    """Draw percent of the noise ceiling by epoch: a panel for each study and region, a line for each layer.
+
+    Parameters
+    ----------
+    results : sequence of EpochResult
+        One or more.
+    title : str
+        Above the figure.
+
+    Returns
+    -------
+    bytes
+        A PNG.
+    """
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for r in results:
+        heading = f"{r.set} · {r.region.upper()} (100 % = {r.ceiling:.4f})"
+        panels.setdefault(heading, {}).setdefault(r.layer, []).append((r.epoch, r.percent_nc))
+    return draw_lines(panels, "percent of noise ceiling", title)
+
+
+def draw_lines(panels: Mapping[str, Lines], label: str = "", title: str = "") -> bytes:
+    """Draw a panel for each heading, with a line for each name.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to sequence of (int, float)
+        Heading → name → epoch and value, one or more of each. A name has the same colour in all panels: the first ones
+        dark, the last ones light.
+    label : str
+        Of the vertical axes.
+    title : str
+        Above the figure.
+
+    Returns
+    -------
+    bytes
+        A PNG.
+    """
+    require("matplotlib", "plot", "to draw curves")
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    colours = colormaps["viridis"].resampled(max(2, len(names)))
+    figure = Figure(figsize=(8, 0.8 + 2.4 * len(panels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (heading, lines) in zip(axes, panels.items(), strict=True):
+        for name, points in lines.items():
+            colour = colours(names.index(name))
+            axis.plot(*zip(*sorted(points), strict=True), ".-", color=colour, label=name)
+        axis.set_title(heading, loc="left", fontsize=10)
+        axis.grid(linewidth=0.4)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1].set_xlabel("epoch")
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    figure.supylabel(label, fontsize=10)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=120, format="png")
+    return image.getvalue()

@@ -1,0 +1,320 @@
+"""Images to train on: class folders in a folder or a zip, decoded once to uint8 pixels on disk.
+
+The layout is torchvision's ImageFolder, once for training and once for validation: ROOT/train/CLASS/… and
+ROOT/val/CLASS/…, images at any depth below their class; in a zip the two may lie in one folder. Classes are numbered
+in the order of their names.
+
+The pixels of a split are one `.npy` file (n, 3, size, size) in the cache. Its name is the SHA-256 of what they follow
+from: the images' names and sizes with their CRC-32 (zip) or times of modification (folder), the size and filter, and
+the versions of what decodes. The file appears when it is complete; processes that need it at the same time make it
+each for themselves, and the last one stays.
+"""
+
+import functools
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._extras import require
+from fastrdm._files import new_file
+from fastrdm.images import RULES_VERSION, decode, in_order
+from fastrdm.stimuli_cache import cache_info
+
+SPLITS = ("train", "val")
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+_FILTERS = {"pil-bilinear": "BILINEAR", "pil-bicubic": "BICUBIC"}
+_SHOWN = 3
+
+Reader = Callable[[str], bytes]
+
+
+class _File(NamedTuple):
+    name: str
+    size: int
+    # CRC-32 in a zip, time of modification in nanoseconds in a folder.
+    stamp: int
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The images of training or of validation.
+
+    Attributes
+    ----------
+    name : {"train", "val"}
+    source : Path
+        The folder or zip that all of it lies in.
+    folder : str
+        Of the split, within the source.
+    files : tuple of (name, size, stamp)
+        By class, then by name; names are seen from `folder`.
+    labels : ndarray of int64, shape (n,)
+        Class of each file.
+    """
+
+    name: str
+    source: Path
+    folder: str
+    files: tuple[_File, ...]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of names and sizes: the same for a zip and for the folder that it unpacks to."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            digest.update(f"{file.name}\0{file.size}\n".encode())
+        return digest.hexdigest()
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """Give what reads a file's bytes by its name, from several threads at once."""
+        opened: AbstractContextManager[Any] = nullcontext()
+        if self.source.is_file():
+            opened = zipfile.ZipFile(self.source)
+        with opened as archive:
+            if archive is None:
+                yield lambda name: (self.source / self.folder / name).read_bytes()
+            else:
+                yield lambda name: archive.read(f"{self.folder}/{name}")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images of training and of validation, and the names of their classes in order."""
+
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+
+
+def find_images(root: str | Path) -> ImageSet:
+    """Find the images and classes of a set.
+
+    Parameters
+    ----------
+    root : path
+        A folder with `train` and `val`, or a zip with them.
+
+    Returns
+    -------
+    ImageSet
+        Of files that end in jpg, jpeg, png, bmp, tif, tiff or webp; hidden ones are passed over.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder or file, or it lacks `train` or `val`.
+    ValueError
+        If it is no zip, or an image lies in no class folder, or there are fewer than two classes, or the classes of
+        the two differ.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise FileNotFoundError(f"{root}: no such folder or zip of images")
+    if root.is_dir():
+        top, files = "", list(_in_folder(root))
+    elif zipfile.is_zipfile(root):
+        files = list(_in_zip(root))
+        tops = {file.name.partition("/")[0] for file in files}
+        top = f"{tops.pop()}/" if len(tops) == 1 else ""
+    else:
+        raise ValueError(f"{root} is neither a folder nor a zip")
+    found = {}
+    for split in SPLITS:
+        folder = f"{top}{split}"
+        own = [
+            _File(file.name.removeprefix(f"{folder}/"), file.size, file.stamp)
+            for file in files
+            if file.name.startswith(f"{folder}/")
+        ]
+        if not own:
+            raise FileNotFoundError(f"{root} has no images in {split}/CLASS/")
+        for file in own:
+            if "/" not in file.name:
+                raise ValueError(f"{root}: {folder}/{file.name} lies in no class folder")
+        found[split] = (folder, own)
+    classes = sorted({file.name.partition("/")[0] for file in found["train"][1]})
+    if len(classes) < 2:
+        raise ValueError(f"{root} has one class, {classes[0]}; training needs two or more")
+    number = {name: i for i, name in enumerate(classes)}
+    splits = []
+    for name, (folder, own) in found.items():
+        own.sort(key=lambda file: (file.name.partition("/")[0], file.name))
+        present = {file.name.partition("/")[0] for file in own}
+        if differing := sorted(present ^ number.keys()):
+            raise ValueError(
+                f"{root}: the class {differing[0]} is in one of train and val only"
+                f"{f', as are {len(differing) - 1} others' if len(differing) > 1 else ''}"
+            )
+        labels = np.array([number[file.name.partition("/")[0]] for file in own])
+        splits.append(Split(name, root, folder, tuple(own), labels))
+    return ImageSet(tuple(classes), *splits)
+
+
+def _wanted(name: str) -> bool:
+    parts = name.split("/")
+    return Path(name).suffix.lower() in _SUFFIXES and not any(
+        part.startswith((".", "__MACOSX")) for part in parts
+    )
+
+
+def _in_folder(root: Path) -> Iterator[_File]:
+    for split in SPLITS:
+        for folder, _, names in os.walk(root / split, followlinks=True):
+            inside = Path(folder).relative_to(root).as_posix()
+            for name in names:
+                if _wanted(f"{inside}/{name}"):
+                    status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a million times
+                    yield _File(f"{inside}/{name}", status.st_size, status.st_mtime_ns)
+
+
+def _in_zip(root: Path) -> Iterator[_File]:
+    with zipfile.ZipFile(root) as archive:
+        for info in archive.infolist():
+            if not info.is_dir() and _wanted(info.filename):
+                yield _File(info.filename, info.file_size, info.CRC)
+
+
+def training_pixels(
+    split: Split,
+    size: int,
+    resize: str = "pil-bilinear",
+    folder: str | Path | None = None,
+    *,
+    n_threads: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> NDArray[np.uint8]:
+    """Give a split's pixels from the cache, which is filled where it does not hold them.
+
+    Images are resized to size × size without a crop, as stimuli are (`fastrdm.stimuli.Preprocessing`), and by the
+    same rules become RGB (`fastrdm.images`).
+
+    Parameters
+    ----------
+    split : Split
+    size : int
+        Height and width in pixels.
+    resize : {"pil-bilinear", "pil-bicubic"}
+        The filter.
+    folder : path, optional
+        Of the cache; by default as for `fastrdm.stimuli_cache.cached_pixels`.
+    n_threads : int, optional
+        Threads that decode; the processors of this process by default.
+    say : callable
+        Told in one line what is being decoded, where anything is. On a terminal there is a bar on stderr, too.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, 3, size, size)
+        Read-only, mapped from its file.
+
+    Raises
+    ------
+    ValueError
+        If images cannot be decoded: all are tried, the first ones are named.
+    OSError
+        If the cache cannot be written, or its disk has no room for them.
+    """
+    shape = (len(split), 3, size, size)
+    where = cache_info(folder).folder
+    path = where / f"fastrdm-training-{_key(split, size, resize)}.npy"
+    pixels = _map(path, shape)
+    if pixels is None:
+        where.mkdir(parents=True, exist_ok=True)
+        n_bytes, free = math.prod(shape), shutil.disk_usage(where).free
+        if n_bytes > free:
+            raise OSError(
+                f"{where} has {free / 1e9:.1f} GB free, and the pixels of {split.name} take {n_bytes / 1e9:.1f} GB;"
+                " --cache or FASTRDM_CACHE names another folder"
+            )
+        say(f"decoding {len(split)} images of {split.name} to {size} × {size}, once, into {path}")
+        with new_file(path) as file:
+            facts = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, facts)
+            for row in _decoded(split, size, resize, n_threads):
+                file.write(row.data)
+        pixels = _map(path, shape)
+        if pixels is None:
+            raise OSError(f"{path} was gone or changed as soon as it was made")
+    return pixels
+
+
+def _key(split: Split, size: int, resize: str) -> str:
+    features = require("PIL.features", "data", "to read images")
+    versions = [features.version(name) for name in ("pil", "jpg", "libjpeg_turbo")]
+    digest = hashlib.sha256(
+        json.dumps([RULES_VERSION, *versions, size, resize, split.fingerprint]).encode()
+    )
+    digest.update(np.array([file.stamp for file in split.files], np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def _map(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """Map a file's pixels; None where it is not there or not whole."""
+    try:
+        pixels = np.load(path, mmap_mode="r")
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return pixels if (pixels.shape, pixels.dtype) == (shape, np.uint8) else None
+
+
+def _decoded(
+    split: Split, size: int, resize: str, n_threads: int | None
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield each image's pixels (3, size, size); at the end, raise if some could not be decoded."""
+    pil = require("PIL.Image", "data", "to read images")
+    rich = require("rich.progress", "train", "to show progress")
+    console = require("rich.console", "train", "to show progress").Console(stderr=True)
+    # Else a thread may miss a format that another one is just importing.
+    pil.init()
+    filter_ = pil.Resampling[_FILTERS[resize]]
+    failed = []
+    with split.reader() as read:
+
+        def pixels(name: Any, index: int) -> NDArray[np.uint8] | str:
+            try:
+                image = decode(pil.open(io.BytesIO(read(name))), index)
+            # Zips and PIL's decoders raise errors of a dozen classes on damaged files.
+            except Exception as error:
+                reason = " ".join(str(error.__cause__ or error).split())
+                if isinstance(error, pil.UnidentifiedImageError):
+                    reason = "it is in no format that Pillow reads"
+                return f"{split.folder}/{name}: {reason or type(error).__name__}"
+            rows = np.asarray(image.resize((size, size), filter_))
+            return np.ascontiguousarray(rows.transpose(2, 0, 1))
+
+        made = in_order(pixels, [file.name for file in split.files], n_threads)
+        for result in rich.track(
+            made, f"decoding {split.name}", len(split), console=console, disable=not _is_terminal()
+        ):
+            if isinstance(result, str):
+                failed.append(result)
+            else:
+                yield cast("NDArray[np.uint8]", result)
+    if failed:
+        more = f"; and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
+        raise ValueError(
+            f"{len(failed)} of {len(split)} images of {split.source} cannot be decoded:"
+            f" {'; '.join(failed[:_SHOWN])}{more}"
+        )
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()

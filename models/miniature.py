@@ -1,0 +1,274 @@
+"""The paper's question in small: four networks trained by one recipe, each checkpoint scored against the brains.
+
+    python -m models.miniature --data ZIP --brains DIR --out OUT [--networks resnet20 …] [--epochs 10] [--device auto]
+
+OUT/NAME is the run of a network, as `models.train` leaves it; OUT/NAME/scored has each checkpoint's scores and its
+submission for the test images. A second call goes on where the first one stopped. The report, `--results`, is written
+anew as each network is done, with two pictures beside it.
+"""
+
+import argparse
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import torch
+
+import fastrdm
+from fastrdm._extras import require
+from fastrdm._files import new_file
+from fastrdm.study import find_data, open_studies
+from models.comparison import cell
+from models.curve import draw_lines
+from models.figures import draw_bars
+from models.network_scores import NetworkScores
+from models.networks import NETWORKS, check_names
+from models.replicate import Run as Scoring
+from models.replicate import checkpoint_jobs, panels, score
+from models.run import Row, Run
+from models.train import Recipe, Signals, Stopped, choose_device, describe_device, train
+
+DEFAULT = ("resnet20", "resnet18", "resnet34", "densenet121")
+IMAGES = "tiny-imagenet-100.zip"
+# The images' own size. At 224 the stimuli would be shown to a network trained on 64 at more than three times its scale.
+SIZE = 64
+
+RECIPE = Recipe(epochs=10, batch_size=64, image_size=SIZE, augment="flip", decay_every=4)
+"""The paper's optimiser; its 120 epochs of 1,281,167 images are ten of 25,000, decay and batch in proportion."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network after an epoch: how it classifies, and what its layers score."""
+
+    network: str
+    epoch: int
+    metrics: Row
+    scores: NetworkScores
+
+
+def recipe_of(network: str, epochs: int, seed: int) -> Recipe:
+    """The miniature's recipe for a network of the registry."""
+    return replace(RECIPE, arch=f"models.networks:{network}", epochs=epochs, seed=seed)
+
+
+def score_run(network: str, run: Run, scoring: Scoring) -> list[Checkpoint]:
+    """Score the checkpoints of a run that is done, and write each one's submission.
+
+    Parameters
+    ----------
+    network : str
+        What the results are called by.
+    run : Run
+        With its graph and checkpoints.
+    scoring : models.replicate.Run
+        On what, and how.
+
+    Returns
+    -------
+    list of Checkpoint
+        In the order of epochs.
+
+    Raises
+    ------
+    ValueError
+        If a checkpoint cannot be scored.
+    """
+    metrics = {int(row["epoch"]): row for row in run.metrics()}
+    found = []
+    jobs = checkpoint_jobs([run.folder], run.folder / "scored", scoring)
+    for epoch, job in zip(run.written(), jobs, strict=True):
+        scores = score(job, scoring)
+        if scores.error:
+            raise ValueError(f"{network} after epoch {epoch} is not scored: {scores.error}")
+        named = replace(scores, name=f"{network}, epoch {epoch}")
+        found.append(Checkpoint(network, epoch, metrics[epoch], named))
+    return found
+
+
+def write_report(path: Path, checkpoints: Sequence[Checkpoint], facts: Sequence[str]) -> None:
+    """Write the report and its pictures: the checkpoints' scores by epoch, and figure 5 in small.
+
+    Parameters
+    ----------
+    path : Path
+        The report, in Markdown; the pictures are beside it, as NAME-curves.png and NAME-figure5.png.
+    checkpoints : sequence of Checkpoint
+        One or more.
+    facts : sequence of str
+        What stands at the report's head.
+    """
+    curves, bars = (path.with_name(f"{path.stem}-{what}.png") for what in ("curves", "figure5"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    networks = list(dict.fromkeys(each.network for each in checkpoints))
+    sets = checkpoints[0].scores.sets
+    lines = {
+        "top-1 of the validation images, %": {
+            name: [(c.epoch, c.metrics["val_top1"]) for c in checkpoints if c.network == name]
+            for name in networks
+        },
+        f"score of the best layer, % of the noise ceiling, mean of {' and '.join(sets)}": {
+            name: [(c.epoch, c.scores.mean) for c in checkpoints if c.network == name]
+            for name in networks
+        },
+    }
+    with new_file(curves) as file:
+        file.write(draw_lines(lines))
+    scores = [each.scores for each in checkpoints]
+    draw_bars(panels(scores, None, ()), bars, "Best layers; whiskers: population SD over subjects")
+    with new_file(path) as file:
+        file.write(_report(checkpoints, facts, curves.name, bars.name).encode())
+
+
+def _report(checkpoints: Sequence[Checkpoint], facts: Sequence[str], curves: str, bars: str) -> str:
+    sets = checkpoints[0].scores.sets
+    head = ["network", "epoch", "top-1", "top-5", "best layer"]
+    head += [f"{name} {region}" for name in sets for region in ("EVC", "IT", "score")]
+    head += ["mean score"]
+    table = [head, ["---", *["---:"] * 3, "---", *["---:"] * (len(head) - 5)]]
+    for each in checkpoints:
+        scores = each.scores
+        row: list[str | float] = [each.network, str(each.epoch)]
+        row += [each.metrics["val_top1"], each.metrics["val_top5"], scores.best]
+        for name in sets:
+            own = {(r.set, r.layer, r.region): r.percent_nc for r in scores.results}
+            row += [own[name, scores.best, region] for region in ("evc", "it")]
+            row += [scores.score(name, scores.best).percent]
+        table.append([cell(value, "") for value in [*row, scores.mean]])
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in table)
+    return _TEMPLATE.format(
+        facts="\n".join(f"- {fact}" for fact in facts), table=rows, curves=curves, bars=bars
+    )
+
+
+_TEMPLATE = """# The miniature
+
+{facts}
+
+Made by `make replicate-mini`. Each network's best layer is the one with the best mean score over the image sets, as in
+the paper; a score is 100 × mean R² of EVC and IT / mean noise ceiling.
+
+{table}
+
+![Validation accuracy and score by epoch]({curves})
+
+![Figure 5 in small]({bars})
+
+## What it shows, and what it does not
+
+It shows the whole chain on real images and real brains: training by the paper's optimiser, checkpoints scored by the
+paper's choice of a layer, submissions for the test images; and how scores go with accuracy in early training.
+
+It does not test the paper's claim. The networks have seen 25,000 images of 100 classes at 64 × 64 pixels, a fiftieth of
+ImageNet's images and a twelfth of their area, for a few epochs; the paper's 15.53 % are of the test set, whose brains
+are not published, after training on ImageNet. There is one seed for each network: differences that are smaller than the
+whiskers say nothing.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 if all is done, 1 for a failure told in one line, 130 or 143 when stopped."""
+    given = _parser().parse_args(argv)
+    signals = Signals()
+    try:
+        with signals:
+            done = _miniature(given, signals)
+        number = signals.number
+    except Stopped as stopped:
+        done, number = False, stopped.number
+    except (ValueError, OSError, ImportError) as error:
+        print(f"miniature: error: {error}", file=sys.stderr)
+        return 1
+    if not done:
+        print("miniature: stopped; the same command goes on", file=sys.stderr)
+        return 128 + number
+    return 0
+
+
+def _miniature(given: argparse.Namespace, signals: Signals) -> bool:
+    for package, extra in (("onnxruntime", "onnx"), ("matplotlib", "plot"), ("rich", "onnx")):
+        require(package, extra, "for the miniature")
+    check_names(given.networks)
+    root = find_data()
+    data, brains = given.data or (root and root / IMAGES), given.brains or root
+    if data is None or brains is None:
+        raise ValueError(
+            f"no data: set FASTRDM_DATA to a folder with {IMAGES} and the challenge's data,"
+            " or pass --data and --brains"
+        )
+    device = choose_device(given.device)
+    scoring = Scoring(open_studies(brains, modality="fmri"))
+    facts = [
+        f"**Date:** {date.today().isoformat()}",
+        f"**Machine:** {describe_device(device)}, {platform.machine()}",
+        f"**Versions:** fastrdm {fastrdm.__version__}, torch {torch.__version__}",
+        f"**Recipe:** SGD {RECIPE.lr:g}, momentum {RECIPE.momentum:g}, weight decay {RECIPE.weight_decay:g}, a tenth of"
+        f" the rate after every {RECIPE.decay_every} epochs, batches of {RECIPE.batch_size}, half of the images"
+        f" mirrored, {SIZE} × {SIZE} pixels, seed {given.seed}",
+    ]
+    if synthetic := [study.name for study in scoring.studies if study.synthetic]:
+        facts.append(f"**SYNTHETIC DATA** ({', '.join(synthetic)}): simulated subjects, no brains")
+    checkpoints: list[Checkpoint] = []
+    for name in given.networks:
+        folder = Path(given.out) / name
+        recipe = recipe_of(name, given.epochs, given.seed)
+        if not train(
+            data,
+            folder,
+            recipe,
+            device=given.device,
+            cache=given.cache,
+            score_size=SIZE,
+            signals=signals,
+        ):
+            return False
+        checkpoints += score_run(name, Run(folder), scoring)
+        write_report(Path(given.results), checkpoints, facts)
+        print(f"{name} is done; wrote {given.results}", file=sys.stderr)
+    return True
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m models.miniature",
+        description="Train small networks on small images by the paper's recipe, and score their checkpoints. "
+        "A second call goes on where the first one stopped.",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR|ZIP",
+        help=f"images to train on (default: {IMAGES} in FASTRDM_DATA, or ../shared/data)",
+    )
+    parser.add_argument(
+        "--brains",
+        metavar="DIR",
+        help="the challenge's data, or studies (default: FASTRDM_DATA, or ../shared/data)",
+    )
+    parser.add_argument("--out", default="mini-out", metavar="OUT", help="default: mini-out")
+    parser.add_argument(
+        "--results",
+        default="models/RESULTS.md",
+        metavar="FILE",
+        help="the report (default: models/RESULTS.md)",
+    )
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        default=DEFAULT,
+        metavar="NAME",
+        help=f"of {', '.join(NETWORKS)} (default: {' '.join(DEFAULT)})",
+    )
+    parser.add_argument("--epochs", type=int, default=RECIPE.epochs, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda[:N] or rocm[:N] (default: auto)"
+    )
+    parser.add_argument("--cache", metavar="DIR", help="folder for decoded images")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+import csv
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import torch
+from miniature import NETWORK, write_images
+from PIL import Image
+
+import fastrdm
+from fastrdm import Target
+from fastrdm.cli import main as fastrdm_main
+from fastrdm.scoring import score_checkpoints
+from fastrdm.study import Study, open_studies
+from fastrdm.weights import load_state_dict
+from models import scoring
+from models.run import Run
+from models.scoring import Scorer
+from models.train import build_network, main
+
+ARCH = "tiny_network:build"
+OPTIONS = ["--arch", ARCH, "--epochs", "3", "--batch-size", "6", "--image-size", "16"]
+OPTIONS += ["--checkpoint-every", "2", "--device", "cpu", "--data", "set", "--cache", "cache"]
+
+
+def write_study(folder, n=8):
+    rng = np.random.default_rng(1)
+    (folder / "stimuli").mkdir(parents=True)
+    for i in range(n):
+        path = folder / "stimuli" / f"{i}.png"
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(path)
+    subjects = np.stack([fastrdm.square(rng.random(n * (n - 1) // 2)) for _ in range(5)])
+    np.savez(folder / "targets.npz", it=subjects)
+    (folder / "study.toml").write_text(
+        'order = "sorted"\n[targets.it]\nfile = "targets.npz"\n[targets.v1]\nfile = "targets.npz"\n'
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scoring")
+    write_images(folder / "set")
+    write_study(folder / "study")
+    (folder / "tiny_network.py").write_text(NETWORK)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _here(place, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(place)
+
+
+@pytest.fixture(scope="module")
+def scored(place):
+    """A run that was scored while it trained."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.syspath_prepend(place)
+        assert main([*OPTIONS, "--out", "scored", "--score", "study"]) == 0
+    return place / "scored"
+
+
+def table(folder):
+    with (folder / "scores.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_checkpoint_is_scored_as_fastrdm_score_does(scored, place):
+    rows = table(scored)
+    assert [(row["epoch"], row["region"], row["layer"]) for row in rows] == [
+        (epoch, region, layer)
+        for epoch in "123"
+        for layer in ("conv", "fc")
+        for region in ("it", "v1")
+    ] or sorted({row["epoch"] for row in rows}) == ["1", "2", "3"]
+    paths = sorted((scored / "checkpoints").iterdir())
+    assert [path.name for path in paths] == ["epoch_001.pth", "epoch_002.pth", "epoch_003.pth"]
+    graph = str(scored / "network-16x16.onnx")
+    studies = open_studies(place / "study")
+    expected = [
+        result for each in score_checkpoints(paths, [graph], studies) for result in each.results
+    ]
+    assert len(rows) == len(expected) == 12
+    for row, result in zip(rows, expected, strict=True):
+        assert (row["layer"], row["region"], row["set"]) == (result.layer, result.region, "study")
+        assert float(row["percent_nc"]) == pytest.approx(result.percent_nc, rel=1e-6)
+    assert Image.open(scored / "curve.png").size[0] > 100
+
+
+def test_scoring_leaves_the_weights_as_they_are(scored, place):
+    assert main([*OPTIONS, "--out", "silent"]) == 0
+    for path in (place / "silent/checkpoints").iterdir():
+        ours, theirs = (
+            load_state_dict(each / "checkpoints" / path.name) for each in (scored, place / "silent")
+        )
+        for name, value in theirs.items():
+            assert torch.equal(ours[name], value)
+    # What was trained without scoring is scored by the next start.
+    assert main([*OPTIONS, "--out", "silent", "--score", "study"]) == 0
+    assert [r["percent_nc"] for r in table(place / "silent")] == [
+        r["percent_nc"] for r in table(scored)
+    ]
+
+
+def test_fastrdm_score_opens_the_checkpoints_with_the_runs_graph(scored, place, capsys):
+    weights, graph = scored / "checkpoints/epoch_003.pth", scored / "network-16x16.onnx"
+    assert fastrdm_main(["score", str(weights), "--arch", str(graph), "--data", "study"]) == 0
+    assert "fc" in capsys.readouterr().out
+
+
+def test_stimuli_may_have_another_size(place, capsys):
+    out = place / "larger"
+    options = [*OPTIONS, "--epochs", "1", "--out", str(out), "--score", "study"]
+    assert main([*options, "--score-size", "24"]) == 0
+    assert (out / "network-24x24.onnx").is_file()
+    small = {row["graph"] for row in table(out)}
+    assert main(options) == 0
+    rows = table(out)
+    # Those of the other size are out of date.
+    assert len(rows) == 4 and small.isdisjoint(row["graph"] for row in rows)
+
+
+class Silent:
+    """What was said, and studies of noise that can be told to wait or to fail."""
+
+    def __init__(self, place, folder):
+        self.said = []
+        self.run = Run(folder)
+        self.graph = place / "scored/network-16x16.onnx"
+        self.studies = open_studies(place / "study")
+
+    def scorer(self, studies=None):
+        return Scorer(self.run, self.graph, studies or self.studies, self.said.append)
+
+    def write(self, epoch, seed):
+        return self.run.write_checkpoint(epoch, build_network(ARCH, 3, seed))
+
+
+@pytest.fixture
+def silent(scored, place, tmp_path):
+    return Silent(place, tmp_path / "run")
+
+
+def test_what_is_scored_is_not_scored_again_unless_the_weights_are_others(silent, monkeypatch):
+    calls, original = [], scoring.score_model
+
+    def counting(model, studies, name):
+        calls.append((name, [study.name for study in studies]))
+        return original(model, studies, name)
+
+    monkeypatch.setattr(scoring, "score_model", counting)
+    with silent.scorer() as scorer:
+        for epoch in (1, 5):
+            scorer.submit(epoch, silent.write(epoch, epoch))
+        scorer.finish()
+    assert calls == [("epoch_001.pth", ["study"]), ("epoch_005.pth", ["study"])]
+    first = table(silent.run.folder)
+    with silent.scorer() as scorer:
+        scorer.submit(1, silent.run.checkpoint(1))
+        scorer.submit(5, silent.write(5, 99))
+        scorer.finish()
+    assert calls[2:] == [("epoch_005.pth", ["study"])]
+    second = table(silent.run.folder)
+    assert second[:4] == first[:4] and len(second) == 8
+    assert {r["sha256"] for r in first[4:]}.isdisjoint(r["sha256"] for r in second[4:])
+    another = Study("more", silent.studies[0].stimuli, silent.studies[0].targets)
+    with silent.scorer([*silent.studies, another]) as scorer:
+        scorer.submit(5, silent.run.checkpoint(5))
+        scorer.finish()
+    assert calls[3:] == [("epoch_005.pth", ["more"])]
+    assert len(table(silent.run.folder)) == 12
+
+
+def test_a_failure_is_told_and_the_next_one_is_scored(silent):
+    damaged = silent.write(1, 1)
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with silent.scorer() as scorer:
+        scorer.submit(1, damaged)
+        scorer.submit(2, silent.write(2, 2))
+        scorer.finish()
+    assert silent.said[0].startswith("epoch 1 could not be scored: ")
+    assert "epoch_001.pth" in silent.said[0]
+    assert silent.said[1].startswith("epoch 2 scored: best ")
+    assert {row["epoch"] for row in table(silent.run.folder)} == {"2"}
+
+
+def test_what_has_not_begun_is_left_at_the_end(silent, monkeypatch):
+    begun, go = threading.Event(), threading.Event()
+
+    def waiting(model, studies, name):
+        begun.set()
+        go.wait()
+        return ()
+
+    monkeypatch.setattr(scoring, "score_model", waiting)
+    with silent.scorer() as scorer:
+        for epoch in (1, 2, 3):
+            scorer.submit(epoch, silent.write(epoch, epoch))
+        begun.wait()
+        go.set()
+    assert not [t for t in threading.enumerate() if t.name.startswith("scoring")]
+    assert len(silent.said) <= 3
+
+
+def test_a_table_that_is_none_is_refused(silent):
+    (silent.run.folder / "scores.csv").write_text("epoch,sha256\n1,abc\n")
+    with pytest.raises(ValueError, match=r"scores\.csv is no table of scores"):
+        silent.scorer()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_layer_without_a_score_is_kept_as_such(silent):
+    """Stimuli that are all alike make constant RDMs, whose scores are NaN."""
+    images = [silent.studies[0].stimuli[0]] * 4
+    rdms = np.random.default_rng(0).random((5, 6))
+    study = Study("flat", tuple(images), {"it": Target(rdms, name="it")})
+    with silent.scorer([study]) as scorer:
+        scorer.submit(1, silent.write(1, 1))
+        scorer.finish()
+    rows = table(silent.run.folder)
+    assert silent.said == ["epoch 1 scored: no layer has a score, their RDMs are constant"]
+    assert len(rows) == 2 and all(row["percent_nc"] == "nan" for row in rows)
+    assert (silent.run.folder / "curve.png").is_file()
+
+
+def test_a_network_that_cannot_be_exported_is_trained_but_not_scored(place, capsys):
+    shutil.copy(place / "tiny_network.py", place / "odd_network.py")
+    with (place / "odd_network.py").open("a") as file:
+        file.write(
+            "class Odd(torch.nn.Module):\n"
+            "    def __init__(self, n):\n"
+            "        super().__init__()\n"
+            "        self.inner = build(n)\n"
+            "        self.taps = {'never': 'nowhere'}\n"
+            "    def forward(self, x):\n"
+            "        return self.inner(x)\n"
+            "def odd(num_classes=3):\n"
+            "    return Odd(num_classes)\n"
+        )
+    options = [*OPTIONS, "--arch", "odd_network:odd", "--epochs", "1", "--out"]
+    assert main([*options, "odd"]) == 0
+    assert "is not written, so --score cannot be used" in capsys.readouterr().err
+    assert main([*options, "odd2", "--score", "study"]) == 1
+    assert "nowhere" in capsys.readouterr().err
+    assert not (place / "odd2/state.pt").exists()
+
+
+def test_a_folder_without_studies_is_refused_before_training(place, capsys, tmp_path):
+    assert main([*OPTIONS, "--out", "none", "--score", str(tmp_path)]) == 1
+    assert "no study in" in capsys.readouterr().err
+    assert not (place / "none").exists()

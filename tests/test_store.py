@@ -1,0 +1,380 @@
+"""The file of results: one transaction a checkpoint, found by content, read while it is written."""
+
+import concurrent.futures
+import csv
+import io
+import math
+import multiprocessing
+import sqlite3
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastrdm import Target
+from fastrdm import store as store_module
+from fastrdm.cli import main
+from fastrdm.store import Method, Report, Stamp, Store, StoreError, StudyScores, Subjects
+
+METHOD = Method("net:resnet", "g" * 64, "{}", "fp32", "fastrdm 0.1.0 cpp")
+LAYERS = ("conv", "fc")
+COLUMNS = ["checkpoint", "arch", "epoch", "set", "layer", "region", "r2", "std", "sample_std"]
+COLUMNS += ["percent_nc", "p", "value", "ceiling", "sha256"]
+
+
+def subjects(region, n=4):
+    return Subjects("92", region, "i" * 64, "s" * 64, "{}", 0.25, n, False)
+
+
+def target(seed=0, n_subjects=4):
+    rng = np.random.default_rng(seed)
+    return Target(rng.random((n_subjects, 21)) + rng.random(21), ceiling=0.25)
+
+
+def report(i, regions=("evc", "it"), **changes):
+    models = np.random.default_rng(i).random((len(LAYERS), 21))
+    scores = {region: target(k).score(models) for k, region in enumerate(regions)}
+    study = StudyScores("92", "i" * 64, LAYERS, scores, models.astype(np.float32))
+    facts = {"path": f"epoch{i:03d}.pth", "stamp": Stamp(10, i), "sha256": f"{i:064x}"}
+    facts |= {"labels": {"epoch": str(i)}, "studies": (study,), "seconds": 0.5}
+    return Report(**facts | changes)
+
+
+class Writer:
+    """A store in which a run has begun."""
+
+    def __init__(self, path, regions=("evc", "it")):
+        self.store = Store(path, write=True)
+        self.method = self.store.add_method(METHOD)
+        self.targets = {("92", r): self.store.add_target(subjects(r)) for r in regions}
+        self.environment = self.store.add_environment({"kernels": "cpp"})
+        self.run = self.store.begin_run({"arguments": ["x"]})
+
+    def record(self, made):
+        return self.store.record(made, self.method, self.targets, self.run, self.environment)
+
+    def fail(self, path="bad.pth"):
+        self.store.fail(path, Stamp(1, 1), self.method, self.run, "it is bad", "Traceback")
+
+    def state(self, path, stamp):
+        return self.store.state(path, stamp, self.method, list(self.targets.values()))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "scores.db"
+
+
+@pytest.fixture
+def writer(path):
+    writer = Writer(path)
+    yield writer
+    writer.store.close()
+
+
+def rows(path, **options):
+    with Store(path) as store:
+        return list(store.rows(**options))
+
+
+def test_what_was_recorded_comes_back_to_the_last_bit(writer, path):
+    for i in (2, 0, 1):
+        assert writer.record(report(i))
+    with Store(path) as store:
+        assert list(store.columns()) == COLUMNS
+        table = [dict(zip(COLUMNS, row, strict=True)) for row in store.rows()]
+        kept = store.rdms(f"{1:064x}")
+    assert [(r["checkpoint"], r["region"], r["layer"]) for r in table] == [
+        (f"epoch{i:03d}.pth", region, layer)
+        for i in range(3)
+        for region in ("evc", "it")
+        for layer in LAYERS
+    ]
+    score = report(1).studies[0].scores["it"]
+    own = [r for r in table if (r["epoch"], r["region"]) == ("1", "it")]
+    for name in ("r2", "std", "sample_std", "percent_nc", "p", "value"):
+        assert [r[name] for r in own] == getattr(score, name).tolist()
+    assert {r["ceiling"] for r in own} == {0.25}
+    of_subjects = [r for r in rows(path, subjects=True) if (r[2], r[5]) == ("1", "it")]
+    assert [r[6] for r in of_subjects] == [0, 1, 2, 3] * 2
+    assert [r[7] for r in of_subjects] == score.rho.ravel().tolist()
+    assert list(kept) == [("92", "conv"), ("92", "fc")]
+    np.testing.assert_array_equal(list(kept.values()), report(1).studies[0].rdms)
+
+
+def test_layers_without_a_score_are_nan(writer, path):
+    made = report(0)
+    score = made.studies[0].scores["evc"]
+    score.r2[1] = score.p[1] = score.rho[1] = math.nan
+    writer.record(made)
+    (conv, fc, *_) = rows(path)
+    assert not math.isnan(conv[6]) and math.isnan(fc[6]) and math.isnan(fc[10])
+    assert [math.isnan(r[7]) for r in rows(path, subjects=True)[:8]] == [False] * 4 + [True] * 4
+
+
+def test_nothing_is_entered_twice(writer, path):
+    assert writer.record(report(0)) and not writer.record(report(0))
+    assert len(rows(path)) == 4
+
+
+def test_content_is_the_key(writer, path, tmp_path):
+    writer.record(report(0))
+    # The same file.
+    assert writer.state("epoch000.pth", Stamp(10, 0)) == "done"
+    # It changed.
+    assert writer.state("epoch000.pth", Stamp(10, 7)) == "new"
+    # Renamed: a file that has to be read, and is then known.
+    assert writer.state("zzz.pth", Stamp(10, 0)) == "new"
+    done = writer.store.known(writer.method, list(writer.targets.values()))
+    assert done.tolist() == [bytes(32).rstrip(b"\0")]
+    writer.store.recognise(report(0, path="zzz.pth", labels={}), writer.method)
+    assert writer.state("zzz.pth", Stamp(10, 0)) == "done"
+    # The old name is no file any more.
+    assert {row[0] for row in rows(path)} == {"zzz.pth"}
+    # Of two that are there, the first.
+    for name in ("b.pth", "a.pth"):
+        (tmp_path / name).touch()
+        writer.store.recognise(report(0, path=str(tmp_path / name)), writer.method)
+    assert {row[0] for row in rows(path)} == {str(tmp_path / "a.pth")}
+    writer.store.recognise(report(0, path=str(tmp_path / "b.pth")), writer.method)
+    assert {row[0] for row in rows(path)} == {str(tmp_path / "a.pth")}
+
+
+@pytest.mark.parametrize("field", ["graph", "preprocessing", "precision", "kernels"])
+def test_another_method_is_another_key(field):
+    assert Method(**vars(METHOD) | {field: "other"}).key != METHOD.key
+    assert Method(**vars(METHOD) | {"arch": "another name"}).key == METHOD.key
+
+
+@pytest.mark.parametrize("field", ["study", "region", "stimuli", "subjects", "protocol", "ceiling"])
+def test_other_subjects_are_another_key(field):
+    own = subjects("it")
+    assert Subjects(**vars(own) | {field: 0.5}).key != own.key
+
+
+def test_a_region_that_is_new_is_scored_and_the_others_stay(path):
+    first = Writer(path, ("evc",))
+    first.record(report(0, ("evc",)))
+    first.store.close()
+    second = Writer(path)
+    assert second.state("epoch000.pth", Stamp(10, 0)) == "new"
+    assert second.record(report(0))
+    assert second.state("epoch000.pth", Stamp(10, 0)) == "done"
+    second.store.close()
+    assert len(rows(path)) == 4
+
+
+def test_failures_are_kept_until_the_file_changes_or_is_scored(writer, path):
+    writer.fail()
+    writer.fail()
+    assert writer.state("bad.pth", Stamp(1, 1)) == "failed"
+    assert writer.state("bad.pth", Stamp(2, 1)) == "new"
+    with Store(path) as store:
+        (failure,) = store.failures()
+    assert failure["attempts"] == 2 and failure["traceback"] == "Traceback"
+    assert (failure["checkpoint"], failure["error"]) == ("bad.pth", "it is bad")
+    writer.record(report(0, path="bad.pth"))
+    with Store(path) as store:
+        assert store.failures() == []
+
+
+def test_runs_and_environments_are_kept(writer, path):
+    writer.store.end_run(writer.run, "finished")
+    writer.store.begin_run({})
+    with Store(path) as store:
+        assert [run["outcome"] for run in store.runs()] == ["finished", None]
+        assert store.environments() == [{"kernels": "cpp"}]
+    assert writer.store.mean_seconds(writer.method) is None
+    writer.record(report(0))
+    assert writer.store.mean_seconds(writer.method) == 0.5
+
+
+def test_a_transaction_that_fails_leaves_nothing(writer, path):
+    made = report(0)
+    study = made.studies[0]
+    broken = StudyScores("92", study.stimuli, LAYERS, {**study.scores, "v4": study.scores["it"]})
+    with pytest.raises(KeyError):
+        writer.record(Report(**vars(made) | {"studies": (broken,)}))
+    assert rows(path) == [] and writer.record(made)
+
+
+def write_many(path, first, n):
+    writer = Writer(path)
+    for i in range(first, first + n):
+        writer.record(report(i))
+    writer.store.close()
+
+
+def test_a_reader_sees_whole_checkpoints_while_writers_write(path):
+    """Two processes that write the same and other checkpoints, and begin at the same time."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, spawn) as pool:
+        jobs = [pool.submit(write_many, path, first, 40) for first in (0, 20)]
+        while not all(job.done() for job in jobs):
+            if path.exists():
+                try:
+                    assert len(rows(path)) % 4 == 0
+                except StoreError as error:
+                    assert "another program" in str(error), "before the schema is there"
+        for job in jobs:
+            job.result()
+    assert len(rows(path)) == 60 * 4
+
+
+def test_stores_merge(path, tmp_path):
+    for name, regions, numbers in (("a", ("evc",), (0, 1)), ("b", ("evc", "it"), (1, 2))):
+        writer = Writer(tmp_path / name, regions)
+        for i in numbers:
+            writer.record(report(i, regions))
+        writer.fail(f"{name}.pth")
+        writer.store.close()
+    all_at_once = Writer(tmp_path / "c")
+    all_at_once.record(report(0, ("evc",)))
+    for i in (1, 2):
+        all_at_once.record(report(i))
+    for _ in range(2):
+        assert main(["merge", str(path), str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert rows(path, subjects=True) == rows(tmp_path / "c", subjects=True)
+    with Store(path) as store:
+        assert [f["checkpoint"] for f in store.failures()] == ["a.pth", "b.pth"]
+        assert len(store.rdms(f"{2:064x}")) == 2
+    with Store(path, write=True) as store, pytest.raises(StoreError, match="into itself"):
+        store.merge(path)
+
+
+def test_a_store_of_an_older_schema_is_brought_up(path, monkeypatch):
+    Writer(path).record(report(0))
+    more = (*store_module._MIGRATIONS, "ALTER TABLE runs ADD COLUMN note TEXT; SELECT 1")
+    monkeypatch.setattr(store_module, "_MIGRATIONS", more)
+    with pytest.raises(StoreError, match="is of version 1 of the schema, and this fastrdm reads 2"):
+        Store(path)
+    Store(path, write=True).close()
+    assert len(rows(path)) == 4
+    monkeypatch.undo()
+    for write in (False, True):
+        with pytest.raises(StoreError, match="written by a later fastrdm, in version 2"):
+            Store(path, write=write)
+
+
+def foreign(path):
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE theirs (x)")
+    database.commit()
+
+
+def truncated(path):
+    Writer(path).store.close()
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+WRONG = {
+    "other program": (foreign, "is an SQLite file of another program"),
+    "no SQLite": (lambda path: path.write_text("epoch,loss\n"), "nor any SQLite file"),
+    "folder": (lambda path: path.mkdir(), "is a folder"),
+    "truncated": (truncated, "is damaged: it has lost its end"),
+    "nowhere": (lambda path: None, "no such store"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_store_is_told_in_one_sentence(name, path, capsys):
+    make, match = WRONG[name]
+    make(path)
+    assert main(["table", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and match in err and str(path) in err and err.count("\n") == 1
+    if name != "nowhere":
+        with pytest.raises(StoreError, match=match):
+            Store(path, write=True)
+
+
+def test_a_store_in_no_folder(tmp_path):
+    with pytest.raises(StoreError, match="its folder is not there"):
+        Store(tmp_path / "none" / "scores.db", write=True)
+
+
+def test_damage_within_is_told_in_one_sentence(path, capsys):
+    writer = Writer(path)
+    for i in range(50):
+        writer.record(report(i))
+    writer.store.close()
+    content = bytearray(path.read_bytes())
+    content[8192:] = bytes(b ^ 0x5A for b in content[8192:])
+    path.write_bytes(content)
+    assert main(["table", str(path), "--format", "csv"]) == 1
+    err = capsys.readouterr().err
+    assert "scores.db is damaged" in err and err.count("\n") == 1
+
+
+# Python ignores SIGXFSZ, so that a write beyond the limit fails as on a full disk.
+LIMITED = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_store import Writer, report
+writer = Writer(Path(sys.argv[2]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+for i in range(1000):
+    writer.record(report(i))
+    print(i, flush=True)
+"""
+
+
+def test_a_full_disk_loses_nothing_that_was_reported(path, request):
+    """A limit of the size of files, which SQLite is told of as of a disk that is full."""
+    run = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(request.path.parent), str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    done = [int(line) for line in run.stdout.split()]
+    assert run.returncode == 1 and 10 < len(done) < 1000
+    assert "StoreError" in run.stderr and "all that was reported done is in it" in run.stderr
+    assert len(rows(path)) == 4 * len(done)
+    writer = Writer(path)
+    assert writer.record(report(len(done)))
+    writer.store.close()
+
+
+def test_tables(writer, path, tmp_path, capsys):
+    for i in range(3):
+        writer.record(report(i))
+    writer.fail()
+    assert main(["table", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == [
+        *("checkpoint", "arch", "epoch", "set", "region", "layer", "percent_nc", "std", "p")
+    ]
+    assert len(lines) == 1 + 12 + 1 and lines[-1] == "3 checkpoints, 1 failed"
+    assert main(["table", str(path), "--format", "csv"]) == 0
+    table = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert table[0] == COLUMNS
+    expected = rows(path)
+    assert [[*row[:6], *map(float, row[6:13]), row[13]] for row in table[1:]] == [
+        list(row) for row in expected
+    ]
+    assert main(["table", str(path), "--subjects", "--output", str(tmp_path / "t.csv")]) == 0
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 1 + 12 * 4
+    assert main(["table", str(path), "--failures"]) == 0
+    assert capsys.readouterr().out == "bad.pth: it is bad\n    Traceback\n"
+    assert main(["table", str(path), "--format", "parquet"]) == 1
+    assert "--output FILE.parquet" in capsys.readouterr().err
+
+
+def test_frames_and_parquet_hold_the_same(writer, path, tmp_path, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(store_module, "_ROWS_AT_ONCE", 7)
+    for i in range(3):
+        writer.record(report(i))
+    file = tmp_path / "t.parquet"
+    for options, arguments in (({}, []), ({"subjects": True}, ["--subjects"])):
+        assert main(["table", str(path), "--output", str(file), *arguments]) == 0
+        with Store(path) as store:
+            frame = store.frame(**options)
+        assert list(map(tuple, frame.itertuples(index=False))) == rows(path, **options)
+        read = pandas.read_parquet(file)
+        assert list(map(tuple, read.itertuples(index=False))) == rows(path, **options)
+    assert frame["rho"].dtype == np.float64 and frame["subject"].dtype == np.int64

@@ -1,0 +1,578 @@
+"""Sweeps: every checkpoint once, whatever becomes of files, workers, the sweep itself and its disk."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import fastrdm
+from fastrdm import Target
+from fastrdm.cli import main
+from fastrdm.engines import LocalEngine
+from fastrdm.manifest import read_manifest, sources
+from fastrdm.progress import Board, duration
+from fastrdm.scoring import COLUMNS, score_checkpoints
+from fastrdm.store import Store
+from fastrdm.study import open_studies
+from fastrdm.sweeps import Sweep, sweep
+
+# A graph and files that need no torch: a worker is ready in a second instead of three.
+ARCH = "net.onnx"
+SOURCE = """
+import torch
+from fastrdm.stimuli import Preprocessing
+
+def build():
+    n = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(900, 10))
+    n.preprocessing = Preprocessing((32, 32))
+    n.taps = {"conv": "1", "fc": "3"}
+    return n
+
+def wide():
+    n = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, 2), torch.nn.Flatten())
+    n.preprocessing = Preprocessing((16, 16))
+    n.taps = {"conv": "0"}
+    return n
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with networks, twelve checkpoints and a study of seven images, four subjects and two regions."""
+    from PIL import Image
+
+    home = tmp_path_factory.mktemp("home")
+    (home / "sweep_net.py").write_text(SOURCE)
+    names = {}
+    exec(SOURCE, names)
+    (home / "runs").mkdir()
+    for i in range(12):
+        torch.manual_seed(i)
+        save_file(names["build"]().state_dict(), home / "runs" / f"seed1-epoch{i:02d}.safetensors")
+    fastrdm.export_onnx(names["build"](), home / "net.onnx")
+    rng = np.random.default_rng(0)
+    (home / "study" / "stimuli").mkdir(parents=True)
+    for i in range(7):
+        pixels = rng.integers(0, 256, (40, 50, 3), np.uint8)
+        Image.fromarray(pixels).save(home / "study" / "stimuli" / f"image{i}.png")
+    for region in ("evc", "it"):
+        rdms = rng.random((4, 7, 7)) + rng.random((7, 7))
+        rdms += rdms.transpose(0, 2, 1)
+        for rdm in rdms:
+            np.fill_diagonal(rdm, 0)
+        np.save(home / "study" / f"{region}.npy", rdms)
+    (home / "study" / "study.toml").write_text(
+        'order = "sorted"\n' + "".join(f'[targets.{r}]\nfile = "{r}.npy"\n' for r in ("evc", "it"))
+    )
+    return home
+
+
+@pytest.fixture
+def here(home, tmp_path, monkeypatch):
+    """A folder of one's own with links to the checkpoints; networks are found from it."""
+    (tmp_path / "runs").mkdir()
+    for path in sorted((home / "runs").iterdir()):
+        (tmp_path / "runs" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "sweep_net.py").write_text(SOURCE)
+    (tmp_path / "net.onnx").write_bytes((home / "net.onnx").read_bytes())
+    (tmp_path / "study").symlink_to(home / "study")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("sweep_net", None)
+
+
+def run(weights="runs", arch=ARCH, data="study", store="scores.db", **options):
+    """Sweep, and give the events by kind."""
+    events = []
+    summary = sweep(weights, arch, data, store=store, on_event=events.append, **options)
+    by_kind = {}
+    for event in events:
+        by_kind.setdefault(event["event"], []).append(event)
+    return summary, by_kind
+
+
+def rows(path="scores.db", **options):
+    with Store(path) as store:
+        return list(store.rows(**options))
+
+
+def failures(path="scores.db"):
+    with Store(path) as store:
+        return {failure["checkpoint"]: failure for failure in store.failures()}
+
+
+@pytest.fixture(scope="module")
+def expected(home):
+    """The table of a sweep that nothing disturbs."""
+    before = os.getcwd()  # noqa: PTH109
+    os.chdir(home)
+    try:
+        run(store=str(home / "expected.db"))
+    finally:
+        os.chdir(before)
+    return rows(home / "expected.db", subjects=True)
+
+
+def test_rows_are_those_of_score(here, expected):
+    studies = open_studies("study")
+    paths = sorted(str(path) for path in (here / "runs").iterdir())[:2]
+    summary, events = run(paths, labels=r"seed(?P<seed>\d+)-epoch(?P<epoch>\d+)")
+    assert (summary.outcome, summary.scored, summary.failed) == ("finished", 2, 0)
+    assert [e["checkpoint"] for e in events["scored"]] == paths
+    with Store("scores.db") as store:
+        columns = list(store.columns())
+        table = [dict(zip(columns, row, strict=True)) for row in store.rows()]
+    assert {(r["seed"], r["epoch"]) for r in table} == {("1", "00"), ("1", "01")}
+    of_score = {}
+    for scored in score_checkpoints(paths, [ARCH], studies):
+        for r in scored.results:
+            of_score[r.checkpoint, r.set, r.layer, r.region] = [getattr(r, c) for c in COLUMNS]
+    got = {
+        (r["checkpoint"], r["set"], r["layer"], r["region"]): [r[c] for c in COLUMNS] for r in table
+    }
+    assert got == of_score and len(got) == 2 * 2 * 2
+
+
+def test_a_second_run_does_nothing_and_a_rename_costs_nothing(here, expected):
+    assert run()[0].scored == 12
+    assert rows(subjects=True) == expected
+    summary, events = run()
+    assert (summary.scored, summary.before.done, "ready" in events) == (0, 12, False)
+    (here / "runs" / "seed1-epoch03.safetensors").rename(here / "runs" / "new.safetensors")
+    changed = here / "runs" / "seed1-epoch04.safetensors"
+    state = load_file(changed)
+    state["3.bias"] += 1
+    save_file(state, changed)
+    summary, events = run()
+    assert (summary.known, summary.scored) == (1, 1)
+    assert events["known"][0]["checkpoint"] == "runs/new.safetensors"
+    assert events["scored"][0]["checkpoint"] == "runs/seed1-epoch04.safetensors"
+    assert len(rows()) == 13 * 4
+    assert "runs/new.safetensors" in {r[0] for r in rows()} and len({r[0] for r in rows()}) == 12
+
+
+def test_networks_of_a_manifest(here):
+    from sweep_net import build, wide
+
+    (here / "b").mkdir()
+    torch.save(wide().state_dict(), here / "b" / "step7.pth")
+    fastrdm.export_onnx(build(), here / "own.onnx")
+    (here / "sweep.toml").write_text(
+        """
+        [[network]]
+        arch = "sweep_net:build"
+        weights = "runs/*0[01].safetensors"
+        taps = {last = "3"}
+        [[network]]
+        arch = "sweep_net:wide"
+        weights = ["b"]
+        labels = 'step(?P<step>\\d+)'
+        [network.preprocessing]
+        size = [20, 24]
+        [[network]]
+        weights = "own.onnx"
+        """
+    )
+    summary, _ = run("sweep.toml", ())
+    assert (summary.scored, summary.failed) == (4, 0)
+    found = {(r[0].rpartition("/")[2], r[1], r[2], r[4]) for r in rows()}
+    assert found == {
+        ("seed1-epoch00.safetensors", "sweep_net:build", "", "last"),
+        ("seed1-epoch01.safetensors", "sweep_net:build", "", "last"),
+        ("step7.pth", "sweep_net:wide", "7", "conv"),
+        ("own.onnx", "", "", "conv"),
+        ("own.onnx", "", "", "fc"),
+    }
+    # Other taps are another method, of the same files.
+    assert run("runs/*00.safetensors")[0].scored == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("network = 3", r"must hold tables \[\[network\]\]"),
+        ("[[network]]\nweights = 'a'\n[other]", "not 'other'"),
+        ("[[network]]\nweight = 'a'", "unknown field weight; the nearest is weights"),
+        ("[[network]]\nweights = 3", "weights = 3 is of another type"),
+        ("[[network]]\narch = 'a:b'", "weights must be a path or a list"),
+        ("[[network]]\nweights = 'a'\nlabels = '('", r"labels '\(' is no regular expression"),
+        ("[[network]]\nweights = 'a'\npreprocessing = {sizes = 3}", "has no field sizes"),
+        ("[[network]]\nweights = 'a'\npreprocessing = {std = [0, 1, 1]}", "std must be positive"),
+        ("[[network", "is not valid TOML"),
+    ],
+)
+def test_manifests_that_are_not_as_they_should_be(tmp_path, content, match):
+    (tmp_path / "m.toml").write_text(content)
+    with pytest.raises(ValueError, match=match) as caught:
+        read_manifest(tmp_path / "m.toml")
+    assert "m.toml" in str(caught.value)
+
+
+def test_checkpoints_are_found(here):
+    (here / "list.txt").write_text("runs/seed1-epoch01.safetensors\n\nruns/*02.safetensors\n")
+    (here / "runs" / "notes.md").touch()
+
+    def found(*weights):
+        return [path for source in sources(weights) for path in source.paths()]
+
+    assert found("list.txt") == ["runs/seed1-epoch01.safetensors", "runs/seed1-epoch02.safetensors"]
+    assert len(found("runs")) == len(found("ru*/*")) == 12
+    assert found("none.pth") == ["none.pth"]
+    with pytest.raises(FileNotFoundError, match="no such list"):
+        found("none.txt")
+
+
+def test_mistakes_are_told_before_work_starts(here, capsys):
+    def fails(match, *arguments, **options):
+        with pytest.raises((ValueError, FileNotFoundError), match=match):
+            run(*arguments, **options)
+
+    (here / "empty").mkdir()
+    fails("there is no checkpoint in empty", "empty")
+    fails("weights is empty", [])
+    fails("2 architectures for 1", "runs", [ARCH, ARCH])
+    fails("no module 'nowhere'", "runs", "nowhere:x")
+    fails(r"epoch00\.safetensors: weights need arch", "runs", ())
+    fails("data is empty", data=[])
+    fails("several studies have the name", data=["study", "study"])
+    fails("no study named '93'", sets=["93"])
+    fails("engine 'slurm' is not one of: local, ray", engine="slurm")
+    fails("workers must be at least 1", workers=0)
+    arguments = ["sweep", "runs", "--arch", ARCH, "--data", "study", "--store", "s.db"]
+    assert main([*arguments, "--address", "here:1"]) == 1
+    assert "--address is for --engine ray" in capsys.readouterr().err
+    assert main(["sweep", "runs", "--arch", "nowhere:x", "--data", "study", "--store", "s.db"]) == 1
+
+
+def test_a_missing_gpu_is_told_before_any_checkpoint_fails(here, capsys):
+    arguments = ["runs", "--arch", ARCH, "--data", "study", "--store", "s.db", "--quiet"]
+    assert main(["sweep", *arguments, "--provider", "cuda"]) == 1
+    err = capsys.readouterr().err
+    assert "cuda" in err and "install" in err and err.count("\n") == 1
+    assert failures("s.db") == {} and rows("s.db") == []
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.system, ("touch EXPLODED",)
+
+
+def make_truncated(path, good):
+    torch.save(load_file(good), path)
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def make_bomb(path, good):
+    path.write_bytes(pickle.dumps({"0.weight": Bomb()}))
+
+
+def make_nan(path, good):
+    state = load_file(good)
+    state["0.weight"][:] = float("nan")
+    torch.save(state, path)
+
+
+def make_other(path, good):
+    torch.save({"other": torch.zeros(2)}, path)
+
+
+BAD = {
+    "truncated": (make_truncated, "truncated, damaged"),
+    "code": (make_bomb, "refused without running it"),
+    "empty": (lambda path, good: path.touch(), "the file is empty"),
+    "folder": (lambda path, good: path.mkdir(), "is a folder"),
+    "nan": (make_nan, "NaN or infinite activations"),
+    "other": (make_other, "does not fit"),
+    "gone": (lambda path, good: None, "no such file"),
+}
+
+
+def test_bad_files_fail_alone_and_are_tried_again_when_asked_for_or_changed(here, expected):
+    good = here / "runs" / "seed1-epoch00.safetensors"
+    paths = {name: f"runs/bad-{name}.pth" for name in BAD}
+    for name, (make, _) in BAD.items():
+        make(here / paths[name], good)
+    weights = [*paths.values(), "runs/seed1*.safetensors"]
+    summary, events = run(weights)
+    assert (summary.outcome, summary.scored, summary.failed) == ("finished", 12, len(BAD))
+    assert rows(subjects=True) == expected
+    told = failures()
+    assert told.keys() == set(paths.values()) and not (here / "EXPLODED").exists()
+    for name, (_, match) in BAD.items():
+        assert match in told[paths[name]]["error"], name
+        assert "\n" not in told[paths[name]]["error"]
+        assert "Traceback" in told[paths[name]]["traceback"]
+    assert {e["checkpoint"] for e in events["failed"]} == set(paths.values())
+    # Unchanged, they are left alone, but when that is asked for.
+    assert run(weights)[0].before.failed == len(BAD)
+    assert run(weights, retry_failed=True)[0].failed == len(BAD)
+    assert {f["attempts"] for f in failures().values()} == {2}
+    (here / paths["empty"]).write_bytes(b"something")
+    torch.save(load_file(good), here / paths["gone"])
+    summary, _ = run(weights)
+    assert (summary.scored, summary.failed) == (1, 1)
+
+
+def kill_when_given(name, times):
+    """Kill the worker, as a system short of memory does, when it is given a checkpoint."""
+    killed = []
+
+    def on_event(event):
+        if event["event"] == "given" and name in event["checkpoint"] and len(killed) < times:
+            killed.append(event["pid"])
+            os.kill(event["pid"], signal.SIGKILL)
+
+    return killed, on_event
+
+
+@pytest.mark.parametrize(("times", "failed"), [(1, 0), (9, 1)])
+def test_a_worker_that_dies_loses_nothing_and_stops_no_other(here, expected, times, failed):
+    killed, on_event = kill_when_given("epoch03", times)
+    summary = sweep("runs", ARCH, "study", store="scores.db", on_event=on_event)
+    assert (summary.scored, summary.failed) == (12 - failed, failed)
+    if failed:
+        assert len(killed) == 3
+        assert "died 3 times" in failures()["runs/seed1-epoch03.safetensors"]["error"]
+        assert run(retry_failed=True)[0].scored == 1
+    assert rows(subjects=True) == expected
+
+
+def test_several_workers_give_the_same(here, expected):
+    engine = LocalEngine(2, "cpu")
+    _, events = run(engine=engine)
+    assert {e["worker"] for e in events["ready"]} == {"worker 1", "worker 2"}
+    # Each has a thread here instead of two, which changes no score of so small a network.
+    assert rows(subjects=True) == expected
+
+
+@pytest.fixture
+def cluster():
+    """A Ray cluster of three nodes of this machine, each a raylet of its own, of one processor."""
+    pytest.importorskip("ray")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield cluster, nodes
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def test_a_ray_cluster_that_loses_a_node_and_gets_another_gives_the_same(here, expected, cluster):
+    cluster, nodes = cluster
+    done = []
+
+    def on_event(event):
+        events.append(event)
+        if event["event"] == "scored":
+            done.append(event["checkpoint"])
+        if event["event"] == "scored" and len(done) == 2:
+            cluster.remove_node(nodes[0], allow_graceful=False)
+            cluster.add_node(num_cpus=1)
+
+    events = []
+    summary = sweep("runs", ARCH, "study", store="scores.db", engine="ray", on_event=on_event)
+    assert (summary.outcome, summary.scored, summary.failed) == ("finished", 12, 0)
+    assert rows(subjects=True) == expected
+    assert len(done) == len(set(done)) == 12
+    assert sum(e["event"] == "ready" for e in events) >= 2
+
+
+COMMAND = [sys.executable, "-m", "fastrdm", "sweep", "runs", "--arch", ARCH, "--data", "study"]
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [*COMMAND, "--store", "scores.db", "--json", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def until(process, kind, count=1):
+    """Read events until one of a kind has come a number of times; those read."""
+    seen = []
+    for line in process.stdout:
+        seen.append(json.loads(line))
+        if [e["event"] for e in seen].count(kind) == count:
+            return seen
+    pytest.fail(f"ended without {kind}: {process.stderr.read()}")
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
+        return file.read().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_sweep_that_is_killed_goes_on_where_it_was(here, expected):
+    reported = set()
+    for count in (1, 3):
+        process = start()
+        seen = until(process, "scored", count)
+        process.kill()
+        process.wait()
+        reported |= {e["checkpoint"] for e in seen if e["event"] == "scored"}
+        assert reported <= {row[0] for row in rows()}
+        pids = {e["pid"] for e in seen if e["event"] == "ready"}
+        end = time.monotonic() + 10
+        while any(map(is_alive, pids)) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not any(map(is_alive, pids)), "a worker outlives its sweep"
+    assert run()[0].scored < 12
+    assert rows(subjects=True) == expected
+
+
+def test_a_signal_lets_what_is_in_hand_be_finished(here, expected):
+    process = start()
+    seen = until(process, "scored")
+    process.send_signal(signal.SIGINT)
+    seen += [json.loads(line) for line in process.stdout]
+    err = process.stderr.read()
+    process.wait()
+    kinds = [e["event"] for e in seen]
+    assert process.returncode == 130 and seen[-1]["outcome"] == "stopped", err
+    assert kinds.count("given") == kinds.count("scored") < 12
+    assert len(rows()) == 4 * kinds.count("scored")
+    with Store("scores.db") as store:
+        assert [r["outcome"] for r in store.runs()] == ["stopped"]
+    run()
+    assert rows(subjects=True) == expected
+
+
+def test_two_sweeps_on_one_store(here, expected):
+    processes = [start() for _ in range(2)]
+    outs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outs
+    assert rows(subjects=True) == expected
+
+
+def test_watching_takes_files_when_they_are_complete(here, monkeypatch):
+    monkeypatch.setattr("fastrdm.sweeps._WATCH_S", 0.2)
+    monkeypatch.setattr("fastrdm.sweeps._SETTLED_S", 0.3)
+    content = (here / "runs" / "seed1-epoch00.safetensors").read_bytes()
+    (here / "new").mkdir()
+    late = here / "new" / "late.safetensors"
+
+    def train():
+        with late.open("wb") as file:
+            file.write(content[:9000])
+            file.flush()
+            time.sleep(3)
+            file.write(content[9000:])
+
+    def on_event(event):
+        kinds.append(event["event"])
+        if event["event"] == "scored" and "first" in event["checkpoint"]:
+            threading.Thread(target=train).start()
+
+    kinds = []
+    (here / "new" / "first.safetensors").write_bytes(
+        (here / "runs" / "seed1-epoch01.safetensors").read_bytes()
+    )
+    summary = sweep(
+        "new", ARCH, "study", store="scores.db", watch=True, patience=2, on_event=on_event
+    )
+    assert (summary.outcome, summary.scored, summary.failed) == ("finished", 2, 0)
+    assert kinds[0] == "plan" and kinds[-1] == "end"
+
+
+def test_dry_run_measures_and_stores_nothing(here, capsys):
+    arguments = ["sweep", "runs", "--arch", ARCH, "--data", "study", "--store", "s.db", "--dry-run"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("12 to score, 0 MiB; 0 done, 0 failed\nabout ")
+    assert rows("s.db") == []
+    assert main([*arguments, "--json"]) == 0
+    estimate = json.loads(capsys.readouterr().out)
+    assert estimate["plan"]["new"] == 12 and estimate["seconds"] > 0
+    assert estimate["memory"] > 50 * 2**20
+    with Sweep(["runs"], [ARCH], "study", store="s.db") as s:
+        assert s.plan().n_bytes == sum(p.stat().st_size for p in (here / "runs").iterdir())
+    (here / "bad").mkdir()
+    (here / "bad" / "a.pth").touch()
+    assert main(["sweep", "bad", *arguments[2:]]) == 1
+    assert "nothing could be measured: bad/a.pth: the file is empty" in capsys.readouterr().err
+
+
+def test_rdms_are_kept_when_asked_for(here):
+    from fastrdm.checkpoints import open_checkpoint
+
+    path = "runs/seed1-epoch00.safetensors"
+    run(path, keep_rdms=True)
+    with Store("scores.db") as store:
+        sha256 = next(store.rows())[-1]
+        kept = store.rdms(sha256)
+    (study,) = open_studies("study")
+    made = open_checkpoint(path, ARCH, provider="cpu").rdms(study.stimuli)
+    assert {layer for _, layer in kept} == made.keys()
+    for (_, layer), rdm in kept.items():
+        np.testing.assert_array_equal(rdm, made[layer].astype(np.float32))
+
+
+def test_a_full_disk_stops_the_sweep_and_keeps_what_was_reported(here, expected):
+    import resource
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, 250_000))
+
+    process = subprocess.Popen(
+        [*COMMAND, "--store", "scores.db", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=limit,
+    )
+    out, err = process.communicate()
+    scored = [e["checkpoint"] for e in map(json.loads, out.splitlines()) if e["event"] == "scored"]
+    assert process.returncode == 1 and "all that was reported done is in it" in err, err
+    assert err.strip().count("\n") == 0 and len(scored) < 12
+    assert {row[0] for row in rows()} == set(scored)
+    run()
+    assert rows(subjects=True) == expected
+
+
+def test_what_is_shown(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("fastrdm.progress.time.monotonic", lambda: next(clock))
+    board = Board()
+    for event in (
+        {"event": "plan", "new": 5, "watch": False},
+        {"event": "ready", "worker": "w", "host": "h"},
+        {"event": "given", "worker": "w", "checkpoint": "a"},
+        {"event": "given", "worker": "w", "checkpoint": "b"},
+        {"event": "scored", "worker": "w", "checkpoint": "a"},
+        {"event": "failed", "worker": "w", "checkpoint": "b"},
+    ):
+        board.see(event)
+    assert board.text == "1 done, 1 failed, 3 to go, 1.00/s, 3 s left"
+    assert board.workers == {"w": "waits"}
+    board.see({"event": "lost", "worker": "w"})
+    assert board.workers == {}
+    assert [duration(s) for s in (5, 600, 8000)] == ["5 s", "10 min", "2 h 13 min"]
+
+
+def test_a_target_is_known_by_its_subjects():
+    rdms = np.random.default_rng(0).random((3, 10))
+    own = Target(rdms, ceiling=1).sha256
+    assert own == Target(rdms, ceiling=1, name="it").sha256
+    assert own != Target(rdms[::-1], ceiling=1).sha256
