@@ -20,7 +20,7 @@ TEST_SET = "78"
 class SubjectResult(Result):
     """A layer's score against a region, with each subject's value: what `value` is the mean of."""
 
-    subjects: tuple[float, ...]
+    subjects: tuple[float, ...] = ()
 
 
 class MeanScore(NamedTuple):

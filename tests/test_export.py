@@ -81,8 +81,6 @@ NETWORKS = {
     "resnet18": (torchvision.models.resnet18, 64),
     "alexnet": (torchvision.models.alexnet, 224),
     "sqnet1_1": (torchvision.models.squeezenet1_1, 64),
-    # Two layers a block instead of up to 24: exporting the whole network takes half a minute.
-    "densenet121": (lambda: torchvision.models.DenseNet(32, (2, 2, 2, 2), 64), 64),
     "efficientnet_lite0": (efficientnet_lite0, 224),
     "cornet_s": (cornet_s, 64),
     "cornet_z": (cornet_z, 64),

@@ -1,0 +1,82 @@
+"""Every network of the study at its full depth and 224×224 pixels: what ONNX Runtime gives is what torch gives."""
+
+import numpy as np
+import pytest
+import torch
+
+from fastrdm.checkpoints import Architecture
+from fastrdm.onnx_model import OnnxModel
+from fastrdm.providers import Graph
+from fastrdm.rdm import calc_rdm
+from models.networks import NETWORKS, build
+from models.taps import TAPS
+
+nn = torch.nn
+
+# An export takes 3 to 35 s, most of it torch's. At least one network of each family is always run: these, and in
+# `tests/test_export.py` AlexNet, ResNet-18 and -20, SqueezeNet 1.1, the CORnets and EfficientNet-Lite0.
+ALWAYS = {"vgg11", "densenet121", "googlenet", "inception"}
+N = 6
+
+
+def trained(name, batch):
+    """The network with weights under which activations neither vanish nor look alike, as after training."""
+    torch.manual_seed(0)
+    network = build(name)
+    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    for part in norms:
+        nn.init.uniform_(part.weight, 0.5, 1.5)
+        nn.init.uniform_(part.bias, -0.3, 0.3)
+        part.momentum = 1.0
+    if norms:
+        # Means and variances of what comes in.
+        with torch.no_grad():
+            network.train()(batch)
+    else:
+        for part in network.modules():
+            if isinstance(part, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(part.weight)
+    return network.eval()
+
+
+def images():
+    """Coarse patterns: of noise alone, all images look alike to a deep network."""
+    coarse = torch.randn(N, 3, 7, 7, generator=torch.Generator().manual_seed(1))
+    return nn.functional.interpolate(coarse, size=224, mode="bilinear")
+
+
+def hooked(network, taps, batch):
+    """What forward hooks hold after the whole forward pass, in-place operations included."""
+    held = {}
+    for name, path in taps.items():
+        network.get_submodule(path).register_forward_hook(
+            lambda part, args, output, name=name: held.__setitem__(name, output)
+        )
+    with torch.no_grad():
+        network(batch)
+    return {name: output.numpy() for name, output in held.items()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.slow]) for name in NETWORKS],
+)
+def test_activations_and_rdms_are_torchs(name):
+    if name == "efficientnet_lite0":
+        pytest.importorskip("efficientnet_lite_pytorch")
+    batch = images()
+    network = trained(name, batch)
+    architecture = Architecture.export(network)
+    state = network.state_dict()
+    weights = {entry: state[entry].numpy() for entry in architecture.initialisers}
+    model = OnnxModel(Graph(name, architecture.graph, weights), provider="cpu")
+    assert model.layers == tuple(TAPS[name])
+    got, expected = model.run(batch.numpy()), hooked(network, TAPS[name], batch)
+    for layer, values in expected.items():
+        # Relative to the largest activation of the layer.
+        scale = np.abs(values).max()
+        assert scale > 0, layer
+        assert np.abs(got[layer] - values).max() <= 1e-4 * scale, layer
+        rdms = [calc_rdm(each.reshape(N, -1)) for each in (got[layer], values)]
+        assert rdms[1].max() > 1e-3, f"{layer}: images that are all alike prove little"
+        np.testing.assert_allclose(*rdms, rtol=0, atol=1e-5, err_msg=layer)
