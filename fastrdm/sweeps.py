@@ -373,7 +373,7 @@ class _Group:
 
     def paths(self) -> Iterator[str]:
         for path in self.source.paths():
-            if (Path(path).suffix == ".onnx") == self.graphs:
+            if path.endswith(".onnx") == self.graphs:
                 yield path
             elif self.source.arch is None:
                 raise ValueError(

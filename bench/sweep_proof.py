@@ -1,0 +1,151 @@
+"""Sixty ResNet-20 checkpoints over the 92 and 118 sets, by a sweep that is left alone and by ones that are not.
+
+    python bench/sweep_proof.py FOLDER prepare [--size 224]   # checkpoints by seeded perturbation of one network
+    python bench/sweep_proof.py FOLDER reference              # the sweep that is left alone
+    python bench/sweep_proof.py FOLDER killed                 # SIGKILL at five random moments, resumed each time
+    python bench/sweep_proof.py FOLDER ray                    # three local nodes, one killed and one joined meanwhile
+
+The tables of the latter two must equal the first's, subject by subject, to the last bit.
+"""
+
+import argparse
+import contextlib
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fastrdm
+from fastrdm.store import Store
+from fastrdm.study import find_data
+
+N_CHECKPOINTS, N_KILLS = 60, 5
+
+
+def prepare(folder, size):
+    import torch
+
+    from models.networks import resnet20
+
+    (folder / "weights").mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    state = resnet20().state_dict()
+    for i in range(N_CHECKPOINTS):
+        generator = torch.Generator().manual_seed(i)
+        perturbed = {
+            name: value + 0.01 * torch.randn(value.shape, generator=generator).to(value.dtype)
+            if value.is_floating_point() and "running_var" not in name
+            else value
+            for name, value in state.items()
+        }
+        torch.save(perturbed, folder / "weights" / f"perturbation{i:02d}.pth")
+    (folder / "sweep.toml").write_text(
+        '[[network]]\narch = "models.networks:resnet20"\nweights = "weights"\n'
+        f"[network.preprocessing]\nsize = [{size}, {size}]\n"
+    )
+
+
+def table(path):
+    with Store(path) as store:
+        return list(store.rows(subjects=True))
+
+
+def compare(folder, name):
+    reference, other = table(folder / "reference.db"), table(folder / name)
+    keys = [row[:7] for row in other]
+    facts = {"rows": len(other), "twice": len(keys) - len(set(keys))}
+    print(json.dumps({**facts, "equal to the last bit": reference == other}))
+    return 0 if reference == other else 1
+
+
+def command(folder, store):
+    words = ["sweep", folder / "sweep.toml", "--data", find_data(), "--sets", "92,118", "--json"]
+    return [sys.executable, "-m", "fastrdm", *map(str, words), "--store", str(folder / store)]
+
+
+def reference(folder):
+    start = time.perf_counter()
+    run = subprocess.run(
+        command(folder, "reference.db"), capture_output=True, text=True, check=True
+    )
+    events = [json.loads(line) for line in run.stdout.splitlines()]
+    each = sum(e["seconds"] for e in events if e["event"] == "scored")
+    print(
+        json.dumps({"wall": time.perf_counter() - start, "sum of checkpoints": each, **events[-1]})
+    )
+
+
+def killed(folder):
+    rng, kills = random.Random(0), 0
+    for path in folder.glob("killed.db*"):
+        path.unlink()
+    while True:
+        process = subprocess.Popen(command(folder, "killed.db"), stdout=subprocess.PIPE, text=True)
+        scored, end = 0, None
+        limit = rng.uniform(0.5, 8)
+        for line in process.stdout:
+            event = json.loads(line)["event"]
+            scored += event == "scored"
+            if event == "given" and end is None and kills < N_KILLS:
+                end = time.monotonic() + limit
+            if end is not None and time.monotonic() > end:
+                process.kill()
+                kills += 1
+                break
+        process.wait()
+        print(
+            json.dumps(
+                {"reported": scored, "in store": len({r[0] for r in table(folder / "killed.db")})}
+            )
+        )
+        if end is None or process.returncode == 0:
+            return compare(folder, "killed.db")
+
+
+def ray_cluster(folder):
+    import ray
+    from ray.cluster_utils import Cluster
+
+    for path in folder.glob("ray.db*"):
+        path.unlink()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+    counts = dict.fromkeys(("ready", "lost", "scored", "failed"), 0)
+
+    def on_event(event):
+        if event["event"] in counts:
+            counts[event["event"]] += 1
+        if event["event"] == "scored" and counts["scored"] == 15:
+            cluster.remove_node(nodes[0], allow_graceful=False)
+        if event["event"] == "scored" and counts["scored"] == 30:
+            cluster.add_node(num_cpus=1)
+
+    try:
+        fastrdm.sweep(
+            folder / "sweep.toml", (), find_data(), store=folder / "ray.db", sets=["92", "118"],
+            engine="ray", on_event=on_event,
+        )  # fmt: skip
+    finally:
+        ray.shutdown()
+        with contextlib.suppress(Exception):
+            cluster.shutdown()
+    print(json.dumps(counts))
+    return compare(folder, "ray.db")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("step", choices=("prepare", "reference", "killed", "ray"))
+    parser.add_argument("--size", type=int, default=224)
+    arguments = parser.parse_args()
+    steps = {
+        "prepare": lambda folder: prepare(folder, arguments.size),
+        "reference": reference,
+        "killed": killed,
+        "ray": ray_cluster,
+    }
+    sys.exit(steps[arguments.step](arguments.folder))
