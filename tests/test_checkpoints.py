@@ -1,4 +1,5 @@
 import _thread
+import signal
 import subprocess
 import sys
 import threading
@@ -483,6 +484,15 @@ def test_an_iterator_that_is_closed_early_leaves_no_thread():
     assert not background_threads()
 
 
+@pytest.fixture
+def _interruptible():
+    """Ctrl-C as Python has it: workers of pytest-xdist ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_reaches_a_caller_who_waits():
     waiting = threading.Event()
 
