@@ -1,4 +1,7 @@
-"""pytest-benchmark's JSON → bench/RESULTS.md and its pictures: python bench/report.py JSON [FOLDER]."""
+"""pytest-benchmark's JSON → bench/RESULTS.md and its pictures: python bench/report.py RUN.json [LATER.json …] [FOLDER].
+
+Tasks of later runs on the same machine take the place of those of the runs before, and the report says so.
+"""
 
 import json
 import statistics
@@ -166,9 +169,16 @@ def is_busy(results: dict[str, Any]) -> bool:
     return results["machine_info"]["bench"].get("others", 0) > BUSY
 
 
+def stamp(results: dict[str, Any]) -> str:
+    """When a run was made, and of which revision."""
+    commit = results.get("commit_info", {})
+    date = results["datetime"][:16].replace("T", " ")
+    return f"{date}, {(commit.get('id') or 'unknown')[:12]}{' with changes' if commit.get('dirty') else ''}"
+
+
 def header(results: dict[str, Any]) -> list[str]:
     """Which machine, which versions, and what the machine can do at most."""
-    machine, commit = results["machine_info"], results.get("commit_info", {})
+    machine = results["machine_info"]
     bench = machine["bench"]
     peak = bench["peak"]
     limits = (
@@ -178,8 +188,7 @@ def header(results: dict[str, Any]) -> list[str]:
     )
     versions = ", ".join(f"{name} {version}" for name, version in bench["versions"].items())
     facts = {
-        "Date": results["datetime"][:16].replace("T", " "),
-        "Revision": f"{(commit.get('id') or 'unknown')[:12]}{' with changes' if commit.get('dirty') else ''}",
+        "Date, revision": stamp(results),
         "Processor": machine.get("cpu", {}).get("brand_raw") or machine["processor"] or "unknown",
         "Threads": f"{bench['threads']}, for every contender",
         "Kernels in force": f"{bench['kernels']} (this machine has: {', '.join(bench['isas'])}, numba)",
@@ -360,19 +369,24 @@ def draw_stages(task: Task, path: Path) -> None:
     plt.close(figure)
 
 
-def main(source: Path, folder: Path) -> None:
+def main(sources: list[Path], folder: Path) -> None:
     """Write the report and its pictures."""
-    results = json.loads(source.read_text())
-    tasks = read_tasks(results)
-    lines = [*header(results), *targets(tasks, is_busy(results))]
-    for task in tasks:
+    first, *later = [json.loads(source.read_text()) for source in sources]
+    tasks = {task.name: task for task in read_tasks(first)}
+    lines = header(first)
+    for run in later:
+        anew = {task.name: task for task in read_tasks(run)}
+        tasks |= anew
+        lines += [f"Run again on {stamp(run)}: {'; '.join(anew)}.", ""]
+    lines += targets(list(tasks.values()), any(map(is_busy, (first, *later))))
+    for task in tasks.values():
         lines += results_of(task)
     written = [folder / "RESULTS.md"]
     written[0].write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    if kernels := [task for task in tasks if not task.has_stages]:
+    if kernels := [task for task in tasks.values() if not task.has_stages]:
         written.append(folder / "RESULTS.png")
         draw(kernels, written[-1])
-    for task in tasks:
+    for task in tasks.values():
         if task.has_stages:
             written.append(folder / STAGES_PICTURE)
             draw_stages(task, written[-1])
@@ -380,6 +394,8 @@ def main(source: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
+    runs = [Path(text) for text in sys.argv[1:] if text.endswith(".json")]
+    places = [Path(text) for text in sys.argv[1:] if not text.endswith(".json")]
+    if not runs or len(places) > 1:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2:] else Path(__file__).parent)
+    main(runs, places[0] if places else Path(__file__).parent)
