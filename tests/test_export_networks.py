@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from fastrdm.checkpoints import Architecture
 from fastrdm.onnx_model import OnnxModel
@@ -28,6 +29,11 @@ def trained(name, batch):
         nn.init.uniform_(part.weight, 0.5, 1.5)
         nn.init.uniform_(part.bias, -0.3, 0.3)
         part.momentum = 1.0
+    # A residual adds a part to what comes in, as after training. With one as large as that, rounding grows from block to
+    # block: of ResNet-101's block4, torch's own float32 is as far from its float64 as ONNX Runtime's.
+    for part in network.modules():
+        if isinstance(part, BasicBlock | Bottleneck):
+            (part.bn3 if isinstance(part, Bottleneck) else part.bn2).weight.data *= 0.3
     if norms:
         # Means and variances of what comes in.
         with torch.no_grad():
