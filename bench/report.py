@@ -1,13 +1,13 @@
 """pytest-benchmark's JSON → bench/RESULTS.md and its pictures: python bench/report.py RUN.json [LATER.json …] [FOLDER].
 
-Tasks of later runs on the same machine take the place of those of the runs before, and the report says so.
+Contenders of later runs on the same machine take the place of those of the runs before, and the report says so.
 """
 
 import json
 import statistics
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,12 +145,17 @@ def read_tasks(results: dict[str, Any]) -> list[Task]:
     return [
         Task(
             name,
-            {row.name: row for row in sorted(rows, key=lambda row: row.pace or row.median)},
+            from_fastest(rows),
             rows[0].info.get("ours", ours),
             rows[0].info["targets"],
         )
         for name, rows in groups.items()
     ]
+
+
+def from_fastest(rows: Iterable[Row]) -> dict[str, Row]:
+    """Contenders by name, the fastest first."""
+    return {row.name: row for row in sorted(rows, key=lambda row: row.pace or row.median)}
 
 
 def seconds(value: float) -> str:
@@ -376,8 +381,11 @@ def main(sources: list[Path], folder: Path) -> None:
     lines = header(first)
     for run in later:
         anew = {task.name: task for task in read_tasks(run)}
-        tasks |= anew
-        lines += [f"Run again on {stamp(run)}: {'; '.join(anew)}.", ""]
+        told = "; ".join(f"{name}: {', '.join(task.rows)}" for name, task in anew.items())
+        lines += [f"Run again on {stamp(run)}: {told}.", ""]
+        for name, task in anew.items():
+            rows = (tasks[name].rows if name in tasks else {}) | task.rows
+            tasks[name] = replace(task, rows=from_fastest(rows.values()))
     lines += targets(list(tasks.values()), any(map(is_busy, (first, *later))))
     for task in tasks.values():
         lines += results_of(task)
