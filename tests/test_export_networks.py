@@ -29,8 +29,8 @@ def trained(name, batch):
         nn.init.uniform_(part.weight, 0.5, 1.5)
         nn.init.uniform_(part.bias, -0.3, 0.3)
         part.momentum = 1.0
-    # A residual adds a part to what comes in, as after training. Were it as large as that, rounding would grow from block
-    # to block: at ResNet-101's block4, torch's float32 was then 2.3e-4 from its float64, ONNX Runtime's 1.7e-4.
+    # A residual adds a part to what comes in, as after training. Were it as large as that, rounding would grow from
+    # block to block: at ResNet-101's block4, torch's float32 was then 2.3e-4 from its float64, ONNX Runtime's 1.7e-4.
     for part in network.modules():
         if isinstance(part, BasicBlock | Bottleneck):
             (part.bn3 if isinstance(part, Bottleneck) else part.bn2).weight.data *= 0.3
