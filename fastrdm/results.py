@@ -1,5 +1,6 @@
 """Results that print as a table, become a DataFrame, and go to JSON and back."""
 
+import abc
 import dataclasses
 import importlib.metadata
 import json
@@ -21,16 +22,16 @@ def made_by() -> dict[str, str]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Result:
+class Result(abc.ABC):
     """What all results can do; their fields are plain values and arrays."""
 
+    @abc.abstractmethod
     def rows(self) -> list[dict[str, Any]]:
         """The table, a dict a row."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def facts(self) -> str:
         """What was done, in one line."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         return "\n".join([self.facts(), *_table(self.rows())])
