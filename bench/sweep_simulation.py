@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from fastrdm import Target
-from fastrdm.engines import Hello, Outcome
 from fastrdm.scoring import score_layers
 from fastrdm.store import Method, Report, Stamp, Store, StudyScores, Subjects
 from fastrdm.study import Study
 from fastrdm.sweeps import Sweep
 from fastrdm.weights import hash_file
+from fastrdm.worker import Hello, Outcome
 
 LAYERS = tuple(f"layer{i}" for i in range(11))
 REGIONS = ("evc", "it", "early", "late")

@@ -320,7 +320,7 @@ def open_checkpoint(
         raise ValueError(_NO_ARCH.format(path))
     # An export takes seconds; whether there is a file is known before.
     check_file(path)
-    return _architecture(arch, taps)().open(path, **options)
+    return architecture_of(arch, taps)().open(path, **options)
 
 
 def open_checkpoints(
@@ -366,7 +366,7 @@ def open_checkpoints(
         raise ValueError(
             f"{len(given)} architectures for {len(paths)} checkpoints: give one for all, or one for each"
         )
-    makers = {each: _architecture(each, taps) for each in dict.fromkeys(given)}
+    makers = {each: architecture_of(each, taps) for each in dict.fromkeys(given)}
     own = [makers[given[i % len(given)]] if given else None for i in range(len(paths))]
     # Memory touched once: a ResNet-20's RDMs of 48 images took 1.2 s in new memory, 0.9 s in this.
     options = {"workspace": Workspace()} | options
@@ -404,7 +404,9 @@ def in_background(
         pool.shutdown(cancel_futures=True)
 
 
-def _architecture(arch: str | Path | Architecture, taps: Taps | None) -> Callable[[], Architecture]:
+def architecture_of(
+    arch: str | Path | Architecture, taps: Taps | None
+) -> Callable[[], Architecture]:
     """What gives an architecture, the same at each call; that it can be found is checked at once."""
     if isinstance(arch, str) and Path(arch).suffix != ".onnx":
         import_arch(arch)

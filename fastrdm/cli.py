@@ -16,6 +16,7 @@ from typing import IO, Any
 import fastrdm
 from fastrdm import algonauts, scoring, sweep_cli
 from fastrdm._extras import require
+from fastrdm.few import score_checkpoints
 from fastrdm.layers import Layer, Network, grouped, nearest, pattern
 from fastrdm.providers import PRECISIONS, PROVIDERS
 from fastrdm.study import Study, find_data, open_studies
@@ -261,7 +262,7 @@ def _score(arguments: argparse.Namespace) -> int:
     results: list[scoring.Result] = []
     with contextlib.ExitStack() as stack:
         write_csv = _csv_writer(stack, arguments.csv)
-        for scored in scoring.score_checkpoints(
+        for scored in score_checkpoints(
             arguments.weights,
             arguments.arch,
             studies,

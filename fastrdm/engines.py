@@ -1,8 +1,7 @@
 """Where a sweep's work runs: worker processes of this machine, or actors of a Ray cluster.
 
-A worker holds graphs, stimuli and targets, opens the next checkpoint while the current one runs, and gives back scores;
-it never sees the store. An engine makes workers and finds out which are gone. What both have in common is `run`: it
-hands tasks to workers a few at a time, and those of a worker that died to others.
+An engine makes workers and finds out which are gone. What both have in common is `run`: it hands tasks to workers a few
+at a time, and those of a worker that died to others.
 """
 
 import concurrent.futures
@@ -12,39 +11,23 @@ import math
 import multiprocessing
 import os
 import signal
-import socket
-import sys
 import threading
 import time
-import traceback
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-import fastrdm
 from fastrdm._extras import require
 from fastrdm._kernels import kernels
-from fastrdm.checkpoints import Architecture, open_checkpoint
-from fastrdm.extraction import Workspace
-from fastrdm.info import ask, versions
-from fastrdm.layers import Taps
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.providers import PROVIDERS, open_session, probe_graph
-from fastrdm.scoring import score_layers
-from fastrdm.stimuli import Preprocessing
+from fastrdm.info import ask
+from fastrdm.providers import PROVIDERS
 from fastrdm.stimuli_cache import cached_pixels
-from fastrdm.store import Report, Stamp, StudyScores
-from fastrdm.study import Study
-from fastrdm.weights import hash_file, steady
+from fastrdm.store import Stamp
+from fastrdm.worker import EngineError, Hello, Load, Outcome, Pixels, Task, Worker
 
-Pixels: TypeAlias = Mapping[tuple[str, tuple[int, int], str], NDArray[np.uint8]]
 Notify: TypeAlias = Callable[[dict[str, Any]], None]
 
 # In work and waiting at a worker, beside the one whose follower is not known yet: while results of one are stored, the
@@ -59,225 +42,6 @@ _LOOK_S = 2.0
 _NVIDIA = ("CUDA_VISIBLE_DEVICES", ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader"))
 _AMD = ("HIP_VISIBLE_DEVICES", ("rocm-smi", "--showuniqueid", "--csv"))
 _LISTS = {"cuda": _NVIDIA, "tensorrt": _NVIDIA, "rocm": _AMD, "migraphx": _AMD}
-
-
-@dataclass(frozen=True)
-class Network:
-    """What a group of checkpoints has in common.
-
-    Attributes
-    ----------
-    architecture : Architecture or None
-        None for `.onnx` checkpoints, to which taps and preprocessing apply.
-    taps, preprocessing
-        As for `OnnxModel`.
-    known : ndarray of bytes
-        SHA-256 of the weights that are scored already, sorted.
-    """
-
-    architecture: Architecture | None
-    taps: Taps | None = None
-    preprocessing: Preprocessing | None = None
-    known: NDArray[np.bytes_] = field(default_factory=lambda: np.empty(0, "S32"))
-
-    def knows(self, sha256: str) -> bool:
-        """Whether weights are scored already."""
-        digest = np.array(bytes.fromhex(sha256), "S32")
-        place = int(np.searchsorted(self.known, digest))
-        return bool(place < len(self.known) and self.known[place] == digest)
-
-
-@dataclass(frozen=True)
-class Load:
-    """All that a worker needs beside the checkpoints' paths.
-
-    Attributes
-    ----------
-    networks : tuple of Network
-    studies : tuple of Study
-    stimuli : tuple of str
-        SHA-256 of each study's stimuli.
-    options : dict
-        As for `OnnxModel`.
-    kernels : str
-        What the worker's must be, as `kernels_version` says.
-    keep_rdms : bool
-        Whether RDMs come back too.
-    pixels : mapping of (study, size, filter) to ndarray
-        Stimuli that travel with the load; others are taken from the worker's cache.
-    """
-
-    networks: tuple[Network, ...]
-    studies: tuple[Study, ...]
-    stimuli: tuple[str, ...]
-    options: Mapping[str, Any]
-    kernels: str
-    keep_rdms: bool = False
-    pixels: Pixels = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Task:
-    """A checkpoint to score: its file, its network's number, its labels, and how often its worker died."""
-
-    path: str
-    network: int
-    labels: Mapping[str, str] = field(default_factory=dict)
-    deaths: int = 0
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """What no two tasks at a time have in common."""
-        return self.path, self.network
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a task.
-
-    Attributes
-    ----------
-    task : Task
-    worker : str
-        Name of the worker.
-    report : Report or None
-        Scores; without studies where the weights were known; None where the checkpoint could not be scored.
-    stamp : Stamp
-        Of the file.
-    error, traceback : str
-        Why it could not.
-    memory : int
-        Bytes that the worker has taken at most so far.
-    """
-
-    task: Task
-    worker: str
-    report: Report | None = None
-    stamp: Stamp = field(default_factory=Stamp)
-    error: str = ""
-    traceback: str = ""
-    memory: int = 0
-
-
-@dataclass(frozen=True)
-class Hello:
-    """What a worker says when it is ready: its process, and what it runs on."""
-
-    pid: int
-    host: str
-    facts: Mapping[str, Any]
-
-
-class EngineError(RuntimeError, ValueError):
-    """The workers cannot be had; one sentence."""
-
-
-def peak_memory() -> int:
-    """Bytes of main memory that this process has taken at most; 0 where the system does not say."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def kernels_version() -> str:
-    """What of the kernels belongs to a result's key: version and name."""
-    return f"fastrdm {fastrdm.__version__} {kernels().name}"
-
-
-class Worker:
-    """Scores checkpoints in the process where it is made.
-
-    Parameters
-    ----------
-    load : Load
-
-    Raises
-    ------
-    ValueError
-        If the kernels are others than the load's, or the provider cannot be had.
-    """
-
-    def __init__(self, load: Load) -> None:
-        if kernels_version() != load.kernels:
-            raise EngineError(
-                f"{socket.gethostname()} has {kernels_version()}, and the sweep is of {load.kernels}; install the same"
-            )
-        self._load = load
-        self._pixels = dict(load.pixels)
-        self._options = {"workspace": Workspace(), **load.options}
-        # As small as can be: whether the provider loads is told before any checkpoint fails by it.
-        keys = {"provider": "provider", "precision": "precision", "provider_options": "options"}
-        asked = {own: load.options[key] for key, own in keys.items() if key in load.options}
-        self._provider = open_session(probe_graph(), **asked).provider
-        self._pool = ThreadPoolExecutor(1, "fastrdm-ahead")
-        self._ahead: dict[tuple[str, int], Future[tuple[Stamp, str, OnnxModel | None]]] = {}
-
-    def hello(self) -> Hello:
-        """Say what there is."""
-        facts = {
-            "provider": self._provider,
-            "kernels": kernels().name,
-            "isa": kernels().isa,
-            "host": socket.gethostname(),
-            "versions": dict(versions()),
-        }
-        return Hello(os.getpid(), socket.gethostname(), facts)
-
-    def score(self, task: Task, following: Task | None = None, name: str = "") -> Outcome:
-        """Score a checkpoint, and open the one that follows meanwhile; any error is part of the outcome."""
-        opening = self._ahead.pop(task.key, None) or self._pool.submit(self._open, task)
-        self._ahead = {}
-        if following is not None:
-            self._ahead[following.key] = self._pool.submit(self._open, following)
-        start = time.perf_counter()
-        stamp = Stamp.of(task.path)
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                stamp, sha256, model = opening.result()
-                studies = () if model is None else tuple(self._studies(model))
-            told = tuple(dict.fromkeys(str(warning.message) for warning in caught))
-            seconds = time.perf_counter() - start
-            report = Report(task.path, stamp, sha256, task.labels, studies, seconds, told)
-            return Outcome(task, name, report, stamp, memory=peak_memory())
-        # Whatever a file does to the readers, the others are not to suffer from it.
-        except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            return Outcome(task, name, None, stamp, reason, traceback.format_exc())
-
-    def _open(self, task: Task) -> tuple[Stamp, str, OnnxModel | None]:
-        network = self._load.networks[task.network]
-        stamp = Stamp.of(task.path)
-        with steady(task.path):
-            sha256 = hash_file(task.path)
-            if network.knows(sha256):
-                return stamp, sha256, None
-            own = {} if network.architecture else {"preprocessing": network.preprocessing}
-            model = open_checkpoint(
-                task.path, network.architecture, network.taps, **self._options, **own
-            )
-        return stamp, sha256, model
-
-    def _studies(self, model: OnnxModel) -> Iterator[StudyScores]:
-        for study, stimuli in zip(self._load.studies, self._load.stimuli, strict=True):
-            rdms = model.rdms(self._pixels_of(study, model.preprocessing))
-            stack = np.stack(list(rdms.values()))
-            yield StudyScores(
-                study.name,
-                stimuli,
-                tuple(rdms),
-                {region: score_layers(target, stack) for region, target in study.targets.items()},
-                stack.astype(np.float32) if self._load.keep_rdms else None,
-            )
-
-    def _pixels_of(self, study: Study, preprocessing: Preprocessing) -> Any:
-        key = (study.name, preprocessing.size, preprocessing.resize)
-        if key not in self._pixels:
-            self._pixels[key] = cached_pixels(list(study.stimuli), preprocessing)
-        return self._pixels[key]
 
 
 class Hand(Protocol):

@@ -17,12 +17,13 @@ from fastrdm.device import DeviceModel, suits
 from fastrdm.extraction import Need, Part, Workspace, plan, run
 from fastrdm.footprint import bytes_per_image
 from fastrdm.foreign import open_foreign
+from fastrdm.images import Images
 from fastrdm.layers import Taps, nearest
 from fastrdm.methods import method_named
 from fastrdm.projection import SparseProjection
 from fastrdm.providers import Graph, open_session
 from fastrdm.rdm import RdmAccumulator, calc_rdm
-from fastrdm.stimuli import ImageLike, Preprocessing, image_name
+from fastrdm.stimuli import Preprocessing, image_name
 from fastrdm.stimuli_cache import cached_pixels
 from fastrdm.tiles import n_bytes
 
@@ -174,7 +175,7 @@ class OnnxModel:
 
     def activations(
         self,
-        images: Sequence[ImageLike],
+        images: Images,
         layers: Sequence[str] | None = None,
         progress: bool = False,
     ) -> dict[str, NDArray[np.float32]]:
@@ -217,7 +218,7 @@ class OnnxModel:
 
     def rdms(
         self,
-        images: Sequence[ImageLike],
+        images: Images,
         method: str = "correlation",
         layers: Sequence[str] | None = None,
         progress: bool = False,
@@ -225,6 +226,7 @@ class OnnxModel:
         max_memory: int | str | None = None,
         projection: SparseProjection | None = None,
         where: str = "auto",
+        names: Sequence[str] | None = None,
     ) -> dict[str, NDArray[np.float64]]:
         """Read images and give each layer's RDM.
 
@@ -249,6 +251,8 @@ class OnnxModel:
         where : {"auto", "host", "device"}
             Where RDMs are made: "auto" takes the provider's device where it has memory of its own and the method can be
             had there, without a projection. Both ways agree within 1e-5, of distances relative to the largest.
+        names : sequence of str, optional
+            What messages call the images; by default their paths or positions.
 
         Returns
         -------
@@ -273,10 +277,11 @@ class OnnxModel:
         if where == "device" and projection is not None:
             raise ValueError("a projection is made on the host; leave where out, or the projection")
         pixels = self._pixels(images)
+        if names is None:
+            names = [image_name(image, i) for i, image in enumerate(images)]
         if where == "device" or (
             where == "auto" and projection is None and suits(self.provider, method)
         ):
-            names = [image_name(image, i) for i, image in enumerate(images)]
             device = self._device(tuple(wanted), method, max_memory)
             return device.rdms(device.show(pixels, names))
         shapes = {layer: self.shapes[layer] for layer in wanted}
@@ -307,7 +312,7 @@ class OnnxModel:
                         measure = method
                         if part.layer in projectors:
                             measure = projectors[part.layer].method
-                        with _named(part.layer, values, images):
+                        with _named(part.layer, values, names):
                             if part.end - part.begin == widths[part.layer]:
                                 made[part.layer] = calc_rdm(
                                     values, measure, n_threads=self._rdm_threads
@@ -345,7 +350,7 @@ class OnnxModel:
             shapes = {layer: values.shape[1:] for layer, values in self.run(blank).items()}
         return shapes
 
-    def _pixels(self, images: Sequence[ImageLike]) -> NDArray[np.uint8]:
+    def _pixels(self, images: Images) -> NDArray[np.uint8]:
         """Decoded images; those of files from the cache."""
         are_files = isinstance(images, Sequence) and not isinstance(images, str)
         if are_files and all(isinstance(image, str | Path) for image in images):
@@ -436,7 +441,7 @@ def _is_whole(method: str) -> bool:
 
 
 @contextlib.contextmanager
-def _named(layer: str, values: NDArray[np.float32], images: Sequence[ImageLike]) -> Iterator[None]:
+def _named(layer: str, values: NDArray[np.float32], images: Sequence[str]) -> Iterator[None]:
     """Errors and warnings of an RDM, with the layer they are about."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -449,9 +454,7 @@ def _named(layer: str, values: NDArray[np.float32], images: Sequence[ImageLike])
         warnings.warn(f"layer {layer!r}: {warning.message}", warning.category, stacklevel=4)
 
 
-def _check_finite(
-    values: NDArray[np.float32], layer: str, images: Sequence[ImageLike], start: int
-) -> None:
+def _check_finite(values: NDArray[np.float32], layer: str, images: Images, start: int) -> None:
     finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if not finite.all():
         first = start + int(np.argmin(finite))

@@ -1,19 +1,15 @@
 """Checkpoints × studies → scores: each layer of each network against each region."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import algonauts
-from fastrdm.checkpoints import Checkpoint, open_checkpoints
+from fastrdm.images import Images
 from fastrdm.inference import max_statistic, subject_intervals
-from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.study import Study
 from fastrdm.target import Score, Target
@@ -65,28 +61,26 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """All results of one checkpoint, or why there are none.
+class StudyScores:
+    """A checkpoint's scores in one study.
 
     Attributes
     ----------
-    checkpoint : str
-        The weights' file as given.
-    results : tuple of Result
-        By study, layer and region.
-    error : str
-        One sentence; empty where all went well.
-    submissions : tuple of Path
-        Files written for the test images.
-    sha256 : str
-        Of the weights' file; empty where it could not be opened.
+    study : str
+    stimuli : str
+        Their SHA-256.
+    layers : tuple of str
+    scores : dict of str to Score
+        Region → scores, a row a layer.
+    rdms : ndarray of float32, shape (layers, pairs), optional
+        Kept where a sweep is asked to.
     """
 
-    checkpoint: str
-    results: tuple[Result, ...] = ()
-    error: str = ""
-    submissions: tuple[Path, ...] = ()
-    sha256: str = ""
+    study: str
+    stimuli: str
+    layers: tuple[str, ...]
+    scores: Mapping[str, Score]
+    rdms: NDArray[np.float32] | None = None
 
 
 def modality_of(region: str) -> str:
@@ -169,29 +163,92 @@ def score_model(
     tuple of Result
         By study, layer and region.
     """
-    scored = []
-    for study in studies:
-        rdms = model.rdms(list(study.stimuli), progress=progress)
-        stack = np.stack(list(rdms.values()))
-        for region, target in study.targets.items():
-            scored.append(_results(checkpoint, study.name, list(rdms), region, target, stack))
-    results = [result for group in scored for result in group.results]
+    scores = [
+        score_study(model, study, list(study.stimuli), progress=progress) for study in studies
+    ]
+    return results_of(checkpoint, studies, scores, n_draws=n_draws, seed=seed)
+
+
+def score_study(
+    model: OnnxModel,
+    study: Study,
+    images: Images,
+    *,
+    stimuli: str = "",
+    keep_rdms: bool = False,
+    progress: bool = False,
+) -> StudyScores:
+    """Score every layer of a network against every region of a study.
+
+    Parameters
+    ----------
+    model : OnnxModel
+    study : Study
+    images : sequence of image-like, or ndarray
+        Its stimuli, as for `OnnxModel.rdms`.
+    stimuli : str
+        Their SHA-256, if it is to be known later.
+    keep_rdms : bool
+        Whether the layers' RDMs are part of what is returned.
+    progress : bool
+        Whether to show a progress bar on stderr.
+
+    Returns
+    -------
+    StudyScores
+    """
+    rdms = model.rdms(images, progress=progress, names=[str(path) for path in study.stimuli])
+    stack = np.stack(list(rdms.values()))
+    return StudyScores(
+        study.name,
+        stimuli,
+        tuple(rdms),
+        {region: score_layers(target, stack) for region, target in study.targets.items()},
+        stack.astype(np.float32) if keep_rdms else None,
+    )
+
+
+def results_of(
+    checkpoint: str,
+    studies: Sequence[Study],
+    scores: Sequence[StudyScores],
+    *,
+    n_draws: int = 1000,
+    seed: int = 0,
+) -> tuple[Result, ...]:
+    """Lay out a checkpoint's scores as results, with how sure they are.
+
+    Parameters
+    ----------
+    checkpoint : str
+        What the results are stored under.
+    studies : sequence of Study
+    scores : sequence of StudyScores
+        One a study, all of the same layers.
+    n_draws, seed : int
+        As for `score_model`.
+
+    Returns
+    -------
+    tuple of Result
+        By study, layer and region.
+    """
+    groups = [
+        _group(checkpoint, study.name, own.layers, region, study.targets[region], score)
+        for study, own in zip(studies, scores, strict=True)
+        for region, score in own.scores.items()
+    ]
+    results = [result for group in groups for result in group.results]
     if n_draws:
-        results = _with_uncertainty(scored, n_draws, seed)
-    order = {layer: i for i, layer in enumerate(model.layers)}
+        results = _with_uncertainty(groups, n_draws, seed)
+    order = {layer: i for own in scores for i, layer in enumerate(own.layers)}
     sets = {study.name: i for i, study in enumerate(studies)}
     return tuple(sorted(results, key=lambda r: (sets[r.set], order[r.layer])))
 
 
-def _results(
-    checkpoint: str,
-    study: str,
-    layers: Sequence[str],
-    region: str,
-    target: Target,
-    rdms: NDArray[np.float64],
+def _group(
+    checkpoint: str, study: str, layers: Sequence[str], region: str, target: Target, score: Score
 ) -> "_Group":
-    score = score_layers(target, rdms)
     results = [
         Result(
             checkpoint,
@@ -266,142 +323,3 @@ def score_layers(target: Target, rdms: NDArray[np.float64]) -> Score:
         filled[name] = np.full((len(whole), *values.shape[1:]), np.nan)
         filled[name][whole] = values
     return Score(**filled)
-
-
-def score_checkpoints(
-    weights: Sequence[str | Path],
-    arch: Sequence[str] = (),
-    studies: Sequence[Study] = (),
-    *,
-    taps: Taps | None = None,
-    provider: str = "auto",
-    precision: str | None = None,
-    provider_options: Mapping[str, str] | None = None,
-    batch_size: int = 32,
-    submit: str | Path | None = None,
-    progress: bool = False,
-    n_draws: int = 1000,
-    seed: int = 0,
-    on_start: Callable[[str], None] | None = None,
-) -> Iterator[Scored]:
-    """Score checkpoints one after the other; one that cannot be read does not stop the rest.
-
-    Each distinct architecture is exported once, and the next checkpoint is opened while the current
-    one is scored.
-
-    Parameters
-    ----------
-    weights : sequence of path-like
-        `.pth`, `.pt`, `.safetensors`, or exported `.onnx` files.
-    arch : sequence of str
-        ``"module:callable"``, or an exported `.onnx` file with any weights, for each of the weights, or one for
-        all, or none where all are `.onnx`.
-    studies : sequence of Study
-        What to score against.
-    taps : dict or sequence of str, optional
-        Layers to score, as in `open_checkpoint`; the network's own choice by default.
-    provider, precision, provider_options, batch_size
-        As in `OnnxModel`.
-    submit : path-like, optional
-        Folder for submissions: the best layer's RDM of the test images, in a subfolder for each checkpoint where
-        there are several.
-    progress : bool
-        Whether to show progress bars on stderr.
-    n_draws, seed : int
-        As in `score_model`.
-    on_start : callable, optional
-        Called with each checkpoint's name before work on it begins.
-
-    Yields
-    ------
-    Scored
-        One a checkpoint, in the order given.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        Before work starts: if there is neither one architecture nor one for each of the weights, one cannot be
-        imported or read, or a submission is asked for of studies without test images or of regions that are not the
-        challenge's.
-    """
-    if submit is not None:
-        _check_submittable(studies)
-    names = [str(w) for w in weights]
-    folders: Sequence[Path | None] = _submission_folders(names, submit) or [None] * len(names)
-    openings = open_checkpoints(
-        names,
-        arch,
-        taps,
-        provider=provider,
-        precision=precision,
-        provider_options=provider_options,
-        batch_size=batch_size,
-    )
-    with contextlib.closing(openings):
-        for name, folder in zip(names, folders, strict=True):
-            if on_start:
-                on_start(name)
-            yield _scored(name, next(openings), studies, folder, progress, n_draws, seed)
-
-
-def _scored(
-    name: str,
-    opening: "Future[Checkpoint]",
-    studies: Sequence[Study],
-    folder: Path | None,
-    progress: bool,
-    n_draws: int,
-    seed: int,
-) -> Scored:
-    try:
-        checkpoint = opening.result()
-        results = score_model(
-            checkpoint.model, studies, name, progress=progress, n_draws=n_draws, seed=seed
-        )
-        written = (
-            _submit(checkpoint.model, results, studies, folder, progress)
-            if folder is not None
-            else ()
-        )
-    except (ValueError, OSError) as error:
-        return Scored(name, error=str(error))
-    return Scored(name, results, submissions=written, sha256=checkpoint.sha256)
-
-
-def _check_submittable(studies: Sequence[Study]) -> None:
-    if not any(study.test_stimuli for study in studies):
-        raise ValueError("a submission needs test images, and none of the studies has any")
-    regions = {region for study in studies for region in study.targets}
-    if foreign := sorted(region for region in regions if not modality_of(region)):
-        raise ValueError(
-            f"a submission is for the challenge's regions, not for {', '.join(foreign)}; score without it"
-        )
-
-
-def _submission_folders(names: Sequence[str], submit: str | Path | None) -> list[Path]:
-    if submit is None:
-        return []
-    stems = [Path(name).stem for name in names]
-    if len(names) == 1:
-        return [Path(submit)]
-    unique = len(set(stems)) == len(stems)
-    return [
-        Path(submit) / (stem if unique else f"{i:03d}-{stem}") for i, stem in enumerate(stems, 1)
-    ]
-
-
-def _submit(
-    model: OnnxModel,
-    results: Sequence[Result],
-    studies: Sequence[Study],
-    folder: Path,
-    progress: bool,
-) -> tuple[Path, ...]:
-    best = best_layers(results)
-    images = next(study.test_stimuli for study in studies if study.test_stimuli)
-    rdms = model.rdms(list(images), layers=sorted(set(best.values())), progress=progress)
-    return tuple(
-        path
-        for modality, layer in best.items()
-        for path in algonauts.write_submission(folder, rdms[layer], modality)
-    )

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from fastrdm._extras import require
 from fastrdm._files import new_file
-from fastrdm.scoring import COLUMNS
+from fastrdm.scoring import COLUMNS, StudyScores
 from fastrdm.target import Score
 
 if TYPE_CHECKING:
@@ -182,29 +182,6 @@ class Subjects:
     def key(self) -> str:
         """SHA-256 of it all."""
         return _sha256(asdict(self))
-
-
-@dataclass(frozen=True)
-class StudyScores:
-    """A checkpoint's scores in one study.
-
-    Attributes
-    ----------
-    study : str
-    stimuli : str
-        Their SHA-256.
-    layers : tuple of str
-    scores : dict of str to Score
-        Region → scores, a row a layer.
-    rdms : ndarray of float32, shape (layers, pairs), optional
-        Kept where a sweep is asked to.
-    """
-
-    study: str
-    stimuli: str
-    layers: tuple[str, ...]
-    scores: Mapping[str, Score]
-    rdms: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ from typing import Any, cast
 from fastrdm import engines
 from fastrdm._kernels import kernels
 from fastrdm.checkpoints import Architecture
-from fastrdm.engines import Engine, LocalEngine, Network, Outcome, RayEngine, Task
+from fastrdm.engines import Engine, LocalEngine, RayEngine
 from fastrdm.layers import Taps
 from fastrdm.manifest import Source, sources
 from fastrdm.stimuli_cache import hash_images
 from fastrdm.store import Method, Stamp, Store, Subjects
 from fastrdm.study import Study, open_studies
 from fastrdm.weights import is_complete
+from fastrdm.worker import Load, Network, Outcome, Task, kernels_version
 
 Event = dict[str, Any]
 
@@ -183,17 +184,17 @@ class Sweep:
                 )
         return numbers
 
-    def _load(self) -> engines.Load:
+    def _load(self) -> Load:
         networks = tuple(
             Network(n.architecture, n.taps, n.preprocessing, self.store.known(m, self._numbers))
             for n, m in zip(self._networks, self._methods, strict=True)
         )
-        return engines.Load(
+        return Load(
             networks,
             tuple(self.studies),
             self._stimuli,
             self._options,
-            engines.kernels_version(),
+            kernels_version(),
             self._keep_rdms,
         )
 
@@ -411,7 +412,7 @@ class _Group:
             graph = architecture.fingerprint
             preprocessing = architecture.preprocessing.to_json()
         name = "" if self.graphs else self.source.arch or ""
-        return Method(name, graph, preprocessing, precision or "fp32", engines.kernels_version())
+        return Method(name, graph, preprocessing, precision or "fp32", kernels_version())
 
 
 def _groups(given: Sequence[Source]) -> list[_Group]:

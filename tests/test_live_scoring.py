@@ -11,7 +11,7 @@ from PIL import Image
 import fastrdm
 from fastrdm import Target
 from fastrdm.cli import main as fastrdm_main
-from fastrdm.scoring import score_checkpoints
+from fastrdm.few import score_checkpoints
 from fastrdm.study import Study, open_studies
 from fastrdm.weights import load_state_dict
 from models import scoring

@@ -12,7 +12,8 @@ from scipy.stats import ttest_1samp
 import fastrdm
 from fastrdm import Target, algonauts, square
 from fastrdm.checkpoints import Architecture
-from fastrdm.scoring import best_layers, layer_scores, score_checkpoints
+from fastrdm.few import score_checkpoints
+from fastrdm.scoring import best_layers, layer_scores
 from fastrdm.study import Study, open_studies
 from models.networks import efficientnet_lite0, efficientnet_lite0_weights
 

