@@ -8,6 +8,7 @@ to their bounds.
 import functools
 
 import numpy as np
+from scipy import stats
 from scipy.spatial.distance import pdist
 
 from fastrdm import bootstrap, compare_models, max_statistic, permutation_test, subject_test
@@ -85,18 +86,18 @@ def _simulated(over, n=1000):
     """Scores, t intervals and p of a difference under resampling of what varies from one simulation to the next.
 
     Conditions are points; the brain sees them with other points added that are the condition's own, a subject with
-    those of
-    the subject and condition. Two models add points of their own, equally many.
+    those of the subject and condition. Two models add points of their own, equally many; a third knows nothing of the
+    brain's.
     """
     population = np.random.default_rng(10)
     n_conditions, n_subjects = 118, 15
-    fixed = [population.normal(size=(n_conditions, FEATURES)) for _ in range(4)]
+    fixed = [population.normal(size=(n_conditions, FEATURES)) for _ in range(5)]
     weights = population.uniform(0.5, 1.5, (n_subjects, FEATURES))
     rows = []
     for seed in range(n):
         rng = np.random.default_rng((seed, 11))
         new = over in ("conditions", "both")
-        shared, own, first, second = (rng.normal(size=f.shape) if new else f for f in fixed)
+        shared, own, first, second, other = (rng.normal(size=f.shape) if new else f for f in fixed)
         scale = rng.uniform(0.5, 1.5, weights.shape) if over in ("subjects", "both") else weights
         brain = np.hstack([shared, own])
         noise = (
@@ -107,33 +108,48 @@ def _simulated(over, n=1000):
         subjects = np.array(
             [pdist(np.hstack([w, w]) * brain + e) for w, e in zip(scale, noise, strict=True)]
         )
-        models = np.array([pdist(np.hstack([shared, 1.5 * extra])) for extra in (first, second)])
+        models = np.array(
+            [*(pdist(np.hstack([shared, 1.5 * e])) for e in (first, second)), pdist(other)]
+        )
         result = bootstrap(subjects, models, over, n_draws=200, seed=seed, ceiling=False)
         pair = result.compare_models()
         rows.append(
-            [
-                *result.value,
-                *result.interval(LEVEL).ravel(),
-                pair.p[0],
-                *pair.interval[0],
-                pair.estimate[0],
-            ]
+            {
+                "value": result.value,
+                "interval": result.interval(LEVEL),
+                "bca": result.interval(LEVEL, "bca"),
+                "error": result.standard_error,
+                "dof": result.dof,
+                "difference": pair.estimate[0],
+                "difference interval": pair.interval[0],
+            }
         )
-    return np.array(rows)
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def bootstrap_coverage(over):
-    """t intervals of a score, which is to be its mean over simulations."""
+def _share_within(intervals, truth):
+    return float(np.mean((intervals[..., 0] <= truth) & (truth <= intervals[..., 1])))
+
+
+def bootstrap_coverage(over, kind="interval"):
+    """Intervals of the scores of the first two models, which are to be their means over simulations."""
     rows = _simulated(over)
-    truth = rows[:, :2].mean(axis=0)
-    return float(np.mean((rows[:, 2:6:2] <= truth) & (truth <= rows[:, 3:6:2])))
+    return _share_within(rows[kind][:, :2], rows["value"][:, :2].mean(axis=0))
 
 
 def difference_level(over):
     """Two models that are equally good in the population that is sampled."""
     rows = _simulated(over)
-    truth = rows[:, 9].mean()
-    return float(np.mean((truth < rows[:, 7]) | (truth > rows[:, 8])))
+    return 1 - _share_within(rows["difference interval"], rows["difference"].mean())
+
+
+def zero_level(over):
+    """Against zero, of a model that knows nothing of the brain: by what its mean over simulations is more than 0."""
+    rows = _simulated(over)
+    value = rows["value"][:, 2]
+    return float(
+        np.mean(stats.t.sf((value - value.mean()) / rows["error"][:, 2], rows["dof"]) <= ALPHA)
+    )
 
 
 def percentile_coverage(n=2000, n_subjects=40):
@@ -155,7 +171,8 @@ LEVELS = {
     "family of 20, max": family_level,
     "Mantel": mantel_level,
     **{
-        f"difference, bootstrap over {o}": functools.partial(difference_level, o)
+        f"{name}, bootstrap over {o}": functools.partial(level, o)
+        for name, level in (("zero", zero_level), ("difference", difference_level))
         for o in ("subjects", "conditions", "both")
     },
 }
@@ -164,6 +181,7 @@ COVERAGES = {
         f"t, bootstrap over {o}": functools.partial(bootstrap_coverage, o)
         for o in ("subjects", "conditions", "both")
     },
+    "bca, bootstrap over subjects": functools.partial(bootstrap_coverage, "subjects", "bca"),
     "percentile, 40 subjects": percentile_coverage,
 }
 
@@ -172,7 +190,7 @@ def draw(levels, coverages, path):
     """Every rate as a point, its bounds as a band."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
     axes = figure.subplots(1, 2)
     for axis, rates, nominal, bounds, title in (
         (axes[0], levels, ALPHA, FALSE_POSITIVES, "false positives at α = 0.05"),

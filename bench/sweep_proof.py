@@ -4,8 +4,9 @@
     python bench/sweep_proof.py FOLDER reference              # the sweep that is left alone
     python bench/sweep_proof.py FOLDER killed                 # SIGKILL at five random moments, resumed each time
     python bench/sweep_proof.py FOLDER ray                    # three local nodes, one killed and one joined meanwhile
+    python bench/sweep_proof.py FOLDER overhead               # against the same checkpoints as the benchmark does them
 
-The tables of the latter two must equal the first's, subject by subject, to the last bit.
+The tables of "killed" and "ray" must equal the reference's, subject by subject, to the last bit.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import numpy as np
 
 import fastrdm
 from fastrdm.store import Store
@@ -60,8 +63,8 @@ def compare(folder, name):
     return 0 if reference == other else 1
 
 
-def command(folder, store):
-    words = ["sweep", folder / "sweep.toml", "--data", find_data(), "--sets", "92,118", "--json"]
+def command(folder, store, sets="92,118"):
+    words = ["sweep", folder / "sweep.toml", "--data", find_data(), "--sets", sets, "--json"]
     return [sys.executable, "-m", "fastrdm", *map(str, words), "--store", str(folder / store)]
 
 
@@ -136,10 +139,52 @@ def ray_cluster(folder):
     return compare(folder, "ray.db")
 
 
+def as_benchmarked(folder):
+    """Seconds of each checkpoint on the 118 set, as in "fastrdm, next checkpoint" of bench_extraction.py."""
+    from fastrdm.checkpoints import Architecture, open_checkpoints
+    from fastrdm.manifest import sources
+    from fastrdm.study import open_studies
+
+    (source,) = sources([folder / "sweep.toml"], (), None, "")
+    architecture = Architecture.export(source.arch, preprocessing=source.preprocessing)
+    (study,) = open_studies(find_data(), ["118"])
+    opened = open_checkpoints(sorted(source.paths()), architecture, provider="cpu")
+    images, seconds = list(study.stimuli), []
+    model = next(opened).result().model
+    while model is not None:
+        start = time.perf_counter()
+        rdms = np.stack(list(model.rdms(images).values()))
+        for target in study.targets.values():
+            target.score(rdms)
+        following = next(opened, None)
+        model = following.result().model if following else None
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def overhead(folder):
+    before = as_benchmarked(folder)
+    for path in folder.glob("overhead.db*"):
+        path.unlink()
+    start = time.perf_counter()
+    words = command(folder, "overhead.db", "118")
+    run = subprocess.run(words, capture_output=True, text=True, check=True)
+    wall = time.perf_counter() - start
+    end = json.loads(run.stdout.splitlines()[-1])
+    after = as_benchmarked(folder)
+    # The machine's pace changes; the benchmark runs before the sweep and after it.
+    benchmark = (sum(before) + sum(after)) / 2
+    facts = {"checkpoints": end["scored"], "sweep": end["seconds"], "with start-up": wall}
+    sums = {"benchmark before": sum(before), "benchmark after": sum(after)}
+    print(
+        json.dumps({**facts, **sums, "ratio": end["seconds"] / benchmark, "all": wall / benchmark})
+    )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("step", choices=("prepare", "reference", "killed", "ray"))
+    parser.add_argument("step", choices=("prepare", "reference", "killed", "ray", "overhead"))
     parser.add_argument("--size", type=int, default=224)
     arguments = parser.parse_args()
     steps = {
@@ -147,5 +192,6 @@ if __name__ == "__main__":
         "reference": reference,
         "killed": killed,
         "ray": ray_cluster,
+        "overhead": overhead,
     }
     sys.exit(steps[arguments.step](arguments.folder))

@@ -120,9 +120,25 @@ class Bootstrap(Result):
 
     @property
     def dof(self) -> int:
-        """Degrees of freedom of t-tests, as in rsatoolbox: what is resampled least, less one."""
+        """Degrees of freedom of scores, as in rsatoolbox: what is resampled least, less one."""
         n = {"subjects": self.n_subjects, "conditions": self.n_conditions}
         return n.get(self.over, min(n.values())) - 1
+
+    def _dof(self, draws: Floats) -> Floats:
+        """Degrees of freedom of differences, of draws (kinds, n_draws, n).
+
+        Over both, those of a sum of variances (Satterthwaite 1946): where conditions are what makes differences vary,
+        the few subjects' degrees of freedom found 0.029 false positives instead of 0.05.
+        """
+        if self.over != "both":
+            return np.asarray(float(self.dof))
+        _, subjects, conditions = self._raw(draws)
+        s, c = self.n_subjects, self.n_conditions
+        parts = np.stack([subjects * s / (s - 1), conditions * c / (c - 1)])
+        least = np.array([[s - 1], [c - 1]])
+        total = parts.sum(axis=0)
+        share = np.divide(parts, total, out=np.full_like(parts, 0.5), where=total > 0)
+        return np.asarray(1 / (share**2 / least).sum(axis=0))
 
     @property
     def variance(self) -> Floats:
@@ -139,10 +155,13 @@ class Bootstrap(Result):
         """Roots of the variances."""
         return np.asarray(np.sqrt(self.variance))
 
-    def _variance(self, draws: Floats) -> Floats:
-        """Of numbers (kinds, n_draws, …), over the draws that are there."""
+    def _raw(self, draws: Floats) -> list[Floats]:
+        """Variances of numbers (kinds, n_draws, …), over the draws that are there."""
         there = np.asarray(~np.isnan(self.evaluations).any(axis=2))
-        raw = [kind[ok].var(axis=0, ddof=1) for kind, ok in zip(draws, there, strict=True)]
+        return [kind[ok].var(axis=0, ddof=1) for kind, ok in zip(draws, there, strict=True)]
+
+    def _variance(self, draws: Floats) -> Floats:
+        raw = self._raw(draws)
         s, c = (n / (n - 1) for n in (self.n_subjects, self.n_conditions))
         if self.over != "both":
             return np.asarray(raw[0] * (s if self.over == "subjects" else c))
@@ -228,7 +247,7 @@ class Bootstrap(Result):
         if against == "ceiling":
             draws, estimate = draws - self.ceilings[..., :1], estimate - self.ceiling[0]
         sided = "greater" if against == "zero" else "two-sided"
-        statistic, p = self._tested(draws, estimate, kind, sided)
+        statistic, p = self._tested(draws, estimate, kind, sided, np.asarray(float(self.dof)))
         return self._tests(
             self.names, estimate, statistic, p, sided, correction, kind, against, None
         )
@@ -241,7 +260,8 @@ class Bootstrap(Result):
         Parameters
         ----------
         kind : str
-            ``"t-test"`` or ``"bootstrap"``, as in `test`.
+            ``"t-test"`` or ``"bootstrap"``, as in `test`; over both, t has the degrees of freedom of a sum of variances
+            (Satterthwaite 1946), where rsatoolbox takes the subjects'.
         level : float
             Of the differences' intervals: by t, or percentiles.
         correction : str or None
@@ -260,13 +280,13 @@ class Bootstrap(Result):
         first, second = _pairs(self.names)
         draws = self.evaluations[..., first] - self.evaluations[..., second]
         estimate = self.value[first] - self.value[second]
-        statistic, p = self._tested(draws, estimate, kind, "two-sided")
+        statistic, p = self._tested(draws, estimate, kind, "two-sided", self._dof(draws))
         _check_level(level)
         tails = np.array([(1 - level) / 2, (1 + level) / 2])
         if kind == "t-test":
             from scipy.special import stdtrit
 
-            half = np.sqrt(self._variance(draws)) * stdtrit(self.dof, tails[1])
+            half = np.sqrt(self._variance(draws)) * stdtrit(self._dof(draws), tails[1])
             interval = np.stack([estimate - half, estimate + half], axis=1)
         else:
             kept = draws[0][~np.isnan(draws[0]).any(axis=1)]
@@ -277,12 +297,12 @@ class Bootstrap(Result):
         )
 
     def _tested(
-        self, draws: Floats, estimate: Floats, kind: str, sided: str
+        self, draws: Floats, estimate: Floats, kind: str, sided: str, dof: Floats
     ) -> tuple[Floats, Floats]:
         _check(kind, ("t-test", "bootstrap"), "kind")
         if kind == "t-test":
             statistic = estimate / np.sqrt(np.maximum(self._variance(draws), np.finfo(float).eps))
-            return statistic, _t_p(statistic, self.dof, sided)
+            return statistic, _t_p(statistic, dof, sided)
         kept = draws[0][~np.isnan(draws[0]).any(axis=1)]
         n = len(kept)
         below = (np.count_nonzero(kept <= 0, axis=0) + 1) / (n + 1)
@@ -1184,7 +1204,7 @@ def _check_level(level: float) -> None:
         raise ValueError(f"the level must be between 0 and 1, got {level}")
 
 
-def _t_p(t: Floats, dof: int, alternative: str) -> Floats:
+def _t_p(t: Floats, dof: int | Floats, alternative: str) -> Floats:
     # Imported here: it takes longer than the rest of the package.
     from scipy.special import stdtr
 

@@ -163,11 +163,7 @@ def test_the_same_draws_give_what_rsatoolbox_gives(monkeypatch, challenge_rdms, 
     np.testing.assert_allclose(ours.variance, peer.model_var, atol=1e-9)
     assert ours.dof == peer.dof
     pairs = ours.compare_models(correction=None)
-    np.testing.assert_allclose(
-        ((pairs.interval[:, 1] - pairs.estimate) / stats.t.ppf(0.975, ours.dof)) ** 2,
-        peer.diff_var,
-        atol=1e-9,
-    )
+    np.testing.assert_allclose((pairs.estimate / pairs.statistic) ** 2, peer.diff_var, atol=1e-9)
     low, high = ours.interval(0.5).T
     half = (peer.get_ci(0.5)[1] - peer.get_ci(0.5)[0]) / 2
     np.testing.assert_allclose((high - low) / 2, half, atol=1e-9)
@@ -230,6 +226,22 @@ def test_threads_change_no_bit(kernels, method, over):
         for n in (1, 8)
     )
     assert one == eight
+
+
+def test_differences_over_both_have_the_degrees_of_freedom_of_a_sum_of_variances():
+    subjects, models = data(n_models=3)
+    result = bootstrap(subjects, models, n_draws=200)
+    pairs = result.compare_models(correction=None)
+    differences = result.evaluations[:, :, [0, 0, 1]] - result.evaluations[:, :, [1, 2, 2]]
+    _, of_subjects, of_conditions = differences.var(axis=1, ddof=1)
+    a, b = of_subjects * 6 / 5, of_conditions * 12 / 11
+    dof = (a + b) ** 2 / (a**2 / 5 + b**2 / 11)
+    np.testing.assert_allclose(pairs.p, 2 * stats.t.sf(np.abs(pairs.statistic), dof), rtol=1e-9)
+    half = np.diff(pairs.interval)[:, 0] / 2
+    error = pairs.estimate / pairs.statistic
+    np.testing.assert_allclose(half, stats.t.ppf(0.975, dof) * error, rtol=1e-9)
+    alike = bootstrap(subjects, models[[0, 0]], n_draws=20).compare_models()
+    assert alike.p == 1
 
 
 def test_seeds_and_lengths():
