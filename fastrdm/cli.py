@@ -14,17 +14,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import fastrdm
-from fastrdm import algonauts, scoring, sweep_cli
+from fastrdm import _arguments, algonauts, scoring, sweep_cli
 from fastrdm._extras import require
 from fastrdm.few import score_checkpoints
 from fastrdm.layers import Layer, Network, grouped, nearest, pattern
-from fastrdm.providers import PRECISIONS, PROVIDERS
 from fastrdm.study import Study, find_data, open_studies
-
-_TAPS = (
-    "layers to tap, each [NAME=]LAYER[@TOKENS]: a module's path, a tensor's name in an .onnx file, or a pattern as in "
-    "'layer*.?'; TOKENS is flatten, cls, mean or mean[N:] (default: the network's own)"
-)
 
 # Of 39 draws, the smallest and the largest are the ends of a 95 % interval.
 _FEWEST_DRAWS = 39
@@ -91,49 +85,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="challenge data or studies (default: $FASTRDM_DATA, ../shared/data)",
     )
-    score.add_argument(
-        "--sets",
-        type=_names,
-        metavar="A,B",
-        help="studies to score against, e.g. 92,118 (default: all)",
-    )
-    score.add_argument(
-        "--modality",
-        choices=("fmri", "meg", "both"),
-        default="fmri",
-        help="of the challenge's data",
-    )
-    score.add_argument(
-        "--taps",
-        type=_names,
-        metavar="A,B",
-        help=_TAPS,
-    )
+    _arguments.add_studies(score)
+    _arguments.add_taps(score)
     score.add_argument(
         "--submit", metavar="DIR", help="write the best layer's submission for the test images"
     )
     score.add_argument("--figure", metavar="FILE", help="draw the scores (.png, .pdf, .svg)")
     score.add_argument("--csv", metavar="FILE", help="write the results as CSV too")
     score.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
-    score.add_argument(
-        "--provider",
-        default="auto",
-        help=f"where networks run: auto, {', '.join(PROVIDERS)} (default: auto; `fastrdm info` says what loads)",
-    )
-    score.add_argument(
-        "--precision", choices=PRECISIONS, default="fp32", help="of networks (default: fp32)"
-    )
-    score.add_argument(
-        "--provider-option",
-        action="append",
-        type=_option,
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option of the provider's own; may be given several times",
-    )
-    score.add_argument(
-        "--batch-size", type=_positive, default=32, metavar="N", help="images at once (default: 32)"
-    )
+    _arguments.add_running(score)
     _add_bootstrap(score)
     score.add_argument("--quiet", action="store_true", help="no progress on stderr")
     score.set_defaults(run=_score)
@@ -163,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("weights", metavar="WEIGHTS", help=".pth, .pt or .safetensors")
     export.add_argument("output", metavar="FILE.onnx")
     export.add_argument("--arch", required=True, metavar="MODULE:CALLABLE")
-    export.add_argument("--taps", type=_names, metavar="A,B", help=_TAPS)
+    _arguments.add_taps(export)
     export.set_defaults(run=_export)
 
     layers = commands.add_parser(
@@ -221,24 +181,6 @@ def _seed(text: str) -> int:
     value = int(text)
     if not 0 <= value < 1 << 64:
         raise argparse.ArgumentTypeError(f"{value} is not from 0 to 2**64 - 1")
-    return value
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _option(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} has not the form KEY=VALUE")
-    return name, value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
     return value
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastrdm import progress
-from fastrdm.providers import PRECISIONS, PROVIDERS
+from fastrdm import _arguments, progress
 from fastrdm.store import Store
 from fastrdm.study import find_data
 from fastrdm.sweeps import ENGINES, Estimate, Sweep
@@ -69,14 +68,8 @@ def _add_sweep(commands: Any) -> None:
     )
     sweep.add_argument("--data", nargs="+", metavar="DIR", help="challenge data or studies")
     sweep.add_argument("--store", required=True, metavar="SCORES.db", help="where results are kept")
-    sweep.add_argument("--sets", type=_names, metavar="A,B", help="studies (default: all)")
-    sweep.add_argument(
-        "--modality",
-        choices=("fmri", "meg", "both"),
-        default="fmri",
-        help="of the challenge's data",
-    )
-    sweep.add_argument("--taps", type=_names, metavar="A,B", help="layers, as for score")
+    _arguments.add_studies(sweep)
+    _arguments.add_taps(sweep)
     sweep.add_argument(
         "--labels",
         default="",
@@ -107,19 +100,11 @@ def _add_sweep(commands: Any) -> None:
     sweep.add_argument(
         "--num-gpus", type=float, metavar="N", help="of each Ray actor (default: 1 where there are)"
     )
-    sweep.add_argument("--provider", default="auto", help=f"auto, {', '.join(PROVIDERS)}")
-    sweep.add_argument("--precision", choices=PRECISIONS, help="of networks (default: fp32)")
-    sweep.add_argument(
-        "--batch-size", type=int, default=32, metavar="N", help="images at once (default: 32)"
-    )
+    _arguments.add_running(sweep)
     shown = sweep.add_mutually_exclusive_group()
     shown.add_argument("--quiet", action="store_true", help="print failures and the end alone")
     shown.add_argument("--json", action="store_true", help="print events as JSON lines")
     sweep.set_defaults(run=_sweep)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _engine(arguments: argparse.Namespace) -> Any:
@@ -142,6 +127,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
         *("keep_rdms", "retry_failed"),
     ]
     options = {name: getattr(arguments, name) for name in names}
+    options["provider_options"] = dict(arguments.provider_option)
     sweep = Sweep(arguments.weights, arguments.arch, data, engine=_engine(arguments), **options)
     with sweep:
         if arguments.dry_run:

@@ -74,13 +74,31 @@ class NetworkScores:
         by_layer = next(iter(layer_scores(chosen).values()), {})
         return by_layer.get(self.best, math.nan)
 
-    def score(self, study: str, layer: str) -> MeanScore:
-        """Score of a layer over a study's regions, as the challenge has it, and how subjects vary.
+    @property
+    def by_region(self) -> dict[str, str]:
+        """Region → the layer with the best mean percentage over the sets that layers are chosen by."""
+        chosen = [r for r in self.results if r.set != TEST_SET] or self.results
+        found = {}
+        for region in dict.fromkeys(r.region for r in chosen):
+            means = {
+                layer: np.mean(
+                    [r.percent_nc for r in chosen if (r.region, r.layer) == (region, layer)]
+                )
+                for layer in dict.fromkeys(r.layer for r in chosen)
+            }
+            known = {layer: mean for layer, mean in means.items() if not np.isnan(mean)}
+            found[region] = max(known, key=known.__getitem__, default="")
+        return found
+
+    def score(self, study: str, layer: str | Mapping[str, str]) -> MeanScore:
+        """Score of a layer, or of one for each region, as the challenge has it, and how subjects vary.
 
         A subject's value is the mean over the regions; the deviations are NaN where these have not
         as many subjects.
         """
-        own = [r for r in self.results if (r.set, r.layer) == (study, layer)]
+        regions = {r.region for r in self.results}
+        layers = dict.fromkeys(regions, layer) if isinstance(layer, str) else layer
+        own = [r for r in self.results if (r.set, r.layer) == (study, layers[r.region])]
         ceiling = np.mean([r.ceiling for r in own])
         percent = float(100 * np.mean([r.value for r in own]) / ceiling)
         if len({len(r.subjects) for r in own}) != 1:

@@ -22,9 +22,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import fastrdm
 from fastrdm import algonauts
@@ -45,6 +47,9 @@ from models.taps import TAPS
 
 STUDY = (*(name for name in NETWORKS if url_of(name)), "resnet20")
 """The networks of the study: those whose weights were published, and the paper's own."""
+
+PUBLISHED = "published/replication_fmri.csv"
+"""The published table, in the folder of the challenge's data."""
 
 _BASELINE = "alexnet"
 # The leaderboard's row of AlexNet on the test images, fMRI.
@@ -71,13 +76,14 @@ _HEADER = {
 
 @dataclass(frozen=True)
 class Run:
-    """How and on what networks are run."""
+    """How and on what networks are run, and whether a submission has the best layer of each region, or of both."""
 
     studies: Sequence[Study]
     provider: str = "auto"
     precision: str = "fp32"
     batch_size: int = 32
     progress: bool = False
+    by_region: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -109,6 +115,15 @@ class Run:
         return list(next((s.test_stimuli for s in self.studies if s.test_stimuli), ()))
 
 
+class HasRdms(Protocol):
+    """A network by its layers' RDMs: an `OnnxModel`, or several."""
+
+    def rdms(
+        self, images: Sequence[Path], *, layers: Sequence[str] | None = None, progress: bool = False
+    ) -> dict[str, NDArray[np.float64]]:
+        """Layer → RDM."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A network or a checkpoint to score.
@@ -130,7 +145,7 @@ class Job:
     name: str
     folder: Path
     find: Callable[[], Path]
-    open: Callable[[Path], OnnxModel]
+    open: Callable[[Path], HasRdms]
     graph: str
 
 
@@ -236,6 +251,7 @@ def score(job: Job, run: Run) -> NetworkScores:
             "graph": job.graph,
             "data": run.data,
             "version": fastrdm.__version__,
+            "by_region": run.by_region,
             **run.options,
         }
         done = _read(job.folder / "scores.json", key)
@@ -251,8 +267,11 @@ def score(job: Job, run: Run) -> NetworkScores:
         if not scores.best:
             raise ValueError(f"{job.name}: no layer has a score, for all have constant conditions")
         if images := run.test_images:
-            rdm = model.rdms(images, layers=[scores.best], progress=run.progress)[scores.best]
-            written = algonauts.write_submission(job.folder, rdm, "fmri")
+            regions = algonauts.REGIONS["fmri"]
+            best = scores.by_region if run.by_region else dict.fromkeys(regions, scores.best)
+            rdms = model.rdms(images, layers=list(set(best.values())), progress=run.progress)
+            submitted = {region: rdms[layer] for region, layer in best.items()}
+            written = algonauts.write_submission(job.folder, submitted, "fmri")
             scores = replace(scores, submissions=tuple(map(str, written)))
         _write(job.folder / "scores.json", json.dumps({"key": key, "scores": scores.to_dict()}))
         return scores
@@ -364,7 +383,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--published",
         metavar="FILE",
-        help="table to compare with (default: published/replication_fmri.csv in DIR)",
+        help=f"table to compare with (default: {PUBLISHED} in DIR)",
     )
     parser.add_argument("--provider", default="auto", choices=("auto", *PROVIDERS))
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
@@ -389,7 +408,7 @@ def _replicate(arguments: argparse.Namespace) -> int:
         arguments.batch_size,
         show,
     )
-    table = arguments.published or root / "published/replication_fmri.csv"
+    table = arguments.published or root / PUBLISHED
     published = Published.read(table) if arguments.published or Path(table).is_file() else None
     out = Path(arguments.out)
     networks = _network_jobs(arguments, out, run)

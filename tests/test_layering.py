@@ -12,6 +12,7 @@ LAYERS = [
     {"__init__", "__main__"},
     {"cli"},
     {"sweep_cli"},
+    {"_arguments"},
     {"report", "plot", "sample", "progress"},
     {"sweeps", "few"},
     {"manifest", "engines"},

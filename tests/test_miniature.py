@@ -1,12 +1,16 @@
 import json
 
+import numpy as np
 import pytest
 from miniature import write_images
 
 from fastrdm.algonauts import read_submission
+from fastrdm.checkpoints import Architecture
 from fastrdm.sample import write_sample
+from fastrdm.study import open_studies
 from models import miniature
 from models.miniature import DEFAULT, RECIPE, main, recipe_of
+from models.networks import build
 from models.run import Run
 from models.train import Recipe
 
@@ -42,6 +46,7 @@ def test_the_recipe_is_the_papers_but_for_what_a_small_set_asks_for():
         "image_size",
         "augment",
         "decay_every",
+        "channels_last",
     }
     assert {epoch for epoch in range(1, 11) if RECIPE.due(epoch)} == {1, 5, 10}
     assert DEFAULT == ("resnet20", "resnet18", "resnet34", "densenet121")
@@ -50,16 +55,31 @@ def test_the_recipe_is_the_papers_but_for_what_a_small_set_asks_for():
 def test_each_checkpoint_is_in_the_report_with_its_scores(done):
     report = (done / "report/RESULTS.md").read_text()
     assert "SYNTHETIC DATA (sample): simulated" in report.replace("**", "")
-    rows = [line.split(" | ") for line in report.splitlines() if line.startswith("| resnet20")]
-    assert [row[1] for row in rows] == ["1", "2"]
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in report.splitlines()
+        if line.startswith("| resnet20")
+    ]
+    assert [row[1] for row in rows] == ["1", "2"] * 2
+    rows, by_region = rows[:2], rows[2:]
     top1 = [row["val_top1"] for row in Run(done / "out/resnet20").metrics()]
     assert [float(row[2]) for row in rows] == pytest.approx(top1, abs=0.005)
-    for epoch, row in zip((1, 2), rows, strict=True):
+    for epoch, row, own in zip((1, 2), rows, by_region, strict=True):
         file = done / f"out/resnet20/scored/checkpoints/epoch_{epoch:03d}/scores.json"
         results = json.loads(file.read_text())["scores"]["results"]
         best = {r["region"]: r["percent_nc"] for r in results if r["layer"] == row[4]}
         assert [float(row[5]), float(row[6])] == pytest.approx(list(best.values()), abs=0.005)
-        assert read_submission(file.with_name("submit_fmri.mat")).keys() == {"evc", "it"}
+        assert {r["layer"].partition("@")[2] for r in results} == {"32", "48", "64"}
+        weights = done / f"out/resnet20/checkpoints/epoch_{epoch:03d}.pth"
+        submitted = read_submission(file.with_name("submit_fmri.mat"))
+        images = list(open_studies(done / "brains")[0].test_stimuli)
+        for region, name, value in zip(("evc", "it"), own[2:4], own[4:6], strict=True):
+            most = max(r["percent_nc"] for r in results if r["region"] == region)
+            assert float(value) == pytest.approx(most, abs=0.005)
+            layer, _, size = name.partition("@")
+            graph = Architecture.export(build("resnet20", 3), input_size=int(size))
+            expected = graph.open(weights, provider="cpu").rdms(images)[layer]
+            np.testing.assert_allclose(submitted[region], expected, atol=1e-6)
     for picture in ("curves", "figure5"):
         assert f"(RESULTS-{picture}.png)" in report
         assert (done / f"report/RESULTS-{picture}.png").stat().st_size > 10_000
