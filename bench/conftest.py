@@ -162,7 +162,8 @@ def timed(benchmark, contender):
         )
         call = contender.prepare(*inputs)
         if benchmark.enabled:
-            rounds, iterations = _plan(contender.prepare, inputs, call)
+            plan = (1, 1) if contender.takes_minutes else _plan(contender.prepare, inputs, call)
+            rounds, iterations = plan
             ready = functools.partial(_make_memory_ready, inputs) if _large(inputs) else None
             answer = benchmark.pedantic(call, setup=ready, rounds=rounds, iterations=iterations)
         else:

@@ -24,7 +24,7 @@ class Contender:
     """One row of a task's table.
 
     `package` must be importable, else the contender is skipped; `atol` is how far its answer may be from the float64
-    oracle; `environment` is set while it runs.
+    oracle; `environment` is set while it runs. One that `takes_minutes` is timed once, without a try before.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Contender:
     package: str
     atol: float = 1e-9
     environment: Mapping[str, str] = field(default_factory=dict)
+    takes_minutes: bool = False
 
 
 def contenders(prepare: Prepare, *peers: Contender, atol: float = 1e-9) -> list[Any]:
@@ -383,7 +384,7 @@ def rsatoolbox_bootstrap(over, n_draws):
 
         return call
 
-    return Contender("rsatoolbox", prepare, "rsatoolbox")
+    return Contender("rsatoolbox", prepare, "rsatoolbox", takes_minutes=n_draws >= 200)
 
 
 # The same → mean similarity, and p of the Mantel test.
@@ -422,4 +423,4 @@ def scipy_mantel(n_permutations):
 
         return call
 
-    return Contender("scipy spearmanr loop", prepare, "scipy")
+    return Contender("scipy spearmanr loop", prepare, "scipy", takes_minutes=n_permutations >= 2000)
