@@ -28,8 +28,10 @@ from bench.device import pictures, utilisation
 from models.augment import AUGMENTATIONS, Normalise
 from models.batches import WHERE, Batches
 from models.data import find_images, training_pixels
+from models.recipe import Recipe
 from models.report import Report
-from models.train import Recipe, Trainer, build_network, choose_device, describe_device
+from models.train import choose_device, describe_device
+from models.trainer import Trainer, build_network
 
 TARGET = 5
 WARM = 3

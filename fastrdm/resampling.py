@@ -7,15 +7,18 @@ and RDMs with NaN, are written out draw by draw.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, runtime_checkable
+from typing import Protocol as Structure
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels
-from fastrdm.compare import Side, get_method
+from fastrdm.ceiling import as_subjects
+from fastrdm.compare import Side, check_values, contiguous, get_method
 from fastrdm.draws import Counts
-from fastrdm.forms import n_conditions, square
+from fastrdm.forms import as_floats, condense, n_conditions, square
+from fastrdm.protocol import Protocol, get_protocol
 
 Floats = NDArray[np.float64]
 
@@ -302,3 +305,74 @@ _CEILINGS: dict[str, Callable[..., Floats]] = {
     "pearson": _summed_ceilings(centred=True),
     "cosine": _summed_ceilings(centred=False),
 }
+
+
+@runtime_checkable
+class HasSubjects(Structure):
+    """What a `Target` has of subjects."""
+
+    protocol: Protocol
+    nan_policy: str
+
+    @property
+    def subject_rdms(self) -> Floats:
+        """RDMs (subjects, times, pairs)."""
+
+
+def take_subjects(
+    subject_rdms: ArrayLike | HasSubjects,
+    protocol: str | Protocol | None,
+    nan_policy: str | None,
+    n_threads: int | None,
+) -> Data:
+    """Subjects from what a caller gives: RDMs, or a target with its protocol and policy.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, a value is not one that the policy takes, or nothing is similar to a subject.
+    """
+    if isinstance(subject_rdms, HasSubjects):
+        subjects = subject_rdms.subject_rdms
+        chosen = get_protocol(subject_rdms.protocol if protocol is None else protocol)
+        policy = nan_policy or subject_rdms.nan_policy
+        if policy == "raise":
+            check_values(subjects, "the target", ("subject", "time", "pair"), policy)
+    else:
+        policy = nan_policy or "raise"
+        subjects = as_subjects(subject_rdms, nan_policy=policy)
+        chosen = get_protocol("rsatoolbox" if protocol is None else protocol)
+    method = get_method(chosen.method)
+    for subject, rows in enumerate(subjects):
+        if method.without(rows).any():
+            raise ValueError(
+                f"subject {subject} is {method.undefined}, so nothing is similar to it"
+            )
+    return Data(subjects, chosen.method, chosen.pool, chosen.squared, policy, n_threads)
+
+
+def take_models(rdms: ArrayLike, data: Data) -> Floats:
+    """Models (n, pairs) from what a caller gives, to be compared with these subjects.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, a value is not one that the policy takes, or a model is similar to nothing.
+    """
+    array = as_floats(rdms, "rdms")
+    n, pairs = data.n_conditions, data.subjects.shape[2]
+    if array.shape[-2:] == (n, n) and array.ndim in (2, 3) and not (array.ndim == 2 and n == pairs):
+        array = condense(array, "rdms")
+    if array.ndim not in (1, 2) or array.shape[-1] != pairs or array.size == 0:
+        raise ValueError(
+            f"rdms has shape {np.shape(rdms)}; the subjects have {n} conditions, so expected ({n}, {n}), ({pairs},),"
+            f" (models, {n}, {n}) or (models, {pairs})"
+        )
+    models = np.ascontiguousarray(contiguous(array if array.ndim == 2 else array[None]), np.float64)
+    check_values(models, "rdms", ("model", "pair"), data.nan_policy)
+    method = get_method(data.method)
+    if (constant := np.flatnonzero(method.without(models))).size:
+        raise ValueError(
+            f"model {constant[0]} of rdms is {method.undefined}, so it is similar to nothing"
+        )
+    return models

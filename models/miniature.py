@@ -29,12 +29,14 @@ from models.curve import draw_lines
 from models.figures import draw_bars
 from models.network_scores import TEST_SET, NetworkScores
 from models.networks import NETWORKS, build, check_names
+from models.recipe import Recipe
 from models.replicate import PUBLISHED, Job, count_classes, panels, score
 from models.replicate import Run as Scoring
 from models.run import Row, Run
+from models.signals import Signals, Stopped
 from models.sizes import Sizes
 from models.taps import TAPS
-from models.train import Recipe, Signals, Stopped, choose_device, describe_device, train
+from models.train import choose_device, describe_device, train
 
 DEFAULT = ("resnet20", "resnet18", "resnet34", "densenet121")
 IMAGES = "tiny-imagenet-100.zip"

@@ -24,7 +24,9 @@ LAYERS = [
     {"target", "stimuli_cache", "device", "foreign", "pretrained"},
     {"rdm_graph"},
     {"inference"},
-    {"resampling", "results"},
+    {"bootstrapping", "mantel"},
+    {"resampling", "significance"},
+    {"results"},
     {
         "ceiling",
         "protocol",

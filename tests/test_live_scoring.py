@@ -17,7 +17,8 @@ from fastrdm.weights import load_state_dict
 from models import scoring
 from models.run import Run
 from models.scoring import Scorer
-from models.train import build_network, main
+from models.train import main
+from models.trainer import build_network
 
 ARCH = "tiny_network:build"
 OPTIONS = ["--arch", ARCH, "--epochs", "3", "--batch-size", "6", "--image-size", "16"]

@@ -11,8 +11,8 @@ from fastrdm.study import open_studies
 from models import miniature
 from models.miniature import DEFAULT, RECIPE, main, recipe_of
 from models.networks import build
+from models.recipe import Recipe
 from models.run import Run
-from models.train import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_each_checkpoint_is_in_the_report_with_its_scores(done):
 
 def test_a_second_call_does_nothing_again(done, monkeypatch, capsys):
     report = (done / "report/RESULTS.md").read_bytes()
-    monkeypatch.setattr(miniature.Recipe, "due", None)
+    monkeypatch.setattr(Recipe, "due", None)
     assert main(arguments(done)) == 0
     assert (done / "report/RESULTS.md").read_bytes() == report
 

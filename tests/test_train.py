@@ -15,21 +15,15 @@ from miniature import N_TRAIN, NETWORK, write_images
 
 from fastrdm.weights import load_state_dict
 from models import train as training
+from models.augment import AUGMENTATIONS
 from models.batches import Batches
 from models.data import find_images, training_pixels
+from models.recipe import Recipe
 from models.report import Report
 from models.run import METRICS, Run
-from models.train import (
-    DivergedError,
-    Recipe,
-    Stopped,
-    Trainer,
-    build_network,
-    choose_device,
-    fit,
-    main,
-    train,
-)
+from models.signals import Signals, Stopped
+from models.train import choose_device, fit, main, train
+from models.trainer import DivergedError, Trainer, build_network, check_precision
 
 CPU = torch.device("cpu")
 ARCH = "tiny_network:build"
@@ -173,7 +167,7 @@ def test_a_run_is_the_plain_loop(whole, place):
         for step in range(STEPS):
             part = order[step * BATCH : step * BATCH + BATCH]
             x = torch.from_numpy(pixels["train"][part])
-            x = training.AUGMENTATIONS["crop"](x, np.random.default_rng([0, 1, epoch, step]))
+            x = AUGMENTATIONS["crop"](x, np.random.default_rng([0, 1, epoch, step]))
             optimiser.zero_grad()
             output = network((x / 255 - mean) / std)
             torch.nn.functional.cross_entropy(output, labels[part]).backward()
@@ -205,6 +199,7 @@ import io, os, signal, sys
 import torch
 from models import train as training
 from models.train import main
+from models.trainer import Trainer
 
 how, number = sys.argv[1], int(sys.argv[2])
 training.export = lambda *args, **kwargs: None
@@ -218,12 +213,12 @@ def counted(event):
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 
-step = training.Trainer._step
+step = Trainer._step
 def killing_step(self, *args):
     step(self, *args)
     if counted("step"):
         kill()
-training.Trainer._step = killing_step
+Trainer._step = killing_step
 
 save = torch.save
 def killing_save(content, file):
@@ -308,7 +303,7 @@ def test_a_signal_before_training_stops_at_once(tmp_path, monkeypatch):
 
 
 def test_a_second_signal_does_not_wait():
-    with training.Signals() as signals, signals.noted() as stopping:
+    with Signals() as signals, signals.noted() as stopping:
         os.kill(os.getpid(), signal.SIGINT)
         assert stopping()
         with pytest.raises(Stopped):
@@ -514,7 +509,7 @@ def test_a_gpu_without_bfloat16_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old GPU")
     with pytest.raises(ValueError, match="Old GPU has no bfloat16; --amp fp16"):
-        training._check_precision("bf16", torch.device("cuda:0"))
+        check_precision("bf16", torch.device("cuda:0"))
 
 
 def test_the_function_trains_as_the_command_does(whole, place, tmp_path):

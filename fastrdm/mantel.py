@@ -1,0 +1,127 @@
+"""Whether a model's conditions are related to the brain's: the Mantel test."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastrdm import _kernels
+from fastrdm.compare import Side, get_method
+from fastrdm.corrections import check_correction
+from fastrdm.draws import Counts, all_permutations, check_seed, draw_permutations
+from fastrdm.forms import square
+from fastrdm.protocol import Protocol
+from fastrdm.resampling import Data, HasSubjects, observed_similarities, take_models, take_subjects
+from fastrdm.significance import (
+    ALTERNATIVES,
+    EXACT,
+    Floats,
+    Tests,
+    blocks,
+    check_number,
+    check_word,
+    label_models,
+    permutation_p,
+    permutation_tests,
+)
+
+_BY_ORDER = ("tau-a", "tau-b", "kendall")
+
+
+def permutation_test(
+    subject_rdms: ArrayLike | HasSubjects,
+    rdms: ArrayLike,
+    *,
+    n_permutations: int = 10_000,
+    seed: int = 0,
+    alternative: str = "greater",
+    correction: str | None = "max",
+    protocol: str | Protocol | None = None,
+    names: Sequence[str] | None = None,
+    n_threads: int | None = None,
+) -> Tests:
+    """Mantel test of whether a model's conditions are related to the brain's, or any order of them would do as well.
+
+    The statistic is the mean over subjects of the similarity, never squared. Under the null hypothesis that the labels
+    of the conditions are exchangeable, the model's are permuted. All n! orders are taken where they are at most 65,536
+    (n ≤ 8), and p is exact; else p = (1 + permutations at least as extreme) / (1 + permutations). Says nothing
+    about other subjects.
+
+    Parameters
+    ----------
+    subject_rdms, rdms, protocol, names, n_threads
+        As in `bootstrap`.
+    n_permutations, seed : int
+        Number of random permutations, and their seed.
+    alternative : {"greater", "less", "two-sided"}
+        What the similarity is if the null hypothesis is false.
+    correction : str or None
+        As in `correct`, or ``"max"``: by the extreme over all models under each permutation (Westfall & Young 1993;
+        Nichols & Holmes 2002), which knows how alike models are.
+
+    Returns
+    -------
+    Tests
+        A row a model.
+
+    Raises
+    ------
+    ValueError
+        As `bootstrap`; NaN is an error.
+
+    References
+    ----------
+    Mantel (1967), Cancer Research 27. Nili et al. (2014), PLoS Comput. Biol. 10(4). Phipson & Smyth (2010), Stat.
+    Appl. Genet. Mol. Biol. 9(1): why a permutation p is never 0.
+    """
+    check_word(alternative, ALTERNATIVES, "alternative")
+    check_correction(correction, "max")
+    check_seed(seed)
+    check_number(n_permutations, "n_permutations", 1)
+    data = take_subjects(subject_rdms, protocol, "raise", n_threads)
+    models = take_models(rdms, data)
+    labels = label_models(names, len(models))
+    observed = observed_similarities(data, models).mean(axis=1)
+    exact = math.factorial(min(data.n_conditions, 20)) <= EXACT
+    permutations = (
+        all_permutations(data.n_conditions)
+        if exact
+        else draw_permutations(seed, n_permutations, data.n_conditions)
+    )
+    null = _permuted(data, models, permutations)
+    p, p_max = permutation_p(observed, lambda: iter([null]), alternative, exact)
+    return permutation_tests(
+        labels, observed, observed, p, p_max, correction,
+        test="Mantel permutation of conditions", against="zero", alternative=alternative,
+        n_resamples=len(permutations), exact=exact, seed=None if exact else int(seed),
+    )  # fmt: skip
+
+
+def _permuted(data: Data, models: Floats, permutations: Counts) -> Floats:
+    """Mean similarities (permutations, models) with the models' conditions permuted."""
+    n_pairs = data.subjects.shape[2]
+    method = get_method(data.method)
+    rows = data.subjects.reshape(-1, n_pairs)
+    everything = np.ones(n_pairs, bool)
+    subjects = Side(method, rows, "raise", "subject_rdms", n_threads=data.n_threads)
+    if data.method in _BY_ORDER:
+        out = np.empty((len(permutations), len(models)))
+        first, second = np.triu_indices(data.n_conditions, 1)
+        squares = square(models)
+        for i, permutation in enumerate(permutations):
+            moved = squares[:, permutation[first], permutation[second]]
+            out[i] = method.combine(moved, everything, subjects.whole, False, data.n_threads).mean(
+                axis=1
+            )
+        return out
+    # What is multiplied is moved as the conditions are, and made once.
+    prepared = method.prepare(models, everything, data.n_threads)
+    squares = square(prepared.values[:, :n_pairs])
+    out = np.empty((len(permutations), len(models)))
+    for block in blocks(len(permutations), len(models) * len(rows)):
+        similarities = _kernels.permuted_similarities(
+            squares, prepared.squares, permutations[block], subjects.whole, data.n_threads
+        )
+        out[block] = similarities.mean(axis=2)
+    return out

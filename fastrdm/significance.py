@@ -1,0 +1,245 @@
+"""What tests have in common: their result, p from permutations, quantiles of draws, names and checks."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm.corrections import correct
+from fastrdm.draws import Counts
+from fastrdm.results import Result, made_by
+
+Floats = NDArray[np.float64]
+ALTERNATIVES = ("greater", "less", "two-sided")
+# Up to so many permutations all are taken, and p is exact.
+EXACT = 1 << 16
+# Numbers that a step keeps at a time, 32 MB.
+AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Tests(Result):
+    """Tests of one question, a row a model or a pair of models.
+
+    Attributes
+    ----------
+    names : tuple of str
+        What is tested: a model, or a pair as ``"a - b"``.
+    estimate : ndarray, shape (n,)
+        What is tested to be 0.
+    statistic, p, p_corrected : ndarray, shape (n,)
+        Test statistic, its p value, and that corrected for all rows.
+    interval : ndarray, shape (n, 2)
+        Confidence interval of the estimate; NaN where the test gives none.
+    test, against, alternative : str
+        What was done.
+    correction : str or None
+        As in `correct`, or ``"max"``.
+    n_resamples : int
+        Draws or permutations; 0 for tests without.
+    exact : bool
+        Whether those are all there are.
+    seed : int or None
+        None where nothing was drawn.
+    made_by : dict
+        Versions and kernels.
+    """
+
+    __test__ = False  # no test of pytest's
+
+    names: tuple[str, ...]
+    estimate: Floats
+    statistic: Floats
+    p: Floats
+    p_corrected: Floats
+    interval: Floats
+    test: str
+    against: str
+    alternative: str
+    correction: str | None
+    n_resamples: int
+    exact: bool
+    seed: int | None
+    made_by: dict[str, str] = field(default_factory=made_by)
+
+    def facts(self) -> str:
+        """What was done, in one line."""
+        how = f", {self.n_resamples} resamples" if self.n_resamples else ""
+        how += ", exact" if self.exact else f", seed {self.seed}" if self.seed is not None else ""
+        return f"{self.test} against {self.against}, {self.alternative}{how}; corrected: {self.correction or 'no'}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict a row."""
+        shown = not np.isnan(self.interval).all()
+        return [
+            {
+                "model": name,
+                "estimate": float(self.estimate[i]),
+                **(
+                    dict(zip(("low", "high"), map(float, self.interval[i]), strict=True))
+                    if shown
+                    else {}
+                ),
+                "statistic": float(self.statistic[i]),
+                "p": float(self.p[i]),
+                "p corrected": float(self.p_corrected[i]),
+            }
+            for i, name in enumerate(self.names)
+        ]
+
+
+def permutation_tests(
+    names: tuple[str, ...],
+    estimate: Floats,
+    statistic: Floats,
+    p: Floats,
+    p_max: Floats,
+    correction: str | None,
+    **facts: Any,
+) -> Tests:
+    """Lay out permutation tests, whose correction may be by the maximum."""
+    return Tests(
+        names=names,
+        estimate=estimate,
+        statistic=statistic,
+        p=p,
+        p_corrected=p_max if correction == "max" else correct(p, correction),
+        interval=np.full((len(names), 2), np.nan),
+        correction=correction,
+        **facts,
+    )
+
+
+def permutation_p(
+    observed: Floats, null: Callable[[], Iterator[Floats]], alternative: str, exact: bool
+) -> tuple[Floats, Floats]:
+    """The p of each, and corrected by the maximum over all; `null` gives statistics (permutations, some) by blocks."""
+    turned = _TURNED[alternative]
+    mine = turned(observed)
+    # Sums in another order differ in the last bits, and an equal statistic must count.
+    least = mine - 1e-10 * np.maximum(1, np.abs(np.where(np.isfinite(mine), mine, 1)))
+    hits, start, highest = [], 0, None
+    for block in null():
+        block = turned(block)
+        hits.append(np.count_nonzero(block >= least[start : start + block.shape[1]], axis=0))
+        start += block.shape[1]
+        top = block.max(axis=1)
+        highest = top if highest is None else np.maximum(highest, top)
+    assert highest is not None
+    highest.sort()
+    beyond = len(highest) - np.searchsorted(highest, least, side="left")
+    more, n = (0, len(highest)) if exact else (1, len(highest) + 1)
+    return (np.concatenate(hits) + more) / n, (beyond + more) / n
+
+
+_TURNED: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
+    {"greater": np.asarray, "less": np.negative, "two-sided": np.abs}
+)
+
+
+def t_p(t: Floats, dof: int | Floats, alternative: str) -> Floats:
+    """The p of Student's t."""
+    # Imported here: it takes longer than the rest of the package.
+    from scipy.special import stdtr
+
+    tails = {"greater": -t, "less": t, "two-sided": -np.abs(t)}
+    return np.asarray(stdtr(dof, tails[alternative]) * (2 if alternative == "two-sided" else 1))
+
+
+def t_interval(estimate: Floats, error: Floats, dof: int | Floats, level: float) -> Floats:
+    """Intervals (n, 2) of estimates by their standard errors and Student's t."""
+    from scipy.special import stdtrit
+
+    half = error * stdtrit(dof, (1 + level) / 2)
+    return np.stack([estimate - half, estimate + half], axis=1)
+
+
+def share_p(draws: Floats, alternative: str) -> Floats:
+    """The p of numbers (draws, n) by the share of draws, plus one, on the other side of 0."""
+    below, above = (
+        (np.count_nonzero(side, axis=0) + 1) / (len(draws) + 1) for side in (draws <= 0, draws >= 0)
+    )
+    both = np.minimum(2 * np.minimum(below, above), 1)
+    return np.asarray(below if alternative == "greater" else both)
+
+
+def tails_of(level: float) -> Floats:
+    """Where an interval of this level begins and ends."""
+    return np.array([(1 - level) / 2, (1 + level) / 2])
+
+
+def percentiles(draws: Floats, level: float) -> Floats:
+    """Percentile intervals (n, 2) of numbers (draws, n)."""
+    return quantiles(draws, np.broadcast_to(tails_of(level), (draws.shape[1], 2)))
+
+
+def quantiles(draws: Floats, tails: Floats) -> Floats:
+    """Quantiles (n, tails) of numbers (draws, n), the (n_draws + 1)p-th each."""
+    n = len(draws)
+    places = tails * (n + 1)
+    if not ((places >= 1) & (places <= n)).all():
+        raise ValueError(f"{n} draws are too few for an interval of this level")
+    ordered = np.sort(draws, axis=0)
+    whole = np.minimum(places.astype(np.intp), n - 1)
+    columns = np.arange(draws.shape[1])[:, None]
+    low, high = ordered[whole - 1, columns], ordered[whole, columns]
+    return np.asarray(low + (places - whole) * (high - low))
+
+
+def weighted(counts: Counts, values: Floats) -> Floats:
+    """Means over the last axis, of subjects as often as they are drawn; by no BLAS, whose threads might change bits."""
+    weights = np.broadcast_to(counts, (len(counts), 1, values.shape[2])).astype(np.float64)[:, 0]
+    if len(values) == 1:
+        return np.asarray(np.einsum("ds,ms->dm", weights, values[0]) / values.shape[2])
+    return np.asarray(np.einsum("ds,dms->dm", weights, values) / values.shape[2])
+
+
+def blocks(n: int, size: int) -> Iterator[slice]:
+    """Parts of n things that each take so many numbers, as large as memory is to be used for at a time."""
+    step = max(1, AT_ONCE // max(1, size))
+    return (slice(start, min(n, start + step)) for start in range(0, n, step))
+
+
+def label_models(names: Sequence[str] | None, n: int) -> tuple[str, ...]:
+    """Give each of n models its name, by default its number."""
+    if names is None:
+        return tuple(str(i) for i in range(n))
+    if len(names) != n:
+        raise ValueError(f"there are {n} models but {len(names)} names")
+    return tuple(map(str, names))
+
+
+def all_pairs(names: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places of the first and the second of each pair."""
+    if len(names) < 2:
+        raise ValueError("to compare models at least two are needed")
+    first, second = np.triu_indices(len(names), 1)
+    return first, second
+
+
+def name_pairs(
+    names: Sequence[str], first: NDArray[np.intp], second: NDArray[np.intp]
+) -> tuple[str, ...]:
+    """Call a pair by both."""
+    return tuple(f"{names[i]} - {names[j]}" for i, j in zip(first, second, strict=True))
+
+
+def check_word(word: str, known: Sequence[str], name: str) -> None:
+    """Raise ValueError for a word that is not known."""
+    if word not in known:
+        raise ValueError(f"{name} {word!r} is not one of: {', '.join(known)}")
+
+
+def check_number(number: int, name: str, least: int) -> None:
+    """Raise ValueError unless this is a whole number, large enough."""
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < least:
+        raise ValueError(f"{name} must be a whole number, at least {least}, got {number!r}")
+
+
+def check_level(level: float) -> None:
+    """Raise ValueError for a level that no interval can have."""
+    if not 0 < level < 1:
+        raise ValueError(f"the level must be between 0 and 1, got {level}")
