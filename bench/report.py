@@ -317,7 +317,8 @@ def draw(tasks: list[Task], path: Path) -> None:
         colours = ["tab:blue" if name.startswith("fastrdm") else "tab:grey" for name in names]
         # Bars start at 1, so that what is faster than fastrdm points to the left.
         bars = axis.barh(names, [ratio - 1 for ratio in ratios], left=1, color=colours)
-        axis.bar_label(bars, [f"{ratio:.3g} ×" for ratio in ratios], padding=3, fontsize=8)
+        labels = [f"{r:,.0f} ×" if r >= 100 else f"{r:.3g} ×" for r in ratios]
+        axis.bar_label(bars, labels, padding=3, fontsize=8)
         axis.axvline(1, color="black", linewidth=0.8)
         axis.set_xscale("log")
         axis.invert_yaxis()

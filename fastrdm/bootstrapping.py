@@ -100,15 +100,15 @@ class Bootstrap(Result):
 
     @property
     def dof(self) -> int:
-        """Degrees of freedom of scores, as in rsatoolbox: what is resampled least, less one."""
+        """Degrees of freedom as in rsatoolbox: what is resampled least, less one."""
         n = {"subjects": self.n_subjects, "conditions": self.n_conditions}
         return n.get(self.over, min(n.values())) - 1
 
     def _dof(self, draws: Floats) -> Floats:
-        """Degrees of freedom of differences, of draws (kinds, n_draws, n).
+        """Degrees of freedom of what has these draws (kinds, n_draws, n).
 
-        Over both, those of a sum of variances (Satterthwaite 1946): where conditions are what makes differences vary,
-        the few subjects' degrees of freedom found 0.029 false positives instead of 0.05.
+        Over both, those of a sum of variances (Satterthwaite 1946): where conditions are what makes scores vary, the
+        few subjects' degrees of freedom found 0.030 false positives instead of 0.05.
         """
         if self.over != "both":
             return np.asarray(float(self.dof))
@@ -150,7 +150,7 @@ class Bootstrap(Result):
         least = np.maximum(s * subjects, c * conditions)
         return np.asarray(np.minimum(np.maximum(corrected, least), both))
 
-    def interval(self, level: float = 0.95, kind: str = "t") -> Floats:
+    def interval(self, level: float = 0.95, kind: str = "t", *, dof: float | None = None) -> Floats:
         """Confidence intervals of the scores.
 
         Parameters
@@ -158,10 +158,13 @@ class Bootstrap(Result):
         level : float
             Between 0 and 1.
         kind : str
-            ``"t"``: the score ± a quantile of Student's t (`dof`) × its standard error. ``"percentile"``: quantiles
+            ``"t"``: the score ± a quantile of Student's t × its standard error. ``"percentile"``: quantiles
             of the draws' scores, the (n + 1)p-th of n (Davison & Hinkley 1997). ``"bca"``: the same, corrected for
             bias and skewness (Efron 1987). Over both, only ``"t"`` knows of the corrected variance; the other two
             are too wide.
+        dof : float, optional
+            Degrees of freedom of t: `Bootstrap.dof` for rsatoolbox's interval. By default the same, but over both,
+            where they are those of a sum of variances (Satterthwaite 1946).
 
         Returns
         -------
@@ -176,7 +179,8 @@ class Bootstrap(Result):
         check_level(level)
         check_word(kind, ("t", "percentile", "bca"), "kind")
         if kind == "t":
-            return t_interval(self.value, self.standard_error, self.dof, level)
+            chosen = self._dof(self.evaluations) if dof is None else dof
+            return t_interval(self.value, self.standard_error, chosen, level)
         draws = _there(self.evaluations[0])
         if kind == "percentile":
             return percentiles(draws, level)
@@ -194,7 +198,8 @@ class Bootstrap(Result):
             ``"zero"``: one-sided, that the score is above 0. ``"ceiling"``: that it differs from the lower bound, of
             whose variance t knows.
         kind : str
-            ``"t-test"``: of the score and its bootstrapped variance. ``"bootstrap"``: by the share of draws, plus
+            ``"t-test"``: of the score and its bootstrapped variance, with the degrees of freedom of `interval`.
+            ``"bootstrap"``: by the share of draws, plus
             one, on the other side.
         correction : str or None
             As in `correct`.
@@ -221,7 +226,7 @@ class Bootstrap(Result):
         if against == "ceiling":
             draws, estimate = draws - self.ceilings[..., :1], estimate - self.ceiling[0]
         sided = "greater" if against == "zero" else "two-sided"
-        statistic, p = self._tested(draws, estimate, kind, sided, np.asarray(float(self.dof)))
+        statistic, p = self._tested(draws, estimate, kind, sided)
         return self._tests(
             self.names, estimate, statistic, p, sided, correction, kind, against, None
         )
@@ -234,8 +239,7 @@ class Bootstrap(Result):
         Parameters
         ----------
         kind : str
-            ``"t-test"`` or ``"bootstrap"``, as in `test`; over both, t has the degrees of freedom of a sum of variances
-            (Satterthwaite 1946), where rsatoolbox takes the subjects'.
+            ``"t-test"`` or ``"bootstrap"``, as in `test`.
         level : float
             Of the differences' intervals: by t, or percentiles.
         correction : str or None
@@ -254,7 +258,7 @@ class Bootstrap(Result):
         first, second = all_pairs(self.names)
         draws = self.evaluations[..., first] - self.evaluations[..., second]
         estimate = self.value[first] - self.value[second]
-        statistic, p = self._tested(draws, estimate, kind, "two-sided", self._dof(draws))
+        statistic, p = self._tested(draws, estimate, kind, "two-sided")
         check_level(level)
         if kind == "t-test":
             error = np.sqrt(self._variance(draws))
@@ -267,12 +271,12 @@ class Bootstrap(Result):
         )
 
     def _tested(
-        self, draws: Floats, estimate: Floats, kind: str, sided: str, dof: Floats
+        self, draws: Floats, estimate: Floats, kind: str, sided: str
     ) -> tuple[Floats, Floats]:
         check_word(kind, ("t-test", "bootstrap"), "kind")
         if kind == "t-test":
             statistic = estimate / np.sqrt(np.maximum(self._variance(draws), np.finfo(float).eps))
-            return statistic, t_p(statistic, dof, sided)
+            return statistic, t_p(statistic, self._dof(draws), sided)
         return estimate, share_p(_there(draws[0]), sided)
 
     def _tests(

@@ -140,7 +140,7 @@ _TURNED: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
 )
 
 
-def t_p(t: Floats, dof: int | Floats, alternative: str) -> Floats:
+def t_p(t: Floats, dof: float | Floats, alternative: str) -> Floats:
     """The p of Student's t."""
     # Imported here: it takes longer than the rest of the package.
     from scipy.special import stdtr
@@ -149,7 +149,7 @@ def t_p(t: Floats, dof: int | Floats, alternative: str) -> Floats:
     return np.asarray(stdtr(dof, tails[alternative]) * (2 if alternative == "two-sided" else 1))
 
 
-def t_interval(estimate: Floats, error: Floats, dof: int | Floats, level: float) -> Floats:
+def t_interval(estimate: Floats, error: Floats, dof: float | Floats, level: float) -> Floats:
     """Intervals (n, 2) of estimates by their standard errors and Student's t."""
     from scipy.special import stdtrit
 

@@ -164,7 +164,7 @@ def test_the_same_draws_give_what_rsatoolbox_gives(monkeypatch, challenge_rdms, 
     assert ours.dof == peer.dof
     pairs = ours.compare_models(correction=None)
     np.testing.assert_allclose((pairs.estimate / pairs.statistic) ** 2, peer.diff_var, atol=1e-9)
-    low, high = ours.interval(0.5).T
+    low, high = ours.interval(0.5, dof=peer.dof).T
     half = (peer.get_ci(0.5)[1] - peer.get_ci(0.5)[0]) / 2
     np.testing.assert_allclose((high - low) / 2, half, atol=1e-9)
     if over != "both":  # whose percentiles rsatoolbox takes of the mean of the three kinds
@@ -228,7 +228,7 @@ def test_threads_change_no_bit(kernels, method, over):
     assert one == eight
 
 
-def test_differences_over_both_have_the_degrees_of_freedom_of_a_sum_of_variances():
+def test_over_both_t_has_the_degrees_of_freedom_of_a_sum_of_variances():
     subjects, models = data(n_models=3)
     result = bootstrap(subjects, models, n_draws=200)
     pairs = result.compare_models(correction=None)
@@ -240,6 +240,14 @@ def test_differences_over_both_have_the_degrees_of_freedom_of_a_sum_of_variances
     half = np.diff(pairs.interval)[:, 0] / 2
     error = pairs.estimate / pairs.statistic
     np.testing.assert_allclose(half, stats.t.ppf(0.975, dof) * error, rtol=1e-9)
+    value, error = result.value, result.standard_error
+    _, of_subjects, of_conditions = result.evaluations.var(axis=1, ddof=1)
+    a, b = of_subjects * 6 / 5, of_conditions * 12 / 11
+    dof = (a + b) ** 2 / (a**2 / 5 + b**2 / 11)
+    half = np.diff(result.interval())[:, 0] / 2
+    np.testing.assert_allclose(half, stats.t.ppf(0.975, dof) * error, rtol=1e-9)
+    p = result.test(correction=None).p
+    np.testing.assert_allclose(p, stats.t.sf(value / error, dof), rtol=1e-9)
     alike = bootstrap(subjects, models[[0, 0]], n_draws=20).compare_models()
     assert alike.p == 1
 
