@@ -162,8 +162,8 @@ def _scored(
     path, report = outcome.task.path, outcome.report
     if report is None:
         return Scored(path, error=outcome.error)
-    for text in report.warnings:
-        warnings.warn(text, RuntimeWarning, stacklevel=3)
+    for text, kind in outcome.warned.items():
+        warnings.warn(text, kind, stacklevel=3)
     results = results_of(path, studies, report.studies, n_draws=n_draws, seed=seed)
     written: list[Path] = []
     if folder is not None:

@@ -132,6 +132,8 @@ class Outcome:
         Bytes that the worker has taken at most so far.
     test_rdms : dict of str to ndarray, shape (pairs,)
         Modality → the best layer's RDM of the test images, where they are asked for.
+    warned : dict of str to type
+        What was warned of, and the kinds of warning.
     """
 
     task: Task
@@ -142,6 +144,7 @@ class Outcome:
     traceback: str = ""
     memory: int = 0
     test_rdms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    warned: Mapping[str, type[Warning]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -229,10 +232,18 @@ class Worker:
                 stamp, sha256, model = opening.result()
                 studies = () if model is None else tuple(self._studies(model))
                 test_rdms = {} if model is None else self._test_rdms(model, studies)
-            told = tuple(dict.fromkeys(str(warning.message) for warning in caught))
+            warned = {str(warning.message): warning.category for warning in caught}
             seconds = time.perf_counter() - start
-            report = Report(task.path, stamp, sha256, task.labels, studies, seconds, told)
-            return Outcome(task, name, report, stamp, memory=peak_memory(), test_rdms=test_rdms)
+            report = Report(task.path, stamp, sha256, task.labels, studies, seconds, tuple(warned))
+            return Outcome(
+                task,
+                name,
+                report,
+                stamp,
+                memory=peak_memory(),
+                test_rdms=test_rdms,
+                warned=warned,
+            )
         # Whatever a file does to the readers, the others are not to suffer from it.
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
