@@ -42,7 +42,7 @@ from fastrdm.significance import (
 
 OVER = ("subjects", "conditions", "both")
 # Conditions that a draw must hold, as in rsatoolbox.
-FEWEST = 3
+_FEWEST = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -438,7 +438,7 @@ def bootstrap(
     values = data.value(observed)
     evaluations, few = [], None
     if conditions is not None:
-        few = np.count_nonzero(conditions, axis=1) < FEWEST
+        few = np.count_nonzero(conditions, axis=1) < _FEWEST
         jackknife = 1 - np.eye(data.n_conditions, dtype=np.int32)
         drawn = [data.value(s) for s in _resampled(data, models, conditions)]
         over_conditions = np.concatenate([part.mean(axis=2) for part in drawn])
@@ -502,7 +502,7 @@ def _indices(
 ) -> dict[str, NDArray[np.intp]]:
     sizes = {"subjects": data.n_subjects, "conditions": data.n_conditions}
     wanted = {name: sizes[name] for name in (sizes if over == "both" else (over,))}
-    for name, least in (("subjects", 2), ("conditions", FEWEST)):
+    for name, least in (("subjects", 2), ("conditions", _FEWEST)):
         if wanted.get(name, least) < least:
             raise ValueError(f"to resample {name} at least {least} are needed, got {wanted[name]}")
     if draws is None:

@@ -20,14 +20,13 @@ from fastrdm.draws import SUBJECTS, all_signs, check_seed, count, draw_indices, 
 from fastrdm.forms import as_floats
 from fastrdm.mantel import permutation_test as permutation_test
 from fastrdm.significance import (
-    ALTERNATIVES,
     EXACT,
     Floats,
     all_pairs,
     blocks,
     check_level,
     check_number,
-    check_word,
+    check_permutations,
     label_models,
     name_pairs,
     percentiles,
@@ -176,9 +175,7 @@ def max_statistic(
     ValueError
         As `subject_test`.
     """
-    check_word(alternative, ALTERNATIVES, "alternative")
-    check_seed(seed)
-    check_number(n_permutations, "n_permutations", 1)
+    check_permutations(alternative, n_permutations, seed)
     several = isinstance(values, (list, tuple)) and len(values) > 0 and np.ndim(values[0]) > 1
     arrays: Sequence[Any] = list(values) if several else [values]  # type: ignore[arg-type]
     stacks = [as_floats(a, "values") for a in arrays]
@@ -229,10 +226,8 @@ def _over_subjects(
     seed: int,
     level: float,
 ) -> Tests:
-    check_word(alternative, ALTERNATIVES, "alternative")
+    check_permutations(alternative, n_permutations, seed)
     check_correction(correction, "max")
-    check_seed(seed)
-    check_number(n_permutations, "n_permutations", 1)
     check_level(level)
     estimate = differences.mean(axis=1)
     if test == "sign-flip":

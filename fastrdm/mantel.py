@@ -9,18 +9,16 @@ from numpy.typing import ArrayLike
 from fastrdm import _kernels
 from fastrdm.compare import Side, get_method
 from fastrdm.corrections import check_correction
-from fastrdm.draws import Counts, all_permutations, check_seed, draw_permutations
+from fastrdm.draws import Counts, all_permutations, draw_permutations
 from fastrdm.forms import square
 from fastrdm.protocol import Protocol
 from fastrdm.resampling import Data, HasSubjects, observed_similarities, take_models, take_subjects
 from fastrdm.significance import (
-    ALTERNATIVES,
     EXACT,
     Floats,
     Tests,
     blocks,
-    check_number,
-    check_word,
+    check_permutations,
     label_models,
     permutation_p,
     permutation_tests,
@@ -75,10 +73,8 @@ def permutation_test(
     Mantel (1967), Cancer Research 27. Nili et al. (2014), PLoS Comput. Biol. 10(4). Phipson & Smyth (2010), Stat.
     Appl. Genet. Mol. Biol. 9(1): why a permutation p is never 0.
     """
-    check_word(alternative, ALTERNATIVES, "alternative")
+    check_permutations(alternative, n_permutations, seed)
     check_correction(correction, "max")
-    check_seed(seed)
-    check_number(n_permutations, "n_permutations", 1)
     data = take_subjects(subject_rdms, protocol, "raise", n_threads)
     models = take_models(rdms, data)
     labels = label_models(names, len(models))

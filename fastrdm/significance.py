@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm.corrections import correct
-from fastrdm.draws import Counts
+from fastrdm.draws import Counts, check_seed
 from fastrdm.results import Result, made_by
 
 Floats = NDArray[np.float64]
@@ -17,7 +17,7 @@ ALTERNATIVES = ("greater", "less", "two-sided")
 # Up to so many permutations all are taken, and p is exact.
 EXACT = 1 << 16
 # Numbers that a step keeps at a time, 32 MB.
-AT_ONCE = 1 << 22
+_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +199,7 @@ def weighted(counts: Counts, values: Floats) -> Floats:
 
 def blocks(n: int, size: int) -> Iterator[slice]:
     """Parts of n things that each take so many numbers, as large as memory is to be used for at a time."""
-    step = max(1, AT_ONCE // max(1, size))
+    step = max(1, _AT_ONCE // max(1, size))
     return (slice(start, min(n, start + step)) for start in range(0, n, step))
 
 
@@ -237,6 +237,13 @@ def check_number(number: int, name: str, least: int) -> None:
     """Raise ValueError unless this is a whole number, large enough."""
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < least:
         raise ValueError(f"{name} must be a whole number, at least {least}, got {number!r}")
+
+
+def check_permutations(alternative: str, n_permutations: int, seed: int) -> None:
+    """Raise ValueError for arguments that no permutation test can have."""
+    check_word(alternative, ALTERNATIVES, "alternative")
+    check_seed(seed)
+    check_number(n_permutations, "n_permutations", 1)
 
 
 def check_level(level: float) -> None:
