@@ -199,8 +199,7 @@ class Bootstrap(Result):
             whose variance t knows.
         kind : str
             ``"t-test"``: of the score and its bootstrapped variance, with the degrees of freedom of `interval`.
-            ``"bootstrap"``: by the share of draws, plus
-            one, on the other side.
+            ``"bootstrap"``: by the share of draws, plus one, on the other side.
         correction : str or None
             As in `correct`.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastrdm import algonauts
-from fastrdm.checkpoints import architecture_of
+from fastrdm.checkpoints import architecture_of, one_for_each
 from fastrdm.layers import Taps
 from fastrdm.scoring import Result, modality_of, results_of
 from fastrdm.study import Study
@@ -133,15 +133,13 @@ def _networks(
     names: Sequence[str], arch: Sequence[str], taps: Taps | None
 ) -> tuple[tuple[Network, ...], list[Task], list[str]]:
     """What the weights are of, each architecture exported once, and for each of the weights why theirs could not be."""
-    if len(arch) not in (0, 1, len(names)):
-        raise ValueError(
-            f"{len(arch)} architectures for {len(names)} checkpoints: give one for all, or one for each"
-        )
+    of_each = one_for_each(arch, len(names))
     makers = {each: architecture_of(each, taps) for each in dict.fromkeys(arch)}
-    places = {each: place for place, each in enumerate(makers, 1)}
+    # What is an .onnx file brings its graph along, whatever architecture is given with it.
+    places: dict[str | None, int] = {None: 0, **{each: i for i, each in enumerate(makers, 1)}}
     tasks = [
-        Task(name, places[arch[i % len(arch)]] if arch and not name.endswith(".onnx") else 0)
-        for i, name in enumerate(names)
+        Task(name, 0 if name.endswith(".onnx") else places[each])
+        for name, each in zip(names, of_each, strict=True)
     ]
     wanted = {task.network for task in tasks if Path(task.path).is_file()}
     networks, errors = [Network(None, taps)], [""]

@@ -21,6 +21,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fastrdm.checkpoints import one_for_each
 from fastrdm.layers import Taps
 from fastrdm.stimuli import Preprocessing
 
@@ -104,13 +105,9 @@ def sources(
     plain = [each for each in given if Path(each).suffix != _MANIFEST]
     if not given:
         raise ValueError("weights is empty; name checkpoints, a folder, a glob or a manifest")
-    if len(arch) not in (0, 1, len(plain)):
-        raise ValueError(
-            f"{len(arch)} architectures for {len(plain)} checkpoints: give one for all, or one for each"
-        )
     by_arch: dict[str | None, list[str]] = {}
-    for i, each in enumerate(plain):
-        by_arch.setdefault(arch[i % len(arch)] if arch else None, []).append(each)
+    for each, own_arch in zip(plain, one_for_each(arch, len(plain)), strict=True):
+        by_arch.setdefault(own_arch, []).append(each)
     found = [Source(a, tuple(own), taps, None, labels) for a, own in by_arch.items()]
     for each in given:
         if each not in plain:

@@ -27,7 +27,7 @@ from fastrdm.study import find_data, open_studies
 from models.comparison import Published
 from models.curve import draw_lines
 from models.figures import draw_bars
-from models.network_scores import TEST_SET, NetworkScores
+from models.network_scores import NetworkScores
 from models.networks import NETWORKS, build, check_names
 from models.recipe import Recipe
 from models.replicate import PUBLISHED, Job, count_classes, panels, score
@@ -186,14 +186,15 @@ def _report(checkpoints: Sequence[Checkpoint], facts: Sequence[str], curves: str
 def _numbers(scores: NetworkScores, layers: Mapping[str, str]) -> list[str]:
     """Percentages of the regions by their layers and their score, set by set, and the mean score."""
     found = {(r.set, r.region, r.layer): r.percent_nc for r in scores.results}
-    percents = {name: scores.score(name, layers).percent for name in scores.sets}
     numbers = [
         number
-        for name, percent in percents.items()
-        for number in (*(found[name, region, layer] for region, layer in layers.items()), percent)
+        for name in scores.sets
+        for number in (
+            *(found[name, region, layer] for region, layer in layers.items()),
+            scores.score(name, layers).percent,
+        )
     ]
-    chosen_by = [percents[name] for name in percents if name != TEST_SET] or list(percents.values())
-    return [f"{number:.2f}" for number in (*numbers, sum(chosen_by) / len(chosen_by))]
+    return [f"{number:.2f}" for number in (*numbers, scores.mean_of(layers))]
 
 
 def _markdown(table: Sequence[Sequence[str]]) -> str:

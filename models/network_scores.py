@@ -58,9 +58,14 @@ class NetworkScores:
     best: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        chosen = [r for r in self.results if r.set != TEST_SET] or self.results
         # The challenge's two regions are one modality; a study of one's own has its own.
-        object.__setattr__(self, "best", next(iter(best_layers(chosen).values()), ""))
+        best = next(iter(best_layers(self._chosen_by).values()), "")
+        object.__setattr__(self, "best", best)
+
+    @property
+    def _chosen_by(self) -> Sequence[SubjectResult]:
+        """The results that layers are chosen by."""
+        return [r for r in self.results if r.set != TEST_SET] or self.results
 
     @property
     def sets(self) -> list[str]:
@@ -70,14 +75,18 @@ class NetworkScores:
     @property
     def mean(self) -> float:
         """Score of the best layer over the sets that it was chosen by."""
-        chosen = [r for r in self.results if r.set != TEST_SET] or self.results
-        by_layer = next(iter(layer_scores(chosen).values()), {})
+        by_layer = next(iter(layer_scores(self._chosen_by).values()), {})
         return by_layer.get(self.best, math.nan)
+
+    def mean_of(self, layer: str | Mapping[str, str]) -> float:
+        """Score of a layer, or of one for each region, over the sets that layers are chosen by."""
+        sets = dict.fromkeys(r.set for r in self._chosen_by)
+        return float(np.mean([self.score(each, layer).percent for each in sets]))
 
     @property
     def by_region(self) -> dict[str, str]:
         """Region → the layer with the best mean percentage over the sets that layers are chosen by."""
-        chosen = [r for r in self.results if r.set != TEST_SET] or self.results
+        chosen = self._chosen_by
         found = {}
         for region in dict.fromkeys(r.region for r in chosen):
             means = {
