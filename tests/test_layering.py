@@ -46,7 +46,7 @@ LAYERS = [
     {"whitening"},
     {"products", "forms", "images"},
     {"_kernels"},
-    {"draws", "corrections"},
+    {"draws", "corrections", "ties"},
     {"_arrays", "_drawings", "openvino_session"},
     {"_core", "_numba", "_extras", "_files"},
 ]

@@ -1,0 +1,64 @@
+"""Equal dissimilarities that rounding has driven apart: the one rule by which they are made equal again.
+
+The rule: in rising order, a group opens at the smallest value that is in none yet and takes all values that differ from
+it by no more than `within` times the larger of the two magnitudes; every member becomes the group's smallest value.
+Groups do not depend on the order of the values, and no value moves by more than the bound, however dense they are.
+It is applied to what fastrdm computes (RDMs in `calc_rdm`, pools of subjects before they are ranked), never to RDMs
+that are given. `Ranker` in C++ and `_rank_row` in numba rank by the same rule.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+#: Relative difference within which values computed in float64 count as equal.
+FLOAT64 = 2.0**-40
+#: The same for values computed from float32 numbers, which are rounded themselves.
+FLOAT32 = 2.0**-19
+
+
+def settle(values: Floats, within: float = FLOAT64) -> Floats:
+    """Make values equal that differ by rounding alone.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (..., n)
+        Changed in place, row by row; NaN stays.
+    within : float
+        Relative difference up to which values count as equal.
+
+    Returns
+    -------
+    ndarray of float64
+        `values`.
+    """
+    for row in values.reshape(-1, values.shape[-1]):
+        ordered = np.sort(row)
+        # NaN come last and compare as False.
+        near = _gap(ordered[:-1], ordered[1:], within)
+        near &= ordered[:-1] != ordered[1:]
+        if near.any():
+            _merge(row, np.unique(ordered), within)
+    return values
+
+
+def _gap(low: Floats, high: Floats, within: float) -> NDArray[np.bool_]:
+    with np.errstate(invalid="ignore"):
+        size = np.maximum(np.abs(low), np.abs(high))
+        return np.asarray((high - low <= within * size) & np.isfinite(size))
+
+
+def _merge(row: Floats, distinct: Floats, within: float) -> None:
+    near = _gap(distinct[:-1], distinct[1:], within)
+    # Runs of neighbours; groups are found within each, one after the other.
+    starts = np.flatnonzero(near & ~np.r_[False, near[:-1]])
+    ends = np.flatnonzero(near & ~np.r_[near[1:], False]) + 2
+    merged = distinct.copy()
+    for start, end in zip(starts, ends, strict=True):
+        while start < end:
+            run = distinct[start:end]
+            size = int(np.argmin(np.r_[_gap(run[:1], run[1:], within), False])) + 1
+            merged[start : start + size] = run[0]
+            start += size
+    row[:] = merged[np.searchsorted(distinct, row)]
