@@ -111,61 +111,48 @@ _HALVES = ("float16", "bfloat16")
 
 
 def reads(dtype: np.dtype[Any]) -> bool:
-    """Whether `gram` and `guess_means` take rows of this type as they are."""
+    """Whether `gram`, `cross`, `differences`, `guess_means` and `distinct` take rows of this type as they are."""
     return dtype in _WHOLE or dtype.name in _HALVES
+
+
+def share(n_columns: int, itemsize: int) -> int:
+    """Columns that are added up apart, of so many in a type of this size.
+
+    Rows that are given some columns at a time have the same products, to the bit, if all parts but the last are so
+    wide.
+    """
+    chosen = active()
+    width: int = chosen.module.share(n_columns, itemsize, chosen.info.isa)
+    return width
 
 
 def gram(
     x: NDArray[Any],
     shift: NDArray[np.float64] | None = None,
     *,
-    centre_columns: bool = False,
+    share: int | None = None,
+    add_to: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     n_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Symmetric product (n, n) of the rows, less their shift or the columns' means, and the rows' sums (n,)."""
+    """Symmetric product (n, n) of the rows, less their shift, and the rows' sums (n,), or both added to others.
+
+    The product of two rows depends on them alone: no other row, no place and no number of threads changes a bit.
+    """
     chosen = active()
-    out = np.empty((len(x), len(x)))
-    sums = np.empty(len(x))
-    kernel, x = _for_type("gram", x)
+    n = len(x)
+    out, sums = (np.empty((n, n)), np.empty(n)) if add_to is None else add_to
+    (kernel, (x,)), size = _for_type("gram", x), max(x.itemsize, 4)
     kernel(
         x,
-        np.zeros(len(x)) if shift is None else shift,
-        centre_columns,
+        np.zeros(n) if shift is None else shift,
+        share or chosen.module.share(x.shape[1], size, chosen.info.isa),
+        add_to is not None,
         out,
         sums,
         n_threads or chosen.info.n_threads,
         chosen.info.isa,
     )
     return out, sums
-
-
-def guess_means(x: NDArray[Any]) -> NDArray[np.float64]:
-    """Means (n,) of the rows or, of long ones, of 16 stretches of them."""
-    kernel, x = _for_type("guess_means", x)
-    means = np.empty(len(x))
-    kernel(x, means)
-    return means
-
-
-def _for_type(kernel: str, x: NDArray[Any]) -> tuple[Callable[..., None], NDArray[Any]]:
-    # A type's name takes NumPy some microseconds to make.
-    if x.itemsize > 2:
-        return getattr(active().module, kernel), x
-    return getattr(active().module, f"{kernel}_{x.dtype.name}"), x.view(np.uint16)
-
-
-def condense_angles(gram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Condensed 1 − cosine of rows with these products."""
-    out = np.empty(len(gram) * (len(gram) - 1) // 2)
-    active().module.condense_angles(gram, out)
-    return out
-
-
-def condense_distances(gram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Condensed squared distances of rows with these products."""
-    out = np.empty(len(gram) * (len(gram) - 1) // 2)
-    active().module.condense_distances(gram, out)
-    return out
 
 
 def cross(
@@ -175,20 +162,121 @@ def cross(
     *,
     shift_a: NDArray[np.float64] | None = None,
     shift_b: NDArray[np.float64] | None = None,
+    share: int | None = None,
+    add_to: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Products (n_a, n_b) of all rows of `a` with all rows of `b`, less their shifts."""
+    """Products (n_a, n_b) of all rows of `a` with all rows of `b`, less their shifts; to the bit those of `gram`."""
     chosen = active()
-    out = np.empty((len(a), len(b)))
-    chosen.module.cross(
+    out = np.empty((len(a), len(b))) if add_to is None else add_to
+    (kernel, (a, b)), size = _for_type("cross", a, b), max(a.itemsize, 4)
+    kernel(
         a,
         b,
         np.zeros(len(a)) if shift_a is None else shift_a,
         np.zeros(len(b)) if shift_b is None else shift_b,
+        share or chosen.module.share(a.shape[1], size, chosen.info.isa),
+        add_to is not None,
         out,
         n_threads or chosen.info.n_threads,
         chosen.info.isa,
     )
     return out
+
+
+def differences(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    pairs: NDArray[np.int32],
+    out: NDArray[np.float64],
+    n_threads: int | None = None,
+    *,
+    shifts: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    factors: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> None:
+    """Add the squared distance of row `pairs[p, 0]` of `a` and `pairs[p, 1]` of `b` to `out[p]`.
+
+    Rows are read less their shift, times their factor. Exactly 0 for equal rows; their order changes no bit.
+    """
+    chosen = active()
+    kernel, (a, b) = _for_type("differences", a, b)
+    shift_a, shift_b = shifts or (np.zeros(len(a)), np.zeros(len(b)))
+    factor_a, factor_b = factors or (np.ones(len(a)), np.ones(len(b)))
+    kernel(
+        a,
+        b,
+        shift_a,
+        shift_b,
+        factor_a,
+        factor_b,
+        pairs,
+        out,
+        n_threads or chosen.info.n_threads,
+        chosen.info.isa,
+    )
+
+
+def guess_means(x: NDArray[Any]) -> NDArray[np.float64]:
+    """Means (n,) of the rows or, of long ones, of 16 stretches of them."""
+    kernel, (x,) = _for_type("guess_means", x)
+    means = np.empty(len(x))
+    kernel(x, means)
+    return means
+
+
+def distinct(x: NDArray[Any], limit: int) -> NDArray[Any] | None:
+    """The different numbers in all rows, in no order; None where there are `limit` or more. NaN and −0 go by bits."""
+    out = np.empty(limit, np.float64 if x.itemsize == 8 else np.float32)
+    kernel, (x,) = _for_type("distinct", x)
+    found = kernel(x, out)
+    return out[:found] if found < limit else None
+
+
+def _for_type(kernel: str, *rows: NDArray[Any]) -> tuple[Callable[..., Any], list[NDArray[Any]]]:
+    # A type's name takes NumPy some microseconds to make.
+    if rows[0].itemsize > 2:
+        return getattr(active().module, kernel), list(rows)
+    name = f"{kernel}_{rows[0].dtype.name}"
+    return getattr(active().module, name), [x.view(np.uint16) for x in rows]
+
+
+def angles(
+    product: NDArray[np.float64],
+    norms: tuple[NDArray[np.float64], NDArray[np.float64]],
+    sums: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    n: int = 1,
+    *,
+    near: float = 0.0,
+    condensed: bool = False,
+) -> tuple[NDArray[np.float64], int]:
+    """1 − cosine of rows and columns with these products, flat, or `condensed` of what is above the diagonal.
+
+    With `sums`, `n` times the product less the products of the sums takes the place of the product; norms are the
+    same of each with itself, NaN for one that has no angles. Values below `near` have their sign bit set; their number
+    comes second.
+    """
+    out = np.empty(_n_results(product, condensed))
+    given = (None, None) if sums is None else sums
+    return out, active().module.angles(product, condensed, *norms, *given, float(n), near, out)
+
+
+def distances(
+    product: NDArray[np.float64],
+    norms: tuple[NDArray[np.float64], NDArray[np.float64]],
+    *,
+    near: float = 0.0,
+    condensed: bool = False,
+) -> tuple[NDArray[np.float64], int]:
+    """Squared distances of rows and columns with these products, flat, or `condensed`.
+
+    Those below `near` times the sum of both norms have their sign bit set; their number comes second.
+    """
+    out = np.empty(_n_results(product, condensed))
+    return out, active().module.distances(product, condensed, *norms, near, out)
+
+
+def _n_results(product: NDArray[np.float64], condensed: bool) -> int:
+    n = len(product)
+    return n * (n - 1) // 2 if condensed else product.size
 
 
 def rank(x: NDArray[np.float64], n_threads: int | None = None) -> NDArray[np.float64]:

@@ -1,150 +1,55 @@
 """The kernels of `_core` in portable form; imported only when they are chosen.
 
-`fastmath` stays off, for sums must not be reordered around NaN and infinity; but for "contract", which lets a
-product and a sum be one instruction of one rounding, as in the compiled kernels, and changes nothing for NaN.
+Products of activations are in `_numba_products`. `fastmath` stays off: sums must not be reordered around NaN and
+infinity.
 """
-
-import functools
-from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm import _numba_products
+from fastrdm._numba_products import (
+    LANES,
+    Threads,
+    angles,
+    cross,
+    differences,
+    distances,
+    distinct,
+    gram,
+    guess_means,
+    share,
+)
+
+__all__ = [
+    "angles",
+    "centred_ranks",
+    "concordance",
+    "cross",
+    "differences",
+    "distances",
+    "distinct",
+    "gram",
+    "guess_means",
+    "isas",
+    "normalise",
+    "permuted_similarities",
+    "project",
+    "rank",
+    "rank_similarities",
+    "resampled_ceilings",
+    "resampled_similarities",
+    "share",
+    "similarities",
+]
+
+globals().update(_numba_products.halves())
+
 Floats = NDArray[np.float32] | NDArray[np.float64]
 
-# Rows of a panel of `_gram`, and running sums of a product of two rows, whose length is a multiple of it where they
-# are prepared; columns that are packed at once, and columns over which sums run in the data's own type.
-LANES, BLOCK, CHAIN = 32, 512, 128
-# Columns of 16-bit floats that are widened at once.
-WIDENED_AT_ONCE = 8 * BLOCK
 # As project.cpp: channels of a block of signs, rows that are projected at once, and shares of the blocks.
 SIGN_BLOCK, PROJECTED, SHARES, BLOCKS_PER_SHARE = 256, 16, 16, 64
-# As dispatch.cpp: multiplications that are worth a thread, and the products that each thread keeps for itself.
-WORK_PER_THREAD, OWN_SUMS = 4e6, 1 << 20
-
-
-@numba.njit(cache=True, fastmath={"contract"})  # type: ignore[untyped-decorator]
-def _add_products(
-    x: Floats,
-    shift: Floats,
-    centre_columns: bool,
-    out: NDArray[np.float64],
-    sums: NDArray[np.float64],
-    first_tile: int,
-    tile_step: int,
-) -> None:
-    """Add products of the rows i <= j, for some of the tiles of four rows i, and all rows' sums."""
-    n, n_columns = x.shape
-    n_panels = (n + LANES - 1) // LANES
-    # A panel: four columns of LANES rows after one another, then the next four. LLVM vectorises the loop over lanes
-    # only because `lane` is the whole index but for constants, and one array is read, one written (else 5 x slower).
-    packed = np.zeros((n_panels, BLOCK // 4, 4 * LANES), x.dtype)
-    flat = packed.reshape(n_panels, BLOCK * LANES)
-    mean = np.zeros(BLOCK, x.dtype)
-    acc = np.empty(4 * LANES, x.dtype)
-    for start in range(0, n_columns, BLOCK):
-        width = min(BLOCK, n_columns - start)
-        padded = (width + 3) // 4 * 4
-        if centre_columns:
-            mean[:] = 0
-            for i in range(n):
-                for k in range(width):
-                    mean[k] += x[i, start + k]
-            for k in range(width):
-                mean[k] /= n
-        for p in range(n_panels):
-            panel = flat[p]
-            first, lanes = p * LANES, min(LANES, n - p * LANES)
-            total = np.zeros(LANES)
-            for chain in range(0, width, CHAIN):
-                end = min(chain + CHAIN, width)
-                for lane in range(lanes):
-                    i = first + lane
-                    for k in range(chain, end):
-                        panel[k * LANES + lane] = x[i, start + k] - shift[i] - mean[k]
-                for k in range(chain, end):
-                    for lane in range(LANES):
-                        total[lane] += panel[k * LANES + lane]
-            panel[width * LANES : padded * LANES] = 0
-            for lane in range(lanes):
-                sums[first + lane] += total[lane]
-        for p in range(n_panels):
-            right = packed[p]
-            first, lanes = p * LANES, min(LANES, n - p * LANES)
-            for i in range(4 * first_tile, first + lanes, 4 * tile_step):
-                left = packed[i // LANES]
-                for chain in range(0, padded // 4, CHAIN // 4):
-                    acc[:] = 0
-                    for k in range(chain, min(chain + CHAIN // 4, padded // 4)):
-                        # Four rows times four columns, in registers while the lanes pass.
-                        v = left[k, i % LANES :]
-                        a00, a01, a02, a03 = v[0], v[1], v[2], v[3]
-                        v = v[LANES:]
-                        a10, a11, a12, a13 = v[0], v[1], v[2], v[3]
-                        v = v[LANES:]
-                        a20, a21, a22, a23 = v[0], v[1], v[2], v[3]
-                        v = v[LANES:]
-                        a30, a31, a32, a33 = v[0], v[1], v[2], v[3]
-                        for lane in range(LANES):
-                            b0, b1 = right[k, lane], right[k, LANES + lane]
-                            b2, b3 = right[k, 2 * LANES + lane], right[k, 3 * LANES + lane]
-                            acc[lane] += a00 * b0 + a10 * b1 + a20 * b2 + a30 * b3
-                            acc[LANES + lane] += a01 * b0 + a11 * b1 + a21 * b2 + a31 * b3
-                            acc[2 * LANES + lane] += a02 * b0 + a12 * b1 + a22 * b2 + a32 * b3
-                            acc[3 * LANES + lane] += a03 * b0 + a13 * b1 + a23 * b2 + a33 * b3
-                    for r in range(min(4, n - i)):
-                        for lane in range(lanes):
-                            out[i + r, first + lane] += acc[r * LANES + lane]
-
-
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
-def _gram(
-    x: Floats,
-    shift: Floats,
-    centre_columns: bool,
-    out: NDArray[np.float64],
-    sums: NDArray[np.float64],
-    n_threads: int,
-) -> None:
-    n, n_columns = x.shape
-    workers = int(min(n_threads, 1 + n * n * n_columns / WORK_PER_THREAD))
-    # A share of the columns each, with sums of its own; of many rows, a share of the tiles.
-    split_columns = n * n <= OWN_SUMS
-    parts = np.zeros((workers if split_columns else 1, n, n))
-    part_sums = np.zeros((workers, n))
-    for w in numba.prange(workers):
-        if split_columns:
-            begin, end = n_columns * w // workers, n_columns * (w + 1) // workers
-            _add_products(x[:, begin:end], shift, centre_columns, parts[w], part_sums[w], 0, 1)
-        else:
-            _add_products(x[:, :], shift, centre_columns, parts[0], part_sums[w], w, workers)
-    sums[:] = part_sums.sum(axis=0) if split_columns else part_sums[0]
-    for i in range(n):
-        for j in range(i, n):
-            total = 0.0
-            for part in parts:
-                total += part[i, j]
-            out[i, j] = out[j, i] = total
-
-
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
-def _cross(a: NDArray[np.float64], b: NDArray[np.float64], out: NDArray[np.float64]) -> None:
-    n_columns = a.shape[1]
-    end = n_columns - n_columns % 4
-    for i in numba.prange(a.shape[0]):
-        for j in range(b.shape[0]):
-            s0 = s1 = s2 = s3 = 0.0
-            for k in range(0, end, 4):
-                s0 += a[i, k] * b[j, k]
-                s1 += a[i, k + 1] * b[j, k + 1]
-                s2 += a[i, k + 2] * b[j, k + 2]
-                s3 += a[i, k + 3] * b[j, k + 3]
-            for k in range(end, n_columns):
-                s0 += a[i, k] * b[j, k]
-            out[i, j] = (s0 + s1) + (s2 + s3)
-
-
 # Of numbers: the low half of a packed key is a position, what is above is the number, quantised.
 POSITION = (1 << 32) - 1
 CROWD = 32
@@ -260,35 +165,6 @@ def _rank_row(
 
 
 @numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
-def _cross_shifted(
-    a: Floats, b: Floats, shift_a: Floats, shift_b: Floats, out: NDArray[np.float64]
-) -> None:
-    n_columns = a.shape[1]
-    out[:] = 0.0
-    left = np.empty((len(a), BLOCK), a.dtype)
-    right = np.empty((len(b), BLOCK), b.dtype)
-    for start in range(0, n_columns, BLOCK):
-        width = min(BLOCK, n_columns - start)
-        for j in numba.prange(len(b)):
-            for k in range(width):
-                right[j, k] = b[j, start + k] - shift_b[j]
-        for i in numba.prange(len(a)):
-            for k in range(width):
-                left[i, k] = a[i, start + k] - shift_a[i]
-            end = width - width % 4
-            for j in range(len(b)):
-                s0 = s1 = s2 = s3 = shift_a[i] * 0
-                for k in range(0, end, 4):
-                    s0 += left[i, k] * right[j, k]
-                    s1 += left[i, k + 1] * right[j, k + 1]
-                    s2 += left[i, k + 2] * right[j, k + 2]
-                    s3 += left[i, k + 3] * right[j, k + 3]
-                for k in range(end, width):
-                    s0 += left[i, k] * right[j, k]
-                out[i, j] += np.float64(s0 + s1) + np.float64(s2 + s3)
-
-
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
 def _rank(x: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     for row in numba.prange(x.shape[0]):
         low, high, finite = _range(x[row])
@@ -382,31 +258,6 @@ def _similarities(
             other = np.intp(i) if paired else np.intp(j)
             product = _product(a[i], b[other], lanes)
             out[i, j] = _scaled(product, squares_a[i], squares_b[other])
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def condense_angles(gram: NDArray[np.float64], out: NDArray[np.float64]) -> None:
-    """Condensed 1 − cosine of rows with these products; as `_core.condense_angles`."""
-    n = len(gram)
-    pair = 0
-    scale = 1 / np.sqrt(np.diag(gram))
-    for i in range(n):
-        for j in range(i + 1, n):
-            cosine = gram[i, j] * scale[i] * scale[j]
-            out[pair] = 1 - (1.0 if cosine > 1 else -1.0 if cosine < -1 else cosine)
-            pair += 1
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def condense_distances(gram: NDArray[np.float64], out: NDArray[np.float64]) -> None:
-    """Condensed squared distances of rows with these products; as `_core.condense_distances`."""
-    n = len(gram)
-    pair = 0
-    for i in range(n):
-        for j in range(i + 1, n):
-            square = gram[i, i] + gram[j, j] - 2 * gram[i, j]
-            out[pair] = 0.0 if square < 0 else square
-            pair += 1
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
@@ -801,108 +652,9 @@ def _project(
             sums[first + lane] = total
 
 
-class _Threads:
-    """The number of numba's threads for the length of a call."""
-
-    def __init__(self, n_threads: int) -> None:
-        self._wanted = max(1, min(n_threads, numba.config.NUMBA_NUM_THREADS))
-
-    def __enter__(self) -> None:
-        self._before = numba.get_num_threads()
-        numba.set_num_threads(self._wanted)
-
-    def __exit__(self, *_: object) -> None:
-        numba.set_num_threads(self._before)
-
-
-def gram(
-    x: Floats,
-    shift: NDArray[np.float64],
-    centre_columns: bool,
-    out: NDArray[np.float64],
-    sums: NDArray[np.float64],
-    n_threads: int,
-    isa: str,
-) -> None:
-    """Symmetric product of the shifted rows, and their sums; as `_core.gram`."""
-    with _Threads(n_threads):
-        _gram(x, shift.astype(x.dtype), centre_columns, out, sums, numba.get_num_threads())
-
-
-@functools.cache
-def _widened(name: str) -> NDArray[np.float32]:
-    """Every 16-bit float of a type as float32, by its bits."""
-    bits = np.arange(1 << 16, dtype=np.uint32)
-    if name == "float16":
-        return bits.astype(np.uint16).view(np.float16).astype(np.float32)
-    return (bits << 16).view(np.float32)
-
-
-def _gram_half(
-    name: str,
-    x: NDArray[np.uint16],
-    shift: NDArray[np.float64],
-    centre_columns: bool,
-    out: NDArray[np.float64],
-    sums: NDArray[np.float64],
-    n_threads: int,
-    isa: str,
-) -> None:
-    product, total = np.zeros_like(out), np.zeros_like(sums)
-    for start in range(0, x.shape[1], WIDENED_AT_ONCE):
-        block = _widened(name)[x[:, start : start + WIDENED_AT_ONCE]]
-        gram(block, shift, centre_columns, out, sums, n_threads, isa)
-        product += out
-        total += sums
-    out[:] = product
-    sums[:] = total
-
-
-gram_float16 = functools.partial(_gram_half, "float16")
-gram_bfloat16 = functools.partial(_gram_half, "bfloat16")
-
-
-def guess_means(x: Floats, means: NDArray[np.float64]) -> None:
-    """Means of 16 stretches of each row, or of all of a short one; as `_core.guess_means`."""
-    means[:] = _sample(x).mean(axis=1, dtype=np.float64)
-
-
-def _guess_means_half(name: str, x: NDArray[np.uint16], means: NDArray[np.float64]) -> None:
-    guess_means(_widened(name)[_sample(x)], means)
-
-
-guess_means_float16 = functools.partial(_guess_means_half, "float16")
-guess_means_bfloat16 = functools.partial(_guess_means_half, "bfloat16")
-
-
-def _sample(x: NDArray[Any]) -> NDArray[Any]:
-    stretches, width = 16, 8
-    if x.shape[1] <= stretches * width:
-        return x
-    starts = np.arange(stretches) * (x.shape[1] - width) // (stretches - 1)
-    return np.concatenate([x[:, start : start + width] for start in starts], axis=1)
-
-
-def cross(
-    a: Floats,
-    b: Floats,
-    shift_a: NDArray[np.float64],
-    shift_b: NDArray[np.float64],
-    out: NDArray[np.float64],
-    n_threads: int,
-    isa: str,
-) -> None:
-    """Products of all shifted rows of `a` with all shifted rows of `b`; as `_core.cross`."""
-    with _Threads(n_threads):
-        if a.dtype == np.float64 and not (shift_a.any() or shift_b.any()):
-            _cross(a, b, out)
-        else:
-            _cross_shifted(a, b, shift_a.astype(a.dtype), shift_b.astype(b.dtype), out)
-
-
 def rank(x: NDArray[np.float64], out: NDArray[np.float64], n_threads: int) -> None:
     """Average ranks of each row; as `_core.rank`."""
-    with _Threads(n_threads):
+    with Threads(n_threads):
         _rank(x, out)
 
 
@@ -910,7 +662,7 @@ def centred_ranks(
     x: Floats, out: NDArray[np.float32], squares: NDArray[np.float64], n_threads: int
 ) -> None:
     """Ranks as prepared rows; as `_core.centred_ranks`."""
-    with _Threads(n_threads):
+    with Threads(n_threads):
         _centred_ranks(x, out, squares)
 
 
@@ -929,7 +681,7 @@ def rank_similarities(
         # Numba's threads take longer to start than one row takes.
         _rank_row_with(a[0], squares, b, squares_b, out[0])
         return
-    with _Threads(n_threads):
+    with Threads(n_threads):
         _rank_similarities(a, squares, b, squares_b, paired, out)
 
 
@@ -944,7 +696,7 @@ def similarities(
     isa: str,
 ) -> None:
     """Similarities of prepared rows; as `_core.similarities`."""
-    with _Threads(n_threads):
+    with Threads(n_threads):
         _similarities(a, squares_a, b, squares_b, paired, out)
 
 
@@ -959,7 +711,7 @@ def concordance(
 ) -> None:
     """Concordant less discordant pairs of all rows of ranks, and each row's untied pairs; as `_core.concordance`."""
     places_a, places_b = (np.empty((4, *x.shape), np.int32) for x in (a, b))
-    with _Threads(n_threads):
+    with Threads(n_threads):
         _places(a, places_a, untied_a)
         _places(b, places_b, untied_b)
         _concordance(places_a, places_b, out)
@@ -982,7 +734,7 @@ def resampled_similarities(
     isa: str,
 ) -> None:
     """Spearman's coefficients of RDMs with resampled conditions; as `_core.resampled_similarities`."""
-    with _Threads(n_threads):
+    with Threads(n_threads):
         _resampled_similarities(*_orders(a), *_orders(b), counts, paired, untied, out)
 
 
@@ -1002,7 +754,7 @@ def resampled_ceilings(
         condition_counts = np.ones((1, conditions), np.int32)
     if subject_counts is None:
         subject_counts = np.ones((1, len(subjects)), np.int32)
-    with _Threads(n_threads):
+    with Threads(n_threads):
         _resampled_ceilings(
             subjects, *_orders(subjects), condition_counts, subject_counts, ranked, untied, out
         )
@@ -1019,7 +771,7 @@ def permuted_similarities(
     isa: str,
 ) -> None:
     """Similarities of matrices whose conditions are permuted; as `_core.permuted_similarities`."""
-    with _Threads(n_threads):
+    with Threads(n_threads):
         _permuted_similarities(a, squares_a, permutations, b, squares_b, out)
 
 
@@ -1031,7 +783,7 @@ def normalise(
     n_threads: int,
 ) -> None:
     """What a table has for each channel of every pixel; as `_core.normalise`."""
-    with _Threads(n_threads):
+    with Threads(n_threads):
         _normalise(pixels, table, channels, out)
 
 
@@ -1045,7 +797,7 @@ def project(
     n_threads: int,
 ) -> None:
     """Shifted rows times a sparse matrix of signs, and their sums; as `_core.project`."""
-    with _Threads(n_threads):
+    with Threads(n_threads):
         _project(x, shift.astype(np.float32), entries, scale, out, sums)
 
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,17 @@ from fastrdm import rdm_graph
 from fastrdm._extras import require
 from fastrdm.footprint import bytes_per_image
 from fastrdm.forms import listed
-from fastrdm.measures import CORRELATION, COSINE, DISTANCE, NEAR, SQUARED_DISTANCE, Measure
-from fastrdm.methods import METHODS, condensed, method_named
+from fastrdm.measures import (
+    CORRELATION,
+    COSINE,
+    DISTANCE,
+    SQUARED_DISTANCE,
+    Found,
+    Measure,
+    found_of,
+    pairs_at,
+)
+from fastrdm.methods import METHODS, method_named
 from fastrdm.providers import Graph, open_session
 from fastrdm.rdm_graph import PIXELS, Centre, Network, end
 from fastrdm.stimuli import Preprocessing
@@ -24,12 +33,14 @@ from fastrdm.tiles import n_bytes
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
+#: Condensed dissimilarities, and the conditions that have none.
+_Made: TypeAlias = tuple[Floats, NDArray[np.intp]]
 
 _CENTRES: dict[Measure, Centre] = {
     CORRELATION: Centre.OWN,
     COSINE: Centre.NONE,
-    DISTANCE: Centre.COMMON,
-    SQUARED_DISTANCE: Centre.COMMON,
+    DISTANCE: Centre.NONE,
+    SQUARED_DISTANCE: Centre.NONE,
 }
 # What ONNX Runtime calls the memory of providers that have their own.
 _MEMORY = {"cuda": "cuda", "tensorrt": "cuda", "rocm": "gpu", "migraphx": "gpu"}
@@ -283,7 +294,8 @@ class DeviceModel:
         made = self._gather(shown)
         rdms = {}
         for layer in self.layers:
-            rdms[layer], undefined = condensed(made[layer], self._measure)
+            values, undefined = made[layer]
+            rdms[layer] = np.sqrt(values, out=values) if self._measure.root else values
             if len(undefined):
                 warnings.warn(
                     f"layer {layer!r}: {self._measure.undefined}, their pairs are NaN: {listed(undefined)}",
@@ -292,15 +304,15 @@ class DeviceModel:
                 )
         return rdms
 
-    def _gather(self, shown: Shown) -> dict[str, Floats]:
-        """Products of all pairs of conditions of each layer, in whatever blocks the memory allows."""
+    def _gather(self, shown: Shown) -> dict[str, _Made]:
+        """Dissimilarities of each layer, in whatever blocks the memory allows."""
         need = _Need(self._network, self._inner, shown.n_conditions)
         while True:
             chosen = need.plan(self.layers, self._bound)
             try:
                 if chosen.height == shown.n_conditions and len(chosen.groups) == 1:
                     return self._at_once(shown)
-                made: dict[str, Floats] = {}
+                made: dict[str, _Made] = {}
                 for layers in chosen.groups:
                     made |= self._by_blocks(shown, layers, chosen.height)
                 return made
@@ -310,23 +322,24 @@ class DeviceModel:
                     raise
                 self._bound = need.bytes(chosen) // 2
 
-    def _at_once(self, shown: Shown) -> dict[str, Floats]:
+    def _at_once(self, shown: Shown) -> dict[str, _Made]:
         out = self._run(self._whole(), {}, shown, slice(0, shown.n_conditions))
-        made = {layer: self._corrected(layer, _host(out, layer), shown) for layer in self.layers}
-        if self._centre is Centre.COMMON:
-            # Pairs as near as copies of a stimulus: their differences have to be looked at.
-            again = tuple(layer for layer, product in made.items() if _near(product).any())
-            alone = [(layer,) for layer in again] if self._bound is not None else [again]
-            for layers in alone if again else ():
-                made |= self._by_blocks(shown, layers, shown.n_conditions)
+        made: dict[str, _Made] = {}
+        again = []
+        for layer in self.layers:
+            found, product = self._found(layer, _host(out, layer), shown)
+            values, n_near = self._measure.condense(found, found, product, True)
+            made[layer] = values, np.flatnonzero(np.isnan(found.norms))
+            if n_near:
+                again.append(layer)
+        # Pairs as near as copies of a stimulus: their differences have to be looked at.
+        alone = [(layer,) for layer in again] if self._bound is not None else [tuple(again)]
+        for layers in alone if again else ():
+            made |= self._by_blocks(shown, layers, shown.n_conditions)
         return made
 
-    def _by_blocks(self, shown: Shown, layers: tuple[str, ...], height: int) -> dict[str, Floats]:
+    def _by_blocks(self, shown: Shown, layers: tuple[str, ...], height: int) -> dict[str, _Made]:
         n = shown.n_conditions
-        centres: dict[str, Any] = {}
-        if self._centre is Centre.COMMON:
-            session = self._session("centres", rdm_graph.centres, layers)
-            centres = self._run(session, {}, shown, slice(0, height))
         session = self._session("rows", rdm_graph.rows, layers, self._centre)
         blocks: list[_Block] = []
         host: dict[str, dict[str, Floats]] = {
@@ -334,7 +347,7 @@ class DeviceModel:
         }
         for start in range(0, n, height):
             place = slice(start, min(start + height, n))
-            out = self._run(session, centres, shown, place)
+            out = self._run(session, {}, shown, place)
             blocks.append(_Block(place, {layer: out.pop(end(layer, "rows")) for layer in layers}))
             for layer in layers:
                 for what, values in _host(out, layer).items():
@@ -343,46 +356,59 @@ class DeviceModel:
                     tile = self._multiply(layer, earlier, blocks[-1])
                     host[layer]["products"][earlier.place, place] = tile
                     host[layer]["products"][place, earlier.place] = tile.T
-        made = {layer: self._corrected(layer, host[layer], shown) for layer in layers}
-        if self._centre is Centre.COMMON:
-            for layer, product in made.items():
-                self._look_at_near(layer, product, blocks, height)
+        made: dict[str, _Made] = {}
+        for layer in layers:
+            found, product = self._found(layer, host[layer], shown)
+            values, n_near = self._measure.condense(found, found, product, True)
+            if n_near:
+                self._refine(layer, found, values, blocks, height)
+            made[layer] = values, np.flatnonzero(np.isnan(found.norms))
         return made
 
-    def _corrected(self, layer: str, out: dict[str, Floats], shown: Shown) -> Floats:
-        """Products less what the centres missed, checked to be in range."""
+    def _found(self, layer: str, out: dict[str, Floats], shown: Shown) -> tuple[Found, Floats]:
+        """Products, and what the measure takes beside them, checked to be in range."""
         product, n_channels = out["products"], self._network.width(layer).channels
         _check(layer, np.isfinite(out["means"]), shown, "NaN or infinite activations")
-        if "sums" in out:
-            product -= np.outer(out["sums"], out["sums"] / n_channels)
-        norms = product.diagonal()
+        norms, sums = product.diagonal().copy(), out.get("sums")
         limits = np.finfo(np.float32)
         smallest = float(limits.tiny / limits.eps) * n_channels
         judged = norms if self._measure.undefined else np.full(len(norms), norms.max())
         in_range = np.isfinite(norms) & ((judged == 0) | (judged >= smallest))
         _check(layer, in_range, shown, "activations whose squares leave float32's range")
-        return product
+        if sums is not None:
+            norms = n_channels * norms - sums * sums
+        if self._measure.undefined:
+            norms[product.diagonal() == 0] = np.nan
+        return found_of(norms, sums, n_channels), product
 
-    def _look_at_near(
-        self, layer: str, product: Floats, blocks: Sequence["_Block"], height: int
+    def _refine(
+        self, layer: str, found: Found, values: Floats, blocks: Sequence["_Block"], height: int
     ) -> None:
-        """Give pairs so near that too few digits are left the product that their difference has."""
-        norms, near = product.diagonal().copy(), _near(product)
+        """Give pairs so near that too few digits are left the dissimilarity that their differences have."""
+        places = np.flatnonzero(np.signbit(values))
+        pairs = pairs_at(places, found.read.n, True)
+        factors = self._measure.factors(found)
+        if factors is None:
+            factors = np.ones(found.read.n)
         width = self._network.width(layer)
         session = self._session("squares", rdm_graph.squares, width)
+        squares = np.empty(len(pairs))
         for a, b in combinations_with_replacement(blocks, 2):
-            rows, columns = np.nonzero(near[a.place, b.place])
-            for some in _slices(len(rows), height):
-                i, j = rows[some], columns[some]
+            here = (pairs[:, 0] >= a.place.start) & (pairs[:, 0] < a.place.stop)
+            here &= (pairs[:, 1] >= b.place.start) & (pairs[:, 1] < b.place.stop)
+            inside = np.flatnonzero(here)
+            for some in _slices(len(inside), height):
+                i, j = pairs[inside[some]].astype(np.int64).T
                 given = {
                     "a": a.rows[layer],
                     "b": b.rows[layer],
-                    "i": self.device.put(i.astype(np.int64)),
-                    "j": self.device.put(j.astype(np.int64)),
+                    "i": self.device.put(i - a.place.start),
+                    "j": self.device.put(j - b.place.start),
+                    "f": self.device.put(factors[i].astype(np.float32)),
+                    "g": self.device.put(factors[j].astype(np.float32)),
                 }
-                squares = self._run(session, given)["squares"].numpy()
-                i, j = i + a.place.start, j + b.place.start
-                product[i, j] = product[j, i] = (norms[i] + norms[j] - squares) / 2
+                squares[inside[some]] = self._run(session, given)["squares"].numpy()
+        values[places] = self._measure.refine(found, found, pairs, squares)
 
     def _multiply(self, layer: str, a: "_Block", b: "_Block") -> Floats:
         session = self._session("products", rdm_graph.products, self._network.width(layer))
@@ -422,7 +448,7 @@ class DeviceModel:
         shown: Shown | None = None,
         place: slice = slice(0),
     ) -> dict[str, Any]:
-        """Run a graph on what lies on the device; rows and centres stay there, the rest comes back."""
+        """Run a graph on what lies on the device; rows stay there, the rest comes back."""
         binding = session.session.io_binding()
         kind, number = self.device
         for name in session.inputs:
@@ -440,7 +466,7 @@ class DeviceModel:
                 address = self._weights.data_ptr() + self._places[name]
             binding.bind_input(name, kind, number, dtype, shape, address)
         for name in session.outputs:
-            stays = name.rpartition("/")[2] in {"rows", "centre"}
+            stays = name.endswith("/rows")
             binding.bind_output(name, *(self.device if stays else ("cpu", 0)))
         binding.synchronize_inputs()
         session.session.run_with_iobinding(binding)
@@ -592,13 +618,6 @@ def _host(out: Mapping[str, Any], layer: str) -> dict[str, Floats]:
     """What came back of a layer, in float64."""
     found = {what: out.get(end(layer, what)) for what in ("products", "means", "sums")}
     return {what: v.numpy().astype(np.float64) for what, v in found.items() if v is not None}
-
-
-def _near(product: Floats) -> NDArray[np.bool_]:
-    """Pairs whose distance is too small a part of their products to have digits left."""
-    norms = product.diagonal()
-    sums = norms[:, None] + norms
-    return np.triu(sums - 2 * product < NEAR * sums, 1)
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:

@@ -1,22 +1,32 @@
 """Labels of measurements → which of them are whose, and the averages that cross-validation takes."""
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm.forms import check_finite
+from fastrdm.numbers import Kind
 from fastrdm.products import Floats, Rows
-from fastrdm.sources import Source
+from fastrdm.sources import Part, Parts, Source, whitened
+from fastrdm.whitening import FoldNoise, Noise, Noises
 
 
 @dataclass(frozen=True)
 class Folds:
-    """Measurements (folds, repetitions, conditions) by index, and what each weighs in its average."""
+    """Measurements (folds, repetitions, conditions) by index, and what each weighs in its average.
+
+    Attributes
+    ----------
+    names : list
+        Of the folds, sorted.
+    """
 
     index: NDArray[np.intp]
     weight: Floats
+    names: list[Any]
 
     @property
     def n_conditions(self) -> int:
@@ -39,13 +49,7 @@ class Folds:
             raise ValueError(f"conditions are all {names[0]!r}; an RDM has 2 or more")
         counts = np.zeros((len(fold_names), len(names)), np.intp)
         np.add.at(counts, (fold, condition), 1)
-        empty = np.argwhere(counts == 0)
-        if len(empty):
-            f, c = empty[0]
-            raise ValueError(
-                f"fold {fold_names[f]!r} holds no measurement of condition {names[c]!r}; crossnobis needs every"
-                " condition in every fold"
-            )
+        _check_pairs(counts > 0, names)
         # Of measurements sorted by fold and condition, how many of the same come before.
         order = np.lexsort((condition, fold))
         starts = np.cumsum(counts.ravel()) - counts.ravel()
@@ -55,26 +59,53 @@ class Folds:
         place = fold[order], repetition, condition[order]
         index[place] = order
         weight[place] = 1 / counts[place[0], place[2]]
-        return cls(index, weight)
+        return cls(index, weight, fold_names)
 
-    def terms(self, rows: Rows, name: str) -> list[tuple[float, Source]]:
-        """Weights and sources whose squared distances add up to the cross-validated ones.
+    def parts(
+        self, rows: Rows, name: str, kind: Kind, noise: Noises | None, n_threads: int
+    ) -> Parts:
+        """Sources whose squared distances add up to the cross-validated ones.
 
         The products of differences between all pairs of folds are those of the folds' sum with itself, less each
-        fold's with itself: that takes folds + 1 symmetric products instead of folds · (folds − 1) / 2 others.
+        fold's with itself: folds + 1 symmetric products instead of folds · (folds − 1) / 2 others. Where folds lack
+        conditions, or have a noise each, a pair of folds is that of its sum, less that of its difference, over four.
         """
-        n_folds = len(self.index)
-        share = 1 / (n_folds * (n_folds - 1))
-        total = (share, self._averages(slice(None), rows, name))
-        return [
-            total,
-            *((-share, self._averages(slice(f, f + 1), rows, name)) for f in range(n_folds)),
-        ]
+        here: NDArray[np.bool_] = np.asarray(self.weight.any(axis=1))
+        n_folds = len(here)
+        if here.all() and not isinstance(noise, FoldNoise):
+            folds = [(1.0, np.ones(n_folds)), *((-1.0, one) for one in np.eye(n_folds))]
+            sums = [(sign, self._sum(which, rows, name, kind, None)) for sign, which in folds]
+            return Parts(
+                [Part(sign, _filtered(source, noise, n_threads)) for sign, source in sums],
+                n_folds * (n_folds - 1),
+            )
+        made: list[Part] = []
+        counts = np.zeros(self.n_conditions * (self.n_conditions - 1) // 2)
+        first, second = np.triu_indices(self.n_conditions, 1)
+        for f, g in combinations(range(n_folds), 2):
+            both = here[f] & here[g]
+            members = np.flatnonzero(both)
+            if len(members) < 2:
+                continue
+            counts += both[first] & both[second]
+            own = noise.of(f, g) if isinstance(noise, FoldNoise) else noise
+            for sign in (1.0, -1.0):
+                signs = np.zeros(n_folds)
+                signs[[f, g]] = 1, sign
+                source = _filtered(self._sum(signs, rows, name, kind, members), own, n_threads)
+                made.append(Part(sign, source, None if both.all() else members))
+        return Parts(made, 4 * counts)
 
-    def _averages(self, which: slice, rows: Rows, name: str) -> Source:
-        """Sum over some folds of the conditions' averages within each."""
-        index = self.index[which].reshape(-1, self.n_conditions)
-        weight = self.weight[which].reshape(-1, self.n_conditions)
+    def _sum(
+        self, signs: Floats, rows: Rows, name: str, kind: Kind, members: NDArray[np.intp] | None
+    ) -> Source:
+        """Sum over some folds of the conditions' averages within each, times a sign."""
+        chosen = slice(None) if members is None else members
+        which = np.flatnonzero(signs)
+        index = self.index[which][:, :, chosen]
+        weight = self.weight[which][:, :, chosen] * signs[which, None, None]
+        n = index.shape[2]
+        index, weight = index.reshape(-1, n), weight.reshape(-1, n)
 
         def take(begin: int, end: int, _: int | None) -> Rows:
             total = np.zeros((end - begin, rows.shape[1]))
@@ -90,7 +121,31 @@ class Folds:
         def check() -> None:
             check_finite(rows, name, ("measurement", "channel"))
 
-        return Source(self.n_conditions, rows.shape[1], take, check, 3 * 8 * rows.shape[1])
+        return Source(
+            index.shape[1],
+            rows.shape[1],
+            take,
+            check,
+            Kind(np.dtype(np.float64), discrete=kind.discrete),
+            3 * 8 * rows.shape[1],
+        )
+
+
+def _filtered(source: Source, noise: Noises | None, n_threads: int) -> Source:
+    return source if noise is None else whitened(source, cast("Noise", noise), n_threads)
+
+
+def _check_pairs(here: NDArray[np.bool_], names: list[Any]) -> None:
+    """ValueError unless every two conditions are both in two folds."""
+    together = here.T.astype(np.intp) @ here
+    missing = np.argwhere(np.triu(together < 2, 1))
+    if len(missing):
+        i, j = missing[0]
+        raise ValueError(
+            f"conditions {names[i]!r} and {names[j]!r} are measured together in"
+            f" {together[i, j]} of {len(here)} folds; crossnobis needs 2 or more folds with both"
+            + (f" ({len(missing)} pairs of conditions lack them)" if len(missing) > 1 else "")
+        )
 
 
 def _labels(labels: ArrayLike, what: str, n: int, name: str) -> tuple[list[Any], NDArray[np.intp]]:

@@ -3,33 +3,29 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastrdm.folds import Folds
-from fastrdm.measures import CORRELATION, COSINE, DISTANCE, SQUARED_DISTANCE, Measure, within
-from fastrdm.products import Floats, Reading, Rows
-from fastrdm.sources import Source, as_they_lie, ranked, whitened
-from fastrdm.whitening import Noise
+from fastrdm.measures import CORRELATION, COSINE, DISTANCE, SQUARED_DISTANCE, Measure
+from fastrdm.numbers import Kind
+from fastrdm.products import Rows
+from fastrdm.sources import Part, Parts, Source, as_they_lie, ranked, whitened
+from fastrdm.whitening import Noise, Noises
 
 
 class Member(NamedTuple):
-    """One of the arrays that an RDM is made of, and what errors call it."""
+    """One of the arrays that an RDM each is made of, and what errors call it."""
 
     rows: Rows
     name: str
 
 
-Terms = list[tuple[float, Source]]
-_MakeTerms = Callable[[Member, Noise | None, Folds | None, int], Terms]
+_MakeParts = Callable[[Member, Kind, Noises | None, Folds | None, int], Parts]
 
 
 class Method(NamedTuple):
     """What makes an RDM of activations."""
 
     measure: Measure
-    #: Sources whose dissimilarities, so weighted, add up.
-    terms: _MakeTerms
+    parts: _MakeParts
     #: What it needs the whole of a condition for, if it does.
     whole: str = ""
     #: Options, and of which it must be given one.
@@ -45,59 +41,38 @@ def method_named(name: str) -> Method:
         raise ValueError(f"method {name!r} is not one of: {', '.join(METHODS)}") from None
 
 
-def fill(out: Floats, terms: Terms, measure: Measure, n_threads: int) -> NDArray[np.intp]:
-    """Put the sum of the terms' RDMs into `out`; gives the conditions that have none."""
-    undefined = np.empty(0, np.intp)
-    for term, (weight, source) in enumerate(terms):
-        read = Reading.of(source.take(0, source.n_conditions, n_threads))
-        found = within(measure, read, source.check_finite, n_threads)
-        rdm, undefined = condensed(found.product, measure)
-        if weight != 1:
-            rdm *= weight
-        if term:
-            out += rdm
-        else:
-            out[:] = rdm
-    return undefined
+def _as_given(
+    member: Member, kind: Kind, noise: Noises | None, folds: Folds | None, n_threads: int
+) -> Parts:
+    return Parts([Part(1, as_they_lie(*member, kind))])
 
 
-def condensed(product: Floats, measure: Measure) -> tuple[Floats, NDArray[np.intp]]:
-    """RDM, and the conditions whose pairs are NaN in it."""
-    undefined = (
-        np.flatnonzero(product.diagonal() == 0) if measure.undefined else np.empty(0, np.intp)
-    )
-    if len(undefined):
-        product = product.copy()
-        product[undefined] = product[:, undefined] = np.nan
-    return measure.condense(product), undefined
-
-
-def _as_given(member: Member, noise: Noise | None, folds: Folds | None, n_threads: int) -> Terms:
-    return [(1.0, as_they_lie(*member))]
-
-
-def _ranked(member: Member, noise: Noise | None, folds: Folds | None, n_threads: int) -> Terms:
-    source = as_they_lie(*member)
+def _checked(member: Member, kind: Kind) -> Source:
+    source = as_they_lie(*member, kind)
     source.check_finite()
-    return [(1.0, ranked(source, n_threads))]
+    return source
 
 
-def _whitened(member: Member, noise: Noise | None, folds: Folds | None, n_threads: int) -> Terms:
-    source = as_they_lie(*member)
-    source.check_finite()
-    assert noise is not None
-    return [(1.0, whitened(source, noise, n_threads))]
+def _ranked(
+    member: Member, kind: Kind, noise: Noises | None, folds: Folds | None, n_threads: int
+) -> Parts:
+    return Parts([Part(1, ranked(_checked(member, kind), n_threads))])
+
+
+def _whitened(
+    member: Member, kind: Kind, noise: Noises | None, folds: Folds | None, n_threads: int
+) -> Parts:
+    assert isinstance(noise, Noise)
+    return Parts([Part(1, whitened(_checked(member, kind), noise, n_threads))])
 
 
 def _cross_validated(
-    member: Member, noise: Noise | None, folds: Folds | None, n_threads: int
-) -> Terms:
+    member: Member, kind: Kind, noise: Noises | None, folds: Folds | None, n_threads: int
+) -> Parts:
     assert folds is not None
-    terms = folds.terms(*member)
-    terms[0][1].check_finite()
-    if noise is None:
-        return terms
-    return [(weight, whitened(source, noise, n_threads)) for weight, source in terms]
+    made = folds.parts(*member, kind, noise, n_threads)
+    made.parts[0].source.check_finite()
+    return made
 
 
 _CORRELATION = Method(CORRELATION, _as_given)

@@ -1,7 +1,10 @@
-"""Products of all pairs of conditions over channels, and how the conditions are read for them."""
+"""Products of all pairs of conditions over channels, and how the conditions are read for them.
+
+A product depends on its two conditions alone. Rows that cannot be read where they lie are copied a share of the
+channels at a time, as wide as the kernel's own shares, so that the sums have the same order.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,93 +14,73 @@ from fastrdm import _kernels
 
 Floats = NDArray[np.float64]
 Rows = NDArray[Any]
-
-# Where rows cannot be read where they lie, this much of them is copied at a time.
-BLOCK_BYTES = 1 << 24
-# Widths of such copies are multiples of this.
-_GRAIN = 512
-
-
-@dataclass(frozen=True)
-class Products:
-    """Products of all pairs of conditions over channels, less what `mean` accounts for."""
-
-    n_channels: int
-    product: Floats
-    mean: Floats
-
-    @classmethod
-    def none(cls, n_conditions: int) -> "Products":
-        """No channels yet."""
-        return cls(0, np.zeros((n_conditions, n_conditions)), np.zeros(n_conditions))
-
-    def __add__(self, other: "Products") -> "Products":
-        # Chan, Golub & LeVeque (1983), eq. 2.1, for covariances.
-        n = self.n_channels + other.n_channels
-        if not n:
-            return self
-        step = other.mean - self.mean
-        between = np.outer(step, step * (self.n_channels * other.n_channels / n))
-        mean = self.mean + step * (other.n_channels / n)
-        return Products(n, self.product + other.product + between, mean)
+Index = NDArray[np.intp]
 
 
 class Reading(NamedTuple):
-    """Conditions as the kernels read them: divided by their `scale`, less a `centre` of all and a `shift` of each."""
+    """Conditions as the kernels read them: divided by their `scale`, a power of two, less their `shift`.
+
+    Where there is `places`, only the rows there are read; shift and scale are theirs.
+    """
 
     rows: Rows
     dtype: np.dtype[Any]
-    width: int
     shift: Floats | None = None
     scale: Floats | None = None
-    centre: Rows | None = None
+    places: Index | None = None
 
-    @classmethod
-    def of(cls, rows: Rows, width: int | None = None, centre: Floats | None = None) -> "Reading":
-        """Rows in their own precision, widened where they are narrower than float32."""
-        dtype = working_dtype(rows)
-        if width is None:
-            width = max(1, BLOCK_BYTES // (len(rows) * dtype.itemsize) // _GRAIN) * _GRAIN
-        # Rounded once, so that the same is taken off in whichever precision.
-        return cls(rows, dtype, width, centre=None if centre is None else centre.astype(dtype))
+    @property
+    def n(self) -> int:
+        """Number of conditions."""
+        return len(self.rows if self.places is None else self.places)
 
     @property
     def n_channels(self) -> int:
         """Channels of each condition."""
         return int(self.rows.shape[1])
 
+    @property
+    def width(self) -> int:
+        """Channels that are copied at once."""
+        return _kernels.share(self.n_channels, self.dtype.itemsize)
+
     def wide(self) -> "Reading":
         """The same in float64."""
         return self._replace(dtype=np.dtype(np.float64))
 
-    def stripes(self, *, halves: bool = False) -> Iterator[Rows]:
-        """The rows where they lie if the kernel can read them there, else copies of some channels at a time.
+    def some(self, index: Index) -> "Reading":
+        """Some of the conditions."""
+        shift, scale = (None if v is None else v[index] for v in (self.shift, self.scale))
+        places = index if self.places is None else self.places[index]
+        return self._replace(shift=shift, scale=scale, places=places)
 
-        `halves` says that the kernel widens 16-bit floats by itself.
-        """
-        rows = self.rows
-        if self.in_place(halves=halves):
-            yield rows
-            return
-        for start in range(0, self.n_channels, self.width):
-            columns = slice(start, start + self.width)
-            block = np.array(rows[:, columns], self.dtype, order="C")
-            if self.scale is not None:
-                block /= self.scale[:, None]
-            if self.centre is not None:
-                block -= self.centre[columns]
-            yield block
-
-    def in_place(self, *, halves: bool = False) -> bool:
+    def in_place(self) -> bool:
         """Whether the kernels can read the rows where they lie."""
         rows, size = self.rows, self.rows.itemsize
         step, within = rows.strides
-        own_type = rows.dtype == self.dtype or (halves and size == 2 and self.dtype == np.float32)
+        own_type = rows.dtype == self.dtype or (is_half(rows) and self.dtype == np.float32)
         return (
             (own_type and rows.dtype.isnative and rows.flags.aligned)
-            and (within == size and step > 0 and step % size == 0)
-            and (self.scale is None and self.centre is None)
+            and ((within == size or rows.shape[1] == 1) and step > 0 and step % size == 0)
+            and self.scale is None
+            and self.places is None
         )
+
+    def copied(self, columns: slice) -> Rows:
+        """Some channels as the kernels read them, but for the shift."""
+        rows = self.rows[:, columns] if self.places is None else self.rows[self.places, columns]
+        block = np.array(rows, self.dtype, order="C")
+        if self.scale is not None:
+            block /= self.scale[:, None]
+        return block
+
+    def stripes(self) -> Iterator[Rows]:
+        """The rows where they lie if they can be read there, else copies of a share of the channels at a time."""
+        if self.in_place():
+            yield self.rows
+            return
+        for start in range(0, self.n_channels, self.width):
+            yield self.copied(slice(start, start + self.width))
 
 
 def is_half(array: NDArray[Any]) -> bool:
@@ -114,33 +97,54 @@ def working_dtype(rows: Rows) -> np.dtype[Any]:
     return rows.dtype.newbyteorder("=") if rows.dtype.kind == "f" else np.dtype(np.float64)
 
 
-def gram(
-    read: Reading, n_threads: int | None, *, centre_columns: bool = False
-) -> tuple[Floats, Floats]:
+def gram(read: Reading, n_threads: int | None) -> tuple[Floats, Floats]:
     """Products (n, n) of all pairs of conditions, and each one's sum (n,)."""
-    stripes = read.stripes(halves=True)
-    product, sums = _kernels.gram(
-        next(stripes), read.shift, centre_columns=centre_columns, n_threads=n_threads
-    )
-    for stripe in stripes:
-        more, more_sums = _kernels.gram(
-            stripe, read.shift, centre_columns=centre_columns, n_threads=n_threads
-        )
-        product += more
-        sums += more_sums
-    return product, sums
+    made, width = None, read.width
+    for stripe in read.stripes():
+        made = _kernels.gram(stripe, read.shift, share=width, add_to=made, n_threads=n_threads)
+    assert made is not None
+    return made
 
 
 def cross(a: Reading, b: Reading, n_threads: int | None) -> Floats:
     """Products (n_a, n_b) of the conditions of `a` with those of `b`."""
-    if a.dtype != b.dtype:
-        a, b = a.wide(), b.wide()
-    stripes = zip(a.stripes(), b.stripes(), strict=True)
+    made, width = None, a.width
+    for left, right in _together(a, b):
+        made = _kernels.cross(
+            left,
+            right,
+            n_threads,
+            shift_a=a.shift,
+            shift_b=b.shift,
+            share=width,
+            add_to=made,
+        )
+    assert made is not None
+    return made
 
-    def products(left: Rows, right: Rows) -> Floats:
-        return _kernels.cross(left, right, n_threads, shift_a=a.shift, shift_b=b.shift)
 
-    total = products(*next(stripes))
-    for left, right in stripes:
-        total += products(left, right)
-    return total
+def differences(
+    a: Reading,
+    b: Reading,
+    pairs: NDArray[np.int32],
+    factors: tuple[Floats, Floats] | None,
+    n_threads: int | None,
+) -> Floats:
+    """Squared distances (pairs,) of conditions of `a` and of `b`, times their factors; 0 for equal ones."""
+    out = np.zeros(len(pairs))
+    shifts = tuple(np.zeros(read.n) if read.shift is None else read.shift for read in (a, b))
+    for left, right in _together(a, b):
+        _kernels.differences(
+            left, right, pairs, out, n_threads, shifts=(shifts[0], shifts[1]), factors=factors
+        )
+    return out
+
+
+def _together(a: Reading, b: Reading) -> Iterator[tuple[Rows, Rows]]:
+    if a.in_place() and b.in_place():
+        yield a.rows, b.rows
+        return
+    for start in range(0, a.n_channels, a.width):
+        columns = slice(start, start + a.width)
+        left = a.copied(columns)
+        yield left, left if a is b else b.copied(columns)

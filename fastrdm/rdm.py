@@ -1,7 +1,7 @@
 """Activations → RDMs: one, a stack of them, from blocks of channels, or within a bound of memory."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,12 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels, tiles
 from fastrdm.folds import Folds
-from fastrdm.forms import as_array, as_floats, listed
+from fastrdm.forms import as_array, as_floats, check_finite, listed
 from fastrdm.measures import OutOfRangeError
-from fastrdm.methods import METHODS, Member, Method, condensed, fill, method_named
-from fastrdm.products import Floats, Products, Reading, Rows, is_half
-from fastrdm.sources import as_they_lie
-from fastrdm.whitening import ESTIMATORS, Noise, Precision, Residuals
+from fastrdm.methods import METHODS, Member, Method, method_named
+from fastrdm.numbers import bound, kind_of
+from fastrdm.products import Floats, Rows, is_half, working_dtype
+from fastrdm.sums import Sums
+from fastrdm.whitening import ESTIMATORS, FoldNoise, Noise, Noises, Precision, Residuals
 
 # Members of a stack within these bounds are made side by side, a thread each: below the number of entries, Python's
 # own work outweighs theirs; above the number of multiplications, threads share one better than they share several.
@@ -153,17 +154,20 @@ def calc_rdm(
     n = labels.n_conditions if labels else n_rows
     n_pairs = n * (n - 1) // 2
     result = _result(out, (len(members), n_pairs) if stacked else (n_pairs,))
-    bound = None if max_memory is None else tiles.n_bytes(max_memory)
-    noises = _noises(precision, residuals, estimator, members, stacked)
+    memory = None if max_memory is None else tiles.n_bytes(max_memory)
+    noises = _noises(precision, residuals, estimator, members, stacked, labels)
     rows = result.reshape(len(members), -1)
 
     def make(k: int, n_threads: int) -> NDArray[np.intp]:
-        terms = chosen.terms(members[k], noises[k], labels, n_threads)
-        if bound is None:
-            return fill(rows[k], terms, chosen.measure, n_threads)
-        return tiles.fill(rows[k], terms, chosen.measure, bound, n_threads)
+        kind = kind_of(members[k].rows)
+        parts = chosen.parts(members[k], kind, noises[k], labels, n_threads)
+        undefined = tiles.fill(rows[k], parts, chosen.measure, memory, n_threads)
+        within = bound(kind, parts.parts[0].source.kind, n_pairs, working_dtype(members[k].rows))
+        if within:
+            chosen.measure.settle(rows[k], within)
+        return undefined
 
-    alone = bound is not None or noises[0] is not None
+    alone = memory is not None or noises[0] is not None
     undefined = _each(make, [member.rows.shape for member in members], alone, n_threads)
     for member, places in zip(members, undefined, strict=True):
         _warn(member.name if stacked else "", chosen.measure.undefined, places)
@@ -231,12 +235,12 @@ class RdmAccumulator:
         self.method = method
         self.n_conditions = n_conditions
         self._n_threads = n_threads
-        self._products = Products.none(n_conditions)
+        self._sums = Sums.none(n_conditions, self._method.measure)
 
     @property
     def n_channels(self) -> int:
         """Channels seen so far."""
-        return self._products.n_channels
+        return self._sums.n_channels
 
     def update(self, activations: ArrayLike) -> None:
         """Add a block of channels.
@@ -257,13 +261,11 @@ class RdmAccumulator:
             raise ValueError(
                 f"activations have shape {np.shape(activations)}; expected {self.n_conditions} conditions"
             )
-        source = as_they_lie(rows, "activations")
         try:
-            found = self._method.measure.within(Reading.of(rows), self._n_threads)
+            self._sums = self._sums.plus(rows, self._method.measure, self._n_threads)
         except OutOfRangeError:
-            source.check_finite()
+            check_finite(rows, "activations", ("condition", "channel"))
             raise
-        self._products += Products(rows.shape[1], found.product, found.mean)
 
     def __add__(self, other: "RdmAccumulator") -> "RdmAccumulator":
         """Merge what two accumulators have seen of the same conditions."""
@@ -272,7 +274,7 @@ class RdmAccumulator:
         if (self.method, self.n_conditions) != (other.method, other.n_conditions):
             raise ValueError(f"{self!r} and {other!r} differ in method or conditions")
         merged = RdmAccumulator(self.n_conditions, self.method, n_threads=self._n_threads)
-        merged._products = self._products + other._products
+        merged._sums = self._sums + other._sums
         return merged
 
     def __repr__(self) -> str:
@@ -288,7 +290,7 @@ class RdmAccumulator:
         """
         if not self.n_channels:
             raise ValueError(f"{self!r} has seen no channels")
-        rdm, undefined = condensed(self._products.product, self._method.measure)
+        rdm, undefined = self._sums.rdm(self._method.measure)
         _warn("", self._method.measure.undefined, undefined)
         return rdm
 
@@ -354,9 +356,14 @@ def _result(out: Any, shape: tuple[int, ...]) -> Floats:
 
 
 def _noises(
-    precision: Any, residuals: Any, estimator: str | None, members: list[Member], stacked: bool
-) -> list[Noise | None]:
-    """The noise of each member, its own or one for all, of the right shape."""
+    precision: Any,
+    residuals: Any,
+    estimator: str | None,
+    members: list[Member],
+    stacked: bool,
+    folds: Folds | None,
+) -> Sequence[Noises | None]:
+    """The noise of each member, its own or one for all, or one for each fold, of the right shape."""
     if estimator is not None and estimator not in ESTIMATORS:
         raise ValueError(f"estimator {estimator!r} is not one of: {', '.join(ESTIMATORS)}")
     if estimator is not None and residuals is None:
@@ -365,8 +372,13 @@ def _noises(
         return [None] * len(members)
     name, given = ("residuals", residuals) if precision is None else ("precision", precision)
 
-    def noise(value: Any, name: str) -> Noise:
+    def one(value: Any, name: str) -> Precision | Residuals:
         return Precision(value, name) if residuals is None else Residuals(value, estimator, name)
+
+    def noise(value: Any, name: str) -> Noises:
+        if folds is None or not _is_by_fold(value, name == "precision" or precision is not None):
+            return Noise(one(value, name))
+        return FoldNoise([one(own, of) for own, of in _by_fold(value, name, folds)])
 
     if not (stacked and _is_list_of_arrays(given)):
         noises = [noise(given, name)] * len(members)
@@ -378,7 +390,27 @@ def _noises(
         )
     for member, own in zip(members, noises, strict=True):
         own.check(member.rows.shape[1], member.name)
-    return list(noises)
+    return noises
+
+
+def _is_by_fold(value: Any, precision: bool) -> bool:
+    """Whether a noise is one for each fold: a mapping or list of arrays, or precisions (folds, channels, channels)."""
+    if isinstance(value, Mapping) or _is_list_of_arrays(value):
+        return True
+    return precision and np.ndim(value) == 3
+
+
+def _by_fold(value: Any, name: str, folds: Folds) -> Iterator[tuple[Any, str]]:
+    if isinstance(value, Mapping):
+        if set(value) != set(folds.names):
+            raise ValueError(f"{name} are of folds {list(value)}; the folds are {folds.names}")
+        value = [value[fold] for fold in folds.names]
+    if len(value) != len(folds.names):
+        raise ValueError(
+            f"{name}: {len(value)} for {len(folds.names)} folds; give one for each fold"
+        )
+    for fold, own in zip(folds.names, value, strict=True):
+        yield own, f"{name} of fold {fold!r}"
 
 
 def _warn(name: str, reason: str, conditions: NDArray[np.intp]) -> None:

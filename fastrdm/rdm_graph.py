@@ -42,8 +42,6 @@ class Centre(Enum):
     NONE = "none"
     #: Their mean over channels.
     OWN = "own"
-    #: The mean over conditions, which no distance depends on; without it float32 loses digits.
-    COMMON = "common"
 
 
 class Width(NamedTuple):
@@ -68,7 +66,7 @@ class Width(NamedTuple):
 
 
 def end(layer: str, what: str) -> str:
-    """Name of what a graph gives for a layer, or takes: products, means, sums, rows, centre."""
+    """Name of what a graph gives for a layer: products, means, sums, rows."""
     return f"fastrdm/{layer}/{what}"
 
 
@@ -274,16 +272,8 @@ def whole(own: Network, layers: Sequence[str], centre: Centre) -> Any:
 
 
 def rows(own: Network, layers: Sequence[str], centre: Centre) -> Any:
-    """The network with ``rows`` (n, chunks, groups, chunk) of each layer in place of the products.
-
-    For ``Centre.COMMON`` it takes the ``centre`` (1, channels) of each layer, lest blocks differ in it.
-    """
+    """The network with ``rows`` (n, chunks, groups, chunk) of each layer in place of the products."""
     return _with_ends(own, layers, centre, _rows_end)
-
-
-def centres(own: Network, layers: Sequence[str]) -> Any:
-    """The network with the mean over conditions, ``centre`` (1, channels), of each layer."""
-    return _with_ends(own, layers, Centre.COMMON, _centre_end)
 
 
 def products(width: Width) -> Any:
@@ -291,17 +281,25 @@ def products(width: Width) -> Any:
     onnx = require("onnx", "run", "to make RDMs part of a network")
     nodes = _Nodes(onnx, "fastrdm")
     _products(nodes, "a", "b", "products")
-    return _small(nodes, width, {}, {"products": ("n_a", "n_b")})
+    return _small(nodes, width, (), (), {"products": ("n_a", "n_b")})
 
 
 def squares(width: Width) -> Any:
-    """Rows ``a`` and ``b`` and indices ``i`` and ``j`` → ``squares`` of the distances of ``a[i]`` and ``b[j]``."""
+    """Rows ``a`` and ``b``, indices ``i``, ``j`` and factors ``f``, ``g`` → ``squares`` of the distances.
+
+    They are of ``f * a[i]`` and ``g * b[j]``, pair by pair.
+    """
     onnx = require("onnx", "run", "to make RDMs part of a network")
     nodes = _Nodes(onnx, "fastrdm")
-    difference = nodes("Sub", nodes("Gather", "a", "i"), nodes("Gather", "b", "j"))
+    shape = nodes.ints(-1, 1, 1, 1)
+    left, right = (
+        nodes("Mul", nodes("Gather", rows, index), nodes("Reshape", factor, shape))
+        for rows, index, factor in (("a", "i", "f"), ("b", "j", "g"))
+    )
+    difference = nodes("Sub", left, right)
     square = nodes("Mul", difference, difference)
     nodes.total(nodes.sum(nodes.sum(square, 3), 1), 1, "squares")
-    return _small(nodes, width, {"i": ("pairs",), "j": ("pairs",)}, {"squares": ("pairs",)})
+    return _small(nodes, width, ("i", "j"), ("f", "g"), {"squares": ("pairs",)})
 
 
 class _Nodes:
@@ -376,17 +374,8 @@ def _whole_end(nodes: _Nodes, own: _End) -> _Ends:
 
 def _rows_end(nodes: _Nodes, own: _End) -> _Ends:
     flat, means = _flat(nodes, own)
-    given = own.centre is Centre.COMMON
-    centre = end(own.layer, "centre") if given else _centre(nodes, own, flat, means)
-    made, known = _rows(nodes, own, flat, centre, end(own.layer, "rows"))
+    made, known = _rows(nodes, own, flat, _centre(nodes, own, flat, means), end(own.layer, "rows"))
     return known | {means: ("batch",), made: ("batch", *own.width.shape)}
-
-
-def _centre_end(nodes: _Nodes, own: _End) -> _Ends:
-    flat = nodes("Reshape", own.layer, nodes.ints(-1, own.width.channels))
-    name = end(own.layer, "centre")
-    nodes("ReduceMean", flat, nodes.ints(0), keepdims=1, output=name)
-    return {name: (1, own.width.channels)}
 
 
 def _flat(nodes: _Nodes, own: _End) -> tuple[str, str]:
@@ -403,8 +392,6 @@ def _centre(nodes: _Nodes, own: _End, flat: str, means: str) -> str:
     """What is taken off each row, or the empty string."""
     if own.centre is Centre.NONE:
         return ""
-    if own.centre is Centre.COMMON:
-        return nodes("ReduceMean", flat, nodes.ints(0), keepdims=1)
     mean = nodes("Reshape", means, nodes.ints(-1, 1))
     first = nodes("Slice", flat, nodes.ints(0), nodes.ints(1), nodes.ints(1))
     distance = nodes("Abs", nodes("Sub", first, mean))
@@ -457,21 +444,25 @@ def _with_ends(
         for name, shape in ends.items():
             dtype = np.dtype(np.float64 if name == end(layer, "products") else np.float32)
             _declare(onnx, graph.output, name, dtype, shape)
-        if any(end(layer, "centre") in node.input for node in nodes.nodes):
-            common = (1, own.width(layer).channels)
-            _declare(onnx, graph.input, end(layer, "centre"), np.dtype(np.float32), common)
     return _model(onnx, graph, own.model)
 
 
-def _small(nodes: _Nodes, width: Width, indices: Mapping[str, Any], out: Mapping[str, Any]) -> Any:
-    """A model of its own for rows of a width."""
+def _small(
+    nodes: _Nodes,
+    width: Width,
+    indices: Sequence[str],
+    factors: Sequence[str],
+    out: Mapping[str, Any],
+) -> Any:
+    """A model of its own for rows of a width, and an index and a factor of each for pairs of them."""
     onnx = nodes.onnx
     graph = onnx.GraphProto(name="fastrdm")
     for name in ("a", "b"):
         shape = (f"n_{name}", *width.shape)
         _declare(onnx, graph.input, name, np.dtype(np.float32), shape)
-    for name, shape in indices.items():
-        _declare(onnx, graph.input, name, np.dtype(np.int64), shape)
+    for names, dtype in ((indices, np.int64), (factors, np.float32)):
+        for name in names:
+            _declare(onnx, graph.input, name, np.dtype(dtype), ("pairs",))
     for name, shape in out.items():
         _declare(onnx, graph.output, name, np.dtype(np.float64), shape)
     _insert(graph, nodes, 0)

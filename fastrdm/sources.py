@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from fastrdm import _kernels
 from fastrdm.forms import check_finite
-from fastrdm.products import Floats, Rows
+from fastrdm.numbers import Kind
+from fastrdm.products import Floats, Index, Rows
 from fastrdm.whitening import Noise
 
 # Rows that are ranked at once.
 _RANKED_BYTES = 1 << 22
-# Conditions, evenly spread, whose mean is the centre of all.
-_CENTRE_SAMPLE = 32
+# Ranks of up to so many channels have exact products and sums of them in float64.
+_EXACT_RANKS = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -26,32 +28,46 @@ class Source:
     take: Callable[[int, int, int | None], Rows]
     #: ValueError that says where, if there is NaN or infinity.
     check_finite: Callable[[], None]
+    kind: Kind
     #: Of memory, for each condition that is taken, and for taking any.
     row_bytes: int = 0
     work_bytes: int = 0
-    #: Threads → centre, where that is had for less than by taking conditions.
-    quick_centre: Callable[[int | None], Floats] | None = None
 
-    def centre(self, n_threads: int | None) -> Floats:
-        """A row that distances lose few digits from: the mean of some conditions."""
-        if self.quick_centre:
-            return self.quick_centre(n_threads)
-        some = np.unique(np.linspace(0, self.n_conditions - 1, _CENTRE_SAMPLE).astype(np.intp))
-        total = np.zeros(self.n_channels)
-        with np.errstate(all="ignore"):
-            for i in some:
-                row = self.take(int(i), int(i) + 1, n_threads)[0]
-                total += row.astype(np.float64) / len(some)
-        return total
+    def scaled(self, exponent: int) -> "Source":
+        """The same divided by a power of two."""
+
+        def take(begin: int, end: int, n_threads: int | None) -> Rows:
+            return np.ldexp(np.asarray(self.take(begin, end, n_threads), np.float64), -exponent)
+
+        kind = Kind(np.dtype(np.float64), discrete=self.kind.discrete)
+        row_bytes = self.row_bytes + 8 * self.n_channels
+        return replace(self, take=take, kind=kind, row_bytes=row_bytes)
 
 
-def as_they_lie(rows: Rows, name: str) -> Source:
+class Part(NamedTuple):
+    """A source whose dissimilarities, times a weight, are added to those of others."""
+
+    weight: float
+    source: Source
+    #: The conditions it has, where it lacks some.
+    members: Index | None = None
+
+
+class Parts(NamedTuple):
+    """Sources whose dissimilarities, so weighted and added, are to be divided by a number, or by one for each pair."""
+
+    parts: list[Part]
+    divisor: float | Floats = 1.0
+
+
+def as_they_lie(rows: Rows, name: str, kind: Kind) -> Source:
     """The activations themselves."""
     return Source(
         len(rows),
         rows.shape[1],
         lambda begin, end, _: rows[begin:end],
         lambda: check_finite(rows, name, ("condition", "channel")),
+        kind,
     )
 
 
@@ -71,7 +87,10 @@ def ranked(source: Source, n_threads: int) -> Source:
 
     # Each thread that ranks holds two rows of keys.
     work = (min(at_once, n) + n_threads) * 16 * n_channels
-    return replace(source, take=take, row_bytes=dtype.itemsize * n_channels, work_bytes=work)
+    exact, discrete = n_channels <= _EXACT_RANKS, source.kind.discrete
+    kind = Kind(np.dtype(np.float64) if exact or discrete else dtype, exact, discrete=discrete)
+    row_bytes = dtype.itemsize * n_channels
+    return replace(source, take=take, kind=kind, row_bytes=row_bytes, work_bytes=work)
 
 
 def whitened(source: Source, noise: Noise, n_threads: int) -> Source:
@@ -79,16 +98,12 @@ def whitened(source: Source, noise: Noise, n_threads: int) -> Source:
     n_channels = source.n_channels
 
     def take(begin: int, end: int, n_threads: int | None) -> Rows:
-        return whiten(source.take(begin, end, n_threads), n_threads)
-
-    def whiten(rows: Rows, n_threads: int | None) -> Floats:
-        return _kernels.cross(np.ascontiguousarray(rows, np.float64), noise.filters, n_threads)
-
-    def centre(n_threads: int | None) -> Floats:
-        return whiten(source.centre(n_threads)[None], n_threads).ravel()
+        rows = np.ascontiguousarray(source.take(begin, end, n_threads), np.float64)
+        return _kernels.cross(rows, noise.filters, n_threads)
 
     # Sums of threads beside their total, and blocks of both operands.
     row_bytes = source.row_bytes + 3 * 8 * n_channels
     kernel = n_threads * ((1 << 23) + n_channels * (1 << 13))
     work = source.work_bytes + 8 * n_channels**2 + max(noise.work_bytes, kernel)
-    return replace(source, take=take, row_bytes=row_bytes, work_bytes=work, quick_centre=centre)
+    kind = Kind(np.dtype(np.float64), discrete=source.kind.discrete)
+    return replace(source, take=take, kind=kind, row_bytes=row_bytes, work_bytes=work)

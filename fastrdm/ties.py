@@ -1,8 +1,10 @@
 """Equal dissimilarities that rounding has driven apart: the one rule by which they are made equal again.
 
 The rule: in rising order, a group opens at the smallest value that is in none yet and takes all values that differ from
-it by no more than `within` times the larger of the two magnitudes; every member becomes the group's smallest value.
-Groups do not depend on the order of the values, and no value moves by more than the bound, however dense they are.
+it by no more than `within` times the size of the larger; every member becomes the group's smallest value. The size of a
+value is its magnitude; that of an angle, given as v = 1 − cosine, is √(2 v), the length of the angle itself, which is
+what rounding changes by a share. Groups do not depend on the order of the values, and no value moves by more than the
+bound, however dense they are.
 It is applied to what fastrdm computes (RDMs in `calc_rdm`, pools of subjects before they are ranked), never to RDMs
 that are given. `Ranker` in C++ and `_rank_row` in numba rank by the same rule.
 """
@@ -15,10 +17,10 @@ Floats = NDArray[np.float64]
 #: Relative difference within which values computed in float64 count as equal.
 FLOAT64 = 2.0**-40
 #: The same for values computed from float32 numbers, which are rounded themselves.
-FLOAT32 = 2.0**-19
+FLOAT32 = 2.0**-21
 
 
-def settle(values: Floats, within: float = FLOAT64) -> Floats:
+def settle(values: Floats, within: float = FLOAT64, *, angles: bool = False) -> Floats:
     """Make values equal that differ by rounding alone.
 
     Parameters
@@ -27,30 +29,36 @@ def settle(values: Floats, within: float = FLOAT64) -> Floats:
         Changed in place, row by row; NaN stays.
     within : float
         Relative difference up to which values count as equal.
+    angles : bool
+        Whether they are 1 − cosine of angles. An angle of up to `within` is then 0.
 
     Returns
     -------
     ndarray of float64
         `values`.
     """
+    if angles:
+        values[np.abs(values) <= within**2 / 2] = 0
     for row in values.reshape(-1, values.shape[-1]):
         ordered = np.sort(row)
         # NaN come last and compare as False.
-        near = _gap(ordered[:-1], ordered[1:], within)
+        near = _gap(ordered[:-1], ordered[1:], within, angles)
         near &= ordered[:-1] != ordered[1:]
         if near.any():
-            _merge(row, np.unique(ordered), within)
+            _merge(row, np.unique(ordered), within, angles)
     return values
 
 
-def _gap(low: Floats, high: Floats, within: float) -> NDArray[np.bool_]:
+def _gap(low: Floats, high: Floats, within: float, angles: bool) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
         size = np.maximum(np.abs(low), np.abs(high))
+        if angles:
+            size = np.sqrt(2 * size)
         return np.asarray((high - low <= within * size) & np.isfinite(size))
 
 
-def _merge(row: Floats, distinct: Floats, within: float) -> None:
-    near = _gap(distinct[:-1], distinct[1:], within)
+def _merge(row: Floats, distinct: Floats, within: float, angles: bool) -> None:
+    near = _gap(distinct[:-1], distinct[1:], within, angles)
     # Runs of neighbours; groups are found within each, one after the other.
     starts = np.flatnonzero(near & ~np.r_[False, near[:-1]])
     ends = np.flatnonzero(near & ~np.r_[near[1:], False]) + 2
@@ -58,7 +66,7 @@ def _merge(row: Floats, distinct: Floats, within: float) -> None:
     for start, end in zip(starts, ends, strict=True):
         while start < end:
             run = distinct[start:end]
-            size = int(np.argmin(np.r_[_gap(run[:1], run[1:], within), False])) + 1
+            size = int(np.argmin(np.r_[_gap(run[:1], run[1:], within, angles), False])) + 1
             merged[start : start + size] = run[0]
             start += size
     row[:] = merged[np.searchsorted(distinct, row)]

@@ -1,4 +1,7 @@
-"""RDMs within a bound of memory: tiles of pairs of conditions, over stripes of channels where those must be copied."""
+"""Sources → an RDM: all at once, or within a bound of memory as tiles of pairs of conditions.
+
+A pair has the same dissimilarity, to the bit, in whichever tile it is.
+"""
 
 import re
 from typing import Any, NamedTuple
@@ -6,16 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm.measures import Measure, Measured, within
-from fastrdm.products import Floats, Reading
-from fastrdm.sources import Source
+from fastrdm import _kernels
+from fastrdm.measures import Found, Measure, OutOfRangeError, between, within
+from fastrdm.products import Floats, Index
+from fastrdm.sources import Part, Parts, Source
 
-# Channels copied at a time: enough that products cost more than adding them up.
-_WIDTH = 1024
-# float64 tiles alive at once: the kernel's sums and result, the total, and what its correction takes.
+# float64 tiles alive at once: the kernel's sums and result, dissimilarities, and what their refinement takes.
 _TILES = 6
 # Bytes that a thread may hold of sums of its own, and of each row of its packed operands.
-_OWN_SUMS = 1 << 23
+_OWN_SUMS = 1 << 21
 _PACKED_ROW = 1 << 13
 
 _UNITS = {"": 1, "b": 1} | {
@@ -47,12 +49,12 @@ class _Cost(NamedTuple):
     @classmethod
     def of(cls, source: Source, n_threads: int) -> "_Cost":
         n = source.n_conditions
-        width = min(_WIDTH, source.n_channels)
+        width = min(_kernels.share(source.n_channels, 8), source.n_channels)
         # Shifts, sums and norms of all conditions; the centre, its sample and the checks' temporaries.
         fixed = 64 * n + 64 * source.n_channels + source.work_bytes + n_threads * 48 * _PACKED_ROW
         # Of both tiles what was taken, a stripe of it in float64 and the packed operands; of one what near pairs need.
         row = 2 * (source.row_bytes + 8 * width + n_threads * _PACKED_ROW) + 16 * width
-        return cls(fixed, row, 8 * _TILES, n_threads)
+        return cls(fixed, row, 8 * _TILES, n_threads + 2)
 
     def bytes(self, height: int) -> int:
         entries = height**2
@@ -65,19 +67,63 @@ class _Cost(NamedTuple):
 
 
 def fill(
-    out: Floats,
-    terms: list[tuple[float, Source]],
-    measure: Measure,
-    max_memory: int,
-    n_threads: int,
+    out: Floats, made: Parts, measure: Measure, max_memory: int | None, n_threads: int
 ) -> NDArray[np.intp]:
-    """Put the condensed sum of the terms' dissimilarities into `out`; gives the conditions that have none."""
-    heights = [_height(source, max_memory, n_threads) for _, source in terms]
-    undefined: NDArray[np.intp] = np.empty(0, np.intp)
-    for term, ((weight, source), height) in enumerate(zip(terms, heights, strict=True)):
-        norms = _fill_term(_Condensed(out, weight, term > 0), source, measure, height, n_threads)
+    """Put the condensed sum of the parts' dissimilarities into `out`; gives the conditions that have none."""
+    try:
+        undefined = _fill(out, made.parts, measure, max_memory, n_threads)
+        exponent = 0
+    except OutOfRangeError:
+        for part in made.parts:
+            part.source.check_finite()
         if measure.undefined:
-            undefined = np.flatnonzero(norms == 0)
+            raise
+        exponent = max(_exponent(part.source, n_threads) for part in made.parts)
+        scaled = [part._replace(source=part.source.scaled(exponent)) for part in made.parts]
+        undefined = _fill(out, scaled, measure, max_memory, n_threads)
+    if np.ndim(made.divisor) or made.divisor != 1:
+        out /= made.divisor
+    if measure.root:
+        np.sqrt(out, out=out)
+    if exponent:
+        _unscale(out, exponent if measure.root else 2 * exponent)
+    return undefined
+
+
+def _exponent(source: Source, n_threads: int) -> int:
+    """Power of two of the largest number."""
+    largest = 0.0
+    for i in range(source.n_conditions):
+        row = source.take(i, i + 1, n_threads)
+        largest = max(largest, -float(row.min()), float(row.max()))
+    return int(np.frexp(largest)[1])
+
+
+def _unscale(out: Floats, exponent: int) -> None:
+    limits = np.finfo(np.float64)
+    with np.errstate(all="ignore"):
+        power, lowest = np.abs(out).max(), np.abs(out[out != 0]).min(initial=np.inf)
+        if not np.ldexp(power, exponent) < np.inf or np.ldexp(lowest, exponent) < limits.tiny:
+            raise OutOfRangeError("dissimilarities of these activations leave the range of float64")
+        np.ldexp(out, exponent, out=out)
+
+
+def _fill(
+    out: Floats, parts: list[Part], measure: Measure, max_memory: int | None, n_threads: int
+) -> NDArray[np.intp]:
+    heights = [
+        source.n_conditions if max_memory is None else _height(source, max_memory, n_threads)
+        for _, source, _ in parts
+    ]
+    undefined: NDArray[np.intp] = np.empty(0, np.intp)
+    if parts[0].members is not None:
+        out[:] = 0
+    for k, (part, height) in enumerate(zip(parts, heights, strict=True)):
+        n = 0 if part.members is None else (1 + int(np.sqrt(1 + 8 * len(out)))) // 2
+        into = _Condensed(out, part.weight, k > 0 or part.members is not None, part.members, n)
+        norms = _fill_part(into, part.source, measure, height, n_threads)
+        if measure.undefined:
+            undefined = np.flatnonzero(np.isnan(norms))
     return undefined
 
 
@@ -98,71 +144,72 @@ def _height(source: Source, max_memory: int, n_threads: int) -> int:
 
 
 class _Condensed:
-    """The condensed RDM as tiles of the square one see it."""
+    """The condensed RDM as tiles of the square one see it; of some of its `n` conditions where `members` says so."""
 
-    def __init__(self, out: Floats, weight: float, add: bool) -> None:
-        self._out, self._weight, self._add = out, weight, add
+    def __init__(
+        self, out: Floats, weight: float, add: bool, members: Index | None, n: int
+    ) -> None:
+        self._out, self._weight, self._add, self._members, self._n = out, weight, add, members, n
 
     def put(self, n: int, tile: Floats, first_row: int, first_column: int) -> None:
-        """Put what lies above the diagonal of a tile."""
-        if self._weight != 1:
-            tile *= self._weight
+        """Put a tile that lies above the diagonal."""
         for i, row in enumerate(tile, first_row):
-            j = max(first_column, i + 1)
+            self._row(n, i, first_column, row)
+
+    def put_condensed(self, n: int, tile: Floats, first: int, height: int) -> None:
+        """Put a condensed tile on the diagonal."""
+        if height == n and self._members is None:
+            self._add_to(self._out, tile)
+            return
+        begin = 0
+        for i in range(height - 1):
+            end = begin + height - 1 - i
+            self._row(n, first + i, first + i + 1, tile[begin:end])
+            begin = end
+
+    def _row(self, n: int, i: int, j: int, entries: Floats) -> None:
+        if self._members is None:
             begin = i * n - i * (i + 1) // 2 + j - i - 1
-            entries = row[j - first_column :]
-            to = self._out[begin : begin + len(entries)]
-            if self._add:
-                to += entries
-            else:
-                to[:] = entries
+            self._add_to(self._out[begin : begin + len(entries)], entries)
+            return
+        row, columns = int(self._members[i]), self._members[j : j + len(entries)]
+        places = row * self._n - row * (row + 1) // 2 + columns - row - 1
+        self._out[places] += entries * self._weight
+
+    def _add_to(self, to: Floats, entries: Floats) -> None:
+        if self._weight != 1:
+            entries = entries * self._weight
+        if self._add:
+            to += entries
+        else:
+            to[:] = entries
 
 
-def _fill_term(
+def _fill_part(
     out: _Condensed, source: Source, measure: Measure, height: int, n_threads: int
 ) -> Floats:
     n = source.n_conditions
     norms = np.empty(n)
-    centre = source.centre(n_threads) if measure.centred else None
 
-    def read(begin: int) -> Reading:
-        rows = source.take(begin, min(begin + height, n), n_threads)
-        return Reading.of(rows, _WIDTH, centre)
+    def rows(begin: int) -> Any:
+        return source.take(begin, min(begin + height, n), n_threads)
 
     #: How each tile's conditions were read, without the rows that it was read from.
-    seen: list[_Seen] = []
+    seen: list[tuple[int, Found]] = []
     for begin in range(0, n, height):
-        found = within(measure, read(begin), source.check_finite, n_threads)
-        own = norms[begin : begin + height]
-        own[:] = found.product.diagonal()
-        measure.finish(found.product, own, own)
-        out.put(n, found.product, begin, begin)
-        later = found._replace(product=np.empty((0, 0)))
-        del found
-        for earlier in seen:
-            other = norms[earlier.begin : earlier.begin + height]
-            tile = measure.between(
-                earlier.measured(read(earlier.begin)), later, other, own, n_threads
-            )
-            measure.finish(tile, other, own)
-            out.put(n, tile, earlier.begin, begin)
-            del tile
-        seen.append(_Seen.of(begin, later))
+        read = source.kind.read(rows(begin))
+        found, own = within(measure, read, source.kind, n_threads)
+        norms[begin : begin + height] = found.norms
+        out.put_condensed(n, own, begin, found.read.n)
+        del own, read
+        for start, earlier in seen:
+            again = earlier.reading(rows(start))
+            tile = between(measure, again, found, n_threads)
+            out.put(n, tile, start, begin)
+            del tile, again
+        if begin + height < n:
+            seen.append((begin, found.reading(_NOTHING)))
     return norms
 
 
-class _Seen(NamedTuple):
-    begin: int
-    dtype: np.dtype[Any]
-    shift: Floats | None
-    scale: Floats | None
-    sums: Floats
-
-    @classmethod
-    def of(cls, begin: int, found: Measured) -> "_Seen":
-        read = found.read
-        return cls(begin, read.dtype, read.shift, read.scale, found.sums)
-
-    def measured(self, read: Reading) -> Measured:
-        again = read._replace(dtype=self.dtype, shift=self.shift, scale=self.scale)
-        return Measured(again, np.empty((0, 0)), self.sums)
+_NOTHING = np.empty((0, 0))

@@ -52,6 +52,16 @@ class Precision:
             )
         return np.ascontiguousarray((vectors * np.sqrt(np.maximum(values, 0))).T)
 
+    @functools.cached_property
+    def covariance(self) -> Floats:
+        """Its inverse; ValueError if it has none."""
+        filters = self.filters
+        try:
+            inverse = np.linalg.inv(filters.T @ filters)
+        except np.linalg.LinAlgError:
+            raise ValueError(f"{self._name} is singular, so that it has no covariance") from None
+        return np.asarray(inverse)
+
     def _check_symmetric(self, matrix: Floats) -> None:
         difference = np.abs(matrix - matrix.T)
         i, j = (int(k) for k in np.unravel_index(np.argmax(difference), matrix.shape))
@@ -87,10 +97,8 @@ class Residuals:
         return 8 * (4 * self._array.size + 5 * math.prod(self._array.shape[1:]) ** 2)
 
     @functools.cached_property
-    def filters(self) -> Floats:
-        """W (channels, channels) with Wᵀ W the inverse of the covariance."""
-        from scipy.linalg import solve_triangular
-
+    def covariance(self) -> Floats:
+        """Of the channels, as estimated."""
         rows = self._array.reshape(len(self._array), -1).astype(np.float64)
         check_finite(rows, self._name, ("observation", "channel"))
         constant = np.flatnonzero(rows.max(axis=0) == rows.min(axis=0))
@@ -99,18 +107,76 @@ class Residuals:
                 f"{self._name} are constant, and so have no precision, at channels: {listed(constant)}"
             )
         rows -= rows.mean(axis=0)
+        return ESTIMATORS[self._estimator](_Moments.of(rows))
+
+    @functools.cached_property
+    def filters(self) -> Floats:
+        """W (channels, channels) with Wᵀ W the inverse of the covariance."""
         try:
-            lower = np.linalg.cholesky(ESTIMATORS[self._estimator](_Moments.of(rows)))
+            return _inverse_root(self.covariance)
         except np.linalg.LinAlgError:
             raise ValueError(
                 f"{self._name} have shape {self._array.shape}, and their covariance by {self._estimator!r} no"
                 " inverse; take more observations, or an estimator that shrinks"
             ) from None
-        filters = solve_triangular(lower, np.eye(len(lower)), lower=True, overwrite_b=True)
-        return np.ascontiguousarray(filters)
 
 
-Noise = Precision | Residuals
+def _inverse_root(covariance: Floats) -> Floats:
+    """W (channels, channels) with Wᵀ W the inverse."""
+    from scipy.linalg import solve_triangular
+
+    lower = np.linalg.cholesky(covariance)
+    filters = solve_triangular(lower, np.eye(len(lower)), lower=True, overwrite_b=True)
+    return np.ascontiguousarray(filters)
+
+
+class Noise:
+    """Filters of one noise, or of the mean covariance of two.
+
+    Parameters
+    ----------
+    *sources : Precision or Residuals
+    """
+
+    def __init__(self, *sources: "Precision | Residuals") -> None:
+        self._sources = sources
+
+    def check(self, n_channels: int, activations: str) -> None:
+        """ValueError unless it fits activations with so many channels."""
+        for source in self._sources:
+            source.check(n_channels, activations)
+
+    @property
+    def work_bytes(self) -> int:
+        """Memory that making the filters takes."""
+        return max(source.work_bytes for source in self._sources) * len(self._sources)
+
+    @functools.cached_property
+    def filters(self) -> Floats:
+        """W (channels, channels) with Wᵀ W = precision."""
+        if len(self._sources) == 1:
+            return self._sources[0].filters
+        covariances = [source.covariance for source in self._sources]
+        mean = sum(covariances[1:], covariances[0]) / len(covariances)
+        return _inverse_root(mean)
+
+
+class FoldNoise(NamedTuple):
+    """The noise of each fold, in the folds' order."""
+
+    sources: "list[Precision | Residuals]"
+
+    def check(self, n_channels: int, activations: str) -> None:
+        """ValueError unless each fits activations with so many channels."""
+        for source in self.sources:
+            source.check(n_channels, activations)
+
+    def of(self, f: int, g: int) -> Noise:
+        """The noise of a product of two folds: that of the mean of their covariances, as rsatoolbox takes it."""
+        return Noise(self.sources[f], self.sources[g])
+
+
+Noises = Noise | FoldNoise
 
 
 class _Moments(NamedTuple):

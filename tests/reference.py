@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
@@ -19,6 +20,21 @@ def calc_rdm(activations):
     centred = rows - rows.mean(axis=1, keepdims=True)
     unit = centred / np.sqrt((centred**2).sum(axis=1, keepdims=True))
     return 1 - (unit @ unit.T)[np.triu_indices(len(rows), 1)]
+
+
+def exact(a, b, n, method):
+    """A fraction in the order of the dissimilarity of two rows of integers."""
+    if method.endswith("euclidean"):
+        return Fraction(sum((x - y) ** 2 for x, y in zip(a, b, strict=True)))
+    total = (sum(a), sum(b)) if method == "correlation" else (0, 0)
+    times = n if method == "correlation" else 1
+
+    def product(x, y, s, t):
+        return times * sum(p * q for p, q in zip(x, y, strict=True)) - s * t
+
+    own = product(a, b, *total)
+    norms = product(a, a, total[0], total[0]) * product(b, b, total[1], total[1])
+    return -Fraction(own * abs(own), norms)
 
 
 def distances(rows, precision):

@@ -358,9 +358,8 @@ def test_graphs_are_valid(exported):
     model = on_device(exported("transformer"), "euclidean")
     for made in (
         model._network.model,
-        rdm_graph.whole(model._network, model.layers, Centre.COMMON),
-        rdm_graph.rows(model._network, model.layers, Centre.COMMON),
-        rdm_graph.centres(model._network, model.layers),
+        rdm_graph.whole(model._network, model.layers, Centre.NONE),
+        rdm_graph.rows(model._network, model.layers, Centre.OWN),
         rdm_graph.products(Width(70)),
         rdm_graph.squares(Width(70)),
     ):
@@ -383,8 +382,11 @@ def test_rows_of_any_width_are_multiplied(channels, n_a, n_b):
     np.testing.assert_allclose(session.run(None, given_)[0], exact, atol=1e-6 * channels)
     session = onnxruntime.InferenceSession(rdm_graph.squares(width).SerializeToString())
     i, j = rng.integers(0, n_a, 6), rng.integers(0, n_b, 6)
-    exact = np.square(a[i].astype(np.float64) - b[j]).sum(axis=1)
-    np.testing.assert_allclose(session.run(None, given_ | {"i": i, "j": j})[0], exact, rtol=1e-5)
+    f, g = rng.random((2, 6), np.float32)
+    wide = [(x.astype(np.float64) * y[:, None]) for x, y in ((a[i], f), (b[j], g))]
+    exact = np.square(wide[0] - wide[1]).sum(axis=1)
+    found = session.run(None, given_ | {"i": i, "j": j, "f": f, "g": g})[0]
+    np.testing.assert_allclose(found, exact, rtol=1e-5)
 
 
 def test_a_mean_far_above_the_spread(exported):
@@ -550,7 +552,7 @@ def test_only_products_leave_the_device(exported, pixels):
     """What is bound where, on a device that is not here."""
     model = on_device(exported("transformer"), "euclidean", ["head"])
     shown = model.show(pixels)
-    session = model._session("rows", rdm_graph.rows, ("head",), Centre.COMMON)
+    session = model._session("rows", rdm_graph.rows, ("head",), Centre.NONE)
     fake = mock.Mock()
     binding = fake.io_binding.return_value
     binding.get_outputs.return_value = session.outputs
@@ -559,15 +561,16 @@ def test_only_products_leave_the_device(exported, pixels):
     session = session._replace(session=fake)
     model.device = device._Device.of(session, "cuda")
     assert model.device == ("cuda", 1)
-    model._run(session, {"fastrdm/head/centre": "a centre"}, shown, slice(3, 7))
+    own = next(iter(model._network.inputs))
+    model._run(session, {own: "a weight"}, shown, slice(3, 7))
     bound = {call.args[0]: call.args[1:] for call in binding.bind_input.call_args_list}
-    assert set(bound) == {rdm_graph.PIXELS, *model._network.inputs}
+    assert set(bound) == {rdm_graph.PIXELS, *model._network.inputs} - {own}
     assert all(where[:2] == ("cuda", 1) for where in bound.values())
     offset = bound[rdm_graph.PIXELS][-1] - shown.pixels.data_ptr()
     assert offset == pixels[:3].nbytes
     assert bound[rdm_graph.PIXELS][3] == (4, 64, 64, 3)
     assert all(address % 64 == 0 for *_, address in list(bound.values())[1:])
-    binding.bind_ortvalue_input.assert_called_once_with("fastrdm/head/centre", "a centre")
+    binding.bind_ortvalue_input.assert_called_once_with(own, "a weight")
     outputs = {call.args[0]: call.args[1:] for call in binding.bind_output.call_args_list}
     assert outputs == {"fastrdm/head/rows": ("cuda", 1), "fastrdm/head/means": ("cpu", 0)}
 

@@ -108,7 +108,7 @@ ERRORS = [
     ),
     (
         {"folds": list("aaabbb"), "conditions": ["x", "y", "z", "x", "y", "y"]},
-        "fold 'b' holds no measurement of condition 'z'",
+        "conditions 'x' and 'z' are measured together in 1 of 2 folds; crossnobis needs 2 or more",
     ),
     ({"folds": [1, 1, 1, 2, 2, 2], "conditions": [1, 2]}, r"conditions have shape \(2,\)"),
     (

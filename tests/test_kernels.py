@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 from reference import METHODS, concordance, normalise, resampled_ceiling, written
@@ -110,13 +111,11 @@ def assert_products(got, a, b, tolerance):
 
 @shapes
 @pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-6), (np.float64, 1e-14)])
-@pytest.mark.parametrize("centre_columns", [False, True])
-def test_gram(kernels, shape, dtype, tolerance, centre_columns):
+def test_gram(kernels, shape, dtype, tolerance):
     x = numbers(shape, dtype=dtype) + dtype(2)
-    shift = None if centre_columns else np.linspace(1, 3, len(x)).astype(dtype).astype(np.float64)
-    product, sums = _kernels.gram(x, shift, centre_columns=centre_columns)
-    wide = x.astype(np.float64)
-    wide -= wide.mean(axis=0) if centre_columns else shift[:, None]
+    shift = np.linspace(1, 3, len(x)).astype(dtype).astype(np.float64)
+    product, sums = _kernels.gram(x, shift)
+    wide = x.astype(np.float64) - shift[:, None]
     scale = np.abs(x).max() * shape[1]
     assert np.all(np.abs(product - wide @ wide.T) <= tolerance * scale * np.abs(x).max())
     np.testing.assert_array_equal(product, product.T)
@@ -132,13 +131,69 @@ def test_gram_of_rows_within_wider_ones(kernels, step):
     np.testing.assert_array_equal(_kernels.gram(x)[0], _kernels.gram(x.copy())[0])
 
 
-@pytest.mark.parametrize("shape", [(5, 9000), (118, 4099), (1030, 300)], ids=str)
-def test_gram_does_not_depend_on_threads(kernels, shape):
-    x = numbers(shape, dtype=np.float32)
-    for n_threads in THREADS:
-        product, sums = _kernels.gram(x, n_threads=n_threads)
-        assert_products(product, x.astype(np.float64), x.astype(np.float64), 1e-6)
-        np.testing.assert_allclose(sums, x.sum(axis=1, dtype=np.float64), atol=1e-2)
+DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
+dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
+
+
+@pytest.mark.parametrize("shape", [(5, 9000), (118, 4099), (1030, 300), (520, 3000)], ids=str)
+@dtypes
+def test_a_product_depends_on_its_two_rows_alone(kernels, shape, dtype):
+    """Not on threads, on the place of the rows, on other rows, or on whether there is one matrix or two."""
+    x = numbers(shape).astype(dtype)
+    shift = x[:, 0].astype(np.float64)
+    product, sums = _kernels.gram(x, shift)
+    order = np.random.default_rng(0).permutation(len(x))
+    part = order[: len(x) // 2]
+    for n_threads in (1, 2, 7):
+        again, other_sums = _kernels.gram(x[order], shift[order], n_threads=n_threads)
+        np.testing.assert_array_equal(again, product[np.ix_(order, order)])
+        np.testing.assert_array_equal(other_sums, sums[order])
+        fewer, _ = _kernels.gram(x[part], shift[part], n_threads=n_threads)
+        np.testing.assert_array_equal(fewer, product[np.ix_(part, part)])
+        across = _kernels.cross(x[part], x, n_threads, shift_a=shift[part], shift_b=shift)
+        np.testing.assert_array_equal(across, product[part])
+
+
+@dtypes
+def test_products_may_be_added_up_share_by_share(kernels, dtype):
+    x = numbers((13, 30_000)).astype(dtype)
+    width = _kernels.share(x.shape[1], max(4, x.itemsize))
+    made = None
+    for start in range(0, x.shape[1], width):
+        part = np.ascontiguousarray(x[:, start : start + width])
+        made = _kernels.gram(part, share=width, add_to=made)
+    product, sums = _kernels.gram(x)
+    np.testing.assert_array_equal(made[0], product)
+    np.testing.assert_array_equal(made[1], sums)
+
+
+@dtypes
+@pytest.mark.parametrize("n_columns", COLUMNS)
+def test_differences(kernels, dtype, n_columns):
+    x = numbers((9, n_columns)).astype(dtype)
+    pairs = np.array([(i, j) for i in range(9) for j in range(9)], np.int32)
+    shift, factor = (
+        np.linspace(a, b, 9).astype(np.float32).astype(float) for a, b in ((-1, 1), (1, 3))
+    )
+    wide = (x.astype(np.float64) - shift[:, None]) * factor[:, None]
+    expected = ((wide[:, None] - wide) ** 2).sum(axis=2)
+    for n_threads in (1, 2, 7):
+        found = np.zeros(81)
+        _kernels.differences(
+            x, x, pairs, found, n_threads, shifts=(shift, shift), factors=(factor, factor)
+        )
+        square = found.reshape(9, 9)
+        np.testing.assert_allclose(square, expected, rtol=1e-5, atol=1e-12)
+        np.testing.assert_array_equal(square, square.T)
+        assert not square.diagonal().any()
+
+
+@dtypes
+def test_distinct(kernels, dtype):
+    x = np.random.default_rng(0).integers(0, 50, (20, 30)).astype(dtype)
+    assert set(_kernels.distinct(x, 51).tolist()) == set(range(50))
+    assert _kernels.distinct(x, 50) is None
+    assert _kernels.distinct(np.zeros((3, 4), dtype), 2).tolist() == [0]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -193,21 +248,45 @@ def test_concordance(kernels, n_columns, values):
 
 
 @pytest.mark.parametrize("n", ROWS)
-def test_condensing(kernels, n):
-    x = numbers((n, 40))
-    upper = np.triu_indices(n, 1)
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    angles = _kernels.condense_angles(x @ x.T)
-    np.testing.assert_allclose(angles, 1 - (unit @ unit.T)[upper], atol=1e-14)
-    distances = _kernels.condense_distances(x @ x.T)
+def test_dissimilarities_from_products(kernels, n):
+    x = numbers((n, 40)) + 1
+    upper, centred = np.triu_indices(n, 1), x - x.mean(axis=1, keepdims=True)
+    for rows, sums, channels in ((x, None, 1), (centred, x.sum(axis=1), 40)):
+        norms = channels * (x * x).sum(axis=1) - (0 if sums is None else sums**2)
+        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        given = (x @ x.T, (norms, norms), None if sums is None else (sums, sums), channels)
+        angles, n_near = _kernels.angles(*given, condensed=True)
+        np.testing.assert_allclose(angles, 1 - (unit @ unit.T)[upper], atol=1e-13)
+        assert n_near == 0
+        np.testing.assert_array_equal(_kernels.angles(*given)[0].reshape(n, n)[upper], angles)
+    norms = (x * x).sum(axis=1)
+    distances, _ = _kernels.distances(x @ x.T, (norms, norms), condensed=True)
     expected = pdist(x, "sqeuclidean") if n > 1 else np.empty(0)
     np.testing.assert_allclose(distances, expected, atol=1e-12)
 
 
-def test_condensing_clips_rounding_and_passes_nan(kernels):
+def test_dissimilarities_are_within_their_bounds_and_near_ones_marked(kernels):
     gram = np.array([[1, 1 + 1e-15, np.nan], [1 + 1e-15, 1, -1 - 1e-15], [np.nan, -1 - 1e-15, 1]])
-    np.testing.assert_array_equal(_kernels.condense_angles(gram), [0, np.nan, 2])
-    np.testing.assert_array_equal(_kernels.condense_distances(gram)[:2], [0, np.nan])
+    norms = np.ones(3)
+    angles, n_near = _kernels.angles(gram, (norms, norms), near=0.1, condensed=True)
+    np.testing.assert_array_equal(angles, [0, np.nan, 2])
+    assert n_near == 1 and np.signbit(angles[0])
+    distances, n_near = _kernels.distances(gram, (norms, norms), near=0.1, condensed=True)
+    np.testing.assert_array_equal(distances[:2], [0, np.nan])
+    assert n_near == 1 and np.signbit(distances[0])
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-60, 1.0, 1e70, 1e200])
+def test_equal_fractions_have_equal_angles(kernels, scale):
+    """1 / √(3 · 27), 3 / √(27 · 27) and 9 / 81 are one number."""
+    fractions = [(1, 3, 27), (3, 27, 27), (9, 81, 81), (-1, 3, 27)]
+    found = [
+        _kernels.angles(np.array([[p * scale]]), (np.array([a * scale]), np.array([b * scale])))[0][
+            0
+        ]
+        for p, a, b in fractions
+    ]
+    assert len(set(found[:3])) == 1 and found[3] == pytest.approx(2 - found[0], abs=1e-15)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (2, 63, 65), (7, 300, 301), (0, 4, 4)])

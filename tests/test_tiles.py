@@ -41,10 +41,9 @@ def least(x, method, **options):
     return int(re.search(r"the least that serves is (\d+) bytes", str(error.value))[1])
 
 
-def of_height(height, width=1024):
+def of_height(height):
     patch = pytest.MonkeyPatch()
     patch.setattr(tiles, "_height", lambda source, *_: min(height, source.n_conditions))
-    patch.setattr(tiles, "_WIDTH", width)
     return patch.context()
 
 
@@ -55,7 +54,7 @@ def test_the_bound_does_not_change_the_answer(kernels, method, options):
     lowest = least(x, method, **options)
     for bound in (lowest + 300_000, lowest + 2_000_000, "2 GiB"):
         found = calc_rdm(x, method, max_memory=bound, **options)
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_the_least_serves():
@@ -94,15 +93,12 @@ ORACLES = {
     st.integers(2, 60),
     st.integers(2, 900),
     st.integers(1, 61),
-    st.sampled_from([1, 7, 512]),
     st.sampled_from("CF"),
     st.integers(0, 9999),
 )
-def test_tiles_and_stripes_do_not_change_the_answer(
-    kernels, method, n, c, height, width, order, seed
-):
+def test_tiles_and_stripes_do_not_change_the_answer(kernels, method, n, c, height, order, seed):
     x = np.asarray(activations((n, c), seed) + 5, order=order)
-    with of_height(height, max(width, c // 9)):
+    with of_height(height):
         found = calc_rdm(x, method, max_memory="1GB")
     np.testing.assert_allclose(found, ORACLES[method](x.astype(np.float64)), rtol=2e-5, atol=2e-6)
 

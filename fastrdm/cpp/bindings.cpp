@@ -48,10 +48,10 @@ template <typename S>
 using Stored = std::conditional_t<sizeof(S) == 2, std::uint16_t, S>;
 
 template <typename S>
-Matrix<S> matrix(const Rows<Stored<S>>& rows, const double* shift, bool centre_columns) {
+Matrix<S> matrix(const Rows<Stored<S>>& rows, const double* shift) {
   if (rows.shape(0) > 0 && rows.shape(1) > 1 && rows.stride(1) != 1) throw std::invalid_argument("rows must be contiguous");
   return {reinterpret_cast<const S*>(rows.data()), static_cast<Index>(rows.shape(0)), static_cast<Index>(rows.shape(1)),
-          static_cast<Index>(rows.stride(0)), shift, centre_columns};
+          static_cast<Index>(rows.stride(0)), shift};
 }
 
 void check(bool right, const char* what) {
@@ -59,32 +59,62 @@ void check(bool right, const char* what) {
 }
 
 template <typename S>
-void gram(const Rows<Stored<S>>& x, const Vector& shift, bool centre_columns, OutMatrix& out, OutVector& sums, int n_threads,
+void gram(const Rows<Stored<S>>& x, const Vector& shift, std::size_t share, bool add, OutMatrix& out, OutVector& sums, int n_threads,
           const std::string& isa) {
-  check(shift.shape(0) == x.shape(0) && sums.shape(0) == x.shape(0) && out.shape(0) == x.shape(0) && out.shape(1) == x.shape(0),
+  check(shift.shape(0) == x.shape(0) && sums.shape(0) == x.shape(0) && out.shape(0) == x.shape(0) && out.shape(1) == x.shape(0) && share > 0,
         "gram: shapes disagree");
   const auto& chosen = isa_named(isa);
-  const auto a = matrix<S>(x, shift.data(), centre_columns);
+  const auto a = matrix<S>(x, shift.data());
   const nb::gil_scoped_release release;
-  fastrdm::products<S>(chosen, a, nullptr, out.data(), static_cast<Index>(out.shape(1)), sums.data(), n_threads);
+  fastrdm::products<S>(chosen, a, nullptr, static_cast<Index>(share), add, out.data(), static_cast<Index>(out.shape(1)), sums.data(), n_threads);
 }
 
 template <typename S>
 void guess_means(const Rows<Stored<S>>& x, OutVector& means) {
   check(means.shape(0) == x.shape(0) && x.shape(1) > 0, "guess_means: shapes disagree");
-  fastrdm::guess_means<S>(matrix<S>(x, nullptr, false), means.data());
+  fastrdm::guess_means<S>(matrix<S>(x, nullptr), means.data());
 }
 
-template <typename T>
-void cross(const Rows<T>& a, const Rows<T>& b, const Vector& shift_a, const Vector& shift_b, OutMatrix& out, int n_threads,
-           const std::string& isa) {
+template <typename S>
+void cross(const Rows<Stored<S>>& a, const Rows<Stored<S>>& b, const Vector& shift_a, const Vector& shift_b, std::size_t share, bool add,
+           OutMatrix& out, int n_threads, const std::string& isa) {
   check(a.shape(1) == b.shape(1) && out.shape(0) == a.shape(0) && out.shape(1) == b.shape(0) && shift_a.shape(0) == a.shape(0) &&
-            shift_b.shape(0) == b.shape(0),
+            shift_b.shape(0) == b.shape(0) && share > 0,
         "cross: shapes disagree");
   const auto& chosen = isa_named(isa);
-  const auto left = matrix<T>(a, shift_a.data(), false), right = matrix<T>(b, shift_b.data(), false);
+  const auto left = matrix<S>(a, shift_a.data()), right = matrix<S>(b, shift_b.data());
   const nb::gil_scoped_release release;
-  fastrdm::products<T>(chosen, left, &right, out.data(), static_cast<Index>(out.shape(1)), nullptr, n_threads);
+  fastrdm::products<S>(chosen, left, &right, static_cast<Index>(share), add, out.data(), static_cast<Index>(out.shape(1)), nullptr, n_threads);
+}
+
+using Pairs = nb::ndarray<const std::int32_t, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
+
+template <typename S>
+void differences(const Rows<Stored<S>>& a, const Rows<Stored<S>>& b, const Vector& shift_a, const Vector& shift_b, const Vector& factor_a,
+                 const Vector& factor_b, const Pairs& pairs, OutVector& out, int n_threads, const std::string& isa) {
+  check(a.shape(1) == b.shape(1) && shift_a.shape(0) == a.shape(0) && shift_b.shape(0) == b.shape(0) && factor_a.shape(0) == a.shape(0) &&
+            factor_b.shape(0) == b.shape(0) && out.shape(0) == pairs.shape(0),
+        "differences: shapes disagree");
+  for (std::size_t p = 0; p < pairs.shape(0); ++p) {
+    const std::int32_t i = pairs.data()[2 * p], j = pairs.data()[2 * p + 1];
+    check(i >= 0 && j >= 0 && static_cast<std::size_t>(i) < a.shape(0) && static_cast<std::size_t>(j) < b.shape(0), "differences: no such row");
+  }
+  static_assert(sizeof(fastrdm::Pair) == 2 * sizeof(std::int32_t));
+  const auto& chosen = isa_named(isa);
+  const auto left = matrix<S>(a, shift_a.data()), right = matrix<S>(b, shift_b.data());
+  const nb::gil_scoped_release release;
+  fastrdm::differences<S>(chosen, left, factor_a.data(), right, factor_b.data(), reinterpret_cast<const fastrdm::Pair*>(pairs.data()),
+                          static_cast<Index>(pairs.shape(0)), out.data(), n_threads);
+}
+
+template <typename S>
+Index distinct(const Rows<Stored<S>>& x, nb::ndarray<typename fastrdm::ProductOf<S>::Type, nb::shape<-1>, nb::c_contig, nb::device::cpu>& out) {
+  check(x.shape(1) > 0 && out.shape(0) > 0 && out.shape(0) < 1 << 16, "distinct: shapes disagree");
+  return fastrdm::distinct<S>(matrix<S>(x, nullptr), static_cast<Index>(out.shape(0)), out.data());
+}
+
+std::size_t share(std::size_t cols, std::size_t size, const std::string& isa) {
+  return static_cast<std::size_t>(fastrdm::share_width(isa_named(isa), static_cast<Index>(cols), static_cast<Index>(size)));
 }
 
 template <typename T>
@@ -110,7 +140,7 @@ void similarities(const Prepared<double>& a, const Vector& squares_a, const Prep
 template <typename T>
 void rank_similarities(const Rows<T>& a, double squares, const Prepared<float>& b, const Vector& squares_b, bool paired, OutMatrix& out,
                        int n_threads, const std::string& isa) {
-  const auto left = matrix<T>(a, nullptr, false);
+  const auto left = matrix<T>(a, nullptr);
   const auto right = prepared(b, squares_b);
   check(left.cols > 0 && left.cols <= right.stride && a.shape(1) < (std::size_t{1} << 32), "rank_similarities: shapes disagree");
   check_similarities(a.shape(0), b.shape(0), paired, out);
@@ -121,7 +151,7 @@ void rank_similarities(const Rows<T>& a, double squares, const Prepared<float>& 
 
 template <typename T>
 void centred_ranks(const Rows<T>& x, nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>& out, OutVector& squares, int n_threads) {
-  const auto rows = matrix<T>(x, nullptr, false);
+  const auto rows = matrix<T>(x, nullptr);
   check(rows.cols > 0 && out.shape(0) == x.shape(0) && squares.shape(0) == x.shape(0) && out.shape(1) >= x.shape(1) &&
             x.shape(1) < (std::size_t{1} << 32),
         "centred_ranks: shapes disagree");
@@ -136,12 +166,30 @@ void rank(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device:
   fastrdm::rank_rows(x.data(), static_cast<Index>(x.shape(0)), static_cast<Index>(x.shape(1)), out.data(), n_threads);
 }
 
-template <void (*kCondense)(const double*, Index, double*)>
-void condense(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& gram, OutVector& out) {
-  const std::size_t n = gram.shape(0);
-  check(gram.shape(1) == n && out.shape(0) == n * (n - 1) / 2, "condense: shapes disagree");
+fastrdm::Tile tile(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& product, bool condensed, const Vector& norms_a,
+                   const Vector& norms_b, const OutVector& out) {
+  const std::size_t rows = product.shape(0), cols = product.shape(1);
+  check(norms_a.shape(0) == rows && norms_b.shape(0) == cols && (!condensed || rows == cols) &&
+            out.shape(0) == (condensed ? rows * (rows - 1) / 2 : rows * cols),
+        "tile: shapes disagree");
+  return {product.data(), static_cast<Index>(rows), static_cast<Index>(cols), static_cast<Index>(cols), condensed, norms_a.data(), norms_b.data()};
+}
+
+Index angles(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& product, bool condensed, const Vector& norms_a,
+             const Vector& norms_b, const std::optional<Vector>& sums_a, const std::optional<Vector>& sums_b, double n, double near, OutVector& out) {
+  const auto of = tile(product, condensed, norms_a, norms_b, out);
+  check(sums_a.has_value() == sums_b.has_value() && (!sums_a || (sums_a->shape(0) == product.shape(0) && sums_b->shape(0) == product.shape(1))),
+        "angles: shapes disagree");
+  const double *left = sums_a ? sums_a->data() : nullptr, *right = sums_b ? sums_b->data() : nullptr;
   const nb::gil_scoped_release release;
-  kCondense(gram.data(), static_cast<Index>(n), out.data());
+  return fastrdm::angles(of, left, right, n, near, out.data());
+}
+
+Index distances(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& product, bool condensed, const Vector& norms_a,
+                const Vector& norms_b, double near, OutVector& out) {
+  const auto of = tile(product, condensed, norms_a, norms_b, out);
+  const nb::gil_scoped_release release;
+  return fastrdm::distances(of, near, out.data());
 }
 
 void concordance(const RankRows& a, const RankRows& b, OutCounts<2>& out, OutCounts<1>& untied_a, OutCounts<1>& untied_b, int n_threads,
@@ -227,7 +275,7 @@ void normalise(const nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::c_contig, 
 
 void project(const Rows<float>& x, const nb::ndarray<const std::uint32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>& entries, const Vector& shift,
              double scale, nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>& out, OutVector& sums, int n_threads) {
-  const auto rows = matrix<float>(x, shift.data(), false);
+  const auto rows = matrix<float>(x, shift.data());
   check(entries.shape(0) == (x.shape(1) + fastrdm::kSignBlock - 1) / fastrdm::kSignBlock && shift.shape(0) == x.shape(0) &&
             out.shape(0) == x.shape(0) && sums.shape(0) == x.shape(0),
         "project: shapes disagree");
@@ -245,19 +293,25 @@ std::vector<std::string> isas() {
 }  // namespace
 
 NB_MODULE(_core, m) {
-  const auto define = [&m](const char* gram_name, auto gram_kernel, const char* guess_name, auto guess_kernel) {
-    m.def(gram_name, gram_kernel, "x"_a.noconvert(), "shift"_a.noconvert(), "centre_columns"_a, "out"_a.noconvert(), "sums"_a.noconvert(),
-          "n_threads"_a, "isa"_a);
-    m.def(guess_name, guess_kernel, "x"_a.noconvert(), "means"_a.noconvert());
+  const auto define = [&m](const std::string& suffix, auto of) {
+    using S = decltype(of);
+    m.def(("gram" + suffix).c_str(), &gram<S>, "x"_a.noconvert(), "shift"_a.noconvert(), "share"_a, "add"_a, "out"_a.noconvert(),
+          "sums"_a.noconvert(), "n_threads"_a, "isa"_a);
+    m.def(("cross" + suffix).c_str(), &cross<S>, "a"_a.noconvert(), "b"_a.noconvert(), "shift_a"_a.noconvert(), "shift_b"_a.noconvert(), "share"_a,
+          "add"_a, "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+    m.def(("differences" + suffix).c_str(), &differences<S>, "a"_a.noconvert(), "b"_a.noconvert(), "shift_a"_a.noconvert(), "shift_b"_a.noconvert(),
+          "factor_a"_a.noconvert(), "factor_b"_a.noconvert(), "pairs"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+    m.def(("guess_means" + suffix).c_str(), &guess_means<S>, "x"_a.noconvert(), "means"_a.noconvert());
+    m.def(("distinct" + suffix).c_str(), &distinct<S>, "x"_a.noconvert(), "out"_a.noconvert());
   };
-  define("gram", &gram<float>, "guess_means", &guess_means<float>);
-  define("gram", &gram<double>, "guess_means", &guess_means<double>);
-  define("gram_float16", &gram<Half>, "guess_means_float16", &guess_means<Half>);
-  define("gram_bfloat16", &gram<BFloat16>, "guess_means_bfloat16", &guess_means<BFloat16>);
-  m.def("condense_angles", &condense<fastrdm::condense_angles>, "gram"_a.noconvert(), "out"_a.noconvert());
-  m.def("condense_distances", &condense<fastrdm::condense_distances>, "gram"_a.noconvert(), "out"_a.noconvert());
-  m.def("cross", &cross<float>, "a"_a.noconvert(), "b"_a.noconvert(), "shift_a"_a.noconvert(), "shift_b"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);
-  m.def("cross", &cross<double>, "a"_a.noconvert(), "b"_a.noconvert(), "shift_a"_a.noconvert(), "shift_b"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+  define("", float{});
+  define("", double{});
+  define("_float16", Half{});
+  define("_bfloat16", BFloat16{});
+  m.def("share", &share, "cols"_a, "size"_a, "isa"_a);
+  m.def("angles", &angles, "product"_a.noconvert(), "condensed"_a, "norms_a"_a.noconvert(), "norms_b"_a.noconvert(), "sums_a"_a.noconvert().none(),
+        "sums_b"_a.noconvert().none(), "n"_a, "near"_a, "out"_a.noconvert());
+  m.def("distances", &distances, "product"_a.noconvert(), "condensed"_a, "norms_a"_a.noconvert(), "norms_b"_a.noconvert(), "near"_a, "out"_a.noconvert());
   m.def("similarities", &similarities, "a"_a.noconvert(), "squares_a"_a.noconvert(), "b"_a.noconvert(), "squares_b"_a.noconvert(), "paired"_a,
         "out"_a.noconvert(), "n_threads"_a, "isa"_a);
   m.def("rank_similarities", &rank_similarities<float>, "a"_a.noconvert(), "squares"_a, "b"_a.noconvert(), "squares_b"_a.noconvert(), "paired"_a,

@@ -1,6 +1,7 @@
-// Which instruction sets this processor has, and the products of whole matrices split over threads.
+// Which instruction sets this processor has, and products and differences of whole matrices, split over threads.
 
 #include <cmath>
+#include <condition_variable>
 #include <new>
 
 #include "half.hpp"
@@ -81,13 +82,15 @@ const std::vector<const Isa*>& available_isas() {
 
 namespace {
 
-// Up to this many doubles a worker keeps sums of its own over a share of the columns; above, workers share one set of sums, each
-// filling some of the right rows.
-constexpr Index kOwnSums = 1 << 20;
+// Up to this many doubles workers take shares of the columns, each with sums of its own; above, or where there are fewer shares than
+// workers, each fills some of the right rows.
+constexpr Index kOwnSums = 1 << 18;
+// Blocks of a share: what the sums of a share cost beside it, and what is copied at once where rows cannot be read where they lie, against the
+// workers that find a share. At least so many shares, if there are as many blocks.
+constexpr Index kBlocks = 16, kShares = 4;
 
-// Multiplications that are worth waking a thread for, which takes some 0.1 ms, and shares of the columns that it may take.
+// Multiplications that are worth waking a thread for, which takes some 0.1 ms.
 constexpr double kWorkPerThread = 1.5e7;
-constexpr Index kGrain = 256;
 
 constexpr std::size_t kLine = 64, kKept = 4 << 20;
 
@@ -121,50 +124,149 @@ void give_scratch(void* memory) {
     ::operator delete(memory, std::align_val_t{kLine});
 }
 
+namespace {
+
+// Where shares are added up, in their order. Of a symmetric product only i <= j is kept.
+class Total {
+ public:
+  Total(double* out, Index stride, double* sums, bool add, bool symmetric, Index rows, Index cols)
+      : out_(out), stride_(stride), sums_(sums), add_(add), symmetric_(symmetric), rows_(rows), cols_(cols), ld_(pad_rows(cols)) {}
+
+  // Adds what the right rows in `right` have of a share, and leaves zeros there; its rows' sums too, if asked for.
+  void take(Index share, double* part, const Range& right, bool with_sums) {
+    const bool add = add_ || share > 0;
+    const Index end = std::min(right.end, cols_);
+    for (Index i = 0; i < (symmetric_ ? std::min(rows_, end) : rows_); ++i) {
+      const Index begin = symmetric_ ? std::max(i, right.begin) : right.begin;
+      double *to = out_ + i * stride_, *from = part + i * ld_;
+      if (add)
+        for (Index j = begin; j < end; ++j) to[j] += from[j];
+      else
+        for (Index j = begin; j < end; ++j) to[j] = from[j];
+      std::fill(from + begin, from + std::max(begin, right.end), 0.0);
+    }
+    if (!with_sums || !sums_) return;
+    for (Index i = 0; i < rows_; ++i) {
+      const double sum = part[pad_rows(rows_) * ld_ + i];
+      sums_[i] = add ? sums_[i] + sum : sum;
+    }
+  }
+
+ private:
+  double* out_;
+  Index stride_;
+  double* sums_;
+  bool add_, symmetric_;
+  Index rows_, cols_, ld_;
+};
+
+// All shares one after the other, for some right rows.
+class InTurn final : public Shares {
+ public:
+  InTurn(Index width, Index count, Total& total, const Range& right, bool with_sums)
+      : Shares(width), count_(count), total_(total), right_(right), with_sums_(with_sums) {}
+  Index next() override { return next_ < count_ ? next_++ : -1; }
+  double* done(Index share, double* part) override {
+    total_.take(share, part, right_, with_sums_);
+    return part;
+  }
+
+ private:
+  Index count_, next_ = 0;
+  Total& total_;
+  Range right_;
+  bool with_sums_;
+};
+
+// Shares for several workers, each of which takes the next that is free; one that is done before its turn waits in a buffer.
+class Together final : public Shares {
+ public:
+  Together(Index width, Index count, Total& total, const Range& right, Index size, int workers)
+      : Shares(width), total_(total), right_(right), size_(static_cast<std::size_t>(size)), most_(static_cast<std::size_t>(workers) + 2),
+        waiting_(static_cast<std::size_t>(count)) {}
+
+  double* part() {
+    const std::lock_guard<std::mutex> lock(guard_);
+    return take_free();
+  }
+
+  Index next() override {
+    const std::lock_guard<std::mutex> lock(guard_);
+    return next_ < static_cast<Index>(waiting_.size()) ? next_++ : -1;
+  }
+
+  double* done(Index share, double* part) override {
+    std::unique_lock<std::mutex> lock(guard_);
+    waiting_[static_cast<std::size_t>(share)] = part;
+    for (; turn_ < waiting_.size() && waiting_[turn_]; ++turn_) {
+      total_.take(static_cast<Index>(turn_), waiting_[turn_], right_, true);
+      free_.push_back(waiting_[turn_]);
+    }
+    freed_.notify_all();
+    // Whoever works on the share whose turn it is has a buffer, so that one is freed some time.
+    freed_.wait(lock, [&] { return !free_.empty() || parts_.size() < most_; });
+    return take_free();
+  }
+
+ private:
+  double* take_free() {
+    if (free_.empty()) {
+      parts_.emplace_back(size_);
+      return parts_.back().data();
+    }
+    double* part = free_.back();
+    free_.pop_back();
+    return part;
+  }
+
+  Total& total_;
+  Range right_;
+  std::size_t size_, most_;
+  std::vector<double*> waiting_;
+  std::vector<Doubles> parts_;
+  std::vector<double*> free_;
+  std::mutex guard_;
+  std::condition_variable freed_;
+  Index next_ = 0;
+  std::size_t turn_ = 0;
+};
+
+}  // namespace
+
+Index share_width(const Isa& isa, Index cols, Index size) {
+  const Index block = isa.block_bytes / size, blocks = (cols + block - 1) / block;
+  return block * std::max<Index>(1, std::min(kBlocks, (blocks + kShares - 1) / kShares));
+}
+
 template <typename S>
-void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, double* out, Index out_stride, double* sums, int n_threads) {
+void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, Index width, bool add, double* out, Index out_stride, double* sums,
+              int n_threads) {
   const auto multiply = std::get<Products<S>*>(isa.products);
   const Index cols = b ? b->rows : a.rows, ld = pad_rows(cols), size = pad_rows(a.rows) * ld;
-  const bool split_columns = size <= kOwnSums;
   const double work = static_cast<double>(a.rows) * static_cast<double>(cols) * static_cast<double>(a.cols);
-  n_threads = static_cast<int>(std::min<double>(n_threads, 1 + work / kWorkPerThread));
-  const Index grains = (a.cols + kGrain - 1) / kGrain;
-  const int workers =
-      split_columns ? static_cast<int>(std::max<Index>(1, std::min<Index>(n_threads, grains))) : std::max(1, n_threads);
-  std::vector<Doubles> part(static_cast<std::size_t>(split_columns ? workers : 1), Doubles(static_cast<std::size_t>(size)));
-  std::vector<Doubles> part_sums(part.size(), Doubles(static_cast<std::size_t>(a.rows)));
-  if (split_columns) {
-    parallel(a.cols, kGrain, workers, [&](Index begin, Index end, int worker) {
-      const auto w = static_cast<std::size_t>(worker);
-      multiply(a, b, {begin, end}, {0, ld}, part[w].data(), ld, part_sums[w].data());
+  n_threads = static_cast<int>(std::max(1.0, std::min<double>(n_threads, 1 + work / kWorkPerThread)));
+  const Index shares = (a.cols + width - 1) / width;
+  Total total(out, out_stride, sums, add, !b, a.rows, cols);
+  if (n_threads > 1 && size <= kOwnSums && shares >= n_threads) {
+    Together together(width, shares, total, {0, ld}, size + a.rows, n_threads);
+    parallel(n_threads, 1, n_threads, [&](Index begin, Index end, int) {
+      for (Index w = begin; w < end; ++w) multiply(a, b, {0, ld}, together, together.part(), ld, sums != nullptr);
     });
   } else {
+    Doubles part(static_cast<std::size_t>(size + a.rows));
     // Of a symmetric product only i <= j is made, so work grows with j: equal shares end at square roots.
     const auto bound = [&](int worker) {
-      const double share = static_cast<double>(worker) / workers;
+      const double share = static_cast<double>(worker) / n_threads;
       return static_cast<Index>((b ? share : std::sqrt(share)) * static_cast<double>(ld) / kRowPad + 0.5) * kRowPad;
     };
-    parallel(workers, 1, workers, [&](Index begin, Index end, int) {
-      for (Index w = begin; w < end; ++w)
-        multiply(a, b, {0, a.cols}, {bound(static_cast<int>(w)), bound(static_cast<int>(w) + 1)}, part[0].data(), ld,
-                 w == workers - 1 ? part_sums[0].data() : nullptr);  // who reads all rows
+    parallel(n_threads, 1, n_threads, [&](Index begin, Index end, int) {
+      for (Index w = begin; w < end; ++w) {
+        const Range right{bound(static_cast<int>(w)), bound(static_cast<int>(w) + 1)};
+        const bool with_sums = sums && w == n_threads - 1;  // who reads all rows
+        InTurn in_turn(width, shares, total, right, with_sums);
+        multiply(a, b, right, in_turn, part.data(), ld, with_sums);
+      }
     });
-  }
-  // Added in the workers' order: the same number of threads gives the same bits.
-  for (Index i = 0; i < a.rows; ++i) {
-    const Index from = b ? 0 : i;
-    double* to = out + i * out_stride;
-    for (std::size_t w = 0; w < part.size(); ++w) {
-      const double* more = part[w].data() + i * ld;
-      if (w == 0)
-        std::copy(more + from, more + cols, to + from);
-      else
-        for (Index j = from; j < cols; ++j) to[j] += more[j];
-    }
-    if (sums) {
-      sums[i] = 0;
-      for (const auto& p : part_sums) sums[i] += p[static_cast<std::size_t>(i)];
-    }
   }
   if (b) return;
   constexpr Index kSquare = 64;  // mirrored square by square, so that columns are not walked one number a line
@@ -172,6 +274,17 @@ void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, double* ou
     for (Index j0 = 0; j0 <= i0; j0 += kSquare)
       for (Index i = i0; i < std::min(i0 + kSquare, a.rows); ++i)
         for (Index j = j0; j < std::min(j0 + kSquare, i); ++j) out[i * out_stride + j] = out[j * out_stride + i];
+}
+
+template <typename S>
+void differences(const Isa& isa, const Matrix<S>& a, const double* factor_a, const Matrix<S>& b, const double* factor_b, const Pair* pairs,
+                 Index n_pairs, double* out, int n_threads) {
+  const auto subtract = std::get<Differences<S>*>(isa.differences);
+  constexpr Index kGrain = 8;
+  const double work = 8 * static_cast<double>(n_pairs) * static_cast<double>(a.cols);
+  n_threads = static_cast<int>(std::max(1.0, std::min<double>(n_threads, 1 + work / kWorkPerThread)));
+  parallel(n_pairs, kGrain, n_threads,
+           [&](Index begin, Index end, int) { subtract(a, factor_a, b, factor_b, pairs + begin, end - begin, out + begin); });
 }
 
 template <typename S>
@@ -196,9 +309,10 @@ void guess_means(const Matrix<S>& x, double* mean) {
   }
 }
 
-#define FASTRDM_INSTANTIATE(S)                                                                              \
-  template void products<S>(const Isa&, const Matrix<S>&, const Matrix<S>*, double*, Index, double*, int); \
-  template void guess_means<S>(const Matrix<S>&, double*);
+#define FASTRDM_INSTANTIATE(S)                                                                                                                     \
+  template void products<S>(const Isa&, const Matrix<S>&, const Matrix<S>*, Index, bool, double*, Index, double*, int);                          \
+  template void guess_means<S>(const Matrix<S>&, double*);                                                                                       \
+  template void differences<S>(const Isa&, const Matrix<S>&, const double*, const Matrix<S>&, const double*, const Pair*, Index, double*, int);
 FASTRDM_INSTANTIATE(float)
 FASTRDM_INSTANTIATE(double)
 FASTRDM_INSTANTIATE(Half)

@@ -22,13 +22,12 @@ struct BFloat16 {
 };
 
 // `rows` rows of `cols` numbers, `stride` numbers from one row to the next. On reading, `shift` (one a row, or null) is
-// subtracted, or with `centre_columns` each column's mean.
+// subtracted.
 template <typename S>
 struct Matrix {
   const S* data;
   Index rows, cols, stride;
   const double* shift;
-  bool centre_columns;
 };
 
 // The type that numbers of type S are multiplied in.
@@ -45,16 +44,42 @@ struct Range {
   Index begin, end;
 };
 
-// products: out[i * ld_out + j] += sum_k a_ik b_jk over the columns and the right rows j asked for, as read;
-// with `b` null, b is a and only i <= j is sure to be filled. `out` holds pad(a.rows) x pad(b.rows) doubles.
-// sums (or null): sums[i] += sum_k a_ik over the same columns.
+// The order in which products are added up, so that those of two rows depend on these two alone: numbers in their own type over a block of
+// columns, blocks in float64 over a share of `width` columns, and shares in their order. Neither the number of threads nor how rows are
+// split between them changes that.
+struct Shares {
+  explicit Shares(Index width_) : width(width_) {}
+  // The next share to work on, or -1.
+  virtual Index next() = 0;
+  // Takes what a share adds up to, and gives zeros for another one.
+  virtual double* done(Index share, double* part) = 0;
+  const Index width;
+
+ protected:
+  ~Shares() = default;
+};
+
+// part[i * ld + j]: sums of a_ik b_jk over the columns of a share and the right rows j asked for, as read; with `b` null, b is a and only i <= j
+// is sure to be filled. `part` holds pad(a.rows) x ld zeros, ld = pad(b.rows), and a number more for each row of a: where `with_sums`, that is
+// the row's sum over the share.
 template <typename S>
-using Products = void(const Matrix<S>& a, const Matrix<S>* b, const Range& columns, const Range& right_rows, double* out,
-                      Index ld_out, double* sums);
+using Products = void(const Matrix<S>& a, const Matrix<S>* b, const Range& right_rows, Shares& shares, double* part, Index ld, bool with_sums);
+
+struct Pair {
+  std::int32_t first, second;
+};
+
+// out[p] += sum_k (factor_a (a_ik - shift_a) - factor_b (b_jk - shift_b))^2 of the rows i and j of pair p; null factors are 1. The order of i and j
+// changes no bit, nor do the other pairs.
+template <typename S>
+using Differences = void(const Matrix<S>& a, const double* factor_a, const Matrix<S>& b, const double* factor_b, const Pair* pairs, Index n_pairs,
+                         double* out);
 
 struct Isa {
   const char* name;
+  Index block_bytes;
   std::tuple<Products<float>*, Products<double>*, Products<Half>*, Products<BFloat16>*> products;
+  std::tuple<Differences<float>*, Differences<double>*, Differences<Half>*, Differences<BFloat16>*> differences;
 };
 
 // Every tile height and width divides this, so that padded operands need no edge code.
@@ -69,18 +94,41 @@ void give_scratch(void* memory);
 // Those built into this extension that this processor can run, the fastest first; never empty, `portable` is always last.
 const std::vector<const Isa*>& available_isas();
 
-// out[i * out_stride + j] = a_i . b_j, as read; with `b` null, the whole symmetric product of a with itself.
-// sums[i] = sum_k a_ik.
+// Columns of a share of rows of `cols` numbers that are multiplied as numbers of `size` bytes.
+Index share_width(const Isa& isa, Index cols, Index size);
+
+// out[i * out_stride + j] = a_i . b_j, as read, or added to what is there; with `b` null, the whole symmetric product of a with itself.
+// sums[i]: the same of sum_k a_ik, for `b` null. Shares are of `width` columns.
 template <typename S>
-void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, double* out, Index out_stride, double* sums, int n_threads);
+void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, Index width, bool add, double* out, Index out_stride, double* sums,
+              int n_threads);
+
+template <typename S>
+void differences(const Isa& isa, const Matrix<S>& a, const double* factor_a, const Matrix<S>& b, const double* factor_b, const Pair* pairs,
+                 Index n_pairs, double* out, int n_threads);
 
 // mean[i]: of row i or, where it is long, of 16 stretches of it.
 template <typename S>
 void guess_means(const Matrix<S>& x, double* mean);
 
-// Condensed 1 - cosine, and squared distance, of rows whose products with each other are `gram` (n, n).
-void condense_angles(const double* gram, Index n, double* out);
-void condense_distances(const double* gram, Index n, double* out);
+// Dissimilarities of rows and columns from their products (rows, stride): of all of them, or condensed of those above the diagonal. `norms` are the
+// products of each with itself, less the same as here. The order of a row and a column changes no bit.
+struct Tile {
+  const double* product;
+  Index rows, cols, stride;
+  bool condensed;
+  const double *norms_a, *norms_b;
+};
+
+// 1 - cosine of angles, where norms are n times the products less the products of the sums, which are null where nothing is to be taken off.
+// Angles of products that are whole numbers are equal where the fractions are. Those below `near` have their sign bit set, and are counted.
+Index angles(const Tile& tile, const double* sums_a, const double* sums_b, double n, double near, double* out);
+// Squared distances; those below `near` times the sum of both norms have their sign bit set, and are counted.
+Index distances(const Tile& tile, double near, double* out);
+
+// Different numbers among the first of so many rows, up to `limit` of them, which is what is returned where there are more.
+template <typename S>
+Index distinct(const Matrix<S>& x, Index limit, typename ProductOf<S>::Type* out);
 
 // Prepared rows are this many numbers long, or a multiple, with zeros at the end.
 constexpr Index kRowLength = 32;

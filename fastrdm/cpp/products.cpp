@@ -90,11 +90,10 @@ class Packer {
   static constexpr Index line = kPerLine<T>;
 
  public:
-  // `means` holds a block; rows' sums are added to `sums` where that is not null.
-  Packer(const Matrix<S>& m, const Range& columns, T* to, T* means, double* sums)
-      : m_(m), from_(m.data + columns.begin), length_(columns.end - columns.begin), to_(to), means_(means), sums_(sums) {
+  // Rows' sums are added to `sums` where that is not null.
+  Packer(const Matrix<S>& m, const Range& columns, T* to, double* sums)
+      : m_(m), from_(m.data + columns.begin), length_(columns.end - columns.begin), to_(to), sums_(sums) {
     if (length_ <= 0) m_.rows = 0;
-    if (m_.centre_columns) set_means();
   }
 
   // Both return how many lines were left over.
@@ -118,7 +117,7 @@ class Packer {
       }
       if (lines == 0) break;
       const Index whole = least(lines, (length_ - done_) / line);
-      m_.centre_columns ? copy<true>(whole) : copy<false>(whole);
+      copy(whole);
       lines -= whole;
       if (lines > 0 && done_ < length_) copy_tail(), --lines;
     }
@@ -127,7 +126,7 @@ class Packer {
 
   // The next piece, for someone else to pack before anything more is asked for; false if there is none that is whole.
   bool take(Piece<S>& piece) {
-    if (m_.centre_columns || length_ != kBlock<T>) return false;
+    if (length_ != kBlock<T>) return false;
     if (row_ < m_.rows && done_ == length_) end_row();
     if (row_ == m_.rows) return false;
     const S* row = from_ + row_ * m_.stride;
@@ -144,19 +143,18 @@ class Packer {
   }
 
  private:
-  template <bool kByColumn>
+  // The sum runs on in one register, so that it does not matter in how many pieces a row is packed.
   void copy(Index lines) {
     const S* from = from_ + row_ * m_.stride + done_;
     T* to = to_ + row_ * kStride<T> + done_;
-    const T* mean = means_ + done_;
-    typename V::Reg shift = V::all(row_shift()), sum = V::zero();
+    const typename V::Reg shift = V::all(row_shift());
+    typename V::Reg sum = sum_;
     for (Index k = 0; k < lines * line; k += V::lanes) {
-      if (kByColumn) shift = V::load(mean + k);
       const typename V::Reg x = V::sub(V::load(from + k), shift);
       V::store(to + k, x);
       sum = V::add(sum, x);
     }
-    sum_ = V::add(sum_, sum);
+    sum_ = sum;
     done_ += lines * line;
   }
 
@@ -165,7 +163,7 @@ class Packer {
     T* to = to_ + row_ * kStride<T>;
     std::memset(to + done_, 0, static_cast<std::size_t>(kBlock<T> - done_) * sizeof(T));
     for (; done_ < length_; ++done_) {
-      to[done_] = widened(from[done_]) - (m_.centre_columns ? means_[done_] : row_shift());
+      to[done_] = widened(from[done_]) - row_shift();
       tail_sum_ += to[done_];
     }
   }
@@ -183,21 +181,10 @@ class Packer {
     ++row_;
   }
 
-  void set_means() {
-    std::memset(means_, 0, kBlock<T> * sizeof(T));
-    const T share = T(1) / static_cast<T>(m_.rows);
-    for (Index i = 0; i < m_.rows; ++i) {
-      const S* from = from_ + i * m_.stride;
-      Index k = 0;
-      for (; k + V::lanes <= length_; k += V::lanes) V::store(means_ + k, V::fma(V::load(from + k), V::all(share), V::load(means_ + k)));
-      for (; k < length_; ++k) means_[k] += widened(from[k]) * share;
-    }
-  }
-
   Matrix<S> m_;
   const S* from_;
   Index length_;
-  T *to_, *means_;
+  T* to_;
   double* sums_;
   Index row_ = 0, done_ = 0, ahead_row_ = 0, ahead_ = 0;
   typename V::Reg sum_ = V::zero();
@@ -366,9 +353,32 @@ void clear_padding(Index rows, T* packed) {
   std::memset(packed + rows * kStride<T>, 0, static_cast<std::size_t>((pad_rows(rows) - rows) * kStride<T>) * sizeof(T));
 }
 
+// The blocks of one share of the columns after the other.
+template <typename T>
+class Cursor {
+ public:
+  Cursor(Shares& shares, Index cols) : shares_(shares), cols_(cols) { take(); }
+  bool over() const { return share_ < 0; }
+  Range block() const { return over() ? Range{0, 0} : Range{at_, least(at_ + kBlock<T>, end_)}; }
+  Index share() const { return share_; }
+  void advance() {
+    at_ += kBlock<T>;
+    if (at_ >= end_) take();
+  }
+
+ private:
+  void take() {
+    share_ = shares_.next();
+    at_ = share_ * shares_.width;
+    end_ = least(at_ + shares_.width, cols_);
+  }
+
+  Shares& shares_;
+  Index cols_, share_ = -1, at_ = 0, end_ = 0;
+};
+
 template <typename S>
-void products(const Matrix<S>& a, const Matrix<S>* b, const Range& columns, const Range& right_range, double* out, Index ld_out,
-              double* sums) {
+void products(const Matrix<S>& a, const Matrix<S>* b, const Range& right_range, Shares& shares, double* part, Index ld, bool with_sums) {
   using T = typename ProductOf<S>::Type;
   using V = Vec<T>;
   static_assert(kRowPad % kTileRows == 0 && kSquare % kRowPad == 0);
@@ -376,11 +386,11 @@ void products(const Matrix<S>& a, const Matrix<S>* b, const Range& columns, cons
   const Range right{right_range.begin, least(right_range.end, b ? b->rows : a.rows)};
   Matrix<S> left = a;
   if (!b) left.rows = least(a.rows, right.end);
-  const Matrix<S> other = b ? *b : Matrix<S>{nullptr, 0, 0, 0, nullptr, false};
+  const Matrix<S> other = b ? *b : Matrix<S>{nullptr, 0, 0, 0, nullptr};
   const Index left_size = pad_rows(left.rows) * kStride<T>, size = left_size + pad_rows(other.rows) * kStride<T>;
-  Buffer<T> buffer(2 * size + kBlock<T>);
-  T *now = buffer.data(), *next = now + size, *means = next + size;
-  for (T* packed = now; packed < means; packed += size) {
+  Buffer<T> buffer(2 * size);
+  T *now = buffer.data(), *next = now + size;
+  for (T* packed : {now, next}) {
     clear_padding(left.rows, packed);
     clear_padding(other.rows, packed + left_size);
   }
@@ -388,41 +398,102 @@ void products(const Matrix<S>& a, const Matrix<S>* b, const Range& columns, cons
   Index n_tiles = 0;
   walk(left.rows, right, !b, [&](Index, Index, int) { ++n_tiles; });
   if (n_tiles == 0) return;
-  const Index lines = (left.rows + other.rows) * (kBlock<T> / kPerLine<T>), share = (lines + n_tiles - 1) / n_tiles;
-  const bool inside = share <= kPiece;  // packing goes into the tiles, if there are enough of them
+  const Index lines = (left.rows + other.rows) * (kBlock<T> / kPerLine<T>), per_tile = (lines + n_tiles - 1) / n_tiles;
+  const bool inside = per_tile <= kPiece;  // packing goes into the tiles, if there are enough of them
+  const Index sums_at = pad_rows(a.rows) * ld;
 
-  const auto packers = [&](Index k, T* to) {
-    const Range block{k, least(k + kBlock<T>, columns.end)};
-    return Packers<S>{{left, block, to, means, sums}, {other, block, to + left_size, means, nullptr}};
+  // Of the share after the one that is multiplied, sums are kept apart until that is done.
+  Buffer<double> sums_buffer(2 * a.rows);
+  double *sums = sums_buffer.data(), *sums_next = sums + a.rows;
+  std::memset(sums, 0, static_cast<std::size_t>(2 * a.rows) * sizeof(double));
+  const auto packers = [&](const Range& block, T* to, double* row_sums) {
+    return Packers<S>{{left, block, to, with_sums ? row_sums : nullptr}, {other, block, to + left_size, nullptr}};
   };
-  packers(columns.begin, now).pack_rest(96);
-  for (Index k = columns.begin; k < columns.end; k += kBlock<T>) {
-    const Index length = (least(kBlock<T>, columns.end - k) + V::lanes - 1) / V::lanes * V::lanes;
+  Cursor<T> cursor(shares, a.cols);
+  packers(cursor.block(), now, sums).pack_rest(96);
+  while (!cursor.over()) {
+    const Index share = cursor.share();
+    const Range block = cursor.block();
+    const Index length = (block.end - block.begin + V::lanes - 1) / V::lanes * V::lanes;
     const T* others = b ? now + left_size : now;
-    auto following = packers(k + kBlock<T>, next);
-    following.prefetch(inside ? kPiece : share);
+    cursor.advance();
+    const bool last = cursor.share() != share;
+    auto following = packers(cursor.block(), next, last ? sums_next : sums);
+    following.prefetch(inside ? kPiece : per_tile);
     walk(left.rows, right, !b, [&](Index i, Index j, int width) {
       const T *left_rows = now + i * kStride<T>, *right_rows = others + j * kStride<T>;
-      double* corner = out + i * ld_out + j;
+      double* corner = part + i * ld + j;
       Piece<S> piece;
       if (inside && width == kTileCols && length == kBlock<T> && following.take(piece)) {
-        tile_and_pack(left_rows, right_rows, corner, ld_out, piece);
+        tile_and_pack(left_rows, right_rows, corner, ld, piece);
         return;
       }
-      if (!inside) following.prefetch(share);
-      kTiles<T>[width](left_rows, right_rows, length, corner, ld_out);
-      if (!inside) following.pack(share);
+      if (!inside) following.prefetch(per_tile);
+      kTiles<T>[width](left_rows, right_rows, length, corner, ld);
+      if (!inside) following.pack(per_tile);
     });
     following.pack_rest(0);
     T* packed = now;
     now = next;
     next = packed;
+    if (!last) continue;
+    if (with_sums)
+      for (Index i = 0; i < a.rows; ++i) part[sums_at + i] = sums[i];
+    part = shares.done(share, part);
+    double* summed = sums;
+    sums = sums_next;
+    sums_next = summed;
+    std::memset(sums_next, 0, static_cast<std::size_t>(a.rows) * sizeof(double));
   }
+}
+
+// Sum of squares of factor_a * (a_k - shift_a) - factor_b * (b_k - shift_b) over a block. Both terms are rounded before they are subtracted, so
+// that the order of the rows does not matter and equal rows give 0.
+template <typename S, typename T>
+double block_difference(const S* a, const S* b, Index length, T shift_a, T shift_b, T factor_a, T factor_b) {
+  using V = Vec<T>;
+  constexpr int kSums = 4;
+  const typename V::Reg sa = V::all(shift_a), sb = V::all(shift_b), fa = V::all(factor_a), fb = V::all(factor_b);
+  typename V::Reg sum[kSums];
+  FASTRDM_UNROLL
+  for (auto& s : sum) s = V::zero();
+  Index k = 0;
+  for (; k + kSums * V::lanes <= length; k += kSums * V::lanes)
+    FASTRDM_UNROLL
+    for (int s = 0; s < kSums; ++s) {
+      const typename V::Reg x = V::mul(V::sub(V::load(a + k + s * V::lanes), sa), fa), y = V::mul(V::sub(V::load(b + k + s * V::lanes), sb), fb);
+      const typename V::Reg w = V::sub(x, y);
+      sum[s] = V::fma(w, w, sum[s]);
+    }
+  T lanes[V::lanes];
+  V::store(lanes, V::add(V::add(sum[0], sum[1]), V::add(sum[2], sum[3])));
+  double total = 0;
+  for (const T lane : lanes) total += lane;
+  for (; k < length; ++k) {
+    const T x = (widened(a[k]) - shift_a) * factor_a, y = (widened(b[k]) - shift_b) * factor_b, w = x - y;
+    total += static_cast<double>(w) * w;
+  }
+  return total;
+}
+
+template <typename S>
+void differences(const Matrix<S>& a, const double* factor_a, const Matrix<S>& b, const double* factor_b, const Pair* pairs, Index n_pairs, double* out) {
+  using T = typename ProductOf<S>::Type;
+  const auto number = [](const double* values, Index i, double otherwise) { return static_cast<T>(values ? values[i] : otherwise); };
+  for (Index k = 0; k < a.cols; k += kBlock<T>)
+    for (Index p = 0; p < n_pairs; ++p) {
+      const Index i = pairs[p].first, j = pairs[p].second;
+      out[p] += block_difference(a.data + i * a.stride + k, b.data + j * b.stride + k, least(kBlock<T>, a.cols - k), number(a.shift, i, 0),
+                                 number(b.shift, j, 0), number(factor_a, i, 1), number(factor_b, j, 1));
+    }
 }
 
 }  // namespace
 
 extern const Isa isa;
-const Isa isa{FASTRDM_STRING(FASTRDM_ISA_NAME), {products<float>, products<double>, products<Half>, products<BFloat16>}};
+const Isa isa{FASTRDM_STRING(FASTRDM_ISA_NAME),
+              kBlockBytes,
+              {products<float>, products<double>, products<Half>, products<BFloat16>},
+              {differences<float>, differences<double>, differences<Half>, differences<BFloat16>}};
 
 }  // namespace fastrdm::FASTRDM_ISA_NAME

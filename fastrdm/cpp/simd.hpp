@@ -1,5 +1,6 @@
 // One vector register of float or double for the instruction set this file is compiled for, and the tile it feeds.
-// load also widens narrower floats; add4_to adds the lanes' sums of four registers to four consecutive doubles.
+// load also widens narrower floats; add4_to adds the lanes' sums of four registers to four consecutive doubles;
+// lanes are added up before anything else is, so that it does not matter what is there.
 #pragma once
 
 #include "half.hpp"
@@ -41,6 +42,7 @@ struct Vec<float> {
   static void store(float* p, Reg a) { _mm512_storeu_ps(p, a); }
   static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
   static Reg sub(Reg a, Reg b) { return _mm512_sub_ps(a, b); }
+  static Reg mul(Reg a, Reg b) { return _mm512_mul_ps(a, b); }
   static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
   static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
     const Reg sums = lanes4(a, b, c, d);
@@ -78,6 +80,7 @@ struct Vec<double> {
   static void store(double* p, Reg a) { _mm512_storeu_pd(p, a); }
   static Reg add(Reg a, Reg b) { return _mm512_add_pd(a, b); }
   static Reg sub(Reg a, Reg b) { return _mm512_sub_pd(a, b); }
+  static Reg mul(Reg a, Reg b) { return _mm512_mul_pd(a, b); }
   static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_pd(a, b, c); }
   static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
     const __m256d ab = _mm256_hadd_pd(half(a), half(b)), cd = _mm256_hadd_pd(half(c), half(d));
@@ -111,6 +114,7 @@ struct Vec<float> {
   static void store(float* p, Reg a) { _mm256_storeu_ps(p, a); }
   static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
   static Reg sub(Reg a, Reg b) { return _mm256_sub_ps(a, b); }
+  static Reg mul(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
   static Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
   static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
     const __m256 abcd = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
@@ -131,6 +135,7 @@ struct Vec<double> {
   static void store(double* p, Reg a) { _mm256_storeu_pd(p, a); }
   static Reg add(Reg a, Reg b) { return _mm256_add_pd(a, b); }
   static Reg sub(Reg a, Reg b) { return _mm256_sub_pd(a, b); }
+  static Reg mul(Reg a, Reg b) { return _mm256_mul_pd(a, b); }
   static Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_pd(a, b, c); }
   static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
     const __m256d ab = _mm256_hadd_pd(a, b), cd = _mm256_hadd_pd(c, d);
@@ -159,6 +164,7 @@ struct Vec<float> {
   static void store(float* p, Reg a) { vst1q_f32(p, a); }
   static Reg add(Reg a, Reg b) { return vaddq_f32(a, b); }
   static Reg sub(Reg a, Reg b) { return vsubq_f32(a, b); }
+  static Reg mul(Reg a, Reg b) { return vmulq_f32(a, b); }
   static Reg fma(Reg a, Reg b, Reg c) { return vfmaq_f32(c, a, b); }
   static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
     const float32x4_t sums = vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d));
@@ -179,6 +185,7 @@ struct Vec<double> {
   static void store(double* p, Reg a) { vst1q_f64(p, a); }
   static Reg add(Reg a, Reg b) { return vaddq_f64(a, b); }
   static Reg sub(Reg a, Reg b) { return vsubq_f64(a, b); }
+  static Reg mul(Reg a, Reg b) { return vmulq_f64(a, b); }
   static Reg fma(Reg a, Reg b, Reg c) { return vfmaq_f64(c, a, b); }
   static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
     vst1q_f64(out, vaddq_f64(vld1q_f64(out), vpaddq_f64(a, b)));
@@ -242,14 +249,17 @@ struct Vec {
   static void store(T* p, Reg a) { std::memcpy(p, &a, sizeof a); }
   static Reg add(Reg a, Reg b) { return a + b; }
   static Reg sub(Reg a, Reg b) { return a - b; }
+  static Reg mul(Reg a, Reg b) { return a * b; }
   static Reg fma(Reg a, Reg b, Reg c) { return c + a * b; }
   static void add4_to(Reg a, Reg b, Reg c, Reg d, double* out) {
+    double sums[4] = {};
     for (int l = 0; l < lanes; ++l) {
-      out[0] += a[l];
-      out[1] += b[l];
-      out[2] += c[l];
-      out[3] += d[l];
+      sums[0] += a[l];
+      sums[1] += b[l];
+      sums[2] += c[l];
+      sums[3] += d[l];
     }
+    for (int i = 0; i < 4; ++i) out[i] += sums[i];
   }
 };
 

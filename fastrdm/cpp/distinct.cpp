@@ -1,0 +1,55 @@
+// How many different numbers there are among many, if they are few.
+
+#include <cstring>
+
+#include "half.hpp"
+
+namespace fastrdm {
+namespace {
+
+std::uint64_t bits_of(double x) {
+  std::uint64_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+std::uint64_t bits_of(float x) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+}  // namespace
+
+template <typename S>
+Index distinct(const Matrix<S>& x, Index limit, typename ProductOf<S>::Type* out) {
+  // Open addressing in a table that is never more than half full. A number is stored as its place in `out`, from 1 on.
+  std::size_t size = 64;
+  while (size < 2 * static_cast<std::size_t>(limit)) size *= 2;
+  std::vector<std::uint16_t> table(size);
+  Index found = 0;
+  for (Index i = 0; i < x.rows; ++i) {
+    const S* row = x.data + i * x.stride;
+    auto last = widened(row[0]);
+    std::uint64_t last_bits = ~bits_of(last);
+    for (Index k = 0; k < x.cols; ++k) {
+      const auto value = widened(row[k]);
+      const std::uint64_t bits = bits_of(value);
+      if (bits == last_bits) continue;
+      last_bits = bits;
+      std::size_t at = static_cast<std::size_t>(bits * 0x9e3779b97f4a7c15u >> 40) & (size - 1);
+      while (table[at] && bits_of(out[table[at] - 1]) != bits) at = (at + 1) & (size - 1);
+      if (table[at]) continue;
+      if (found == limit) return limit;
+      out[found++] = value;
+      table[at] = static_cast<std::uint16_t>(found);
+    }
+  }
+  return found;
+}
+
+template Index distinct<float>(const Matrix<float>&, Index, float*);
+template Index distinct<double>(const Matrix<double>&, Index, double*);
+template Index distinct<Half>(const Matrix<Half>&, Index, float*);
+template Index distinct<BFloat16>(const Matrix<BFloat16>&, Index, float*);
+
+}  // namespace fastrdm

@@ -1,0 +1,132 @@
+"""What an RDM needs of blocks of channels, added up."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm import _kernels
+from fastrdm.measures import Measure, OutOfRangeError, guess_means, within
+from fastrdm.numbers import Kind, bound, kind_of
+from fastrdm.products import Floats, Index, Reading, Rows, gram, working_dtype
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Of angles: products in float64 of conditions less a shift, and their sums; of distances: their squares.
+
+    Attributes
+    ----------
+    n_channels : int
+    product : ndarray, shape (n, n), or condensed
+    sums, low, high : ndarray, shape (n,)
+        Of the channels less the shift, and the least and greatest of the channels.
+    shift : ndarray, shape (n,), or None
+        None before the first block.
+    discrete, single : bool
+        Whether all blocks have few different values, and any came in float32 or narrower.
+    exact : bool
+    """
+
+    n_channels: int
+    product: Floats
+    sums: Floats
+    low: Floats
+    high: Floats
+    shift: Floats | None = None
+    discrete: bool = True
+    exact: bool = True
+    single: bool = False
+
+    @classmethod
+    def none(cls, n: int, measure: Measure) -> "Sums":
+        """No channels yet."""
+        shape = (n, n) if measure.undefined else (n * (n - 1) // 2,)
+        low, high = np.full(n, np.inf), np.full(n, -np.inf)
+        return cls(0, np.zeros(shape), np.zeros(n), low, high)
+
+    def plus(self, rows: Rows, measure: Measure, n_threads: int | None) -> "Sums":
+        """The same with another block."""
+        kind = kind_of(rows)
+        seen = replace(
+            self,
+            n_channels=self.n_channels + rows.shape[1],
+            discrete=self.discrete and kind.discrete,
+            exact=self.exact and kind.exact,
+            single=self.single or working_dtype(rows) == np.float32,
+        )
+        if not measure.undefined:
+            _, squares = within(measure, kind.read(rows), kind, n_threads)
+            return replace(seen, product=self.product + squares)
+        shift = self.shift
+        read = Reading(rows, np.dtype(np.float64))
+        if shift is None:
+            centred = measure.centre and not kind.exact
+            shift = guess_means(read) if centred else np.zeros(len(rows))
+        with np.errstate(all="ignore"):
+            product, sums = gram(read._replace(shift=shift), n_threads)
+        if not np.isfinite(product.diagonal()).all():
+            raise OutOfRangeError(
+                "activations are so large that their squares leave the range of float64"
+            )
+        low, high = (np.asarray(v, np.float64) for v in (rows.min(axis=1), rows.max(axis=1)))
+        return replace(
+            seen,
+            product=self.product + product,
+            sums=self.sums + sums,
+            low=np.minimum(self.low, low),
+            high=np.maximum(self.high, high),
+            shift=shift,
+        )
+
+    def __add__(self, other: "Sums") -> "Sums":
+        if not (self.n_channels and other.n_channels):
+            return self if self.n_channels else other
+        product, sums = other.product, other.sums
+        if self.shift is not None and other.shift is not None:
+            step = other.shift - self.shift
+            if step.any():
+                crossed = np.outer(step, sums)
+                product = product + (crossed + crossed.T) + other.n_channels * np.outer(step, step)
+                sums = sums + other.n_channels * step
+        return Sums(
+            self.n_channels + other.n_channels,
+            self.product + product,
+            self.sums + sums,
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+            self.shift,
+            self.discrete and other.discrete,
+            self.exact and other.exact,
+            self.single or other.single,
+        )
+
+    def rdm(self, measure: Measure) -> tuple[Floats, Index]:
+        """Condensed RDM, and the conditions that have none."""
+        undefined: NDArray[np.intp] = np.empty(0, np.intp)
+        if measure.undefined:
+            rdm, undefined = self._angles(measure)
+        else:
+            rdm = np.sqrt(self.product) if measure.root else self.product.copy()
+        stored = np.dtype(np.float32 if self.single else np.float64)
+        # Products of angles are in float64 whatever came.
+        read = Kind(np.dtype(np.float64) if measure.undefined else stored)
+        within = bound(Kind(stored, self.exact, 0, self.discrete), read, len(rdm), stored)
+        if within:
+            measure.settle(rdm, within)
+        return rdm, undefined
+
+    def _angles(self, measure: Measure) -> tuple[Floats, Index]:
+        n, raw = self.n_channels, self.product.diagonal()
+        if measure.centre:
+            norms, constant = n * raw - self.sums**2, self.low == self.high
+        else:
+            norms, constant = raw.copy(), (self.low == 0) & (self.high == 0)
+        if np.any(~constant & ~(norms > 1e-280)):
+            raise OutOfRangeError(
+                "activations are so small that their squares leave the range of float64"
+            )
+        norms[constant] = np.nan
+        sums = (self.sums, self.sums) if measure.centre else None
+        rdm, _ = _kernels.angles(self.product, (norms, norms), sums, n, condensed=True)
+        return rdm, np.flatnonzero(constant)
