@@ -19,6 +19,7 @@ from fastrdm.measures import (
     CORRELATION,
     COSINE,
     DISTANCE,
+    NEAR_ANGLE,
     SQUARED_DISTANCE,
     Found,
     Measure,
@@ -42,6 +43,8 @@ _CENTRES: dict[Measure, Centre] = {
     DISTANCE: Centre.NONE,
     SQUARED_DISTANCE: Centre.NONE,
 }
+# Products of single chunks in float32 are rounded more often than those of `calc_rdm`.
+_NEAR_DISTANCE = 2.0**-3
 # What ONNX Runtime calls the memory of providers that have their own.
 _MEMORY = {"cuda": "cuda", "tensorrt": "cuda", "rocm": "gpu", "migraphx": "gpu"}
 # CUDA's allocations begin at multiples of this, and its libraries are fastest there.
@@ -379,7 +382,8 @@ class DeviceModel:
             norms = n_channels * norms - sums * sums
         if self._measure.undefined:
             norms[product.diagonal() == 0] = np.nan
-        return found_of(norms, sums, n_channels), product
+        near = NEAR_ANGLE if self._measure.undefined else _NEAR_DISTANCE
+        return found_of(norms, sums, n_channels, near), product
 
     def _refine(
         self, layer: str, found: Found, values: Floats, blocks: Sequence["_Block"], height: int

@@ -39,7 +39,8 @@ class Found(NamedTuple):
     #: Conditions that float64 is needed for, and how all are read with those.
     odd: Index
     wide: Reading
-    exact: bool
+    #: Dissimilarities, or shares of both norms, below which products have too few digits left.
+    near: float
 
     def reading(self, rows: Rows) -> "Found":
         """The same of rows that were read before and are taken again."""
@@ -49,7 +50,7 @@ class Found(NamedTuple):
         """Some of the conditions, in float64."""
         wide = self.wide.some(index)
         sums = None if self.sums is None else self.sums[index]
-        return Found(wide, self.norms[index], sums, np.empty(0, np.intp), wide, self.exact)
+        return Found(wide, self.norms[index], sums, np.empty(0, np.intp), wide, self.near)
 
 
 class Measure(NamedTuple):
@@ -91,11 +92,11 @@ def between(measure: Measure, a: Found, b: Found, n_threads: int | None) -> Floa
     return _finished(measure, a, b, product, False, n_threads).reshape(product.shape)
 
 
-def found_of(norms: Floats, sums: Floats | None, n_channels: int) -> Found:
+def found_of(norms: Floats, sums: Floats | None, n_channels: int, near: float) -> Found:
     """Conditions whose products are made elsewhere."""
     rows = np.broadcast_to(np.float32(0), (len(norms), n_channels))
     read = Reading(rows, np.dtype(np.float32))
-    return Found(read, norms, sums, np.empty(0, np.intp), read, False)
+    return Found(read, norms, sums, np.empty(0, np.intp), read, near)
 
 
 def _finished(
@@ -258,7 +259,7 @@ def _settled(
                 sums[odd] = own_sums
                 norms[odd] = read.n_channels * norms[odd] - own_sums**2
     norms[norms == 0] = np.nan
-    return Found(read, norms, sums, odd, wide, kind.exact)
+    return Found(read, norms, sums, odd, wide, 0.0 if kind.exact else NEAR_ANGLE)
 
 
 def _own(row: NDArray[np.generic], centre: bool) -> tuple[float, float, float]:
@@ -302,11 +303,10 @@ def _smallest(read: Reading) -> float:
 
 
 def _condense_angles(a: Found, b: Found, product: Floats, condensed: bool) -> tuple[Floats, int]:
-    near = 0.0 if a.exact else NEAR_ANGLE
     sums = None if a.sums is None or b.sums is None else (a.sums, b.sums)
     with np.errstate(all="ignore"):
         return _kernels.angles(
-            product, (a.norms, b.norms), sums, a.read.n_channels, near=near, condensed=condensed
+            product, (a.norms, b.norms), sums, a.read.n_channels, near=a.near, condensed=condensed
         )
 
 
@@ -341,13 +341,12 @@ def _find_distance(read: Reading, kind: Kind, n_threads: int | None) -> tuple[Fo
             norms[odd] = gram(wide.some(odd), n_threads)[0].diagonal()
         if not (np.all(norms[odd] > _LEAST) and np.isfinite(norms[odd]).all()):
             raise OutOfRangeError(_OUT_OF_RANGE)
-    return Found(read, norms, None, odd, wide, kind.exact), product
+    return Found(read, norms, None, odd, wide, 0.0 if kind.exact else NEAR_DISTANCE), product
 
 
 def _condense_distances(a: Found, b: Found, product: Floats, condensed: bool) -> tuple[Floats, int]:
-    near = 0.0 if a.exact else NEAR_DISTANCE
     with np.errstate(all="ignore"):
-        return _kernels.distances(product, (a.norms, b.norms), near=near, condensed=condensed)
+        return _kernels.distances(product, (a.norms, b.norms), near=a.near, condensed=condensed)
 
 
 def _no_factors(found: Found) -> None:
