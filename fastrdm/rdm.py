@@ -55,6 +55,19 @@ def calc_rdm(
     ``sqeuclidean`` / channels, its "mahalanobis" is ``mahalanobis`` ** 2 / channels, and its "crossnobis" is
     ``crossnobis`` / channels.
 
+    **A dissimilarity depends on its two conditions alone**, to the bit: permuted conditions have the permuted RDM,
+    equal conditions equal dissimilarities and none to each other, and neither threads, tiles (`max_memory`), strides
+    nor the other members of a stack change anything. Pairs whose products have too few digits left are computed from
+    their differences: float32 activations give 1 − r to a relative 1e-5 or an absolute 1e-7, whichever is larger, and
+    nearly parallel conditions to 1e-4 of 1 − r itself.
+
+    **Ties.** Distances and products of whole numbers (one-hot, binary, small integers, in any type) are exact, and
+    angles of equal fractions are equal. Other dissimilarities that are equal in truth come apart by rounding: in
+    float64 by less than 2⁻⁴⁰, in float32 by less than 2⁻²¹ of a distance, of the angle for ``correlation``, ``cosine``
+    and ``spearman``, or of half a squared distance. Before the RDM is returned such values are made equal by the rule
+    of `fastrdm.ties`. It is applied to float64 activations (in RDMs of up to 2¹⁸ pairs) and to activations with few
+    different values, not to others in float32, whose equal dissimilarities are those of equal conditions.
+
     Parameters
     ----------
     activations : array_like, shape (conditions, channels, ...), or list or tuple of such
@@ -66,12 +79,14 @@ def calc_rdm(
         precision and summed in float64; those of ``mahalanobis`` and ``crossnobis`` are made in float64.
     method : str
         A name of the table.
-    precision : array_like, shape (channels, channels), optional
+    precision : array_like, shape (channels, channels) or (folds, channels, channels), optional
         For ``mahalanobis``, and ``crossnobis`` where noise is to be normalised: the inverse of the covariance of the
-        channels' noise, symmetric and positive semi-definite. It is one for all folds. For a stack whose members
-        differ in theirs, a list of one a member.
+        channels' noise, symmetric and positive semi-definite. For ``crossnobis`` also one for each fold, in the order
+        of ``numpy.unique(folds)`` or as a mapping of folds: the products of two folds are then normalised by the mean
+        of both covariances, as in rsatoolbox. For a stack whose members differ in theirs, a list of one a member.
     residuals : array_like, shape (observations, channels, ...), optional
-        In place of ``precision``: noise to estimate it from. For a stack, as ``precision``.
+        In place of ``precision``: noise to estimate it from. For a stack, as ``precision``; for each fold, a list or a
+        mapping.
     estimator : str, optional
         How the covariance of residuals is estimated, by rsatoolbox's names: ``"shrinkage_diag"`` (the default; towards
         its diagonal, Schäfer & Strimmer 2005, target D of table 2), ``"shrinkage_eye"`` (towards a multiple of
@@ -80,8 +95,9 @@ def calc_rdm(
         For ``crossnobis``: the fold (run, session) of each measurement, as numbers or strings.
     conditions : array_like, shape (measurements,), optional
         For ``crossnobis``: the condition of each measurement. The RDM has them in the order of ``numpy.unique``.
-        Measurements of one condition in one fold are averaged first, so that all pairs of folds count alike. May be
-        left out where each fold holds each condition once, in one and the same order.
+        Measurements of one condition in one fold are averaged first, so that all pairs of folds count alike. Folds may
+        lack conditions: two conditions are compared over the pairs of folds that both have both. May be left out where
+        each fold holds each condition once, in one and the same order.
     out : ndarray of float64, shape (pairs,), or (n, pairs) for a stack, optional
         Where the result is put; may be a ``numpy.memmap``.
     max_memory : int or str, optional
@@ -103,8 +119,8 @@ def calc_rdm(
     ValueError
         If there are fewer than two conditions, no channels, NaN or infinity (the message says where), a squared
         distance beyond float64, an unknown method, an option that the method does not take or one that it lacks; if
-        precision is asymmetric or not positive semi-definite, a fold lacks a condition, or `max_memory` is too small
-        (the message says what would do). Messages about one member of a stack name it.
+        precision is asymmetric or not positive semi-definite, two conditions share fewer than two folds, or
+        `max_memory` is too small (the message says what would do). Messages about one member of a stack name it.
 
     Warns
     -----
@@ -403,7 +419,9 @@ def _is_by_fold(value: Any, precision: bool) -> bool:
 def _by_fold(value: Any, name: str, folds: Folds) -> Iterator[tuple[Any, str]]:
     if isinstance(value, Mapping):
         if set(value) != set(folds.names):
-            raise ValueError(f"{name} are of folds {list(value)}; the folds are {folds.names}")
+            raise ValueError(
+                f"{name} is given for folds {list(value)}; the folds are {folds.names}"
+            )
         value = [value[fold] for fold in folds.names]
     if len(value) != len(folds.names):
         raise ValueError(

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 import reference
@@ -134,3 +136,111 @@ def test_nan_is_named_by_measurement():
 def test_crossnobis_has_no_blocks():
     with pytest.raises(ValueError, match="'crossnobis' averages measurements of folds"):
         RdmAccumulator(5, "crossnobis")
+
+
+def by_pairs(x, folds, conditions, precision_of):
+    """Every two conditions over the pairs of folds that have both."""
+    names, runs = np.unique(conditions), np.unique(folds)
+    means = {
+        (f, c): x[(folds == f) & (conditions == c)].mean(axis=0)
+        for f in runs
+        for c in names
+        if np.any((folds == f) & (conditions == c))
+    }
+    rdm = []
+    for a, b in combinations(names, 2):
+        terms = [
+            (means[f, a] - means[f, b]) @ precision_of(f, g) @ (means[g, a] - means[g, b])
+            for f, g in combinations(runs, 2)
+            if {(f, a), (f, b), (g, a), (g, b)} <= means.keys()
+        ]
+        rdm.append(np.mean(terms))
+    return np.array(rdm)
+
+
+def precisions(n_folds, n_channels, seed=1):
+    filters = np.random.default_rng(seed).standard_normal((n_folds, n_channels, 2 * n_channels))
+    return filters @ filters.transpose(0, 2, 1)
+
+
+def mean_covariance(given, runs):
+    place = {run: k for k, run in enumerate(runs)}
+    covariance = np.linalg.inv(given)
+    return lambda f, g: np.linalg.inv((covariance[place[f]] + covariance[place[g]]) / 2)
+
+
+@pytest.mark.parametrize("memory", [{}, {"max_memory": "1GB"}])
+@pytest.mark.parametrize("noise", ["none", "one", "by fold"])
+def test_folds_may_lack_conditions(kernels, noise, memory):
+    x, folds, conditions = measurements(5, 9, 20, most=2)
+    kept = ~((folds == 1) & np.isin(conditions, [2, 3])) & ~((folds == 4) & (conditions == 8))
+    x, folds, conditions = x[kept], folds[kept], conditions[kept]
+    given = precisions(5, 20)
+    options = {"none": {}, "one": {"precision": given[0]}, "by fold": {"precision": given}}[noise]
+    of = {
+        "none": lambda f, g: np.eye(20),
+        "one": lambda f, g: given[0],
+        "by fold": mean_covariance(given, range(5)),
+    }[noise]
+    found = calc_rdm(x, "crossnobis", folds=folds, conditions=conditions, **options, **memory)
+    expected = by_pairs(x, folds, conditions, of)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
+
+
+def test_a_precision_for_each_fold_equals_rsatoolbox():
+    rsatoolbox = pytest.importorskip("rsatoolbox")
+    x, folds, conditions = measurements(4, 7, 15, most=2)
+    given = precisions(4, 15)
+    data = rsatoolbox.data.Dataset(
+        x, obs_descriptors={"condition": conditions.tolist(), "run": folds.tolist()}
+    )
+    theirs = rsatoolbox.rdm.calc_rdm(
+        data, "crossnobis", descriptor="condition", cv_descriptor="run", noise=list(given)
+    ).get_vectors()[0]
+    for form in (given, list(given), dict(enumerate(given))):
+        ours = calc_rdm(x, "crossnobis", folds=folds, conditions=conditions, precision=form)
+        np.testing.assert_allclose(ours / 15, theirs, rtol=1e-9)
+
+
+def test_residuals_of_each_fold():
+    x, folds, conditions = measurements(3, 6, 10)
+    residuals = np.random.default_rng(1).standard_normal((3, 60, 10))
+    given = np.linalg.inv([reference.covariance(r) for r in residuals])
+    found = calc_rdm(x, "crossnobis", folds=folds, conditions=conditions, residuals=list(residuals))
+    expected = by_pairs(x, folds, conditions, mean_covariance(given, range(3)))
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+def test_members_of_a_stack_with_precisions_of_their_folds():
+    x, folds, conditions = measurements(3, 6, 10)
+    given = precisions(3, 10), precisions(3, 10, seed=2)
+    labels = {"folds": folds, "conditions": conditions}
+    found = calc_rdm([x, 2 * x], "crossnobis", precision=list(given), **labels)
+    for rdm, rows, own in zip(found, (x, 2 * x), given, strict=True):
+        np.testing.assert_array_equal(rdm, calc_rdm(rows, "crossnobis", precision=own, **labels))
+
+
+@pytest.mark.parametrize(
+    "precision, message",
+    [
+        (precisions(2, 10), "precision: 2 for 3 folds; give one for each fold"),
+        (
+            {0: np.eye(10), 1: np.eye(10), 7: np.eye(10)},
+            r"precision is given for folds \[0, 1, 7\]",
+        ),
+        (precisions(3, 9), r"precision of fold 0 has shape \(9, 9\)"),
+    ],
+)
+def test_precisions_that_do_not_fit_the_folds(precision, message):
+    x, folds, conditions = measurements(3, 6, 10)
+    with pytest.raises(ValueError, match=message):
+        calc_rdm(x, "crossnobis", folds=folds, conditions=conditions, precision=precision)
+
+
+def test_conditions_that_no_two_folds_share_are_named():
+    x, folds, conditions = measurements(3, 6, 10)
+    kept = ~((folds < 2) & (conditions == 4))
+    with pytest.raises(
+        ValueError, match="conditions 0 and 4 are measured together in 1 of 3 folds"
+    ):
+        calc_rdm(x[kept], "crossnobis", folds=folds[kept], conditions=conditions[kept])
