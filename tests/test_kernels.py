@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
 import numpy as np
@@ -398,3 +399,12 @@ def test_permuted_similarities(kernels, dtype):
             squares, lengths[0], permutations, prepared, n_threads
         )
         np.testing.assert_allclose(result, expected, atol=1e-13)
+
+
+def test_threads_that_are_held_up_do_not_hold_up_each_other(kernels):
+    """More threads than processors, and others beside them: each share waits for its turn."""
+    x = numbers((92, 60_000), dtype=np.float32)
+    expected = _kernels.gram(x, n_threads=1)[0]
+    with ThreadPoolExecutor(1 if "numba" in kernels else 4) as pool:
+        for product, _ in pool.map(lambda n: _kernels.gram(x, n_threads=n), [2, 3, 5, 8] * 6):
+            np.testing.assert_array_equal(product, expected)

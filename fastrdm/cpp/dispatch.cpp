@@ -178,57 +178,88 @@ class InTurn final : public Shares {
   bool with_sums_;
 };
 
-// Shares for several workers, each of which takes the next that is free; one that is done before its turn waits in a buffer.
-class Together final : public Shares {
+// Shares for several workers, each of which takes the next that is free. One that is done before its turn waits in a buffer.
+class Together {
  public:
-  Together(Index width, Index count, Total& total, const Range& right, Index size, int workers)
-      : Shares(width), total_(total), right_(right), size_(static_cast<std::size_t>(size)), most_(static_cast<std::size_t>(workers) + 2),
-        waiting_(static_cast<std::size_t>(count)) {}
+  Together(Index count, Total& total, const Range& right, Index size, int workers)
+      : total_(total), right_(right), size_(static_cast<std::size_t>(size)), waiting_(static_cast<std::size_t>(count)),
+        own_(static_cast<std::size_t>(workers)) {}
 
-  double* part() {
-    const std::lock_guard<std::mutex> lock(guard_);
-    return take_free();
+  double* part(std::size_t worker) {
+    std::unique_lock<std::mutex> lock(guard_);
+    return take(worker);
   }
 
-  Index next() override {
+  Index next() {
     const std::lock_guard<std::mutex> lock(guard_);
     return next_ < static_cast<Index>(waiting_.size()) ? next_++ : -1;
   }
 
-  double* done(Index share, double* part) override {
+  double* done(Index share, double* part, std::size_t worker) {
     std::unique_lock<std::mutex> lock(guard_);
-    waiting_[static_cast<std::size_t>(share)] = part;
-    for (; turn_ < waiting_.size() && waiting_[turn_]; ++turn_) {
-      total_.take(static_cast<Index>(turn_), waiting_[turn_], right_, true);
-      free_.push_back(waiting_[turn_]);
+    waiting_[static_cast<std::size_t>(share)] = {part, worker};
+    for (; turn_ < waiting_.size() && waiting_[turn_].part; ++turn_) {
+      const Waiting& ready = waiting_[turn_];
+      total_.take(static_cast<Index>(turn_), ready.part, right_, true);
+      own_[ready.worker].free.push_back(ready.part);
     }
     freed_.notify_all();
-    // Whoever works on the share whose turn it is has a buffer, so that one is freed some time.
-    freed_.wait(lock, [&] { return !free_.empty() || parts_.size() < most_; });
-    return take_free();
+    // The worker whose share's turn it is has nothing that waits, so that it has a buffer: buffers are each worker's own.
+    freed_.wait(lock, [&] { return failed_ || !own_[worker].free.empty() || own_[worker].made.size() < kBuffers; });
+    if (failed_) throw std::bad_alloc();
+    return take(worker);
+  }
+
+  // A worker that has no memory leaves a share undone, for which nobody may wait.
+  void fail() {
+    const std::lock_guard<std::mutex> lock(guard_);
+    failed_ = true;
+    freed_.notify_all();
   }
 
  private:
-  double* take_free() {
-    if (free_.empty()) {
-      parts_.emplace_back(size_);
-      return parts_.back().data();
+  static constexpr std::size_t kBuffers = 2;
+  struct Waiting {
+    double* part = nullptr;
+    std::size_t worker = 0;
+  };
+  struct Own {
+    std::vector<Doubles> made;
+    std::vector<double*> free;
+  };
+
+  double* take(std::size_t worker) {
+    Own& own = own_[worker];
+    if (own.free.empty()) {
+      own.made.emplace_back(size_);
+      return own.made.back().data();
     }
-    double* part = free_.back();
-    free_.pop_back();
+    double* part = own.free.back();
+    own.free.pop_back();
     return part;
   }
 
   Total& total_;
   Range right_;
-  std::size_t size_, most_;
-  std::vector<double*> waiting_;
-  std::vector<Doubles> parts_;
-  std::vector<double*> free_;
+  std::size_t size_;
+  std::vector<Waiting> waiting_;
+  std::vector<Own> own_;
   std::mutex guard_;
   std::condition_variable freed_;
   Index next_ = 0;
   std::size_t turn_ = 0;
+  bool failed_ = false;
+};
+
+class OneOfSeveral final : public Shares {
+ public:
+  OneOfSeveral(Index width, Together& together, std::size_t worker) : Shares(width), together_(together), worker_(worker) {}
+  Index next() override { return together_.next(); }
+  double* done(Index share, double* part) override { return together_.done(share, part, worker_); }
+
+ private:
+  Together& together_;
+  std::size_t worker_;
 };
 
 }  // namespace
@@ -248,9 +279,18 @@ void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, Index widt
   const Index shares = (a.cols + width - 1) / width;
   Total total(out, out_stride, sums, add, !b, a.rows, cols);
   if (n_threads > 1 && size <= kOwnSums && shares >= n_threads) {
-    Together together(width, shares, total, {0, ld}, size + a.rows, n_threads);
+    Together together(shares, total, {0, ld}, size + a.rows, n_threads);
     parallel(n_threads, 1, n_threads, [&](Index begin, Index end, int) {
-      for (Index w = begin; w < end; ++w) multiply(a, b, {0, ld}, together, together.part(), ld, sums != nullptr);
+      for (Index w = begin; w < end; ++w) {
+        const auto worker = static_cast<std::size_t>(w);
+        OneOfSeveral own(width, together, worker);
+        try {
+          multiply(a, b, {0, ld}, own, together.part(worker), ld, sums != nullptr);
+        } catch (...) {
+          together.fail();
+          throw;
+        }
+      }
     });
   } else {
     Doubles part(static_cast<std::size_t>(size + a.rows));
