@@ -19,6 +19,7 @@ from fastrdm.export import trace_network
 from fastrdm.extraction import Workspace
 from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
+from fastrdm.probe import Probes
 from fastrdm.providers import Graph
 from fastrdm.stimuli import Preprocessing
 from fastrdm.weights import (
@@ -366,7 +367,7 @@ def open_checkpoints(
     makers = {each: architecture_of(each, taps) for each in dict.fromkeys(given)}
     own = [None if each is None else makers[each] for each in of_each]
     # Memory touched once: a ResNet-20's RDMs of 48 images took 1.2 s in new memory, 0.9 s in this.
-    options = {"workspace": Workspace()} | options
+    options = {"workspace": Workspace(), "probes": Probes()} | options
     return in_background(_jobs([str(path) for path in paths], own, taps, options), ahead)
 
 

@@ -213,6 +213,7 @@ def _score(arguments: argparse.Namespace) -> int:
             precision=arguments.precision,
             provider_options=dict(arguments.provider_option),
             batch_size=arguments.batch_size,
+            allow_inconsistent=arguments.allow_inconsistent,
             submit=arguments.submit,
             progress=show,
             n_draws=arguments.bootstrap,

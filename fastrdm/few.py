@@ -49,6 +49,7 @@ def score_checkpoints(
     precision: str | None = None,
     provider_options: Mapping[str, str] | None = None,
     batch_size: int = 32,
+    allow_inconsistent: bool = False,
     submit: str | Path | None = None,
     progress: bool = False,
     n_draws: int = 1000,
@@ -71,7 +72,7 @@ def score_checkpoints(
         What to score against.
     taps : dict or sequence of str, optional
         Layers to score, as in `open_checkpoint`; the network's own choice by default.
-    provider, precision, provider_options, batch_size
+    provider, precision, provider_options, batch_size, allow_inconsistent
         As in `OnnxModel`.
     submit : path-like, optional
         Folder for submissions: the best layer's RDM of the test images, in a subfolder for each checkpoint where
@@ -111,6 +112,7 @@ def score_checkpoints(
             "precision": precision,
             "provider_options": provider_options,
             "batch_size": batch_size,
+            "allow_inconsistent": allow_inconsistent,
         },
         kernels_version(),
         test_images=tuple(test_images),

@@ -124,7 +124,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
         )
     names = [
         *("store", "sets", "modality", "taps", "labels", "provider", "precision", "batch_size"),
-        *("keep_rdms", "retry_failed"),
+        *("allow_inconsistent", "keep_rdms", "retry_failed"),
     ]
     options = {name: getattr(arguments, name) for name in names}
     options["provider_options"] = dict(arguments.provider_option)

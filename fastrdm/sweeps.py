@@ -119,6 +119,7 @@ class Sweep:
         precision: str | None = None,
         provider_options: Mapping[str, str] | None = None,
         batch_size: int = 32,
+        allow_inconsistent: bool = False,
         keep_rdms: bool = False,
         retry_failed: bool = False,
     ) -> None:
@@ -130,6 +131,7 @@ class Sweep:
             "precision": precision,
             "provider_options": provider_options,
             "batch_size": batch_size,
+            "allow_inconsistent": allow_inconsistent,
             # This machine's number for all workers, whatever processors they have: sums split otherwise differ in their
             # last bits, and an RDM's ranks with them.
             "rdm_threads": kernels().n_threads,
@@ -146,7 +148,9 @@ class Sweep:
             self._numbers = list(self._targets.values())
             self._networks = [group.network() for group in self._groups]
             self._methods = [
-                self.store.add_method(group.method(network, precision))
+                self.store.add_method(
+                    group.method(network, precision, batch_size if allow_inconsistent else None)
+                )
                 for group, network in zip(self._groups, self._networks, strict=True)
             ]
         except BaseException:
@@ -401,7 +405,8 @@ class _Group:
             )
         return Network(Architecture.read(source.arch))
 
-    def method(self, network: Network, precision: str | None) -> Method:
+    def method(self, network: Network, precision: str | None, batch_size: int | None) -> Method:
+        """How RDMs are made; the size of batches where answers may depend on it, else None."""
         architecture = network.architecture
         if architecture is None:
             graph = f"the file's, {json.dumps(network.taps)}"
@@ -411,6 +416,8 @@ class _Group:
         else:
             graph = architecture.fingerprint
             preprocessing = architecture.preprocessing.to_json()
+        if batch_size is not None:
+            graph += f", inconsistent answers allowed in batches of {batch_size}"
         name = "" if self.graphs else self.source.arch or ""
         return Method(name, graph, preprocessing, precision or "fp32", kernels_version())
 
@@ -505,7 +512,8 @@ def sweep(
         ``sets``, ``modality`` as for `open_studies`; ``taps``; ``labels``, a regular expression whose named groups are
         searched in each path; ``engine``, "local", "ray" or an engine of
         `fastrdm.engines`; ``workers``; ``provider``, ``precision``,
-        ``provider_options``, ``batch_size`` as for `OnnxModel`; ``keep_rdms``; ``retry_failed``.
+        ``provider_options``, ``batch_size``, ``allow_inconsistent`` as for `OnnxModel`; ``keep_rdms``;
+        ``retry_failed``.
 
     Returns
     -------

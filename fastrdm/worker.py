@@ -26,6 +26,7 @@ from fastrdm.extraction import Workspace
 from fastrdm.info import versions
 from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
+from fastrdm.probe import Probes
 from fastrdm.providers import open_session, probe_graph
 from fastrdm.scoring import StudyScores, best_layers, results_of, score_study
 from fastrdm.stimuli import Preprocessing
@@ -195,7 +196,7 @@ class Worker:
             )
         self._load = load
         self._pixels = dict(load.pixels)
-        self._options = {"workspace": Workspace(), **load.options}
+        self._options = {"workspace": Workspace(), "probes": Probes(), **load.options}
         # As small as can be: whether the provider loads is told before any checkpoint fails by it.
         keys = {"provider": "provider", "precision": "precision", "provider_options": "options"}
         asked = {own: load.options[key] for key, own in keys.items() if key in load.options}

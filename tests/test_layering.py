@@ -21,7 +21,7 @@ LAYERS = [
     {"scoring", "info"},
     {"checkpoints", "study"},
     {"algonauts", "export", "onnx_model"},
-    {"target", "stimuli_cache", "device", "foreign", "pretrained"},
+    {"target", "stimuli_cache", "device", "foreign", "pretrained", "probe"},
     {"rdm_graph"},
     {"inference"},
     {"bootstrapping", "mantel"},
