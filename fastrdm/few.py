@@ -97,9 +97,11 @@ def score_checkpoints(
         challenge's.
     """
     test_images: tuple[Path, ...] = ()
+    test_background = None
     if submit is not None:
         _check_submittable(studies)
-        test_images = next(study.test_stimuli for study in studies if study.test_stimuli)
+        tested = next(study for study in studies if study.test_stimuli)
+        test_images, test_background = tested.test_stimuli, tested.background
     names = [str(w) for w in weights]
     folders: Sequence[Path | None] = _submission_folders(names, submit) or [None] * len(names)
     networks, tasks, errors = _networks(names, arch, taps)
@@ -116,6 +118,7 @@ def score_checkpoints(
         },
         kernels_version(),
         test_images=tuple(test_images),
+        test_background=test_background,
         progress=progress,
     )
     good = [task for task, error in zip(tasks, errors, strict=True) if not error]

@@ -212,6 +212,8 @@ class OnnxModel:
         images: Images,
         layers: Sequence[str] | None = None,
         progress: bool = False,
+        *,
+        background: str | None = None,
     ) -> dict[str, NDArray[np.float32]]:
         """Read images and give each layer's activations.
 
@@ -223,6 +225,9 @@ class OnnxModel:
             Layers to return, in this order; None for all.
         progress : bool
             Whether to show a progress bar on standard error.
+        background : str, optional
+            The colour that shows where images are transparent, as "#rrggbb"; without one, images with transparent
+            pixels are refused.
 
         Returns
         -------
@@ -242,7 +247,7 @@ class OnnxModel:
             for layer, shape in shapes.items()
         }
         parts = {Part(layer, 0, rows.shape[1]): rows for layer, rows in gathered.items()}
-        pixels = self._pixels(images)
+        pixels = self._pixels(images, background)
         with self._progress(len(images), progress) as advance:
             for place, batch in self._batches(pixels, self.batch_size):
                 run(self._session, [(place, batch)], parts, shapes)
@@ -262,6 +267,7 @@ class OnnxModel:
         projection: SparseProjection | None = None,
         where: str = "auto",
         names: Sequence[str] | None = None,
+        background: str | None = None,
     ) -> dict[str, NDArray[np.float64]]:
         """Read images and give each layer's RDM.
 
@@ -271,7 +277,7 @@ class OnnxModel:
 
         Parameters
         ----------
-        images, layers, progress
+        images, layers, progress, background
             As for `activations`.
         method : str
             As for `calc_rdm`, of those that take activations alone.
@@ -311,7 +317,7 @@ class OnnxModel:
             raise ValueError(f"where must be one of {', '.join(_WHERE)}, not {where!r}")
         if where == "device" and projection is not None:
             raise ValueError("a projection is made on the host; leave where out, or the projection")
-        pixels = self._pixels(images)
+        pixels = self._pixels(images, background)
         if names is None:
             names = [image_name(image, i) for i, image in enumerate(images)]
         self._warn()
@@ -409,12 +415,12 @@ class OnnxModel:
         if self._verdict.problem:
             warnings.warn(self._verdict.problem, RuntimeWarning, stacklevel=3)
 
-    def _pixels(self, images: Images) -> NDArray[np.uint8]:
+    def _pixels(self, images: Images, background: str | None) -> NDArray[np.uint8]:
         """Decoded images; those of files from the cache."""
         are_files = isinstance(images, Sequence) and not isinstance(images, str)
         if are_files and all(isinstance(image, str | Path) for image in images):
-            return cached_pixels(images, self.preprocessing)
-        return self.preprocessing.pixels(images, n_threads=self._n_threads)
+            return cached_pixels(images, self.preprocessing, background=background)
+        return self.preprocessing.pixels(images, n_threads=self._n_threads, background=background)
 
     def _batches(
         self, pixels: NDArray[np.uint8], batch_size: int

@@ -143,7 +143,9 @@ class Sweep:
         self._keep_rdms = keep_rdms
         self.store = Store(store, write=True)
         try:
-            self._stimuli = tuple(hash_images(list(study.stimuli)) for study in self.studies)
+            self._stimuli = tuple(
+                hash_images(list(study.stimuli), study.background) for study in self.studies
+            )
             self._targets = self._add_targets()
             self._numbers = list(self._targets.values())
             self._networks = [group.network() for group in self._groups]

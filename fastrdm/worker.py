@@ -82,6 +82,8 @@ class Load:
         Whether RDMs come back too.
     test_images : tuple of Path
         Images of which the RDM of the best layer is wanted, by modality.
+    test_background : str or None
+        As for `OnnxModel.rdms`, of those images.
     progress : bool
         Whether progress bars are shown on stderr.
     pixels : mapping of (study, size, filter) to ndarray
@@ -95,6 +97,7 @@ class Load:
     kernels: str
     keep_rdms: bool = False
     test_images: tuple[Path, ...] = ()
+    test_background: str | None = None
     progress: bool = False
     pixels: Pixels = field(default_factory=dict)
 
@@ -284,11 +287,14 @@ class Worker:
             list(self._load.test_images),
             layers=sorted(set(best.values())),
             progress=self._load.progress,
+            background=self._load.test_background,
         )
         return {modality: rdms[layer] for modality, layer in best.items()}
 
     def _pixels_of(self, study: Study, preprocessing: Preprocessing) -> Any:
         key = (study.name, preprocessing.size, preprocessing.resize)
         if key not in self._pixels:
-            self._pixels[key] = cached_pixels(list(study.stimuli), preprocessing)
+            self._pixels[key] = cached_pixels(
+                list(study.stimuli), preprocessing, background=study.background
+            )
         return self._pixels[key]

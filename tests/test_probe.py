@@ -401,3 +401,25 @@ def test_providers_that_compile_for_each_size_are_probed_at_the_size_of_their_ba
     monkeypatch.setattr(OnnxModel, "_filled", watched)
     open_(write(tmp_path / "net.onnx", [node("MatMul", "flat w", "y")]), batch_size=7)
     assert set(shapes) == {7}
+
+
+def test_stimuli_are_seen_on_the_background_of_their_study(study, capsys, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.chdir(study)
+    for k in range(5):
+        pixels = RNG.integers(0, 256, (8, 8, 4), np.uint8)
+        Image.fromarray(pixels).save(study / "study" / "stimuli" / f"{k}.png")
+    arguments = ["score", "epoch0.safetensors", "--arch", "net.onnx", "--data", "study"]
+    arguments += ["--quiet", "--json", "--bootstrap", "0"]
+    assert main(arguments) == 1
+    assert re.search(r"0\.png cannot be read .*transparent", capsys.readouterr().err)
+    settings = (study / "study" / "study.toml").read_text()
+    seen = []
+    for colour in ("#000000", "#ff00ff"):
+        (study / "study" / "study.toml").write_text(f'background = "{colour}"\n{settings}')
+        assert main(arguments) == 0
+        seen.append(json.loads(capsys.readouterr().out.splitlines()[0])["r2"])
+        summary = sweep("epoch0.safetensors", "net.onnx", "study", store="s.db")
+        assert summary.scored == 1
+    assert seen[0] != seen[1]
