@@ -28,6 +28,7 @@ from fastrdm.weights import (
     check_file,
     fit_weights,
     hash_file,
+    is_onnx,
     read_weights,
     steady,
 )
@@ -315,7 +316,7 @@ def open_checkpoint(
         If weights are given without `arch`, or taps for an architecture that has its own; otherwise
         as for `import_arch`, `Architecture.export` and `OnnxModel`.
     """
-    if Path(path).suffix == ".onnx":
+    if is_onnx(path):
         return OnnxModel(path, taps=taps, **options)
     if arch is None:
         raise ValueError(_NO_ARCH.format(path))
@@ -432,7 +433,7 @@ def architecture_of(
     arch: str | Path | Architecture, taps: Taps | None
 ) -> Callable[[], Architecture]:
     """What gives an architecture, the same at each call; that it can be found is checked at once."""
-    if isinstance(arch, str) and Path(arch).suffix != ".onnx":
+    if isinstance(arch, str) and not is_onnx(arch):
         import_arch(arch)
         return _once(partial(Architecture.export, arch, taps))
     found = arch if isinstance(arch, Architecture) else Architecture.read(arch)
@@ -474,7 +475,7 @@ def _jobs(
 
 
 def _is_weights(path: str) -> bool:
-    return Path(path).suffix != ".onnx" and Path(path).is_file()
+    return not is_onnx(path) and Path(path).is_file()
 
 
 def _open(
@@ -485,7 +486,7 @@ def _open(
 ) -> Checkpoint:
     with steady(path):
         sha256 = hash_file(path)
-        if Path(path).suffix == ".onnx":
+        if is_onnx(path):
             model = OnnxModel(path, taps=taps, **options)
         elif architecture is None:
             raise ValueError(_NO_ARCH.format(path))

@@ -104,12 +104,13 @@ class Load:
 
 @dataclass(frozen=True)
 class Task:
-    """A checkpoint to score: its file, its network's number, its labels, and how often its worker died."""
+    """A checkpoint to score: its file, its network's number, its labels, how often its worker died, what names it."""
 
     path: str
     network: int
     labels: Mapping[str, str] = field(default_factory=dict)
     deaths: int = 0
+    row: str = ""
 
     @property
     def key(self) -> tuple[str, int]:
