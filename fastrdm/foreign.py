@@ -65,7 +65,7 @@ class _File:
         """Tensors that depend on the images → the operator that gives them, in order."""
         known: dict[str, str] = {}
         for node in self.model.graph.node:
-            if any(name == self.images.name or name in known for name in _read_by(node)):
+            if any(name == self.images.name or name in known for name in read_by(node)):
                 known |= dict.fromkeys(filter(None, node.output), node.op_type)
         return known
 
@@ -429,7 +429,7 @@ def _answer_with(graph: Any, outputs: Iterable[Any]) -> None:
     needed, kept = {output.name for output in outputs}, []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
-            needed.update(_read_by(node))
+            needed.update(read_by(node))
             kept.append(node)
     weights = [tensor for tensor in graph.initializer if tensor.name in needed]
     for field, values in (
@@ -442,18 +442,19 @@ def _answer_with(graph: Any, outputs: Iterable[Any]) -> None:
         field.extend(values)
 
 
-def _subgraphs(node: Any) -> Iterator[Any]:
+def subgraphs(node: Any) -> Iterator[Any]:
+    """The branches and loops of a node."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
 
 
-def _read_by(node: Any) -> set[str]:
+def read_by(node: Any) -> set[str]:
     """Tensors that a node reads, those read in its branches and loops among them."""
     names = set(node.input)
-    for graph in _subgraphs(node):
-        names.update(*map(_read_by, graph.node))
+    for graph in subgraphs(node):
+        names.update(*map(read_by, graph.node))
     return names
 
 
@@ -463,7 +464,7 @@ def _names(graph: Any) -> Iterator[str]:
         yield value.name
     for node in graph.node:
         yield from node.output
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             yield from _names(inner)
 
 
@@ -471,7 +472,7 @@ def _rename(graph: Any, new: Mapping[str, str]) -> None:
     for node in graph.node:
         for names in (node.input, node.output):
             names[:] = [new.get(name, name) for name in names]
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             _rename(inner, new)
     for value in (*graph.input, *graph.output, *graph.initializer):
         value.name = new.get(value.name, value.name)

@@ -105,7 +105,7 @@ class Listing:
         path = Path(given)
         if not os.path.lexists(given) and glob.has_magic(given):
             # Of pathlib's, `**` passes over hidden files and an absolute pattern is an error.
-            names = glob.glob(given, recursive=True)  # noqa: PTH207
+            names = glob.glob(_pattern(given), recursive=True)  # noqa: PTH207
             if "**" in given:
                 names = [name for name in names if is_checkpoint(name) or not Path(name).is_dir()]
             self._take(given, row, sorted(names), "no file matches {}")
@@ -113,20 +113,23 @@ class Listing:
         elif path.is_dir() and not is_checkpoint(given):
             # As text, which for a hundred thousand takes a fifth of pathlib's time.
             names = [os.path.join(given, name) for name in sorted(os.listdir(given))]  # noqa: PTH118, PTH208
-            self._take(given, row, names, "there is no checkpoint in {}")
+            self._take(given, row, names, "there is no checkpoint in {}", hidden=True)
         elif path.suffix.lower() in _LISTS and (path.is_file() or not row):
             self._read(given)
         else:
             self.found.append(Found(given, row))
 
-    def _take(self, given: str, row: str, names: Sequence[str], problem: str) -> None:
+    def _take(
+        self, given: str, row: str, names: Sequence[str], problem: str, hidden: bool = False
+    ) -> None:
         """Sort what is in a folder or matches a glob into checkpoints and what is left out."""
         reasons: dict[str, list[str]] = {}
         n_before = len(self.found)
         for name in names:
             base = os.path.basename(name)  # noqa: PTH119
             weights = name.lower().removesuffix(_DATA)
-            if base.startswith("."):
+            # A glob finds hidden files only where it asks for them.
+            if hidden and base.startswith("."):
                 reasons.setdefault("hidden", []).append(base)
             elif is_checkpoint(name):
                 self.found.append(Found(name, row))
@@ -240,6 +243,13 @@ def sources(
         if each not in plain:
             found += read_manifest(each)
     return found
+
+
+def _pattern(glob_: str) -> str:
+    """A glob whose brackets and stars are none as far as there are folders of these very names."""
+    ends = [k for k, character in enumerate(glob_) if character in {os.sep, os.altsep}]
+    literal = max((end for end in ends if os.path.lexists(glob_[:end])), default=0)
+    return glob.escape(glob_[:literal]) + glob_[literal:]
 
 
 def is_manifest(path: str | Path) -> bool:

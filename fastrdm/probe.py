@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._extras import require
+from fastrdm.foreign import read_by, subgraphs
 from fastrdm.layers import INNER_SHAPES
 from fastrdm.providers import Graph
 from fastrdm.stimuli import Preprocessing
@@ -47,7 +48,8 @@ _AXES = {
     **dict.fromkeys(("Concat", "LayerNormalization", "LpNormalization", "CumSum"), "axis"),
     "MeanVarianceNormalization": "axes",
 }
-_CONTROL = {"If", "Loop", "Scan", "Einsum"}
+_UNCLEAR = {"If", "Loop", "Scan", "Einsum", "LSTM", "GRU", "RNN"}
+_KNOWN_DOMAINS = {"", "ai.onnx", "com.microsoft"}
 # What gives a constant on in another shape or type, as exporters do with axes.
 _SAME_VALUES = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 
@@ -347,7 +349,7 @@ class _Flow:
         self._random: dict[int, str] = {}
         self._joining: dict[int, str] = {}
         for node in graph.node:
-            read = [name for name in node.input if name in self._of_images]
+            read = [name for name in _inputs(node) if name in self._of_images]
             # The shape of a batch is not its images.
             if read and node.op_type not in {"Shape", "Size"}:
                 self._of_images.update(filter(None, node.output))
@@ -377,7 +379,7 @@ class _Flow:
                 continue
             if id(node) in causes:
                 return causes[id(node)]
-            new = [source for source in node.input if source and source not in seen]
+            new = [source for source in _inputs(node) if source and source not in seen]
             seen.update(new)
             waiting += new
         return ""
@@ -389,7 +391,7 @@ class _Flow:
             mode = self._constants.get(node.input[2])
             if mode is None or bool(self._array(mode)):
                 return "Dropout in training mode"
-        inner = (each for graph in _subgraphs(node) for each in graph.node)
+        inner = (each for graph in subgraphs(node) for each in graph.node)
         return next(filter(None, map(self._draws, inner)), "")
 
     def _joins(self, node: Any, read: Sequence[str]) -> str:
@@ -398,7 +400,11 @@ class _Flow:
         given = {attribute.name: self._attribute(attribute) for attribute in node.attribute}
         if kind == "BatchNormalization" and (given.get("training_mode") or len(node.output) > 1):
             return "BatchNormalization in training mode"
-        joins = kind.startswith("DynamicQuantize") or kind in _CONTROL
+        joins = (
+            kind.startswith("DynamicQuantize")
+            or kind in _UNCLEAR
+            or node.domain not in _KNOWN_DOMAINS
+        )
         if kind == "Transpose":
             joins = given.get("perm", [-1])[0] != 0
         if kind == "Gemm":
@@ -425,8 +431,6 @@ class _Flow:
         )
 
 
-def _subgraphs(node: Any) -> Iterator[Any]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
+def _inputs(node: Any) -> list[str]:
+    """What a node reads, its own inputs first."""
+    return [*node.input, *sorted(read_by(node) - set(node.input))]

@@ -165,6 +165,28 @@ def test_batch_norm_left_in_training_mode_is_refused(tmp_path, opset, n_outputs)
         open_(path)
 
 
+def test_random_numbers_behind_a_branch_are_found(tmp_path):
+    branches = {
+        name: helper.make_graph(
+            [node("Concat", "one drawn", name, axis=1)],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)],
+        )
+        for name in ("then", "else")
+    }
+    nodes = [
+        node("Slice", "flat start end axis", "one"),
+        node("Multinomial", "one", "d", sample_size=1),
+        node("Cast", "d", "drawn", to=1),
+        node("If", "yes", "y", then_branch=branches["then"], else_branch=branches["else"]),
+    ]
+    constants = {name: np.array([k]) for name, k in (("start", 0), ("end", 1), ("axis", 1))}
+    path = write(tmp_path / "net.onnx", nodes, {**constants, "yes": np.array(True)})
+    with pytest.raises(InconsistentError, match=r"layer 'y' .*\(Multinomial\)"):
+        open_(path)
+
+
 def test_random_numbers_that_happen_to_agree_are_refused_too(tmp_path):
     # Of one class, there is one draw.
     nodes = [

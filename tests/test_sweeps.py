@@ -619,10 +619,21 @@ def test_a_path_that_is_there_is_taken_whatever_brackets_it_has(here):
     assert listed("runs [1]/epoch[0].pth")[0] == ["runs [1]/epoch[0].pth"]
     assert listed("runs [1]/epoch*.pth")[0] == ["runs [1]/epoch*.pth"]
     (here / "runs [1]/epoch*.pth").unlink()
-    # A glob, since nothing is there of that very name; its brackets are then one character's.
-    assert listed("runs [1]/*.pth")[0] == ["runs 1/a.pth"]
+    # A glob, since nothing is there of that very name; the folder's brackets are its own.
+    inside.pop(0)
+    for pattern in ("runs [1]/*.pth", "runs [1]/e**", str(here / "runs [1]" / "*.pth")):
+        assert [path.rpartition("/")[2] for path in listed(pattern)[0]] == [
+            "epoch1.pth",
+            "epoch[0].pth",
+        ]
+    assert listed("./runs [1]/epoch?.pth")[0] == ["./runs [1]/epoch1.pth"]
+    (here / "runs [1]" / "m.toml").write_text('[[network]]\nweights = "epoch*.pth"\n')
+    assert len(listed("runs [1]/m.toml")[0]) == 2
     (here / "list.txt").write_text("runs [1]/epoch[0].pth\n")
     assert listed("list.txt")[0] == ["runs [1]/epoch[0].pth"]
+    (here / "runs [1]").rename(here / "elsewhere")
+    # Where there is no such folder, the brackets are one character's.
+    assert listed("runs [1]/*.pth")[0] == ["runs 1/a.pth"]
 
 
 ENDINGS = ["pth", "pt", "ckpt", "bin", "th", "pth.tar", "pt.tar", "safetensors", "onnx"]
