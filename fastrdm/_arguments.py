@@ -50,7 +50,18 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         help="an option of the provider's own; may be given several times",
     )
     parser.add_argument(
-        "--batch-size", type=positive, default=32, metavar="N", help="images at once (default: 32)"
+        "--batch-size",
+        type=positive,
+        default=32,
+        metavar="N",
+        help="images at once (default: 32); 1 for files whose inner shapes want one image, and for networks whose "
+        "answer to an image depends on the others of its batch",
+    )
+    parser.add_argument(
+        "--allow-inconsistent",
+        action="store_true",
+        help="score, with a warning, networks that give one image several answers: others in a batch with other images "
+        "than alone, or others in each run (default: they are an error)",
     )
 
 

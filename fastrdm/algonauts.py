@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._arrays import read_arrays
 from fastrdm.forms import as_floats, check_finite, condense, square
-from fastrdm.stimuli import list_images
+from fastrdm.stimuli import list_images, told_unread
 from fastrdm.target import Target
 
 #: Region → key in the challenge's files, by modality.
@@ -406,9 +406,10 @@ class ImageSet:
         targets = read_target(path, modality)
         for region, target in targets.items():
             if target.n_conditions != len(self.images):
+                folder = self.images[0].parent
                 raise ValueError(
                     f"{path} has {target.n_conditions} conditions for {region}, but"
-                    f" {self.images[0].parent} has {len(self.images)} images"
+                    f" {folder} has {len(self.images)} images{told_unread(folder)}"
                 )
         return targets
 

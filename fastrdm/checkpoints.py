@@ -19,6 +19,7 @@ from fastrdm.export import trace_network
 from fastrdm.extraction import Workspace
 from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
+from fastrdm.probe import Probes
 from fastrdm.providers import Graph
 from fastrdm.stimuli import Preprocessing
 from fastrdm.weights import (
@@ -27,6 +28,7 @@ from fastrdm.weights import (
     check_file,
     fit_weights,
     hash_file,
+    is_onnx,
     read_weights,
     steady,
 )
@@ -314,7 +316,7 @@ def open_checkpoint(
         If weights are given without `arch`, or taps for an architecture that has its own; otherwise
         as for `import_arch`, `Architecture.export` and `OnnxModel`.
     """
-    if Path(path).suffix == ".onnx":
+    if is_onnx(path):
         return OnnxModel(path, taps=taps, **options)
     if arch is None:
         raise ValueError(_NO_ARCH.format(path))
@@ -366,7 +368,7 @@ def open_checkpoints(
     makers = {each: architecture_of(each, taps) for each in dict.fromkeys(given)}
     own = [None if each is None else makers[each] for each in of_each]
     # Memory touched once: a ResNet-20's RDMs of 48 images took 1.2 s in new memory, 0.9 s in this.
-    options = {"workspace": Workspace()} | options
+    options = {"workspace": Workspace(), "probes": Probes()} | options
     return in_background(_jobs([str(path) for path in paths], own, taps, options), ahead)
 
 
@@ -431,7 +433,7 @@ def architecture_of(
     arch: str | Path | Architecture, taps: Taps | None
 ) -> Callable[[], Architecture]:
     """What gives an architecture, the same at each call; that it can be found is checked at once."""
-    if isinstance(arch, str) and Path(arch).suffix != ".onnx":
+    if isinstance(arch, str) and not is_onnx(arch):
         import_arch(arch)
         return _once(partial(Architecture.export, arch, taps))
     found = arch if isinstance(arch, Architecture) else Architecture.read(arch)
@@ -473,7 +475,7 @@ def _jobs(
 
 
 def _is_weights(path: str) -> bool:
-    return Path(path).suffix != ".onnx" and Path(path).is_file()
+    return not is_onnx(path) and Path(path).is_file()
 
 
 def _open(
@@ -484,7 +486,7 @@ def _open(
 ) -> Checkpoint:
     with steady(path):
         sha256 = hash_file(path)
-        if Path(path).suffix == ".onnx":
+        if is_onnx(path):
             model = OnnxModel(path, taps=taps, **options)
         elif architecture is None:
             raise ValueError(_NO_ARCH.format(path))

@@ -18,6 +18,7 @@ from fastrdm import _arguments, algonauts, scoring, sweep_cli
 from fastrdm._extras import require
 from fastrdm.few import score_checkpoints
 from fastrdm.layers import Layer, Network, grouped, nearest, pattern
+from fastrdm.manifest import LeftOut
 from fastrdm.study import Study, find_data, open_studies
 
 # Of 39 draws, the smallest and the largest are the ends of a 95 % interval.
@@ -70,7 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Score every layer of each checkpoint against every region of each study; name the best layer.",
     )
     score.add_argument(
-        "weights", nargs="+", metavar="WEIGHTS", help=".pth, .pt, .safetensors, or .onnx"
+        "weights",
+        nargs="+",
+        metavar="WEIGHTS",
+        help="weights or .onnx files, folders or globs of them, or .txt files of paths",
     )
     score.add_argument(
         "--arch",
@@ -200,7 +204,7 @@ def _score(arguments: argparse.Namespace) -> int:
         require("rich", "onnx", "to print tables")
     if arguments.json and _notice(studies):
         print(_notice(studies), file=sys.stderr)
-    failed = 0
+    failed = total = 0
     results: list[scoring.Result] = []
     with contextlib.ExitStack() as stack:
         write_csv = _csv_writer(stack, arguments.csv)
@@ -213,12 +217,15 @@ def _score(arguments: argparse.Namespace) -> int:
             precision=arguments.precision,
             provider_options=dict(arguments.provider_option),
             batch_size=arguments.batch_size,
+            allow_inconsistent=arguments.allow_inconsistent,
             submit=arguments.submit,
             progress=show,
             n_draws=arguments.bootstrap,
             seed=arguments.seed,
             on_start=None if arguments.quiet else _announce,
+            on_left_out=_tell_left_out_as_json if arguments.json else _tell_left_out,
         ):
+            total += 1
             if scored.error:
                 failed += 1
                 print(f"fastrdm: error: {scored.error}", file=sys.stderr)
@@ -238,7 +245,7 @@ def _score(arguments: argparse.Namespace) -> int:
         print(f"wrote {plot_scores(results, arguments.figure, _notice(studies))}", file=sys.stderr)
     if failed:
         print(
-            f"fastrdm: {failed} of {len(arguments.weights)} checkpoints could not be scored",
+            f"fastrdm: {failed} of {total} checkpoints could not be scored",
             file=sys.stderr,
         )
     return 1 if failed else 0
@@ -246,6 +253,15 @@ def _score(arguments: argparse.Namespace) -> int:
 
 def _announce(checkpoint: str) -> None:
     print(f"scoring {checkpoint}", file=sys.stderr, flush=True)
+
+
+def _tell_left_out(left_out: LeftOut) -> None:
+    print(f"fastrdm: warning: {left_out.message}", file=sys.stderr)
+
+
+def _tell_left_out_as_json(left_out: LeftOut) -> None:
+    _tell_left_out(left_out)
+    print(json.dumps({"event": "left_out", **dataclasses.asdict(left_out)}), flush=True)
 
 
 def _plain(result: scoring.Result) -> dict[str, Any]:

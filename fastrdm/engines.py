@@ -440,7 +440,9 @@ def _pixels(load: Load) -> Pixels:
             for study in load.studies:
                 key = (study.name, preprocessing.size, preprocessing.resize)
                 if key not in found:
-                    found[key] = cached_pixels(list(study.stimuli), preprocessing)
+                    found[key] = cached_pixels(
+                        list(study.stimuli), preprocessing, background=study.background
+                    )
     return found
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastrdm._extras import require
 from fastrdm.layers import INPUT, Choice, Layer, Network, Taps, Tokens, find, shape_problem
+from fastrdm.probe import RANDOM
 from fastrdm.stimuli import Preprocessing
 from fastrdm.swapping import attributes_restored, why_fixed
 from fastrdm.weights import Layout
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
 
 # protobuf cannot hold more; beyond it the weights lie beside the file, in FILE.data.
 _LARGEST_FILE = 2**31 - 2**24
-_RANDOM = {
-    "Bernoulli",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-}
 # What is taken of a tensor (batch, tokens, channels).
 _TOKENS = {
     "flatten": lambda tensor, start: tensor,
@@ -390,7 +383,7 @@ def _trace(
         finally:
             handle.remove()
     _tidy(program.model, taps)
-    if random := sorted({node.op_type for node in program.model.graph} & _RANDOM):
+    if random := sorted({node.op_type for node in program.model.graph} & RANDOM):
         raise ValueError(
             f"{type(module).__name__} draws random numbers in evaluation too ({', '.join(random)}); "
             "its layers have no one RDM"

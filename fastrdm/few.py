@@ -3,14 +3,16 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fastrdm import algonauts
 from fastrdm.checkpoints import architecture_of, one_for_each
 from fastrdm.layers import Taps
+from fastrdm.manifest import LeftOut, Listing, is_manifest
 from fastrdm.scoring import Result, modality_of, results_of
 from fastrdm.study import Study
+from fastrdm.weights import is_onnx
 from fastrdm.worker import Load, Network, Outcome, Task, Worker, kernels_version
 
 
@@ -49,11 +51,13 @@ def score_checkpoints(
     precision: str | None = None,
     provider_options: Mapping[str, str] | None = None,
     batch_size: int = 32,
+    allow_inconsistent: bool = False,
     submit: str | Path | None = None,
     progress: bool = False,
     n_draws: int = 1000,
     seed: int = 0,
     on_start: Callable[[str], None] | None = None,
+    on_left_out: Callable[[LeftOut], None] | None = None,
 ) -> Iterator[Scored]:
     """Score checkpoints one after the other, in this process; one that cannot be read does not stop the rest.
 
@@ -63,7 +67,8 @@ def score_checkpoints(
     Parameters
     ----------
     weights : sequence of path-like
-        `.pth`, `.pt`, `.safetensors`, or exported `.onnx` files.
+        Weights of any ending, or exported `.onnx` files; folders, globs, or `.txt` files with a path a line, as for
+        `fastrdm.sweeps.sweep`.
     arch : sequence of str
         ``"module:callable"``, or an exported `.onnx` file with any weights, for each of the weights, or one for
         all, or none where all are `.onnx`.
@@ -71,7 +76,7 @@ def score_checkpoints(
         What to score against.
     taps : dict or sequence of str, optional
         Layers to score, as in `open_checkpoint`; the network's own choice by default.
-    provider, precision, provider_options, batch_size
+    provider, precision, provider_options, batch_size, allow_inconsistent
         As in `OnnxModel`.
     submit : path-like, optional
         Folder for submissions: the best layer's RDM of the test images, in a subfolder for each checkpoint where
@@ -82,11 +87,14 @@ def score_checkpoints(
         As in `score_model`.
     on_start : callable, optional
         Called with each checkpoint's name before work on it begins.
+    on_left_out : callable, optional
+        Called with what folders and globs hold beside checkpoints; by default a warning tells it.
 
     Yields
     ------
     Scored
-        One a checkpoint, in the order given.
+        One a checkpoint, in the order given, those of a folder or glob sorted; then one with an error for each folder,
+        glob or list without any.
 
     Raises
     ------
@@ -94,14 +102,24 @@ def score_checkpoints(
         Before work starts: if there is neither one architecture nor one for each of the weights, one cannot be
         imported or read, or a submission is asked for of studies without test images or of regions that are not the
         challenge's.
+
+    Warns
+    -----
+    RuntimeWarning
+        Of files that are left out.
     """
     test_images: tuple[Path, ...] = ()
+    test_background = None
     if submit is not None:
         _check_submittable(studies)
-        test_images = next(study.test_stimuli for study in studies if study.test_stimuli)
-    names = [str(w) for w in weights]
+        tested = next(study for study in studies if study.test_stimuli)
+        test_images, test_background = tested.test_stimuli, tested.background
+    listing, of_each = _listed(weights, arch)
+    for each in listing.left_out:
+        (on_left_out or _warn)(each)
+    names = [found.path for found in listing.found]
     folders: Sequence[Path | None] = _submission_folders(names, submit) or [None] * len(names)
-    networks, tasks, errors = _networks(names, arch, taps)
+    networks, tasks, errors = _networks(names, arch, of_each, taps)
     load = Load(
         networks,
         tuple(studies),
@@ -111,34 +129,54 @@ def score_checkpoints(
             "precision": precision,
             "provider_options": provider_options,
             "batch_size": batch_size,
+            "allow_inconsistent": allow_inconsistent,
         },
         kernels_version(),
         test_images=tuple(test_images),
+        test_background=test_background,
         progress=progress,
     )
     good = [task for task, error in zip(tasks, errors, strict=True) if not error]
     following = iter(good[1:])
     with contextlib.closing(Worker(load)) as worker:
-        for task, error, folder in zip(tasks, errors, folders, strict=True):
+        for found, task, error, folder in zip(listing.found, tasks, errors, folders, strict=True):
             if on_start:
                 on_start(task.path)
             if error:
-                yield Scored(task.path, error=error)
+                yield Scored(task.path, error=found.named(error))
                 continue
             outcome = worker.score(task, next(following, None))
-            yield _scored(outcome, studies, folder, n_draws, seed)
+            scored = _scored(outcome, studies, folder, n_draws, seed)
+            yield replace(scored, error=found.named(scored.error)) if scored.error else scored
+    for given, error in listing.empty:
+        yield Scored(given, error=error)
+
+
+def _listed(weights: Sequence[str | Path], arch: Sequence[str]) -> tuple[Listing, list[str | None]]:
+    """The checkpoints there are, and the architecture of each."""
+    listing = Listing()
+    of_each: list[str | None] = []
+    for given, own in zip(weights, one_for_each(arch, len(weights)), strict=True):
+        if is_manifest(given):
+            raise ValueError(f"{given} is a manifest, which fastrdm sweep takes")
+        listing.look(str(given))
+        of_each += [own] * (len(listing.found) - len(of_each))
+    return listing, of_each
+
+
+def _warn(left_out: LeftOut) -> None:
+    warnings.warn(left_out.message, RuntimeWarning, stacklevel=3)
 
 
 def _networks(
-    names: Sequence[str], arch: Sequence[str], taps: Taps | None
+    names: Sequence[str], arch: Sequence[str], of_each: Sequence[str | None], taps: Taps | None
 ) -> tuple[tuple[Network, ...], list[Task], list[str]]:
     """What the weights are of, each architecture exported once, and for each of the weights why theirs could not be."""
-    of_each = one_for_each(arch, len(names))
     makers = {each: architecture_of(each, taps) for each in dict.fromkeys(arch)}
     # What is an .onnx file brings its graph along, whatever architecture is given with it.
     places: dict[str | None, int] = {None: 0, **{each: i for i, each in enumerate(makers, 1)}}
     tasks = [
-        Task(name, 0 if name.endswith(".onnx") else places[each])
+        Task(name, 0 if is_onnx(name) else places[each])
         for name, each in zip(names, of_each, strict=True)
     ]
     wanted = {task.network for task in tasks if Path(task.path).is_file()}

@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._extras import require
-from fastrdm.layers import INPUT, Choice, Layer, Network, Taps, find, shape_problem
+from fastrdm.layers import (
+    INNER_SHAPES,
+    INPUT,
+    Choice,
+    Layer,
+    Network,
+    Taps,
+    find,
+    shape_problem,
+)
 from fastrdm.providers import Graph, open_session
 from fastrdm.stimuli import Preprocessing
 
@@ -56,7 +65,7 @@ class _File:
         """Tensors that depend on the images → the operator that gives them, in order."""
         known: dict[str, str] = {}
         for node in self.model.graph.node:
-            if any(name == self.images.name or name in known for name in _read_by(node)):
+            if any(name == self.images.name or name in known for name in read_by(node)):
                 known |= dict.fromkeys(filter(None, node.output), node.op_type)
         return known
 
@@ -79,7 +88,11 @@ class _File:
 
 
 def open_foreign(
-    path: str | Path, taps: Taps | None = None, preprocessing: Preprocessing | None = None
+    path: str | Path,
+    taps: Taps | None = None,
+    preprocessing: Preprocessing | None = None,
+    *,
+    batch_size: int | None = None,
 ) -> Graph:
     """Make an ONNX file of any origin into a graph as `export_onnx` writes them.
 
@@ -96,11 +109,14 @@ def open_foreign(
     preprocessing : Preprocessing, optional
         None takes what the file says, or else warns and takes the development kit's at the file's
         size.
+    batch_size : int, optional
+        How many images it is to run on at once. A file whose inner shapes want one image is an error unless it is 1
+        or left out.
 
     Returns
     -------
     Graph
-        Its batch is fixed where the file's is.
+        Its batch is fixed where the file's is, and at one image where its inner shapes want that.
 
     Raises
     ------
@@ -125,7 +141,8 @@ def open_foreign(
     known = file.known()
     requests = find(taps, known, str(path), "tensor")
     matches = {name for request in requests for name in request.matches}
-    network, types = _measure(file, [name for name in known if name in matches], prepared.size)
+    names = [name for name in known if name in matches]
+    file, network, types = _measure(file, names, prepared.size, batch_size)
     chosen = network.choose(requests)
     if preprocessing is None and "fastrdm.preprocessing" not in file.metadata:
         warn(
@@ -157,7 +174,7 @@ def inspect_file(path: str | Path) -> tuple[Network, dict[str, str]]:
         As for `open_foreign`.
     """
     file = _read(Path(path))
-    network, _ = _measure(file, list(file.known()), file.preprocessing().size)
+    _, network, _ = _measure(file, list(file.known()), file.preprocessing().size)
     taps = json.loads(file.metadata.get("fastrdm.taps", "{}"))
     marks = {
         output.name: Choice.describe(taps[output.name]) if output.name in taps else "output"
@@ -240,13 +257,33 @@ def _images(path: Path, graph: Any) -> _Images:
 
 
 def _measure(
-    file: _File, names: list[str], size: tuple[int, int]
+    file: _File, names: list[str], size: tuple[int, int], batch_size: int | None = None
+) -> tuple[_File, Network, dict[str, np.dtype[Any]]]:
+    """Run the file with these tensors as its outputs; layers, and the types they have.
+
+    The file comes back, with its batch fixed at one image where it does not run on two and may run on one.
+    """
+    if file.images.batch is not None:
+        return file, *_run(file, names, size, file.images.batch)
+    single = replace(file, images=replace(file.images, batch=1))
+    try:
+        # Two, so that a batch is told from a single image.
+        network, types = _run(file, names, size, 2)
+    except ValueError as error:
+        if batch_size not in {None, 1}:
+            raise ValueError(f"{error}; its {INNER_SHAPES}") from error
+        return single, *_run(single, names, size, 1)
+    if batch_size == 1 and any(layer.problem for layer in network.layers.values()):
+        return single, *_run(single, names, size, 1)
+    return file, network, types
+
+
+def _run(
+    file: _File, names: list[str], size: tuple[int, int], n: int
 ) -> tuple[Network, dict[str, np.dtype[Any]]]:
-    """Run the file with these tensors as its outputs; layers, and the types they have."""
+    """Run a file on n black images; layers, and the types they have."""
     onnx = require("onnx", "onnx", "to read an ONNX file")
     known = file.known()
-    # Two, so that a batch is told from a single image.
-    n = file.images.batch or 2
     probe = onnx.ModelProto()
     probe.CopyFrom(file.model)
     # Without a type, which ONNX Runtime infers; onnx does not know its fused operators.
@@ -258,7 +295,7 @@ def _measure(
     # The binding's exceptions have no base class of their own.
     except Exception as error:
         raise ValueError(
-            f"{file.path} does not run on images of shape {images.shape}: "
+            f"{file.path} does not run on images of shape {images.shape}, which its probe makes: "
             f"{' '.join(str(error).split())}"
         ) from error
     layers, types = {}, {}
@@ -392,7 +429,7 @@ def _answer_with(graph: Any, outputs: Iterable[Any]) -> None:
     needed, kept = {output.name for output in outputs}, []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
-            needed.update(_read_by(node))
+            needed.update(read_by(node))
             kept.append(node)
     weights = [tensor for tensor in graph.initializer if tensor.name in needed]
     for field, values in (
@@ -405,18 +442,19 @@ def _answer_with(graph: Any, outputs: Iterable[Any]) -> None:
         field.extend(values)
 
 
-def _subgraphs(node: Any) -> Iterator[Any]:
+def subgraphs(node: Any) -> Iterator[Any]:
+    """The branches and loops of a node."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
 
 
-def _read_by(node: Any) -> set[str]:
+def read_by(node: Any) -> set[str]:
     """Tensors that a node reads, those read in its branches and loops among them."""
     names = set(node.input)
-    for graph in _subgraphs(node):
-        names.update(*map(_read_by, graph.node))
+    for graph in subgraphs(node):
+        names.update(*map(read_by, graph.node))
     return names
 
 
@@ -426,7 +464,7 @@ def _names(graph: Any) -> Iterator[str]:
         yield value.name
     for node in graph.node:
         yield from node.output
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             yield from _names(inner)
 
 
@@ -434,7 +472,7 @@ def _rename(graph: Any, new: Mapping[str, str]) -> None:
     for node in graph.node:
         for names in (node.input, node.output):
             names[:] = [new.get(name, name) for name in names]
-        for inner in _subgraphs(node):
+        for inner in subgraphs(node):
             _rename(inner, new)
     for value in (*graph.input, *graph.output, *graph.initializer):
         value.name = new.get(value.name, value.name)

@@ -7,8 +7,8 @@ grey of 16 bits                 the same: its upper 8 bits; of a TIFF of 12 bits
                                 all that is above 255.)
 grey, 1 bit                     the same value in all three channels; 1 bit is black and white
 palette                         the palette's colours
-transparency (LA, RGBA, of a    dropped: what lies under it shows
-palette, of one colour)
+transparency (LA, RGBA, of a    composed on the background where one is given, else refused; fully opaque
+palette, of one colour)         pixels are as without it
 CMYK                            R = (1 − C)(1 − K), …, without a colour profile. A JPEG's values are
                                 taken as inverted, as Adobe writes them, whether or not it bears
                                 Adobe's marker: Pillow's rule.
@@ -29,6 +29,7 @@ image is taken at the frame that it is at.
 """
 
 import io
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,11 +50,16 @@ if TYPE_CHECKING:
 else:
     ImageLike = Images = object
 
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+"""Endings of the files in a folder that are taken for images, in any case."""
+
 # Raised when a rule above changes: what was made by others is then no longer taken from a cache.
-RULES_VERSION = 1
+RULES_VERSION = 2
 
 # Baseline TIFF's tags, and the interpretation in which 0 is white.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+
+_BACKGROUND = re.compile(r"#[0-9a-fA-F]{6}")
 
 T = TypeVar("T")
 Tags: TypeAlias = Mapping[int, Any]
@@ -72,6 +78,12 @@ def check_images(images: Images) -> None:
         raise ValueError("images is empty")
 
 
+def check_background(background: str | None) -> None:
+    """Raise unless this is a colour as "#rrggbb", or None."""
+    if background is not None and not _BACKGROUND.fullmatch(background):
+        raise ValueError(f'background must be a colour as "#rrggbb", not {background!r}')
+
+
 def read_file(path: str | Path) -> bytes:
     """Read an image file's bytes, of which there is one at least."""
     try:
@@ -85,7 +97,7 @@ def read_file(path: str | Path) -> bytes:
     return content
 
 
-def decode(image: ImageLike, index: int) -> "Image":
+def decode(image: ImageLike, index: int, background: str | None = None) -> "Image":
     """Decode an image wholly, as upright RGB.
 
     Parameters
@@ -93,6 +105,9 @@ def decode(image: ImageLike, index: int) -> "Image":
     image : path, PIL image or uint8 array (h, w, 3)
     index : int
         Its position in its list, for messages.
+    background : str, optional
+        The colour that shows where the image is transparent, as "#rrggbb". Without one, an image with pixels that are
+        not fully opaque is refused.
 
     Raises
     ------
@@ -104,6 +119,7 @@ def decode(image: ImageLike, index: int) -> "Image":
         If it is no image.
     """
     pil = require("PIL.Image", "data", "to read images")
+    check_background(background)
     name = image_name(image, index)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -115,7 +131,9 @@ def decode(image: ImageLike, index: int) -> "Image":
         raise TypeError(f"{name} must be a path, PIL image or array, not {type(image).__name__}")
     content = read_file(image) if isinstance(image, str | Path) else None
     try:
-        return _upright_rgb(image) if content is None else _decode_file(content)
+        if content is None:
+            return _upright_rgb(image, background)
+        return _decode_file(content, background)
     except pil.UnidentifiedImageError:
         reason = "it is in no format that Pillow reads"
         raise ValueError(f"{name} cannot be read as an image: {reason}") from None
@@ -125,15 +143,16 @@ def decode(image: ImageLike, index: int) -> "Image":
         raise ValueError(f"{name} cannot be read as an image: {reason}") from error
 
 
-def _decode_file(content: bytes) -> "Image":
+def _decode_file(content: bytes, background: str | None) -> "Image":
     pil = require("PIL.Image", "data", "to read images")
     with pil.open(io.BytesIO(content)) as opened:
         if getattr(opened, "is_animated", False) and opened.format != "MPO":
             raise ValueError("it holds several frames or pages, and a stimulus is one")
-        return _upright_rgb(opened, in_place=True)
+        return _upright_rgb(opened, background, in_place=True)
 
 
-def _upright_rgb(image: Any, *, in_place: bool = False) -> "Image":
+def _upright_rgb(image: Any, background: str | None, *, in_place: bool = False) -> "Image":
+    pil = require("PIL.Image", "data", "to read images")
     upright = require("PIL.ImageOps", "data", "to read images").exif_transpose
     if not all(image.size):
         raise ValueError(f"it has no pixels, its size being {image.size}")
@@ -141,9 +160,54 @@ def _upright_rgb(image: Any, *, in_place: bool = False) -> "Image":
     tags = getattr(image, "tag_v2", {})
     # In place saves a copy of the whole image, which takes a sixth as long as all else.
     image = upright(image, in_place=in_place) or image
+    alpha = _alpha(image)
     # Left in, PIL warns that transparency is lost, even where it is asked for RGB.
     image.info.pop("transparency", None)
-    return _RULES.get(image.mode, _convert)(image, tags)
+    if alpha is None:
+        return _RULES.get(image.mode, _convert)(image, tags)
+    if background is None:
+        raise ValueError(
+            f"some of its pixels are transparent (mode {image.mode}), and what shows there is not known; save it"
+            " without transparency, or give the background it is seen on (background of study.toml, or of the call)"
+        )
+    rgb = _RULES.get(image.mode, _convert)(_STRAIGHT.get(image.mode, _same)(image), tags)
+    return cast("Image", pil.composite(rgb, pil.new("RGB", rgb.size, background), alpha))
+
+
+def _same(image: Any) -> Any:
+    return image
+
+
+# Modes whose colours are multiplied by their opacity, and how to undo that.
+_STRAIGHT: dict[str, Callable[[Any], Any]] = {
+    "La": lambda image: image.convert("LA"),
+    "RGBa": lambda image: image.convert("RGBA"),
+}
+
+
+def _alpha(image: Any) -> Any:
+    """The opacity of an image's pixels, from 0 to 255; None where all are fully opaque."""
+    if not image.has_transparency_data:
+        return None
+    alpha = _keyed_alpha(image) if image.mode in _KEYED else None
+    if alpha is None and image.mode in {"LA", "La", "PA", "RGBA", "RGBa"}:
+        alpha = image.getchannel(image.mode[-1])
+    if alpha is None:
+        alpha = image.convert("RGBA").getchannel("A")
+    return None if alpha.getextrema()[0] == 255 else alpha
+
+
+def _keyed_alpha(image: Any) -> Any:
+    """The opacity of an image of which one colour, of 16 bits a channel, is transparent; None for one of 8 bits."""
+    pil = require("PIL.Image", "data", "to read images")
+    key = np.atleast_1d(image.info["transparency"])
+    if image.mode == "RGB":
+        if key.max() < 256:
+            return None
+        # Of such files Pillow keeps the upper bytes.
+        key = key >> 8
+    values = np.asarray(image).reshape(image.height, image.width, -1)
+    return pil.fromarray(np.where((values == key).all(axis=2), 0, 255).astype(np.uint8))
 
 
 def _convert(image: Any, tags: Tags) -> "Image":
@@ -166,6 +230,7 @@ def _refuse(image: Any, tags: Tags) -> "Image":
     )
 
 
+_KEYED = {"RGB", "I;16", "I;16L", "I;16B", "I;16N"}
 _RULES: dict[str, Callable[[Any, Tags], "Image"]] = {
     **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), _upper_byte),
     **dict.fromkeys(("I", "F"), _refuse),

@@ -13,6 +13,11 @@ Taps: TypeAlias = Mapping[str, str] | Sequence[str]
 INPUT = "images"
 """What a network's input is called in its ONNX file; no layer can be."""
 
+INNER_SHAPES = (
+    "inner shapes may want one image at a time, which batch_size=1 (--batch-size 1) gives"
+)
+"""What helps where a network runs on one image and not on several."""
+
 _SHOWN = 3
 _TOKENS = re.compile(r"flatten|cls|mean(?:\[(\d+):\])?")
 _WILD = re.compile(r"\*\*|\*|\?|\[!?+\]?+[^\]]*\]")
@@ -300,7 +305,8 @@ def shape_problem(shape: tuple[int, ...], n: int) -> str:
     """Why an output's shape, for n images, is no layer's; empty where it is one."""
     if len(shape) > 1 and shape[0] == n:
         return ""
-    return f"gives shape {shape}, not (batch, channels...), for a batch of {n}"
+    hint = f"; {INNER_SHAPES}" if n > 1 and shape[:1] == (1,) else ""
+    return f"gives shape {shape}, not (batch, channels...), for a probe of {n} images{hint}"
 
 
 def grouped(reasons: Mapping[str, str]) -> str:

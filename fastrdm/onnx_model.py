@@ -20,6 +20,7 @@ from fastrdm.foreign import open_foreign
 from fastrdm.images import Images
 from fastrdm.layers import Taps, nearest
 from fastrdm.methods import method_named
+from fastrdm.probe import InconsistentError, Probes, advice, probe
 from fastrdm.projection import SparseProjection
 from fastrdm.providers import Graph, open_session
 from fastrdm.rdm import RdmAccumulator, calc_rdm
@@ -28,6 +29,8 @@ from fastrdm.stimuli_cache import cached_pixels
 from fastrdm.tiles import n_bytes
 
 _WHERE = ("auto", "host", "device")
+# Providers that compile a graph for each batch size, for minutes: their probes are as large as their batches.
+_COMPILING = {"migraphx", "tensorrt", "coreml"}
 
 
 class OnnxModel:
@@ -62,6 +65,12 @@ class OnnxModel:
     rdm_threads : int, optional
         Pieces that RDMs are summed in, a thread each, on which their last bits depend; None for
         `n_threads`.
+    allow_inconsistent : bool
+        Whether a network is run that gives one image several answers: others in a batch with other images than alone,
+        or others in each run. It then warns of it whenever it runs. Whether it does is probed as it is opened
+        (`fastrdm.probe`); with a `batch_size` of 1 each image is alone, and only differing runs count.
+    probes : Probes, optional
+        What is known of other networks' answers, so that checkpoints of one graph are probed once.
 
     Attributes
     ----------
@@ -80,6 +89,9 @@ class OnnxModel:
     ------
     FileNotFoundError
         If there is no such file.
+    InconsistentError
+        If the network gives one image several answers; a ValueError that names the layer and the size of the
+        difference.
     ValueError
         If the file is no ONNX model or says nothing of its layers where none are given, or the
         provider is unknown, does not load, does not give the precision or refuses an option;
@@ -101,13 +113,15 @@ class OnnxModel:
         precision: str | None = None,
         provider_options: Mapping[str, str] | None = None,
         rdm_threads: int | None = None,
+        allow_inconsistent: bool = False,
+        probes: Probes | None = None,
     ) -> None:
         if isinstance(path, Graph):
             graph = path
         elif taps is None and preprocessing is None:
             graph = Graph.from_file(path)
         else:
-            graph = open_foreign(path, taps, preprocessing)
+            graph = open_foreign(path, taps, preprocessing, batch_size=batch_size)
         numbers = {"batch_size": batch_size, "n_threads": n_threads, "rdm_threads": rdm_threads}
         for name, number in numbers.items():
             if number is not None and number < 1:
@@ -137,6 +151,20 @@ class OnnxModel:
         self.layers, self.preprocessing, self.architecture = _read_metadata(
             graph.name, self._session
         )
+        self._verdict = probe(
+            graph,
+            self.layers,
+            self._answer,
+            self.preprocessing,
+            batch_size=self.batch_size,
+            fixed=self._rows is not None,
+            settings=(sorted((provider_options or {}).items()), n_threads),
+            provider=self.provider,
+            precision=self.precision,
+            probes=probes,
+        )
+        if self._verdict.problem and not allow_inconsistent:
+            raise InconsistentError(f"{self._verdict.problem}; {advice(self._verdict)}")
 
     def __repr__(self) -> str:
         return f"<OnnxModel {self.architecture}, {len(self.layers)} layers, on {self.provider}>"
@@ -170,6 +198,12 @@ class OnnxModel:
                 f"the batch must be float32 of shape (n, {', '.join(map(str, expected))}), "
                 f"not {batch.dtype} {batch.shape}"
             )
+        if self._verdict.alone and len(batch) > 1:
+            raise ValueError(
+                f"{self.architecture} runs on one image at a time, not on {len(batch)}: it was opened with"
+                " batch_size=1, and several at once give other answers"
+            )
+        self._warn()
         outputs = self._session.run(wanted, {"images": np.ascontiguousarray(self._filled(batch))})
         return {layer: values[: len(batch)] for layer, values in zip(wanted, outputs, strict=True)}
 
@@ -178,6 +212,8 @@ class OnnxModel:
         images: Images,
         layers: Sequence[str] | None = None,
         progress: bool = False,
+        *,
+        background: str | None = None,
     ) -> dict[str, NDArray[np.float32]]:
         """Read images and give each layer's activations.
 
@@ -189,6 +225,9 @@ class OnnxModel:
             Layers to return, in this order; None for all.
         progress : bool
             Whether to show a progress bar on standard error.
+        background : str, optional
+            The colour that shows where images are transparent, as "#rrggbb"; without one, images with transparent
+            pixels are refused.
 
         Returns
         -------
@@ -201,13 +240,14 @@ class OnnxModel:
             message names the layer and the first such image.
         """
         wanted = self._check_layers(layers)
+        self._warn()
         shapes = {layer: self.shapes[layer] for layer in wanted}
         gathered = {
             layer: np.empty((len(images), math.prod(shape)), np.float32)
             for layer, shape in shapes.items()
         }
         parts = {Part(layer, 0, rows.shape[1]): rows for layer, rows in gathered.items()}
-        pixels = self._pixels(images)
+        pixels = self._pixels(images, background)
         with self._progress(len(images), progress) as advance:
             for place, batch in self._batches(pixels, self.batch_size):
                 run(self._session, [(place, batch)], parts, shapes)
@@ -227,6 +267,7 @@ class OnnxModel:
         projection: SparseProjection | None = None,
         where: str = "auto",
         names: Sequence[str] | None = None,
+        background: str | None = None,
     ) -> dict[str, NDArray[np.float64]]:
         """Read images and give each layer's RDM.
 
@@ -236,7 +277,7 @@ class OnnxModel:
 
         Parameters
         ----------
-        images, layers, progress
+        images, layers, progress, background
             As for `activations`.
         method : str
             As for `calc_rdm`, of those that take activations alone.
@@ -268,7 +309,7 @@ class OnnxModel:
         Warns
         -----
         RuntimeWarning
-            As `calc_rdm`, naming the layer.
+            As `calc_rdm`, naming the layer; of a network that gives one image several answers, where that is allowed.
         """
         wanted = self._check_layers(layers)
         ranked = _is_whole(method)
@@ -276,11 +317,22 @@ class OnnxModel:
             raise ValueError(f"where must be one of {', '.join(_WHERE)}, not {where!r}")
         if where == "device" and projection is not None:
             raise ValueError("a projection is made on the host; leave where out, or the projection")
-        pixels = self._pixels(images)
+        pixels = self._pixels(images, background)
         if names is None:
             names = [image_name(image, i) for i, image in enumerate(images)]
+        self._warn()
+        # There, images are run together, by a graph whose batch norms are those of evaluation.
+        is_consistent = not (self._verdict.alone or self._verdict.problem)
+        if where == "device" and not is_consistent:
+            raise ValueError(
+                f"{self.architecture} gives one image several answers, and on the device images are run together; leave"
+                " where out"
+            )
         if where == "device" or (
-            where == "auto" and projection is None and suits(self.provider, method)
+            where == "auto"
+            and projection is None
+            and is_consistent
+            and suits(self.provider, method)
         ):
             device = self._device(tuple(wanted), method, max_memory)
             return device.rdms(device.show(pixels, names))
@@ -347,15 +399,28 @@ class OnnxModel:
         shapes = {output.name: tuple(output.shape[1:]) for output in self._session.get_outputs()}
         if not all(isinstance(n, int) for shape in shapes.values() for n in shape):
             blank = np.zeros((1, 3, *self.preprocessing.size), np.float32)
-            shapes = {layer: values.shape[1:] for layer, values in self.run(blank).items()}
+            shapes = {layer: values.shape[1:] for layer, values in self._answer(blank).items()}
         return shapes
 
-    def _pixels(self, images: Images) -> NDArray[np.uint8]:
+    def _answer(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """All layers' values for a batch, as many as the session gives."""
+        rows = self.batch_size if self.provider in _COMPILING else None
+        images = np.ascontiguousarray(self._filled(batch, rows))
+        outputs = self._session.run(list(self.layers), {"images": images})
+        cut = len(batch) if len(images) > len(batch) else None
+        return {layer: values[:cut] for layer, values in zip(self.layers, outputs, strict=True)}
+
+    def _warn(self) -> None:
+        """Tell each caller of answers what is known to be wrong with them."""
+        if self._verdict.problem:
+            warnings.warn(self._verdict.problem, RuntimeWarning, stacklevel=3)
+
+    def _pixels(self, images: Images, background: str | None) -> NDArray[np.uint8]:
         """Decoded images; those of files from the cache."""
         are_files = isinstance(images, Sequence) and not isinstance(images, str)
         if are_files and all(isinstance(image, str | Path) for image in images):
-            return cached_pixels(images, self.preprocessing)
-        return self.preprocessing.pixels(images, n_threads=self._n_threads)
+            return cached_pixels(images, self.preprocessing, background=background)
+        return self.preprocessing.pixels(images, n_threads=self._n_threads, background=background)
 
     def _batches(
         self, pixels: NDArray[np.uint8], batch_size: int
@@ -388,9 +453,9 @@ class OnnxModel:
             )
         return self._devices[key]
 
-    def _filled(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A batch as large as the file fixes it, its images again behind them."""
-        rows = self._rows or len(batch)
+    def _filled(self, batch: NDArray[np.float32], rows: int | None = None) -> NDArray[np.float32]:
+        """A batch as large as the file fixes it, or as is asked for, its images again behind them."""
+        rows = self._rows or rows or len(batch)
         if len(batch) > rows:
             raise ValueError(
                 f"{self.architecture} runs on {rows} images at once, not on {len(batch)}"

@@ -25,7 +25,7 @@ def shown(as_json: bool = False, quiet: bool = False) -> Iterator[Callable[[Even
     as_json : bool
         Each event is a line of JSON on standard output.
     quiet : bool
-        Failures and the end alone, on standard error; so it is too where that is no terminal.
+        Files that are left out, failures and the end alone, on standard error; so it is too where that is no terminal.
     """
     if as_json:
         yield print_line
@@ -61,7 +61,15 @@ def end_of(event: Event) -> str:
     )
 
 
+def notes(event: Event) -> list[str]:
+    """What a plan has to tell beside its numbers: files that are left out."""
+    return [each["message"] for each in event.get("left_out", ())]
+
+
 def _print_end(event: Event) -> None:
+    if event["event"] == "plan":
+        for note in notes(event):
+            print(f"fastrdm: warning: {note}", file=sys.stderr, flush=True)
     if event["event"] == "failed":
         print(f"fastrdm: error: {event['error']}", file=sys.stderr, flush=True)
     elif event["event"] == "end":
@@ -137,6 +145,9 @@ def _live() -> Iterator[Callable[[Event], None]]:
 
         def show(event: Event) -> None:
             board.see(event)
+            if event["event"] == "plan":
+                for note in notes(event):
+                    console.print(f"warning: {note}", markup=False, highlight=False)
             if event["event"] == "failed":
                 console.print(f"failed: {event['error']}", markup=False, highlight=False)
             bars.update(

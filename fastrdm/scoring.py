@@ -197,7 +197,12 @@ def score_study(
     -------
     StudyScores
     """
-    rdms = model.rdms(images, progress=progress, names=[str(path) for path in study.stimuli])
+    rdms = model.rdms(
+        images,
+        progress=progress,
+        names=[str(path) for path in study.stimuli],
+        background=study.background,
+    )
     stack = np.stack(list(rdms.values()))
     return StudyScores(
         study.name,

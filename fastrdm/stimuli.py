@@ -2,6 +2,8 @@
 
 import json
 import operator
+import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,23 +14,29 @@ from numpy.typing import NDArray
 
 from fastrdm import _kernels
 from fastrdm._extras import require
+from fastrdm.images import SUFFIXES, Images, check_images, decode, in_order
 from fastrdm.images import ImageLike as ImageLike
-from fastrdm.images import Images, check_images, decode, in_order
 from fastrdm.images import image_name as image_name
 
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+ORDERS = ("sorted", "natural")
+_DIGITS = re.compile(r"([0-9]+)")
 # PIL's names of its filters.
 _FILTERS = {"pil-bilinear": "BILINEAR", "pil-bicubic": "BICUBIC"}
+_SHOWN = 3
 _CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0)}
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """List the images of a folder, sorted by file name.
+def list_images(folder: str | Path, order: str = "sorted") -> list[Path]:
+    """List the images of a folder in the order of their file names.
 
     Parameters
     ----------
     folder : path
-        Not searched below its first level; hidden files and files of other types are passed over.
+        Not searched below its first level; hidden files and files of other kinds, which `unread_files` lists, are
+        passed over.
+    order : {"sorted", "natural"}
+        "sorted" compares names character by character, so that image_10 comes before image_2; "natural" compares the
+        numbers in them as numbers.
 
     Returns
     -------
@@ -40,19 +48,61 @@ def list_images(folder: str | Path) -> list[Path]:
     FileNotFoundError
         If there is no such folder.
     ValueError
-        If there is no image in it.
+        If there is no image in it, or the order is another.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the order is "sorted" and the numbers in the names make it another one than "natural".
     """
     folder = Path(folder)
+    if order not in ORDERS:
+        raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder of images")
-    images = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
+    images = [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
     if not images:
-        raise ValueError(f"{folder} holds no image ({', '.join(sorted(_SUFFIXES))})")
-    return sorted(images, key=lambda path: path.name)
+        raise ValueError(
+            f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}){told_unread(folder)}"
+        )
+    by_name = sorted(images, key=lambda path: path.name)
+    naturally = sorted(images, key=lambda path: natural(path.name))
+    if order == "natural":
+        return naturally
+    if by_name != naturally:
+        here, other = next(
+            pair for pair in zip(by_name, naturally, strict=True) if pair[0] != pair[1]
+        )
+        warnings.warn(
+            f'the images of {folder} are in the order "sorted", where {here.name} comes before {other.name}; the order'
+            ' "natural" takes their numbers as numbers',
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return by_name
+
+
+def natural(name: str) -> tuple[Any, ...]:
+    """The key by which names are in natural order: numbers as numbers, and equal ones by their characters."""
+    parts = _DIGITS.split(name)
+    return (*(int(part) if k % 2 else part for k, part in enumerate(parts)), name)
+
+
+def unread_files(folder: str | Path) -> list[Path]:
+    """List the files of a folder that are not read as images, by name; hidden ones are not among them."""
+    files = (path for path in _files(Path(folder)) if path.suffix.lower() not in SUFFIXES)
+    return sorted(files, key=lambda path: path.name)
+
+
+def told_unread(folder: str | Path) -> str:
+    """What to say of a folder whose images are too few: the files that are not read, as the end of a sentence."""
+    names = [path.name for path in unread_files(folder)]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"; there but not read: {', '.join(names[:_SHOWN])}{more}" if names else ""
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
 
 
 def _three(values: Any, name: str) -> tuple[float, float, float]:
@@ -146,7 +196,9 @@ class Preprocessing:
             raise ValueError(f"the preprocessing must have the fields {', '.join(sorted(names))}")
         return cls(**values)
 
-    def pixels(self, images: Images, *, n_threads: int | None = None) -> NDArray[np.uint8]:
+    def pixels(
+        self, images: Images, *, n_threads: int | None = None, background: str | None = None
+    ) -> NDArray[np.uint8]:
         """Decode images and resize them, as torchvision's `Resize` does PIL images, to the last bit.
 
         Parameters
@@ -156,6 +208,9 @@ class Preprocessing:
             of this preprocessing's size is given back as it is.
         n_threads : int, optional
             Threads that decode; the processors of this process by default.
+        background : str, optional
+            The colour that shows where images are transparent, as "#rrggbb"; without one, images with transparent
+            pixels are refused.
 
         Returns
         -------
@@ -175,7 +230,7 @@ class Preprocessing:
         if self.are_pixels(images):
             return cast("NDArray[np.uint8]", images)
         out = np.empty((len(images), *self.size, 3), np.uint8)
-        for row, image in zip(out, self.each(images, n_threads), strict=True):
+        for row, image in zip(out, self.each(images, n_threads, background), strict=True):
             row[:] = image
         return out
 
@@ -187,14 +242,18 @@ class Preprocessing:
             and images.shape[1:] == (*self.size, 3)
         )
 
-    def each(self, images: Images, n_threads: int | None = None) -> Iterator[NDArray[np.uint8]]:
+    def each(
+        self, images: Images, n_threads: int | None = None, background: str | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
         """Yield the `pixels` of one image after the other, a few of which are in memory at a time."""
         pil = require("PIL.Image", "data", "to read images")
         # Else a thread may miss a format that another one is just importing.
         pil.init()
         filter_, (height, width) = pil.Resampling[_FILTERS[self.resize]], self.size
         return in_order(
-            lambda image, index: np.asarray(decode(image, index).resize((width, height), filter_)),
+            lambda image, index: np.asarray(
+                decode(image, index, background).resize((width, height), filter_)
+            ),
             images,
             n_threads,
         )
@@ -242,12 +301,12 @@ class Preprocessing:
         )
         return out
 
-    def load(self, images: Images) -> NDArray[np.float32]:
+    def load(self, images: Images, *, background: str | None = None) -> NDArray[np.float32]:
         """Read, resize and normalise images, as torchvision's `Resize`, `ToTensor`, `Normalize` do.
 
         Parameters
         ----------
-        images
+        images, background
             As for `pixels`.
 
         Returns
@@ -259,7 +318,7 @@ class Preprocessing:
         ValueError, FileNotFoundError, TypeError
             As `pixels`.
         """
-        return self.normalise(self.pixels(images))
+        return self.normalise(self.pixels(images, background=background))
 
 
 def _check(array: Any, name: str, dtype: type, shape: tuple[int | str, ...]) -> None:

@@ -1,8 +1,9 @@
 """Decoded stimuli on disk: images are decoded once for each size and filter, whichever process needs them first.
 
 A file holds the pixels of one list of images, as NumPy's `.npy`. Its name is the SHA-256 of all that they follow from:
-the bytes of the image files (of arrays and PIL images, their upright RGB pixels) in their order, the size and the
-filter, the versions of Pillow and of its JPEG library, and that of the rules in `fastrdm.images`. Paths, times, mean,
+the bytes of the image files (of arrays and PIL images, their upright RGB pixels) in their order, the size, the filter
+and the background of transparent images, the versions of Pillow and of its JPEG library, and that of the rules in
+`fastrdm.images`. Paths, times, mean,
 standard deviation and order of the channels do not enter, so networks of one input size share the pixels. A file never
 changes: it appears when it is complete, and several processes may make the same one.
 
@@ -33,6 +34,7 @@ from fastrdm.images import (
     RULES_VERSION,
     ImageLike,
     Images,
+    check_background,
     check_images,
     decode,
     read_file,
@@ -70,6 +72,7 @@ def cached_pixels(
     folder: str | Path | None = None,
     *,
     n_threads: int | None = None,
+    background: str | None = None,
 ) -> NDArray[np.uint8]:
     """Give the pixels of images from the cache, which is filled where it does not hold them.
 
@@ -84,6 +87,8 @@ def cached_pixels(
         ~/.cache, ~/Library/Caches on macOS, %LOCALAPPDATA% on Windows.
     n_threads : int, optional
         Threads that decode; the processors of this process by default.
+    background : str, optional
+        As for `Preprocessing.pixels`.
 
     Returns
     -------
@@ -107,13 +112,13 @@ def cached_pixels(
     if preprocessing.are_pixels(images):
         return _frozen(cast("NDArray[np.uint8]", images))
     shape = (len(images), *preprocessing.size, 3)
-    key = _key(images, preprocessing)
+    key = _key(images, preprocessing, background)
     try:
         with _cache_errors():
             path = _folder(folder) / f"{_PREFIX}{key}.npy"
             pixels = _map(path, shape)
             if pixels is None:
-                _make(path, shape, _decoded(images, preprocessing, key, n_threads))
+                _make(path, shape, _decoded(images, preprocessing, key, n_threads, background))
                 pixels = _map(path, shape)
             if pixels is None:
                 raise FileNotFoundError(f"{path} was gone as soon as it was made")
@@ -126,16 +131,16 @@ def cached_pixels(
             RuntimeWarning,
             stacklevel=2,
         )
-        return _frozen(preprocessing.pixels(images, n_threads=n_threads))
+        return _frozen(preprocessing.pixels(images, n_threads=n_threads, background=background))
 
 
-def hash_images(images: Images) -> str:
+def hash_images(images: Images, background: str | None = None) -> str:
     """SHA-256 of images in their order, in hexadecimal: of the files' bytes, of others their upright RGB pixels.
 
     Parameters
     ----------
-    images
-        As for `cached_pixels`.
+    images, background
+        As for `cached_pixels`; a background is part of what is hashed.
 
     Raises
     ------
@@ -143,9 +148,9 @@ def hash_images(images: Images) -> str:
         As `cached_pixels`.
     """
     check_images(images)
-    digest = hashlib.sha256()
+    digest = hashlib.sha256((background or "").lower().encode())
     for index, image in enumerate(images):
-        digest.update(_digest(image, index))
+        digest.update(_digest(image, index, background))
     return digest.hexdigest()
 
 
@@ -243,13 +248,15 @@ def _entries(folder: Path, suffix: str) -> Iterator[tuple[Path, os.stat_result]]
             yield path, path.stat()
 
 
-def _key(images: Images, preprocessing: Preprocessing) -> str:
-    facts = [RULES_VERSION, *_versions(), preprocessing.resize]
+def _key(images: Images, preprocessing: Preprocessing, background: str | None) -> str:
+    check_background(background)
+    colour = background and background.lower()
+    facts = [RULES_VERSION, *_versions(), preprocessing.resize, colour]
     header = _header((len(images), *preprocessing.size, 3))
     digest = hashlib.sha256(json.dumps(facts).encode() + header)
     # On this thread: 2 ms for 118 images, where several took 3.
     for index, image in enumerate(images):
-        digest.update(_digest(image, index))
+        digest.update(_digest(image, index, background))
     return digest.hexdigest()
 
 
@@ -259,20 +266,24 @@ def _versions() -> list[str | None]:
     return [features.version(name) for name in ("pil", "jpg", "libjpeg_turbo")]
 
 
-def _digest(image: ImageLike, index: int) -> bytes:
+def _digest(image: ImageLike, index: int, background: str | None) -> bytes:
     if isinstance(image, str | Path):
         return hashlib.sha256(b"file" + read_file(image)).digest()
-    rgb = decode(image, index)
+    rgb = decode(image, index, background)
     return hashlib.sha256(b"RGB %d %d " % rgb.size + rgb.tobytes()).digest()
 
 
 def _decoded(
-    images: Images, preprocessing: Preprocessing, key: str, n_threads: int | None
+    images: Images,
+    preprocessing: Preprocessing,
+    key: str,
+    n_threads: int | None,
+    background: str | None,
 ) -> Iterator[NDArray[np.uint8]]:
     changed = "the images changed while they were decoded"
     try:
-        yield from preprocessing.each(images, n_threads)
-        if _key(images, preprocessing) != key:
+        yield from preprocessing.each(images, n_threads, background)
+        if _key(images, preprocessing, background) != key:
             raise ValueError(changed)
     except FileNotFoundError as error:
         raise ValueError(f"{changed}: {error}") from error

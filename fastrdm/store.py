@@ -33,6 +33,7 @@ from fastrdm._extras import require
 from fastrdm._files import new_file
 from fastrdm.scoring import COLUMNS, StudyScores
 from fastrdm.target import Score
+from fastrdm.weights import is_onnx
 
 if TYPE_CHECKING:
     import pandas
@@ -113,7 +114,7 @@ class Stamp:
             found = [os.stat(path)]  # noqa: PTH116
         except OSError:
             return cls()
-        if str(path).endswith(".onnx"):
+        if is_onnx(path):
             with contextlib.suppress(OSError):
                 found.append(os.stat(f"{path}.data"))  # noqa: PTH116
         return cls(sum(s.st_size for s in found), max(s.st_mtime_ns for s in found))

@@ -14,14 +14,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from fastrdm._arrays import UNNAMED, read_arrays
 from fastrdm.algonauts import REGIONS, ImageSet, image_sets, subject_rdms
+from fastrdm.images import SUFFIXES, check_background
 from fastrdm.protocol import PROTOCOLS
-from fastrdm.stimuli import list_images
+from fastrdm.stimuli import ORDERS, list_images, told_unread, unread_files
 from fastrdm.target import Target
 
 _SETTINGS = "study.toml"
+_SHOWN = 3
 _MODALITIES = {**{name: (name,) for name in REGIONS}, "both": tuple(REGIONS)}
 
 
@@ -47,6 +50,8 @@ class Study:
         The layer that each region was simulated from, of a synthetic study.
     truth_network : str
         File name of the network whose layers those are.
+    background : str or None
+        The colour that shows where images are transparent, as "#rrggbb"; None where none is.
     """
 
     name: str
@@ -57,6 +62,7 @@ class Study:
     test_stimuli: tuple[Path, ...] = ()
     truth: dict[str, str] = field(default_factory=dict)
     truth_network: str = ""
+    background: str | None = None
 
 
 def find_data() -> Path | None:
@@ -175,6 +181,7 @@ _FIELDS: Mapping[str, type] = {
     "stimuli": str,
     "test_stimuli": str,
     "order": str,
+    "background": str,
     "targets": dict,
     "truth": dict,
     "truth_network": str,
@@ -196,8 +203,15 @@ class _Settings:
             self.fields = tomllib.loads(file.read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{file} is not valid TOML: {error}") from error
+        self._unlisted: list[str] = []
         self._check(self.fields, _FIELDS, "")
-        self._require(self.fields, "order", "", ': a file with the stimuli\'s names, or "sorted"')
+        self._require(
+            self.fields, "order", "", ': a file with the stimuli\'s names, "sorted" or "natural"'
+        )
+        try:
+            check_background(self.fields.get("background"))
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
         self._require(self.fields, "targets", "", ", such as [targets.it]")
         for region, target in self.fields["targets"].items():
             where = f"targets.{region}"
@@ -251,6 +265,7 @@ class _Settings:
             self._images("test_stimuli") if "test_stimuli" in self.fields else (),
             dict(self.fields.get("truth", {})),
             self.fields.get("truth_network", ""),
+            self.fields.get("background"),
         )
 
     def _images(self, key: str) -> tuple[Path, ...]:
@@ -259,32 +274,56 @@ class _Settings:
             raise FileNotFoundError(
                 f"{self.file}: {key} = {folder.name!r} is not a folder beside it"
             )
-        return tuple(list_images(folder))
+        order = self.fields["order"]
+        if order in ORDERS:
+            return tuple(list_images(folder, order))
+        # Where a file has the order, that of the folder is nobody's.
+        return tuple(list_images(folder, "natural" if key == "stimuli" else "sorted"))
 
     def _stimuli(self) -> tuple[Path, ...]:
         images = self._images("stimuli")
-        if self.fields["order"] == "sorted":
+        if self.fields["order"] in ORDERS:
             return images
-        names = self._order()
-        by_name = {image.name: image for image in images}
+        # macOS writes é as e and an accent, other systems as one character: NFC is the latter.
+        names = [normalize("NFC", name) for name in self._order()]
+        by_name: dict[str, Path] = {}
         where = f"{self.file}: order = {self.fields['order']!r}"
+        for image in images:
+            own = normalize("NFC", image.name)
+            if own in by_name and own in names:
+                raise ValueError(
+                    f"{where} lists {own}, which is there twice, under two Unicode forms of one name"
+                )
+            by_name[own] = image
         for name, count in Counter(names).items():
             if name not in by_name:
-                near = difflib.get_close_matches(name, by_name, 1)
-                hint = f"; did you mean {near[0]}?" if near else ""
                 raise ValueError(
-                    f"{where} lists {name}, which is no image in {images[0].parent}{hint}"
+                    f"{where} lists {name}, which {self._absence(name, by_name, images[0].parent)}"
                 )
             if count > 1:
                 raise ValueError(f"{where} lists {name} {count} times")
+        self._unlisted = [image.name for own, image in by_name.items() if own not in names]
         return tuple(by_name[name] for name in names)
+
+    def _absence(self, name: str, by_name: Mapping[str, Path], folder: Path) -> str:
+        """Why a name is none of the images: there but not read, there under another name that looks alike, or not."""
+        unread = {normalize("NFC", path.name): path for path in unread_files(folder)}
+        if name in unread:
+            return f"is there in {folder} but not read: stimuli are {', '.join(sorted(SUFFIXES))} files"
+        alike = {normalize("NFKC", own).casefold(): own for own in (*by_name, *unread)}
+        if other := alike.get(normalize("NFKC", name).casefold()):
+            same = normalize("NFKC", other) == normalize("NFKC", name)
+            form = "under another Unicode form of its name" if same else "in other capitals"
+            return f"is there in {folder} {form}, as {other}; write it so"
+        near = difflib.get_close_matches(name, by_name, 1)
+        return f"is no image in {folder}{f'; did you mean {near[0]}?' if near else ''}"
 
     def _order(self) -> list[str]:
         file = self.file.parent / self.fields["order"]
         if not file.is_file():
             raise FileNotFoundError(
                 f"{self.file}: order = {self.fields['order']!r} is neither a file beside it nor"
-                ' "sorted"'
+                ' "sorted" or "natural"'
             )
         try:
             # Spreadsheets write a byte-order mark.
@@ -304,6 +343,14 @@ class _Settings:
             raise ValueError(f"{self.file}: order = {file.name!r} lists no stimuli")
         return names
 
+    def _left_out(self) -> str:
+        """What of the stimuli's folder is no stimulus, as the end of a sentence."""
+        folder = self.file.parent / self.fields.get("stimuli", "stimuli")
+        names = self._unlisted
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        unlisted = f"; there but not listed: {', '.join(names[:_SHOWN])}{more}" if names else ""
+        return told_unread(folder) + unlisted
+
     def _target(self, region: str, fields: Mapping[str, Any], n_stimuli: int) -> Target:
         where = f"{self.file}: targets.{region}"
         file = self.file.parent / fields["file"]
@@ -322,7 +369,7 @@ class _Settings:
         if n_conditions != n_stimuli:
             raise ValueError(
                 f"{where}.file: {label} has {n_conditions} conditions, but the study has"
-                f" {n_stimuli} stimuli"
+                f" {n_stimuli} stimuli{self._left_out()}"
             )
         try:
             return Target(

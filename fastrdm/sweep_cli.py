@@ -102,7 +102,9 @@ def _add_sweep(commands: Any) -> None:
     )
     _arguments.add_running(sweep)
     shown = sweep.add_mutually_exclusive_group()
-    shown.add_argument("--quiet", action="store_true", help="print failures and the end alone")
+    shown.add_argument(
+        "--quiet", action="store_true", help="print left out files, failures and the end alone"
+    )
     shown.add_argument("--json", action="store_true", help="print events as JSON lines")
     sweep.set_defaults(run=_sweep)
 
@@ -124,15 +126,16 @@ def _sweep(arguments: argparse.Namespace) -> int:
         )
     names = [
         *("store", "sets", "modality", "taps", "labels", "provider", "precision", "batch_size"),
-        *("keep_rdms", "retry_failed"),
+        *("allow_inconsistent", "keep_rdms", "retry_failed"),
     ]
     options = {name: getattr(arguments, name) for name in names}
     options["provider_options"] = dict(arguments.provider_option)
     sweep = Sweep(arguments.weights, arguments.arch, data, engine=_engine(arguments), **options)
     with sweep:
         if arguments.dry_run:
-            _print_estimate(sweep.estimate(), arguments.json)
-            return 0
+            estimate = sweep.estimate()
+            _print_estimate(estimate, arguments.json)
+            return 1 if estimate.plan.missing else 0
         with progress.shown(arguments.json, arguments.quiet) as show:
             summary = sweep.run(watch=arguments.watch, patience=arguments.patience, on_event=show)
     if summary.outcome == "stopped":
@@ -145,6 +148,10 @@ def _print_estimate(estimate: Estimate, as_json: bool) -> None:
     if as_json:
         progress.print_line({"event": "estimate", **dataclasses.asdict(estimate)})
         return
+    for note in plan.left_out:
+        print(f"fastrdm: warning: {note.message}", file=sys.stderr)
+    for missing in plan.missing:
+        print(f"fastrdm: error: {missing}", file=sys.stderr)
     print(
         f"{plan.new} to score, {plan.n_bytes / 2**20:.0f} MiB; {plan.done} done, {plan.failed} failed"
     )

@@ -17,11 +17,11 @@ from fastrdm._kernels import kernels
 from fastrdm.checkpoints import Architecture
 from fastrdm.engines import Engine, LocalEngine, RayEngine
 from fastrdm.layers import Taps
-from fastrdm.manifest import Source, sources
+from fastrdm.manifest import Found, LeftOut, Source, sources
 from fastrdm.stimuli_cache import hash_images
 from fastrdm.store import Method, Stamp, Store, Subjects
 from fastrdm.study import Study, open_studies
-from fastrdm.weights import is_complete
+from fastrdm.weights import is_complete, is_onnx
 from fastrdm.worker import Load, Network, Outcome, Task, kernels_version
 
 Event = dict[str, Any]
@@ -41,12 +41,18 @@ class Plan:
         Checkpoints that will be scored, that are scored, and that failed before and did not change since.
     n_bytes : int
         Size of the new ones' files.
+    left_out : tuple of LeftOut
+        What folders and globs hold beside checkpoints.
+    missing : tuple of str
+        A sentence for each file that is named and not there, and each folder, glob or list without a checkpoint.
     """
 
     new: int = 0
     done: int = 0
     failed: int = 0
     n_bytes: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,8 @@ class Summary:
     outcome : {"finished", "stopped"}
         Whether it came to its end, or a signal stopped it.
     scored, known, failed : int
-        Checkpoints scored, found to be scored under another name, and that could not be.
+        Checkpoints scored, found to be scored under another name, and that could not be; what is named and not there
+        is among these each time.
     before : Plan
         What there was to do.
     seconds : float
@@ -119,10 +126,12 @@ class Sweep:
         precision: str | None = None,
         provider_options: Mapping[str, str] | None = None,
         batch_size: int = 32,
+        allow_inconsistent: bool = False,
         keep_rdms: bool = False,
         retry_failed: bool = False,
     ) -> None:
-        self._groups = _groups(sources(weights, arch, taps, labels))
+        self._sources = sources(weights, arch, taps, labels)
+        self._groups = _groups(self._sources)
         self.studies = _studies(data, sets, modality)
         self._retry, self._provider = retry_failed, provider
         self._options = {
@@ -130,6 +139,7 @@ class Sweep:
             "precision": precision,
             "provider_options": provider_options,
             "batch_size": batch_size,
+            "allow_inconsistent": allow_inconsistent,
             # This machine's number for all workers, whatever processors they have: sums split otherwise differ in their
             # last bits, and an RDM's ranks with them.
             "rdm_threads": kernels().n_threads,
@@ -141,12 +151,16 @@ class Sweep:
         self._keep_rdms = keep_rdms
         self.store = Store(store, write=True)
         try:
-            self._stimuli = tuple(hash_images(list(study.stimuli)) for study in self.studies)
+            self._stimuli = tuple(
+                hash_images(list(study.stimuli), study.background) for study in self.studies
+            )
             self._targets = self._add_targets()
             self._numbers = list(self._targets.values())
             self._networks = [group.network() for group in self._groups]
             self._methods = [
-                self.store.add_method(group.method(network, precision))
+                self.store.add_method(
+                    group.method(network, precision, batch_size if allow_inconsistent else None)
+                )
                 for group, network in zip(self._groups, self._networks, strict=True)
             ]
         except BaseException:
@@ -201,22 +215,39 @@ class Sweep:
     def _found(self) -> Iterator[tuple[Task, Stamp, str]]:
         """Each checkpoint with what the store knows of it."""
         for number, (group, method) in enumerate(zip(self._groups, self._methods, strict=True)):
-            for path in group.paths():
+            for found in group.found():
+                path = found.path
                 stamp = Stamp.of(path)
                 state = self.store.state(path, stamp, method, self._numbers)
                 if state == "failed" and self._retry:
                     state = "new"
-                yield Task(path, number, group.source.labels_of(path)), stamp, state
+                labels = group.source.labels_of(path)
+                yield Task(path, number, labels, row=found.row), stamp, state
+
+    def _empty(self) -> list[tuple[str, str]]:
+        """Folders, globs and lists without a checkpoint, and what is wrong with each."""
+        return [each for source in self._sources for each in source.listing().empty]
 
     def plan(self) -> Plan:
         """Count what there is to do."""
         counts: Counter[str] = Counter()
         n_bytes = 0
-        for _, stamp, state in self._found():
+        missing = [message for _, message in self._empty()]
+        for task, stamp, state in self._found():
             counts[state] += 1
+            if stamp.size < 0:
+                missing.append(_missing(task))
             if state == "new":
                 n_bytes += max(0, stamp.size)
-        return Plan(counts["new"], counts["done"], counts["failed"], n_bytes)
+        left_out = [each for source in self._sources for each in source.listing().left_out]
+        return Plan(
+            counts["new"],
+            counts["done"],
+            counts["failed"],
+            n_bytes,
+            tuple(left_out),
+            tuple(missing),
+        )
 
     def estimate(self) -> Estimate:
         """Score the first new checkpoints of each network, without storing them, to say what all would take.
@@ -230,8 +261,8 @@ class Sweep:
         n_workers = max(1, len(list(self._engine.hands(load))))
         first: dict[int, list[Task]] = {}
         counts: Counter[int] = Counter()
-        for task, _, state in self._found():
-            if state == "new":
+        for task, stamp, state in self._found():
+            if state == "new" and stamp.size >= 0:
                 counts[task.network] += 1
                 # The second is like those that follow: the first pays for what is done once.
                 if len(own := first.setdefault(task.network, [])) < 2:
@@ -275,11 +306,13 @@ class Sweep:
         start = time.perf_counter()
         plan = self.plan()
         if not (plan.new or plan.done or plan.failed or watch):
-            names = ", ".join(each for group in self._groups for each in group.source.weights)
-            raise ValueError(f"there is no checkpoint in {names}")
+            names = ", ".join(each for source in self._sources for each in source.weights)
+            told = "".join(f"; {each.message}" for each in plan.left_out)
+            raise ValueError(f"there is no checkpoint in {names}{told}")
         on_event({"event": "plan", **asdict(plan), "watch": watch})
         counts: Counter[str] = Counter()
         run = self.store.begin_run(self._settings)
+        tell = [] if watch else self._known_missing()
         environments: dict[str, int] = {}
 
         def notify(event: Event) -> None:
@@ -299,6 +332,11 @@ class Sweep:
                         counts[event["event"]] += 1
                         on_event(event)
             outcome_ = "stopped" if is_stopped() else "finished"
+        if watch and outcome_ == "finished":
+            tell = [(t.path, _missing(t)) for t, stamp, _ in self._found() if stamp.size < 0]
+        for path, error in tell:
+            counts["failed"] += 1
+            on_event({"event": "failed", "checkpoint": path, "worker": "", "error": error})
         self.store.end_run(run, outcome_)
         summary = Summary(
             outcome_,
@@ -312,6 +350,15 @@ class Sweep:
         del facts["before"]
         on_event({"event": "end", **facts})
         return summary
+
+    def _known_missing(self) -> list[tuple[str, str]]:
+        """What is not there and is not tried again, and the sentence for it: it is told each time."""
+        known = [
+            (task.path, _missing(task))
+            for task, stamp, state in self._found()
+            if stamp.size < 0 and state == "failed"
+        ]
+        return self._empty() + known
 
     def _new(self, in_hand: set[tuple[str, int]]) -> Iterator[Task | None]:
         # The store is asked again now: another sweep may have done it since it was planned.
@@ -359,8 +406,9 @@ class Sweep:
         method = self._methods[task.network]
         told: Event = {"checkpoint": task.path, "worker": outcome.worker}
         if report is None:
-            self.store.fail(task.path, outcome.stamp, method, run, outcome.error, outcome.traceback)
-            return {"event": "failed", **told, "error": outcome.error}
+            error = Found(task.path, task.row).named(outcome.error)
+            self.store.fail(task.path, outcome.stamp, method, run, error, outcome.traceback)
+            return {"event": "failed", **told, "error": error}
         told |= {"sha256": report.sha256, "seconds": round(report.seconds, 3)}
         if not report.studies:
             self.store.recognise(report, method)
@@ -376,21 +424,21 @@ class _Group:
     source: Source
     graphs: bool
 
-    def paths(self) -> Iterator[str]:
-        for path in self.source.paths():
-            if path.endswith(".onnx") == self.graphs:
-                yield path
+    def found(self) -> Iterator[Found]:
+        for found in self.source.listing().found:
+            if is_onnx(found.path) == self.graphs:
+                yield found
             elif self.source.arch is None:
                 raise ValueError(
-                    f"{path}: weights need arch, the module:callable that builds their network or its exported .onnx"
-                    " file"
+                    f"{found.path}: weights need arch, the module:callable that builds their network or its exported"
+                    " .onnx file"
                 )
 
     def network(self) -> Network:
         source = self.source
         if self.graphs or source.arch is None:
             return Network(None, source.taps, source.preprocessing)
-        if not source.arch.endswith(".onnx"):
+        if not is_onnx(source.arch):
             return Network(
                 Architecture.export(source.arch, source.taps, preprocessing=source.preprocessing)
             )
@@ -401,7 +449,8 @@ class _Group:
             )
         return Network(Architecture.read(source.arch))
 
-    def method(self, network: Network, precision: str | None) -> Method:
+    def method(self, network: Network, precision: str | None, batch_size: int | None) -> Method:
+        """How RDMs are made; the size of batches where answers may depend on it, else None."""
         architecture = network.architecture
         if architecture is None:
             graph = f"the file's, {json.dumps(network.taps)}"
@@ -411,8 +460,14 @@ class _Group:
         else:
             graph = architecture.fingerprint
             preprocessing = architecture.preprocessing.to_json()
+        if batch_size is not None:
+            graph += f", inconsistent answers allowed in batches of {batch_size}"
         name = "" if self.graphs else self.source.arch or ""
         return Method(name, graph, preprocessing, precision or "fp32", kernels_version())
+
+
+def _missing(task: Task) -> str:
+    return Found(task.path, task.row).named(f"{task.path}: no such file")
 
 
 def _groups(given: Sequence[Source]) -> list[_Group]:
@@ -420,7 +475,7 @@ def _groups(given: Sequence[Source]) -> list[_Group]:
     for source in given:
         if source.arch is not None:
             groups.append(_Group(source, False))
-        if source.arch is None or any(Path(path).suffix == ".onnx" for path in source.paths()):
+        if source.arch is None or any(map(is_onnx, source.paths())):
             groups.append(_Group(source, True))
     return groups
 
@@ -505,7 +560,8 @@ def sweep(
         ``sets``, ``modality`` as for `open_studies`; ``taps``; ``labels``, a regular expression whose named groups are
         searched in each path; ``engine``, "local", "ray" or an engine of
         `fastrdm.engines`; ``workers``; ``provider``, ``precision``,
-        ``provider_options``, ``batch_size`` as for `OnnxModel`; ``keep_rdms``; ``retry_failed``.
+        ``provider_options``, ``batch_size``, ``allow_inconsistent`` as for `OnnxModel`; ``keep_rdms``;
+        ``retry_failed``.
 
     Returns
     -------

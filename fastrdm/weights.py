@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".th", ".pth.tar", ".pt.tar", ".safetensors")
+"""Endings of weight files, in any case; `.onnx` files, which bring their weights along, have one of their own."""
+
 # Where training scripts put the weights beside the optimiser's state.
 _NESTED = ("state_dict", "model_state_dict", "model")
 _SHOWN = 3
@@ -97,6 +100,16 @@ class Layout:
         return json.dumps({"entries": dict(self.entries), "tied": self.tied}, separators=(",", ":"))
 
 
+def is_onnx(path: str | Path) -> bool:
+    """Whether a path is called as an ONNX file, in any case."""
+    return str(path).lower().endswith(".onnx")
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether a path is called as weights or as an ONNX file, in any case."""
+    return is_onnx(path) or str(path).lower().endswith(SUFFIXES)
+
+
 def check_file(path: str | Path) -> None:
     """Raise WeightsError, one sentence, unless `path` is a file with something in it."""
     path = Path(path)
@@ -112,8 +125,8 @@ def load_state_dict(path: str | Path) -> "dict[str, torch.Tensor]":
     Parameters
     ----------
     path : path
-        `.safetensors`, or what `torch.save` wrote: a state dict, plain or under "state_dict",
-        "model_state_dict" or "model".
+        `.safetensors`, in any case, or what `torch.save` wrote under any name: a state dict, plain or under
+        "state_dict", "model_state_dict" or "model".
 
     Returns
     -------
@@ -131,7 +144,7 @@ def load_state_dict(path: str | Path) -> "dict[str, torch.Tensor]":
     """
     torch = require("torch", "export", "to read weights")
     check_file(path)
-    reader = _read_safetensors if Path(path).suffix == ".safetensors" else _read_torch
+    reader = _read_safetensors if _is_safetensors(path) else _read_torch
     return _state_dict(reader(Path(path)), torch.Tensor, path)
 
 
@@ -159,7 +172,7 @@ def read_weights(path: str | Path) -> dict[str, NDArray[Any]]:
     MissingExtraError
         If safetensors, or torch for another file, is not installed.
     """
-    if Path(path).suffix == ".safetensors":
+    if _is_safetensors(path):
         check_file(path)
         return _state_dict(_map_safetensors(Path(path)), np.ndarray, path)
     return {
@@ -289,7 +302,7 @@ def hash_file(path: str | Path) -> str:
     path = Path(path)
     digest = hashlib.sha256()
     for part in (path, Path(f"{path}.data")):
-        if part == path or (path.suffix == ".onnx" and part.is_file()):
+        if part == path or (is_onnx(path) and part.is_file()):
             with part.open("rb") as file:
                 hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
@@ -306,7 +319,7 @@ def is_complete(path: str | Path) -> bool:
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(8)
-            if path.suffix == ".safetensors":
+            if _is_safetensors(path):
                 length = int.from_bytes(head, "little")
                 if len(head) < 8 or 8 + length > size:
                     return False
@@ -328,6 +341,10 @@ def steady(path: str | Path) -> Iterator[None]:
     after = Path(path).stat()
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise WeightsError(f"{path}: was written to while it was read")
+
+
+def _is_safetensors(path: str | Path) -> bool:
+    return str(path).lower().endswith(".safetensors")
 
 
 def _state_dict(loaded: Any, kind: type, path: str | Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from fastrdm.extraction import Workspace
 from fastrdm.info import versions
 from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
+from fastrdm.probe import Probes
 from fastrdm.providers import open_session, probe_graph
 from fastrdm.scoring import StudyScores, best_layers, results_of, score_study
 from fastrdm.stimuli import Preprocessing
@@ -81,6 +82,8 @@ class Load:
         Whether RDMs come back too.
     test_images : tuple of Path
         Images of which the RDM of the best layer is wanted, by modality.
+    test_background : str or None
+        As for `OnnxModel.rdms`, of those images.
     progress : bool
         Whether progress bars are shown on stderr.
     pixels : mapping of (study, size, filter) to ndarray
@@ -94,18 +97,20 @@ class Load:
     kernels: str
     keep_rdms: bool = False
     test_images: tuple[Path, ...] = ()
+    test_background: str | None = None
     progress: bool = False
     pixels: Pixels = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A checkpoint to score: its file, its network's number, its labels, and how often its worker died."""
+    """A checkpoint to score: its file, its network's number, its labels, how often its worker died, what names it."""
 
     path: str
     network: int
     labels: Mapping[str, str] = field(default_factory=dict)
     deaths: int = 0
+    row: str = ""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -195,7 +200,7 @@ class Worker:
             )
         self._load = load
         self._pixels = dict(load.pixels)
-        self._options = {"workspace": Workspace(), **load.options}
+        self._options = {"workspace": Workspace(), "probes": Probes(), **load.options}
         # As small as can be: whether the provider loads is told before any checkpoint fails by it.
         keys = {"provider": "provider", "precision": "precision", "provider_options": "options"}
         asked = {own: load.options[key] for key, own in keys.items() if key in load.options}
@@ -283,11 +288,14 @@ class Worker:
             list(self._load.test_images),
             layers=sorted(set(best.values())),
             progress=self._load.progress,
+            background=self._load.test_background,
         )
         return {modality: rdms[layer] for modality, layer in best.items()}
 
     def _pixels_of(self, study: Study, preprocessing: Preprocessing) -> Any:
         key = (study.name, preprocessing.size, preprocessing.resize)
         if key not in self._pixels:
-            self._pixels[key] = cached_pixels(list(study.stimuli), preprocessing)
+            self._pixels[key] = cached_pixels(
+                list(study.stimuli), preprocessing, background=study.background
+            )
         return self._pixels[key]

@@ -5,9 +5,9 @@ ROOT/val/CLASS/…, images at any depth below their class; in a zip the two may 
 in the order of their names.
 
 The pixels of a split are one `.npy` file (n, 3, size, size) in the cache. Its name is the SHA-256 of what they follow
-from: the images' names and sizes with their CRC-32 (zip) or times of modification (folder), the size and filter, and
-the versions of what decodes. The file appears when it is complete; processes that need it at the same time make it
-each for themselves, and the last one stays.
+from: the images' names and sizes with their CRC-32 (zip) or times of modification (folder), the size, filter and
+background, and the versions of what decodes. The file appears when it is complete; processes that need it at the same
+time make it each for themselves, and the last one stays.
 """
 
 import functools
@@ -30,11 +30,10 @@ from numpy.typing import NDArray
 
 from fastrdm._extras import require
 from fastrdm._files import new_file
-from fastrdm.images import RULES_VERSION, decode, in_order
+from fastrdm.images import RULES_VERSION, SUFFIXES, check_background, decode, in_order
 from fastrdm.stimuli_cache import cache_info
 
 SPLITS = ("train", "val")
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _FILTERS = {"pil-bilinear": "BILINEAR", "pil-bicubic": "BICUBIC"}
 _SHOWN = 3
 
@@ -170,7 +169,7 @@ def find_images(root: str | Path) -> ImageSet:
 
 def _wanted(name: str) -> bool:
     parts = name.split("/")
-    return Path(name).suffix.lower() in _SUFFIXES and not any(
+    return Path(name).suffix.lower() in SUFFIXES and not any(
         part.startswith((".", "__MACOSX")) for part in parts
     )
 
@@ -199,6 +198,7 @@ def training_pixels(
     folder: str | Path | None = None,
     *,
     n_threads: int | None = None,
+    background: str | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> NDArray[np.uint8]:
     """Give a split's pixels from the cache, which is filled where it does not hold them.
@@ -217,6 +217,9 @@ def training_pixels(
         Of the cache; by default as for `fastrdm.stimuli_cache.cached_pixels`.
     n_threads : int, optional
         Threads that decode; the processors of this process by default.
+    background : str, optional
+        The colour that shows where images are transparent, as "#rrggbb"; without one, images with transparent pixels
+        are refused.
     say : callable
         Told in one line what is being decoded, where anything is. On a terminal there is a bar on stderr, too.
 
@@ -234,7 +237,7 @@ def training_pixels(
     """
     shape = (len(split), 3, size, size)
     where = cache_info(folder).folder
-    path = where / f"fastrdm-training-{_key(split, size, resize)}.npy"
+    path = where / f"fastrdm-training-{_key(split, size, resize, background)}.npy"
     pixels = _map(path, shape)
     if pixels is None:
         where.mkdir(parents=True, exist_ok=True)
@@ -248,7 +251,7 @@ def training_pixels(
         with new_file(path) as file:
             facts = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, facts)
-            for row in _decoded(split, size, resize, n_threads):
+            for row in _decoded(split, size, resize, n_threads, background):
                 file.write(row.data)
         pixels = _map(path, shape)
         if pixels is None:
@@ -256,11 +259,12 @@ def training_pixels(
     return pixels
 
 
-def _key(split: Split, size: int, resize: str) -> str:
+def _key(split: Split, size: int, resize: str, background: str | None) -> str:
+    check_background(background)
     features = require("PIL.features", "data", "to read images")
     versions = [features.version(name) for name in ("pil", "jpg", "libjpeg_turbo")]
     digest = hashlib.sha256(
-        json.dumps([RULES_VERSION, *versions, size, resize, split.fingerprint]).encode()
+        json.dumps([RULES_VERSION, *versions, size, resize, background, split.fingerprint]).encode()
     )
     digest.update(np.array([file.stamp for file in split.files], np.int64).tobytes())
     return digest.hexdigest()
@@ -276,7 +280,7 @@ def _map(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
 
 
 def _decoded(
-    split: Split, size: int, resize: str, n_threads: int | None
+    split: Split, size: int, resize: str, n_threads: int | None, background: str | None
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield each image's pixels (3, size, size); at the end, raise if some could not be decoded."""
     pil = require("PIL.Image", "data", "to read images")
@@ -290,7 +294,7 @@ def _decoded(
 
         def pixels(name: Any, index: int) -> NDArray[np.uint8] | str:
             try:
-                image = decode(pil.open(io.BytesIO(read(name))), index)
+                image = decode(pil.open(io.BytesIO(read(name))), index, background)
             # Zips and PIL's decoders raise errors of a dozen classes on damaged files.
             except Exception as error:
                 reason = " ".join(str(error.__cause__ or error).split())

@@ -37,7 +37,14 @@ from fastrdm.onnx_model import OnnxModel
 from fastrdm.providers import PRECISIONS, PROVIDERS
 from fastrdm.scoring import modality_of
 from fastrdm.study import Study, find_data, open_studies
-from fastrdm.weights import check_file, hash_file, load_state_dict, load_weights
+from fastrdm.weights import (
+    check_file,
+    hash_file,
+    is_checkpoint,
+    is_onnx,
+    load_state_dict,
+    load_weights,
+)
 from models.comparison import Published, cell, markdown, rows
 from models.figures import Bar, Panel, draw_bars
 from models.network_scores import TEST_SET, NetworkScores, SubjectResult, score_rdms
@@ -501,8 +508,7 @@ def _epochs(folder: Path) -> list[Path]:
     files = {
         int(number[1]): path
         for path in sorted((inner if inner.is_dir() else folder).iterdir())
-        if path.suffix in {".pth", ".pt", ".safetensors"}
-        and (number := re.search(r"(\d+)$", path.stem))
+        if is_checkpoint(path) and not is_onnx(path) and (number := re.search(r"(\d+)$", path.stem))
     }
     if not files:
         raise ValueError(

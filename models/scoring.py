@@ -11,6 +11,7 @@ from typing import Any
 
 from fastrdm._extras import require
 from fastrdm.checkpoints import Architecture
+from fastrdm.probe import Probes
 from fastrdm.scoring import Result, score_model
 from fastrdm.study import Study
 from fastrdm.weights import hash_file
@@ -59,7 +60,7 @@ class Scorer:
     ) -> None:
         require("onnxruntime", "onnx", "to score checkpoints")
         require("matplotlib", "plot", "to draw the curve of scores")
-        self._architecture = Architecture.read(graph)
+        self._architecture, self._probes = Architecture.read(graph), Probes()
         self._run, self._studies, self._say = run, studies, say
         self._results = _read(run.folder / "scores.csv")
         self._pool = ThreadPoolExecutor(1, "scoring")
@@ -90,7 +91,9 @@ class Scorer:
             studies = [study for study in self._studies if study.name not in known]
             if not studies:
                 return
-            model = self._architecture.open(path, provider="cpu", n_threads=_THREADS)
+            model = self._architecture.open(
+                path, provider="cpu", n_threads=_THREADS, probes=self._probes
+            )
             found = [
                 EpochResult(**asdict(result), epoch=epoch, sha256=sha256, graph=own[2])
                 for result in score_model(model, studies, path.name)

@@ -205,3 +205,15 @@ def test_the_miniature_is_found(data_root):
     assert len(images.classes) == 100
     assert (len(images.train), len(images.val)) == (25_000, 2_000)
     assert set(np.bincount(images.train.labels)) == {250}
+
+
+def test_a_transparent_image_is_refused_in_a_sentence_or_composed(folder, cache):
+    path = folder / "val" / "bee" / "bee_0.png"
+    Image.new("RGBA", (20, 20), (255, 0, 0, 0)).save(path)
+    split = find_images(folder).val
+    with pytest.raises(ValueError, match=r"^1 of 6 images .*val/bee/bee_0\.png: .*are transparent"):
+        training_pixels(split, 16, folder=cache)
+    place = [file.name for file in split.files].index("bee/bee_0.png")
+    for background, value in (("#000000", 0), ("#ffffff", 255)):
+        pixels = training_pixels(split, 16, folder=cache, background=background)
+        assert np.unique(pixels[place]).tolist() == [value]

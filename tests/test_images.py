@@ -52,40 +52,128 @@ def test_one_bit(tmp_path):
     np.testing.assert_array_equal(decoded(content, tmp_path), expected)
 
 
-@pytest.mark.parametrize("kind", ["grey", "colour"])
-def test_transparency_is_dropped(tmp_path, kind):
-    """What lies under it shows, even where nothing of it is to be seen."""
-    under = RGB if kind == "colour" else GREY[..., None]
-    image = Image.fromarray(np.concatenate([under, np.zeros_like(under[..., :1])], axis=2))
-    assert image.mode == {"grey": "LA", "colour": "RGBA"}[kind]
-    got = decoded(encoded(image, "PNG"), tmp_path)
-    np.testing.assert_array_equal(got, np.broadcast_to(under, RGB.shape))
+ALPHA = np.resize(np.array([0, 255, 128, 64], np.uint8), GREY.shape)
+COLOURS = RNG.integers(0, 256, (256, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(
-    "format_, transparency",
-    [
-        ("PNG", None),
-        ("PNG", 3),
-        ("PNG", bytes(range(8))),
-        ("GIF", None),
-        ("GIF", 3),
-        ("TIFF", None),
-    ],
-)
-def test_palette(tmp_path, format_, transparency):
-    colours = RNG.integers(0, 256, (256, 3), dtype=np.uint8)
+def palette(**options):
     image = Image.fromarray(GREY).copy()
-    image.putpalette(colours.tobytes())
-    assert image.mode == "P"
-    options = {} if transparency is None else {"transparency": transparency}
-    got = decoded(encoded(image, format_, **options), tmp_path)
-    np.testing.assert_array_equal(got, colours[GREY])
+    image.putpalette(COLOURS.tobytes())
+    image.info.update(options)
+    return image
 
 
-def test_one_colour_that_is_transparent(tmp_path):
-    content = encoded(Image.fromarray(RGB), "PNG", transparency=tuple(RGB[0, 0].tolist()))
-    np.testing.assert_array_equal(decoded(content, tmp_path), RGB)
+def palette_with_alpha(alpha):
+    image = palette().convert("PA")
+    image.putalpha(Image.fromarray(alpha))
+    assert image.mode == "PA"
+    return image
+
+
+def with_alpha(under, alpha):
+    return Image.fromarray(np.concatenate([under, alpha[..., None]], axis=2))
+
+
+SEEN = {
+    "LA": (with_alpha(GREY[..., None], ALPHA), grey_rgb(GREY), ALPHA),
+    "RGBA": (with_alpha(RGB, ALPHA), RGB, ALPHA),
+    "PA": (palette_with_alpha(ALPHA), COLOURS[GREY], ALPHA),
+    "RGBa": (with_alpha(RGB, ALPHA).convert("RGBa"), None, ALPHA),
+    "La": (with_alpha(GREY[..., None], ALPHA).convert("La"), None, ALPHA),
+    "palette, one index": (
+        palette(transparency=int(GREY[0, 0])),
+        COLOURS[GREY],
+        np.where(GREY[0, 0] == GREY, 0, 255),
+    ),
+    "palette, each index": (palette(transparency=bytes(range(256))), COLOURS[GREY], GREY),
+    "one grey": (
+        (Image.fromarray(GREY), {"transparency": int(GREY[0, 0])}),
+        grey_rgb(GREY),
+        np.where(GREY[0, 0] == GREY, 0, 255),
+    ),
+    "one grey of 16 bits": (
+        (Image.fromarray(DEEP), {"transparency": int(DEEP[0, 0])}),
+        grey_rgb((DEEP >> 8).astype(np.uint8)),
+        np.where(DEEP[0, 0] == DEEP, 0, 255),
+    ),
+    "one colour": (
+        (Image.fromarray(RGB), {"transparency": tuple(RGB[0, 0].tolist())}),
+        RGB,
+        np.where((RGB[0, 0] == RGB).all(axis=2), 0, 255),
+    ),
+}
+
+
+def transparent(case):
+    image, under, alpha = SEEN[case]
+    if isinstance(image, tuple):
+        image = image[0].copy()
+        image.info.update(SEEN[case][0][1])
+    return image, under, alpha
+
+
+@pytest.mark.parametrize("case", SEEN)
+def test_transparent_pixels_are_refused_or_composed_on_a_background(tmp_path, case):
+    image, under, alpha = transparent(case)
+    with pytest.raises(ValueError, match=r"^image 3 cannot .*pixels are transparent .*background"):
+        decode(image, 2)
+    seen = np.asarray(decode(image, 2, "#0a80FF"))
+    background = np.array([0x0A, 0x80, 0xFF])
+    if under is None:
+        under = np.asarray(
+            image.convert("RGBA" if image.mode in ("RGBa", "PA") else "LA").convert("RGB")
+        )
+    share = alpha[..., None] / 255
+    np.testing.assert_allclose(seen, share * under + (1 - share) * background, atol=0.51)
+    if image.mode in ("RGBA", "LA", "P", "L", "I;16", "RGB"):
+        options = (
+            {"transparency": image.info["transparency"]} if "transparency" in image.info else {}
+        )
+        content = encoded(image, "PNG", **options)
+        with pytest.raises(ValueError, match="pixels are transparent"):
+            decoded(content, tmp_path)
+        np.testing.assert_array_equal(np.asarray(decode(tmp_path / "image", 0, "#0a80ff")), seen)
+
+
+def test_invisible_colours_do_not_matter(tmp_path):
+    for k, under in enumerate((RGB, 255 - RGB)):
+        content = encoded(with_alpha(under, np.zeros_like(GREY)), "PNG")
+        (tmp_path / f"{k}.png").write_bytes(content)
+    one, other = (np.asarray(decode(tmp_path / f"{k}.png", k, "#808080")) for k in range(2))
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(one, np.full_like(RGB, 128))
+
+
+@pytest.mark.parametrize("background", [None, "#123456"])
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "PA", "P"])
+def test_opacity_that_is_full_changes_nothing(mode, background):
+    opaque = np.full_like(GREY, 255)
+    image = {
+        "LA": lambda: with_alpha(GREY[..., None], opaque),
+        "RGBA": lambda: with_alpha(RGB, opaque),
+        "PA": lambda: palette_with_alpha(opaque),
+        "P": lambda: palette(transparency=bytes([255] * 256)),
+    }[mode]()
+    expected = {"RGBA": RGB, "P": COLOURS[GREY], "PA": COLOURS[GREY]}.get(mode, grey_rgb(GREY))
+    np.testing.assert_array_equal(np.asarray(decode(image, 0, background)), expected)
+
+
+def test_a_transparent_index_that_no_pixel_has_changes_nothing():
+    unused = next(k for k in range(256) if k not in GREY)
+    got = np.asarray(decode(palette(transparency=unused), 0))
+    np.testing.assert_array_equal(got, COLOURS[GREY])
+
+
+@pytest.mark.parametrize("background", ["808080", "#888", "grey", "#80808g", "#80808080"])
+def test_a_background_is_a_colour_of_six_digits(background):
+    with pytest.raises(ValueError, match=rf'background must be .*"#rrggbb", not .{background}'):
+        decode(RGB, 0, background)
+
+
+@pytest.mark.parametrize("format_", ["PNG", "GIF", "TIFF"])
+def test_palette(tmp_path, format_):
+    got = decoded(encoded(palette(), format_), tmp_path)
+    np.testing.assert_array_equal(got, COLOURS[GREY])
 
 
 def without_adobe_marker(jpeg):

@@ -21,6 +21,7 @@ LAYERS = [
     {"scoring", "info"},
     {"checkpoints", "study"},
     {"algonauts", "export", "onnx_model"},
+    {"probe"},
     {"target", "stimuli_cache", "device", "foreign", "pretrained"},
     {"rdm_graph"},
     {"inference"},

@@ -38,8 +38,8 @@ def counted(monkeypatch):
     decoded = []
     each = Preprocessing.each
 
-    def counting(self, images, n_threads=None):
-        for image in each(self, images, n_threads):
+    def counting(self, images, *arguments):
+        for image in each(self, images, *arguments):
             decoded.append(image)
             yield image
 
@@ -350,3 +350,17 @@ def test_the_cache_can_be_seen_and_emptied(stimuli, folder):
     assert {path.name for path in folder.iterdir()} == {mine.name, writing.name}
     for array, size in zip(arrays, sizes, strict=True):
         np.testing.assert_array_equal(array, Preprocessing(size).pixels(stimuli))
+
+
+def test_the_background_is_part_of_what_pixels_are_found_by(tmp_path, folder):
+    path = tmp_path / "seen.png"
+    Image.new("RGBA", (4, 4), (200, 0, 0, 0)).save(path)
+    with pytest.raises(ValueError, match="pixels are transparent"):
+        cached_pixels([path], PREPROCESSING, folder)
+    colours = {"#000000": 0, "#ffffff": 255, "#FFFFFF": 255}
+    for background, value in colours.items():
+        pixels = cached_pixels([path], PREPROCESSING, folder, background=background)
+        assert np.unique(pixels).tolist() == [value]
+    assert cache_info(folder).n_files == 2
+    hashes = {stimuli_cache.hash_images([path], background) for background in (None, *colours)}
+    assert len(hashes) == 3

@@ -231,3 +231,113 @@ def test_find_data(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTRDM_DATA", str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match="FASTRDM_DATA is .*none, which is not a folder"):
         find_data()
+
+
+def write_images(folder, *names):
+    for path in (folder / "stimuli").iterdir():
+        path.unlink()
+    for name in names:
+        Image.new("RGB", (8, 8)).save(folder / "stimuli" / name)
+
+
+UNPADDED = [f"image_{k}.png" for k in (1, 2, 10, 11)]
+
+
+def test_natural_order_takes_numbers_as_numbers(tmp_path):
+    write_study(tmp_path, BASIC.replace("order.txt", "natural"))
+    write_images(tmp_path, *UNPADDED)
+    (study,) = open_studies(tmp_path)
+    assert [path.name for path in study.stimuli] == UNPADDED
+
+
+def test_sorted_order_of_unpadded_numbers_is_told(tmp_path):
+    write_study(tmp_path, BASIC.replace("order.txt", "sorted"))
+    write_images(tmp_path, *UNPADDED)
+    message = r'"sorted", where image_10\.png comes before image_2\.png; the order "natural"'
+    with pytest.warns(RuntimeWarning, match=message):
+        (study,) = open_studies(tmp_path)
+    assert [path.name for path in study.stimuli] == sorted(UNPADDED)
+
+
+def test_natural_order_holds_for_test_stimuli(tmp_path):
+    settings = BASIC.replace("order.txt", "natural")
+    write_study(tmp_path, f'stimuli = "extra"\ntest_stimuli = "stimuli"\n{settings}')
+    write_images(tmp_path, *UNPADDED)
+    assert [path.name for path in open_studies(tmp_path)[0].test_stimuli] == UNPADDED
+
+
+NFC, NFD = "caf\u00e9.png", "cafe\u0301.png"
+
+
+@pytest.mark.parametrize(("listed", "there"), [(NFC, NFD), (NFD, NFC)])
+def test_names_are_compared_in_one_unicode_form(tmp_path, listed, there):
+    write_study(tmp_path)
+    write_images(tmp_path, there, *NAMES[:3])
+    (tmp_path / "order.txt").write_text("\n".join([listed, *NAMES[:3]]), "utf-8")
+    assert [path.name for path in open_studies(tmp_path)[0].stimuli] == [there, *NAMES[:3]]
+
+
+@pytest.mark.parametrize(
+    ("listed", "there", "message"),
+    [
+        (
+            "cat.gif",
+            ["cat.gif"],
+            r"lists cat\.gif, which is there in .* but not read: stimuli are \.bmp",
+        ),
+        (
+            "cat.png",
+            ["cat.PNG"],
+            r"lists cat\.png, which is there in .* in other capitals, as cat\.PNG",
+        ),
+        (
+            "\ufb01sh.png",
+            ["fish.png"],
+            "which is there in .* under another Unicode form .*fish.png",
+        ),
+        (NFC, [NFC, NFD], "which is there twice, under two Unicode forms"),
+        ("yak.png", ["cat.png"], r"lists yak\.png, which is no image in"),
+    ],
+)
+def test_why_a_listed_image_is_none_of_the_stimuli(tmp_path, listed, there, message):
+    write_study(tmp_path)
+    write_images(tmp_path, *there, *NAMES[:3])
+    (tmp_path / "order.txt").write_text("\n".join([listed, *NAMES[:3]]), "utf-8")
+    with pytest.raises(ValueError, match=message):
+        open_studies(tmp_path)
+
+
+@pytest.mark.parametrize("order", ["sorted", "natural", "order.txt"])
+def test_files_that_are_not_read_are_named_when_the_numbers_differ(tmp_path, order):
+    write_study(tmp_path, BASIC.replace("order.txt", order))
+    write_images(tmp_path, *NAMES[:3])
+    for name in ("cat.gif", "dog.heic"):
+        (tmp_path / "stimuli" / name).touch()
+    (tmp_path / "order.txt").write_text("\n".join(NAMES[:3]))
+    with pytest.raises(
+        ValueError, match=r"4 conditions, .* 3 stimuli; there but not read: cat\.gif, dog"
+    ):
+        open_studies(tmp_path)
+
+
+def test_images_that_are_not_listed_are_named_when_the_numbers_differ(tmp_path):
+    write_study(tmp_path)
+    (tmp_path / "order.txt").write_text("\n".join(NAMES[:3]))
+    with pytest.raises(ValueError, match=r"3 stimuli; there but not listed: cat\.png"):
+        open_studies(tmp_path)
+
+
+def test_the_challenge_s_files_that_are_not_read_are_named(tmp_path):
+    write_challenge(tmp_path, 5, 6)
+    (tmp_path / "Training_Data/92_Image_Set/92images/5.gif").touch()
+    with pytest.raises(ValueError, match=r"has 5 images; there but not read: 5\.gif"):
+        open_studies(tmp_path)
+
+
+def test_a_background_for_transparent_stimuli(tmp_path):
+    write_study(tmp_path, 'background = "#80A0ff"\n' + BASIC)
+    assert open_studies(tmp_path)[0].background == "#80A0ff"
+    for wrong in ('"grey"', '"#fff"'):
+        (tmp_path / "study.toml").write_text(f"background = {wrong}\n" + BASIC)
+        with pytest.raises(ValueError, match=r'study.toml: background must be .* "#rrggbb", not'):
+            open_studies(tmp_path)

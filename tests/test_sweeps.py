@@ -595,3 +595,183 @@ def test_a_target_is_known_by_its_subjects():
     own = Target(rdms, ceiling=1).sha256
     assert own == Target(rdms, ceiling=1, name="it").sha256
     assert own != Target(rdms[::-1], ceiling=1).sha256
+
+
+def listed(*weights):
+    """What is found and left out in weights of one source."""
+    (source,) = sources(weights)
+    listing = source.listing()
+    return [found.path for found in listing.found], listing
+
+
+def test_a_path_that_is_there_is_taken_whatever_brackets_it_has(here):
+    (here / "runs [1]").mkdir()
+    (here / "runs 1").mkdir()
+    for name in (
+        "runs [1]/epoch[0].pth",
+        "runs [1]/epoch1.pth",
+        "runs [1]/epoch*.pth",
+        "runs 1/a.pth",
+    ):
+        (here / name).touch()
+    inside = [f"runs [1]/{name}" for name in ("epoch*.pth", "epoch1.pth", "epoch[0].pth")]
+    assert listed("runs [1]")[0] == inside
+    assert listed("runs [1]/epoch[0].pth")[0] == ["runs [1]/epoch[0].pth"]
+    assert listed("runs [1]/epoch*.pth")[0] == ["runs [1]/epoch*.pth"]
+    (here / "runs [1]/epoch*.pth").unlink()
+    # A glob, since nothing is there of that very name; the folder's brackets are its own.
+    inside.pop(0)
+    for pattern in ("runs [1]/*.pth", "runs [1]/e**", str(here / "runs [1]" / "*.pth")):
+        assert [path.rpartition("/")[2] for path in listed(pattern)[0]] == [
+            "epoch1.pth",
+            "epoch[0].pth",
+        ]
+    assert listed("./runs [1]/epoch?.pth")[0] == ["./runs [1]/epoch1.pth"]
+    (here / "runs [1]" / "m.toml").write_text('[[network]]\nweights = "epoch*.pth"\n')
+    assert len(listed("runs [1]/m.toml")[0]) == 2
+    (here / "list.txt").write_text("runs [1]/epoch[0].pth\n")
+    assert listed("list.txt")[0] == ["runs [1]/epoch[0].pth"]
+    (here / "runs [1]").rename(here / "elsewhere")
+    # Where there is no such folder, the brackets are one character's.
+    assert listed("runs [1]/*.pth")[0] == ["runs 1/a.pth"]
+
+
+ENDINGS = ["pth", "pt", "ckpt", "bin", "th", "pth.tar", "pt.tar", "safetensors", "onnx"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("case", [str.lower, str.upper, str.title])
+def test_endings_of_weights_are_known_in_any_case(here, ending, case):
+    name = f"more/epoch1.{case(ending)}"
+    (here / "more").mkdir()
+    (here / name).touch()
+    assert listed("more")[0] == listed("more/*")[0] == listed(name)[0] == [name]
+
+
+def test_what_a_folder_or_glob_leaves_out_is_counted_and_named(here):
+    for name in (
+        "notes.md",
+        "log.txt",
+        "args.json",
+        "z.csv",
+        ".DS_Store",
+        "net.onnx",
+        "net.onnx.data",
+    ):
+        (here / "runs" / name).touch()
+    (here / "runs" / "old").mkdir()
+    found, listing = listed("runs")
+    assert len(found) == 13
+    told = {each.reason: (each.count, each.names) for each in listing.left_out}
+    assert told == {
+        "hidden": (1, (".DS_Store",)),
+        "not named as weights": (4, ("args.json", "log.txt", "notes.md")),
+        "folders, which a glob with ** looks into": (1, ("old",)),
+    }
+    messages = [each.message for each in listing.left_out]
+    assert (
+        "runs: 4 left out, not named as weights: args.json, log.txt, notes.md and 1 more"
+        in messages
+    )
+    found, listing = listed("runs/**")
+    assert len(found) == 13 and [each.count for each in listing.left_out] == [4]
+    (here / "list.txt").write_text("runs/*\n")
+    assert [each.count for each in listed("list.txt")[1].left_out] == [4, 1]
+
+
+def test_a_sweep_tells_what_it_leaves_out(here, capsys):
+    (here / "runs" / "notes.md").touch()
+    _, events = run()
+    (plan,) = events["plan"]
+    assert plan["left_out"][0]["count"] == 1 and "notes.md" in plan["left_out"][0]["message"]
+    arguments = ["sweep", "runs", "--arch", ARCH, "--data", "study", "--store", "scores.db"]
+    assert main(arguments) == 0
+    assert "warning: runs: 1 left out, not named as weights: notes.md" in capsys.readouterr().err
+    assert main([*arguments, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert plan["left_out"][0]["names"] == ["notes.md"]
+    assert main([*arguments, "--dry-run"]) == 0
+    assert "1 left out, not named as weights: notes.md" in capsys.readouterr().err
+    assert main([*arguments, "--dry-run", "--json"]) == 0
+    estimate = json.loads(capsys.readouterr().out)
+    assert estimate["plan"]["left_out"][0]["count"] == 1
+    (here / "only").mkdir()
+    (here / "only" / "readme.md").touch()
+    with pytest.raises(ValueError, match=r"no checkpoint in only; only: 1 left out, .*readme\.md"):
+        run("only")
+
+
+GOOD = "runs/seed1-epoch00.safetensors"
+
+
+def test_a_row_that_names_a_missing_file_fails_each_time_and_the_others_are_scored(here, capsys):
+    (here / "list.txt").write_text(f"{GOOD}\n\nruns/gone.pth\nruns/none*.pth\n")
+    for k in range(2):
+        events = []
+        summary = sweep("list.txt", ARCH, "study", store="scores.db", on_event=events.append)
+        errors = sorted(e["error"] for e in events if e["event"] == "failed")
+        assert (summary.scored, summary.failed) == (1 - k, 2)
+        assert errors[0].startswith("list.txt, line 3: runs/gone.pth: no such file")
+        assert errors[1] == "list.txt, line 4: no file matches runs/none*.pth"
+    assert failures()["runs/gone.pth"]["error"].startswith("list.txt, line 3: ")
+    arguments = ["list.txt", "--arch", ARCH, "--data", "study", "--quiet"]
+    assert main(["sweep", *arguments, "--store", "scores.db"]) == 1
+    err = capsys.readouterr().err
+    assert "list.txt, line 3: runs/gone.pth: no such file" in err
+    assert main(["sweep", *arguments, "--store", "scores.db", "--dry-run"]) == 1
+    assert "list.txt, line 4: no file matches" in capsys.readouterr().err
+    assert main(["score", *arguments, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert {json.loads(line)["checkpoint"] for line in out.splitlines()} == {GOOD}
+    assert "error: list.txt, line 3: runs/gone.pth: no such file" in err
+    assert "error: list.txt, line 4: no file matches runs/none*.pth" in err
+    assert "2 of 3 checkpoints could not be scored" in err
+
+
+@pytest.mark.parametrize("missing", ["gone.pth", "gone", "gone.txt", "none*.pth", "empty"])
+def test_a_manifest_that_names_what_is_not_there_fails_and_the_others_are_scored(here, missing):
+    (here / "empty").mkdir()
+    (here / "m.toml").write_text(
+        f'[[network]]\narch = "{ARCH}"\nweights = ["{missing}"]\n'
+        f'[[network]]\narch = "{ARCH}"\nweights = ["{GOOD}"]\n'
+    )
+    for k in range(2):
+        summary, events = run("m.toml", ())
+        assert (summary.scored, summary.failed) == (1 - k, 1)
+        assert "m.toml: network 1: " in events["failed"][0]["error"]
+
+
+def test_what_is_still_missing_when_watching_ends_is_a_failure(here):
+    (here / "list.txt").write_text(f"{GOOD}\nruns/gone.pth\n")
+    summary, events = run("list.txt", watch=True, patience=0.1)
+    assert (summary.scored, summary.failed) == (1, 1)
+    assert events["failed"][0]["error"] == "list.txt, line 2: runs/gone.pth: no such file"
+
+
+def test_score_takes_folders_globs_and_lists_and_tells_what_it_leaves_out(here, capsys):
+    (here / "runs" / "notes.md").touch()
+    for path in sorted((here / "runs").iterdir())[3:-2]:
+        path.unlink()
+    arguments = ["--arch", ARCH, "--data", "study", "--quiet", "--bootstrap", "0"]
+    assert main(["score", "runs", *arguments, "--json"]) == 0
+    out, err = capsys.readouterr()
+    first, *results = map(json.loads, out.splitlines())
+    assert first["event"] == "left_out" and first["names"] == ["notes.md"]
+    assert "warning: runs: 1 left out, not named as weights: notes.md" in err
+    scored = {result["checkpoint"] for result in results}
+    (here / "list.txt").write_text("runs/*.safetensors\n")
+    assert main(["score", "list.txt", *arguments, "--json"]) == 0
+    assert {
+        json.loads(line)["checkpoint"] for line in capsys.readouterr().out.splitlines()
+    } == scored
+    assert main(["score", "m.toml", *arguments]) == 1
+    assert "m.toml is a manifest, which fastrdm sweep takes" in capsys.readouterr().err
+    with pytest.warns(RuntimeWarning, match=r"runs: 1 left out"):
+        next(score_checkpoints(["runs"], [ARCH], open_studies("study")))
+
+
+def test_weights_in_capitals_are_read_by_their_kind(here):
+    (here / GOOD).rename(here / "runs" / "A.SAFETENSORS")
+    (here / "net.onnx").rename(here / "NET.ONNX")
+    assert run("runs/A.SAFETENSORS", "NET.ONNX")[0].scored == 1
+    assert run("NET.ONNX", ())[0].scored == 1
