@@ -26,7 +26,7 @@ LAYERS = [
     {"inference"},
     {"bootstrapping", "mantel"},
     {"resampling", "significance"},
-    {"results"},
+    {"results", "corrections"},
     {
         "ceiling",
         "protocol",
@@ -46,9 +46,9 @@ LAYERS = [
     {"whitening"},
     {"products", "forms", "images"},
     {"_kernels"},
-    {"draws", "corrections", "ties"},
+    {"draws", "labels", "scales", "ties"},
     {"_arrays", "_drawings", "openvino_session"},
-    {"_core", "_numba", "_extras", "_files"},
+    {"_core", "given", "_numba", "_extras", "_files"},
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 MODULES = sorted(PACKAGE.glob("*.py"))
