@@ -12,7 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels
 from fastrdm._kernels import Prepared
-from fastrdm.forms import as_floats, as_rdms, is_similarity, n_conditions, not_finite, square
+from fastrdm.forms import (
+    ASYMMETRY,
+    as_floats,
+    as_rdms,
+    is_similarity,
+    n_conditions,
+    not_finite,
+    square,
+)
 from fastrdm.labels import PAIRS, labels_of
 from fastrdm.scales import summable
 
@@ -188,8 +196,8 @@ def condensed(array: Rows, name: str) -> Rows:
         )
     if array.ndim == 2 and array.shape[0] == array.shape[1] and _is_square_rdm(array):
         raise ValueError(
-            f"{name} with shape {array.shape} looks like one square RDM; expected condensed RDMs, (n, pairs) or"
-            f" (pairs,): pass condense({name})"
+            f"{name} with shape {array.shape} looks like one square RDM or similarity matrix; expected condensed RDMs,"
+            f" (n, pairs) or (pairs,): pass condense({name})"
         )
     n_conditions(array.shape[-1], name)
     return contiguous(array if array.ndim == 2 else array[None])
@@ -201,7 +209,11 @@ def _is_square_rdm(array: Rows) -> bool:
     special = not np.nan_to_num(diagonal).any() or (
         len(array) > 1 and is_similarity(array, diagonal)
     )
-    return bool(special) and np.array_equal(array, array.T, equal_nan=True)
+    if not special:
+        return False
+    # Rounding makes correlations asymmetric.
+    largest = np.abs(array[np.isfinite(array)]).max(initial=0.0)
+    return np.allclose(array, array.T, rtol=0, atol=ASYMMETRY * largest, equal_nan=True)
 
 
 def contiguous(array: Rows) -> Rows:

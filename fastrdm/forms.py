@@ -217,10 +217,10 @@ def warn_similarities(array: NDArray[Any], name: str) -> None:
     found = is_similarity(array, diagonal)
     if not found.any():
         return
-    count = "" if array.ndim == 2 else f" of {int(found.sum())} of its {found.size} matrices"
+    count = "" if found.all() else f" in {int(found.sum())} of {found.size} matrices"
     warn_caller(
-        f"{name} with shape {array.shape} looks like similarities, since the diagonal{count} holds the largest entry"
-        " of each row; an RDM has zeros there, such as 1 - r for correlations r"
+        f"{name} with shape {array.shape} looks like similarities: the largest entry of each row is on the diagonal"
+        f"{count}, where an RDM has zeros; pass dissimilarities, such as 1 - r for correlations r"
     )
 
 

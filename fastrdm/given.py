@@ -67,9 +67,8 @@ def _unmasked(values: Any, name: str, masked_as_nan: bool) -> Any:
         return values.data
     if not masked_as_nan:
         raise ValueError(
-            f"{name} is a masked array with shape {values.shape} and {count} masked"
-            f" {'value' if count == 1 else 'values'}, which are not allowed here; fill them, or take"
-            " an array without them"
+            f"{name} has shape {values.shape} and {count} masked {'value' if count == 1 else 'values'};"
+            " masked values are not allowed here, so fill or remove them"
         )
     array = values if values.dtype.kind == "f" else values.astype(np.float64)
     return array.filled(np.nan)

@@ -25,7 +25,7 @@ class Labels:
     what : str
         What each one is the label of.
     values : tuple
-        Strings, numbers, None, and tuples of those.
+        Texts, or tuples of those.
     name : str
         What errors call the object that carries them.
     """
@@ -165,8 +165,7 @@ def _listed(index: Any) -> list[Any]:
 
 
 def _label(label: Any) -> Any:
+    """A label as text, as files keep it: 1, 1.0 and "1" are the same."""
     if isinstance(label, (tuple, list)):
         return tuple(map(_label, label))
-    # NaN differs from itself.
-    plain = isinstance(label, (str, int, float)) and label == label
-    return label if plain or label is None else str(label)
+    return str(int(label) if isinstance(label, float) and label.is_integer() else label)

@@ -193,6 +193,9 @@ def calc_rdm(
         "conditions": conditions,
     }
     _check_options(method, chosen, {name for name, value in options.items() if value is not None})
+    if isinstance(activations, Mapping):
+        # Files that act as dicts read an array whenever it is asked for.
+        activations = dict(activations)
     members, stacked = _members(activations, in_place=max_memory is not None)
     precision, residuals, folds, conditions = _aligned(activations, members, options)
     n_rows = len(members[0].rows)
@@ -399,29 +402,33 @@ def _warn_of_parts(activations: Sequence[Any]) -> None:
 
 def _aligned(activations: Any, members: list[Member], options: dict[str, Any]) -> list[Any]:
     """Precision, residuals, folds, conditions as lists and arrays in the order of the activations, labels checked."""
+    noises = [options[name] for name in ("precision", "residuals")]
+    folds, conditions = options["folds"], options["conditions"]
+    if type(activations) is np.ndarray and folds is None and noises[0] is noises[1] is None:
+        return [None] * 4
+    noises = [_in_order(options[name], activations, name) for name in ("precision", "residuals")]
     arrays = activations
     if isinstance(activations, Mapping):
         arrays = list(activations.values())
     elif not _is_list_of_arrays(activations):
         arrays = [activations]
-    what = "condition" if options["folds"] is None else "measurement"
-    labels = [labels_of(a, 0, m.name, what) for a, m in zip(arrays, members, strict=True)]
-    labels += [labels_of(options[name], 0, name, what) for name in ("folds", "conditions")]
-    agreed(labels)
-    noises = [_in_order(options[name], activations, name) for name in ("precision", "residuals")]
+    what = "condition" if folds is None else "measurement"
+    rows = [labels_of(a, 0, m.name, what) for a, m in zip(arrays, members, strict=True)]
+    agreed(
+        [*rows, labels_of(folds, 0, "folds", what), labels_of(conditions, 0, "conditions", what)]
+    )
     for noise, name in zip(noises, ("precision", "residuals"), strict=True):
         own = noise if _is_list_of_arrays(noise) else [noise] * len(members)
         for value, array, member in zip(own, arrays, members, strict=False):
-            axes = (-2, -1) if name == "precision" else (-1,)
-            found = [labels_of(value, axis, name, CHANNELS) for axis in axes]
+            labels = [labels_of(value, -1, f"the columns of {name}", CHANNELS)]
+            if name == "precision":
+                labels.append(labels_of(value, -2, f"the rows of {name}", CHANNELS))
             if depth(array) == 2:
-                found.append(labels_of(array, -1, member.name, CHANNELS))
-            agreed(found)
-    given = (options["folds"], options["conditions"])
-    names = ("folds", "conditions")
+                labels.append(labels_of(array, -1, f"the columns of {member.name}", CHANNELS))
+            agreed(labels)
     return noises + [
         value if value is None else as_array(value, name)
-        for value, name in zip(given, names, strict=True)
+        for value, name in ((folds, "folds"), (conditions, "conditions"))
     ]
 
 
@@ -447,8 +454,10 @@ def _as_rows(activations: ArrayLike, name: str, in_place: bool = False) -> Rows:
     if not (array.dtype.kind in "iub" or is_half(array)):
         array = as_floats(array, name)
     if array.ndim < 2 or len(array) < 2 or array[0].size == 0:
+        single = array.ndim >= 2 and len(array) == 1 and name != "activations"
+        hint = "; batches of one layer are joined by np.concatenate" if single else ""
         raise ValueError(
-            f"{name} have shape {array.shape}; expected (conditions >= 2, channels >= 1, ...)"
+            f"{name} have shape {array.shape}; expected (conditions >= 2, channels >= 1, ...){hint}"
         )
     rows = array.reshape(len(array), -1)
     if in_place and not np.may_share_memory(rows, array):
@@ -462,8 +471,9 @@ def _as_rows(activations: ArrayLike, name: str, in_place: bool = False) -> Rows:
 def _result(out: Any, shape: tuple[int, ...]) -> Floats:
     if out is None:
         return np.empty(shape)
-    if not (isinstance(out, np.ndarray) and out.dtype == np.float64 and out.shape == shape):
-        found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+    usable = isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray)
+    if not (usable and out.dtype == np.float64 and out.shape == shape):
+        found = f"{out.dtype} {out.shape}" if usable else type(out).__name__
         raise ValueError(f"out must be a float64 array of shape {shape}, got {found}")
     if not out.flags.writeable:
         raise ValueError("out is read-only; open a memory map with mode 'r+' or 'w+'")

@@ -7,7 +7,7 @@ import math
 import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -130,6 +130,8 @@ class Target:
         label = f"subject_rdms of {name}" if name else "subject_rdms"
         check_policy(nan_policy)
         subjects, labels = as_subjects(subject_rdms, label, nan_policy=nan_policy)
+        if labels is not None:
+            labels = replace(labels, name=name or "the target")
         self._set(subjects.copy(), get_protocol(protocol), name, nan_policy, labels)
         if ceiling is not None and not (np.isfinite(ceiling) and ceiling > 0):
             raise ValueError(
