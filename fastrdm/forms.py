@@ -56,25 +56,21 @@ def as_array(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[
         raise ValueError(
             f"{name} is a dict of {len(values)}, not an array; pass one of its arrays at a time"
         )
-    values = plain(values, name, masked_as_nan=masked_as_nan)
     try:
-        array = np.asarray(values)
+        values = plain(values, name, masked_as_nan=masked_as_nan)
+    except (TypeError, RuntimeError) as error:
+        raise _unreadable(name, error) from error
+    try:
+        return np.asarray(values)
     except ValueError:
         raise ValueError(f"{name} is no array: its rows differ in shape") from None
     except (TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{name} cannot be read as an array: {reason}") from error
-    if array.dtype == object and hasattr(values, "to_numpy"):
-        return _without_na(values, array)
-    return array
+        raise _unreadable(name, error) from error
 
 
-def _without_na(values: Any, array: NDArray[Any]) -> NDArray[Any]:
-    """A pandas object whose missing numbers are NaN; the array itself if not all others are numbers."""
-    try:
-        return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
-    except (TypeError, ValueError):
-        return array
+def _unreadable(name: str, error: Exception) -> ValueError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return ValueError(f"{name} cannot be read as an array: {reason}")
 
 
 def as_floats(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[Any]:

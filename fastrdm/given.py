@@ -1,4 +1,4 @@
-"""What callers give for an array, made plain: torch tensors, masked arrays, and lists that hold them."""
+"""What callers give for an array, made plain: torch tensors, masked arrays, tables, and lists that hold them."""
 
 import sys
 from typing import Any
@@ -15,7 +15,7 @@ def is_plain(values: list[Any] | tuple[Any, ...]) -> bool:
 
 
 def plain(values: Any, name: str, *, masked_as_nan: bool) -> Any:
-    """Values without torch tensors and masked arrays, also inside of lists; all else as it is.
+    """Values without torch tensors, masked arrays and tables, also inside of lists; all else as it is.
 
     Parameters
     ----------
@@ -29,7 +29,8 @@ def plain(values: Any, name: str, *, masked_as_nan: bool) -> Any:
     Returns
     -------
     object
-        A NumPy array for a tensor or a masked array. Memory is shared where possible.
+        A NumPy array for a tensor, a masked array or a pandas object, whose missing numbers are NaN. Memory is shared
+        where possible.
 
     Raises
     ------
@@ -51,7 +52,7 @@ def plain(values: Any, name: str, *, masked_as_nan: bool) -> Any:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(values, getattr(torch, "Tensor", ())):
         return _of_tensor(values, name, torch)
-    return values
+    return _of_table(values) if hasattr(values, "dtypes") else values
 
 
 def depth(values: Any) -> int:
@@ -72,6 +73,17 @@ def _unmasked(values: Any, name: str, masked_as_nan: bool) -> Any:
         )
     array = values if values.dtype.kind == "f" else values.astype(np.float64)
     return array.filled(np.nan)
+
+
+def _of_table(values: Any) -> Any:
+    array = np.asarray(values)
+    if array.dtype != object:
+        return array
+    dtypes = values.dtypes if hasattr(values, "columns") else [values.dtypes]
+    # Texts of digits are not numbers.
+    if all(getattr(dtype, "kind", "") in ("i", "u", "f", "b") for dtype in dtypes):
+        return values.to_numpy(dtype=np.float64, na_value=np.nan)
+    return array
 
 
 def _of_tensor(tensor: Any, name: str, torch: Any) -> Any:

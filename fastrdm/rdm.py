@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -471,13 +471,13 @@ def _as_rows(activations: ArrayLike, name: str, in_place: bool = False) -> Rows:
 def _result(out: Any, shape: tuple[int, ...]) -> Floats:
     if out is None:
         return np.empty(shape)
-    usable = isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray)
-    if not (usable and out.dtype == np.float64 and out.shape == shape):
-        found = f"{out.dtype} {out.shape}" if usable else type(out).__name__
+    plain = isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray)
+    if not (plain and out.dtype == np.float64 and out.shape == shape):
+        found = f"{out.dtype} {out.shape}" if plain else type(out).__name__
         raise ValueError(f"out must be a float64 array of shape {shape}, got {found}")
     if not out.flags.writeable:
         raise ValueError("out is read-only; open a memory map with mode 'r+' or 'w+'")
-    return out
+    return cast(Floats, out)
 
 
 def _noises(

@@ -408,8 +408,22 @@ def test_missing_values_of_pandas_are_nan():
     assert np.isnan(fastrdm.compare(numbers, numbers, nan_policy="propagate")[1]).all()
     mixed = pd.DataFrame({"a": pd.array([1, None], "Int64"), "b": [1.5, 2.5], "c": [2, 1]})
     assert np.isnan(fastrdm.compare(mixed, mixed, nan_policy="propagate")[1]).all()
-    with pytest.raises(ValueError, match="must hold real numbers, got dtype object"):
-        fastrdm.calc_rdm(pd.DataFrame({"a": ["x", "y"], "b": [1, 2]}))
+    np.testing.assert_array_equal(
+        fastrdm.noise_ceiling([mixed, mixed], nan_policy="omit").upper_per_subject, [1, 1]
+    )
+    for texts in (["x", "y"], ["1", "2"]):
+        with pytest.raises(ValueError, match="must hold real numbers, got dtype object"):
+            fastrdm.calc_rdm(pd.DataFrame({"a": texts, "b": [1, 2]}))
+
+
+def test_labels_of_folds_that_are_texts_of_digits_stay_texts():
+    texts = pd.Series([f"{i}" for i in (2, 10, 1, 2, 10, 1)], dtype=object)
+    x = RNG.random((6, 5))
+    options = {"folds": [1, 1, 1, 2, 2, 2]}
+    np.testing.assert_array_equal(
+        fastrdm.calc_rdm(x, "crossnobis", conditions=texts, **options),
+        fastrdm.calc_rdm(x, "crossnobis", conditions=list(texts), **options),
+    )
 
 
 def test_real_xarray_objects():
