@@ -405,6 +405,11 @@ def bootstrap(
         three conditions where they are resampled, labels of subjects and models differ, `n_draws` is below 2, the seed
         is no whole number, draws are missing or out of range, or a word is unknown.
 
+    Warns
+    -----
+    RuntimeWarning
+        If square matrices have the largest entry of each row on the diagonal, as similarities do.
+
     Notes
     -----
     ``spearman``, ``rho-a``, ``corr``, ``cosine`` take milliseconds; other methods, and RDMs with NaN, are written out

@@ -189,7 +189,7 @@ def condense(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
     Warns
     -----
     RuntimeWarning
-        If matrices look like similarities (`warn_similarities`).
+        One, if matrices have the largest entry of each row on the diagonal, neither zero nor NaN, as similarities do.
     """
     array = as_floats(rdms, name, masked_as_nan=True)
     rdm_labels(rdms, name, square=True)

@@ -388,8 +388,10 @@ def _members(activations: Any, in_place: bool) -> tuple[list[Member], bool]:
 def _warn_of_parts(activations: Sequence[Any]) -> None:
     """Warn of a list whose arrays may be batches or conditions of one layer instead of layers."""
     n = len(activations)
+    if n < _MANY:
+        return
     shapes = {tuple(a.shape) if hasattr(a, "shape") else np.shape(a) for a in activations}
-    if n < _MANY or len(shapes) != 1:
+    if len(shapes) != 1:
         return
     shape = shapes.pop()
     if shape[0] <= max(_FEW_CONDITIONS, n) or shape[0] % _BATCH == 0:

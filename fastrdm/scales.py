@@ -13,13 +13,17 @@ _LARGE = 990
 _APART = 20
 
 
+def _largest(rows: NDArray[Any]) -> NDArray[Any]:
+    """Largest magnitude of each row, of shape (..., 1), NaN left out; 0 where it is infinite or there is none."""
+    high = np.fmax.reduce(rows, axis=-1, keepdims=True)
+    low = np.fmin.reduce(rows, axis=-1, keepdims=True)
+    largest = np.fmax(high, -low)
+    return np.where(np.isfinite(largest), largest, 0)
+
+
 def exponents(rows: NDArray[Any]) -> NDArray[np.intc]:
-    """Exponent of two of the largest magnitude of each row, of shape (..., 1); NaN is left out."""
-    with np.errstate(invalid="ignore"):
-        high, low = np.fmax.reduce(rows, axis=-1), np.fmin.reduce(rows, axis=-1)
-        largest = np.maximum(high, -low)
-    known = np.isfinite(largest)
-    return np.asarray(np.frexp(np.where(known, largest, 0.0))[1][..., None], np.intc)
+    """Exponent of two of the largest magnitude of each row, of shape (..., 1)."""
+    return np.asarray(np.frexp(_largest(rows))[1], np.intc)
 
 
 def in_range(rows: NDArray[Any], *, alike: bool = False) -> tuple[NDArray[Any], NDArray[np.intc]]:
@@ -41,7 +45,8 @@ def summable(rows: NDArray[Any]) -> NDArray[Any]:
 
 def differ(rows: NDArray[Any]) -> bool:
     """Whether rows are of such different units that a sum of them cannot give up one by subtraction."""
-    found = exponents(rows)[np.any(np.nan_to_num(rows) != 0, axis=-1)]
+    largest = _largest(rows)
+    found = np.frexp(largest[largest > 0])[1]
     return bool(len(found)) and bool(np.ptp(found) > _APART)
 
 
