@@ -71,8 +71,12 @@ def _unmasked(values: Any, name: str, masked_as_nan: bool) -> Any:
             f"{name} has shape {values.shape} and {count} masked {'value' if count == 1 else 'values'};"
             " masked values are not allowed here, so fill or remove them"
         )
-    array = values if values.dtype.kind == "f" else values.astype(np.float64)
-    return array.filled(np.nan)
+    if values.dtype.name == "bfloat16":
+        values = values.astype(np.float32)
+    elif values.dtype.kind in "iub":
+        values = values.astype(np.float64)
+    # Of other types nothing but the type is read.
+    return values.filled(np.nan) if values.dtype.kind == "f" else values.data
 
 
 def _of_table(values: Any) -> Any:

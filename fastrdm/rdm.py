@@ -142,12 +142,12 @@ def calc_rdm(
     ------
     ValueError
         If there are fewer than two conditions, no channels, masked values, NaN or infinity (the message says where),
-        a tensor that is sparse, complex or quantised, labels that differ (of pandas and xarray objects: of the
-        conditions of a stack, of its measurements and those of `folds` or `conditions`, of its channels and those of
-        `precision` or `residuals`), a squared
-        distance beyond float64, an unknown method, an option that the method does not take or one that it lacks; if
-        precision is asymmetric or not positive semi-definite, a fold lacks a condition, or `max_memory` is too small
-        (the message says what would do). Messages about one member of a stack name it.
+        a tensor that is sparse, complex or quantised, a squared distance beyond float64, an unknown method, an option
+        that the method does not take or one that it lacks; if precision is asymmetric or not positive semi-definite, a
+        fold lacks a condition, or `max_memory` is too small (the message says what would do). If labels of pandas or
+        xarray objects differ: of conditions within a stack, of measurements in `activations`, `folds` and
+        `conditions`, of channels in `activations` and `precision` or `residuals`. Messages about one member of a stack
+        name it.
 
     Warns
     -----

@@ -152,6 +152,16 @@ def test_forms_carry_masked_values_as_nan():
     np.testing.assert_array_equal(fastrdm.condense(diagonal), np.arange(1.0, 7))
 
 
+def test_masked_values_of_other_types():
+    halves = masked(RDMS.astype(ml_dtypes.bfloat16), 1, 4)
+    expected = halves.data.astype(np.float32)
+    expected[1, 4] = np.nan
+    np.testing.assert_array_equal(as_floats(halves, "x", masked_as_nan=True), expected)
+    for array in (RDMS + 1j, RDMS.astype(str)):
+        with pytest.raises(ValueError, match="rdms1 must hold real numbers"):
+            fastrdm.compare(masked(array, 1, 4), RDMS, nan_policy="omit")
+
+
 def test_masked_p_values_are_no_tests():
     found = fastrdm.correct(masked(np.array([0.01, 0.5, 0.02]), 1), "bonferroni")
     np.testing.assert_array_equal(found, [0.02, np.nan, 0.04])
