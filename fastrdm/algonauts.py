@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._arrays import read_arrays
-from fastrdm.forms import as_floats, check_finite, condense, square
+from fastrdm.forms import as_floats, check_finite, condense, square, warn_similarities
+from fastrdm.labels import agreed, rdm_labels
 from fastrdm.stimuli import list_images, told_unread
 from fastrdm.target import Target
 
@@ -58,12 +59,12 @@ _FOLDERS = {
 _AXES = {3: ("subject", "row", "column"), 4: ("subject", "time", "row", "column")}
 
 
-def subject_rdms(array: NDArray[Any], name: str) -> NDArray[np.floating[Any]]:
+def subject_rdms(array: Any, name: str) -> NDArray[np.floating[Any]]:
     """Check the square RDMs of a region's subjects and condense them.
 
     Parameters
     ----------
-    array : ndarray, shape (subjects, n, n), (subjects, times, n, n) or (n, n)
+    array : array_like, shape (subjects, n, n), (subjects, times, n, n) or (n, n)
         Symmetric dissimilarities of n ≥ 3 conditions; the diagonal is not read. A single RDM is
         that of a single subject, as MATLAB's `squeeze` leaves it.
     name : str
@@ -77,23 +78,31 @@ def subject_rdms(array: NDArray[Any], name: str) -> NDArray[np.floating[Any]]:
     Raises
     ------
     ValueError
-        If the shape is another, or values are not numbers, not finite (the message says where
-        the first one is) or not symmetric.
+        If the shape is another, or values are not numbers, not finite or masked (the message says
+        where the first one is) or not symmetric, or labels of rows and columns differ.
+
+    Warns
+    -----
+    RuntimeWarning
+        If matrices have the largest entry of each row on the diagonal, as similarities do.
     """
-    rdms = as_floats(array, name)
+    rdms = as_floats(array, name, masked_as_nan=True)
+    shape = rdms.shape
     if rdms.ndim == 2:
         rdms = rdms[np.newaxis]
     *leading, n_rows, n = rdms.shape if rdms.ndim in _AXES else (0, 0, 0)
     if n_rows != n or n < 3 or 0 in leading:
         hint = (
             "; its conditions seem to come first, which transposing it mends"
-            if array.ndim in _AXES and array.shape[0] == array.shape[1]
+            if len(shape) in _AXES and shape[0] == shape[1]
             else ""
         )
         raise ValueError(
-            f"{name} has shape {array.shape}; expected (subjects, n, n) or (subjects, times, n, n)"
+            f"{name} has shape {shape}; expected (subjects, n, n) or (subjects, times, n, n)"
             f" for n >= 3 conditions{hint}"
         )
+    rdm_labels(array, name, square=True)
+    warn_similarities(rdms, name)
     # The diagonal takes no part, and some files hold NaN there.
     rdms = rdms.copy()
     rdms[..., np.arange(n), np.arange(n)] = 0
@@ -345,7 +354,12 @@ def write_submission(
     Raises
     ------
     ValueError
-        If regions are missing or unknown, the RDMs differ in size, or one is not an RDM.
+        If regions are missing or unknown, the RDMs differ in size or labels, or one is not an RDM.
+
+    Warns
+    -----
+    RuntimeWarning
+        If an RDM has the largest entry of each row on the diagonal, as similarities do.
     """
     from scipy.io import savemat
 
@@ -356,18 +370,26 @@ def write_submission(
             f"a submission for {modality} has an RDM for each of {', '.join(keys)};"
             f" got {', '.join(by_region) or 'none'}"
         )
-    arrays = {}
+    # One array may be given for all regions.
+    made: dict[int, NDArray[Any]] = {}
+    labels = []
     for region, key in keys.items():
-        rdm = as_floats(by_region[region], key)
+        given = by_region[region]
+        if id(given) in made:
+            continue
+        rdm = as_floats(given, key, masked_as_nan=True)
+        labels.append(rdm_labels(given, key, square=rdm.ndim == 2))
         matrix = square(rdm, key) if rdm.ndim == 1 else rdm
         if matrix.ndim != 2:
             raise ValueError(f"{key} has shape {matrix.shape}; a submitted RDM is (n, n)")
-        arrays[key] = square(subject_rdms(matrix, key)[0].astype(np.float64))
+        made[id(given)] = square(subject_rdms(matrix, key)[0].astype(np.float64))
+    arrays = {key: made[id(by_region[region])] for region, key in keys.items()}
     if len({array.shape for array in arrays.values()}) > 1:
         raise ValueError(
             "the RDMs of a submission differ in shape: "
             + ", ".join(f"{key} {array.shape}" for key, array in arrays.items())
         )
+    agreed(labels)
     path = Path(path_or_dir)
     mat = path if path.suffix == ".mat" else path / f"submit_{modality}.mat"
     mat.parent.mkdir(parents=True, exist_ok=True)

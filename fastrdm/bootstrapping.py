@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm.corrections import correct
 from fastrdm.draws import CONDITIONS, SUBJECTS, Counts, count, draw_indices
+from fastrdm.forms import as_array, names_of
 from fastrdm.protocol import Protocol
 from fastrdm.resampling import (
     Data,
@@ -370,7 +371,7 @@ def bootstrap(
     subject_rdms : array_like or Target
         As in `noise_ceiling`; of a target, its subjects, protocol and policy.
     rdms : array_like
-        One model, (pairs,) or (n, n), or several.
+        One model, (pairs,) or (n, n), or several, also as a dict. Masked values are NaN.
     over : {"both", "subjects", "conditions"}
         What the score is to generalise to.
     n_draws : int
@@ -386,7 +387,7 @@ def bootstrap(
     protocol : str or Protocol, optional
         How scores and ceilings are made; by default the target's, else that of rsatoolbox.
     names : sequence of str, optional
-        What the models are called; their numbers by default.
+        What the models are called; by default the keys of a dict, else their numbers.
     nan_policy : str, optional
         As in `compare`; the target's by default, else ``"raise"``.
     n_threads : int, optional
@@ -401,8 +402,13 @@ def bootstrap(
     ------
     ValueError
         If a shape does not fit, a value is infinite, or NaN under ``"raise"``, there are fewer than two subjects or
-        three conditions where they are resampled, `n_draws` is below 2, the seed is no whole number, draws are
-        missing or out of range, or a word is unknown.
+        three conditions where they are resampled, labels of subjects and models differ, `n_draws` is below 2, the seed
+        is no whole number, draws are missing or out of range, or a word is unknown.
+
+    Warns
+    -----
+    RuntimeWarning
+        If square matrices have the largest entry of each row on the diagonal, as similarities do.
 
     Notes
     -----
@@ -426,7 +432,7 @@ def bootstrap(
     check_word(over, OVER, "over")
     data = take_subjects(subject_rdms, protocol, nan_policy, n_threads)
     models = take_models(rdms, data)
-    labels = label_models(names, len(models))
+    labels = label_models(names_of(rdms) if names is None else names, len(models))
     indices = _indices(data, over, n_draws, seed, draws)
     subjects = count(indices["subjects"], data.n_subjects) if "subjects" in indices else None
     conditions = (
@@ -514,7 +520,7 @@ def _indices(
         )
     given = {}
     for name, n in wanted.items():
-        array = np.asarray(draws[name])
+        array = as_array(draws[name], f"draws of {name}")
         if array.ndim != 2 or array.shape[1] != n or array.dtype.kind not in "iu" or len(array) < 2:
             raise ValueError(
                 f"draws of {name} must be whole numbers (draws, {n}), got {array.dtype} {array.shape}"

@@ -2,12 +2,15 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm.compare import Method, Side, check_policy, check_values, contiguous, get_method
-from fastrdm.forms import as_floats, condense, n_conditions
+from fastrdm.forms import as_rdms, checked_triangle, n_conditions
+from fastrdm.labels import Labels, rdm_labels
+from fastrdm.scales import differ, left_out, summable
 
 Floats = NDArray[np.float64]
 
@@ -57,13 +60,13 @@ def noise_ceiling(
     ----------
     subject_rdms : array_like
         (subjects, n, n) or (subjects, pairs), or with a time axis second, (subjects, times, n, n) or
-        (subjects, times, pairs). At least two subjects.
+        (subjects, times, pairs), or a dict of subjects. At least two subjects. Masked values are NaN.
     method : str
         Similarity, as in `compare`.
     pool : str
-        ``"raw"`` averages the RDMs as they are, ``"rank"`` what rsatoolbox averages for `method`: z-scores for
-        ``"corr"`` and ``"corr_cov"``, RDMs with a mean square of 1 for ``"cosine"`` and ``"cosine_cov"``, ranks for all
-        others.
+        ``"raw"`` averages the RDMs as they are, so that units weigh subjects, ``"rank"`` what rsatoolbox averages for
+        `method`: z-scores for ``"corr"`` and ``"corr_cov"``, RDMs with a mean square of 1 for ``"cosine"`` and
+        ``"cosine_cov"``, ranks for all others.
     squared : bool
         Whether the bounds are of the squared similarity.
     nan_policy : str
@@ -82,13 +85,15 @@ def noise_ceiling(
     Warns
     -----
     RuntimeWarning
-        One, naming the first subject whose bound is NaN because its RDM, or a pooled one, is constant (zero).
+        One, naming the first subject whose bound is NaN because its RDM, or a pooled one, is constant (zero); one if
+        square matrices have the largest entry of each row on the diagonal, as similarities do.
 
     Raises
     ------
     ValueError
         If the shape is none of those above, there is one subject only, an entry is infinite, or NaN under
-        ``"raise"``, an RDM is asymmetric, or `method`, `pool` or `nan_policy` is unknown.
+        ``"raise"``, an RDM is asymmetric, labels of rows and columns or of subjects differ, or `method`, `pool` or
+        `nan_policy` is unknown.
 
     References
     ----------
@@ -96,8 +101,9 @@ def noise_ceiling(
     on averaged RDMs, squared).
     """
     check_policy(nan_policy)
+    subjects, _ = as_subjects(subject_rdms, nan_policy=nan_policy)
     ceiling, undefined = ceiling_of(
-        as_subjects(subject_rdms, nan_policy=nan_policy),
+        subjects,
         method,
         pool=pool,
         squared=squared,
@@ -116,10 +122,10 @@ def noise_ceiling(
 
 
 def as_subjects(
-    subject_rdms: ArrayLike, name: str = "subject_rdms", *, nan_policy: str = "raise"
-) -> Floats:
-    """Subject RDMs in any of their forms as condensed (subjects, times, pairs)."""
-    array = as_floats(subject_rdms, name)
+    subject_rdms: Any, name: str = "subject_rdms", *, nan_policy: str = "raise"
+) -> tuple[Floats, Labels | None]:
+    """Subject RDMs in any of their forms as condensed (subjects, times, pairs), and the labels they carry."""
+    array = as_rdms(subject_rdms, name)
     expected = "expected (subjects, n, n), (subjects, pairs), or with a time axis second"
     if array.ndim not in (2, 3, 4):
         raise ValueError(f"{name} has shape {array.shape}; {expected}")
@@ -131,14 +137,17 @@ def as_subjects(
         raise ValueError(
             f"{name} with shape {array.shape} looks like one square RDM; {expected}, so pass rdm[None]"
         )
-    if array.ndim == 4 or (array.ndim == 3 and array.shape[1] == array.shape[2]):
-        array = condense(array, name)
+    square = array.ndim == 4 or (array.ndim == 3 and array.shape[1] == array.shape[2])
+    labels = rdm_labels(subject_rdms, name, square=square)
+    if square:
+        array = checked_triangle(array, name)
     n_conditions(array.shape[-1], name)
     if 0 in array.shape:
         raise ValueError(f"{name} has shape {array.shape}; {expected}, none of them empty")
     axes = ("subject", "pair") if array.ndim == 2 else ("subject", "time", "pair")
     check_values(array, name, axes, nan_policy)
-    return np.ascontiguousarray(array if array.ndim == 3 else array[:, None], np.float64)
+    shaped = array if array.ndim == 3 else array[:, None]
+    return np.ascontiguousarray(shaped, np.float64), labels
 
 
 def ceiling_of(
@@ -188,9 +197,12 @@ def _pooled(method: Method, subjects: Side, pool: str) -> Side:
     means = np.empty((n + 1, n_pairs))
     if subjects.is_whole:
         rdms = subjects.rdms
-        values = rdms if pool == "raw" else method.pooled(rdms, subjects.whole)
+        values = summable(rdms) if pool == "raw" else method.pooled(rdms, subjects.whole)
         np.sum(values, axis=0, dtype=np.float64, out=means[0])
-        np.subtract(means[0], values, out=means[1:])
+        if pool == "raw" and differ(values):
+            means[1:] = left_out(values)
+        else:
+            np.subtract(means[0], values, out=means[1:])
         means[0] /= n
         means[1:] /= n - 1
     else:
@@ -201,8 +213,10 @@ def _pooled(method: Method, subjects: Side, pool: str) -> Side:
             rdms = group.values(group.members, group.present)
             values[here] = rdms if pool == "raw" else method.pooled(rdms, group.whole)
             counts[here] = 1
+        values = summable(values)
         total, count = values.sum(axis=0), counts.sum(axis=0)
+        others = left_out(values) if pool == "raw" and differ(values) else total - values
         with np.errstate(invalid="ignore", divide="ignore"):
             means[0] = total / count
-            means[1:] = np.where(count > counts, (total - values) / (count - counts), np.nan)
+            means[1:] = np.where(count > counts, others / (count - counts), np.nan)
     return Side(method, means, "omit", "the pooled RDM", n_threads=subjects.n_threads)

@@ -12,7 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels
 from fastrdm._kernels import Prepared
-from fastrdm.forms import as_floats, n_conditions, not_finite, square
+from fastrdm.forms import (
+    ASYMMETRY,
+    as_floats,
+    as_rdms,
+    is_similarity,
+    n_conditions,
+    not_finite,
+    square,
+)
+from fastrdm.labels import PAIRS, labels_of
+from fastrdm.scales import summable
 
 Floats = NDArray[np.float64]
 Rows = NDArray[Any]  # float32 or float64
@@ -58,9 +68,10 @@ def compare(
 
     Parameters
     ----------
-    rdms1, rdms2 : array_like, shape (n, pairs) or (pairs,)
-        Condensed RDMs over the same conditions in the same order. Square ones are refused, since a square array may
-        as well be a stack of condensed RDMs: pass ``condense(rdms)``.
+    rdms1, rdms2 : array_like, shape (n, pairs) or (pairs,), or dict of such of one shape
+        Condensed RDMs over the same conditions in the same order; a dict is a stack of its RDMs in its order. Masked
+        values are NaN. Square ones are refused, since a square array may as well be a stack of condensed RDMs: pass
+        ``condense(rdms)``. Scales do not matter, nor whether squares of the values are within float64.
     method : str
         A name from the table above.
     nan_policy : str
@@ -84,8 +95,9 @@ def compare(
     Raises
     ------
     ValueError
-        If a shape is not that of condensed RDMs, the numbers of pairs differ, an entry is infinite, or NaN under
-        ``"raise"`` (the message says where), or the method or the policy is unknown.
+        If a shape is not that of condensed RDMs, the numbers of pairs differ, both carry labels of pairs (the columns
+        of a DataFrame, a coordinate of a DataArray) that differ, an entry is infinite, or NaN under ``"raise"`` (the
+        message says where), or the method or the policy is unknown.
 
     References
     ----------
@@ -97,7 +109,13 @@ def compare(
     """
     chosen = get_method(method)
     check_policy(nan_policy)
-    first, second = condensed(rdms1, "rdms1"), condensed(rdms2, "rdms2")
+    first = condensed(as_rdms(rdms1, "rdms1"), "rdms1")
+    second = condensed(as_rdms(rdms2, "rdms2"), "rdms2")
+    labels, others = (
+        labels_of(rdms, -1, name, PAIRS) for rdms, name in ((rdms1, "rdms1"), (rdms2, "rdms2"))
+    )
+    if labels is not None:
+        labels.check(others)
     if first.shape[1] != second.shape[1]:
         raise ValueError(
             f"rdms1 has {first.shape[1]} pairs ({n_conditions(first.shape[1])} conditions) and rdms2"
@@ -131,11 +149,12 @@ def rank(rdms: ArrayLike, *, n_threads: int | None = None) -> Floats:
     Raises
     ------
     ValueError
-        If the shape is not that of condensed RDMs, or an entry is NaN or infinite (the message says where).
+        If the shape is not that of condensed RDMs, or an entry is masked, NaN or infinite (the message says where).
     """
-    rows = condensed(rdms, "rdms")
+    array = as_floats(rdms, "rdms")
+    rows = condensed(array, "rdms")
     check_values(rows, "rdms", ("RDM", "pair"), "raise")
-    return _kernels.rank(np.ascontiguousarray(rows, np.float64), n_threads).reshape(np.shape(rdms))
+    return _kernels.rank(np.ascontiguousarray(rows, np.float64), n_threads).reshape(array.shape)
 
 
 def check_policy(nan_policy: str) -> None:
@@ -168,25 +187,33 @@ def check_values(array: Rows, name: str, axes: Sequence[str], nan_policy: str) -
     raise ValueError(not_finite(name, n_bad, value, where))
 
 
-def condensed(rdms: ArrayLike, name: str) -> Rows:
+def condensed(array: Rows, name: str) -> Rows:
     """Condensed RDMs as (n, pairs), where they lie if their rows are contiguous; their values are not looked at."""
-    array = as_floats(rdms, name)
     if array.ndim not in (1, 2):
         raise ValueError(
             f"{name} has shape {array.shape}; expected condensed RDMs, (n, pairs) or (pairs,): for square ones pass"
             f" condense({name})"
         )
-    if (
-        array.ndim == 2
-        and array.shape[0] == array.shape[1]
-        and (not array.diagonal().any() and np.array_equal(array, array.T, equal_nan=True))
-    ):
+    if array.ndim == 2 and array.shape[0] == array.shape[1] and _is_square_rdm(array):
         raise ValueError(
-            f"{name} with shape {array.shape} looks like one square RDM; expected condensed RDMs, (n, pairs) or"
-            f" (pairs,): pass condense({name})"
+            f"{name} with shape {array.shape} looks like one square RDM or similarity matrix; expected condensed RDMs,"
+            f" (n, pairs) or (pairs,): pass condense({name})"
         )
     n_conditions(array.shape[-1], name)
     return contiguous(array if array.ndim == 2 else array[None])
+
+
+def _is_square_rdm(array: Rows) -> bool:
+    """Whether (n, n) is symmetric, with a diagonal of zeros or NaN, or of each row's largest entry."""
+    diagonal = array.diagonal()
+    special = not np.nan_to_num(diagonal).any() or (
+        len(array) > 1 and is_similarity(array, diagonal)
+    )
+    if not special:
+        return False
+    # Rounding makes correlations asymmetric.
+    largest = np.abs(array[np.isfinite(array)]).max(initial=0.0)
+    return np.allclose(array, array.T, rtol=0, atol=ASYMMETRY * largest, equal_nan=True)
 
 
 def contiguous(array: Rows) -> Rows:
@@ -450,8 +477,12 @@ def _unit(rows: Rows) -> Floats:
 
 
 def _centre(rdms: Rows) -> Floats:
-    with np.errstate(invalid="ignore"):
-        centred = rdms - rdms.mean(axis=1, keepdims=True, dtype=np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = rdms.mean(axis=1, keepdims=True, dtype=np.float64)
+        if not np.isfinite(mean).all():
+            rdms = summable(rdms)
+            mean = rdms.mean(axis=1, keepdims=True, dtype=np.float64)
+        centred = rdms - mean
     centred[rdms.max(axis=1) == rdms.min(axis=1)] = 0
     return np.asarray(centred)
 

@@ -6,6 +6,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastrdm.forms import as_array
+
 Floats = NDArray[np.float64]
 
 
@@ -22,7 +24,8 @@ def correct(p: ArrayLike, correction: str | None) -> Floats:
     Parameters
     ----------
     p : array_like
-        p values of any shape, all taken as one family. NaN stands for no test: it stays, and does not count.
+        p values of any shape, all taken as one family. NaN stands for no test: it stays, and does not count. Masked
+        values are NaN.
     correction : str or None
         A name from the table; None returns the values as they are.
 
@@ -36,7 +39,7 @@ def correct(p: ArrayLike, correction: str | None) -> Floats:
     ValueError
         If the correction is unknown, or a value is not between 0 and 1.
     """
-    values = np.array(p, np.float64)
+    values = as_array(p, "p", masked_as_nan=True).astype(np.float64)
     check_correction(correction)
     there = ~np.isnan(values)
     if ((values[there] < 0) | (values[there] > 1)).any():

@@ -18,7 +18,10 @@ from fastrdm.bootstrapping import bootstrap as bootstrap
 from fastrdm.corrections import check_correction, correct
 from fastrdm.draws import SUBJECTS, all_signs, check_seed, count, draw_indices, draw_signs
 from fastrdm.forms import as_floats
+from fastrdm.given import depth
+from fastrdm.labels import labels_of
 from fastrdm.mantel import permutation_test as permutation_test
+from fastrdm.scales import in_range
 from fastrdm.significance import (
     EXACT,
     Floats,
@@ -90,10 +93,14 @@ def subject_test(
     Raises
     ------
     ValueError
-        If the shape is another, a value is not finite, there is one subject, or a word is unknown.
+        If the shape is another, a value is masked or not finite, there is one subject, labels of subjects (of pandas
+        and xarray objects) differ, or a word is unknown.
     """
     rows = _values(values)
     differences = rows - _against(against, rows.shape[1])
+    labels = labels_of(values, -1, "values", "subject")
+    if labels is not None:
+        labels.check(labels_of(against, -1, "against", "subject"))
     label = "zero" if np.ndim(against) == 0 and against == 0 else "a given value"
     return _over_subjects(
         differences, label_models(names, len(rows)), label, test, alternative, correction,
@@ -176,10 +183,11 @@ def max_statistic(
         As `subject_test`.
     """
     check_permutations(alternative, n_permutations, seed)
-    several = isinstance(values, (list, tuple)) and len(values) > 0 and np.ndim(values[0]) > 1
+    several = isinstance(values, (list, tuple)) and depth(values) > 2
     arrays: Sequence[Any] = list(values) if several else [values]  # type: ignore[arg-type]
     stacks = [as_floats(a, "values") for a in arrays]
     parts = [_values(s.reshape(-1, s.shape[-1])) for s in stacks]
+    parts = [in_range(part)[0] for part in parts]
     p, corrected, _, _ = _flipped(parts, alternative, n_permutations, seed)
     return p, corrected
 
@@ -230,6 +238,7 @@ def _over_subjects(
     check_correction(correction, "max")
     check_level(level)
     estimate = differences.mean(axis=1)
+    differences, exponent = in_range(differences)
     if test == "sign-flip":
         p, p_max, n, exact = _flipped([differences], alternative, n_permutations, seed)
         return permutation_tests(
@@ -246,6 +255,7 @@ def _over_subjects(
     if correction == "max":
         raise ValueError(f"correction 'max' goes with test 'sign-flip', not with {test!r}")
     statistic, p, interval = known[test](differences, alternative, n_permutations, seed, level)
+    interval = np.ldexp(interval, exponent)
     return Tests(
         names=names,
         estimate=estimate,
@@ -337,10 +347,11 @@ def _t_of_mean(sums: Floats, squares: Floats, n: int) -> Floats:
 
 def _values(values: ArrayLike) -> Floats:
     rows = as_floats(values, "values")
+    shape = rows.shape
     rows = np.asarray(rows[None] if rows.ndim == 1 else rows, np.float64)
     if rows.ndim != 2 or rows.shape[1] < 2 or len(rows) == 0:
         raise ValueError(
-            f"values have shape {np.shape(values)}; expected (models, subjects), at least two subjects"
+            f"values have shape {shape}; expected (models, subjects), at least two subjects"
         )
     if not np.isfinite(rows).all():
         model, subject = np.argwhere(~np.isfinite(rows))[0]
@@ -349,7 +360,7 @@ def _values(values: ArrayLike) -> Floats:
 
 
 def _against(against: ArrayLike, n_subjects: int) -> Floats:
-    array = np.asarray(against, np.float64)
+    array = as_floats(against, "against").astype(np.float64)
     if array.shape not in ((), (n_subjects,)) or not np.isfinite(array).all():
         raise ValueError(
             f"against must be a number or one for each of {n_subjects} subjects, got shape {array.shape}"

@@ -10,7 +10,7 @@ from fastrdm import _kernels
 from fastrdm.compare import Side, get_method
 from fastrdm.corrections import check_correction
 from fastrdm.draws import Counts, all_permutations, draw_permutations
-from fastrdm.forms import square
+from fastrdm.forms import names_of, square
 from fastrdm.protocol import Protocol
 from fastrdm.resampling import Data, HasSubjects, observed_similarities, take_models, take_subjects
 from fastrdm.significance import (
@@ -77,7 +77,7 @@ def permutation_test(
     check_correction(correction, "max")
     data = take_subjects(subject_rdms, protocol, "raise", n_threads)
     models = take_models(rdms, data)
-    labels = label_models(names, len(models))
+    labels = label_models(names_of(rdms) if names is None else names, len(models))
     observed = observed_similarities(data, models).mean(axis=1)
     exact = math.factorial(min(data.n_conditions, 20)) <= EXACT
     permutations = (

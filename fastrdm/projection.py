@@ -364,7 +364,7 @@ class Projector:
         Raises
         ------
         ValueError
-            If the activations are of another number of channels, or NaN, infinite or too large for sums in
+            If the activations are of another number of channels, or masked, NaN, infinite or too large for sums in
             float32; if `out` has another shape, type or order.
         """
         what = f"activations of layer {self.name!r}"

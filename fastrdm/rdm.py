@@ -1,16 +1,18 @@
 """Activations → RDMs: one, a stack of them, from blocks of channels, or within a bound of memory."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels, tiles
 from fastrdm.folds import Folds
-from fastrdm.forms import as_array, as_floats, check_finite, listed
+from fastrdm.forms import as_array, as_floats, check_finite, listed, warn_caller
+from fastrdm.given import depth
+from fastrdm.labels import CHANNELS, agreed, labels_of
 from fastrdm.measures import OutOfRangeError
 from fastrdm.methods import METHODS, Member, Method, method_named
 from fastrdm.numbers import bound, kind_of
@@ -22,21 +24,57 @@ from fastrdm.whitening import ESTIMATORS, FoldNoise, Noise, Noises, Precision, R
 # own work outweighs theirs; above the number of multiplications, threads share one better than they share several.
 # 24 layers of 118 × 5000 take 20 ms instead of 30 ms on two threads, ranked RDMs of 118 × 500 18 ms instead of 35.
 _SIDE_BY_SIDE = (1e5, 1e9)
+# From so many arrays of one shape on, a list may be of batches or conditions that were taken for layers.
+_MANY = 8
+# Conditions that such arrays mostly have: up to so many, or a multiple of the other, as sizes of batches and numbers of
+# feature maps are.
+_FEW_CONDITIONS, _BATCH = 64, 32
+
+Name = TypeVar("Name", bound=Hashable)
+_Options = ArrayLike | Sequence[ArrayLike] | Mapping[Any, ArrayLike]
 
 
+@overload
+def calc_rdm(
+    activations: Mapping[Name, Any],
+    method: str = ...,
+    *,
+    precision: _Options | None = ...,
+    residuals: _Options | None = ...,
+    estimator: str | None = ...,
+    folds: ArrayLike | None = ...,
+    conditions: ArrayLike | None = ...,
+    out: Floats | None = ...,
+    max_memory: int | str | None = ...,
+    n_threads: int | None = ...,
+) -> dict[Name, Floats]: ...
+@overload
+def calc_rdm(
+    activations: ArrayLike | Sequence[Any],
+    method: str = ...,
+    *,
+    precision: _Options | None = ...,
+    residuals: _Options | None = ...,
+    estimator: str | None = ...,
+    folds: ArrayLike | None = ...,
+    conditions: ArrayLike | None = ...,
+    out: Floats | None = ...,
+    max_memory: int | str | None = ...,
+    n_threads: int | None = ...,
+) -> Floats: ...
 def calc_rdm(
     activations: Any,
     method: str = "correlation",
     *,
-    precision: ArrayLike | Sequence[ArrayLike] | None = None,
-    residuals: ArrayLike | Sequence[ArrayLike] | None = None,
+    precision: _Options | None = None,
+    residuals: _Options | None = None,
     estimator: str | None = None,
     folds: ArrayLike | None = None,
     conditions: ArrayLike | None = None,
     out: Floats | None = None,
     max_memory: int | str | None = None,
     n_threads: int | None = None,
-) -> Floats:
+) -> Any:
     r"""RDM of a layer, or of each of a stack: the dissimilarity of its activations for every pair of conditions.
 
     ============= ======================================================================================
@@ -70,10 +108,10 @@ def calc_rdm(
 
     Parameters
     ----------
-    activations : array_like, shape (conditions, channels, ...), or list or tuple of such
+    activations : array_like, shape (conditions, channels, ...), or list, tuple or dict of such
         A row a condition; further axes are channels too. For ``crossnobis`` a row is a measurement. An array is always
         one RDM; a list or tuple of arrays of two or more axes is a stack of layers or models, which may differ in
-        channels, an RDM each.
+        channels, an RDM each. A dict is a stack whose members have names. Torch tensors are taken like arrays.
         float32 and float64 with contiguous rows are read where they lie, a ``numpy.memmap`` too; of others, copies are
         made block by block, of float16 and bfloat16 in float32, of integers in float64. Products are made in that
         precision and summed in float64; those of ``mahalanobis`` and ``crossnobis`` are made in float64.
@@ -83,7 +121,8 @@ def calc_rdm(
         For ``mahalanobis``, and ``crossnobis`` where noise is to be normalised: the inverse of the covariance of the
         channels' noise, symmetric and positive semi-definite. For ``crossnobis`` also one for each fold, in the order
         of ``numpy.unique(folds)`` or as a mapping of folds: the products of two folds are then normalised by the mean
-        of both covariances, as in rsatoolbox. For a stack whose members differ in theirs, a list of one a member.
+        of both covariances, as in rsatoolbox. For a stack whose members differ in theirs, a list of one a member; for a
+        dict, a dict with the same keys in any order, or a list in its order.
     residuals : array_like, shape (observations, channels, ...), optional
         In place of ``precision``: noise to estimate it from. For a stack, as ``precision``; for each fold, a list or a
         mapping.
@@ -99,7 +138,8 @@ def calc_rdm(
         lack conditions: two conditions are compared over the pairs of folds that both have both. May be left out where
         each fold holds each condition once, in one and the same order.
     out : ndarray of float64, shape (pairs,), or (n, pairs) for a stack, optional
-        Where the result is put; may be a ``numpy.memmap``.
+        Where the result is put; may be a ``numpy.memmap``. For a dict, the rows are in its order, and the RDMs returned
+        are views of them.
     max_memory : int or str, optional
         Bytes, or a text such as ``"500MB"`` or ``"2GiB"``, that the call may take beyond its input and `out`: RDMs are
         then made tile by tile, each from all channels of some conditions. Pages of a mapped file count as the input.
@@ -110,22 +150,30 @@ def calc_rdm(
 
     Returns
     -------
-    ndarray of float64, shape (pairs,), or (n, pairs) for a stack of n
-        Condensed RDMs of conditions (conditions − 1) / 2 pairs; `square` makes them square. Distances of
-        ``crossnobis`` are unbiased: around zero where conditions do not differ, and so below it half the time.
+    ndarray of float64, shape (pairs,), or (n, pairs) for a stack of n; or dict of such, shape (pairs,)
+        Condensed RDMs of conditions (conditions − 1) / 2 pairs; `square` makes them square. For a dict of layers, a
+        dict with the same keys in the same order. Distances of ``crossnobis`` are unbiased: around zero where
+        conditions do not differ, and so below it half the time.
 
     Raises
     ------
     ValueError
-        If there are fewer than two conditions, no channels, NaN or infinity (the message says where), a squared
-        distance beyond float64, an unknown method, an option that the method does not take or one that it lacks; if
-        precision is asymmetric or not positive semi-definite, two conditions share fewer than two folds, or
-        `max_memory` is too small (the message says what would do). Messages about one member of a stack name it.
+        If there are fewer than two conditions, no channels, masked values, NaN or infinity (the message says where),
+        a tensor that is sparse, complex or quantised, a squared distance beyond float64, an unknown method, an option
+        that the method does not take or one that it lacks; if precision is asymmetric or not positive semi-definite,
+        two conditions share fewer than two folds, or `max_memory` is too small (the message says what would do). If
+        labels of pandas or xarray objects differ: of conditions within a stack, of measurements in `activations`,
+        `folds` and `conditions`, of channels in `activations` and `precision` or `residuals`. Messages about one member
+        of a stack name it.
 
     Warns
     -----
     RuntimeWarning
         If conditions are constant over channels, or zero for ``cosine``: their pairs are NaN. One warning for each RDM.
+        If a list may hold batches or conditions of one layer, taken for layers: 8 arrays or more, all of one shape,
+        whose number of conditions is at most 64, a multiple of 32, or not above the number of arrays. Most batches and
+        feature maps are like that; stacks of a few models, of layers of differing shapes, and of the blocks of a
+        transformer for 92 or 118 conditions are not. A dict never warns of this.
 
     See Also
     --------
@@ -162,7 +210,11 @@ def calc_rdm(
         "conditions": conditions,
     }
     _check_options(method, chosen, {name for name, value in options.items() if value is not None})
+    if isinstance(activations, Mapping):
+        # Files that act as dicts read an array whenever it is asked for.
+        activations = dict(activations)
     members, stacked = _members(activations, in_place=max_memory is not None)
+    precision, residuals, folds, conditions = _aligned(activations, members, options)
     n_rows = len(members[0].rows)
     labels = None
     if folds is not None:
@@ -187,7 +239,9 @@ def calc_rdm(
     undefined = _each(make, [member.rows.shape for member in members], alone, n_threads)
     for member, places in zip(members, undefined, strict=True):
         _warn(member.name if stacked else "", chosen.measure.undefined, places)
-    return result
+    return (
+        dict(zip(activations, result, strict=True)) if isinstance(activations, Mapping) else result
+    )
 
 
 def _each(
@@ -326,20 +380,92 @@ def _check_options(method: str, chosen: Method, given: set[str]) -> None:
 
 def _members(activations: Any, in_place: bool) -> tuple[list[Member], bool]:
     """The arrays that an RDM each is made of, and whether they came as a stack."""
-    if not _is_list_of_arrays(activations):
+    named = isinstance(activations, Mapping)
+    if not (named or _is_list_of_arrays(activations)):
         return [Member(_as_rows(activations, "activations", in_place), "activations")], False
-    names = [f"activations[{i}]" for i in range(len(activations))]
-    rows = [_as_rows(a, name, in_place) for a, name in zip(activations, names, strict=True)]
-    for array, name in zip(rows, names, strict=True):
-        if len(array) != len(rows[0]):
+    if not len(activations):
+        raise ValueError("activations is an empty dict; it must hold at least one layer")
+    keys = list(activations) if named else range(len(activations))
+    names = [f"activations[{key!r}]" for key in keys]
+    members = [
+        Member(_as_rows(activations[key], name, in_place), name)
+        for key, name in zip(keys, names, strict=True)
+    ]
+    for rows, name in members:
+        if len(rows) != len(members[0].rows):
+            hint = "" if named else "; batches of one layer are joined by np.concatenate"
             raise ValueError(
-                f"{name} has {len(array)} conditions and activations[0] {len(rows[0])}; a stack is of the same ones"
+                f"{name} has {len(rows)} conditions and {names[0]} {len(members[0].rows)}; a stack is of the same"
+                f" ones{hint}"
             )
-    return [Member(*member) for member in zip(rows, names, strict=True)], True
+    if not named:
+        _warn_of_parts(activations)
+    return members, True
+
+
+def _warn_of_parts(activations: Sequence[Any]) -> None:
+    """Warn of a list whose arrays may be batches or conditions of one layer instead of layers."""
+    n = len(activations)
+    if n < _MANY:
+        return
+    shapes = {tuple(a.shape) if hasattr(a, "shape") else np.shape(a) for a in activations}
+    if len(shapes) != 1:
+        return
+    shape = shapes.pop()
+    if shape[0] <= max(_FEW_CONDITIONS, n) or shape[0] % _BATCH == 0:
+        warn_caller(
+            f"activations is a list of {n} arrays with shape {shape}, taken for {n} layers of {shape[0]} conditions:"
+            " pass np.concatenate(activations) if they are batches of one layer, np.stack(activations) if each one is a"
+            " condition, or a dict if they are layers"
+        )
+
+
+def _aligned(activations: Any, members: list[Member], options: dict[str, Any]) -> list[Any]:
+    """Precision, residuals, folds, conditions as lists and arrays in the order of the activations, labels checked."""
+    noises = [options[name] for name in ("precision", "residuals")]
+    folds, conditions = options["folds"], options["conditions"]
+    if type(activations) is np.ndarray and folds is None and noises[0] is noises[1] is None:
+        return [None] * 4
+    noises = [_in_order(options[name], activations, name) for name in ("precision", "residuals")]
+    arrays = activations
+    if isinstance(activations, Mapping):
+        arrays = list(activations.values())
+    elif not _is_list_of_arrays(activations):
+        arrays = [activations]
+    what = "condition" if folds is None else "measurement"
+    rows = [labels_of(a, 0, m.name, what) for a, m in zip(arrays, members, strict=True)]
+    agreed(
+        [*rows, labels_of(folds, 0, "folds", what), labels_of(conditions, 0, "conditions", what)]
+    )
+    for noise, name in zip(noises, ("precision", "residuals"), strict=True):
+        own = noise if _is_list_of_arrays(noise) else [noise] * len(members)
+        for value, array, member in zip(own, arrays, members, strict=False):
+            labels = [labels_of(value, -1, f"the columns of {name}", CHANNELS)]
+            if name == "precision":
+                labels.append(labels_of(value, -2, f"the rows of {name}", CHANNELS))
+            if depth(array) == 2:
+                labels.append(labels_of(array, -1, f"the columns of {member.name}", CHANNELS))
+            agreed(labels)
+    return noises + [
+        value if value is None else as_array(value, name)
+        for value, name in ((folds, "folds"), (conditions, "conditions"))
+    ]
+
+
+def _in_order(given: Any, activations: Any, name: str) -> Any:
+    """An option for each layer of a dict, as a list in the dict's order."""
+    if not (isinstance(given, Mapping) and isinstance(activations, Mapping)):
+        return given
+    if given.keys() != activations.keys():
+        raise ValueError(
+            f"{name} is a dict of {list(given)}, and activations have {list(activations)}; they must have the same"
+            " names"
+        )
+    return [given[key] for key in activations]
 
 
 def _is_list_of_arrays(values: Any) -> bool:
-    return isinstance(values, (list, tuple)) and len(values) > 0 and np.ndim(values[0]) >= 2
+    return isinstance(values, (list, tuple)) and depth(values) > 2
 
 
 def _as_rows(activations: ArrayLike, name: str, in_place: bool = False) -> Rows:
@@ -348,8 +474,10 @@ def _as_rows(activations: ArrayLike, name: str, in_place: bool = False) -> Rows:
     if not (array.dtype.kind in "iub" or is_half(array)):
         array = as_floats(array, name)
     if array.ndim < 2 or len(array) < 2 or array[0].size == 0:
+        single = array.ndim >= 2 and len(array) == 1 and name != "activations"
+        hint = "; batches of one layer are joined by np.concatenate" if single else ""
         raise ValueError(
-            f"{name} have shape {array.shape}; expected (conditions >= 2, channels >= 1, ...)"
+            f"{name} have shape {array.shape}; expected (conditions >= 2, channels >= 1, ...){hint}"
         )
     rows = array.reshape(len(array), -1)
     if in_place and not np.may_share_memory(rows, array):
@@ -363,12 +491,13 @@ def _as_rows(activations: ArrayLike, name: str, in_place: bool = False) -> Rows:
 def _result(out: Any, shape: tuple[int, ...]) -> Floats:
     if out is None:
         return np.empty(shape)
-    if not (isinstance(out, np.ndarray) and out.dtype == np.float64 and out.shape == shape):
-        found = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+    plain = isinstance(out, np.ndarray) and not isinstance(out, np.ma.MaskedArray)
+    if not (plain and out.dtype == np.float64 and out.shape == shape):
+        found = f"{out.dtype} {out.shape}" if plain else type(out).__name__
         raise ValueError(f"out must be a float64 array of shape {shape}, got {found}")
     if not out.flags.writeable:
         raise ValueError("out is read-only; open a memory map with mode 'r+' or 'w+'")
-    return out
+    return cast(Floats, out)
 
 
 def _noises(
@@ -399,7 +528,8 @@ def _noises(
     if not (stacked and _is_list_of_arrays(given)):
         noises = [noise(given, name)] * len(members)
     elif len(given) == len(members):
-        noises = [noise(own, f"{name}[{i}]") for i, own in enumerate(given)]
+        own_names = [member.name.replace("activations", name, 1) for member in members]
+        noises = [noise(own, own_name) for own, own_name in zip(given, own_names, strict=True)]
     else:
         raise ValueError(
             f"{name}: {len(given)} for a stack of {len(members)}; give one for each member, or one for all"

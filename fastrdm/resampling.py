@@ -17,8 +17,10 @@ from fastrdm import _kernels
 from fastrdm.ceiling import as_subjects
 from fastrdm.compare import Side, check_values, contiguous, get_method
 from fastrdm.draws import Counts
-from fastrdm.forms import as_floats, condense, n_conditions, square
+from fastrdm.forms import as_rdms, checked_triangle, n_conditions, square
+from fastrdm.labels import Labels, rdm_labels
 from fastrdm.protocol import Protocol, get_protocol
+from fastrdm.scales import differ, in_range, left_out, summable
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +38,7 @@ class Data:
     squared: bool
     nan_policy: str
     n_threads: int | None
+    labels: Labels | None = None
 
     @property
     def n_subjects(self) -> int:
@@ -85,10 +88,15 @@ def resampled_ceilings(data: Data, conditions: Counts | None, subjects: Counts |
     As in rsatoolbox's `boot_noise_ceiling`: pools weigh a subject by how often it is drawn, the mean over subjects does
     not, a subject is left out with all its copies, and one who is drawn alone is compared with itself.
     """
-    one = (
-        _CEILINGS.get(data.method) if np.isfinite(data.subjects).all() else None
-    ) or _written_ceilings
-    bounds = sum(one(data, rows, conditions, subjects) for rows in data.times())
+    known = _CEILINGS.get(data.method) if np.isfinite(data.subjects).all() else None
+    raw = data.pool == "raw"
+
+    def bounds_of(rows: Floats) -> Floats:
+        rows = summable(rows)
+        one = known if known and not (raw and differ(rows)) else _written_ceilings
+        return one(data, rows, conditions, subjects)
+
+    bounds = sum(bounds_of(rows) for rows in data.times())
     values = data.value(np.asarray(bounds) / data.subjects.shape[1])
     if subjects is None:
         return np.asarray(values.mean(axis=2))
@@ -174,7 +182,7 @@ def _shifted(rows: Floats, centred: bool) -> Floats:
 
 def _summed_similarities(centred: bool) -> Callable[..., Floats]:
     def of(data: Data, models: Floats, rows: Floats, conditions: Counts) -> Floats:
-        a, b = _shifted(models, centred), _shifted(rows, centred)
+        a, b = (_shifted(in_range(x)[0], centred) for x in (models, rows))
         parts = []
         for block in _blocks(data, conditions):
             weights = _weights(data, block)
@@ -189,7 +197,7 @@ def _summed_similarities(centred: bool) -> Callable[..., Floats]:
 
 def _summed_ceilings(centred: bool) -> Callable[..., Floats]:
     def of(data: Data, rows: Floats, conditions: Counts | None, subjects: Counts | None) -> Floats:
-        b = _shifted(rows, centred)
+        b = _shifted(in_range(rows, alike=data.pool == "raw")[0], centred)
         products = np.concatenate(
             [_moments(b, b, _weights(data, block), centred) for block in _blocks(data, conditions)]
         )
@@ -270,7 +278,9 @@ def _written_ceilings(
         sums, weight = (weights * np.where(there, values, 0)).sum(axis=0), weights.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = sums / weight
-            others = (sums - weights * np.where(there, values, 0)) / (weight - weights)
+            summed = weights * np.where(there, values, 0)
+            apart = data.pool == "raw" and differ(values)
+            others = (left_out(summed) if apart else sums - summed) / (weight - weights)
         others[~(weight - weights > 0)] = np.nan
         out[d, 1, drawn] = _compared(data, _side(data, mean[None]), side)[0]
         out[d, 0, drawn] = (
@@ -313,6 +323,7 @@ class HasSubjects(Structure):
 
     protocol: Protocol
     nan_policy: str
+    labels: Labels | None
 
     @property
     def subject_rdms(self) -> Floats:
@@ -338,9 +349,10 @@ def take_subjects(
         policy = nan_policy or subject_rdms.nan_policy
         if policy == "raise":
             check_values(subjects, "the target", ("subject", "time", "pair"), policy)
+        labels = subject_rdms.labels
     else:
         policy = nan_policy or "raise"
-        subjects = as_subjects(subject_rdms, nan_policy=policy)
+        subjects, labels = as_subjects(subject_rdms, nan_policy=policy)
         chosen = get_protocol("rsatoolbox" if protocol is None else protocol)
     method = get_method(chosen.method)
     for subject, rows in enumerate(subjects):
@@ -348,26 +360,34 @@ def take_subjects(
             raise ValueError(
                 f"subject {subject} is {method.undefined}, so nothing is similar to it"
             )
-    return Data(subjects, chosen.method, chosen.pool, chosen.squared, policy, n_threads)
+    return Data(subjects, chosen.method, chosen.pool, chosen.squared, policy, n_threads, labels)
 
 
-def take_models(rdms: ArrayLike, data: Data) -> Floats:
+def take_models(rdms: Any, data: Data) -> Floats:
     """Models (n, pairs) from what a caller gives, to be compared with these subjects.
 
     Raises
     ------
     ValueError
-        If a shape does not fit, a value is not one that the policy takes, or a model is similar to nothing.
+        If a shape does not fit, a value is not one that the policy takes, a model is similar to nothing, or labels
+        differ from those of the subjects.
     """
-    array = as_floats(rdms, "rdms")
+    array = as_rdms(rdms, "rdms")
+    shape = array.shape
     n, pairs = data.n_conditions, data.subjects.shape[2]
-    if array.shape[-2:] == (n, n) and array.ndim in (2, 3) and not (array.ndim == 2 and n == pairs):
-        array = condense(array, "rdms")
+    is_square = (
+        shape[-2:] == (n, n) and array.ndim in (2, 3) and not (array.ndim == 2 and n == pairs)
+    )
+    if is_square:
+        array = checked_triangle(array, "rdms")
     if array.ndim not in (1, 2) or array.shape[-1] != pairs or array.size == 0:
         raise ValueError(
-            f"rdms has shape {np.shape(rdms)}; the subjects have {n} conditions, so expected ({n}, {n}), ({pairs},),"
+            f"rdms has shape {shape}; the subjects have {n} conditions, so expected ({n}, {n}), ({pairs},),"
             f" (models, {n}, {n}) or (models, {pairs})"
         )
+    labels = rdm_labels(rdms, "rdms", square=is_square)
+    if labels is not None:
+        labels.check(data.labels)
     models = np.ascontiguousarray(contiguous(array if array.ndim == 2 else array[None]), np.float64)
     check_values(models, "rdms", ("model", "pair"), data.nan_policy)
     method = get_method(data.method)

@@ -7,7 +7,7 @@ import math
 import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,14 @@ from fastrdm._files import new_file
 from fastrdm._kernels import Prepared
 from fastrdm.ceiling import Floats, NoiseCeiling, as_subjects, ceiling_of
 from fastrdm.compare import Side, check_policy, contiguous, get_method, warn_undefined
-from fastrdm.forms import as_floats, condense, n_conditions
+from fastrdm.forms import (
+    as_rdms,
+    checked_triangle,
+    n_conditions,
+    upper_triangle,
+    warn_similarities,
+)
+from fastrdm.labels import Labels, rdm_labels
 from fastrdm.protocol import Protocol, get_protocol
 
 # A file of a target: this, the length of the header as eight hexadecimal digits, the header, and the arrays' bytes,
@@ -71,7 +78,8 @@ class Target:
     ----------
     subject_rdms : array_like
         (subjects, n, n) or (subjects, pairs), or with a time axis second, (subjects, times, n, n) or
-        (subjects, times, pairs).
+        (subjects, times, pairs), or a dict of subjects. Masked values are NaN. Labels of conditions or pairs (of pandas
+        and xarray objects) are kept, also in files and pickles, and models that carry labels must have the same.
     protocol : str or Protocol
         How scores are made: a name in `PROTOCOLS`, or a protocol of one's own.
     ceiling : float, optional
@@ -91,8 +99,14 @@ class Target:
         If an attribute is set afterwards.
     ValueError
         If the shape is none of those above, an entry is infinite, or NaN under ``"raise"``, an RDM is asymmetric, has
-        no similarity to anything (constant, or with ``"omit"`` without a pair), the ceiling is not positive, there is
-        one subject and no ceiling is given, or the policy is unknown.
+        no similarity to anything (constant, or with ``"omit"`` without a pair), labels of rows and columns or of
+        subjects differ, the ceiling is not positive, there is one subject and no ceiling is given, or the policy is
+        unknown.
+
+    Warns
+    -----
+    RuntimeWarning
+        If square matrices have the largest entry of each row on the diagonal, as similarities do.
 
     Examples
     --------
@@ -115,8 +129,10 @@ class Target:
     ) -> None:
         label = f"subject_rdms of {name}" if name else "subject_rdms"
         check_policy(nan_policy)
-        subjects = as_subjects(subject_rdms, label, nan_policy=nan_policy).copy()
-        self._set(subjects, get_protocol(protocol), name, nan_policy)
+        subjects, labels = as_subjects(subject_rdms, label, nan_policy=nan_policy)
+        if labels is not None:
+            labels = replace(labels, name=name or "the target")
+        self._set(subjects.copy(), get_protocol(protocol), name, nan_policy, labels)
         if ceiling is not None and not (np.isfinite(ceiling) and ceiling > 0):
             raise ValueError(
                 f"the ceiling of {name or 'the target'} must be a positive number, got {ceiling}"
@@ -125,7 +141,7 @@ class Target:
             raise ValueError(
                 f"{label} holds one subject, so no ceiling can be computed; pass ceiling="
             )
-        self._check_subjects(label, np.shape(subject_rdms))
+        self._check_subjects(label, subject_rdms)
         ceiling = self._computed_ceiling() if ceiling is None else float(ceiling)
         object.__setattr__(self, "ceiling", ceiling)
 
@@ -133,6 +149,7 @@ class Target:
     ceiling: float
     name: str | None
     nan_policy: str
+    labels: Labels | None
 
     def _set(
         self,
@@ -140,6 +157,7 @@ class Target:
         protocol: Protocol,
         name: str | None,
         nan_policy: str,
+        labels: Labels | None,
         prepared: Prepared | None = None,
         source: "_Source | None" = None,
     ) -> None:
@@ -156,6 +174,7 @@ class Target:
         values = dict(
             _subjects=subjects,
             _side=side,
+            labels=labels,
             _source=source,
             protocol=protocol,
             name=name,
@@ -178,12 +197,13 @@ class Target:
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"a Target cannot be changed, so {name} cannot be deleted")
 
-    def _check_subjects(self, label: str, shape: tuple[int, ...]) -> None:
+    def _check_subjects(self, label: str, given: Any) -> None:
         rdms, method = self._side.rdms, self._side.method
         empty = np.isnan(rdms).all(axis=1) & (self.nan_policy == "omit")
         for which, what in ((empty, "NaN throughout"), (method.without(rdms), method.undefined)):
             if which.any():
                 subject, time = divmod(int(np.argmax(which)), self.n_times)
+                shape = as_rdms(given, label).shape
                 raise ValueError(
                     f"{label} with shape {shape} is {what} for subject {subject}, time {time}"
                 )
@@ -253,7 +273,8 @@ class Target:
         ----------
         rdms : array_like
             One model, (pairs,) or (n, n), or several, (models, pairs) or (models, n, n), over the target's conditions
-            in the target's order. However many, they are taken as they are, float32 as well, a block at a time.
+            in the target's order, or a dict of models, taken in its order. Masked values are NaN. However many, they
+            are taken as they are, float32 as well, a block at a time.
         n_threads : int, optional
             Threads to use; the processors of this process by default.
 
@@ -266,13 +287,14 @@ class Target:
         Warns
         -----
         RuntimeWarning
-            One, naming the models that are constant (zero) where that makes a similarity NaN.
+            One, naming the models that are constant (zero) where that makes a similarity NaN; one if square matrices
+            have the largest entry of each row on the diagonal, as similarities do.
 
         Raises
         ------
         ValueError
             If a shape does not fit the target, an entry is infinite, or NaN under ``nan_policy="raise"`` (the message
-            says where), or an RDM is asymmetric.
+            says where), an RDM is asymmetric, or labels of conditions or pairs differ from the target's.
         """
         models = self._as_models(rdms)
         side = Side(
@@ -287,14 +309,15 @@ class Target:
             ceiling=self.ceiling,
         )
 
-    def _as_models(self, rdms: ArrayLike) -> Floats:
-        array = as_floats(rdms, "rdms")
+    def _as_models(self, rdms: Any) -> Floats:
+        array = as_rdms(rdms, "rdms")
         n, pairs = self.n_conditions, self.n_pairs
         if array.ndim >= 2 and array.shape[-2:] == (n, n) and n == pairs and array.ndim == 2:
             raise ValueError(
                 f"rdms with shape {array.shape} may be one square RDM or {n} condensed ones; pass 3 axes"
             )
-        if array.shape[-2:] == (n, n) and array.ndim in (2, 3):
+        square = array.shape[-2:] == (n, n) and array.ndim in (2, 3)
+        if square:
             array = _condense(array)
         elif array.ndim not in (1, 2) or array.shape[-1] != pairs:
             raise ValueError(
@@ -303,10 +326,13 @@ class Target:
                     "  ", " "
                 )
             )
+        labels = rdm_labels(rdms, "rdms", square=square)
+        if labels is not None:
+            labels.check(self.labels)
         return contiguous(array if array.ndim == 2 else array[None])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the target to a file that `load` maps.
+        """Write the target to a file that `load` maps, with the labels of its conditions or pairs.
 
         Parameters
         ----------
@@ -330,6 +356,7 @@ class Target:
                 "ceiling": self.ceiling,
                 "name": self.name,
                 "nan_policy": self.nan_policy,
+                "labels": None if self.labels is None else asdict(self.labels),
             },
         )
         with new_file(path) as file:
@@ -365,6 +392,7 @@ class Target:
             Protocol(**facts["protocol"]),
             facts["name"],
             facts["nan_policy"],
+            Labels.of(facts.get("labels")),
             prepared,
             source,
         )
@@ -378,7 +406,14 @@ class Target:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._source is not None:
             return _load_unchanged, (type(self), self._source)
-        state = (np.array(self._subjects), self.protocol, self.ceiling, self.name, self.nan_policy)
+        state = (
+            np.array(self._subjects),
+            self.protocol,
+            self.ceiling,
+            self.name,
+            self.nan_policy,
+            self.labels,
+        )
         return _rebuild, (type(self), *state)
 
 
@@ -389,9 +424,10 @@ def _rebuild(
     ceiling: float,
     name: str | None,
     nan_policy: str,
+    labels: Labels | None = None,
 ) -> Target:
     target = kind.__new__(kind)
-    target._set(subjects, protocol, name, nan_policy)
+    target._set(subjects, protocol, name, nan_policy, labels)
     object.__setattr__(target, "ceiling", ceiling)
     return target
 
@@ -480,11 +516,12 @@ def _condense(rdms: NDArray[Any]) -> NDArray[Any]:
     """As `condense`, which needs memory for several copies, some RDMs at a time."""
     n = rdms.shape[-1]
     if rdms.size <= _AT_ONCE or rdms.ndim == 2:
-        return condense(rdms, "rdms")
+        return checked_triangle(rdms, "rdms")
     out = np.empty((len(rdms), n * (n - 1) // 2), rdms.dtype)
     step = max(1, _AT_ONCE // n**2)
     for start in range(0, len(rdms), step):
-        out[start : start + step] = condense(rdms[start : start + step], "rdms")
+        out[start : start + step] = upper_triangle(rdms[start : start + step], "rdms")
+    warn_similarities(rdms, "rdms")
     return out
 
 

@@ -27,7 +27,7 @@ LAYERS = [
     {"inference"},
     {"bootstrapping", "mantel"},
     {"resampling", "significance"},
-    {"results"},
+    {"results", "corrections"},
     {
         "ceiling",
         "protocol",
@@ -48,10 +48,10 @@ LAYERS = [
     {"whitening"},
     {"products", "forms", "images"},
     {"_kernels"},
-    {"draws", "corrections", "ties"},
+    {"draws", "labels", "scales", "ties"},
     {"_arrays", "_drawings", "openvino_session"},
     {"_numba"},
-    {"_core", "_numba_products", "_extras", "_files"},
+    {"_core", "given", "_numba_products", "_extras", "_files"},
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 MODULES = sorted(PACKAGE.glob("*.py"))

@@ -1,0 +1,171 @@
+"""Labels of conditions, pairs and channels that pandas and xarray objects carry, and whether they agree.
+
+Everything is compared by position. Labels only guard against positions that mean different things: where two labelled
+objects meet, their labels must be the same, in the same order. A default `RangeIndex` is no label.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastrdm.given import is_plain
+
+CONDITIONS, PAIRS, CHANNELS = "condition", "pair", "channel"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels along an axis.
+
+    Attributes
+    ----------
+    what : str
+        What each one is the label of.
+    values : tuple
+        Texts, or tuples of those.
+    name : str
+        What errors call the object that carries them.
+    """
+
+    what: str
+    values: tuple[Any, ...]
+    name: str
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any] | None) -> "Labels | None":
+        """Labels from their fields, as JSON gives them back."""
+        return cls(facts["what"], _label(facts["values"]), facts["name"]) if facts else None
+
+    def check(self, other: "Labels | None") -> None:
+        """ValueError that names the first difference, unless the other has the same labels or none."""
+        if other is None:
+            return
+        first, second = self.values, other.values
+        if self.what != other.what:
+            # Pairs can be told from conditions only where both of their labels are known.
+            pairs = first if self.what == PAIRS else second
+            if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+                return
+            first, second = self._pairs(), other._pairs()
+        if len(first) != len(second) or first == second:
+            return
+        what = PAIRS if self.what != other.what else self.what
+        i = next(i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
+        where = f"first at {what} {i}, {first[i]!r} and {second[i]!r}"
+        if sorted(map(repr, first)) == sorted(map(repr, second)):
+            raise ValueError(
+                f"{self.name} and {other.name} have the same {what} labels in another order, {where};"
+                " bring them into one order"
+            )
+        raise ValueError(f"{self.name} and {other.name} differ in their {what} labels, {where}")
+
+    def _pairs(self) -> tuple[Any, ...]:
+        if self.what == PAIRS:
+            return self.values
+        return tuple(itertools.combinations(self.values, 2))
+
+
+def labels_of(values: Any, axis: int, name: str, what: str) -> Labels | None:
+    """Labels along an axis of what a caller gives, None where it has none.
+
+    Parameters
+    ----------
+    values : object
+        A DataFrame, Series or DataArray has labels. A list or dict has those of its members, which must agree.
+    axis : int
+        Of a list or dict: negative, and counted from the last axis of each member.
+    name : str
+        What errors call the object.
+    what : str
+        What is labelled.
+
+    Returns
+    -------
+    Labels or None
+
+    Raises
+    ------
+    ValueError
+        If members of a list or dict carry different labels.
+    """
+    if type(values) is np.ndarray:
+        return None
+    if isinstance(values, (list, tuple, Mapping)):
+        if axis >= 0:
+            return None
+        if isinstance(values, Mapping):
+            members: Iterable[tuple[Any, Any]] = values.items()
+        else:
+            members = () if is_plain(values) else enumerate(values)
+        return agreed(labels_of(member, axis, f"{name}[{key!r}]", what) for key, member in members)
+    index = _index(values, axis)
+    return None if index is None else Labels(what, tuple(map(_label, _listed(index))), name)
+
+
+def agreed(several: Iterable[Labels | None]) -> Labels | None:
+    """The first of several labels, which all others must agree with."""
+    first = None
+    for labels in several:
+        if first is None:
+            first = labels
+        else:
+            first.check(labels)
+    return first
+
+
+def rdm_labels(rdms: Any, name: str, *, square: bool) -> Labels | None:
+    """Labels of the conditions of square RDMs, or of the pairs of condensed ones.
+
+    Raises
+    ------
+    ValueError
+        If the rows and columns of a square RDM, or two RDMs of a list or dict, carry different labels.
+    """
+    if not square:
+        return labels_of(rdms, -1, name, PAIRS)
+    if isinstance(rdms, (list, tuple, Mapping)):
+        members = rdms.items() if isinstance(rdms, Mapping) else enumerate(rdms)
+        return agreed(
+            rdm_labels(member, f"{name}[{key!r}]", square=True)
+            for key, member in members
+            if not (isinstance(member, (list, tuple)) and is_plain(member))
+        )
+    rows = labels_of(rdms, -2, f"the rows of {name}", CONDITIONS)
+    columns = labels_of(rdms, -1, f"the columns of {name}", CONDITIONS)
+    if rows is not None:
+        rows.check(columns)
+    found = rows or columns
+    return None if found is None else Labels(CONDITIONS, found.values, name)
+
+
+def _index(values: Any, axis: int) -> Any:
+    """The labels along an axis, in the form of the library whose object it is."""
+    if hasattr(values, "to_numpy") and hasattr(values, "index"):
+        axes = [values.index, values.columns] if hasattr(values, "columns") else [values.index]
+        if not -len(axes) <= axis < len(axes):
+            return None
+        index = axes[axis]
+        default = type(index).__name__ == "RangeIndex" and index.start == 0 and index.step == 1
+        return None if default else index
+    if hasattr(values, "dims") and hasattr(values, "coords"):
+        dims = tuple(values.dims)
+        known = -len(dims) <= axis < len(dims) and dims[axis] in values.coords
+        return values.coords[dims[axis]] if known else None
+    return None
+
+
+def _listed(index: Any) -> list[Any]:
+    array = np.asarray(index)
+    if array.dtype.kind == "M":
+        array = array.astype("datetime64[ns]").astype(str)
+    return list(array.tolist())
+
+
+def _label(label: Any) -> Any:
+    """A label as text, as files keep it: 1, 1.0 and "1" are the same."""
+    if isinstance(label, (tuple, list)):
+        return tuple(map(_label, label))
+    return str(int(label) if isinstance(label, float) and label.is_integer() else label)
