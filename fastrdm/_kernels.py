@@ -342,12 +342,14 @@ def resampled_ceilings(
     *,
     ranked: bool,
     untied: bool = False,
+    within: float = 0.0,
     n_threads: int | None = None,
 ) -> NDArray[np.float64]:
     """Similarities (draws, 2, subjects) of subjects to the pool of those drawn, without each and with it.
 
     As `resampled_similarities`, of subjects `subject_counts` (draws, subjects) times; None for each once. NaN for one
-    that is not drawn; one who is alone is left in. Pools are of ranks where `ranked`, else of the numbers.
+    that is not drawn; one who is alone is left in. Pools are of ranks where `ranked`, else of the numbers, of which
+    those that differ by no more than `within` of the larger tie (`fastrdm.ties`).
     """
     chosen = active()
     given = condition_counts if condition_counts is not None else subject_counts
@@ -359,6 +361,7 @@ def resampled_ceilings(
         conditions,
         ranked,
         untied,
+        within,
         out,
         n_threads or chosen.info.n_threads,
         chosen.info.isa,
