@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm.ties import FLOAT64
+
 _MODULES = {"cpp": "fastrdm._core", "numba": "fastrdm._numba"}
 
 
@@ -342,7 +344,7 @@ def resampled_ceilings(
     *,
     ranked: bool,
     untied: bool = False,
-    within: float = 0.0,
+    within: float = FLOAT64,
     n_threads: int | None = None,
 ) -> NDArray[np.float64]:
     """Similarities (draws, 2, subjects) of subjects to the pool of those drawn, without each and with it.

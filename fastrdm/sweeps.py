@@ -169,7 +169,7 @@ class Sweep:
         numbers = {}
         for study, stimuli in zip(self.studies, self._stimuli, strict=True):
             for region, target in study.targets.items():
-                protocol = {"nan_policy": target.nan_policy, **asdict(target.protocol)}
+                protocol = {"nan_policy": target.nan_policy, **target.protocol.facts()}
                 numbers[study.name, region] = self.store.add_target(
                     Subjects(
                         study.name,

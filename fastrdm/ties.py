@@ -4,11 +4,11 @@ The rule: in rising order, a group opens at the smallest value that is in none y
 it by no more than `within` times the larger of the two magnitudes; every member becomes the group's smallest value.
 Groups do not depend on the order of the values, and no value moves by more than the bound, however dense they are.
 It is applied to what fastrdm computes (RDMs in `calc_rdm`, pools of subjects before they are ranked), never to RDMs
-that are given. `Ranker` in C++ and `_rank_row` in numba rank by the same rule.
+that are given. `Ranker` in C++ and `_weighted_ranks_of` in numba rank by the same rule.
 """
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 Floats = NDArray[np.float64]
 
@@ -16,6 +16,11 @@ Floats = NDArray[np.float64]
 FLOAT64 = 2.0**-40
 #: The same for values computed from float32 numbers, which are rounded themselves.
 FLOAT32 = 2.0**-19
+
+
+def bound_of(kind: DTypeLike) -> float:
+    """The relative difference within which values computed from numbers of a floating type count as equal."""
+    return FLOAT64 if np.dtype(kind).itemsize > 4 else FLOAT32
 
 
 def settle(values: Floats, within: float = FLOAT64) -> Floats:
@@ -26,13 +31,15 @@ def settle(values: Floats, within: float = FLOAT64) -> Floats:
     values : ndarray of float64, shape (..., n)
         Changed in place, row by row; NaN stays.
     within : float
-        Relative difference up to which values count as equal.
+        Relative difference up to which values count as equal; 0 changes nothing.
 
     Returns
     -------
     ndarray of float64
         `values`.
     """
+    if within == 0:
+        return values
     for row in values.reshape(-1, values.shape[-1]):
         ordered = np.sort(row)
         # NaN come last and compare as False.

@@ -44,7 +44,7 @@ LAYERS = [
     {"folds", "tiles"},
     {"sources", "measures", "projection"},
     {"whitening"},
-    {"products", "forms", "images"},
+    {"products", "forms", "images", "pooling"},
     {"_kernels"},
     {"draws", "corrections", "ties"},
     {"_arrays", "_drawings", "openvino_session"},

@@ -268,7 +268,7 @@ def test_a_file_of_a_later_version(tmp_path, monkeypatch):
     monkeypatch.setattr("fastrdm.target._VERSION", 7)
     Target(subjects()).save(tmp_path / "it.target")
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="later fastrdm, in version 7 of the format; .* up to 1"):
+    with pytest.raises(ValueError, match="later fastrdm, in version 7 of the format; .* up to 2"):
         Target.load(tmp_path / "it.target")
 
 
