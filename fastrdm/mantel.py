@@ -83,8 +83,8 @@ def permutation_test(
     Notes
     -----
     A permutation that leaves a model without a similarity to some subject counts as at least as extreme, so that p is
-    not too small; under ``"omit"``, the two may have no pair in common, or be constant on those they have. With NaN, and
-    for ``tau-a`` and ``tau-b``, every permutation takes as long as `compare` does on it.
+    not too small; under ``"omit"``, the two may have no pair in common, or be constant on those they have. With NaN,
+    and for ``tau-a`` and ``tau-b``, every permutation takes as long as `compare` does on it.
 
     References
     ----------

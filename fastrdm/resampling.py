@@ -217,8 +217,8 @@ def _summed_ceilings(centred: bool) -> Callable[..., Floats]:
                 products = products / np.sqrt(own[:, :, None] * own[:, None])
         own = np.einsum("dss->ds", products)
         times = np.ones((1, len(rows))) if subjects is None else subjects.astype(np.float64)
-        # Pools are sums of subjects, so that their products with subjects and with themselves are sums too. A subject that
-        # is left out is not subtracted: a distant one would cost the others their digits.
+        # Pools are sums of subjects, so that their products with subjects and with themselves are sums too. A subject
+        # that is left out is not subtracted: a distant one would cost the others their digits.
         total = (products @ times[:, :, None])[..., 0]
         square_of_total = np.einsum("ds,ds->d", np.broadcast_to(times, total.shape), total)[:, None]
         others, square_of_others = np.empty((2, *total.shape))
