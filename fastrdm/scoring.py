@@ -152,7 +152,7 @@ def _highest(scores: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
 
 
 def sign_remarks(results: Iterable[Result]) -> list[str]:
-    """Say of each best layer where its mean similarity is below 0, and which layer is best where that counts against it.
+    """Say of best layers where their mean similarity is below 0, and which are best where that counts against a layer.
 
     Parameters
     ----------

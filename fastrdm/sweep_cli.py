@@ -183,11 +183,14 @@ def _write(store: Store, form: str, file: Any, subjects: bool) -> None:
         store.write_csv(file, subjects=subjects)
         return
     widths = [max(map(len, column)) for column in zip(*_cells(store, subjects), strict=True)]
+    is_opposite = False
     # Asked for twice, so that the rows of a million checkpoints need not be held.
     for cells in _cells(store, subjects):
         padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=False))
         print("  ".join(padded).rstrip(), file=file)
-    print(f"{_OPPOSITE} mean rho below 0: the layer is opposite to the brain", file=file)
+        is_opposite |= any(cell.endswith(_OPPOSITE) for cell in cells)
+    if is_opposite:
+        print(f"{_OPPOSITE} mean rho below 0: the layer is opposite to the brain", file=file)
     counts = store.counts()
     print(f"{counts['checkpoints']} checkpoints, {counts['failures']} failed", file=file)
 
