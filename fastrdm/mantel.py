@@ -156,6 +156,8 @@ def _compared(data: Data, models: Floats, subjects: Side, permutations: Counts) 
     for block in blocks(len(permutations), models.size):
         orders = permutations[block]
         moved = squares[:, orders[:, first], orders[:, second]].reshape(-1, len(first))
+        # Of one model, what is indexed lies transposed.
+        moved = np.ascontiguousarray(moved)
         side = Side(method, moved, data.nan_policy, "rdms", n_threads=data.n_threads)
         similarities, _ = method.similarity(side, subjects, data.n_threads)
         out[block] = similarities.mean(axis=1).reshape(len(models), -1).T
