@@ -512,7 +512,7 @@ def _check_ceiling(ceiling: float, name: str | None, protocol: Protocol) -> None
         raise ValueError(f"{named} must be a positive number, got {ceiling}")
     if ceiling > 1:
         kind = "squared correlation" if protocol.squared else "correlation"
-        percent = f": it looks like percent, which is {ceiling / 100:g}" if ceiling <= 100 else ""
+        percent = f"; it looks like percent, so pass {ceiling / 100:g}" if ceiling <= 100 else ""
         raise ValueError(f"{named} is {ceiling:g}, but a {kind} is at most 1{percent}")
 
 

@@ -214,7 +214,7 @@ def test_ceilings_above_one_are_refused(ceiling, percent, protocol, kind):
     ) as e:
         Target(subjects(), protocol, ceiling, "IT")
     assert ("percent" in str(e.value)) == (percent is not None)
-    assert percent is None or str(e.value).endswith(f"which is {percent:g}")
+    assert percent is None or str(e.value).endswith(f"so pass {percent:g}")
     assert Target(subjects(), protocol, 1.0).ceiling == 1
 
 
@@ -277,7 +277,7 @@ def test_files_of_before_that_would_now_mean_something_else_are_refused(tmp_path
     percent = Target(subjects(), ceiling=0.5, name="IT")
     object.__setattr__(percent, "ceiling", 50.0)
     percent.save(tmp_path / "percent")
-    with pytest.raises(ValueError, match="the ceiling of IT in .*percent is 50, .* which is 0.5"):
+    with pytest.raises(ValueError, match="the ceiling of IT in .*percent is 50, .* so pass 0.5"):
         Target.load(tmp_path / "percent")
 
 

@@ -468,7 +468,8 @@ void resampled_similarities(const RowKernels& kernels, const double* a, Index ro
 }
 
 void resampled_ceilings(const RowKernels& kernels, const double* subjects, Index rows, Index conditions, const std::int32_t* condition_counts,
-                        const std::int32_t* subject_counts, Index draws, bool ranked, bool untied, double within, double* out, int n_threads) {
+                        const std::int32_t* subject_counts, Index draws, bool ranked, bool untied, double within, double* out,
+                        int n_threads) {
   const Index cols = conditions * (conditions - 1) / 2;
   const Orders orders(subjects, rows, cols, n_threads);
   parallel(draws, 1, n_threads, [&](Index begin, Index end, int) {
