@@ -122,6 +122,7 @@ def resampled_ceilings(
     conditions: int,
     ranked: bool,
     untied: bool,
+    within: float,
     out: NDArray[np.float64],
     n_threads: int,
     isa: str,

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm.ties import FLOAT64
+
 _MODULES = {"cpp": "fastrdm._core", "numba": "fastrdm._numba"}
 
 
@@ -430,12 +432,14 @@ def resampled_ceilings(
     *,
     ranked: bool,
     untied: bool = False,
+    within: float = FLOAT64,
     n_threads: int | None = None,
 ) -> NDArray[np.float64]:
     """Similarities (draws, 2, subjects) of subjects to the pool of those drawn, without each and with it.
 
     As `resampled_similarities`, of subjects `subject_counts` (draws, subjects) times; None for each once. NaN for one
-    that is not drawn; one who is alone is left in. Pools are of ranks where `ranked`, else of the numbers.
+    that is not drawn; one who is alone is left in. Pools are of ranks where `ranked`, else of the numbers, of which
+    those that differ by no more than `within` of the larger tie (`fastrdm.ties`).
     """
     chosen = active()
     given = condition_counts if condition_counts is not None else subject_counts
@@ -447,6 +451,7 @@ def resampled_ceilings(
         conditions,
         ranked,
         untied,
+        within,
         out,
         n_threads or chosen.info.n_threads,
         chosen.info.isa,

@@ -421,17 +421,24 @@ def _weighted_ranks(
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _weighted_ranks_of(
-    x: NDArray[np.float64], held: NDArray[np.float64], total: float, out: NDArray[np.float64]
+    x: NDArray[np.float64],
+    within: float,
+    held: NDArray[np.float64],
+    total: float,
+    out: NDArray[np.float64],
 ) -> None:
-    """The same of numbers that lie side by side."""
+    """The same of numbers that lie side by side, of which those within a relative difference tie."""
     low, high, finite = _range(x)
     packed = _rising(x, low, high, finite)
     before = -total
     begin = 0
     while begin < len(x):
-        value = x[packed[begin] & POSITION]
+        least = x[packed[begin] & POSITION]
         weight, end = 0.0, begin
-        while end < len(x) and x[packed[end] & POSITION] == value:
+        while end < len(x):
+            value = x[packed[end] & POSITION]
+            if value - least > within * max(abs(least), abs(value)):
+                break
             weight += held[packed[end] & POSITION]
             end += 1
         for k in range(begin, end):
@@ -494,6 +501,41 @@ def _resampled_similarities(
                 out[d, i, j] = _scaled(product, own, squares_b[other])
 
 
+# A row of subjects' sums: what is added up, what rounding took from it, and the sum of magnitudes.
+HIGH, LOW, SIZE = range(3)
+# A sum that its terms cancel to within their own rounding is 0; as in ties.py.
+CANCELLED = 2.0**-50
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _lost(a: float, b: float, total: float) -> float:
+    part = total - a
+    return (a - (total - part)) + (b - part)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _add(
+    before: NDArray[np.float64], x: NDArray[np.float64], times: int, out: NDArray[np.float64]
+) -> None:
+    for k in range(len(x)):
+        term = times * x[k]
+        total = before[HIGH, k] + term
+        out[LOW, k] = before[LOW, k] + _lost(before[HIGH, k], term, total)
+        out[SIZE, k] = before[SIZE, k] + abs(term)
+        out[HIGH, k] = total
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _join(a: NDArray[np.float64], b: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Sums of both; as Pools::join in resample.cpp."""
+    for k in range(len(out)):
+        total = a[HIGH, k] + b[HIGH, k]
+        if np.isfinite(total):
+            total += _lost(a[HIGH, k], b[HIGH, k], total) + a[LOW, k] + b[LOW, k]
+        size = a[SIZE, k] + b[SIZE, k]
+        out[k] = 0.0 if abs(total) <= CANCELLED * size else total
+
+
 @numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
 def _resampled_ceilings(
     subjects: NDArray[np.float64],
@@ -503,9 +545,12 @@ def _resampled_ceilings(
     subject_counts: NDArray[np.int32],
     ranked: bool,
     untied: bool,
+    within: float,
     out: NDArray[np.float64],
 ) -> None:
     n, n_pairs = subjects.shape
+    # Sums of ranks are exact.
+    within = 0.0 if ranked else within
     stride = (n_pairs + LANES) // LANES * LANES
     out[:] = np.nan
     for d in numba.prange(len(out)):
@@ -520,7 +565,9 @@ def _resampled_ceilings(
         length = (size + LANES - 1) // LANES * LANES
         lanes = np.empty(LANES)
         ranks, squares, values = np.zeros((n, stride)), np.empty(n), np.zeros((n, size))
-        weighted, pooled, sums = np.zeros(stride), np.zeros(stride), np.zeros(size)
+        weighted, pooled, others = np.zeros(stride), np.zeros(stride), np.empty(size)
+        # Of subject s and those after it; the last one: of those before.
+        sums = np.zeros((n + 2, 3, size))
         drawn = 0
         for s in range(n):
             if times[s] == 0:
@@ -530,7 +577,8 @@ def _resampled_ceilings(
             squares[s] = _square(ranks[s, :length], held, weighted[:length], total, untied, lanes)
             for k in range(size):
                 values[s, k] = ranks[s, k] if ranked else subjects[s, present[k]]
-                sums[k] += times[s] * values[s, k]
+        for s in range(n - 1, -1, -1):
+            _add(sums[s + 1], values[s], times[s], sums[s])
         # First the pool of all, then those without each.
         for left_out in range(-1, n):
             if left_out >= 0 and times[left_out] == 0:
@@ -538,11 +586,10 @@ def _resampled_ceilings(
             if left_out >= 0 and drawn == 1:
                 out[d, 0, left_out] = out[d, 1, left_out]
                 continue
-            others = sums.copy()
+            _join(sums[n + 1], sums[left_out + 1], others)
             if left_out >= 0:
-                for k in range(size):
-                    others[k] = sums[k] - times[left_out] * values[left_out, k]
-            _weighted_ranks_of(others, held, total, pooled)
+                _add(sums[n + 1], values[left_out], times[left_out], sums[n + 1])
+            _weighted_ranks_of(others, within, held, total, pooled)
             square = _square(pooled[:length], held, weighted[:length], total, untied, lanes)
             for s in range(n):
                 if times[s] == 0 or (left_out >= 0 and s != left_out):
@@ -745,6 +792,7 @@ def resampled_ceilings(
     conditions: int,
     ranked: bool,
     untied: bool,
+    within: float,
     out: NDArray[np.float64],
     n_threads: int,
     isa: str,
@@ -756,7 +804,14 @@ def resampled_ceilings(
         subject_counts = np.ones((1, len(subjects)), np.int32)
     with Threads(n_threads):
         _resampled_ceilings(
-            subjects, *_orders(subjects), condition_counts, subject_counts, ranked, untied, out
+            subjects,
+            *_orders(subjects),
+            condition_counts,
+            subject_counts,
+            ranked,
+            untied,
+            within,
+            out,
         )
 
 

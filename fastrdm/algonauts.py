@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._arrays import read_arrays
-from fastrdm.forms import as_floats, check_finite, condense, square, warn_similarities
+from fastrdm.compare import check_values
+from fastrdm.forms import as_floats, condense, square, warn_similarities
 from fastrdm.labels import agreed, rdm_labels
 from fastrdm.stimuli import list_images, told_unread
 from fastrdm.target import Target
@@ -59,7 +60,7 @@ _FOLDERS = {
 _AXES = {3: ("subject", "row", "column"), 4: ("subject", "time", "row", "column")}
 
 
-def subject_rdms(array: Any, name: str) -> NDArray[np.floating[Any]]:
+def subject_rdms(array: Any, name: str, nan_policy: str = "raise") -> NDArray[np.floating[Any]]:
     """Check the square RDMs of a region's subjects and condense them.
 
     Parameters
@@ -69,6 +70,9 @@ def subject_rdms(array: Any, name: str) -> NDArray[np.floating[Any]]:
         that of a single subject, as MATLAB's `squeeze` leaves it.
     name : str
         What the errors call the array.
+    nan_policy : str
+        ``"raise"``: NaN is an error. Else it stays, where it is on both sides of the diagonal; infinity is an error
+        either way.
 
     Returns
     -------
@@ -106,7 +110,7 @@ def subject_rdms(array: Any, name: str) -> NDArray[np.floating[Any]]:
     # The diagonal takes no part, and some files hold NaN there.
     rdms = rdms.copy()
     rdms[..., np.arange(n), np.arange(n)] = 0
-    check_finite(rdms, name, _AXES[rdms.ndim])
+    check_values(rdms, name, _AXES[rdms.ndim], nan_policy)
     return condense(rdms, name)
 
 
@@ -221,6 +225,8 @@ class RegionScore:
         Each subject's correlation, averaged over time.
     ceiling : float
         Noise ceiling in use.
+    mean_rho : float
+        Mean of `rho`: below 0, the model orders pairs oppositely to the brain, however high `r2` is.
     """
 
     r2: float
@@ -230,6 +236,7 @@ class RegionScore:
     sample_std: float
     rho: tuple[float, ...]
     ceiling: float
+    mean_rho: float
 
 
 class OverallScore(NamedTuple):
@@ -322,7 +329,7 @@ def evaluate(submission: str | Path, target: str | Path, set: str = "infer") -> 
         scores[region] = RegionScore(
             **{
                 key: float(getattr(score, key)[0])
-                for key in ("r2", "percent_nc", "p", "std", "sample_std")
+                for key in ("r2", "percent_nc", "p", "std", "sample_std", "mean_rho")
             },
             rho=tuple(float(rho) for rho in score.rho[0]),
             ceiling=brain.ceiling,

@@ -75,6 +75,9 @@ class Bootstrap(Result):
         Similarity, and how ceilings pool, as in `noise_ceiling`.
     squared : bool
         Whether similarities are squared.
+    mean_rho : ndarray, shape (n_models,)
+        Mean over subjects of the similarity itself, on the data as they are: below 0, the model orders pairs oppositely
+        to the brain, however high a squared score is. Empty in results of before it was kept.
     made_by : dict
         Versions and kernels.
     """
@@ -92,6 +95,7 @@ class Bootstrap(Result):
     method: str
     pool: str
     squared: bool
+    mean_rho: Floats = field(default_factory=lambda: np.empty(0), metadata={"later": True})
     made_by: dict[str, str] = field(default_factory=made_by)
 
     @property
@@ -320,9 +324,9 @@ class Bootstrap(Result):
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """A dict a model."""
+        """A dict a model; with its mean similarity where scores are squared."""
         interval = self.interval()
-        return [
+        rows = [
             {
                 "model": name,
                 "value": float(v),
@@ -334,6 +338,10 @@ class Bootstrap(Result):
                 self.names, self.value, self.standard_error, interval, strict=True
             )
         ]
+        if self.squared and len(self.mean_rho):
+            for row, rho in zip(rows, self.mean_rho.tolist(), strict=True):
+                row["mean rho"] = rho
+        return rows
 
 
 def bootstrap(
@@ -493,6 +501,7 @@ def bootstrap(
         method=data.method,
         pool=data.pool,
         squared=data.squared,
+        mean_rho=observed.mean(axis=1),
     )
 
 

@@ -10,7 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastrdm.compare import Method, Side, check_policy, check_values, contiguous, get_method
 from fastrdm.forms import as_rdms, checked_triangle, n_conditions
 from fastrdm.labels import Labels, rdm_labels
-from fastrdm.scales import differ, left_out, summable
+from fastrdm.pooling import means, over_time
+from fastrdm.scales import summable
+from fastrdm.ties import FLOAT64, bound_of, settle
 
 Floats = NDArray[np.float64]
 
@@ -47,6 +49,7 @@ def noise_ceiling(
     *,
     pool: str = "raw",
     squared: bool = True,
+    average_times: bool = False,
     nan_policy: str = "raise",
     n_threads: int | None = None,
 ) -> NoiseCeiling:
@@ -55,6 +58,12 @@ def noise_ceiling(
     With :math:`\rho` the similarity, subject s's bounds are :math:`\rho(d_s, \bar d_{-s})` and
     :math:`\rho(d_s, \bar d)`, squared where `squared`, for the pooled RDM without and with the subject. Over time
     points, similarities are averaged within the subject, then squared.
+
+    Where a method takes ranks or order, the pool's entries are ranked as those of the exact mean: entries that differ
+    by no more than 2⁻⁴⁰ of the larger (2⁻¹⁹ where `subject_rdms` are float32) are equal, in groups that each open at
+    their smallest entry, and a mean that its terms cancel to within their rounding is 0. The unit of the RDMs and the
+    order of subjects thus change no rank, and a subject with distant values changes only the pools that it is in. The
+    subjects' own RDMs are ranked as they are.
 
     Parameters
     ----------
@@ -69,11 +78,15 @@ def noise_ceiling(
         ``"cosine_cov"``, ranks for all others.
     squared : bool
         Whether the bounds are of the squared similarity.
+    average_times : bool
+        Whether each subject's RDMs are first averaged over time, so that the bounds are those of the averages. They are
+        ranked by the rule for pools, as fastrdm computes them.
     nan_policy : str
         ``"raise"``: NaN is an error. ``"omit"``: the pooled RDM is the mean over those subjects that have a pair
         (pairs that none has are NaN), and a subject is compared with it on the pairs that both have.
         ``"propagate"``: subjects with NaN have NaN as their bounds, and are in no pooled RDM; `lower` and `upper`, the
-        means over all subjects, are then NaN. With a time axis, both hold for each time point.
+        means over all subjects, are then NaN. With a time axis, both hold for each time point; with `average_times`,
+        ``"omit"`` averages over the times that have a pair.
     n_threads : int, optional
         Threads to use; the processors of this process by default.
 
@@ -107,7 +120,9 @@ def noise_ceiling(
         method,
         pool=pool,
         squared=squared,
+        average_times=average_times,
         nan_policy=nan_policy,
+        within=bound_of(as_rdms(subject_rdms, "subject_rdms").dtype),
         n_threads=n_threads,
     )
     if undefined.any():
@@ -156,16 +171,21 @@ def ceiling_of(
     *,
     pool: str,
     squared: bool,
+    average_times: bool = False,
     nan_policy: str = "raise",
+    within: float = FLOAT64,
     n_threads: int | None = None,
 ) -> tuple[NoiseCeiling, NDArray[np.bool_]]:
     """The noise ceiling of condensed subject RDMs (subjects, times, pairs), and where they have no similarity."""
     chosen = get_method(method)
     if pool not in ("raw", "rank"):
         raise ValueError(f"pool {pool!r} is not one of: raw, rank")
-    n_subjects, n_times, _ = subjects.shape
-    if n_subjects < 2:
+    if len(subjects) < 2:
         raise ValueError("a noise ceiling needs at least two subjects, subject_rdms has one")
+    if average_times:
+        subjects = averaged(subjects, chosen, nan_policy, within)
+    n_subjects, n_times, _ = subjects.shape
+    bound = tie_bound(chosen, pool, within)
 
     bounds = np.zeros((2, n_subjects))
     undefined = np.zeros((n_subjects, n_times), bool)
@@ -175,7 +195,8 @@ def ceiling_of(
         )
         if nan_policy != "raise":
             side.check()
-        pooled = _pooled(chosen, side, pool)
+        pools = settle(means(pool_values(chosen, side, pool)), bound)
+        pooled = Side(chosen, pools, "omit", "the pooled RDM", n_threads=n_threads)
         upper, missing = chosen.similarity(pooled.part(slice(0, 1)), side, n_threads)
         lower, lacking = chosen.similarity(
             pooled.part(slice(1, None)), side, n_threads, paired=True
@@ -191,32 +212,26 @@ def ceiling_of(
     return NoiseCeiling(lower_bound, upper_bound), undefined
 
 
-def _pooled(method: Method, subjects: Side, pool: str) -> Side:
-    """Means over the subjects that have a pair: of all, and of all but each (1 + subjects, pairs)."""
-    n, n_pairs = subjects.rdms.shape
-    means = np.empty((n + 1, n_pairs))
+def averaged(subjects: Floats, method: Method, nan_policy: str, within: float) -> Floats:
+    """Subjects' RDMs averaged over time, (subjects, 1, pairs), with their ties as those of the exact means."""
+    if subjects.shape[1] == 1:
+        return subjects
+    return settle(over_time(subjects, nan_policy), tie_bound(method, "raw", within))
+
+
+def pool_values(method: Method, subjects: Side, pool: str) -> Floats:
+    """What is averaged over subjects, (subjects, pairs); NaN where one lacks a pair or the policy leaves it out."""
     if subjects.is_whole:
         rdms = subjects.rdms
-        values = summable(rdms) if pool == "raw" else method.pooled(rdms, subjects.whole)
-        np.sum(values, axis=0, dtype=np.float64, out=means[0])
-        if pool == "raw" and differ(values):
-            means[1:] = left_out(values)
-        else:
-            np.subtract(means[0], values, out=means[1:])
-        means[0] /= n
-        means[1:] /= n - 1
-    else:
-        values = np.zeros((n, n_pairs))
-        counts = np.zeros(values.shape, np.intp)
-        for group in subjects.groups:
-            here = np.ix_(group.members, group.present)
-            rdms = group.values(group.members, group.present)
-            values[here] = rdms if pool == "raw" else method.pooled(rdms, group.whole)
-            counts[here] = 1
-        values = summable(values)
-        total, count = values.sum(axis=0), counts.sum(axis=0)
-        others = left_out(values) if pool == "raw" and differ(values) else total - values
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means[0] = total / count
-            means[1:] = np.where(count > counts, others / (count - counts), np.nan)
-    return Side(method, means, "omit", "the pooled RDM", n_threads=subjects.n_threads)
+        return np.asarray(summable(rdms) if pool == "raw" else method.pooled(rdms, subjects.whole))
+    values = np.full(subjects.rdms.shape, np.nan)
+    for group in subjects.groups:
+        rdms = group.values(group.members, group.present)
+        here = np.ix_(group.members, group.present)
+        values[here] = rdms if pool == "raw" else method.pooled(rdms, group.whole)
+    return np.asarray(summable(values))
+
+
+def tie_bound(method: Method, pool: str, within: float) -> float:
+    """The relative difference within which values of a pool tie: 0 where they are not ranked, or are sums of ranks."""
+    return within if method.ordinal and pool == "raw" else 0.0

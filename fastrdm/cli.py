@@ -304,9 +304,19 @@ def _print_table(results: Sequence[scoring.Result], studies: Sequence[Study]) ->
     cells = {(r.layer, r.set, r.region): r for r in results}
     scores, best = scoring.layer_scores(results), scoring.best_layers(results)
     ceilings = {(r.set, r.region): r.ceiling for r in results}
-    title = "percent of noise ceiling ± SD over subjects"
+    squared = {
+        (study.name, region)
+        for study in studies
+        for region, target in study.targets.items()
+        if target.protocol.squared
+    }
+    mean, sign = (", mean ρ", "; ‡ mean ρ below 0, opposite to the brain") if squared else ("", "")
+    title = f"percent of noise ceiling ± SD over subjects{mean}{sign}"
     if not all(math.isnan(r.low) for r in results):
-        title = "percent of noise ceiling [95 % interval over subjects]; † ρ above 0, p < 0.05 corrected"
+        title = (
+            f"percent of noise ceiling [95 % interval over subjects]{mean};"
+            f" † ρ above 0, p < 0.05 corrected{sign}"
+        )
     table = Table(
         title=title,
         caption=_notice(studies) or None,
@@ -331,12 +341,12 @@ def _print_table(results: Sequence[scoring.Result], studies: Sequence[Study]) ->
         winner = layer in best.values()
         table.add_row(
             layer,
-            *(_cell(cells[layer, study, region]) for study, region in columns),
+            *(_cell(cells[layer, *column], column in squared) for column in columns),
             *(f"{scores[m][layer]:.2f}{' *' if best.get(m) == layer else '  '}" for m in scores),
             style="bold" if winner else None,
         )
     # A pipe or a file has no width to keep to.
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=None if sys.stdout.isatty() else 300)
     # Not wrapped: a path is for copying.
     console.print(results[0].checkpoint, highlight=False, soft_wrap=True, style="bold")
     console.print(table)
@@ -344,11 +354,12 @@ def _print_table(results: Sequence[scoring.Result], studies: Sequence[Study]) ->
         console.print(line, highlight=False)
 
 
-def _cell(result: scoring.Result) -> str:
+def _cell(result: scoring.Result, squared: bool) -> str:
+    sign = f" {result.mean_rho:+.3f}{'‡' if result.mean_rho < 0 else ' '}" if squared else ""
     if math.isnan(result.low):
-        return f"{result.percent_nc:.2f} ± {100 * result.std / result.ceiling:.2f}"
+        return f"{result.percent_nc:.2f} ± {100 * result.std / result.ceiling:.2f}{sign}"
     mark = "†" if result.p_corrected < _SIGNIFICANT else " "
-    return f"{result.percent_nc:.2f} [{result.low:.1f}, {result.high:.1f}]{mark}"
+    return f"{result.percent_nc:.2f} [{result.low:.1f}, {result.high:.1f}]{mark}{sign}"
 
 
 def _conclusions(
@@ -360,13 +371,13 @@ def _conclusions(
     for modality, layer in best.items():
         name = f" ({modality})" if len(scores) > 1 else ""
         yield f"* best layer{name}: {layer}, {scores[modality][layer]:.2f} % of the noise ceiling"
+    for remark in scoring.sign_remarks(results):
+        yield f"‡ {remark}"
     for study in studies:
         for region, layer in study.truth.items():
             own = [r for r in results if (r.set, r.region) == (study.name, region)]
             if own and Path(own[0].checkpoint).name == study.truth_network:
-                found = max(
-                    own, key=lambda r: r.value if not math.isnan(r.value) else -math.inf
-                ).layer
+                found = max(own, key=lambda r: -math.inf if math.isnan(r.value) else r.value).layer
                 verdict = "found" if found == layer else f"NOT found: {found} is best"
                 yield f"  known answer: {region.upper()} was simulated from {layer}: {verdict}"
 
@@ -387,10 +398,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     )
     print(f"noise ceilings {source}")
     more = f"{'95 % interval':>18}{'p, sign flips':>15}{'corrected':>12}" if uncertainty else ""
-    print(f"{'':7}{'R²':>8}{'± SD':>9}{'ceiling':>9}{'% of ceiling':>14}{'p':>12}{more}")
+    print(
+        f"{'':7}{'R²':>8}{'± SD':>9}{'mean ρ':>10}{'ceiling':>9}{'% of ceiling':>14}{'p':>12}{more}"
+    )
     for name, region in evaluation.regions.items():
         line = (
-            f"{name.upper():7}{region.r2:8.4f}{region.std:9.4f}{region.ceiling:9.4f}"
+            f"{name.upper():7}{region.r2:8.4f}{region.std:9.4f}{region.mean_rho:9.4f}"
+            f"{'‡' if region.mean_rho < 0 else ' '}{region.ceiling:9.4f}"
             f"{region.percent_nc:14.4f}{region.p:12.4e}"
         )
         if name in uncertainty:
@@ -400,7 +414,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             line += f"{interval:>18}{facts['p_sign_flip']:15.4e}{facts['p_corrected']:12.4e}"
         print(line)
     score = evaluation.score
-    print(f"{'score':7}{score.r2:8.4f}{'':18}{score.percent_nc:14.4f}")
+    print(f"{'score':7}{score.r2:8.4f}{'':28}{score.percent_nc:14.4f}")
+    if any(region.mean_rho < 0 for region in evaluation.regions.values()):
+        print(
+            "‡ mean ρ below 0: the submission is opposite to the brain, which the score does not show"
+        )
     if uncertainty:
         print(
             "p is the challenge's own, of ρ², which is never below 0; sign flips test over subjects that ρ is above 0,"

@@ -244,12 +244,15 @@ class Method:
         RDMs, and the same prepared → what rsatoolbox averages over subjects under the name of the method.
     undefined : str
         What an RDM is called that has no similarity: constant, or zero.
+    ordinal : bool
+        Whether RDMs are compared by the order of their entries, so that ties matter.
     """
 
     prepare: Callable[[Rows, Mask, int | None], Prepared]
     combine: Callable[[Rows, Mask, Prepared, bool, int | None], Floats]
     pooled: Callable[[Rows, Prepared], Rows]
     undefined: str
+    ordinal: bool = False
 
     def similarity(
         self, first: "Side", second: "Side", n_threads: int | None, *, paired: bool = False
@@ -629,13 +632,15 @@ def _by_order(tau: Callable[[Counts, Counts, Counts, int], Floats]) -> Method:
             similarity = tau(difference, untied1, untied2, rows.values.shape[1])
         return similarity * rows.squares[chosen, None] * other.squares[chosen]
 
-    return Method(_ranks, combine, _ranks_of, "constant")
+    return Method(_ranks, combine, _ranks_of, "constant", ordinal=True)
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "spearman": Method(_centred_ranks, _spearman_with, _ranks_of_centred, "constant"),
-        "rho-a": Method(_rho_a, _rho_a_with, _ranks_of_centred, "constant"),
+        "spearman": Method(
+            _centred_ranks, _spearman_with, _ranks_of_centred, "constant", ordinal=True
+        ),
+        "rho-a": Method(_rho_a, _rho_a_with, _ranks_of_centred, "constant", ordinal=True),
         "tau-a": _by_order(_tau_a),
         "tau-b": _by_order(_tau_b),
         "kendall": _by_order(_tau_b),

@@ -1,6 +1,7 @@
 """Whether a model's conditions are related to the brain's: the Mantel test."""
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,6 +38,7 @@ def permutation_test(
     correction: str | None = "max",
     protocol: str | Protocol | None = None,
     names: Sequence[str] | None = None,
+    nan_policy: str | None = None,
     n_threads: int | None = None,
 ) -> Tests:
     """Mantel test of whether a model's conditions are related to the brain's, or any order of them would do as well.
@@ -50,6 +52,11 @@ def permutation_test(
     ----------
     subject_rdms, rdms, protocol, names, n_threads
         As in `bootstrap`.
+    nan_policy : str, optional
+        The target's by default, else ``"raise"``. ``"raise"``: NaN is an error. ``"omit"``: a model, in each order of
+        its conditions, and a subject are compared on the pairs that neither has as NaN, ranked anew among those.
+        ``"propagate"``: the similarities of a model or a subject with NaN are NaN, and so are the means over subjects
+        that they enter. A model whose mean is NaN has NaN as its p, and takes no part in the correction.
     n_permutations, seed : int
         Number of random permutations, and their seed.
     alternative : {"greater", "less", "two-sided"}
@@ -63,10 +70,21 @@ def permutation_test(
     Tests
         A row a model.
 
+    Warns
+    -----
+    RuntimeWarning
+        One, naming the models whose p is NaN because their mean similarity is.
+
     Raises
     ------
     ValueError
-        As `bootstrap`; NaN is an error.
+        As `bootstrap`.
+
+    Notes
+    -----
+    A permutation that leaves a model without a similarity to some subject counts as at least as extreme, so that p is
+    not too small; under ``"omit"``, the two may have no pair in common, or be constant on those they have. With NaN,
+    and for ``tau-a`` and ``tau-b``, every permutation takes as long as `compare` does on it.
 
     References
     ----------
@@ -75,7 +93,7 @@ def permutation_test(
     """
     check_permutations(alternative, n_permutations, seed)
     check_correction(correction, "max")
-    data = take_subjects(subject_rdms, protocol, "raise", n_threads)
+    data = take_subjects(subject_rdms, protocol, nan_policy, n_threads)
     models = take_models(rdms, data)
     labels = label_models(names_of(rdms) if names is None else names, len(models))
     observed = observed_similarities(data, models).mean(axis=1)
@@ -85,8 +103,20 @@ def permutation_test(
         if exact
         else draw_permutations(seed, n_permutations, data.n_conditions)
     )
-    null = _permuted(data, models, permutations)
-    p, p_max = permutation_p(observed, lambda: iter([null]), alternative, exact)
+    p, p_max = np.full((2, len(models)), np.nan)
+    if (known := np.flatnonzero(~np.isnan(observed))).size:
+        null = _permuted(data, models[known], permutations)
+        null[np.isnan(null)] = -np.inf if alternative == "less" else np.inf
+        p[known], p_max[known] = permutation_p(
+            observed[known], lambda: iter([null]), alternative, exact
+        )
+    if len(known) < len(models):
+        unknown = ", ".join(labels[i] for i in np.flatnonzero(np.isnan(observed)))
+        warnings.warn(
+            f"p is NaN for models without a mean similarity to the subjects: {unknown}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return permutation_tests(
         labels, observed, observed, p, p_max, correction,
         test="Mantel permutation of conditions", against="zero", alternative=alternative,
@@ -96,23 +126,18 @@ def permutation_test(
 
 def _permuted(data: Data, models: Floats, permutations: Counts) -> Floats:
     """Mean similarities (permutations, models) with the models' conditions permuted."""
-    n_pairs = data.subjects.shape[2]
     method = get_method(data.method)
-    rows = data.subjects.reshape(-1, n_pairs)
-    everything = np.ones(n_pairs, bool)
-    subjects = Side(method, rows, "raise", "subject_rdms", n_threads=data.n_threads)
-    if data.method in _BY_ORDER:
-        out = np.empty((len(permutations), len(models)))
-        first, second = np.triu_indices(data.n_conditions, 1)
-        squares = square(models)
-        for i, permutation in enumerate(permutations):
-            moved = squares[:, permutation[first], permutation[second]]
-            out[i] = method.combine(moved, everything, subjects.whole, False, data.n_threads).mean(
-                axis=1
-            )
-        return out
+    rows = data.subjects.reshape(-1, data.subjects.shape[2])
+    subjects = Side(method, rows, data.nan_policy, "subject_rdms", n_threads=data.n_threads)
+    if (
+        data.method in _BY_ORDER
+        or not np.isfinite(models.sum())
+        or not np.isfinite(data.subjects.sum())
+    ):
+        return _compared(data, models, subjects, permutations)
+    n_pairs = rows.shape[1]
     # What is multiplied is moved as the conditions are, and made once.
-    prepared = method.prepare(models, everything, data.n_threads)
+    prepared = method.prepare(models, np.ones(n_pairs, bool), data.n_threads)
     squares = square(prepared.values[:, :n_pairs])
     out = np.empty((len(permutations), len(models)))
     for block in blocks(len(permutations), len(models) * len(rows)):
@@ -120,4 +145,20 @@ def _permuted(data: Data, models: Floats, permutations: Counts) -> Floats:
             squares, prepared.squares, permutations[block], subjects.whole, data.n_threads
         )
         out[block] = similarities.mean(axis=2)
+    return out
+
+
+def _compared(data: Data, models: Floats, subjects: Side, permutations: Counts) -> Floats:
+    """The same, with every permuted model written out."""
+    method, squares = subjects.method, square(models)
+    first, second = np.triu_indices(data.n_conditions, 1)
+    out = np.empty((len(permutations), len(models)))
+    for block in blocks(len(permutations), models.size):
+        orders = permutations[block]
+        moved = squares[:, orders[:, first], orders[:, second]].reshape(-1, len(first))
+        # Of one model, what is indexed lies transposed.
+        moved = np.ascontiguousarray(moved)
+        side = Side(method, moved, data.nan_policy, "rdms", n_threads=data.n_threads)
+        similarities, _ = method.similarity(side, subjects, data.n_threads)
+        out[block] = similarities.mean(axis=1).reshape(len(models), -1).T
     return out

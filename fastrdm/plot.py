@@ -11,7 +11,8 @@ from fastrdm.scoring import Result
 def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") -> Path:
     """Draw the scores of every layer: a panel for each study and region, a group of bars for each checkpoint.
 
-    Bars are percent of the noise ceiling, whiskers the population standard deviation over subjects.
+    Bars are percent of the noise ceiling, whiskers the population standard deviation over subjects. Hatched bars are of
+    layers whose mean similarity is below 0.
 
     Parameters
     ----------
@@ -65,7 +66,8 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
         axis.set_title(
             f"{study} · {region.upper()} (100 % = {shown[0].ceiling:.4f})", loc="left", fontsize=10
         )
-    figure.supylabel("percent of noise ceiling ± SD over subjects", fontsize=10)
+    hatched = "; hatched: mean ρ below 0" if any(r.mean_rho < 0 for r in results) else ""
+    figure.supylabel(f"percent of noise ceiling ± SD over subjects{hatched}", fontsize=10)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
     if title:
@@ -80,7 +82,7 @@ def _draw_panel(axis: Any, results: Sequence[Result], checkpoints: Sequence[str]
     for number, checkpoint in enumerate(checkpoints):
         own = [r for r in results if r.checkpoint == checkpoint]
         places = range(position, position + len(own))
-        axis.bar(
+        bars = axis.bar(
             places,
             [r.percent_nc for r in own],
             yerr=[100 * r.std / r.ceiling for r in own],
@@ -88,6 +90,9 @@ def _draw_panel(axis: Any, results: Sequence[Result], checkpoints: Sequence[str]
             error_kw={"elinewidth": 0.8, "ecolor": "0.35"},
             label=Path(checkpoint).name,
         )
+        for bar, result in zip(bars, own, strict=True):
+            if result.mean_rho < 0:
+                bar.set_hatch("///")
         ticks += [(place, r.layer) for place, r in zip(places, own, strict=True)]
         position += len(own) + 1
     axis.set_xticks([t for t, _ in ticks], [layer for _, layer in ticks], rotation=90, fontsize=8)

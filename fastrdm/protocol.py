@@ -1,8 +1,9 @@
 """How a score is made, as named presets of the conventions in the field."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class Protocol:
         The bound that a score is a percentage of: ``"lower"`` or ``"upper"``.
     source : str
         Where the convention is written down.
+    average_times : bool
+        Whether the ceiling is of RDMs averaged over time, as in `noise_ceiling`. Scores are of similarities averaged
+        over time either way.
     """
 
     name: str
@@ -32,6 +36,14 @@ class Protocol:
     pool: str
     bound: str
     source: str
+    average_times: bool = False
+
+    def facts(self) -> dict[str, Any]:
+        """The fields as plain values; `average_times` only where it is set, as files from before it have it."""
+        facts = asdict(self)
+        if not self.average_times:
+            del facts["average_times"]
+        return facts
 
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
@@ -61,7 +73,9 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 squared=True,
                 pool="raw",
                 bound="lower",
-                source="Bersch et al. 2022, arXiv:2208.09677, and Net2Brain's evaluations/rsa.py",
+                source="Bersch et al. 2022, arXiv:2208.09677, and Net2Brain's evaluations/rsa.py and noiseceiling.py:"
+                " over time, the ceiling is of RDMs averaged over time, the score the mean of the correlations",
+                average_times=True,
             ),
             Protocol(
                 "brainscore",
@@ -69,7 +83,9 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
                 squared=False,
                 pool="raw",
                 bound="upper",
-                source="Schrimpf et al. 2020, Neuron 108(3), and Brain-Score's metrics/rdm",
+                source="Schrimpf et al. 2020, Neuron 108(3), and Brain-Score's RSABenchmark and metrics/rsa_ceiling;"
+                " other benchmarks of Brain-Score score otherwise: Bracci2019 divides by the lower bound, Coggan2024"
+                " takes Pearson's r and reports (r / lower bound)², other neural benchmarks r² / ceiling",
             ),
         )
     }

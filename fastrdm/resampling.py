@@ -6,7 +6,7 @@ and RDMs with NaN, are written out draw by draw.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, runtime_checkable
 from typing import Protocol as Structure
 
@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels
-from fastrdm.ceiling import as_subjects
+from fastrdm.ceiling import as_subjects, averaged, pool_values, tie_bound
 from fastrdm.compare import Side, check_values, contiguous, get_method
 from fastrdm.draws import Counts
 from fastrdm.forms import as_rdms, checked_triangle, n_conditions, square
 from fastrdm.labels import Labels, rdm_labels
+from fastrdm.pooling import means
 from fastrdm.protocol import Protocol, get_protocol
-from fastrdm.scales import differ, in_range, left_out, summable
+from fastrdm.scales import differ, in_range, summable
+from fastrdm.ties import FLOAT64, bound_of, settle
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +40,8 @@ class Data:
     squared: bool
     nan_policy: str
     n_threads: int | None
+    average_times: bool = False
+    within: float = FLOAT64
     labels: Labels | None = None
 
     @property
@@ -53,6 +57,18 @@ class Data:
     def value(self, similarity: Floats) -> Floats:
         """What is averaged over subjects."""
         return similarity**2 if self.squared else similarity
+
+    @property
+    def tie_bound(self) -> float:
+        """The relative difference within which values of a pool tie."""
+        return tie_bound(get_method(self.method), self.pool, self.within)
+
+    def averaged(self) -> "Data":
+        """The data that ceilings are of."""
+        if not self.average_times:
+            return self
+        method = get_method(self.method)
+        return replace(self, subjects=averaged(self.subjects, method, self.nan_policy, self.within))
 
     def times(self) -> Iterator[Floats]:
         """Subjects' RDMs (subjects, pairs) at each time."""
@@ -88,6 +104,7 @@ def resampled_ceilings(data: Data, conditions: Counts | None, subjects: Counts |
     As in rsatoolbox's `boot_noise_ceiling`: pools weigh a subject by how often it is drawn, the mean over subjects does
     not, a subject is left out with all its copies, and one who is drawn alone is compared with itself.
     """
+    data = data.averaged()
     known = _CEILINGS.get(data.method) if np.isfinite(data.subjects).all() else None
     raw = data.pool == "raw"
 
@@ -117,17 +134,17 @@ def _ranked_ceilings(untied: bool) -> Callable[..., Floats]:
     def of(data: Data, rows: Floats, conditions: Counts | None, subjects: Counts | None) -> Floats:
         if data.pool == "raw" and subjects is None and conditions is not None:
             # The order of these pools does not depend on the draw.
-            total = rows.sum(axis=0)
+            pools = settle(means(rows), data.tie_bound)
             lower, upper = (
                 _kernels.resampled_similarities(
                     rows,
-                    pools,
+                    pool,
                     conditions,
-                    paired=len(pools) > 1,
+                    paired=len(pool) > 1,
                     untied=untied,
                     n_threads=data.n_threads,
                 )[..., 0]
-                for pools in (total - rows, total[None])
+                for pool in (pools[1:], pools[:1])
             )
             return np.stack([lower, upper], axis=1)
         return _kernels.resampled_ceilings(
@@ -137,6 +154,7 @@ def _ranked_ceilings(untied: bool) -> Callable[..., Floats]:
             subjects,
             ranked=data.pool == "rank",
             untied=untied,
+            within=data.tie_bound,
             n_threads=data.n_threads,
         )
 
@@ -207,11 +225,16 @@ def _summed_ceilings(centred: bool) -> Callable[..., Floats]:
                 products = products / np.sqrt(own[:, :, None] * own[:, None])
         own = np.einsum("dss->ds", products)
         times = np.ones((1, len(rows))) if subjects is None else subjects.astype(np.float64)
-        # Pools are sums of subjects, so that their products with subjects and with themselves are sums too.
+        # Pools are sums of subjects, so that their products with subjects and with themselves are sums too. A subject
+        # that is left out is not subtracted: a distant one would cost the others their digits.
         total = (products @ times[:, :, None])[..., 0]
         square_of_total = np.einsum("ds,ds->d", np.broadcast_to(times, total.shape), total)[:, None]
-        others = total - times * own
-        square_of_others = square_of_total - 2 * times * total + times**2 * own
+        others, square_of_others = np.empty((2, *total.shape))
+        for s in range(len(rows)):
+            left = np.broadcast_to(np.where(np.arange(len(rows)) == s, 0, times), total.shape)
+            with_left = (products @ left[:, :, None])[..., 0]
+            others[:, s] = with_left[:, s]
+            square_of_others[:, s] = np.einsum("ds,ds->d", left, with_left)
         with np.errstate(invalid="ignore", divide="ignore"):
             upper = total / np.sqrt(own * square_of_total)
             lower = others / np.sqrt(own * square_of_others)
@@ -273,32 +296,15 @@ def _written_ceilings(
         if np.count_nonzero(counts) < 2 or len(drawn) == 0:
             continue
         side = _side(data, _written(squares[drawn], counts))
-        values, there = _pooled_values(data, side), ~np.isnan(side.rdms)
-        weights = times[drawn, None] * there
-        sums, weight = (weights * np.where(there, values, 0)).sum(axis=0), weights.sum(axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = sums / weight
-            summed = weights * np.where(there, values, 0)
-            apart = data.pool == "raw" and differ(values)
-            others = (left_out(summed) if apart else sums - summed) / (weight - weights)
-        others[~(weight - weights > 0)] = np.nan
-        out[d, 1, drawn] = _compared(data, _side(data, mean[None]), side)[0]
+        pools = means(pool_values(side.method, side, data.pool), times[drawn])
+        settle(pools, data.tie_bound)
+        out[d, 1, drawn] = _compared(data, _side(data, pools[:1]), side)[0]
         out[d, 0, drawn] = (
             out[d, 1, drawn]
             if len(drawn) == 1
-            else _compared(data, _side(data, others), side, paired=True)[:, 0]
+            else _compared(data, _side(data, pools[1:]), side, paired=True)[:, 0]
         )
     return out
-
-
-def _pooled_values(data: Data, side: Side) -> Floats:
-    if data.pool == "raw":
-        return side.rdms
-    values = np.full(side.rdms.shape, np.nan)
-    for group in side.groups:
-        here = np.ix_(group.members, group.present)
-        values[here] = side.method.pooled(group.values(group.members, group.present), group.whole)
-    return values
 
 
 _SIMILARITIES: dict[str, Callable[..., Floats]] = {
@@ -324,6 +330,7 @@ class HasSubjects(Structure):
     protocol: Protocol
     nan_policy: str
     labels: Labels | None
+    tie_bound: float
 
     @property
     def subject_rdms(self) -> Floats:
@@ -344,7 +351,7 @@ def take_subjects(
         If a shape does not fit, a value is not one that the policy takes, or nothing is similar to a subject.
     """
     if isinstance(subject_rdms, HasSubjects):
-        subjects = subject_rdms.subject_rdms
+        subjects, within = subject_rdms.subject_rdms, subject_rdms.tie_bound
         chosen = get_protocol(subject_rdms.protocol if protocol is None else protocol)
         policy = nan_policy or subject_rdms.nan_policy
         if policy == "raise":
@@ -353,6 +360,7 @@ def take_subjects(
     else:
         policy = nan_policy or "raise"
         subjects, labels = as_subjects(subject_rdms, nan_policy=policy)
+        within = bound_of(as_rdms(subject_rdms, "subject_rdms").dtype)
         chosen = get_protocol("rsatoolbox" if protocol is None else protocol)
     method = get_method(chosen.method)
     for subject, rows in enumerate(subjects):
@@ -360,7 +368,17 @@ def take_subjects(
             raise ValueError(
                 f"subject {subject} is {method.undefined}, so nothing is similar to it"
             )
-    return Data(subjects, chosen.method, chosen.pool, chosen.squared, policy, n_threads, labels)
+    return Data(
+        subjects,
+        chosen.method,
+        chosen.pool,
+        chosen.squared,
+        policy,
+        n_threads,
+        chosen.average_times,
+        within,
+        labels,
+    )
 
 
 def take_models(rdms: Any, data: Data) -> Floats:

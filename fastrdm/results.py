@@ -73,8 +73,10 @@ class Result(abc.ABC):
         values = dict(values)
         if (kind := values.pop("kind", None)) != cls.__name__:
             raise ValueError(f"these are the values of a {kind}, not of a {cls.__name__}")
-        names = {field.name for field in dataclasses.fields(cls)}
-        if wrong := sorted(names ^ values.keys()):
+        fields = dataclasses.fields(cls)
+        # Results of before a field was added lack it.
+        later = {f.name for f in fields if f.metadata.get("later")}
+        if wrong := sorted(({f.name for f in fields} ^ values.keys()) - (later - values.keys())):
             raise ValueError(f"a {cls.__name__} lacks or has not: {', '.join(wrong)}")
         return cls(**{name: _restored(value) for name, value in values.items()})
 

@@ -41,6 +41,9 @@ class Result:
     p_sign_flip, p_corrected : float
         One-sided sign-flip test over subjects of the similarities themselves, not squared, against 0, and p corrected
         by the maximum over all layers, regions and studies of the checkpoint; NaN without.
+    mean_rho : float
+        Mean over subjects of the similarity itself: below 0, the layer orders pairs oppositely to the brain, however
+        high its squared score is. NaN in results of before it was kept.
     """
 
     checkpoint: str
@@ -58,6 +61,12 @@ class Result:
     high: float = math.nan
     p_sign_flip: float = math.nan
     p_corrected: float = math.nan
+    mean_rho: float = math.nan
+
+    @property
+    def signed_value(self) -> float:
+        """The value, below 0 where the mean similarity is."""
+        return -abs(self.value) if self.mean_rho < 0 else self.value
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ def modality_of(region: str) -> str:
     return next((m for m, regions in algonauts.REGIONS.items() if region in regions), "")
 
 
-def layer_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
+def layer_scores(results: Iterable[Result], *, signed: bool = False) -> dict[str, dict[str, float]]:
     """Mean score of each layer over the studies, by modality.
 
     Within a study the score is 100 × mean value over the modality's regions / mean ceiling, as the challenge's;
@@ -98,6 +107,8 @@ def layer_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
     ----------
     results : iterable of Result
         Those of one checkpoint.
+    signed : bool
+        Whether the value of a region whose mean similarity is below 0 counts against the layer.
 
     Returns
     -------
@@ -110,20 +121,27 @@ def layer_scores(results: Iterable[Result]) -> dict[str, dict[str, float]]:
         layers.setdefault(r.layer, {}).setdefault(r.set, []).append(r)
     return {
         modality: {
-            layer: float(np.mean([_score(group) for group in by_set.values()]))
+            layer: float(np.mean([_score(group, signed) for group in by_set.values()]))
             for layer, by_set in layers.items()
         }
         for modality, layers in groups.items()
     }
 
 
-def _score(results: Sequence[Result]) -> float:
-    return float(100 * np.mean([r.value for r in results]) / np.mean([r.ceiling for r in results]))
+def _score(results: Sequence[Result], signed: bool) -> float:
+    values = [r.signed_value if signed else r.value for r in results]
+    return float(100 * np.mean(values) / np.mean([r.ceiling for r in results]))
 
 
 def best_layers(results: Iterable[Result]) -> dict[str, str]:
-    """The layer with the best mean score over the studies, by modality; none where all scores are NaN."""
-    scores = layer_scores(results)
+    """The layer with the best mean score over the studies, by modality; none where all scores are NaN.
+
+    As the challenge's scores are squared, a layer may be best for being opposite to the brain; `sign_remarks` says so.
+    """
+    return _highest(layer_scores(results))
+
+
+def _highest(scores: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     return {
         modality: max(
             (layer for layer in layers if not np.isnan(layers[layer])), key=layers.__getitem__
@@ -131,6 +149,37 @@ def best_layers(results: Iterable[Result]) -> dict[str, str]:
         for modality, layers in scores.items()
         if not np.all(np.isnan(list(layers.values())))
     }
+
+
+def sign_remarks(results: Iterable[Result]) -> list[str]:
+    """Say of best layers where their mean similarity is below 0, and which are best where that counts against a layer.
+
+    Parameters
+    ----------
+    results : iterable of Result
+        Those of one checkpoint.
+
+    Returns
+    -------
+    list of str
+        A sentence for each modality whose best layer is opposite to the brain somewhere.
+    """
+    results = list(results)
+    signed = _highest(layer_scores(results, signed=True))
+    said = []
+    for modality, layer in best_layers(results).items():
+        opposite = ", ".join(
+            f"{r.region.upper()} of {r.set} (mean rho {r.mean_rho:.3f})"
+            for r in results
+            if modality_of(r.region) == modality and r.layer == layer and r.mean_rho < 0
+        )
+        if opposite:
+            other = f"; with signed scores the best is {signed[modality]}"
+            said.append(
+                f"the best layer, {layer}, is opposite to the brain in {opposite}"
+                f"{other if signed[modality] != layer else ''}"
+            )
+    return said
 
 
 def score_model(
@@ -261,7 +310,7 @@ def _group(
             layer,
             region,
             ceiling=target.ceiling,
-            **{name: float(getattr(score, name)[i]) for name in COLUMNS},
+            **{name: float(getattr(score, name)[i]) for name in (*COLUMNS, "mean_rho")},
         )
         for i, layer in enumerate(layers)
     ]

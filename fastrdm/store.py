@@ -596,7 +596,7 @@ class Store:
     def columns(self, *, subjects: bool = False) -> dict[str, type]:
         """Names and types of the columns that `rows` gives."""
         texts = ["checkpoint", "arch", *self.labels(), "set", "layer", "region"]
-        numbers = [*COLUMNS, "ceiling"]
+        numbers = [*COLUMNS, "ceiling", "mean_rho"]
         own: dict[str, type] = {"subject": int, "rho": float} if subjects else {}
         return {
             **dict.fromkeys(texts, str),
@@ -629,14 +629,15 @@ class Store:
             for path, arch, text, study, layer, region, *numbers, sha256, rho in self._db.execute(
                 statement
             ):
-                own = json.loads(text)
+                own, similarities = json.loads(text), np.frombuffer(rho, "<f8")
                 head = (path, arch, *(own.get(name, "") for name in labels), study, layer, region)
                 # SQLite has no NaN.
-                tail = (*(math.nan if n is None else n for n in numbers), sha256)
+                known = (math.nan if n is None else n for n in numbers)
+                tail = (*known, float(np.add.reduce(similarities) / len(similarities)), sha256)
                 if not subjects:
                     yield (*head, *tail)
                     continue
-                for i, similarity in enumerate(np.frombuffer(rho, "<f8").tolist()):
+                for i, similarity in enumerate(similarities.tolist()):
                     yield (*head, i, similarity, *tail)
 
     def frame(self, *, subjects: bool = False) -> "pandas.DataFrame":

@@ -18,6 +18,7 @@ from unicodedata import normalize
 
 from fastrdm._arrays import UNNAMED, read_arrays
 from fastrdm.algonauts import REGIONS, ImageSet, image_sets, subject_rdms
+from fastrdm.compare import NAN_POLICIES
 from fastrdm.images import SUFFIXES, check_background
 from fastrdm.protocol import PROTOCOLS
 from fastrdm.stimuli import ORDERS, list_images, told_unread, unread_files
@@ -182,6 +183,7 @@ _FIELDS: Mapping[str, type] = {
     "test_stimuli": str,
     "order": str,
     "background": str,
+    "nan_policy": str,
     "targets": dict,
     "truth": dict,
     "truth_network": str,
@@ -191,6 +193,7 @@ _TARGET_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "key": str,
     "protocol": str,
     "ceiling": (int, float),
+    "nan_policy": str,
 }
 
 
@@ -213,6 +216,7 @@ class _Settings:
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
         self._require(self.fields, "targets", "", ", such as [targets.it]")
+        self._check_policy(self.fields, "")
         for region, target in self.fields["targets"].items():
             where = f"targets.{region}"
             if not isinstance(target, dict):
@@ -224,6 +228,7 @@ class _Settings:
                     f"{file}: {where}.protocol {target['protocol']!r} is not one of:"
                     f" {', '.join(PROTOCOLS)}"
                 )
+            self._check_policy(target, f"{where}.")
         for region, layer in self.fields.get("truth", {}).items():
             if region not in self.fields["targets"] or not isinstance(layer, str):
                 raise ValueError(
@@ -246,6 +251,13 @@ class _Settings:
                 raise ValueError(
                     f"{self.file}: {prefix}{key} = {value!r} is not {_KINDS[expected]}"
                 )
+
+    def _check_policy(self, table: Mapping[str, Any], prefix: str) -> None:
+        policy = table.get("nan_policy", "raise")
+        if policy not in NAN_POLICIES:
+            raise ValueError(
+                f"{self.file}: {prefix}nan_policy {policy!r} is not one of: {', '.join(NAN_POLICIES)}"
+            )
 
     def _require(self, table: Mapping[str, Any], key: str, prefix: str, hint: str) -> None:
         if not table.get(key):
@@ -364,7 +376,8 @@ class _Settings:
                 f"{where}.key {problem} {file.name}: it holds {', '.join(arrays) or 'no array'}"
             )
         label = f"{file}" if key == UNNAMED else f"{key} of {file}"
-        rdms = subject_rdms(arrays[key], label)
+        policy = fields.get("nan_policy", self.fields.get("nan_policy", "raise"))
+        rdms = subject_rdms(arrays[key], label, policy)
         n_conditions = arrays[key].shape[-1]
         if n_conditions != n_stimuli:
             raise ValueError(
@@ -373,7 +386,11 @@ class _Settings:
             )
         try:
             return Target(
-                rdms, fields.get("protocol", "algonauts2019"), fields.get("ceiling"), region
+                rdms,
+                fields.get("protocol", "algonauts2019"),
+                fields.get("ceiling"),
+                region,
+                nan_policy=policy,
             )
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error

@@ -12,7 +12,9 @@ from fastrdm.store import Store
 from fastrdm.study import find_data
 from fastrdm.sweeps import ENGINES, Estimate, Sweep
 
-_SHOWN = ("checkpoint", "arch", "set", "region", "layer", "percent_nc", "std", "p")
+_SHOWN = ("checkpoint", "arch", "set", "region", "layer", "percent_nc", "mean_rho", "std", "p")
+# Marks a layer whose mean similarity is below 0.
+_OPPOSITE = "‡"
 
 
 def add_commands(commands: Any) -> None:
@@ -188,10 +190,14 @@ def _write(store: Store, form: str, file: Any, subjects: bool) -> None:
         store.write_csv(file, subjects=subjects)
         return
     widths = [max(map(len, column)) for column in zip(*_cells(store, subjects), strict=True)]
+    is_opposite = False
     # Asked for twice, so that the rows of a million checkpoints need not be held.
     for cells in _cells(store, subjects):
         padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=False))
         print("  ".join(padded).rstrip(), file=file)
+        is_opposite |= any(cell.endswith(_OPPOSITE) for cell in cells)
+    if is_opposite:
+        print(f"{_OPPOSITE} mean rho below 0: the layer is opposite to the brain", file=file)
     counts = store.counts()
     print(f"{counts['checkpoints']} checkpoints, {counts['failures']} failed", file=file)
 
@@ -202,8 +208,14 @@ def _cells(store: Store, subjects: bool) -> Iterator[tuple[str, ...]]:
     shown += ["subject", "rho"] if subjects else _SHOWN[5:]
     places = [columns.index(name) for name in shown]
     yield tuple(shown)
+    signed = columns.index("mean_rho")
     for row in store.rows(subjects=subjects):
-        yield tuple(f"{row[i]:.4g}" if isinstance(row[i], float) else str(row[i]) for i in places)
+        yield tuple(
+            f"{row[i]:.4g}{f' {_OPPOSITE}' if i == signed and row[i] < 0 else ''}"
+            if isinstance(row[i], float)
+            else str(row[i])
+            for i in places
+        )
 
 
 def _print_failures(store: Store) -> None:

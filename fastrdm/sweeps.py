@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import signal
 import sys
 import threading
@@ -183,7 +184,12 @@ class Sweep:
         numbers = {}
         for study, stimuli in zip(self.studies, self._stimuli, strict=True):
             for region, target in study.targets.items():
-                protocol = {"nan_policy": target.nan_policy, **asdict(target.protocol)}
+                if math.isnan(target.ceiling):
+                    raise ValueError(
+                        f"the ceiling of {region} of the study {study.name!r} is NaN, as its subjects have NaN and"
+                        ' nan_policy is "propagate", so that no layer can have a score; take "omit"'
+                    )
+                protocol = {"nan_policy": target.nan_policy, **target.protocol.facts()}
                 numbers[study.name, region] = self.store.add_target(
                     Subjects(
                         study.name,

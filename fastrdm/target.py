@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -27,14 +28,17 @@ from fastrdm.forms import (
 )
 from fastrdm.labels import Labels, rdm_labels
 from fastrdm.protocol import Protocol, get_protocol
+from fastrdm.ties import FLOAT64, bound_of
 
 # A file of a target: this, the length of the header as eight hexadecimal digits, the header, and the arrays' bytes,
 # each from a multiple of _ALIGNMENT on. The checksum that the header holds is of all that comes after it.
 _MAGIC = b"fastrdm target\n"
-_VERSION = 1
+_VERSION = 2
 _ALIGNMENT = 64
 # Square models are condensed this many numbers at a time.
 _AT_ONCE = 1 << 22
+# Ceilings of models that lack pairs that a target keeps, and as many models as a message names.
+_KEPT, _NAMED = 256, 5
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,11 @@ class Score:
         Two-sided one-sample t-test of those values against 0, as `scipy.stats.ttest_1samp`; NaN for one subject.
         This is the challenge's own test. Squares are never negative, so for a squaring protocol it says little.
     percent_nc : ndarray, shape (n_models,)
-        100 × `value` / ceiling.
+        100 × `value` / `ceiling`.
+    ceiling : ndarray, shape (n_models,)
+        The noise ceiling over the pairs that the model has; NaN where it is not known.
+    mean_rho : ndarray, shape (n_models,)
+        Mean over subjects of `rho`: below 0, the model orders pairs oppositely to the brain, however high `r2` is.
     """
 
     rho: Floats
@@ -66,6 +74,8 @@ class Score:
     sample_std: Floats
     p: Floats
     percent_nc: Floats
+    ceiling: Floats
+    mean_rho: Floats
 
 
 class Target:
@@ -83,15 +93,17 @@ class Target:
     protocol : str or Protocol
         How scores are made: a name in `PROTOCOLS`, or a protocol of one's own.
     ceiling : float, optional
-        Noise ceiling in the protocol's unit (a squared correlation where it squares). By default the protocol's bound,
-        computed from the subjects.
+        Noise ceiling in the protocol's unit (a squared correlation where it squares), not in percent. By default the
+        protocol's bound, computed from the subjects.
     name : str, optional
         What messages and tables call the target.
     nan_policy : str
         ``"raise"``: NaN in a subject or a model is an error. ``"omit"``: a model and a subject are compared on the
         pairs that neither has as NaN, ranked anew among those; other subjects and models do not matter.
         ``"propagate"``: similarities to a subject or of a model with NaN are NaN, and so are the means over subjects
-        that they enter. The computed ceiling follows the same policy, as `noise_ceiling` says.
+        that they enter. The computed ceiling follows the same policy, as `noise_ceiling` says; under ``"omit"`` a model
+        that lacks pairs that subjects have is a share of the ceiling computed over its own pairs. A given ceiling is of
+        all pairs, so that such a model has NaN as its percentage.
 
     Raises
     ------
@@ -100,8 +112,8 @@ class Target:
     ValueError
         If the shape is none of those above, an entry is infinite, or NaN under ``"raise"``, an RDM is asymmetric, has
         no similarity to anything (constant, or with ``"omit"`` without a pair), labels of rows and columns or of
-        subjects differ, the ceiling is not positive, there is one subject and no ceiling is given, or the policy is
-        unknown.
+        subjects differ, the ceiling is not positive or above 1, there is one subject and no ceiling is given, or the
+        policy is unknown.
 
     Warns
     -----
@@ -132,23 +144,24 @@ class Target:
         subjects, labels = as_subjects(subject_rdms, label, nan_policy=nan_policy)
         if labels is not None:
             labels = replace(labels, name=name or "the target")
-        self._set(subjects.copy(), get_protocol(protocol), name, nan_policy, labels)
-        if ceiling is not None and not (np.isfinite(ceiling) and ceiling > 0):
-            raise ValueError(
-                f"the ceiling of {name or 'the target'} must be a positive number, got {ceiling}"
-            )
+        within = bound_of(as_rdms(subject_rdms, label).dtype)
+        chosen = get_protocol(protocol)
+        if ceiling is not None:
+            _check_ceiling(ceiling, name, chosen)
+        self._set(subjects.copy(), chosen, name, nan_policy, within, labels)
         if ceiling is None and self.n_subjects < 2:
             raise ValueError(
                 f"{label} holds one subject, so no ceiling can be computed; pass ceiling="
             )
         self._check_subjects(label, subject_rdms)
-        ceiling = self._computed_ceiling() if ceiling is None else float(ceiling)
-        object.__setattr__(self, "ceiling", ceiling)
+        is_computed = ceiling is None
+        self._set_ceiling(self._computed_ceiling() if ceiling is None else ceiling, is_computed)
 
     protocol: Protocol
     ceiling: float
     name: str | None
     nan_policy: str
+    tie_bound: float
     labels: Labels | None
 
     def _set(
@@ -157,6 +170,7 @@ class Target:
         protocol: Protocol,
         name: str | None,
         nan_policy: str,
+        tie_bound: float,
         labels: Labels | None,
         prepared: Prepared | None = None,
         source: "_Source | None" = None,
@@ -179,6 +193,8 @@ class Target:
             protocol=protocol,
             name=name,
             nan_policy=nan_policy,
+            tie_bound=tie_bound,
+            _ceilings_without={},
         )
         for key, value in values.items():
             object.__setattr__(self, key, value)
@@ -187,9 +203,15 @@ class Target:
         for rows in [group.whole for group in side.groups] if self._gaps else [side.whole]:
             rows.values.flags.writeable = rows.squares.flags.writeable = False
 
+    def _set_ceiling(self, ceiling: float, is_computed: bool) -> None:
+        object.__setattr__(self, "ceiling", float(ceiling))
+        object.__setattr__(self, "_is_computed", is_computed)
+
     _subjects: Floats
     _side: Side
     _source: "_Source | None"
+    _is_computed: bool
+    _ceilings_without: dict[bytes, float]
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Target cannot be changed, so {name} cannot be set; make another")
@@ -246,11 +268,67 @@ class Target:
     @functools.cached_property
     def noise_ceiling(self) -> NoiseCeiling:
         """Both bounds computed from the subjects, by the protocol's rule."""
+        return self._noise_ceiling_of(self._subjects)
+
+    def _noise_ceiling_of(self, subjects: Floats) -> NoiseCeiling:
         p = self.protocol
         ceiling, _ = ceiling_of(
-            self._subjects, p.method, pool=p.pool, squared=p.squared, nan_policy=self.nan_policy
+            subjects,
+            p.method,
+            pool=p.pool,
+            squared=p.squared,
+            average_times=p.average_times,
+            nan_policy=self.nan_policy,
+            within=self.tie_bound,
         )
         return ceiling
+
+    @functools.cached_property
+    def _pairs(self) -> NDArray[np.bool_]:
+        """Which pairs any subject has."""
+        return np.asarray(~np.isnan(self._subjects).all(axis=(0, 1)))
+
+    def _ceiling_without(self, missing: NDArray[np.bool_]) -> float:
+        """The ceiling computed without some pairs; NaN where it is not positive."""
+        key = np.packbits(missing).tobytes()
+        if key not in self._ceilings_without:
+            subjects = self._subjects.copy()
+            subjects[:, :, missing] = np.nan
+            ceiling: float = getattr(self._noise_ceiling_of(subjects), self.protocol.bound)
+            if len(self._ceilings_without) == _KEPT:
+                self._ceilings_without.clear()
+            self._ceilings_without[key] = ceiling if ceiling > 0 else math.nan
+        return self._ceilings_without[key]
+
+    def _ceilings(self, models: Floats) -> Floats:
+        """The ceiling over the pairs of each model, NaN where it is not known."""
+        ceilings = np.full(len(models), self.ceiling)
+        if self.nan_policy != "omit":
+            return ceilings
+        # A sum is NaN wherever a number is; it saves the mask in the usual case.
+        with np.errstate(all="ignore"):
+            suspects = np.flatnonzero(np.isnan(models.sum(axis=1)))
+        for i in suspects:
+            missing = np.isnan(models[i]) & self._pairs
+            if not missing.any():
+                continue
+            ceilings[i] = self._ceiling_without(missing) if self._is_computed else math.nan
+        return ceilings
+
+    def _warn_unknown(self, unknown: NDArray[np.bool_]) -> None:
+        which = np.flatnonzero(unknown).tolist()
+        more = f" and {len(which) - _NAMED} more" if len(which) > _NAMED else ""
+        reason = (
+            f"over those that are left the {self.protocol.bound} noise ceiling is not positive"
+            if self._is_computed
+            else "the ceiling was given for all pairs; leave ceiling= out to compute it over each model's own"
+        )
+        warnings.warn(
+            f"percent_nc of {self.name or 'the target'} is NaN for models that lack pairs (rdms: model"
+            f" {', '.join(map(str, which[:_NAMED]))}{more}): {reason}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -287,8 +365,10 @@ class Target:
         Warns
         -----
         RuntimeWarning
-            One, naming the models that are constant (zero) where that makes a similarity NaN; one if square matrices
-            have the largest entry of each row on the diagonal, as similarities do.
+            One, naming the models that are constant (zero) where that makes a similarity NaN. Another, with
+            ``nan_policy="omit"``, naming the models that lack pairs and have NaN as `percent_nc`: because the ceiling
+            was given, which is of all pairs, or is not positive over theirs. One if square matrices have the largest
+            entry of each row on the diagonal, as similarities do.
 
         Raises
         ------
@@ -303,11 +383,16 @@ class Target:
         rho, undefined = self._side.method.similarity(side, self._side, n_threads)
         if undefined is not None:
             warn_undefined(self._side.method, undefined, side, self._side)
-        return _score(
+        score = _score(
             rho.reshape(len(models), self.n_subjects, self.n_times),
             squared=self.protocol.squared,
-            ceiling=self.ceiling,
+            ceiling=self._ceilings(models),
         )
+        if not math.isnan(self.ceiling):
+            unknown = np.isnan(score.ceiling) & ~np.isnan(score.value)
+            if unknown.any():
+                self._warn_unknown(unknown)
+        return score
 
     def _as_models(self, rdms: Any) -> Floats:
         array = as_rdms(rdms, "rdms")
@@ -352,8 +437,10 @@ class Target:
         header, body = _pack(
             arrays,
             {
-                "protocol": asdict(self.protocol),
+                "protocol": self.protocol.facts(),
                 "ceiling": self.ceiling,
+                "is_computed": self._is_computed,
+                "tie_bound": self.tie_bound,
                 "name": self.name,
                 "nan_policy": self.nan_policy,
                 "labels": None if self.labels is None else asdict(self.labels),
@@ -382,21 +469,40 @@ class Target:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no target, damaged, truncated, or written by a later version of fastrdm.
+            If it is no target, damaged, truncated, or written by a later version of fastrdm; if its ceiling is above 1;
+            or if an earlier version wrote it for ``net2brain`` with several time points, whose ceiling was not that
+            of RDMs averaged over time.
+
+        Notes
+        -----
+        Files of earlier versions do not say whether their ceiling was computed, so it counts as given.
         """
         source, facts, arrays = _read(Path(path))
+        protocol = Protocol(**facts["protocol"])
+        if (
+            protocol.name == "net2brain"
+            and facts["version"] < 2
+            and arrays["subjects"].shape[1] > 1
+        ):
+            raise ValueError(
+                f"{path} was saved by an earlier fastrdm, whose net2brain ceiling of several time points was not of"
+                " RDMs averaged over time; make the target again from its subjects"
+            )
+        if not math.isnan(facts["ceiling"]):
+            _check_ceiling(facts["ceiling"], f"{facts['name'] or 'the target'} in {path}", protocol)
         self = cls.__new__(cls)
         prepared = Prepared(arrays["values"], arrays["squares"]) if "values" in arrays else None
         self._set(
             arrays["subjects"],
-            Protocol(**facts["protocol"]),
+            protocol,
             facts["name"],
             facts["nan_policy"],
+            facts.get("tie_bound", FLOAT64),
             Labels.of(facts.get("labels")),
             prepared,
             source,
         )
-        object.__setattr__(self, "ceiling", facts["ceiling"])
+        self._set_ceiling(facts["ceiling"], facts.get("is_computed", False))
         return self
 
     @property
@@ -409,27 +515,34 @@ class Target:
         state = (
             np.array(self._subjects),
             self.protocol,
-            self.ceiling,
             self.name,
             self.nan_policy,
+            self.tie_bound,
             self.labels,
         )
-        return _rebuild, (type(self), *state)
+        return _rebuild, (type(self), state, self.ceiling, self._is_computed)
 
 
 def _rebuild(
     kind: type[Target],
-    subjects: Floats,
-    protocol: Protocol,
+    state: tuple[Floats, Protocol, str | None, str, float, Labels | None],
     ceiling: float,
-    name: str | None,
-    nan_policy: str,
-    labels: Labels | None = None,
+    is_computed: bool,
 ) -> Target:
     target = kind.__new__(kind)
-    target._set(subjects, protocol, name, nan_policy, labels)
-    object.__setattr__(target, "ceiling", ceiling)
+    target._set(*state)
+    target._set_ceiling(ceiling, is_computed)
     return target
+
+
+def _check_ceiling(ceiling: float, name: str | None, protocol: Protocol) -> None:
+    named = f"the ceiling of {name or 'the target'}"
+    if not (np.isfinite(ceiling) and ceiling > 0):
+        raise ValueError(f"{named} must be a positive number, got {ceiling}")
+    if ceiling > 1:
+        kind = "squared correlation" if protocol.squared else "correlation"
+        percent = f"; it looks like percent, so pass {ceiling / 100:g}" if ceiling <= 100 else ""
+        raise ValueError(f"{named} is {ceiling:g}, but a {kind} is at most 1{percent}")
 
 
 @dataclass(frozen=True)
@@ -525,17 +638,15 @@ def _condense(rdms: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-def _score(similarities: Floats, *, squared: bool, ceiling: float) -> Score:
+def _score(similarities: Floats, *, squared: bool, ceiling: Floats) -> Score:
     n = similarities.shape[1]
     # Of these few numbers, methods of arrays take longer than the arithmetic.
     rho = similarities[:, :, 0]
     if similarities.shape[2] > 1:
         rho = np.add.reduce(similarities, axis=2) / similarities.shape[2]
     squares = rho * rho
-    r2 = np.add.reduce(squares, axis=1) / n
-    values, value = squares, r2
-    if not squared:
-        values, value = rho, np.add.reduce(rho, axis=1) / n
+    r2, mean_rho = np.add.reduce(squares, axis=1) / n, np.add.reduce(rho, axis=1) / n
+    values, value = (squares, r2) if squared else (rho, mean_rho)
     deviations = values - value[:, None]
     spread = np.einsum("ij,ij->i", deviations, deviations)
     sample_std = np.sqrt(spread / (n - 1)) if n > 1 else np.full(len(rho), np.nan)
@@ -547,6 +658,8 @@ def _score(similarities: Floats, *, squared: bool, ceiling: float) -> Score:
         sample_std=sample_std,
         p=_t_test(value, sample_std, n),
         percent_nc=value * (100 / ceiling),
+        ceiling=ceiling,
+        mean_rho=mean_rho,
     )
 
 

@@ -6,11 +6,11 @@ value is its magnitude; that of an angle, given as v = 1 − cosine, is √(2 v)
 what rounding changes by a share. Groups do not depend on the order of the values, and no value moves by more than the
 bound, however dense they are.
 It is applied to what fastrdm computes (RDMs in `calc_rdm`, pools of subjects before they are ranked), never to RDMs
-that are given. `Ranker` in C++ and `_rank_row` in numba rank by the same rule.
+that are given. `Ranker` in C++ and `_weighted_ranks_of` in numba rank by the same rule.
 """
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 Floats = NDArray[np.float64]
 
@@ -18,6 +18,11 @@ Floats = NDArray[np.float64]
 FLOAT64 = 2.0**-40
 #: The same for values computed from float32 numbers, which are rounded themselves.
 FLOAT32 = 2.0**-21
+
+
+def bound_of(kind: DTypeLike) -> float:
+    """The relative difference within which values computed from numbers of a floating type count as equal."""
+    return FLOAT64 if np.dtype(kind).itemsize > 4 else FLOAT32
 
 
 def settle(values: Floats, within: float = FLOAT64, *, angles: bool = False) -> Floats:
@@ -28,7 +33,7 @@ def settle(values: Floats, within: float = FLOAT64, *, angles: bool = False) -> 
     values : ndarray of float64, shape (..., n)
         Changed in place, row by row; NaN stays.
     within : float
-        Relative difference up to which values count as equal.
+        Relative difference up to which values count as equal; 0 changes nothing.
     angles : bool
         Whether they are 1 − cosine of angles. An angle of up to `within` is then 0.
 
@@ -37,6 +42,8 @@ def settle(values: Floats, within: float = FLOAT64, *, angles: bool = False) -> 
     ndarray of float64
         `values`.
     """
+    if within == 0:
+        return values
     if angles:
         values[np.abs(values) <= within**2 / 2] = 0
     for row in values.reshape(-1, values.shape[-1]):

@@ -28,7 +28,7 @@ from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.probe import Probes
 from fastrdm.providers import open_session, probe_graph
-from fastrdm.scoring import StudyScores, best_layers, results_of, score_study
+from fastrdm.scoring import StudyScores, best_layers, results_of, score_study, sign_remarks
 from fastrdm.stimuli import Preprocessing
 from fastrdm.stimuli_cache import cached_pixels
 from fastrdm.store import Report, Stamp
@@ -283,7 +283,10 @@ class Worker:
     ) -> dict[str, NDArray[np.float64]]:
         if not self._load.test_images:
             return {}
-        best = best_layers(results_of("", self._load.studies, scores, n_draws=0))
+        results = results_of("", self._load.studies, scores, n_draws=0)
+        best = best_layers(results)
+        for remark in sign_remarks(results):
+            warnings.warn(f"of the submission, {remark}", RuntimeWarning, stacklevel=2)
         rdms = model.rdms(
             list(self._load.test_images),
             layers=sorted(set(best.values())),

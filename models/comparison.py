@@ -79,8 +79,8 @@ def rows(
     -------
     list of dict
         Percent of the noise ceiling for EVC, IT and their score, with the published value and the
-        difference to it, standard deviations of the score over subjects, and p of the regions; None
-        where something is not known.
+        difference to it, standard deviations of the score over subjects, p of the regions, and their
+        mean similarities; None where something is not known.
     """
     table = []
     for each in scores:
@@ -112,6 +112,7 @@ def rows(
             for quantity, region in regions.items():
                 if f"{quantity}_p" in row:
                     row[f"{quantity}_p"] = region.p
+                    row[f"{quantity}_rho"] = region.mean_rho
             table.append(row)
     return table
 
@@ -124,13 +125,15 @@ def markdown(table: Sequence[Mapping[str, Any]], header: Mapping[str, str]) -> s
 
 
 def cell(value: Any, key: str) -> str:
-    """A value for people: differences with their sign, p in powers of ten, nothing for None."""
+    """A value for people: differences with their sign, p in powers of ten, ‡ at a mean ρ below 0, nothing for None."""
     if value is None:
         return ""
     if not isinstance(value, float):
         return str(value)
     if key.endswith("_p"):
         return f"{value:.1e}"
+    if key.endswith("_rho"):
+        return f"{value:+.3f}{' ‡' if value < 0 else ''}"
     return f"{value:+.2f}" if key.endswith("_difference") else f"{value:.2f}"
 
 
@@ -138,5 +141,5 @@ def _row(network: str, **known: Any) -> dict[str, Any]:
     columns = ["network", "image_set", "layer", "best", "published_best"]
     for quantity in _QUANTITIES:
         columns += [quantity, f"{quantity}_published", f"{quantity}_difference"]
-    columns += ["score_std", "score_sample_std", "evc_p", "it_p", "note"]
+    columns += ["score_std", "score_sample_std", "evc_p", "it_p", "evc_rho", "it_rho", "note"]
     return dict.fromkeys(columns) | {"network": network, **known}

@@ -171,8 +171,9 @@ def _report(checkpoints: Sequence[Checkpoint], facts: Sequence[str], curves: str
         named = [each.network, str(each.epoch)]
         top = [f"{each.metrics[name]:.2f}" for name in ("val_top1", "val_top5")]
         one = dict.fromkeys(own, scores.best)
-        best.append([*named, *top, scores.best, *_numbers(scores, one)])
-        by_region.append([*named, *own.values(), *_numbers(scores, own)])
+        best.append([*named, *top, scores.marked(scores.best), *_numbers(scores, one)])
+        layers = [scores.marked(layer, region) for region, layer in own.items()]
+        by_region.append([*named, *layers, *_numbers(scores, own)])
     return _TEMPLATE.format(
         facts="\n".join(f"- {fact}" for fact in facts),
         sizes=", ".join(map(str, SHOWN[:-1])) + f" and {SHOWN[-1]}",
@@ -211,7 +212,7 @@ _TEMPLATE = """# The miniature
 
 Made by `make replicate-mini`. Stimuli are shown at {sizes} pixels; block4@48 is block4 of 48 × 48 pixels. A network's
 best layer is the one with the best mean score over the image sets, as in the paper; a score is 100 × mean R² of EVC and
-IT / mean noise ceiling.
+IT / mean noise ceiling. ‡ marks a layer whose mean ρ is below 0 in some set, which is opposite to the brain there.
 
 {best}
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm.scoring import Result, best_layers, layer_scores
+from fastrdm.scoring import Result, best_layers, layer_scores, sign_remarks
 from fastrdm.study import Study
 from fastrdm.target import Target
 
@@ -71,6 +71,16 @@ class NetworkScores:
     def sets(self) -> list[str]:
         """The studies' names."""
         return list(dict.fromkeys(r.set for r in self.results))
+
+    @property
+    def remarks(self) -> list[str]:
+        """What `sign_remarks` says of the best layer."""
+        return sign_remarks(self._chosen_by)
+
+    def marked(self, layer: str, region: str = "") -> str:
+        """A layer's name, with ‡ where its mean similarity to a region, or to any, is below 0 in some set."""
+        own = [r for r in self._chosen_by if r.layer == layer and region in ("", r.region)]
+        return f"{layer} ‡" if any(r.mean_rho < 0 for r in own) else layer
 
     @property
     def mean(self) -> float:
@@ -159,7 +169,7 @@ def score_rdms(
 def _result(
     name: str, study: str, layer: str, region: str, target: Target, rdm: ArrayLike
 ) -> SubjectResult:
-    quantities = ("r2", "std", "sample_std", "percent_nc", "p", "value")
+    quantities = ("r2", "std", "sample_std", "percent_nc", "p", "value", "mean_rho")
     subjects: Sequence[float] = (math.nan,) * target.n_subjects
     numbers = dict.fromkeys(quantities, math.nan)
     if np.isfinite(rdm).all():

@@ -66,9 +66,11 @@ _HEADER = {
     "image_set": "set",
     "layer": "best layer",
     "evc": "EVC",
+    "evc_rho": "mean ρ",
     "evc_published": "published",
     "evc_difference": "difference",
     "it": "IT",
+    "it_rho": "mean ρ",
     "it_published": "published",
     "it_difference": "difference",
     "score": "score",
@@ -312,7 +314,8 @@ def panels(
     found = []
     for study in [TEST_SET] if TEST_SET in sets else sets:
         bars = tuple(
-            Bar(f"{each.name}\n{each.best}", *each.score(study, each.best)[:2]) for each in shown
+            Bar(f"{each.name}\n{each.marked(each.best)}", *each.score(study, each.best)[:2])
+            for each in shown
         )
         found.append(Panel(study, bars, *_baseline(study, published, networks)))
     return found
@@ -499,6 +502,8 @@ def _score_all(jobs: Sequence[Job], run: Run, say: Callable[[str], None]) -> lis
             if done.error
             else f"  best layer {done.best}, {done.mean:.2f} % of the noise ceiling, {seconds:.0f} s"
         )
+        for remark in done.remarks:
+            say(f"  ‡ {remark}")
     return scores
 
 

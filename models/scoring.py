@@ -121,7 +121,9 @@ def _best(results: Sequence[Result]) -> str:
     if not scored:
         return "no layer has a score, their RDMs are constant"
     best = max(scored, key=lambda result: result.percent_nc)
-    return f"best {best.percent_nc:.2f} % of the noise ceiling of {best.region.upper()}, {best.set}, by {best.layer}"
+    sign = f", opposite to the brain (mean ρ {best.mean_rho:.3f})" if best.mean_rho < 0 else ""
+    share = f"{best.percent_nc:.2f} % of the noise ceiling of {best.region.upper()}, {best.set}"
+    return f"best {share}, by {best.layer}{sign}"
 
 
 def _notice(studies: Sequence[Study]) -> str:

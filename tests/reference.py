@@ -207,6 +207,31 @@ def noise_ceiling(subjects, method="spearman", pool="raw", squared=True):
     return bounds
 
 
+def exact_ranks(numbers):
+    """Average ranks of exact numbers, such as fractions."""
+    numbers = list(numbers)
+    places = {}
+    for place, number in enumerate(sorted(numbers), 1):
+        places.setdefault(number, []).append(place)
+    return np.array([np.mean(places[number]) for number in numbers])
+
+
+def exact_ceiling(subjects, method="spearman", weights=None):
+    """Bounds (2, subjects), the lower first, of whole numbers (subjects, pairs): pools are exact fractions."""
+    rows = [[Fraction(int(x)) for x in row] for row in subjects]
+    weights = [1] * len(rows) if weights is None else [int(w) for w in weights]
+    out = np.full((2, len(rows)), np.nan)
+    for s in range(len(rows)):
+        if weights[s] == 0:
+            continue
+        for bound, left_out in enumerate((s, None)):
+            used = [o for o in range(len(rows)) if o != left_out and weights[o]] or [s]
+            times = sum(weights[o] for o in used)
+            pool = [sum(weights[o] * rows[o][k] for o in used) / times for k in range(len(rows[0]))]
+            out[bound, s] = METHODS[method](exact_ranks(rows[s]), exact_ranks(pool))
+    return out
+
+
 def algonauts_score(model, subjects):
     """R² and p as the challenge's scorer makes them, from square RDMs; subjects (subjects, [times,] n, n)."""
     subjects = subjects if subjects.ndim == 4 else subjects[:, None]

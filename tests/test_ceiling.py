@@ -1,6 +1,9 @@
+import warnings
+
 import numpy as np
 import pytest
 import reference
+from scipy import stats
 
 from fastrdm import compare, noise_ceiling, square
 
@@ -53,6 +56,115 @@ def test_a_subject_that_is_nan_throughout_is_left_out_by_omit():
     values = noise_ceiling(rdms, nan_policy="omit").upper_per_subject
     assert np.isnan(values[2])
     np.testing.assert_allclose(values[rest], noise_ceiling(rdms[rest]).upper_per_subject)
+
+
+ORDINAL = ["spearman", "rho-a", "tau-a", "tau-b"]
+
+
+def tied(n=5, pairs=45, low=1, seed=0):
+    """Whole numbers of few values, whose means tie often."""
+    return np.random.default_rng(seed).integers(low, 6, size=(n, pairs)).astype(float)
+
+
+@pytest.mark.parametrize("method", ORDINAL)
+@pytest.mark.parametrize("low", [1, -5])
+def test_pools_are_ranked_as_the_exact_mean_whatever_the_unit(kernels, method, low):
+    rdms = tied(low=low)
+    expected = reference.exact_ceiling(rdms, method)
+    for unit in (1, 10, 7, 3e5, 1e-3):
+        ceiling = noise_ceiling(rdms / unit, method, squared=False)
+        bounds = [ceiling.lower_per_subject, ceiling.upper_per_subject]
+        np.testing.assert_allclose(bounds, expected, atol=1e-13)
+
+
+def test_pools_of_float32_are_ranked_by_its_own_bound(kernels):
+    rdms = tied()
+    expected = reference.exact_ceiling(rdms)
+    ceiling = noise_ceiling((rdms / 10).astype(np.float32), squared=False)
+    np.testing.assert_allclose(ceiling.lower_per_subject, expected[0], atol=1e-13)
+
+
+@pytest.mark.parametrize("method", ORDINAL)
+def test_pools_of_the_subjects_that_have_a_pair_tie_whatever_the_unit(kernels, method):
+    rdms = tied(6)
+    rdms[1, 3:9] = rdms[2, 5] = np.nan
+    one, other = (noise_ceiling(r, method, nan_policy="omit") for r in (rdms, rdms / 10))
+    np.testing.assert_allclose(other.lower_per_subject, one.lower_per_subject, atol=1e-13)
+    np.testing.assert_allclose(other.upper_per_subject, one.upper_per_subject, atol=1e-13)
+
+
+@pytest.mark.parametrize("method", ORDINAL)
+def test_the_order_of_subjects_changes_no_rank(kernels, method):
+    rdms, order = tied() / 10, [3, 1, 4, 0, 2]
+    one, other = noise_ceiling(rdms, method), noise_ceiling(rdms[order], method)
+    np.testing.assert_array_equal(other.lower_per_subject, one.lower_per_subject[order])
+    np.testing.assert_array_equal(other.upper_per_subject, one.upper_per_subject[order])
+
+
+@pytest.mark.parametrize("method", reference.METHODS)
+@pytest.mark.parametrize("distance", [1e17, 1e40, -1e25])
+def test_a_distant_subject_costs_the_others_no_digits(method, distance):
+    rdms = subjects()[:, 0]
+    before = noise_ceiling(rdms, method, squared=False).lower_per_subject[2]
+    rdms[2] *= distance
+    after = noise_ceiling(rdms, method, squared=False).lower_per_subject[2]
+    np.testing.assert_allclose(after, before * np.sign(distance), rtol=1e-12)
+
+
+def test_distant_subjects_that_cancel_leave_the_others():
+    rdms = tied()
+    far = np.random.default_rng(1).integers(1, 9, size=45) * 2.0**40
+    ceiling = noise_ceiling(np.concatenate([rdms, [far, -far]]), squared=False)
+    expected = reference.exact_ceiling(np.concatenate([rdms, [far, -far]]))[:, :5]
+    np.testing.assert_allclose(ceiling.lower_per_subject[:5], expected[0], atol=1e-13)
+    np.testing.assert_allclose(ceiling.upper_per_subject[:5], expected[1], atol=1e-13)
+
+
+def test_given_rdms_are_ranked_as_they_are(kernels):
+    near = np.arange(1.0, 46.0)
+    near[1] = near[0] * (1 + 2.0**-45)
+    far = np.random.default_rng(0).permutation(np.arange(45.0))
+    ceiling = noise_ceiling(np.stack([near, far]), squared=False)
+    pool = near.copy()
+    pool[1] = pool[0]
+    # A subject's own RDM has 45 ranks; as the pool of the other it is computed, and ties.
+    expected = [stats.spearmanr(near, far).statistic, stats.spearmanr(pool, far).statistic]
+    np.testing.assert_allclose(ceiling.lower_per_subject, expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("method", reference.METHODS)
+@pytest.mark.parametrize("pool", ["raw", "rank"])
+@pytest.mark.parametrize("policy", ["raise", "omit"])
+def test_ceilings_of_rdms_averaged_over_time(kernels, method, pool, policy):
+    rdms = subjects(times=3)
+    if policy == "omit":
+        rdms[1, 0, 3:7] = rdms[2, :, 9] = np.nan
+    ceiling = noise_ceiling(rdms, method, pool=pool, average_times=True, nan_policy=policy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        averaged = np.nanmean(rdms, axis=1, keepdims=True)
+    expected = reference.noise_ceiling(averaged, method, pool)
+    np.testing.assert_allclose([ceiling.lower, ceiling.upper], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ORDINAL)
+def test_averages_over_time_tie_as_the_exact_ones(kernels, method):
+    rdms = tied(20).reshape(5, 4, 45)
+    expected = reference.exact_ceiling(rdms.sum(axis=1), method)
+    for unit in (1, 10, 7):
+        ceiling = noise_ceiling(rdms / unit, method, squared=False, average_times=True)
+        np.testing.assert_allclose(ceiling.lower_per_subject, expected[0], atol=1e-13)
+        np.testing.assert_allclose(ceiling.upper_per_subject, expected[1], atol=1e-13)
+
+
+def test_propagate_leaves_a_subject_with_nan_at_one_time_out_of_averages():
+    rdms = subjects(times=3)
+    rdms[2, 1, 7] = np.nan
+    rest = [0, 1, 3, 4, 5]
+    ceiling = noise_ceiling(rdms, average_times=True, nan_policy="propagate")
+    others = noise_ceiling(rdms[rest], average_times=True)
+    assert np.isnan(ceiling.upper_per_subject[2])
+    np.testing.assert_allclose(ceiling.upper_per_subject[rest], others.upper_per_subject)
 
 
 def test_every_form_of_subject_rdms_gives_the_same():

@@ -85,12 +85,33 @@ def test_wrong_usage_exits_with_2(capsys):
     capsys.readouterr()
 
 
+def test_evaluate_shows_the_sign(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    rdms = rng.random((5, 12, 12)) + rng.random((12, 12))
+    rdms += np.swapaxes(rdms, -1, -2)
+    savemat(tmp_path / "target.mat", dict.fromkeys(("EVC_RDMs", "IT_RDMs"), rdms))
+    savemat(tmp_path / "submit.mat", {"EVC_RDMs": rdms[0], "IT_RDMs": -rdms[0]})
+    arguments = ("evaluate", tmp_path / "submit.mat", tmp_path / "target.mat")
+    result = json.loads(run(capsys, *arguments, "--json")[1])
+    for region in ("evc", "it"):
+        assert result[region]["mean_rho"] == pytest.approx(np.mean(result[region]["rho"]))
+    mean = result["evc"]["mean_rho"]
+    assert mean > 0 and result["it"]["mean_rho"] == pytest.approx(-mean)
+    assert result["evc"]["r2"] == pytest.approx(result["it"]["r2"])
+    lines = run(capsys, *arguments)[1].splitlines()
+    assert "mean ρ" in lines[1]
+    assert f" {mean:.4f} " in lines[2] and "‡" not in lines[2]
+    assert f" {-mean:.4f}‡" in lines[3]
+    assert any(line.startswith("‡ mean ρ below 0: the submission is opposite") for line in lines)
+
+
 def test_score_prints_a_table_with_the_known_answer(capsys, sample):
     status, out, err = run(capsys, "score", sample / "network.onnx", "--data", sample)
     assert status == 0 and "scoring" in err
     # The interval has taken the place of the deviation, which stays in CSV and JSON, and without draws.
     assert "percent of noise ceiling [95 % interval over subjects]" in out
     assert "SYNTHETIC DATA (sample)" in out and "†" in out
+    assert "mean ρ" in out and "‡ mean ρ below 0, opposite to the brain" in out
     assert "EVC was simulated from conv1: found" in out and "IT was simulated from fc: found" in out
     assert "* best layer: " in out
     assert "0.1589" in out and "0.3075" in out

@@ -99,6 +99,77 @@ def test_a_bootstrap_over_both_equals_the_oracle(method, pool, squared):
     np.testing.assert_allclose(result.ceiling, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["spearman", "rho-a", "tau-a", "tau-b"])
+@pytest.mark.parametrize("over", ["subjects", "conditions", "both"])
+def test_bootstrapped_ceilings_do_not_depend_on_the_unit(method, over):
+    rng = np.random.default_rng(0)
+    subjects = rng.integers(-2, 5, size=(5, 2, 36)).astype(float)
+    drawn = {k: v for k, v in indices(3, 5, 9).items() if over in (k, "both")}
+    for average in (False, True):
+        own = Protocol("own", method, False, "raw", "lower", "here", average)
+        one, *others = (
+            bootstrap(subjects / unit, rng.random(36), over, draws=drawn, protocol=own)
+            for unit in (1, 10, 7)
+        )
+        for other in others:
+            np.testing.assert_allclose(other.ceilings, one.ceilings, atol=1e-12)
+            np.testing.assert_allclose(other.ceiling, one.ceiling, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["spearman", "corr", "cosine", "tau-a", "cosine_cov"])
+@pytest.mark.parametrize("pool", ["raw", "rank"])
+def test_a_distant_subject_costs_bootstrapped_ceilings_no_digits(method, pool):
+    subjects, models = data(n=8)
+    subjects[0] *= 1e17
+    drawn = {"subjects": np.array([[0, 1, 1, 2, 3, 3], [0, 0, 1, 2, 4, 5]])}
+    own = protocol(method, pool)
+    ceilings = bootstrap(subjects, models, "subjects", draws=drawn, protocol=own).ceilings[0]
+    for d in range(2):
+        times = np.bincount(drawn["subjects"][d], minlength=6)
+        # In the oracle the subject is near again: its own RDM is only compared by its shape.
+        near = subjects[:, 0].copy()
+        near[0] /= 1e17
+        lower = reference.resampled_ceiling(near, np.ones(8, int), times, method, pool)[0]
+        if pool == "raw":
+            upper = reference.resampled_ceiling(subjects[:, 0], np.ones(8, int), times, method)[1]
+            far = reference.resampled_ceiling(
+                subjects[:, 0], np.ones(8, int), times, method, "raw"
+            )[0]
+            lower = np.where(np.arange(6) == 0, lower, far)
+            assert np.isfinite(upper[times > 0]).all()
+        np.testing.assert_allclose(ceilings[d, 0], np.nanmean(lower), atol=1e-9)
+
+
+def test_bootstrapped_ceilings_average_over_time_as_the_protocol_says():
+    subjects, models = data(times=3)
+    own = Protocol("own", "spearman", True, "raw", "lower", "here", average_times=True)
+    for over in EVALUATIONS:
+        ours = bootstrap(subjects, models, over, n_draws=5, protocol=own)
+        averaged = bootstrap(subjects.mean(axis=1), models, over, n_draws=5, protocol=own)
+        np.testing.assert_allclose(ours.ceilings, averaged.ceilings, atol=1e-12)
+        separate = bootstrap(
+            subjects, models, over, n_draws=5, protocol=protocol("spearman", "raw", True)
+        )
+        np.testing.assert_array_equal(ours.evaluations, separate.evaluations)
+        assert not np.allclose(ours.ceilings, separate.ceilings)
+
+
+def test_squared_scores_are_shown_with_the_mean_similarity(monkeypatch):
+    subjects, models = data()
+    models[1] *= -1
+    result = bootstrap(subjects, models, "subjects", n_draws=39, protocol="algonauts2019")
+    rho = reference.compare(models, subjects[:, 0]).mean(axis=1)
+    assert rho[1] < 0 < rho[0]
+    np.testing.assert_allclose([row["mean rho"] for row in result.rows()], rho)
+    np.testing.assert_allclose(result.mean_rho, rho)
+    assert "mean rho" in str(result)
+    assert "mean rho" not in str(bootstrap(subjects, models, "subjects", n_draws=39))
+    old = result.to_dict()
+    del old["mean_rho"]
+    again = Bootstrap.from_dict(old)
+    assert again.value.tolist() == result.value.tolist() and "mean rho" not in str(again)
+
+
 def test_one_factor_is_a_part_of_both():
     subjects, models = data()
     both = bootstrap(subjects, models, n_draws=50, seed=3)
@@ -485,6 +556,65 @@ def test_a_frame_needs_pandas(monkeypatch):
         MissingExtraError, match="pandas is needed to make a DataFrame.*fastrdm.table"
     ):
         subject_test(np.eye(3)).to_dataframe()
+
+
+@pytest.mark.parametrize("method", reference.METHODS)
+@pytest.mark.parametrize("alternative", ["greater", "less", "two-sided"])
+def test_permutations_omit_nan_as_the_oracle(method, alternative):
+    subjects, models = data(n=5, n_subjects=3, n_models=3, times=2)
+    subjects[1, 0, 2] = subjects[2, 1, [0, 5]] = models[0, 7] = np.nan
+    result = permutation_test(
+        subjects, models, protocol=protocol(method), alternative=alternative, nan_policy="omit"
+    )
+    rows = subjects.reshape(-1, 10)
+    first, second = np.triu_indices(5, 1)
+    null = np.array(
+        [
+            reference.compare_omitting(
+                fastrdm.square(models)[:, order[first], order[second]], rows, method
+            ).mean(axis=1)
+            for order in random.all_permutations(5)
+        ]
+    )
+    turned = {"greater": null, "less": -null, "two-sided": np.abs(null)}[alternative]
+    np.testing.assert_allclose(result.estimate, null[0], atol=1e-12)
+    np.testing.assert_allclose(result.p, np.mean(turned >= turned[0] - 1e-9, axis=0))
+    highest = turned.max(axis=1, keepdims=True)
+    np.testing.assert_allclose(result.p_corrected, np.mean(highest >= turned[0] - 1e-9, axis=0))
+
+
+def test_permutations_that_leave_nothing_to_compare_count_as_extreme():
+    subjects, models = data(n=4, n_subjects=2, n_models=1)
+    subjects[0, 0, :4] = np.nan
+    models[0, :3] = np.nan
+    result = permutation_test(subjects, models, nan_policy="omit", correction=None)
+    first, second = np.triu_indices(4, 1)
+    orders = random.all_permutations(4)
+    moved = fastrdm.square(models)[:, orders[:, first], orders[:, second]].reshape(-1, 6)
+    both = (~np.isnan(moved) & ~np.isnan(subjects[0, 0])).sum(axis=1)
+    assert (both < 2).any() and result.p[0] >= np.mean(both < 2)
+
+
+def test_permutations_propagate_nan_to_the_model_alone(kernels):
+    subjects, models = data(n=7, n_models=3)
+    models[1, 4] = np.nan
+    with pytest.warns(RuntimeWarning, match="p is NaN for models .*subjects: b$"):
+        ours = permutation_test(subjects, models, nan_policy="propagate", names=["a", "b", "c"])
+    others = permutation_test(subjects, models[[0, 2]], names=["a", "c"])
+    assert np.isnan([ours.estimate[1], ours.p[1], ours.p_corrected[1]]).all()
+    np.testing.assert_allclose(ours.p[[0, 2]], others.p)
+    np.testing.assert_allclose(ours.p_corrected[[0, 2]], others.p_corrected)
+
+
+def test_permutations_refuse_nan_unless_told_and_take_a_targets_policy():
+    subjects, models = data(n=5)
+    models[0, 3] = np.nan
+    with pytest.raises(ValueError, match="rdms has a value that is not finite: NaN at model 0"):
+        permutation_test(subjects, models)
+    with pytest.raises(ValueError, match="nan_policy 'drop' is not one of"):
+        permutation_test(subjects, models, nan_policy="drop")
+    target = Target(subjects, SPEARMAN, nan_policy="omit")
+    assert permutation_test(target, models) == permutation_test(subjects, models, nan_policy="omit")
 
 
 def test_wrong_json_is_refused():

@@ -6,12 +6,20 @@ from concurrent.futures import ThreadPoolExecutor
 import ml_dtypes
 import numpy as np
 import pytest
-from reference import METHODS, concordance, normalise, resampled_ceiling, written
+from reference import (
+    METHODS,
+    concordance,
+    exact_ceiling,
+    normalise,
+    resampled_ceiling,
+    written,
+)
 from scipy.spatial.distance import pdist
 from scipy.stats import rankdata
 
 import fastrdm
 from fastrdm import _kernels
+from fastrdm.ties import FLOAT64, settle
 
 
 def run(code, **env):
@@ -360,6 +368,51 @@ def test_resampled_ceilings(kernels, method, pool, over):
     ]
     np.testing.assert_allclose(results[0], expected, atol=1e-13)
     assert all(np.array_equal(results[0], result, equal_nan=True) for result in results[1:])
+
+
+@pytest.mark.parametrize("method", ["spearman", "rho-a"])
+@pytest.mark.parametrize("low", [1, -5])
+def test_resampled_pools_are_ranked_as_the_exact_mean(kernels, method, low):
+    n, rng = 9, np.random.default_rng(3)
+    rows = rng.integers(low, 6, size=(5, n * (n - 1) // 2)).astype(float)
+    times = np.array([[1, 1, 1, 1, 1], [2, 0, 1, 1, 1], [3, 2, 0, 0, 0], [5, 0, 0, 0, 0]], np.int32)
+    expected = [exact_ceiling(rows, method, t) for t in times]
+    for unit in (1, 10, 7, 1e-3):
+        bounds = _kernels.resampled_ceilings(
+            rows / unit, n, None, times, ranked=False, untied=method == "rho-a"
+        )
+        np.testing.assert_allclose(bounds, expected, atol=1e-13)
+
+
+def test_a_distant_subject_changes_no_pool_that_it_is_not_in(kernels):
+    n, rng = 9, np.random.default_rng(3)
+    rows = rng.random((5, n * (n - 1) // 2))
+    counts = np.ones((1, 5), np.int32)
+    before = _kernels.resampled_ceilings(rows, n, None, counts, ranked=False)
+    rows[2] *= 1e17
+    after = _kernels.resampled_ceilings(rows, n, None, counts, ranked=False)
+    assert after[0, 0, 2] == before[0, 0, 2]
+
+
+@pytest.mark.parametrize("n", [5, 60, 135])
+@pytest.mark.parametrize("kind", ["even", "crowded", "signed", "whole"])
+@pytest.mark.parametrize("within", [FLOAT64, 1e-5, 0.01])
+def test_pools_tie_by_the_rule(kernels, n, kind, within):
+    rng = np.random.default_rng(n)
+    values = rng.random((2, n * (n - 1) // 2))
+    if kind == "crowded":
+        values = 1 + within * values
+        values[:, 0] = 1e9
+    elif kind == "signed":
+        values -= 0.5
+    elif kind == "whole":
+        values = np.round(values * 9) / 7 * (1 + within * rng.random(values.shape) / 2)
+    counts = np.ones((1, n), np.int32)
+    bounds = _kernels.resampled_ceilings(values, n, counts, None, ranked=False, within=within)
+    # Of two, the pool without one is the other.
+    pools = settle(values[::-1].copy(), within)
+    expected = [METHODS["spearman"](*pair) for pair in zip(values, pools, strict=True)]
+    np.testing.assert_allclose(bounds[0, 0], expected, atol=1e-12)
 
 
 def test_a_draw_of_one_condition_has_no_similarity(kernels):

@@ -46,7 +46,7 @@ LAYERS = [
     {"sources", "measures", "projection"},
     {"numbers"},
     {"whitening"},
-    {"products", "forms", "images"},
+    {"products", "forms", "images", "pooling"},
     {"_kernels"},
     {"draws", "labels", "scales", "ties"},
     {"_arrays", "_drawings", "openvino_session"},

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,6 +25,15 @@ def test_a_figure_is_drawn(tmp_path):
     pixels = np.asarray(Image.open(path).convert("RGB"))
     colours = {tuple(c) for c in pixels.reshape(-1, 3)[::7]}
     assert {(31, 119, 180), (255, 127, 14)} <= colours, "bars of both checkpoints"
+
+
+def test_bars_of_layers_opposite_to_the_brain_are_hatched(tmp_path):
+    opposite = [dataclasses.replace(r, mean_rho=-0.1) for r in results()]
+    texts = [
+        plot_scores(each, tmp_path / f"{i}.svg").read_text()
+        for i, each in enumerate((results(), opposite))
+    ]
+    assert ["<pattern" in text for text in texts] == [False, True]
 
 
 @pytest.mark.parametrize("ending", ["pdf", "svg"])

@@ -15,7 +15,7 @@ from fastrdm.study import Study, open_studies
 from fastrdm.target import Target
 from fastrdm.weights import WeightsError
 from models import pretrained
-from models.comparison import Published, rows
+from models.comparison import Published, cell, rows
 from models.figures import Bar, Panel, draw_bars
 from models.network_scores import NetworkScores, score_rdms
 from models.networks import build
@@ -54,6 +54,35 @@ def test_a_score_is_of_each_subjects_mean_over_regions():
     uneven = study(n_subjects=(5, 4))
     found = NetworkScores("n", tuple(score_rdms("n", uneven, layers))).score("92", "fc")
     assert np.isfinite(found.percent) and np.isnan([found.std, found.sample_std]).all()
+
+
+def test_layers_opposite_to_the_brain_are_marked():
+    own = study()
+    common = np.mean([t.subject_rdms.mean(axis=(0, 1)) for t in own.targets.values()], axis=0)
+    layers = {"conv": rdms()["conv"], "fc": -common}
+    scores = NetworkScores("n", tuple(score_rdms("n", own, layers)))
+    assert scores.best == "fc" and scores.marked("fc") == scores.marked("fc", "it") == "fc ‡"
+    (remark,) = scores.remarks
+    assert remark.startswith(
+        "the best layer, fc, is opposite to the brain in EVC of 92 (mean rho -"
+    )
+    table = {row["layer"]: row for row in rows([scores], None, ["92"])}
+    for region in ("evc", "it"):
+        expected = own.targets[region].score(layers["fc"]).mean_rho[0]
+        assert table["fc"][f"{region}_rho"] == expected < 0
+        assert cell(expected, f"{region}_rho") == f"{expected:+.3f} ‡"
+    (panel,) = panels([scores], None, [])
+    assert panel.bars[0].label == "n\nfc ‡"
+    agreeing = NetworkScores("n", tuple(score_rdms("n", own, {"fc": common})))
+    assert agreeing.marked("fc") == "fc" and agreeing.remarks == []
+
+
+def test_scores_of_before_have_no_sign():
+    content = scored().to_dict()
+    for result in content["results"]:
+        del result["mean_rho"]
+    again = NetworkScores.from_dict(json.loads(json.dumps(content)))
+    assert again.best == scored().best and again.remarks == []
 
 
 def test_the_test_set_is_never_chosen_by():

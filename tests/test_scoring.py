@@ -13,7 +13,7 @@ import fastrdm
 from fastrdm import Target, algonauts, square
 from fastrdm.checkpoints import Architecture
 from fastrdm.few import score_checkpoints
-from fastrdm.scoring import best_layers, layer_scores
+from fastrdm.scoring import Result, best_layers, layer_scores, sign_remarks
 from fastrdm.study import Study, open_studies
 from models.networks import efficientnet_lite0, efficientnet_lite0_weights
 
@@ -101,6 +101,46 @@ def test_the_best_layer_has_the_best_mean_over_sets(weights, studies):
     }
     assert layer_scores(scored.results)["fmri"] == pytest.approx(scores)
     assert best_layers(scored.results) == {"fmri": max(scores, key=scores.get)}
+
+
+def one(layer, region, value, rho, study="92"):
+    return Result("x", study, layer, region, value, 0, 0, 100 * value, 0, value, 1, mean_rho=rho)
+
+
+def test_a_best_layer_that_is_opposite_to_the_brain_is_told():
+    results = [
+        one("conv", "evc", 0.04, -0.2), one("conv", "it", 0.09, -0.3),
+        one("fc", "evc", 0.01, 0.1), one("fc", "it", 0.02, 0.14),
+    ]  # fmt: skip
+    assert best_layers(results) == {"fmri": "conv"}
+    assert sign_remarks(results) == [
+        "the best layer, conv, is opposite to the brain in EVC of 92 (mean rho -0.200), IT of 92 (mean rho -0.300);"
+        " with signed scores the best is fc"
+    ]
+    assert layer_scores(results, signed=True)["fmri"] == pytest.approx({"conv": -6.5, "fc": 1.5})
+    mixed = [one("conv", "evc", 0.01, -0.1), one("conv", "it", 0.09, 0.3), *results[2:]]
+    (remark,) = sign_remarks(mixed)
+    assert remark == "the best layer, conv, is opposite to the brain in EVC of 92 (mean rho -0.100)"
+    assert sign_remarks(results[2:]) == []
+    assert sign_remarks([dataclasses.replace(r, mean_rho=np.nan) for r in results]) == []
+
+
+def test_results_of_before_have_no_sign():
+    facts = dataclasses.asdict(one("conv", "evc", 0.04, -0.2))
+    del facts["mean_rho"]
+    assert np.isnan(Result(**facts).mean_rho) and Result(**facts).signed_value == 0.04
+
+
+def test_results_have_the_mean_similarity(weights, studies):
+    (scored,) = score_checkpoints([weights], [SMALL], studies)
+    for r in scored.results:
+        assert abs(r.mean_rho) <= np.sqrt(r.r2)
+    assert any(r.mean_rho < 0 for r in scored.results)
+
+
+def test_submissions_of_a_layer_opposite_to_the_brain_warn(weights, studies, tmp_path):
+    with pytest.warns(RuntimeWarning, match="of the submission, the best layer, .*opposite to the"):
+        list(score_checkpoints([weights], [SMALL], studies, submit=tmp_path / "out"))
 
 
 def test_a_layer_without_a_score_is_never_best(weights, studies):

@@ -20,7 +20,7 @@ from fastrdm.store import Method, Report, Stamp, Store, StoreError, StudyScores,
 METHOD = Method("net:resnet", "g" * 64, "{}", "fp32", "fastrdm 0.1.0 cpp")
 LAYERS = ("conv", "fc")
 COLUMNS = ["checkpoint", "arch", "epoch", "set", "layer", "region", "r2", "std", "sample_std"]
-COLUMNS += ["percent_nc", "p", "value", "ceiling", "sha256"]
+COLUMNS += ["percent_nc", "p", "value", "ceiling", "mean_rho", "sha256"]
 
 
 def subjects(region, n=4):
@@ -93,7 +93,7 @@ def test_what_was_recorded_comes_back_to_the_last_bit(writer, path):
     ]
     score = report(1).studies[0].scores["it"]
     own = [r for r in table if (r["epoch"], r["region"]) == ("1", "it")]
-    for name in ("r2", "std", "sample_std", "percent_nc", "p", "value"):
+    for name in ("r2", "std", "sample_std", "percent_nc", "p", "value", "mean_rho"):
         assert [r[name] for r in own] == getattr(score, name).tolist()
     assert {r["ceiling"] for r in own} == {0.25}
     of_subjects = [r for r in rows(path, subjects=True) if (r[2], r[5]) == ("1", "it")]
@@ -345,14 +345,28 @@ def test_tables(writer, path, tmp_path, capsys):
     assert main(["table", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == [
-        *("checkpoint", "arch", "epoch", "set", "region", "layer", "percent_nc", "std", "p")
+        *(
+            "checkpoint",
+            "arch",
+            "epoch",
+            "set",
+            "region",
+            "layer",
+            "percent_nc",
+            "mean_rho",
+            "std",
+            "p",
+        )
     ]
-    assert len(lines) == 1 + 12 + 1 and lines[-1] == "3 checkpoints, 1 failed"
+    negative = [row for row in rows(path) if row[13] < 0]
+    assert sum(" ‡ " in line for line in lines[1:13]) == len(negative) > 0
+    assert lines[-2] == "‡ mean rho below 0: the layer is opposite to the brain"
+    assert len(lines) == 1 + 12 + 2 and lines[-1] == "3 checkpoints, 1 failed"
     assert main(["table", str(path), "--format", "csv"]) == 0
     table = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert table[0] == COLUMNS
     expected = rows(path)
-    assert [[*row[:6], *map(float, row[6:13]), row[13]] for row in table[1:]] == [
+    assert [[*row[:6], *map(float, row[6:14]), row[14]] for row in table[1:]] == [
         list(row) for row in expected
     ]
     assert main(["table", str(path), "--subjects", "--output", str(tmp_path / "t.csv")]) == 0

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from fastrdm import noise_ceiling
 from fastrdm.study import find_data, open_studies
 
 NAMES = ["zebra.png", "ant.png", "mole.png", "cat.png"]
@@ -55,9 +56,40 @@ def test_a_study_in_full(tmp_path):
     assert (v4.ceiling, v4.protocol.name, v4.n_times) == (0.5, "rsatoolbox", 2)
 
 
+def with_gap(values):
+    values[1, [0, 2], [2, 0]] = np.nan
+    return values
+
+
+POLICIES = {
+    "of the study": 'nan_policy = "omit"\n' + BASIC,
+    "of the target": BASIC + 'nan_policy = "omit"',
+    "of the target, not of the study": 'nan_policy = "raise"\n' + BASIC + 'nan_policy = "omit"',
+}
+
+
+@pytest.mark.parametrize("settings", POLICIES.values(), ids=POLICIES)
+def test_a_policy_for_nan(tmp_path, settings):
+    bad = with_gap(rdms(3, 5, 4))
+    settings = settings.replace("it.npy", "several.npz") + '\nkey = "bad"'
+    (study,) = open_studies(write_study(tmp_path, settings, {"bad": bad}))
+    target = study.targets["it"]
+    assert target.nan_policy == "omit"
+    assert target.ceiling == noise_ceiling(bad, nan_policy="omit").upper
+
+
+def test_a_gap_on_one_side_of_the_diagonal_is_an_asymmetry(tmp_path):
+    bad = rdms(3, 5, 4)
+    bad[1, 0, 2] = np.nan
+    settings = BASIC.replace("it.npy", "several.npz") + 'key = "bad"\nnan_policy = "omit"'
+    with pytest.raises(ValueError, match="not symmetric"):
+        open_studies(write_study(tmp_path, settings, {"bad": bad}))
+
+
 def test_defaults(tmp_path):
     (study,) = open_studies(write_study(tmp_path / "mine"))
     assert (study.name, study.synthetic, study.test_stimuli) == ("mine", False, ())
+    assert study.targets["it"].nan_policy == "raise"
     assert [path.name for path in study.stimuli] == NAMES
 
 
@@ -178,6 +210,10 @@ SEVERAL = BASIC.replace("it.npy", "several.npz")
         ("synthetic = 1\n" + BASIC, "synthetic = 1 is not true or false"),
         (BASIC + "ceiling = true", "targets.it.ceiling = True is not a number"),
         (BASIC + "ceiling = -1", "targets.it: .*ceiling .*positive"),
+        (BASIC + "ceiling = 30.75", "targets.it: the ceiling of it is 30.75, .*like percent"),
+        (BASIC + 'nan_policy = "skip"', "targets.it.nan_policy 'skip' is not one of: raise, omit"),
+        ('nan_policy = "skip"\n' + BASIC, "study.toml: nan_policy 'skip' is not one of: raise"),
+        ("nan_policy = 1\n" + BASIC, "nan_policy = 1 is not text"),
         (BASIC + 'protocol = "x"', "targets.it.protocol 'x' is not one of: algonauts2019, "),
         (BASIC + '[truth]\nv9 = "conv1"', "truth.v9 must name the layer of a region"),
         ('stimuli = "none"\n' + BASIC, "stimuli = 'none' is not a folder"),

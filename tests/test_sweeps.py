@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -775,3 +776,29 @@ def test_weights_in_capitals_are_read_by_their_kind(here):
     (here / "net.onnx").rename(here / "NET.ONNX")
     assert run("runs/A.SAFETENSORS", "NET.ONNX")[0].scored == 1
     assert run("NET.ONNX", ())[0].scored == 1
+
+
+def test_the_policy_for_nan_is_part_of_what_the_store_knows_a_target_by(here):
+    (study,) = open_studies("study")
+    for policy in ("raise", "omit"):
+        targets = {
+            name: Target(t.subject_rdms, name=name, nan_policy=policy)
+            for name, t in study.targets.items()
+        }
+        with Sweep(["runs"], [ARCH], replace(study, targets=targets), store="scores.db"):
+            pass
+    with Store("scores.db") as store:
+        found = store._dicts("SELECT key, protocol FROM targets WHERE region = 'it'")
+    assert [json.loads(row["protocol"])["nan_policy"] for row in found] == ["raise", "omit"]
+    # As it was before protocols could average over time, so that their results are found.
+    assert "average_times" not in json.loads(found[0]["protocol"])
+    assert len({row["key"] for row in found}) == 2
+
+
+def test_a_target_whose_ceiling_is_nan_is_refused(here):
+    (study,) = open_studies("study")
+    rdms = study.targets["it"].subject_rdms[:, 0].copy()
+    rdms[1, 2] = np.nan
+    target = Target(rdms, name="it", nan_policy="propagate")
+    with pytest.raises(ValueError, match="the ceiling of it of the study 'study' is NaN"):
+        Sweep(["runs"], [ARCH], replace(study, targets={"it": target}), store="scores.db")

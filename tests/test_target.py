@@ -7,7 +7,10 @@ import pytest
 import reference
 from scipy import stats
 
+import fastrdm.target
 from fastrdm import PROTOCOLS, Protocol, Target, noise_ceiling, square
+from fastrdm.ceiling import ceiling_of
+from fastrdm.ties import FLOAT32
 
 PAIRS = 190
 
@@ -133,6 +136,167 @@ def test_omit_scores_each_model_and_subject_on_their_own_pairs(kernels, method):
     untouched = np.ix_([0, 2, 3], [0, 1, 3, 5])
     np.testing.assert_allclose(rho[untouched], whole[untouched], atol=1e-14)
     assert target.ceiling == noise_ceiling(rdms, method, nan_policy="omit").upper
+
+
+def restricted(rdms, missing):
+    rdms = rdms.copy()
+    rdms[..., missing] = np.nan
+    return rdms
+
+
+@pytest.mark.parametrize("method", reference.METHODS)
+@pytest.mark.parametrize("pool, bound", [("raw", "upper"), ("rank", "lower")])
+def test_a_model_that_lacks_pairs_is_a_share_of_the_ceiling_over_its_own(method, pool, bound):
+    own = Protocol("mine", method, squared=True, pool=pool, bound=bound, source="here")
+    rdms, several = subjects(6, times=2), models()
+    rdms[1, 0, 20:25] = several[1, 60:] = several[2, 3] = np.nan
+    score = Target(rdms, own, nan_policy="omit").score(several)
+    for i, model in enumerate(several):
+        bounds = reference.noise_ceiling(restricted(rdms, np.isnan(model)), method, pool)
+        expected = bounds[{"lower": 0, "upper": 1}[bound]]
+        assert score.ceiling[i] == pytest.approx(expected, rel=1e-9)
+        assert score.percent_nc[i] == pytest.approx(100 * score.value[i] / expected, rel=1e-9)
+    assert len(set(score.ceiling)) == 3
+
+
+def test_ceilings_over_a_models_pairs_are_computed_once(monkeypatch):
+    target, several = Target(subjects(), nan_policy="omit"), models(6)
+    made = []
+    monkeypatch.setattr(
+        "fastrdm.target.ceiling_of", lambda *a, **k: made.append(1) or ceiling_of(*a, **k)
+    )
+    target.score(several)
+    assert not made
+    several[1:5, 7] = several[5, 9] = np.nan
+    target.score(several)
+    target.score(several[3])
+    assert len(made) == 2
+
+
+def test_pairs_that_no_subject_has_leave_the_ceiling_as_it_is():
+    rdms, several = subjects(), models()
+    rdms[:, 4] = several[1, 4] = np.nan
+    score = Target(rdms, ceiling=0.5, nan_policy="omit").score(several)
+    assert score.ceiling.tolist() == [0.5] * 4 and np.isfinite(score.percent_nc).all()
+
+
+def test_a_given_ceiling_is_of_all_pairs():
+    several = models()
+    several[2, 8] = np.nan
+    target = Target(subjects(), ceiling=0.5, nan_policy="omit", name="IT")
+    with pytest.warns(
+        RuntimeWarning, match=r"percent_nc of IT is NaN .* \(rdms: model 2\): the ceiling was given"
+    ) as caught:
+        score = target.score(several)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    np.testing.assert_array_equal(np.isnan(score.percent_nc), np.arange(4) == 2)
+    assert np.isfinite(score.value).all()
+
+
+def test_a_ceiling_that_is_not_positive_over_a_models_pairs():
+    rng = np.random.default_rng(0)
+    common = np.arange(190.0)
+    rdms = np.stack([common, common])
+    rdms[:, :20] = [np.arange(20), -np.arange(20)]
+    model = common.copy()
+    model[20:] = np.nan
+    target = Target(rdms, "rsatoolbox", nan_policy="omit")
+    with pytest.warns(RuntimeWarning, match="lower noise ceiling is not positive"):
+        score = target.score(model + rng.random(190))
+    assert np.isnan(score.percent_nc).all() and np.isfinite(score.value).all()
+
+
+@pytest.mark.parametrize("ceiling, percent", [(15.89, 0.1589), (1.2, 0.012), (100, 1), (250, None)])
+@pytest.mark.parametrize("protocol, kind", [("algonauts2019", "squared c"), ("rsatoolbox", "c")])
+def test_ceilings_above_one_are_refused(ceiling, percent, protocol, kind):
+    with pytest.raises(
+        ValueError, match=f"the ceiling of IT is {ceiling:g}, but a {kind}orrela"
+    ) as e:
+        Target(subjects(), protocol, ceiling, "IT")
+    assert ("percent" in str(e.value)) == (percent is not None)
+    assert percent is None or str(e.value).endswith(f"so pass {percent:g}")
+    assert Target(subjects(), protocol, 1.0).ceiling == 1
+
+
+@pytest.mark.parametrize("times", [None, 3])
+def test_net2brain_averages_rdms_over_time_for_its_ceiling_alone(times, tmp_path):
+    rdms = subjects(6, times=times)
+    averaged = rdms if times is None else rdms.mean(axis=1)
+    target = Target(rdms, "net2brain")
+    lower, upper = reference.noise_ceiling(averaged[:, None])
+    assert target.ceiling == pytest.approx(lower, rel=1e-9)
+    assert target.noise_ceiling.upper == pytest.approx(upper, rel=1e-9)
+    np.testing.assert_array_equal(
+        target.score(models()).rho, Target(rdms, "algonauts2019").score(models()).rho
+    )
+    target.save(tmp_path / "t")
+    for again in (Target.load(tmp_path / "t"), pickle.loads(pickle.dumps(target))):
+        assert again.protocol == target.protocol and again.ceiling == target.ceiling
+        assert again.noise_ceiling.lower == target.ceiling
+
+
+def test_brainscore_says_where_it_is_written_down():
+    source = PROTOCOLS["brainscore"].source
+    for word in ("RSABenchmark", "metrics/rsa_ceiling", "Bracci2019", "Coggan2024", "r² / ceiling"):
+        assert word in source
+
+
+def save_as_before(target, path, monkeypatch):
+    """As version 1 wrote it."""
+    pack = fastrdm.target._pack
+
+    def packed(arrays, facts):
+        own = {k: v for k, v in facts.items() if k not in ("is_computed", "tie_bound")}
+        own["protocol"] = {k: v for k, v in own["protocol"].items() if k != "average_times"}
+        return pack(arrays, own)
+
+    monkeypatch.setattr("fastrdm.target._VERSION", 1)
+    monkeypatch.setattr("fastrdm.target._pack", packed)
+    target.save(path)
+    monkeypatch.undo()
+
+
+def test_files_of_before_load_and_count_as_given_ceilings(tmp_path, monkeypatch):
+    target = Target(subjects(), nan_policy="omit")
+    save_as_before(target, tmp_path / "t", monkeypatch)
+    loaded, several = Target.load(tmp_path / "t"), models()
+    np.testing.assert_array_equal(
+        loaded.score(several).percent_nc, target.score(several).percent_nc
+    )
+    several[1, 1] = np.nan
+    with pytest.warns(RuntimeWarning, match="the ceiling was given"):
+        assert np.isnan(loaded.score(several).percent_nc[1])
+
+
+def test_files_of_before_that_would_now_mean_something_else_are_refused(tmp_path, monkeypatch):
+    save_as_before(Target(subjects(), "net2brain"), tmp_path / "one", monkeypatch)
+    assert Target.load(tmp_path / "one").protocol.name == "net2brain"
+    save_as_before(Target(subjects(times=2), "net2brain"), tmp_path / "two", monkeypatch)
+    with pytest.raises(ValueError, match="two was saved by an earlier fastrdm, whose net2brain"):
+        Target.load(tmp_path / "two")
+    percent = Target(subjects(), ceiling=0.5, name="IT")
+    object.__setattr__(percent, "ceiling", 50.0)
+    percent.save(tmp_path / "percent")
+    with pytest.raises(ValueError, match="the ceiling of IT in .*percent is 50, .* so pass 0.5"):
+        Target.load(tmp_path / "percent")
+
+
+def test_computed_ceilings_stay_computed_when_they_travel(tmp_path):
+    target, several = Target(subjects().astype(np.float32), nan_policy="omit"), models()
+    several[1, :50] = np.nan
+    expected = target.score(several).percent_nc
+    target.save(tmp_path / "t")
+    for again in (Target.load(tmp_path / "t"), pickle.loads(pickle.dumps(target))):
+        np.testing.assert_array_equal(again.score(several).percent_nc, expected)
+        assert again.tie_bound == target.tie_bound == FLOAT32
+
+
+def test_the_mean_similarity_keeps_its_sign():
+    several = models()
+    several[1] = -subjects().mean(axis=0)
+    score = Target(subjects()).score(several)
+    np.testing.assert_allclose(score.mean_rho, score.rho.mean(axis=1), rtol=1e-12)
+    assert score.mean_rho[1] < 0 < score.value[1]
 
 
 def test_propagate_gives_nan_for_the_subject_and_the_model_alone():
@@ -268,7 +432,7 @@ def test_a_file_of_a_later_version(tmp_path, monkeypatch):
     monkeypatch.setattr("fastrdm.target._VERSION", 7)
     Target(subjects()).save(tmp_path / "it.target")
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="later fastrdm, in version 7 of the format; .* up to 1"):
+    with pytest.raises(ValueError, match="later fastrdm, in version 7 of the format; .* up to 2"):
         Target.load(tmp_path / "it.target")
 
 

@@ -229,7 +229,7 @@ void resampled_similarities(const RankRows& a, const RankRows& b, const Counts& 
 }
 
 void resampled_ceilings(const RankRows& subjects, const std::optional<Counts>& condition_counts, const std::optional<Counts>& subject_counts,
-                        std::size_t conditions, bool ranked, bool untied, OutDoubles<3>& out, int n_threads, const std::string& isa) {
+                        std::size_t conditions, bool ranked, bool untied, double within, OutDoubles<3>& out, int n_threads, const std::string& isa) {
   const std::size_t draws = out.shape(0);
   check(conditions >= 2 && subjects.shape(1) == pairs_of(conditions) && subjects.shape(1) < (std::size_t{1} << 32) && out.shape(1) == 2 &&
             out.shape(2) == subjects.shape(0) && (!condition_counts || condition_counts->shape(0) == draws) &&
@@ -242,7 +242,7 @@ void resampled_ceilings(const RankRows& subjects, const std::optional<Counts>& c
   const auto* of_subjects = subject_counts ? subject_counts->data() : nullptr;
   const nb::gil_scoped_release release;
   fastrdm::resampled_ceilings(kernels, subjects.data(), static_cast<Index>(subjects.shape(0)), static_cast<Index>(conditions), of_conditions,
-                              of_subjects, static_cast<Index>(draws), ranked, untied, out.data(), n_threads);
+                              of_subjects, static_cast<Index>(draws), ranked, untied, within, out.data(), n_threads);
 }
 
 template <typename T>
@@ -326,7 +326,7 @@ NB_MODULE(_core, m) {
   m.def("resampled_similarities", &resampled_similarities, "a"_a.noconvert(), "b"_a.noconvert(), "counts"_a.noconvert(), "paired"_a, "untied"_a,
         "out"_a.noconvert(), "n_threads"_a, "isa"_a);
   m.def("resampled_ceilings", &resampled_ceilings, "subjects"_a.noconvert(), "condition_counts"_a.noconvert().none(),
-        "subject_counts"_a.noconvert().none(), "conditions"_a, "ranked"_a, "untied"_a, "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+        "subject_counts"_a.noconvert().none(), "conditions"_a, "ranked"_a, "untied"_a, "within"_a, "out"_a.noconvert(), "n_threads"_a, "isa"_a);
   m.def("permuted_similarities", &permuted_similarities<float>, "a"_a.noconvert(), "squares_a"_a.noconvert(), "permutations"_a.noconvert(),
         "b"_a.noconvert(), "squares_b"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a, "isa"_a);
   m.def("permuted_similarities", &permuted_similarities<double>, "a"_a.noconvert(), "squares_a"_a.noconvert(), "permutations"_a.noconvert(),

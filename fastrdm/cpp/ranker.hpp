@@ -19,7 +19,9 @@ namespace fastrdm {
 
 class Ranker {
  public:
-  explicit Ranker(Index cols) : n_(static_cast<std::size_t>(cols)) {}
+  // Numbers that differ by no more than `within` times the larger magnitude are equal: a group of ties opens at the smallest number that is
+  // in none yet, and takes all that are near it (fastrdm/ties.py).
+  explicit Ranker(Index cols, double within = 0) : n_(static_cast<std::size_t>(cols)), within_(within) {}
 
   struct Range {
     double low, high;
@@ -162,6 +164,7 @@ class Ranker {
   // Puts entries with one key in order, and writes all; false if too many of them share one.
   template <bool kSort, typename Packed, typename T, typename Write>
   bool settle(Keys<Packed>& keys, const T* x, Write& write) {
+    if (within_ > 0) return settle_near<kSort>(keys, x, write);
     Packed* packed = keys.packed.data();
     const auto value = [&](std::size_t i) { return x[keys.position(packed[i])]; };
     for (std::size_t begin = 0, end; begin < n_; begin = end) {
@@ -187,6 +190,30 @@ class Ranker {
     return true;
   }
 
+  // The same where near numbers are equal; a group may hold several keys.
+  template <bool kSort, typename Packed, typename T, typename Write>
+  bool settle_near(Keys<Packed>& keys, const T* x, Write& write) {
+    Packed* packed = keys.packed.data();
+    const auto value = [&](std::size_t i) { return static_cast<double>(x[keys.position(packed[i])]); };
+    for (std::size_t begin = 0, end; begin < n_; begin = end) {
+      bool same = true;
+      for (end = begin + 1; end < n_ && keys.key(packed[end]) == keys.key(packed[begin]); ++end) same &= value(end) == value(begin);
+      if (!same && !order<kSort>(keys, x, begin, end)) return false;
+    }
+    for (std::size_t tie = 0, stop; tie < n_; tie = stop) {
+      const double least = value(tie);
+      for (stop = tie + 1; stop < n_ && near(least, value(stop)); ++stop) {}
+      for (std::size_t i = tie; i < stop; ++i) write(keys.position(packed[i]), tie, stop);
+      const double size = static_cast<double>(stop - tie);
+      tied_ += size * size * size - size;
+    }
+    return true;
+  }
+
+  bool near(double low, double high) const {
+    return low == high || high - low <= within_ * std::max(std::abs(low), std::abs(high));
+  }
+
   template <bool kSort, typename Packed, typename T>
   bool order(Keys<Packed>& keys, const T* x, std::size_t begin, std::size_t end) {
     Packed* packed = keys.packed.data();
@@ -209,6 +236,7 @@ class Ranker {
   }
 
   std::size_t n_;
+  double within_;
   double tied_ = 0;  // sum of t^3 - t over groups of t ties
   Keys<std::uint32_t> narrow_;
   Keys<std::uint64_t> wide_;

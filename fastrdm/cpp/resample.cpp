@@ -184,9 +184,9 @@ class Sample {
     clear(out);
   }
 
-  // The same of numbers that lie side by side already.
-  void rank(const double* x, double* out) {
-    Ranker ranker(size_);
+  // The same of numbers that lie side by side already, of which those within a relative difference are equal.
+  void rank(const double* x, double within, double* out) {
+    Ranker ranker(size_, within);
     double before = -total_, weight = 0;
     tied_.clear();
     ranker.rank(x, ranker.range(x), [&](std::size_t i, std::size_t begin, std::size_t end) {
@@ -268,8 +268,8 @@ class Pools {
  public:
   Pools(const RowKernels& kernels, Sample& sample, Index rows, bool untied)
       : kernels_(kernels), sample_(sample), rows_(rows), untied_(untied), ranks_(size(rows)), squares_(static_cast<std::size_t>(rows)),
-        values_(size(rows)), total_(size(1)), others_(size(1)), pooled_(size(1)), weighted_(size(1)), whole_(size(rows)), whole_total_(size(1)),
-        whole_others_(size(1)) {}
+        values_(size(rows)), others_(size(1)), pooled_(size(1)), weighted_(size(1)), sums_(static_cast<std::size_t>(rows) + 2),
+        whole_(size(rows)), whole_total_(size(1)), whole_others_(size(1)) {}
 
   void subject(const Orders& orders, const double* row, Index s, bool ranked) {
     double* own = ranks_.data() + s * sample_.stride();
@@ -287,7 +287,7 @@ class Pools {
   }
 
   template <typename Count>
-  void bounds(const Count& count, bool ranked, double* lower, double* upper) {
+  void bounds(const Count& count, bool ranked, double within, double* lower, double* upper) {
     Index drawn = 0, times = 0;
     for (Index s = 0; s < rows_; ++s) {
       drawn += count(s) > 0;
@@ -298,7 +298,7 @@ class Pools {
     if (ranked && most < std::numeric_limits<std::int32_t>::max() && sample_.total() < 2e6)
       whole(count, drawn, times, static_cast<std::int32_t>(most), lower, upper);
     else
-      any(count, drawn, ranked ? ranks_.data() : values_.data(), lower, upper);
+      any(count, drawn, ranked ? ranks_.data() : values_.data(), ranked ? 0 : within, lower, upper);
   }
 
  private:
@@ -353,14 +353,47 @@ class Pools {
     }
   }
 
+  // Sums of several subjects' numbers: `low` is what `high` lost by rounding, `size` the sum of magnitudes.
+  struct Sum {
+    Doubles high, low, size;
+    void clear(Index n) {
+      for (Doubles* x : {&high, &low, &size}) x->assign(static_cast<std::size_t>(n), 0.0);
+    }
+    void add(const Sum& before, const double* x, double times) {
+      for (std::size_t k = 0; k < high.size(); ++k) {
+        const double term = times * x[k], sum = before.high[k] + term;
+        low[k] = before.low[k] + lost(before.high[k], term, sum);
+        size[k] = before.size[k] + std::abs(term);
+        high[k] = sum;
+      }
+    }
+    // What rounding takes from a + b (Knuth, The Art of Computer Programming 2, 4.2.2).
+    static double lost(double a, double b, double sum) {
+      const double part = sum - a;
+      return (a - (sum - part)) + (b - part);
+    }
+  };
+  // Of both; a sum that its terms cancel to within their own rounding is 0.
+  void join(const Sum& a, const Sum& b, double* out) const {
+    constexpr double kCancelled = 0x1p-50;  // as in fastrdm/ties.py
+    for (std::size_t k = 0; k < a.high.size(); ++k) {
+      const double high = a.high[k] + b.high[k];
+      const double sum = std::isfinite(high) ? high + (Sum::lost(a.high[k], b.high[k], high) + a.low[k] + b.low[k]) : high;
+      out[k] = std::abs(sum) <= kCancelled * (a.size[k] + b.size[k]) ? 0 : sum;
+    }
+  }
+
+  // Nothing is subtracted from a sum of all, in which one distant subject would cost the others their digits.
   template <typename Count>
-  void any(const Count& count, Index drawn, const double* values, double* lower, double* upper) {
-    const Index length = sample_.length(), stride = sample_.stride();
-    std::fill_n(total_.data(), length, 0.0);
-    for (Index s = 0; s < rows_; ++s)
-      if (const double times = count(s); times > 0)
-        for (Index k = 0; k < length; ++k) total_[static_cast<std::size_t>(k)] += times * values[s * stride + k];
-    sample_.rank(total_.data(), pooled_.data());
+  void any(const Count& count, Index drawn, const double* values, double within, double* lower, double* upper) {
+    const Index stride = sample_.stride();
+    const auto last = static_cast<std::size_t>(rows_);
+    for (Sum& sum : sums_) sum.clear(sample_.size());
+    // sums_[s]: of subject s and those after it; the last one: of those before.
+    for (std::size_t s = last; s-- > 0;) sums_[s].add(sums_[s + 1], values + static_cast<Index>(s) * stride, count(static_cast<Index>(s)));
+    Sum& before = sums_[last + 1];
+    join(before, sums_[0], others_.data());
+    sample_.rank(others_.data(), within, pooled_.data());
     with_pooled(count, upper);
     for (Index s = 0; s < rows_; ++s) {
       const double times = count(s);
@@ -369,8 +402,9 @@ class Pools {
         lower[s] = upper[s];
         continue;
       }
-      for (Index k = 0; k < length; ++k) others_[static_cast<std::size_t>(k)] = total_[static_cast<std::size_t>(k)] - times * values[s * stride + k];
-      sample_.rank(others_.data(), pooled_.data());
+      join(before, sums_[static_cast<std::size_t>(s) + 1], others_.data());
+      before.add(before, values + s * stride, times);
+      sample_.rank(others_.data(), within, pooled_.data());
       with_pooled([s](Index i) { return static_cast<std::int32_t>(i == s); }, lower);
     }
   }
@@ -384,7 +418,8 @@ class Pools {
   Sample& sample_;
   Index rows_;
   bool untied_;
-  Doubles ranks_, squares_, values_, total_, others_, pooled_, weighted_;
+  Doubles ranks_, squares_, values_, others_, pooled_, weighted_;
+  std::vector<Sum> sums_;
   std::vector<Whole> whole_;
   std::vector<std::int32_t> whole_total_, whole_others_;
 };
@@ -433,7 +468,8 @@ void resampled_similarities(const RowKernels& kernels, const double* a, Index ro
 }
 
 void resampled_ceilings(const RowKernels& kernels, const double* subjects, Index rows, Index conditions, const std::int32_t* condition_counts,
-                        const std::int32_t* subject_counts, Index draws, bool ranked, bool untied, double* out, int n_threads) {
+                        const std::int32_t* subject_counts, Index draws, bool ranked, bool untied, double within, double* out,
+                        int n_threads) {
   const Index cols = conditions * (conditions - 1) / 2;
   const Orders orders(subjects, rows, cols, n_threads);
   parallel(draws, 1, n_threads, [&](Index begin, Index end, int) {
@@ -448,7 +484,7 @@ void resampled_ceilings(const RowKernels& kernels, const double* subjects, Index
       }
       double* lower = out + d * 2 * rows;
       std::fill_n(lower, 2 * rows, kNaN);
-      if (sample.size() > 0) pools.bounds(count, ranked, lower, lower + rows);
+      if (sample.size() > 0) pools.bounds(count, ranked, within, lower, lower + rows);
     }
   });
 }
