@@ -12,7 +12,7 @@ from fastrdm import _kernels, tiles
 from fastrdm.folds import Folds
 from fastrdm.forms import as_array, as_floats, check_finite, listed, warn_caller
 from fastrdm.given import depth
-from fastrdm.labels import CHANNELS, agreed, labels_of
+from fastrdm.labels import CHANNELS, Labels, agreed, labels_of
 from fastrdm.measures import OutOfRangeError
 from fastrdm.methods import METHODS, Member, Method, method_named
 from fastrdm.numbers import bound, kind_of
@@ -306,6 +306,7 @@ class RdmAccumulator:
         self.n_conditions = n_conditions
         self._n_threads = n_threads
         self._sums = Sums.none(n_conditions, self._method.measure)
+        self._labels: Labels | None = None
 
     @property
     def n_channels(self) -> int:
@@ -323,19 +324,21 @@ class RdmAccumulator:
         Raises
         ------
         ValueError
-            If the shape does not fit, or values are NaN, infinite or beyond the range of float64's squares; what was
-            accumulated before stays as it was.
+            If the shape does not fit, labels of pandas or xarray objects differ from those of earlier blocks, or values
+            are NaN, infinite or beyond the range of float64's squares; what was accumulated before stays as it was.
         """
         rows = _as_rows(activations, "activations")
         if len(rows) != self.n_conditions:
             raise ValueError(
-                f"activations have shape {np.shape(activations)}; expected {self.n_conditions} conditions"
+                f"activations have shape {rows.shape}; expected {self.n_conditions} conditions"
             )
+        labels = agreed([self._labels, labels_of(activations, 0, "activations", "condition")])
         try:
             self._sums = self._sums.plus(rows, self._method.measure, self._n_threads)
         except OutOfRangeError:
             check_finite(rows, "activations", ("condition", "channel"))
             raise
+        self._labels = labels
 
     def __add__(self, other: "RdmAccumulator") -> "RdmAccumulator":
         """Merge what two accumulators have seen of the same conditions."""
@@ -344,6 +347,7 @@ class RdmAccumulator:
         if (self.method, self.n_conditions) != (other.method, other.n_conditions):
             raise ValueError(f"{self!r} and {other!r} differ in method or conditions")
         merged = RdmAccumulator(self.n_conditions, self.method, n_threads=self._n_threads)
+        merged._labels = agreed([self._labels, other._labels])
         merged._sums = self._sums + other._sums
         return merged
 

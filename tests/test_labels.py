@@ -442,3 +442,21 @@ def test_lists_of_numbers_and_objects_with_an_index_method_have_no_labels():
     assert labels_of([[1, 2], [3, 4]], -1, "x", "condition") is None
     assert labels_of("text", -1, "x", "condition") is None
     assert labels_of(pd.Series([1, 2], ["a", "b"]), -2, "x", "condition") is None
+
+
+def test_blocks_of_an_accumulator_are_of_the_same_conditions():
+    pd = pytest.importorskip("pandas")
+    x = np.random.default_rng(0).random((4, 6))
+    names = ["a", "b", "c", "d"]
+    blocks = fastrdm.RdmAccumulator(4)
+    blocks.update(pd.DataFrame(x[:, :3], index=names))
+    before = blocks.n_channels
+    with pytest.raises(ValueError, match="activations"):
+        blocks.update(pd.DataFrame(x[:, 3:], index=names[::-1]))
+    assert blocks.n_channels == before
+    other = fastrdm.RdmAccumulator(4)
+    other.update(pd.DataFrame(x[:, 3:], index=[*names[:3], "e"]))
+    with pytest.raises(ValueError, match="'d'.*'e'|'e'.*'d'"):
+        blocks + other
+    blocks.update(x[:, 3:])
+    np.testing.assert_allclose(blocks.rdm(), fastrdm.calc_rdm(x), atol=1e-12)
