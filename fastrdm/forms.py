@@ -87,7 +87,7 @@ def as_floats(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray
     if array.dtype.kind in "iub":
         return array.astype(np.float64)
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
-        return array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
+        return array.astype(np.float32 if array.dtype.itemsize <= 4 else np.float64)
     raise ValueError(
         f"{name} must hold real numbers, got dtype {array.dtype} and shape {array.shape}"
     )

@@ -129,11 +129,7 @@ def _permuted(data: Data, models: Floats, permutations: Counts) -> Floats:
     method = get_method(data.method)
     rows = data.subjects.reshape(-1, data.subjects.shape[2])
     subjects = Side(method, rows, data.nan_policy, "subject_rdms", n_threads=data.n_threads)
-    if (
-        data.method in _BY_ORDER
-        or not np.isfinite(models.sum())
-        or not np.isfinite(data.subjects.sum())
-    ):
+    if data.method in _BY_ORDER or np.isnan(models).any() or np.isnan(rows).any():
         return _compared(data, models, subjects, permutations)
     n_pairs = rows.shape[1]
     # What is multiplied is moved as the conditions are, and made once.

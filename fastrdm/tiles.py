@@ -86,7 +86,11 @@ def fill(
     if measure.root:
         np.sqrt(out, out=out)
     if exponent:
-        _unscale(out, exponent if measure.root else 2 * exponent)
+        # Lengths may be as small as the smallest numbers that there are, squares have lost digits long before.
+        least = (
+            np.finfo(np.float64).smallest_subnormal if measure.root else np.finfo(np.float64).tiny
+        )
+        _unscale(out, exponent if measure.root else 2 * exponent, float(least))
     return undefined
 
 
@@ -99,12 +103,13 @@ def _exponent(source: Source, n_threads: int) -> int:
     return int(np.frexp(largest)[1])
 
 
-def _unscale(out: Floats, exponent: int) -> None:
-    limits = np.finfo(np.float64)
+def _unscale(out: Floats, exponent: int, least: float) -> None:
     with np.errstate(all="ignore"):
         power, lowest = np.abs(out).max(), np.abs(out[out != 0]).min(initial=np.inf)
-        if not np.ldexp(power, exponent) < np.inf or np.ldexp(lowest, exponent) < limits.tiny:
-            raise OutOfRangeError("dissimilarities of these activations leave the range of float64")
+        if not np.ldexp(power, exponent) < np.inf or np.ldexp(lowest, exponent) < least:
+            raise OutOfRangeError(
+                "activations are so large or small that their squares leave the range of float64"
+            )
         np.ldexp(out, exponent, out=out)
 
 

@@ -23,9 +23,10 @@ from fastrdm.ties import FLOAT64, settle
 
 
 def run(code, **env):
+    kept = {k: v for k, v in os.environ.items() if k not in {"FASTRDM_KERNELS", "FASTRDM_ISA"}}
     return subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | env,
+        env=kept | env,
         capture_output=True,
         text=True,
         check=False,
@@ -34,9 +35,9 @@ def run(code, **env):
 
 def test_compiled_kernels_are_in_force():
     info = fastrdm.kernels()
-    assert info.name == "cpp"
-    assert info.isa == info.available_isas[0]
-    assert info.available_isas[-1] == "portable"
+    assert info.name == os.environ.get("FASTRDM_KERNELS", "cpp")
+    assert info.isa == os.environ.get("FASTRDM_ISA", info.available_isas[0])
+    assert info.available_isas[-1] == ("portable" if info.name == "cpp" else "native")
     assert info.n_threads >= 1
 
 
@@ -285,7 +286,7 @@ def test_dissimilarities_are_within_their_bounds_and_near_ones_marked(kernels):
     assert n_near == 1 and np.signbit(distances[0])
 
 
-@pytest.mark.parametrize("scale", [1e-200, 1e-60, 1.0, 1e70, 1e200])
+@pytest.mark.parametrize("scale", [2.0**-900, 2.0**-200, 1.0, 2.0**230, 2.0**900])
 def test_equal_fractions_have_equal_angles(kernels, scale):
     """1 / √(3 · 27), 3 / √(27 · 27) and 9 / 81 are one number."""
     fractions = [(1, 3, 27), (3, 27, 27), (9, 81, 81), (-1, 3, 27)]

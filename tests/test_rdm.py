@@ -126,7 +126,13 @@ def test_denormals(kernels, method, dtype, scale):
     x = (activations((12, 400), 0, np.float64) * scale).astype(dtype)
     assert 0 < np.abs(x).max() < np.finfo(dtype).tiny
     wide = x.astype(np.float64)
-    if method in ("euclidean", "sqeuclidean"):  # in float64 their squares vanish for SciPy too
+    if method == "euclidean":
+        expected = METHODS[method](wide / wide.max()) * wide.max()
+        np.testing.assert_allclose(calc_rdm(x, method), expected, rtol=1e-5)
+    elif method == "sqeuclidean" and dtype == np.float64:
+        with pytest.raises(ValueError, match="squares leave the range of float64"):
+            calc_rdm(x, method)
+    elif method == "sqeuclidean":
         np.testing.assert_allclose(calc_rdm(x, method), METHODS[method](wide), rtol=1e-5)
     else:
         np.testing.assert_allclose(
@@ -277,8 +283,10 @@ def test_equal_conditions_have_no_distance(kernels):
 
 
 def test_distances_beyond_float64(kernels):
+    x = activations((4, 9), 0, np.float64)
+    np.testing.assert_allclose(calc_rdm(x * 1e200, "euclidean"), pdist(x) * 1e200, rtol=1e-12)
     with pytest.raises(ValueError, match="squares leave the range of float64"):
-        calc_rdm(activations((4, 9), 0, np.float64) * 1e200, "euclidean")
+        calc_rdm(x * 1e200, "sqeuclidean")
 
 
 @streamed
