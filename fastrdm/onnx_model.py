@@ -62,9 +62,6 @@ class OnnxModel:
     provider_options : mapping of str to str, optional
         The provider's own options, as ONNX Runtime names them. OpenVINO takes ``device_type`` and
         ``load_config``.
-    rdm_threads : int, optional
-        Pieces that RDMs are summed in, a thread each, on which their last bits depend; None for
-        `n_threads`.
     allow_inconsistent : bool
         Whether a network is run that gives one image several answers: others in a batch with other images than alone,
         or others in each run. It then warns of it whenever it runs. Whether it does is probed as it is opened
@@ -112,7 +109,6 @@ class OnnxModel:
         preprocessing: Preprocessing | None = None,
         precision: str | None = None,
         provider_options: Mapping[str, str] | None = None,
-        rdm_threads: int | None = None,
         allow_inconsistent: bool = False,
         probes: Probes | None = None,
     ) -> None:
@@ -122,12 +118,10 @@ class OnnxModel:
             graph = Graph.from_file(path)
         else:
             graph = open_foreign(path, taps, preprocessing, batch_size=batch_size)
-        numbers = {"batch_size": batch_size, "n_threads": n_threads, "rdm_threads": rdm_threads}
-        for name, number in numbers.items():
+        for name, number in {"batch_size": batch_size, "n_threads": n_threads}.items():
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, not {number}")
         self._n_threads = n_threads
-        self._rdm_threads = n_threads if rdm_threads is None else rdm_threads
         self._workspace = workspace or Workspace()
         opened = open_session(
             graph,
@@ -367,12 +361,12 @@ class OnnxModel:
                         with _named(part.layer, values, names):
                             if part.end - part.begin == widths[part.layer]:
                                 made[part.layer] = calc_rdm(
-                                    values, measure, n_threads=self._rdm_threads
+                                    values, measure, n_threads=self._n_threads
                                 )
                                 continue
                             total = sums.setdefault(
                                 part.layer,
-                                RdmAccumulator(len(images), measure, n_threads=self._rdm_threads),
+                                RdmAccumulator(len(images), measure, n_threads=self._n_threads),
                             )
                             total.update(values)
                             if part.end == widths[part.layer]:

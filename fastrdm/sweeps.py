@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from fastrdm import engines
-from fastrdm._kernels import kernels
 from fastrdm.checkpoints import Architecture
 from fastrdm.engines import Engine, LocalEngine, RayEngine
 from fastrdm.layers import Taps
@@ -141,9 +140,6 @@ class Sweep:
             "provider_options": provider_options,
             "batch_size": batch_size,
             "allow_inconsistent": allow_inconsistent,
-            # This machine's number for all workers, whatever processors they have: sums split otherwise differ in their
-            # last bits, and an RDM's ranks with them.
-            "rdm_threads": kernels().n_threads,
         }
         if isinstance(engine, str) and engine not in ENGINES:
             raise ValueError(f"engine {engine!r} is not one of: {', '.join(ENGINES)}")
