@@ -185,9 +185,30 @@ def _in_float64(
     own, other = measure.factors(left), measure.factors(right)
     given = None if own is None or other is None else (own, other)
     squares = differences(left.wide, right.wide, pairs, given, n_threads)
-    if given is None and np.any((squares > 0) & (squares < _LEAST)):
+    if given is None and _vanished(left.wide, right.wide, pairs[squares < _LEAST]):
         raise OutOfRangeError(_OUT_OF_RANGE)
     return measure.refine(left, right, pairs, squares)
+
+
+def _vanished(a: Reading, b: Reading, pairs: NDArray[np.int32]) -> bool:
+    """Whether pairs without a square worth the name are of conditions that differ."""
+    if a.rows.dtype != np.float64:
+        return False
+    # A difference whose square vanishes is one of numbers about as small: of others it is 0.
+    small = [
+        {int(i) for i in np.unique(of) if _has_small(read.row(int(i)))}
+        for read, of in ((a, pairs[:, 0]), (b, pairs[:, 1]))
+    ]
+    return any(
+        not np.array_equal(a.row(i), b.row(j))
+        for i, j in pairs.tolist()
+        if i in small[0] or j in small[1]
+    )
+
+
+def _has_small(row: Floats) -> bool:
+    sizes = np.abs(row)
+    return bool(np.any((sizes > 0) & (sizes < np.sqrt(_LEAST))))
 
 
 _OUT_OF_RANGE = (

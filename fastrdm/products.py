@@ -54,6 +54,11 @@ class Reading(NamedTuple):
         places = index if self.places is None else self.places[index]
         return self._replace(shift=shift, scale=scale, places=places)
 
+    def row(self, i: int) -> Rows:
+        """A condition as it lies."""
+        row: Rows = self.rows[i if self.places is None else self.places[i]]
+        return row
+
     def in_place(self) -> bool:
         """Whether the kernels can read the rows where they lie."""
         rows, size = self.rows, self.rows.itemsize

@@ -294,6 +294,18 @@ def test_magnitudes_too_far_apart_are_refused(kernels):
         calc_rdm(x, "euclidean")
 
 
+@pytest.mark.parametrize("method", ["euclidean", "sqeuclidean"])
+@pytest.mark.parametrize("step", [1e-200, 1e-150])
+def test_differences_whose_squares_vanish_are_refused(kernels, method, step):
+    x = np.ones((4, 9))
+    x[:, 3] = 0
+    x[2, 3] = step
+    with pytest.raises(ValueError, match="near to each other that their squares leave the range"):
+        calc_rdm(x, method)
+    x[2, 3] = 0
+    assert not calc_rdm(x, method).any()
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e25])
 def test_float32_squares_out_of_range_are_taken_in_float64(kernels, scale):
     x = (np.random.default_rng(0).standard_normal((20, 30)) * scale).astype(np.float32)
