@@ -271,8 +271,10 @@ class Store:
                 raise StoreError(f"{self.path} is damaged: it has lost its end")
 
     def _check_owner(self, write: bool) -> None:
-        owner, version = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
-        is_new = not self._one("SELECT count(*) FROM sqlite_schema") and not version
+        # In one view of the file: another process may be making the store.
+        with self._transaction("BEGIN"):
+            owner, version = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
+            is_new = not self._one("SELECT count(*) FROM sqlite_schema") and not version
         if owner != _APPLICATION and not (write and is_new):
             raise StoreError(
                 f"{self.path} is an SQLite file of another program, not a store of fastrdm's"
@@ -330,8 +332,8 @@ class Store:
             raise StoreError(f"{self.path} {reason.format(error=error)}") from error
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+        self._db.execute(begin)
         try:
             yield
             self._db.execute("COMMIT")

@@ -8,6 +8,7 @@ import multiprocessing
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -392,3 +393,13 @@ def test_frames_and_parquet_hold_the_same(writer, path, tmp_path, monkeypatch):
         read = pandas.read_parquet(file)
         assert list(map(tuple, read.itertuples(index=False))) == rows(path, **options)
     assert frame["rho"].dtype == np.float64 and frame["subject"].dtype == np.int64
+
+
+def test_a_store_that_several_make_at_once_is_one(tmp_path):
+    """Each sees the file either empty or whole."""
+    for k in range(12):
+        path = tmp_path / f"{k}.db"
+        with ThreadPoolExecutor(6) as pool:
+            stores = list(pool.map(lambda _: Store(path, write=True), range(6)))
+        for store in stores:
+            store.close()
