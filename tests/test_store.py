@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -400,6 +401,6 @@ def test_a_store_that_several_make_at_once_is_one(tmp_path):
     for k in range(12):
         path = tmp_path / f"{k}.db"
         with ThreadPoolExecutor(6) as pool:
-            stores = list(pool.map(lambda _: Store(path, write=True), range(6)))
+            stores = list(pool.map(partial(Store, write=True), [path] * 6))
         for store in stores:
             store.close()
