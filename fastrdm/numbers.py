@@ -45,16 +45,9 @@ class Kind(NamedTuple):
         return Reading(rows, self.dtype, shift)
 
 
-def kind_of(rows: Rows, *, stored: np.dtype[Any] | None = None) -> Kind:
-    """Kind of the numbers in rows; it does not depend on their order.
-
-    Parameters
-    ----------
-    rows : ndarray, shape (conditions, channels)
-    stored : dtype, optional
-        In which they are multiplied if they are not discrete; by default their own, or wider.
-    """
-    dtype = stored or working_dtype(rows)
+def kind_of(rows: Rows) -> Kind:
+    """Kind of the numbers in rows (conditions, channels); it does not depend on the order of either."""
+    dtype = working_dtype(rows)
     n_channels = rows.shape[1]
     whole = rows.dtype.kind in "iub"
     values = np.array([rows.min(), rows.max()], np.float64) if whole else _distinct(rows)

@@ -55,7 +55,7 @@ class Reading(NamedTuple):
         return self._replace(shift=shift, scale=scale, places=places)
 
     def row(self, i: int) -> Rows:
-        """A condition as it lies."""
+        """One condition, as it was given."""
         row: Rows = self.rows[i if self.places is None else self.places[i]]
         return row
 

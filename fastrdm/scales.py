@@ -48,11 +48,3 @@ def differ(rows: NDArray[Any]) -> bool:
     largest = _largest(rows)
     found = np.frexp(largest[largest > 0])[1]
     return bool(len(found)) and bool(np.ptp(found) > _APART)
-
-
-def left_out(rows: NDArray[Any]) -> NDArray[Any]:
-    """For each row the sum of all others, added up without it."""
-    out = np.zeros(rows.shape)
-    np.cumsum(rows[:-1], axis=0, out=out[1:])
-    out[:-1] += np.cumsum(rows[:0:-1], axis=0)[::-1]
-    return out

@@ -22,7 +22,7 @@ std::uint64_t bits_of(float x) {
 
 template <typename S>
 Index distinct(const Matrix<S>& x, Index limit, typename ProductOf<S>::Type* out) {
-  // Open addressing in a table that is never more than half full. A number is stored as its place in `out`, from 1 on.
+  // Open addressing in a table that is never more than half full. A number is stored as its place in `out` plus 1.
   std::size_t size = 64;
   while (size < 2 * static_cast<std::size_t>(limit)) size *= 2;
   std::vector<std::uint16_t> table(size);
