@@ -9,7 +9,7 @@ import pytest
 import fastrdm
 from fastrdm.compare import METHODS
 from fastrdm.inference import subject_intervals
-from fastrdm.scales import differ, in_range, left_out, summable
+from fastrdm.scales import differ, in_range, summable
 
 RNG = np.random.default_rng(0)
 SUBJECTS = RNG.random((6, 45)) + RNG.random(45) / 2
@@ -194,10 +194,3 @@ def test_scaling_changes_no_digit():
     scaled, exponent = in_range(rows)
     np.testing.assert_array_equal(np.ldexp(scaled, exponent), rows)
     assert np.isfinite(np.sum(scaled**2)) and (scaled**2 > 0).all()
-
-
-def test_sums_of_all_others():
-    rows = RNG.random((5, 7))
-    expected = [np.delete(rows, i, axis=0).sum(axis=0) for i in range(5)]
-    np.testing.assert_allclose(left_out(rows), expected)
-    np.testing.assert_array_equal(left_out(rows[:1]), np.zeros((1, 7)))
