@@ -96,14 +96,14 @@ def calc_rdm(
     **A dissimilarity depends on its two conditions alone**, to the bit: permuted conditions have the permuted RDM,
     equal conditions equal dissimilarities and none to each other, and neither threads, tiles (`max_memory`), strides
     nor the other members of a stack change anything. Pairs whose products have too few digits left are computed from
-    their differences: float32 activations give 1 − r to a relative 1e-5 or an absolute 1e-7, whichever is larger, and
-    nearly parallel conditions to 1e-4 of 1 − r itself.
+    their differences: float32 activations give 1 − r within 1e-6, and nearly parallel conditions within 1e-4 of 1 − r
+    itself.
 
     **Ties.** Distances and products of whole numbers (one-hot, binary, small integers, in any type) are exact, and
-    angles of equal fractions are equal. Other dissimilarities that are equal in truth come apart by rounding: in
-    float64 by less than 2⁻⁴⁰, in float32 by less than 2⁻²¹ of a distance, of the angle for ``correlation``, ``cosine``
-    and ``spearman``, or of half a squared distance. Before the RDM is returned such values are made equal by the rule
-    of `fastrdm.ties`. It is applied to float64 activations (in RDMs of up to 2¹⁸ pairs) and to activations with few
+    angles of equal fractions are equal. Other dissimilarities that are equal in truth come apart by rounding. Up to
+    2⁻⁴⁰ in float64 and 2⁻²¹ in float32 (of a distance, of the angle for ``correlation``, ``cosine`` and ``spearman``, or
+    of half a squared distance) they are made equal by the rule of `fastrdm.ties` before the RDM is returned. float32
+    numbers that are large beside their differences may come further apart, and values nearer than the bound tie. It is applied to float64 activations (in RDMs of up to 2¹⁸ pairs) and to activations with few
     different values, not to others in float32, whose equal dissimilarities are those of equal conditions.
 
     Parameters
