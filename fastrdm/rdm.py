@@ -101,10 +101,11 @@ def calc_rdm(
 
     **Ties.** Distances and products of whole numbers (one-hot, binary, small integers, in any type) are exact, and
     angles of equal fractions are equal. Other dissimilarities that are equal in truth come apart by rounding. Up to
-    2⁻⁴⁰ in float64 and 2⁻²¹ in float32 (of a distance, of the angle for ``correlation``, ``cosine`` and ``spearman``, or
-    of half a squared distance) they are made equal by the rule of `fastrdm.ties` before the RDM is returned. float32
-    numbers that are large beside their differences may come further apart, and values nearer than the bound tie. It is applied to float64 activations (in RDMs of up to 2¹⁸ pairs) and to activations with few
-    different values, not to others in float32, whose equal dissimilarities are those of equal conditions.
+    2⁻⁴⁰ in float64 and 2⁻²¹ in float32 they are made equal by the rule of `fastrdm.ties` before the RDM is returned:
+    of a distance, of half a squared distance, or of the angle for ``correlation``, ``cosine`` and ``spearman``.
+    float32 numbers that are large beside their differences may come further apart, and values nearer than the bound
+    tie. The rule is applied to float64 activations (in RDMs of up to 2¹⁸ pairs) and to activations with few different
+    values, not to others in float32, whose equal dissimilarities are those of equal conditions.
 
     Parameters
     ----------
