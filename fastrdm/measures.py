@@ -243,7 +243,9 @@ def _find_correlation(read: Reading, kind: Kind, n_threads: int | None) -> tuple
 
 
 def _find_cosine(read: Reading, kind: Kind, n_threads: int | None) -> tuple[Found, Floats]:
-    # Angles depend on where zero is.
+    # Angles depend on where zero is, so that what is exact only after a shift is not exact here.
+    if kind.shift:
+        read, kind = read.wide(), kind._replace(exact=False, shift=0.0)
     read = read._replace(shift=None)
     with np.errstate(all="ignore"):
         product, _ = gram(read, n_threads)

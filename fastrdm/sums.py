@@ -61,8 +61,9 @@ class Sums:
         shift = self.shift
         read = Reading(rows, np.dtype(np.float64))
         if shift is None:
-            centred = measure.centre and not kind.exact
-            shift = guess_means(read) if centred else np.zeros(len(rows))
+            guessed = measure.centre and not kind.exact
+            own = kind.shift if measure.centre else 0.0
+            shift = guess_means(read) if guessed else np.full(len(rows), own)
         with np.errstate(all="ignore"):
             product, sums = gram(read._replace(shift=shift), n_threads)
         if not np.isfinite(product.diagonal()).all():

@@ -212,6 +212,25 @@ def test_whole_numbers_far_from_zero_stay_exact(kernels, shift, dtype):
     np.testing.assert_array_equal(blocks.rdm(), expected)
 
 
+@pytest.mark.parametrize("method", ["correlation", "cosine"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64], ids=str)
+def test_angles_of_whole_numbers_far_from_zero(kernels, method, dtype):
+    whole = np.random.default_rng(0).integers(0, 60, (20, 900)) + 1_000_000
+    unit = whole.astype(np.longdouble)
+    if method == "correlation":
+        unit -= unit.mean(axis=1, keepdims=True)
+    unit /= np.sqrt((unit**2).sum(axis=1, keepdims=True))
+    pairs = itertools.combinations(unit, 2)
+    expected = np.array([float(((a - b) ** 2).sum() / 2) for a, b in pairs])
+    found = calc_rdm(whole.astype(dtype), method)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    blocks = RdmAccumulator(20, method)
+    for start in range(0, 900, 250):
+        blocks.update(whole[:, start : start + 250].astype(dtype))
+    if method == "correlation":
+        np.testing.assert_allclose(blocks.rdm(), expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("far", [1e9, 1e15])
 def test_one_distant_condition_does_not_spoil_the_others(kernels, dtype, far):
