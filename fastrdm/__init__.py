@@ -10,6 +10,7 @@ from fastrdm._kernels import KernelInfo, kernels
 from fastrdm.ceiling import NoiseCeiling, noise_ceiling
 from fastrdm.compare import compare, rank
 from fastrdm.corrections import correct
+from fastrdm.environment import __version__ as __version__
 from fastrdm.export import export_onnx
 from fastrdm.forms import condense, square
 from fastrdm.inference import (
@@ -28,8 +29,6 @@ from fastrdm.protocol import PROTOCOLS, Protocol
 from fastrdm.rdm import RdmAccumulator, calc_rdm
 from fastrdm.sweeps import sweep
 from fastrdm.target import Score, Target
-
-__version__ = "0.1.0"
 
 __all__ = [
     "PROTOCOLS",

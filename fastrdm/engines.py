@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeAlias
 
 from fastrdm._extras import require
 from fastrdm._kernels import kernels
-from fastrdm.info import ask
+from fastrdm.environment import ask
 from fastrdm.providers import PROVIDERS
 from fastrdm.stimuli_cache import cached_pixels
 from fastrdm.store import Stamp

@@ -143,7 +143,7 @@ def trace_network(
     ValueError, TypeError, MissingExtraError
         As for `export_onnx`.
     """
-    from fastrdm import __version__
+    from fastrdm.environment import __version__
 
     torch = require("torch", "export", "to export a network")
     require("onnxscript", "export", "to export a network")

@@ -317,7 +317,7 @@ def _rewritten(
     preprocessing: Preprocessing,
 ) -> Graph:
     """The file's graph with its input and its taps as `export_onnx` would have them."""
-    from fastrdm import __version__
+    from fastrdm.environment import __version__
 
     onnx = require("onnx", "onnx", "to read an ONNX file")
     float32 = onnx.TensorProto.FLOAT

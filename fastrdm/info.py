@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastrdm._kernels import KernelInfo, kernels
+from fastrdm.environment import ask, versions
 from fastrdm.providers import AUTO, PROVIDERS, Provider, open_session, probe_graph
 
 # By the names that Linux gives their flags.
@@ -24,25 +25,6 @@ _INSTRUCTIONS = {
 }
 # By those of the kernels' instruction sets, where the system does not list flags.
 _ISAS = {"avx512": "AVX-512", "avx2": "AVX2", "neon": "NEON"}
-_PACKAGES = (
-    "fastrdm",
-    "numpy",
-    "scipy",
-    "numba",
-    "onnx",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-rocm",
-    "onnxruntime-migraphx",
-    "onnxruntime-openvino",
-    "onnxruntime-ep-migraphx",
-    "onnxruntime-ep-nv-tensorrt-rtx",
-    "onnxruntime-ep-openvino",
-    "openvino",
-    "tensorrt",
-    "torch",
-    "torchvision",
-)
 # Each prints a device a line.
 _LISTS = (
     ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"),
@@ -244,28 +226,6 @@ def _devices() -> Iterator[str]:
         for device in core.available_devices:
             if device != "CPU":
                 yield f"{device}: {core.get_property(device, 'FULL_DEVICE_NAME')} (OpenVINO)"
-
-
-def ask(*command: str) -> str:
-    """What a program prints, or nothing where it is not there or fails."""
-    import subprocess
-
-    try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return asked.stdout.strip()
-
-
-def versions() -> Iterator[tuple[str, str]]:
-    """Names and versions of the packages that matter and are installed."""
-    import importlib.metadata
-
-    for package in _PACKAGES:
-        try:
-            yield package, importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
 
 
 def _state(word: str, provider: Provider) -> ProviderState:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 import fastrdm
 from fastrdm._kernels import kernels
 from fastrdm.checkpoints import Architecture, open_checkpoint
+from fastrdm.environment import versions
 from fastrdm.extraction import Workspace
-from fastrdm.info import versions
 from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.probe import Probes

@@ -19,6 +19,7 @@ LAYERS = [
     {"worker"},
     {"store"},
     {"scoring", "info"},
+    {"environment"},
     {"checkpoints", "study"},
     {"algonauts", "export", "onnx_model"},
     {"probe"},
