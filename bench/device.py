@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from fastrdm.device import DeviceModel
 from fastrdm.export import export_onnx
+from fastrdm.graph import Graph
 from fastrdm.onnx_model import OnnxModel
-from fastrdm.providers import Graph
 from fastrdm.stimuli import Preprocessing, list_images
 from fastrdm.weights import load_state_dict
 from models.networks import resnet20

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fastrdm._extras import require
 from fastrdm.export import trace_network
 from fastrdm.extraction import Workspace
+from fastrdm.graph import Graph
 from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.probe import Probes
-from fastrdm.providers import Graph
 from fastrdm.stimuli import Preprocessing
 from fastrdm.weights import (
     Layout,

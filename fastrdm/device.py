@@ -15,6 +15,7 @@ from fastrdm import rdm_graph
 from fastrdm._extras import require
 from fastrdm.footprint import bytes_per_image
 from fastrdm.forms import listed
+from fastrdm.graph import Graph
 from fastrdm.measures import (
     CORRELATION,
     COSINE,
@@ -27,7 +28,7 @@ from fastrdm.measures import (
     pairs_at,
 )
 from fastrdm.methods import METHODS, method_named
-from fastrdm.providers import Graph, open_session
+from fastrdm.providers import open_session
 from fastrdm.rdm_graph import PIXELS, Centre, Network, end
 from fastrdm.stimuli import Preprocessing
 from fastrdm.tiles import n_bytes

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._extras import require
+from fastrdm.graph import Graph
 from fastrdm.layers import (
     INNER_SHAPES,
     INPUT,
@@ -22,7 +23,7 @@ from fastrdm.layers import (
     find,
     shape_problem,
 )
-from fastrdm.providers import Graph, open_session
+from fastrdm.providers import open_session
 from fastrdm.stimuli import Preprocessing
 
 # What images can be fed as, by ONNX's numbers of types.

@@ -17,12 +17,13 @@ from fastrdm.device import DeviceModel, suits
 from fastrdm.extraction import Need, Part, Workspace, plan, run
 from fastrdm.footprint import bytes_per_image
 from fastrdm.foreign import open_foreign
+from fastrdm.graph import Graph
 from fastrdm.images import Images
 from fastrdm.layers import Taps, nearest
 from fastrdm.methods import method_named
 from fastrdm.probe import InconsistentError, Probes, advice, probe
 from fastrdm.projection import SparseProjection
-from fastrdm.providers import Graph, open_session
+from fastrdm.providers import open_session
 from fastrdm.rdm import RdmAccumulator, calc_rdm
 from fastrdm.stimuli import Preprocessing, image_name
 from fastrdm.stimuli_cache import cached_pixels

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from fastrdm._extras import require
 from fastrdm.foreign import read_by, subgraphs
+from fastrdm.graph import Graph
 from fastrdm.layers import INNER_SHAPES
-from fastrdm.providers import Graph
 from fastrdm.stimuli import Preprocessing
 
 Floats = NDArray[np.float32]

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastrdm._extras import require
+from fastrdm.graph import Graph
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 # Best first. The others are for who asks: TensorRT compiles for minutes, OpenVINO in fp32 is no faster than the CPU
@@ -32,33 +32,6 @@ AUTO = ("cuda", "migraphx", "rocm", "cpu")
 
 # A network's work is in these; what is left to the CPU beside them (shapes, mostly) is not told.
 _HEAVY = {"Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "Attention", "LSTM", "GRU", "RNN"}
-
-
-@dataclass(frozen=True)
-class Graph:
-    """What a session is made of: an ONNX graph, and weights for those of its initialisers that refer to external data.
-
-    Attributes
-    ----------
-    name : str
-        What messages call it.
-    source : Path or bytes
-        The file, or its contents.
-    initialisers : mapping of str to ndarray
-        Weights by name, put in place before ONNX Runtime optimises the graph.
-    """
-
-    name: str
-    source: Path | bytes
-    initialisers: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> "Graph":
-        """The graph of an ONNX file; FileNotFoundError where there is none."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such ONNX file")
-        return cls(str(path), path)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from fastrdm import device, rdm_graph
 from fastrdm._extras import MissingExtraError
 from fastrdm.device import DeviceModel
 from fastrdm.export import export_onnx
+from fastrdm.graph import Graph
 from fastrdm.onnx_model import OnnxModel
-from fastrdm.providers import Graph
 from fastrdm.rdm import calc_rdm
 from fastrdm.rdm_graph import Centre, Width
 from fastrdm.stimuli import Preprocessing

@@ -6,8 +6,8 @@ import torch
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from fastrdm.checkpoints import Architecture
+from fastrdm.graph import Graph
 from fastrdm.onnx_model import OnnxModel
-from fastrdm.providers import Graph
 from fastrdm.rdm import calc_rdm
 from models.networks import NETWORKS, build
 from models.taps import TAPS

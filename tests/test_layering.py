@@ -39,6 +39,7 @@ LAYERS = [
         "footprint",
         "swapping",
     },
+    {"graph"},
     {"weights"},
     {"compare"},
     {"rdm"},

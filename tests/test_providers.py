@@ -13,7 +13,8 @@ import onnxruntime
 import pytest
 
 from fastrdm import providers
-from fastrdm.providers import PROVIDERS, Graph, open_session, probe_graph
+from fastrdm.graph import Graph
+from fastrdm.providers import PROVIDERS, open_session, probe_graph
 
 REAL = onnxruntime.InferenceSession
 ONES = np.ones((1, 16, 8, 8), np.float32)
