@@ -468,7 +468,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _layers(arguments: argparse.Namespace) -> int:
-    from fastrdm.foreign import inspect_file
+    from fastrdm.foreign_run import inspect_file
 
     network, marks = (
         _torch_layers(arguments.arch) if arguments.arch else inspect_file(arguments.file)

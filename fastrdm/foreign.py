@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from warnings import warn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +13,13 @@ from numpy.typing import NDArray
 from fastrdm._extras import require
 from fastrdm.graph import Graph
 from fastrdm.layers import (
-    INNER_SHAPES,
     INPUT,
     Choice,
-    Layer,
-    Network,
-    Taps,
-    find,
-    shape_problem,
 )
-from fastrdm.providers import open_session
 from fastrdm.stimuli import Preprocessing
 
 # What images can be fed as, by ONNX's numbers of types.
-_FLOATS: dict[int, np.dtype[Any]] = {
+FLOATS: dict[int, np.dtype[Any]] = {
     1: np.dtype(np.float32),
     10: np.dtype(np.float16),
     11: np.dtype(np.float64),
@@ -53,7 +45,7 @@ class _Images:
 
 
 @dataclass(frozen=True)
-class _File:
+class File:
     """An ONNX file: its graph, the weights that lie beside it, its images, its metadata."""
 
     path: Path
@@ -82,109 +74,14 @@ class _File:
             return replace(default, size=(fixed[0] or height, fixed[1] or width))
         if any(own not in {None, asked} for own, asked in zip(fixed, given.size, strict=True)):
             raise ValueError(
-                f"{self.path} takes images of {_by(fixed)} pixels, not {_by(given.size)} as its "
+                f"{self.path} takes images of {by_pixels(fixed)} pixels, not {by_pixels(given.size)} as its "
                 "preprocessing makes them"
             )
         return given
 
 
-def open_foreign(
-    path: str | Path,
-    taps: Taps | None = None,
-    preprocessing: Preprocessing | None = None,
-    *,
-    batch_size: int | None = None,
-) -> Graph:
-    """Make an ONNX file of any origin into a graph as `export_onnx` writes them.
-
-    Its tapped tensors become its outputs, float32 and named as layers; what they do not depend on
-    is taken out. The tensors are what the graph computes: unlike torch's hooks, a tensor before a
-    ReLU is never rectified. The file may take images channels last, and in float16 or float64.
-
-    Parameters
-    ----------
-    path : path
-        Weights may lie in files beside it; they are mapped, not read.
-    taps : mapping of layer name to tensor, or sequence of tensors, optional
-        By the rules of `fastrdm.layers.find`. None takes the layers of a file from `export_onnx`.
-    preprocessing : Preprocessing, optional
-        None takes what the file says, or else warns and takes the development kit's at the file's
-        size.
-    batch_size : int, optional
-        How many images it is to run on at once. A file whose inner shapes want one image is an error unless it is 1
-        or left out.
-
-    Returns
-    -------
-    Graph
-        Its batch is fixed where the file's is, and at one image where its inner shapes want that.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file, or none of the weights that it refers to.
-    ValueError
-        If the file is no ONNX model, has not one input of images with three channels in
-        floating-point numbers, or of another size than the preprocessing's, or does not run; if
-        there are no taps, or wrong ones as for `find` and `Network.choose`.
-    MissingExtraError
-        If onnx or ONNX Runtime is not installed.
-    """
-    file = _read(Path(path))
-    if taps is None:
-        if "fastrdm.layers" not in file.metadata:
-            raise ValueError(
-                f"{path} does not say which of its tensors are layers; name them with taps "
-                f"(fastrdm layers {path} lists them)"
-            )
-        taps = json.loads(file.metadata["fastrdm.layers"])
-    prepared = file.preprocessing(preprocessing)
-    known = file.known()
-    requests = find(taps, known, str(path), "tensor")
-    matches = {name for request in requests for name in request.matches}
-    names = [name for name in known if name in matches]
-    file, network, types = _measure(file, names, prepared.size, batch_size)
-    chosen = network.choose(requests)
-    if preprocessing is None and "fastrdm.preprocessing" not in file.metadata:
-        warn(
-            f"{path} does not say how its images are prepared; they are resized to "
-            f"{_by(prepared.size)} ({prepared.resize}), {prepared.channel_order}, with mean "
-            f"{prepared.mean} and std {prepared.std}",
-            stacklevel=3,
-        )
-    return _rewritten(file, chosen, types, prepared)
-
-
-def inspect_file(path: str | Path) -> tuple[Network, dict[str, str]]:
-    """Run an ONNX file once, on black images.
-
-    Parameters
-    ----------
-    path : path
-
-    Returns
-    -------
-    network : Network
-        A layer for each tensor that depends on the images, in the order of the graph.
-    marks : dict of str to str
-        Tensors that are outputs → "output", or what they are of where `export_onnx` tapped them.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError, MissingExtraError
-        As for `open_foreign`.
-    """
-    file = _read(Path(path))
-    _, network, _ = _measure(file, list(file.known()), file.preprocessing().size)
-    taps = json.loads(file.metadata.get("fastrdm.taps", "{}"))
-    marks = {
-        output.name: Choice.describe(taps[output.name]) if output.name in taps else "output"
-        for output in file.model.graph.output
-    }
-    return network, marks
-
-
-def _read(path: Path) -> _File:
+def read_file(path: Path) -> File:
+    """Read an ONNX file, without the weights that lie beside it: those are mapped."""
     onnx = require("onnx", "onnx", "to read an ONNX file")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such ONNX file")
@@ -199,7 +96,7 @@ def _read(path: Path) -> _File:
     if not model.graph.node:
         raise ValueError(f"{path} holds no ONNX graph (truncated, or another kind of file)")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return _File(path, model, _weights(path, model.graph), _images(path, model.graph), metadata)
+    return File(path, model, _weights(path, model.graph), _images(path, model.graph), metadata)
 
 
 def _weights(path: Path, graph: Any) -> dict[str, NDArray[Any]]:
@@ -238,7 +135,7 @@ def _images(path: Path, graph: Any) -> _Images:
         names = ", ".join(value.name for value in inputs)
         raise ValueError(f"{path} takes {len(inputs)} inputs, not one of images: {names}")
     tensor = inputs[0].type.tensor_type
-    if tensor.elem_type not in _FLOATS:
+    if tensor.elem_type not in FLOATS:
         found = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
         raise ValueError(
             f"{path} takes images in {found}, not in floating-point numbers; export the network "
@@ -253,66 +150,12 @@ def _images(path: Path, graph: Any) -> _Images:
         )
     channels_last = shape[1] != 3 and shape[3] == 3
     height, width = shape[1:3] if channels_last else shape[2:]
-    dtype = _FLOATS[tensor.elem_type]
+    dtype = FLOATS[tensor.elem_type]
     return _Images(inputs[0].name, dtype, channels_last, shape[0], height, width)
 
 
-def _measure(
-    file: _File, names: list[str], size: tuple[int, int], batch_size: int | None = None
-) -> tuple[_File, Network, dict[str, np.dtype[Any]]]:
-    """Run the file with these tensors as its outputs; layers, and the types they have.
-
-    The file comes back, with its batch fixed at one image where it does not run on two and may run on one.
-    """
-    if file.images.batch is not None:
-        return file, *_run(file, names, size, file.images.batch)
-    single = replace(file, images=replace(file.images, batch=1))
-    try:
-        # Two, so that a batch is told from a single image.
-        network, types = _run(file, names, size, 2)
-    except ValueError as error:
-        if batch_size not in {None, 1}:
-            raise ValueError(f"{error}; its {INNER_SHAPES}") from error
-        return single, *_run(single, names, size, 1)
-    if batch_size == 1 and any(layer.problem for layer in network.layers.values()):
-        return single, *_run(single, names, size, 1)
-    return file, network, types
-
-
-def _run(
-    file: _File, names: list[str], size: tuple[int, int], n: int
-) -> tuple[Network, dict[str, np.dtype[Any]]]:
-    """Run a file on n black images; layers, and the types they have."""
-    onnx = require("onnx", "onnx", "to read an ONNX file")
-    known = file.known()
-    probe = onnx.ModelProto()
-    probe.CopyFrom(file.model)
-    # Without a type, which ONNX Runtime infers; onnx does not know its fused operators.
-    _answer_with(probe.graph, [onnx.ValueInfoProto(name=name) for name in names])
-    session = open_session(_graph(file.path, probe, file.weights), "cpu").session
-    images = file.images.blank(n, size)
-    try:
-        values = session.run(names, {file.images.name: images})
-    # The binding's exceptions have no base class of their own.
-    except Exception as error:
-        raise ValueError(
-            f"{file.path} does not run on images of shape {images.shape}, which its probe makes: "
-            f"{' '.join(str(error).split())}"
-        ) from error
-    layers, types = {}, {}
-    for name, value in zip(names, values, strict=True):
-        if isinstance(value, np.ndarray) and value.dtype in _FLOATS.values():
-            problem = shape_problem(value.shape, n)
-            types[name] = value.dtype
-        else:
-            problem = f"gives {getattr(value, 'dtype', 'no array')}, no floating-point numbers"
-        layers[name] = Layer(name, known[name], () if problem else value.shape[1:], problem=problem)
-    weights = {tensor.name: tuple(tensor.dims) for tensor in file.model.graph.initializer}
-    return Network(str(file.path), "tensor", layers, size, weights), types
-
-
-def _rewritten(
-    file: _File,
+def rewritten(
+    file: File,
     chosen: Mapping[str, Choice],
     types: Mapping[str, np.dtype[Any]],
     preprocessing: Preprocessing,
@@ -330,7 +173,7 @@ def _rewritten(
     if images.channels_last:
         feed.append(("Transpose", {"perm": [0, 2, 3, 1]}))
     if images.dtype != np.float32:
-        number = next(number for number, dtype in _FLOATS.items() if dtype == images.dtype)
+        number = next(number for number, dtype in FLOATS.items() if dtype == images.dtype)
         feed.append(("Cast", {"to": number}))
     # A tensor is renamed rather than copied: ONNX Runtime's fusions break on an Identity behind a
     # tapped Clip.
@@ -364,7 +207,7 @@ def _rewritten(
             choice.layer.shape if choice.tokens.how == "flatten" else choice.layer.shape[1:]
         )
         outputs.append(onnx.helper.make_tensor_value_info(layer, float32, [batch, *shape]))
-    _answer_with(graph, outputs)
+    answer_with(graph, outputs)
     was = json.loads(file.metadata.get("fastrdm.taps", "{}"))
     taps = {
         layer: was.get(choice.layer.name, choice.to_dict())
@@ -384,10 +227,10 @@ def _rewritten(
         },
     )
     weights = {new.get(name, name): value for name, value in file.weights.items()}
-    return _graph(file.path, model, weights)
+    return graph_of(file.path, model, weights)
 
 
-def _graph(path: Path, model: Any, weights: Mapping[str, NDArray[Any]]) -> Graph:
+def graph_of(path: Path, model: Any, weights: Mapping[str, NDArray[Any]]) -> Graph:
     """A model in memory with those of the weights that are left in it."""
     left = {tensor.name for tensor in model.graph.initializer}
     kept = {name: value for name, value in weights.items() if name in left}
@@ -424,7 +267,7 @@ def _taken(choice: Choice, source: str, layer: str, graph: Any, opset: int) -> I
         source = target
 
 
-def _answer_with(graph: Any, outputs: Iterable[Any]) -> None:
+def answer_with(graph: Any, outputs: Iterable[Any]) -> None:
     """Give a graph other outputs, and take out what they do not depend on."""
     outputs = list(outputs)
     needed, kept = {output.name for output in outputs}, []
@@ -479,5 +322,6 @@ def _rename(graph: Any, new: Mapping[str, str]) -> None:
         value.name = new.get(value.name, value.name)
 
 
-def _by(size: Iterable[int | None]) -> str:
+def by_pixels(size: Iterable[int | None]) -> str:
+    """Height × width, as messages write it."""
     return " × ".join(str(n or "any") for n in size)

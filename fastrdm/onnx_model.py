@@ -16,7 +16,7 @@ from fastrdm._extras import require
 from fastrdm.device import DeviceModel, suits
 from fastrdm.extraction import Need, Part, Workspace, plan, run
 from fastrdm.footprint import bytes_per_image
-from fastrdm.foreign import open_foreign
+from fastrdm.foreign_run import open_foreign
 from fastrdm.graph import Graph
 from fastrdm.images import Images
 from fastrdm.layers import Taps, nearest
@@ -93,7 +93,7 @@ class OnnxModel:
     ValueError
         If the file is no ONNX model or says nothing of its layers where none are given, or the
         provider is unknown, does not load, does not give the precision or refuses an option;
-        otherwise as for `fastrdm.foreign.open_foreign`.
+        otherwise as for `fastrdm.foreign_run.open_foreign`.
     MissingExtraError
         If ONNX Runtime is not installed.
     """

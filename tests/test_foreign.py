@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastrdm.cli import main
 from fastrdm.export import export_onnx
-from fastrdm.foreign import inspect_file, open_foreign
+from fastrdm.foreign_run import inspect_file, open_foreign
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.sample import write_sample
 from fastrdm.stimuli import Preprocessing

@@ -23,6 +23,7 @@ LAYERS = [
     {"checkpoints", "study"},
     {"algonauts", "export", "onnx_model"},
     {"probe"},
+    {"foreign_run"},
     {"target", "stimuli_cache", "device", "foreign", "pretrained"},
     {"rdm_graph"},
     {"inference"},

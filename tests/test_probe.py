@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import fastrdm
 from fastrdm import onnx_model, probe
 from fastrdm.cli import main
-from fastrdm.foreign import inspect_file
+from fastrdm.foreign_run import inspect_file
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.probe import InconsistentError, Probes
 from fastrdm.stimuli import Preprocessing
