@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeAlias
 from fastrdm._extras import require
 from fastrdm._kernels import kernels
 from fastrdm.environment import ask
-from fastrdm.providers import PROVIDERS
+from fastrdm.provider_table import PROVIDERS
 from fastrdm.stimuli_cache import cached_pixels
 from fastrdm.store import Stamp
 from fastrdm.worker import EngineError, Hello, Load, Outcome, Pixels, Task, Worker

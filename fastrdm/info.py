@@ -9,7 +9,8 @@ from pathlib import Path
 
 from fastrdm._kernels import KernelInfo, kernels
 from fastrdm.environment import ask, versions
-from fastrdm.providers import AUTO, PROVIDERS, Provider, open_session, probe_graph
+from fastrdm.provider_table import AUTO, PROVIDERS, Provider
+from fastrdm.providers import open_session, probe_graph
 
 # By the names that Linux gives their flags.
 _INSTRUCTIONS = {

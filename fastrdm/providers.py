@@ -6,29 +6,24 @@ and rounds to fewer bits where that is faster. Neither is ever wanted here, so b
 """
 
 import contextlib
-import ctypes
 import functools
-import importlib
-import importlib.util
-import io
-import json
 import os
 import re
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastrdm._extras import require
 from fastrdm.graph import Graph
-
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-# Best first. The others are for who asks: TensorRT compiles for minutes, OpenVINO in fp32 is no faster than the CPU
-# provider (17.7 against 16.0 ms an image of ResNet-20), CoreML cannot be asked what it rounds to.
-AUTO = ("cuda", "migraphx", "rocm", "cpu")
+from fastrdm.provider_sources import (
+    RefusedError,
+    Source,
+    one_line,
+    runtime,
+)
+from fastrdm.provider_table import AUTO, PRECISIONS, PROVIDERS
 
 # A network's work is in these; what is left to the CPU beside them (shapes, mostly) is not told.
 _HEAVY = {"Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "Attention", "LSTM", "GRU", "RNN"}
@@ -42,315 +37,6 @@ class Opened:
     provider: str
     precision: str
     package: str
-
-
-class RefusedError(ValueError):
-    """A provider cannot be had as asked for; one sentence."""
-
-
-@dataclass(frozen=True)
-class _Way:
-    """How a precision is put in force: options, and variables of the environment with the value they must have.
-
-    The empty value is that of a variable that must not be set.
-    """
-
-    options: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Builtin:
-    """A provider compiled into an ONNX Runtime package, or, from 1.32 on, brought along as a plug-in by it."""
-
-    name: str
-    package: str
-    ways: Mapping[str, _Way]
-    install: str = ""
-
-    def is_present(self) -> bool:
-        """Whether the installed ONNX Runtime has it."""
-        ort = _onnxruntime()
-        # A plug-in package's is among the available too, once it is registered.
-        loaded = [device for device in _devices(self.name) if _library(device)]
-        return self.name in ort.get_available_providers() and loaded == self._bundled()
-
-    def _bundled(self) -> list[Any]:
-        """Devices of a plug-in that the ONNX Runtime package has brought and registered."""
-        folder = str(Path(_onnxruntime().__file__).parent)
-        return [device for device in _devices(self.name) if _library(device).startswith(folder)]
-
-    def session(self, graph: Graph, options: Mapping[str, str], settings: Any) -> Any:
-        """A session on the provider."""
-        ort = _onnxruntime()
-        pip = f"pip install {self.install or self.package}"
-        if missing := self._missing_library():
-            raise RefusedError(
-                f"the libraries of {self.name} do not load ({missing}); install them with: {pip}"
-            )
-        if devices := self._bundled():
-            return _on_device(graph, devices, options, settings)
-        session = ort.InferenceSession(
-            _readable(graph),
-            settings,
-            providers=[self.name],
-            provider_options=[dict(options)],
-            # Else an error is printed, and what runs is another provider without the options.
-            enable_fallback=0,
-        )
-        if self.name not in session.get_providers():
-            asked = f" with the options {dict(options)}" if options else ""
-            raise RefusedError(
-                f"{self.name} does not load{asked}; what it needs is installed with: {pip}"
-            )
-        return session
-
-    def _missing_library(self) -> str:
-        """Why the provider's own library does not load; ONNX Runtime only prints it."""
-        ort = _onnxruntime()
-        stem = f"onnxruntime_providers_{self.name.removesuffix('ExecutionProvider').lower()}"
-        file = f"{stem}.dll" if sys.platform == "win32" else f"lib{stem}.so"
-        library = Path(ort.__file__).parent / "capi" / file
-        if not library.is_file():
-            return ""
-        _preload_cuda()
-        try:
-            ctypes.CDLL(str(library))
-        except OSError as error:
-            return _line(error)
-        return ""
-
-
-@dataclass(frozen=True, eq=False)
-class Plugin:
-    """A plug-in package for ONNX Runtime 1.23 or newer, which says where its library is and what it calls itself."""
-
-    module: str
-    package: str
-    ways: Mapping[str, _Way]
-    takes: str = ""
-
-    def is_present(self) -> bool:
-        """Whether the package is installed, with an ONNX Runtime that takes plug-ins."""
-        return importlib.util.find_spec(self.module) is not None and hasattr(
-            _onnxruntime(), "register_execution_provider_library"
-        )
-
-    def session(self, graph: Graph, options: Mapping[str, str], settings: Any) -> Any:
-        """A session on a device of the kind `device_type`, where that is an option."""
-        kind = options.get("device_type")
-        devices = [
-            device
-            for device in _devices(self._register())
-            if kind is None or device.ep_metadata.get("ov_device") == kind
-        ]
-        if not devices:
-            raise RefusedError(
-                f"{self.package} finds no {kind or 'device'} that it takes{self.takes}"
-            )
-        rest = {name: value for name, value in options.items() if name != "device_type"}
-        return _on_device(graph, devices, rest, settings)
-
-    def _register(self) -> str:
-        """Have ONNX Runtime load the plug-in, once a process; its name."""
-        ort = _onnxruntime()
-        plugin = importlib.import_module(self.module)
-        name: str = plugin.get_ep_name()
-        try:
-            if not _devices(name):
-                ort.register_execution_provider_library(self.module, plugin.get_library_path())
-        except Exception as error:
-            if "already registered" not in str(error):
-                raise RefusedError(f"{self.package} does not load: {_line(error)}") from error
-        return name
-
-
-@dataclass(frozen=True, eq=False)
-class OpenVinoPackage:
-    """OpenVINO's own package, which runs on processors of any make and needs no particular ONNX Runtime."""
-
-    package: str
-    ways: Mapping[str, _Way]
-
-    def is_present(self) -> bool:
-        """Whether the package is installed."""
-        return importlib.util.find_spec("openvino") is not None
-
-    def session(self, graph: Graph, options: Mapping[str, str], settings: Any) -> Any:
-        """A session with what fastrdm uses of ONNX Runtime's."""
-        from fastrdm.openvino_session import OpenVinoSession
-
-        device = options["device_type"]
-        properties = json.loads(options["load_config"])[device]
-        return OpenVinoSession(graph.source, graph.initialisers, device, properties)
-
-
-Source = Builtin | Plugin | OpenVinoPackage
-
-
-def _no_options(
-    word: str, own: Mapping[str, str], given: Mapping[str, str], n_threads: int | None
-) -> dict[str, str]:
-    for name in given:
-        raise ValueError(f"provider {word!r} has no options, so not {name!r} either")
-    return {}
-
-
-def _plain_options(
-    word: str, own: Mapping[str, str], given: Mapping[str, str], n_threads: int | None
-) -> dict[str, str]:
-    """The caller's options beside those that the precision needs."""
-    if both := sorted(own.keys() & given.keys()):
-        raise ValueError(
-            f"provider {word!r} has the option {both[0]!r} from its precision: give precision instead"
-        )
-    return {**own, **given}
-
-
-def _openvino_options(
-    word: str, own: Mapping[str, str], given: Mapping[str, str], n_threads: int | None
-) -> dict[str, str]:
-    """A device, and OpenVINO's properties for it as JSON: the plug-in ignores all other options without a word."""
-    for name in given:
-        if name not in {"device_type", "load_config"}:
-            raise ValueError(
-                f"provider {word!r} has no option {name!r}; it takes device_type, and properties of OpenVINO "
-                'by device in load_config, as in {"CPU": {"NUM_STREAMS": "1"}}'
-            )
-    device = given.get("device_type", "CPU")
-    if device.partition(".")[0] not in {"CPU", "GPU", "NPU"}:
-        raise ValueError(
-            f"device_type must be CPU, GPU or NPU, or a numbered one such as GPU.1, not {device!r}"
-        )
-    try:
-        config = json.loads(given.get("load_config", "{}"))
-        asked = dict(config.get(device, {}))
-    except (ValueError, TypeError, AttributeError):
-        raise ValueError(
-            "load_config must be JSON that maps devices to properties, "
-            f"not {given['load_config']!r}"
-        ) from None
-    set_here = dict(own)
-    if n_threads is not None and device == "CPU":
-        set_here["INFERENCE_NUM_THREADS"] = str(n_threads)
-    if both := sorted(set_here.keys() & asked.keys()):
-        raise ValueError(
-            f"load_config has {both[0]}, which precision and n_threads are for: give those instead"
-        )
-    # Pinned, the threads of two processes share a core: two of one thread each took 36 ms an image
-    # where they take 28 ms unpinned, on two cores.
-    pinning = {"ENABLE_CPU_PINNING": "NO"} if device == "CPU" else {}
-    properties = {**pinning, **asked, **set_here}
-    return {"device_type": device, "load_config": json.dumps({**config, device: properties})}
-
-
-@dataclass(frozen=True)
-class Provider:
-    """Where a provider may come from, in the order they are tried, and what installs it where there is none."""
-
-    sources: tuple[Source, ...]
-    install: str
-    options: Callable[[str, Mapping[str, str], Mapping[str, str], int | None], dict[str, str]] = (
-        _plain_options
-    )
-    # Whether the precision is looked for in a result, as the provider does not say what it uses.
-    probed: bool = False
-
-    @property
-    def precisions(self) -> tuple[str, ...]:
-        """Those that one of the sources can be told."""
-        return tuple(p for p in PRECISIONS if any(p in source.ways for source in self.sources))
-
-
-_FP32 = {"fp32": _Way()}
-_NO_OVERRIDE = dict.fromkeys(
-    (f"ORT_MIGRAPHX_{kind}_ENABLE" for kind in ("FP16", "BF16", "FP8", "INT8")), ""
-)
-_MIGRAPHX = {
-    "fp32": _Way({}, _NO_OVERRIDE),
-    "bf16": _Way({"migraphx_bf16_enable": "1"}, _NO_OVERRIDE),
-    "fp16": _Way({"migraphx_fp16_enable": "1"}, _NO_OVERRIDE),
-}
-_CUDA = {
-    # TF32 keeps 10 bits of the mantissa: too few for activations within 1e-4.
-    "fp32": _Way({"use_tf32": "0"}),
-    "tf32": _Way({"use_tf32": "1"}, {"NVIDIA_TF32_OVERRIDE": ""}),
-}
-# TensorRT rounds to TF32 unless this is set before CUDA starts: its provider has no option for it.
-_TENSORRT = {
-    "fp32": _Way({}, {"NVIDIA_TF32_OVERRIDE": "0"}),
-    "tf32": _Way({}, {"NVIDIA_TF32_OVERRIDE": ""}),
-}
-_TENSORRT_16 = {
-    "bf16": _Way({"trt_bf16_enable": "1"}),
-    "fp16": _Way({"trt_fp16_enable": "1"}),
-}
-# As JSON for the device in `load_config`, which is all that the three ways to OpenVINO have in common.
-_OPENVINO = {
-    "fp32": _Way({"INFERENCE_PRECISION_HINT": "f32"}),
-    "bf16": _Way({"INFERENCE_PRECISION_HINT": "bf16"}),
-    "fp16": _Way({"INFERENCE_PRECISION_HINT": "f16"}),
-}
-
-PROVIDERS: Mapping[str, Provider] = {
-    "cpu": Provider(
-        (Builtin("CPUExecutionProvider", "onnxruntime", _FP32),),
-        "'fastrdm[onnx]'",
-        _no_options,
-    ),
-    "cuda": Provider(
-        (Builtin("CUDAExecutionProvider", "onnxruntime-gpu", _CUDA, "'fastrdm[cuda]'"),),
-        "'fastrdm[cuda]'",
-    ),
-    "rocm": Provider(
-        (Builtin("ROCMExecutionProvider", "onnxruntime-rocm", _FP32),), "onnxruntime-rocm"
-    ),
-    "migraphx": Provider(
-        (
-            Builtin("MIGraphXExecutionProvider", "onnxruntime-migraphx", _MIGRAPHX),
-            Plugin("onnxruntime_ep_migraphx", "onnxruntime-ep-migraphx", _MIGRAPHX),
-        ),
-        "'fastrdm[rocm]'",
-    ),
-    "tensorrt": Provider(
-        (
-            Builtin(
-                "TensorrtExecutionProvider",
-                "onnxruntime-gpu",
-                _TENSORRT | _TENSORRT_16,
-                "'fastrdm[cuda]' tensorrt",
-            ),
-            Plugin("onnxruntime_ep_nv_tensorrt_rtx", "onnxruntime-ep-nv-tensorrt-rtx", _TENSORRT),
-        ),
-        "'fastrdm[cuda]' tensorrt",
-    ),
-    "openvino": Provider(
-        (
-            Builtin("OpenVINOExecutionProvider", "onnxruntime-openvino", _OPENVINO),
-            Plugin(
-                "onnxruntime_ep_openvino",
-                "onnxruntime-ep-openvino",
-                _OPENVINO,
-                ": it takes Intel's alone; on other processors use: pip install 'fastrdm[openvino]'",
-            ),
-            OpenVinoPackage("openvino", _OPENVINO),
-        ),
-        "'fastrdm[openvino]'",
-        _openvino_options,
-        probed=True,
-    ),
-    "coreml": Provider(
-        # The older format of models leaves the precision to CoreML.
-        (
-            Builtin(
-                "CoreMLExecutionProvider",
-                "onnxruntime",
-                {"fp32": _Way({"ModelFormat": "MLProgram"})},
-            ),
-        ),
-        "'fastrdm[onnx]' (on macOS)",
-    ),
-}
 
 
 def open_session(
@@ -397,7 +83,7 @@ def open_session(
     precision = "fp32" if precision is None else precision
     options = {} if options is None else options
     _check_arguments(provider, precision, options)
-    _onnxruntime()
+    runtime()
     refusals = []
     for candidate in AUTO if provider == "auto" else (provider,):
         if precision not in PROVIDERS[candidate].precisions:
@@ -487,7 +173,7 @@ def _open(
 
 
 def _settings(word: str, graph: Graph, n_threads: int | None) -> Any:
-    ort = _onnxruntime()
+    ort = runtime()
     settings = ort.SessionOptions()
     settings.log_severity_level = 4
     if n_threads is not None:
@@ -512,7 +198,7 @@ def _share_arena() -> None:
     A session's own is fetched from the system, 4 KiB at a time, and given back at its end: of ResNet-20 on 118 images
     that is 430 MB, and 0.3 s of system time in 3.8 s on a virtual machine.
     """
-    ort = _onnxruntime()
+    ort = runtime()
     place = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
@@ -523,7 +209,7 @@ def _share_arena() -> None:
 
 def _why(word: str, graph: Graph, given: Mapping[str, str], error: Exception) -> str:
     """What an error of ONNX Runtime means, in one sentence."""
-    text = _line(error)
+    text = one_line(error)
     names = [*given, *re.findall(r'"(\w+)"\s*:', given.get("load_config", ""))]
     if option := next((name for name in reversed(names) if name in text), None):
         return f"provider {word!r} refuses the option {option!r}: {text}"
@@ -607,47 +293,3 @@ def probe_graph() -> Graph:
     opsets = [onnx.helper.make_opsetid("", 17)]
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
     return Graph("probe", model.SerializeToString())
-
-
-def _onnxruntime() -> Any:
-    return require("onnxruntime", "onnx", "to run a network")
-
-
-def _devices(name: str) -> list[Any]:
-    """Devices that ONNX Runtime (1.23 or newer) lists for a registered provider."""
-    ort = _onnxruntime()
-    listed = ort.get_ep_devices() if hasattr(ort, "get_ep_devices") else []
-    return [device for device in listed if device.ep_name == name]
-
-
-def _library(device: Any) -> str:
-    """The plug-in's library; empty for what is compiled in."""
-    path: str = device.ep_metadata.get("library_path", "")
-    return path
-
-
-def _on_device(graph: Graph, devices: list[Any], options: Mapping[str, str], settings: Any) -> Any:
-    """A session on the first device, or the one that `device_id` counts."""
-    number = options.get("device_id", "0")
-    if not number.isdecimal() or int(number) >= len(devices):
-        raise RefusedError(f"device_id is {number}, and there are {len(devices)} devices from 0 on")
-    settings.add_provider_for_devices([devices[int(number)]], dict(options))
-    return _onnxruntime().InferenceSession(_readable(graph), settings)
-
-
-@functools.cache
-def _preload_cuda() -> None:
-    """Load CUDA's libraries that came with pip, once: what the process prints meanwhile is lost."""
-    ort = _onnxruntime()
-    if hasattr(ort, "preload_dlls"):
-        with contextlib.redirect_stdout(io.StringIO()):
-            ort.preload_dlls()
-
-
-def _readable(graph: Graph) -> str | bytes:
-    return graph.source if isinstance(graph.source, bytes) else str(graph.source)
-
-
-def _line(error: Exception) -> str:
-    """An error's text on one line, without the places in its source that OpenVINO names."""
-    return re.sub(r"Exception from \S+: ", "", " ".join(str(error).split()))

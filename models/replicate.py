@@ -34,7 +34,7 @@ from fastrdm._extras import require
 from fastrdm._files import new_file
 from fastrdm.checkpoints import Architecture
 from fastrdm.onnx_model import OnnxModel
-from fastrdm.providers import PRECISIONS, PROVIDERS
+from fastrdm.provider_table import PRECISIONS, PROVIDERS
 from fastrdm.scoring import modality_of
 from fastrdm.study import Study, find_data, open_studies
 from fastrdm.weights import (

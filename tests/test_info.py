@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 import fastrdm
-from fastrdm.providers import PROVIDERS
+from fastrdm.provider_table import PROVIDERS
 
 module = sys.modules["fastrdm.info"]
 GIB = 2**30

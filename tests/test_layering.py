@@ -40,6 +40,8 @@ LAYERS = [
         "footprint",
         "swapping",
     },
+    {"provider_table"},
+    {"provider_sources"},
     {"graph"},
     {"weights"},
     {"compare"},

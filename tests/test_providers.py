@@ -12,9 +12,10 @@ import onnx
 import onnxruntime
 import pytest
 
-from fastrdm import providers
+from fastrdm import provider_table, providers
 from fastrdm.graph import Graph
-from fastrdm.providers import PROVIDERS, open_session, probe_graph
+from fastrdm.provider_table import PROVIDERS
+from fastrdm.providers import open_session, probe_graph
 
 REAL = onnxruntime.InferenceSession
 ONES = np.ones((1, 16, 8, 8), np.float32)
@@ -118,7 +119,7 @@ def test_a_provider_is_used_or_an_error_names_its_package(word, nothing_else):
 def test_a_precision_that_a_provider_cannot_give(word):
     able = PROVIDERS[word].precisions
     assert "fp32" in able
-    for precision in set(providers.PRECISIONS) - set(able):
+    for precision in set(provider_table.PRECISIONS) - set(able):
         with pytest.raises(
             ValueError, match=f"'{word}' gives {' or '.join(able)}, not {precision}"
         ):
