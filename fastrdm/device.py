@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import rdm_graph
 from fastrdm._extras import require
+from fastrdm.device_memory import MEMORY, Block, Device, Need, Session
 from fastrdm.footprint import bytes_per_image
 from fastrdm.forms import listed
 from fastrdm.graph import Graph
@@ -46,20 +47,14 @@ _CENTRES: dict[Measure, Centre] = {
 }
 # Products of single chunks in float32 are rounded more often than those of `calc_rdm`.
 _NEAR_DISTANCE = 2.0**-3
-# What ONNX Runtime calls the memory of providers that have their own.
-_MEMORY = {"cuda": "cuda", "tensorrt": "cuda", "rocm": "gpu", "migraphx": "gpu"}
 # CUDA's allocations begin at multiples of this, and its libraries are fastest there.
 _ALIGNMENT = 256
-# Conditions whose products are made at once: those of single chunks, of 64 channels, take twice the rows' memory then.
-_MOST_CONDITIONS = 128
-# What the memory of one condition's inner values becomes in ONNX Runtime: its arena beside its pattern of it.
-_WORKING = 2
 _SHOWN = 3
 
 
 def suits(provider: str, method: str) -> bool:
     """Whether a provider has memory of its own, and the method's RDMs can be made there."""
-    return provider in _MEMORY and not method_named(method).whole
+    return provider in MEMORY and not method_named(method).whole
 
 
 @dataclass(frozen=True)
@@ -157,9 +152,9 @@ class DeviceModel:
         model, own = _read(graph)
         self._network = rdm_graph.network(model, self.layers, preprocessing, weights)
         self._places, self._n_bytes = _places(self._network)
-        self._sessions: dict[tuple[Any, ...], _Session] = {}
+        self._sessions: dict[tuple[Any, ...], Session] = {}
         self.provider = provider
-        self.device = _Device.of(self._whole(), self.provider)
+        self.device = Device.of(self._whole(), self.provider)
         self._weights = self.device.empty(self._n_bytes)
         self._loaded = False
         if own.keys() >= self._network.weights.keys():
@@ -310,7 +305,7 @@ class DeviceModel:
 
     def _gather(self, shown: Shown) -> dict[str, _Made]:
         """Dissimilarities of each layer, in whatever blocks the memory allows."""
-        need = _Need(self._network, self._inner, shown.n_conditions)
+        need = Need(self._network, self._inner, shown.n_conditions)
         while True:
             chosen = need.plan(self.layers, self._bound)
             try:
@@ -345,14 +340,14 @@ class DeviceModel:
     def _by_blocks(self, shown: Shown, layers: tuple[str, ...], height: int) -> dict[str, _Made]:
         n = shown.n_conditions
         session = self._session("rows", rdm_graph.rows, layers, self._centre)
-        blocks: list[_Block] = []
+        blocks: list[Block] = []
         host: dict[str, dict[str, Floats]] = {
             layer: {"products": np.empty((n, n))} for layer in layers
         }
         for start in range(0, n, height):
             place = slice(start, min(start + height, n))
             out = self._run(session, {}, shown, place)
-            blocks.append(_Block(place, {layer: out.pop(end(layer, "rows")) for layer in layers}))
+            blocks.append(Block(place, {layer: out.pop(end(layer, "rows")) for layer in layers}))
             for layer in layers:
                 for what, values in _host(out, layer).items():
                     host[layer].setdefault(what, np.empty(n))[place] = values
@@ -387,7 +382,7 @@ class DeviceModel:
         return found_of(norms, sums, n_channels, near), product
 
     def _refine(
-        self, layer: str, found: Found, values: Floats, blocks: Sequence["_Block"], height: int
+        self, layer: str, found: Found, values: Floats, blocks: Sequence["Block"], height: int
     ) -> None:
         """Give pairs so near that too few digits are left the dissimilarity that their differences have."""
         places = np.flatnonzero(np.signbit(values))
@@ -415,21 +410,21 @@ class DeviceModel:
                 squares[inside[some]] = self._run(session, given)["squares"].numpy()
         values[places] = self._measure.refine(found, found, pairs, squares)
 
-    def _multiply(self, layer: str, a: "_Block", b: "_Block") -> Floats:
+    def _multiply(self, layer: str, a: "Block", b: "Block") -> Floats:
         session = self._session("products", rdm_graph.products, self._network.width(layer))
         out: Floats = self._run(session, {"a": a.rows[layer], "b": b.rows[layer]})[
             "products"
         ].numpy()
         return out
 
-    def _whole(self) -> "_Session":
+    def _whole(self) -> "Session":
         return self._session("whole", rdm_graph.whole, self.layers, self._centre)
 
     @functools.cached_property
     def _inner(self) -> int:
         return bytes_per_image(self._network.model.SerializeToString(), ())
 
-    def _session(self, what: str, build: Any, *arguments: Any) -> "_Session":
+    def _session(self, what: str, build: Any, *arguments: Any) -> "Session":
         """The session of a graph, made when it is first needed."""
         key = (what, *arguments)
         if key not in self._sessions:
@@ -443,12 +438,12 @@ class DeviceModel:
                 raise ValueError(
                     f"provider {self.provider!r} runs without ONNX Runtime here, whose bindings RDMs on a device need"
                 )
-            self._sessions[key] = _Session.of(opened.session)
+            self._sessions[key] = Session.of(opened.session)
         return self._sessions[key]
 
     def _run(
         self,
-        session: "_Session",
+        session: "Session",
         given: Mapping[str, Any],
         shown: Shown | None = None,
         place: slice = slice(0),
@@ -476,105 +471,6 @@ class DeviceModel:
         binding.synchronize_inputs()
         session.session.run_with_iobinding(binding)
         return dict(zip(session.outputs, binding.get_outputs(), strict=True))
-
-
-class _Session(NamedTuple):
-    session: Any
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    @classmethod
-    def of(cls, session: Any) -> "_Session":
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        return cls(session, tuple(i.name for i in inputs), tuple(o.name for o in outputs))
-
-
-class _Device(NamedTuple):
-    """Memory that a session reads without a copy, by ONNX Runtime's name and number of it."""
-
-    kind: str
-    number: int
-
-    @classmethod
-    def of(cls, session: _Session, provider: str) -> "_Device":
-        options = session.session.get_provider_options()
-        own = options.get(session.session.get_providers()[0], {})
-        kind = _MEMORY.get(provider, "cpu")
-        return cls(kind, 0 if kind == "cpu" else int(own.get("device_id", 0)))
-
-    def empty(self, n: int) -> Any:
-        ort = require("onnxruntime", "onnx", "to run a network")
-        return ort.OrtValue.ortvalue_from_shape_and_type([n], np.uint8, *self)
-
-    def put(self, array: NDArray[Any]) -> Any:
-        ort = require("onnxruntime", "onnx", "to run a network")
-        # A copy, since ONNX Runtime only refers to an array that lies in its own memory.
-        return ort.OrtValue.ortvalue_from_numpy(np.array(array, order="C"), *self)
-
-
-class _Block(NamedTuple):
-    """Some conditions, and their rows of each layer on the device."""
-
-    place: slice
-    rows: dict[str, Any]
-
-
-class _Plan(NamedTuple):
-    """Conditions of a block, and the layers whose rows lie on the device together."""
-
-    height: int
-    groups: tuple[tuple[str, ...], ...]
-
-
-class _Need(NamedTuple):
-    """Memory that conditions take: an estimate."""
-
-    network: Network
-    inner: int
-    n: int
-
-    def plan(self, layers: tuple[str, ...], bound: int | None) -> _Plan:
-        """All at once, or the largest blocks and then the fewest groups of layers that a bound allows."""
-        heights = [min(self.n, _MOST_CONDITIONS)]
-        while heights[-1] > 1:
-            heights.append(-(-heights[-1] // 2))
-        best = _Plan(heights[0], (layers,))
-        if bound is None or self.bytes(best) <= bound:
-            return best
-        widest = max(self._rows(layer) for layer in layers)
-        # Rows of all conditions are worth more of the bound than large blocks.
-        height = next((h for h in heights if 2 * self._work(h) <= bound), 1)
-        room = bound - self._work(height)
-        if self.n * widest > room:
-            height, room = 1, bound - self._work(1)
-        if self.n * widest > room:
-            raise ValueError(
-                f"memory of {bound} bytes is too small for {self.n} conditions of a layer of {widest // 4} channels "
-                f"on the device; {self.n * widest + self._work(1)} bytes would do"
-            )
-        groups: list[tuple[str, ...]] = [()]
-        for layer in layers:
-            if self.n * sum(map(self._rows, (*groups[-1], layer))) > room:
-                groups.append(())
-            groups[-1] += (layer,)
-        return _Plan(height, tuple(groups))
-
-    def bytes(self, plan: _Plan) -> int:
-        """What a plan takes."""
-        kept = max(sum(map(self._rows, group)) for group in plan.groups)
-        at_once = plan.height == self.n and len(plan.groups) == 1
-        return self._work(plan.height) + (0 if at_once else self.n * kept)
-
-    def _work(self, height: int) -> int:
-        """Of running a block and of the products of two, those of single chunks in float32 and float64."""
-        shapes = [self.network.width(layer).shape for layer in self.network.layers]
-        products = max(groups * (4 * chunks + 8) for chunks, groups, _ in shapes)
-        rows = max(map(self._rows, self.network.layers))
-        return height * (_WORKING * self.inner + 2 * rows) + products * height**2
-
-    def _rows(self, layer: str) -> int:
-        """Of one condition."""
-        return 4 * math.prod(self.network.width(layer).shape)
 
 
 def _measure(method: str) -> Measure:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fastrdm import device, rdm_graph
+from fastrdm import device, device_memory, rdm_graph
 from fastrdm._extras import MissingExtraError
 from fastrdm.device import DeviceModel
 from fastrdm.export import export_onnx
@@ -254,7 +254,7 @@ def test_both_ways_to_an_rdm_agree(exported, pixels, name, method, monkeypatch):
     assert_agree(whole, expected, method, 1e-5)
     # ONNX Runtime multiplies a single image by other kernels, in the network too.
     for height, tolerance in ((1, 3e-6), (4, 1e-6), (7, 1e-6)):
-        monkeypatch.setattr(device, "_MOST_CONDITIONS", height)
+        monkeypatch.setattr(device_memory, "_MOST_CONDITIONS", height)
         assert_agree(model.rdms(shown), whole, method, tolerance)
 
 
@@ -400,7 +400,7 @@ def test_a_mean_far_above_the_spread(exported):
 @pytest.mark.parametrize("method", ["euclidean", "sqeuclidean"])
 @pytest.mark.parametrize("height", [2, 8])
 def test_copies_have_no_distance_and_near_ones_their_own(exported, monkeypatch, method, height):
-    monkeypatch.setattr(device, "_MOST_CONDITIONS", height)
+    monkeypatch.setattr(device_memory, "_MOST_CONDITIONS", height)
     path, stimuli = exported("relu"), noise(8, 8)
     stimuli[5] = stimuli[2]
     stimuli[7] = stimuli[0]
@@ -426,7 +426,7 @@ def test_copies_have_no_distance_and_near_ones_their_own(exported, monkeypatch, 
 )
 @pytest.mark.parametrize("height", [2, 5])
 def test_conditions_without_a_dissimilarity(exported, monkeypatch, method, problem, height):
-    monkeypatch.setattr(device, "_MOST_CONDITIONS", height)
+    monkeypatch.setattr(device_memory, "_MOST_CONDITIONS", height)
     path, stimuli = exported("filters"), noise(5, 8)
     stimuli[[1, 3]] = 0
     model = on_device(path, method)
@@ -450,7 +450,7 @@ def test_conditions_without_a_dissimilarity(exported, monkeypatch, method, probl
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("height", [2, 5])
 def test_nan_names_the_layer_and_the_first_image(exported, monkeypatch, method, height):
-    monkeypatch.setattr(device, "_MOST_CONDITIONS", height)
+    monkeypatch.setattr(device_memory, "_MOST_CONDITIONS", height)
     model, stimuli = on_device(exported("extremes"), method, ["offset", "root"]), noise(5, 8)
     bright = model.show(stimuli // 2 + 128)
     stimuli[:3] = stimuli[:3] // 2 + 128
@@ -494,7 +494,7 @@ def test_within_a_bound_of_memory(exported, pixels, method):
     free = on_device(path, method)
     shown = free.show(stimuli)
     expected = free.rdms(shown)
-    need = device._Need(free._network, free._inner, len(stimuli))
+    need = device_memory.Need(free._network, free._inner, len(stimuli))
     whole = need.bytes(need.plan(free.layers, None))
     seen = []
     for bound in (whole, whole // 2, whole // 5):
@@ -559,7 +559,7 @@ def test_only_products_leave_the_device(exported, pixels):
     fake.get_provider_options.return_value = {"CUDAExecutionProvider": {"device_id": "1"}}
     fake.get_providers.return_value = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     session = session._replace(session=fake)
-    model.device = device._Device.of(session, "cuda")
+    model.device = device_memory.Device.of(session, "cuda")
     assert model.device == ("cuda", 1)
     own = next(iter(model._network.inputs))
     model._run(session, {own: "a weight"}, shown, slice(3, 7))
@@ -592,7 +592,7 @@ def test_memory_of_a_provider(provider, kind):
     session = mock.Mock()
     session.session.get_provider_options.return_value = {}
     session.session.get_providers.return_value = ["SomeExecutionProvider"]
-    assert device._Device.of(session, provider) == (kind, 0)
+    assert device_memory.Device.of(session, provider) == (kind, 0)
 
 
 def test_constants_that_checkpoints_do_not_bring(exported, networks):

@@ -25,6 +25,7 @@ LAYERS = [
     {"probe"},
     {"foreign_run"},
     {"target", "stimuli_cache", "device", "foreign", "pretrained"},
+    {"device_memory"},
     {"rdm_graph"},
     {"inference"},
     {"bootstrapping", "mantel"},
