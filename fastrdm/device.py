@@ -17,6 +17,7 @@ from fastrdm.device_memory import MEMORY, Block, Device, Need, Session
 from fastrdm.footprint import bytes_per_image
 from fastrdm.forms import listed
 from fastrdm.graph import Graph
+from fastrdm.graph_folding import end
 from fastrdm.measures import (
     CORRELATION,
     COSINE,
@@ -30,7 +31,7 @@ from fastrdm.measures import (
 )
 from fastrdm.methods import METHODS, method_named
 from fastrdm.providers import open_session
-from fastrdm.rdm_graph import PIXELS, Centre, Network, end
+from fastrdm.rdm_graph import PIXELS, Centre, Network
 from fastrdm.stimuli import Preprocessing
 from fastrdm.tiles import n_bytes
 

@@ -7,22 +7,17 @@ provider has at opset 18 to 20: it lacks ReduceMax, ReduceMin and Pad in some of
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastrdm._extras import require
+from fastrdm.graph_folding import Copied, Recipe, end, fold
+from fastrdm.graph_nodes import Nodes, declare, dtype_of, read, shape_of, uses_of
 from fastrdm.stimuli import Preprocessing
-
-Array: TypeAlias = NDArray[Any]
-Weights: TypeAlias = Mapping[str, Array]
-#: Name of a weight, or the value of all its entries.
-Operand: TypeAlias = str | float
 
 PIXELS = "fastrdm/pixels"
 # Channels whose products are added up at once in float32, and how many such sums are before float64 takes over. Where
@@ -65,101 +60,13 @@ class Width(NamedTuple):
         return math.prod(self.shape) - self.channels
 
 
-def end(layer: str, what: str) -> str:
-    """Name of what a graph gives for a layer: products, means, sums, rows."""
-    return f"fastrdm/{layer}/{what}"
-
-
-class _Norm(NamedTuple):
-    """A batch norm that is folded into the layer before it, in the formula of ONNX Runtime's ConvBatchNormalization."""
-
-    scale: Operand
-    bias: Operand
-    mean: str
-    variance: str
-    epsilon: float
-
-    def factor(self, weights: Weights) -> Array:
-        variance = np.asarray(weights[self.variance], np.float32)
-        factor = _value(self.scale, weights) / np.sqrt(variance + np.float32(self.epsilon))
-        return np.asarray(factor, np.float32)
-
-
-class _Copied(NamedTuple):
-    """An input that is a weight as it is."""
-
-    source: str
-
-    @property
-    def operands(self) -> tuple[Operand, ...]:
-        """What it is made of."""
-        return (self.source,)
-
-    @property
-    def like(self) -> str:
-        """The weight that it has the shape of."""
-        return self.source
-
-    def fill(self, out: Array, weights: Weights) -> None:
-        """Write it."""
-        np.copyto(out, weights[self.source])
-
-
-class _FoldedWeight(NamedTuple):
-    """A weight times a batch norm's factor of each output channel."""
-
-    source: str
-    norm: _Norm
-    axis: int
-
-    @property
-    def operands(self) -> tuple[Operand, ...]:
-        return (self.source, *self.norm[:4])
-
-    @property
-    def like(self) -> str:
-        return self.source
-
-    def fill(self, out: Array, weights: Weights) -> None:
-        shape = [1] * out.ndim
-        shape[self.axis] = -1
-        np.multiply(weights[self.source], self.norm.factor(weights).reshape(shape), out=out)
-
-
-class _FoldedBias(NamedTuple):
-    """A bias, or none, put through a batch norm."""
-
-    source: Operand
-    norm: _Norm
-
-    @property
-    def operands(self) -> tuple[Operand, ...]:
-        return (self.source, *self.norm[:4])
-
-    @property
-    def like(self) -> str:
-        return self.norm.mean
-
-    def fill(self, out: Array, weights: Weights) -> None:
-        np.subtract(_value(self.source, weights), weights[self.norm.mean], out=out)
-        out *= self.norm.factor(weights)
-        out += _value(self.norm.bias, weights)
-
-
-def _value(operand: Operand, weights: Weights) -> Any:
-    return weights[operand] if isinstance(operand, str) else np.float32(operand)
-
-
-_Recipe: TypeAlias = _Copied | _FoldedWeight | _FoldedBias
-
-
 @dataclass(frozen=True)
 class Input:
     """An input of the network that a checkpoint fills."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    recipe: _Recipe
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -227,30 +134,30 @@ def network(
     graph = onnx.GraphProto(name=model.graph.name)
     graph.node.extend(model.graph.node)
     graph.value_info.extend(model.graph.value_info)
-    shapes = {layer: _shape(model, layer) for layer in layers}
+    shapes = {layer: shape_of(model, layer) for layer in layers}
     for layer, shape in shapes.items():
-        _declare(onnx, graph.output, layer, np.dtype(np.float32), ("batch", *shape))
+        declare(onnx, graph.output, layer, np.dtype(np.float32), ("batch", *shape))
     _prune(graph)
     swapped = {
         name: tuple(initialiser.dims)
         for name, initialiser in initialisers.items()
-        if _dtype(onnx, initialiser).kind == "f" and (weights is None or name in weights)
+        if dtype_of(onnx, initialiser).kind == "f" and (weights is None or name in weights)
     }
-    recipes: dict[str, _Recipe] = _fold(graph, swapped)
+    recipes: dict[str, Recipe] = fold(graph, swapped)
     _prune(graph)
-    used = set(_uses(graph, graph.node))
-    recipes |= {name: _Copied(name) for name in swapped if name in used}
+    used = set(uses_of(graph, graph.node))
+    recipes |= {name: Copied(name) for name in swapped if name in used}
     inputs = {}
     for name, recipe in recipes.items():
         like = initialisers[recipe.like]
-        inputs[name] = Input(tuple(like.dims), _dtype(onnx, like), recipe)
+        inputs[name] = Input(tuple(like.dims), dtype_of(onnx, like), recipe)
     height, width = preprocessing.size
-    _declare(onnx, graph.input, PIXELS, np.dtype(np.uint8), ("batch", height, width, 3))
+    declare(onnx, graph.input, PIXELS, np.dtype(np.uint8), ("batch", height, width, 3))
     for name, own in inputs.items():
-        _declare(onnx, graph.input, name, own.dtype, own.shape)
+        declare(onnx, graph.input, name, own.dtype, own.shape)
     constant = used - set(swapped)
     graph.initializer.extend(i for name, i in initialisers.items() if name in constant)
-    nodes = _Nodes(onnx, PIXELS)
+    nodes = Nodes(onnx, PIXELS)
     _preprocess(nodes, preprocessing, given[0])
     _insert(graph, nodes, 0)
     needed = {operand for own in inputs.values() for operand in own.recipe.operands}
@@ -279,7 +186,7 @@ def rows(own: Network, layers: Sequence[str], centre: Centre) -> Any:
 def products(width: Width) -> Any:
     """Rows ``a`` and ``b`` → ``products`` (n_a, n_b) in float64."""
     onnx = require("onnx", "run", "to make RDMs part of a network")
-    nodes = _Nodes(onnx, "fastrdm")
+    nodes = Nodes(onnx, "fastrdm")
     _products(nodes, "a", "b", "products")
     return _small(nodes, width, (), (), {"products": ("n_a", "n_b")})
 
@@ -290,7 +197,7 @@ def squares(width: Width) -> Any:
     They are of ``f * a[i]`` and ``g * b[j]``, pair by pair.
     """
     onnx = require("onnx", "run", "to make RDMs part of a network")
-    nodes = _Nodes(onnx, "fastrdm")
+    nodes = Nodes(onnx, "fastrdm")
     shape = nodes.ints(-1, 1, 1, 1)
     left, right = (
         nodes("Mul", nodes("Gather", rows, index), nodes("Reshape", factor, shape))
@@ -302,40 +209,7 @@ def squares(width: Width) -> Any:
     return _small(nodes, width, ("i", "j"), ("f", "g"), {"squares": ("pairs",)})
 
 
-class _Nodes:
-    """Nodes and constants that are to be added to a graph, under names that nothing else bears."""
-
-    def __init__(self, onnx: Any, prefix: str) -> None:
-        self.onnx, self._prefix = onnx, prefix
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def __call__(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        output = output or f"{self._prefix}/{len(self.nodes)}"
-        node = self.onnx.helper.make_node(kind, inputs, [output], output, **attributes)
-        self.nodes.append(node)
-        return output
-
-    def constant(self, value: Any, dtype: Any = np.float32) -> str:
-        name = f"{self._prefix}/constant{len(self.constants)}"
-        self.constants.append(self.onnx.numpy_helper.from_array(np.array(value, dtype), name))
-        return name
-
-    def ints(self, *values: int) -> str:
-        return self.constant(values, np.int64)
-
-    def mean(self, value: str, axis: int, output: str = "") -> str:
-        return self("ReduceMean", value, self.ints(axis), keepdims=0, output=output)
-
-    def sum(self, value: str, axis: int, output: str = "") -> str:
-        return self("ReduceSum", value, self.ints(axis), keepdims=0, output=output)
-
-    def total(self, value: str, axis: int, output: str) -> str:
-        """A sum in float64."""
-        return self.sum(self("Cast", value, to=self.onnx.TensorProto.DOUBLE), axis, output)
-
-
-def _preprocess(nodes: _Nodes, preprocessing: Preprocessing, images: str) -> None:
+def _preprocess(nodes: Nodes, preprocessing: Preprocessing, images: str) -> None:
     """Nodes from pixels to images, the operations of `Preprocessing.load` in their order."""
     value = nodes("Cast", PIXELS, to=nodes.onnx.TensorProto.FLOAT)
     value = nodes("Transpose", value, perm=[0, 3, 1, 2])
@@ -365,20 +239,20 @@ class _End(NamedTuple):
 _Ends: TypeAlias = dict[str, tuple[str | int, ...]]
 
 
-def _whole_end(nodes: _Nodes, own: _End) -> _Ends:
+def _whole_end(nodes: Nodes, own: _End) -> _Ends:
     flat, means = _flat(nodes, own)
     made, known = _rows(nodes, own, flat, _centre(nodes, own, flat, means), "")
     product = _products(nodes, made, made, end(own.layer, "products"))
     return known | {means: ("batch",), product: ("batch", "batch")}
 
 
-def _rows_end(nodes: _Nodes, own: _End) -> _Ends:
+def _rows_end(nodes: Nodes, own: _End) -> _Ends:
     flat, means = _flat(nodes, own)
     made, known = _rows(nodes, own, flat, _centre(nodes, own, flat, means), end(own.layer, "rows"))
     return known | {means: ("batch",), made: ("batch", *own.width.shape)}
 
 
-def _flat(nodes: _Nodes, own: _End) -> tuple[str, str]:
+def _flat(nodes: Nodes, own: _End) -> tuple[str, str]:
     """A layer as (n, channels), and its means over them."""
     value = own.layer
     # Axis by axis: a sum over all channels at once loses digits where a runtime adds them one by one.
@@ -388,7 +262,7 @@ def _flat(nodes: _Nodes, own: _End) -> tuple[str, str]:
     return nodes("Reshape", own.layer, nodes.ints(-1, own.width.channels)), value
 
 
-def _centre(nodes: _Nodes, own: _End, flat: str, means: str) -> str:
+def _centre(nodes: Nodes, own: _End, flat: str, means: str) -> str:
     """What is taken off each row, or the empty string."""
     if own.centre is Centre.NONE:
         return ""
@@ -399,7 +273,7 @@ def _centre(nodes: _Nodes, own: _End, flat: str, means: str) -> str:
     return nodes("Where", nodes("LessOrEqual", distance, near), first, mean)
 
 
-def _rows(nodes: _Nodes, own: _End, flat: str, centre: str, output: str) -> tuple[str, _Ends]:
+def _rows(nodes: Nodes, own: _End, flat: str, centre: str, output: str) -> tuple[str, _Ends]:
     """Rows less their centre (n, chunks, groups, chunk), and what else is to be known of them."""
     value = nodes("Sub", flat, centre) if centre else flat
     if own.width.zeros:
@@ -412,7 +286,7 @@ def _rows(nodes: _Nodes, own: _End, flat: str, centre: str, output: str) -> tupl
     return made, {nodes.sum(short, 1, end(own.layer, "sums")): ("batch",)}
 
 
-def _products(nodes: _Nodes, a: str, b: str, output: str) -> str:
+def _products(nodes: Nodes, a: str, b: str, output: str) -> str:
     """Products of all pairs of rows.
 
     ONNX Runtime makes one batched multiplication of the first three nodes, which reads the rows where they lie.
@@ -426,7 +300,7 @@ def _with_ends(
     own: Network,
     layers: Sequence[str],
     centre: Centre,
-    build: Callable[[_Nodes, _End], _Ends],
+    build: Callable[[Nodes, _End], _Ends],
 ) -> Any:
     """The network's model, pruned to some layers, with an end behind each in place of its output."""
     onnx = require("onnx", "run", "to make RDMs part of a network")
@@ -436,19 +310,19 @@ def _with_ends(
     _prune(graph)
     del graph.output[:]
     for layer in layers:
-        nodes = _Nodes(onnx, end(layer, "inner"))
+        nodes = Nodes(onnx, end(layer, "inner"))
         ends = build(nodes, _End(layer, own.layers[layer], centre))
         maker = next(k for k, node in enumerate(graph.node) if layer in node.output)
         # Right behind it, so that its memory is soon free.
         _insert(graph, nodes, maker + 1)
         for name, shape in ends.items():
             dtype = np.dtype(np.float64 if name == end(layer, "products") else np.float32)
-            _declare(onnx, graph.output, name, dtype, shape)
+            declare(onnx, graph.output, name, dtype, shape)
     return _model(onnx, graph, own.model)
 
 
 def _small(
-    nodes: _Nodes,
+    nodes: Nodes,
     width: Width,
     indices: Sequence[str],
     factors: Sequence[str],
@@ -459,98 +333,15 @@ def _small(
     graph = onnx.GraphProto(name="fastrdm")
     for name in ("a", "b"):
         shape = (f"n_{name}", *width.shape)
-        _declare(onnx, graph.input, name, np.dtype(np.float32), shape)
+        declare(onnx, graph.input, name, np.dtype(np.float32), shape)
     for names, dtype in ((indices, np.int64), (factors, np.float32)):
         for name in names:
-            _declare(onnx, graph.input, name, np.dtype(dtype), ("pairs",))
+            declare(onnx, graph.input, name, np.dtype(dtype), ("pairs",))
     for name, shape in out.items():
-        _declare(onnx, graph.output, name, np.dtype(np.float64), shape)
+        declare(onnx, graph.output, name, np.dtype(np.float64), shape)
     _insert(graph, nodes, 0)
     opsets = [onnx.helper.make_opsetid("", _OPSET)]
     return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
-
-
-def _fold(graph: Any, weights: Mapping[str, tuple[int, ...]]) -> dict[str, _Recipe]:
-    """Take out the batch norms behind a convolution or linear layer that nothing else reads; new inputs → recipes."""
-    makers = {name: node for node in graph.node for name in node.output}
-    # The exporter asks for the shape of a norm's input where it fills absent scales and biases.
-    uses = Counter(_uses(graph, [node for node in graph.node if node.op_type != "Shape"]))
-    renamed: dict[str, str] = {}
-    recipes: dict[str, _Recipe] = {}
-    kept = []
-    for node in graph.node:
-        norm = _norm(node, makers, weights)
-        before = makers.get(node.input[0]) if norm else None
-        axis = _output_axis(before) if before and uses[before.output[0]] == 1 else None
-        if norm is None or before is None or axis is None or before.input[1] not in weights:
-            kept.append(node)
-            continue
-        bias = _operand(before.input[2], makers, weights) if len(before.input) > 2 else 0.0
-        if bias is None or (isinstance(bias, str) and len(weights[bias]) != 1):
-            kept.append(node)
-            continue
-        names = [end(before.output[0], f"folded_{what}") for what in ("weight", "bias")]
-        recipes[names[0]] = _FoldedWeight(before.input[1], norm, axis)
-        recipes[names[1]] = _FoldedBias(bias, norm)
-        renamed[before.output[0]] = node.output[0]
-        before.input[1:] = names
-        before.output[0] = node.output[0]
-    for node in kept:
-        if node.op_type == "Shape":
-            node.input[0] = renamed.get(node.input[0], node.input[0])
-    del graph.node[:]
-    graph.node.extend(kept)
-    return recipes
-
-
-def _norm(node: Any, makers: Mapping[str, Any], weights: Collection[str]) -> _Norm | None:
-    """A node as a batch norm of weights, if it is one."""
-    if node.op_type != "BatchNormalization" or len(node.output) > 1:
-        return None
-    scale, bias = (_operand(name, makers, weights) for name in node.input[1:3])
-    mean, variance = node.input[3:]
-    if scale is None or bias is None or not {mean, variance} <= set(weights):
-        return None
-    return _Norm(scale, bias, mean, variance, _attribute(node, "epsilon", 1e-5))
-
-
-def _output_axis(node: Any) -> int | None:
-    """The axis of a layer's weight that its output channels are on; None for what is no such layer."""
-    if node.op_type == "Conv":
-        return 0
-    plain = _attribute(node, "alpha", 1.0) == 1 and _attribute(node, "beta", 1.0) == 1
-    if node.op_type == "Gemm" and plain:
-        return 0 if _attribute(node, "transB", 0) else 1
-    return None
-
-
-def _operand(name: str, makers: Mapping[str, Any], weights: Collection[str]) -> Operand | None:
-    """A weight's name, or the number that a value is filled with; the exporter writes absent biases so."""
-    if name in weights:
-        return name
-    maker = makers.get(name)
-    if maker is None or maker.op_type != "Expand" or maker.input[0] not in makers:
-        return None
-    filled = makers[maker.input[0]]
-    if filled.op_type != "Constant":
-        return None
-    onnx = require("onnx", "run", "to make RDMs part of a network")
-    value = onnx.helper.get_attribute_value(filled.attribute[0])
-    number = onnx.numpy_helper.to_array(value) if hasattr(value, "dims") else np.asarray(value)
-    return float(number.reshape(())) if number.size == 1 else None
-
-
-def _attribute(node: Any, name: str, default: Any) -> Any:
-    onnx = require("onnx", "run", "to make RDMs part of a network")
-    found = (a for a in node.attribute if a.name == name)
-    return next((onnx.helper.get_attribute_value(a) for a in found), default)
-
-
-def _uses(graph: Any, nodes: Iterable[Any]) -> Iterator[str]:
-    """Names of the values that nodes read or the graph gives, as often as they do."""
-    for node in nodes:
-        yield from _read(node)
-    yield from (output.name for output in graph.output)
 
 
 def _prune(graph: Any) -> None:
@@ -560,21 +351,11 @@ def _prune(graph: Any) -> None:
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             kept.append(node)
-            needed.update(_read(node))
+            needed.update(read(node))
     del graph.node[:]
     graph.node.extend(reversed(kept))
     for values in (graph.initializer, graph.input, graph.value_info):
         _keep(values, needed)
-
-
-def _read(node: Any) -> Iterator[str]:
-    """Names that a node reads, in its branches and loops too."""
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
-            for inside in inner.node:
-                yield from _read(inside)
-            yield from (output.name for output in inner.output)
 
 
 def _keep(values: Any, names: Collection[str]) -> None:
@@ -584,38 +365,11 @@ def _keep(values: Any, names: Collection[str]) -> None:
     values.extend(kept)
 
 
-def _insert(graph: Any, nodes: _Nodes, place: int) -> None:
+def _insert(graph: Any, nodes: Nodes, place: int) -> None:
     after = list(graph.node[place:])
     del graph.node[place:]
     graph.node.extend([*nodes.nodes, *after])
     graph.initializer.extend(nodes.constants)
-
-
-def _declare(
-    onnx: Any, values: Any, name: str, dtype: np.dtype[Any], shape: Sequence[str | int]
-) -> None:
-    kind = onnx.helper.np_dtype_to_tensor_dtype(dtype)
-    values.append(onnx.helper.make_tensor_value_info(name, kind, shape))
-
-
-def _dtype(onnx: Any, initialiser: Any) -> np.dtype[Any]:
-    dtype: np.dtype[Any] = onnx.helper.tensor_dtype_to_np_dtype(initialiser.data_type)
-    return dtype
-
-
-def _shape(model: Any, layer: str) -> tuple[int, ...]:
-    """Shape of a layer's activations, without the batch."""
-    onnx = require("onnx", "run", "to make RDMs part of a network")
-    known = [output.name for output in model.graph.output]
-    if layer not in known:
-        raise ValueError(f"layer {layer!r} is no output of the graph; it has: {', '.join(known)}")
-    tensor = model.graph.output[known.index(layer)].type.tensor_type
-    dims = [dim.dim_value for dim in tensor.shape.dim]
-    if tensor.elem_type != onnx.TensorProto.FLOAT or len(dims) < 2 or not all(dims[1:]):
-        raise ValueError(
-            f"layer {layer!r} is not declared as float32 (batch, channels...) with a known number of channels"
-        )
-    return tuple(dims[1:])
 
 
 def _model(onnx: Any, graph: Any, like: Any) -> Any:

@@ -27,6 +27,8 @@ LAYERS = [
     {"target", "stimuli_cache", "device", "foreign", "pretrained"},
     {"device_memory"},
     {"rdm_graph"},
+    {"graph_folding"},
+    {"graph_nodes"},
     {"inference"},
     {"bootstrapping", "mantel"},
     {"resampling", "significance"},

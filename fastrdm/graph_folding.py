@@ -1,0 +1,178 @@
+"""Normalisation layers folded into the convolutions before them, for every checkpoint's weights."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._extras import require
+from fastrdm.graph_nodes import attribute_of, uses_of
+
+Array: TypeAlias = NDArray[Any]
+
+
+Weights: TypeAlias = Mapping[str, Array]
+
+
+#: Name of a weight, or the value of all its entries.
+Operand: TypeAlias = str | float
+
+
+def end(layer: str, what: str) -> str:
+    """Name of what a graph gives for a layer: products, means, sums, rows."""
+    return f"fastrdm/{layer}/{what}"
+
+
+class _Norm(NamedTuple):
+    """A batch norm that is folded into the layer before it, in the formula of ONNX Runtime's ConvBatchNormalization."""
+
+    scale: Operand
+    bias: Operand
+    mean: str
+    variance: str
+    epsilon: float
+
+    def factor(self, weights: Weights) -> Array:
+        variance = np.asarray(weights[self.variance], np.float32)
+        factor = _value(self.scale, weights) / np.sqrt(variance + np.float32(self.epsilon))
+        return np.asarray(factor, np.float32)
+
+
+class Copied(NamedTuple):
+    """An input that is a weight as it is."""
+
+    source: str
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """What it is made of."""
+        return (self.source,)
+
+    @property
+    def like(self) -> str:
+        """The weight that it has the shape of."""
+        return self.source
+
+    def fill(self, out: Array, weights: Weights) -> None:
+        """Write it."""
+        np.copyto(out, weights[self.source])
+
+
+class _FoldedWeight(NamedTuple):
+    """A weight times a batch norm's factor of each output channel."""
+
+    source: str
+    norm: _Norm
+    axis: int
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        return (self.source, *self.norm[:4])
+
+    @property
+    def like(self) -> str:
+        return self.source
+
+    def fill(self, out: Array, weights: Weights) -> None:
+        shape = [1] * out.ndim
+        shape[self.axis] = -1
+        np.multiply(weights[self.source], self.norm.factor(weights).reshape(shape), out=out)
+
+
+class _FoldedBias(NamedTuple):
+    """A bias, or none, put through a batch norm."""
+
+    source: Operand
+    norm: _Norm
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        return (self.source, *self.norm[:4])
+
+    @property
+    def like(self) -> str:
+        return self.norm.mean
+
+    def fill(self, out: Array, weights: Weights) -> None:
+        np.subtract(_value(self.source, weights), weights[self.norm.mean], out=out)
+        out *= self.norm.factor(weights)
+        out += _value(self.norm.bias, weights)
+
+
+def _value(operand: Operand, weights: Weights) -> Any:
+    return weights[operand] if isinstance(operand, str) else np.float32(operand)
+
+
+Recipe: TypeAlias = Copied | _FoldedWeight | _FoldedBias
+
+
+def fold(graph: Any, weights: Mapping[str, tuple[int, ...]]) -> dict[str, Recipe]:
+    """Take out the batch norms behind a convolution or linear layer that nothing else reads; new inputs → recipes."""
+    makers = {name: node for node in graph.node for name in node.output}
+    # The exporter asks for the shape of a norm's input where it fills absent scales and biases.
+    uses = Counter(uses_of(graph, [node for node in graph.node if node.op_type != "Shape"]))
+    renamed: dict[str, str] = {}
+    recipes: dict[str, Recipe] = {}
+    kept = []
+    for node in graph.node:
+        norm = _norm(node, makers, weights)
+        before = makers.get(node.input[0]) if norm else None
+        axis = _output_axis(before) if before and uses[before.output[0]] == 1 else None
+        if norm is None or before is None or axis is None or before.input[1] not in weights:
+            kept.append(node)
+            continue
+        bias = _operand(before.input[2], makers, weights) if len(before.input) > 2 else 0.0
+        if bias is None or (isinstance(bias, str) and len(weights[bias]) != 1):
+            kept.append(node)
+            continue
+        names = [end(before.output[0], f"folded_{what}") for what in ("weight", "bias")]
+        recipes[names[0]] = _FoldedWeight(before.input[1], norm, axis)
+        recipes[names[1]] = _FoldedBias(bias, norm)
+        renamed[before.output[0]] = node.output[0]
+        before.input[1:] = names
+        before.output[0] = node.output[0]
+    for node in kept:
+        if node.op_type == "Shape":
+            node.input[0] = renamed.get(node.input[0], node.input[0])
+    del graph.node[:]
+    graph.node.extend(kept)
+    return recipes
+
+
+def _norm(node: Any, makers: Mapping[str, Any], weights: Collection[str]) -> _Norm | None:
+    """A node as a batch norm of weights, if it is one."""
+    if node.op_type != "BatchNormalization" or len(node.output) > 1:
+        return None
+    scale, bias = (_operand(name, makers, weights) for name in node.input[1:3])
+    mean, variance = node.input[3:]
+    if scale is None or bias is None or not {mean, variance} <= set(weights):
+        return None
+    return _Norm(scale, bias, mean, variance, attribute_of(node, "epsilon", 1e-5))
+
+
+def _output_axis(node: Any) -> int | None:
+    """The axis of a layer's weight that its output channels are on; None for what is no such layer."""
+    if node.op_type == "Conv":
+        return 0
+    plain = attribute_of(node, "alpha", 1.0) == 1 and attribute_of(node, "beta", 1.0) == 1
+    if node.op_type == "Gemm" and plain:
+        return 0 if attribute_of(node, "transB", 0) else 1
+    return None
+
+
+def _operand(name: str, makers: Mapping[str, Any], weights: Collection[str]) -> Operand | None:
+    """A weight's name, or the number that a value is filled with; the exporter writes absent biases so."""
+    if name in weights:
+        return name
+    maker = makers.get(name)
+    if maker is None or maker.op_type != "Expand" or maker.input[0] not in makers:
+        return None
+    filled = makers[maker.input[0]]
+    if filled.op_type != "Constant":
+        return None
+    onnx = require("onnx", "run", "to make RDMs part of a network")
+    value = onnx.helper.get_attribute_value(filled.attribute[0])
+    number = onnx.numpy_helper.to_array(value) if hasattr(value, "dims") else np.asarray(value)
+    return float(number.reshape(())) if number.size == 1 else None

@@ -1,0 +1,99 @@
+"""ONNX graphs, a node at a time: adding nodes and tensors, and looking them up."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrdm._extras import require
+
+
+class Nodes:
+    """Nodes and constants that are to be added to a graph, under names that nothing else bears."""
+
+    def __init__(self, onnx: Any, prefix: str) -> None:
+        self.onnx, self._prefix = onnx, prefix
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def __call__(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """Add a node; the name of what it gives."""
+        output = output or f"{self._prefix}/{len(self.nodes)}"
+        node = self.onnx.helper.make_node(kind, inputs, [output], output, **attributes)
+        self.nodes.append(node)
+        return output
+
+    def constant(self, value: Any, dtype: Any = np.float32) -> str:
+        """A constant; its name."""
+        name = f"{self._prefix}/constant{len(self.constants)}"
+        self.constants.append(self.onnx.numpy_helper.from_array(np.array(value, dtype), name))
+        return name
+
+    def ints(self, *values: int) -> str:
+        """A constant of integers; its name."""
+        return self.constant(values, np.int64)
+
+    def mean(self, value: str, axis: int, output: str = "") -> str:
+        """The mean over an axis; its name."""
+        return self("ReduceMean", value, self.ints(axis), keepdims=0, output=output)
+
+    def sum(self, value: str, axis: int, output: str = "") -> str:
+        """The sum over an axis; its name."""
+        return self("ReduceSum", value, self.ints(axis), keepdims=0, output=output)
+
+    def total(self, value: str, axis: int, output: str) -> str:
+        """A sum in float64."""
+        return self.sum(self("Cast", value, to=self.onnx.TensorProto.DOUBLE), axis, output)
+
+
+def attribute_of(node: Any, name: str, default: Any) -> Any:
+    """A node's attribute, or what it is where it is not given."""
+    onnx = require("onnx", "run", "to make RDMs part of a network")
+    found = (a for a in node.attribute if a.name == name)
+    return next((onnx.helper.get_attribute_value(a) for a in found), default)
+
+
+def uses_of(graph: Any, nodes: Iterable[Any]) -> Iterator[str]:
+    """Names of the values that nodes read or the graph gives, as often as they do."""
+    for node in nodes:
+        yield from read(node)
+    yield from (output.name for output in graph.output)
+
+
+def read(node: Any) -> Iterator[str]:
+    """Names that a node reads, in its branches and loops too."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+            for inside in inner.node:
+                yield from read(inside)
+            yield from (output.name for output in inner.output)
+
+
+def declare(
+    onnx: Any, values: Any, name: str, dtype: np.dtype[Any], shape: Sequence[str | int]
+) -> None:
+    """A tensor as a graph's inputs and outputs name it."""
+    kind = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+    values.append(onnx.helper.make_tensor_value_info(name, kind, shape))
+
+
+def dtype_of(onnx: Any, initialiser: Any) -> np.dtype[Any]:
+    """A tensor's type, as NumPy has it."""
+    dtype: np.dtype[Any] = onnx.helper.tensor_dtype_to_np_dtype(initialiser.data_type)
+    return dtype
+
+
+def shape_of(model: Any, layer: str) -> tuple[int, ...]:
+    """Shape of a layer's activations, without the batch."""
+    onnx = require("onnx", "run", "to make RDMs part of a network")
+    known = [output.name for output in model.graph.output]
+    if layer not in known:
+        raise ValueError(f"layer {layer!r} is no output of the graph; it has: {', '.join(known)}")
+    tensor = model.graph.output[known.index(layer)].type.tensor_type
+    dims = [dim.dim_value for dim in tensor.shape.dim]
+    if tensor.elem_type != onnx.TensorProto.FLOAT or len(dims) < 2 or not all(dims[1:]):
+        raise ValueError(
+            f"layer {layer!r} is not declared as float32 (batch, channels...) with a known number of channels"
+        )
+    return tuple(dims[1:])
