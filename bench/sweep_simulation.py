@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from fastrdm import Target
-from fastrdm.scoring import score_layers
-from fastrdm.store import Method, Report, Stamp, Store, StudyScores, Subjects
+from fastrdm.records import Method, Report, Stamp, Subjects
+from fastrdm.scoring import StudyScores, score_layers
+from fastrdm.store import Store
 from fastrdm.study import Study
 from fastrdm.sweeps import Sweep
 from fastrdm.weights import hash_file

@@ -24,8 +24,8 @@ from fastrdm._extras import require
 from fastrdm._kernels import kernels
 from fastrdm.environment import ask
 from fastrdm.provider_table import PROVIDERS
+from fastrdm.records import Stamp
 from fastrdm.stimuli_cache import cached_pixels
-from fastrdm.store import Stamp
 from fastrdm.worker import EngineError, Hello, Load, Outcome, Pixels, Task, Worker
 
 Notify: TypeAlias = Callable[[dict[str, Any]], None]

@@ -12,7 +12,6 @@ lose the last transactions, and leaves the file whole. WAL needs a file system o
 import contextlib
 import csv
 import datetime
-import hashlib
 import json
 import math
 import os
@@ -22,7 +21,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -31,9 +30,10 @@ from numpy.typing import NDArray
 
 from fastrdm._extras import require
 from fastrdm._files import new_file
-from fastrdm.scoring import COLUMNS, StudyScores
+from fastrdm.records import Method, Report, Stamp, StoreError, Subjects, digest_of
+from fastrdm.scoring import COLUMNS
+from fastrdm.store_schema import MERGE
 from fastrdm.target import Score
-from fastrdm.weights import is_onnx
 
 if TYPE_CHECKING:
     import pandas
@@ -93,123 +93,6 @@ _REASONS = {
     sqlite3.SQLITE_READONLY: "cannot be written: the file or its folder is read-only",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened; its folder must be there and allow files to be made",
 }
-
-
-class StoreError(ValueError):
-    """A store cannot be opened, read or written; one sentence that names it."""
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """Size and time of last change of a file, by which it is known again without reading it; −1 where there is none."""
-
-    size: int = -1
-    mtime_ns: int = -1
-
-    @classmethod
-    def of(cls, path: str | Path) -> "Stamp":
-        """The stamp of what is at `path` now; of an `.onnx` file together with its weights in FILE.data."""
-        # Not by pathlib, which takes five times as long: a resume asks this of every checkpoint.
-        try:
-            found = [os.stat(path)]  # noqa: PTH116
-        except OSError:
-            return cls()
-        if is_onnx(path):
-            with contextlib.suppress(OSError):
-                found.append(os.stat(f"{path}.data"))  # noqa: PTH116
-        return cls(sum(s.st_size for s in found), max(s.st_mtime_ns for s in found))
-
-
-@dataclass(frozen=True)
-class Method:
-    """How RDMs are made of weights.
-
-    Attributes
-    ----------
-    arch : str
-        What tables call the network; no part of the key.
-    graph : str
-        The architecture's fingerprint, or what is taken of files that bring their own graph.
-    preprocessing : str
-        As JSON.
-    precision : str
-        Of the network.
-    kernels : str
-        fastrdm's version and the name of its kernels.
-    """
-
-    arch: str
-    graph: str
-    preprocessing: str
-    precision: str
-    kernels: str
-
-    @property
-    def key(self) -> str:
-        """SHA-256 of all but the name."""
-        facts = asdict(self) | {"arch": None, "rdm": "correlation"}
-        return _sha256(facts)
-
-
-@dataclass(frozen=True)
-class Subjects:
-    """What layers are scored against: one region of one study.
-
-    Attributes
-    ----------
-    study, region : str
-        Their names, which are part of the key.
-    stimuli, subjects : str
-        SHA-256 of the images in their order, and of the subjects' RDMs.
-    protocol : str
-        As JSON, with what becomes of NaN.
-    ceiling : float
-        That scores are a share of.
-    n_subjects : int
-    synthetic : bool
-        Whether the brains are simulated.
-    """
-
-    study: str
-    region: str
-    stimuli: str
-    subjects: str
-    protocol: str
-    ceiling: float
-    n_subjects: int
-    synthetic: bool
-
-    @property
-    def key(self) -> str:
-        """SHA-256 of it all."""
-        return _sha256(asdict(self))
-
-
-@dataclass(frozen=True)
-class Report:
-    """One checkpoint's results on their way into a store.
-
-    Attributes
-    ----------
-    path : str
-    stamp : Stamp
-        Of the file when its SHA-256 was taken.
-    sha256 : str
-    labels : dict of str to str
-    studies : tuple of StudyScores
-    seconds : float
-        That the checkpoint took.
-    warnings : tuple of str
-        What was warned of meanwhile.
-    """
-
-    path: str
-    stamp: Stamp
-    sha256: str
-    labels: Mapping[str, str]
-    studies: tuple[StudyScores, ...]
-    seconds: float
-    warnings: tuple[str, ...] = ()
 
 
 class Store:
@@ -371,7 +254,7 @@ class Store:
         """The number under which the store knows what a worker runs on."""
         text = json.dumps(facts, sort_keys=True)
         with self._errors(), self._transaction():
-            return self._id("environments", {"key": _sha256(facts), "facts": text})
+            return self._id("environments", {"key": digest_of(facts), "facts": text})
 
     def begin_run(self, settings: Mapping[str, Any]) -> int:
         """Enter a run, and give its number."""
@@ -741,56 +624,11 @@ class Store:
             self._db.execute("ATTACH ? AS o", (f"{Path(other).resolve().as_uri()}?mode=ro",))
             try:
                 with self._transaction():
-                    for statement in _MERGE:
+                    for statement in MERGE:
                         self._db.execute(statement)
             finally:
                 self._db.execute("DETACH o")
             return self.counts()["checkpoints"] - before
-
-
-def _copy(table: str, columns: str) -> str:
-    return f"INSERT OR IGNORE INTO main.{table} ({columns}) SELECT {columns} FROM o.{table}"
-
-
-# Numbers of one store → numbers of the other, by what the rows are known by.
-_SAME_METHOD = "JOIN o.methods om ON om.id = {0}.method JOIN main.methods m ON m.key = om.key"
-_SAME_TARGET = "JOIN o.targets ot ON ot.id = {0}.target JOIN main.targets t ON t.key = ot.key"
-_SAME_RUN = "JOIN o.runs ou ON ou.id = {0}.run JOIN main.runs u ON u.uuid = ou.uuid"
-_SAME_CHECKPOINT = (
-    "JOIN o.checkpoints oc ON oc.id = {0}.checkpoint "
-    + _SAME_METHOD.format("oc")
-    + " JOIN main.checkpoints c ON c.sha256 = oc.sha256 AND c.method = m.id"
-)
-_MERGE = (
-    _copy("runs", "uuid, started, ended, outcome, host, pid, settings"),
-    _copy("environments", "key, facts"),
-    _copy("methods", "key, arch, graph, preprocessing, precision, kernels"),
-    _copy(
-        "targets",
-        "key, study, region, stimuli, subjects, protocol, ceiling, n_subjects, synthetic",
-    ),
-    "INSERT OR IGNORE INTO main.checkpoints (sha256, method, path, labels)"
-    f" SELECT oc.sha256, m.id, oc.path, oc.labels FROM o.checkpoints oc {_SAME_METHOD.format('oc')}",
-    # Results before what says that they are complete, so that of what both have only ours remain.
-    "INSERT OR IGNORE INTO main.results"
-    " SELECT c.id, t.id, r.position, r.layer, r.r2, r.std, r.sample_std, r.percent_nc, r.p, r.value, r.rho"
-    f" FROM o.results r {_SAME_CHECKPOINT.format('r')} {_SAME_TARGET.format('r')}"
-    " WHERE NOT EXISTS (SELECT 1 FROM main.scored s WHERE s.checkpoint = c.id AND s.target = t.id)",
-    "INSERT OR IGNORE INTO main.scored SELECT c.id, t.id, u.id, e.id, s.at, s.seconds, s.warnings"
-    f" FROM o.scored s {_SAME_CHECKPOINT.format('s')} {_SAME_TARGET.format('s')} {_SAME_RUN.format('s')}"
-    " JOIN o.environments oe ON oe.id = s.environment JOIN main.environments e ON e.key = oe.key",
-    "INSERT OR IGNORE INTO main.rdms SELECT c.id, d.stimuli, d.position, d.layer, d.content"
-    f" FROM o.rdms d {_SAME_CHECKPOINT.format('d')}",
-    "INSERT OR IGNORE INTO main.files SELECT path, size, mtime_ns, sha256 FROM o.files",
-    "INSERT OR IGNORE INTO main.failures"
-    " SELECT f.path, m.id, u.id, f.size, f.mtime_ns, f.at, f.attempts, f.error, f.traceback FROM o.failures f"
-    f" {_SAME_METHOD.format('f')} {_SAME_RUN.format('f')} WHERE NOT EXISTS"
-    " (SELECT 1 FROM main.checkpoints c WHERE c.path = f.path AND c.method = m.id)",
-)
-
-
-def _sha256(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _now() -> str:

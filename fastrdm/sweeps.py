@@ -18,8 +18,9 @@ from fastrdm.checkpoints import Architecture
 from fastrdm.engines import Engine, LocalEngine, RayEngine
 from fastrdm.layers import Taps
 from fastrdm.manifest import Found, LeftOut, Source, sources
+from fastrdm.records import Method, Stamp, Subjects
 from fastrdm.stimuli_cache import hash_images
-from fastrdm.store import Method, Stamp, Store, Subjects
+from fastrdm.store import Store
 from fastrdm.study import Study, open_studies
 from fastrdm.weights import is_complete, is_onnx
 from fastrdm.worker import Load, Network, Outcome, Task, kernels_version

@@ -28,10 +28,10 @@ from fastrdm.layers import Taps
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.probe import Probes
 from fastrdm.providers import open_session, probe_graph
+from fastrdm.records import Report, Stamp
 from fastrdm.scoring import StudyScores, best_layers, results_of, score_study, sign_remarks
 from fastrdm.stimuli import Preprocessing
 from fastrdm.stimuli_cache import cached_pixels
-from fastrdm.store import Report, Stamp
 from fastrdm.study import Study
 from fastrdm.weights import hash_file, steady
 

@@ -18,6 +18,8 @@ LAYERS = [
     {"manifest", "engines"},
     {"worker"},
     {"store"},
+    {"store_schema"},
+    {"records"},
     {"scoring", "info"},
     {"environment"},
     {"checkpoints", "study"},

@@ -17,7 +17,9 @@ import pytest
 from fastrdm import Target
 from fastrdm import store as store_module
 from fastrdm.cli import main
-from fastrdm.store import Method, Report, Stamp, Store, StoreError, StudyScores, Subjects
+from fastrdm.records import Method, Report, Stamp, StoreError, Subjects
+from fastrdm.scoring import StudyScores
+from fastrdm.store import Store
 
 METHOD = Method("net:resnet", "g" * 64, "{}", "fp32", "fastrdm 0.1.0 cpp")
 LAYERS = ("conv", "fc")
