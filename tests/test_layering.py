@@ -11,6 +11,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "fastrdm"
 LAYERS = [
     {"__init__", "__main__"},
     {"cli"},
+    {"cli_score"},
+    {"cli_tables"},
     {"sweep_cli"},
     {"_arguments"},
     {"report", "plot", "sample", "progress"},
