@@ -63,6 +63,9 @@ LAYERS = [
     {"draws", "labels", "scales", "ties"},
     {"_arrays", "_drawings", "openvino_session"},
     {"_numba"},
+    {"_numba_resampling"},
+    {"_numba_concordance"},
+    {"_numba_ranks"},
     {"_core", "given", "_numba_products", "_extras", "_files"},
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
