@@ -15,9 +15,11 @@ from typing import Any, cast
 
 from fastrdm import engines
 from fastrdm.checkpoints import Architecture
-from fastrdm.engines import Engine, LocalEngine, RayEngine
+from fastrdm.engines import Engine
 from fastrdm.layers import Taps
+from fastrdm.local_engine import LocalEngine
 from fastrdm.manifest import Found, LeftOut, Source, sources
+from fastrdm.ray_engine import RayEngine
 from fastrdm.records import Method, Stamp, Subjects
 from fastrdm.stimuli_cache import hash_images
 from fastrdm.store import Store

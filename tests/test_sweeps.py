@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 import fastrdm
 from fastrdm import Target
 from fastrdm.cli import main
-from fastrdm.engines import LocalEngine
 from fastrdm.few import score_checkpoints
+from fastrdm.local_engine import LocalEngine
 from fastrdm.manifest import read_manifest, sources
 from fastrdm.progress import Board, duration
 from fastrdm.scoring import COLUMNS

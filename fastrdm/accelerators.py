@@ -1,0 +1,39 @@
+"""The accelerators of this machine, by the tools of their drivers."""
+
+import os
+
+from fastrdm.environment import ask
+from fastrdm.provider_table import PROVIDERS
+
+# The processors' programs that list them, and the variable that chooses among them.
+_NVIDIA = ("CUDA_VISIBLE_DEVICES", ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader"))
+
+
+_AMD = ("HIP_VISIBLE_DEVICES", ("rocm-smi", "--showuniqueid", "--csv"))
+
+
+LISTS = {"cuda": _NVIDIA, "tensorrt": _NVIDIA, "rocm": _AMD, "migraphx": _AMD}
+
+
+def accelerators(provider: str) -> tuple[str, list[str]]:
+    """The variable that chooses among a provider's accelerators, and its values for each of those visible here."""
+    words = [provider]
+    if provider == "auto":
+        words = [word for word in LISTS if word != "tensorrt" and _is_present(word)]
+    for word in words:
+        if word in LISTS:
+            variable, command = LISTS[word]
+            chosen = os.environ.get(variable)
+            if chosen is not None:
+                found = [name.strip() for name in chosen.split(",") if name.strip()]
+            else:
+                lines = [line for line in ask(*command).splitlines() if line.strip()]
+                lines = [line for line in lines if not line.startswith("device,")]
+                found = [str(i) for i in range(len(lines))]
+            if found:
+                return variable, found
+    return "", []
+
+
+def _is_present(word: str) -> bool:
+    return any(source.is_present() for source in PROVIDERS[word].sources)
