@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any, cast
 
 from fastrdm import engines
-from fastrdm.checkpoints import Architecture
 from fastrdm.engines import Engine
 from fastrdm.layers import Taps
 from fastrdm.local_engine import LocalEngine
-from fastrdm.manifest import Found, LeftOut, Source, sources
+from fastrdm.manifest import Found, LeftOut, sources
 from fastrdm.ray_engine import RayEngine
-from fastrdm.records import Method, Stamp, Subjects
+from fastrdm.records import Stamp, Subjects
 from fastrdm.stimuli_cache import hash_images
 from fastrdm.store import Store
 from fastrdm.study import Study, open_studies
-from fastrdm.weights import is_complete, is_onnx
+from fastrdm.sweep_groups import groups_of
+from fastrdm.weights import is_complete
 from fastrdm.worker import Load, Network, Outcome, Task, kernels_version
 
 Event = dict[str, Any]
@@ -134,7 +134,7 @@ class Sweep:
         retry_failed: bool = False,
     ) -> None:
         self._sources = sources(weights, arch, taps, labels)
-        self._groups = _groups(self._sources)
+        self._groups = groups_of(self._sources)
         self.studies = _studies(data, sets, modality)
         self._retry, self._provider = retry_failed, provider
         self._options = {
@@ -422,67 +422,8 @@ class Sweep:
         return {"event": "scored", **told, "warnings": list(report.warnings)}
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Of a source, the checkpoints that bring their graphs, or those whose graph is the source's architecture."""
-
-    source: Source
-    graphs: bool
-
-    def found(self) -> Iterator[Found]:
-        for found in self.source.listing().found:
-            if is_onnx(found.path) == self.graphs:
-                yield found
-            elif self.source.arch is None:
-                raise ValueError(
-                    f"{found.path}: weights need arch, the module:callable that builds their network or its exported"
-                    " .onnx file"
-                )
-
-    def network(self) -> Network:
-        source = self.source
-        if self.graphs or source.arch is None:
-            return Network(None, source.taps, source.preprocessing)
-        if not is_onnx(source.arch):
-            return Network(
-                Architecture.export(source.arch, source.taps, preprocessing=source.preprocessing)
-            )
-        if source.taps is not None or source.preprocessing is not None:
-            raise ValueError(
-                f"the architecture {source.arch} has layers and preprocessing of its own; leave taps and preprocessing"
-                " out"
-            )
-        return Network(Architecture.read(source.arch))
-
-    def method(self, network: Network, precision: str | None, batch_size: int | None) -> Method:
-        """How RDMs are made; the size of batches where answers may depend on it, else None."""
-        architecture = network.architecture
-        if architecture is None:
-            graph = f"the file's, {json.dumps(network.taps)}"
-            preprocessing = (
-                network.preprocessing.to_json() if network.preprocessing else "the file's"
-            )
-        else:
-            graph = architecture.fingerprint
-            preprocessing = architecture.preprocessing.to_json()
-        if batch_size is not None:
-            graph += f", inconsistent answers allowed in batches of {batch_size}"
-        name = "" if self.graphs else self.source.arch or ""
-        return Method(name, graph, preprocessing, precision or "fp32", kernels_version())
-
-
 def _missing(task: Task) -> str:
     return Found(task.path, task.row).named(f"{task.path}: no such file")
-
-
-def _groups(given: Sequence[Source]) -> list[_Group]:
-    groups = []
-    for source in given:
-        if source.arch is not None:
-            groups.append(_Group(source, False))
-        if source.arch is None or any(map(is_onnx, source.paths())):
-            groups.append(_Group(source, True))
-    return groups
 
 
 def _studies(data: Any, sets: Sequence[str] | None, modality: str) -> list[Study]:

@@ -17,6 +17,7 @@ LAYERS = [
     {"_arguments"},
     {"report", "plot", "sample", "progress"},
     {"sweeps", "few"},
+    {"sweep_groups"},
     {"local_engine"},
     {"ray_engine"},
     {"manifest", "engines"},
