@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._arrays import read_arrays
-from fastrdm.compare import check_values
 from fastrdm.forms import as_floats, condense, square, warn_similarities
 from fastrdm.labels import agreed, rdm_labels
+from fastrdm.sides import check_values
 from fastrdm.stimuli import list_images, told_unread
 from fastrdm.target import Target
 

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm.compare import Method, Side, check_policy, check_values, contiguous, get_method
+from fastrdm.coefficients import get_method
+from fastrdm.compare import contiguous
 from fastrdm.forms import as_rdms, checked_triangle, n_conditions
 from fastrdm.labels import Labels, rdm_labels
 from fastrdm.pooling import means, over_time
 from fastrdm.scales import summable
+from fastrdm.sides import Method, Side, check_policy, check_values
 from fastrdm.ties import FLOAT64, bound_of, settle
 
 Floats = NDArray[np.float64]

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrdm import _kernels
-from fastrdm.compare import Side, get_method
+from fastrdm.coefficients import get_method
 from fastrdm.corrections import check_correction
 from fastrdm.draws import Counts, all_permutations, draw_permutations
 from fastrdm.forms import names_of, square
 from fastrdm.protocol import Protocol
 from fastrdm.resampling import Data, HasSubjects, observed_similarities, take_models, take_subjects
+from fastrdm.sides import Side
 from fastrdm.significance import (
     EXACT,
     Floats,

@@ -15,13 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels
 from fastrdm.ceiling import as_subjects, averaged, pool_values, tie_bound
-from fastrdm.compare import Side, check_values, contiguous, get_method
+from fastrdm.coefficients import get_method
+from fastrdm.compare import contiguous
 from fastrdm.draws import Counts
 from fastrdm.forms import as_rdms, checked_triangle, n_conditions, square
 from fastrdm.labels import Labels, rdm_labels
 from fastrdm.pooling import means
 from fastrdm.protocol import Protocol, get_protocol
 from fastrdm.scales import differ, in_range, summable
+from fastrdm.sides import Side, check_values
 from fastrdm.ties import FLOAT64, bound_of, settle
 
 Floats = NDArray[np.float64]

@@ -18,9 +18,9 @@ from unicodedata import normalize
 
 from fastrdm._arrays import UNNAMED, read_arrays
 from fastrdm.algonauts import REGIONS, ImageSet, image_sets, subject_rdms
-from fastrdm.compare import NAN_POLICIES
 from fastrdm.images import SUFFIXES, check_background
 from fastrdm.protocol import PROTOCOLS
+from fastrdm.sides import NAN_POLICIES
 from fastrdm.stimuli import ORDERS, list_images, told_unread, unread_files
 from fastrdm.target import Target
 

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from fastrdm._files import new_file
 from fastrdm._kernels import Prepared
 from fastrdm.ceiling import Floats, NoiseCeiling, as_subjects, ceiling_of
-from fastrdm.compare import Side, check_policy, contiguous, get_method, warn_undefined
+from fastrdm.coefficients import get_method
+from fastrdm.compare import contiguous, warn_undefined
 from fastrdm.forms import (
     as_rdms,
     checked_triangle,
@@ -28,6 +29,7 @@ from fastrdm.forms import (
 )
 from fastrdm.labels import Labels, rdm_labels
 from fastrdm.protocol import Protocol, get_protocol
+from fastrdm.sides import Side, check_policy
 from fastrdm.ties import FLOAT64, bound_of
 
 # A file of a target: this, the length of the header as eight hexadecimal digits, the header, and the arrays' bytes,

@@ -56,6 +56,8 @@ LAYERS = [
     {"graph"},
     {"weights"},
     {"compare"},
+    {"coefficients"},
+    {"sides"},
     {"rdm"},
     {"methods", "sums"},
     {"folds", "tiles"},

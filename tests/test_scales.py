@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastrdm
-from fastrdm.compare import METHODS
+from fastrdm.coefficients import METHODS
 from fastrdm.inference import subject_intervals
 from fastrdm.scales import differ, in_range, summable
 
