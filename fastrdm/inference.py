@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrdm.bootstrapping import Bootstrap as Bootstrap
+from fastrdm.bootstrap_result import Bootstrap as Bootstrap
 from fastrdm.bootstrapping import bootstrap as bootstrap
 from fastrdm.corrections import check_correction, correct
 from fastrdm.draws import SUBJECTS, all_signs, check_seed, count, draw_indices, draw_signs

@@ -39,6 +39,7 @@ LAYERS = [
     {"graph_nodes"},
     {"inference"},
     {"bootstrapping", "mantel"},
+    {"bootstrap_result"},
     {"resampling", "significance"},
     {"results", "corrections"},
     {
