@@ -131,7 +131,8 @@ def fastrdm_openvino(experiment, watch):
 
 
 def fastrdm_checkpoints(experiment, watch):
-    from fastrdm.checkpoints import Architecture, open_checkpoints
+    from fastrdm.architectures import Architecture
+    from fastrdm.checkpoints import open_checkpoints
     from fastrdm.extraction import Workspace
 
     architecture = Architecture.read(experiment.onnx)

@@ -141,7 +141,8 @@ def ray_cluster(folder):
 
 def as_benchmarked(folder):
     """Seconds of each checkpoint on the 118 set, as in "fastrdm, next checkpoint" of bench_extraction.py."""
-    from fastrdm.checkpoints import Architecture, open_checkpoints
+    from fastrdm.architectures import Architecture
+    from fastrdm.checkpoints import open_checkpoints
     from fastrdm.manifest import sources
     from fastrdm.study import open_studies
 

@@ -182,7 +182,7 @@ def _seed(text: str) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from fastrdm.checkpoints import import_arch
+    from fastrdm.architectures import import_arch
     from fastrdm.weights import load_weights
 
     module = import_arch(arguments.arch)()
@@ -246,7 +246,7 @@ def _layer_record(layer: Layer) -> dict[str, Any]:
 
 def _torch_layers(arch: str) -> tuple[Network, dict[str, str]]:
     """A network of torch, and what its layers are called without --taps."""
-    from fastrdm.checkpoints import import_arch
+    from fastrdm.architectures import import_arch
     from fastrdm.export import choose_taps, inspect_module
     from fastrdm.stimuli import Preprocessing
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fastrdm.checkpoints import Architecture
+from fastrdm.architectures import Architecture
 from fastrdm.manifest import Found, Source
 from fastrdm.records import Method
 from fastrdm.weights import is_onnx

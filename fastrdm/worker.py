@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 import fastrdm
 from fastrdm._kernels import kernels
-from fastrdm.checkpoints import Architecture, open_checkpoint
+from fastrdm.architectures import Architecture
+from fastrdm.checkpoints import open_checkpoint
 from fastrdm.environment import versions
 from fastrdm.extraction import Workspace
 from fastrdm.layers import Taps

@@ -22,7 +22,7 @@ import torch
 import fastrdm
 from fastrdm._extras import require
 from fastrdm._files import new_file
-from fastrdm.checkpoints import Architecture
+from fastrdm.architectures import Architecture
 from fastrdm.study import find_data, open_studies
 from models.comparison import Published
 from models.curve import draw_lines

@@ -32,7 +32,7 @@ import fastrdm
 from fastrdm import algonauts
 from fastrdm._extras import require
 from fastrdm._files import new_file
-from fastrdm.checkpoints import Architecture
+from fastrdm.architectures import Architecture
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.provider_table import PRECISIONS, PROVIDERS
 from fastrdm.scoring import modality_of

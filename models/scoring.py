@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrdm._extras import require
-from fastrdm.checkpoints import Architecture
+from fastrdm.architectures import Architecture
 from fastrdm.probe import Probes
 from fastrdm.scoring import Result, score_model
 from fastrdm.study import Study

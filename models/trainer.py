@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastrdm.checkpoints import import_arch
+from fastrdm.architectures import import_arch
 from fastrdm.stimuli import Preprocessing
 from models.augment import AUGMENTATIONS, Normalise
 from models.batches import Batches
@@ -273,7 +273,7 @@ def build_network(arch: str, num_classes: int, seed: int = 0) -> torch.nn.Module
     Parameters
     ----------
     arch : str
-        "module:callable" as for `fastrdm.checkpoints.import_arch`; the callable takes `num_classes`.
+        "module:callable" as for `fastrdm.architectures.import_arch`; the callable takes `num_classes`.
     num_classes : int
     seed : int
         Of the random weights.

@@ -14,13 +14,8 @@ import torchvision
 from safetensors.torch import save_file
 
 from fastrdm import export
-from fastrdm.checkpoints import (
-    Architecture,
-    import_arch,
-    in_background,
-    open_checkpoint,
-    open_checkpoints,
-)
+from fastrdm.architectures import Architecture, import_arch
+from fastrdm.checkpoints import in_background, open_checkpoint, open_checkpoints
 from fastrdm.export import export_onnx
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.weights import WeightsError, hash_file, load_weights

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from fastrdm.checkpoints import Architecture
+from fastrdm.architectures import Architecture
 from fastrdm.graph import Graph
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.rdm import calc_rdm

@@ -29,6 +29,7 @@ LAYERS = [
     {"scoring", "info"},
     {"environment"},
     {"checkpoints", "study"},
+    {"architectures"},
     {"algonauts", "export", "onnx_model"},
     {"probe"},
     {"foreign_run"},

@@ -5,7 +5,7 @@ import pytest
 from miniature import write_images
 
 from fastrdm.algonauts import read_submission
-from fastrdm.checkpoints import Architecture
+from fastrdm.architectures import Architecture
 from fastrdm.sample import write_sample
 from fastrdm.study import open_studies
 from models import miniature

@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 
 import fastrdm
 from fastrdm import Target, algonauts, square
-from fastrdm.checkpoints import Architecture
+from fastrdm.architectures import Architecture
 from fastrdm.few import score_checkpoints
 from fastrdm.scoring import Result, best_layers, layer_scores, sign_remarks
 from fastrdm.study import Study, open_studies

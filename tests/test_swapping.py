@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fastrdm.checkpoints import Architecture
+from fastrdm.architectures import Architecture
 from fastrdm.export import export_onnx
 from fastrdm.onnx_model import OnnxModel
 from fastrdm.weights import load_weights

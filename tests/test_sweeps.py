@@ -351,7 +351,7 @@ def test_a_worker_that_dies_loses_nothing_and_stops_no_other(here, expected, tim
 
 def test_rdms_do_not_depend_on_the_number_of_threads(here):
     """Workers of any number of processors give the same last bits."""
-    from fastrdm.checkpoints import Architecture
+    from fastrdm.architectures import Architecture
 
     (study,) = open_studies("study")
     path = here / "runs" / "seed1-epoch00.safetensors"
