@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo test lint sanitize bench bench-compare replicate-mini clean
 
 demo: $(INSTALLED)
-	$(BIN)/python -m models.demo
+	$(BIN)/python -m models.study.demo
 
 # By file, so that what the tests of a file share is made once.
 WORKERS ?= 2
@@ -24,7 +24,8 @@ lint: $(INSTALLED)
 SANITIZE ?= address,undefined
 COMMA := ,
 SANITIZED := build/sanitize/$(subst $(COMMA),-,$(SANITIZE))
-KERNEL_TESTS := $(addprefix tests/test_,$(addsuffix .py,kernels rdm compare ceiling target projection))
+KERNEL_TESTS := $(addprefix tests/,$(addsuffix .py,_kernels/test_kernels rdm/test_rdm rdm/test_projection \
+  similarity/test_compare similarity/test_ceiling similarity/test_target))
 
 sanitize: $(INSTALLED)
 	$(BIN)/python -m venv --without-pip $(SANITIZED)/venv
@@ -46,12 +47,12 @@ bench: $(INSTALLED)
 # Hours on two processors; rerun to go on. DEVICE=cuda takes a GPU, MINI="--networks resnet20 --epochs 5" does less.
 DEVICE ?= auto
 replicate-mini: $(INSTALLED)
-	$(BIN)/python -m models.miniature --out mini-out --device $(DEVICE) $(MINI)
+	$(BIN)/python -m models.study.miniature --out mini-out --device $(DEVICE) $(MINI)
 
 bench-compare: $(INSTALLED)
 	$(BIN)/python bench/compare.py $(BASE)
 
-$(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard fastrdm/cpp/*)
+$(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard fastrdm/_kernels/cpp/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "fastrdm needs Python 3.11 or later; name one with: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)

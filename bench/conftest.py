@@ -22,7 +22,7 @@ from pathlib import Path  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from bench import peak  # noqa: E402
+from bench.experiments import peak  # noqa: E402
 from bench.stopwatch import Stopwatch  # noqa: E402
 from fastrdm import _kernels  # noqa: E402
 

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from bench import peers
+from bench.peers import contenders as peers
 from bench.resident import resident
 
 

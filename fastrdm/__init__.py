@@ -6,29 +6,62 @@ well any model could do, and a `Target` holds one region's subjects, ready to sc
 `export_onnx` and `OnnxModel` take a network from its weights to the RDMs of its layers.
 """
 
+from typing import TYPE_CHECKING
+
+from fastrdm._base import __version__ as __version__
+from fastrdm._base import condense, offer, square
 from fastrdm._kernels import KernelInfo, kernels
-from fastrdm.ceiling import NoiseCeiling, noise_ceiling
-from fastrdm.compare import compare, rank
-from fastrdm.corrections import correct
-from fastrdm.environment import __version__ as __version__
-from fastrdm.export import export_onnx
-from fastrdm.forms import condense, square
+from fastrdm.images import Preprocessing
 from fastrdm.inference import (
     Bootstrap,
     Tests,
     bootstrap,
     compare_models,
+    correct,
     max_statistic,
     permutation_test,
     subject_test,
 )
-from fastrdm.info import Info, info
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.projection import SparseProjection
-from fastrdm.protocol import PROTOCOLS, Protocol
-from fastrdm.rdm import RdmAccumulator, calc_rdm
-from fastrdm.sweeps import sweep
-from fastrdm.target import Score, Target
+from fastrdm.rdm import RdmAccumulator, SparseProjection, calc_rdm
+from fastrdm.similarity import (
+    PROTOCOLS,
+    NoiseCeiling,
+    Protocol,
+    Score,
+    Target,
+    compare,
+    noise_ceiling,
+    rank,
+)
+
+if TYPE_CHECKING:
+    from fastrdm.cli import Info, info
+    from fastrdm.networks import export_onnx
+    from fastrdm.runtimes import OnnxModel
+    from fastrdm.scoring import Store, score_checkpoints, sweep
+    from fastrdm.studies import open_studies
+else:
+    # What needs an extra, or much else, is imported when it is first asked for; paths of before lead to where
+    # their modules are now.
+    __getattr__ = offer(
+        __name__,
+        {
+            "fastrdm.cli": ["Info", "info"],
+            "fastrdm.networks": ["export_onnx"],
+            "fastrdm.runtimes": ["OnnxModel"],
+            "fastrdm.scoring": ["Store", "score_checkpoints", "sweep"],
+            "fastrdm.studies": ["open_studies"],
+        },
+        {
+            "algonauts": "fastrdm.studies.algonauts",
+            "checkpoints": "fastrdm.runtimes.checkpoints",
+            "device": "fastrdm.runtimes.device",
+            "stimuli": "fastrdm.images.preprocessing",
+            "store": "fastrdm.scoring.store",
+            "study": "fastrdm.studies.study",
+            "weights": "fastrdm.networks.weights",
+        },
+    )
 
 __all__ = [
     "PROTOCOLS",
@@ -37,10 +70,12 @@ __all__ = [
     "KernelInfo",
     "NoiseCeiling",
     "OnnxModel",
+    "Preprocessing",
     "Protocol",
     "RdmAccumulator",
     "Score",
     "SparseProjection",
+    "Store",
     "Target",
     "Tests",
     "bootstrap",
@@ -54,8 +89,10 @@ __all__ = [
     "kernels",
     "max_statistic",
     "noise_ceiling",
+    "open_studies",
     "permutation_test",
     "rank",
+    "score_checkpoints",
     "square",
     "subject_test",
     "sweep",

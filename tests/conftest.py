@@ -37,8 +37,8 @@ def _stimuli_cache(tmp_path_factory):
 
 def _kernel_sets():
     sets = [("numba", "native")]
-    if importlib.util.find_spec("fastrdm._core") is not None:
-        from fastrdm import _core
+    if importlib.util.find_spec("fastrdm._kernels._core") is not None:
+        from fastrdm._kernels import _core
 
         sets += [("cpp", isa) for isa in _core.isas()]
     return sets

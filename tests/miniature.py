@@ -10,7 +10,7 @@ N_TRAIN, N_VAL = 7, 2
 
 NETWORK = """
 import torch
-from fastrdm.stimuli import Preprocessing
+from fastrdm.images import Preprocessing
 
 def build(num_classes=1000):
     network = torch.nn.Sequential(

@@ -1,119 +1,190 @@
-"""Imports run downward only, and heavy packages stay inside the functions that need them."""
+"""Packages import downward only, through what the `__init__` below offers; heavy packages wait for their use."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "fastrdm"
 
-# Each module may import those of the lines below its own.
-LAYERS = [
-    {"__init__", "__main__"},
-    {"cli"},
-    {"cli_score"},
-    {"cli_tables"},
-    {"sweep_cli"},
-    {"_arguments"},
-    {"report", "plot", "sample", "progress"},
-    {"sweeps", "few"},
-    {"sweep_groups"},
-    {"local_engine"},
-    {"ray_engine"},
-    {"manifest", "engines"},
-    {"accelerators"},
-    {"worker"},
-    {"store"},
-    {"store_schema"},
-    {"records"},
-    {"scoring", "info"},
-    {"environment"},
-    {"checkpoints", "study"},
-    {"architectures"},
-    {"algonauts", "export", "onnx_model"},
-    {"probe"},
-    {"foreign_run"},
-    {"target", "stimuli_cache", "device", "foreign", "pretrained"},
-    {"device_memory"},
-    {"rdm_graph"},
-    {"graph_folding"},
-    {"graph_nodes"},
-    {"inference"},
-    {"bootstrapping", "mantel"},
-    {"bootstrap_result"},
-    {"resampling", "significance"},
-    {"results", "corrections"},
-    {
-        "ceiling",
-        "protocol",
-        "stimuli",
-        "providers",
-        "layers",
-        "extraction",
-        "footprint",
-        "swapping",
-    },
-    {"provider_table"},
-    {"provider_sources"},
-    {"graph"},
-    {"weights"},
-    {"compare"},
-    {"coefficients"},
-    {"sides"},
-    {"rdm"},
-    {"methods", "sums"},
-    {"folds", "tiles"},
-    {"sources", "measures", "projection"},
-    {"numbers"},
-    {"whitening"},
-    {"products", "forms", "images", "pooling"},
-    {"_kernels"},
-    {"draws", "labels", "scales", "ties"},
-    {"_arrays", "_drawings", "openvino_session"},
-    {"_numba"},
-    {"_numba_resampling"},
-    {"_numba_concordance"},
-    {"_numba_ranks"},
-    {"_core", "given", "_numba_products", "_extras", "_files"},
-]
-LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
-MODULES = sorted(PACKAGE.glob("*.py"))
+# A package may import those of smaller numbers.
+LEVELS = {
+    "_base": 1,
+    "_kernels": 1,
+    "rdm": 2,
+    "images": 2,
+    "similarity": 3,
+    "networks": 3,
+    "inference": 4,
+    "studies": 4,
+    "runtimes": 4,
+    "scoring": 5,
+    "report": 6,
+    "cli": 7,
+}
+FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+# What a module may import at its top, beside the standard library.
 LIGHT = {"numpy", "fastrdm"}
+NUMBA = Path("_kernels/numba")
 
 
-def imports(path, top_level_only):
-    """Modules imported by a file, outside `if TYPE_CHECKING`."""
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else ast.walk(tree)
-    for node in nodes:
+def parse(path):
+    return ast.parse((PACKAGE / path).read_text())
+
+
+def offered(package):
+    """The names in a package's `__all__`."""
+    for node in parse(f"{package}/__init__.py").body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+OFFERED = {package: offered(package) for package in LEVELS}
+
+
+def package_of(path):
+    return path.parts[0] if len(path.parts) > 1 else None
+
+
+def problems(path, tree):
+    """What is wrong with a file's imports, a sentence each."""
+    own = package_of(path)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (
-                f"fastrdm.{a.name}" if node.module == "fastrdm" else node.module for a in node.names
-            )
+            for alias in node.names:
+                if alias.name.partition(".")[0] == "fastrdm":
+                    yield f"import {alias.name}: names are imported from packages"
+                if alias.name.partition(".")[0] in {"models", "bench"}:
+                    yield f"import {alias.name}: the library knows nothing of it"
+        elif isinstance(node, ast.ImportFrom):
+            yield from problems_of(node, own, path, tree)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
-def test_imports_run_downward(path):
-    for module in imports(path, top_level_only=False):
-        root, _, name = module.partition(".")
-        if root == "fastrdm" and name.split(".")[0] in LEVEL:
-            assert LEVEL[name.split(".")[0]] > LEVEL[path.stem], f"{path.name} imports {module}"
+def problems_of(node, own, path, tree):
+    names = [alias.name for alias in node.names]
+    root, _, rest = (node.module or "").partition(".")
+    package, _, module = rest.partition(".")
+    if node.level:
+        yield f"{ast.unparse(node)}: imports are absolute"
+    elif root in {"models", "bench"}:
+        yield f"{ast.unparse(node)}: the library knows nothing of it"
+    elif root == "fastrdm" and not package:
+        for alias in node.names:
+            if not below(alias.name, own):
+                yield f"from fastrdm import {alias.name}: no package below {own}"
+            for name in attributes(tree, alias.asname or alias.name) - OFFERED.get(
+                alias.name, set()
+            ):
+                yield f"{alias.name}.{name}: not what {alias.name} offers"
+    elif root == "fastrdm" and package != own:
+        if not below(package, own):
+            yield f"{ast.unparse(node)}: {package} is not below {own}"
+        elif module:
+            yield f"{ast.unparse(node)}: a module of another package"
+        elif unknown := set(names) - OFFERED[package]:
+            yield f"{ast.unparse(node)}: {package} does not offer {', '.join(sorted(unknown))}"
+    elif root == "fastrdm" and not module and path.name != "__init__.py":
+        for name in names:
+            if not is_module(own, name):
+                yield f"from {node.module} import {name}: its own package's modules have this"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def below(package, own):
+    return package in LEVELS and (own is None or LEVELS[package] < LEVELS[own])
+
+
+def is_module(package, name):
+    folder = PACKAGE / package
+    return (
+        (folder / f"{name}.py").exists()
+        or (folder / f"{name}.pyi").exists()
+        or (folder / name).is_dir()
+    )
+
+
+def attributes(tree, name):
+    """What is used of a package that is imported whole."""
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == name
+    }
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_package_imports_what_those_below_offer(path):
+    assert list(problems(path, parse(path))) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "words"),
+    [
+        ("rdm/x.py", "import fastrdm", "names are imported"),
+        ("rdm/x.py", "from fastrdm import calc_rdm", "no package below"),
+        ("rdm/x.py", "from fastrdm.similarity import compare", "similarity is not below rdm"),
+        ("rdm/x.py", "from fastrdm.images import Preprocessing", "images is not below rdm"),
+        ("rdm/x.py", "from fastrdm._base.forms import square", "a module of another package"),
+        ("rdm/x.py", "from fastrdm._base import nothing", "does not offer nothing"),
+        ("rdm/x.py", "from fastrdm import _kernels; _kernels.nothing", "not what _kernels offers"),
+        ("rdm/x.py", "from fastrdm.rdm import calc_rdm", "its own package's modules have this"),
+        ("rdm/x.py", "from .calc import calc_rdm", "imports are absolute"),
+        ("rdm/x.py", "def f():\n    import models.networks", "knows nothing of it"),
+        ("__init__.py", "from fastrdm.rdm.calc import calc_rdm", "a module of another package"),
+    ],
+)
+def test_what_the_rules_forbid_is_found(path, line, words):
+    (found,) = problems(Path(path), ast.parse(line))
+    assert words in found
+
+
+def test_every_folder_has_a_level():
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == LEVELS.keys()
+
+
+@pytest.mark.parametrize("package", LEVELS)
+def test_modules_of_a_package_import_no_cycle(package):
+    after = {}
+    for path in FILES:
+        if package_of(path) != package or path.name == "__init__.py":
+            continue
+        wanted = set()
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                if node.module == f"fastrdm.{package}":
+                    wanted |= {alias.name for alias in node.names}
+                elif node.module.startswith(f"fastrdm.{package}."):
+                    wanted.add(node.module.removeprefix(f"fastrdm.{package}."))
+        after[".".join(path.with_suffix("").parts[1:])] = wanted
+    while free := {name for name, wanted in after.items() if not wanted & after.keys()}:
+        after = {name: wanted for name, wanted in after.items() if name not in free}
+    assert not after, f"these import each other: {', '.join(sorted(after))}"
+
+
+@pytest.mark.parametrize("package", LEVELS)
+def test_no_name_that_is_offered_is_a_modules(package):
+    """The import of a module would put it in the name's place."""
+    names = {name for name in OFFERED[package] if is_module(package, name)}
+    whole = {
+        alias.name
+        for node in parse(f"{package}/__init__.py").body
+        if isinstance(node, ast.ImportFrom) and node.module == f"fastrdm.{package}"
+        for alias in node.names
+    }
+    assert names <= whole
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
 def test_heavy_packages_are_imported_where_they_are_used(path):
-    import sys
-
-    allowed = (
-        LIGHT | sys.stdlib_module_names | ({"numba"} if path.stem.startswith("_numba") else set())
-    )
-    found = {module.partition(".")[0] for module in imports(path, top_level_only=True)}
+    allowed = LIGHT | sys.stdlib_module_names | ({"numba"} if path.is_relative_to(NUMBA) else set())
+    found = set()
+    for node in parse(path).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
     assert found <= allowed
-
-
-def test_the_library_never_imports_the_papers_side():
-    assert not any(
-        module.partition(".")[0] == "models" for p in MODULES for module in imports(p, False)
-    )

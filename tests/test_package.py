@@ -44,8 +44,8 @@ def test_the_sdist_holds_the_sources_and_no_data(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for name in (
-        "fastrdm/cpp/products.cpp",
-        "models/networks.py",
+        "fastrdm/_kernels/cpp/products.cpp",
+        "models/networks/architectures.py",
         "tests/reference.py",
         "CMakeLists.txt",
         "LICENSE",
@@ -63,8 +63,10 @@ def test_a_wheel_of_the_sdist_holds_fastrdm_alone(unpacked, tmp_path):
             wheel.read(next(n for n in names if n.endswith(".dist-info/METADATA")))
         )
     assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {"fastrdm"}
-    assert {"fastrdm/py.typed", "fastrdm/_core.pyi", "fastrdm/rdm.py"} <= set(names)
-    assert any(n.startswith("fastrdm/_core.") and n.endswith((".so", ".pyd")) for n in names)
+    assert {"fastrdm/py.typed", "fastrdm/_kernels/_core.pyi", "fastrdm/rdm/calc.py"} <= set(names)
+    assert any(
+        n.startswith("fastrdm/_kernels/_core.") and n.endswith((".so", ".pyd")) for n in names
+    )
     assert not [n for n in names if n.endswith((".cpp", ".hpp"))]
     required = [r for r in metadata.get_all("Requires-Dist") if "extra ==" not in r]
     assert sorted(r.split(">")[0] for r in required) == ["numba", "numpy", "scipy"]

@@ -1,8 +1,8 @@
 """Whether the tests keep their level and the intervals their coverage, on data that are simulated under each null
 hypothesis.
 
-`python -m bench.calibration` prints the rates and draws docs/calibration.png; tests/test_calibration.py holds them
-to their bounds.
+`python -m bench.experiments.calibration` prints the rates and draws docs/calibration.png;
+tests/bench/test_calibration.py holds them to their bounds.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Checkpoints a second on a device: python -m bench.device [--provider cuda] [--checkpoints 60].
+"""Checkpoints a second on a device: python -m bench.experiments.device [--provider cuda] [--checkpoints 60].
 
 ResNet-20 over both of the challenge's sets (92 and 118 conditions, or drawn pictures where the images are not given),
 the eleven taps' RDMs. Each checkpoint is read from a `.pth` in the page cache, folded by another thread while the one
@@ -22,12 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastrdm.device import DeviceModel
-from fastrdm.export import export_onnx
-from fastrdm.graph import Graph
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.stimuli import Preprocessing, list_images
-from fastrdm.weights import load_state_dict
+from fastrdm.images import Preprocessing, list_images
+from fastrdm.networks import Graph, export_onnx, load_state_dict
+from fastrdm.runtimes import DeviceModel, OnnxModel
 from models.networks import resnet20
 
 SETS = (92, 118)
@@ -191,7 +188,7 @@ def errors(build: Any, file: Path, preprocessing: Preprocessing, pixels: Any) ->
 
 def main() -> str | None:
     """Run the bench; what is returned is an error."""
-    parser = argparse.ArgumentParser(prog="python -m bench.device", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.experiments.device", description=__doc__)
     parser.add_argument("--provider", default="cuda", help="as for OnnxModel (default: cuda)")
     parser.add_argument("--checkpoints", type=int, default=60)
     parser.add_argument("--size", type=int, default=224, help="of the images (default: 224)")

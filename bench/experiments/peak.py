@@ -1,6 +1,6 @@
 """The machine's own limits: float32 multiply-add peak and read bandwidth, for given numbers of threads.
 
-As a script: python bench/peak.py [THREADS ...]
+As a script: python bench/experiments/peak.py [THREADS ...]
 """
 
 import os

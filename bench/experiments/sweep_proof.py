@@ -1,10 +1,15 @@
 """Sixty ResNet-20 checkpoints over the 92 and 118 sets, by a sweep that is left alone and by ones that are not.
 
-    python bench/sweep_proof.py FOLDER prepare [--size 224]   # checkpoints by seeded perturbation of one network
-    python bench/sweep_proof.py FOLDER reference              # the sweep that is left alone
-    python bench/sweep_proof.py FOLDER killed                 # SIGKILL at five random moments, resumed each time
-    python bench/sweep_proof.py FOLDER ray                    # three local nodes, one killed and one joined meanwhile
-    python bench/sweep_proof.py FOLDER overhead               # against the same checkpoints as the benchmark does them
+    python bench/experiments/sweep_proof.py FOLDER prepare [--size 224]
+        # checkpoints by seeded perturbation of one network
+    python bench/experiments/sweep_proof.py FOLDER reference
+        # the sweep that is left alone
+    python bench/experiments/sweep_proof.py FOLDER killed
+        # SIGKILL at five random moments, resumed each time
+    python bench/experiments/sweep_proof.py FOLDER ray
+        # three local nodes, one killed and one joined meanwhile
+    python bench/experiments/sweep_proof.py FOLDER overhead
+        # against the same checkpoints as the benchmark does them
 
 The tables of "killed" and "ray" must equal the reference's, subject by subject, to the last bit.
 """
@@ -21,8 +26,8 @@ from pathlib import Path
 import numpy as np
 
 import fastrdm
-from fastrdm.store import Store
-from fastrdm.study import find_data
+from fastrdm.scoring import Store
+from fastrdm.studies import find_data
 
 N_CHECKPOINTS, N_KILLS = 60, 5
 
@@ -141,10 +146,9 @@ def ray_cluster(folder):
 
 def as_benchmarked(folder):
     """Seconds of each checkpoint on the 118 set, as in "fastrdm, next checkpoint" of bench_extraction.py."""
-    from fastrdm.architectures import Architecture
-    from fastrdm.checkpoints import open_checkpoints
-    from fastrdm.manifest import sources
-    from fastrdm.study import open_studies
+    from fastrdm.runtimes import Architecture, open_checkpoints
+    from fastrdm.scoring import sources
+    from fastrdm.studies import open_studies
 
     (source,) = sources([folder / "sweep.toml"], (), None, "")
     architecture = Architecture.export(source.arch, preprocessing=source.preprocessing)

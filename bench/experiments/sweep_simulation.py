@@ -1,7 +1,7 @@
 """A sweep of many checkpoints with a stub for the forward pass; files, sweep, scoring and store are real.
 
-    python bench/sweep_simulation.py FOLDER [--checkpoints 100000]
-    python bench/sweep_simulation.py FOLDER --writes
+    python bench/experiments/sweep_simulation.py FOLDER [--checkpoints 100000]
+    python bench/experiments/sweep_simulation.py FOLDER --writes
 
 The first prints a line of JSON for each tenth, time and peak of resident memory, and then how long a resume takes that
 finds everything done. The second writes checkpoints of 11 layers × 4 regions × 15 subjects beside a reader.
@@ -18,13 +18,20 @@ from pathlib import Path
 import numpy as np
 
 from fastrdm import Target
-from fastrdm.records import Method, Report, Stamp, Subjects
-from fastrdm.scoring import StudyScores, score_layers
-from fastrdm.store import Store
-from fastrdm.study import Study
-from fastrdm.sweeps import Sweep
-from fastrdm.weights import hash_file
-from fastrdm.worker import Hello, Outcome
+from fastrdm.networks import hash_file
+from fastrdm.scoring import (
+    Hello,
+    Method,
+    Outcome,
+    Report,
+    Stamp,
+    Store,
+    StudyScores,
+    Subjects,
+    Sweep,
+    score_layers,
+)
+from fastrdm.studies import Study
 
 LAYERS = tuple(f"layer{i}" for i in range(11))
 REGIONS = ("evc", "it", "early", "late")

@@ -1,10 +1,10 @@
-"""Images a second in training: python -m bench.training [--device cuda] [--data DIR|ZIP] [--image-size 64].
+"""Images a second in training: python -m bench.experiments.training [--device cuda] [--data DIR|ZIP] [--image-size 64].
 
-ResNet-20 with flips, three ways on the same images: the input pipeline of `models.train` alone; its steps on one batch
-that lies ready (forward, backward, update), which the pipeline has to outrun; and both together. Beside them the plain
-loop of torchvision's reference: `ImageFolder`, a `DataLoader` with a worker for each processor, `Resize`, `ToTensor`,
-`Normalize`, and loss and accuracy read after each step. Before, the pipeline's images are held against that loop's.
-Decoding, which is done once, is timed by itself. Without --data the images are drawn.
+ResNet-20 with flips, three ways on the same images: the input pipeline of `models.training.train` alone; its steps on
+one batch that lies ready (forward, backward, update), which the pipeline has to outrun; and both together. Beside them
+the plain loop of torchvision's reference: `ImageFolder`, a `DataLoader` with a worker for each processor, `Resize`,
+`ToTensor`, `Normalize`, and loss and accuracy read after each step. Before, the pipeline's images are held against that
+loop's. Decoding, which is done once, is timed by itself. Without --data the images are drawn.
 """
 
 import argparse
@@ -24,14 +24,14 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from bench.device import pictures, utilisation
-from models.augment import AUGMENTATIONS, Normalise
-from models.batches import WHERE, Batches
-from models.data import find_images, training_pixels
-from models.recipe import Recipe
-from models.report import Report
-from models.train import choose_device, describe_device
-from models.trainer import Trainer, build_network
+from bench.experiments.device import pictures, utilisation
+from models.training.augment import AUGMENTATIONS, Normalise
+from models.training.batches import WHERE, Batches
+from models.training.data import find_images, training_pixels
+from models.training.recipe import Recipe
+from models.training.report import Report
+from models.training.train import choose_device, describe_device
+from models.training.trainer import Trainer, build_network
 
 TARGET = 5
 WARM = 3
@@ -81,13 +81,17 @@ def endless(make: Callable[[], Iterator[int]]) -> Iterator[int]:
 
 def main() -> str | None:
     """Run the bench; what is returned is an error."""
-    parser = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__)
-    parser.add_argument("--device", default="auto", help="as for models.train")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.experiments.training", description=__doc__
+    )
+    parser.add_argument("--device", default="auto", help="as for models.training.train")
     parser.add_argument("--data", type=Path, help="folder or zip (default: drawn images)")
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=20, help="timed, of each (default: 20)")
-    parser.add_argument("--where", choices=WHERE, default="auto", help="as for models.train")
+    parser.add_argument(
+        "--where", choices=WHERE, default="auto", help="as for models.training.train"
+    )
     parser.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of the DataLoader")
@@ -212,7 +216,7 @@ def compare(
         while trainer.run_epoch(stopping, Report()):
             pass
     ours = n * recipe.batch_size / (times[WARM + n] - times[WARM])
-    print(f"models.train: {ours:.0f} images/s; time the GPU computes: {busy[0]}")
+    print(f"models.training.train: {ours:.0f} images/s; time the GPU computes: {busy[0]}")
 
     flipping = transforms.Compose([transforms.RandomHorizontalFlip(), plain])
     loader = DataLoader(
@@ -235,7 +239,7 @@ def compare(
 
     theirs_pace = pace(endless(reference), device, n)
     print(f"torchvision's reference loop, {given.workers} workers: {theirs_pace:.0f} images/s")
-    print(f"models.train is {ours / theirs_pace:.2f} times as fast")
+    print(f"models.training.train is {ours / theirs_pace:.2f} times as fast")
     return None
 
 

@@ -52,9 +52,9 @@ def contenders(prepare: Prepare, *peers: Contender, atol: float = 1e-9) -> list[
 
 def _kernel_sets() -> list[tuple[str, str]]:
     numba = [("numba", "native")]
-    if importlib.util.find_spec("fastrdm._core") is None:
+    if importlib.util.find_spec("fastrdm._kernels._core") is None:
         return numba
-    from fastrdm import _core
+    from fastrdm._kernels import _core
 
     return [("cpp", isa) for isa in _core.isas()] + numba
 
@@ -403,7 +403,7 @@ def fastrdm_mantel(n_permutations):
 
 def scipy_mantel(n_permutations):
     def prepare(models, subjects):
-        from fastrdm.draws import draw_permutations
+        from fastrdm.similarity import draw_permutations
 
         n = n_conditions(models)
         permutations = draw_permutations(0, n_permutations, n)

@@ -15,11 +15,10 @@ import pytest
 from scipy import stats
 
 import fastrdm
-from bench.peers import Contender
-from bench.stimuli import N_CHECKPOINTS
-from fastrdm import onnx_model
-from fastrdm.stimuli import Preprocessing
-from fastrdm.stimuli_cache import clear_cache
+from bench.peers.contenders import Contender
+from bench.tasks.stimuli import N_CHECKPOINTS
+from fastrdm.images import Preprocessing, clear_cache
+from fastrdm.runtimes import onnx_model
 
 # How far scores may be off, in percentage points: activations in float32 of another runtime change ranks by 1e-4,
 # RDMs in float32 by 5e-3. What bf16 does is a target, not an error, unless it is another answer.
@@ -131,9 +130,7 @@ def fastrdm_openvino(experiment, watch):
 
 
 def fastrdm_checkpoints(experiment, watch):
-    from fastrdm.architectures import Architecture
-    from fastrdm.checkpoints import open_checkpoints
-    from fastrdm.extraction import Workspace
+    from fastrdm.runtimes import Architecture, Workspace, open_checkpoints
 
     architecture = Architecture.read(experiment.onnx)
     images, targets = experiment.images, experiment.targets

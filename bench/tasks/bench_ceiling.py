@@ -3,7 +3,8 @@
 import pytest
 import reference
 
-from bench import peers, rdms
+from bench.peers import contenders as peers
+from bench.tasks import rdms
 
 
 @pytest.mark.benchmark(group="noise ceiling, 15 subjects, 118 conditions, spearman")

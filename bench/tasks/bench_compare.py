@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fastrdm
-from bench import peers, rdms
+from bench.peers import contenders as peers
+from bench.tasks import rdms
 
 
 @pytest.mark.benchmark(group="compare spearman, 200 × 200 RDMs of 118 conditions")

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from bench import paths, stimuli
+from bench.peers import paths
 from bench.stopwatch import Stopwatch
+from bench.tasks import stimuli
 
 # What the network is built, exported and run with, and what reads the data; without one there is nothing to compare.
 NEEDED = ("torch", "torchvision", "onnxscript", "onnx", "onnxruntime", "PIL", "h5py")

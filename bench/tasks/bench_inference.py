@@ -6,8 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from bench import peers, rdms
-from fastrdm.draws import draw_permutations
+from bench.peers import contenders as peers
+from bench.tasks import rdms
+from fastrdm.similarity import draw_permutations
 
 # Of 1,000 draws, what a paper reports, rsatoolbox takes two to six minutes, of 10,000 permutations SciPy as long.
 N_DRAWS = int(os.environ.get("FASTRDM_BENCH_DRAWS", "50"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from bench import peers
-from bench.bench_rdm import activations
+from bench.peers import contenders as peers
+from bench.tasks.bench_rdm import activations
 from fastrdm import _kernels
 
 # Of sums in float32, beside values of some tens.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 
-from bench import peers
+from bench.peers import contenders as peers
 
 FLOAT32 = 1e-6  # what fastrdm promises on float32 input
 

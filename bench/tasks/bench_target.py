@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench import peers, rdms
+from bench.peers import contenders as peers
+from bench.tasks import rdms
 
 
 @pytest.mark.benchmark(group="prepared score, 1 model × 15 subjects, 118 conditions")

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 import fastrdm
-from bench import rdms
-from fastrdm import algonauts
-from fastrdm._arrays import read_arrays
-from fastrdm.study import find_data
+from bench.tasks import rdms
+from fastrdm._base import read_arrays
+from fastrdm.studies import algonauts, find_data
 
 N_IMAGES, SIDE, N_CHECKPOINTS = 118, 300, 4
 REGIONS = ("evc", "it")

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._extras import MissingExtraError, require
+from fastrdm._base.extras import MissingExtraError, require
 
 #: The key of the array of a `.npy` file that holds just one.
 UNNAMED = "(unnamed)"

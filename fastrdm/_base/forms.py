@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm.given import plain
-from fastrdm.labels import PAIRS, labels_of, rdm_labels
+from fastrdm._base.given import plain
+from fastrdm._base.labels import PAIRS, labels_of, rdm_labels
 
 # Where values are searched one by one, the mask is no larger.
 _MASK_BYTES = 1 << 24

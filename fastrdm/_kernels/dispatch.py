@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm.ties import FLOAT64
+from fastrdm._kernels.ties import FLOAT64
 
-_MODULES = {"cpp": "fastrdm._core", "numba": "fastrdm._numba"}
+_MODULES = {"cpp": "fastrdm._kernels._core", "numba": "fastrdm._kernels.numba"}
 
 
 @dataclass(frozen=True)
@@ -439,7 +439,7 @@ def resampled_ceilings(
 
     As `resampled_similarities`, of subjects `subject_counts` (draws, subjects) times; None for each once. NaN for one
     that is not drawn; one who is alone is left in. Pools are of ranks where `ranked`, else of the numbers, of which
-    those that differ by no more than `within` of the larger tie (`fastrdm.ties`).
+    those that differ by no more than `within` of the larger tie (`fastrdm._kernels.ties`).
     """
     chosen = active()
     given = condition_counts if condition_counts is not None else subject_counts

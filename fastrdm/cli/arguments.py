@@ -2,7 +2,7 @@
 
 import argparse
 
-from fastrdm.provider_table import PRECISIONS, PROVIDERS
+from fastrdm.runtimes import PRECISIONS, PROVIDERS
 
 _TAPS = (
     "layers to tap, each [NAME=]LAYER[@TOKENS]: a module's path, a tensor's name in an .onnx file, or a pattern as in "

@@ -9,11 +9,15 @@ import warnings
 from collections.abc import Sequence
 from typing import IO, Any
 
-import fastrdm
-from fastrdm import _arguments, sweep_cli
-from fastrdm.cli_score import run_evaluate, run_score
-from fastrdm.cli_tables import print_rows
-from fastrdm.layers import Layer, Network, grouped, nearest, pattern
+from fastrdm._base import __version__
+from fastrdm._kernels import KernelInfo
+from fastrdm._kernels import kernels as find_kernels
+from fastrdm.cli import arguments as _arguments
+from fastrdm.cli import sweeping as sweep_cli
+from fastrdm.cli.doctor import info as find_info
+from fastrdm.cli.score import run_evaluate, run_score
+from fastrdm.cli.tables import print_rows
+from fastrdm.networks import Layer, Network, export_onnx, grouped, nearest, pattern
 
 # Of 39 draws, the smallest and the largest are the ends of a 95 % interval.
 _FEWEST_DRAWS = 39
@@ -55,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastrdm", description="Compare neural networks with the visual brain."
     )
-    parser.add_argument("--version", action="version", version=f"fastrdm {fastrdm.__version__}")
+    parser.add_argument("--version", action="version", version=f"fastrdm {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     score = commands.add_parser(
@@ -182,20 +186,18 @@ def _seed(text: str) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from fastrdm.architectures import import_arch
-    from fastrdm.weights import load_weights
+    from fastrdm.networks import load_weights
+    from fastrdm.runtimes import import_arch
 
     module = import_arch(arguments.arch)()
     load_weights(module, arguments.weights)
-    path = fastrdm.export_onnx(
-        module, arguments.output, arguments.taps, architecture=arguments.arch
-    )
+    path = export_onnx(module, arguments.output, arguments.taps, architecture=arguments.arch)
     print(f"wrote {path}")
     return 0
 
 
 def _layers(arguments: argparse.Namespace) -> int:
-    from fastrdm.foreign_run import inspect_file
+    from fastrdm.runtimes import inspect_file
 
     network, marks = (
         _torch_layers(arguments.arch) if arguments.arch else inspect_file(arguments.file)
@@ -246,9 +248,9 @@ def _layer_record(layer: Layer) -> dict[str, Any]:
 
 def _torch_layers(arch: str) -> tuple[Network, dict[str, str]]:
     """A network of torch, and what its layers are called without --taps."""
-    from fastrdm.architectures import import_arch
-    from fastrdm.export import choose_taps, inspect_module
-    from fastrdm.stimuli import Preprocessing
+    from fastrdm.images import Preprocessing
+    from fastrdm.networks import choose_taps, inspect_module
+    from fastrdm.runtimes import import_arch
 
     module = import_arch(arch)()
     preprocessing = getattr(module, "preprocessing", None) or Preprocessing()
@@ -260,7 +262,7 @@ def _torch_layers(arch: str) -> tuple[Network, dict[str, str]]:
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    from fastrdm.sample import write_sample
+    from fastrdm.cli.sample import write_sample
 
     folder = write_sample(arguments.folder)
     print(
@@ -271,7 +273,7 @@ def _sample(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    info = fastrdm.info()
+    info = find_info()
     if arguments.json:
         print(json.dumps(dataclasses.asdict(info)))
         return 0
@@ -309,10 +311,10 @@ def _gib(n_bytes: int | None) -> str:
 
 
 def _kernels(arguments: argparse.Namespace) -> int:
-    print(_describe_kernels(fastrdm.kernels()))
+    print(_describe_kernels(find_kernels()))
     return 0
 
 
-def _describe_kernels(info: fastrdm.KernelInfo) -> str:
+def _describe_kernels(info: KernelInfo) -> str:
     isas = ", ".join(info.available_isas)
     return f"kernels {info.name}, instruction set {info.isa} (of {isas}), {info.n_threads} threads"

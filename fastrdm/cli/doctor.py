@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastrdm._base import ask, versions
 from fastrdm._kernels import KernelInfo, kernels
-from fastrdm.environment import ask, versions
-from fastrdm.provider_table import AUTO, PROVIDERS, Provider
-from fastrdm.providers import open_session, probe_graph
+from fastrdm.runtimes import AUTO, PROVIDERS, Provider, open_session, probe_graph
 
 # By the names that Linux gives their flags.
 _INSTRUCTIONS = {
@@ -254,7 +253,7 @@ def _state(word: str, provider: Provider) -> ProviderState:
 
 
 def _data() -> str | None:
-    from fastrdm.study import find_data
+    from fastrdm.studies import find_data
 
     try:
         found = find_data()
@@ -264,7 +263,7 @@ def _data() -> str | None:
 
 
 def _cache() -> str:
-    from fastrdm.stimuli_cache import cache_info
+    from fastrdm.images import cache_info
 
     try:
         return str(cache_info().folder)

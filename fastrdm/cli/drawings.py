@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrdm._extras import require
+from fastrdm._base import require
 
 if TYPE_CHECKING:
     from PIL.Image import Image

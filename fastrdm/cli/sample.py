@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._drawings import CATEGORIES, draw
-from fastrdm._extras import require
-from fastrdm.algonauts import CEILINGS
-from fastrdm.forms import square
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.stimuli import Preprocessing
-from fastrdm.target import Target
+from fastrdm._base import require, square
+from fastrdm.cli.drawings import CATEGORIES, draw
+from fastrdm.images import Preprocessing
+from fastrdm.runtimes import OnnxModel
+from fastrdm.similarity import Target
+from fastrdm.studies import CEILINGS
 
 #: Region → layer of the sample's own network that its subjects hold.
 LAYERS: Mapping[str, str] = {"evc": "conv1", "it": "fc"}
@@ -266,7 +265,7 @@ def _write_network(path: Path, seed: int) -> None:
         {
             "fastrdm.layers": json.dumps(_LAYERS),
             "fastrdm.preprocessing": preprocessing.to_json(),
-            "fastrdm.architecture": "fastrdm.sample",
+            "fastrdm.architecture": "fastrdm.cli.sample",
             "fastrdm.version": "1",
         },
     )

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastrdm import algonauts, scoring
-from fastrdm._extras import require
-from fastrdm.cli_tables import cell_of, csv_writer, plain
-from fastrdm.few import score_checkpoints
-from fastrdm.manifest import LeftOut
-from fastrdm.study import Study, find_data, open_studies
+from fastrdm._base import require
+from fastrdm.cli.tables import cell_of, csv_writer, plain
+from fastrdm.scoring import LeftOut, score_checkpoints
+from fastrdm.scoring import scorer as scoring
+from fastrdm.studies import Study, algonauts, find_data, open_studies
 
 
 def _data(folder: str | None) -> Path:
@@ -71,7 +70,7 @@ def run_score(arguments: argparse.Namespace) -> int:
             for path in scored.submissions:
                 print(f"wrote {path}", file=sys.stderr)
     if arguments.figure and results:
-        from fastrdm.plot import plot_scores
+        from fastrdm.report import plot_scores
 
         print(f"wrote {plot_scores(results, arguments.figure, _notice(studies))}", file=sys.stderr)
     if failed:

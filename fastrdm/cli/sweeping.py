@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastrdm import _arguments, progress
-from fastrdm.store import Store
-from fastrdm.study import find_data
-from fastrdm.sweeps import ENGINES, Estimate, Sweep
+from fastrdm._base import progress
+from fastrdm.cli import arguments as _arguments
+from fastrdm.scoring import ENGINES, Estimate, Store, Sweep
+from fastrdm.studies import find_data
 
 _SHOWN = ("checkpoint", "arch", "set", "region", "layer", "percent_nc", "mean_rho", "std", "p")
 # Marks a layer whose mean similarity is below 0.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from fastrdm import scoring
+from fastrdm.scoring import scorer as scoring
 
 _SIGNIFICANT = 0.05
 

@@ -28,9 +28,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._extras import require
-from fastrdm._files import new_file
-from fastrdm.images import (
+from fastrdm._base import new_file, require
+from fastrdm.images.decoding import (
     RULES_VERSION,
     ImageLike,
     Images,
@@ -39,7 +38,7 @@ from fastrdm.images import (
     decode,
     read_file,
 )
-from fastrdm.stimuli import Preprocessing
+from fastrdm.images.preprocessing import Preprocessing
 
 _VARIABLE = "FASTRDM_CACHE"
 # The variable that names the user's folder of caches, and where it is under home where that names none.

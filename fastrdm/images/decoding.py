@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm._extras import require
+from fastrdm._base import require
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,10 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm._extras import require
-from fastrdm.images import SUFFIXES, Images, check_images, decode, in_order
-from fastrdm.images import ImageLike as ImageLike
-from fastrdm.images import image_name as image_name
+from fastrdm._base import require
+from fastrdm.images.decoding import (
+    SUFFIXES,
+    Images,
+    check_images,
+    decode,
+    in_order,
+)
 
 ORDERS = ("sorted", "natural")
 _DIGITS = re.compile(r"([0-9]+)")

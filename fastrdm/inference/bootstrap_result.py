@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fastrdm.corrections import correct
-from fastrdm.results import Result, made_by
-from fastrdm.significance import (
+from fastrdm.inference.corrections import correct
+from fastrdm.inference.results import Result, made_by
+from fastrdm.inference.significance import (
     Floats,
     Tests,
     all_pairs,

@@ -5,26 +5,30 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm.bootstrap_result import Bootstrap
-from fastrdm.draws import CONDITIONS, SUBJECTS, Counts, count, draw_indices
-from fastrdm.forms import as_array, names_of
-from fastrdm.protocol import Protocol
-from fastrdm.resampling import (
-    Data,
-    HasSubjects,
-    observed_similarities,
-    resampled_ceilings,
-    resampled_similarities,
-    take_models,
-    take_subjects,
-)
-from fastrdm.significance import (
+from fastrdm._base import as_array, names_of
+from fastrdm.inference.bootstrap_result import Bootstrap
+from fastrdm.inference.significance import (
     Floats,
     blocks,
     check_number,
     check_word,
     label_models,
     weighted,
+)
+from fastrdm.similarity import (
+    CONDITIONS,
+    SUBJECTS,
+    Counts,
+    Data,
+    HasSubjects,
+    Protocol,
+    count,
+    draw_indices,
+    observed_similarities,
+    resampled_ceilings,
+    resampled_similarities,
+    take_models,
+    take_subjects,
 )
 
 OVER = ("subjects", "conditions", "both")

@@ -13,18 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrdm.bootstrap_result import Bootstrap as Bootstrap
-from fastrdm.bootstrapping import bootstrap as bootstrap
-from fastrdm.corrections import check_correction, correct
-from fastrdm.draws import SUBJECTS, all_signs, check_seed, count, draw_indices, draw_signs
-from fastrdm.forms import as_floats
-from fastrdm.given import depth
-from fastrdm.labels import labels_of
-from fastrdm.mantel import permutation_test as permutation_test
-from fastrdm.scales import in_range
-from fastrdm.significance import (
+from fastrdm._base import as_floats, depth, labels_of
+from fastrdm.inference.corrections import check_correction, correct
+from fastrdm.inference.significance import (
     EXACT,
     Floats,
+    Tests,
     all_pairs,
     blocks,
     check_level,
@@ -40,7 +34,15 @@ from fastrdm.significance import (
     t_p,
     weighted,
 )
-from fastrdm.significance import Tests as Tests
+from fastrdm.similarity import (
+    SUBJECTS,
+    all_signs,
+    check_seed,
+    count,
+    draw_indices,
+    draw_signs,
+    in_range,
+)
 
 
 def subject_test(

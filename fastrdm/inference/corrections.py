@@ -6,7 +6,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm.forms import as_array
+from fastrdm._base import as_array
 
 Floats = NDArray[np.float64]
 

@@ -8,14 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrdm import _kernels
-from fastrdm.coefficients import get_method
-from fastrdm.corrections import check_correction
-from fastrdm.draws import Counts, all_permutations, draw_permutations
-from fastrdm.forms import names_of, square
-from fastrdm.protocol import Protocol
-from fastrdm.resampling import Data, HasSubjects, observed_similarities, take_models, take_subjects
-from fastrdm.sides import Side
-from fastrdm.significance import (
+from fastrdm._base import names_of, square
+from fastrdm.inference.corrections import check_correction
+from fastrdm.inference.significance import (
     EXACT,
     Floats,
     Tests,
@@ -24,6 +19,19 @@ from fastrdm.significance import (
     label_models,
     permutation_p,
     permutation_tests,
+)
+from fastrdm.similarity import (
+    Counts,
+    Data,
+    HasSubjects,
+    Protocol,
+    Side,
+    all_permutations,
+    draw_permutations,
+    get_method,
+    observed_similarities,
+    take_models,
+    take_subjects,
 )
 
 _BY_ORDER = ("tau-a", "tau-b", "kendall")

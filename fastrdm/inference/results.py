@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from fastrdm import _kernels
-from fastrdm._extras import require
+from fastrdm._base import require
 
 
 def made_by() -> dict[str, str]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm.corrections import correct
-from fastrdm.draws import Counts, check_seed
-from fastrdm.results import Result, made_by
+from fastrdm.inference.corrections import correct
+from fastrdm.inference.results import Result, made_by
+from fastrdm.similarity import Counts, check_seed
 
 Floats = NDArray[np.float64]
 ALTERNATIVES = ("greater", "less", "two-sided")

@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._extras import require
-from fastrdm.layers import INPUT, Choice, Layer, Network, Taps, Tokens, find, shape_problem
-from fastrdm.probe import RANDOM
-from fastrdm.stimuli import Preprocessing
-from fastrdm.swapping import attributes_restored, why_fixed
-from fastrdm.weights import Layout
+from fastrdm._base import require
+from fastrdm.images import Preprocessing
+from fastrdm.networks.layers import INPUT, Choice, Layer, Network, Taps, Tokens, find, shape_problem
+from fastrdm.networks.probing import RANDOM
+from fastrdm.networks.swapping import attributes_restored, why_fixed
+from fastrdm.networks.weights import Layout
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,7 @@ def export_onnx(
         Height and width in pixels, replacing those of the preprocessing.
     preprocessing : Preprocessing, optional
         Stored in the file. None takes the module's attribute `preprocessing`, else the development
-        kit's; `fastrdm.pretrained.preprocessing_of` has that of timm and transformers.
+        kit's; `fastrdm.networks.preprocessing_of` has that of timm and transformers.
     architecture : str, optional
         Stored in the file; None takes the name of the module's class.
 
@@ -143,7 +143,7 @@ def trace_network(
     ValueError, TypeError, MissingExtraError
         As for `export_onnx`.
     """
-    from fastrdm.environment import __version__
+    from fastrdm._base import __version__
 
     torch = require("torch", "export", "to export a network")
     require("onnxscript", "export", "to export a network")
@@ -155,7 +155,7 @@ def trace_network(
         if hasattr(module, "pretrained_cfg"):
             warnings.warn(
                 f"{type(module).__name__} has a pretrained_cfg of timm, which is not used; "
-                "pass fastrdm.pretrained.preprocessing_of(module), or Preprocessing() for the default",
+                "pass fastrdm.networks.preprocessing_of(module), or Preprocessing() for the default",
                 stacklevel=3,
             )
         preprocessing = Preprocessing()

@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._extras import require
-from fastrdm.graph import Graph
-from fastrdm.layers import (
-    INPUT,
-    Choice,
-)
-from fastrdm.stimuli import Preprocessing
+from fastrdm._base import require
+from fastrdm.images import Preprocessing
+from fastrdm.networks.graph import Graph
+from fastrdm.networks.layers import INPUT, Choice
 
 # What images can be fed as, by ONNX's numbers of types.
 FLOATS: dict[int, np.dtype[Any]] = {
@@ -161,7 +158,7 @@ def rewritten(
     preprocessing: Preprocessing,
 ) -> Graph:
     """The file's graph with its input and its taps as `export_onnx` would have them."""
-    from fastrdm.environment import __version__
+    from fastrdm._base import __version__
 
     onnx = require("onnx", "onnx", "to read an ONNX file")
     float32 = onnx.TensorProto.FLOAT

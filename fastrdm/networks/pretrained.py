@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastrdm.stimuli import Preprocessing
+from fastrdm.images import Preprocessing
 
 # PIL's numbers of filters, as image processors have them.
 _RESAMPLE = {2: "pil-bilinear", 3: "pil-bicubic"}

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._extras import require
-from fastrdm.foreign import read_by, subgraphs
-from fastrdm.graph import Graph
-from fastrdm.layers import INNER_SHAPES
-from fastrdm.stimuli import Preprocessing
+from fastrdm._base import require
+from fastrdm.images import Preprocessing
+from fastrdm.networks.foreign import read_by, subgraphs
+from fastrdm.networks.graph import Graph
+from fastrdm.networks.layers import INNER_SHAPES
 
 Floats = NDArray[np.float32]
 

@@ -5,8 +5,8 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._extras import require
-from fastrdm.weights import Layout
+from fastrdm._base import require
+from fastrdm.networks.weights import Layout
 
 if TYPE_CHECKING:
     import torch

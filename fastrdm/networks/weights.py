@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._extras import require
+from fastrdm._base import require
 
 if TYPE_CHECKING:
     import torch

@@ -8,17 +8,27 @@ from typing import Any, TypeVar, cast, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm import _kernels, tiles
-from fastrdm.folds import Folds
-from fastrdm.forms import as_array, as_floats, check_finite, listed, warn_caller
-from fastrdm.given import depth
-from fastrdm.labels import CHANNELS, Labels, agreed, labels_of
-from fastrdm.measures import OutOfRangeError
-from fastrdm.methods import METHODS, Member, Method, method_named
-from fastrdm.numbers import bound, kind_of
-from fastrdm.products import Floats, Rows, is_half, working_dtype
-from fastrdm.sums import Sums
-from fastrdm.whitening import ESTIMATORS, FoldNoise, Noise, Noises, Precision, Residuals
+from fastrdm import _kernels
+from fastrdm._base import (
+    CHANNELS,
+    Labels,
+    agreed,
+    as_array,
+    as_floats,
+    check_finite,
+    depth,
+    labels_of,
+    listed,
+    warn_caller,
+)
+from fastrdm.rdm import tiles
+from fastrdm.rdm.folds import Folds
+from fastrdm.rdm.measures import OutOfRangeError
+from fastrdm.rdm.methods import METHODS, Member, Method, method_named
+from fastrdm.rdm.numbers import bound, kind_of
+from fastrdm.rdm.products import Floats, Rows, is_half, working_dtype
+from fastrdm.rdm.sums import Sums
+from fastrdm.rdm.whitening import ESTIMATORS, FoldNoise, Noise, Noises, Precision, Residuals
 
 # Members of a stack within these bounds are made side by side, a thread each: below the number of entries, Python's
 # own work outweighs theirs; above the number of multiplications, threads share one better than they share several.
@@ -101,11 +111,11 @@ def calc_rdm(
 
     **Ties.** Distances and products of whole numbers (one-hot, binary, small integers, in any type) are exact, and
     angles of equal fractions are equal. Other dissimilarities that are equal in truth come apart by rounding. Up to
-    2⁻⁴⁰ in float64 and 2⁻²¹ in float32 they are made equal by the rule of `fastrdm.ties` before the RDM is returned:
-    of a distance, of half a squared distance, or of the angle for ``correlation``, ``cosine`` and ``spearman``.
-    float32 numbers that are large beside their differences may come further apart, and values nearer than the bound
-    tie. The rule is applied to float64 activations (in RDMs of up to 2¹⁸ pairs) and to activations with few different
-    values, not to others in float32, whose equal dissimilarities are those of equal conditions.
+    2⁻⁴⁰ in float64 and 2⁻²¹ in float32 they are made equal by the rule of `fastrdm._kernels.ties` before the RDM is
+    returned: of a distance, of half a squared distance, or of the angle for ``correlation``, ``cosine`` and
+    ``spearman``. float32 numbers that are large beside their differences may come further apart, and values nearer than
+    the bound tie. The rule is applied to float64 activations (in RDMs of up to 2¹⁸ pairs) and to activations with few
+    different values, not to others in float32, whose equal dissimilarities are those of equal conditions.
 
     Parameters
     ----------

@@ -7,11 +7,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm.forms import check_finite
-from fastrdm.numbers import Kind
-from fastrdm.products import Floats, Rows
-from fastrdm.sources import Part, Parts, Source, whitened
-from fastrdm.whitening import FoldNoise, Noise, Noises
+from fastrdm._base import check_finite
+from fastrdm.rdm.numbers import Kind
+from fastrdm.rdm.products import Floats, Rows
+from fastrdm.rdm.sources import Part, Parts, Source, whitened
+from fastrdm.rdm.whitening import FoldNoise, Noise, Noises
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm import _kernels, ties
-from fastrdm.numbers import Kind
-from fastrdm.products import Floats, Index, Reading, Rows, cross, differences, gram
+from fastrdm import _kernels
+from fastrdm._kernels import ties
+from fastrdm.rdm.numbers import Kind
+from fastrdm.rdm.products import Floats, Index, Reading, Rows, cross, differences, gram
 
 # 1 − cosine, and the square of a distance as a share of both squared lengths, below which a product has lost too many
 # of float32's seven digits. A pair's difference takes as long as six products.

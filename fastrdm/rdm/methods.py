@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fastrdm.folds import Folds
-from fastrdm.measures import CORRELATION, COSINE, DISTANCE, SQUARED_DISTANCE, Measure
-from fastrdm.numbers import Kind
-from fastrdm.products import Rows
-from fastrdm.sources import Part, Parts, Source, as_they_lie, ranked, whitened
-from fastrdm.whitening import Noise, Noises
+from fastrdm.rdm.folds import Folds
+from fastrdm.rdm.measures import CORRELATION, COSINE, DISTANCE, SQUARED_DISTANCE, Measure
+from fastrdm.rdm.numbers import Kind
+from fastrdm.rdm.products import Rows
+from fastrdm.rdm.sources import Part, Parts, Source, as_they_lie, ranked, whitened
+from fastrdm.rdm.whitening import Noise, Noises
 
 
 class Member(NamedTuple):

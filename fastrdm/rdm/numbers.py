@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm import _kernels, ties
-from fastrdm.products import Reading, Rows, working_dtype
+from fastrdm import _kernels
+from fastrdm._kernels import ties
+from fastrdm.rdm.products import Reading, Rows, working_dtype
 
 # Activations with fewer different values than this are taken for discrete: categories, attributes, ratings.
 _FEW = 1024

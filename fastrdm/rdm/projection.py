@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels
-from fastrdm.forms import as_floats
+from fastrdm._base import as_floats
 
 # Densities by name, of so many channels.
 _DENSITIES: dict[str, Callable[[int], float]] = {

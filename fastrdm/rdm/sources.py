@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrdm import _kernels
-from fastrdm.forms import check_finite
-from fastrdm.numbers import Kind
-from fastrdm.products import Floats, Index, Rows
-from fastrdm.whitening import Noise
+from fastrdm._base import check_finite
+from fastrdm.rdm.numbers import Kind
+from fastrdm.rdm.products import Floats, Index, Rows
+from fastrdm.rdm.whitening import Noise
 
 # Rows that are ranked at once.
 _RANKED_BYTES = 1 << 22

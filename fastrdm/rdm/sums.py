@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm.measures import Measure, OutOfRangeError, guess_means, within
-from fastrdm.numbers import Kind, bound, kind_of
-from fastrdm.products import Floats, Index, Reading, Rows, gram, working_dtype
+from fastrdm.rdm.measures import Measure, OutOfRangeError, guess_means, within
+from fastrdm.rdm.numbers import Kind, bound, kind_of
+from fastrdm.rdm.products import Floats, Index, Reading, Rows, gram, working_dtype
 
 
 @dataclass(frozen=True)

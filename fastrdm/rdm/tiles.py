@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm.measures import Found, Measure, OutOfRangeError, between, within
-from fastrdm.products import Floats, Index
-from fastrdm.sources import Part, Parts, Source
+from fastrdm.rdm.measures import Found, Measure, OutOfRangeError, between, within
+from fastrdm.rdm.products import Floats, Index
+from fastrdm.rdm.sources import Part, Parts, Source
 
 # float64 tiles alive at once: the kernel's sums and result, dissimilarities, and what their refinement takes.
 _TILES = 6

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrdm.forms import ASYMMETRY, as_floats, check_finite, listed
-from fastrdm.products import Floats
+from fastrdm._base import ASYMMETRY, as_floats, check_finite, listed
+from fastrdm.rdm.products import Floats
 
 # Eigenvalues above minus this share of the largest are zero but for rounding.
 _NEGATIVE = 1e-10

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastrdm._extras import require
+from fastrdm._base import require
 from fastrdm.scoring import Result
 
 

@@ -11,18 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._extras import require
-from fastrdm.export import trace_network
-from fastrdm.graph import Graph
-from fastrdm.layers import Taps
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.stimuli import Preprocessing
-from fastrdm.weights import (
+from fastrdm._base import require
+from fastrdm.images import Preprocessing
+from fastrdm.networks import (
+    Graph,
     Layout,
+    Taps,
     WeightsError,
     fit_weights,
     read_weights,
+    trace_network,
 )
+from fastrdm.runtimes.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
     import torch

@@ -8,17 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastrdm.architectures import Architecture, Checkpoint, import_arch
-from fastrdm.extraction import Workspace
-from fastrdm.layers import Taps
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.probe import Probes
-from fastrdm.weights import (
-    check_file,
-    hash_file,
-    is_onnx,
-    steady,
-)
+from fastrdm.networks import Probes, Taps, check_file, hash_file, is_onnx, steady
+from fastrdm.runtimes.architectures import Architecture, Checkpoint, import_arch
+from fastrdm.runtimes.extraction import Workspace
+from fastrdm.runtimes.onnx_model import OnnxModel
 
 if TYPE_CHECKING:
     pass

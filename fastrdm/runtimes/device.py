@@ -11,29 +11,28 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm import rdm_graph
-from fastrdm._extras import require
-from fastrdm.device_memory import MEMORY, Block, Device, Need, Session
-from fastrdm.footprint import bytes_per_image
-from fastrdm.forms import listed
-from fastrdm.graph import Graph
-from fastrdm.graph_folding import end
-from fastrdm.measures import (
+from fastrdm._base import bytes_per_image, listed, require
+from fastrdm.images import Preprocessing
+from fastrdm.networks import Graph
+from fastrdm.rdm import (
     CORRELATION,
     COSINE,
     DISTANCE,
+    METHODS,
     NEAR_ANGLE,
     SQUARED_DISTANCE,
     Found,
     Measure,
     found_of,
+    method_named,
+    n_bytes,
     pairs_at,
 )
-from fastrdm.methods import METHODS, method_named
-from fastrdm.providers import open_session
-from fastrdm.rdm_graph import PIXELS, Centre, Network
-from fastrdm.stimuli import Preprocessing
-from fastrdm.tiles import n_bytes
+from fastrdm.runtimes import rdm_graph
+from fastrdm.runtimes.device_memory import MEMORY, Block, Device, Need, Session
+from fastrdm.runtimes.graph_folding import end
+from fastrdm.runtimes.providers import open_session
+from fastrdm.runtimes.rdm_graph import PIXELS, Centre, Network
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]

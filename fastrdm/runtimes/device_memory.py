@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._extras import require
-from fastrdm.rdm_graph import Network
+from fastrdm._base import require
+from fastrdm.runtimes.rdm_graph import Network
 
 # What ONNX Runtime calls the memory of providers that have their own.
 MEMORY = {"cuda": "cuda", "tensorrt": "cuda", "rocm": "gpu", "migraphx": "gpu"}

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._extras import require
-from fastrdm.projection import Projector
+from fastrdm._base import require
+from fastrdm.rdm import Projector
 
 Floats32 = NDArray[np.float32]
 

@@ -8,20 +8,26 @@ from warnings import warn
 
 import numpy as np
 
-from fastrdm._extras import require
-from fastrdm.foreign import FLOATS, File, answer_with, by_pixels, graph_of, read_file, rewritten
-from fastrdm.graph import Graph
-from fastrdm.layers import (
+from fastrdm._base import require
+from fastrdm.images import Preprocessing
+from fastrdm.networks import (
+    FLOATS,
     INNER_SHAPES,
     Choice,
+    File,
+    Graph,
     Layer,
     Network,
     Taps,
+    answer_with,
+    by_pixels,
     find,
+    graph_of,
+    read_file,
+    rewritten,
     shape_problem,
 )
-from fastrdm.providers import open_session
-from fastrdm.stimuli import Preprocessing
+from fastrdm.runtimes.providers import open_session
 
 
 def open_foreign(
@@ -42,7 +48,7 @@ def open_foreign(
     path : path
         Weights may lie in files beside it; they are mapped, not read.
     taps : mapping of layer name to tensor, or sequence of tensors, optional
-        By the rules of `fastrdm.layers.find`. None takes the layers of a file from `export_onnx`.
+        By the rules of `fastrdm.networks.find`. None takes the layers of a file from `export_onnx`.
     preprocessing : Preprocessing, optional
         None takes what the file says, or else warns and takes the development kit's at the file's
         size.

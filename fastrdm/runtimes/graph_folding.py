@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._extras import require
-from fastrdm.graph_nodes import attribute_of, uses_of
+from fastrdm._base import require
+from fastrdm.runtimes.graph_nodes import attribute_of, uses_of
 
 Array: TypeAlias = NDArray[Any]
 

@@ -12,22 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._extras import require
-from fastrdm.device import DeviceModel, suits
-from fastrdm.extraction import Need, Part, Workspace, plan, run
-from fastrdm.footprint import bytes_per_image
-from fastrdm.foreign_run import open_foreign
-from fastrdm.graph import Graph
-from fastrdm.images import Images
-from fastrdm.layers import Taps, nearest
-from fastrdm.methods import method_named
-from fastrdm.probe import InconsistentError, Probes, advice, probe
-from fastrdm.projection import SparseProjection
-from fastrdm.providers import open_session
-from fastrdm.rdm import RdmAccumulator, calc_rdm
-from fastrdm.stimuli import Preprocessing, image_name
-from fastrdm.stimuli_cache import cached_pixels
-from fastrdm.tiles import n_bytes
+from fastrdm._base import bytes_per_image, require
+from fastrdm.images import Images, Preprocessing, cached_pixels, image_name
+from fastrdm.networks import Graph, InconsistentError, Probes, Taps, advice, nearest, probe
+from fastrdm.rdm import RdmAccumulator, SparseProjection, calc_rdm, method_named, n_bytes
+from fastrdm.runtimes.device import DeviceModel, suits
+from fastrdm.runtimes.extraction import Need, Part, Workspace, plan, run
+from fastrdm.runtimes.foreign import open_foreign
+from fastrdm.runtimes.providers import open_session
 
 _WHERE = ("auto", "host", "device")
 # Providers that compile a graph for each batch size, for minutes: their probes are as large as their batches.
@@ -53,7 +45,7 @@ class OnnxModel:
         Runtime's memory, too, which the process keeps.
     taps : mapping of layer name to tensor, or sequence of tensors, optional
         Tensors of the file that are its layers, each with what is taken of its tokens, or patterns
-        of names, as `fastrdm.layers.find` has them. None takes the layers of a file from
+        of names, as `fastrdm.networks.find` has them. None takes the layers of a file from
         `export_onnx`; other files need taps.
     preprocessing : Preprocessing, optional
         Instead of the file's. Without either, the development kit's with a warning.
@@ -66,7 +58,7 @@ class OnnxModel:
     allow_inconsistent : bool
         Whether a network is run that gives one image several answers: others in a batch with other images than alone,
         or others in each run. It then warns of it whenever it runs. Whether it does is probed as it is opened
-        (`fastrdm.probe`); with a `batch_size` of 1 each image is alone, and only differing runs count.
+        (`fastrdm.networks.probing`); with a `batch_size` of 1 each image is alone, and only differing runs count.
     probes : Probes, optional
         What is known of other networks' answers, so that checkpoints of one graph are probed once.
 
@@ -93,7 +85,7 @@ class OnnxModel:
     ValueError
         If the file is no ONNX model or says nothing of its layers where none are given, or the
         provider is unknown, does not load, does not give the precision or refuses an option;
-        otherwise as for `fastrdm.foreign_run.open_foreign`.
+        otherwise as for `fastrdm.runtimes.open_foreign`.
     MissingExtraError
         If ONNX Runtime is not installed.
     """
@@ -268,7 +260,7 @@ class OnnxModel:
 
         On the host, ONNX Runtime writes the activations of all conditions where the kernels read them; that memory is
         kept for the next call. On a device, RDMs are part of the graph, and only they come back. Image files are
-        decoded once and kept in the cache of `fastrdm.stimuli_cache`.
+        decoded once and kept in the cache of `fastrdm.images.cache`.
 
         Parameters
         ----------

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._extras import require
+from fastrdm._base import require
 
 Floats32 = NDArray[np.float32]
 # Images at a time: on two cores the ResNet-20 takes 11.8 ms an image with 4 or 8, 12.5 with 16, 14.8 with 32.

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastrdm._extras import require
-from fastrdm.graph import Graph
+from fastrdm._base import require
+from fastrdm.networks import Graph
 
 
 class RefusedError(ValueError):
@@ -152,7 +152,7 @@ class OpenVinoPackage:
 
     def session(self, graph: Graph, options: Mapping[str, str], settings: Any) -> Any:
         """A session with what fastrdm uses of ONNX Runtime's."""
-        from fastrdm.openvino_session import OpenVinoSession
+        from fastrdm.runtimes.openvino_session import OpenVinoSession
 
         device = options["device_type"]
         properties = json.loads(options["load_config"])[device]

@@ -4,13 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fastrdm.provider_sources import (
-    Builtin,
-    OpenVinoPackage,
-    Plugin,
-    Source,
-    Way,
-)
+from fastrdm.runtimes.provider_sources import Builtin, OpenVinoPackage, Plugin, Source, Way
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 

@@ -15,15 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from fastrdm._extras import require
-from fastrdm.graph import Graph
-from fastrdm.provider_sources import (
-    RefusedError,
-    Source,
-    one_line,
-    runtime,
-)
-from fastrdm.provider_table import AUTO, PRECISIONS, PROVIDERS
+from fastrdm._base import require
+from fastrdm.networks import Graph
+from fastrdm.runtimes.provider_sources import RefusedError, Source, one_line, runtime
+from fastrdm.runtimes.provider_table import AUTO, PRECISIONS, PROVIDERS
 
 # A network's work is in these; what is left to the CPU beside them (shapes, mostly) is not told.
 _HEAVY = {"Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "Attention", "LSTM", "GRU", "RNN"}

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fastrdm._extras import require
-from fastrdm.graph_folding import Copied, Recipe, end, fold
-from fastrdm.graph_nodes import Nodes, declare, dtype_of, read, shape_of, uses_of
-from fastrdm.stimuli import Preprocessing
+from fastrdm._base import require
+from fastrdm.images import Preprocessing
+from fastrdm.runtimes.graph_folding import Copied, Recipe, end, fold
+from fastrdm.runtimes.graph_nodes import Nodes, declare, dtype_of, read, shape_of, uses_of
 
 PIXELS = "fastrdm/pixels"
 # Channels whose products are added up at once in float32, and how many such sums are before float64 takes over. Where

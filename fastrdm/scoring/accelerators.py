@@ -2,8 +2,8 @@
 
 import os
 
-from fastrdm.environment import ask
-from fastrdm.provider_table import PROVIDERS
+from fastrdm._base import ask
+from fastrdm.runtimes import PROVIDERS
 
 # The processors' programs that list them, and the variable that chooses among them.
 _NVIDIA = ("CUDA_VISIBLE_DEVICES", ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader"))

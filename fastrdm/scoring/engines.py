@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
-from fastrdm.records import Stamp
-from fastrdm.worker import EngineError, Hello, Load, Outcome, Task, Worker
+from fastrdm.scoring.records import Stamp
+from fastrdm.scoring.worker import EngineError, Hello, Load, Outcome, Task, Worker
 
 Notify: TypeAlias = Callable[[dict[str, Any]], None]
 

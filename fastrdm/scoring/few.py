@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastrdm import algonauts
-from fastrdm.checkpoints import architecture_of, one_for_each
-from fastrdm.layers import Taps
-from fastrdm.manifest import LeftOut, Listing, is_manifest
-from fastrdm.scoring import Result, modality_of, results_of
-from fastrdm.study import Study
-from fastrdm.weights import is_onnx
-from fastrdm.worker import Load, Network, Outcome, Task, Worker, kernels_version
+from fastrdm.networks import Taps, is_onnx
+from fastrdm.runtimes import architecture_of, one_for_each
+from fastrdm.scoring.manifest import LeftOut, Listing, is_manifest
+from fastrdm.scoring.scorer import Result, modality_of, results_of
+from fastrdm.scoring.worker import Load, Network, Outcome, Task, Worker, kernels_version
+from fastrdm.studies import Study, algonauts
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def score_checkpoints(
     ----------
     weights : sequence of path-like
         Weights of any ending, or exported `.onnx` files; folders, globs, or `.txt` files with a path a line, as for
-        `fastrdm.sweeps.sweep`.
+        `fastrdm.sweep`.
     arch : sequence of str
         ``"module:callable"``, or an exported `.onnx` file with any weights, for each of the weights, or one for
         all, or none where all are `.onnx`.

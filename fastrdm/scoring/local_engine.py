@@ -11,9 +11,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 
 from fastrdm._kernels import kernels
-from fastrdm.accelerators import accelerators
-from fastrdm.engines import Hand, Remote
-from fastrdm.worker import EngineError, Hello, Load, Outcome, Task
+from fastrdm.scoring.accelerators import accelerators
+from fastrdm.scoring.engines import Hand, Remote
+from fastrdm.scoring.worker import EngineError, Hello, Load, Outcome, Task
 
 
 class LocalEngine:

@@ -7,7 +7,7 @@ A manifest is a TOML file with a table for each network:
     weights = ["runs/a/*.pth", "runs/b"]   # files, folders, globs or lists, as seen from the manifest
     taps = ["layer*", "fc"]                # or a table, NAME = "LAYER"
     labels = 'seed(?P<seed>\d+)/epoch(?P<epoch>\d+)'
-    [network.preprocessing]                # fields of fastrdm.stimuli.Preprocessing
+    [network.preprocessing]                # fields of fastrdm.Preprocessing
     size = [224, 224]
 """
 
@@ -21,10 +21,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fastrdm.checkpoints import one_for_each
-from fastrdm.layers import Taps
-from fastrdm.stimuli import Preprocessing
-from fastrdm.weights import is_checkpoint, is_onnx
+from fastrdm.images import Preprocessing
+from fastrdm.networks import Taps, is_checkpoint, is_onnx
+from fastrdm.runtimes import one_for_each
 
 # Weights of an .onnx file beside it.
 _DATA = ".data"

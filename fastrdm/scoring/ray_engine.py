@@ -7,11 +7,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastrdm._extras import require
-from fastrdm.accelerators import LISTS
-from fastrdm.engines import Hand, Remote
-from fastrdm.stimuli_cache import cached_pixels
-from fastrdm.worker import EngineError, Hello, Load, Outcome, Pixels, Task
+from fastrdm._base import require
+from fastrdm.images import cached_pixels
+from fastrdm.scoring.accelerators import LISTS
+from fastrdm.scoring.engines import Hand, Remote
+from fastrdm.scoring.worker import EngineError, Hello, Load, Outcome, Pixels, Task
 
 # How often a cluster is asked what room it has.
 _LOOK_S = 2.0

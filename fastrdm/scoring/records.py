@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastrdm.scoring import StudyScores
-from fastrdm.weights import is_onnx
+from fastrdm.networks import is_onnx
+from fastrdm.scoring.scorer import StudyScores
 
 if TYPE_CHECKING:
     pass

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm import algonauts
 from fastrdm.images import Images
 from fastrdm.inference import max_statistic, subject_intervals
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.study import Study
-from fastrdm.target import Score, Target
+from fastrdm.runtimes import OnnxModel
+from fastrdm.similarity import Score, Target
+from fastrdm.studies import Study, algonauts
 
 # A score's numbers, as `Score` and `Result` both name them.
 COLUMNS = ("r2", "std", "sample_std", "percent_nc", "p", "value")

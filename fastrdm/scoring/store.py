@@ -28,12 +28,11 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._extras import require
-from fastrdm._files import new_file
-from fastrdm.records import Method, Report, Stamp, StoreError, Subjects, digest_of
-from fastrdm.scoring import COLUMNS
-from fastrdm.store_schema import MERGE
-from fastrdm.target import Score
+from fastrdm._base import new_file, require
+from fastrdm.scoring.records import Method, Report, Stamp, StoreError, Subjects, digest_of
+from fastrdm.scoring.scorer import COLUMNS
+from fastrdm.scoring.store_schema import MERGE
+from fastrdm.similarity import Score
 
 if TYPE_CHECKING:
     import pandas

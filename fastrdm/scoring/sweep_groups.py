@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fastrdm.architectures import Architecture
-from fastrdm.manifest import Found, Source
-from fastrdm.records import Method
-from fastrdm.weights import is_onnx
-from fastrdm.worker import Network, kernels_version
+from fastrdm.networks import is_onnx
+from fastrdm.runtimes import Architecture
+from fastrdm.scoring.manifest import Found, Source
+from fastrdm.scoring.records import Method
+from fastrdm.scoring.worker import Network, kernels_version
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from fastrdm import engines
-from fastrdm.engines import Engine
-from fastrdm.layers import Taps
-from fastrdm.local_engine import LocalEngine
-from fastrdm.manifest import Found, LeftOut, sources
-from fastrdm.ray_engine import RayEngine
-from fastrdm.records import Stamp, Subjects
-from fastrdm.stimuli_cache import hash_images
-from fastrdm.store import Store
-from fastrdm.study import Study, open_studies
-from fastrdm.sweep_groups import groups_of
-from fastrdm.weights import is_complete
-from fastrdm.worker import Load, Network, Outcome, Task, kernels_version
+from fastrdm.images import hash_images
+from fastrdm.networks import Taps, is_complete
+from fastrdm.scoring import engines
+from fastrdm.scoring.engines import Engine
+from fastrdm.scoring.local_engine import LocalEngine
+from fastrdm.scoring.manifest import Found, LeftOut, sources
+from fastrdm.scoring.ray_engine import RayEngine
+from fastrdm.scoring.records import Stamp, Subjects
+from fastrdm.scoring.store import Store
+from fastrdm.scoring.sweep_groups import groups_of
+from fastrdm.scoring.worker import Load, Network, Outcome, Task, kernels_version
+from fastrdm.studies import Study, open_studies
 
 Event = dict[str, Any]
 
@@ -488,13 +487,13 @@ def sweep(
     Parameters
     ----------
     weights : path-like or sequence of them
-        Files, folders, globs, `.txt` files with a path a line, or manifests (`fastrdm.manifest`).
+        Files, folders, globs, `.txt` files with a path a line, or manifests (`fastrdm.scoring.manifest`).
     arch : str or sequence of str
         As for `score_checkpoints`.
     data : path-like, Study or sequence of them
         Folders as for `open_studies`, or studies.
     store : path-like
-        The file of results, as for `fastrdm.store.Store`.
+        The file of results, as for `fastrdm.Store`.
     watch : bool
         Whether to go on with checkpoints that appear later, once their files are complete.
     patience : float, optional
@@ -505,7 +504,7 @@ def sweep(
     **options
         ``sets``, ``modality`` as for `open_studies`; ``taps``; ``labels``, a regular expression whose named groups are
         searched in each path; ``engine``, "local", "ray" or an engine of
-        `fastrdm.engines`; ``workers``; ``provider``, ``precision``,
+        `fastrdm.scoring.engines`; ``workers``; ``provider``, ``precision``,
         ``provider_options``, ``batch_size``, ``allow_inconsistent`` as for `OnnxModel`; ``keep_rdms``;
         ``retry_failed``.
 

@@ -19,22 +19,21 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-import fastrdm
+from fastrdm._base import __version__, versions
 from fastrdm._kernels import kernels
-from fastrdm.architectures import Architecture
-from fastrdm.checkpoints import open_checkpoint
-from fastrdm.environment import versions
-from fastrdm.extraction import Workspace
-from fastrdm.layers import Taps
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.probe import Probes
-from fastrdm.providers import open_session, probe_graph
-from fastrdm.records import Report, Stamp
-from fastrdm.scoring import StudyScores, best_layers, results_of, score_study, sign_remarks
-from fastrdm.stimuli import Preprocessing
-from fastrdm.stimuli_cache import cached_pixels
-from fastrdm.study import Study
-from fastrdm.weights import hash_file, steady
+from fastrdm.images import Preprocessing, cached_pixels
+from fastrdm.networks import Probes, Taps, hash_file, steady
+from fastrdm.runtimes import (
+    Architecture,
+    OnnxModel,
+    Workspace,
+    open_checkpoint,
+    open_session,
+    probe_graph,
+)
+from fastrdm.scoring.records import Report, Stamp
+from fastrdm.scoring.scorer import StudyScores, best_layers, results_of, score_study, sign_remarks
+from fastrdm.studies import Study
 
 Pixels: TypeAlias = Mapping[tuple[str, tuple[int, int], str], NDArray[np.uint8]]
 
@@ -178,7 +177,7 @@ def peak_memory() -> int:
 
 def kernels_version() -> str:
     """What of the kernels belongs to a result's key: version and name."""
-    return f"fastrdm {fastrdm.__version__} {kernels().name}"
+    return f"fastrdm {__version__} {kernels().name}"
 
 
 class Worker:

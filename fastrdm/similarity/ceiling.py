@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm.coefficients import get_method
-from fastrdm.compare import contiguous
-from fastrdm.forms import as_rdms, checked_triangle, n_conditions
-from fastrdm.labels import Labels, rdm_labels
-from fastrdm.pooling import means, over_time
-from fastrdm.scales import summable
-from fastrdm.sides import Method, Side, check_policy, check_values
-from fastrdm.ties import FLOAT64, bound_of, settle
+from fastrdm._base import Labels, as_rdms, checked_triangle, n_conditions, rdm_labels
+from fastrdm._kernels import FLOAT64, bound_of, settle
+from fastrdm.similarity.coefficients import get_method
+from fastrdm.similarity.comparison import contiguous
+from fastrdm.similarity.pooling import means, over_time
+from fastrdm.similarity.scales import summable
+from fastrdm.similarity.sides import Method, Side, check_policy, check_values
 
 Floats = NDArray[np.float64]
 

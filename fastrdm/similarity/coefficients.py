@@ -7,13 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
+from fastrdm._base import n_conditions, square
 from fastrdm._kernels import Prepared
-from fastrdm.forms import (
-    n_conditions,
-    square,
-)
-from fastrdm.scales import summable
-from fastrdm.sides import Floats, Mask, Method, Rows
+from fastrdm.similarity.scales import summable
+from fastrdm.similarity.sides import Floats, Mask, Method, Rows
 
 Counts = NDArray[np.int64]
 

@@ -6,16 +6,26 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrdm import _kernels
-from fastrdm.coefficients import get_method
-from fastrdm.forms import (
+from fastrdm._base import (
     ASYMMETRY,
+    PAIRS,
     as_floats,
     as_rdms,
     is_similarity,
+    labels_of,
     n_conditions,
 )
-from fastrdm.labels import PAIRS, labels_of
-from fastrdm.sides import Floats, Mask, Method, Rows, Side, blocks_of, check_policy, check_values
+from fastrdm.similarity.coefficients import get_method
+from fastrdm.similarity.sides import (
+    Floats,
+    Mask,
+    Method,
+    Rows,
+    Side,
+    blocks_of,
+    check_policy,
+    check_values,
+)
 
 # As many RDMs as a message names.
 _NAMED = 5

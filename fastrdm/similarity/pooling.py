@@ -1,7 +1,7 @@
 """Means of RDMs over subjects, of all and of all but each, and over time.
 
 Sums carry what rounding takes from them, and nothing is subtracted from a sum of all: neither the order of subjects nor
-one subject with distant values costs the others digits. What ranks the means applies `fastrdm.ties.settle` first.
+one subject with distant values costs the others digits. What ranks the means applies `fastrdm._kernels.settle` first.
 """
 
 import numpy as np

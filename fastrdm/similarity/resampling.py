@@ -14,17 +14,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels
-from fastrdm.ceiling import as_subjects, averaged, pool_values, tie_bound
-from fastrdm.coefficients import get_method
-from fastrdm.compare import contiguous
-from fastrdm.draws import Counts
-from fastrdm.forms import as_rdms, checked_triangle, n_conditions, square
-from fastrdm.labels import Labels, rdm_labels
-from fastrdm.pooling import means
-from fastrdm.protocol import Protocol, get_protocol
-from fastrdm.scales import differ, in_range, summable
-from fastrdm.sides import Side, check_values
-from fastrdm.ties import FLOAT64, bound_of, settle
+from fastrdm._base import Labels, as_rdms, checked_triangle, n_conditions, rdm_labels, square
+from fastrdm._kernels import FLOAT64, bound_of, settle
+from fastrdm.similarity.ceiling import as_subjects, averaged, pool_values, tie_bound
+from fastrdm.similarity.coefficients import get_method
+from fastrdm.similarity.comparison import contiguous
+from fastrdm.similarity.draws import Counts
+from fastrdm.similarity.pooling import means
+from fastrdm.similarity.protocol import Protocol, get_protocol
+from fastrdm.similarity.scales import differ, in_range, summable
+from fastrdm.similarity.sides import Side, check_values
 
 Floats = NDArray[np.float64]
 

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base import not_finite
 from fastrdm._kernels import Prepared
-from fastrdm.forms import (
-    not_finite,
-)
 
 Floats = NDArray[np.float64]
 

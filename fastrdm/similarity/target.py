@@ -15,22 +15,22 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._files import new_file
-from fastrdm._kernels import Prepared
-from fastrdm.ceiling import Floats, NoiseCeiling, as_subjects, ceiling_of
-from fastrdm.coefficients import get_method
-from fastrdm.compare import contiguous, warn_undefined
-from fastrdm.forms import (
+from fastrdm._base import (
+    Labels,
     as_rdms,
     checked_triangle,
     n_conditions,
+    new_file,
+    rdm_labels,
     upper_triangle,
     warn_similarities,
 )
-from fastrdm.labels import Labels, rdm_labels
-from fastrdm.protocol import Protocol, get_protocol
-from fastrdm.sides import Side, check_policy
-from fastrdm.ties import FLOAT64, bound_of
+from fastrdm._kernels import FLOAT64, Prepared, bound_of
+from fastrdm.similarity.ceiling import Floats, NoiseCeiling, as_subjects, ceiling_of
+from fastrdm.similarity.coefficients import get_method
+from fastrdm.similarity.comparison import contiguous, warn_undefined
+from fastrdm.similarity.protocol import Protocol, get_protocol
+from fastrdm.similarity.sides import Side, check_policy
 
 # A file of a target: this, the length of the header as eight hexadecimal digits, the header, and the arrays' bytes,
 # each from a multiple of _ALIGNMENT on. The checksum that the header holds is of all that comes after it.

@@ -15,12 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._arrays import read_arrays
-from fastrdm.forms import as_floats, condense, square, warn_similarities
-from fastrdm.labels import agreed, rdm_labels
-from fastrdm.sides import check_values
-from fastrdm.stimuli import list_images, told_unread
-from fastrdm.target import Target
+from fastrdm._base import (
+    agreed,
+    as_floats,
+    condense,
+    rdm_labels,
+    read_arrays,
+    square,
+    warn_similarities,
+)
+from fastrdm.images import list_images, told_unread
+from fastrdm.similarity import Target, check_values
 
 #: Region → key in the challenge's files, by modality.
 REGIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(

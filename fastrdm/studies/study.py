@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from fastrdm._arrays import UNNAMED, read_arrays
-from fastrdm.algonauts import REGIONS, ImageSet, image_sets, subject_rdms
-from fastrdm.images import SUFFIXES, check_background
-from fastrdm.protocol import PROTOCOLS
-from fastrdm.sides import NAN_POLICIES
-from fastrdm.stimuli import ORDERS, list_images, told_unread, unread_files
-from fastrdm.target import Target
+from fastrdm._base import UNNAMED, read_arrays
+from fastrdm.images import (
+    ORDERS,
+    SUFFIXES,
+    check_background,
+    list_images,
+    told_unread,
+    unread_files,
+)
+from fastrdm.similarity import NAN_POLICIES, PROTOCOLS, Target
+from fastrdm.studies.algonauts import REGIONS, ImageSet, image_sets, subject_rdms
 
 _SETTINGS = "study.toml"
 _SHOWN = 3

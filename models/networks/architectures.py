@@ -12,10 +12,10 @@ from torchvision.models import inception as inception_v3
 from torchvision.models.googlenet import BasicConv2d, Inception, InceptionAux
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from fastrdm._extras import require
-from fastrdm.stimuli import Preprocessing
-from models.cornet import cornet_s, cornet_z
-from models.taps import RESNET20_STAGES, TAPS
+from fastrdm._base import require
+from fastrdm.images import Preprocessing
+from models.networks.cornet import cornet_s, cornet_z
+from models.networks.taps import RESNET20_STAGES, TAPS
 
 __all__ = [
     "NETWORKS",

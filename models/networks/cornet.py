@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fastrdm.stimuli import Preprocessing
-from models.taps import TAPS
+from fastrdm.images import Preprocessing
+from models.networks.taps import TAPS
 
 # Channels between the first and the last convolution of a recurrent area for each one outside.
 _SCALE = 4

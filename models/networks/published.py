@@ -11,9 +11,9 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import torch
 import torchvision
 
-from fastrdm._extras import MissingExtraError
-from fastrdm.weights import WeightsError, check_file, hash_file
-from models.networks import TORCHVISION, check_names, efficientnet_lite0_weights
+from fastrdm._base import MissingExtraError
+from fastrdm.networks import WeightsError, check_file, hash_file
+from models.networks.architectures import TORCHVISION, check_names, efficientnet_lite0_weights
 
 CORNETS: Mapping[str, str] = MappingProxyType(
     {

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from models.network_scores import NetworkScores
+from models.study.network_scores import NetworkScores
 
 Key = tuple[str, str, str]
 

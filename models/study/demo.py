@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from fastrdm.cli import main as fastrdm
-from fastrdm.study import find_data
+from fastrdm.studies import find_data
 from models.networks import efficientnet_lite0_weights, resnet20
 
 OUT = Path("demo-out")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrdm._extras import require
+from fastrdm._base import require
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """The paper's question in small: four networks trained by one recipe, each checkpoint scored against the brains.
 
-    python -m models.miniature --data ZIP --brains DIR --out OUT [--networks resnet20 …] [--epochs 10] [--device auto]
+    python -m models.study.miniature --data ZIP --brains DIR --out OUT [--networks resnet20 …] [--epochs 10] [--device
+    auto]
 
-OUT/NAME is the run of a network, as `models.train` leaves it; OUT/NAME/scored has each checkpoint's scores and its
-submission for the test images. A second call goes on where the first one stopped. The report, `--results`, is written
-anew as each network is done, with two pictures beside it.
+OUT/NAME is the run of a network, as `models.training.train` leaves it; OUT/NAME/scored has each checkpoint's scores and
+its submission for the test images. A second call goes on where the first one stopped. The report, `--results`, is
+written anew as each network is done, with two pictures beside it.
 """
 
 import argparse
@@ -20,23 +21,21 @@ from pathlib import Path
 import torch
 
 import fastrdm
-from fastrdm._extras import require
-from fastrdm._files import new_file
-from fastrdm.architectures import Architecture
-from fastrdm.study import find_data, open_studies
-from models.comparison import Published
-from models.curve import draw_lines
-from models.figures import draw_bars
-from models.network_scores import NetworkScores
-from models.networks import NETWORKS, build, check_names
-from models.recipe import Recipe
-from models.replicate import PUBLISHED, Job, count_classes, panels, score
-from models.replicate import Run as Scoring
-from models.run import Row, Run
-from models.signals import Signals, Stopped
-from models.sizes import Sizes
-from models.taps import TAPS
-from models.train import choose_device, describe_device, train
+from fastrdm._base import new_file, require
+from fastrdm.runtimes import Architecture
+from fastrdm.studies import find_data, open_studies
+from models.networks import NETWORKS, TAPS, build, check_names
+from models.study.comparison import Published
+from models.study.figures import draw_bars
+from models.study.network_scores import NetworkScores
+from models.study.replicate import PUBLISHED, Job, count_classes, panels, score
+from models.study.replicate import Run as Scoring
+from models.study.sizes import Sizes
+from models.training.curve import draw_lines
+from models.training.recipe import Recipe
+from models.training.run import Row, Run
+from models.training.signals import Signals, Stopped
+from models.training.train import choose_device, describe_device, train
 
 DEFAULT = ("resnet20", "resnet18", "resnet34", "densenet121")
 IMAGES = "tiny-imagenet-100.zip"
@@ -81,7 +80,7 @@ def score_run(network: str, run: Run, scoring: Scoring) -> list[Checkpoint]:
         What the results are called by.
     run : Run
         With its checkpoints.
-    scoring : models.replicate.Run
+    scoring : models.study.replicate.Run
         On what, and how.
 
     Returns
@@ -303,7 +302,7 @@ def _miniature(given: argparse.Namespace, signals: Signals) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m models.miniature",
+        prog="python -m models.study.miniature",
         description="Train small networks on small images by the paper's recipe, and score their checkpoints. "
         "A second call goes on where the first one stopped.",
     )

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm.scoring import Result, best_layers, layer_scores, sign_remarks
-from fastrdm.study import Study
-from fastrdm.target import Target
+from fastrdm.similarity import Target
+from fastrdm.studies import Study
 
 # Reported by its published targets, and never chosen by.
 TEST_SET = "78"

@@ -1,6 +1,6 @@
 """The replication study: pretrained networks → best layers, submissions, figures 4 and 5, and the published table.
 
-    python -m models.replicate --data DIR --out OUT [--weights-dir W] [--networks A,B] [--checkpoints RUN]
+    python -m models.study.replicate --data DIR --out OUT [--weights-dir W] [--networks A,B] [--checkpoints RUN]
 
 OUT has `table.csv`, `table.md` and `figure4.png`, with checkpoints `figure5.png`. For each network
 OUT/networks/NAME has `network.onnx`, the network as it was scored; `scores.json`, by which a second call knows what is
@@ -29,15 +29,8 @@ import torch
 from numpy.typing import NDArray
 
 import fastrdm
-from fastrdm import algonauts
-from fastrdm._extras import require
-from fastrdm._files import new_file
-from fastrdm.architectures import Architecture
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.provider_table import PRECISIONS, PROVIDERS
-from fastrdm.scoring import modality_of
-from fastrdm.study import Study, find_data, open_studies
-from fastrdm.weights import (
+from fastrdm._base import new_file, require
+from fastrdm.networks import (
     check_file,
     hash_file,
     is_checkpoint,
@@ -45,12 +38,13 @@ from fastrdm.weights import (
     load_state_dict,
     load_weights,
 )
-from models.comparison import Published, cell, markdown, rows
-from models.figures import Bar, Panel, draw_bars
-from models.network_scores import TEST_SET, NetworkScores, SubjectResult, score_rdms
-from models.networks import NETWORKS, build, check_names
-from models.pretrained import fetch, pretrained, url_of
-from models.taps import TAPS
+from fastrdm.runtimes import PRECISIONS, PROVIDERS, Architecture, OnnxModel
+from fastrdm.scoring import modality_of
+from fastrdm.studies import Study, algonauts, find_data, open_studies
+from models.networks import NETWORKS, TAPS, build, check_names, fetch, pretrained, url_of
+from models.study.comparison import Published, cell, markdown, rows
+from models.study.figures import Bar, Panel, draw_bars
+from models.study.network_scores import TEST_SET, NetworkScores, SubjectResult, score_rdms
 
 STUDY = (*(name for name in NETWORKS if url_of(name)), "resnet20")
 """The networks of the study: those whose weights were published, and the paper's own."""
@@ -352,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m models.replicate",
+        prog="python -m models.study.replicate",
         description="Replicate the study: score every tap of every pretrained network, choose each one's best layer by "
         "its mean over the 92 and the 118 set, write its submission, draw figures 4 and 5, compare with the published "
         "table. A second call goes on where the first one stopped.",

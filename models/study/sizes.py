@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm.architectures import Architecture
-from fastrdm.onnx_model import OnnxModel
+from fastrdm.runtimes import Architecture, OnnxModel
 
 
 @dataclass(frozen=True)

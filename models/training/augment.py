@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from fastrdm.stimuli import Preprocessing
+from fastrdm.images import Preprocessing
 
 # Share of the image's area that a crop takes, and its width / height. torchvision's reference takes 0.08 to 1 of the
 # photograph; these pixels are resized already, and have no detail to show of so little.

@@ -4,10 +4,10 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from fastrdm._extras import require
+from fastrdm._base import require
 
 if TYPE_CHECKING:
-    from models.scoring import EpochResult
+    from models.training.scoring import EpochResult
 
 Lines = Mapping[str, Sequence[tuple[int, float]]]
 

@@ -28,10 +28,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._extras import require
-from fastrdm._files import new_file
-from fastrdm.images import RULES_VERSION, SUFFIXES, check_background, decode, in_order
-from fastrdm.stimuli_cache import cache_info
+from fastrdm._base import new_file, require
+from fastrdm.images import RULES_VERSION, SUFFIXES, cache_info, check_background, decode, in_order
 
 SPLITS = ("train", "val")
 _FILTERS = {"pil-bilinear": "BILINEAR", "pil-bicubic": "BICUBIC"}
@@ -203,7 +201,7 @@ def training_pixels(
 ) -> NDArray[np.uint8]:
     """Give a split's pixels from the cache, which is filled where it does not hold them.
 
-    Images are resized to size × size without a crop, as stimuli are (`fastrdm.stimuli.Preprocessing`), and by the
+    Images are resized to size × size without a crop, as stimuli are (`fastrdm.Preprocessing`), and by the
     same rules become RGB (`fastrdm.images`).
 
     Parameters
@@ -214,7 +212,7 @@ def training_pixels(
     resize : {"pil-bilinear", "pil-bicubic"}
         The filter.
     folder : path, optional
-        Of the cache; by default as for `fastrdm.stimuli_cache.cached_pixels`.
+        Of the cache; by default as for `fastrdm.images.cached_pixels`.
     n_threads : int, optional
         Threads that decode; the processors of this process by default.
     background : str, optional

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from models.augment import AUGMENTATIONS
+from models.training.augment import AUGMENTATIONS
 
 PRECISIONS: Mapping[str, torch.dtype | None] = {
     "off": None,

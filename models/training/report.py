@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 
-from fastrdm._extras import require
+from fastrdm._base import require
 
 
 class Report:

@@ -21,8 +21,7 @@ from typing import Any
 
 import torch
 
-from fastrdm._extras import require
-from fastrdm._files import new_file
+from fastrdm._base import new_file, require
 
 Row = dict[str, float]
 

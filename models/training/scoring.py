@@ -9,14 +9,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fastrdm._extras import require
-from fastrdm.architectures import Architecture
-from fastrdm.probe import Probes
+from fastrdm._base import require
+from fastrdm.networks import Probes, hash_file
+from fastrdm.runtimes import Architecture
 from fastrdm.scoring import Result, score_model
-from fastrdm.study import Study
-from fastrdm.weights import hash_file
-from models.curve import draw_curve
-from models.run import Run
+from fastrdm.studies import Study
+from models.training.curve import draw_curve
+from models.training.run import Run
 
 # Training has the other processors.
 _THREADS = 1

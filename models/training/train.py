@@ -1,4 +1,4 @@
-"""Train a network by the paper's recipe: python -m models.train --data DIR|ZIP --out RUN.
+"""Train a network by the paper's recipe: python -m models.training.train --data DIR|ZIP --out RUN.
 
 Rerun the same command to go on with a run that was stopped or killed. docs/training.md says more.
 """
@@ -15,16 +15,16 @@ from typing import Any
 import torch
 import torchvision
 
-from fastrdm.export import export_onnx
-from fastrdm.study import open_studies
-from models.batches import WHERE, Batches
-from models.data import ImageSet, find_images, training_pixels
-from models.recipe import FIELDS, Recipe, flag
-from models.report import Report
-from models.run import Run
-from models.scoring import Scorer
-from models.signals import Signals, Stopped
-from models.trainer import Trainer, build_network, one_line, preprocessing_of
+from fastrdm.networks import export_onnx
+from fastrdm.studies import open_studies
+from models.training.batches import WHERE, Batches
+from models.training.data import ImageSet, find_images, training_pixels
+from models.training.recipe import FIELDS, Recipe, flag
+from models.training.report import Report
+from models.training.run import Run
+from models.training.scoring import Scorer
+from models.training.signals import Signals, Stopped
+from models.training.trainer import Trainer, build_network, one_line, preprocessing_of
 
 
 def choose_device(word: str = "auto") -> torch.device:
@@ -143,7 +143,7 @@ def train(
     Parameters
     ----------
     data : path
-        As for `models.data.find_images`.
+        As for `models.training.data.find_images`.
     out : path
         The run's folder.
     recipe : Recipe, optional
@@ -151,11 +151,11 @@ def train(
     device : str
         As for `choose_device`.
     where : {"auto", "device", "host"}
-        As for `models.batches.Batches`.
+        As for `models.training.batches.Batches`.
     cache : path, optional
-        Folder for decoded images, as for `models.data.training_pixels`.
+        Folder for decoded images, as for `models.training.data.training_pixels`.
     score : path, optional
-        Studies as for `fastrdm.study.open_studies`: each checkpoint is scored against them as it is written.
+        Studies as for `fastrdm.open_studies`: each checkpoint is scored against them as it is written.
     score_size : int, optional
         Height and width of the stimuli; by default the network's preprocessing's.
     signals : Signals, optional
@@ -305,7 +305,7 @@ def _introduce(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m models.train",
+        prog="python -m models.training.train",
         description="Train a network by the paper's recipe; rerun to go on with a run that was stopped.",
     )
     parser.add_argument(
@@ -364,9 +364,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         number = stopped.number
     except (ValueError, OSError, ImportError) as error:
-        print(f"models.train: error: {error}", file=sys.stderr)
+        print(f"models.training.train: error: {error}", file=sys.stderr)
         return 1
-    words = ["python", "-m", "models.train", *(sys.argv[1:] if argv is None else argv)]
+    words = ["python", "-m", "models.training.train", *(sys.argv[1:] if argv is None else argv)]
     print(f"stopped; to go on: {shlex.join(words)}", file=sys.stderr)
     return 128 + number
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastrdm.architectures import import_arch
-from fastrdm.stimuli import Preprocessing
-from models.augment import AUGMENTATIONS, Normalise
-from models.batches import Batches
-from models.recipe import PRECISIONS, Recipe
-from models.report import Report
-from models.run import Row
+from fastrdm.images import Preprocessing
+from fastrdm.runtimes import import_arch
+from models.training.augment import AUGMENTATIONS, Normalise
+from models.training.batches import Batches
+from models.training.recipe import PRECISIONS, Recipe
+from models.training.report import Report
+from models.training.run import Row
 
 # Steps between looks at the loss: on a GPU a look waits for the step to end.
 _LOOK_EVERY = 20
@@ -273,7 +273,7 @@ def build_network(arch: str, num_classes: int, seed: int = 0) -> torch.nn.Module
     Parameters
     ----------
     arch : str
-        "module:callable" as for `fastrdm.architectures.import_arch`; the callable takes `num_classes`.
+        "module:callable" as for `fastrdm.runtimes.import_arch`; the callable takes `num_classes`.
     num_classes : int
     seed : int
         Of the random weights.

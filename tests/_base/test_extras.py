@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from fastrdm._extras import MissingExtraError, require
+from fastrdm._base import MissingExtraError, require
 
 
 def test_what_is_there_is_returned():
@@ -75,23 +75,23 @@ def test_the_library_needs_no_extra():
         ("import fastrdm; fastrdm.OnnxModel(sys.argv[1])", "onnxruntime", "onnx"),
         ("import fastrdm; fastrdm.export_onnx(None, 'x.onnx')", "torch", "export"),
         (
-            "from fastrdm.stimuli import Preprocessing; Preprocessing().load([sys.argv[1]])",
+            "from fastrdm.images import Preprocessing; Preprocessing().load([sys.argv[1]])",
             "PIL",
             "data",
         ),
         (
-            "from fastrdm.weights import load_state_dict; load_state_dict(sys.argv[1])",
+            "from fastrdm.networks import load_state_dict; load_state_dict(sys.argv[1])",
             "torch",
             "export",
         ),
-        ("from fastrdm.plot import plot_scores; plot_scores([], 'x.png')", "matplotlib", "plot"),
+        ("from fastrdm.report import plot_scores; plot_scores([], 'x.png')", "matplotlib", "plot"),
     ],
 )
 def test_each_use_names_the_extra_that_it_lacks(tmp_path, code, package, extra):
     file = tmp_path / "file"
     file.write_bytes(b"something")
     last = bare(code, str(file)).stderr.strip().splitlines()[-1]
-    assert last.startswith("fastrdm._extras.MissingExtraError: " + package)
+    assert last.startswith("fastrdm._base.extras.MissingExtraError: " + package)
     assert f"pip install 'fastrdm[{extra}]'" in last
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from fastrdm.footprint import bytes_per_image, most_alive
+from fastrdm._base import bytes_per_image
+from fastrdm._base.footprint import most_alive
 
 
 def chain(value_info):

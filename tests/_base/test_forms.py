@@ -7,7 +7,7 @@ import pytest
 from scipy.io import savemat
 
 import fastrdm
-from fastrdm import algonauts
+from fastrdm.studies import algonauts
 
 RNG = np.random.default_rng(0)
 # 15 conditions have as many pairs as a whole number of conditions, so that a square array may pass for condensed ones.
@@ -118,7 +118,7 @@ def test_a_stack_says_how_many_are_similarities():
 
 
 def test_a_stack_that_is_condensed_in_parts_warns_once(monkeypatch):
-    monkeypatch.setattr("fastrdm.target._AT_ONCE", 300)
+    monkeypatch.setattr("fastrdm.similarity.target._AT_ONCE", 300)
     target = fastrdm.Target(SUBJECTS, ceiling=1)
     with pytest.warns(RuntimeWarning, match="looks like similarities") as caught:
         target.score(CORRELATIONS)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import fastrdm
-from fastrdm import algonauts
-from fastrdm.forms import as_array, as_floats
+from fastrdm._base import as_array, as_floats
 from fastrdm.inference import subject_intervals
+from fastrdm.studies import algonauts
 
 torch = pytest.importorskip("torch")
 

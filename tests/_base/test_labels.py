@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import fastrdm
-from fastrdm import algonauts
-from fastrdm.labels import labels_of
+from fastrdm._base import labels_of
+from fastrdm.studies import algonauts
 
 pd = pytest.importorskip("pandas")
 

@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 
 import fastrdm
 from fastrdm import _kernels
-from fastrdm.ties import FLOAT64, settle
+from fastrdm._kernels import FLOAT64, settle
 
 
 def run(code, **env):
@@ -69,7 +69,7 @@ def test_an_impossible_choice_is_an_error(env, message):
 
 WITHOUT_CORE = """
 import sys, warnings
-sys.modules["fastrdm._core"] = None
+sys.modules["fastrdm._kernels._core"] = None
 import fastrdm
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrdm.ties import FLOAT64, settle
+from fastrdm._kernels import FLOAT64, settle
 
 
 def plain(values, within):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import calibration
+from bench.experiments import calibration
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.io import savemat
 
 from fastrdm.cli import main
-from fastrdm.sample import write_sample
+from fastrdm.cli.sample import write_sample
 
 KEYS = ["checkpoint", "set", "layer", "region", "r2", "std", "percent_nc", "p"]
 

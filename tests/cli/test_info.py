@@ -7,9 +7,9 @@ import textwrap
 import pytest
 
 import fastrdm
-from fastrdm.provider_table import PROVIDERS
+from fastrdm.runtimes import PROVIDERS
 
-module = sys.modules["fastrdm.info"]
+module = sys.modules["fastrdm.cli.doctor"]
 GIB = 2**30
 
 

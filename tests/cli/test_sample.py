@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastrdm.algonauts import CEILINGS
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.sample import LAYERS, write_sample
-from fastrdm.study import open_studies
+from fastrdm.cli.sample import LAYERS, write_sample
+from fastrdm.runtimes import OnnxModel
+from fastrdm.studies import CEILINGS, open_studies
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
 
-from fastrdm.stimuli import Preprocessing, list_images
+from fastrdm.images import Preprocessing, list_images
 
 
 def picture(height, width, seed=0):

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from fastrdm import stimuli_cache
-from fastrdm.stimuli import Preprocessing
-from fastrdm.stimuli_cache import cache_info, cached_pixels, clear_cache
+from fastrdm.images import Preprocessing, cache_info, cached_pixels, clear_cache
+from fastrdm.images import cache as stimuli_cache
 
 PREPROCESSING = Preprocessing((8, 10))
 
@@ -161,8 +160,8 @@ def test_pixels_are_given_back_as_they_are(folder):
 
 def test_processes_may_make_the_same_file(stimuli, folder):
     code = (
-        "import sys, zlib; from fastrdm.stimuli import Preprocessing\n"
-        "from fastrdm.stimuli_cache import cached_pixels\n"
+        "import sys, zlib; from fastrdm.images import Preprocessing\n"
+        "from fastrdm.images import cached_pixels\n"
         "print('ready', flush=True); input()\n"
         "print(zlib.crc32(cached_pixels(sys.argv[2:] * 40, Preprocessing((80, 90)), sys.argv[1])))"
     )

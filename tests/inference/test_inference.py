@@ -21,10 +21,9 @@ from fastrdm import (
     permutation_test,
     subject_test,
 )
-from fastrdm import draws as random
-from fastrdm._arrays import read_arrays
-from fastrdm._extras import MissingExtraError
-from fastrdm.protocol import Protocol
+from fastrdm._base import MissingExtraError, read_arrays
+from fastrdm.similarity import Protocol
+from fastrdm.similarity import draws as random
 
 SPEARMAN = "rsatoolbox"
 

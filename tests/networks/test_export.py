@@ -10,11 +10,10 @@ import torchvision
 from onnx import numpy_helper
 
 import fastrdm
-from fastrdm.export import choose_taps, export_onnx, inspect_module
+from fastrdm.images import Preprocessing
+from fastrdm.networks import choose_taps, export_onnx, inspect_module
 from fastrdm.rdm import calc_rdm
-from fastrdm.stimuli import Preprocessing
-from models.networks import cornet_s, cornet_z, efficientnet_lite0, resnet20
-from models.taps import TAPS
+from models.networks import TAPS, cornet_s, cornet_z, efficientnet_lite0, resnet20
 
 nn = torch.nn
 

@@ -5,17 +5,15 @@ import pytest
 import torch
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from fastrdm.architectures import Architecture
-from fastrdm.graph import Graph
-from fastrdm.onnx_model import OnnxModel
+from fastrdm.networks import Graph
 from fastrdm.rdm import calc_rdm
-from models.networks import NETWORKS, build
-from models.taps import TAPS
+from fastrdm.runtimes import Architecture, OnnxModel
+from models.networks import NETWORKS, TAPS, build
 
 nn = torch.nn
 
 # An export takes 3 to 35 s, most of it torch's. At least one network of each family is always run: these, and in
-# `tests/test_export.py` AlexNet, ResNet-18 and -20, SqueezeNet 1.1, the CORnets and EfficientNet-Lite0.
+# `tests/networks/test_export.py` AlexNet, ResNet-18 and -20, SqueezeNet 1.1, the CORnets and EfficientNet-Lite0.
 ALWAYS = {"vgg11", "densenet121", "googlenet", "inception"}
 N = 6
 

@@ -9,11 +9,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from fastrdm.cli import main
-from fastrdm.export import export_onnx
-from fastrdm.foreign_run import inspect_file, open_foreign
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.sample import write_sample
-from fastrdm.stimuli import Preprocessing
+from fastrdm.cli.sample import write_sample
+from fastrdm.images import Preprocessing
+from fastrdm.networks import export_onnx
+from fastrdm.runtimes import OnnxModel, inspect_file, open_foreign
 
 nn = torch.nn
 PLAIN = Preprocessing((8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))

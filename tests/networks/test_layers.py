@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrdm.cli import main
-from fastrdm.export import export_onnx
-from fastrdm.layers import Layer, Network, Tokens, find, grouped, pattern
+from fastrdm.networks import Layer, Network, export_onnx, find, grouped, pattern
+from fastrdm.networks.layers import Tokens
 
 NAMES = ["stem", "layer1.0", "layer1.0.conv", "layer1.1", "layer1.10", "layer2.0", "layer1", "fc"]
 

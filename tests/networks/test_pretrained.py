@@ -10,9 +10,8 @@ import onnxruntime
 import pytest
 import torch
 
-from fastrdm.export import export_onnx
-from fastrdm.pretrained import preprocessing_of
-from fastrdm.stimuli import Preprocessing
+from fastrdm.images import Preprocessing
+from fastrdm.networks import export_onnx, preprocessing_of
 
 SMALL = {
     "hidden_size": 16,

@@ -12,13 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
 import fastrdm
-from fastrdm import onnx_model, probe
 from fastrdm.cli import main
-from fastrdm.foreign_run import inspect_file
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.probe import InconsistentError, Probes
-from fastrdm.stimuli import Preprocessing
-from fastrdm.sweeps import sweep
+from fastrdm.images import Preprocessing
+from fastrdm.networks import InconsistentError, Probes
+from fastrdm.networks import probing as probe
+from fastrdm.runtimes import OnnxModel, inspect_file, onnx_model
+from fastrdm.scoring.sweeps import sweep
 
 RNG = np.random.default_rng(0)
 SIZE = Preprocessing((8, 8))

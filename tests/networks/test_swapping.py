@@ -3,10 +3,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fastrdm.architectures import Architecture
-from fastrdm.export import export_onnx
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.weights import load_weights
+from fastrdm.networks import export_onnx, load_weights
+from fastrdm.runtimes import Architecture, OnnxModel
 
 nn = torch.nn
 

@@ -13,10 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fastrdm.weights import (
+from fastrdm.networks import (
     Layout,
     WeightsError,
-    check_fit,
     fit_weights,
     hash_file,
     load_state_dict,
@@ -24,6 +23,7 @@ from fastrdm.weights import (
     read_weights,
     steady,
 )
+from fastrdm.networks.weights import check_fit
 
 nn = torch.nn
 
@@ -153,7 +153,7 @@ def test_safetensors_need_no_torch(network, tmp_path):
     save_file(network.state_dict(), tmp_path / "a.safetensors")
     code = (
         "import sys\nsys.modules['torch'] = None\n"
-        "from fastrdm.weights import read_weights\n"
+        "from fastrdm.networks import read_weights\n"
         "print(sum(a.size for a in read_weights(sys.argv[1]).values()))"
     )
     result = subprocess.run(

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from fastrdm import RdmAccumulator, Target, calc_rdm, compare, condense, square, tiles
+from fastrdm import RdmAccumulator, Target, calc_rdm, compare, condense, square
+from fastrdm.rdm import tiles
 
 quick = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrdm
-from fastrdm.projection import PROJECTED, SparseProjection, n_components_for
+from fastrdm.rdm import SparseProjection
+from fastrdm.rdm.projection import PROJECTED, n_components_for
 
 
 def activations(n, n_channels, seed=0, offset=0.0):
@@ -88,13 +89,13 @@ def test_threads_and_kernels_change_no_bit(kernels):
 @functools.cache
 def _projected_on_compiled_kernels():
     code = (
-        "from test_projection import *\n"
+        "from rdm.test_projection import *\n"
         "layer = SparseProjection(40).layer(70_000, 2)\n"
         "print(fastrdm.kernels().name, digest(layer.project(activations(20, 70_000))))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parents[1],
         env=os.environ | {"FASTRDM_KERNELS": "cpp", "FASTRDM_ISA": ""},
         capture_output=True,
         text=True,

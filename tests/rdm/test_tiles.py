@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 from scipy.stats import rankdata
 
-from fastrdm import calc_rdm, square, tiles
+from fastrdm import calc_rdm, square
+from fastrdm.rdm import tiles
 
 N_CHANNELS = 300
 PRECISION = np.diag(np.linspace(0.5, 2, N_CHANNELS))

@@ -4,7 +4,7 @@ import reference
 from scipy.spatial.distance import pdist
 
 from fastrdm import RdmAccumulator, calc_rdm
-from fastrdm.whitening import ESTIMATORS
+from fastrdm.rdm.whitening import ESTIMATORS
 
 rng = np.random.default_rng(0)
 mixing = rng.standard_normal((30, 30))

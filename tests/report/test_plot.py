@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastrdm.plot import plot_scores
+from fastrdm.report import plot_scores
 from fastrdm.scoring import Result
 
 

@@ -13,20 +13,16 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from fastrdm import export
-from fastrdm.architectures import Architecture, import_arch
-from fastrdm.checkpoints import in_background, open_checkpoint, open_checkpoints
-from fastrdm.export import export_onnx
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.weights import WeightsError, hash_file, load_weights
-from models.networks import cornet_s, efficientnet_lite0, efficientnet_lite0_weights, resnet20
-from models.taps import TAPS
+from fastrdm.networks import WeightsError, export, export_onnx, hash_file, load_weights
+from fastrdm.runtimes import Architecture, OnnxModel, import_arch, open_checkpoint, open_checkpoints
+from fastrdm.runtimes.checkpoints import in_background
+from models.networks import TAPS, cornet_s, efficientnet_lite0, efficientnet_lite0_weights, resnet20
 
 nn = torch.nn
 
 SOURCE = """
 import torch
-from fastrdm.stimuli import Preprocessing
+from fastrdm.images import Preprocessing
 
 def network(seed=0):
     torch.manual_seed(seed)
@@ -282,7 +278,7 @@ def test_an_exported_file_needs_no_torch(network, folder):
     save_file(trained(network), folder / "a.safetensors")
     code = (
         "import sys\nsys.modules['torch'] = None\n"
-        "from fastrdm.checkpoints import open_checkpoint\n"
+        "from fastrdm.runtimes import open_checkpoint\n"
         "print(open_checkpoint('a.safetensors', 'net.onnx').layers)"
     )
     result = subprocess.run(

@@ -15,17 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fastrdm import device, device_memory, rdm_graph
-from fastrdm._extras import MissingExtraError
-from fastrdm.device import DeviceModel
-from fastrdm.export import export_onnx
-from fastrdm.graph import Graph
-from fastrdm.onnx_model import OnnxModel
+from fastrdm._base import MissingExtraError
+from fastrdm.images import Preprocessing
+from fastrdm.networks import Graph, export_onnx
 from fastrdm.rdm import calc_rdm
-from fastrdm.rdm_graph import Centre, Width
-from fastrdm.stimuli import Preprocessing
-from models.networks import efficientnet_lite0, efficientnet_lite0_weights, resnet20
-from models.taps import TAPS
+from fastrdm.runtimes import DeviceModel, OnnxModel, device, device_memory, rdm_graph
+from fastrdm.runtimes.rdm_graph import Centre, Width
+from models.networks import TAPS, efficientnet_lite0, efficientnet_lite0_weights, resnet20
 
 METHODS = ["correlation", "cosine", "euclidean", "sqeuclidean"]
 N = 11

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrdm.extraction import Need, Part, Workspace, plan
+from fastrdm.runtimes import Workspace
+from fastrdm.runtimes.extraction import Need, Part, plan
 
 widths = st.lists(st.integers(1, 50), min_size=1, max_size=6).map(
     lambda sizes: {f"layer{i}": size for i, size in enumerate(sizes)}

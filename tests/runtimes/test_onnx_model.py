@@ -7,13 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from fastrdm import onnx_model
-from fastrdm._extras import MissingExtraError
-from fastrdm.export import export_onnx
-from fastrdm.onnx_model import OnnxModel
-from fastrdm.projection import SparseProjection
-from fastrdm.rdm import calc_rdm
-from fastrdm.stimuli import Preprocessing
+from fastrdm._base import MissingExtraError
+from fastrdm.images import Preprocessing
+from fastrdm.networks import export_onnx
+from fastrdm.rdm import SparseProjection, calc_rdm
+from fastrdm.runtimes import OnnxModel, onnx_model
 
 nn = torch.nn
 
@@ -310,15 +308,15 @@ def test_files_are_decoded_once(model, pictures, tmp_path, monkeypatch):
     for file, picture in zip(files, pictures, strict=True):
         Image.fromarray(picture).save(file)
     first = model.rdms(files)
-    monkeypatch.setattr("fastrdm.images.decode", lambda *a: pytest.fail("decoded again"))
+    monkeypatch.setattr("fastrdm.images.decoding.decode", lambda *a: pytest.fail("decoded again"))
     np.testing.assert_equal(model.rdms(files), first)
 
 
 FAULTS = """
 import resource, sys
 import numpy as np
-from fastrdm.extraction import Workspace
-from fastrdm.onnx_model import OnnxModel
+from fastrdm.runtimes import Workspace
+from fastrdm.runtimes import OnnxModel
 images = list(np.random.default_rng(0).integers(0, 256, (16, 2, 2, 3), np.uint8))
 options = {"workspace": Workspace()} if sys.argv[2] == "shared" else {}
 for _ in range(3):

@@ -12,10 +12,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from fastrdm import provider_table, providers
-from fastrdm.graph import Graph
-from fastrdm.provider_table import PROVIDERS
-from fastrdm.providers import open_session, probe_graph
+from fastrdm.networks import Graph
+from fastrdm.runtimes import PROVIDERS, open_session, probe_graph, provider_table, providers
 
 REAL = onnxruntime.InferenceSession
 ONES = np.ones((1, 16, 8, 8), np.float32)

@@ -10,11 +10,10 @@ import torch
 from scipy.stats import ttest_1samp
 
 import fastrdm
-from fastrdm import Target, algonauts, square
-from fastrdm.architectures import Architecture
-from fastrdm.few import score_checkpoints
-from fastrdm.scoring import Result, best_layers, layer_scores, sign_remarks
-from fastrdm.study import Study, open_studies
+from fastrdm import Target, square
+from fastrdm.runtimes import Architecture
+from fastrdm.scoring import Result, best_layers, layer_scores, score_checkpoints, sign_remarks
+from fastrdm.studies import Study, algonauts, open_studies
 from models.networks import efficientnet_lite0, efficientnet_lite0_weights
 
 SMALL = "test_scoring_network:build"
@@ -73,7 +72,7 @@ def test_every_layer_and_region_is_scored(weights, studies):
 
 def test_scores_are_the_challenges(weights, studies):
     (scored,) = score_checkpoints([weights], [SMALL], studies)
-    from fastrdm.checkpoints import open_checkpoint
+    from fastrdm.runtimes import open_checkpoint
 
     rdms = open_checkpoint(weights, SMALL).rdms(studies[0].stimuli)
     for r in scored.results[:4]:
@@ -244,7 +243,7 @@ def test_a_sweep_that_is_left_early_leaves_no_thread(weights, studies):
 def test_submissions_hold_the_best_layers_rdm(weights, studies, tmp_path):
     (scored,) = score_checkpoints([weights], [SMALL], studies, submit=tmp_path / "out")
     assert [p.name for p in scored.submissions] == ["submit_fmri.mat", "submit_fmri.zip"]
-    from fastrdm.checkpoints import open_checkpoint
+    from fastrdm.runtimes import open_checkpoint
 
     layer = best_layers(scored.results)["fmri"]
     expected = open_checkpoint(weights, SMALL).rdms(studies[1].test_stimuli)[layer]

@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 
 from fastrdm import Target
-from fastrdm import store as store_module
 from fastrdm.cli import main
-from fastrdm.records import Method, Report, Stamp, StoreError, Subjects
-from fastrdm.scoring import StudyScores
-from fastrdm.store import Store
+from fastrdm.scoring import Method, Report, Stamp, Store, StudyScores, Subjects
+from fastrdm.scoring import store as store_module
+from fastrdm.scoring.records import StoreError
 
 METHOD = Method("net:resnet", "g" * 64, "{}", "fp32", "fastrdm 0.1.0 cpp")
 LAYERS = ("conv", "fc")

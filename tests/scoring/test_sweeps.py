@@ -17,21 +17,20 @@ from safetensors.torch import load_file, save_file
 
 import fastrdm
 from fastrdm import Target
+from fastrdm._base.progress import Board, duration
 from fastrdm.cli import main
-from fastrdm.few import score_checkpoints
-from fastrdm.local_engine import LocalEngine
-from fastrdm.manifest import read_manifest, sources
-from fastrdm.progress import Board, duration
-from fastrdm.scoring import COLUMNS
-from fastrdm.store import Store
-from fastrdm.study import open_studies
-from fastrdm.sweeps import Sweep, sweep
+from fastrdm.scoring import Store, Sweep, score_checkpoints, sources
+from fastrdm.scoring.local_engine import LocalEngine
+from fastrdm.scoring.manifest import read_manifest
+from fastrdm.scoring.scorer import COLUMNS
+from fastrdm.scoring.sweeps import sweep
+from fastrdm.studies import open_studies
 
 # A graph and files that need no torch: a worker is ready in a second instead of three.
 ARCH = "net.onnx"
 SOURCE = """
 import torch
-from fastrdm.stimuli import Preprocessing
+from fastrdm.images import Preprocessing
 
 def build():
     n = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(900, 10))
@@ -351,7 +350,7 @@ def test_a_worker_that_dies_loses_nothing_and_stops_no_other(here, expected, tim
 
 def test_rdms_do_not_depend_on_the_number_of_threads(here):
     """Workers of any number of processors give the same last bits."""
-    from fastrdm.architectures import Architecture
+    from fastrdm.runtimes import Architecture
 
     (study,) = open_studies("study")
     path = here / "runs" / "seed1-epoch00.safetensors"
@@ -486,8 +485,8 @@ def test_two_sweeps_on_one_store(here, expected):
 
 
 def test_watching_takes_files_when_they_are_complete(here, monkeypatch):
-    monkeypatch.setattr("fastrdm.sweeps._WATCH_S", 0.2)
-    monkeypatch.setattr("fastrdm.sweeps._SETTLED_S", 0.3)
+    monkeypatch.setattr("fastrdm.scoring.sweeps._WATCH_S", 0.2)
+    monkeypatch.setattr("fastrdm.scoring.sweeps._SETTLED_S", 0.3)
     content = (here / "runs" / "seed1-epoch00.safetensors").read_bytes()
     (here / "new").mkdir()
     late = here / "new" / "late.safetensors"
@@ -534,7 +533,7 @@ def test_dry_run_measures_and_stores_nothing(here, capsys):
 
 
 def test_rdms_are_kept_when_asked_for(here):
-    from fastrdm.checkpoints import open_checkpoint
+    from fastrdm.runtimes import open_checkpoint
 
     path = "runs/seed1-epoch00.safetensors"
     run(path, keep_rdms=True)
@@ -572,7 +571,7 @@ def test_a_full_disk_stops_the_sweep_and_keeps_what_was_reported(here, expected)
 
 def test_what_is_shown(monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr("fastrdm.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("fastrdm._base.progress.time.monotonic", lambda: next(clock))
     board = Board()
     for event in (
         {"event": "plan", "new": 5, "watch": False},

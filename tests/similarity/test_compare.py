@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from fastrdm import _kernels, compare
-from fastrdm.coefficients import METHODS
-from fastrdm.compare import rank
+from fastrdm.similarity.coefficients import METHODS
+from fastrdm.similarity.comparison import rank
 
 TRIANGLES = [n * (n - 1) // 2 for n in range(2, 101)]  # 1 … 4950
 
@@ -76,7 +76,7 @@ def test_concordance_does_not_depend_on_threads(kernels):
 
 
 def test_the_compiled_concordance_refuses_what_are_no_ranks():
-    core = pytest.importorskip("fastrdm._core")
+    core = pytest.importorskip("fastrdm._kernels._core")
     out, untied = np.empty((1, 1), np.int64), np.empty(1, np.int64)
     for bad in (0.5, 4.0, np.nan):
         with pytest.raises(ValueError, match="average ranks"):
@@ -200,7 +200,7 @@ def test_blocks_change_nothing(kernels, method, monkeypatch):
     a, b = rdms(13, 45, 1), rdms(3, 45, 2)
     gaps = with_gaps(a, 3)
     whole, omitted = compare(a, b, method), compare(gaps, b, method, nan_policy="omit")
-    monkeypatch.setattr(importlib.import_module("fastrdm.sides"), "_AT_ONCE", 100)
+    monkeypatch.setattr(importlib.import_module("fastrdm.similarity.sides"), "_AT_ONCE", 100)
     np.testing.assert_array_equal(compare(a, b, method), whole)
     np.testing.assert_allclose(compare(gaps, b, method, nan_policy="omit"), omitted, atol=1e-15)
     with pytest.raises(ValueError, match="rdms1 has a value.*NaN at RDM 9, pair 3"):

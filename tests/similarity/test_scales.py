@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import fastrdm
-from fastrdm.coefficients import METHODS
 from fastrdm.inference import subject_intervals
-from fastrdm.scales import differ, in_range, summable
+from fastrdm.similarity import in_range
+from fastrdm.similarity.coefficients import METHODS
+from fastrdm.similarity.scales import differ, summable
 
 RNG = np.random.default_rng(0)
 SUBJECTS = RNG.random((6, 45)) + RNG.random(45) / 2

@@ -7,10 +7,10 @@ import pytest
 import reference
 from scipy import stats
 
-import fastrdm.target
+import fastrdm.similarity.target
 from fastrdm import PROTOCOLS, Protocol, Target, noise_ceiling, square
-from fastrdm.ceiling import ceiling_of
-from fastrdm.ties import FLOAT32
+from fastrdm._kernels.ties import FLOAT32
+from fastrdm.similarity.ceiling import ceiling_of
 
 PAIRS = 190
 
@@ -163,7 +163,8 @@ def test_ceilings_over_a_models_pairs_are_computed_once(monkeypatch):
     target, several = Target(subjects(), nan_policy="omit"), models(6)
     made = []
     monkeypatch.setattr(
-        "fastrdm.target.ceiling_of", lambda *a, **k: made.append(1) or ceiling_of(*a, **k)
+        "fastrdm.similarity.target.ceiling_of",
+        lambda *a, **k: made.append(1) or ceiling_of(*a, **k),
     )
     target.score(several)
     assert not made
@@ -243,15 +244,15 @@ def test_brainscore_says_where_it_is_written_down():
 
 def save_as_before(target, path, monkeypatch):
     """As version 1 wrote it."""
-    pack = fastrdm.target._pack
+    pack = fastrdm.similarity.target._pack
 
     def packed(arrays, facts):
         own = {k: v for k, v in facts.items() if k not in ("is_computed", "tie_bound")}
         own["protocol"] = {k: v for k, v in own["protocol"].items() if k != "average_times"}
         return pack(arrays, own)
 
-    monkeypatch.setattr("fastrdm.target._VERSION", 1)
-    monkeypatch.setattr("fastrdm.target._pack", packed)
+    monkeypatch.setattr("fastrdm.similarity.target._VERSION", 1)
+    monkeypatch.setattr("fastrdm.similarity.target._pack", packed)
     target.save(path)
     monkeypatch.undo()
 
@@ -429,7 +430,7 @@ def test_files_that_are_no_target(tmp_path):
 
 
 def test_a_file_of_a_later_version(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastrdm.target._VERSION", 7)
+    monkeypatch.setattr("fastrdm.similarity.target._VERSION", 7)
     Target(subjects()).save(tmp_path / "it.target")
     monkeypatch.undo()
     with pytest.raises(ValueError, match="later fastrdm, in version 7 of the format; .* up to 2"):
@@ -453,7 +454,7 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
 def test_square_models_are_condensed_block_by_block(monkeypatch):
     target = Target(subjects())
     expected = target.score(models(9)).rho
-    monkeypatch.setattr("fastrdm.target._AT_ONCE", 900)
+    monkeypatch.setattr("fastrdm.similarity.target._AT_ONCE", 900)
     np.testing.assert_array_equal(target.score(square(models(9))).rho, expected)
 
 

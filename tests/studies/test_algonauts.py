@@ -14,9 +14,9 @@ from scipy.io import loadmat, savemat
 from scipy.spatial.distance import squareform
 from scipy.stats import spearmanr, ttest_1samp
 
-from fastrdm import algonauts
-from fastrdm._arrays import UNNAMED, read_arrays
-from fastrdm.target import Target
+from fastrdm._base import UNNAMED, read_arrays
+from fastrdm.similarity import Target
+from fastrdm.studies import algonauts
 
 FMRI = ("EVC_RDMs", "IT_RDMs")
 MEG = ("MEG_RDMs_early", "MEG_RDMs_late")

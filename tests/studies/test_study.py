@@ -4,7 +4,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from fastrdm import noise_ceiling
-from fastrdm.study import find_data, open_studies
+from fastrdm.studies import find_data, open_studies
 
 NAMES = ["zebra.png", "ant.png", "mole.png", "cat.png"]
 BASIC = 'order = "order.txt"\n[targets.it]\nfile = "it.npy"\n'

@@ -20,7 +20,7 @@ namespace fastrdm {
 class Ranker {
  public:
   // Numbers that differ by no more than `within` times the larger magnitude are equal: a group of ties opens at the smallest number that is
-  // in none yet, and takes all that are near it (fastrdm/ties.py).
+  // in none yet, and takes all that are near it (fastrdm/_kernels/ties.py).
   explicit Ranker(Index cols, double within = 0) : n_(static_cast<std::size_t>(cols)), within_(within) {}
 
   struct Range {

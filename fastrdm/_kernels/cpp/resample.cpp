@@ -375,7 +375,7 @@ class Pools {
   };
   // Of both; a sum that its terms cancel to within their own rounding is 0.
   void join(const Sum& a, const Sum& b, double* out) const {
-    constexpr double kCancelled = 0x1p-50;  // as in fastrdm/ties.py
+    constexpr double kCancelled = 0x1p-50;  // as in fastrdm/_kernels/ties.py
     for (std::size_t k = 0; k < a.high.size(); ++k) {
       const double high = a.high[k] + b.high[k];
       const double sum = std::isfinite(high) ? high + (Sum::lost(a.high[k], b.high[k], high) + a.low[k] + b.low[k]) : high;

@@ -1,6 +1,6 @@
 """The kernels of `_core` in portable form; imported only when they are chosen.
 
-Products of activations are in `_numba_products`. `fastmath` stays off: sums must not be reordered around NaN and
+Products of activations are in `numba.products`. `fastmath` stays off: sums must not be reordered around NaN and
 infinity.
 """
 
@@ -8,9 +8,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm import _numba_products
-from fastrdm._numba_concordance import jit_concordance, orders
-from fastrdm._numba_products import (
+from fastrdm._kernels.numba import products as _numba_products
+from fastrdm._kernels.numba.concordance import jit_concordance, orders
+from fastrdm._kernels.numba.products import (
     Threads,
     angles,
     cross,
@@ -21,7 +21,7 @@ from fastrdm._numba_products import (
     guess_means,
     share,
 )
-from fastrdm._numba_ranks import (
+from fastrdm._kernels.numba.ranks import (
     Floats,
     jit_centred_ranks,
     jit_rank,
@@ -29,7 +29,7 @@ from fastrdm._numba_ranks import (
     jit_similarities,
     rank_row_with,
 )
-from fastrdm._numba_resampling import (
+from fastrdm._kernels.numba.resampling import (
     jit_permuted_similarities,
     jit_resampled_ceilings,
     jit_resampled_similarities,

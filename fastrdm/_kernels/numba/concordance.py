@@ -4,11 +4,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._numba_ranks import (
-    POSITION,
-    bounds_of,
-    rising,
-)
+from fastrdm._kernels.numba.ranks import POSITION, bounds_of, rising
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]

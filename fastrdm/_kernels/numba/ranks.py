@@ -4,9 +4,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._numba_products import (
-    LANES,
-)
+from fastrdm._kernels.numba.products import LANES
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 

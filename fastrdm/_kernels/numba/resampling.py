@@ -4,17 +4,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._numba_products import (
-    LANES,
-)
-from fastrdm._numba_ranks import (
-    POSITION,
-    Floats,
-    bounds_of,
-    dot,
-    rising,
-    scaled,
-)
+from fastrdm._kernels.numba.products import LANES
+from fastrdm._kernels.numba.ranks import POSITION, Floats, bounds_of, dot, rising, scaled
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fastrdm.stimuli import Preprocessing
-from fastrdm.weights import load_weights
-from models.networks import cornet_s, cornet_z
-from models.taps import TAPS
+from fastrdm.images import Preprocessing
+from fastrdm.networks import load_weights
+from models.networks import TAPS, cornet_s, cornet_z
 
 NETWORKS = {"cornet_s": cornet_s, "cornet_z": cornet_z}
 AREAS = ["V1", "V2", "V4", "IT"]

@@ -6,19 +6,19 @@ import torch
 import torchvision
 from torchvision.models.resnet import BasicBlock
 
-from fastrdm._extras import MissingExtraError
-from fastrdm.stimuli import Preprocessing
-from fastrdm.weights import load_weights
-from models import networks
+from fastrdm._base import MissingExtraError
+from fastrdm.images import Preprocessing
+from fastrdm.networks import load_weights
 from models.networks import (
     NETWORKS,
+    TAPS,
     TORCHVISION,
     build,
     efficientnet_lite0,
     efficientnet_lite0_weights,
     resnet20,
 )
-from models.taps import TAPS
+from models.networks import architectures as networks
 
 FCS = {"fc6", "fc7", "fc8"}
 RESNET = {"block1", "block2", "block3", "block4", "fc"}

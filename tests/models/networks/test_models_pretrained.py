@@ -6,10 +6,17 @@ import threading
 import pytest
 import torch
 
-from fastrdm.weights import WeightsError
-from models import pretrained as module
-from models.networks import NETWORKS, TORCHVISION, build
-from models.pretrained import MissingWeightsError, fetch, pretrained, url_of
+from fastrdm.networks import WeightsError
+from models.networks import (
+    NETWORKS,
+    TORCHVISION,
+    MissingWeightsError,
+    build,
+    fetch,
+    pretrained,
+    url_of,
+)
+from models.networks import published as module
 
 CONTENT = b"weights, as far as hashes go"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -132,7 +139,7 @@ def test_what_a_url_cannot_give(served, cache):
 
 
 def test_a_published_densenet_fits_under_its_old_names(tmp_path):
-    from fastrdm.weights import load_weights
+    from fastrdm.networks import load_weights
 
     network = build("densenet121")
     old = {}

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from miniature import write_images
 
-from fastrdm.algonauts import read_submission
-from fastrdm.architectures import Architecture
-from fastrdm.sample import write_sample
-from fastrdm.study import open_studies
-from models import miniature
-from models.miniature import DEFAULT, RECIPE, main, recipe_of
+from fastrdm.cli.sample import write_sample
+from fastrdm.runtimes import Architecture
+from fastrdm.studies import open_studies
+from fastrdm.studies.algonauts import read_submission
 from models.networks import build
-from models.recipe import Recipe
-from models.run import Run
+from models.study import miniature
+from models.study.miniature import DEFAULT, RECIPE, main, recipe_of
+from models.training.recipe import Recipe
+from models.training.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -9,18 +9,16 @@ import torch
 from PIL import Image
 
 import fastrdm
-from fastrdm import algonauts
-from fastrdm.sample import write_sample
-from fastrdm.study import Study, open_studies
-from fastrdm.target import Target
-from fastrdm.weights import WeightsError
-from models import pretrained
-from models.comparison import Published, cell, rows
-from models.figures import Bar, Panel, draw_bars
-from models.network_scores import NetworkScores, score_rdms
-from models.networks import build
-from models.replicate import STUDY, Run, checkpoint_jobs, count_classes, main, panels
-from models.taps import TAPS
+from fastrdm.cli.sample import write_sample
+from fastrdm.networks import WeightsError
+from fastrdm.similarity import Target
+from fastrdm.studies import Study, algonauts, open_studies
+from models.networks import TAPS, build
+from models.networks import published as pretrained
+from models.study.comparison import Published, cell, rows
+from models.study.figures import Bar, Panel, draw_bars
+from models.study.network_scores import NetworkScores, score_rdms
+from models.study.replicate import STUDY, Run, checkpoint_jobs, count_classes, main, panels
 
 
 def study(name="92", seed=0, n_subjects=(5, 5)):

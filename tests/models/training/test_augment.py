@@ -3,8 +3,8 @@ import pytest
 import torch
 from torchvision.transforms.functional import normalize
 
-from fastrdm.stimuli import Preprocessing
-from models.augment import AUGMENTATIONS, CROP_AREA, Normalise, crop, flip, keep
+from fastrdm.images import Preprocessing
+from models.training.augment import AUGMENTATIONS, CROP_AREA, Normalise, crop, flip, keep
 
 CPU = torch.device("cpu")
 

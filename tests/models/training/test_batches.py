@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.batches import Batches
+from models.training.batches import Batches
 
 CPU = torch.device("cpu")
 N = 23
@@ -51,7 +51,7 @@ def test_auto_leaves_images_where_they_are_on_the_processor(images):
 
 @pytest.mark.parametrize(("free", "resident"), [(2 * N * 48, True), (2 * N * 48 - 1, False)])
 def test_auto_puts_on_a_gpu_what_takes_half_of_its_free_memory(images, monkeypatch, free, resident):
-    from models import batches
+    from models.training import batches
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
     assert batches._fits(images[0].nbytes, torch.device("cuda")) == resident

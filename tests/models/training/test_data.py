@@ -8,8 +8,8 @@ import pytest
 from miniature import CLASSES, N_TRAIN, N_VAL, pack, write_images
 from PIL import Image
 
-from fastrdm.stimuli import Preprocessing
-from models.data import find_images, training_pixels
+from fastrdm.images import Preprocessing
+from models.training.data import find_images, training_pixels
 
 
 @pytest.fixture

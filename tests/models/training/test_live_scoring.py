@@ -11,14 +11,14 @@ from PIL import Image
 import fastrdm
 from fastrdm import Target
 from fastrdm.cli import main as fastrdm_main
-from fastrdm.few import score_checkpoints
-from fastrdm.study import Study, open_studies
-from fastrdm.weights import load_state_dict
-from models import scoring
-from models.run import Run
-from models.scoring import Scorer
-from models.train import main
-from models.trainer import build_network
+from fastrdm.networks import load_state_dict
+from fastrdm.scoring import score_checkpoints
+from fastrdm.studies import Study, open_studies
+from models.training import scoring
+from models.training.run import Run
+from models.training.scoring import Scorer
+from models.training.train import main
+from models.training.trainer import build_network
 
 ARCH = "tiny_network:build"
 OPTIONS = ["--arch", ARCH, "--epochs", "3", "--batch-size", "6", "--image-size", "16"]

@@ -4,8 +4,8 @@ import sys
 import pytest
 import torch
 
-from fastrdm._extras import MissingExtraError
-from models.run import Run
+from fastrdm._base import MissingExtraError
+from models.training.run import Run
 
 CONFIG = {"recipe": {"lr": 0.1, "epochs": 3}, "data": {"n": 5}, "surroundings": {"torch": "2"}}
 STATE = {"network": {"weight": torch.arange(1000.0)}, "epoch": 3, "history": [{"lr": 0.1}]}

@@ -13,17 +13,17 @@ import pytest
 import torch
 from miniature import N_TRAIN, NETWORK, write_images
 
-from fastrdm.weights import load_state_dict
-from models import train as training
-from models.augment import AUGMENTATIONS
-from models.batches import Batches
-from models.data import find_images, training_pixels
-from models.recipe import Recipe
-from models.report import Report
-from models.run import METRICS, Run
-from models.signals import Signals, Stopped
-from models.train import choose_device, fit, main, train
-from models.trainer import DivergedError, Trainer, build_network, check_precision
+from fastrdm.networks import load_state_dict
+from models.training import train as training
+from models.training.augment import AUGMENTATIONS
+from models.training.batches import Batches
+from models.training.data import find_images, training_pixels
+from models.training.recipe import Recipe
+from models.training.report import Report
+from models.training.run import METRICS, Run
+from models.training.signals import Signals, Stopped
+from models.training.train import choose_device, fit, main, train
+from models.training.trainer import DivergedError, Trainer, build_network, check_precision
 
 CPU = torch.device("cpu")
 ARCH = "tiny_network:build"
@@ -197,9 +197,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(whole, tmp_
 CHILD = """
 import io, os, signal, sys
 import torch
-from models import train as training
-from models.train import main
-from models.trainer import Trainer
+from models.training import train as training
+from models.training.train import main
+from models.training.trainer import Trainer
 
 how, number = sys.argv[1], int(sys.argv[2])
 training.export = lambda *args, **kwargs: None
@@ -236,7 +236,7 @@ sys.exit(main(sys.argv[3:]))
 
 
 def killed(how, number, out):
-    root = Path(training.__file__).resolve().parent.parent
+    root = Path(training.__file__).resolve().parents[2]
     child = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(CHILD), how, str(number), *arguments(out)],
         env={**os.environ, "PYTHONPATH": str(root)},
@@ -280,7 +280,10 @@ def test_a_signal_ends_the_step_and_the_rest_comes_later(
     monkeypatch.setattr(Trainer, "_step", interrupted)
     assert run(out) == 128 + number
     assert len(steps) == step
-    assert f"to go on: python -m models.train --data set --out {out}" in capsys.readouterr().err
+    assert (
+        f"to go on: python -m models.training.train --data set --out {out}"
+        in capsys.readouterr().err
+    )
     assert run(out) == 0
     # Not one step is made twice.
     assert len(steps) == 4 * STEPS
@@ -444,7 +447,7 @@ def test_what_cannot_be_done_is_said_before_work_starts(tmp_path, capsys, change
 
     assert run(tmp_path / "run", **changes) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("models.train: error: ") and re.search(words, error)
+    assert error.startswith("models.training.train: error: ") and re.search(words, error)
     assert not (tmp_path / "run" / "state.pt").exists()
 
 

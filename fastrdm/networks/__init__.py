@@ -1,0 +1,92 @@
+"""What a network is: its layers, its graph and its weights, before anything runs it.
+
+In come torch modules, ONNX files of any origin and weights as people have them; out go ONNX graphs whose outputs are
+the layers that are asked for, and weights that are known to fit. torch and onnx are imported by what needs them.
+
+Read `layers` first: how layers are named, found and chosen. `graph` is what every runtime opens. `export` traces a
+torch module into one; `foreign` rewrites another program's. `weights` reads checkpoints in all their formats and fits
+them to a network, `swapping` finds which weights of a graph can be replaced, `probing` whether an image's answer
+depends on others, `pretrained` takes over the preprocessing that timm and transformers keep.
+"""
+
+from fastrdm.networks.export import choose_taps, export_onnx, inspect_module, trace_network
+from fastrdm.networks.foreign import (
+    FLOATS,
+    File,
+    answer_with,
+    by_pixels,
+    graph_of,
+    read_file,
+    rewritten,
+)
+from fastrdm.networks.graph import Graph
+from fastrdm.networks.layers import (
+    INNER_SHAPES,
+    Choice,
+    Layer,
+    Network,
+    Taps,
+    find,
+    grouped,
+    nearest,
+    pattern,
+    shape_problem,
+)
+from fastrdm.networks.pretrained import preprocessing_of
+from fastrdm.networks.probing import InconsistentError, Probes, advice, probe
+from fastrdm.networks.weights import (
+    Layout,
+    WeightsError,
+    check_file,
+    fit_weights,
+    hash_file,
+    is_checkpoint,
+    is_complete,
+    is_onnx,
+    load_state_dict,
+    load_weights,
+    read_weights,
+    steady,
+)
+
+__all__ = [
+    "FLOATS",
+    "INNER_SHAPES",
+    "Choice",
+    "File",
+    "Graph",
+    "InconsistentError",
+    "Layer",
+    "Layout",
+    "Network",
+    "Probes",
+    "Taps",
+    "WeightsError",
+    "advice",
+    "answer_with",
+    "by_pixels",
+    "check_file",
+    "choose_taps",
+    "export_onnx",
+    "find",
+    "fit_weights",
+    "graph_of",
+    "grouped",
+    "hash_file",
+    "inspect_module",
+    "is_checkpoint",
+    "is_complete",
+    "is_onnx",
+    "load_state_dict",
+    "load_weights",
+    "nearest",
+    "pattern",
+    "preprocessing_of",
+    "probe",
+    "read_file",
+    "read_weights",
+    "rewritten",
+    "shape_problem",
+    "steady",
+    "trace_network",
+]

@@ -1,0 +1,128 @@
+"""The public names, what importing them costs, and the paths that stay."""
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import fastrdm
+
+NAMES = [
+    "Bootstrap",
+    "Info",
+    "KernelInfo",
+    "NoiseCeiling",
+    "OnnxModel",
+    "PROTOCOLS",
+    "Preprocessing",
+    "Protocol",
+    "RdmAccumulator",
+    "Score",
+    "SparseProjection",
+    "Store",
+    "Target",
+    "Tests",
+    "bootstrap",
+    "calc_rdm",
+    "compare",
+    "compare_models",
+    "condense",
+    "correct",
+    "export_onnx",
+    "info",
+    "kernels",
+    "max_statistic",
+    "noise_ceiling",
+    "open_studies",
+    "permutation_test",
+    "rank",
+    "score_checkpoints",
+    "square",
+    "subject_test",
+    "sweep",
+]
+# Paths that the documents once showed, and what lies there now.
+PATHS = {
+    "algonauts": "fastrdm.studies.algonauts",
+    "checkpoints": "fastrdm.runtimes.checkpoints",
+    "device": "fastrdm.runtimes.device",
+    "stimuli": "fastrdm.images.preprocessing",
+    "store": "fastrdm.scoring.store",
+    "study": "fastrdm.studies.study",
+    "weights": "fastrdm.networks.weights",
+}
+# What `import fastrdm` leaves for the call that needs it.
+HEAVY = {
+    "sqlite3", "multiprocessing", "numba", "scipy", "onnx", "onnxruntime", "torch", "pandas", "matplotlib", "rich",
+    "ray", "h5py", "PIL",
+}  # fmt: skip
+
+
+def run(code):
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert not result.returncode, result.stderr
+    return result.stdout.split()
+
+
+def test_these_are_the_public_names():
+    assert sorted(fastrdm.__all__) == sorted(NAMES)
+    for name in NAMES:
+        value = getattr(fastrdm, name)
+        assert not inspect.ismodule(value), f"{name} is a module"
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"module 'fastrdm' has no attribute 'nothing'"):
+        _ = fastrdm.nothing
+
+
+def test_importing_fastrdm_is_light():
+    assert not HEAVY & set(run("import sys, fastrdm; print(*sys.modules)"))
+
+
+def test_no_module_takes_the_place_of_a_name():
+    """Importing a module puts it into its package, over what has its name."""
+    for module in pkgutil.walk_packages(fastrdm.__path__, "fastrdm."):
+        if not module.name.startswith(("fastrdm._kernels.", "fastrdm.__main__")):
+            importlib.import_module(module.name)
+    for name in NAMES:
+        assert not inspect.ismodule(getattr(fastrdm, name)), f"{name} is a module"
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_paths_of_before_lead_to_the_modules(name):
+    code = (
+        f"import sys, fastrdm.{name}\n"
+        f'assert {PATHS[name]!r} not in sys.modules or {PATHS[name]!r}.startswith("fastrdm.i")\n'
+        f"import importlib; new = importlib.import_module({PATHS[name]!r})\n"
+        f'old = importlib.import_module("fastrdm.{name}")\n'
+        'names = [n for n in vars(new) if not n.startswith("_")]\n'
+        "print(len(names) > 3 and all(getattr(old, n) is getattr(new, n) for n in names))\n"
+        f"print(getattr(fastrdm, {name!r}) is old)"
+    )
+    assert run(code) == ["True", "True"]
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (
+            "algonauts",
+            ["REGIONS", "evaluate", "read_submission", "read_target", "write_submission"],
+        ),
+        ("checkpoints", ["Architecture", "import_arch", "open_checkpoint", "open_checkpoints"]),
+        ("device", ["DeviceModel"]),
+        ("stimuli", ["Preprocessing"]),
+        ("store", ["Store"]),
+        ("study", ["Study", "find_data", "open_studies"]),
+        ("weights", ["WeightsError", "load_state_dict", "load_weights"]),
+    ],
+)
+def test_names_of_those_paths_can_be_imported(module, names):
+    code = f"from fastrdm.{module} import {', '.join(names)}; print(1)"
+    assert run(code) == ["1"]
