@@ -7,7 +7,7 @@ Read `extras` first (packages that only some uses need), then `environment` (ver
 and `lazy` (names that a package imports when they are first asked for). `given` makes plain arrays of tensors, tables
 and lists, `labels` compares the labels that they carry, `forms` checks arguments and turns condensed RDMs into square
 ones; `arrays` reads arrays out of .npy, .npz, .mat and .csv; `files` writes a file so that no reader sees half of it.
-`progress` is what a terminal shows meanwhile, `footprint` what an ONNX graph takes to run.
+`progress` is what a terminal shows meanwhile.
 """
 
 from fastrdm._base import progress
@@ -15,7 +15,6 @@ from fastrdm._base.arrays import UNNAMED, read_arrays
 from fastrdm._base.environment import __version__, ask, versions
 from fastrdm._base.extras import MissingExtraError, require
 from fastrdm._base.files import new_file
-from fastrdm._base.footprint import bytes_per_image
 from fastrdm._base.forms import (
     ASYMMETRY,
     as_array,
@@ -51,7 +50,6 @@ __all__ = [
     "as_floats",
     "as_rdms",
     "ask",
-    "bytes_per_image",
     "check_finite",
     "checked_triangle",
     "condense",

@@ -6,10 +6,12 @@ the layers that are asked for, and weights that are known to fit. torch and onnx
 Read `layers` first: how layers are named, found and chosen. `graph` is what every runtime opens. `export` traces a
 torch module into one; `foreign` rewrites another program's. `weights` reads checkpoints in all their formats and fits
 them to a network, `swapping` finds which weights of a graph can be replaced, `probing` whether an image's answer
-depends on others, `pretrained` takes over the preprocessing that timm and transformers keep.
+depends on others, `footprint` how much memory a graph takes to run; `pretrained` takes over the preprocessing that timm
+and transformers keep.
 """
 
 from fastrdm.networks.export import choose_taps, export_onnx, inspect_module, trace_network
+from fastrdm.networks.footprint import bytes_per_image
 from fastrdm.networks.foreign import (
     FLOATS,
     File,
@@ -65,6 +67,7 @@ __all__ = [
     "advice",
     "answer_with",
     "by_pixels",
+    "bytes_per_image",
     "check_file",
     "choose_taps",
     "export_onnx",

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import bytes_per_image, listed, require
+from fastrdm._base import listed, require
 from fastrdm.images import Preprocessing
-from fastrdm.networks import Graph
+from fastrdm.networks import Graph, bytes_per_image
 from fastrdm.rdm import (
     CORRELATION,
     COSINE,

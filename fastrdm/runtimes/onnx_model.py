@@ -12,9 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import bytes_per_image, require
+from fastrdm._base import require
 from fastrdm.images import Images, Preprocessing, cached_pixels, image_name
-from fastrdm.networks import Graph, InconsistentError, Probes, Taps, advice, nearest, probe
+from fastrdm.networks import (
+    Graph,
+    InconsistentError,
+    Probes,
+    Taps,
+    advice,
+    bytes_per_image,
+    nearest,
+    probe,
+)
 from fastrdm.rdm import RdmAccumulator, SparseProjection, calc_rdm, method_named, n_bytes
 from fastrdm.runtimes.device import DeviceModel, suits
 from fastrdm.runtimes.extraction import Need, Part, Workspace, plan, run

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from fastrdm._base import bytes_per_image
-from fastrdm._base.footprint import most_alive
+from fastrdm.networks import bytes_per_image
+from fastrdm.networks.footprint import most_alive
 
 
 def chain(value_info):

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastrdm._base.extras import require
+from fastrdm._base import require
 
 Step = tuple[Sequence[str], Sequence[str]]
 
