@@ -7,10 +7,8 @@ Read `extras` first (packages that only some uses need), then `environment` (ver
 and `lazy` (names that a package imports when they are first asked for). `given` makes plain arrays of tensors, tables
 and lists, `labels` compares the labels that they carry, `forms` checks arguments and turns condensed RDMs into square
 ones; `arrays` reads arrays out of .npy, .npz, .mat and .csv; `files` writes a file so that no reader sees half of it.
-`progress` is what a terminal shows meanwhile.
 """
 
-from fastrdm._base import progress
 from fastrdm._base.arrays import UNNAMED, read_arrays
 from fastrdm._base.environment import __version__, ask, versions
 from fastrdm._base.extras import MissingExtraError, require
@@ -62,7 +60,6 @@ __all__ = [
     "new_file",
     "not_finite",
     "offer",
-    "progress",
     "rdm_labels",
     "read_arrays",
     "require",

@@ -11,7 +11,7 @@ file, found by content, a transaction for each checkpoint; `store_schema` puts o
 """
 
 from fastrdm.scoring import scorer
-from fastrdm.scoring.few import score_checkpoints
+from fastrdm.scoring.checkpoint_scores import score_checkpoints
 from fastrdm.scoring.manifest import LeftOut, sources
 from fastrdm.scoring.records import Method, Report, Stamp, Subjects
 from fastrdm.scoring.scorer import (

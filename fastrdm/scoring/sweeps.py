@@ -15,14 +15,14 @@ from typing import Any, cast
 
 from fastrdm.images import hash_images
 from fastrdm.networks import Taps, is_complete
-from fastrdm.scoring import engines
-from fastrdm.scoring.engines import Engine
-from fastrdm.scoring.local_engine import LocalEngine
+from fastrdm.scoring import scheduler
+from fastrdm.scoring.scheduler import Engine
+from fastrdm.scoring.local_pool import LocalEngine
 from fastrdm.scoring.manifest import Found, LeftOut, sources
-from fastrdm.scoring.ray_engine import RayEngine
+from fastrdm.scoring.ray_pool import RayEngine
 from fastrdm.scoring.records import Stamp, Subjects
 from fastrdm.scoring.store import Store
-from fastrdm.scoring.sweep_groups import groups_of
+from fastrdm.scoring.resolver import groups_of
 from fastrdm.scoring.worker import Load, Network, Outcome, Task, kernels_version
 from fastrdm.studies import Study, open_studies
 
@@ -275,7 +275,7 @@ class Sweep:
         measured = 0
         for number, tasks in first.items():
             took = []
-            for outcome in engines.run(LocalEngine(1, self._provider), load, iter(tasks)):
+            for outcome in scheduler.run(LocalEngine(1, self._provider), load, iter(tasks)):
                 if outcome.report is None:
                     error = error or outcome.error
                 else:
@@ -328,7 +328,7 @@ class Sweep:
         with _signals() as is_stopped:
             tasks = self._watched(in_hand, is_stopped, patience) if watch else self._new(in_hand)
             if plan.new or watch:
-                outcomes = engines.run(self._engine, self._load(), tasks, is_stopped, notify)
+                outcomes = scheduler.run(self._engine, self._load(), tasks, is_stopped, notify)
                 with contextlib.closing(outcomes):
                     for outcome in outcomes:
                         event = self._enter(outcome, run, environments)
@@ -504,7 +504,7 @@ def sweep(
     **options
         ``sets``, ``modality`` as for `open_studies`; ``taps``; ``labels``, a regular expression whose named groups are
         searched in each path; ``engine``, "local", "ray" or an engine of
-        `fastrdm.scoring.engines`; ``workers``; ``provider``, ``precision``,
+        `fastrdm.scoring.scheduler`; ``workers``; ``provider``, ``precision``,
         ``provider_options``, ``batch_size``, ``allow_inconsistent`` as for `OnnxModel`; ``keep_rdms``;
         ``retry_failed``.
 

@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 
 import fastrdm
 from fastrdm import Target
-from fastrdm._base.progress import Board, duration
+from fastrdm.cli.progress import Board, duration
 from fastrdm.cli import main
 from fastrdm.scoring import Store, Sweep, score_checkpoints, sources
-from fastrdm.scoring.local_engine import LocalEngine
+from fastrdm.scoring.local_pool import LocalEngine
 from fastrdm.scoring.manifest import read_manifest
 from fastrdm.scoring.scorer import COLUMNS
 from fastrdm.scoring.sweeps import sweep
@@ -571,7 +571,7 @@ def test_a_full_disk_stops_the_sweep_and_keeps_what_was_reported(here, expected)
 
 def test_what_is_shown(monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr("fastrdm._base.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("fastrdm.cli.progress.time.monotonic", lambda: next(clock))
     board = Board()
     for event in (
         {"event": "plan", "new": 5, "watch": False},

@@ -10,7 +10,7 @@ from typing import Any
 from fastrdm._base import require
 from fastrdm.images import cached_pixels
 from fastrdm.scoring.accelerators import LISTS
-from fastrdm.scoring.engines import Hand, Remote
+from fastrdm.scoring.scheduler import Hand, Remote
 from fastrdm.scoring.worker import EngineError, Hello, Load, Outcome, Pixels, Task
 
 # How often a cluster is asked what room it has.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from fastrdm._kernels import kernels
 from fastrdm.scoring.accelerators import accelerators
-from fastrdm.scoring.engines import Hand, Remote
+from fastrdm.scoring.scheduler import Hand, Remote
 from fastrdm.scoring.worker import EngineError, Hello, Load, Outcome, Task
 
 
