@@ -7,6 +7,7 @@ Read `extras` first (packages that only some uses need), then `environment` (ver
 and `lazy` (names that a package imports when they are first asked for). `given` makes plain arrays of tensors, tables
 and lists, `labels` compares the labels that they carry, `forms` checks arguments and turns condensed RDMs into square
 ones; `arrays` reads arrays out of .npy, .npz, .mat and .csv; `files` writes a file so that no reader sees half of it.
+`footprint` estimates what an ONNX graph takes to run.
 """
 
 from fastrdm._base.arrays import UNNAMED, read_arrays
