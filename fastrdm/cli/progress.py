@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fastrdm._base.extras import require
+from fastrdm._base import require
 
 Event = dict[str, Any]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastrdm.cli import progress
 from fastrdm.cli import arguments as _arguments
+from fastrdm.cli import progress
 from fastrdm.scoring import ENGINES, Estimate, Store, Sweep
 from fastrdm.studies import find_data
 

@@ -16,13 +16,13 @@ from typing import Any, cast
 from fastrdm.images import hash_images
 from fastrdm.networks import Taps, is_complete
 from fastrdm.scoring import scheduler
-from fastrdm.scoring.scheduler import Engine
 from fastrdm.scoring.local_pool import LocalEngine
 from fastrdm.scoring.manifest import Found, LeftOut, sources
 from fastrdm.scoring.ray_pool import RayEngine
 from fastrdm.scoring.records import Stamp, Subjects
-from fastrdm.scoring.store import Store
 from fastrdm.scoring.resolver import groups_of
+from fastrdm.scoring.scheduler import Engine
+from fastrdm.scoring.store import Store
 from fastrdm.scoring.worker import Load, Network, Outcome, Task, kernels_version
 from fastrdm.studies import Study, open_studies
 

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 import fastrdm
 from fastrdm import Target
-from fastrdm.cli.progress import Board, duration
 from fastrdm.cli import main
+from fastrdm.cli.progress import Board, duration
 from fastrdm.scoring import Store, Sweep, score_checkpoints, sources
 from fastrdm.scoring.local_pool import LocalEngine
 from fastrdm.scoring.manifest import read_manifest
