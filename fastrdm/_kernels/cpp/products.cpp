@@ -218,9 +218,10 @@ struct Sums {
     FASTRDM_UNROLL
     for (int r = 0; r < kTileRows; ++r) prefetch(out + r * ld_out, Hint::kept);
     FASTRDM_UNROLL
-    for (int r = 0; r < kTileRows; ++r)
+    for (int r = 0; r < kTileRows; ++r) {
       FASTRDM_UNROLL
       for (int c = 0; c < kTileCols; ++c) sum[r][c] = V::zero();
+    }
   }
 
   template <int kCols>
@@ -308,17 +309,19 @@ void triangle(const T* a, const T*, Index length, double* out, Index ld_out) {
     FASTRDM_UNROLL
     for (int r = 0; r < kTileRows; ++r) x[r] = V::load(a + r * kStride<T> + k);
     FASTRDM_UNROLL
-    for (int r = 0, i = 0; r < kTileRows; ++r)
+    for (int r = 0, i = 0; r < kTileRows; ++r) {
       FASTRDM_UNROLL
       for (int c = r; c < kTileRows; ++c, ++i) sum[i] = V::fma(x[r], x[c], sum[i]);
+    }
   }
   double sums[kSums] = {};
   FASTRDM_UNROLL
   for (int i = 0; i < kSums; i += 4) V::add4_to(sum[i], sum[i + 1], sum[i + 2], sum[i + 3], sums + i);
   FASTRDM_UNROLL
-  for (int r = 0, i = 0; r < kTileRows; ++r)
+  for (int r = 0, i = 0; r < kTileRows; ++r) {
     FASTRDM_UNROLL
     for (int c = r; c < kTileRows; ++c, ++i) out[r * ld_out + c] += sums[i];
+  }
 }
 
 // By width; a triangle has none.
@@ -458,13 +461,14 @@ double block_difference(const S* a, const S* b, Index length, T shift_a, T shift
   FASTRDM_UNROLL
   for (auto& s : sum) s = V::zero();
   Index k = 0;
-  for (; k + kSums * V::lanes <= length; k += kSums * V::lanes)
+  for (; k + kSums * V::lanes <= length; k += kSums * V::lanes) {
     FASTRDM_UNROLL
     for (int s = 0; s < kSums; ++s) {
       const typename V::Reg x = V::mul(V::sub(V::load(a + k + s * V::lanes), sa), fa), y = V::mul(V::sub(V::load(b + k + s * V::lanes), sb), fb);
       const typename V::Reg w = V::sub(x, y);
       sum[s] = V::fma(w, w, sum[s]);
     }
+  }
   T lanes[V::lanes];
   V::store(lanes, V::add(V::add(sum[0], sum[1]), V::add(sum[2], sum[3])));
   double total = 0;
