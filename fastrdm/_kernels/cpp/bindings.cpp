@@ -127,8 +127,8 @@ void check_similarities(std::size_t rows_a, std::size_t rows_b, bool paired, con
   check(out.shape(0) == rows_a && out.shape(1) == (paired ? 1 : rows_b) && (!paired || rows_a == rows_b), "similarities: shapes disagree");
 }
 
-void similarities(const Prepared<double>& a, const Vector& squares_a, const Prepared<double>& b, const Vector& squares_b, bool paired,
-                  OutMatrix& out, int n_threads, const std::string& isa) {
+void similarities(const Prepared<double>& a, const Vector& squares_a, const Prepared<double>& b, const Vector& squares_b, bool paired, OutMatrix& out,
+                  int n_threads, const std::string& isa) {
   const auto left = prepared(a, squares_a), right = prepared(b, squares_b);
   check(left.stride == right.stride, "similarities: shapes disagree");
   check_similarities(a.shape(0), b.shape(0), paired, out);
@@ -200,8 +200,8 @@ void concordance(const RankRows& a, const RankRows& b, OutCounts<2>& out, OutCou
   check(a.shape(1) < (std::size_t{1} << 32) - 1, "concordance: more than 2**32 values in a row");
   const auto& kernels = fastrdm::row_kernels(isa);
   const nb::gil_scoped_release release;
-  fastrdm::concordance(kernels, a.data(), static_cast<Index>(a.shape(0)), b.data(), static_cast<Index>(b.shape(0)),
-                       static_cast<Index>(a.shape(1)), out.data(), untied_a.data(), untied_b.data(), n_threads);
+  fastrdm::concordance(kernels, a.data(), static_cast<Index>(a.shape(0)), b.data(), static_cast<Index>(b.shape(0)), static_cast<Index>(a.shape(1)),
+                       out.data(), untied_a.data(), untied_b.data(), n_threads);
 }
 
 using Counts = nb::ndarray<const std::int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
@@ -280,8 +280,8 @@ void project(const Rows<float>& x, const nb::ndarray<const std::uint32_t, nb::nd
             out.shape(0) == x.shape(0) && sums.shape(0) == x.shape(0),
         "project: shapes disagree");
   const nb::gil_scoped_release release;
-  fastrdm::project(rows, {entries.data(), static_cast<Index>(entries.shape(1)), static_cast<Index>(out.shape(1))}, scale, out.data(),
-                   sums.data(), n_threads);
+  fastrdm::project(rows, {entries.data(), static_cast<Index>(entries.shape(1)), static_cast<Index>(out.shape(1))}, scale, out.data(), sums.data(),
+                   n_threads);
 }
 
 std::vector<std::string> isas() {
@@ -311,7 +311,8 @@ NB_MODULE(_core, m) {
   m.def("share", &share, "cols"_a, "size"_a, "isa"_a);
   m.def("angles", &angles, "product"_a.noconvert(), "condensed"_a, "norms_a"_a.noconvert(), "norms_b"_a.noconvert(), "sums_a"_a.noconvert().none(),
         "sums_b"_a.noconvert().none(), "n"_a, "near"_a, "out"_a.noconvert());
-  m.def("distances", &distances, "product"_a.noconvert(), "condensed"_a, "norms_a"_a.noconvert(), "norms_b"_a.noconvert(), "near"_a, "out"_a.noconvert());
+  m.def("distances", &distances, "product"_a.noconvert(), "condensed"_a, "norms_a"_a.noconvert(), "norms_b"_a.noconvert(), "near"_a,
+        "out"_a.noconvert());
   m.def("similarities", &similarities, "a"_a.noconvert(), "squares_a"_a.noconvert(), "b"_a.noconvert(), "squares_b"_a.noconvert(), "paired"_a,
         "out"_a.noconvert(), "n_threads"_a, "isa"_a);
   m.def("rank_similarities", &rank_similarities<float>, "a"_a.noconvert(), "squares"_a, "b"_a.noconvert(), "squares_b"_a.noconvert(), "paired"_a,
@@ -321,8 +322,8 @@ NB_MODULE(_core, m) {
   m.def("centred_ranks", &centred_ranks<float>, "x"_a.noconvert(), "out"_a.noconvert(), "squares"_a.noconvert(), "n_threads"_a);
   m.def("centred_ranks", &centred_ranks<double>, "x"_a.noconvert(), "out"_a.noconvert(), "squares"_a.noconvert(), "n_threads"_a);
   m.def("rank", &rank, "x"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a);
-  m.def("concordance", &concordance, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(), "untied_a"_a.noconvert(),
-        "untied_b"_a.noconvert(), "n_threads"_a, "isa"_a);
+  m.def("concordance", &concordance, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(), "untied_a"_a.noconvert(), "untied_b"_a.noconvert(),
+        "n_threads"_a, "isa"_a);
   m.def("resampled_similarities", &resampled_similarities, "a"_a.noconvert(), "b"_a.noconvert(), "counts"_a.noconvert(), "paired"_a, "untied"_a,
         "out"_a.noconvert(), "n_threads"_a, "isa"_a);
   m.def("resampled_ceilings", &resampled_ceilings, "subjects"_a.noconvert(), "condition_counts"_a.noconvert().none(),

@@ -89,8 +89,8 @@ class Block {
 };
 
 template <typename Position>
-void concordance_by(TwiceLess<Position>* twice_less_of, const double* a, Index rows_a, const double* b, Index rows_b, Index cols,
-                    std::int64_t* out, std::int64_t* untied_a, std::int64_t* untied_b, int n_threads) {
+void concordance_by(TwiceLess<Position>* twice_less_of, const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out,
+                    std::int64_t* untied_a, std::int64_t* untied_b, int n_threads) {
   constexpr auto kAcross = static_cast<Index>(kWays);
   const auto count = [](Index rows, Index tile) { return (rows + tile - 1) / tile; };
   Index tile = kTile;

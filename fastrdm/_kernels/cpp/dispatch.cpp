@@ -56,8 +56,8 @@ bool has_f16c() {
 }
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
 bool has_avx512() {
-  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl");
 }
 #endif
 
@@ -349,9 +349,9 @@ void guess_means(const Matrix<S>& x, double* mean) {
   }
 }
 
-#define FASTRDM_INSTANTIATE(S)                                                                                                                     \
-  template void products<S>(const Isa&, const Matrix<S>&, const Matrix<S>*, Index, bool, double*, Index, double*, int);                          \
-  template void guess_means<S>(const Matrix<S>&, double*);                                                                                       \
+#define FASTRDM_INSTANTIATE(S)                                                                                          \
+  template void products<S>(const Isa&, const Matrix<S>&, const Matrix<S>*, Index, bool, double*, Index, double*, int); \
+  template void guess_means<S>(const Matrix<S>&, double*);                                                              \
   template void differences<S>(const Isa&, const Matrix<S>&, const double*, const Matrix<S>&, const double*, const Pair*, Index, double*, int);
 FASTRDM_INSTANTIATE(float)
 FASTRDM_INSTANTIATE(double)

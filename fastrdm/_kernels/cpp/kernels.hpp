@@ -175,11 +175,10 @@ void resampled_similarities(const RowKernels& kernels, const double* a, Index ro
 // drawn. Pools are of ranks among the drawn pairs if `ranked`, else of the numbers, and those that differ by no more than `within` of the
 // larger tie. Null counts: each once.
 void resampled_ceilings(const RowKernels& kernels, const double* subjects, Index rows, Index conditions, const std::int32_t* condition_counts,
-                        const std::int32_t* subject_counts, Index draws, bool ranked, bool untied, double within, double* out,
-                        int n_threads);
+                        const std::int32_t* subject_counts, Index draws, bool ranked, bool untied, double within, double* out, int n_threads);
 
-// out[(p * rows_a + i) * b.rows + j]: similarity of prepared row j of b and of matrix i of a (conditions, conditions), whose upper triangle would be a
-// prepared row, once its conditions are those of permutation p.
+// out[(p * rows_a + i) * b.rows + j]: similarity of prepared row j of b and of matrix i of a (conditions, conditions), whose upper triangle would be
+// a prepared row, once its conditions are those of permutation p.
 template <typename T>
 void permuted_similarities(const RowKernels& kernels, const T* a, const double* squares_a, Index rows_a, Index conditions,
                            const std::int32_t* permutations, Index n_permutations, const Rows<T>& b, double* out, int n_threads);

@@ -28,8 +28,8 @@
 namespace fastrdm::FASTRDM_ISA_NAME {
 namespace {
 
-constexpr Index kSquare = 120;  // rows on either side whose blocks stay in L2 while they are multiplied
-constexpr Index kLine = 64;     // bytes
+constexpr Index kSquare = 120;                     // rows on either side whose blocks stay in L2 while they are multiplied
+constexpr Index kLine = 64;                        // bytes
 constexpr Index kPiece = kBlockBytes / kLine / 2;  // lines that are packed inside a tile
 
 template <typename T>
@@ -250,8 +250,8 @@ struct Sums {
     } else if constexpr (V::adds_8) {
       FASTRDM_UNROLL
       for (int r = 0; r < kTileRows; r += 2)
-        V::add8_to(sum[r][0], sum[r][1], sum[r][2], sum[r][3], out + r * ld_out, sum[r + 1][0], sum[r + 1][1], sum[r + 1][2],
-                   sum[r + 1][3], out + (r + 1) * ld_out);
+        V::add8_to(sum[r][0], sum[r][1], sum[r][2], sum[r][3], out + r * ld_out, sum[r + 1][0], sum[r + 1][1], sum[r + 1][2], sum[r + 1][3],
+                   out + (r + 1) * ld_out);
     } else {
       FASTRDM_UNROLL
       for (int r = 0; r < kTileRows; ++r) V::add4_to(sum[r][0], sum[r][1], sum[r][2], sum[r][3], out + r * ld_out);
@@ -481,7 +481,8 @@ double block_difference(const S* a, const S* b, Index length, T shift_a, T shift
 }
 
 template <typename S>
-void differences(const Matrix<S>& a, const double* factor_a, const Matrix<S>& b, const double* factor_b, const Pair* pairs, Index n_pairs, double* out) {
+void differences(const Matrix<S>& a, const double* factor_a, const Matrix<S>& b, const double* factor_b, const Pair* pairs, Index n_pairs,
+                 double* out) {
   using T = typename ProductOf<S>::Type;
   const auto number = [](const double* values, Index i, double otherwise) { return static_cast<T>(values ? values[i] : otherwise); };
   for (Index k = 0; k < a.cols; k += kBlock<T>)

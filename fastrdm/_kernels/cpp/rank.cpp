@@ -9,7 +9,7 @@
 namespace fastrdm {
 namespace {
 
-constexpr Index kWorth = 1 << 12;     // entries to rank that are worth a thread
+constexpr Index kWorth = 1 << 12;       // entries to rank that are worth a thread
 constexpr double kWorthDots = 1 << 20;  // products that are
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
@@ -120,15 +120,14 @@ void similarities(const RowKernels& kernels, const Rows<double>& a, const Rows<d
     const Index at_once = paired ? 1 : kRowPad;
     for (Index row = begin; row < end; row += at_once) {
       const Index here = std::min(at_once, end - row), other = paired ? row : 0;
-      kernels.dots_f64(a.data + row * a.stride, here, a.stride, b.data + other * b.stride, across, b.stride, b.stride, out + row * across,
-                       across);
+      kernels.dots_f64(a.data + row * a.stride, here, a.stride, b.data + other * b.stride, across, b.stride, b.stride, out + row * across, across);
       scale(out + row * across, a.squares + row, here, b.squares + other, across, across);
     }
   });
 }
 
-#define FASTRDM_INSTANTIATE(T)                                                                             \
-  template void centred_ranks<T>(const T*, Index, Index, Index, float*, Index, double*, int);              \
+#define FASTRDM_INSTANTIATE(T)                                                                \
+  template void centred_ranks<T>(const T*, Index, Index, Index, float*, Index, double*, int); \
   template void rank_similarities<T>(const RowKernels&, const T*, Index, Index, Index, double, const Rows<float>&, bool, double*, int);
 FASTRDM_INSTANTIATE(float)
 FASTRDM_INSTANTIATE(double)

@@ -106,12 +106,12 @@ class Ranker {
     Packed* packed = keys.packed.data();
     if (bits < 32) {  // signed conversions are faster
       for (std::size_t i = 0; i < n_; ++i)
-        packed[i] = static_cast<Packed>(static_cast<std::int32_t>((static_cast<double>(x[i]) - low) * scale)) << keys.kPositionBits |
-                    static_cast<Packed>(i);
+        packed[i] =
+            static_cast<Packed>(static_cast<std::int32_t>((static_cast<double>(x[i]) - low) * scale)) << keys.kPositionBits | static_cast<Packed>(i);
     } else {
       for (std::size_t i = 0; i < n_; ++i)
-        packed[i] = static_cast<Packed>(static_cast<std::int64_t>((static_cast<double>(x[i]) - low) * scale)) << keys.kPositionBits |
-                    static_cast<Packed>(i);
+        packed[i] =
+            static_cast<Packed>(static_cast<std::int64_t>((static_cast<double>(x[i]) - low) * scale)) << keys.kPositionBits | static_cast<Packed>(i);
     }
     sort(keys, digits, (bits + digits - 1) / digits);
     return settle<false>(keys, x, write);
@@ -202,7 +202,8 @@ class Ranker {
     }
     for (std::size_t tie = 0, stop; tie < n_; tie = stop) {
       const double least = value(tie);
-      for (stop = tie + 1; stop < n_ && near(least, value(stop)); ++stop) {}
+      for (stop = tie + 1; stop < n_ && near(least, value(stop)); ++stop) {
+      }
       for (std::size_t i = tie; i < stop; ++i) write(keys.position(packed[i]), tie, stop);
       const double size = static_cast<double>(stop - tie);
       tied_ += size * size * size - size;
@@ -210,9 +211,7 @@ class Ranker {
     return true;
   }
 
-  bool near(double low, double high) const {
-    return low == high || high - low <= within_ * std::max(std::abs(low), std::abs(high));
-  }
+  bool near(double low, double high) const { return low == high || high - low <= within_ * std::max(std::abs(low), std::abs(high)); }
 
   template <bool kSort, typename Packed, typename T>
   bool order(Keys<Packed>& keys, const T* x, std::size_t begin, std::size_t end) {

@@ -268,8 +268,8 @@ class Pools {
  public:
   Pools(const RowKernels& kernels, Sample& sample, Index rows, bool untied)
       : kernels_(kernels), sample_(sample), rows_(rows), untied_(untied), ranks_(size(rows)), squares_(static_cast<std::size_t>(rows)),
-        values_(size(rows)), others_(size(1)), pooled_(size(1)), weighted_(size(1)), sums_(static_cast<std::size_t>(rows) + 2),
-        whole_(size(rows)), whole_total_(size(1)), whole_others_(size(1)) {}
+        values_(size(rows)), others_(size(1)), pooled_(size(1)), weighted_(size(1)), sums_(static_cast<std::size_t>(rows) + 2), whole_(size(rows)),
+        whole_total_(size(1)), whole_others_(size(1)) {}
 
   void subject(const Orders& orders, const double* row, Index s, bool ranked) {
     double* own = ranks_.data() + s * sample_.stride();
@@ -303,9 +303,7 @@ class Pools {
 
  private:
   std::size_t size(Index rows) const { return static_cast<std::size_t>(rows * sample_.stride()); }
-  double square(const double* ranks) const {
-    return untied_ ? sample_.untied() : dot(kernels_, ranks, weighted_.data(), sample_.length());
-  }
+  double square(const double* ranks) const { return untied_ ? sample_.untied() : dot(kernels_, ranks, weighted_.data(), sample_.length()); }
   // Of all drawn with the pool whose ranks are there.
   template <typename Count>
   void with_pooled(const Count& count, double* out) {
@@ -313,7 +311,8 @@ class Pools {
     const double own = square(pooled_.data());
     for (Index s = 0; s < rows_; ++s)
       if (count(s) > 0)
-        out[s] = scaled(dot(kernels_, weighted_.data(), ranks_.data() + s * sample_.stride(), sample_.length()), own, squares_[static_cast<std::size_t>(s)]);
+        out[s] = scaled(dot(kernels_, weighted_.data(), ranks_.data() + s * sample_.stride(), sample_.length()), own,
+                        squares_[static_cast<std::size_t>(s)]);
   }
 
   template <typename Count>
@@ -328,8 +327,9 @@ class Pools {
       if (const std::int32_t own_times = count(s); own_times > 0)
         for (Index k = 0; k < n; ++k) total[k] += own_times * own[k].rank;
     }
-    sample_.rank_whole(total, most, [&](std::size_t i) { return static_cast<std::int64_t>(weights[i]); },
-                       [&](std::size_t i, std::int64_t rank, std::int64_t) { pooled_[i] = static_cast<double>(rank); });
+    sample_.rank_whole(
+        total, most, [&](std::size_t i) { return static_cast<std::int64_t>(weights[i]); },
+        [&](std::size_t i, std::int64_t rank, std::int64_t) { pooled_[i] = static_cast<double>(rank); });
     sample_.clear(pooled_.data());
     with_pooled(count, upper);
     for (Index s = 0; s < rows_; ++s) {
@@ -343,12 +343,13 @@ class Pools {
       std::int32_t* others = whole_others_.data();
       for (Index k = 0; k < n; ++k) others[k] = total[k] - own_times * (own[k].rank + lift);
       std::int64_t product = 0, sum = 0;
-      sample_.rank_whole(others, most, [own](std::size_t i) { return own[i].weight; },
-                         [&product, &sum, own](std::size_t i, std::int64_t rank, std::int64_t weight) {
-                           const std::int64_t weighted = weight * rank;
-                           product += weighted * own[i].rank;
-                           sum += weighted * rank;
-                         });
+      sample_.rank_whole(
+          others, most, [own](std::size_t i) { return own[i].weight; },
+          [&product, &sum, own](std::size_t i, std::int64_t rank, std::int64_t weight) {
+            const std::int64_t weighted = weight * rank;
+            product += weighted * own[i].rank;
+            sum += weighted * rank;
+          });
       lower[s] = scaled(static_cast<double>(product), untied_ ? sample_.untied() : static_cast<double>(sum), squares_[static_cast<std::size_t>(s)]);
     }
   }
@@ -448,13 +449,11 @@ void resampled_similarities(const RowKernels& kernels, const double* a, Index ro
         continue;
       }
       if (!paired)
-        for (Index j = 0; j < rows_b; ++j)
-          squares_b[static_cast<std::size_t>(j)] = rank(orders_b, j, others.data() + j * stride, weighted.data());
+        for (Index j = 0; j < rows_b; ++j) squares_b[static_cast<std::size_t>(j)] = rank(orders_b, j, others.data() + j * stride, weighted.data());
       for (Index i = 0; i < rows_a; i += at_once) {
         const Index here = std::min(at_once, rows_a - i);
         if (paired) squares_b[0] = rank(orders_b, i, others.data(), weighted.data());
-        for (Index k = 0; k < here; ++k)
-          squares[static_cast<std::size_t>(k)] = rank(orders_a, i + k, ranks.data(), weighted.data() + k * stride);
+        for (Index k = 0; k < here; ++k) squares[static_cast<std::size_t>(k)] = rank(orders_a, i + k, ranks.data(), weighted.data() + k * stride);
         double* products = to + i * across;
         kernels.dots_f64(weighted.data(), here, stride, others.data(), across, stride, sample.length(), products, across);
         for (Index k = 0; k < here; ++k)
@@ -468,8 +467,7 @@ void resampled_similarities(const RowKernels& kernels, const double* a, Index ro
 }
 
 void resampled_ceilings(const RowKernels& kernels, const double* subjects, Index rows, Index conditions, const std::int32_t* condition_counts,
-                        const std::int32_t* subject_counts, Index draws, bool ranked, bool untied, double within, double* out,
-                        int n_threads) {
+                        const std::int32_t* subject_counts, Index draws, bool ranked, bool untied, double within, double* out, int n_threads) {
   const Index cols = conditions * (conditions - 1) / 2;
   const Orders orders(subjects, rows, cols, n_threads);
   parallel(draws, 1, n_threads, [&](Index begin, Index end, int) {
@@ -522,7 +520,7 @@ void permuted_similarities(const RowKernels& kernels, const T* a, const double* 
   });
 }
 
-#define FASTRDM_INSTANTIATE(T)                                                                                                              \
+#define FASTRDM_INSTANTIATE(T)                                                                                                                 \
   template void permuted_similarities<T>(const RowKernels&, const T*, const double*, Index, Index, const std::int32_t*, Index, const Rows<T>&, \
                                          double*, int);
 FASTRDM_INSTANTIATE(float)

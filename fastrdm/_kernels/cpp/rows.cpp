@@ -13,7 +13,8 @@ namespace fastrdm {
   extern TwiceLess<std::uint16_t> twice_less; \
   extern TwiceLess<std::uint32_t> twice_less; \
   }
-#define FASTRDM_ROWS(name) RowKernels{#name, name::dots, name::dots, name::twice_less, name::twice_less}
+#define FASTRDM_ROWS(name) \
+  RowKernels { #name, name::dots, name::dots, name::twice_less, name::twice_less }
 #ifdef FASTRDM_BUILT_X86
 FASTRDM_DECLARE(avx512)
 FASTRDM_DECLARE(avx2)
