@@ -14,7 +14,7 @@ from fastrdm._kernels import KernelInfo, kernels
 from fastrdm.images import Preprocessing
 from fastrdm.inference import (
     Bootstrap,
-    Tests,
+    TestResult,
     bootstrap,
     compare_models,
     correct,
@@ -77,7 +77,7 @@ __all__ = [
     "SparseProjection",
     "Store",
     "Target",
-    "Tests",
+    "TestResult",
     "bootstrap",
     "calc_rdm",
     "compare",

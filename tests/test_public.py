@@ -24,7 +24,7 @@ NAMES = [
     "SparseProjection",
     "Store",
     "Target",
-    "Tests",
+    "TestResult",
     "bootstrap",
     "calc_rdm",
     "compare",

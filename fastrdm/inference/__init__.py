@@ -19,11 +19,11 @@ from fastrdm.inference.comparisons import (
 )
 from fastrdm.inference.corrections import correct
 from fastrdm.inference.mantel import permutation_test
-from fastrdm.inference.significance import Tests
+from fastrdm.inference.significance import TestResult
 
 __all__ = [
     "Bootstrap",
-    "Tests",
+    "TestResult",
     "bootstrap",
     "compare_models",
     "correct",

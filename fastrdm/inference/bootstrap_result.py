@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastrdm.inference.corrections import correct
-from fastrdm.inference.results import Result, made_by
+from fastrdm.inference.results import InferenceResult, made_by
 from fastrdm.inference.significance import (
     Floats,
-    Tests,
+    TestResult,
     all_pairs,
     check_level,
     check_word,
@@ -25,7 +25,7 @@ from fastrdm.inference.significance import (
 
 
 @dataclass(frozen=True, eq=False)
-class Bootstrap(Result):
+class Bootstrap(InferenceResult):
     """Scores of models under resampling.
 
     Attributes
@@ -172,7 +172,7 @@ class Bootstrap(Result):
 
     def test(
         self, against: str = "zero", *, kind: str = "t-test", correction: str | None = "fdr_bh"
-    ) -> "Tests":
+    ) -> "TestResult":
         """Test each model's score against zero, or against the noise ceiling.
 
         Parameters
@@ -188,7 +188,7 @@ class Bootstrap(Result):
 
         Returns
         -------
-        Tests
+        TestResult
             A row a model.
 
         Raises
@@ -215,7 +215,7 @@ class Bootstrap(Result):
 
     def compare_models(
         self, *, kind: str = "t-test", level: float = 0.95, correction: str | None = "fdr_bh"
-    ) -> "Tests":
+    ) -> "TestResult":
         """Test the differences of all pairs of models, two-sided.
 
         Parameters
@@ -229,7 +229,7 @@ class Bootstrap(Result):
 
         Returns
         -------
-        Tests
+        TestResult
             A row a pair.
 
         Raises
@@ -272,8 +272,8 @@ class Bootstrap(Result):
         kind: str,
         against: str,
         interval: Floats | None,
-    ) -> "Tests":
-        return Tests(
+    ) -> "TestResult":
+        return TestResult(
             names=names,
             estimate=estimate,
             statistic=statistic,

@@ -18,7 +18,7 @@ from fastrdm.inference.corrections import check_correction, correct
 from fastrdm.inference.significance import (
     EXACT,
     Floats,
-    Tests,
+    TestResult,
     all_pairs,
     blocks,
     check_level,
@@ -56,7 +56,7 @@ def subject_test(
     seed: int = 0,
     level: float = 0.95,
     names: Sequence[str] | None = None,
-) -> Tests:
+) -> TestResult:
     """Test over subjects whether each model's values differ from a number, or from the noise ceiling.
 
     ============= ==================================================================================================
@@ -89,7 +89,7 @@ def subject_test(
 
     Returns
     -------
-    Tests
+    TestResult
         A row a model.
 
     Raises
@@ -119,7 +119,7 @@ def compare_models(
     seed: int = 0,
     level: float = 0.95,
     names: Sequence[str] | None = None,
-) -> Tests:
+) -> TestResult:
     """Test over subjects whether models differ, all pairs, two-sided.
 
     Parameters
@@ -137,7 +137,7 @@ def compare_models(
 
     Returns
     -------
-    Tests
+    TestResult
         A row a pair.
 
     Raises
@@ -235,7 +235,7 @@ def _over_subjects(
     n_permutations: int,
     seed: int,
     level: float,
-) -> Tests:
+) -> TestResult:
     check_permutations(alternative, n_permutations, seed)
     check_correction(correction, "max")
     check_level(level)
@@ -258,7 +258,7 @@ def _over_subjects(
         raise ValueError(f"correction 'max' goes with test 'sign-flip', not with {test!r}")
     statistic, p, interval = known[test](differences, alternative, n_permutations, seed, level)
     interval = np.ldexp(interval, exponent)
-    return Tests(
+    return TestResult(
         names=names,
         estimate=estimate,
         statistic=statistic,

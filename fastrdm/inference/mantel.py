@@ -13,7 +13,7 @@ from fastrdm.inference.corrections import check_correction
 from fastrdm.inference.significance import (
     EXACT,
     Floats,
-    Tests,
+    TestResult,
     blocks,
     check_permutations,
     label_models,
@@ -49,7 +49,7 @@ def permutation_test(
     names: Sequence[str] | None = None,
     nan_policy: str | None = None,
     n_threads: int | None = None,
-) -> Tests:
+) -> TestResult:
     """Mantel test of whether a model's conditions are related to the brain's, or any order of them would do as well.
 
     The statistic is the mean over subjects of the similarity, never squared. Under the null hypothesis that the labels
@@ -76,7 +76,7 @@ def permutation_test(
 
     Returns
     -------
-    Tests
+    TestResult
         A row a model.
 
     Warns

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -22,8 +22,11 @@ def made_by() -> dict[str, str]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Result(abc.ABC):
-    """What all results can do; their fields are plain values and arrays."""
+class InferenceResult(abc.ABC):
+    """Base of all results; their fields are plain values and arrays."""
+
+    # Class names under which earlier versions wrote the result.
+    former_names: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def rows(self) -> list[dict[str, Any]]:
@@ -71,7 +74,7 @@ class Result(abc.ABC):
             If the values are of another kind of result, or some are missing or unknown.
         """
         values = dict(values)
-        if (kind := values.pop("kind", None)) != cls.__name__:
+        if (kind := values.pop("kind", None)) not in (cls.__name__, *cls.former_names):
             raise ValueError(f"these are the values of a {kind}, not of a {cls.__name__}")
         fields = dataclasses.fields(cls)
         # Results of before a field was added lack it.

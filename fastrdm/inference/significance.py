@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm.inference.corrections import correct
-from fastrdm.inference.results import Result, made_by
+from fastrdm.inference.results import InferenceResult, made_by
 from fastrdm.similarity import Counts, check_seed
 
 Floats = NDArray[np.float64]
@@ -21,8 +21,8 @@ _AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
-class Tests(Result):
-    """Tests of one question, a row a model or a pair of models.
+class TestResult(InferenceResult):
+    """Tests of one question: one row per model or pair of models.
 
     Attributes
     ----------
@@ -48,7 +48,8 @@ class Tests(Result):
         Versions and kernels.
     """
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # pytest must not collect it
+    former_names = ("Tests",)
 
     names: tuple[str, ...]
     estimate: Floats
@@ -99,9 +100,9 @@ def permutation_tests(
     p_max: Floats,
     correction: str | None,
     **facts: Any,
-) -> Tests:
+) -> TestResult:
     """Lay out permutation tests, whose correction may be by the maximum."""
-    return Tests(
+    return TestResult(
         names=names,
         estimate=estimate,
         statistic=statistic,

@@ -13,7 +13,7 @@ import fastrdm
 from fastrdm import (
     Bootstrap,
     Target,
-    Tests,
+    TestResult,
     bootstrap,
     compare_models,
     correct,
@@ -618,11 +618,17 @@ def test_permutations_refuse_nan_unless_told_and_take_a_targets_policy():
 
 def test_wrong_json_is_refused():
     values = subject_test(np.eye(3)).to_dict()
-    with pytest.raises(ValueError, match="values of a Tests, not of a Bootstrap"):
+    with pytest.raises(ValueError, match="values of a TestResult, not of a Bootstrap"):
         Bootstrap.from_dict(values)
     del values["p"]
-    with pytest.raises(ValueError, match="a Tests lacks or has not: p"):
-        Tests.from_dict(values)
+    with pytest.raises(ValueError, match="a TestResult lacks or has not: p"):
+        TestResult.from_dict(values)
+
+
+def test_results_stored_under_the_former_class_name_can_be_read():
+    result = subject_test(np.eye(3))
+    assert result.to_dict()["kind"] == "TestResult"
+    assert TestResult.from_dict({**result.to_dict(), "kind": "Tests"}) == result
 
 
 SUBJECTS, MODELS = data()
