@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base.extras import MissingExtraError, require
+from fastrdm._base.text import first_line
 
 #: The key of the array of a `.npy` file that holds just one.
 UNNAMED = "(unnamed)"
@@ -65,8 +66,7 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
         raise
     # scipy, h5py, zlib and pickle raise a dozen types for a damaged file.
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} cannot be read as {kind}: {reason}") from error
+        raise ValueError(f"{path} cannot be read as {kind}: {first_line(error)}") from error
 
 
 def _read_hdf5(path: Path) -> dict[str, NDArray[Any]]:

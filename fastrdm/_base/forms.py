@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._base.given import plain
 from fastrdm._base.labels import PAIRS, labels_of, rdm_labels
+from fastrdm._base.text import first_line
 
-# Where values are searched one by one, the mask is no larger.
-_MASK_BYTES = 1 << 24
 # Asymmetry above this share of the largest entry is no rounding error.
 ASYMMETRY = 1e-5
 
@@ -69,8 +68,7 @@ def as_array(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[
 
 
 def _unreadable(name: str, error: Exception) -> ValueError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return ValueError(f"{name} cannot be read as an array: {reason}")
+    return ValueError(f"{name} cannot be read as an array: {first_line(error)}")
 
 
 def as_floats(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[Any]:
@@ -127,42 +125,6 @@ def warn_caller(message: str) -> None:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "fastrdm":
         level, frame = level + 1, frame.f_back
     warnings.warn(message, RuntimeWarning, stacklevel=level)
-
-
-def listed(places: NDArray[np.intp]) -> str:
-    """The first ten places, for a message."""
-    return ", ".join(str(i) for i in places[:10]) + (", ..." if len(places) > 10 else "")
-
-
-def check_finite(array: NDArray[Any], name: str, axes: Iterable[str] = ()) -> None:
-    """ValueError that names the first NaN or infinity, by the names of the leading `axes` where given."""
-    # A sum is finite only if all its terms are; it saves the masks in the usual case.
-    with np.errstate(all="ignore"):
-        if np.isfinite(np.sum(array)):
-            return
-    items = array.reshape(1) if array.ndim == 0 else array
-    at_once = max(1, _MASK_BYTES // max(1, items[:1].size))
-    count, first = 0, None
-    for start in range(0, len(items), at_once):
-        bad = ~np.isfinite(items[start : start + at_once])
-        found = int(bad.sum())
-        if found and first is None:
-            item, *rest = np.unravel_index(int(np.argmax(bad)), bad.shape)
-            first = (start + int(item), *(int(i) for i in rest))
-        count += found
-    if first is None:
-        return
-    axes = (*axes, *(f"axis {i}" for i in range(len(tuple(axes)), array.ndim)))
-    where = ", ".join(f"{axis} {i}" for axis, i in zip(axes, first, strict=False))
-    value = "NaN" if np.isnan(items[first]) else "infinity"
-    raise ValueError(not_finite(name, count, value, where))
-
-
-def not_finite(name: str, count: int, value: str, where: str) -> str:
-    """What is said of NaN and infinity where they may not be."""
-    if count == 1:
-        return f"{name} has a value that is not finite: {value} at {where}"
-    return f"{name} has {count} values that are not finite; the first is {value} at {where}"
 
 
 def condense(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:

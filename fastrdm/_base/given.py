@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from fastrdm._base.text import counted, first_line
+
 # Lists of these hold nothing that has to be made plain.
 _PLAIN = {np.ndarray, int, float, bool, complex, str, np.float32, np.float64, np.int64, np.str_}
 
@@ -68,7 +70,7 @@ def _unmasked(values: Any, name: str, masked_as_nan: bool) -> Any:
         return values.data
     if not masked_as_nan:
         raise ValueError(
-            f"{name} has shape {values.shape} and {count} masked {'value' if count == 1 else 'values'};"
+            f"{name} has shape {values.shape} and {counted(count, 'masked value')};"
             " masked values are not allowed here, so fill or remove them"
         )
     if values.dtype.name == "bfloat16":
@@ -113,10 +115,9 @@ def _of_tensor(tensor: Any, name: str, torch: Any) -> Any:
         narrow = values.is_floating_point() and values.element_size() < 2
         return (values.float() if narrow else values).numpy()
     except (RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
         raise ValueError(
             f"{name} is a tensor with shape {tuple(tensor.shape)} on {tensor.device} that cannot be"
-            f" read: {reason}"
+            f" read: {first_line(error)}"
         ) from error
 
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import IO, Any
 
-from fastrdm._base import __version__
+from fastrdm._base import __version__, nearest
 from fastrdm._kernels import KernelInfo
 from fastrdm._kernels import kernels as find_kernels
 from fastrdm.cli import arguments as _arguments
@@ -17,7 +17,7 @@ from fastrdm.cli import sweeping as sweep_cli
 from fastrdm.cli.doctor import info as find_info
 from fastrdm.cli.score import run_evaluate, run_score
 from fastrdm.cli.tables import print_rows
-from fastrdm.networks import Layer, Network, export_onnx, grouped, nearest, pattern
+from fastrdm.networks import Layer, Network, export_onnx, grouped, pattern
 
 # Of 39 draws, the smallest and the largest are the ends of a 95 % interval.
 _FEWEST_DRAWS = 39

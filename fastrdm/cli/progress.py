@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fastrdm._base import require
+from fastrdm._base import format_seconds, require
 
 Event = dict[str, Any]
 
@@ -41,23 +41,13 @@ def print_line(event: Event) -> None:
     print(json.dumps(event), flush=True)
 
 
-def duration(seconds: float) -> str:
-    """A time for people, such as ``"2 h 5 min"``."""
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def end_of(event: Event) -> str:
     """What a sweep did, in one line."""
     known = f", {event['known']} known under other names" if event["known"] else ""
     more = "" if event["outcome"] == "finished" else "; the same command goes on from here"
     return (
         f"{event['outcome']}: {event['scored']} scored{known}, {event['failed']} failed in"
-        f" {duration(event['seconds'])}{more}"
+        f" {format_seconds(event['seconds'])}{more}"
     )
 
 
@@ -125,7 +115,7 @@ class Board:
         parts = [f"{self.done} done", f"{self.failed} failed", f"{left} to go"]
         if self.rate:
             parts.append(f"{self.rate:.2f}/s")
-            parts.append("watching" if self.is_open else f"{duration(left / self.rate)} left")
+            parts.append("watching" if self.is_open else f"{format_seconds(left / self.rate)} left")
         return ", ".join(parts)
 
 

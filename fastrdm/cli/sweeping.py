@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fastrdm._base import format_bytes, format_seconds
 from fastrdm.cli import arguments as _arguments
 from fastrdm.cli import progress
 from fastrdm.scoring import ENGINES, Estimate, Store, Sweep
@@ -155,12 +156,12 @@ def _print_estimate(estimate: Estimate, as_json: bool) -> None:
     for missing in plan.missing:
         print(f"fastrdm: error: {missing}", file=sys.stderr)
     print(
-        f"{plan.new} to score, {plan.n_bytes / 2**20:.0f} MiB; {plan.done} done, {plan.failed} failed"
+        f"{plan.new} to score, {format_bytes(plan.n_bytes)}; {plan.done} done, {plan.failed} failed"
     )
     if plan.new:
         print(
-            f"about {progress.duration(estimate.seconds)} with {estimate.workers} workers, each of up to"
-            f" {estimate.memory / 2**20:.0f} MiB: measured on the first ones, of which nothing is stored"
+            f"about {format_seconds(estimate.seconds)} with {estimate.workers} workers, each of up to"
+            f" {format_bytes(estimate.memory)}: measured on the first ones, of which nothing is stored"
         )
 
 

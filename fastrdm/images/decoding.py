@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm._base import require
+from fastrdm._base import one_line, require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -139,8 +139,7 @@ def decode(image: ImageLike, index: int, background: str | None = None) -> "Imag
         raise ValueError(f"{name} cannot be read as an image: {reason}") from None
     # PIL's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damaged files.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{name} cannot be read as an image: {reason}") from error
+        raise ValueError(f"{name} cannot be read as an image: {one_line(error)}") from error
 
 
 def _decode_file(content: bytes, background: str | None) -> "Image":

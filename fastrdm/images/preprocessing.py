@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm._base import require
+from fastrdm._base import check_choice, list_names, require
 from fastrdm.images.decoding import (
     SUFFIXES,
     Images,
@@ -26,7 +26,6 @@ ORDERS = ("sorted", "natural")
 _DIGITS = re.compile(r"([0-9]+)")
 # PIL's names of its filters.
 _FILTERS = {"pil-bilinear": "BILINEAR", "pil-bicubic": "BICUBIC"}
-_SHOWN = 3
 _CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0)}
 
 
@@ -60,8 +59,7 @@ def list_images(folder: str | Path, order: str = "sorted") -> list[Path]:
         If the order is "sorted" and the numbers in the names make it another one than "natural".
     """
     folder = Path(folder)
-    if order not in ORDERS:
-        raise ValueError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
+    check_choice(order, ORDERS, "order")
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder of images")
     images = [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
@@ -101,8 +99,7 @@ def unread_files(folder: str | Path) -> list[Path]:
 def told_unread(folder: str | Path) -> str:
     """What to say of a folder whose images are too few: the files that are not read, as the end of a sentence."""
     names = [path.name for path in unread_files(folder)]
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"; there but not read: {', '.join(names[:_SHOWN])}{more}" if names else ""
+    return f"; there but not read: {list_names(names)}" if names else ""
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -165,12 +162,8 @@ class Preprocessing:
             height = width = 0
         if min(height, width) < 1:
             raise ValueError(f"size must be (height, width) in whole pixels, not {self.size!r}")
-        if self.resize not in _FILTERS:
-            raise ValueError(f"resize must be one of {', '.join(_FILTERS)}, not {self.resize!r}")
-        if self.channel_order not in _CHANNELS:
-            raise ValueError(
-                f"channel_order must be one of {', '.join(_CHANNELS)}, not {self.channel_order!r}"
-            )
+        check_choice(self.resize, _FILTERS, "resize")
+        check_choice(self.channel_order, _CHANNELS, "channel_order")
         # Plain tuples, whatever sequences were given: what is equal compares and prints equal.
         object.__setattr__(self, "size", (height, width))
         object.__setattr__(self, "mean", _three(self.mean, "mean"))

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from fastrdm._base import check_choice, check_fraction
 from fastrdm.inference.corrections import correct
 from fastrdm.inference.results import InferenceResult, made_by
 from fastrdm.inference.significance import (
     Floats,
     TestResult,
     all_pairs,
-    check_level,
-    check_word,
     name_pairs,
     percentiles,
     quantiles,
@@ -159,8 +158,8 @@ class Bootstrap(InferenceResult):
         ValueError
             If the level is not between 0 and 1, the kind is unknown, or there are too few draws for the level.
         """
-        check_level(level)
-        check_word(kind, ("t", "percentile", "bca"), "kind")
+        check_fraction(level, "level")
+        check_choice(kind, ("t", "percentile", "bca"), "kind")
         if kind == "t":
             chosen = self._dof(self.evaluations) if dof is None else dof
             return t_interval(self.value, self.standard_error, chosen, level)
@@ -196,7 +195,7 @@ class Bootstrap(InferenceResult):
         ValueError
             If a word is unknown, scores are squared, which are never below 0, or there are no ceilings.
         """
-        check_word(against, ("zero", "ceiling"), "against")
+        check_choice(against, ("zero", "ceiling"), "against")
         if against == "zero" and self.squared:
             raise ValueError(
                 "squared similarities are never below 0, so no test of them against 0 means anything; bootstrap the "
@@ -241,7 +240,7 @@ class Bootstrap(InferenceResult):
         draws = self.evaluations[..., first] - self.evaluations[..., second]
         estimate = self.value[first] - self.value[second]
         statistic, p = self._tested(draws, estimate, kind, "two-sided")
-        check_level(level)
+        check_fraction(level, "level")
         if kind == "t-test":
             error = np.sqrt(self._variance(draws))
             interval = t_interval(estimate, error, self._dof(draws), level)
@@ -255,7 +254,7 @@ class Bootstrap(InferenceResult):
     def _tested(
         self, draws: Floats, estimate: Floats, kind: str, sided: str
     ) -> tuple[Floats, Floats]:
-        check_word(kind, ("t-test", "bootstrap"), "kind")
+        check_choice(kind, ("t-test", "bootstrap"), "kind")
         if kind == "t-test":
             statistic = estimate / np.sqrt(np.maximum(self._variance(draws), np.finfo(float).eps))
             return statistic, t_p(statistic, self._dof(draws), sided)

@@ -5,13 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import as_array, names_of
+from fastrdm._base import as_array, check_choice, check_integer, names_of
 from fastrdm.inference.bootstrap_result import Bootstrap
 from fastrdm.inference.significance import (
     Floats,
     blocks,
-    check_number,
-    check_word,
     label_models,
     weighted,
 )
@@ -129,7 +127,7 @@ def bootstrap(
     >>> result.interval().shape, result.compare_models().p.shape
     ((2, 2), (1,))
     """
-    check_word(over, OVER, "over")
+    check_choice(over, OVER, "over")
     data = take_subjects(subject_rdms, protocol, nan_policy, n_threads)
     models = take_models(rdms, data)
     labels = label_models(names_of(rdms) if names is None else names, len(models))
@@ -212,7 +210,7 @@ def _indices(
         if wanted.get(name, least) < least:
             raise ValueError(f"to resample {name} at least {least} are needed, got {wanted[name]}")
     if draws is None:
-        check_number(n_draws, "n_draws", 2)
+        check_integer(n_draws, "n_draws", 2)
         streams = {"subjects": SUBJECTS, "conditions": CONDITIONS}
         return {name: draw_indices(seed, streams[name], n_draws, n) for name, n in wanted.items()}
     if set(draws) != set(wanted):

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrdm._base import as_floats, depth, labels_of
+from fastrdm._base import (
+    as_floats,
+    check_choice,
+    check_fraction,
+    check_integer,
+    depth,
+    labels_of,
+)
 from fastrdm.inference.corrections import check_correction, correct
 from fastrdm.inference.significance import (
     EXACT,
@@ -21,8 +28,6 @@ from fastrdm.inference.significance import (
     TestResult,
     all_pairs,
     blocks,
-    check_level,
-    check_number,
     check_permutations,
     label_models,
     name_pairs,
@@ -220,8 +225,8 @@ def subject_intervals(
     """
     rows = _values(values)
     check_seed(seed)
-    check_number(n_draws, "n_draws", 2)
-    check_level(level)
+    check_integer(n_draws, "n_draws", 2)
+    check_fraction(level, "level")
     return _by_bootstrap(rows, "two-sided", n_draws, seed, level)[2]
 
 
@@ -238,7 +243,7 @@ def _over_subjects(
 ) -> TestResult:
     check_permutations(alternative, n_permutations, seed)
     check_correction(correction, "max")
-    check_level(level)
+    check_fraction(level, "level")
     estimate = differences.mean(axis=1)
     differences, exponent = in_range(differences)
     if test == "sign-flip":
@@ -252,8 +257,7 @@ def _over_subjects(
         if against == "each other"
         else {k: v for k, v in SUBJECT_TESTS.items() if k != "bootstrap"}
     )
-    if test not in known:
-        raise ValueError(f"test {test!r} is not one of: sign-flip, {', '.join(known)}")
+    check_choice(test, ("sign-flip", *known), "test")
     if correction == "max":
         raise ValueError(f"correction 'max' goes with test 'sign-flip', not with {test!r}")
     statistic, p, interval = known[test](differences, alternative, n_permutations, seed, level)

@@ -6,7 +6,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import as_array
+from fastrdm._base import as_array, check_choice
 
 Floats = NDArray[np.float64]
 
@@ -51,9 +51,8 @@ def correct(p: ArrayLike, correction: str | None) -> Floats:
 
 def check_correction(correction: str | None, *more: str) -> None:
     """ValueError for an unknown correction."""
-    known = (*CORRECTIONS, *more)
-    if correction is not None and correction not in known:
-        raise ValueError(f"correction {correction!r} is not one of: {', '.join(known)}, None")
+    if correction is not None:
+        check_choice(correction, (*CORRECTIONS, *more), "correction")
 
 
 def _fdr_bh(p: Floats) -> Floats:

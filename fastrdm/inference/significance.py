@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base import check_choice, check_integer
 from fastrdm.inference.corrections import correct
 from fastrdm.inference.results import InferenceResult, made_by
 from fastrdm.similarity import Counts, check_seed
@@ -228,26 +229,8 @@ def name_pairs(
     return tuple(f"{names[i]} - {names[j]}" for i, j in zip(first, second, strict=True))
 
 
-def check_word(word: str, known: Sequence[str], name: str) -> None:
-    """Raise ValueError for a word that is not known."""
-    if word not in known:
-        raise ValueError(f"{name} {word!r} is not one of: {', '.join(known)}")
-
-
-def check_number(number: int, name: str, least: int) -> None:
-    """Raise ValueError unless this is a whole number, large enough."""
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < least:
-        raise ValueError(f"{name} must be a whole number, at least {least}, got {number!r}")
-
-
 def check_permutations(alternative: str, n_permutations: int, seed: int) -> None:
     """Raise ValueError for arguments that no permutation test can have."""
-    check_word(alternative, ALTERNATIVES, "alternative")
+    check_choice(alternative, ALTERNATIVES, "alternative")
     check_seed(seed)
-    check_number(n_permutations, "n_permutations", 1)
-
-
-def check_level(level: float) -> None:
-    """Raise ValueError for a level that no interval can have."""
-    if not 0 < level < 1:
-        raise ValueError(f"the level must be between 0 and 1, got {level}")
+    check_integer(n_permutations, "n_permutations", 1)

@@ -30,7 +30,6 @@ from fastrdm.networks.layers import (
     Taps,
     find,
     grouped,
-    nearest,
     pattern,
     shape_problem,
 )
@@ -82,7 +81,6 @@ __all__ = [
     "is_onnx",
     "load_state_dict",
     "load_weights",
-    "nearest",
     "pattern",
     "preprocessing_of",
     "probe",

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import require
+from fastrdm._base import first_line, require
 from fastrdm.images import Preprocessing
 from fastrdm.networks.layers import INPUT, Choice, Layer, Network, Taps, Tokens, find, shape_problem
 from fastrdm.networks.probing import RANDOM
@@ -228,7 +228,7 @@ def inspect_module(module: "torch.nn.Module", size: tuple[int, int]) -> Network:
         except Exception as error:
             raise ValueError(
                 f"{type(module).__name__} does not run on images of shape {tuple(images.shape)}: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             ) from error
 
     layers = {}
@@ -339,11 +339,6 @@ def _recorded(
         yield seen
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
 def _trace(
     module: "torch.nn.Module", images: "torch.Tensor", taps: Mapping[str, Choice]
 ) -> tuple[Any, Any]:
@@ -378,7 +373,7 @@ def _trace(
         except Exception as error:
             raise ValueError(
                 f"{type(module).__name__} cannot be exported to ONNX with a dynamic batch: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             ) from error
         finally:
             handle.remove()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import require
+from fastrdm._base import one_line, require
 from fastrdm.images import Preprocessing
 from fastrdm.networks.graph import Graph
 from fastrdm.networks.layers import INPUT, Choice
@@ -88,7 +88,7 @@ def read_file(path: Path) -> File:
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read as an ONNX model (truncated, or another kind of file): "
-            f"{' '.join(str(error).split())}"
+            f"{one_line(error)}"
         ) from error
     if not model.graph.node:
         raise ValueError(f"{path} holds no ONNX graph (truncated, or another kind of file)")

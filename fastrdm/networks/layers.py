@@ -1,12 +1,13 @@
 """Which layers of a network are tapped: names, patterns, and what is taken of a transformer's tokens."""
 
-import difflib
 import math
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from fastrdm._base import list_names, nearest
 
 Taps: TypeAlias = Mapping[str, str] | Sequence[str]
 
@@ -273,11 +274,6 @@ def find(taps: Taps, known: Collection[str], owner: str, kind: str) -> list[Requ
     return requests
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known names most like one, for a message."""
-    return ", ".join(difflib.get_close_matches(name, list(known), cutoff=0)) or "there is none"
-
-
 def pattern(text: str, kind: str) -> re.Pattern[str]:
     """The names that a pattern of `find` means, as a regular expression; ValueError where it is none."""
     level = _SEPARATORS[kind]
@@ -316,8 +312,7 @@ def grouped(reasons: Mapping[str, str]) -> str:
         groups.setdefault(reason, []).append(name)
     texts = []
     for reason, names in groups.items():
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        texts.append(f"{', '.join(names[:_SHOWN])}{more}: {reason}")
+        texts.append(f"{list_names(names, _SHOWN)}: {reason}")
     others = len(reasons) - sum(map(len, list(groups.values())[:_SHOWN]))
     return "; ".join(texts[:_SHOWN] + ([f"{others} more for other reasons"] if others else []))
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import require
+from fastrdm._base import one_line, require
 from fastrdm.images import Preprocessing
 from fastrdm.networks.foreign import read_by, subgraphs
 from fastrdm.networks.graph import Graph
@@ -235,7 +235,7 @@ def _answer(
     # The bindings' exceptions have no base class of their own.
     except Exception as error:
         raise ValueError(
-            f"{name} does not run on a probe of {_number(n)}: {' '.join(str(error).split())}"
+            f"{name} does not run on a probe of {_number(n)}: {one_line(error)}"
         ) from error
     for layer, value in values.items():
         if not value.shape or len(value) != n:

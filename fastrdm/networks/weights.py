@@ -6,7 +6,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import require
+from fastrdm._base import first_sentence, list_names, require
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,6 @@ SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".th", ".pth.tar", ".pt.tar", ".safe
 
 # Where training scripts put the weights beside the optimiser's state.
 _NESTED = ("state_dict", "model_state_dict", "model")
-_SHOWN = 3
 # Only torch's newer files can be mapped: they are zip archives that compress nothing.
 _ZIP = b"PK\x03\x04"
 # torchvision's DenseNet files are from when the name of a module could hold a dot: norm.1 is norm1.
@@ -93,7 +92,7 @@ class Layout:
                 tuple(tuple(names) for names in content["tied"]),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"no layout of a state dict: {_reason(error)}") from None
+            raise ValueError(f"no layout of a state dict: {first_sentence(error)}") from None
 
     def to_json(self) -> str:
         """The layout as one line of text."""
@@ -235,7 +234,7 @@ def check_fit(
             for name in others
             if not _equal(weights[first], weights[name])
         ]
-    told = [f"{kind}: {_first(names)}" for kind, names in differences.items() if names]
+    told = [f"{kind}: {list_names(names)}" for kind, names in differences.items() if names]
     if told:
         raise WeightsError(f"{path} does not fit {network}; {'; '.join(told)}")
 
@@ -392,7 +391,7 @@ def _read_torch(path: Path) -> Any:
                 "save the network's state_dict() alone"
             ) from error
         raise WeightsError(
-            f"{path}: truncated, damaged or no file of torch.save: {_reason(error)}"
+            f"{path}: truncated, damaged or no file of torch.save: {first_sentence(error)}"
         ) from error
 
 
@@ -428,7 +427,9 @@ def _safetensors_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise WeightsError(f"{path}: cannot be read as safetensors: {_reason(error)}") from error
+        raise WeightsError(
+            f"{path}: cannot be read as safetensors: {first_sentence(error)}"
+        ) from error
 
 
 def _array(tensor: "torch.Tensor", name: str) -> NDArray[Any]:
@@ -444,7 +445,9 @@ def _array(tensor: "torch.Tensor", name: str) -> NDArray[Any]:
         return np.asarray(tensor)
     except (RuntimeError, TypeError) as error:
         kind = f"{tensor.layout} {tensor.dtype}".replace("torch.", "")
-        raise WeightsError(f"{name} is {kind}, which is not read: {_reason(error)}") from error
+        raise WeightsError(
+            f"{name} is {kind}, which is not read: {first_sentence(error)}"
+        ) from error
 
 
 def _dtype(name: str) -> np.dtype[Any]:
@@ -470,14 +473,3 @@ def _equal(a: Any, b: Any) -> bool:
 
 def _is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
-
-
-def _reason(error: Exception) -> str:
-    """First sentence of an error, on one line."""
-    return " ".join(str(error).split()).partition(". ")[0][:120] or type(error).__name__
-
-
-def _first(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -24,7 +24,6 @@ from fastrdm.rdm.measures import (
 )
 from fastrdm.rdm.methods import METHODS, method_named
 from fastrdm.rdm.projection import Projector, SparseProjection
-from fastrdm.rdm.tiles import n_bytes
 
 __all__ = [
     "CORRELATION",
@@ -41,6 +40,5 @@ __all__ = [
     "calc_rdm",
     "found_of",
     "method_named",
-    "n_bytes",
     "pairs_at",
 ]

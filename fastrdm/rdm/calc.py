@@ -15,10 +15,12 @@ from fastrdm._base import (
     agreed,
     as_array,
     as_floats,
+    check_choice,
     check_finite,
     depth,
     labels_of,
-    listed,
+    list_names,
+    parse_bytes,
     warn_caller,
 )
 from fastrdm.rdm import tiles
@@ -233,7 +235,7 @@ def calc_rdm(
     n = labels.n_conditions if labels else n_rows
     n_pairs = n * (n - 1) // 2
     result = _result(out, (len(members), n_pairs) if stacked else (n_pairs,))
-    memory = None if max_memory is None else tiles.n_bytes(max_memory)
+    memory = None if max_memory is None else parse_bytes(max_memory)
     noises = _noises(precision, residuals, estimator, members, stacked, labels)
     rows = result.reshape(len(members), -1)
 
@@ -524,8 +526,8 @@ def _noises(
     folds: Folds | None,
 ) -> Sequence[Noises | None]:
     """The noise of each member, its own or one for all, or one for each fold, of the right shape."""
-    if estimator is not None and estimator not in ESTIMATORS:
-        raise ValueError(f"estimator {estimator!r} is not one of: {', '.join(ESTIMATORS)}")
+    if estimator is not None:
+        check_choice(estimator, ESTIMATORS, "estimator")
     if estimator is not None and residuals is None:
         raise ValueError("estimator says how residuals are taken; none were given")
     if precision is None and residuals is None:
@@ -582,5 +584,7 @@ def _warn(name: str, reason: str, conditions: NDArray[np.intp]) -> None:
         return
     of = f"{name}: " if name else ""
     warnings.warn(
-        f"{of}{reason}, their pairs are NaN: {listed(conditions)}", RuntimeWarning, stacklevel=3
+        f"{of}{reason}, their pairs are NaN: {list_names(conditions, 10)}",
+        RuntimeWarning,
+        stacklevel=3,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fastrdm._base import choose
 from fastrdm.rdm.folds import Folds
 from fastrdm.rdm.measures import CORRELATION, COSINE, DISTANCE, SQUARED_DISTANCE, Measure
 from fastrdm.rdm.numbers import Kind
@@ -35,10 +36,7 @@ class Method(NamedTuple):
 
 def method_named(name: str) -> Method:
     """Method of that name; ValueError that lists them if there is none."""
-    try:
-        return METHODS[name]
-    except KeyError:
-        raise ValueError(f"method {name!r} is not one of: {', '.join(METHODS)}") from None
+    return choose(name, METHODS, "method")
 
 
 def _as_given(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm import _kernels
-from fastrdm._base import as_floats
+from fastrdm._base import as_floats, check_fraction, check_integer
 
 # Densities by name, of so many channels.
 _DENSITIES: dict[str, Callable[[int], float]] = {
@@ -104,8 +104,7 @@ def n_components_for(n_conditions: int, eps: float) -> int:
     Dasgupta & Gupta (2003), An elementary proof of a theorem of Johnson and Lindenstrauss, Random Struct. Algorithms
     22, theorem 2.1.
     """
-    if not 0 < eps < 1:
-        raise ValueError(f"eps must be between 0 and 1, not {eps}")
+    check_fraction(eps, "eps")
     return math.ceil(4 * _log(n_conditions) / (eps**2 / 2 - eps**3 / 3))
 
 
@@ -212,8 +211,8 @@ class SparseProjection:
             )
         for name in ("n_components", "n_conditions", "seed"):
             number = getattr(self, name)
-            if not isinstance(number, numbers.Integral) and (number is not None or name == "seed"):
-                raise ValueError(f"{name} must be a whole number, not {number!r}")
+            if number is not None or name == "seed":
+                check_integer(number, name)
         if self.density not in _DENSITIES and not (
             isinstance(self.density, numbers.Real) and 0 < self.density <= 1
         ):
@@ -263,8 +262,7 @@ class SparseProjection:
             raise ValueError(
                 f"method {method!r} has no error bound for projections; those that have are: {', '.join(PROJECTED)}"
             )
-        if n_channels < 1:
-            raise ValueError(f"n_channels must be at least 1, not {n_channels}")
+        check_integer(n_channels, "n_channels", 1)
         if n_channels <= self._k:
             return Projector(name, n_channels, n_channels, method, method, 0, None)
         share = (

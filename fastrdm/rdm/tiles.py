@@ -3,7 +3,6 @@
 A pair has the same dissimilarity, to the bit, in whichever tile it is.
 """
 
-import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,23 +18,6 @@ _TILES = 6
 # Bytes that a thread may hold of sums of its own, and of each row of its packed operands.
 _OWN_SUMS = 1 << 21
 _PACKED_ROW = 1 << 13
-
-_UNITS = {"": 1, "b": 1} | {
-    f"{prefix}{infix}b": base ** (power + 1)
-    for infix, base in (("", 1000), ("i", 1024))
-    for power, prefix in enumerate("kmgt")
-}
-
-
-def n_bytes(max_memory: int | str) -> int:
-    """Bytes as a number, or written with a unit: ``"500MB"``, ``"2GiB"``."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(max_memory).lower())
-    unit = _UNITS.get(found[2]) if found else None
-    if isinstance(max_memory, bool) or found is None or unit is None:
-        raise ValueError(
-            f"max_memory {max_memory!r} is no number of bytes; give one such as 500_000_000, '500MB' or '2GiB'"
-        )
-    return int(float(found[1]) * unit)
 
 
 class _Cost(NamedTuple):

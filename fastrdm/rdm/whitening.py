@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrdm._base import ASYMMETRY, as_floats, check_finite, listed
+from fastrdm._base import ASYMMETRY, as_floats, check_finite, list_names
 from fastrdm.rdm.products import Floats
 
 # Eigenvalues above minus this share of the largest are zero but for rounding.
@@ -104,7 +104,7 @@ class Residuals:
         constant = np.flatnonzero(rows.max(axis=0) == rows.min(axis=0))
         if len(constant):
             raise ValueError(
-                f"{self._name} are constant, and so have no precision, at channels: {listed(constant)}"
+                f"{self._name} are constant, and so have no precision, at channels: {list_names(constant, 10)}"
             )
         rows -= rows.mean(axis=0)
         return ESTIMATORS[self._estimator](_Moments.of(rows))

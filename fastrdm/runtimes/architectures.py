@@ -1,6 +1,5 @@
 """A network exported once, which takes the weights of any file that fits."""
 
-import difflib
 import hashlib
 import importlib
 import json
@@ -11,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import require
+from fastrdm._base import nearest, one_line, require
 from fastrdm.images import Preprocessing
 from fastrdm.networks import (
     Graph,
@@ -69,9 +68,8 @@ def import_arch(arch: str) -> "Callable[[], torch.nn.Module]":
     for part in attribute.split("."):
         if not hasattr(target, part):
             public = [name for name in dir(target) if not name.startswith("_")]
-            nearest = ", ".join(difflib.get_close_matches(part, public, cutoff=0))
             raise ValueError(
-                f"arch {arch!r}: {module_name} has no {attribute!r}; nearest: {nearest}"
+                f"arch {arch!r}: {module_name} has no {attribute!r}; nearest: {nearest(part, public)}"
             )
         target = getattr(target, part)
     if not callable(target):
@@ -198,8 +196,7 @@ class Architecture:
             model = onnx.load(path, load_external_data=False)
         # The error of protobuf is another class in each of its implementations.
         except Exception as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{path} cannot be read as an ONNX model: {reason}") from None
+            raise ValueError(f"{path} cannot be read as an ONNX model: {one_line(error)}") from None
         return cls._of(str(path), model, path.parent)
 
     @classmethod
@@ -301,9 +298,8 @@ def _build(arch: str, target: "Callable[[], object]") -> "torch.nn.Module":
     try:
         module = target()
     except Exception as error:
-        reason = " ".join(str(error).split())
         raise ValueError(
-            f"arch {arch!r} does not build a network: {type(error).__name__}: {reason}"
+            f"arch {arch!r} does not build a network: {type(error).__name__}: {one_line(error)}"
         ) from error
     if not isinstance(module, torch.nn.Module):
         raise ValueError(f"arch {arch!r} gives a {type(module).__name__}, not a torch.nn.Module")

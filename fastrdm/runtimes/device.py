@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import listed, require
+from fastrdm._base import list_names, one_line, parse_bytes, require
 from fastrdm.images import Preprocessing
 from fastrdm.networks import Graph, bytes_per_image
 from fastrdm.rdm import (
@@ -25,7 +25,6 @@ from fastrdm.rdm import (
     Measure,
     found_of,
     method_named,
-    n_bytes,
     pairs_at,
 )
 from fastrdm.runtimes import rdm_graph
@@ -49,7 +48,6 @@ _CENTRES: dict[Measure, Centre] = {
 _NEAR_DISTANCE = 2.0**-3
 # CUDA's allocations begin at multiples of this, and its libraries are fastest there.
 _ALIGNMENT = 256
-_SHOWN = 3
 
 
 def suits(provider: str, method: str) -> bool:
@@ -147,7 +145,7 @@ class DeviceModel:
         self._centre = _CENTRES[self._measure]
         self.layers, self._size = tuple(layers), preprocessing.size
         self._name, self._options = graph.name, options
-        self._given = None if max_memory is None else n_bytes(max_memory)
+        self._given = None if max_memory is None else parse_bytes(max_memory)
         self._bound = self._given
         model, own = _read(graph)
         self._network = rdm_graph.network(model, self.layers, preprocessing, weights)
@@ -190,7 +188,7 @@ class DeviceModel:
             if name in weights and np.shape(weights[name]) != shape
         ]
         found = [
-            f"{kind}: {', '.join(names[:_SHOWN])}{' ...' if names[_SHOWN:] else ''}"
+            f"{kind}: {list_names(names)}"
             for kind, names in (("missing", missing), ("of another shape", other))
             if names
         ]
@@ -297,7 +295,7 @@ class DeviceModel:
             rdms[layer] = np.sqrt(values, out=values) if self._measure.root else values
             if len(undefined):
                 warnings.warn(
-                    f"layer {layer!r}: {self._measure.undefined}, their pairs are NaN: {listed(undefined)}",
+                    f"layer {layer!r}: {self._measure.undefined}, their pairs are NaN: {list_names(undefined, 10)}",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -494,8 +492,9 @@ def _read(graph: Graph) -> tuple[Any, dict[str, NDArray[Any]]]:
         )
     # Protobuf's errors have no base class of their own.
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{graph.name} cannot be read as an ONNX model: {reason}") from error
+        raise ValueError(
+            f"{graph.name} cannot be read as an ONNX model: {one_line(error)}"
+        ) from error
     own: dict[str, NDArray[Any]] = dict(graph.initialisers)
     for initialiser in model.graph.initializer:
         if initialiser.name in own:

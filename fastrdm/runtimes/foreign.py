@@ -8,7 +8,7 @@ from warnings import warn
 
 import numpy as np
 
-from fastrdm._base import require
+from fastrdm._base import one_line, require
 from fastrdm.images import Preprocessing
 from fastrdm.networks import (
     FLOATS,
@@ -166,7 +166,7 @@ def _run(
     except Exception as error:
         raise ValueError(
             f"{file.path} does not run on images of shape {images.shape}, which its probe makes: "
-            f"{' '.join(str(error).split())}"
+            f"{one_line(error)}"
         ) from error
     layers, types = {}, {}
     for name, value in zip(names, values, strict=True):

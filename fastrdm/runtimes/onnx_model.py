@@ -12,19 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import require
-from fastrdm.images import Images, Preprocessing, cached_pixels, image_name
-from fastrdm.networks import (
-    Graph,
-    InconsistentError,
-    Probes,
-    Taps,
-    advice,
-    bytes_per_image,
+from fastrdm._base import (
+    check_choice,
+    check_integer,
     nearest,
-    probe,
+    parse_bytes,
+    require,
 )
-from fastrdm.rdm import RdmAccumulator, SparseProjection, calc_rdm, method_named, n_bytes
+from fastrdm.images import Images, Preprocessing, cached_pixels, image_name
+from fastrdm.networks import Graph, InconsistentError, Probes, Taps, advice, bytes_per_image, probe
+from fastrdm.rdm import RdmAccumulator, SparseProjection, calc_rdm, method_named
 from fastrdm.runtimes.device import DeviceModel, suits
 from fastrdm.runtimes.extraction import Need, Part, Workspace, plan, run
 from fastrdm.runtimes.foreign import open_foreign
@@ -121,8 +118,8 @@ class OnnxModel:
         else:
             graph = open_foreign(path, taps, preprocessing, batch_size=batch_size)
         for name, number in {"batch_size": batch_size, "n_threads": n_threads}.items():
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be at least 1, not {number}")
+            if number is not None:
+                check_integer(number, name, 1)
         self._n_threads = n_threads
         self._workspace = workspace or Workspace()
         opened = open_session(
@@ -309,8 +306,7 @@ class OnnxModel:
         """
         wanted = self._check_layers(layers)
         ranked = _is_whole(method)
-        if where not in _WHERE:
-            raise ValueError(f"where must be one of {', '.join(_WHERE)}, not {where!r}")
+        check_choice(where, _WHERE, "where")
         if where == "device" and projection is not None:
             raise ValueError("a projection is made on the host; leave where out, or the projection")
         pixels = self._pixels(images, background)
@@ -334,7 +330,7 @@ class OnnxModel:
             return device.rdms(device.show(pixels, names))
         shapes = {layer: self.shapes[layer] for layer in wanted}
         widths = {layer: math.prod(shape) for layer, shape in shapes.items()}
-        bound = None if max_memory is None else n_bytes(max_memory)
+        bound = None if max_memory is None else parse_bytes(max_memory)
         inner = 0 if bound is None else bytes_per_image(self._graph.source, wanted)
         # Pixels as bytes and as floats, and what ONNX Runtime holds of a layer until it is projected.
         image = 5 * 3 * math.prod(self.preprocessing.size)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastrdm._base import require
+from fastrdm._base import one_line, require
 from fastrdm.networks import Graph
 
 
@@ -91,7 +91,7 @@ class Builtin:
         try:
             ctypes.CDLL(str(library))
         except OSError as error:
-            return one_line(error)
+            return reason_of(error)
         return ""
 
 
@@ -135,7 +135,7 @@ class Plugin:
                 ort.register_execution_provider_library(self.module, plugin.get_library_path())
         except Exception as error:
             if "already registered" not in str(error):
-                raise RefusedError(f"{self.package} does not load: {one_line(error)}") from error
+                raise RefusedError(f"{self.package} does not load: {reason_of(error)}") from error
         return name
 
 
@@ -202,6 +202,6 @@ def _readable(graph: Graph) -> str | bytes:
     return graph.source if isinstance(graph.source, bytes) else str(graph.source)
 
 
-def one_line(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """An error's text on one line, without the places in its source that OpenVINO names."""
-    return re.sub(r"Exception from \S+: ", "", " ".join(str(error).split()))
+    return re.sub(r"Exception from \S+: ", "", one_line(error))

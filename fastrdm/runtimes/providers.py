@@ -17,7 +17,7 @@ import numpy as np
 
 from fastrdm._base import require
 from fastrdm.networks import Graph
-from fastrdm.runtimes.provider_sources import RefusedError, Source, one_line, runtime
+from fastrdm.runtimes.provider_sources import RefusedError, Source, reason_of, runtime
 from fastrdm.runtimes.provider_table import AUTO, PRECISIONS, PROVIDERS
 
 # A network's work is in these; what is left to the CPU beside them (shapes, mostly) is not told.
@@ -204,7 +204,7 @@ def _share_arena() -> None:
 
 def _why(word: str, graph: Graph, given: Mapping[str, str], error: Exception) -> str:
     """What an error of ONNX Runtime means, in one sentence."""
-    text = one_line(error)
+    text = reason_of(error)
     names = [*given, *re.findall(r'"(\w+)"\s*:', given.get("load_config", ""))]
     if option := next((name for name in reversed(names) if name in text), None):
         return f"provider {word!r} refuses the option {option!r}: {text}"

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import Labels, as_rdms, checked_triangle, n_conditions, rdm_labels
+from fastrdm._base import (
+    Labels,
+    as_rdms,
+    check_choice,
+    checked_triangle,
+    n_conditions,
+    rdm_labels,
+)
 from fastrdm._kernels import FLOAT64, bound_of, settle
 from fastrdm.similarity.coefficients import get_method
 from fastrdm.similarity.comparison import contiguous
@@ -179,8 +186,7 @@ def ceiling_of(
 ) -> tuple[NoiseCeiling, NDArray[np.bool_]]:
     """The noise ceiling of condensed subject RDMs (subjects, times, pairs), and where they have no similarity."""
     chosen = get_method(method)
-    if pool not in ("raw", "rank"):
-        raise ValueError(f"pool {pool!r} is not one of: raw, rank")
+    check_choice(pool, ("raw", "rank"), "pool")
     if len(subjects) < 2:
         raise ValueError("a noise ceiling needs at least two subjects, subject_rdms has one")
     if average_times:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm._base import n_conditions, square
+from fastrdm._base import choose, n_conditions, square
 from fastrdm._kernels import Prepared
 from fastrdm.similarity.scales import summable
 from fastrdm.similarity.sides import Floats, Mask, Method, Rows
@@ -17,10 +17,7 @@ Counts = NDArray[np.int64]
 
 def get_method(method: str) -> Method:
     """The parts of a similarity; ValueError that lists those there are for an unknown name."""
-    try:
-        return METHODS[method]
-    except KeyError:
-        raise ValueError(f"method {method!r} is not one of: {', '.join(METHODS)}") from None
+    return choose(method, METHODS, "method")
 
 
 def _scale(rows: Rows) -> Prepared:

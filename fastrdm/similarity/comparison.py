@@ -13,6 +13,7 @@ from fastrdm._base import (
     as_rdms,
     is_similarity,
     labels_of,
+    list_names,
     n_conditions,
 )
 from fastrdm.similarity.coefficients import get_method
@@ -28,7 +29,6 @@ from fastrdm.similarity.sides import (
 )
 
 # As many RDMs as a message names.
-_NAMED = 5
 
 
 def compare(
@@ -201,9 +201,8 @@ def warn_undefined(
         ]
         constant.append(np.isin(np.arange(side.n), np.concatenate([np.empty(0, np.intp), *found])))
         named = [side.label(int(i)) for i in np.flatnonzero(constant[-1])]
-        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
         if named:
-            said.append(f"{side.name}: {'; '.join(named[:_NAMED])}{more}")
+            said.append(f"{side.name}: {list_names(named, 5, '; ')}")
     rest = np.argwhere(undefined & ~constant[0][:, None] & ~constant[1])
     if len(rest):
         i, j = (int(k) for k in rest[0])

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
+from fastrdm._base import choose
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -96,7 +98,4 @@ def get_protocol(protocol: str | Protocol) -> Protocol:
     """The preset of that name, or the protocol itself; ValueError that lists the presets for an unknown name."""
     if isinstance(protocol, Protocol):
         return protocol
-    try:
-        return PROTOCOLS[protocol]
-    except KeyError:
-        raise ValueError(f"protocol {protocol!r} is not one of: {', '.join(PROTOCOLS)}") from None
+    return choose(protocol, PROTOCOLS, "protocol")

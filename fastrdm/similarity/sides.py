@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import not_finite
+from fastrdm._base import check_choice, not_finite
 from fastrdm._kernels import Prepared
 
 Floats = NDArray[np.float64]
@@ -29,8 +29,7 @@ _AT_ONCE = 1 << 22
 
 def check_policy(nan_policy: str) -> None:
     """ValueError for an unknown policy."""
-    if nan_policy not in NAN_POLICIES:
-        raise ValueError(f"nan_policy {nan_policy!r} is not one of: {', '.join(NAN_POLICIES)}")
+    check_choice(nan_policy, NAN_POLICIES, "nan_policy")
 
 
 def check_values(array: Rows, name: str, axes: Sequence[str], nan_policy: str) -> None:

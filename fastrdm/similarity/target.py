@@ -19,6 +19,7 @@ from fastrdm._base import (
     Labels,
     as_rdms,
     checked_triangle,
+    list_names,
     n_conditions,
     new_file,
     rdm_labels,
@@ -40,7 +41,7 @@ _ALIGNMENT = 64
 # Square models are condensed this many numbers at a time.
 _AT_ONCE = 1 << 22
 # Ceilings of models that lack pairs that a target keeps, and as many models as a message names.
-_KEPT, _NAMED = 256, 5
+_KEPT = 256
 
 
 @dataclass(frozen=True)
@@ -319,7 +320,6 @@ class Target:
 
     def _warn_unknown(self, unknown: NDArray[np.bool_]) -> None:
         which = np.flatnonzero(unknown).tolist()
-        more = f" and {len(which) - _NAMED} more" if len(which) > _NAMED else ""
         reason = (
             f"over those that are left the {self.protocol.bound} noise ceiling is not positive"
             if self._is_computed
@@ -327,7 +327,7 @@ class Target:
         )
         warnings.warn(
             f"percent_nc of {self.name or 'the target'} is NaN for models that lack pairs (rdms: model"
-            f" {', '.join(map(str, which[:_NAMED]))}{more}): {reason}",
+            f" {list_names(which, 5)}): {reason}",
             RuntimeWarning,
             stacklevel=3,
         )

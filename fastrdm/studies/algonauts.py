@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from fastrdm._base import (
     agreed,
     as_floats,
+    check_choice,
+    choose,
     condense,
     rdm_labels,
     read_arrays,
@@ -150,7 +152,11 @@ def read_target(
         finite, or has not as many conditions as the set.
     """
     arrays = read_arrays(path)
-    modalities = _modalities(arrays, path) if modality is None else (_known(modality, REGIONS),)
+    if modality is None:
+        modalities = _modalities(arrays, path)
+    else:
+        check_choice(modality, REGIONS, "modality")
+        modalities = (modality,)
     targets = {}
     for region, key in _keys(*modalities).items():
         rdms = subject_rdms(_pick(arrays, key, path), f"{key} of {path}")
@@ -375,7 +381,7 @@ def write_submission(
     """
     from scipy.io import savemat
 
-    keys = REGIONS[_known(modality, REGIONS)]
+    keys = choose(modality, REGIONS, "modality")
     by_region = rdms if isinstance(rdms, Mapping) else dict.fromkeys(keys, rdms)
     if by_region.keys() != keys.keys():
         raise ValueError(
@@ -434,7 +440,8 @@ class ImageSet:
 
     def read_targets(self, modality: str) -> dict[str, Target]:
         """Targets of a modality by region; ValueError if there are none or not one per image."""
-        path = self.targets.get(_known(modality, REGIONS))
+        check_choice(modality, REGIONS, "modality")
+        path = self.targets.get(modality)
         if path is None:
             raise ValueError(f"{self.images[0].parent.parent} has no target_{modality}.mat")
         targets = read_target(path, modality)
@@ -483,12 +490,6 @@ def image_sets(root: str | Path) -> dict[str, ImageSet]:
     return found
 
 
-def _known(name: str, among: Mapping[str, Any]) -> str:
-    if name not in among:
-        raise ValueError(f"{name!r} is not one of: {', '.join(among)}")
-    return name
-
-
 def _keys(*modalities: str) -> dict[str, str]:
     return {region: key for modality in modalities for region, key in REGIONS[modality].items()}
 
@@ -518,12 +519,11 @@ def _n_conditions(array: NDArray[Any]) -> int:
 
 
 def _image_set(name: str, n_conditions: int, source: str) -> str | None:
+    check_choice(name, ("infer", *CEILINGS, "none"), "set")
     if name == "infer":
         return str(n_conditions) if str(n_conditions) in CEILINGS else None
     if name == "none":
         return None
-    if name not in CEILINGS:
-        raise ValueError(f"set {name!r} is not one of: infer, {', '.join(CEILINGS)}, none")
     if n_conditions != int(name):
         raise ValueError(f"{source} has {n_conditions} conditions, but set {name} was asked for")
     return name

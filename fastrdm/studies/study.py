@@ -5,7 +5,6 @@ A study is a folder with a `study.toml`, or one of the Algonauts 2019 challenge'
 """
 
 import csv
-import difflib
 import os
 import tomllib
 from collections import Counter
@@ -16,7 +15,14 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from fastrdm._base import UNNAMED, read_arrays
+from fastrdm._base import (
+    UNNAMED,
+    check_choice,
+    list_names,
+    nearest,
+    read_arrays,
+    suggestion,
+)
 from fastrdm.images import (
     ORDERS,
     SUFFIXES,
@@ -29,7 +35,6 @@ from fastrdm.similarity import NAN_POLICIES, PROTOCOLS, Target
 from fastrdm.studies.algonauts import REGIONS, ImageSet, image_sets, subject_rdms
 
 _SETTINGS = "study.toml"
-_SHOWN = 3
 _MODALITIES = {**{name: (name,) for name in REGIONS}, "both": tuple(REGIONS)}
 
 
@@ -120,8 +125,7 @@ def open_studies(
         If a study's settings or files are not as they should be, or `sets` names unknown ones.
     """
     root = Path(root)
-    if modality not in _MODALITIES:
-        raise ValueError(f"modality {modality!r} is not one of: {', '.join(_MODALITIES)}")
+    check_choice(modality, _MODALITIES, "modality")
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder")
     named = [*_challenge_studies(root, _MODALITIES[modality]), *_own_studies(root)]
@@ -227,11 +231,8 @@ class _Settings:
                 raise ValueError(f"{file}: {where} is {target!r}, not a table such as [{where}]")
             self._check(target, _TARGET_FIELDS, f"{where}.")
             self._require(target, "file", f"{where}.", "")
-            if target.get("protocol", "algonauts2019") not in PROTOCOLS:
-                raise ValueError(
-                    f"{file}: {where}.protocol {target['protocol']!r} is not one of:"
-                    f" {', '.join(PROTOCOLS)}"
-                )
+            protocol = target.get("protocol", "algonauts2019")
+            check_choice(protocol, PROTOCOLS, f"{file}: {where}.protocol")
             self._check_policy(target, f"{where}.")
         for region, layer in self.fields.get("truth", {}).items():
             if region not in self.fields["targets"] or not isinstance(layer, str):
@@ -243,9 +244,9 @@ class _Settings:
     def _check(self, table: Mapping[str, Any], fields: Mapping[str, Any], prefix: str) -> None:
         for key, value in table.items():
             if key not in fields:
-                near = difflib.get_close_matches(key, fields, 1, 0)
                 raise ValueError(
-                    f"{self.file}: unknown field {prefix}{key}; the nearest is {prefix}{near[0]}"
+                    f"{self.file}: unknown field {prefix}{key}; the nearest is"
+                    f" {prefix}{nearest(key, fields, 1)}"
                 )
             expected = fields[key]
             # In Python a bool is an int.
@@ -258,10 +259,7 @@ class _Settings:
 
     def _check_policy(self, table: Mapping[str, Any], prefix: str) -> None:
         policy = table.get("nan_policy", "raise")
-        if policy not in NAN_POLICIES:
-            raise ValueError(
-                f"{self.file}: {prefix}nan_policy {policy!r} is not one of: {', '.join(NAN_POLICIES)}"
-            )
+        check_choice(policy, NAN_POLICIES, f"{self.file}: {prefix}nan_policy")
 
     def _require(self, table: Mapping[str, Any], key: str, prefix: str, hint: str) -> None:
         if not table.get(key):
@@ -331,8 +329,7 @@ class _Settings:
             same = normalize("NFKC", other) == normalize("NFKC", name)
             form = "under another Unicode form of its name" if same else "in other capitals"
             return f"is there in {folder} {form}, as {other}; write it so"
-        near = difflib.get_close_matches(name, by_name, 1)
-        return f"is no image in {folder}{f'; did you mean {near[0]}?' if near else ''}"
+        return f"is no image in {folder}{suggestion(name, by_name)}"
 
     def _order(self) -> list[str]:
         file = self.file.parent / self.fields["order"]
@@ -363,8 +360,7 @@ class _Settings:
         """What of the stimuli's folder is no stimulus, as the end of a sentence."""
         folder = self.file.parent / self.fields.get("stimuli", "stimuli")
         names = self._unlisted
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        unlisted = f"; there but not listed: {', '.join(names[:_SHOWN])}{more}" if names else ""
+        unlisted = f"; there but not listed: {list_names(names)}" if names else ""
         return told_unread(folder) + unlisted
 
     def _target(self, region: str, fields: Mapping[str, Any], n_stimuli: int) -> Target:

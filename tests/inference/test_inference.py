@@ -634,9 +634,7 @@ def test_results_stored_under_the_former_class_name_can_be_read():
 SUBJECTS, MODELS = data()
 WRONG = {
     "over 'time' is not one of": lambda: bootstrap(SUBJECTS, MODELS, "time"),
-    "n_draws must be a whole number, at least 2, got 1": lambda: bootstrap(
-        SUBJECTS, MODELS, n_draws=1
-    ),
+    "n_draws must be at least 2, not 1": lambda: bootstrap(SUBJECTS, MODELS, n_draws=1),
     "the seed must be a whole number from 0": lambda: bootstrap(SUBJECTS, MODELS, seed=-1),
     "rdms has shape .2, 65.; the subjects have 12": lambda: bootstrap(SUBJECTS, MODELS[:, 1:]),
     "there are 2 models but 1 names": lambda: bootstrap(SUBJECTS, MODELS, names=["a"]),
@@ -662,9 +660,7 @@ WRONG = {
     "kind 'z' is not one of: t, percentile, bca": lambda: bootstrap(
         SUBJECTS, MODELS, n_draws=5
     ).interval(kind="z"),
-    "the level must be between 0 and 1": lambda: bootstrap(SUBJECTS, MODELS, n_draws=5).interval(
-        95
-    ),
+    "level must be between 0 and 1": lambda: bootstrap(SUBJECTS, MODELS, n_draws=5).interval(95),
     "5 draws are too few": lambda: bootstrap(SUBJECTS, MODELS, n_draws=5).interval(
         kind="percentile"
     ),
@@ -683,7 +679,7 @@ WRONG = {
     "correction 'tukey' is not one of": lambda: permutation_test(
         SUBJECTS, MODELS, correction="tukey"
     ),
-    "n_permutations must be a whole number": lambda: permutation_test(
+    "n_permutations must be at least 1, not 0": lambda: permutation_test(
         SUBJECTS, MODELS, n_permutations=0
     ),
     "values have shape .3, 1.; expected": lambda: subject_test(np.ones((3, 1))),

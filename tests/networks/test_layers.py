@@ -194,7 +194,7 @@ def test_wrong_patterns(capsys, module, arguments, match):
 
 def test_a_network_without_layers(capsys, module):
     status, _, err = run(capsys, "--arch", "test_layers_network:untappable")
-    assert status == 1 and "Identity has no module that matches '**'; nearest: there is none" in err
+    assert status == 1 and "Identity has no module that matches '**'; nearest: none" in err
 
 
 def test_one_network_at_a_time(capsys):

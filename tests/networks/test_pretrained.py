@@ -188,7 +188,7 @@ def test_what_is_taken_over():
                     "std": 1,
                 }
             ),
-            "resize must be one of .* not 'pil-nearest'",
+            "resize 'pil-nearest' is not one of: ",
         ),
     ],
 )

@@ -170,28 +170,6 @@ def test_distances_beyond_float64():
         calc_rdm(x, "euclidean", max_memory="1GB")
 
 
-@pytest.mark.parametrize(
-    "text, size",
-    [
-        (5, 5),
-        ("5", 5),
-        ("1.5 kB", 1500),
-        ("2GiB", 2 << 30),
-        ("3mib", 3 << 20),
-        (np.int64(7), 7),
-        (1e9, 10**9),
-    ],
-)
-def test_sizes_of_memory(text, size):
-    assert tiles.n_bytes(text) == size
-
-
-@pytest.mark.parametrize("text", ["much", "2 gigs", -1, True, "", "1e", None, float("nan")])
-def test_what_is_no_size_of_memory(text):
-    with pytest.raises(ValueError, match="is no number of bytes; give one such as"):
-        tiles.n_bytes(text)
-
-
 def test_axes_that_are_no_rows_without_a_copy():
     x = activations((9, 4, 5))
     expected = calc_rdm(x)

@@ -283,7 +283,7 @@ def test_rdms_made_in_the_graph_agree_with_the_kernels(model, pictures, method):
 
 
 def test_where_rdms_cannot_be_made(model, pictures):
-    with pytest.raises(ValueError, match="where must be one of auto, host, device, not 'gpu'"):
+    with pytest.raises(ValueError, match="where 'gpu' is not one of: auto, host, device"):
         model.rdms(pictures, where="gpu")
     with pytest.raises(ValueError, match="'spearman'"):
         model.rdms(pictures, "spearman", where="device")

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from fastrdm._base import (
+    check_choice,
+    check_fraction,
+    check_integer,
+    choose,
+    counted,
+    first_line,
+    first_sentence,
+    list_names,
+    nearest,
+    one_line,
+    suggestion,
+)
+
+
+def test_an_error_is_one_line():
+    error = ValueError("\n  first line.  It\n goes on. ")
+    assert one_line(error) == "first line. It goes on."
+    assert first_line(error) == "first line.  It"
+    assert first_sentence(error) == "first line"
+    for text in (one_line, first_line, first_sentence):
+        assert text(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_long_lists_are_shortened():
+    assert list_names("abc") == "a, b, c"
+    assert list_names("abcdefg") == "a, b, c and 4 more"
+    assert list_names([1, 2, 3], 2, "; ") == "1; 2 and 1 more"
+
+
+def test_names_are_suggested():
+    assert nearest("layer5", ["layer4", "x"], 1) == "layer4"
+    assert nearest("a", []) == "none"
+    assert suggestion("layer5", ["layer4", "x"]) == "; did you mean layer4?"
+    assert suggestion("zzz", ["layer4"]) == ""
+    assert counted(1, "image") == "1 image" and counted(2, "image") == "2 images"
+
+
+def test_choices_are_checked():
+    check_choice("a", ("a", "b"), "kind")
+    assert choose("a", {"a": 1}, "kind") == 1
+    for check in (check_choice, choose):
+        with pytest.raises(ValueError, match="kind 'c' is not one of: a, b"):
+            check("c", {"a": 1, "b": 2}, "kind")
+
+
+@pytest.mark.parametrize("number", [1.0, True, "1", None])
+def test_integers_are_checked(number):
+    check_integer(np.int64(1), "n", 1)
+    with pytest.raises(ValueError, match="n must be an integer, not"):
+        check_integer(number, "n")
+    with pytest.raises(ValueError, match="n must be at least 1, not 0"):
+        check_integer(0, "n", 1)
+
+
+@pytest.mark.parametrize("number", [0, 1, -0.5, float("nan")])
+def test_fractions_are_checked(number):
+    check_fraction(0.5, "level")
+    with pytest.raises(ValueError, match="level must be between 0 and 1, not"):
+        check_fraction(number, "level")
