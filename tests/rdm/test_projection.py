@@ -95,7 +95,7 @@ def _projected_on_compiled_kernels():
     )
     result = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[1],
         env=os.environ | {"FASTRDM_KERNELS": "cpp", "FASTRDM_ISA": ""},
         capture_output=True,
         text=True,
