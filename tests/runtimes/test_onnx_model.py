@@ -103,7 +103,7 @@ def test_within_a_bound_of_memory(model, pictures, monkeypatch):
         ValueError, match=r"max_memory of 700 bytes is too small .*; \d+ bytes would do"
     ):
         model.rdms(pictures, max_memory=700)
-    with pytest.raises(ValueError, match="max_memory 'much' is no number of bytes"):
+    with pytest.raises(ValueError, match="max_memory 'much' is not a number of bytes"):
         model.rdms(pictures, max_memory="much")
 
 
