@@ -3,7 +3,8 @@
 In come torch modules, ONNX files of any origin and weights as people have them; out go ONNX graphs whose outputs are
 the layers that are asked for, and weights that are known to fit. torch and onnx are imported by what needs them.
 
-Read `layers` first: how layers are named, found and chosen. `graph` is what every runtime opens. `export` traces a
+Read `layers` first: how layers are named, found and chosen. `onnx_files` reads and prunes ONNX models; `graph` is what
+every runtime opens. `export` traces a
 torch module into one; `foreign` rewrites another program's. `weights` reads checkpoints in all their formats and fits
 them to a network, `swapping` finds which weights of a graph can be replaced, `probing` whether an image's answer
 depends on others, `footprint` how much memory a graph takes to run; `pretrained` takes over the preprocessing that timm
@@ -15,11 +16,10 @@ from fastrdm.networks.footprint import bytes_per_image
 from fastrdm.networks.foreign import (
     FLOATS,
     File,
-    answer_with,
     by_pixels,
-    graph_of,
     read_file,
     rewritten,
+    set_outputs,
 )
 from fastrdm.networks.graph import Graph
 from fastrdm.networks.layers import (
@@ -33,6 +33,16 @@ from fastrdm.networks.layers import (
     pattern,
     shape_problem,
 )
+from fastrdm.networks.onnx_files import (
+    inputs_of,
+    is_onnx,
+    keep_named,
+    map_weights,
+    metadata_of,
+    prune,
+    put_weights,
+    read_model,
+)
 from fastrdm.networks.pretrained import preprocessing_of
 from fastrdm.networks.probing import InconsistentError, Probes, advice, probe
 from fastrdm.networks.weights import (
@@ -43,7 +53,6 @@ from fastrdm.networks.weights import (
     hash_file,
     is_checkpoint,
     is_complete,
-    is_onnx,
     load_state_dict,
     load_weights,
     read_weights,
@@ -64,7 +73,6 @@ __all__ = [
     "Taps",
     "WeightsError",
     "advice",
-    "answer_with",
     "by_pixels",
     "bytes_per_image",
     "check_file",
@@ -72,21 +80,28 @@ __all__ = [
     "export_onnx",
     "find",
     "fit_weights",
-    "graph_of",
     "grouped",
     "hash_file",
+    "inputs_of",
     "inspect_module",
     "is_checkpoint",
     "is_complete",
     "is_onnx",
+    "keep_named",
     "load_state_dict",
     "load_weights",
+    "map_weights",
+    "metadata_of",
     "pattern",
     "preprocessing_of",
     "probe",
+    "prune",
+    "put_weights",
     "read_file",
+    "read_model",
     "read_weights",
     "rewritten",
+    "set_outputs",
     "shape_problem",
     "steady",
     "trace_network",

@@ -1,7 +1,6 @@
 """How much memory a network takes to run, from its graph."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from fastrdm._base import require
@@ -9,25 +8,19 @@ from fastrdm._base import require
 Step = tuple[Sequence[str], Sequence[str]]
 
 
-def bytes_per_image(source: Path | bytes, tapped: Collection[str]) -> int:
-    """Bytes that one image's inner values take where most of them are alive, less those that are tapped.
+def bytes_per_image(model: Any, tapped: Collection[str]) -> int:
+    """Return the peak memory of the inner values of one image, without those that are tapped.
 
-    Runtimes fuse operators and reuse what their inputs took, so they stay below it; their own blocked layouts and
-    scratch are not in it.
+    Runtimes fuse operators and reuse the memory of inputs, so they need less; their blocked layouts and
+    scratch memory are not counted.
 
     Parameters
     ----------
-    source : Path or bytes
-        An ONNX file or its contents.
+    model : onnx.ModelProto
     tapped : collection of str
         Values whose memory the caller provides.
     """
-    onnx = require("onnx", "run", "to know how much memory a network takes")
-    model = (
-        onnx.load_model_from_string(source)
-        if isinstance(source, bytes)
-        else onnx.load_model(source, load_external_data=False)
-    )
+    onnx = require("onnx", "run", "to estimate the memory of a network")
     graph = model.graph
     sizes = _sizes(graph)
     if any(name not in sizes for node in graph.node for name in node.output if name):
@@ -61,7 +54,7 @@ def most_alive(steps: Iterable[Step], sizes: Mapping[str, int]) -> int:
 
 def _sizes(graph: Any) -> dict[str, int]:
     """Bytes of each value of a graph whose shape is known; the batch and other open dimensions count as one."""
-    onnx = require("onnx", "run", "to know how much memory a network takes")
+    onnx = require("onnx", "run", "to estimate the memory of a network")
     sizes = {}
     for value in (*graph.value_info, *graph.output):
         if not value.type.HasField("tensor_type"):

@@ -1,8 +1,7 @@
 """ONNX files of any origin: what can be tapped in them, and graphs that answer with what is."""
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import one_line, require
+from fastrdm._base import require
 from fastrdm.images import Preprocessing
 from fastrdm.networks.graph import Graph
 from fastrdm.networks.layers import INPUT, Choice
+from fastrdm.networks.onnx_files import (
+    inputs_of,
+    map_weights,
+    metadata_of,
+    prune,
+    read_model,
+    replace_all,
+    subgraphs,
+)
 
 # What images can be fed as, by ONNX's numbers of types.
 FLOATS: dict[int, np.dtype[Any]] = {
@@ -55,7 +63,7 @@ class File:
         """Tensors that depend on the images → the operator that gives them, in order."""
         known: dict[str, str] = {}
         for node in self.model.graph.node:
-            if any(name == self.images.name or name in known for name in read_by(node)):
+            if any(name == self.images.name or name in known for name in inputs_of(node)):
                 known |= dict.fromkeys(filter(None, node.output), node.op_type)
         return known
 
@@ -79,48 +87,9 @@ class File:
 
 def read_file(path: Path) -> File:
     """Read an ONNX file, without the weights that lie beside it: those are mapped."""
-    onnx = require("onnx", "onnx", "to read an ONNX file")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such ONNX file")
-    try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    # protobuf's errors have no base class of their own.
-    except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as an ONNX model (truncated, or another kind of file): "
-            f"{one_line(error)}"
-        ) from error
-    if not model.graph.node:
-        raise ValueError(f"{path} holds no ONNX graph (truncated, or another kind of file)")
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return File(path, model, _weights(path, model.graph), _images(path, model.graph), metadata)
-
-
-def _weights(path: Path, graph: Any) -> dict[str, NDArray[Any]]:
-    """Map the initialisers that lie in other files."""
-    onnx = require("onnx", "onnx", "to read an ONNX file")
-    folder = path.parent.resolve()
-    weights = {}
-    for tensor in graph.initializer:
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        file = (folder / entries.get("location", "")).resolve()
-        if not file.is_relative_to(folder):
-            raise ValueError(f"{path} refers to weights outside its folder: {file}")
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: no such file, but {path} has its weights there")
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        shape, offset = tuple(tensor.dims), int(entries.get("offset", 0))
-        if offset + math.prod(shape) * dtype.itemsize > file.stat().st_size:
-            raise ValueError(f"{file} is too short for the weights of {path}: truncated")
-        # NumPy maps no empty array.
-        weights[tensor.name] = (
-            np.memmap(file, dtype, "r", offset, shape)
-            if math.prod(shape)
-            else np.empty(shape, dtype)
-        )
-    return weights
+    model = read_model(path)
+    weights = map_weights(model.graph.initializer, path)
+    return File(path, model, weights, _images(path, model.graph), metadata_of(model))
 
 
 def _images(path: Path, graph: Any) -> _Images:
@@ -204,7 +173,7 @@ def rewritten(
             choice.layer.shape if choice.tokens.how == "flatten" else choice.layer.shape[1:]
         )
         outputs.append(onnx.helper.make_tensor_value_info(layer, float32, [batch, *shape]))
-    answer_with(graph, outputs)
+    set_outputs(graph, outputs)
     was = json.loads(file.metadata.get("fastrdm.taps", "{}"))
     taps = {
         layer: was.get(choice.layer.name, choice.to_dict())
@@ -224,14 +193,7 @@ def rewritten(
         },
     )
     weights = {new.get(name, name): value for name, value in file.weights.items()}
-    return graph_of(file.path, model, weights)
-
-
-def graph_of(path: Path, model: Any, weights: Mapping[str, NDArray[Any]]) -> Graph:
-    """A model in memory with those of the weights that are left in it."""
-    left = {tensor.name for tensor in model.graph.initializer}
-    kept = {name: value for name, value in weights.items() if name in left}
-    return Graph(str(path), model.SerializeToString(), kept)
+    return Graph.from_model(file.path, model, weights)
 
 
 def _taken(choice: Choice, source: str, layer: str, graph: Any, opset: int) -> Iterator[Any]:
@@ -264,39 +226,11 @@ def _taken(choice: Choice, source: str, layer: str, graph: Any, opset: int) -> I
         source = target
 
 
-def answer_with(graph: Any, outputs: Iterable[Any]) -> None:
-    """Give a graph other outputs, and take out what they do not depend on."""
-    outputs = list(outputs)
-    needed, kept = {output.name for output in outputs}, []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            needed.update(read_by(node))
-            kept.append(node)
-    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
-    for field, values in (
-        (graph.node, kept[::-1]),
-        (graph.initializer, weights),
-        (graph.output, outputs),
-        (graph.value_info, []),
-    ):
-        del field[:]
-        field.extend(values)
-
-
-def subgraphs(node: Any) -> Iterator[Any]:
-    """The branches and loops of a node."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def read_by(node: Any) -> set[str]:
-    """Tensors that a node reads, those read in its branches and loops among them."""
-    names = set(node.input)
-    for graph in subgraphs(node):
-        names.update(*map(read_by, graph.node))
-    return names
+def set_outputs(graph: Any, outputs: Collection[Any]) -> None:
+    """Give a graph other outputs, and drop what they do not depend on and the shapes of inner values."""
+    replace_all(graph.output, outputs)
+    prune(graph)
+    del graph.value_info[:]
 
 
 def _names(graph: Any) -> Iterator[str]:

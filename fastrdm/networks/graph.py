@@ -3,19 +3,29 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base import require
+from fastrdm.networks.onnx_files import (
+    existing_file,
+    is_external,
+    map_weights,
+    put_weights,
+    read_model,
+)
+
 
 @dataclass(frozen=True)
 class Graph:
-    """What a session is made of: an ONNX graph, and weights for those of its initialisers that refer to external data.
+    """An ONNX graph, and weights for those of its initialisers that refer to external data.
 
     Attributes
     ----------
     name : str
-        What messages call it.
+        Its name in messages.
     source : Path or bytes
         The file, or its contents.
     initialisers : mapping of str to ndarray
@@ -28,8 +38,31 @@ class Graph:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Graph":
-        """The graph of an ONNX file; FileNotFoundError where there is none."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such ONNX file")
+        """Return the graph of an ONNX file; raise FileNotFoundError if it does not exist."""
+        path = existing_file(path)
         return cls(str(path), path)
+
+    @classmethod
+    def from_model(cls, path: Path, model: Any, weights: Mapping[str, NDArray[Any]]) -> "Graph":
+        """Return the graph of a model in memory, with those of a file's weights that it uses."""
+        used = {tensor.name for tensor in model.graph.initializer}
+        kept = {name: value for name, value in weights.items() if name in used}
+        return cls(str(path), model.SerializeToString(), kept)
+
+    def read(self) -> Any:
+        """Return the ONNX model, as from `read_model`."""
+        return read_model(self.source, self.name)
+
+    def load(self) -> tuple[Any, dict[str, NDArray[Any]]]:
+        """Return the ONNX model with its weights, and all its initialisers that have values."""
+        onnx = require("onnx", "onnx", "to read an ONNX model")
+        model = self.read()
+        if isinstance(self.source, Path):
+            put_weights(model, map_weights(model.graph.initializer, self.source))
+        put_weights(model, self.initialisers)
+        values = {
+            tensor.name: onnx.numpy_helper.to_array(tensor)
+            for tensor in model.graph.initializer
+            if tensor.name not in self.initialisers and not is_external(tensor)
+        }
+        return model, values | dict(self.initialisers)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from fastrdm._base import one_line, require
 from fastrdm.images import Preprocessing
-from fastrdm.networks.foreign import read_by, subgraphs
 from fastrdm.networks.graph import Graph
 from fastrdm.networks.layers import INNER_SHAPES
+from fastrdm.networks.onnx_files import inputs_of, is_external, subgraphs
 
 Floats = NDArray[np.float32]
 
@@ -151,7 +151,7 @@ def probe(
     ValueError
         If the network does not run.
     """
-    model = _parse(graph)
+    model = graph.read()
     flow = _Flow(model.graph)
     known = Probes() if probes is None else probes
     key = _key(model, graph, layers, preprocessing.size, batch_size, provider, precision, *settings)
@@ -217,13 +217,6 @@ def pictures(preprocessing: Preprocessing) -> Floats:
     ]
     pixels = np.stack([noise, extremes, np.stack(waves, axis=2)]).astype(np.uint8)
     return preprocessing.normalise(pixels)
-
-
-def _parse(graph: Graph) -> Any:
-    onnx = require("onnx", "onnx", "to probe a network")
-    if isinstance(graph.source, bytes):
-        return onnx.load_model_from_string(graph.source)
-    return onnx.load_model(graph.source, load_external_data=False)
 
 
 def _answer(
@@ -317,7 +310,7 @@ def _key(model: Any, graph: Graph, *facts: object) -> str:
             continue
         if tensor.name in graph.initialisers:
             digest.update(np.ascontiguousarray(graph.initialisers[tensor.name]).tobytes())
-        elif tensor.data_location != onnx.TensorProto.EXTERNAL:
+        elif not is_external(tensor):
             digest.update(onnx.numpy_helper.to_array(tensor).tobytes())
     return digest.hexdigest()
 
@@ -329,7 +322,7 @@ class _Flow:
         onnx = require("onnx", "onnx", "to probe a network")
         self._constants: dict[str, Any] = {}
         for tensor in graph.initializer:
-            if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            if not is_external(tensor):
                 self._constants[tensor.name] = tensor
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -349,7 +342,7 @@ class _Flow:
         self._random: dict[int, str] = {}
         self._joining: dict[int, str] = {}
         for node in graph.node:
-            read = [name for name in _inputs(node) if name in self._of_images]
+            read = [name for name in inputs_of(node) if name in self._of_images]
             # The shape of a batch is not its images.
             if read and node.op_type not in {"Shape", "Size"}:
                 self._of_images.update(filter(None, node.output))
@@ -379,7 +372,7 @@ class _Flow:
                 continue
             if id(node) in causes:
                 return causes[id(node)]
-            new = [source for source in _inputs(node) if source and source not in seen]
+            new = [source for source in inputs_of(node) if source and source not in seen]
             seen.update(new)
             waiting += new
         return ""
@@ -429,8 +422,3 @@ class _Flow:
             axis == 0 or axis == (-rank if rank else axis if axis < -1 else 0)
             for axis in np.atleast_1d(axes).tolist()
         )
-
-
-def _inputs(node: Any) -> list[str]:
-    """What a node reads, its own inputs first."""
-    return [*node.input, *sorted(read_by(node) - set(node.input))]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import first_sentence, list_names, require
+from fastrdm.networks.onnx_files import is_onnx as is_onnx
 
 if TYPE_CHECKING:
     import torch
@@ -97,11 +98,6 @@ class Layout:
     def to_json(self) -> str:
         """The layout as one line of text."""
         return json.dumps({"entries": dict(self.entries), "tied": self.tied}, separators=(",", ":"))
-
-
-def is_onnx(path: str | Path) -> bool:
-    """Whether a path is called as an ONNX file, in any case."""
-    return str(path).lower().endswith(".onnx")
 
 
 def is_checkpoint(path: str | Path) -> bool:

@@ -18,6 +18,10 @@ from fastrdm.networks import (
     Taps,
     WeightsError,
     fit_weights,
+    map_weights,
+    metadata_of,
+    put_weights,
+    read_model,
     read_weights,
     trace_network,
 )
@@ -188,21 +192,13 @@ class Architecture:
         MissingExtraError
             If onnx is not installed.
         """
-        onnx = require("onnx", "onnx", "to read an architecture")
         path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such ONNX file")
-        try:
-            model = onnx.load(path, load_external_data=False)
-        # The error of protobuf is another class in each of its implementations.
-        except Exception as error:
-            raise ValueError(f"{path} cannot be read as an ONNX model: {one_line(error)}") from None
-        return cls._of(str(path), model, path.parent)
+        return cls._of(str(path), read_model(path), path)
 
     @classmethod
-    def _of(cls, name: str, model: Any, folder: Path = Path()) -> "Architecture":
+    def _of(cls, name: str, model: Any, path: Path = Path()) -> "Architecture":
         """Take the weights out of an ONNX model, which is changed."""
-        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        metadata = metadata_of(model)
         try:
             layout = Layout.from_json(metadata["fastrdm.state_dict"])
             fixed = metadata["fastrdm.fixed"]
@@ -216,7 +212,7 @@ class Architecture:
                 f"other weights cannot take the place of those in the graph of {name}: {fixed}; "
                 "export each checkpoint by itself"
             )
-        used = _take_weights_out(model, layout, folder)
+        used = _take_weights_out(model, layout, path)
         opsets = sorted((each.domain, each.version) for each in model.opset_import)
         described = [dict(layout.entries), sorted(layout.tied), opsets]
         fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
@@ -226,11 +222,8 @@ class Architecture:
     @property
     def preprocessing(self) -> Preprocessing:
         """What is done to images, which is no part of the graph."""
-        onnx = require("onnx", "onnx", "to read an architecture")
-        entries = onnx.load_model_from_string(self.graph).metadata_props
-        return Preprocessing.from_json(
-            next(entry.value for entry in entries if entry.key == "fastrdm.preprocessing")
-        )
+        metadata = metadata_of(read_model(self.graph, self.name))
+        return Preprocessing.from_json(metadata["fastrdm.preprocessing"])
 
     def open(self, weights: str | Path, **options: Any) -> OnnxModel:
         """Make a model of this architecture and a file's weights.
@@ -269,28 +262,24 @@ class Checkpoint:
     sha256: str
 
 
-def _take_weights_out(model: Any, layout: Layout, folder: Path) -> tuple[str, ...]:
-    """Let the state dict's entries in a graph refer to data elsewhere, and put its other constants into it."""
+def _take_weights_out(model: Any, layout: Layout, path: Path) -> tuple[str, ...]:
+    """Replace the state dict's entries in a graph by references to external data, and store its other constants."""
     onnx = require("onnx", "onnx", "to read an architecture")
-    helper = onnx.external_data_helper
-    taken = []
-    for tensor in model.graph.initializer:
-        if tensor.name in layout.entries:
-            taken.append(tensor.name)
-            place = onnx.StringStringEntryProto(key="location", value=_ELSEWHERE)
-            bare = onnx.TensorProto(
-                name=tensor.name,
-                data_type=tensor.data_type,
-                dims=tensor.dims,
-                data_location=onnx.TensorProto.EXTERNAL,
-                external_data=[place],
-            )
-            tensor.CopyFrom(bare)
-        elif helper.uses_external_data(tensor):
-            helper.load_external_data_for_tensor(tensor, str(folder))
-            tensor.ClearField("data_location")
-            tensor.ClearField("external_data")
-    return tuple(taken)
+    tensors = model.graph.initializer
+    entries = [tensor for tensor in tensors if tensor.name in layout.entries]
+    constants = [tensor for tensor in tensors if tensor.name not in layout.entries]
+    put_weights(model, map_weights(constants, path))
+    for tensor in entries:
+        place = onnx.StringStringEntryProto(key="location", value=_ELSEWHERE)
+        bare = onnx.TensorProto(
+            name=tensor.name,
+            data_type=tensor.data_type,
+            dims=tensor.dims,
+            data_location=onnx.TensorProto.EXTERNAL,
+            external_data=[place],
+        )
+        tensor.CopyFrom(bare)
+    return tuple(tensor.name for tensor in entries)
 
 
 def _build(arch: str, target: "Callable[[], object]") -> "torch.nn.Module":

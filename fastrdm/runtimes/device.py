@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import list_names, one_line, parse_bytes, require
+from fastrdm._base import list_names, parse_bytes, require
 from fastrdm.images import Preprocessing
 from fastrdm.networks import Graph, bytes_per_image
 from fastrdm.rdm import (
@@ -147,7 +147,7 @@ class DeviceModel:
         self._name, self._options = graph.name, options
         self._given = None if max_memory is None else parse_bytes(max_memory)
         self._bound = self._given
-        model, own = _read(graph)
+        model, own = graph.load()
         self._network = rdm_graph.network(model, self.layers, preprocessing, weights)
         self._places, self._n_bytes = _places(self._network)
         self._sessions: dict[tuple[Any, ...], Session] = {}
@@ -420,7 +420,7 @@ class DeviceModel:
 
     @functools.cached_property
     def _inner(self) -> int:
-        return bytes_per_image(self._network.model.SerializeToString(), ())
+        return bytes_per_image(self._network.model, ())
 
     def _session(self, what: str, build: Any, *arguments: Any) -> "Session":
         """The session of a graph, made when it is first needed."""
@@ -479,30 +479,6 @@ def _measure(method: str) -> Measure:
             f"method {method!r} {chosen.whole}, which products on a device cannot do; those had there: {able}"
         )
     return chosen.measure
-
-
-def _read(graph: Graph) -> tuple[Any, dict[str, NDArray[Any]]]:
-    """A graph's model, and the values of those initialisers that have any."""
-    onnx = require("onnx", "run", "to make RDMs part of a network")
-    try:
-        model = (
-            onnx.load_model_from_string(graph.source)
-            if isinstance(graph.source, bytes)
-            else onnx.load_model(graph.source)
-        )
-    # Protobuf's errors have no base class of their own.
-    except Exception as error:
-        raise ValueError(
-            f"{graph.name} cannot be read as an ONNX model: {one_line(error)}"
-        ) from error
-    own: dict[str, NDArray[Any]] = dict(graph.initialisers)
-    for initialiser in model.graph.initializer:
-        if initialiser.name in own:
-            value = onnx.numpy_helper.from_array(own[initialiser.name], initialiser.name)
-            initialiser.CopyFrom(value)
-        elif initialiser.data_location != onnx.TensorProto.EXTERNAL:
-            own[initialiser.name] = onnx.numpy_helper.to_array(initialiser)
-    return model, own
 
 
 def _places(network: Network) -> tuple[dict[str, int], int]:

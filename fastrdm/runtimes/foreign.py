@@ -19,12 +19,11 @@ from fastrdm.networks import (
     Layer,
     Network,
     Taps,
-    answer_with,
     by_pixels,
     find,
-    graph_of,
     read_file,
     rewritten,
+    set_outputs,
     shape_problem,
 )
 from fastrdm.runtimes.providers import open_session
@@ -157,8 +156,8 @@ def _run(
     probe = onnx.ModelProto()
     probe.CopyFrom(file.model)
     # Without a type, which ONNX Runtime infers; onnx does not know its fused operators.
-    answer_with(probe.graph, [onnx.ValueInfoProto(name=name) for name in names])
-    session = open_session(graph_of(file.path, probe, file.weights), "cpu").session
+    set_outputs(probe.graph, [onnx.ValueInfoProto(name=name) for name in names])
+    session = open_session(Graph.from_model(file.path, probe, file.weights), "cpu").session
     images = file.images.blank(n, size)
     try:
         values = session.run(names, {file.images.name: images})

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastrdm._base import require
+from fastrdm.networks import inputs_of
 
 
 class Nodes:
@@ -56,18 +57,8 @@ def attribute_of(node: Any, name: str, default: Any) -> Any:
 def uses_of(graph: Any, nodes: Iterable[Any]) -> Iterator[str]:
     """Names of the values that nodes read or the graph gives, as often as they do."""
     for node in nodes:
-        yield from read(node)
+        yield from inputs_of(node)
     yield from (output.name for output in graph.output)
-
-
-def read(node: Any) -> Iterator[str]:
-    """Names that a node reads, in its branches and loops too."""
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
-            for inside in inner.node:
-                yield from read(inside)
-            yield from (output.name for output in inner.output)
 
 
 def declare(

@@ -331,7 +331,7 @@ class OnnxModel:
         shapes = {layer: self.shapes[layer] for layer in wanted}
         widths = {layer: math.prod(shape) for layer, shape in shapes.items()}
         bound = None if max_memory is None else parse_bytes(max_memory)
-        inner = 0 if bound is None else bytes_per_image(self._graph.source, wanted)
+        inner = 0 if bound is None else bytes_per_image(self._graph.read(), wanted)
         # Pixels as bytes and as floats, and what ONNX Runtime holds of a layer until it is projected.
         image = 5 * 3 * math.prod(self.preprocessing.size)
         projectors = {}

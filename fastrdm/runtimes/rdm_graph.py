@@ -16,8 +16,9 @@ import numpy as np
 
 from fastrdm._base import require
 from fastrdm.images import Preprocessing
+from fastrdm.networks import keep_named, prune
 from fastrdm.runtimes.graph_folding import Copied, Recipe, end, fold
-from fastrdm.runtimes.graph_nodes import Nodes, declare, dtype_of, read, shape_of, uses_of
+from fastrdm.runtimes.graph_nodes import Nodes, declare, dtype_of, shape_of, uses_of
 
 PIXELS = "fastrdm/pixels"
 # Channels whose products are added up at once in float32, and how many such sums are before float64 takes over. Where
@@ -137,14 +138,14 @@ def network(
     shapes = {layer: shape_of(model, layer) for layer in layers}
     for layer, shape in shapes.items():
         declare(onnx, graph.output, layer, np.dtype(np.float32), ("batch", *shape))
-    _prune(graph)
+    prune(graph)
     swapped = {
         name: tuple(initialiser.dims)
         for name, initialiser in initialisers.items()
         if dtype_of(onnx, initialiser).kind == "f" and (weights is None or name in weights)
     }
     recipes: dict[str, Recipe] = fold(graph, swapped)
-    _prune(graph)
+    prune(graph)
     used = set(uses_of(graph, graph.node))
     recipes |= {name: Copied(name) for name in swapped if name in used}
     inputs = {}
@@ -306,8 +307,8 @@ def _with_ends(
     onnx = require("onnx", "run", "to make RDMs part of a network")
     graph = onnx.GraphProto()
     graph.CopyFrom(own.model.graph)
-    _keep(graph.output, set(layers))
-    _prune(graph)
+    keep_named(graph.output, set(layers))
+    prune(graph)
     del graph.output[:]
     for layer in layers:
         nodes = Nodes(onnx, end(layer, "inner"))
@@ -342,27 +343,6 @@ def _small(
     _insert(graph, nodes, 0)
     opsets = [onnx.helper.make_opsetid("", _OPSET)]
     return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
-
-
-def _prune(graph: Any) -> None:
-    """Drop nodes, and what is known of values, that no output depends on."""
-    needed = {output.name for output in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(read(node))
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
-    for values in (graph.initializer, graph.input, graph.value_info):
-        _keep(values, needed)
-
-
-def _keep(values: Any, names: Collection[str]) -> None:
-    """Only values of these names."""
-    kept = [value for value in values if value.name in names]
-    del values[:]
-    values.extend(kept)
 
 
 def _insert(graph: Any, nodes: Nodes, place: int) -> None:

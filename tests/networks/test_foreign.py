@@ -245,7 +245,7 @@ def test_weights_beside_the_file_that_are_not_there(plain, tmp_path):
         inspect_file(path)
     data.unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"a\.onnx\.data: no such file, but .* has its weights"
+        FileNotFoundError, match=r"a\.onnx\.data: no such file; .* keeps its weights there"
     ):
         OnnxModel(path, taps=["**"], preprocessing=PLAIN)
     model = onnx.load(path, load_external_data=False)

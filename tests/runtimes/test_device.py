@@ -222,7 +222,7 @@ def on_device(path, method="correlation", layers=None, **options):
 
 def own_weights(path):
     """The weights of a file."""
-    return device._read(Graph.from_file(path))[1]
+    return Graph.from_file(path).load()[1]
 
 
 def noise(n, size, seed=0):
@@ -626,7 +626,7 @@ def test_weights_that_do_not_fit(exported):
 
 def test_a_graph_without_weights_waits_for_a_checkpoint(exported, pixels):
     path = exported("transformer")
-    proto, own = device._read(Graph.from_file(path))
+    proto, own = Graph.from_file(path).load()
     for initialiser in proto.graph.initializer:
         initialiser.ClearField("raw_data")
         initialiser.data_location = onnx.TensorProto.EXTERNAL
