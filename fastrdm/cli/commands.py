@@ -17,7 +17,13 @@ from fastrdm.cli import sweeping as sweep_cli
 from fastrdm.cli.doctor import info as find_info
 from fastrdm.cli.score import run_evaluate, run_score
 from fastrdm.cli.tables import print_rows
-from fastrdm.networks import Layer, Network, export_onnx, grouped, pattern
+from fastrdm.networks import (
+    Layer,
+    NetworkLayers,
+    compile_pattern,
+    export_onnx,
+    group_reasons,
+)
 
 # Of 39 draws, the smallest and the largest are the ends of a 95 % interval.
 _FEWEST_DRAWS = 39
@@ -203,7 +209,7 @@ def _layers(arguments: argparse.Namespace) -> int:
         _torch_layers(arguments.arch) if arguments.arch else inspect_file(arguments.file)
     )
     wanted = arguments.match or "**"
-    expression = pattern(wanted, network.kind)
+    expression = compile_pattern(wanted, network.kind)
     matching = [layer for name, layer in network.layers.items() if expression.fullmatch(name)]
     if not matching:
         raise ValueError(
@@ -231,7 +237,7 @@ def _layers(arguments: argparse.Namespace) -> int:
         "pixels: shapes of one image, MiB of 100 images in float32"
     )
     if problems := {layer.name: layer.problem for layer in matching if layer.problem}:
-        print(f"{len(problems)} more cannot be tapped ({grouped(problems)})")
+        print(f"{len(problems)} more cannot be tapped ({group_reasons(problems)})")
     return 0
 
 
@@ -246,7 +252,7 @@ def _layer_record(layer: Layer) -> dict[str, Any]:
     }
 
 
-def _torch_layers(arch: str) -> tuple[Network, dict[str, str]]:
+def _torch_layers(arch: str) -> tuple[NetworkLayers, dict[str, str]]:
     """A network of torch, and what its layers are called without --taps."""
     from fastrdm.images import Preprocessing
     from fastrdm.networks import choose_taps, inspect_module

@@ -21,8 +21,8 @@ from fastrdm.images.decoding import (
 from fastrdm.images.preprocessing import (
     ORDERS,
     Preprocessing,
+    describe_unread,
     list_images,
-    told_unread,
     unread_files,
 )
 
@@ -37,10 +37,10 @@ __all__ = [
     "check_background",
     "clear_cache",
     "decode",
+    "describe_unread",
     "hash_images",
     "image_name",
     "in_order",
     "list_images",
-    "told_unread",
     "unread_files",
 ]

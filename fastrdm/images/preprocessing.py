@@ -65,7 +65,7 @@ def list_images(folder: str | Path, order: str = "sorted") -> list[Path]:
     images = [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
     if not images:
         raise ValueError(
-            f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}){told_unread(folder)}"
+            f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}){describe_unread(folder)}"
         )
     by_name = sorted(images, key=lambda path: path.name)
     naturally = sorted(images, key=lambda path: natural(path.name))
@@ -96,7 +96,7 @@ def unread_files(folder: str | Path) -> list[Path]:
     return sorted(files, key=lambda path: path.name)
 
 
-def told_unread(folder: str | Path) -> str:
+def describe_unread(folder: str | Path) -> str:
     """What to say of a folder whose images are too few: the files that are not read, as the end of a sentence."""
     names = [path.name for path in unread_files(folder)]
     return f"; there but not read: {list_names(names)}" if names else ""

@@ -15,10 +15,9 @@ from fastrdm.networks.export import choose_taps, export_onnx, inspect_module, tr
 from fastrdm.networks.footprint import bytes_per_image
 from fastrdm.networks.foreign import (
     FLOATS,
-    File,
-    by_pixels,
-    read_file,
-    rewritten,
+    OnnxFile,
+    format_size,
+    rewrite,
     set_outputs,
 )
 from fastrdm.networks.graph import Graph
@@ -26,11 +25,11 @@ from fastrdm.networks.layers import (
     INNER_SHAPES,
     Choice,
     Layer,
-    Network,
+    NetworkLayers,
     Taps,
-    find,
-    grouped,
-    pattern,
+    compile_pattern,
+    find_taps,
+    group_reasons,
     shape_problem,
 )
 from fastrdm.networks.onnx_files import (
@@ -44,11 +43,12 @@ from fastrdm.networks.onnx_files import (
     read_model,
 )
 from fastrdm.networks.pretrained import preprocessing_of
-from fastrdm.networks.probing import InconsistentError, Probes, advice, probe
+from fastrdm.networks.probing import InconsistentError, Probes, probe
 from fastrdm.networks.weights import (
     Layout,
     WeightsError,
     check_file,
+    check_unchanged,
     fit_weights,
     hash_file,
     is_checkpoint,
@@ -56,31 +56,31 @@ from fastrdm.networks.weights import (
     load_state_dict,
     load_weights,
     read_weights,
-    steady,
 )
 
 __all__ = [
     "FLOATS",
     "INNER_SHAPES",
     "Choice",
-    "File",
     "Graph",
     "InconsistentError",
     "Layer",
     "Layout",
-    "Network",
+    "NetworkLayers",
+    "OnnxFile",
     "Probes",
     "Taps",
     "WeightsError",
-    "advice",
-    "by_pixels",
     "bytes_per_image",
     "check_file",
+    "check_unchanged",
     "choose_taps",
+    "compile_pattern",
     "export_onnx",
-    "find",
+    "find_taps",
     "fit_weights",
-    "grouped",
+    "format_size",
+    "group_reasons",
     "hash_file",
     "inputs_of",
     "inspect_module",
@@ -92,17 +92,14 @@ __all__ = [
     "load_weights",
     "map_weights",
     "metadata_of",
-    "pattern",
     "preprocessing_of",
     "probe",
     "prune",
     "put_weights",
-    "read_file",
     "read_model",
     "read_weights",
-    "rewritten",
+    "rewrite",
     "set_outputs",
     "shape_problem",
-    "steady",
     "trace_network",
 ]

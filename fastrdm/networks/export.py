@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import first_line, require
 from fastrdm.images import Preprocessing
-from fastrdm.networks.layers import INPUT, Choice, Layer, Network, Taps, Tokens, find, shape_problem
+from fastrdm.networks.layers import (
+    INPUT,
+    Choice,
+    Layer,
+    NetworkLayers,
+    Taps,
+    Tokens,
+    find_taps,
+    shape_problem,
+)
 from fastrdm.networks.probing import RANDOM
 from fastrdm.networks.swapping import attributes_restored, why_fixed
 from fastrdm.networks.weights import Layout
@@ -182,7 +191,7 @@ def trace_network(
     return program
 
 
-def inspect_module(module: "torch.nn.Module", size: tuple[int, int]) -> Network:
+def inspect_module(module: "torch.nn.Module", size: tuple[int, int]) -> NetworkLayers:
     """Run a network once, on black images; its modules in the order in which they finish.
 
     Parameters
@@ -194,7 +203,7 @@ def inspect_module(module: "torch.nn.Module", size: tuple[int, int]) -> Network:
 
     Returns
     -------
-    Network
+    NetworkLayers
         A layer for each path to each module, with the reason where it cannot be tapped. Those that
         never run come last.
 
@@ -244,17 +253,19 @@ def inspect_module(module: "torch.nn.Module", size: tuple[int, int]) -> Network:
         for path in paths[part]:
             layers[path] = Layer(path, type(part).__name__, shape, part_of, problem)
     weights = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    return Network(type(module).__name__, "module", layers, size, weights)
+    return NetworkLayers(type(module).__name__, "module", layers, size, weights)
 
 
 def choose_taps(
-    module: "torch.nn.Module", network: Network, taps: Taps | None = None
+    module: "torch.nn.Module", network: NetworkLayers, taps: Taps | None = None
 ) -> dict[str, Choice]:
     """The taps of a network by the rules of `export_onnx`, from `inspect_module`'s answer; none if it has none."""
     if taps is None:
         taps = getattr(module, "taps", None)
     if taps is not None:
-        return network.choose(find(taps, network.layers, network.name, network.kind), stacklevel=4)
+        return network.choose(
+            find_taps(taps, network.layers, network.name, network.kind), stacklevel=4
+        )
     children = [network.layers[name] for name, _ in module.named_children()]
     return {layer.name: Choice(layer, Tokens()) for layer in children if not layer.problem}
 

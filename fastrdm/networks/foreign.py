@@ -34,7 +34,7 @@ _AXES_INPUT = 18
 
 
 @dataclass(frozen=True)
-class _Images:
+class ImageInput:
     """The input of a graph: (batch, 3, height, width), or channels last; None for what is free."""
 
     name: str
@@ -45,19 +45,27 @@ class _Images:
     width: int | None
 
     def blank(self, n: int, size: tuple[int, int]) -> NDArray[Any]:
+        """Return n black images (zeros) of a size."""
         shape = (n, *size, 3) if self.channels_last else (n, 3, *size)
         return np.zeros(shape, self.dtype)
 
 
 @dataclass(frozen=True)
-class File:
+class OnnxFile:
     """An ONNX file: its graph, the weights that lie beside it, its images, its metadata."""
 
     path: Path
     model: Any
     weights: Mapping[str, NDArray[Any]]
-    images: _Images
+    images: ImageInput
     metadata: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> "OnnxFile":
+        """Read an ONNX file, and map the weights that it keeps in other files."""
+        model = read_model(path)
+        weights = map_weights(model.graph.initializer, path)
+        return cls(path, model, weights, _image_input(path, model.graph), metadata_of(model))
 
     def known(self) -> dict[str, str]:
         """Tensors that depend on the images → the operator that gives them, in order."""
@@ -79,20 +87,13 @@ class File:
             return replace(default, size=(fixed[0] or height, fixed[1] or width))
         if any(own not in {None, asked} for own, asked in zip(fixed, given.size, strict=True)):
             raise ValueError(
-                f"{self.path} takes images of {by_pixels(fixed)} pixels, not {by_pixels(given.size)} as its "
+                f"{self.path} takes images of {format_size(fixed)} pixels, not {format_size(given.size)} as its "
                 "preprocessing makes them"
             )
         return given
 
 
-def read_file(path: Path) -> File:
-    """Read an ONNX file, without the weights that lie beside it: those are mapped."""
-    model = read_model(path)
-    weights = map_weights(model.graph.initializer, path)
-    return File(path, model, weights, _images(path, model.graph), metadata_of(model))
-
-
-def _images(path: Path, graph: Any) -> _Images:
+def _image_input(path: Path, graph: Any) -> ImageInput:
     """The one input that is no weight."""
     onnx = require("onnx", "onnx", "to read an ONNX file")
     weights = {tensor.name for tensor in graph.initializer}
@@ -117,11 +118,11 @@ def _images(path: Path, graph: Any) -> _Images:
     channels_last = shape[1] != 3 and shape[3] == 3
     height, width = shape[1:3] if channels_last else shape[2:]
     dtype = FLOATS[tensor.elem_type]
-    return _Images(inputs[0].name, dtype, channels_last, shape[0], height, width)
+    return ImageInput(inputs[0].name, dtype, channels_last, shape[0], height, width)
 
 
-def rewritten(
-    file: File,
+def rewrite(
+    file: OnnxFile,
     chosen: Mapping[str, Choice],
     types: Mapping[str, np.dtype[Any]],
     preprocessing: Preprocessing,
@@ -253,6 +254,6 @@ def _rename(graph: Any, new: Mapping[str, str]) -> None:
         value.name = new.get(value.name, value.name)
 
 
-def by_pixels(size: Iterable[int | None]) -> str:
+def format_size(size: Iterable[int | None]) -> str:
     """Height × width, as messages write it."""
     return " × ".join(str(n or "any") for n in size)

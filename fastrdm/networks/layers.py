@@ -134,7 +134,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkLayers:
     """What a network offers to be tapped.
 
     Attributes
@@ -163,7 +163,7 @@ class Network:
         Parameters
         ----------
         requests : iterable of Request
-            From `find`.
+            From `find_taps`.
         stacklevel : int
             Whose warnings they are, as for `warnings.warn` in the caller of this.
 
@@ -191,8 +191,10 @@ class Network:
             if wrong:
                 text = f"the {self.kind}s of {self.name} that match {request.source!r}"
                 if len(wrong) == len(found):
-                    raise ValueError(f"none of {text} can be tapped: {grouped(wrong)}")
-                warnings.warn(f"skipped of {text}: {grouped(wrong)}", stacklevel=stacklevel + 1)
+                    raise ValueError(f"none of {text} can be tapped: {group_reasons(wrong)}")
+                warnings.warn(
+                    f"skipped of {text}: {group_reasons(wrong)}", stacklevel=stacklevel + 1
+                )
             order = [name for name in self.layers if name in found] if request.is_pattern else found
             for name in order:
                 choice = found[name]
@@ -233,7 +235,7 @@ class Network:
         return Choice(layer, Tokens("mean", start))
 
 
-def find(taps: Taps, known: Collection[str], owner: str, kind: str) -> list[Request]:
+def find_taps(taps: Taps, known: Collection[str], owner: str, kind: str) -> list[Request]:
     """Look up taps among a network's layers.
 
     A tap is ``[name=]layer[@tokens]``. The layer is a name or a pattern: ``*`` and ``?`` stop at
@@ -274,8 +276,8 @@ def find(taps: Taps, known: Collection[str], owner: str, kind: str) -> list[Requ
     return requests
 
 
-def pattern(text: str, kind: str) -> re.Pattern[str]:
-    """The names that a pattern of `find` means, as a regular expression; ValueError where it is none."""
+def compile_pattern(text: str, kind: str) -> re.Pattern[str]:
+    """The names that a pattern of `find_taps` means, as a regular expression; ValueError where it is none."""
     level = _SEPARATORS[kind]
     stop = re.escape(level)
     # "**." is any number of levels, none among them.
@@ -305,7 +307,7 @@ def shape_problem(shape: tuple[int, ...], n: int) -> str:
     return f"gives shape {shape}, not (batch, channels...), for a probe of {n} images{hint}"
 
 
-def grouped(reasons: Mapping[str, str]) -> str:
+def group_reasons(reasons: Mapping[str, str]) -> str:
     """Names by the reason that they share, the first ones of each."""
     groups: dict[str, list[str]] = {}
     for name, reason in reasons.items():
@@ -346,7 +348,7 @@ def _request(name: str | None, text: str, known: Collection[str], owner: str, ki
         raise ValueError(
             f"tap {tap!r}: a name is for one {kind}, and {source!r} is a pattern; list it without one"
         )
-    expression = pattern(source, kind)
+    expression = compile_pattern(source, kind)
     matches = tuple(name for name in known if expression.fullmatch(name))
     if not matches:
         raise ValueError(

@@ -103,6 +103,14 @@ class Verdict:
     alone: bool = False
     problem: str = ""
 
+    @property
+    def advice(self) -> str:
+        """How to avoid or accept the problem, as the end of its sentence."""
+        accept = "allow_inconsistent=True (--allow-inconsistent) accepts it"
+        if "in a batch" in self.problem:
+            return f"batch_size=1 (--batch-size 1) runs each image alone, {accept}"
+        return accept
+
 
 def probe(
     graph: Graph,
@@ -194,14 +202,6 @@ def probe(
     if flow.is_plain and all(np.isfinite(v).all() and np.ptp(v) > 0 for v in values.values()):
         known.passed.add(key)
     return Verdict()
-
-
-def advice(verdict: Verdict) -> str:
-    """What can be done about a problem, as the end of its sentence."""
-    accept = "allow_inconsistent=True (--allow-inconsistent) accepts it"
-    if "in a batch" in verdict.problem:
-        return f"batch_size=1 (--batch-size 1) runs each image alone, {accept}"
-    return accept
 
 
 def pictures(preprocessing: Preprocessing) -> Floats:

@@ -328,7 +328,7 @@ def is_complete(path: str | Path) -> bool:
 
 
 @contextlib.contextmanager
-def steady(path: str | Path) -> Iterator[None]:
+def check_unchanged(path: str | Path) -> Iterator[None]:
     """Raise WeightsError if a file is written to while the context lasts."""
     check_file(path)
     before = Path(path).stat()

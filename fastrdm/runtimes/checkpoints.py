@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastrdm.networks import Probes, Taps, check_file, hash_file, is_onnx, steady
+from fastrdm.networks import Probes, Taps, check_file, check_unchanged, hash_file, is_onnx
 from fastrdm.runtimes.architectures import Architecture, Checkpoint, import_arch
 from fastrdm.runtimes.extraction import Workspace
 from fastrdm.runtimes.onnx_model import OnnxModel
@@ -222,7 +222,7 @@ def _open(
     taps: Taps | None,
     options: Mapping[str, Any],
 ) -> Checkpoint:
-    with steady(path):
+    with check_unchanged(path):
         sha256 = hash_file(path)
         if is_onnx(path):
             model = OnnxModel(path, taps=taps, **options)

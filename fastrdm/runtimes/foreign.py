@@ -14,15 +14,14 @@ from fastrdm.networks import (
     FLOATS,
     INNER_SHAPES,
     Choice,
-    File,
     Graph,
     Layer,
-    Network,
+    NetworkLayers,
+    OnnxFile,
     Taps,
-    by_pixels,
-    find,
-    read_file,
-    rewritten,
+    find_taps,
+    format_size,
+    rewrite,
     set_outputs,
     shape_problem,
 )
@@ -47,7 +46,7 @@ def open_foreign(
     path : path
         Weights may lie in files beside it; they are mapped, not read.
     taps : mapping of layer name to tensor, or sequence of tensors, optional
-        By the rules of `fastrdm.networks.find`. None takes the layers of a file from `export_onnx`.
+        By the rules of `fastrdm.networks.find_taps`. None takes the layers of a file from `export_onnx`.
     preprocessing : Preprocessing, optional
         None takes what the file says, or else warns and takes the development kit's at the file's
         size.
@@ -67,11 +66,11 @@ def open_foreign(
     ValueError
         If the file is no ONNX model, has not one input of images with three channels in
         floating-point numbers, or of another size than the preprocessing's, or does not run; if
-        there are no taps, or wrong ones as for `find` and `Network.choose`.
+        there are no taps, or wrong ones as for `find_taps` and `NetworkLayers.choose`.
     MissingExtraError
         If onnx or ONNX Runtime is not installed.
     """
-    file = read_file(Path(path))
+    file = OnnxFile.read(Path(path))
     if taps is None:
         if "fastrdm.layers" not in file.metadata:
             raise ValueError(
@@ -81,7 +80,7 @@ def open_foreign(
         taps = json.loads(file.metadata["fastrdm.layers"])
     prepared = file.preprocessing(preprocessing)
     known = file.known()
-    requests = find(taps, known, str(path), "tensor")
+    requests = find_taps(taps, known, str(path), "tensor")
     matches = {name for request in requests for name in request.matches}
     names = [name for name in known if name in matches]
     file, network, types = _measure(file, names, prepared.size, batch_size)
@@ -89,14 +88,14 @@ def open_foreign(
     if preprocessing is None and "fastrdm.preprocessing" not in file.metadata:
         warn(
             f"{path} does not say how its images are prepared; they are resized to "
-            f"{by_pixels(prepared.size)} ({prepared.resize}), {prepared.channel_order}, with mean "
+            f"{format_size(prepared.size)} ({prepared.resize}), {prepared.channel_order}, with mean "
             f"{prepared.mean} and std {prepared.std}",
             stacklevel=3,
         )
-    return rewritten(file, chosen, types, prepared)
+    return rewrite(file, chosen, types, prepared)
 
 
-def inspect_file(path: str | Path) -> tuple[Network, dict[str, str]]:
+def inspect_file(path: str | Path) -> tuple[NetworkLayers, dict[str, str]]:
     """Run an ONNX file once, on black images.
 
     Parameters
@@ -105,7 +104,7 @@ def inspect_file(path: str | Path) -> tuple[Network, dict[str, str]]:
 
     Returns
     -------
-    network : Network
+    network : NetworkLayers
         A layer for each tensor that depends on the images, in the order of the graph.
     marks : dict of str to str
         Tensors that are outputs → "output", or what they are of where `export_onnx` tapped them.
@@ -115,7 +114,7 @@ def inspect_file(path: str | Path) -> tuple[Network, dict[str, str]]:
     FileNotFoundError, ValueError, MissingExtraError
         As for `open_foreign`.
     """
-    file = read_file(Path(path))
+    file = OnnxFile.read(Path(path))
     _, network, _ = _measure(file, list(file.known()), file.preprocessing().size)
     taps = json.loads(file.metadata.get("fastrdm.taps", "{}"))
     marks = {
@@ -126,8 +125,8 @@ def inspect_file(path: str | Path) -> tuple[Network, dict[str, str]]:
 
 
 def _measure(
-    file: File, names: list[str], size: tuple[int, int], batch_size: int | None = None
-) -> tuple[File, Network, dict[str, np.dtype[Any]]]:
+    file: OnnxFile, names: list[str], size: tuple[int, int], batch_size: int | None = None
+) -> tuple[OnnxFile, NetworkLayers, dict[str, np.dtype[Any]]]:
     """Run the file with these tensors as its outputs; layers, and the types they have.
 
     The file comes back, with its batch fixed at one image where it does not run on two and may run on one.
@@ -148,8 +147,8 @@ def _measure(
 
 
 def _run(
-    file: File, names: list[str], size: tuple[int, int], n: int
-) -> tuple[Network, dict[str, np.dtype[Any]]]:
+    file: OnnxFile, names: list[str], size: tuple[int, int], n: int
+) -> tuple[NetworkLayers, dict[str, np.dtype[Any]]]:
     """Run a file on n black images; layers, and the types they have."""
     onnx = require("onnx", "onnx", "to read an ONNX file")
     known = file.known()
@@ -176,4 +175,4 @@ def _run(
             problem = f"gives {getattr(value, 'dtype', 'no array')}, no floating-point numbers"
         layers[name] = Layer(name, known[name], () if problem else value.shape[1:], problem=problem)
     weights = {tensor.name: tuple(tensor.dims) for tensor in file.model.graph.initializer}
-    return Network(str(file.path), "tensor", layers, size, weights), types
+    return NetworkLayers(str(file.path), "tensor", layers, size, weights), types

@@ -20,7 +20,7 @@ from fastrdm._base import (
     require,
 )
 from fastrdm.images import Images, Preprocessing, cached_pixels, image_name
-from fastrdm.networks import Graph, InconsistentError, Probes, Taps, advice, bytes_per_image, probe
+from fastrdm.networks import Graph, InconsistentError, Probes, Taps, bytes_per_image, probe
 from fastrdm.rdm import RdmAccumulator, SparseProjection, calc_rdm, method_named
 from fastrdm.runtimes.device import DeviceModel, suits
 from fastrdm.runtimes.extraction import Need, Part, Workspace, plan, run
@@ -51,7 +51,7 @@ class OnnxModel:
         Runtime's memory, too, which the process keeps.
     taps : mapping of layer name to tensor, or sequence of tensors, optional
         Tensors of the file that are its layers, each with what is taken of its tokens, or patterns
-        of names, as `fastrdm.networks.find` has them. None takes the layers of a file from
+        of names, as `fastrdm.networks.find_taps` has them. None takes the layers of a file from
         `export_onnx`; other files need taps.
     preprocessing : Preprocessing, optional
         Instead of the file's. Without either, the development kit's with a warning.
@@ -157,7 +157,7 @@ class OnnxModel:
             probes=probes,
         )
         if self._verdict.problem and not allow_inconsistent:
-            raise InconsistentError(f"{self._verdict.problem}; {advice(self._verdict)}")
+            raise InconsistentError(f"{self._verdict.problem}; {self._verdict.advice}")
 
     def __repr__(self) -> str:
         return f"<OnnxModel {self.architecture}, {len(self.layers)} layers, on {self.provider}>"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fastrdm._base import __version__, versions
 from fastrdm._kernels import kernels
 from fastrdm.images import Preprocessing, cached_pixels
-from fastrdm.networks import Probes, Taps, hash_file, steady
+from fastrdm.networks import Probes, Taps, check_unchanged, hash_file
 from fastrdm.runtimes import (
     Architecture,
     OnnxModel,
@@ -257,7 +257,7 @@ class Worker:
     def _open(self, task: Task) -> tuple[Stamp, str, OnnxModel | None]:
         network = self._load.networks[task.network]
         stamp = Stamp.of(task.path)
-        with steady(task.path):
+        with check_unchanged(task.path):
             sha256 = hash_file(task.path)
             if network.knows(sha256):
                 return stamp, sha256, None

@@ -26,7 +26,7 @@ from fastrdm._base import (
     square,
     warn_similarities,
 )
-from fastrdm.images import list_images, told_unread
+from fastrdm.images import describe_unread, list_images
 from fastrdm.similarity import Target, check_values
 
 #: Region → key in the challenge's files, by modality.
@@ -450,7 +450,7 @@ class ImageSet:
                 folder = self.images[0].parent
                 raise ValueError(
                     f"{path} has {target.n_conditions} conditions for {region}, but"
-                    f" {folder} has {len(self.images)} images{told_unread(folder)}"
+                    f" {folder} has {len(self.images)} images{describe_unread(folder)}"
                 )
         return targets
 

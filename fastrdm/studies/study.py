@@ -27,8 +27,8 @@ from fastrdm.images import (
     ORDERS,
     SUFFIXES,
     check_background,
+    describe_unread,
     list_images,
-    told_unread,
     unread_files,
 )
 from fastrdm.similarity import NAN_POLICIES, PROTOCOLS, Target
@@ -361,7 +361,7 @@ class _Settings:
         folder = self.file.parent / self.fields.get("stimuli", "stimuli")
         names = self._unlisted
         unlisted = f"; there but not listed: {list_names(names)}" if names else ""
-        return told_unread(folder) + unlisted
+        return describe_unread(folder) + unlisted
 
     def _target(self, region: str, fields: Mapping[str, Any], n_stimuli: int) -> Target:
         where = f"{self.file}: targets.{region}"

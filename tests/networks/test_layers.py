@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrdm.cli import main
-from fastrdm.networks import Layer, Network, export_onnx, find, grouped, pattern
+from fastrdm.networks import (
+    Layer,
+    NetworkLayers,
+    compile_pattern,
+    export_onnx,
+    find_taps,
+    group_reasons,
+)
 from fastrdm.networks.layers import Tokens
 
 NAMES = ["stem", "layer1.0", "layer1.0.conv", "layer1.1", "layer1.10", "layer2.0", "layer1", "fc"]
@@ -15,11 +22,11 @@ NAMES = ["stem", "layer1.0", "layer1.0.conv", "layer1.1", "layer1.10", "layer2.0
 
 def network(**shapes):
     layers = {name: Layer(name, "Op", shape) for name, shape in shapes.items()}
-    return Network("Net", "module", layers, (32, 32), {"vit.cls_token": (1, 1, 6)})
+    return NetworkLayers("Net", "module", layers, (32, 32), {"vit.cls_token": (1, 1, 6)})
 
 
 def choose(net, *taps):
-    return net.choose(find(taps, net.layers, net.name, net.kind))
+    return net.choose(find_taps(taps, net.layers, net.name, net.kind))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +44,7 @@ def choose(net, *taps):
     ],
 )
 def test_what_patterns_match(text, names):
-    assert [name for name in NAMES if pattern(text, "module").fullmatch(name)] == names
+    assert [name for name in NAMES if compile_pattern(text, "module").fullmatch(name)] == names
 
 
 def test_a_tensors_levels_are_between_slashes():
@@ -54,20 +61,20 @@ def test_a_tensors_levels_are_between_slashes():
         "/layer1[.*/]layer1.0/**": True,
         "/layer1/layer1.[0/]/relu/*": True,
     }.items():
-        assert bool(pattern(text, "tensor").fullmatch(name)) == found, text
+        assert bool(compile_pattern(text, "tensor").fullmatch(name)) == found, text
 
 
 @given(st.text("ab*?[]!."), st.text("ab[]!."))
 def test_within_a_level_patterns_are_those_of_the_shell(text, name):
     expected = fnmatchcase(name, text)
-    assert bool(pattern(text, "tensor").fullmatch(name)) == expected
+    assert bool(compile_pattern(text, "tensor").fullmatch(name)) == expected
     if "." not in name + text:
-        assert bool(pattern(text, "module").fullmatch(name)) == expected
+        assert bool(compile_pattern(text, "module").fullmatch(name)) == expected
 
 
 @given(st.text(), st.text())
 def test_a_name_that_is_there_is_meant_by_itself(name, other):
-    (request,) = find([name], [other, name], "Net", "tensor")
+    (request,) = find_taps([name], [other, name], "Net", "tensor")
     assert (request.matches, request.tokens, request.name) == ((name,), Tokens(), None)
 
 
@@ -97,7 +104,7 @@ def test_reasons_are_told_once_with_the_first_names():
         "d": "x",
         "e": "y",
     }
-    assert grouped(reasons) == (
+    assert group_reasons(reasons) == (
         "a0, a1, a2 and 2 more: is odd; b: is even; c: is 0; 2 more for other reasons"
     )
 

@@ -16,12 +16,12 @@ from safetensors.torch import save_file
 from fastrdm.networks import (
     Layout,
     WeightsError,
+    check_unchanged,
     fit_weights,
     hash_file,
     load_state_dict,
     load_weights,
     read_weights,
-    steady,
 )
 from fastrdm.networks.weights import check_fit
 
@@ -383,12 +383,15 @@ def test_the_hash_is_sha256_of_the_file(tmp_path):
 def test_a_file_that_is_written_to_while_it_is_read(tmp_path):
     path = tmp_path / "a.pth"
     path.write_bytes(b"weights")
-    with steady(path):
+    with check_unchanged(path):
         assert path.read_bytes() == b"weights"
     with (
         pytest.raises(WeightsError, match=r"a\.pth: was written to while it was read"),
-        steady(path),
+        check_unchanged(path),
     ):
         os.utime(path, ns=(0, 0))
-    with pytest.raises(WeightsError, match=r"b\.pth: no such file"), steady(tmp_path / "b.pth"):
+    with (
+        pytest.raises(WeightsError, match=r"b\.pth: no such file"),
+        check_unchanged(tmp_path / "b.pth"),
+    ):
         pytest.fail("entered")
