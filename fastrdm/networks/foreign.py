@@ -95,7 +95,7 @@ class OnnxFile:
 
 def _image_input(path: Path, graph: Any) -> ImageInput:
     """The one input that is no weight."""
-    onnx = require("onnx", "onnx", "to read an ONNX file")
+    onnx = require("onnx", "run", "to read an ONNX file")
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1:
@@ -130,7 +130,7 @@ def rewrite(
     """The file's graph with its input and its taps as `export_onnx` would have them."""
     from fastrdm._base import __version__
 
-    onnx = require("onnx", "onnx", "to read an ONNX file")
+    onnx = require("onnx", "run", "to read an ONNX file")
     float32 = onnx.TensorProto.FLOAT
     model, images = file.model, file.images
     graph, batch = model.graph, images.batch or "batch"
@@ -199,7 +199,7 @@ def rewrite(
 
 def _taken(choice: Choice, source: str, layer: str, graph: Any, opset: int) -> Iterator[Any]:
     """Nodes from a tensor to a layer of another name, in float32 and without the tokens that are not wanted."""
-    onnx = require("onnx", "onnx", "to read an ONNX file")
+    onnx = require("onnx", "run", "to read an ONNX file")
 
     def constant(name: str, values: Any) -> str:
         graph.initializer.append(

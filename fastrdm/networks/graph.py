@@ -55,7 +55,7 @@ class Graph:
 
     def load(self) -> tuple[Any, dict[str, NDArray[Any]]]:
         """Return the ONNX model with its weights, and all its initialisers that have values."""
-        onnx = require("onnx", "onnx", "to read an ONNX model")
+        onnx = require("onnx", "run", "to read an ONNX model")
         model = self.read()
         if isinstance(self.source, Path):
             put_weights(model, map_weights(model.graph.initializer, self.source))

@@ -47,7 +47,7 @@ def read_model(source: str | Path | bytes, name: str = "") -> Any:
     MissingExtraError
         If onnx is not installed.
     """
-    onnx = require("onnx", "onnx", "to read an ONNX model")
+    onnx = require("onnx", "run", "to read an ONNX model")
     name = name or ("the graph" if isinstance(source, bytes) else str(source))
     if not isinstance(source, bytes):
         source = existing_file(source)
@@ -87,7 +87,7 @@ def map_weights(tensors: Iterable[Any], path: Path) -> dict[str, NDArray[Any]]:
     ValueError
         If it is too short, or outside the folder of `path`.
     """
-    onnx = require("onnx", "onnx", "to read an ONNX model")
+    onnx = require("onnx", "run", "to read an ONNX model")
     folder = path.parent.resolve()
     weights = {}
     for tensor in filter(is_external, tensors):
@@ -112,7 +112,7 @@ def map_weights(tensors: Iterable[Any], path: Path) -> dict[str, NDArray[Any]]:
 
 def put_weights(model: Any, weights: Mapping[str, NDArray[Any]]) -> None:
     """Store weights in the initialisers of their names."""
-    onnx = require("onnx", "onnx", "to read an ONNX model")
+    onnx = require("onnx", "run", "to read an ONNX model")
     for tensor in model.graph.initializer:
         if tensor.name in weights:
             tensor.CopyFrom(onnx.numpy_helper.from_array(weights[tensor.name], tensor.name))

@@ -298,7 +298,7 @@ def _size(difference: Difference, tolerance: float) -> str:
 
 def _key(model: Any, graph: Graph, *facts: object) -> str:
     """SHA-256 of all of a graph but its floating-point weights, which are what checkpoints differ in."""
-    onnx = require("onnx", "onnx", "to probe a network")
+    onnx = require("onnx", "run", "to probe a network")
     digest = hashlib.sha256(repr(facts).encode())
     for node in model.graph.node:
         digest.update(node.SerializeToString(deterministic=True))
@@ -319,7 +319,7 @@ class _Flow:
     """What in a graph can make answers differ, and which layers it reaches."""
 
     def __init__(self, graph: Any) -> None:
-        onnx = require("onnx", "onnx", "to probe a network")
+        onnx = require("onnx", "run", "to probe a network")
         self._constants: dict[str, Any] = {}
         for tensor in graph.initializer:
             if not is_external(tensor):
