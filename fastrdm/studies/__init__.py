@@ -1,14 +1,16 @@
 """Stimuli and brains on disk.
 
-In come folders: the 2019 challenge's as it was given out, or one's own with a `study.toml`; out go studies, each with
-its images in order and a `Target` for every region of every subject group.
+In come folders: the Algonauts 2019 challenge's download, or any folder with a `study.toml`. Out go studies, each with
+its images in order and a `Target` for every region.
 
-Read `study` first: `open_studies` finds and opens what a folder holds, `find_data` looks where data usually is.
-`algonauts` knows the challenge: its files, names and constants, how it scores, and what a submission looks like.
+Read `study` first: the `Study` class. `opening` finds and opens the studies of a folder, and finds the data folder;
+`settings` reads a `study.toml`. `challenge` has the challenge's files and constants, `submissions` reads, writes and
+scores submissions, and `algonauts` offers both modules as one namespace.
 """
 
 from fastrdm.studies import algonauts
-from fastrdm.studies.algonauts import CEILINGS
-from fastrdm.studies.study import Study, find_data, open_studies
+from fastrdm.studies.challenge import CEILINGS
+from fastrdm.studies.opening import find_data, open_studies
+from fastrdm.studies.study import Study
 
 __all__ = ["CEILINGS", "Study", "algonauts", "find_data", "open_studies"]

@@ -125,7 +125,7 @@ def test_a_folder_of_studies(tmp_path):
         write_study(tmp_path / name)
     assert [study.name for study in open_studies(tmp_path)] == ["a", "b", "c"]
     assert [study.name for study in open_studies(tmp_path, ["c", "a"])] == ["c", "a"]
-    with pytest.raises(ValueError, match="no study named 'x', 'y' in .*; there are: a, b, c"):
+    with pytest.raises(ValueError, match="no study named 'x', 'y' in .*; it holds: a, b, c"):
         open_studies(tmp_path, ["a", "x", "y"])
     write_study(tmp_path / "d", 'name = "a"\n' + BASIC)
     with pytest.raises(ValueError, match="several studies in .* have the name 'a'"):
@@ -221,7 +221,7 @@ SEVERAL = BASIC.replace("it.npy", "several.npz")
         (BASIC.replace("order.txt", "none"), "order = 'none' is neither a file .* nor \"sorted\""),
         (BASIC.replace("order.txt", "it.npy"), "order = 'it.npy' is not UTF-8 text"),
         (BASIC.replace("it.npy", "none.npy"), "targets.it.file = 'none.npy' is not a file"),
-        (SEVERAL, "targets.it.key is missing, and there are several in several.npz: it holds v1"),
+        (SEVERAL, "targets.it.key is missing, and several arrays are in several.npz: it holds v1"),
         (SEVERAL + 'key = "v2"', "targets.it.key = 'v2' is not in several.npz: it holds v1, v4"),
         (SEVERAL + 'key = "bad"', "NaN at subject 1, row 0, column 2"),
         (SEVERAL + 'key = "big"', "big of .* has 5 conditions, but the study has 4 stimuli"),
@@ -240,7 +240,11 @@ def test_bad_settings(tmp_path, settings, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("order.txt", "ant.png\nbat.png", "lists bat.png, which is no image.*did you mean cat.png"),
+        (
+            "order.txt",
+            "ant.png\nbat.png",
+            "lists bat.png, which is not an image.*did you mean cat.png",
+        ),
         ("order.txt", "ant.png\nant.png", "lists ant.png 2 times"),
         ("order.txt", "ant.png\ncat.png\nmole.png", "has 4 conditions, but the study has 3 stim"),
         ("order.txt", "\n\n", "order = 'order.txt' lists no stimuli"),
@@ -319,20 +323,20 @@ def test_names_are_compared_in_one_unicode_form(tmp_path, listed, there):
         (
             "cat.gif",
             ["cat.gif"],
-            r"lists cat\.gif, which is there in .* but not read: stimuli are \.bmp",
+            r"lists cat\.gif, which is in .* but not read: stimuli are \.bmp",
         ),
         (
             "cat.png",
             ["cat.PNG"],
-            r"lists cat\.png, which is there in .* in other capitals, as cat\.PNG",
+            r"lists cat\.png, which is in .* with other capitals, as cat\.PNG",
         ),
         (
             "\ufb01sh.png",
             ["fish.png"],
-            "which is there in .* under another Unicode form .*fish.png",
+            "which is in .* under another Unicode form .*fish.png",
         ),
-        (NFC, [NFC, NFD], "which is there twice, under two Unicode forms"),
-        ("yak.png", ["cat.png"], r"lists yak\.png, which is no image in"),
+        (NFC, [NFC, NFD], "which exists twice, under two Unicode forms"),
+        ("yak.png", ["cat.png"], r"lists yak\.png, which is not an image in"),
     ],
 )
 def test_why_a_listed_image_is_none_of_the_stimuli(tmp_path, listed, there, message):
@@ -359,7 +363,7 @@ def test_files_that_are_not_read_are_named_when_the_numbers_differ(tmp_path, ord
 def test_images_that_are_not_listed_are_named_when_the_numbers_differ(tmp_path):
     write_study(tmp_path)
     (tmp_path / "order.txt").write_text("\n".join(NAMES[:3]))
-    with pytest.raises(ValueError, match=r"3 stimuli; there but not listed: cat\.png"):
+    with pytest.raises(ValueError, match=r"3 stimuli; present but not listed: cat\.png"):
         open_studies(tmp_path)
 
 

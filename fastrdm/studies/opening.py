@@ -1,0 +1,116 @@
+"""Finding and opening the studies in a folder."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from fastrdm._base import check_choice
+from fastrdm.studies.challenge import REGIONS, ChallengeImages, image_sets
+from fastrdm.studies.settings import FILE_NAME, StudySettings
+from fastrdm.studies.study import Study
+
+_MODALITIES = {**{name: (name,) for name in REGIONS}, "both": tuple(REGIONS)}
+_Named = tuple[str, Callable[[], Study]]
+
+
+def find_data() -> Path | None:
+    """Find the data root: `FASTRDM_DATA`, else `../shared/data` seen from the current folder.
+
+    Returns
+    -------
+    Path or None
+        None if neither exists.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `FASTRDM_DATA` is set but is not a folder.
+    """
+    if value := os.environ.get("FASTRDM_DATA"):
+        if not Path(value).is_dir():
+            raise FileNotFoundError(f"FASTRDM_DATA is {value}, which is not a folder")
+        return Path(value)
+    beside = Path("../shared/data")
+    return beside.resolve() if beside.is_dir() else None
+
+
+def open_studies(
+    root: str | Path, sets: Iterable[str] | None = None, modality: str = "fmri"
+) -> list[Study]:
+    """Open and check the studies in a folder.
+
+    Parameters
+    ----------
+    root : path-like
+        A folder with a `study.toml`, or with direct subfolders that have one; the Algonauts 2019
+        download, or the folder that holds it as `algonauts2019`. All studies found are opened.
+    sets : iterable of str, optional
+        Names of the studies to open, in this order; all by default. The challenge's are named
+        "92" and "118".
+    modality : {"fmri", "meg", "both"}
+        Which of the challenge's targets to read. Studies with a `study.toml` have all their targets read.
+
+    Returns
+    -------
+    list of Study
+        At least one.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist or holds no study.
+    ValueError
+        If a study's settings or files are invalid, or a name in `sets` is unknown.
+    """
+    root = Path(root)
+    check_choice(modality, _MODALITIES, "modality")
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is not a folder")
+    named = [*_challenge_studies(root, _MODALITIES[modality]), *_described_studies(root)]
+    if not named:
+        raise FileNotFoundError(
+            f"no study in {root}: looked for {FILE_NAME} in it and in its subfolders, and for"
+            " Training_Data/92_Image_Set and 118_Image_Set of the Algonauts 2019 challenge in it"
+            " and in its algonauts2019; `fastrdm sample DIR` writes a synthetic study to try"
+        )
+    studies = dict(named)
+    if repeated := [name for name, n in Counter(name for name, _ in named).items() if n > 1]:
+        raise ValueError(f"several studies in {root} have the name {repeated[0]!r}")
+    wanted = list(studies) if sets is None else list(sets)
+    if unknown := [name for name in wanted if name not in studies]:
+        raise ValueError(
+            f"no study named {', '.join(map(repr, unknown))} in {root}; it holds:"
+            f" {', '.join(studies)}"
+        )
+    return [studies[name]() for name in wanted]
+
+
+def _challenge_studies(root: Path, modalities: tuple[str, ...]) -> list[_Named]:
+    present = image_sets(root)
+    test = present["78"].images if "78" in present else ()
+    return [
+        (name, partial(_challenge_study, images, modalities, test))
+        for name, images in present.items()
+        # The targets of the test set were not published; with targets it is a study like the others.
+        if name != "78" or images.targets.keys() & {*modalities}
+    ]
+
+
+def _challenge_study(
+    images: ChallengeImages, modalities: tuple[str, ...], test: tuple[Path, ...]
+) -> Study:
+    # Without any target, reading them raises the error.
+    present = [m for m in modalities if m in images.targets] or modalities
+    targets = {
+        region: target for each in present for region, target in images.read_targets(each).items()
+    }
+    description = f"Algonauts 2019, {images.name} images (Cichy et al. 2019, arXiv:1905.05675)"
+    return Study(images.name, images.images, targets, description, test_stimuli=test)
+
+
+def _described_studies(root: Path) -> list[_Named]:
+    at_root = root / FILE_NAME
+    files = [at_root] if at_root.is_file() else sorted(root.glob(f"*/{FILE_NAME}"))
+    return [(settings.name, settings.open) for settings in map(StudySettings, files)]
