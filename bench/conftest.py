@@ -1,8 +1,9 @@
-"""How every bench is timed, checked and described."""
+"""How each bench is timed, checked and described."""
 
 import os
 
-# Both sides get the processors of this process; BLAS libraries read these when they are loaded, so numpy comes after.
+# Every contender gets the processors of this process. BLAS libraries read these variables when they load, so they are
+# set before numpy is imported.
 N_THREADS = (
     len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 )
@@ -22,9 +23,10 @@ from pathlib import Path  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+import fastrdm  # noqa: E402
+from bench import library  # noqa: E402
 from bench.experiments import peak  # noqa: E402
 from bench.stopwatch import Stopwatch  # noqa: E402
-from fastrdm import _kernels  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
@@ -40,20 +42,20 @@ PACKAGES = (
     "thingsvision",
 )
 
-# A contender's rounds fill about this time; one that takes longer than LONG gets a single round and no warm-up in full.
+# The rounds of a contender fill about SECONDS; a call that takes longer than LONG gets one round and no full warm-up.
 SECONDS, LONG = 2.0, 4.0
 MIN_ROUNDS, MAX_ROUNDS = 5, 500
-# Short calls are timed in batches of about this length, far above the resolution of the clock.
+# Short calls are timed in batches of about this many seconds, far above the resolution of the clock.
 BATCH = 1e-3
-# Inputs above this size have memory made ready before each round; four times the input is what scipy's pdist takes.
+# Before each round on inputs above LARGE bytes, READY times their size is touched, as much as scipy's pdist takes.
 LARGE, READY = 64 << 20, 4
-# Whole paths are warmed up on so many conditions first.
-FEW = 8
+# Whole paths are warmed up on this many conditions first.
+N_WARM_UP = 8
 
 
 @functools.cache
 def machine_peak():
-    """The machine's limits with as many threads as the contenders have, or the sentence why they are not known."""
+    """The machine's limits with the contenders' number of threads, or the reason why they are unknown."""
     try:
         return peak.measure([N_THREADS])[0]
     except peak.NoCompilerError as error:
@@ -61,28 +63,26 @@ def machine_peak():
 
 
 def _busy():
-    """Seconds of the clock, and of processors busy with anything but this process and its children; None off Linux."""
+    """Clock time, and seconds that other processes kept processors busy; None except on Linux."""
     if not Path("/proc/stat").exists():
         return None
     ticks = [int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    own = os.times()
-    busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf(
-        "SC_CLK_TCK"
-    )  # less idle and waiting for disks
-    return time.monotonic(), busy - sum(own[:4])
+    # Without idle time and time spent waiting for disks.
+    busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+    return time.monotonic(), busy - sum(os.times()[:4])
 
 
 BEGAN = _busy()
 
 
 def pytest_benchmark_update_machine_info(machine_info):
-    """Add what decides a figure to what pytest-benchmark says of the machine."""
+    """Add threads, kernels, versions and the machine's limits to pytest-benchmark's machine info."""
     installed = {}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             installed[package] = importlib.metadata.version(package)
     limits = machine_peak()
-    kernels = _kernels.kernels()
+    kernels = fastrdm.kernels()
     machine_info["bench"] = {
         "threads": N_THREADS,
         "kernels": f"{kernels.name}-{kernels.isa}",
@@ -94,7 +94,7 @@ def pytest_benchmark_update_machine_info(machine_info):
 
 
 def pytest_benchmark_update_json(output_json):
-    """Add how much of a processor everything else on the machine used meanwhile."""
+    """Add the share of a processor that other programs used during the run."""
     if BEGAN:
         (began, busy_then), (ended, busy_now) = BEGAN, _busy()
         others = (busy_now - busy_then) / (ended - began)
@@ -111,12 +111,12 @@ def _blas():
             for pool in threadpoolctl.threadpool_info()
             if pool["user_api"] == "blas"
         ]
-    return ["threadpoolctl is not installed, so BLAS is not named"]
+    return ["unknown, because threadpoolctl is not installed"]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory):
-    """Keep what is decoded here apart from the reader's own cache, which a bench empties."""
+def separate_cache(tmp_path_factory):
+    """Use a temporary cache of stimuli, because a bench empties it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTRDM_CACHE", str(tmp_path_factory.mktemp("stimuli")))
         yield
@@ -124,7 +124,7 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def limited_threads():
-    """Hold BLAS libraries that were loaded before the environment was set to the same number."""
+    """Limit the threads of BLAS libraries that were loaded before the environment was set."""
     with contextlib.ExitStack() as limits:
         with contextlib.suppress(ImportError):
             import threadpoolctl
@@ -135,7 +135,7 @@ def limited_threads():
 
 @pytest.fixture
 def contender(request, monkeypatch):
-    """The contender of this bench, its kernels in force."""
+    """The contender of this bench, with its kernels selected."""
     chosen = request.param
     try:
         importlib.import_module(chosen.package)
@@ -144,26 +144,27 @@ def contender(request, monkeypatch):
         pytest.skip(f"{chosen.package} cannot be imported: {error}")
     for variable, value in chosen.environment.items():
         monkeypatch.setenv(variable, value)
-    _kernels.active.cache_clear()
+    library.forget_kernels()
     yield chosen
-    _kernels.active.cache_clear()
+    library.forget_kernels()
 
 
 @pytest.fixture
 def timed(benchmark, contender):
-    """Time a contender's call, hold its answer against the oracle, and note what the report needs.
+    """Time a contender's call, compare its answer with the oracle, and record what the report needs.
 
-    `targets` says what the task is to reach, for the report alone: nothing here fails for being slow.
+    `targets` are for the report only: no bench fails because it is slow.
     """
 
     def run(*inputs, truth, targets, flops=None):
         benchmark.extra_info.update(
-            contender=contender.name, threads=N_THREADS, targets=targets, **_what_runs(contender)
+            contender=contender.name, threads=N_THREADS, targets=targets, **_versions(contender)
         )
         call = contender.prepare(*inputs)
         if benchmark.enabled:
-            plan = (1, 1) if contender.takes_minutes else _plan(contender.prepare, inputs, call)
-            rounds, iterations = plan
+            rounds, iterations = 1, 1
+            if not contender.takes_minutes:
+                rounds, iterations = _warm_up(contender.prepare, inputs, call)
             ready = functools.partial(_make_memory_ready, inputs) if _large(inputs) else None
             answer = benchmark.pedantic(call, setup=ready, rounds=rounds, iterations=iterations)
         else:
@@ -189,16 +190,16 @@ def _large(inputs):
 
 
 def _make_memory_ready(inputs):
-    """Touch as much memory as the hungriest contender takes, and let it go.
+    """Touch and free as much memory as the most demanding contender uses.
 
-    A virtual machine may have given free memory back to its host; getting it again cost 1.2 s for 379 MB, which only
-    those would pay who make copies, and by chance: numpy took 0.4 s or 2 s for the same call.
+    A virtual machine may have returned free memory to its host. Getting 379 MB again took 1.2 s, which only contenders
+    that copy would pay, and only sometimes: numpy took 0.4 s or 2 s for the same call.
     """
     np.ones(READY * sum(array.nbytes for array in inputs), np.uint8)
 
 
-def _plan(prepare, inputs, call):
-    """Warm up; return how many rounds of how many calls to time."""
+def _warm_up(prepare, inputs, call):
+    """Warm up; return the numbers of rounds and of calls in each round."""
     expected = _narrow_seconds(prepare, inputs)
     if expected > LONG:
         return 1, 1
@@ -210,9 +211,9 @@ def _plan(prepare, inputs, call):
 
 
 def _narrow_seconds(prepare, inputs):
-    """Seconds to be expected of a call, from one on about a sixteenth of the columns.
+    """Expected seconds of a call, extrapolated from a call on about a sixteenth of the columns.
 
-    A call before that imports, compiles and starts threads. The width is also one of condensed RDMs.
+    An earlier call imports, compiles and starts threads. The width is valid for condensed RDMs too.
     """
     n_columns = inputs[0].shape[1]
     n = max(4, int(np.sqrt(n_columns / 8)))
@@ -224,10 +225,9 @@ def _narrow_seconds(prepare, inputs):
 
 @pytest.fixture
 def paced(benchmark, contender):
-    """Time a contender of a whole path, hold its answer against the oracle, and note what the report needs.
+    """Time a contender of a whole path, compare its answer with the oracle, and record what the report needs.
 
-    Before each round the yardstick runs, so that the ratio of the two does not depend on what the machine did in other
-    minutes.
+    The yardstick runs before each round, so that changes in the machine's speed cancel in the ratio of the two.
     """
 
     def run(experiment, *, truth, yardstick, ours, targets):
@@ -238,11 +238,11 @@ def paced(benchmark, contender):
             source=experiment.source,
             targets=targets,
             per_round=contender.checkpoints,
-            **_what_runs(contender),
+            **_versions(contender),
         )
         watch = Stopwatch()
         if benchmark.enabled:
-            _run(contender.prepare(experiment.first(FEW), Stopwatch()))
+            _run(contender.prepare(experiment.first(N_WARM_UP), Stopwatch()))
         call = contender.prepare(experiment, watch)
         if benchmark.enabled and contender.rounds > 1:
             _run(call)
@@ -251,71 +251,71 @@ def paced(benchmark, contender):
         def before():
             pace.append(_seconds(yardstick))
             np.ones(contender.fresh << 30, np.uint8)
-            begun = _begun(call)
+            arguments = _begin(call)
             watch.reset()
-            return begun, {}
+            return arguments, {}
 
         answer = benchmark.pedantic(
             call,
             setup=before,
-            teardown=lambda *begun: stages.append(watch.seconds),
+            teardown=lambda *arguments: stages.append(watch.seconds),
             rounds=contender.rounds,
         )
         np.testing.assert_allclose(answer, truth, rtol=0, atol=contender.atol)
         if contender.answer != "logits":
             benchmark.extra_info["largest_error"] = float(np.abs(answer - truth).max())
         if benchmark.stats:
-            taken = np.array(benchmark.stats.stats.data) / contender.checkpoints
-            middle = int(np.argsort(taken)[len(taken) // 2])
-            spent = {name: s / contender.checkpoints for name, s in stages[middle].items()}
-            spent["other"] = float(taken[middle]) - sum(spent.values())
-            benchmark.extra_info.update(paces=(taken / pace).tolist(), stages=spent)
+            seconds = np.array(benchmark.stats.stats.data) / contender.checkpoints
+            median = int(np.argsort(seconds)[len(seconds) // 2])
+            spent = {name: s / contender.checkpoints for name, s in stages[median].items()}
+            spent["other"] = float(seconds[median]) - sum(spent.values())
+            benchmark.extra_info.update(paces=(seconds / pace).tolist(), stages=spent)
 
     return run
 
 
-def _begun(call):
-    """Arguments of a call: what its `begin` gives, where it has one."""
+def _begin(call):
+    """Arguments of a call: the result of its `begin`, if it has one."""
     return (call.begin(),) if hasattr(call, "begin") else ()
 
 
 def _run(call):
-    return call(*_begun(call))
+    return call(*_begin(call))
 
 
-def _what_runs(contender):
+def _versions(contender):
     if not contender.environment:
         return {"version": _version(contender.package)}
-    kernels = _kernels.kernels()
+    kernels = fastrdm.kernels()
     version = importlib.metadata.version("fastrdm")
     return {"version": version, "kernels": kernels.name, "isa": kernels.isa}
 
 
 def _version(package):
-    # ONNX Runtime is in several distributions, for one kind of device each.
+    # ONNX Runtime has one distribution for each kind of device.
     distributions = importlib.metadata.packages_distributions().get(package, [package])
     return importlib.metadata.version(distributions[0])
 
 
 @pytest.fixture
 def extra_memory(benchmark, contender):
-    """Note the extra memory of a contender's call on an input of this shape, as a share of the input."""
+    """Record the extra memory of a contender's call on an input of this shape, as a share of the input."""
 
-    def note(n_rows, n_columns):
+    def record(n_rows, n_columns):
         size = 4 * n_rows * n_columns
         name = contender.prepare.__name__
-        _note_memory(benchmark, "extra_memory", size, "bench.memory", name, n_rows, n_columns)
+        _record_memory(benchmark, "extra_memory", size, "bench.memory", name, n_rows, n_columns)
 
-    return note
+    return record
 
 
 @pytest.fixture
 def peak_memory(benchmark):
-    """Note the peak memory, in GiB, that a module of `bench` prints when it is run with these arguments."""
-    return functools.partial(_note_memory, benchmark, "peak_memory", 1 << 30)
+    """Record the peak memory, in GiB, that a module of `bench` prints when it runs with these arguments."""
+    return functools.partial(_record_memory, benchmark, "peak_memory", 1 << 30)
 
 
-def _note_memory(benchmark, key, unit, module, *arguments):
+def _record_memory(benchmark, key, unit, module, *arguments):
     if not benchmark.enabled:
         return
     if not Path("/proc/self/status").exists():

@@ -1,19 +1,19 @@
-"""Extra memory of one call, measured in a process of its own: python -m bench.memory CONTENDER ROWS COLUMNS.
+"""Extra memory of one call in a separate process: python -m bench.memory CONTENDER ROWS COLUMNS.
 
-Prints the peak of the resident set during the call less what was resident before it, in bytes. Linux only.
+Prints the peak of the resident set during the call minus the resident set before it, in bytes. Linux only.
 """
 
 import sys
 
 import numpy as np
 
-from bench.peers import contenders as peers
+from bench.peers import rdm as peers
 from bench.resident import resident
 
 
 def main(prepare: str, n_rows: int, n_columns: int) -> None:
     rows = np.random.default_rng(0).random((n_rows, n_columns), np.float32)
-    # What a first call imports, compiles and allocates once is no cost of the call measured.
+    # A first call imports, compiles and allocates once; the measured call does not pay for that.
     getattr(peers, prepare)(rows[:, :1000].copy())()
     call = getattr(peers, prepare)(rows)
     before = resident("VmRSS")

@@ -1,7 +1,7 @@
-"""Peak memory of the whole path, in a process that does nothing else: python -m bench.path_memory FOLDER [MAX_MEMORY].
+"""Peak memory of the whole path in a separate process: python -m bench.path_memory FOLDER [MAX_MEMORY].
 
-FOLDER holds what `Experiment.written` put there. Prints the peak of the resident set in bytes: Python, the libraries,
-the network, the images and all that is made of them. Linux only.
+FOLDER holds the files that `Experiment.written` wrote. Prints the peak of the resident set in bytes, including
+Python and libraries. Linux only.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""What this process holds in memory. Linux only.
+"""The resident memory of this process. Linux only.
 
-It is read from /proc/self/status, since the peak of getrusage is inherited from the process that started this one.
+Read from /proc/self/status, because the peak that getrusage returns is inherited from the parent process.
 """
 
 from pathlib import Path

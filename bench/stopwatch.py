@@ -9,9 +9,9 @@ STAGES = ("weights", "decode", "forward", "RDM", "score", "store")
 
 
 class Stopwatch:
-    """Seconds of each stage of a call, on the thread that made the watch.
+    """Seconds of each stage of a call, on the thread that created the watch.
 
-    What other threads do meanwhile costs the call nothing; a stage within another one counts for itself alone.
+    Other threads are not timed. The time of a nested stage counts for that stage only.
     """
 
     def __init__(self):
@@ -20,7 +20,7 @@ class Stopwatch:
         self.reset()
 
     def reset(self):
-        """Start anew; what was measured stays in the old `seconds`."""
+        """Start from zero with a new `seconds`; the old one keeps its values."""
         self.seconds = dict.fromkeys(STAGES, 0.0)
 
     @contextlib.contextmanager
@@ -43,7 +43,7 @@ class Stopwatch:
         self._since = now
 
     def observing(self, places, call):
-        """A call during which each function of `places`, (owner, name) → stage, is timed."""
+        """Return `call` with each function of `places`, (owner, name) → stage, timed during it."""
 
         def timed(function, stage):
             def wrapper(*args, **kwargs):

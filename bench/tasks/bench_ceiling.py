@@ -1,17 +1,17 @@
 """Subject RDMs → noise ceiling."""
 
-import pytest
 import reference
 
-from bench.peers import contenders as peers
+from bench.peers import comparison as peers
+from bench.peers.contenders import task
 from bench.tasks import rdms
 
 
-@pytest.mark.benchmark(group="noise ceiling, 15 subjects, 118 conditions, spearman")
-@pytest.mark.parametrize(
-    "contender",
-    peers.contenders(peers.fastrdm_ceiling, peers.SCIPY_CEILING, peers.RSATOOLBOX_CEILING),
-    indirect=True,
+@task(
+    "noise ceiling, 15 subjects, 118 conditions, spearman",
+    peers.fastrdm_ceiling,
+    peers.SCIPY_CEILING,
+    peers.RSATOOLBOX_CEILING,
 )
 def test_ceiling(contender, timed):
     """Both bounds as rsatoolbox defines them: ranks pooled, not squared."""

@@ -6,24 +6,21 @@ import numpy as np
 import pytest
 
 import fastrdm
-from bench.peers import contenders as peers
+from bench.peers import comparison as peers
+from bench.peers.contenders import task
 from bench.tasks import rdms
 
 
-@pytest.mark.benchmark(group="compare spearman, 200 × 200 RDMs of 118 conditions")
-@pytest.mark.parametrize(
-    "contender",
-    peers.contenders(
-        peers.fastrdm_spearman,
-        peers.NUMPY_SPEARMAN,
-        peers.TORCH_SPEARMAN,
-        peers.SCIPY_MATRIX,
-        peers.RSATOOLBOX_SPEARMAN,
-    ),
-    indirect=True,
+@task(
+    "compare spearman, 200 × 200 RDMs of 118 conditions",
+    peers.fastrdm_spearman,
+    peers.NUMPY_SPEARMAN,
+    peers.TORCH_SPEARMAN,
+    peers.SCIPY_MATRIX,
+    peers.RSATOOLBOX_SPEARMAN,
 )
 def test_spearman(contender, timed):
-    """Every layer of one network with every layer of another."""
+    """All layers of one network with all layers of another."""
     first, second = rdms.models(200), rdms.models(400)[200:]
     timed(
         first, second, truth=rdms.spearman(first, second), targets={"fastrdm cpp-avx2, by numba": 6}
@@ -32,19 +29,19 @@ def test_spearman(contender, timed):
 
 @functools.cache
 def tied():
-    """200 models and 15 subjects rounded to three decimals, and τ-b of all by scipy."""
+    """200 models and 15 subjects rounded to three decimals, and scipy's τ-b of each pair."""
     models, subjects = (np.round(r, 3) for r in (rdms.models(200), rdms.subjects()))
     return models, subjects, peers.scipy_tau_b(models, subjects)()
 
 
-@pytest.mark.benchmark(group="compare tau-b, 200 × 15 RDMs of 118 conditions")
-@pytest.mark.parametrize(
-    "contender",
-    peers.contenders(peers.fastrdm_tau_b, peers.SCIPY_TAU_B, peers.RSATOOLBOX_TAU_B),
-    indirect=True,
+@task(
+    "compare tau-b, 200 × 15 RDMs of 118 conditions",
+    peers.fastrdm_tau_b,
+    peers.SCIPY_TAU_B,
+    peers.RSATOOLBOX_TAU_B,
 )
 def test_tau_b(contender, timed):
-    """Kendall's τ with ties, which the peers count anew for each pair of RDMs."""
+    """Kendall's τ with ties, which the peers count again for each pair of RDMs."""
     if contender.package == "fastrdm":
         try:
             fastrdm.compare(rdms.subjects(), rdms.subjects(), "tau-b")

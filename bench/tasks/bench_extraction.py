@@ -1,4 +1,4 @@
-"""Images → RDMs of every layer → scores of two regions, beside the forward pass alone."""
+"""Images → RDMs of all layers → scores of two regions, next to the forward pass alone."""
 
 import functools
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from bench.peers import paths
 from bench.stopwatch import Stopwatch
 from bench.tasks import stimuli
 
-# What the network is built, exported and run with, and what reads the data; without one there is nothing to compare.
+# Packages that build, export and run the network and read the data; the bench is skipped without one of them.
 NEEDED = ("torch", "torchvision", "onnxscript", "onnx", "onnxruntime", "PIL", "h5py")
 
 
@@ -23,7 +23,7 @@ def experiment(tmp_path_factory):
 
 @dataclass(frozen=True)
 class Truth:
-    """What answers are held against: scores (layers, regions), those of each checkpoint, the last layer's output."""
+    """The right answers: scores (layers, regions), those of each checkpoint, the last layer's output."""
 
     experiment: stimuli.Experiment
 
@@ -68,7 +68,7 @@ def yardstick(experiment):
     "contender", [pytest.param(c, id=c.name) for c in paths.ROUTES], indirect=True
 )
 def test_images_to_scores(contender, paced, peak_memory, experiment, truth, yardstick):
-    """What a checkpoint costs from its stimuli to its scores."""
+    """The cost of a checkpoint from its stimuli to its scores."""
     paced(
         experiment,
         truth=getattr(truth, contender.answer),

@@ -3,20 +3,20 @@
 import functools
 
 import numpy as np
-import pytest
 from scipy import sparse
 
-from bench.peers import contenders as peers
+from bench import library
+from bench.peers import rdm as peers
+from bench.peers.contenders import Contender, task
 from bench.tasks.bench_rdm import activations
-from fastrdm import _kernels
 
-# Of sums in float32, beside values of some tens.
+# Error of float32 sums whose values are in the tens.
 FLOAT32 = 1e-3
 
 
 @functools.lru_cache(maxsize=1)
 def projected(n_conditions, n_channels):
-    """float32 rows, and the projections of their deviations from their means, in float64."""
+    """float32 rows, and the float64 projections of their deviations from their means."""
     rows, _ = activations(n_conditions, n_channels)
     wide = rows.astype(np.float64)
     wide -= wide.mean(axis=1, keepdims=True)
@@ -24,9 +24,9 @@ def projected(n_conditions, n_channels):
 
 
 def matrix(n_channels, dtype):
-    """Channels × components, as scipy.sparse has it."""
+    """Channels × components, as a scipy.sparse matrix."""
     layer = peers.projector(n_channels)
-    block, per_channel = _kernels.SIGN_BLOCK, layer.per_channel
+    block, per_channel = library.sign_block(), layer.per_channel
     entries = layer._signs.entries
     place = np.arange(len(entries))[:, None] * block + entries % (2 * block) // 2
     values = (1.0 - 2.0 * (entries & 1)) / np.sqrt(per_channel)
@@ -46,16 +46,16 @@ def scipy_projection(rows):
     return call
 
 
-SCIPY_PROJECTION = peers.Contender("scipy.sparse", scipy_projection, "scipy", FLOAT32)
+SCIPY_PROJECTION = Contender("scipy.sparse", scipy_projection, "scipy", FLOAT32)
 
 
-@pytest.mark.benchmark(group="projection, 32 × 802,816 float32 to 4,096 components")
-@pytest.mark.parametrize(
-    "contender",
-    peers.contenders(peers.fastrdm_projection, SCIPY_PROJECTION, atol=FLOAT32),
-    indirect=True,
+@task(
+    "projection, 32 × 802,816 float32 to 4,096 components",
+    peers.fastrdm_projection,
+    SCIPY_PROJECTION,
+    atol=FLOAT32,
 )
 def test_batch(contender, timed):
-    """A batch of a network's first layer, the means over channels taken off."""
+    """A batch of a network's first layer, without the means over channels."""
     rows, truth = projected(32, 802_816)
     timed(rows, truth=truth, targets={"scipy.sparse": 3})

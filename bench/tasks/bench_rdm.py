@@ -3,10 +3,10 @@
 import functools
 
 import numpy as np
-import pytest
 import reference
 
-from bench.peers import contenders as peers
+from bench.peers import rdm as peers
+from bench.peers.contenders import task
 
 FLOAT32 = 1e-6  # what fastrdm promises on float32 input
 
@@ -22,22 +22,18 @@ def activations(n_conditions, n_channels):
 
 
 def flops(n_conditions, n_channels):
-    """Operations that an RDM needs: a multiply-add per channel for each pair and each condition with itself."""
+    """Operations of an RDM: a multiply-add per channel for each pair, each condition paired with itself included."""
     return n_conditions * (n_conditions + 1) * n_channels
 
 
-@pytest.mark.benchmark(group="correlation RDM, 118 × 802,816 float32")
-@pytest.mark.parametrize(
-    "contender",
-    peers.contenders(
-        peers.fastrdm_rdm,
-        peers.NUMPY_RDM,
-        peers.TORCH_RDM,
-        peers.SCIPY_RDM,
-        peers.RSATOOLBOX_RDM,
-        atol=FLOAT32,
-    ),
-    indirect=True,
+@task(
+    "correlation RDM, 118 × 802,816 float32",
+    peers.fastrdm_rdm,
+    peers.NUMPY_RDM,
+    peers.TORCH_RDM,
+    peers.SCIPY_RDM,
+    peers.RSATOOLBOX_RDM,
+    atol=FLOAT32,
 )
 def test_early_layer(contender, timed, extra_memory):
     """The first convolutional layers of a VGG at the 118 images of the Algonauts challenge."""
@@ -58,22 +54,18 @@ def test_early_layer(contender, timed, extra_memory):
     extra_memory(*shape)
 
 
-@pytest.mark.benchmark(group="correlation RDM, 118 × 500 float32")
-@pytest.mark.parametrize(
-    "contender",
-    peers.contenders(
-        peers.fastrdm_rdm,
-        peers.NUMPY_RDM,
-        peers.TORCH_RDM,
-        peers.SCIPY_RDM,
-        peers.RSATOOLBOX_RDM,
-        peers.MNE_RSA_RDM,
-        atol=FLOAT32,
-    ),
-    indirect=True,
+@task(
+    "correlation RDM, 118 × 500 float32",
+    peers.fastrdm_rdm,
+    peers.NUMPY_RDM,
+    peers.TORCH_RDM,
+    peers.SCIPY_RDM,
+    peers.RSATOOLBOX_RDM,
+    peers.MNE_RSA_RDM,
+    atol=FLOAT32,
 )
 def test_few_channels(contender, timed):
-    """As many channels as a region has voxels: here the cost of a call counts, not the arithmetic."""
+    """As many channels as a region has voxels: the overhead of a call dominates, not the arithmetic."""
     shape = (118, 500)
     rows, truth = activations(*shape)
     timed(
@@ -84,14 +76,15 @@ def test_few_channels(contender, timed):
     )
 
 
-@pytest.mark.benchmark(group="correlation RDM, 2,000 × 50,000 float32")
-@pytest.mark.parametrize(
-    "contender",
-    peers.contenders(peers.fastrdm_rdm, peers.NUMPY_RDM, peers.TORCH_RDM, atol=FLOAT32),
-    indirect=True,
+@task(
+    "correlation RDM, 2,000 × 50,000 float32",
+    peers.fastrdm_rdm,
+    peers.NUMPY_RDM,
+    peers.TORCH_RDM,
+    atol=FLOAT32,
 )
 def test_many_conditions(contender, timed):
-    """Many conditions, where BLAS is at its best; scipy and rsatoolbox would take minutes."""
+    """Many conditions, the best case for BLAS; scipy and rsatoolbox would take minutes."""
     shape = (2_000, 50_000)
     rows, truth = activations(*shape)
     timed(
@@ -111,16 +104,16 @@ def measurements(n_folds, n_conditions, n_channels):
     first, second = np.triu_indices(n_conditions, 1)
     differences = rows[:, first] - rows[:, second]
     total = differences.sum(axis=0)
-    own = np.einsum("fpc,fpc->p", differences, differences)
-    truth = (np.einsum("pc,pc->p", total, total) - own) / (n_folds * (n_folds - 1))
+    same_fold = np.einsum("fpc,fpc->p", differences, differences)
+    truth = (np.einsum("pc,pc->p", total, total) - same_fold) / (n_folds * (n_folds - 1))
     return rows.reshape(-1, n_channels), truth
 
 
-@pytest.mark.benchmark(group="crossnobis RDM, 8 folds × 92 conditions × 500 channels")
-@pytest.mark.parametrize(
-    "contender",
-    peers.contenders(peers.fastrdm_crossnobis, peers.RSATOOLBOX_CROSSNOBIS, atol=1e-6),
-    indirect=True,
+@task(
+    "crossnobis RDM, 8 folds × 92 conditions × 500 channels",
+    peers.fastrdm_crossnobis,
+    peers.RSATOOLBOX_CROSSNOBIS,
+    atol=1e-6,
 )
 def test_crossnobis(contender, timed):
     """Eight runs of the challenge's 92 images in a region of 500 voxels."""

@@ -1,4 +1,4 @@
-"""The RDMs that the benches compare: 15 subjects who share some geometry, and models that have some of it."""
+"""The RDMs that the benches compare: 15 subjects with a common geometry, and models that partly share it."""
 
 import functools
 
@@ -10,23 +10,23 @@ PAIRS = 118 * 117 // 2
 
 @functools.cache
 def subjects():
-    """15 condensed RDMs of 118 conditions with a common part, no two entries of one equal."""
+    """15 condensed RDMs of 118 conditions with a common part, without ties."""
     return _rdms(15, seed=1)
 
 
 @functools.cache
 def models(n):
-    """The same for `n` models."""
+    """`n` such RDMs, the models."""
     return _rdms(n, seed=2)
 
 
-def who_see(rdm, seed):
-    """15 subjects whose common part is an RDM."""
+def subjects_of(rdm, seed):
+    """15 subjects with `rdm` as their common part."""
     return _rdms(15, seed, stats.rankdata(rdm) / len(rdm))
 
 
 def spearman(rdms1, rdms2):
-    """Oracle: Spearman's ρ of each with each, Pearson's r of scipy's average ranks in float64."""
+    """Oracle: Spearman's ρ of each pair, Pearson's r of scipy's average ranks in float64."""
     ranks = stats.rankdata(np.concatenate([rdms1, rdms2]), axis=1)
     return np.corrcoef(ranks)[: len(rdms1), len(rdms1) :]
 

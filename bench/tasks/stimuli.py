@@ -1,4 +1,4 @@
-"""What the whole path is run on: 118 images, two regions of 15 subjects, a ResNet-20 and its checkpoints."""
+"""The data of the whole path: 118 images, two regions of 15 subjects, a ResNet-20 and its checkpoints."""
 
 import functools
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from fastrdm.studies import algonauts, find_data
 
 N_IMAGES, SIDE, N_CHECKPOINTS = 118, 300, 4
 REGIONS = ("evc", "it")
-# Of the challenge's own images; they are 8 to 30 kB each, and so are the generated ones.
+# JPEG quality of the challenge's images, which are 8 to 30 kB each, as are the generated ones.
 QUALITY = 75
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Stimuli, brains and a network: what every contender is given before the clock starts.
+    """Stimuli, brains and a network, which each contender gets before the clock starts.
 
-    `onnx` is the network exported with all its taps, `fc_onnx` with the last layer alone. The checkpoints hold by turns
-    its weights and those of `other`.
+    `onnx` is the network exported with all its taps, `fc_onnx` with the last layer only. The checkpoints alternate
+    between its weights and those of `other`.
     """
 
     source: str
@@ -37,10 +37,10 @@ class Experiment:
     checkpoints: tuple[Path, ...]
 
     def first(self, n):
-        """The same with the first `n` conditions, to warm up on."""
-        every = np.zeros((N_IMAGES, N_IMAGES), bool)
-        every[:n, :n] = True
-        kept = every[np.triu_indices(N_IMAGES, 1)]
+        """The same experiment with the first `n` conditions, for warm-ups."""
+        selected = np.zeros((N_IMAGES, N_IMAGES), bool)
+        selected[:n, :n] = True
+        kept = selected[np.triu_indices(N_IMAGES, 1)]
         subjects = {region: rows[:, kept] for region, rows in self.subjects.items()}
         return replace(self, images=self.images[:n], subjects=subjects)
 
@@ -56,14 +56,14 @@ class Experiment:
 
     @functools.cached_property
     def targets(self):
-        """Subjects as fastrdm keeps them."""
+        """Subjects as fastrdm's targets."""
         return {
             region: fastrdm.Target(rows, ceiling=self.ceilings[region], name=region)
             for region, rows in self.subjects.items()
         }
 
     def written(self):
-        """Folder with all that is read by a process of its own."""
+        """Write what `bench.path_memory` reads, and return its folder."""
         folder = self.onnx.parent
         np.save(folder / "pixels.npy", self.pixels)
         np.savez(folder / "subjects.npz", **self.subjects)
@@ -116,27 +116,22 @@ def _network(seed):
 
 
 def _challenge():
-    """The challenge's 118 images and fMRI subjects, where its data is."""
+    """The challenge's 118 images and fMRI subjects; None without its data."""
     root = find_data()
-    found = algonauts.image_sets(root).get(str(N_IMAGES)) if root else None
-    if found is None or "fmri" not in found.targets:
+    study = algonauts.image_sets(root).get(str(N_IMAGES)) if root else None
+    if study is None or "fmri" not in study.targets:
         return None
-    arrays = read_arrays(found.targets["fmri"])
+    arrays = read_arrays(study.targets["fmri"])
     subjects = {
         region: algonauts.subject_rdms(arrays[key], key)
         for region, key in algonauts.REGIONS["fmri"].items()
     }
-    ceilings = algonauts.CEILINGS[found.name]
-    return (
-        found.images,
-        subjects,
-        {r: ceilings[r] for r in subjects},
-        "the challenge's own images and subjects",
-    )
+    ceilings = {region: algonauts.CEILINGS[study.name][region] for region in subjects}
+    return study.images, subjects, ceilings, "the challenge's own images and subjects"
 
 
 def _generated(folder):
-    """Images of the same size and spectrum as photographs, and subjects who see their layout and their colours."""
+    """Images with the size and spectrum of photographs, and subjects who see their layout and colours."""
     from PIL import Image
 
     folder.mkdir()
@@ -144,16 +139,17 @@ def _generated(folder):
     for seed, path in enumerate(paths):
         Image.fromarray(_photograph(np.random.default_rng(seed))).save(path, quality=QUALITY)
     small = np.stack([np.asarray(Image.open(path).resize((8, 8))) for path in paths]).astype(float)
-    seen = {"evc": small.mean(axis=3).reshape(N_IMAGES, -1), "it": small.mean(axis=(1, 2))}
+    features = {"evc": small.mean(axis=3).reshape(N_IMAGES, -1), "it": small.mean(axis=(1, 2))}
     subjects = {
-        region: rdms.who_see(_rdm(seen[region]), seed=3 + i) for i, region in enumerate(REGIONS)
+        region: rdms.subjects_of(_rdm(features[region]), seed=3 + i)
+        for i, region in enumerate(REGIONS)
     }
     ceilings = {region: fastrdm.Target(rows).ceiling for region, rows in subjects.items()}
     return paths, subjects, ceilings, "generated images and subjects"
 
 
 def _photograph(rng):
-    """An RGB image whose amplitudes fall as 1 / frequency, its channels alike, as those of natural images are."""
+    """An RGB image with amplitudes that fall about as 1 / frequency and similar channels, as in natural images."""
     frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.fftfreq(SIDE))
     frequency[0, 0] = np.inf
     noise = rng.standard_normal((3, SIDE, SIDE))
