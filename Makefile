@@ -42,7 +42,7 @@ sanitize: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[dev,bench]"
 	$(BIN)/python -m pytest bench --benchmark-json=build/bench.json
-	$(BIN)/python bench/report.py build/bench.json
+	$(BIN)/python -m bench.report build/bench.json
 
 # Hours on two processors; rerun to go on. DEVICE=cuda takes a GPU, MINI="--networks resnet20 --epochs 5" does less.
 DEVICE ?= auto

@@ -1,8 +1,7 @@
-"""Whether the tests keep their level and the intervals their coverage, on data that are simulated under each null
-hypothesis.
+"""Levels of the tests and coverage of the intervals, on data simulated under each null hypothesis.
 
 `python -m bench.experiments.calibration` prints the rates and draws docs/calibration.png;
-tests/bench/test_calibration.py holds them to their bounds.
+tests/bench/test_calibration.py checks them against their bounds.
 """
 
 import functools
@@ -23,40 +22,33 @@ def _values(seed, n_tests, n_subjects=16):
 
 
 def subject_level(test, n=4000):
-    """Against zero, over subjects: values are normal about 0."""
+    """Test against zero over subjects, with normal values around 0."""
     return float(np.mean(subject_test(_values(0, n), test=test, correction=None).p <= ALPHA))
 
 
 def pair_level(test, n=4000):
-    """Between models, over subjects: both are alike in mean, and share what is the subject's."""
+    """Test between models over subjects: both have the same mean and share a component of the subject."""
     rng = np.random.default_rng(1)
     values = rng.normal(size=(n, 1, 30)) + rng.normal(size=(n, 2, 30))
-    if test == "sign-flip":  # differences of all pairs of models at once
-        return float(
-            np.mean(
-                subject_test(
-                    values[:, 0] - values[:, 1], alternative="two-sided", n_permutations=1999
-                ).p
-                <= ALPHA
-            )
-        )
-    p = [compare_models(pair, test=test, n_permutations=1999).p[0] for pair in values]
+    if test == "sign-flip":  # the differences of all pairs of models in one call
+        differences = values[:, 0] - values[:, 1]
+        p = subject_test(differences, alternative="two-sided", n_permutations=1999).p
+    else:
+        p = [compare_models(pair, test=test, n_permutations=1999).p[0] for pair in values]
     return float(np.mean(np.array(p) <= ALPHA))
 
 
 def ceiling_level(n=4000):
-    """Against the noise ceiling: each model is as good as the other subjects, by the flips of differences within
-    subjects."""
+    """Test against the noise ceiling by sign flips within subjects; each model is as good as the other subjects."""
     rng = np.random.default_rng(2)
     bounds = rng.normal(0.4, 0.1, 16)
     values = bounds + rng.normal(0, 0.1, (n, 16))
-    return float(
-        np.mean(subject_test(values, bounds, alternative="less", correction=None).p <= ALPHA)
-    )
+    p = subject_test(values, bounds, alternative="less", correction=None).p
+    return float(np.mean(p <= ALPHA))
 
 
 def family_level(n=2000, n_tests=20):
-    """Any of 20 tests, layers of one network that are much alike, corrected by the maximum."""
+    """Family-wise rate of 20 tests, similar layers of one network, corrected by the maximum statistic."""
     hits = 0
     for seed in range(n):
         rng = np.random.default_rng(seed)
@@ -66,27 +58,22 @@ def family_level(n=2000, n_tests=20):
 
 
 def mantel_level(n=2000):
-    """Permutation of conditions: the model knows nothing of the brain's conditions, subjects share theirs."""
+    """Permutation of conditions: the model is independent of the brain, subjects share conditions."""
     hits = 0
     for seed in range(n):
         rng = np.random.default_rng(seed)
         subjects = pdist(rng.normal(size=(14, 4))) + 0.3 * rng.random((5, 91))
-        hits += (
-            permutation_test(
-                subjects, pdist(rng.normal(size=(14, 4))), n_permutations=399, seed=seed
-            ).p[0]
-            <= ALPHA
-        )
+        model = pdist(rng.normal(size=(14, 4)))
+        hits += permutation_test(subjects, model, n_permutations=399, seed=seed).p[0] <= ALPHA
     return hits / n
 
 
 @functools.cache
 def _simulated(over, n=1000):
-    """Scores, t intervals and p of a difference under resampling of what varies from one simulation to the next.
+    """Scores, t intervals and p of a difference, bootstrapped over the factors that vary between simulations.
 
-    Conditions are points; the brain sees them with other points added that are the condition's own, a subject with
-    those of the subject and condition. Two models add points of their own, equally many; a third knows nothing of the
-    brain's.
+    Conditions are points. The brain adds features that are specific to the brain, and a subject adds noise for each
+    condition. Two models add equally many features of their own; a third is independent of the brain.
     """
     population = np.random.default_rng(10)
     n_conditions, n_subjects = 118, 15
@@ -96,14 +83,14 @@ def _simulated(over, n=1000):
     for seed in range(n):
         rng = np.random.default_rng((seed, 11))
         new = over in ("conditions", "both")
-        shared, own, first, second, other = (rng.normal(size=f.shape) if new else f for f in fixed)
-        scale = rng.uniform(0.5, 1.5, weights.shape) if over in ("subjects", "both") else weights
-        brain = np.hstack([shared, own])
-        noise = (
-            rng.normal(size=(n_subjects, *brain.shape))
-            if over != "conditions"
-            else np.zeros((n_subjects, *brain.shape))
+        shared, specific, first, second, other = (
+            rng.normal(size=f.shape) if new else f for f in fixed
         )
+        scale = rng.uniform(0.5, 1.5, weights.shape) if over in ("subjects", "both") else weights
+        brain = np.hstack([shared, specific])
+        noise = np.zeros((n_subjects, *brain.shape))
+        if over != "conditions":
+            noise = rng.normal(size=noise.shape)
         subjects = np.array(
             [pdist(np.hstack([w, w]) * brain + e) for w, e in zip(scale, noise, strict=True)]
         )
@@ -129,31 +116,31 @@ def _share_within(intervals, truth):
 
 
 def bootstrap_coverage(over):
-    """t intervals of the scores of the first two models, which are to be their means over simulations."""
+    """Coverage of the mean over simulations by the t intervals of the first two models' scores."""
     rows = _simulated(over)
     return _share_within(rows["interval"][:, :2], rows["value"][:, :2].mean(axis=0))
 
 
 def difference_level(over):
-    """Two models that are equally good in the population that is sampled."""
+    """Test of the difference between two models that are equally good in the population."""
     rows = _simulated(over)
     return 1 - _share_within(rows["difference interval"], rows["difference"].mean())
 
 
 def zero_level(over):
-    """Against zero, of a model that knows nothing of the brain: by what its mean over simulations is more than 0."""
+    """Test against zero of a model that is independent of the brain; its mean over simulations is subtracted."""
     rows = _simulated(over)
     return float(np.mean(rows["lowest"][:, 2] >= rows["value"][:, 2].mean()))
 
 
 def percentile_coverage(n=2000, n_subjects=40):
-    """Percentiles of the bootstrap over subjects."""
+    """Coverage of percentile intervals of the bootstrap over subjects."""
     interval = subject_intervals(_values(3, n, n_subjects), n_draws=1999)
     return float(np.mean((interval[:, 0] <= 0) & (interval[:, 1] >= 0)))
 
 
 def bca_coverage(n=1000, n_subjects=40):
-    """BCa intervals of the bootstrap over subjects, on eight conditions."""
+    """Coverage of BCa intervals of the bootstrap over subjects, on eight conditions."""
     rng = np.random.default_rng(4)
     model = pdist(rng.normal(size=(8, 4)))
     results = [
@@ -200,7 +187,7 @@ COVERAGES = {
 
 
 def draw(levels, coverages, path):
-    """Every rate as a point, its bounds as a band."""
+    """Draw each rate as a point and its bounds as a band."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.8), layout="constrained")

@@ -1,4 +1,4 @@
-"""The machine's own limits: float32 multiply-add peak and read bandwidth, for given numbers of threads.
+"""The machine's limits: float32 multiply-add peak and read bandwidth, for given numbers of threads.
 
 As a script: python bench/experiments/peak.py [THREADS ...]
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("peak.cpp")
-# Clang for ARM took -march=native late; -mcpu=native says the same.
+# Older Clang for ARM accepts only -mcpu=native.
 NATIVE = ("-march=native", "-mcpu=native")
 
 
@@ -27,7 +27,7 @@ class Peak:
 
 
 class NoCompilerError(OSError):
-    """No C++ compiler that could build the probe."""
+    """No C++ compiler can build the probe."""
 
 
 def measure(n_threads: Iterable[int]) -> list[Peak]:
@@ -37,19 +37,11 @@ def measure(n_threads: Iterable[int]) -> list[Peak]:
     )
     if compiler is None:
         raise NoCompilerError(
-            "no C++ compiler (c++, g++, clang++ or $CXX) to build the probe of the machine's peak with"
+            "no C++ compiler (c++, g++, clang++ or $CXX) to build the probe of the machine's peak"
         )
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "peak"
-        options = [
-            "-std=c++17",
-            "-O3",
-            "-ffp-contract=fast",
-            "-pthread",
-            str(SOURCE),
-            "-o",
-            program,
-        ]
+        options = ["-std=c++17", "-O3", "-ffp-contract=fast", "-pthread", SOURCE, "-o", program]
         for native in NATIVE:
             built = subprocess.run([compiler, native, *options], capture_output=True, text=True)
             if built.returncode == 0:

@@ -1,17 +1,17 @@
-"""Sixty ResNet-20 checkpoints over the 92 and 118 sets, by a sweep that is left alone and by ones that are not.
+"""Sixty ResNet-20 checkpoints on the studies 92 and 118, by an undisturbed sweep and by interrupted ones.
 
     python bench/experiments/sweep_proof.py FOLDER prepare [--size 224]
-        # checkpoints by seeded perturbation of one network
+        # write checkpoints, seeded perturbations of one network
     python bench/experiments/sweep_proof.py FOLDER reference
-        # the sweep that is left alone
+        # run the undisturbed sweep
     python bench/experiments/sweep_proof.py FOLDER killed
-        # SIGKILL at five random moments, resumed each time
+        # send SIGKILL at five random moments and resume each time
     python bench/experiments/sweep_proof.py FOLDER ray
-        # three local nodes, one killed and one joined meanwhile
+        # run on three local nodes; one is killed and one joins
     python bench/experiments/sweep_proof.py FOLDER overhead
-        # against the same checkpoints as the benchmark does them
+        # compare with the time of the same checkpoints in the benchmark
 
-The tables of "killed" and "ray" must equal the reference's, subject by subject, to the last bit.
+The tables of "killed" and "ray" must be bit-identical to the reference's, subject by subject.
 """
 
 import argparse
@@ -177,7 +177,7 @@ def overhead(folder):
     wall = time.perf_counter() - start
     end = json.loads(run.stdout.splitlines()[-1])
     after = as_benchmarked(folder)
-    # The machine's pace changes; the benchmark runs before the sweep and after it.
+    # The machine's speed changes, so the benchmark runs before the sweep and after it.
     benchmark = (sum(before) + sum(after)) / 2
     facts = {"checkpoints": end["scored"], "sweep": end["seconds"], "with start-up": wall}
     sums = {"benchmark before": sum(before), "benchmark after": sum(after)}

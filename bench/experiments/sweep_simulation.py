@@ -3,8 +3,8 @@
     python bench/experiments/sweep_simulation.py FOLDER [--checkpoints 100000]
     python bench/experiments/sweep_simulation.py FOLDER --writes
 
-The first prints a line of JSON for each tenth, time and peak of resident memory, and then how long a resume takes that
-finds everything done. The second writes checkpoints of 11 layers × 4 regions × 15 subjects beside a reader.
+The first prints time and peak of resident memory for each tenth as a line of JSON, then the time of a resume that
+finds everything done. The second writes checkpoints of 11 layers × 4 regions × 15 subjects during concurrent reads.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def study():
 
 
 class Stub:
-    """A worker of this process whose networks are random RDMs, another one for each file."""
+    """A worker in this process that replaces networks by random RDMs, different for each file."""
 
     lost = ()
 

@@ -1,4 +1,4 @@
-"""Levels and coverages by simulation; about a minute, so that only `pytest -m slow` runs them."""
+"""Levels and coverages by simulation. They take about a minute, so only `pytest -m slow` runs them."""
 
 import pytest
 
