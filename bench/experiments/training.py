@@ -1,10 +1,10 @@
-"""Images a second in training: python -m bench.experiments.training [--device cuda] [--data DIR|ZIP] [--image-size 64].
+"""Images per second in training: python -m bench.experiments.training [--device cuda] [--data DIR|ZIP].
 
-ResNet-20 with flips, three ways on the same images: the input pipeline of `models.training.train` alone; its steps on
-one batch that lies ready (forward, backward, update), which the pipeline has to outrun; and both together. Beside them
-the plain loop of torchvision's reference: `ImageFolder`, a `DataLoader` with a worker for each processor, `Resize`,
-`ToTensor`, `Normalize`, and loss and accuracy read after each step. Before, the pipeline's images are held against that
-loop's. Decoding, which is done once, is timed by itself. Without --data the images are drawn.
+ResNet-20 with flips, on the same images: the input pipeline of `models.training.train` alone; training steps on one
+batch that is ready (forward, backward, update), which the pipeline has to outrun; both together; and the plain loop of
+torchvision's reference: `ImageFolder`, a `DataLoader` with a worker for each processor, `Resize`, `ToTensor`,
+`Normalize`, and loss and accuracy read after each step. First, the pipeline's images are compared with those of that
+loop. Decoding, which is done once, is timed separately. Without --data the images are generated.
 """
 
 import argparse
@@ -14,7 +14,9 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,28 +30,30 @@ from bench.experiments.device import pictures, utilisation
 from models.training.augment import AUGMENTATIONS, Normalise
 from models.training.batches import WHERE, Batches
 from models.training.data import find_images, training_pixels
-from models.training.recipe import Recipe
-from models.training.report import Report
-from models.training.train import choose_device, describe_device
-from models.training.trainer import Trainer, build_network
+from models.training.devices import choose_device, describe_device
+from models.training.network import build_network
+from models.training.recipe import PRECISIONS, Recipe
+from models.training.report import TrainingReport
+from models.training.trainer import Trainer
 
+# The pipeline should be this many times as fast as the steps.
 TARGET = 5
-WARM = 3
+N_WARM_UP = 3
 
 
-def drawn(folder: Path, size: int, n: int) -> Path:
-    """Write a set of JPEG files of 1.5 times the size."""
+def generate(folder: Path, size: int, n: int) -> Path:
+    """Write JPEG files of 1.5 times the size."""
     side = size * 3 // 2
     for split, count in (("train", n), ("val", 20)):
         for i, pixels in enumerate(pictures(count, (side, side), count)):
-            own = folder / split / f"class{i % 10}"
-            own.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(own / f"{i}.jpg", quality=90)
+            path = folder / split / f"class{i % 10}" / f"{i}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path, quality=90)
     return folder
 
 
-def unpacked(data: Path, folder: Path) -> Path:
-    """The set as a folder, which `ImageFolder` needs."""
+def unpack(data: Path, folder: Path) -> Path:
+    """Return the images as a folder, which `ImageFolder` needs."""
     if data.is_dir():
         return data
     with zipfile.ZipFile(data) as archive:
@@ -58,188 +62,227 @@ def unpacked(data: Path, folder: Path) -> Path:
     return inside[0] if len(inside) == 1 else folder
 
 
-def pace(steps: Iterator[int], device: torch.device, n: int) -> float:
-    """Images a second of the `n` steps after some to warm up; a step gives its number of images."""
+@dataclass
+class TrainingBench:
+    """What all measurements share: options, images and the network."""
 
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+    recipe: Recipe
+    device: torch.device
+    data: Path
+    n_steps: int
+    batches: tuple[Batches, Batches]
+    n_classes: int
 
-    for _ in itertools.islice(steps, WARM):
-        pass
-    wait()
-    begin = time.perf_counter()
-    images = sum(itertools.islice(steps, n))
-    wait()
-    return images / (time.perf_counter() - begin)
+    @cached_property
+    def network(self) -> torch.nn.Module:
+        return build_network(self.recipe.arch, self.n_classes)
 
+    @cached_property
+    def trainer(self) -> Trainer:
+        """Moves the network to the device."""
+        return Trainer(self.recipe, self.network, *self.batches, self.n_classes, self.device)
 
-def endless(make: Callable[[], Iterator[int]]) -> Iterator[int]:
-    while True:
-        yield from make()
+    @cached_property
+    def normalise(self) -> Normalise:
+        return Normalise(self.network.preprocessing, self.device)
 
-
-def main() -> str | None:
-    """Run the bench; what is returned is an error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.experiments.training", description=__doc__
-    )
-    parser.add_argument("--device", default="auto", help="as for models.training.train")
-    parser.add_argument("--data", type=Path, help="folder or zip (default: drawn images)")
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=20, help="timed, of each (default: 20)")
-    parser.add_argument(
-        "--where", choices=WHERE, default="auto", help="as for models.training.train"
-    )
-    parser.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off")
-    parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of the DataLoader")
-    given = parser.parse_args()
-    try:
-        device = choose_device(given.device)
-        recipe = Recipe(
-            image_size=given.image_size,
-            batch_size=given.batch_size,
-            augment="flip",
-            amp=given.amp,
-            channels_last=given.channels_last,
-            epochs=1_000_000,
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            return compare(recipe, device, given, Path(folder))
-    except (ValueError, OSError) as error:
-        return str(error)
-
-
-def compare(
-    recipe: Recipe, device: torch.device, given: argparse.Namespace, folder: Path
-) -> str | None:
-    """Print the paces; what is returned is an error."""
-    size, n = recipe.image_size, given.steps
-    n_wanted = (WARM + n + 1) * recipe.batch_size
-    data = (
-        unpacked(given.data, folder / "unpacked")
-        if given.data
-        else drawn(folder / "drawn", size, n_wanted)
-    )
-    images = find_images(data)
-    n_classes = len(images.classes)
-    if len(images.train) < n_wanted:
-        return f"{data} has {len(images.train)} images to train on, and {n_wanted} are needed; lower --steps"
-    begin = time.perf_counter()
-    pixels = {s.name: training_pixels(s, size, folder=folder) for s in (images.train, images.val)}
-    seconds = time.perf_counter() - begin
-    n_images = len(images.train) + len(images.val)
-    batches = [
-        Batches(pixels[s.name], s.labels, device, given.where) for s in (images.train, images.val)
-    ]
-    print(
-        f"ResNet-20, {n_classes} classes, {len(images.train)} images of {size} × {size}"
-        f" {'on the device' if batches[0].resident else 'mapped'}, batches of {recipe.batch_size}, amp {recipe.amp},"
-        f" {'channels last' if recipe.channels_last else 'NCHW'}, on {describe_device(device)}"
-    )
-    print(f"decoded once: {n_images / seconds:.0f} images/s with {os.cpu_count()} processors")
-
-    network = build_network(recipe.arch, n_classes)
-    preprocessing = network.preprocessing
-    plain = transforms.Compose(
-        [
+    @cached_property
+    def plain(self) -> list[object]:
+        """torchvision's input pipeline."""
+        size, preprocessing = self.recipe.image_size, self.network.preprocessing
+        return [
             transforms.Resize((size, size)),
             transforms.ToTensor(),
             transforms.Normalize(preprocessing.mean, preprocessing.std),
         ]
-    )
-    normalise = Normalise(preprocessing, device)
-    theirs = ImageFolder(data / "train", plain)
-    few = np.random.default_rng(0).permutation(len(theirs))[:64]
-    ((rows, labels),) = batches[0].serve(few, 64)
-    expected = torch.stack([theirs[i][0] for i in few])
-    if [theirs[i][1] for i in few] != labels.tolist():
-        return "the labels differ from ImageFolder's"
-    error = float((normalise(rows).cpu() - expected).abs().max())
-    print(f"largest difference from torchvision's input: {error:.1e}")
-    if error > 1e-6:
-        return "the images differ from torchvision's"
 
-    trainer = Trainer(recipe, network, *batches, num_classes=n_classes, device=device)
-    rng = np.random.default_rng(0)
+    @cached_property
+    def layout(self) -> torch.memory_format:
+        return torch.channels_last if self.recipe.channels_last else torch.contiguous_format
 
-    def pipeline() -> Iterator[int]:
-        order = rng.permutation(len(batches[0]))
-        for x, _ in batches[0].serve(order, recipe.batch_size):
-            yield len(normalise(AUGMENTATIONS["flip"](x, rng)))
+    def pace(self, steps: Iterator[int], n: int) -> float:
+        """Images per second of `n` steps after the warm-up; a step yields its number of images."""
+        for _ in itertools.islice(steps, N_WARM_UP):
+            pass
+        self.wait()
+        begin = time.perf_counter()
+        images = sum(itertools.islice(steps, n))
+        self.wait()
+        return images / (time.perf_counter() - begin)
 
-    alone = pace(endless(pipeline), device, max(n, 200))
-    print(f"input pipeline alone: {alone:.0f} images/s")
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
-    batch = next(iter(batches[0].serve(np.arange(recipe.batch_size), recipe.batch_size)))
-    optimiser = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
-    loss_of = torch.nn.CrossEntropyLoss()
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    scaler = torch.amp.GradScaler(device.type, enabled=recipe.amp == "fp16")
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.amp)
+    def check_images(self) -> None:
+        """Compare the pipeline's images with torchvision's."""
+        folder = ImageFolder(self.data / "train", transforms.Compose(self.plain))
+        some = np.random.default_rng(0).permutation(len(folder))[:64]
+        ((rows, labels),) = self.batches[0].serve(some, 64)
+        expected = torch.stack([folder[i][0] for i in some])
+        if [folder[i][1] for i in some] != labels.tolist():
+            raise ValueError("the labels differ from ImageFolder's")
+        error = float((self.normalise(rows).cpu() - expected).abs().max())
+        print(f"largest difference from torchvision's input: {error:.1e}")
+        if error > 1e-6:
+            raise ValueError("the images differ from torchvision's")
 
-    def update(x: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.autocast(device.type, kind, enabled=kind is not None):
-            output = network(x)
-            loss = loss_of(output, truth)
-        optimiser.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.step(optimiser)
-        scaler.update()
+    def pipeline(self) -> Iterator[int]:
+        """The input pipeline alone."""
+        rng, train = np.random.default_rng(0), self.batches[0]
+        while True:
+            order = rng.permutation(len(train))
+            for x, _ in train.serve(order, self.recipe.batch_size):
+                yield len(self.normalise(AUGMENTATIONS["flip"](x, rng)))
+
+    @cached_property
+    def optimiser(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.network.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
+
+    @cached_property
+    def scaler(self) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(self.device.type, enabled=self.recipe.amp == "fp16")
+
+    def update(self, x: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Forward, backward and update; return output and loss."""
+        dtype = PRECISIONS[self.recipe.amp]
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            output = self.network(x.contiguous(memory_format=self.layout))
+            loss = torch.nn.functional.cross_entropy(output, truth)
+        self.optimiser.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         return output, loss
 
-    def ready() -> Iterator[int]:
-        x = normalise(batch[0]).contiguous(memory_format=layout)
+    def steps(self) -> Iterator[int]:
+        """Training steps on one batch that is ready."""
+        size = self.recipe.batch_size
+        pixels, truth = next(iter(self.batches[0].serve(np.arange(size), size)))
+        x = self.normalise(pixels).contiguous(memory_format=self.layout)
+        self.trainer.network.train()
         while True:
-            update(x, batch[1])
+            self.update(x, truth)
             yield len(x)
 
-    network.train()
-    step = pace(ready(), device, n)
-    print(f"forward, backward and update alone: {step:.0f} images/s")
-    ratio = alone / step
+    def train(self) -> float:
+        """Images per second of `models.training.train`."""
+        times: list[float] = []
+        last = N_WARM_UP + self.n_steps
+
+        def stopping() -> bool:
+            if len(times) in (N_WARM_UP, last):
+                self.wait()
+            times.append(time.perf_counter())
+            return len(times) > last
+
+        with utilisation(self.device.type, self.device.index or 0) as busy:
+            while self.trainer.run_epoch(stopping, TrainingReport()):
+                pass
+        pace = self.n_steps * self.recipe.batch_size / (times[last] - times[N_WARM_UP])
+        print(f"models.training.train: {pace:.0f} images/s; time the GPU computes: {busy[0]}")
+        return pace
+
+    def reference(self, n_workers: int) -> Iterator[int]:
+        """The loop of torchvision's reference."""
+        flipping = transforms.Compose([transforms.RandomHorizontalFlip(), *self.plain])
+        loader = DataLoader(
+            ImageFolder(self.data / "train", flipping),
+            self.recipe.batch_size,
+            shuffle=True,
+            num_workers=n_workers,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=n_workers > 0,
+        )
+        while True:
+            for x, truth in loader:
+                x, truth = (each.to(self.device, non_blocking=True) for each in (x, truth))
+                output, loss = self.update(x, truth)
+                # As the reference does after each step.
+                loss.item()
+                top = output.topk(min(5, self.n_classes)).indices
+                (top == truth[:, None]).float().mean().item()
+                yield len(x)
+
+
+def open_bench(
+    recipe: Recipe, device: torch.device, options: argparse.Namespace, folder: Path
+) -> TrainingBench:
+    """Decode the images and print what is measured."""
+    size, n_images = recipe.image_size, (N_WARM_UP + options.steps + 1) * recipe.batch_size
+    data = options.data and unpack(options.data, folder / "unpacked")
+    data = data or generate(folder / "generated", size, n_images)
+    images = find_images(data)
+    if len(images.train) < n_images:
+        raise ValueError(
+            f"{data} has {len(images.train)} training images, but {n_images} are needed; lower --steps"
+        )
+    splits, begin = (images.train, images.val), time.perf_counter()
+    pixels = [training_pixels(split, size, folder=folder) for split in splits]
+    pace = sum(map(len, splits)) / (time.perf_counter() - begin)
+    train, val = (
+        Batches(array, split.labels, device, options.where)
+        for array, split in zip(pixels, splits, strict=True)
+    )
+    n_classes = len(images.classes)
     print(
-        f"the pipeline is {ratio:.1f} times as fast, {'at least' if ratio >= TARGET else 'BELOW'} {TARGET}"
+        f"ResNet-20, {n_classes} classes, {len(images.train)} images of {size} × {size}"
+        f" {'on the device' if train.resident else 'mapped'}, batches of {recipe.batch_size}, amp {recipe.amp},"
+        f" {'channels last' if recipe.channels_last else 'NCHW'}, on {describe_device(device)}"
     )
+    print(f"decoding, once: {pace:.0f} images/s with {os.cpu_count()} processors")
+    return TrainingBench(recipe, device, data, options.steps, (train, val), n_classes)
 
-    times: list[float] = []
 
-    def stopping() -> bool:
-        if len(times) in (WARM, WARM + n) and device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter())
-        return len(times) > WARM + n
+def measure(bench: TrainingBench, n_workers: int) -> None:
+    """Print images per second of the parts, of the whole and of the reference."""
+    bench.check_images()
+    pipeline = bench.pace(bench.pipeline(), max(bench.n_steps, 200))
+    print(f"input pipeline alone: {pipeline:.0f} images/s")
+    steps = bench.pace(bench.steps(), bench.n_steps)
+    print(f"forward, backward and update alone: {steps:.0f} images/s")
+    ratio = pipeline / steps
+    verdict = "at least" if ratio >= TARGET else "BELOW"
+    print(f"the pipeline is {ratio:.1f} times as fast, {verdict} {TARGET}")
+    whole = bench.train()
+    reference = bench.pace(bench.reference(n_workers), bench.n_steps)
+    print(f"torchvision's reference loop, {n_workers} workers: {reference:.0f} images/s")
+    print(f"models.training.train is {whole / reference:.2f} times as fast")
 
-    with utilisation(device.type, device.index or 0) as busy:
-        while trainer.run_epoch(stopping, Report()):
-            pass
-    ours = n * recipe.batch_size / (times[WARM + n] - times[WARM])
-    print(f"models.training.train: {ours:.0f} images/s; time the GPU computes: {busy[0]}")
 
-    flipping = transforms.Compose([transforms.RandomHorizontalFlip(), plain])
-    loader = DataLoader(
-        ImageFolder(data / "train", flipping),
-        recipe.batch_size,
-        shuffle=True,
-        num_workers=given.workers,
-        pin_memory=device.type == "cuda",
-        persistent_workers=given.workers > 0,
+def main() -> str | None:
+    """Run the bench; return an error message, or None."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.experiments.training", description=__doc__
     )
-
-    def reference() -> Iterator[int]:
-        for x, truth in loader:
-            x, truth = x.to(device, non_blocking=True), truth.to(device, non_blocking=True)
-            output, loss = update(x.contiguous(memory_format=layout), truth)
-            # As the reference does after each step.
-            loss.item()
-            (output.topk(min(5, n_classes)).indices == truth[:, None]).float().mean().item()
-            yield len(x)
-
-    theirs_pace = pace(endless(reference), device, n)
-    print(f"torchvision's reference loop, {given.workers} workers: {theirs_pace:.0f} images/s")
-    print(f"models.training.train is {ours / theirs_pace:.2f} times as fast")
+    parser.add_argument("--device", default="auto", help="as for models.training.train")
+    parser.add_argument("--data", type=Path, help="folder or zip (default: generated images)")
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=20, help="timed steps (default: 20)")
+    parser.add_argument(
+        "--where", choices=WHERE, default="auto", help="as for models.training.train"
+    )
+    parser.add_argument("--amp", choices=tuple(PRECISIONS), default="off")
+    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="workers of the DataLoader"
+    )
+    options = parser.parse_args()
+    try:
+        device = choose_device(options.device)
+        recipe = Recipe(
+            image_size=options.image_size,
+            batch_size=options.batch_size,
+            augment="flip",
+            amp=options.amp,
+            channels_last=options.channels_last,
+            epochs=1_000_000,
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            measure(open_bench(recipe, device, options, Path(folder)), options.workers)
+    except (ValueError, OSError) as error:
+        return str(error)
     return None
 
 

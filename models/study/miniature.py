@@ -28,14 +28,14 @@ from models.networks import NETWORKS, TAPS, build, check_names
 from models.study.comparison import Published
 from models.study.figures import draw_bars
 from models.study.network_scores import NetworkScores
-from models.study.replicate import PUBLISHED, Job, count_classes, panels, score
-from models.study.replicate import Run as Scoring
+from models.study.replicate import PUBLISHED, Job, Run, count_classes, panels, score
 from models.study.sizes import Sizes
 from models.training.curve import draw_lines
+from models.training.devices import choose_device, describe_device
 from models.training.recipe import Recipe
-from models.training.run import Row, Run
+from models.training.run import EpochMetrics, TrainingRun
 from models.training.signals import Signals, Stopped
-from models.training.train import choose_device, describe_device, train
+from models.training.train import train
 
 DEFAULT = ("resnet20", "resnet18", "resnet34", "densenet121")
 IMAGES = "tiny-imagenet-100.zip"
@@ -62,7 +62,7 @@ class Checkpoint:
 
     network: str
     epoch: int
-    metrics: Row
+    metrics: EpochMetrics
     scores: NetworkScores
 
 
@@ -71,14 +71,14 @@ def recipe_of(network: str, epochs: int, seed: int) -> Recipe:
     return replace(RECIPE, arch=f"models.networks:{network}", epochs=epochs, seed=seed)
 
 
-def score_run(network: str, run: Run, scoring: Scoring) -> list[Checkpoint]:
+def score_run(network: str, run: TrainingRun, scoring: Run) -> list[Checkpoint]:
     """Score the checkpoints of a run that is done, shown the stimuli at several sizes, and write each one's submission.
 
     Parameters
     ----------
     network : str
         What the results are called by.
-    run : Run
+    run : TrainingRun
         With its checkpoints.
     scoring : models.study.replicate.Run
         On what, and how.
@@ -267,7 +267,7 @@ def _miniature(given: argparse.Namespace, signals: Signals) -> bool:
             " or pass --data and --brains"
         )
     device = choose_device(given.device)
-    scoring = Scoring(open_studies(brains, modality="fmri"), by_region=True)
+    scoring = Run(open_studies(brains, modality="fmri"), by_region=True)
     facts = [
         f"**Date:** {date.today().isoformat()}",
         f"**Machine:** {describe_device(device)}, {platform.machine()}",
@@ -294,7 +294,7 @@ def _miniature(given: argparse.Namespace, signals: Signals) -> bool:
             signals=signals,
         ):
             return False
-        checkpoints += score_run(name, Run(folder), scoring)
+        checkpoints += score_run(name, TrainingRun(folder), scoring)
         write_report(Path(given.results), checkpoints, facts, published)
         print(f"{name} is done; wrote {given.results}", file=sys.stderr)
     return True

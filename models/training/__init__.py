@@ -1,7 +1,7 @@
-"""How the study's networks are trained, from class folders to checkpoints.
+"""Training of the study's networks, from class folders to checkpoints.
 
-Read `train` first: a run, resumed to the bit. `recipe` has the paper's numbers, `trainer` a network step by step.
-Images come by `data` (decoded once), `batches` (on the device) and `augment`; `run` keeps the folder of a run,
-`signals` ends it in order, `report` prints. `scoring` scores checkpoints while training goes on, and `curve` draws
-that.
+Read `train` first: a run, which resumes to the bit. `recipe` has the paper's settings, `network` builds and checks what
+is trained, `trainer` trains it step by step on one of the `devices`. Images come through `data` (decoded once),
+`batches` (on the device) and `augment`. `run` is the folder of a run, `signals` stop it, `report` prints. `scoring`
+scores checkpoints during training, and `curve` draws their scores.
 """

@@ -1,7 +1,7 @@
-"""Pixels → a network's input, on the device that holds them: augmented, then normalised.
+"""Pixels → a network's input: augmentation and normalisation on the device that holds the pixels.
 
-What is drawn at random follows from a generator that the caller makes for each step, on the processor: the same
-images come out of the same seed, epoch and step, whatever ran before and wherever it runs.
+The caller makes a random generator on the CPU for each step. So the same seed, epoch and step result in the same images
+on any device, whatever ran before.
 """
 
 from collections.abc import Callable
@@ -11,33 +11,32 @@ import torch
 
 from fastrdm.images import Preprocessing
 
-# Share of the image's area that a crop takes, and its width / height. torchvision's reference takes 0.08 to 1 of the
-# photograph; these pixels are resized already, and have no detail to show of so little.
+# Range of a crop's share of the image's area, and of its width / height. torchvision's reference crops 0.08 to 1 of the
+# photograph; these pixels are already resized and have too little detail for that.
 CROP_AREA = (0.35, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 
 
 def keep(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """The pixels as they are, as in testing."""
+    """Return the pixels unchanged, as in testing."""
     return pixels
 
 
 def flip(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Half of the images mirrored left to right, chosen at random."""
+    """Mirror a random half of the images left to right."""
     mirrored = torch.from_numpy(rng.random(len(pixels)) < 0.5).to(pixels.device)
     return torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
 
 
 def crop(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """A part of each image, drawn by area and ratio, enlarged to the whole, and half of them mirrored.
+    """Enlarge a part of each image with random area and aspect ratio, and mirror a random half.
 
-    Bilinear, without antialiasing: a part that is enlarged needs none.
+    The interpolation is bilinear; enlarging needs no antialiasing.
 
     Parameters
     ----------
     pixels : torch.Tensor of uint8, shape (n, 3, size, size)
     rng : numpy.random.Generator
-        Whose next numbers are taken.
 
     Returns
     -------
@@ -48,9 +47,9 @@ def crop(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     area = rng.uniform(*CROP_AREA, n)
     low, high = np.log(CROP_RATIO).tolist()
     ratio = np.exp(rng.uniform(low, high, n))
-    # Of width and height 1; what would reach beyond the image is cut to it.
+    # Relative to width and height; limited to the image.
     extent = np.minimum(np.sqrt([area * ratio, area / ratio]), 1)
-    # The window's centre, from −1 to 1 as `affine_grid` counts.
+    # The window's centre in `affine_grid`'s coordinates, −1 to 1.
     centre = (1 - extent) * rng.uniform(-1, 1, (2, n))
     mirror = np.where(rng.random(n) < 0.5, -1.0, 1.0)
     maps = np.zeros((n, 2, 3), np.float32)
@@ -67,18 +66,11 @@ AUGMENTATIONS: dict[str, Callable[[torch.Tensor, np.random.Generator], torch.Ten
     "flip": flip,
     "crop": crop,
 }
-"""What `--augment` names; (pixels, generator) → pixels."""
+"""Values of `--augment`: (pixels, generator) → pixels."""
 
 
 class Normalise:
-    """(x / 255 − mean) / std of pixels, in float32 and in a network's order of channels.
-
-    Parameters
-    ----------
-    preprocessing : Preprocessing
-        Whose mean, standard deviation and order of channels are used.
-    device : torch.device
-    """
+    """Pixels → (x / 255 − mean) / std, in float32 and with the preprocessing's channel order."""
 
     def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
         self._swapped = preprocessing.channel_order == "BGR"
@@ -90,5 +82,5 @@ class Normalise:
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalise pixels (n, 3, height, width), RGB, of any type."""
         x = pixels.flip(1) if self._swapped else pixels
-        # The operations of torchvision's ToTensor and Normalize in their order: the same bits.
+        # The operations of torchvision's ToTensor and Normalize in the same order, for bit-identical results.
         return x.float().div(255).sub_(self._mean).div_(self._std)

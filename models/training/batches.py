@@ -1,4 +1,4 @@
-"""Batches of pixels on a device: gathered there where the set fits, else read from its map by threads ahead."""
+"""Batches of pixels on a device: gathered there if all pixels fit, else read ahead by threads from the mapped file."""
 
 from collections import deque
 from collections.abc import Generator
@@ -9,11 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 WHERE = ("auto", "device", "host")
-# Of the device's free memory; the rest is for the network and its activations.
+# Share of the device's free memory for pixels; the network and its activations need the rest.
 _SHARE = 0.5
 _CHUNK = 1 << 28
-# Batches are gathered by as many threads, each one batch: copying lets other threads run, and so does waiting for a
-# disk.
+# Threads that read batches; copying and waiting for the disk release the GIL.
 _READERS = 4
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -21,7 +20,7 @@ Stream = Generator[Batch, None, None]
 
 
 class Batches:
-    """A split's pixels and labels, served in any order.
+    """Batches of a split's pixels and labels, in any order.
 
     Parameters
     ----------
@@ -29,10 +28,10 @@ class Batches:
         In memory or mapped.
     labels : ndarray of int64, shape (n,)
     device : torch.device
-        Where batches are wanted.
+        Device of the batches.
     where : {"auto", "device", "host"}
-        Where the pixels lie between batches: all on the device, or where they are. "auto" puts them on a GPU that has
-        twice their size free.
+        Where the pixels are kept: on the device, or unchanged. "auto" keeps them on a GPU with twice as much free
+        memory.
 
     Attributes
     ----------
@@ -50,26 +49,29 @@ class Batches:
         if where not in WHERE:
             raise ValueError(f"where must be one of {', '.join(WHERE)}, not {where!r}")
         if len(pixels) != len(labels):
-            raise ValueError(f"there are {len(pixels)} images and {len(labels)} labels")
+            raise ValueError(
+                f"there are {len(pixels)} images and {len(labels)} labels; the numbers must be equal"
+            )
         self._pixels, self._labels, self._device = pixels, labels, device
         self.resident = where == "device" or (where == "auto" and _fits(pixels.nbytes, device))
         if self.resident:
-            self._own = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
+            self._resident_pixels = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
             step = max(1, _CHUNK // pixels[0].nbytes)
             for i in range(0, len(pixels), step):
-                self._own[i : i + step] = torch.from_numpy(np.array(pixels[i : i + step]))
-            self._own_labels = torch.from_numpy(labels).to(device)
+                self._resident_pixels[i : i + step] = torch.from_numpy(
+                    np.array(pixels[i : i + step])
+                )
+            self._resident_labels = torch.from_numpy(labels).to(device)
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def serve(self, order: NDArray[np.int64], batch_size: int) -> Stream:
-        """Yield (pixels, labels) of the images named by `order`; the last batch is what is left.
+        """Yield (pixels, labels) of the images at the positions `order`; the last batch may be smaller.
 
         Parameters
         ----------
         order : ndarray of int64
-            Positions of images.
         batch_size : int
 
         Yields
@@ -83,7 +85,7 @@ class Batches:
     def _gather(self, parts: list[NDArray[np.int64]]) -> Stream:
         for part in parts:
             rows = torch.from_numpy(part).to(self._device)
-            yield self._own[rows], self._own_labels[rows]
+            yield self._resident_pixels[rows], self._resident_labels[rows]
 
     def _read_ahead(self, parts: list[NDArray[np.int64]]) -> Stream:
         waiting: deque[Future[Batch]] = deque()
@@ -92,22 +94,22 @@ class Batches:
                 for part in parts:
                     waiting.append(pool.submit(self._read, part))
                     if len(waiting) > _READERS:
-                        yield self._sent(waiting.popleft().result())
+                        yield self._to_device(waiting.popleft().result())
                 while waiting:
-                    yield self._sent(waiting.popleft().result())
+                    yield self._to_device(waiting.popleft().result())
             finally:
                 pool.shutdown(cancel_futures=True)
 
     def _read(self, part: NDArray[np.int64]) -> Batch:
-        # torch reuses pinned memory, and not before the copy from it has been made.
+        # torch reuses pinned memory only after the copy from it is complete.
         pinned = self._device.type == "cuda"
         shape = (len(part), *self._pixels.shape[1:])
         pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
-        # With "clip" NumPy fills `out` directly, and lets other threads run.
+        # With "clip" NumPy writes to `out` directly and releases the GIL.
         np.take(self._pixels, part, axis=0, out=pixels.numpy(), mode="clip")
         return pixels, torch.from_numpy(self._labels[part])
 
-    def _sent(self, batch: Batch) -> Batch:
+    def _to_device(self, batch: Batch) -> Batch:
         pixels, labels = batch
         return (
             pixels.to(self._device, non_blocking=True),
@@ -116,7 +118,7 @@ class Batches:
 
 
 def _fits(n_bytes: int, device: torch.device) -> bool:
-    """Whether there is room on a GPU; on the processor the map serves as well as a copy."""
+    """Return whether pixels fit on a GPU; on the CPU the mapped file is as good as a copy."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)

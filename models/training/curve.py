@@ -1,4 +1,4 @@
-"""Curves by epoch: of a training run's layers, of several networks."""
+"""Curves by epoch, for the layers of a training run or for several networks."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -13,20 +13,7 @@ Lines = Mapping[str, Sequence[tuple[int, float]]]
 
 
 def draw_curve(results: "Sequence[EpochResult]", title: str = "") -> bytes:
-    """Draw percent of the noise ceiling by epoch: a panel for each study and region, a line for each layer.
-
-    Parameters
-    ----------
-    results : sequence of EpochResult
-        One or more.
-    title : str
-        Above the figure.
-
-    Returns
-    -------
-    bytes
-        A PNG.
-    """
+    """Draw percent of the noise ceiling by epoch as a PNG: a panel for each study and region, a line for each layer."""
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for r in results:
         heading = f"{r.set} · {r.region.upper()} (100 % = {r.ceiling:.4f})"
@@ -40,12 +27,11 @@ def draw_lines(panels: Mapping[str, Lines], label: str = "", title: str = "") ->
     Parameters
     ----------
     panels : mapping of str to mapping of str to sequence of (int, float)
-        Heading → name → epoch and value, one or more of each. A name has the same colour in all panels: the first ones
-        dark, the last ones light.
+        Heading → name → epoch and value, none empty. A name has the same colour in all panels, from dark to light.
     label : str
-        Of the vertical axes.
+        Label of the vertical axes.
     title : str
-        Above the figure.
+        Title of the figure.
 
     Returns
     -------

@@ -1,13 +1,13 @@
-"""Images to train on: class folders in a folder or a zip, decoded once to uint8 pixels on disk.
+"""Training images: class folders in a folder or a zip, decoded once to uint8 pixels on disk.
 
 The layout is torchvision's ImageFolder, once for training and once for validation: ROOT/train/CLASS/… and
-ROOT/val/CLASS/…, images at any depth below their class; in a zip the two may lie in one folder. Classes are numbered
-in the order of their names.
+ROOT/val/CLASS/…, with images at any depth below their class. In a zip, a common parent folder is allowed. Classes are
+numbered in the order of their names.
 
-The pixels of a split are one `.npy` file (n, 3, size, size) in the cache. Its name is the SHA-256 of what they follow
-from: the images' names and sizes with their CRC-32 (zip) or times of modification (folder), the size, filter and
-background, and the versions of what decodes. The file appears when it is complete; processes that need it at the same
-time make it each for themselves, and the last one stays.
+The pixels of a split are one `.npy` file (n, 3, size, size) in the cache. Its name is the SHA-256 of everything that
+determines the pixels: the images' names and sizes with their CRC-32 (zip) or modification times (folder), the size,
+filter and background, and the versions of the decoders. The file appears when it is complete. Processes that need it at
+the same time each make it; the last one replaces the others.
 """
 
 import functools
@@ -33,7 +33,8 @@ from fastrdm.images import RULES_VERSION, SUFFIXES, cache_info, check_background
 
 SPLITS = ("train", "val")
 _FILTERS = {"pil-bilinear": "BILINEAR", "pil-bicubic": "BICUBIC"}
-_SHOWN = 3
+# Images named in an error.
+_N_NAMED = 3
 
 Reader = Callable[[str], bytes]
 
@@ -41,23 +42,23 @@ Reader = Callable[[str], bytes]
 class _File(NamedTuple):
     name: str
     size: int
-    # CRC-32 in a zip, time of modification in nanoseconds in a folder.
+    # CRC-32 in a zip, modification time in nanoseconds in a folder.
     stamp: int
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The images of training or of validation.
+    """The images for training or validation.
 
     Attributes
     ----------
     name : {"train", "val"}
     source : Path
-        The folder or zip that all of it lies in.
+        The folder or zip.
     folder : str
-        Of the split, within the source.
+        The split's folder in the source.
     files : tuple of (name, size, stamp)
-        By class, then by name; names are seen from `folder`.
+        By class, then by name; names are relative to `folder`.
     labels : ndarray of int64, shape (n,)
         Class of each file.
     """
@@ -73,7 +74,7 @@ class Split:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of names and sizes: the same for a zip and for the folder that it unpacks to."""
+        """SHA-256 of names and sizes, the same for a zip and for its unpacked folder."""
         digest = hashlib.sha256()
         for file in self.files:
             digest.update(f"{file.name}\0{file.size}\n".encode())
@@ -81,7 +82,7 @@ class Split:
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
-        """Give what reads a file's bytes by its name, from several threads at once."""
+        """Yield a thread-safe function that reads a file's bytes by its name."""
         opened: AbstractContextManager[Any] = nullcontext()
         if self.source.is_file():
             opened = zipfile.ZipFile(self.source)
@@ -93,34 +94,34 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Images of training and of validation, and the names of their classes in order."""
+class TrainingImages:
+    """Images for training and validation, and the names of their classes in order."""
 
     classes: tuple[str, ...]
     train: Split
     val: Split
 
 
-def find_images(root: str | Path) -> ImageSet:
-    """Find the images and classes of a set.
+def find_images(root: str | Path) -> TrainingImages:
+    """Find images and their classes.
 
     Parameters
     ----------
     root : path
-        A folder with `train` and `val`, or a zip with them.
+        A folder with `train` and `val`, or a zip of it.
 
     Returns
     -------
-    ImageSet
-        Of files that end in jpg, jpeg, png, bmp, tif, tiff or webp; hidden ones are passed over.
+    TrainingImages
+        Files that end in jpg, jpeg, png, bmp, tif, tiff or webp, without hidden ones.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder or file, or it lacks `train` or `val`.
+        If `root`, `train` or `val` does not exist.
     ValueError
-        If it is no zip, or an image lies in no class folder, or there are fewer than two classes, or the classes of
-        the two differ.
+        If a file is not a zip, an image is not in a class folder, there are fewer than two classes, or the classes of
+        training and validation differ.
     """
     root = Path(root)
     if not root.exists():
@@ -133,36 +134,40 @@ def find_images(root: str | Path) -> ImageSet:
         top = f"{tops.pop()}/" if len(tops) == 1 else ""
     else:
         raise ValueError(f"{root} is neither a folder nor a zip")
-    found = {}
-    for split in SPLITS:
-        folder = f"{top}{split}"
-        own = [
-            _File(file.name.removeprefix(f"{folder}/"), file.size, file.stamp)
-            for file in files
-            if file.name.startswith(f"{folder}/")
-        ]
-        if not own:
-            raise FileNotFoundError(f"{root} has no images in {split}/CLASS/")
-        for file in own:
-            if "/" not in file.name:
-                raise ValueError(f"{root}: {folder}/{file.name} lies in no class folder")
-        found[split] = (folder, own)
-    classes = sorted({file.name.partition("/")[0] for file in found["train"][1]})
+    train, val = (_select(root, files, f"{top}{split}/") for split in SPLITS)
+    classes = sorted({_class_of(file) for file in train})
     if len(classes) < 2:
-        raise ValueError(f"{root} has one class, {classes[0]}; training needs two or more")
+        raise ValueError(f"{root} has only the class {classes[0]}; training needs two or more")
+    if differing := sorted({_class_of(file) for file in val} ^ set(classes)):
+        others = f", as are {len(differing) - 1} others" if len(differing) > 1 else ""
+        raise ValueError(
+            f"{root}: the class {differing[0]} is in only one of train and val{others}"
+        )
     number = {name: i for i, name in enumerate(classes)}
     splits = []
-    for name, (folder, own) in found.items():
-        own.sort(key=lambda file: (file.name.partition("/")[0], file.name))
-        present = {file.name.partition("/")[0] for file in own}
-        if differing := sorted(present ^ number.keys()):
-            raise ValueError(
-                f"{root}: the class {differing[0]} is in one of train and val only"
-                f"{f', as are {len(differing) - 1} others' if len(differing) > 1 else ''}"
-            )
-        labels = np.array([number[file.name.partition("/")[0]] for file in own])
-        splits.append(Split(name, root, folder, tuple(own), labels))
-    return ImageSet(tuple(classes), *splits)
+    for name, selected in zip(SPLITS, (train, val), strict=True):
+        labels = np.array([number[_class_of(file)] for file in selected])
+        splits.append(Split(name, root, f"{top}{name}", tuple(selected), labels))
+    return TrainingImages(tuple(classes), *splits)
+
+
+def _select(root: Path, files: list[_File], folder: str) -> list[_File]:
+    """Return the files in a split's folder, by class and name."""
+    selected = [
+        file._replace(name=file.name.removeprefix(folder))
+        for file in files
+        if file.name.startswith(folder)
+    ]
+    if not selected:
+        raise FileNotFoundError(f"{root} has no images in {Path(folder).name}/CLASS/")
+    for file in selected:
+        if "/" not in file.name:
+            raise ValueError(f"{root}: {folder}{file.name} is not in a class folder")
+    return sorted(selected, key=lambda file: (_class_of(file), file.name))
+
+
+def _class_of(file: _File) -> str:
+    return file.name.partition("/")[0]
 
 
 def _wanted(name: str) -> bool:
@@ -199,10 +204,10 @@ def training_pixels(
     background: str | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> NDArray[np.uint8]:
-    """Give a split's pixels from the cache, which is filled where it does not hold them.
+    """Return a split's pixels from the cache; decode them first if they are not there.
 
-    Images are resized to size × size without a crop, as stimuli are (`fastrdm.Preprocessing`), and by the
-    same rules become RGB (`fastrdm.images`).
+    Images are resized to size × size without a crop, like stimuli (`fastrdm.Preprocessing`), and converted to RGB by
+    the same rules (`fastrdm.images`).
 
     Parameters
     ----------
@@ -212,14 +217,13 @@ def training_pixels(
     resize : {"pil-bilinear", "pil-bicubic"}
         The filter.
     folder : path, optional
-        Of the cache; by default as for `fastrdm.images.cached_pixels`.
+        Folder of the cache; by default as for `fastrdm.images.cached_pixels`.
     n_threads : int, optional
-        Threads that decode; the processors of this process by default.
+        Threads that decode; by default the number of processors of this process.
     background : str, optional
-        The colour that shows where images are transparent, as "#rrggbb"; without one, images with transparent pixels
-        are refused.
+        The colour behind transparent pixels, as "#rrggbb"; without it, images with transparent pixels are refused.
     say : callable
-        Told in one line what is being decoded, where anything is. On a terminal there is a bar on stderr, too.
+        Called with one line before images are decoded. A terminal also shows a progress bar on stderr.
 
     Returns
     -------
@@ -229,9 +233,9 @@ def training_pixels(
     Raises
     ------
     ValueError
-        If images cannot be decoded: all are tried, the first ones are named.
+        If images cannot be decoded; all are tried and the first ones are named.
     OSError
-        If the cache cannot be written, or its disk has no room for them.
+        If the cache cannot be written or its disk has too little space.
     """
     shape = (len(split), 3, size, size)
     where = cache_info(folder).folder
@@ -242,8 +246,8 @@ def training_pixels(
         n_bytes, free = math.prod(shape), shutil.disk_usage(where).free
         if n_bytes > free:
             raise OSError(
-                f"{where} has {free / 1e9:.1f} GB free, and the pixels of {split.name} take {n_bytes / 1e9:.1f} GB;"
-                " --cache or FASTRDM_CACHE names another folder"
+                f"{where} has {free / 1e9:.1f} GB free, but the pixels of {split.name} take {n_bytes / 1e9:.1f} GB;"
+                " choose another folder with --cache or FASTRDM_CACHE"
             )
         say(f"decoding {len(split)} images of {split.name} to {size} × {size}, once, into {path}")
         with new_file(path) as file:
@@ -253,7 +257,7 @@ def training_pixels(
                 file.write(row.data)
         pixels = _map(path, shape)
         if pixels is None:
-            raise OSError(f"{path} was gone or changed as soon as it was made")
+            raise OSError(f"{path} disappeared or changed after it was written")
     return pixels
 
 
@@ -269,7 +273,7 @@ def _key(split: Split, size: int, resize: str, background: str | None) -> str:
 
 
 def _map(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Map a file's pixels; None where it is not there or not whole."""
+    """Map a file's pixels; return None if it is missing or incomplete."""
     try:
         pixels = np.load(path, mmap_mode="r")
     except (FileNotFoundError, ValueError, EOFError):
@@ -280,11 +284,11 @@ def _map(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
 def _decoded(
     split: Split, size: int, resize: str, n_threads: int | None, background: str | None
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield each image's pixels (3, size, size); at the end, raise if some could not be decoded."""
+    """Yield each image's pixels (3, size, size); raise at the end if images could not be decoded."""
     pil = require("PIL.Image", "data", "to read images")
     rich = require("rich.progress", "train", "to show progress")
     console = require("rich.console", "train", "to show progress").Console(stderr=True)
-    # Else a thread may miss a format that another one is just importing.
+    # Otherwise a thread may miss a format that another thread is importing.
     pil.init()
     filter_ = pil.Resampling[_FILTERS[resize]]
     failed = []
@@ -297,7 +301,7 @@ def _decoded(
             except Exception as error:
                 reason = " ".join(str(error.__cause__ or error).split())
                 if isinstance(error, pil.UnidentifiedImageError):
-                    reason = "it is in no format that Pillow reads"
+                    reason = "it is not in a format that Pillow reads"
                 return f"{split.folder}/{name}: {reason or type(error).__name__}"
             rows = np.asarray(image.resize((size, size), filter_))
             return np.ascontiguousarray(rows.transpose(2, 0, 1))
@@ -311,10 +315,10 @@ def _decoded(
             else:
                 yield cast("NDArray[np.uint8]", result)
     if failed:
-        more = f"; and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
+        more = f"; and {len(failed) - _N_NAMED} more" if len(failed) > _N_NAMED else ""
         raise ValueError(
             f"{len(failed)} of {len(split)} images of {split.source} cannot be decoded:"
-            f" {'; '.join(failed[:_SHOWN])}{more}"
+            f" {'; '.join(failed[:_N_NAMED])}{more}"
         )
 
 

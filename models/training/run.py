@@ -1,12 +1,12 @@
-"""The folder of a training run: what it is, where it stands, its checkpoints and its metrics.
+"""The folder of a training run.
 
-    config.json           the recipe, the images and the surroundings it began in
+    config.json           the recipe, the images, and the versions and device at the first start
     checkpoints/epoch_001.pth …   state dicts, which `fastrdm score` opens
-    state.pt              all that the next step follows from
-    metrics.csv, tensorboard/     one row an epoch
+    state.pt              everything that determines the next step
+    metrics.csv, tensorboard/     one row per epoch
 
-Files appear, or take the place of what was there, when they are complete. `state.pt` alone says what has been done: the
-metrics are written from it, and a checkpoint that is newer than it is made again.
+Files appear or are replaced when they are complete. Only `state.pt` decides how far a run is: the metrics are written
+from it, and checkpoints newer than it are written again.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ import torch
 
 from fastrdm._base import new_file, require
 
-Row = dict[str, float]
+EpochMetrics = dict[str, float]
 
 METRICS = (
     "epoch",
@@ -37,21 +37,21 @@ METRICS = (
     "seconds",
     "time",
 )
-"""Columns of `metrics.csv`: percentages, seconds of training without validation, and the time of day (Unix)."""
+"""Columns of `metrics.csv`: percentages, seconds of training without validation, and Unix time."""
 
 
-class Run:
-    """A run's folder.
+class TrainingRun:
+    """The folder of a training run.
 
     Parameters
     ----------
     folder : path
-        Made where missing.
+        Created if missing.
 
     Raises
     ------
     ValueError
-        If the folder holds something else than a run.
+        If the folder contains other files than a run's.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -61,20 +61,20 @@ class Run:
         self._config, self._state = self.folder / "config.json", self.folder / "state.pt"
         self.checkpoints = self.folder / "checkpoints"
         self.folder.mkdir(parents=True, exist_ok=True)
-        strange = [p for p in self.folder.iterdir() if p.suffix != ".part" and p.name != "lock"]
-        if strange and not self._config.is_file():
+        others = [p for p in self.folder.iterdir() if p.suffix != ".part" and p.name != "lock"]
+        if others and not self._config.is_file():
             raise ValueError(
-                f"{self.folder} is not empty and holds no run (no config.json); name another folder"
+                f"{self.folder} is not empty and is not a training run (no config.json); choose another folder"
             )
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes from training here, where the system has locks of files (not Windows).
+    def locked(self) -> Iterator[None]:
+        """Prevent other processes from training here, on systems with file locks (not Windows).
 
         Raises
         ------
         ValueError
-            If another process does.
+            If another process is training here.
         """
         try:
             import fcntl
@@ -86,32 +86,31 @@ class Run:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(f"another process is training in {self.folder}") from None
-            # What a process left that was killed while it wrote.
+            # Left by a process that was killed while it wrote.
             for part in self.folder.rglob("*.part"):
                 part.unlink()
             yield
 
-    def agree(self, config: Mapping[str, Any], free: Sequence[str]) -> dict[str, Any]:
-        """Note what the run is, or check that it is the run that was begun here.
+    def agree(self, config: Mapping[str, Any], changeable: Sequence[str]) -> dict[str, Any]:
+        """Write `config.json`, or check that it describes the same run.
 
         Parameters
         ----------
         config : mapping
-            JSON: "recipe" and "data" must agree but for the fields of the recipe named in `free`, "surroundings" may
-            differ.
-        free : sequence of str
+            JSON: "recipe" and "data" must agree, except for the fields in `changeable`; "surroundings" may differ.
+        changeable : sequence of str
 
         Returns
         -------
         dict
-            What stands in `config.json`, from the run's first start on.
+            The content of `config.json` at the run's first start.
 
         Raises
         ------
         ValueError
-            If something differs; the message names it.
+            If a field differs; the message names it.
         """
-        # As it will be read again: lists for tuples.
+        # As it will be read again, with lists for tuples.
         new: dict[str, Any] = json.loads(json.dumps(config))
         if not self._config.is_file():
             self.write("config.json", json.dumps(new, indent=1) + "\n")
@@ -124,23 +123,23 @@ class Run:
         differing = [
             f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
             for name in sorted(before.keys() | now.keys())
-            if name not in free and before.get(name) != now.get(name)
+            if name not in changeable and before.get(name) != now.get(name)
         ]
         if differing:
             raise ValueError(
-                f"{self.folder} holds a run of another recipe: {'; '.join(differing)};"
-                " give it the same, or name another folder"
+                f"{self.folder} holds a run with another recipe: {'; '.join(differing)}; use the same recipe, or"
+                " another folder"
             )
         self.write("config.json", json.dumps({**old, "recipe": new["recipe"]}, indent=1) + "\n")
         return old
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Write a file of the folder, whole or not at all."""
+        """Write a file in the folder, completely or not at all."""
         with new_file(self.folder / name) as file:
             file.write(content.encode() if isinstance(content, str) else content)
 
     def write_checkpoint(self, epoch: int, network: torch.nn.Module) -> Path:
-        """Write a network's state dict, on the CPU and contiguous."""
+        """Write a network's state dict, contiguous and on the CPU."""
         path = self.checkpoint(epoch)
         self.checkpoints.mkdir(exist_ok=True)
         weights = {
@@ -151,23 +150,23 @@ class Run:
         return path
 
     def checkpoint(self, epoch: int) -> Path:
-        """Where an epoch's checkpoint lies, or would."""
+        """Return the path of an epoch's checkpoint."""
         return self.checkpoints / f"epoch_{epoch:03d}.pth"
 
     def written(self) -> dict[int, Path]:
-        """Checkpoints by epoch, in order."""
+        """Return the existing checkpoints by epoch, in order."""
         paths = {
             int(p.stem.removeprefix("epoch_")): p for p in self.checkpoints.glob("epoch_*.pth")
         }
         return dict(sorted(paths.items()))
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write what the next step follows from, in place of what was there."""
+        """Replace the state."""
         with new_file(self._state) as file:
             torch.save(dict(state), file)
 
     def load(self) -> dict[str, Any] | None:
-        """What `save` wrote last, or None before the first time.
+        """Return the last saved state, or None.
 
         Raises
         ------
@@ -177,7 +176,7 @@ class Run:
         if not self._state.is_file():
             return None
         try:
-            # The archive's own checksums: torch reads changed bytes without a word.
+            # torch does not verify the checksums of the archive.
             with zipfile.ZipFile(self._state) as archive:
                 if broken := archive.testzip():
                     raise ValueError(f"the checksum of {broken} is wrong")
@@ -186,21 +185,21 @@ class Run:
         except Exception as error:
             reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
             raise ValueError(
-                f"{self._state} is truncated or damaged ({reason}); put a copy of it back, or remove it to train"
-                " from the first epoch on"
+                f"{self._state} is truncated or damaged ({reason}); restore a copy, or remove it to train from the"
+                " first epoch"
             ) from error
         return state
 
-    def write_metrics(self, rows: Sequence[Row]) -> None:
-        """Write `metrics.csv` anew."""
+    def write_metrics(self, rows: Sequence[EpochMetrics]) -> None:
+        """Write `metrics.csv`."""
         text = io.StringIO()
         writer = csv.DictWriter(text, METRICS, lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.10g}" for k, v in row.items()} for row in rows)
         self.write("metrics.csv", text.getvalue())
 
-    def metrics(self) -> list[Row]:
-        """Read `metrics.csv`; no rows where there is none."""
+    def metrics(self) -> list[EpochMetrics]:
+        """Read `metrics.csv`; return no rows if it does not exist."""
         path = self.folder / "metrics.csv"
         if not path.is_file():
             return []
@@ -208,8 +207,8 @@ class Run:
             return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
     @contextlib.contextmanager
-    def tensorboard(self, rows: Sequence[Row]) -> "Iterator[Any]":
-        """Give what writes a row to TensorBoard; its files begin with the rows that there are already.
+    def tensorboard(self, rows: Sequence[EpochMetrics]) -> "Iterator[Any]":
+        """Yield a function that writes a row to TensorBoard, after writing the existing rows.
 
         Raises
         ------
@@ -219,20 +218,19 @@ class Run:
         require("tensorboard", "train", "to write metrics for TensorBoard")
         from torch.utils.tensorboard import SummaryWriter
 
-        # Written anew at each start: epochs that a killed run has to repeat would be there twice.
+        # Written from the start each time: otherwise the epochs that a killed run repeats would appear twice.
         folder = self.folder / "tensorboard"
         shutil.rmtree(folder, ignore_errors=True)
         writer = SummaryWriter(folder)
 
-        def add(row: Row) -> None:
+        def add(row: EpochMetrics) -> None:
             for name, value in row.items():
-                if name not in ("epoch", "time"):
-                    tag = (
-                        "/".join(reversed(name.split("_")))
-                        if "_top" in name or "_loss" in name
-                        else name
-                    )
-                    writer.add_scalar(tag, value, int(row["epoch"]), row["time"])
+                if name in ("epoch", "time"):
+                    continue
+                # "train_loss" is the tag "loss/train".
+                is_split = name.startswith(("train_", "val_"))
+                tag = "/".join(reversed(name.split("_"))) if is_split else name
+                writer.add_scalar(tag, value, int(row["epoch"]), row["time"])
             writer.flush()
 
         try:

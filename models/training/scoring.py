@@ -15,7 +15,7 @@ from fastrdm.runtimes import Architecture
 from fastrdm.scoring import Result, score_model
 from fastrdm.studies import Study
 from models.training.curve import draw_curve
-from models.training.run import Run
+from models.training.run import TrainingRun
 
 # Training has the other processors.
 _THREADS = 1
@@ -38,7 +38,7 @@ class Scorer:
 
     Parameters
     ----------
-    run : Run
+    run : TrainingRun
         Whose folder is written to.
     graph : path
         The network, from `export_onnx`.
@@ -55,7 +55,7 @@ class Scorer:
     """
 
     def __init__(
-        self, run: Run, graph: Path, studies: Sequence[Study], say: Callable[[str], None]
+        self, run: TrainingRun, graph: Path, studies: Sequence[Study], say: Callable[[str], None]
     ) -> None:
         require("onnxruntime", "onnx", "to score checkpoints")
         require("matplotlib", "plot", "to draw the curve of scores")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, at once or when a step is done."""
+"""Ctrl-C and SIGTERM: stop immediately, or after the current step."""
 
 import contextlib
 import signal
@@ -15,14 +15,14 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """Ctrl-C and SIGTERM within a context: raised as `Stopped`, or noted for the next step to end on.
+    """A context in which Ctrl-C and SIGTERM raise `Stopped`, or within `deferred`, are noted for the end of the step.
 
-    A second one is raised in any case.
+    A second signal always raises.
     """
 
     def __init__(self) -> None:
         self.number = 0
-        self._patient = False
+        self._deferring = False
 
     def __enter__(self) -> "Signals":
         handled = (signal.SIGINT, signal.SIGTERM)
@@ -34,15 +34,15 @@ class Signals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.number or not self._patient:
+        if self.number or not self._deferring:
             raise Stopped(number)
         self.number = number
 
     @contextlib.contextmanager
-    def noted(self) -> Iterator[Callable[[], bool]]:
-        """Note signals instead of raising them; gives what says whether one came."""
-        self._patient = True
+    def deferred(self) -> Iterator[Callable[[], bool]]:
+        """Note signals instead of raising; yield a function that returns whether one arrived."""
+        self._deferring = True
         try:
             yield lambda: bool(self.number)
         finally:
-            self._patient = False
+            self._deferring = False

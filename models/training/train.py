@@ -1,106 +1,64 @@
 """Train a network by the paper's recipe: python -m models.training.train --data DIR|ZIP --out RUN.
 
-Rerun the same command to go on with a run that was stopped or killed. docs/training.md says more.
+To continue a run that was stopped or killed, rerun the same command. docs/training.md has the details.
 """
 
 import argparse
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
 
-from fastrdm.networks import export_onnx
-from fastrdm.studies import open_studies
+from fastrdm.studies import Study, open_studies
 from models.training.batches import WHERE, Batches
-from models.training.data import ImageSet, find_images, training_pixels
+from models.training.data import TrainingImages, find_images, training_pixels
+from models.training.devices import choose_device, describe_device
+from models.training.network import build_network, export_graph, one_line, preprocessing_of
 from models.training.recipe import FIELDS, Recipe, flag
-from models.training.report import Report
-from models.training.run import Run
+from models.training.report import TrainingReport
+from models.training.run import TrainingRun
 from models.training.scoring import Scorer
 from models.training.signals import Signals, Stopped
-from models.training.trainer import Trainer, build_network, one_line, preprocessing_of
-
-
-def choose_device(word: str = "auto") -> torch.device:
-    """Find the device that a word names.
-
-    Parameters
-    ----------
-    word : str
-        "cpu", "cuda" or "rocm", the latter two with the GPU's number where it is not the first, as in "cuda:1"; "auto"
-        is the first GPU that torch sees, else the CPU.
-
-    Returns
-    -------
-    torch.device
-        ROCm's GPUs are called "cuda", as torch does.
-
-    Raises
-    ------
-    ValueError
-        If it is not there.
-    """
-    kind, _, number = word.partition(":")
-    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    built_for = "rocm" if torch.version.hip else "cuda" if torch.version.cuda else "cpu"
-    if word == "auto":
-        return torch.device("cuda:0" if n_gpus else "cpu")
-    if word == "cpu":
-        return torch.device("cpu")
-    if kind not in ("cuda", "rocm") or not (number or "0").isdecimal():
-        raise ValueError(f"--device must be auto, cpu, cuda[:N] or rocm[:N], not {word!r}")
-    if kind != built_for or int(number or 0) >= n_gpus:
-        raise ValueError(
-            f"--device {word} is not here: torch {torch.__version__} is built for {built_for} and sees {n_gpus} GPUs"
-        )
-    return torch.device(f"cuda:{int(number or 0)}")
-
-
-def describe_device(device: torch.device) -> str:
-    """The device in words."""
-    if device.type == "cpu":
-        return f"CPU ({torch.get_num_threads()} threads)"
-    kind = "ROCm" if torch.version.hip else "CUDA"
-    return f"{torch.cuda.get_device_name(device)} ({kind})"
+from models.training.trainer import Trainer
 
 
 def fit(
     trainer: Trainer,
-    run: Run,
-    report: Report,
+    run: TrainingRun,
+    report: TrainingReport,
     *,
     stopping: Callable[[], bool] = lambda: False,
     on_checkpoint: Callable[[int, Path], None] = lambda epoch, path: None,
 ) -> bool:
-    """Train until the recipe's last epoch, writing all that is due.
+    """Train until the recipe's last epoch; write checkpoints, state and metrics.
 
     Parameters
     ----------
     trainer : Trainer
-        As it was built, or restored.
-    run : Run
-        Where to write to.
-    report : Report
+        New or restored.
+    run : TrainingRun
+        Where to write.
+    report : TrainingReport
     stopping : callable
-        Asked after each step; when it says True, the state is written, in the middle of an epoch too.
+        Called after each step; if it returns True, the state is written, even within an epoch.
     on_checkpoint : callable
-        Given each epoch whose checkpoint was written, and its path.
+        Called with the epoch and path of each new checkpoint.
 
     Returns
     -------
     bool
-        Whether the last epoch is done.
+        Whether the last epoch is complete.
 
     Raises
     ------
     DivergedError
-        If the loss is NaN or infinite; what was written stays.
+        If the loss is NaN or infinite; the files written before are kept.
     """
     recipe = trainer.recipe
     with run.tensorboard(trainer.history) as add, report.training(trainer.images_left()):
@@ -138,7 +96,7 @@ def train(
     score_size: int | None = None,
     signals: Signals | None = None,
 ) -> bool:
-    """Train a network, or go on with a run.
+    """Train a network, or continue a run.
 
     Parameters
     ----------
@@ -155,120 +113,101 @@ def train(
     cache : path, optional
         Folder for decoded images, as for `models.training.data.training_pixels`.
     score : path, optional
-        Studies as for `fastrdm.open_studies`: each checkpoint is scored against them as it is written.
+        Studies as for `fastrdm.open_studies`; each new checkpoint is scored against them.
     score_size : int, optional
-        Height and width of the stimuli; by default the network's preprocessing's.
+        Height and width of the stimuli; by default those of the network's preprocessing.
     signals : Signals, optional
-        Where signals are noted.
 
     Returns
     -------
     bool
-        Whether the last epoch is done; if not, a signal came.
+        Whether the last epoch is complete; if not, a signal arrived.
 
     Raises
     ------
     ValueError, OSError, MissingExtraError
-        One sentence, before work starts: if an argument, the images or the folder are not as they should be.
+        Before work starts, if an argument, the images or the folder are unsuitable.
     DivergedError
         If the loss becomes NaN or infinite.
     """
-    recipe, report, signals = recipe or Recipe(), Report(), signals or Signals()
+    recipe, report, signals = recipe or Recipe(), TrainingReport(), signals or Signals()
     chosen = choose_device(device)
     studies = open_studies(score, modality="both") if score is not None else []
     images = find_images(data)
-    run = Run(out)
-    with run.held():
-        surroundings = {
+    run = TrainingRun(out)
+    with run.locked():
+        environment = {
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "device": describe_device(chosen),
         }
-        first = run.agree(_config(recipe, images, surroundings), _free())
+        first = run.agree(_config(recipe, images, environment), _changeable())
         state = run.load()
         network = build_network(recipe.arch, len(images.classes), recipe.seed)
-        preprocessing = preprocessing_of(network)
-        splits = {
-            split.name: Batches(
-                training_pixels(
-                    split, recipe.image_size, preprocessing.resize, cache, say=report.line
-                ),
-                split.labels,
-                chosen,
-                where,
-            )
-            for split in (images.train, images.val)
-        }
-        # While the network is on the CPU, and as it was built.
-        graph = export(run, network, score_size, report, needed=bool(studies))
-        trainer = Trainer(recipe, network, **splits, num_classes=len(images.classes), device=chosen)
+        resize = preprocessing_of(network).resize
+        batches = {}
+        for split in (images.train, images.val):
+            pixels = training_pixels(split, recipe.image_size, resize, cache, say=report.line)
+            batches[split.name] = Batches(pixels, split.labels, chosen, where)
+        # The network is still on the CPU and unchanged.
+        graph = export(network, run, score_size, report, needed=bool(studies))
+        trainer = Trainer(
+            recipe, network, **batches, num_classes=len(images.classes), device=chosen
+        )
         if state is not None:
             trainer.restore(state)
-        _introduce(trainer, images, chosen, splits["train"].resident, report)
-        for name, now in surroundings.items():
-            if first["surroundings"].get(name) != now:
-                report.line(
-                    f"the run began with {name} {first['surroundings'].get(name)} and goes on with {now}:"
-                    " its last bits may differ from those of a run without a break"
-                )
-        with contextlib.ExitStack() as stack:
-            submit: Callable[[int, Path], None] = lambda epoch, path: None  # noqa: E731
-            if studies and graph is not None:
-                scorer = stack.enter_context(Scorer(run, graph, studies, report.line))
-                for epoch, path in run.written().items():
-                    # A newer one is of an epoch that is repeated.
-                    if epoch <= trainer.epoch:
-                        scorer.submit(epoch, path)
-                submit = scorer.submit
-            with signals.noted() as stopping:
+        _introduce(trainer, images, chosen, batches["train"].resident, report)
+        _compare_environments(first["surroundings"], environment, report)
+        with _scoring(run, graph, studies, trainer.epoch, report) as scorer:
+            submit = scorer.submit if scorer else lambda epoch, path: None
+            with signals.deferred() as stopping:
                 done = fit(trainer, run, report, stopping=stopping, on_checkpoint=submit)
-            if done and studies:
+            if done and scorer:
                 scorer.finish()
     return done
 
 
 def export(
-    run: Run, network: torch.nn.Module, size: int | None, report: Report, *, needed: bool
+    network: torch.nn.Module,
+    run: TrainingRun,
+    size: int | None,
+    report: TrainingReport,
+    *,
+    needed: bool,
 ) -> Path | None:
-    """Write the network's graph beside its checkpoints, for which `fastrdm score --arch` takes it.
-
-    Parameters
-    ----------
-    run : Run
-        Where the graph of this size is written to, unless it is there.
-    network : torch.nn.Module
-        Its taps are the graph's, or its direct children.
-    size : int, optional
-        Height and width of the input; by default those of the network's preprocessing.
-    report : Report
-    needed : bool
-        Whether a network that cannot be exported is an error, or told and left.
-
-    Returns
-    -------
-    Path or None
-        The ONNX file.
-
-    Raises
-    ------
-    ValueError, MissingExtraError
-        As for `fastrdm.export_onnx`.
-    """
-    height, width = (size, size) if size else preprocessing_of(network).size
-    path = run.folder / f"network-{height}x{width}.onnx"
-    if path.is_file():
-        return path
+    """Write the network's graph to the run's folder; unless it is needed, a failure is only reported."""
     try:
-        with torch.random.fork_rng(devices=[]):
-            return export_onnx(network, path, input_size=(height, width))
+        return export_graph(network, run.folder, size)
     except (ValueError, ImportError) as error:
         if needed:
             raise
-        report.line(f"{path.name} is not written, so --score cannot be used: {one_line(error)}")
+        report.line(f"the graph cannot be exported, so --score is unavailable: {one_line(error)}")
         return None
 
 
-def _config(recipe: Recipe, images: ImageSet, surroundings: Mapping[str, str]) -> dict[str, Any]:
+@contextlib.contextmanager
+def _scoring(
+    run: TrainingRun,
+    graph: Path | None,
+    studies: Sequence[Study],
+    epochs_done: int,
+    report: TrainingReport,
+) -> Iterator[Scorer | None]:
+    """Yield a scorer that has begun with the checkpoints of earlier starts; None without studies."""
+    if graph is None or not studies:
+        yield None
+        return
+    with Scorer(run, graph, studies, report.line) as scorer:
+        for epoch, path in run.written().items():
+            # A later checkpoint belongs to an epoch that is repeated.
+            if epoch <= epochs_done:
+                scorer.submit(epoch, path)
+        yield scorer
+
+
+def _config(
+    recipe: Recipe, images: TrainingImages, environment: Mapping[str, str]
+) -> dict[str, Any]:
     return {
         "recipe": asdict(recipe),
         "data": {
@@ -278,16 +217,21 @@ def _config(recipe: Recipe, images: ImageSet, surroundings: Mapping[str, str]) -
             "train_sha256": images.train.fingerprint,
             "val_sha256": images.val.fingerprint,
         },
-        "surroundings": dict(surroundings),
+        "surroundings": dict(environment),
     }
 
 
-def _free() -> list[str]:
-    return [name for name, each in FIELDS.items() if each.metadata["free"]]
+def _changeable() -> list[str]:
+    """Fields of the recipe that may change when a run continues."""
+    return [name for name, each in FIELDS.items() if each.metadata["changeable"]]
 
 
 def _introduce(
-    trainer: Trainer, images: ImageSet, device: torch.device, resident: bool, report: Report
+    trainer: Trainer,
+    images: TrainingImages,
+    device: torch.device,
+    resident: bool,
+    report: TrainingReport,
 ) -> None:
     recipe = trainer.recipe
     report.line(
@@ -298,50 +242,55 @@ def _introduce(
     for effect in recipe.effects(device):
         report.line(effect)
     if trainer.epoch >= recipe.epochs:
-        report.line(f"{trainer.epoch} epochs are done; --epochs raises their number")
+        report.line(f"{trainer.epoch} epochs are done; use --epochs to train longer")
     elif trainer.epoch or trainer.step:
-        report.line(f"goes on after epoch {trainer.epoch}, step {trainer.step} of the next")
+        report.line(f"continuing after epoch {trainer.epoch}, step {trainer.step} of the next")
+
+
+def _compare_environments(
+    before: Mapping[str, str], now: Mapping[str, str], report: TrainingReport
+) -> None:
+    for name, value in now.items():
+        if before.get(name) != value:
+            report.line(
+                f"the run began with {name} {before.get(name)} and continues with {value}: its last bits may differ"
+                " from those of an uninterrupted run"
+            )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m models.training.train",
-        description="Train a network by the paper's recipe; rerun to go on with a run that was stopped.",
+        description="Train a network by the paper's recipe; rerun to continue a run that was stopped.",
     )
-    parser.add_argument(
-        "--data", required=True, metavar="DIR|ZIP", help="train/CLASS/… and val/CLASS/…"
-    )
-    parser.add_argument("--out", required=True, metavar="RUN", help="the run's folder")
-    recipe = parser.add_argument_group("recipe", "The defaults are the paper's, of ImageNet.")
+    add = parser.add_argument
+    add("--data", required=True, metavar="DIR|ZIP", help="train/CLASS/… and val/CLASS/…")
+    add("--out", required=True, metavar="RUN", help="the run's folder")
+    recipe = parser.add_argument_group("recipe", "The defaults are the paper's for ImageNet.")
     for name, each in FIELDS.items():
-        assert each.default is not MISSING
-        kind: dict[str, Any] = {"type": type(each.default), "metavar": "X"}
+        text, choices = each.metadata["help"], each.metadata["choices"]
         if isinstance(each.default, bool):
-            kind = {"action": "store_true"}
-        elif each.metadata["choices"]:
-            kind = {"choices": each.metadata["choices"]}
-        text = each.metadata["help"]
-        if not isinstance(each.default, bool):
-            text += f" (default: {each.default})"
+            recipe.add_argument(flag(name), action="store_true", help=text)
+            continue
+        kind: dict[str, Any] = {"type": type(each.default), "metavar": "X"}
+        if choices:
+            kind = {"choices": choices}
+        text += f" (default: {each.default})"
         recipe.add_argument(flag(name), default=each.default, help=text, **kind)
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda[:N] or rocm[:N] (default: auto)"
-    )
-    parser.add_argument(
+    add("--device", default="auto", help="auto, cpu, cuda[:N] or rocm[:N] (default: auto)")
+    add(
         "--where",
         choices=WHERE,
         default="auto",
-        help="where the decoded images lie; auto: on a GPU with room for twice as many, else on disk (default: auto)",
+        help="where decoded images are kept; auto: on a GPU with twice as much memory free, else on disk",
     )
-    parser.add_argument(
+    add(
         "--cache",
         metavar="DIR",
-        help="folder for decoded images (default: FASTRDM_CACHE, or the user's own)",
+        help="folder for decoded images (default: FASTRDM_CACHE, or the user's cache)",
     )
-    parser.add_argument(
-        "--score", metavar="DIR", help="score each checkpoint against the studies there, meanwhile"
-    )
-    parser.add_argument(
+    add("--score", metavar="DIR", help="score each checkpoint against the studies there")
+    add(
         "--score-size",
         type=int,
         metavar="N",
@@ -351,9 +300,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the status is 0, 1 for a failure told in one line, 130 or 143 when stopped."""
-    given = _parser().parse_args(argv)
-    options = vars(given)
+    """Run the command line; return 0, 1 after an error, or 130 or 143 when stopped."""
+    options = vars(_parser().parse_args(argv))
     signals = Signals()
     try:
         recipe = Recipe(**{name: options.pop(name) for name in FIELDS})
@@ -367,7 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"models.training.train: error: {error}", file=sys.stderr)
         return 1
     words = ["python", "-m", "models.training.train", *(sys.argv[1:] if argv is None else argv)]
-    print(f"stopped; to go on: {shlex.join(words)}", file=sys.stderr)
+    print(f"stopped; to continue: {shlex.join(words)}", file=sys.stderr)
     return 128 + number
 
 

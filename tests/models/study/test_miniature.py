@@ -12,7 +12,7 @@ from models.networks import build
 from models.study import miniature
 from models.study.miniature import DEFAULT, RECIPE, main, recipe_of
 from models.training.recipe import Recipe
-from models.training.run import Run
+from models.training.run import TrainingRun
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_each_checkpoint_is_in_the_report_with_its_scores(done):
     ]
     assert [row[1] for row in rows] == ["1", "2"] * 2
     rows, by_region = rows[:2], rows[2:]
-    top1 = [row["val_top1"] for row in Run(done / "out/resnet20").metrics()]
+    top1 = [row["val_top1"] for row in TrainingRun(done / "out/resnet20").metrics()]
     assert [float(row[2]) for row in rows] == pytest.approx(top1, abs=0.005)
     for epoch, row, own in zip((1, 2), rows, by_region, strict=True):
         file = done / f"out/resnet20/scored/checkpoints/epoch_{epoch:03d}/scores.json"

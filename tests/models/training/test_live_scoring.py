@@ -15,10 +15,10 @@ from fastrdm.networks import load_state_dict
 from fastrdm.scoring import score_checkpoints
 from fastrdm.studies import Study, open_studies
 from models.training import scoring
-from models.training.run import Run
+from models.training.network import build_network
+from models.training.run import TrainingRun
 from models.training.scoring import Scorer
 from models.training.train import main
-from models.training.trainer import build_network
 
 ARCH = "tiny_network:build"
 OPTIONS = ["--arch", ARCH, "--epochs", "3", "--batch-size", "6", "--image-size", "16"]
@@ -129,7 +129,7 @@ class Silent:
 
     def __init__(self, place, folder):
         self.said = []
-        self.run = Run(folder)
+        self.run = TrainingRun(folder)
         self.graph = place / "scored/network-16x16.onnx"
         self.studies = open_studies(place / "study")
 
@@ -243,7 +243,7 @@ def test_a_network_that_cannot_be_exported_is_trained_but_not_scored(place, caps
         )
     options = [*OPTIONS, "--arch", "odd_network:odd", "--epochs", "1", "--out"]
     assert main([*options, "odd"]) == 0
-    assert "is not written, so --score cannot be used" in capsys.readouterr().err
+    assert "cannot be exported, so --score is unavailable" in capsys.readouterr().err
     assert main([*options, "odd2", "--score", "study"]) == 1
     assert "nowhere" in capsys.readouterr().err
     assert not (place / "odd2/state.pt").exists()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fastrdm._base import MissingExtraError
-from models.training.run import Run
+from models.training.run import TrainingRun
 
 CONFIG = {"recipe": {"lr": 0.1, "epochs": 3}, "data": {"n": 5}, "surroundings": {"torch": "2"}}
 STATE = {"network": {"weight": torch.arange(1000.0)}, "epoch": 3, "history": [{"lr": 0.1}]}
@@ -13,7 +13,7 @@ STATE = {"network": {"weight": torch.arange(1000.0)}, "epoch": 3, "history": [{"
 
 @pytest.fixture
 def run(tmp_path):
-    return Run(tmp_path / "run")
+    return TrainingRun(tmp_path / "run")
 
 
 def test_a_state_is_read_as_it_was_written(run):
@@ -38,7 +38,7 @@ def test_a_damaged_state_is_said_to_be_one(run, damage):
     run.save(STATE)
     path = run.folder / "state.pt"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"state\.pt is truncated or damaged \(.*; put a copy"):
+    with pytest.raises(ValueError, match=r"state\.pt is truncated or damaged \(.*; restore a copy"):
         run.load()
 
 
@@ -67,7 +67,7 @@ def test_the_recipe_must_agree_but_for_what_is_free(run):
     assert run.agree(CONFIG, ["epochs"]) == CONFIG
     more = {**CONFIG, "recipe": {"lr": 0.1, "epochs": 5}, "surroundings": {"torch": "3"}}
     assert run.agree(more, ["epochs"])["surroundings"] == {"torch": "2"}
-    with pytest.raises(ValueError, match=r"another recipe: epochs was 5 and is 3; give it"):
+    with pytest.raises(ValueError, match=r"another recipe: epochs was 5 and is 3; use the"):
         run.agree(CONFIG, [])
     with pytest.raises(ValueError, match=r"n was 5 and is 6;"):
         run.agree({**more, "data": {"n": 6}}, ["epochs"])
@@ -78,10 +78,10 @@ def test_the_recipe_must_agree_but_for_what_is_free(run):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(ValueError, match="is not empty and holds no run"):
-        Run(tmp_path)
+    with pytest.raises(ValueError, match="is not empty and is not a training run"):
+        TrainingRun(tmp_path)
     with pytest.raises(ValueError, match="is a file, not a folder"):
-        Run(tmp_path / "thesis.tex")
+        TrainingRun(tmp_path / "thesis.tex")
 
 
 def test_one_process_at_a_time(run):
@@ -101,11 +101,11 @@ def test_one_process_at_a_time(run):
         stdout=subprocess.PIPE,
     ) as process:
         process.stdout.readline()
-        with pytest.raises(ValueError, match="another process is training in"), run.held():
+        with pytest.raises(ValueError, match="another process is training in"), run.locked():
             pass
         assert part.exists()
         process.stdin.close()
-    with run.held():
+    with run.locked():
         assert not part.exists()
 
 

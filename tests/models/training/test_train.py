@@ -18,12 +18,14 @@ from models.training import train as training
 from models.training.augment import AUGMENTATIONS
 from models.training.batches import Batches
 from models.training.data import find_images, training_pixels
+from models.training.devices import check_precision, choose_device
+from models.training.network import build_network
 from models.training.recipe import Recipe
-from models.training.report import Report
-from models.training.run import METRICS, Run
+from models.training.report import TrainingReport
+from models.training.run import METRICS, TrainingRun
 from models.training.signals import Signals, Stopped
-from models.training.train import choose_device, fit, main, train
-from models.training.trainer import DivergedError, Trainer, build_network, check_precision
+from models.training.train import fit, main, train
+from models.training.trainer import DivergedError, Trainer
 
 CPU = torch.device("cpu")
 ARCH = "tiny_network:build"
@@ -281,7 +283,7 @@ def test_a_signal_ends_the_step_and_the_rest_comes_later(
     assert run(out) == 128 + number
     assert len(steps) == step
     assert (
-        f"to go on: python -m models.training.train --data set --out {out}"
+        f"to continue: python -m models.training.train --data set --out {out}"
         in capsys.readouterr().err
     )
     assert run(out) == 0
@@ -306,7 +308,7 @@ def test_a_signal_before_training_stops_at_once(tmp_path, monkeypatch):
 
 
 def test_a_second_signal_does_not_wait():
-    with Signals() as signals, signals.noted() as stopping:
+    with Signals() as signals, signals.deferred() as stopping:
         os.kill(os.getpid(), signal.SIGINT)
         assert stopping()
         with pytest.raises(Stopped):
@@ -321,7 +323,7 @@ def test_epochs_may_be_raised_and_what_is_done_is_left(whole, tmp_path, capsys):
     before = (out / "state.pt").read_bytes()
     assert run(out, epochs=4) == 0
     assert (out / "state.pt").read_bytes() == before
-    assert "4 epochs are done; --epochs raises their number" in capsys.readouterr().err
+    assert "4 epochs are done; use --epochs to train longer" in capsys.readouterr().err
     assert json.loads((out / "config.json").read_text())["recipe"]["epochs"] == 4
 
 
@@ -343,7 +345,7 @@ def test_other_surroundings_are_told(tmp_path, capsys):
     config["surroundings"]["torch"] = "1.0"
     (out / "config.json").write_text(json.dumps(config))
     assert run(out, epochs=2) == 0
-    assert f"began with torch 1.0 and goes on with {torch.__version__}" in capsys.readouterr().err
+    assert f"began with torch 1.0 and continues with {torch.__version__}" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_no_number_stops_and_leaves_what_is_good(
@@ -380,7 +382,7 @@ def trainer_of(place, **changes):
 
 
 def test_fit_is_callable_without_signals_and_says_when_it_is_stopped(place, tmp_path, whole):
-    folder, report, seen = Run(tmp_path / "run"), Report(), []
+    folder, report, seen = TrainingRun(tmp_path / "run"), TrainingReport(), []
     trainer = trainer_of(place)
     steps = iter(range(100))
     stopping = lambda: next(steps) >= STEPS  # noqa: E731
@@ -431,14 +433,17 @@ def test_a_run_in_another_order_of_memory_resumes_to_the_bit(tmp_path):
         ({"arch": "tiny_network"}, "must have the form module:callable"),
         ({"arch": "nowhere:build"}, "there is no module 'nowhere'"),
         ({"arch": "tiny_network:no_classes"}, "builds no network with num_classes=3: TypeError"),
-        ({"arch": "tiny_network:no_network"}, "gives a dict, no torch.nn.Module"),
-        ({"arch": "tiny_network:auxiliary"}, "gives a tuple in training; networks with auxiliary"),
-        ({"arch": "tiny_network:silent"}, r"gives \(2, 4\) for two images and 3 classes"),
+        ({"arch": "tiny_network:no_network"}, "returns a dict, not a torch.nn.Module"),
+        (
+            {"arch": "tiny_network:auxiliary"},
+            "returns a tuple in training; networks with auxiliary",
+        ),
+        ({"arch": "tiny_network:silent"}, r"returns \(2, 4\) for two images and 3 classes"),
         ({"image_size": 2}, "does not run on images of --image-size 2"),
         ({"batch_size": 4}, "last batch of one image of 21"),
         ({"amp": "fp16"}, "--amp fp16 needs a GPU"),
         ({"epochs": 0}, "--epochs must be at least 1, not 0"),
-        ({"lr": "nan"}, "--lr must be a number from 0 on, not nan"),
+        ({"lr": "nan"}, "--lr must be a finite number of at least 0, not nan"),
         ({"seed": -1}, "--seed must be at least 0, not -1"),
     ],
 )
@@ -455,8 +460,8 @@ def test_recipes_check_what_they_are_given():
     for changes, words in (
         ({"augment": "mix"}, "--augment must be one of none, flip, crop, not 'mix'"),
         ({"amp": "fp8"}, "--amp must be one of off, bf16, fp16, not 'fp8'"),
-        ({"weight_decay": -1}, "--weight-decay must be a number from 0 on"),
-        ({"decay_by": math.inf}, "--decay-by must be a number from 0 on"),
+        ({"weight_decay": -1}, "--weight-decay must be a finite number of at least 0"),
+        ({"decay_by": math.inf}, "--decay-by must be a finite number of at least 0"),
     ):
         with pytest.raises(ValueError, match=words):
             Recipe(**changes)
@@ -481,10 +486,16 @@ def test_networks_of_torchvision_are_taken_and_generators_left():
         ("cuda", None, "12.8", 1, "cuda:0"),
         ("cuda:1", None, "12.8", 2, "cuda:1"),
         ("rocm:1", "6.4", None, 2, "cuda:1"),
-        ("cuda", None, None, 0, "--device cuda is not here: torch .* is built for cpu and sees 0"),
-        ("cuda:2", None, "12.8", 2, "--device cuda:2 is not here: .* for cuda and sees 2 GPUs"),
-        ("cuda", "6.4", None, 1, "--device cuda is not here: .* for rocm and sees 1 GPUs"),
-        ("rocm", None, "12.8", 1, "--device rocm is not here: .* for cuda"),
+        (
+            "cuda",
+            None,
+            None,
+            0,
+            "--device cuda is unavailable: torch .* is built for cpu and finds 0",
+        ),
+        ("cuda:2", None, "12.8", 2, "--device cuda:2 is unavailable: .* for cuda and finds 2 GPUs"),
+        ("cuda", "6.4", None, 1, "--device cuda is unavailable: .* for rocm and finds 1 GPUs"),
+        ("rocm", None, "12.8", 1, "--device rocm is unavailable: .* for cuda"),
         ("tpu", None, None, 0, "--device must be auto, cpu"),
         ("cuda:x", None, "12.8", 1, "--device must be auto, cpu"),
     ],
@@ -503,15 +514,15 @@ def test_devices(monkeypatch, word, hip, cuda, gpus, found):
 
 def test_effects_say_what_a_gpu_changes():
     gpu = torch.device("cuda:0")
-    assert any("--deterministic forbids that" in text for text in Recipe().effects(gpu))
-    assert not any("forbids" in t for t in Recipe(deterministic=True).effects(gpu))
+    assert any("--deterministic prevents that" in text for text in Recipe().effects(gpu))
+    assert not any("prevents" in t for t in Recipe(deterministic=True).effects(gpu))
     assert Recipe().effects(CPU) == []
 
 
 def test_a_gpu_without_bfloat16_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old GPU")
-    with pytest.raises(ValueError, match="Old GPU has no bfloat16; --amp fp16"):
+    with pytest.raises(ValueError, match="Old GPU has no bfloat16; use --amp fp16"):
         check_precision("bf16", torch.device("cuda:0"))
 
 
@@ -523,4 +534,4 @@ def test_the_function_trains_as_the_command_does(whole, place, tmp_path):
 def test_divergence_is_an_error_of_its_own(place):
     trainer = trainer_of(place, lr=1e30)
     with pytest.raises(DivergedError, match="in epoch 1"):
-        trainer.run_epoch(lambda: False, Report())
+        trainer.run_epoch(lambda: False, TrainingReport())

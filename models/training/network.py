@@ -1,0 +1,102 @@
+"""The network to train: built, checked before work starts, and exported for scoring."""
+
+import copy
+import pkgutil
+from pathlib import Path
+
+import torch
+
+from fastrdm.images import Preprocessing
+from fastrdm.networks import export_onnx
+from fastrdm.runtimes import import_arch
+from models.training.recipe import Recipe
+
+
+def preprocessing_of(network: torch.nn.Module) -> Preprocessing:
+    """Return a network's preprocessing, by default the development kit's."""
+    return getattr(network, "preprocessing", None) or Preprocessing()
+
+
+def build_network(arch: str, num_classes: int, seed: int = 0) -> torch.nn.Module:
+    """Build a network with random weights; the state of torch's generators does not change.
+
+    Parameters
+    ----------
+    arch : str
+        "module:callable" as for `fastrdm.runtimes.import_arch`; the callable takes `num_classes`.
+    num_classes : int
+    seed : int
+        Seed of the weights.
+
+    Raises
+    ------
+    ValueError
+        If there is no such callable, or it does not build a network with this number of classes.
+    """
+    # Raises the errors about the name.
+    import_arch(arch)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = pkgutil.resolve_name(arch)(num_classes=num_classes)
+    except Exception as error:
+        raise ValueError(
+            f"--arch {arch} builds no network with num_classes={num_classes}: {type(error).__name__}: {one_line(error)}"
+        ) from error
+    if not isinstance(network, torch.nn.Module):
+        raise ValueError(f"--arch {arch} returns a {type(network).__name__}, not a torch.nn.Module")
+    return network
+
+
+def check_network(network: torch.nn.Module, recipe: Recipe, num_classes: int) -> None:
+    """Raise ValueError unless the network can be trained by the recipe; the network does not change."""
+    size = recipe.image_size
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            output = copy.deepcopy(network).train()(torch.zeros(2, 3, size, size))
+        except Exception as error:
+            raise ValueError(
+                f"{recipe.arch} does not run on images of --image-size {size}: {one_line(error)}"
+            ) from error
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(
+            f"{recipe.arch} returns a {type(output).__name__} in training; networks with auxiliary outputs, such as"
+            " GoogLeNet and Inception, are not supported"
+        )
+    if output.shape != (2, num_classes):
+        raise ValueError(
+            f"{recipe.arch} returns {tuple(output.shape)} for two images and {num_classes} classes"
+        )
+
+
+def export_graph(network: torch.nn.Module, folder: Path, size: int | None = None) -> Path:
+    """Write a network's graph to a run's folder, for `fastrdm score --arch`, unless it exists.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    folder : Path
+    size : int, optional
+        Height and width of the input; by default those of the network's preprocessing.
+
+    Returns
+    -------
+    Path
+        The ONNX file, whose name has the size.
+
+    Raises
+    ------
+    ValueError, MissingExtraError
+        As for `fastrdm.export_onnx`.
+    """
+    height, width = (size, size) if size else preprocessing_of(network).size
+    path = folder / f"network-{height}x{width}.onnx"
+    if not path.is_file():
+        with torch.random.fork_rng(devices=[]):
+            export_onnx(network, path, input_size=(height, width))
+    return path
+
+
+def one_line(error: BaseException) -> str:
+    """Return the beginning of an error's text, on one line."""
+    return " ".join(str(error).split())[:200]
