@@ -1,44 +1,33 @@
 """Activations → RDMs.
 
 In come activations of n conditions, as an array, a stack or a memory-mapped file; out goes the condensed RDM, the upper
-triangle of n × n dissimilarities row by row. Data stay float32 or 16-bit, sums are float64.
+triangle of n × n dissimilarities row by row. Data stay float32 or 16-bit; sums are float64.
 
-Read `calc` first: `calc_rdm` takes all at once, `RdmAccumulator` takes channels as they come. `methods` has the table
-of methods by name; a method is a way to read rows (`sources`, `whitening` for noise, `folds` for cross-validation) and
-a measure of two rows. `measures` turns products into angles and distances; `products` makes the products of all pairs,
-and `tiles` does so within a bound of memory. `sums` adds up what blocks of channels give, `numbers` says what kind of
-numbers the activations are. `projection` makes wide layers narrow first.
+Read `methods` first: one row per method, with everything known about it. `calc` (`calc_rdm`) computes an RDM in one
+call, `accumulator` from blocks of channels; `inputs` checks their arguments. `sources` has the rows that a method
+compares, with `whitening` for noise and `folds` for cross-validation. `products` multiplies all pairs of conditions,
+`measures` turns products into angles and distances, `pairs` gives each pair the digits that it needs, and `tiles` keeps
+to a memory limit. `sums` adds up blocks of channels; `numbers` finds out whether products are exact. `projection`
+reduces wide layers first; `bounds` has the errors that this causes.
 """
 
-from fastrdm.rdm.calc import RdmAccumulator, calc_rdm
-from fastrdm.rdm.measures import (
-    CORRELATION,
-    COSINE,
-    DISTANCE,
-    NEAR_ANGLE,
-    SQUARED_DISTANCE,
-    Found,
-    Measure,
-    found_of,
-    pairs_at,
-)
-from fastrdm.rdm.methods import METHODS, method_named
+from fastrdm.rdm.accumulator import RdmAccumulator
+from fastrdm.rdm.calc import calc_rdm
+from fastrdm.rdm.measures import NEAR_ANGLE, Measure, Operand, operand_of
+from fastrdm.rdm.methods import method_named, names_where
+from fastrdm.rdm.pairs import pairs_at
 from fastrdm.rdm.projection import Projector, SparseProjection
 
 __all__ = [
-    "CORRELATION",
-    "COSINE",
-    "DISTANCE",
-    "METHODS",
     "NEAR_ANGLE",
-    "SQUARED_DISTANCE",
-    "Found",
     "Measure",
+    "Operand",
     "Projector",
     "RdmAccumulator",
     "SparseProjection",
     "calc_rdm",
-    "found_of",
     "method_named",
+    "names_where",
+    "operand_of",
     "pairs_at",
 ]

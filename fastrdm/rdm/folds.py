@@ -1,4 +1,4 @@
-"""Labels of measurements → which of them are whose, and the averages that cross-validation takes."""
+"""Labels of measurements → the averages that cross-validated distances are computed from."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,18 +10,20 @@ from numpy.typing import ArrayLike, NDArray
 from fastrdm._base import check_finite
 from fastrdm.rdm.numbers import Kind
 from fastrdm.rdm.products import Floats, Rows
-from fastrdm.rdm.sources import Part, Parts, Source, whitened
+from fastrdm.rdm.sources import Member, RowSource, SourceSum, Term, whitened
 from fastrdm.rdm.whitening import FoldNoise, Noise, Noises
 
 
 @dataclass(frozen=True)
 class Folds:
-    """Measurements (folds, repetitions, conditions) by index, and what each weighs in its average.
+    """Measurements of each fold and condition.
 
     Attributes
     ----------
+    index, weight : ndarray, shape (folds, repetitions, conditions)
+        Measurements by index, and their weights in the averages.
     names : list
-        Of the folds, sorted.
+        Sorted names of the folds.
     """
 
     index: NDArray[np.intp]
@@ -30,12 +32,12 @@ class Folds:
 
     @property
     def n_conditions(self) -> int:
-        """Conditions, in the order of their sorted labels."""
+        """Number of conditions, which are in the order of their sorted labels."""
         return int(self.index.shape[2])
 
     @classmethod
     def of(cls, folds: ArrayLike, conditions: ArrayLike | None, n: int, name: str) -> "Folds":
-        """Read the labels of `n` measurements."""
+        """Read the labels of `n` measurements of the array `name`."""
         fold_names, fold = _labels(folds, "folds", n, name)
         if len(fold_names) < 2:
             raise ValueError(
@@ -50,7 +52,7 @@ class Folds:
         counts = np.zeros((len(fold_names), len(names)), np.intp)
         np.add.at(counts, (fold, condition), 1)
         _check_pairs(counts > 0, names)
-        # Of measurements sorted by fold and condition, how many of the same come before.
+        # For measurements sorted by fold and condition: how many of the same fold and condition come before.
         order = np.lexsort((condition, fold))
         starts = np.cumsum(counts.ravel()) - counts.ravel()
         repetition = np.arange(n) - np.repeat(starts, counts.ravel())
@@ -61,25 +63,25 @@ class Folds:
         weight[place] = 1 / counts[place[0], place[2]]
         return cls(index, weight, fold_names)
 
-    def parts(
-        self, rows: Rows, name: str, kind: Kind, noise: Noises | None, n_threads: int
-    ) -> Parts:
-        """Sources whose squared distances add up to the cross-validated ones.
+    def source_sum(
+        self, member: Member, kind: Kind, noise: Noises | None, n_threads: int
+    ) -> SourceSum:
+        """Return sources whose squared distances add up to the cross-validated ones.
 
-        The products of differences between all pairs of folds are those of the folds' sum with itself, less each
-        fold's with itself: folds + 1 symmetric products instead of folds · (folds − 1) / 2 others. Where folds lack
-        conditions, or have a noise each, a pair of folds is that of its sum, less that of its difference, over four.
+        The products of all pairs of folds are the product of the folds' sum with itself minus that of each fold with
+        itself: folds + 1 symmetric products instead of folds · (folds − 1) / 2 general ones. If folds lack conditions,
+        or each fold has its noise, the product of two folds is (product of their sum − that of their difference) / 4.
         """
         here: NDArray[np.bool_] = np.asarray(self.weight.any(axis=1))
         n_folds = len(here)
         if here.all() and not isinstance(noise, FoldNoise):
             folds = [(1.0, np.ones(n_folds)), *((-1.0, one) for one in np.eye(n_folds))]
-            sums = [(sign, self._sum(which, rows, name, kind, None)) for sign, which in folds]
-            return Parts(
-                [Part(sign, _filtered(source, noise, n_threads)) for sign, source in sums],
+            sums = [(sign, self._sum(signs, member, kind, None)) for sign, signs in folds]
+            return SourceSum(
+                [Term(sign, _filtered(source, noise, n_threads)) for sign, source in sums],
                 n_folds * (n_folds - 1),
             )
-        made: list[Part] = []
+        terms: list[Term] = []
         counts = np.zeros(self.n_conditions * (self.n_conditions - 1) // 2)
         first, second = np.triu_indices(self.n_conditions, 1)
         for f, g in combinations(range(n_folds), 2):
@@ -88,18 +90,20 @@ class Folds:
             if len(members) < 2:
                 continue
             counts += both[first] & both[second]
-            own = noise.of(f, g) if isinstance(noise, FoldNoise) else noise
+            pair_noise = noise.of(f, g) if isinstance(noise, FoldNoise) else noise
             for sign in (1.0, -1.0):
                 signs = np.zeros(n_folds)
                 signs[[f, g]] = 1, sign
-                source = _filtered(self._sum(signs, rows, name, kind, members), own, n_threads)
-                made.append(Part(sign, source, None if both.all() else members))
-        return Parts(made, 4 * counts)
+                total = self._sum(signs, member, kind, members)
+                source = _filtered(total, pair_noise, n_threads)
+                terms.append(Term(sign, source, None if both.all() else members))
+        return SourceSum(terms, 4 * counts)
 
     def _sum(
-        self, signs: Floats, rows: Rows, name: str, kind: Kind, members: NDArray[np.intp] | None
-    ) -> Source:
-        """Sum over some folds of the conditions' averages within each, times a sign."""
+        self, signs: Floats, member: Member, kind: Kind, members: NDArray[np.intp] | None
+    ) -> RowSource:
+        """Return the sum over folds of a sign times the conditions' averages within the fold."""
+        rows, name = member
         chosen = slice(None) if members is None else members
         which = np.flatnonzero(signs)
         index = self.index[which][:, :, chosen]
@@ -121,7 +125,7 @@ class Folds:
         def check() -> None:
             check_finite(rows, name, ("measurement", "channel"))
 
-        return Source(
+        return RowSource(
             index.shape[1],
             rows.shape[1],
             take,
@@ -131,12 +135,12 @@ class Folds:
         )
 
 
-def _filtered(source: Source, noise: Noises | None, n_threads: int) -> Source:
+def _filtered(source: RowSource, noise: Noises | None, n_threads: int) -> RowSource:
     return source if noise is None else whitened(source, cast("Noise", noise), n_threads)
 
 
 def _check_pairs(here: NDArray[np.bool_], names: list[Any]) -> None:
-    """ValueError unless every two conditions are both in two folds."""
+    """Raise ValueError unless every two conditions share two folds."""
     together = here.T.astype(np.intp) @ here
     missing = np.argwhere(np.triu(together < 2, 1))
     if len(missing):
@@ -149,31 +153,31 @@ def _check_pairs(here: NDArray[np.bool_], names: list[Any]) -> None:
 
 
 def _labels(labels: ArrayLike, what: str, n: int, name: str) -> tuple[list[Any], NDArray[np.intp]]:
-    """Sorted names of the labels, and the place of each measurement's among them."""
+    """Return the sorted names, and the index of each measurement's name."""
     array = np.asarray(labels)
     if array.shape != (n,):
         raise ValueError(
-            f"{what} have shape {array.shape}; {name} hold {n} measurements, so that they must be ({n},)"
+            f"{what} have shape {array.shape}; {name} hold {n} measurements, so they must be ({n},)"
         )
     if array.dtype.kind == "f" and np.isnan(array).any():
-        raise ValueError(f"{what} hold NaN, which names nothing")
+        raise ValueError(f"{what} hold NaN, which is not a label")
     try:
         names, inverse = np.unique(array, return_inverse=True)
     except TypeError:
         raise ValueError(
-            f"{what} hold labels of types that have no order: {array[:5].tolist()}"
+            f"{what} hold labels of types that cannot be sorted: {array[:5].tolist()}"
         ) from None
     return names.tolist(), inverse.reshape(-1)
 
 
 def _by_order(names: list[Any], fold: NDArray[np.intp]) -> tuple[list[int], NDArray[np.intp]]:
-    """Conditions by their place within the fold."""
+    """Number the conditions by their order within each fold."""
     counts = np.bincount(fold)
     if np.any(counts != counts[0]):
         other = int(np.argmax(counts != counts[0]))
         raise ValueError(
-            f"fold {names[0]!r} holds {counts[0]} measurements and fold {names[other]!r} {counts[other]}; say with"
-            " conditions= which condition each one is of"
+            f"fold {names[0]!r} holds {counts[0]} measurements and fold {names[other]!r} {counts[other]}; pass"
+            " conditions= with the condition of each measurement"
         )
     condition = np.empty(len(fold), np.intp)
     for f in range(len(names)):

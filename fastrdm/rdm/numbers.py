@@ -1,4 +1,4 @@
-"""What kind of numbers activations are: whether their products are exact, and how far equal ones may come apart."""
+"""The kind of numbers in activations: whether products are exact, and how far rounding separates equal results."""
 
 from typing import Any, NamedTuple
 
@@ -9,28 +9,29 @@ from fastrdm import _kernels
 from fastrdm._kernels import ties
 from fastrdm.rdm.products import Reading, Rows, working_dtype
 
-# Activations with fewer different values than this are taken for discrete: categories, attributes, ratings.
-_FEW = 1024
-# Values of float32, in units of their grid, whose products add up exactly over a block of every instruction set.
+# Activations with fewer different values than this are discrete: categories, attributes, ratings.
+_MAX_DISCRETE = 1024
+# Values of float32, in units of their grid, whose products have exact sums over a block of every instruction set.
 _NARROW = 128
-# What float64 holds exactly.
+# Integers up to this are exact in float64.
 _WHOLE = 2.0**53
-# RDMs of up to so many pairs are searched for ties whatever their activations are, larger ones of discrete ones alone.
-_FEW_PAIRS = 1 << 18
-_AT_ONCE = 1 << 16
+# RDMs of up to this many pairs are searched for ties; larger ones only if their activations are discrete.
+_MAX_SEARCHED = 1 << 18
+# Values copied per block.
+_BLOCK = 1 << 16
 
 
 class Kind(NamedTuple):
-    """How numbers are to be read so that as little as can be is rounded.
+    """How to read numbers so that as little as possible is rounded.
 
     Attributes
     ----------
     dtype : dtype
-        Of products.
+        Type of products.
     exact : bool
-        Whether products, and what `calc_rdm` makes of them before it divides or takes a root, are exact.
+        Whether products, and all that `calc_rdm` computes from them before a division or root, are exact.
     shift : float
-        To take off every value if they are; it lies on the values' own grid.
+        Subtracted from every value if they are exact; a multiple of the values' unit.
     discrete : bool
         Whether there are few different values.
     """
@@ -41,13 +42,13 @@ class Kind(NamedTuple):
     discrete: bool = False
 
     def read(self, rows: Rows) -> Reading:
-        """Rows as they are to be read."""
+        """Return how to read rows."""
         shift = np.full(len(rows), self.shift) if self.exact and self.shift else None
         return Reading(rows, self.dtype, shift)
 
 
 def kind_of(rows: Rows) -> Kind:
-    """Kind of the numbers in rows (conditions, channels); it does not depend on the order of either."""
+    """Return the kind of the numbers in rows (conditions, channels), which does not depend on their order."""
     dtype = working_dtype(rows)
     n_channels = rows.shape[1]
     whole = rows.dtype.kind in "iub"
@@ -58,7 +59,7 @@ def kind_of(rows: Rows) -> Kind:
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         return Kind(dtype)
-    few = whole or len(values) <= rows.size / 2 or rows.size <= _FEW
+    few = whole or len(values) <= rows.size / 2 or rows.size <= _MAX_DISCRETE
     if not few:
         return Kind(dtype)
     unit = 1.0 if whole else _unit(values)
@@ -72,44 +73,44 @@ def kind_of(rows: Rows) -> Kind:
     return Kind(wide, discrete=True)
 
 
-def bound(kind: Kind, read: Kind, n_pairs: int, stored: np.dtype[Any]) -> float:
-    """Relative difference up to which dissimilarities of numbers count as equal; 0 where none are sought.
+def tie_tolerance(kind: Kind, read: Kind, n_pairs: int, stored: np.dtype[Any]) -> float:
+    """Return the relative difference up to which dissimilarities count as equal; 0 to search for no ties.
 
     Parameters
     ----------
     kind, read : Kind
-        Of the numbers as they came, and as their products were made.
+        Kind of the activations, and of the rows that were multiplied.
     n_pairs : int
-        Of the RDM.
+        Pairs of the RDM.
     stored : dtype
-        In which the numbers came, or wider.
+        Type of the activations, or a wider one.
     """
     if kind.discrete:
         rounded = stored == np.float32 and not (kind.exact or read.exact)
         return ties.FLOAT32 if rounded else ties.FLOAT64
-    return ties.FLOAT64 if n_pairs <= _FEW_PAIRS and read.dtype == np.float64 else 0.0
+    return ties.FLOAT64 if n_pairs <= _MAX_SEARCHED and read.dtype == np.float64 else 0.0
 
 
 def _distinct(rows: Rows) -> NDArray[Any] | None:
-    """The different values, or None where there are many."""
+    """Return the different values, or None if there are many."""
     read = Reading(rows, working_dtype(rows))
     if read.in_place():
-        return _kernels.distinct(rows, _FEW)
-    found: NDArray[Any] = np.empty(0)
-    step = max(1, _AT_ONCE // rows.shape[1])
+        return _kernels.distinct(rows, _MAX_DISCRETE)
+    values: NDArray[Any] = np.empty(0)
+    step = max(1, _BLOCK // rows.shape[1])
     for start in range(0, len(rows), step):
         some = np.array(rows[start : start + step], read.dtype, order="C")
-        new = _kernels.distinct(some, _FEW)
+        new = _kernels.distinct(some, _MAX_DISCRETE)
         if new is None:
             return None
-        found = np.unique(np.concatenate([found, new]))
-        if len(found) >= _FEW:
+        values = np.unique(np.concatenate([values, new]))
+        if len(values) >= _MAX_DISCRETE:
             return None
-    return found
+    return values
 
 
 def _unit(values: NDArray[np.float64]) -> float:
-    """The largest power of two that all values are multiples of; 1 where all are zero."""
+    """Return the largest power of two that divides all values; 1 if all are zero."""
     whole = values[values != 0]
     if not len(whole):
         return 1.0

@@ -1,7 +1,7 @@
-"""Products of all pairs of conditions over channels, and how the conditions are read for them.
+"""Products of all pairs of conditions over channels, and how conditions are read for them.
 
-A product depends on its two conditions alone. Rows that cannot be read where they lie are copied a share of the
-channels at a time, as wide as the kernel's own shares, so that the sums have the same order.
+A product depends on its two conditions alone. Rows that the kernels cannot read in place are copied one share of the
+channels at a time. These are the kernel's shares, so that sums have the same order.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ Index = NDArray[np.intp]
 
 
 class Reading(NamedTuple):
-    """Conditions as the kernels read them: divided by their `scale`, a power of two, less their `shift`.
+    """Conditions as the kernels read them: divided by their `scale`, a power of two, minus their `shift`.
 
-    Where there is `places`, only the rows there are read; shift and scale are theirs.
+    `places`, if not None, selects rows; shift and scale are those of the selected rows.
     """
 
     rows: Rows
@@ -41,38 +41,38 @@ class Reading(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Channels that are copied at once."""
+        """Channels copied per block."""
         return _kernels.share(self.n_channels, self.dtype.itemsize)
 
     def wide(self) -> "Reading":
-        """The same in float64."""
+        """Return the same reading in float64."""
         return self._replace(dtype=np.dtype(np.float64))
 
     def some(self, index: Index) -> "Reading":
-        """Some of the conditions."""
+        """Return some of the conditions."""
         shift, scale = (None if v is None else v[index] for v in (self.shift, self.scale))
         places = index if self.places is None else self.places[index]
         return self._replace(shift=shift, scale=scale, places=places)
 
     def row(self, i: int) -> Rows:
-        """One condition, as it was given."""
+        """Return one condition, neither scaled nor shifted."""
         row: Rows = self.rows[i if self.places is None else self.places[i]]
         return row
 
     def in_place(self) -> bool:
-        """Whether the kernels can read the rows where they lie."""
+        """Whether the kernels can read the rows in place."""
         rows, size = self.rows, self.rows.itemsize
         step, within = rows.strides
-        own_type = rows.dtype == self.dtype or (is_half(rows) and self.dtype == np.float32)
+        readable = rows.dtype == self.dtype or (is_half(rows) and self.dtype == np.float32)
         return (
-            (own_type and rows.dtype.isnative and rows.flags.aligned)
+            (readable and rows.dtype.isnative and rows.flags.aligned)
             and ((within == size or rows.shape[1] == 1) and step > 0 and step % size == 0)
             and self.scale is None
             and self.places is None
         )
 
     def copied(self, columns: slice) -> Rows:
-        """Some channels as the kernels read them, but for the shift."""
+        """Return some channels as the kernels read them, without the shift."""
         rows = self.rows[:, columns] if self.places is None else self.rows[self.places, columns]
         block = np.array(rows, self.dtype, order="C")
         if self.scale is not None:
@@ -80,7 +80,7 @@ class Reading(NamedTuple):
         return block
 
     def stripes(self) -> Iterator[Rows]:
-        """The rows where they lie if they can be read there, else copies of a share of the channels at a time."""
+        """Yield the rows if the kernels can read them in place, else copies of one share of the channels each."""
         if self.in_place():
             yield self.rows
             return
@@ -90,42 +90,42 @@ class Reading(NamedTuple):
 
 def is_half(array: NDArray[Any]) -> bool:
     """Whether these are float16 or bfloat16."""
-    # A dtype's name takes 5 µs to spell: a tenth of a small RDM.
+    # dtype.name takes 5 µs: a tenth of a small RDM.
     dtype = array.dtype
     return dtype.itemsize == 2 and (dtype.kind == "f" or dtype.name == "bfloat16")
 
 
 def working_dtype(rows: Rows) -> np.dtype[Any]:
-    """In which products are made: float32 for what is narrower, float64 for integers."""
+    """Return the type of products: float32 for narrower floats, float64 for integers."""
     if is_half(rows):
         return np.dtype(np.float32)
     return rows.dtype.newbyteorder("=") if rows.dtype.kind == "f" else np.dtype(np.float64)
 
 
 def gram(read: Reading, n_threads: int | None) -> tuple[Floats, Floats]:
-    """Products (n, n) of all pairs of conditions, and each one's sum (n,)."""
-    made, width = None, read.width
+    """Return products (n, n) of all pairs of conditions, and the conditions' sums (n,)."""
+    total, width = None, read.width
     for stripe in read.stripes():
-        made = _kernels.gram(stripe, read.shift, share=width, add_to=made, n_threads=n_threads)
-    assert made is not None
-    return made
+        total = _kernels.gram(stripe, read.shift, share=width, add_to=total, n_threads=n_threads)
+    assert total is not None
+    return total
 
 
 def cross(a: Reading, b: Reading, n_threads: int | None) -> Floats:
-    """Products (n_a, n_b) of the conditions of `a` with those of `b`."""
-    made, width = None, a.width
+    """Return products (n_a, n_b) of the conditions of `a` with those of `b`."""
+    total, width = None, a.width
     for left, right in _together(a, b):
-        made = _kernels.cross(
+        total = _kernels.cross(
             left,
             right,
             n_threads,
             shift_a=a.shift,
             shift_b=b.shift,
             share=width,
-            add_to=made,
+            add_to=total,
         )
-    assert made is not None
-    return made
+    assert total is not None
+    return total
 
 
 def differences(
@@ -135,7 +135,7 @@ def differences(
     factors: tuple[Floats, Floats] | None,
     n_threads: int | None,
 ) -> Floats:
-    """Squared distances (pairs,) of conditions of `a` and of `b`, times their factors; 0 for equal ones."""
+    """Return squared distances (pairs,) of conditions of `a` and of `b`, times their factors; 0 if they are equal."""
     out = np.zeros(len(pairs))
     shifts = tuple(np.zeros(read.n) if read.shift is None else read.shift for read in (a, b))
     for left, right in _together(a, b):

@@ -1,4 +1,4 @@
-"""What an RDM needs of blocks of channels, added up."""
+"""Sums over blocks of channels from which an RDM is computed."""
 
 from dataclasses import dataclass, replace
 
@@ -6,26 +6,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm.rdm.measures import Measure, OutOfRangeError, guess_means, within
-from fastrdm.rdm.numbers import Kind, bound, kind_of
+from fastrdm.rdm.measures import Measure, OutOfRangeError, guess_means
+from fastrdm.rdm.numbers import Kind, kind_of, tie_tolerance
+from fastrdm.rdm.pairs import within
 from fastrdm.rdm.products import Floats, Index, Reading, Rows, gram, working_dtype
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Of angles: products in float64 of conditions less a shift, and their sums; of distances: their squares.
+    """Sums for one measure: products and sums in float64 for angles, squared distances for distances.
 
     Attributes
     ----------
     n_channels : int
+        Channels added so far.
     product : ndarray, shape (n, n), or condensed
+        Products of the shifted conditions, or their squared distances.
     sums, low, high : ndarray, shape (n,)
-        Of the channels less the shift, and the least and greatest of the channels.
+        Sum over the shifted channels; least and greatest channel.
     shift : ndarray, shape (n,), or None
-        None before the first block.
-    discrete, single : bool
-        Whether all blocks have few different values, and any came in float32 or narrower.
-    exact : bool
+        Subtracted from each condition; None before the first block.
+    discrete, exact : bool
+        Whether all blocks have few different values, and whether all their products are exact.
+    single : bool
+        Whether any block was float32 or narrower.
     """
 
     n_channels: int
@@ -40,13 +44,13 @@ class Sums:
 
     @classmethod
     def none(cls, n: int, measure: Measure) -> "Sums":
-        """No channels yet."""
+        """Return the sums of no channels."""
         shape = (n, n) if measure.undefined else (n * (n - 1) // 2,)
         low, high = np.full(n, np.inf), np.full(n, -np.inf)
         return cls(0, np.zeros(shape), np.zeros(n), low, high)
 
     def plus(self, rows: Rows, measure: Measure, n_threads: int | None) -> "Sums":
-        """The same with another block."""
+        """Return the sums with another block added."""
         kind = kind_of(rows)
         seen = replace(
             self,
@@ -62,8 +66,8 @@ class Sums:
         read = Reading(rows, np.dtype(np.float64))
         if shift is None:
             guessed = measure.centre and not kind.exact
-            own = kind.shift if measure.centre else 0.0
-            shift = guess_means(read) if guessed else np.full(len(rows), own)
+            constant = kind.shift if measure.centre else 0.0
+            shift = guess_means(read) if guessed else np.full(len(rows), constant)
         with np.errstate(all="ignore"):
             product, sums = gram(read._replace(shift=shift), n_threads)
         if not np.isfinite(product.diagonal()).all():
@@ -103,18 +107,19 @@ class Sums:
         )
 
     def rdm(self, measure: Measure) -> tuple[Floats, Index]:
-        """Condensed RDM, and the conditions that have none."""
+        """Return the condensed RDM, and the conditions without dissimilarities."""
         undefined: NDArray[np.intp] = np.empty(0, np.intp)
         if measure.undefined:
             rdm, undefined = self._angles(measure)
         else:
             rdm = np.sqrt(self.product) if measure.root else self.product.copy()
         stored = np.dtype(np.float32 if self.single else np.float64)
-        # Products of angles are in float64 whatever came.
+        # Products for angles are float64 for all activations.
         read = Kind(np.dtype(np.float64) if measure.undefined else stored)
-        within = bound(Kind(stored, self.exact, 0, self.discrete), read, len(rdm), stored)
-        if within:
-            measure.settle(rdm, within)
+        kind = Kind(stored, self.exact, 0, self.discrete)
+        tolerance = tie_tolerance(kind, read, len(rdm), stored)
+        if tolerance:
+            measure.settle(rdm, tolerance)
         return rdm, undefined
 
     def _angles(self, measure: Measure) -> tuple[Floats, Index]:

@@ -1,6 +1,6 @@
-"""Sources → an RDM: all at once, or within a bound of memory as tiles of pairs of conditions.
+"""Sources → an RDM: in one piece, or as tiles of pairs of conditions that fit into a memory limit.
 
-A pair has the same dissimilarity, to the bit, in whichever tile it is.
+The dissimilarity of a pair does not depend, by a bit, on its tile.
 """
 
 from typing import Any, NamedTuple
@@ -9,32 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm.rdm.measures import Found, Measure, OutOfRangeError, between, within
+from fastrdm.rdm.measures import Measure, Operand, OutOfRangeError
+from fastrdm.rdm.pairs import between, within
 from fastrdm.rdm.products import Floats, Index
-from fastrdm.rdm.sources import Part, Parts, Source
+from fastrdm.rdm.sources import RowSource, SourceSum, Term
 
-# float64 tiles alive at once: the kernel's sums and result, dissimilarities, and what their refinement takes.
+# float64 tiles alive at the same time: the kernel's sums and result, dissimilarities, and temporaries of refinement.
 _TILES = 6
-# Bytes that a thread may hold of sums of its own, and of each row of its packed operands.
-_OWN_SUMS = 1 << 21
+# Bytes of a thread's private sums, and of each row of its packed operands.
+_THREAD_SUMS = 1 << 21
 _PACKED_ROW = 1 << 13
 
 
-class _Cost(NamedTuple):
-    """Memory that tiles of a height take: a constant, a share for each row of a tile, another for each entry."""
+class _TileMemory(NamedTuple):
+    """Memory of tiles: fixed, for each row of a tile, for each entry, and the number of threads' sums."""
 
     fixed: int
     row: int
     entry: int
-    own_sums: int
+    n_sums: int
 
     @classmethod
-    def of(cls, source: Source, n_threads: int) -> "_Cost":
+    def of(cls, source: RowSource, n_threads: int) -> "_TileMemory":
         n = source.n_conditions
         width = min(_kernels.share(source.n_channels, 8), source.n_channels)
-        # Shifts, sums and norms of all conditions; the centre, its sample and the checks' temporaries.
+        # Shifts, sums and norms of all conditions; the centre, its sample and temporaries of the checks.
         fixed = 64 * n + 64 * source.n_channels + source.work_bytes + n_threads * 48 * _PACKED_ROW
-        # Of both tiles what was taken, a stripe of it in float64 and the packed operands; of one what near pairs need.
+        # Both tiles: their rows, a stripe in float64 and the packed operands; one tile: what near pairs need.
         row = 2 * (source.row_bytes + 8 * width + n_threads * _PACKED_ROW) + 16 * width
         return cls(fixed, row, 8 * _TILES, n_threads + 2)
 
@@ -44,31 +45,31 @@ class _Cost(NamedTuple):
             self.fixed
             + self.row * height
             + self.entry * entries
-            + self.own_sums * min(8 * entries, _OWN_SUMS)
+            + self.n_sums * min(8 * entries, _THREAD_SUMS)
         )
 
 
 def fill(
-    out: Floats, made: Parts, measure: Measure, max_memory: int | None, n_threads: int
+    out: Floats, total: SourceSum, measure: Measure, max_memory: int | None, n_threads: int
 ) -> NDArray[np.intp]:
-    """Put the condensed sum of the parts' dissimilarities into `out`; gives the conditions that have none."""
+    """Write the condensed RDM of a sum of sources into `out`; return the conditions without dissimilarities."""
     try:
-        undefined = _fill(out, made.parts, measure, max_memory, n_threads)
+        undefined = _fill(out, total.terms, measure, max_memory, n_threads)
         exponent = 0
     except OutOfRangeError:
-        for part in made.parts:
-            part.source.check_finite()
+        for term in total.terms:
+            term.source.check_finite()
         if measure.undefined:
             raise
-        exponent = max(_exponent(part.source, n_threads) for part in made.parts)
-        scaled = [part._replace(source=part.source.scaled(exponent)) for part in made.parts]
+        exponent = max(_exponent(term.source, n_threads) for term in total.terms)
+        scaled = [term._replace(source=term.source.scaled(exponent)) for term in total.terms]
         undefined = _fill(out, scaled, measure, max_memory, n_threads)
-    if np.ndim(made.divisor) or made.divisor != 1:
-        out /= made.divisor
+    if np.ndim(total.divisor) or total.divisor != 1:
+        out /= total.divisor
     if measure.root:
         np.sqrt(out, out=out)
     if exponent:
-        # Lengths may be as small as the smallest numbers that there are, squares have lost digits long before.
+        # Lengths may be as small as the smallest number; squares lose digits long before.
         least = (
             np.finfo(np.float64).smallest_subnormal if measure.root else np.finfo(np.float64).tiny
         )
@@ -76,8 +77,8 @@ def fill(
     return undefined
 
 
-def _exponent(source: Source, n_threads: int) -> int:
-    """Power of two of the largest number."""
+def _exponent(source: RowSource, n_threads: int) -> int:
+    """Return the binary exponent of the largest magnitude."""
     largest = 0.0
     for i in range(source.n_conditions):
         row = source.take(i, i + 1, n_threads)
@@ -96,42 +97,42 @@ def _unscale(out: Floats, exponent: int, least: float) -> None:
 
 
 def _fill(
-    out: Floats, parts: list[Part], measure: Measure, max_memory: int | None, n_threads: int
+    out: Floats, terms: list[Term], measure: Measure, max_memory: int | None, n_threads: int
 ) -> NDArray[np.intp]:
     heights = [
         source.n_conditions if max_memory is None else _height(source, max_memory, n_threads)
-        for _, source, _ in parts
+        for _, source, _ in terms
     ]
     undefined: NDArray[np.intp] = np.empty(0, np.intp)
-    if parts[0].members is not None:
+    if terms[0].members is not None:
         out[:] = 0
-    for k, (part, height) in enumerate(zip(parts, heights, strict=True)):
-        n = 0 if part.members is None else (1 + int(np.sqrt(1 + 8 * len(out)))) // 2
-        into = _Condensed(out, part.weight, k > 0 or part.members is not None, part.members, n)
-        norms = _fill_part(into, part.source, measure, height, n_threads)
+    for k, (term, height) in enumerate(zip(terms, heights, strict=True)):
+        n = 0 if term.members is None else (1 + int(np.sqrt(1 + 8 * len(out)))) // 2
+        into = _Condensed(out, term.weight, k > 0 or term.members is not None, term.members, n)
+        norms = _fill_term(into, term.source, measure, height, n_threads)
         if measure.undefined:
             undefined = np.flatnonzero(np.isnan(norms))
     return undefined
 
 
-def _height(source: Source, max_memory: int, n_threads: int) -> int:
-    """Conditions of a tile: all, or equal shares as large as the bound allows."""
-    cost = _Cost.of(source, n_threads)
-    if cost.bytes(1) > max_memory:
+def _height(source: RowSource, max_memory: int, n_threads: int) -> int:
+    """Return the conditions of a tile: all, or equal shares as large as the limit allows."""
+    memory = _TileMemory.of(source, n_threads)
+    if memory.bytes(1) > max_memory:
         raise ValueError(
             f"max_memory of {max_memory} bytes is too small for {source.n_conditions} conditions ×"
-            f" {source.n_channels} channels on {n_threads} threads; the least that serves is {cost.bytes(1)} bytes"
+            f" {source.n_channels} channels on {n_threads} threads; the minimum is {memory.bytes(1)} bytes"
         )
     low, high = 1, source.n_conditions
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if cost.bytes(middle) <= max_memory else (low, middle - 1)
+        low, high = (middle, high) if memory.bytes(middle) <= max_memory else (low, middle - 1)
     tiles = -(-source.n_conditions // low)
     return -(-source.n_conditions // tiles)
 
 
 class _Condensed:
-    """The condensed RDM as tiles of the square one see it; of some of its `n` conditions where `members` says so."""
+    """Condensed RDM that tiles of the square RDM are written to; `members` are the tiles' conditions among its `n`."""
 
     def __init__(
         self, out: Floats, weight: float, add: bool, members: Index | None, n: int
@@ -139,12 +140,12 @@ class _Condensed:
         self._out, self._weight, self._add, self._members, self._n = out, weight, add, members, n
 
     def put(self, n: int, tile: Floats, first_row: int, first_column: int) -> None:
-        """Put a tile that lies above the diagonal."""
+        """Write a tile above the diagonal."""
         for i, row in enumerate(tile, first_row):
             self._row(n, i, first_column, row)
 
     def put_condensed(self, n: int, tile: Floats, first: int, height: int) -> None:
-        """Put a condensed tile on the diagonal."""
+        """Write a condensed tile on the diagonal."""
         if height == n and self._members is None:
             self._add_to(self._out, tile)
             return
@@ -172,8 +173,8 @@ class _Condensed:
             to[:] = entries
 
 
-def _fill_part(
-    out: _Condensed, source: Source, measure: Measure, height: int, n_threads: int
+def _fill_term(
+    out: _Condensed, source: RowSource, measure: Measure, height: int, n_threads: int
 ) -> Floats:
     n = source.n_conditions
     norms = np.empty(n)
@@ -181,22 +182,22 @@ def _fill_part(
     def rows(begin: int) -> Any:
         return source.take(begin, min(begin + height, n), n_threads)
 
-    #: How each tile's conditions were read, without the rows that it was read from.
-    seen: list[tuple[int, Found]] = []
+    # Operands of earlier tiles without their rows, which are taken again.
+    earlier: list[tuple[int, Operand]] = []
     for begin in range(0, n, height):
         read = source.kind.read(rows(begin))
-        found, own = within(measure, read, source.kind, n_threads)
-        norms[begin : begin + height] = found.norms
-        out.put_condensed(n, own, begin, found.read.n)
-        del own, read
-        for start, earlier in seen:
-            again = earlier.reading(rows(start))
-            tile = between(measure, again, found, n_threads)
+        columns, triangle = within(measure, read, source.kind, n_threads)
+        norms[begin : begin + height] = columns.norms
+        out.put_condensed(n, triangle, begin, columns.read.n)
+        del triangle, read
+        for start, operand in earlier:
+            again = operand.with_rows(rows(start))
+            tile = between(measure, again, columns, n_threads)
             out.put(n, tile, start, begin)
             del tile, again
         if begin + height < n:
-            seen.append((begin, found.reading(_NOTHING)))
+            earlier.append((begin, columns.with_rows(_NO_ROWS)))
     return norms
 
 
-_NOTHING = np.empty((0, 0))
+_NO_ROWS = np.empty((0, 0))

@@ -1,4 +1,4 @@
-"""Noise of channels, given as its precision or as residuals → the filters that whiten it."""
+"""Noise of channels, as its precision or as residuals → the filters that whiten it."""
 
 import functools
 import math
@@ -11,28 +11,28 @@ from numpy.typing import ArrayLike
 from fastrdm._base import ASYMMETRY, as_floats, check_finite, list_names
 from fastrdm.rdm.products import Floats
 
-# Eigenvalues above minus this share of the largest are zero but for rounding.
+# Negative eigenvalues above minus this share of the largest are rounding errors of zero.
 _NEGATIVE = 1e-10
 
 
 class Precision:
-    """The inverse of the noise's covariance, as given."""
+    """The inverse of the noise's covariance, from the caller."""
 
     def __init__(self, precision: ArrayLike, name: str = "precision") -> None:
         self._matrix = as_floats(precision, name)
         self._name = name
 
     def check(self, n_channels: int, activations: str) -> None:
-        """ValueError unless it fits activations with so many channels."""
+        """Raise ValueError unless the shape fits activations with so many channels."""
         if self._matrix.shape != (n_channels, n_channels):
             raise ValueError(
-                f"{self._name} has shape {self._matrix.shape}; {activations} have {n_channels} channels, so that it"
+                f"{self._name} has shape {self._matrix.shape}; {activations} have {n_channels} channels, so it"
                 f" must be ({n_channels}, {n_channels})"
             )
 
     @property
     def work_bytes(self) -> int:
-        """Memory that factoring it takes."""
+        """Memory for factoring it."""
         return 6 * 8 * self._matrix.size
 
     @functools.cached_property
@@ -54,12 +54,12 @@ class Precision:
 
     @functools.cached_property
     def covariance(self) -> Floats:
-        """Its inverse; ValueError if it has none."""
+        """Its inverse; ValueError if it is singular."""
         filters = self.filters
         try:
             inverse = np.linalg.inv(filters.T @ filters)
         except np.linalg.LinAlgError:
-            raise ValueError(f"{self._name} is singular, so that it has no covariance") from None
+            raise ValueError(f"{self._name} is singular and has no covariance") from None
         return np.asarray(inverse)
 
     def _check_symmetric(self, matrix: Floats) -> None:
@@ -73,7 +73,7 @@ class Precision:
 
 
 class Residuals:
-    """Samples of the noise, and how its covariance is estimated from them."""
+    """Samples of the noise, and the name of the estimator of its covariance."""
 
     def __init__(
         self, residuals: ArrayLike, estimator: str | None = None, name: str = "residuals"
@@ -83,28 +83,28 @@ class Residuals:
         self._name = name
 
     def check(self, n_channels: int, activations: str) -> None:
-        """ValueError unless they fit activations with so many channels."""
+        """Raise ValueError unless the shape fits activations with so many channels."""
         shape = self._array.shape
         if len(shape) < 2 or shape[0] < 2 or math.prod(shape[1:]) != n_channels:
             raise ValueError(
-                f"{self._name} have shape {shape}; {activations} have {n_channels} channels, so that they must be"
+                f"{self._name} have shape {shape}; {activations} have {n_channels} channels, so they must be"
                 f" (observations >= 2, {n_channels})"
             )
 
     @property
     def work_bytes(self) -> int:
-        """Memory that estimating and factoring take."""
+        """Memory for estimating and factoring the covariance."""
         return 8 * (4 * self._array.size + 5 * math.prod(self._array.shape[1:]) ** 2)
 
     @functools.cached_property
     def covariance(self) -> Floats:
-        """Of the channels, as estimated."""
+        """Estimated covariance of the channels."""
         rows = self._array.reshape(len(self._array), -1).astype(np.float64)
         check_finite(rows, self._name, ("observation", "channel"))
         constant = np.flatnonzero(rows.max(axis=0) == rows.min(axis=0))
         if len(constant):
             raise ValueError(
-                f"{self._name} are constant, and so have no precision, at channels: {list_names(constant, 10)}"
+                f"{self._name} are constant, and have no precision, at channels: {list_names(constant, 10)}"
             )
         rows -= rows.mean(axis=0)
         return ESTIMATORS[self._estimator](_Moments.of(rows))
@@ -116,13 +116,13 @@ class Residuals:
             return _inverse_root(self.covariance)
         except np.linalg.LinAlgError:
             raise ValueError(
-                f"{self._name} have shape {self._array.shape}, and their covariance by {self._estimator!r} no"
-                " inverse; take more observations, or an estimator that shrinks"
+                f"{self._name} have shape {self._array.shape}, and their {self._estimator!r} covariance has no"
+                " inverse; pass more observations, or use an estimator that shrinks"
             ) from None
 
 
 def _inverse_root(covariance: Floats) -> Floats:
-    """W (channels, channels) with Wᵀ W the inverse."""
+    """Return W (channels, channels) with Wᵀ W the inverse."""
     from scipy.linalg import solve_triangular
 
     lower = np.linalg.cholesky(covariance)
@@ -131,24 +131,19 @@ def _inverse_root(covariance: Floats) -> Floats:
 
 
 class Noise:
-    """Filters of one noise, or of the mean covariance of two.
-
-    Parameters
-    ----------
-    *sources : Precision or Residuals
-    """
+    """Filters of one noise, or of the mean covariance of several."""
 
     def __init__(self, *sources: "Precision | Residuals") -> None:
         self._sources = sources
 
     def check(self, n_channels: int, activations: str) -> None:
-        """ValueError unless it fits activations with so many channels."""
+        """Raise ValueError unless the shape fits activations with so many channels."""
         for source in self._sources:
             source.check(n_channels, activations)
 
     @property
     def work_bytes(self) -> int:
-        """Memory that making the filters takes."""
+        """Memory for computing the filters."""
         return max(source.work_bytes for source in self._sources) * len(self._sources)
 
     @functools.cached_property
@@ -167,12 +162,12 @@ class FoldNoise(NamedTuple):
     sources: "list[Precision | Residuals]"
 
     def check(self, n_channels: int, activations: str) -> None:
-        """ValueError unless each fits activations with so many channels."""
+        """Raise ValueError unless each shape fits activations with so many channels."""
         for source in self.sources:
             source.check(n_channels, activations)
 
     def of(self, f: int, g: int) -> Noise:
-        """The noise of a product of two folds: that of the mean of their covariances, as rsatoolbox takes it."""
+        """Return the noise of a product of two folds, from the mean of their covariances, as in rsatoolbox."""
         return Noise(self.sources[f], self.sources[g])
 
 
@@ -180,7 +175,7 @@ Noises = Noise | FoldNoise
 
 
 class _Moments(NamedTuple):
-    """Of residuals less their means."""
+    """Centred residuals, and their moments."""
 
     rows: Floats
     degrees: int
@@ -203,13 +198,13 @@ def _sample(moments: _Moments) -> Floats:
 def _towards_diagonal(moments: _Moments) -> Floats:
     """Schäfer & Strimmer (2005), target D of table 2, with λ* of the correlations.
 
-    Variances of correlations are rsatoolbox's, which has n − 1 in one place where the paper has n.
+    Variances of correlations follow rsatoolbox, which has n − 1 in one place where the paper has n.
     """
     rows, degrees, covariance = moments
     n = len(rows)
     deviation = np.sqrt(covariance.diagonal())
     z2 = (rows / deviation) ** 2
-    # Sums over all pairs of different channels, from those over all pairs less each with itself.
+    # Sums over pairs of different channels: sums over all pairs minus the channels with themselves.
     correlations = covariance / deviation / deviation[:, None]
     np.fill_diagonal(correlations, 0)
     r2 = np.sum(correlations**2)
@@ -235,7 +230,7 @@ def _towards_identity(moments: _Moments) -> Floats:
     return np.asarray(shrunk * (n / degrees))
 
 
-#: By rsatoolbox's names.
+#: Estimators by rsatoolbox's names.
 ESTIMATORS: dict[str, Callable[[_Moments], Floats]] = {
     "shrinkage_diag": _towards_diagonal,
     "shrinkage_eye": _towards_identity,

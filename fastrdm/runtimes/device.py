@@ -15,16 +15,12 @@ from fastrdm._base import list_names, parse_bytes, require
 from fastrdm.images import Preprocessing
 from fastrdm.networks import Graph, bytes_per_image
 from fastrdm.rdm import (
-    CORRELATION,
-    COSINE,
-    DISTANCE,
-    METHODS,
     NEAR_ANGLE,
-    SQUARED_DISTANCE,
-    Found,
     Measure,
-    found_of,
+    Operand,
     method_named,
+    names_where,
+    operand_of,
     pairs_at,
 )
 from fastrdm.runtimes import rdm_graph
@@ -38,12 +34,6 @@ Bytes = NDArray[np.uint8]
 #: Condensed dissimilarities, and the conditions that have none.
 _Made: TypeAlias = tuple[Floats, NDArray[np.intp]]
 
-_CENTRES: dict[Measure, Centre] = {
-    CORRELATION: Centre.OWN,
-    COSINE: Centre.NONE,
-    DISTANCE: Centre.NONE,
-    SQUARED_DISTANCE: Centre.NONE,
-}
 # Products of single chunks in float32 are rounded more often than those of `calc_rdm`.
 _NEAR_DISTANCE = 2.0**-3
 # CUDA's allocations begin at multiples of this, and its libraries are fastest there.
@@ -52,7 +42,7 @@ _ALIGNMENT = 256
 
 def suits(provider: str, method: str) -> bool:
     """Whether a provider has memory of its own, and the method's RDMs can be made there."""
-    return provider in MEMORY and not method_named(method).whole
+    return provider in MEMORY and method_named(method).on_device
 
 
 @dataclass(frozen=True)
@@ -98,8 +88,8 @@ class DeviceModel:
         The network's.
     provider : str
         Where it runs, as for `OnnxModel`.
-    method : {"correlation", "pearson", "cosine", "sqeuclidean", "euclidean"}
-        As for `calc_rdm`.
+    method : str
+        A method that the table of `calc_rdm` marks for devices.
     weights : collection of str, optional
         Initialisers that checkpoints bring, the names of a `state_dict`; None for all that are floating-point.
     max_memory : int or str, optional
@@ -142,7 +132,7 @@ class DeviceModel:
         **options: Any,
     ) -> None:
         self.method, self._measure = method, _measure(method)
-        self._centre = _CENTRES[self._measure]
+        self._centre = Centre.OWN if self._measure.centre else Centre.NONE
         self.layers, self._size = tuple(layers), preprocessing.size
         self._name, self._options = graph.name, options
         self._given = None if max_memory is None else parse_bytes(max_memory)
@@ -362,7 +352,7 @@ class DeviceModel:
             made[layer] = values, np.flatnonzero(np.isnan(found.norms))
         return made
 
-    def _found(self, layer: str, out: dict[str, Floats], shown: Shown) -> tuple[Found, Floats]:
+    def _found(self, layer: str, out: dict[str, Floats], shown: Shown) -> tuple[Operand, Floats]:
         """Products, and what the measure takes beside them, checked to be in range."""
         product, n_channels = out["products"], self._network.width(layer).channels
         _check(layer, np.isfinite(out["means"]), shown, "NaN or infinite activations")
@@ -377,10 +367,10 @@ class DeviceModel:
         if self._measure.undefined:
             norms[product.diagonal() == 0] = np.nan
         near = NEAR_ANGLE if self._measure.undefined else _NEAR_DISTANCE
-        return found_of(norms, sums, n_channels, near), product
+        return operand_of(norms, sums, n_channels, near), product
 
     def _refine(
-        self, layer: str, found: Found, values: Floats, blocks: Sequence["Block"], height: int
+        self, layer: str, found: Operand, values: Floats, blocks: Sequence["Block"], height: int
     ) -> None:
         """Give pairs so near that too few digits are left the dissimilarity that their differences have."""
         places = np.flatnonzero(np.signbit(values))
@@ -473,11 +463,10 @@ class DeviceModel:
 
 def _measure(method: str) -> Measure:
     chosen = method_named(method)
-    if chosen.whole:
-        able = ", ".join(name for name, other in METHODS.items() if not other.whole)
-        raise ValueError(
-            f"method {method!r} {chosen.whole}, which products on a device cannot do; those had there: {able}"
-        )
+    if not chosen.on_device:
+        able = ", ".join(names_where(lambda other: other.on_device))
+        reason = f" {chosen.whole} and" if chosen.whole else ""
+        raise ValueError(f"method {method!r}{reason} is unavailable on devices; use one of: {able}")
     return chosen.measure
 
 

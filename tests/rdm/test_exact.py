@@ -320,7 +320,7 @@ def test_differences_whose_squares_vanish_are_refused(kernels, method, step):
     x = np.ones((4, 9))
     x[:, 3] = 0
     x[2, 3] = step
-    with pytest.raises(ValueError, match="near to each other that their squares leave the range"):
+    with pytest.raises(ValueError, match="close together that their squares leave the range"):
         calc_rdm(x, method)
     x[2, 3] = 0
     assert not calc_rdm(x, method).any()

@@ -96,17 +96,17 @@ ERRORS = [
     ({"folds": [1] * 6}, "folds are all 1; crossnobis compares measurements of 2 or more"),
     (
         {"folds": [1, 1, 1]},
-        r"folds have shape \(3,\); activations hold 6 measurements, so that they must be \(6,\)",
+        r"folds have shape \(3,\); activations hold 6 measurements, so they must be \(6,\)",
     ),
     (
         {"folds": [1, 1, 1, 1, 2, 2]},
-        "fold 1 holds 4 measurements and fold 2 2; say with conditions=",
+        "fold 1 holds 4 measurements and fold 2 2; pass conditions=",
     ),
     ({"folds": [1, 2, 3, 4, 5, 6]}, "conditions are all 0; an RDM has 2 or more"),
-    ({"folds": [1, 1, 1, 2, 2, np.nan]}, "folds hold NaN, which names nothing"),
+    ({"folds": [1, 1, 1, 2, 2, np.nan]}, "folds hold NaN, which is not a label"),
     (
         {"folds": np.array([1, None, 1, 2, 2, 2], object)},
-        "folds hold labels of types that have no order",
+        "folds hold labels of types that cannot be sorted",
     ),
     (
         {"folds": list("aaabbb"), "conditions": ["x", "y", "z", "x", "y", "y"]},
@@ -223,10 +223,10 @@ def test_members_of_a_stack_with_precisions_of_their_folds():
 @pytest.mark.parametrize(
     "precision, message",
     [
-        (precisions(2, 10), "precision: 2 for 3 folds; give one for each fold"),
+        (precisions(2, 10), "precision: 2 for 3 folds; pass one for each fold"),
         (
             {0: np.eye(10), 1: np.eye(10), 7: np.eye(10)},
-            r"precision is given for folds \[0, 1, 7\]",
+            r"precision has folds \[0, 1, 7\]",
         ),
         (precisions(3, 9), r"precision of fold 0 has shape \(9, 9\)"),
     ],

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrdm
-from fastrdm.rdm import SparseProjection
-from fastrdm.rdm.projection import PROJECTED, n_components_for
+from fastrdm.rdm import SparseProjection, names_where
+from fastrdm.rdm.bounds import n_components_for
+
+PROJECTED = names_where(lambda row: row.projection)
 
 
 def activations(n, n_channels, seed=0, offset=0.0):
@@ -285,8 +287,8 @@ def test_what_is_not_finite_is_named_wherever_it_is(kernels, bad, method):
     [
         ({}, "give either n_components or eps, not n_components=None and eps=None"),
         ({"n_components": 5, "eps": 0.1}, "not n_components=5 and eps=0.1"),
-        ({"eps": 0.1}, "eps and n_conditions go together; here they are 0.1 and None"),
-        ({"n_components": 9, "n_conditions": 5}, "go together; here they are None and 5"),
+        ({"eps": 0.1}, "give both eps and n_conditions, not 0.1 and None"),
+        ({"n_components": 9, "n_conditions": 5}, "both eps and n_conditions, not None and 5"),
         ({"eps": 1.0, "n_conditions": 5}, "eps must be between 0 and 1, not 1.0"),
         ({"eps": 0.0, "n_conditions": 5}, "eps must be between 0 and 1, not 0.0"),
         ({"eps": 0.1, "n_conditions": 1}, "n_conditions must be at least 2, not 1"),
@@ -308,13 +310,13 @@ def test_wrong_options_are_named(options, message):
 
 def test_wrong_layers_and_arrays_are_named():
     projection = SparseProjection(10)
-    with pytest.raises(ValueError, match="'spearman' has no error bound for projections; those th"):
+    with pytest.raises(ValueError, match="'spearman' has no error bound for projections; use one"):
         projection.layer(500, "conv1", "spearman")
     with pytest.raises(ValueError, match="n_channels must be at least 1, not 0"):
         projection.layer(0)
     layer = projection.layer(500, "conv1")
     for wrong in (np.ones((3, 499)), np.ones(500), np.ones((3, 5, 101))):
-        with pytest.raises(ValueError, match=r"layer 'conv1' have shape \(.*of 500 channels"):
+        with pytest.raises(ValueError, match=r"layer 'conv1' have shape \(.*expects 500 channels"):
             layer.project(wrong)
     with pytest.raises(ValueError, match="activations of layer 'conv1' must hold real numbers"):
         layer.project(np.ones((3, 500), complex))

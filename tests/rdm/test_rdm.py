@@ -336,7 +336,7 @@ def test_accumulators_that_cannot_be():
         RdmAccumulator(5, "spearman")
     with pytest.raises(ValueError, match="n_conditions is 1"):
         RdmAccumulator(1)
-    with pytest.raises(ValueError, match="has seen no channels"):
+    with pytest.raises(ValueError, match="has no channels yet"):
         RdmAccumulator(5).rdm()
     with pytest.raises(ValueError, match="differ in method or conditions"):
         RdmAccumulator(5) + RdmAccumulator(5, "cosine")

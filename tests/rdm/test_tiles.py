@@ -39,7 +39,7 @@ def activations(shape, seed=0, dtype=np.float32):
 def least(x, method, **options):
     with pytest.raises(ValueError, match="is too small for") as error:
         calc_rdm(x, method, max_memory=1, **options)
-    return int(re.search(r"the least that serves is (\d+) bytes", str(error.value))[1])
+    return int(re.search(r"the minimum is (\d+) bytes", str(error.value))[1])
 
 
 def of_height(height):
@@ -176,7 +176,7 @@ def test_axes_that_are_no_rows_without_a_copy():
     np.testing.assert_allclose(calc_rdm(x, max_memory="9MB"), expected)
     np.testing.assert_allclose(calc_rdm(np.asfortranarray(x)), expected)
     with pytest.raises(
-        ValueError, match=r"shape \(9, 4, 5\) and strides .* no rows without a copy"
+        ValueError, match=r"shape \(9, 4, 5\) and strides .* need a copy of the whole array"
     ):
         calc_rdm(np.asfortranarray(x), max_memory="9MB")
 

@@ -28,7 +28,7 @@ def test_precision_from_residuals(estimator, n_observations):
     some = residuals[:n_observations]
     if n_observations <= 30 and estimator == "full":
         with pytest.raises(
-            ValueError, match=r"shape \(.*, 30\), and their covariance by 'full' no inverse"
+            ValueError, match=r"shape \(.*, 30\), and their 'full' covariance has no inverse"
         ):
             calc_rdm(x, "mahalanobis", residuals=some, estimator=estimator)
         return
@@ -106,7 +106,7 @@ ERRORS = [
         "infinity at observation 0, channel 4",
     ),
     ({"residuals": residuals, "estimator": "oas"}, "estimator 'oas' is not one of: shrinkage_diag"),
-    ({"precision": precision, "estimator": "diag"}, "estimator says how residuals are taken; none"),
+    ({"precision": precision, "estimator": "diag"}, "estimator applies to residuals; pass"),
     ({"precision": precision, "folds": [1] * 14}, "'mahalanobis' takes no folds; 'crossnobis' do"),
 ]
 
@@ -133,7 +133,7 @@ def test_other_methods_take_no_noise():
         ValueError, match="'correlation' takes no precision; 'mahalanobis' and 'crossnobis' do"
     ):
         calc_rdm(x, precision=precision)
-    with pytest.raises(ValueError, match="'mahalanobis' whitens all channels.*no RDM from blocks"):
+    with pytest.raises(ValueError, match="'mahalanobis' whitens all channels.*use calc_rdm"):
         RdmAccumulator(14, "mahalanobis")
 
 

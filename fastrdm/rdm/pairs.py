@@ -1,0 +1,164 @@
+"""Dissimilarities of pairs of conditions, each computed with as many digits as it needs.
+
+The dissimilarity of a pair depends on its two conditions alone. It takes three steps: products in the precision of the
+activations; products in float64 of conditions that need it (a mean far from zero, squares out of range); and, for pairs
+so near to each other that their products have lost the digits, the difference of the two conditions.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm.rdm.measures import OUT_OF_RANGE, SMALLEST_SQUARE, Measure, Operand, OutOfRangeError
+from fastrdm.rdm.numbers import Kind
+from fastrdm.rdm.products import Floats, Index, Reading, cross, differences
+
+# Near pairs whose dissimilarity is below this need differences in float64: those in float32 have lost the digits too.
+_NEARER = 2.0**-30
+
+
+def within(
+    measure: Measure, read: Reading, kind: Kind, n_threads: int | None
+) -> tuple[Operand, Floats]:
+    """Return conditions as an operand, and their condensed dissimilarities."""
+    operand, product = measure.multiply(read, kind, n_threads)
+    return operand, _finished(measure, operand, operand, product, True, n_threads)
+
+
+def between(measure: Measure, a: Operand, b: Operand, n_threads: int | None) -> Floats:
+    """Return dissimilarities (n_a, n_b) of conditions with others of the same source."""
+    product = cross(a.read, b.read, n_threads)
+    return _finished(measure, a, b, product, False, n_threads).reshape(product.shape)
+
+
+def _finished(
+    measure: Measure,
+    a: Operand,
+    b: Operand,
+    product: Floats,
+    condensed: bool,
+    n_threads: int | None,
+) -> Floats:
+    values, n_near = measure.condense(a, b, product, condensed)
+    for side, other in ((a, b),) if condensed else ((a, b), (b, a)):
+        if len(side.odd):
+            some = side.some(side.odd)
+            tile = cross(some.read, other.wide, n_threads)
+            exact, _ = measure.condense(some, other, tile, False)
+            exact = exact.reshape(tile.shape)
+            n_near += int(np.signbit(exact).sum())
+            for k, i in enumerate(side.odd):
+                places, others = _row(int(i), a.read.n, b.read.n, condensed, side is not a)
+                values[places] = exact[k, others]
+    if n_near:
+        _refine(measure, a, b, values, condensed, n_threads)
+    return values
+
+
+def _row(i: int, n_a: int, n_b: int, condensed: bool, column: bool) -> tuple[Index, Index]:
+    """Return the places of a condition's pairs among flat or condensed values, and the other conditions."""
+    if not condensed:
+        others = np.arange(n_a if column else n_b)
+        return (others * n_b + i if column else i * n_b + others), others
+    others = np.delete(np.arange(n_b), i)
+    first, second = np.minimum(i, others), np.maximum(i, others)
+    return first * n_b - first * (first + 1) // 2 + second - first - 1, others
+
+
+def pairs_at(places: Index, n: int, condensed: bool) -> NDArray[np.int32]:
+    """Return row and column (pairs, 2) of places in flat values of n columns, or in condensed ones of n conditions."""
+    if not condensed:
+        return np.stack(np.divmod(places, n), axis=1).astype(np.int32)
+    rows = np.arange(n)
+    starts = rows * n - rows * (rows + 1) // 2
+    first = np.searchsorted(starts, places, "right") - 1
+    return np.stack([first, places - starts[first] + first + 1], axis=1).astype(np.int32)
+
+
+def _marked(values: Floats) -> Iterator[Index]:
+    """Yield the places of marked values in blocks: a place needs eight times the memory of a value."""
+    block = max(256, len(values) // 8)
+    for start in range(0, len(values), block):
+        places = start + np.flatnonzero(np.signbit(values[start : start + block]))
+        if len(places):
+            yield places
+
+
+def _refine(
+    measure: Measure,
+    a: Operand,
+    b: Operand,
+    values: Floats,
+    condensed: bool,
+    n_threads: int | None,
+) -> None:
+    """Replace the dissimilarities of near pairs by those from their differences."""
+    factors = _both_factors(measure, a, b)
+    odd = [np.isin(np.arange(side.read.n), side.odd) for side in (a, b)]
+    for places in _marked(values):
+        pairs = pairs_at(places, b.read.n, condensed)
+        wide = odd[0][pairs[:, 0]] | odd[1][pairs[:, 1]]
+        result = np.zeros(len(pairs))
+        if a.read.dtype != np.float64:
+            # Also for pairs that are computed again in float64, which are rare.
+            squares = differences(a.read, b.read, pairs, factors, n_threads)
+            result = measure.refine(a, b, pairs, squares)
+            wide |= ~(result > _NEARER * _scale(measure, a, b, pairs))
+        else:
+            wide[:] = True
+        if wide.any():
+            result[wide] = _in_float64(measure, a, b, pairs[wide], n_threads)
+        values[places] = result
+
+
+def _both_factors(measure: Measure, a: Operand, b: Operand) -> tuple[Floats, Floats] | None:
+    left, right = measure.factors(a), measure.factors(b)
+    return None if left is None or right is None else (left, right)
+
+
+def _in_float64(
+    measure: Measure, a: Operand, b: Operand, pairs: NDArray[np.int32], n_threads: int | None
+) -> Floats:
+    rows, first = np.unique(pairs[:, 0].astype(np.intp), return_inverse=True)
+    columns, second = np.unique(pairs[:, 1].astype(np.intp), return_inverse=True)
+    left, right = (
+        (a, b)
+        if len(rows) == a.read.n and len(columns) == b.read.n and a.wide.in_place()
+        else (a.some(rows), b.some(columns))
+    )
+    if left is not a:
+        pairs = np.stack([first.ravel(), second.ravel()], axis=1).astype(np.int32)
+    factors = _both_factors(measure, left, right)
+    squares = differences(left.wide, right.wide, pairs, factors, n_threads)
+    if factors is None and _vanished(left.wide, right.wide, pairs[squares < SMALLEST_SQUARE]):
+        raise OutOfRangeError(OUT_OF_RANGE)
+    return measure.refine(left, right, pairs, squares)
+
+
+def _vanished(a: Reading, b: Reading, pairs: NDArray[np.int32]) -> bool:
+    """Whether pairs whose square vanishes are of different conditions."""
+    if a.rows.dtype != np.float64:
+        return False
+    # Only differences of numbers that are as small have a square that vanishes; others are exactly 0.
+    small = [
+        {int(i) for i in np.unique(of) if _has_small(read.row(int(i)))}
+        for read, of in ((a, pairs[:, 0]), (b, pairs[:, 1]))
+    ]
+    return any(
+        not np.array_equal(a.row(i), b.row(j))
+        for i, j in pairs.tolist()
+        if i in small[0] or j in small[1]
+    )
+
+
+def _has_small(row: Floats) -> bool:
+    sizes = np.abs(row)
+    return bool(np.any((sizes > 0) & (sizes < np.sqrt(SMALLEST_SQUARE))))
+
+
+def _scale(measure: Measure, a: Operand, b: Operand, pairs: NDArray[np.int32]) -> Floats | float:
+    """Return what dissimilarities are relative to."""
+    if measure.undefined:
+        return 1.0
+    return np.asarray(a.norms[pairs[:, 0]] + b.norms[pairs[:, 1]])
