@@ -40,7 +40,9 @@ def check_fraction(number: float, name: str) -> None:
         raise ValueError(f"{name} must be between 0 and 1, not {number}")
 
 
-def check_finite(array: NDArray[Any], name: str, axes: Iterable[str] = ()) -> None:
+def check_finite(
+    array: NDArray[Any], name: str, axes: Iterable[str] = (), *, allow_nan: bool = False
+) -> None:
     """Refuse NaN and infinity; the error gives the place of the first, with `axes` as names of the leading axes."""
     # A sum is finite only if all its terms are; in the usual case this avoids the masks.
     with np.errstate(all="ignore"):
@@ -50,7 +52,8 @@ def check_finite(array: NDArray[Any], name: str, axes: Iterable[str] = ()) -> No
     step = max(1, _MASK_BYTES // max(1, items[:1].size))
     count, first = 0, None
     for start in range(0, len(items), step):
-        bad = ~np.isfinite(items[start : start + step])
+        block = items[start : start + step]
+        bad = np.isinf(block) if allow_nan else ~np.isfinite(block)
         n_bad = int(bad.sum())
         if n_bad and first is None:
             item, *rest = np.unravel_index(int(np.argmax(bad)), bad.shape)

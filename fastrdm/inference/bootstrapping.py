@@ -9,7 +9,6 @@ from fastrdm._base import as_array, check_choice, check_integer, names_of
 from fastrdm.inference.bootstrap_result import Bootstrap
 from fastrdm.inference.significance import (
     Floats,
-    blocks,
     label_models,
     weighted,
 )
@@ -17,9 +16,10 @@ from fastrdm.similarity import (
     CONDITIONS,
     SUBJECTS,
     Counts,
-    Data,
-    HasSubjects,
     Protocol,
+    SubjectData,
+    Target,
+    blocks_of,
     count,
     draw_indices,
     observed_similarities,
@@ -35,7 +35,7 @@ _FEWEST = 3
 
 
 def bootstrap(
-    subject_rdms: ArrayLike | HasSubjects,
+    subject_rdms: ArrayLike | Target,
     rdms: ArrayLike,
     over: str = "both",
     *,
@@ -188,21 +188,21 @@ def bootstrap(
         n_subjects=data.n_subjects,
         n_conditions=data.n_conditions,
         seed=None if draws is not None else int(seed),
-        method=data.method,
-        pool=data.pool,
-        squared=data.squared,
+        method=data.protocol.method,
+        pool=data.protocol.pool,
+        squared=data.protocol.squared,
         mean_rho=observed.mean(axis=1),
     )
 
 
-def _resampled(data: Data, models: Floats, conditions: Counts) -> Iterator[Floats]:
+def _resampled(data: SubjectData, models: Floats, conditions: Counts) -> Iterator[Floats]:
     """Similarities (some draws, models, subjects), some draws at a time."""
-    for block in blocks(len(conditions), len(models) * data.subjects[..., 0].size):
+    for block in blocks_of(len(conditions), len(models) * data.subjects[..., 0].size):
         yield resampled_similarities(data, models, np.ascontiguousarray(conditions[block]))
 
 
 def _indices(
-    data: Data, over: str, n_draws: int, seed: int, draws: Mapping[str, ArrayLike] | None
+    data: SubjectData, over: str, n_draws: int, seed: int, draws: Mapping[str, ArrayLike] | None
 ) -> dict[str, NDArray[np.intp]]:
     sizes = {"subjects": data.n_subjects, "conditions": data.n_conditions}
     wanted = {name: sizes[name] for name in (sizes if over == "both" else (over,))}

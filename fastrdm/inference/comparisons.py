@@ -27,7 +27,6 @@ from fastrdm.inference.significance import (
     Floats,
     TestResult,
     all_pairs,
-    blocks,
     check_permutations,
     label_models,
     name_pairs,
@@ -42,6 +41,7 @@ from fastrdm.inference.significance import (
 from fastrdm.similarity import (
     SUBJECTS,
     all_signs,
+    blocks_of,
     check_seed,
     count,
     draw_indices,
@@ -305,7 +305,7 @@ def _by_bootstrap(
     n = differences.shape[1]
     counts = count(draw_indices(seed, SUBJECTS, n_draws, n), n)
     p, intervals = [], []
-    for block in blocks(len(differences), n_draws):
+    for block in blocks_of(len(differences), n_draws):
         drawn = weighted(counts[:, None], differences[None, block])
         p.append(share_p(drawn, "two-sided"))
         intervals.append(percentiles(drawn, level))
@@ -328,7 +328,7 @@ def _flipped(
     def null() -> Iterator[Floats]:
         for part in parts:
             scale = np.einsum("ms,ms->m", part, part)
-            for block in blocks(len(part), len(signs)):
+            for block in blocks_of(len(part), len(signs)):
                 yield _t_of_mean(
                     signs[:, : part.shape[1]] @ part[block].T, scale[block], part.shape[1]
                 )

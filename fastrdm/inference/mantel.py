@@ -14,7 +14,6 @@ from fastrdm.inference.significance import (
     EXACT,
     Floats,
     TestResult,
-    blocks,
     check_permutations,
     label_models,
     permutation_p,
@@ -22,23 +21,22 @@ from fastrdm.inference.significance import (
 )
 from fastrdm.similarity import (
     Counts,
-    Data,
-    HasSubjects,
     Protocol,
     Side,
+    SubjectData,
+    Target,
     all_permutations,
+    blocks_of,
+    compare_sides,
     draw_permutations,
-    get_method,
     observed_similarities,
     take_models,
     take_subjects,
 )
 
-_BY_ORDER = ("tau-a", "tau-b", "kendall")
-
 
 def permutation_test(
-    subject_rdms: ArrayLike | HasSubjects,
+    subject_rdms: ArrayLike | Target,
     rdms: ArrayLike,
     *,
     n_permutations: int = 10_000,
@@ -133,19 +131,19 @@ def permutation_test(
     )  # fmt: skip
 
 
-def _permuted(data: Data, models: Floats, permutations: Counts) -> Floats:
+def _permuted(data: SubjectData, models: Floats, permutations: Counts) -> Floats:
     """Mean similarities (permutations, models) with the models' conditions permuted."""
-    method = get_method(data.method)
+    method = data.similarity
     rows = data.subjects.reshape(-1, data.subjects.shape[2])
     subjects = Side(method, rows, data.nan_policy, "subject_rdms", n_threads=data.n_threads)
-    if data.method in _BY_ORDER or np.isnan(models).any() or np.isnan(rows).any():
+    if not method.permutable or np.isnan(models).any() or np.isnan(rows).any():
         return _compared(data, models, subjects, permutations)
     n_pairs = rows.shape[1]
     # What is multiplied is moved as the conditions are, and made once.
     prepared = method.prepare(models, np.ones(n_pairs, bool), data.n_threads)
     squares = square(prepared.values[:, :n_pairs])
     out = np.empty((len(permutations), len(models)))
-    for block in blocks(len(permutations), len(models) * len(rows)):
+    for block in blocks_of(len(permutations), len(models) * len(rows)):
         similarities = _kernels.permuted_similarities(
             squares, prepared.squares, permutations[block], subjects.whole, data.n_threads
         )
@@ -153,17 +151,17 @@ def _permuted(data: Data, models: Floats, permutations: Counts) -> Floats:
     return out
 
 
-def _compared(data: Data, models: Floats, subjects: Side, permutations: Counts) -> Floats:
+def _compared(data: SubjectData, models: Floats, subjects: Side, permutations: Counts) -> Floats:
     """The same, with every permuted model written out."""
     method, squares = subjects.method, square(models)
     first, second = np.triu_indices(data.n_conditions, 1)
     out = np.empty((len(permutations), len(models)))
-    for block in blocks(len(permutations), models.size):
+    for block in blocks_of(len(permutations), models.size):
         orders = permutations[block]
         moved = squares[:, orders[:, first], orders[:, second]].reshape(-1, len(first))
         # Of one model, what is indexed lies transposed.
         moved = np.ascontiguousarray(moved)
         side = Side(method, moved, data.nan_policy, "rdms", n_threads=data.n_threads)
-        similarities, _ = method.similarity(side, subjects, data.n_threads)
+        similarities, _ = compare_sides(side, subjects, data.n_threads)
         out[block] = similarities.mean(axis=1).reshape(len(models), -1).T
     return out

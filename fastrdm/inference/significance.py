@@ -17,8 +17,6 @@ Floats = NDArray[np.float64]
 ALTERNATIVES = ("greater", "less", "two-sided")
 # Up to so many permutations all are taken, and p is exact.
 EXACT = 1 << 16
-# Numbers that a step keeps at a time, 32 MB.
-_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,12 +195,6 @@ def weighted(counts: Counts, values: Floats) -> Floats:
     if len(values) == 1:
         return np.asarray(np.einsum("ds,ms->dm", weights, values[0]) / values.shape[2])
     return np.asarray(np.einsum("ds,dms->dm", weights, values) / values.shape[2])
-
-
-def blocks(n: int, size: int) -> Iterator[slice]:
-    """Parts of n things that each take so many numbers, as large as memory is to be used for at a time."""
-    step = max(1, _AT_ONCE // max(1, size))
-    return (slice(start, min(n, start + step)) for start in range(0, n, step))
 
 
 def label_models(names: Sequence[str] | None, n: int) -> tuple[str, ...]:

@@ -1,18 +1,19 @@
-"""RDMs × RDMs → similarities, and how high they can be.
+"""RDMs × RDMs → similarities, noise ceilings and scores.
 
 In come condensed or square RDMs of models and of subjects; out go similarities (models, subjects), noise ceilings and
 scores. Nothing here draws conclusions: that is `inference`.
 
-Read `comparison` first: `compare` correlates two sets of RDMs. `sides` groups RDMs by what they miss, `coefficients`
-has the table of methods, from Spearman to whitened cosine. `ceiling` says how well any model could do, from means of
-subjects (`pooling`), `scales` keeps extreme numbers in range, `protocol` which conventions make a similarity into a
-score. A `Target`, in `target`, has one region's subjects ranked once, for any number of models, and keeps them in a
-file that processes share. `resampling` and `draws` are what bootstraps and permutations are made of: similarities of
-RDMs whose conditions are drawn again, by seed and place.
+Read `comparison` first: `compare` correlates two stacks of RDMs. `table` has one row for each similarity, from Spearman
+to whitened cosine, which consists of the steps in `coefficients`. `sides` compares RDMs on the pairs that both have,
+`shapes` brings the RDMs of callers into one form. `ceiling` computes how well any model can do, from means of subjects
+(`pooling`); `scales` keeps extreme numbers in range, `blocks` bounds memory. `protocol` lists conventions that turn
+similarities into `scores`. A `target` holds one region's subjects, prepared for any number of models, in memory or in a
+`target_file`. For inference, `resampling` computes similarities of RDMs whose conditions (`draws`) or subjects
+(`subject_data`) are drawn again; `resamplers` are its fast paths.
 """
 
+from fastrdm.similarity.blocks import blocks_of
 from fastrdm.similarity.ceiling import NoiseCeiling, noise_ceiling
-from fastrdm.similarity.coefficients import get_method
 from fastrdm.similarity.comparison import compare, rank
 from fastrdm.similarity.draws import (
     CONDITIONS,
@@ -28,17 +29,15 @@ from fastrdm.similarity.draws import (
 )
 from fastrdm.similarity.protocol import PROTOCOLS, Protocol
 from fastrdm.similarity.resampling import (
-    Data,
-    HasSubjects,
     observed_similarities,
     resampled_ceilings,
     resampled_similarities,
-    take_models,
-    take_subjects,
 )
 from fastrdm.similarity.scales import in_range
-from fastrdm.similarity.sides import NAN_POLICIES, Side, check_values
-from fastrdm.similarity.target import Score, Target
+from fastrdm.similarity.scores import Score
+from fastrdm.similarity.sides import NAN_POLICIES, Side, check_values, compare_sides
+from fastrdm.similarity.subject_data import SubjectData, take_models, take_subjects
+from fastrdm.similarity.target import Target
 
 __all__ = [
     "CONDITIONS",
@@ -46,23 +45,23 @@ __all__ = [
     "PROTOCOLS",
     "SUBJECTS",
     "Counts",
-    "Data",
-    "HasSubjects",
     "NoiseCeiling",
     "Protocol",
     "Score",
     "Side",
+    "SubjectData",
     "Target",
     "all_permutations",
     "all_signs",
+    "blocks_of",
     "check_seed",
     "check_values",
     "compare",
+    "compare_sides",
     "count",
     "draw_indices",
     "draw_permutations",
     "draw_signs",
-    "get_method",
     "in_range",
     "noise_ceiling",
     "observed_similarities",

@@ -1,40 +1,30 @@
 """Subject RDMs → noise ceiling."""
 
-import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastrdm._base import (
-    Labels,
-    as_rdms,
-    check_choice,
-    checked_triangle,
-    n_conditions,
-    rdm_labels,
-)
+from fastrdm._base import as_rdms, check_choice, warn_caller
 from fastrdm._kernels import FLOAT64, bound_of, settle
-from fastrdm.similarity.coefficients import get_method
-from fastrdm.similarity.comparison import contiguous
+from fastrdm.similarity.coefficients import Floats, Mask
 from fastrdm.similarity.pooling import means, over_time
 from fastrdm.similarity.scales import summable
-from fastrdm.similarity.sides import Method, Side, check_policy, check_values
-
-Floats = NDArray[np.float64]
+from fastrdm.similarity.shapes import as_subjects, with_contiguous_rows
+from fastrdm.similarity.sides import Side, check_policy, compare_sides
+from fastrdm.similarity.table import Similarity, get_similarity
 
 
 @dataclass(frozen=True)
 class NoiseCeiling:
-    """How well the best of all models could do, given how much the subjects differ.
+    """Upper limits of the score of any model, given how much the subjects differ.
 
     Attributes
     ----------
     lower, upper : float
         Means over subjects of the two arrays below.
     lower_per_subject, upper_per_subject : ndarray, shape (subjects,)
-        Similarity of each subject to the pooled RDM of all others, and of all subjects, itself among them.
+        Similarity of each subject to the pooled RDM of all other subjects, and of all subjects including itself.
     """
 
     lower_per_subject: Floats
@@ -61,17 +51,17 @@ def noise_ceiling(
     nan_policy: str = "raise",
     n_threads: int | None = None,
 ) -> NoiseCeiling:
-    r"""Noise ceiling of a set of subjects; the defaults are those of the Algonauts 2019 challenge.
+    r"""Compute the noise ceiling of subjects; the defaults are those of the Algonauts 2019 challenge.
 
-    With :math:`\rho` the similarity, subject s's bounds are :math:`\rho(d_s, \bar d_{-s})` and
-    :math:`\rho(d_s, \bar d)`, squared where `squared`, for the pooled RDM without and with the subject. Over time
-    points, similarities are averaged within the subject, then squared.
+    The bounds of subject s are the similarities :math:`\rho(d_s, \bar d_{-s})` and :math:`\rho(d_s, \bar d)` to the
+    pooled RDM without and with the subject, squared if `squared`. With several time points, similarities are averaged
+    within the subject, then squared.
 
-    Where a method takes ranks or order, the pool's entries are ranked as those of the exact mean: entries that differ
-    by no more than 2⁻⁴⁰ of the larger (2⁻¹⁹ where `subject_rdms` are float32) are equal, in groups that each open at
-    their smallest entry, and a mean that its terms cancel to within their rounding is 0. The unit of the RDMs and the
-    order of subjects thus change no rank, and a subject with distant values changes only the pools that it is in. The
-    subjects' own RDMs are ranked as they are.
+    If the method uses ranks or order, the entries of a pool are ranked like those of the exact mean. Entries that
+    differ by at most 2⁻⁴⁰ of the larger one (2⁻¹⁹ if `subject_rdms` are float32) are equal, in groups that each start
+    at their smallest entry. A mean whose terms cancel to within their rounding is 0. The unit of the RDMs and the order
+    of subjects therefore change no rank, and a subject with extreme values changes only the pools that contain it. The
+    subjects' RDMs themselves are ranked as they are.
 
     Parameters
     ----------
@@ -81,40 +71,39 @@ def noise_ceiling(
     method : str
         Similarity, as in `compare`.
     pool : str
-        ``"raw"`` averages the RDMs as they are, so that units weigh subjects, ``"rank"`` what rsatoolbox averages for
-        `method`: z-scores for ``"corr"`` and ``"corr_cov"``, RDMs with a mean square of 1 for ``"cosine"`` and
-        ``"cosine_cov"``, ranks for all others.
+        ``"raw"`` averages the RDMs as they are, so that a subject's unit determines its weight. ``"rank"`` averages
+        what rsatoolbox averages for `method`: z-scores for ``"corr"`` and ``"corr_cov"``, RDMs with a mean square of 1
+        for ``"cosine"`` and ``"cosine_cov"``, ranks for all others.
     squared : bool
-        Whether the bounds are of the squared similarity.
+        Whether the bounds are squared similarities.
     average_times : bool
-        Whether each subject's RDMs are first averaged over time, so that the bounds are those of the averages. They are
-        ranked by the rule for pools, as fastrdm computes them.
+        Whether each subject's RDMs are first averaged over time. The averages are ranked by the rule for pools.
     nan_policy : str
-        ``"raise"``: NaN is an error. ``"omit"``: the pooled RDM is the mean over those subjects that have a pair
-        (pairs that none has are NaN), and a subject is compared with it on the pairs that both have.
-        ``"propagate"``: subjects with NaN have NaN as their bounds, and are in no pooled RDM; `lower` and `upper`, the
-        means over all subjects, are then NaN. With a time axis, both hold for each time point; with `average_times`,
-        ``"omit"`` averages over the times that have a pair.
+        ``"raise"``: NaN is an error. ``"omit"``: each pair of the pooled RDM is the mean over the subjects that have
+        it (NaN if none has), and a subject is compared with the pooled RDM on the pairs that both have.
+        ``"propagate"``: subjects with NaN have NaN bounds and are in no pooled RDM; `lower` and `upper`, the means over
+        all subjects, are then NaN. With a time axis, both hold for each time point; with `average_times`, ``"omit"``
+        averages over the times that have a pair.
     n_threads : int, optional
-        Threads to use; the processors of this process by default.
+        Number of threads; by default the number of processors available to the process.
 
     Returns
     -------
     NoiseCeiling
-        Both bounds, and their values per subject; its arrays are read-only.
+        Both bounds, and their values per subject; the arrays are read-only.
 
     Warns
     -----
     RuntimeWarning
-        One, naming the first subject whose bound is NaN because its RDM, or a pooled one, is constant (zero); one if
-        square matrices have the largest entry of each row on the diagonal, as similarities do.
+        One, naming the first subject with a NaN bound because its RDM, or a pooled one, is constant (zero); one if
+        square matrices look like similarities: the largest entry of each row is on the diagonal.
 
     Raises
     ------
     ValueError
-        If the shape is none of those above, there is one subject only, an entry is infinite, or NaN under
-        ``"raise"``, an RDM is asymmetric, labels of rows and columns or of subjects differ, or `method`, `pool` or
-        `nan_policy` is unknown.
+        If the shape is none of those above, there is only one subject, an entry is infinite, or NaN under ``"raise"``,
+        an RDM is asymmetric, labels of rows and columns or of subjects differ, or `method`, `pool` or `nan_policy` is
+        unknown.
 
     References
     ----------
@@ -135,42 +124,11 @@ def noise_ceiling(
     )
     if undefined.any():
         subject, time = (int(i) for i in np.argwhere(undefined)[0])
-        warnings.warn(
+        warn_caller(
             f"the bounds of {int(undefined.any(axis=1).sum())} subjects are NaN: their RDM, or one pooled from the"
-            f" others, is {get_method(method).undefined}; the first is subject {subject}, time {time}",
-            RuntimeWarning,
-            stacklevel=2,
+            f" others, is {get_similarity(method).undefined}; the first is subject {subject}, time {time}"
         )
     return ceiling
-
-
-def as_subjects(
-    subject_rdms: Any, name: str = "subject_rdms", *, nan_policy: str = "raise"
-) -> tuple[Floats, Labels | None]:
-    """Subject RDMs in any of their forms as condensed (subjects, times, pairs), and the labels they carry."""
-    array = as_rdms(subject_rdms, name)
-    expected = "expected (subjects, n, n), (subjects, pairs), or with a time axis second"
-    if array.ndim not in (2, 3, 4):
-        raise ValueError(f"{name} has shape {array.shape}; {expected}")
-    if (
-        array.ndim == 2
-        and array.shape[0] == array.shape[1]
-        and np.array_equal(array, array.T, equal_nan=True)
-    ):
-        raise ValueError(
-            f"{name} with shape {array.shape} looks like one square RDM; {expected}, so pass rdm[None]"
-        )
-    square = array.ndim == 4 or (array.ndim == 3 and array.shape[1] == array.shape[2])
-    labels = rdm_labels(subject_rdms, name, square=square)
-    if square:
-        array = checked_triangle(array, name)
-    n_conditions(array.shape[-1], name)
-    if 0 in array.shape:
-        raise ValueError(f"{name} has shape {array.shape}; {expected}, none of them empty")
-    axes = ("subject", "pair") if array.ndim == 2 else ("subject", "time", "pair")
-    check_values(array, name, axes, nan_policy)
-    shaped = array if array.ndim == 3 else array[:, None]
-    return np.ascontiguousarray(shaped, np.float64), labels
 
 
 def ceiling_of(
@@ -183,31 +141,28 @@ def ceiling_of(
     nan_policy: str = "raise",
     within: float = FLOAT64,
     n_threads: int | None = None,
-) -> tuple[NoiseCeiling, NDArray[np.bool_]]:
-    """The noise ceiling of condensed subject RDMs (subjects, times, pairs), and where they have no similarity."""
-    chosen = get_method(method)
+) -> tuple[NoiseCeiling, Mask]:
+    """Return the noise ceiling of condensed RDMs (subjects, times, pairs), and which have undefined similarities."""
+    similarity = get_similarity(method)
     check_choice(pool, ("raw", "rank"), "pool")
     if len(subjects) < 2:
-        raise ValueError("a noise ceiling needs at least two subjects, subject_rdms has one")
+        raise ValueError("a noise ceiling needs at least two subjects; subject_rdms has one")
     if average_times:
-        subjects = averaged(subjects, chosen, nan_policy, within)
+        subjects = average_over_time(subjects, similarity, nan_policy, within)
     n_subjects, n_times, _ = subjects.shape
-    bound = tie_bound(chosen, pool, within)
+    tie_bound = tie_bound_of(similarity, pool, within)
 
     bounds = np.zeros((2, n_subjects))
     undefined = np.zeros((n_subjects, n_times), bool)
     for time in range(n_times):
-        side = Side(
-            chosen, contiguous(subjects[:, time]), nan_policy, "subject_rdms", n_threads=n_threads
-        )
+        rows = with_contiguous_rows(subjects[:, time])
+        side = Side(similarity, rows, nan_policy, "subject_rdms", n_threads=n_threads)
         if nan_policy != "raise":
             side.check()
-        pools = settle(means(pool_values(chosen, side, pool)), bound)
-        pooled = Side(chosen, pools, "omit", "the pooled RDM", n_threads=n_threads)
-        upper, missing = chosen.similarity(pooled.part(slice(0, 1)), side, n_threads)
-        lower, lacking = chosen.similarity(
-            pooled.part(slice(1, None)), side, n_threads, paired=True
-        )
+        pools = settle(means(pool_values(side, pool)), tie_bound)
+        pooled = Side(similarity, pools, "omit", "the pooled RDM", n_threads=n_threads)
+        upper, missing = compare_sides(pooled.part(slice(0, 1)), side, n_threads)
+        lower, lacking = compare_sides(pooled.part(slice(1, None)), side, n_threads, paired=True)
         bounds += lower[:, 0], upper[0]
         for mask in (missing, lacking):
             if mask is not None:
@@ -219,26 +174,29 @@ def ceiling_of(
     return NoiseCeiling(lower_bound, upper_bound), undefined
 
 
-def averaged(subjects: Floats, method: Method, nan_policy: str, within: float) -> Floats:
-    """Subjects' RDMs averaged over time, (subjects, 1, pairs), with their ties as those of the exact means."""
+def average_over_time(
+    subjects: Floats, similarity: Similarity, nan_policy: str, within: float
+) -> Floats:
+    """Return subjects' RDMs averaged over time, (subjects, 1, pairs), with the ties of the exact means."""
     if subjects.shape[1] == 1:
         return subjects
-    return settle(over_time(subjects, nan_policy), tie_bound(method, "raw", within))
+    return settle(over_time(subjects, nan_policy), tie_bound_of(similarity, "raw", within))
 
 
-def pool_values(method: Method, subjects: Side, pool: str) -> Floats:
-    """What is averaged over subjects, (subjects, pairs); NaN where one lacks a pair or the policy leaves it out."""
+def pool_values(subjects: Side, pool: str) -> Floats:
+    """Return the values (subjects, pairs) that a pool averages; NaN for missing pairs and excluded subjects."""
+    standardise = subjects.method.standardise
     if subjects.is_whole:
         rdms = subjects.rdms
-        return np.asarray(summable(rdms) if pool == "raw" else method.pooled(rdms, subjects.whole))
+        return np.asarray(summable(rdms) if pool == "raw" else standardise(rdms, subjects.whole))
     values = np.full(subjects.rdms.shape, np.nan)
     for group in subjects.groups:
         rdms = group.values(group.members, group.present)
         here = np.ix_(group.members, group.present)
-        values[here] = rdms if pool == "raw" else method.pooled(rdms, group.whole)
+        values[here] = rdms if pool == "raw" else standardise(rdms, group.whole)
     return np.asarray(summable(values))
 
 
-def tie_bound(method: Method, pool: str, within: float) -> float:
-    """The relative difference within which values of a pool tie: 0 where they are not ranked, or are sums of ranks."""
-    return within if method.ordinal and pool == "raw" else 0.0
+def tie_bound_of(similarity: Similarity, pool: str, within: float) -> float:
+    """Return the relative difference within which pooled values tie; 0 if they are not ranked or are sums of ranks."""
+    return within if similarity.ordinal and pool == "raw" else 0.0

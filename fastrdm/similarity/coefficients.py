@@ -1,32 +1,36 @@
-"""The coefficients by name, and how each is computed from prepared RDMs."""
+"""The steps of each similarity: how RDMs are prepared, combined, and standardised for pooling.
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+`table` lists which similarity consists of which steps.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm._base import choose, n_conditions, square
+from fastrdm._base import n_conditions, square
 from fastrdm._kernels import Prepared
 from fastrdm.similarity.scales import summable
-from fastrdm.similarity.sides import Floats, Mask, Method, Rows
 
-Counts = NDArray[np.int64]
-
-
-def get_method(method: str) -> Method:
-    """The parts of a similarity; ValueError that lists those there are for an unknown name."""
-    return choose(method, METHODS, "method")
+Floats = NDArray[np.float64]
+Rows = NDArray[Any]  # float32 or float64
+Mask = NDArray[np.bool_]
+PairCounts = NDArray[np.int64]
+# RDMs (n, pairs left), which of all pairs those are, number of threads.
+Prepare = Callable[[Rows, Mask, int | None], Prepared]
+# RDMs (n1, pairs left), which pairs, n2 prepared RDMs, whether only row i is compared with row i, number of threads.
+Combine = Callable[[Rows, Mask, Prepared, bool, int | None], Floats]
 
 
 def _scale(rows: Rows) -> Prepared:
-    # By the largest number, so that squares of very large or small ones stay in range.
+    # Division by the largest value keeps squares of very large or small values in range.
     values = np.zeros((len(rows), _kernels.padded(rows.shape[1])))
     with np.errstate(invalid="ignore", divide="ignore"):
         largest = np.abs(rows).max(axis=1, keepdims=True)
         np.divide(rows, largest, out=values[:, : rows.shape[1]], dtype=np.float64)
-    # An RDM of zeros is divided by zero, one that is not finite is NaN in part.
+    # Rows of zeros are divided by zero; rows that are not finite are partly NaN.
     squares = np.einsum("ij,ij->i", values, values)
     values[np.isnan(squares)] = 0
     return Prepared(values, squares)
@@ -52,12 +56,12 @@ def _centre(rdms: Rows) -> Floats:
 
 
 def _whiten(rdms: Rows, present: Mask) -> Floats:
-    r"""RDMs as rows whose inner products are :math:`2\,a^\top V^{-1} b` up to a factor that is the same for all.
+    r"""Return rows with inner products :math:`2\,a^\top V^{-1} b`, up to a factor common to all rows.
 
-    For distances :math:`d_{ij} = G_{ii} + G_{jj} - 2 G_{ij}`, :math:`d^\top V^{-1} d` is up to a factor the least
-    :math:`\sum_i G_{ii}^2 + 2 \sum_{i<j} G_{ij}^2` of any G with those distances, a least-squares problem in the
-    diagonal, with B the pairs × conditions matrix of ones where a condition is in a pair:
-    :math:`d^\top (I + B B^\top / 2)^{-1} d`. The square root of that matrix takes d to
+    For distances :math:`d_{ij} = G_{ii} + G_{jj} - 2 G_{ij}`, :math:`d^\top V^{-1} d` is, up to a factor, the minimum
+    of :math:`\sum_i G_{ii}^2 + 2 \sum_{i<j} G_{ij}^2` over all G with those distances. This is a least-squares problem
+    in the diagonal. With the pairs × conditions matrix B, which has a one where a condition belongs to a pair, it is
+    :math:`d^\top (I + B B^\top / 2)^{-1} d`. The square root of that matrix maps d to
     :math:`d + B f(B^\top B) B^\top d`, :math:`f(s) = -1 / (2 u (1 + u))`, :math:`u = \sqrt{1 + s/2}`.
     """
     n = n_conditions(len(present))
@@ -84,11 +88,13 @@ def _root_term(s: Floats) -> Floats:
     return np.asarray(-0.5 / (u * (1 + u)))
 
 
-def _centred_ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+def prepare_centred_ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    """Rank and centre each RDM."""
     return _kernels.centred_ranks(rdms, n_threads)
 
 
-def _rho_a(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+def prepare_untied_ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    """Rank and centre each RDM, with the sum of squares of ranks without ties."""
     ranks = _kernels.centred_ranks(rdms, n_threads)
     squares = np.where(np.isnan(ranks.squares), np.nan, _untied_squares(rdms.shape[1]))
     return Prepared(ranks.values, squares)
@@ -98,94 +104,62 @@ def _untied_squares(n: int) -> float:
     return (float(n) ** 3 - n) / 3
 
 
-def _corr(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
-    return _scale(_centre(rdms))
-
-
-def _cosine(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
-    return _scale(rdms)
-
-
-def _corr_cov(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
-    return _cosine_cov(_centre(rdms), present, n_threads)
-
-
-def _cosine_cov(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
-    return _scale(_whiten(_unit(rdms), present))
-
-
-def _ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
-    # No squares, but what tells an RDM that is not finite.
+def prepare_ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    """Rank each RDM; in place of sums of squares, 1, or NaN for an RDM that is not finite."""
     finite = np.isfinite(rdms).all(axis=1)
     ranks = _kernels.rank(np.ascontiguousarray(rdms, np.float64), n_threads)
     ranks[~finite] = 1
     return Prepared(ranks, np.where(finite, 1.0, np.nan))
 
 
-def _spearman_with(
-    rdms: Rows, present: Mask, other: Prepared, paired: bool, n_threads: int | None
-) -> Floats:
-    return _kernels.rank_similarities(rdms, other, paired=paired, n_threads=n_threads)
+def prepare_centred(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    """Subtract the mean of each RDM."""
+    return _scale(_centre(rdms))
 
 
-def _rho_a_with(
-    rdms: Rows, present: Mask, other: Prepared, paired: bool, n_threads: int | None
-) -> Floats:
-    squares = _untied_squares(rdms.shape[1])
-    return _kernels.rank_similarities(rdms, other, squares, paired=paired, n_threads=n_threads)
+def prepare_scaled(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    """Scale each RDM."""
+    return _scale(rdms)
 
 
-def _tau_a(difference: Counts, untied1: Counts, untied2: Counts, n: int) -> Floats:
-    return np.asarray(difference / (n * (n - 1) / 2))
+def prepare_centred_whitened(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    """Subtract the mean of each RDM and whiten it."""
+    return prepare_whitened(_centre(rdms), present, n_threads)
 
 
-def _tau_b(difference: Counts, untied1: Counts, untied2: Counts, n: int) -> Floats:
-    return np.asarray(np.clip(difference / (np.sqrt(untied1)[:, None] * np.sqrt(untied2)), -1, 1))
+def prepare_whitened(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    """Whiten each RDM."""
+    return _scale(_whiten(_unit(rdms), present))
 
 
-def _ranks_of(rdms: Rows, other: Prepared) -> Rows:
-    return other.values
+def multiply_ranks(*, untied: bool) -> Combine:
+    """Return the product of centred ranks; `untied` divides by the sum of squares of ranks without ties."""
+
+    def combine(
+        rdms: Rows, present: Mask, other: Prepared, paired: bool, n_threads: int | None
+    ) -> Floats:
+        squares = _untied_squares(rdms.shape[1]) if untied else None
+        return _kernels.rank_similarities(rdms, other, squares, paired=paired, n_threads=n_threads)
+
+    return combine
 
 
-def _ranks_of_centred(rdms: Rows, other: Prepared) -> Rows:
-    n = rdms.shape[1]
-    return np.asarray((other.values[:, :n] + np.float64(n + 1)) / 2)
+def multiply(prepare: Prepare) -> Combine:
+    """Return the normalised product of RDMs that are prepared in this way."""
 
-
-def _z_scores(rdms: Rows, other: Prepared) -> Rows:
-    return _unit_squares(_centre(rdms), other)
-
-
-def _unit_squares(rdms: Rows, other: Prepared) -> Rows:
-    # A mean square of 1, not a length: an RDM that lacks pairs weighs as much as another in those it has.
-    return np.asarray(_unit(rdms) * np.sqrt(rdms.shape[1]))
-
-
-def _by_products(
-    prepare: Callable[[Rows, Mask, int | None], Prepared],
-    pooled: Callable[[Rows, Prepared], Rows],
-    undefined: str,
-) -> Method:
     def combine(
         rdms: Rows, present: Mask, other: Prepared, paired: bool, n_threads: int | None
     ) -> Floats:
         rows = prepare(rdms, present, n_threads)
         return _kernels.similarities(rows, other, paired=paired, n_threads=n_threads)
 
-    return Method(prepare, combine, pooled, undefined)
+    return combine
 
 
-def _by_order(tau: Callable[[Counts, Counts, Counts, int], Floats]) -> Method:
-    def combine(
-        rdms: Rows, present: Mask, other: Prepared, paired: bool, n_threads: int | None
-    ) -> Floats:
-        rows = _ranks(rdms, present, n_threads)
-        if paired:
-            return np.concatenate([of(rows, other, i, n_threads) for i in range(len(rdms))])
-        return of(rows, other, None, n_threads)
+def count_concordance(tau: Callable[[PairCounts, PairCounts, PairCounts, int], Floats]) -> Combine:
+    """Return Kendall's tau from the numbers of concordant, discordant and untied pairs of entries."""
 
-    def of(rows: Prepared, other: Prepared, i: int | None, n_threads: int | None) -> Floats:
-        chosen = slice(None) if i is None else slice(i, i + 1)
+    def of_rows(rows: Prepared, other: Prepared, chosen: slice, n_threads: int | None) -> Floats:
         difference, untied1, untied2 = _kernels.concordance(
             rows.values[chosen], other.values[chosen], n_threads
         )
@@ -193,22 +167,44 @@ def _by_order(tau: Callable[[Counts, Counts, Counts, int], Floats]) -> Method:
             similarity = tau(difference, untied1, untied2, rows.values.shape[1])
         return similarity * rows.squares[chosen, None] * other.squares[chosen]
 
-    return Method(_ranks, combine, _ranks_of, "constant", ordinal=True)
+    def combine(
+        rdms: Rows, present: Mask, other: Prepared, paired: bool, n_threads: int | None
+    ) -> Floats:
+        rows = prepare_ranks(rdms, present, n_threads)
+        if not paired:
+            return of_rows(rows, other, slice(None), n_threads)
+        singles = [of_rows(rows, other, slice(i, i + 1), n_threads) for i in range(len(rdms))]
+        return np.concatenate(singles)
+
+    return combine
 
 
-METHODS: Mapping[str, Method] = MappingProxyType(
-    {
-        "spearman": Method(
-            _centred_ranks, _spearman_with, _ranks_of_centred, "constant", ordinal=True
-        ),
-        "rho-a": Method(_rho_a, _rho_a_with, _ranks_of_centred, "constant", ordinal=True),
-        "tau-a": _by_order(_tau_a),
-        "tau-b": _by_order(_tau_b),
-        "kendall": _by_order(_tau_b),
-        "corr": _by_products(_corr, _z_scores, "constant"),
-        "pearson": _by_products(_corr, _z_scores, "constant"),
-        "cosine": _by_products(_cosine, _unit_squares, "zero"),
-        "corr_cov": _by_products(_corr_cov, _z_scores, "constant"),
-        "cosine_cov": _by_products(_cosine_cov, _unit_squares, "zero"),
-    }
-)
+def tau_a(difference: PairCounts, untied1: PairCounts, untied2: PairCounts, n: int) -> Floats:
+    """Return tau-a: concordant less discordant pairs, over all pairs of n entries."""
+    return np.asarray(difference / (n * (n - 1) / 2))
+
+
+def tau_b(difference: PairCounts, untied1: PairCounts, untied2: PairCounts, n: int) -> Floats:
+    """Return tau-b: concordant less discordant pairs, over the geometric mean of the numbers of untied ones."""
+    return np.asarray(np.clip(difference / (np.sqrt(untied1)[:, None] * np.sqrt(untied2)), -1, 1))
+
+
+def ranks(rdms: Rows, other: Prepared) -> Rows:
+    """Return the ranks that `prepare_ranks` computed."""
+    return other.values
+
+
+def uncentred_ranks(rdms: Rows, other: Prepared) -> Rows:
+    """Return the ranks from the centred ones."""
+    n = rdms.shape[1]
+    return np.asarray((other.values[:, :n] + np.float64(n + 1)) / 2)
+
+
+def z_scores(rdms: Rows, other: Prepared) -> Rows:
+    """Return RDMs with a mean of 0 and a standard deviation of 1."""
+    return unit_squares(_centre(rdms), other)
+
+
+def unit_squares(rdms: Rows, other: Prepared) -> Rows:
+    """Return RDMs with a mean square of 1, whose weight in a pool does not depend on the number of pairs."""
+    return np.asarray(_unit(rdms) * np.sqrt(rdms.shape[1]))

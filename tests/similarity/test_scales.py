@@ -9,8 +9,8 @@ import pytest
 import fastrdm
 from fastrdm.inference import subject_intervals
 from fastrdm.similarity import in_range
-from fastrdm.similarity.coefficients import METHODS
 from fastrdm.similarity.scales import differ, summable
+from fastrdm.similarity.table import SIMILARITIES
 
 RNG = np.random.default_rng(0)
 SUBJECTS = RNG.random((6, 45)) + RNG.random(45) / 2
@@ -18,7 +18,7 @@ MODELS = RNG.random((3, 45)) + SUBJECTS[:1] / 3
 MIXED = np.array([1e-200, 1.0, 1e200, 1e-100, 1e100, 1e-5])[:, None]
 UNITS = {"1e-200": 1e-200, "1e200": 1e200, "1e-290": 1e-290, "1e306": 1e306}
 ALL_UNITS = {**UNITS, "mixed": MIXED}
-methods = pytest.mark.parametrize("method", METHODS)
+methods = pytest.mark.parametrize("method", SIMILARITIES)
 pools = pytest.mark.parametrize("pool", ["raw", "rank"])
 policies = pytest.mark.parametrize("nan_policy", ["raise", "omit", "propagate"])
 close = {"rtol": 0, "atol": 1e-12}

@@ -7,7 +7,7 @@ import pytest
 import reference
 from scipy import stats
 
-import fastrdm.similarity.target
+import fastrdm.similarity.target_file
 from fastrdm import PROTOCOLS, Protocol, Target, noise_ceiling, square
 from fastrdm._kernels.ties import FLOAT32
 from fastrdm.similarity.ceiling import ceiling_of
@@ -244,15 +244,15 @@ def test_brainscore_says_where_it_is_written_down():
 
 def save_as_before(target, path, monkeypatch):
     """As version 1 wrote it."""
-    pack = fastrdm.similarity.target._pack
+    pack = fastrdm.similarity.target_file._pack
 
     def packed(arrays, facts):
         own = {k: v for k, v in facts.items() if k not in ("is_computed", "tie_bound")}
         own["protocol"] = {k: v for k, v in own["protocol"].items() if k != "average_times"}
         return pack(arrays, own)
 
-    monkeypatch.setattr("fastrdm.similarity.target._VERSION", 1)
-    monkeypatch.setattr("fastrdm.similarity.target._pack", packed)
+    monkeypatch.setattr("fastrdm.similarity.target_file._VERSION", 1)
+    monkeypatch.setattr("fastrdm.similarity.target_file._pack", packed)
     target.save(path)
     monkeypatch.undo()
 
@@ -405,7 +405,7 @@ def test_a_loaded_target_stays_in_its_file_and_travels_as_its_path(tmp_path):
         pickle.loads(pickled)
     np.testing.assert_array_equal(loaded.score(models()).rho, again.score(models()).rho)
     path.unlink()
-    with pytest.raises(FileNotFoundError, match="it.target is gone"):
+    with pytest.raises(FileNotFoundError, match="it.target does not exist"):
         pickle.loads(pickled)
 
 
@@ -415,7 +415,7 @@ def test_files_that_are_no_target(tmp_path):
     whole = path.read_bytes()
     for length in (20, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="it.target .*damaged, or not all"):
+        with pytest.raises(ValueError, match="it.target is damaged or incomplete"):
             Target.load(path)
     for place in (16, 60, len(whole) - 100):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
@@ -423,14 +423,14 @@ def test_files_that_are_no_target(tmp_path):
             Target.load(path)
     for foreign in (b"", b"\x93NUMPY", b"fastrdm"):
         path.write_bytes(foreign)
-        with pytest.raises(ValueError, match="it.target is no target that fastrdm saved"):
+        with pytest.raises(ValueError, match="it.target is not a target that fastrdm saved"):
             Target.load(path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         Target.load(tmp_path / "nowhere")
 
 
 def test_a_file_of_a_later_version(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastrdm.similarity.target._VERSION", 7)
+    monkeypatch.setattr("fastrdm.similarity.target_file._VERSION", 7)
     Target(subjects()).save(tmp_path / "it.target")
     monkeypatch.undo()
     with pytest.raises(ValueError, match="later fastrdm, in version 7 of the format; .* up to 2"):
@@ -454,7 +454,7 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
 def test_square_models_are_condensed_block_by_block(monkeypatch):
     target = Target(subjects())
     expected = target.score(models(9)).rho
-    monkeypatch.setattr("fastrdm.similarity.target._AT_ONCE", 900)
+    monkeypatch.setattr("fastrdm.similarity.blocks._BLOCK_SIZE", 900)
     np.testing.assert_array_equal(target.score(square(models(9))).rho, expected)
 
 

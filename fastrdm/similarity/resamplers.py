@@ -1,0 +1,196 @@
+"""Similarities and noise ceilings of resampled RDMs, without writing the RDMs out for each draw.
+
+Rank correlations are ranked again in the kernels. Sums of products (``corr``, ``cosine``) become weighted sums: a pair
+of conditions drawn m and k times has the weight m k.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm import _kernels
+from fastrdm._base import n_conditions
+from fastrdm._kernels import settle
+from fastrdm.similarity.blocks import blocks_of
+from fastrdm.similarity.draws import Counts
+from fastrdm.similarity.pooling import means
+from fastrdm.similarity.scales import in_range
+
+Floats = NDArray[np.float64]
+
+# Numbers that one step holds in memory: 64 MB.
+_BLOCK_SIZE = 1 << 23
+
+
+class ResampleSimilarities(Protocol):
+    """Models (models, pairs) and subjects (subjects, pairs) → similarities (draws, models, subjects)."""
+
+    def __call__(  # noqa: D102
+        self, models: Floats, rows: Floats, conditions: Counts, n_threads: int | None
+    ) -> Floats: ...
+
+
+class ResampleCeilings(Protocol):
+    """Subjects (subjects, pairs) → lower and upper bounds (draws, 2, subjects)."""
+
+    def __call__(  # noqa: D102
+        self,
+        rows: Floats,
+        conditions: Counts | None,
+        subjects: Counts | None,
+        *,
+        pool: str,
+        tie_bound: float,
+        n_threads: int | None,
+    ) -> Floats: ...
+
+
+class Resampler(NamedTuple):
+    """Both functions for one similarity; draws are given as counts of conditions and of subjects."""
+
+    similarities: ResampleSimilarities
+    ceilings: ResampleCeilings
+
+
+def resample_ranks(*, untied: bool) -> Resampler:
+    """Return the resampler of a rank correlation; `untied` as in the kernels."""
+
+    def similarities(
+        models: Floats, rows: Floats, conditions: Counts, n_threads: int | None
+    ) -> Floats:
+        return _kernels.resampled_similarities(
+            models, rows, conditions, untied=untied, n_threads=n_threads
+        )
+
+    def ceilings(
+        rows: Floats,
+        conditions: Counts | None,
+        subjects: Counts | None,
+        *,
+        pool: str,
+        tie_bound: float,
+        n_threads: int | None,
+    ) -> Floats:
+        if pool == "raw" and subjects is None and conditions is not None:
+            # The order of these pools does not depend on the draw.
+            pools = settle(means(rows), tie_bound)
+            lower, upper = (
+                _kernels.resampled_similarities(
+                    rows,
+                    part,
+                    conditions,
+                    paired=len(part) > 1,
+                    untied=untied,
+                    n_threads=n_threads,
+                )[..., 0]
+                for part in (pools[1:], pools[:1])
+            )
+            return np.stack([lower, upper], axis=1)
+        return _kernels.resampled_ceilings(
+            rows,
+            n_conditions(rows.shape[1]),
+            conditions,
+            subjects,
+            ranked=pool == "rank",
+            untied=untied,
+            within=tie_bound,
+            n_threads=n_threads,
+        )
+
+    return Resampler(similarities, ceilings)
+
+
+def resample_products(*, centred: bool) -> Resampler:
+    """Return the resampler of a normalised sum of products, of values or of their deviations from the mean."""
+
+    def similarities(
+        models: Floats, rows: Floats, conditions: Counts, n_threads: int | None
+    ) -> Floats:
+        a, b = (_shifted(in_range(x)[0], centred) for x in (models, rows))
+        parts = []
+        for weights in _weights(conditions, rows.shape[1]):
+            squares_a, squares_b = (_squares(x, weights, centred) for x in (a, b))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                root = np.sqrt(squares_a[:, :, None] * squares_b[:, None])
+                parts.append(np.clip(_products(a, b, weights, centred) / root, -1, 1))
+        return np.concatenate(parts)
+
+    def ceilings(
+        rows: Floats,
+        conditions: Counts | None,
+        subjects: Counts | None,
+        *,
+        pool: str,
+        tie_bound: float,
+        n_threads: int | None,
+    ) -> Floats:
+        b = _shifted(in_range(rows, alike=pool == "raw")[0], centred)
+        products = np.concatenate(
+            [_products(b, b, weights, centred) for weights in _weights(conditions, rows.shape[1])]
+        )
+        if pool == "rank":
+            squares = np.einsum("dss->ds", products)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                products = products / np.sqrt(squares[:, :, None] * squares[:, None])
+        times = np.ones((1, len(rows))) if subjects is None else subjects.astype(np.float64)
+        return _bounds(products, times)
+
+    return Resampler(similarities, ceilings)
+
+
+def _bounds(products: Floats, times: Floats) -> Floats:
+    """Bounds (draws, 2, subjects) from products (draws, subjects, subjects) and how often each subject is drawn.
+
+    Pools are sums of subjects, so their products with subjects and with themselves are sums too. A subject that is
+    left out is not subtracted from the total: an extreme one would cost the others their digits.
+    """
+    n = products.shape[1]
+    squares = np.einsum("dss->ds", products)
+    total = (products @ times[:, :, None])[..., 0]
+    square_of_total = np.einsum("ds,ds->d", np.broadcast_to(times, total.shape), total)[:, None]
+    others, square_of_others = np.empty((2, *total.shape))
+    for s in range(n):
+        left = np.broadcast_to(np.where(np.arange(n) == s, 0, times), total.shape)
+        with_left = (products @ left[:, :, None])[..., 0]
+        others[:, s] = with_left[:, s]
+        square_of_others[:, s] = np.einsum("ds,ds->d", left, with_left)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        upper = total / np.sqrt(squares * square_of_total)
+        lower = others / np.sqrt(squares * square_of_others)
+    alone = (times > 0).sum(axis=1, keepdims=True) == 1
+    out = np.stack([np.where(alone, upper, lower), upper], axis=1)
+    return np.clip(np.where((times > 0)[:, None], out, np.nan), -1, 1)
+
+
+def _weights(conditions: Counts | None, n_pairs: int) -> Iterator[Floats]:
+    """Yield the weights (draws, pairs) of pairs of conditions, in blocks of draws."""
+    if conditions is None:
+        yield np.ones((1, n_pairs))
+        return
+    first, second = np.triu_indices(conditions.shape[1], 1)
+    for block in blocks_of(len(conditions), n_pairs, _BLOCK_SIZE):
+        counts = conditions[block]
+        yield np.asarray(counts[:, first] * counts[:, second].astype(np.float64))
+
+
+def _products(a: Floats, b: Floats, weights: Floats, centred: bool) -> Floats:
+    """Weighted sums (draws, n_a, n_b) of products of rows, or of their deviations from the mean."""
+    out = np.stack([weights @ (row * b).T for row in a], axis=1)
+    if centred:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            row_means = (weights @ a.T) / weights.sum(axis=1, keepdims=True)
+        out -= row_means[:, :, None] * (weights @ b.T)[:, None]
+    return out
+
+
+def _squares(rows: Floats, weights: Floats, centred: bool) -> Floats:
+    return np.concatenate(
+        [_products(row[None], row[None], weights, centred)[:, 0] for row in rows], axis=1
+    )
+
+
+def _shifted(rows: Floats, centred: bool) -> Floats:
+    # Moments about a point near the mean lose no digits.
+    return rows - rows.mean(axis=1, keepdims=True) if centred else rows

@@ -1,0 +1,127 @@
+"""Subjects and models, in the shapes that callers pass → condensed RDMs."""
+
+from typing import Any
+
+import numpy as np
+
+from fastrdm._base import (
+    ASYMMETRY,
+    Labels,
+    as_rdms,
+    checked_triangle,
+    is_similarity,
+    n_conditions,
+    rdm_labels,
+    upper_triangle,
+    warn_similarities,
+)
+from fastrdm.similarity.blocks import blocks_of
+from fastrdm.similarity.coefficients import Floats, Rows
+from fastrdm.similarity.sides import check_values
+
+
+def as_condensed(array: Rows, name: str) -> Rows:
+    """Return condensed RDMs as (n, pairs), without a copy if their rows are contiguous; values are not checked."""
+    if array.ndim not in (1, 2):
+        raise ValueError(
+            f"{name} has shape {array.shape}; expected condensed RDMs, (n, pairs) or (pairs,); for square ones pass"
+            f" condense({name})"
+        )
+    if array.ndim == 2 and array.shape[0] == array.shape[1] and _is_square_rdm(array):
+        raise ValueError(
+            f"{name} with shape {array.shape} looks like one square RDM or similarity matrix; expected condensed RDMs,"
+            f" (n, pairs) or (pairs,); pass condense({name})"
+        )
+    n_conditions(array.shape[-1], name)
+    return with_contiguous_rows(array)
+
+
+def _is_square_rdm(array: Rows) -> bool:
+    """Return whether (n, n) is symmetric, with zeros, NaN or each row's largest entry on the diagonal."""
+    diagonal = array.diagonal()
+    special = not np.nan_to_num(diagonal).any() or (
+        len(array) > 1 and is_similarity(array, diagonal)
+    )
+    if not special:
+        return False
+    # Rounding makes correlations asymmetric.
+    largest = np.abs(array[np.isfinite(array)]).max(initial=0.0)
+    return np.allclose(array, array.T, rtol=0, atol=ASYMMETRY * largest, equal_nan=True)
+
+
+def with_contiguous_rows(array: Rows) -> Rows:
+    """Return (n, pairs) with contiguous rows, a copy only if needed; one RDM (pairs,) becomes (1, pairs)."""
+    rows = array if array.ndim == 2 else array[None]
+    if rows.strides[-1] == rows.itemsize and rows.flags.aligned:
+        return rows
+    return np.ascontiguousarray(rows)
+
+
+def as_subjects(
+    subject_rdms: Any, name: str = "subject_rdms", *, nan_policy: str = "raise"
+) -> tuple[Floats, Labels | None]:
+    """Return subject RDMs of any form as condensed RDMs (subjects, times, pairs), and their labels."""
+    array = as_rdms(subject_rdms, name)
+    expected = "expected (subjects, n, n), (subjects, pairs), or with a time axis second"
+    if array.ndim not in (2, 3, 4):
+        raise ValueError(f"{name} has shape {array.shape}; {expected}")
+    if (
+        array.ndim == 2
+        and array.shape[0] == array.shape[1]
+        and np.array_equal(array, array.T, equal_nan=True)
+    ):
+        raise ValueError(
+            f"{name} with shape {array.shape} looks like one square RDM; {expected}, so pass rdm[None]"
+        )
+    square = array.ndim == 4 or (array.ndim == 3 and array.shape[1] == array.shape[2])
+    labels = rdm_labels(subject_rdms, name, square=square)
+    if square:
+        array = checked_triangle(array, name)
+    n_conditions(array.shape[-1], name)
+    if 0 in array.shape:
+        raise ValueError(f"{name} has shape {array.shape}; {expected}, none of them empty")
+    axes = ("subject", "pair") if array.ndim == 2 else ("subject", "time", "pair")
+    check_values(array, name, axes, nan_policy)
+    shaped = array if array.ndim == 3 else array[:, None]
+    return np.ascontiguousarray(shaped, np.float64), labels
+
+
+def as_models(rdms: Any, n_pairs: int, subjects_name: str, labels: Labels | None) -> Rows:
+    """Return model RDMs of any form as (models, pairs), float32 or float64; values are not checked.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit the subjects' pairs, an RDM is asymmetric, or labels differ from the subjects' labels.
+    """
+    array = as_rdms(rdms, "rdms")
+    n = n_conditions(n_pairs)
+    if array.shape == (n, n) and n == n_pairs:
+        raise ValueError(
+            f"rdms with shape {array.shape} may be one square RDM or {n} condensed ones; pass 3 axes"
+        )
+    square = array.shape[-2:] == (n, n) and array.ndim in (2, 3)
+    if square:
+        array = _condense(array)
+    elif array.ndim not in (1, 2) or array.shape[-1] != n_pairs:
+        raise ValueError(
+            f"rdms has shape {array.shape}; {subjects_name} has {n} conditions, so expected ({n}, {n}), ({n_pairs},),"
+            f" (models, {n}, {n}) or (models, {n_pairs})"
+        )
+    own_labels = rdm_labels(rdms, "rdms", square=square)
+    if own_labels is not None:
+        own_labels.check(labels)
+    return with_contiguous_rows(array)
+
+
+def _condense(rdms: Rows) -> Rows:
+    """Condense square RDMs in blocks, because condensing needs memory for several copies."""
+    n = rdms.shape[-1]
+    blocks = list(blocks_of(len(rdms), n * n))
+    if rdms.ndim == 2 or len(blocks) <= 1:
+        return checked_triangle(rdms, "rdms")
+    out = np.empty((len(rdms), n * (n - 1) // 2), rdms.dtype)
+    for block in blocks:
+        out[block] = upper_triangle(rdms[block], "rdms")
+    warn_similarities(rdms, "rdms")
+    return out
