@@ -85,10 +85,10 @@ def test_another_network(sample, tmp_path):
 
 def test_a_folder_of_someone_elses_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(ValueError, match="is not empty and no earlier sample"):
+    with pytest.raises(ValueError, match="is not empty and not an earlier sample"):
         write_sample(tmp_path)
     (tmp_path / "README.txt").write_text("My thesis")
-    with pytest.raises(ValueError, match="is not empty and no earlier sample"):
+    with pytest.raises(ValueError, match="is not empty and not an earlier sample"):
         write_sample(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["README.txt", "thesis.tex"]
     with pytest.raises(ValueError, match="thesis.tex is a file"):
@@ -100,7 +100,7 @@ def test_a_folder_of_someone_elses_is_left_alone(tmp_path):
     [
         ({"n_conditions": 9}, "n_conditions is 9; a sample has 10 or more"),
         ({"n_subjects": 7}, "n_subjects is 7; a sample has 8 or more"),
-        ({"layers": {"evc": "conv1"}}, "layers must name one for each of evc and it"),
+        ({"layers": {"evc": "conv1"}}, "layers must name a layer for each of evc and it"),
         ({"layers": {"evc": "conv1", "it": "conv9"}}, "no layer conv9; it has conv1, conv2"),
     ],
 )
@@ -117,7 +117,7 @@ def test_a_network_needs_its_layers_named(sample, tmp_path):
         write_sample(tmp_path / "out", network=network)
     with pytest.raises(ValueError, match=r"network.onnx has no layer conv9; it has conv1, conv2"):
         write_sample(tmp_path / "out", network=network, layers=layers)
-    with pytest.raises(ValueError, match="is that of an earlier sample"):
+    with pytest.raises(ValueError, match="belongs to an earlier sample"):
         write_sample(sample, network=network, layers=LAYERS | {})
 
 
