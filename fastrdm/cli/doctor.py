@@ -1,4 +1,4 @@
-"""What this machine and installation have to offer: processors, kernels, memory, versions, providers."""
+"""The machine and the installation: processors, memory, kernels, versions, providers."""
 
 import importlib
 import importlib.util
@@ -11,7 +11,7 @@ from fastrdm._base import ask, versions
 from fastrdm._kernels import KernelInfo, kernels
 from fastrdm.runtimes import AUTO, PROVIDERS, Provider, open_session, probe_graph
 
-# By the names that Linux gives their flags.
+# Instruction set → Linux's name of its flag.
 _INSTRUCTIONS = {
     "AVX2": "avx2",
     "AVX-512": "avx512f",
@@ -23,10 +23,10 @@ _INSTRUCTIONS = {
     "SVE": "sve",
     "ARM BF16": "bf16",
 }
-# By those of the kernels' instruction sets, where the system does not list flags.
+# Instruction sets of the kernels, for systems that do not list flags.
 _ISAS = {"avx512": "AVX-512", "avx2": "AVX2", "neon": "NEON"}
-# Each prints a device a line.
-_LISTS = (
+# Commands that print one device per line.
+_DEVICE_COMMANDS = (
     ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"),
     ("rocm-smi", "--showproductname", "--csv"),
 )
@@ -39,13 +39,13 @@ class Processor:
     Attributes
     ----------
     model : str
-        Its name.
+        Name of the processor.
     n_cores : int
-        Those that this process may use.
+        Number of cores that this process may use.
     quota : float or None
-        Cores' worth of time that its control group allows; None without a limit.
+        Number of cores that the control group's time limit amounts to; None without a limit.
     instructions : tuple of str
-        Instruction sets that matter to kernels and networks.
+        Instruction sets that kernels and networks use.
     """
 
     model: str
@@ -56,9 +56,14 @@ class Processor:
 
 @dataclass(frozen=True)
 class Memory:
-    """Main memory in bytes, as far as the system says: all of it, what is free, and what the control group allows.
+    """Main memory in bytes; None if unknown.
 
-    What is available is no more than what is left of the limit.
+    Attributes
+    ----------
+    total, available : int or None
+        All memory, and what can still be allocated, within the limit.
+    limit : int or None
+        Limit of the control group; None without a limit.
     """
 
     total: int | None
@@ -73,13 +78,13 @@ class ProviderState:
     Attributes
     ----------
     provider : str
-        Its word.
+        Name of the provider.
     state : {"loads", "does not load", "not installed"}
-        "loads" is found out by running a convolution.
+        A provider loads if it runs a convolution.
     detail : str
-        The package that serves, why it does not load, or what to install.
+        The package in use, why it does not load, or what to install.
     precisions : tuple of str
-        Those that it gives here.
+        Precisions that work on this machine.
     """
 
     provider: str
@@ -90,24 +95,24 @@ class ProviderState:
 
 @dataclass(frozen=True)
 class Info:
-    """What there is.
+    """The machine and the installation.
 
     Attributes
     ----------
     processor : Processor
     devices : tuple of str
-        GPUs and the like, as their drivers' tools, ONNX Runtime or OpenVINO name them.
+        GPUs and other accelerators, by the names that drivers, ONNX Runtime or OpenVINO use.
     memory : Memory
     kernels : KernelInfo
     versions : dict of str to str
-        Python and the packages that are installed.
+        Versions of Python and of the installed packages.
     providers : tuple of ProviderState
     auto : str or None
-        The provider that ``provider="auto"`` takes; None where no network can run.
+        The provider that ``provider="auto"`` selects; None if no network can run.
     data : str or None
-        The folder of data that would be found, or what is wrong with `FASTRDM_DATA`.
+        The folder of data that would be used, or what is wrong with `FASTRDM_DATA`.
     cache : str
-        The folder where decoded stimuli are kept, or what is wrong with it.
+        The folder of decoded stimuli, or what is wrong with it.
     """
 
     processor: Processor
@@ -122,10 +127,10 @@ class Info:
 
 
 def info() -> Info:
-    """Find out what this machine and installation have to offer.
+    """Describe this machine and installation.
 
-    Each provider that is installed runs a convolution in each of its precisions; TensorRT and MIGraphX take seconds to
-    compile it.
+    Each installed provider runs a convolution in each of its precisions; TensorRT and MIGraphX take seconds to compile
+    it.
 
     Returns
     -------
@@ -147,7 +152,7 @@ def info() -> Info:
 
 
 def _processor(root: Path = Path("/")) -> Processor:
-    """The first of /proc/cpuinfo, which has a line a property; elsewhere what Python and the kernels know."""
+    """Read the first processor of /proc/cpuinfo; without that file, ask Python and the kernels."""
     lines = (line.partition(":") for line in _read(root / "proc/cpuinfo").splitlines())
     facts: dict[str, str] = {}
     for name, _, value in lines:
@@ -177,7 +182,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _memory(root: Path = Path("/")) -> Memory:
-    """From /proc/meminfo and the control groups, each of which has its own limit."""
+    """Read /proc/meminfo and the control groups, each of which has a limit."""
     facts = {}
     for line in _read(root / "proc/meminfo").splitlines():
         name, _, value = line.partition(":")
@@ -187,7 +192,7 @@ def _memory(root: Path = Path("/")) -> Memory:
     for group in _groups(root, "memory"):
         limit = _read(group / "memory.max") or _read(group / "memory.limit_in_bytes")
         used = _read(group / "memory.current") or _read(group / "memory.usage_in_bytes")
-        # Version 1 says no limit by a number beyond any memory.
+        # In version 1, a number beyond any memory means no limit.
         if limit.isdecimal() and (total is None or int(limit) < total):
             limits.append(int(limit))
             if used.isdecimal():
@@ -199,25 +204,25 @@ def _memory(root: Path = Path("/")) -> Memory:
 
 
 def _file_pages(group: Path) -> int:
-    """What a control group's use counts, but would be given back: files' pages that are not in use."""
+    """Return the bytes of a control group's use that the kernel can reclaim: inactive pages of files."""
     lines = (line.split() for line in _read(group / "memory.stat").splitlines())
     values = {words[0]: int(words[1]) for words in lines if len(words) == 2}
     return values.get("total_inactive_file", values.get("inactive_file", 0))
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of this process's control groups, from its own up to the root, of versions 1 and 2."""
+    """Folders of this process's control groups, up to the root, of versions 1 and 2."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0" or controller in controllers.split(","):
             top = root / "sys/fs/cgroup" / ("" if number == "0" else controller)
             here = top / path.lstrip("/")
-            # In a container the path may be the host's, and what is seen begins at the top.
+            # In a container the path may be the host's; the visible hierarchy then begins at the top.
             yield from (folder for folder in (here, *here.parents) if folder.is_relative_to(top))
 
 
 def _devices() -> Iterator[str]:
-    for command in _LISTS:
+    for command in _DEVICE_COMMANDS:
         for line in ask(*command).splitlines():
             if line.strip() and not line.startswith("device,"):
                 yield " ".join(line.split())
@@ -238,7 +243,7 @@ def _state(word: str, provider: Provider) -> ProviderState:
         graph = probe_graph()
     except ImportError as error:
         return ProviderState(word, "does not load", str(error))
-    packages, refusals, given = [], [], []
+    packages, refusals, precisions = [], [], []
     for precision in provider.precisions:
         try:
             opened = open_session(graph, word, precision=precision)
@@ -246,20 +251,20 @@ def _state(word: str, provider: Provider) -> ProviderState:
             refusals.append(str(error))
         else:
             packages.append(opened.package)
-            given.append(precision)
-    if not given:
+            precisions.append(precision)
+    if not precisions:
         return ProviderState(word, "does not load", refusals[0])
-    return ProviderState(word, "loads", packages[0], tuple(given))
+    return ProviderState(word, "loads", packages[0], tuple(precisions))
 
 
 def _data() -> str | None:
     from fastrdm.studies import find_data
 
     try:
-        found = find_data()
+        folder = find_data()
     except FileNotFoundError as error:
         return str(error)
-    return None if found is None else str(found)
+    return None if folder is None else str(folder)
 
 
 def _cache() -> str:

@@ -1,4 +1,4 @@
-"""The sample study's stimuli: pictures of six categories, drawn from random numbers."""
+"""The sample study's stimuli: pictures of six categories, drawn with random numbers."""
 
 import colorsys
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SIZE = 160
-# Pillow draws without anti-aliasing, so pictures are drawn large.
+# Pillow draws without anti-aliasing, so pictures are drawn large and then reduced.
 _LARGE = 3 * _SIZE
 
 _RGB = tuple[int, ...]
@@ -21,7 +21,7 @@ _Rng = np.random.Generator
 
 
 def draw(category: str, rng: _Rng) -> "Image":
-    """Draw a picture of a category in `CATEGORIES`, RGB, 160 × 160."""
+    """Draw a picture of a category in `CATEGORIES`: RGB, 160 × 160 pixels."""
     image = require("PIL.Image", "data", "to draw stimuli")
     return CATEGORIES[category](rng).resize((_SIZE, _SIZE), image.Resampling.LANCZOS)
 
@@ -53,12 +53,12 @@ def _shade(colour: _RGB, factor: float) -> _RGB:
 
 
 def _box(x: float, y: float, width: float, height: float) -> tuple[float, ...]:
-    """Corners of a box around a centre, in pixels of the large picture."""
+    """Return the corners of a box around a centre, in pixels of the large picture."""
     return tuple(_LARGE * v for v in (x - width / 2, y - height / 2, x + width / 2, y + height / 2))
 
 
 def _points(x: float, y: float, radii: Any, start: float) -> list[tuple[float, float]]:
-    """Corners at `radii` around a centre, at even angles."""
+    """Return corners at `radii` from a centre, at equal angles."""
     angles = start + 2 * np.pi * np.arange(len(radii)) / len(radii)
     return [
         (_LARGE * (x + r * np.cos(a)), _LARGE * (y + r * np.sin(a)))
@@ -165,7 +165,7 @@ def _shape(rng: _Rng) -> "Image":
 
 
 def _texture(rng: _Rng) -> "Image":
-    """Draw noise of one scale and grain between two colours."""
+    """Draw noise with one scale and direction, between two colours."""
     yy, xx = np.meshgrid(np.fft.fftfreq(_LARGE), np.fft.fftfreq(_LARGE), indexing="ij")
     scale, stretch, angle = rng.uniform(0.008, 0.03), rng.uniform(0.3, 1), rng.uniform(0, np.pi)
     across = xx * np.cos(angle) + yy * np.sin(angle)
@@ -178,7 +178,7 @@ def _texture(rng: _Rng) -> "Image":
 
 
 def _grating(rng: _Rng) -> "Image":
-    """Draw a sinusoid, plain or with a second one, in a soft round window."""
+    """Draw one sinusoid, or two at right angles, in a soft round window."""
     y, x = np.mgrid[-1 : 1 : _LARGE * 1j, -1 : 1 : _LARGE * 1j]
     wave, angle = 0.0, rng.uniform(0, np.pi)
     for turn in (0, np.pi / 2)[: int(rng.integers(1, 3))]:
@@ -189,7 +189,7 @@ def _grating(rng: _Rng) -> "Image":
     return _from_array(128 + (window * wave / np.abs(wave).max())[..., None] * tint)
 
 
-#: What the sample's pictures show.
+#: Category → function that draws a picture of it.
 CATEGORIES: Mapping[str, Callable[[_Rng], "Image"]] = MappingProxyType(
     {
         "face": _face,

@@ -1,4 +1,4 @@
-"""What is shown of a sweep while it runs: bars for people, JSON lines for batch systems, or failures alone."""
+"""Output of a sweep while it runs: progress bars, JSON lines for batch systems, or failures only."""
 
 import collections
 import contextlib
@@ -12,8 +12,8 @@ from fastrdm._base import format_seconds, require
 
 Event = dict[str, Any]
 
-# Checkpoints that the rate is of: enough to be steady, few enough to follow a cluster that grows.
-_LATELY = 50
+# Number of checkpoints in the rate: enough to be steady, few enough to follow a growing cluster.
+_WINDOW = 50
 
 
 @contextlib.contextmanager
@@ -23,9 +23,9 @@ def shown(as_json: bool = False, quiet: bool = False) -> Iterator[Callable[[Even
     Parameters
     ----------
     as_json : bool
-        Each event is a line of JSON on standard output.
+        Print each event as a line of JSON on standard output.
     quiet : bool
-        Files that are left out, failures and the end alone, on standard error; so it is too where that is no terminal.
+        Print only left-out files, failures and the end, on standard error. This is also the default without a terminal.
     """
     if as_json:
         yield print_line
@@ -42,9 +42,9 @@ def print_line(event: Event) -> None:
 
 
 def end_of(event: Event) -> str:
-    """What a sweep did, in one line."""
+    """Summarise a finished sweep in one line."""
     known = f", {event['known']} known under other names" if event["known"] else ""
-    more = "" if event["outcome"] == "finished" else "; the same command goes on from here"
+    more = "" if event["outcome"] == "finished" else "; run the same command to continue"
     return (
         f"{event['outcome']}: {event['scored']} scored{known}, {event['failed']} failed in"
         f" {format_seconds(event['seconds'])}{more}"
@@ -52,7 +52,7 @@ def end_of(event: Event) -> str:
 
 
 def notes(event: Event) -> list[str]:
-    """What a plan has to tell beside its numbers: files that are left out."""
+    """Return the messages about files that a plan leaves out."""
     return [each["message"] for each in event.get("left_out", ())]
 
 
@@ -67,44 +67,43 @@ def _print_end(event: Event) -> None:
 
 
 class Board:
-    """What there is to show: counts, rate and what each worker does."""
+    """State of the display: counts, rate and each worker's current checkpoint."""
 
     def __init__(self) -> None:
         self.total, self.done, self.failed = 0, 0, 0
         self.is_open = False
         self.workers: dict[str, str] = {}
-        self._given: dict[str, collections.deque[str]] = {}
-        self._times: collections.deque[float] = collections.deque(maxlen=_LATELY)
+        self._queues: dict[str, collections.deque[str]] = {}
+        self._times: collections.deque[float] = collections.deque(maxlen=_WINDOW)
 
     def see(self, event: Event) -> None:
-        """Take in an event."""
+        """Update the state with an event."""
         kind, worker = event["event"], event.get("worker", "")
         if kind == "plan":
             self.total, self.is_open = event["new"], event["watch"]
             self._times.append(time.monotonic())
         elif kind == "ready":
             self.workers[worker] = f"ready on {event['host']}"
-            self._given[worker] = collections.deque()
+            self._queues[worker] = collections.deque()
         elif kind == "lost":
             self.workers.pop(worker, None)
-            self._given.pop(worker, None)
+            self._queues.pop(worker, None)
         elif kind == "given":
-            self._given[worker].append(event["checkpoint"])
-            self.workers[worker] = self._given[worker][0]
+            self._queues[worker].append(event["checkpoint"])
+            self.workers[worker] = self._queues[worker][0]
         elif kind in ("scored", "known", "failed"):
             self.done += kind != "failed"
             self.failed += kind == "failed"
             self.total = max(self.total, self.done + self.failed)
             self._times.append(time.monotonic())
-            own = self._given.get(worker)
-            if own:
+            if queue := self._queues.get(worker):
                 with contextlib.suppress(ValueError):
-                    own.remove(event["checkpoint"])
-                self.workers[worker] = own[0] if own else "waits"
+                    queue.remove(event["checkpoint"])
+                self.workers[worker] = queue[0] if queue else "waiting"
 
     @property
     def rate(self) -> float:
-        """Checkpoints a second, lately."""
+        """Recent checkpoints per second."""
         span = self._times[-1] - self._times[0] if self._times else 0.0
         return (len(self._times) - 1) / span if span else 0.0
 

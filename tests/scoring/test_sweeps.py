@@ -583,7 +583,7 @@ def test_what_is_shown(monkeypatch):
     ):
         board.see(event)
     assert board.text == "1 done, 1 failed, 3 to go, 1.00/s, 3 s left"
-    assert board.workers == {"w": "waits"}
+    assert board.workers == {"w": "waiting"}
     board.see({"event": "lost", "worker": "w"})
     assert board.workers == {}
     assert [duration(s) for s in (5, 600, 8000)] == ["5 s", "10 min", "2 h 13 min"]
