@@ -7,9 +7,9 @@ import textwrap
 import pytest
 
 import fastrdm
+from fastrdm.cli import doctor
 from fastrdm.runtimes import PROVIDERS
 
-module = sys.modules["fastrdm.cli.doctor"]
 GIB = 2**30
 
 
@@ -59,7 +59,7 @@ def test_why_a_provider_does_not_load(monkeypatch):
     def refuse(graph, word, precision):
         raise ValueError(f"no {precision}: libfoo.so is missing")
 
-    monkeypatch.setattr(module, "open_session", refuse)
+    monkeypatch.setattr(doctor, "open_session", refuse)
     found = fastrdm.info()
     assert found.auto is None
     assert found.providers[0].state == "does not load"
@@ -79,15 +79,15 @@ def test_processor(tmp_path):
             flags\t\t: fpu
             """,
     )
-    found = module._processor(tmp_path)
+    found = doctor._processor(tmp_path)
     assert found.model == "Some CPU" and found.quota is None
     assert found.instructions == ("AVX2", "AVX-512", "AVX512_BF16", "AMX_BF16")
     write(tmp_path, proc__cpuinfo="Features\t: fp asimd sve bf16\n")
-    assert module._processor(tmp_path).instructions == ("NEON", "SVE", "ARM BF16")
+    assert doctor._processor(tmp_path).instructions == ("NEON", "SVE", "ARM BF16")
 
 
 def test_a_processor_that_the_system_says_nothing_of(tmp_path):
-    found = module._processor(tmp_path)
+    found = doctor._processor(tmp_path)
     isas = {"avx512": "AVX-512", "avx2": "AVX2", "neon": "NEON"}
     assert found.model
     assert found.instructions == tuple(
@@ -100,7 +100,7 @@ MEMINFO = f"MemTotal: {16 * GIB // 1024} kB\nMemFree: 1 kB\nMemAvailable: {10 * 
 
 def test_memory_without_a_limit(tmp_path):
     write(tmp_path, proc__meminfo=MEMINFO)
-    assert module._memory(tmp_path) == module.Memory(16 * GIB, 10 * GIB, None)
+    assert doctor._memory(tmp_path) == doctor.Memory(16 * GIB, 10 * GIB, None)
 
 
 def test_limits_of_control_groups(tmp_path):
@@ -118,8 +118,8 @@ def test_limits_of_control_groups(tmp_path):
             "sys__fs__cgroup__outer__cpu.max": "150000 100000\n",
         },
     )
-    assert module._memory(tmp_path) == module.Memory(16 * GIB, 2 * GIB, 4 * GIB)
-    assert module._processor(tmp_path).quota == 1.5
+    assert doctor._memory(tmp_path) == doctor.Memory(16 * GIB, 2 * GIB, 4 * GIB)
+    assert doctor._processor(tmp_path).quota == 1.5
 
 
 def test_limits_of_control_groups_of_version_1(tmp_path):
@@ -136,8 +136,8 @@ def test_limits_of_control_groups_of_version_1(tmp_path):
             "sys__fs__cgroup__cpu__job__cpu.cfs_quota_us": "-1\n",
         },
     )
-    assert module._memory(tmp_path) == module.Memory(16 * GIB, 3 * GIB, 8 * GIB)
-    assert module._processor(tmp_path).quota == 0.5
+    assert doctor._memory(tmp_path) == doctor.Memory(16 * GIB, 3 * GIB, 8 * GIB)
+    assert doctor._processor(tmp_path).quota == 0.5
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
@@ -150,7 +150,7 @@ def test_devices_are_those_that_the_drivers_tools_name(tmp_path, monkeypatch):
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    found = list(module._devices())
+    found = list(doctor._devices())
     assert found[:2] == ["Big GPU, 81559 MiB, 570.1", "Big GPU 2, 81559 MiB, 570.1"]
     assert not any("Radeon" in device for device in found)
 
