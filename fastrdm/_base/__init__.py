@@ -37,7 +37,7 @@ from fastrdm._base.forms import (
     warn_caller,
     warn_similarities,
 )
-from fastrdm._base.given import depth
+from fastrdm._base.conversion import depth
 from fastrdm._base.labels import CHANNELS, PAIRS, Labels, agreed, labels_of, rdm_labels
 from fastrdm._base.lazy import offer
 from fastrdm._base.text import (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base.given import plain
+from fastrdm._base.conversion import plain
 from fastrdm._base.labels import PAIRS, labels_of, rdm_labels
 from fastrdm._base.text import first_line
 

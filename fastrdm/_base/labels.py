@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrdm._base.given import is_plain
+from fastrdm._base.conversion import is_plain
 
 CONDITIONS, PAIRS, CHANNELS = "condition", "pair", "channel"
 
