@@ -9,7 +9,7 @@ well any model could do, and a `Target` holds one region's subjects, ready to sc
 from typing import TYPE_CHECKING
 
 from fastrdm._base import __version__ as __version__
-from fastrdm._base import condense, offer, square
+from fastrdm._base import condense, lazy_attributes, square
 from fastrdm._kernels import KernelInfo, kernels
 from fastrdm.images import Preprocessing
 from fastrdm.inference import (
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 else:
     # What needs an extra, or much else, is imported when it is first asked for; paths of before lead to where
     # their modules are now.
-    __getattr__ = offer(
+    __getattr__ = lazy_attributes(
         __name__,
         {
             "fastrdm.cli": ["Info", "info"],

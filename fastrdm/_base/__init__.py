@@ -1,13 +1,13 @@
-"""What is nobody's: what every other package may need and none is about.
+"""Pieces that every package may need: argument checks, messages, array files, optional packages.
 
-In come arguments, files and packages as users have them; out go checked arrays, files that appear when they are
-complete, and one sentence where something is missing. Nothing here knows what an RDM is, beyond how its entries lie.
+In come arguments, files and packages; out go checked arrays, complete files, and one-sentence errors. Nothing here
+depends on what an RDM means, only on how its entries are stored.
 
-Read `extras` first (packages that only some uses need), then `environment` (versions; what the system's programs say)
-and `lazy` (names that a package imports when they are first asked for). `given` makes plain arrays of tensors, tables
-and lists, `labels` compares the labels that they carry, `forms` checks arguments and turns condensed RDMs into square
-ones; `arrays` reads arrays out of .npy, .npz, .mat and .csv; `files` writes a file so that no reader sees half of it.
-`text`, `units` and `checks` have the pieces of messages, bytes and seconds as text, and checks of arguments.
+Read `extras` first (optional packages), then `environment` (versions, system programs) and `lazy` (names imported on
+first use). `text`, `units` and `checks` hold pieces of messages, bytes and seconds as text, and checks of arguments.
+`conversion` makes arrays of tensors, tables and lists, `labels` compares the labels that these carry, and `forms`
+converts between condensed and square RDMs. `arrays` reads arrays from .npy, .npz and .mat files; `files` writes files
+that appear only when complete.
 """
 
 from fastrdm._base.arrays import UNNAMED, read_arrays
@@ -19,7 +19,8 @@ from fastrdm._base.checks import (
     choose,
     not_finite,
 )
-from fastrdm._base.environment import __version__, ask, versions
+from fastrdm._base.conversion import depth
+from fastrdm._base.environment import __version__, run_program, versions
 from fastrdm._base.extras import MissingExtraError, require
 from fastrdm._base.files import new_file
 from fastrdm._base.forms import (
@@ -37,9 +38,8 @@ from fastrdm._base.forms import (
     warn_caller,
     warn_similarities,
 )
-from fastrdm._base.conversion import depth
-from fastrdm._base.labels import CHANNELS, PAIRS, Labels, agreed, labels_of, rdm_labels
-from fastrdm._base.lazy import offer
+from fastrdm._base.labels import CHANNELS, PAIRS, Labels, common_labels, labels_of, rdm_labels
+from fastrdm._base.lazy import lazy_attributes
 from fastrdm._base.text import (
     counted,
     first_line,
@@ -59,17 +59,16 @@ __all__ = [
     "Labels",
     "MissingExtraError",
     "__version__",
-    "agreed",
     "as_array",
     "as_floats",
     "as_rdms",
-    "ask",
     "check_choice",
     "check_finite",
     "check_fraction",
     "check_integer",
     "checked_triangle",
     "choose",
+    "common_labels",
     "condense",
     "counted",
     "depth",
@@ -79,18 +78,19 @@ __all__ = [
     "format_seconds",
     "is_similarity",
     "labels_of",
+    "lazy_attributes",
     "list_names",
     "n_conditions",
     "names_of",
     "nearest",
     "new_file",
     "not_finite",
-    "offer",
     "one_line",
     "parse_bytes",
     "rdm_labels",
     "read_arrays",
     "require",
+    "run_program",
     "square",
     "suggestion",
     "upper_triangle",

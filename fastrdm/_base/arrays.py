@@ -1,4 +1,4 @@
-"""Array files → named arrays: MATLAB's `.mat` of any version, numpy's `.npy` and `.npz`."""
+"""Reading of array files: MATLAB's `.mat` of any version, NumPy's `.npy` and `.npz`."""
 
 import pickle
 import struct
@@ -13,21 +13,20 @@ from numpy.typing import NDArray
 from fastrdm._base.extras import MissingExtraError, require
 from fastrdm._base.text import first_line
 
-#: The key of the array of a `.npy` file that holds just one.
+#: The key of a single array in a `.npy` file.
 UNNAMED = "(unnamed)"
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-# MATLAB writes 512 bytes of its own before the HDF5 file; the format allows any power of two.
+# MATLAB writes a header of 512 bytes before the HDF5 file; the format allows any power of two.
 _HDF5_OFFSETS = (0, 512, 1024, 2048)
 
 
 def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
     """Read all arrays of a file, by name.
 
-    The format is told by the content, not by the file's name. MATLAB v7.3 files (HDF5) hold their
-    axes reversed, so every array of theirs is transposed. A `.npy` file is a structured array, a
-    pickled dict, or a single array, which is given as `UNNAMED`. Pickles are read without running
-    anything but numpy's own constructors of arrays.
+    The format is recognised by the content, not the file's name. MATLAB v7.3 files (HDF5) store axes
+    in reverse, so their arrays are transposed. A `.npy` file is a structured array, a pickled dict, or
+    a single array, returned under the key `UNNAMED`. Unpickling runs only NumPy's array constructors.
 
     Parameters
     ----------
@@ -37,16 +36,16 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
     Returns
     -------
     dict of str to ndarray
-        In the file's order; of a MATLAB file only arrays of numbers that lie at the top.
+        In the file's order; from a MATLAB file, only numeric arrays at the top level.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If it is a folder, truncated, of no known format, or its pickle holds anything but arrays.
+        If the path is a folder, or the file is truncated, in an unknown format, or has a pickle with other objects.
     MissingExtraError
-        If it is a MATLAB v7.3 file and h5py is not installed.
+        If the file is from MATLAB v7.3 and h5py is not installed.
     """
     path = Path(path)
     if path.is_dir():
@@ -64,7 +63,7 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
         return read(path)
     except MissingExtraError:
         raise
-    # scipy, h5py, zlib and pickle raise a dozen types for a damaged file.
+    # scipy, h5py, zlib and pickle raise a dozen types of errors for damaged files.
     except Exception as error:
         raise ValueError(f"{path} cannot be read as {kind}: {first_line(error)}") from error
 
@@ -89,10 +88,10 @@ def _read_matlab(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _check_matlab5(content: bytes) -> None:
-    """Check the types of the numbers in a MATLAB v5 file, where it is one.
+    """Check the types of the numbers in a MATLAB v5 file.
 
-    scipy 1.17 looks a type up in a table without checking that it is in it, and a damaged one, such
-    as the zeros of a download broken off, ends the process. What is compressed has a checksum.
+    scipy 1.17 looks up a type in a table without a bounds check, so that a damaged type, such as
+    zeros after an interrupted download, crashes the process. Compressed data have a checksum.
     """
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     at = 128
@@ -107,12 +106,12 @@ def _check_matlab5(content: bytes) -> None:
                 kind, _, part = _matlab5_element(content, part, order)
                 part += (start - part) % 8
                 if i >= 3 and kind not in _MI_NUMERIC:
-                    raise ValueError(f"it has numbers of the unknown type {kind}")
+                    raise ValueError(f"it holds numbers of unknown type {kind}")
         at = end
 
 
 def _matlab5_element(content: bytes, at: int, order: str) -> tuple[int, int, int]:
-    """Type, start and end of the data element whose tag is at `at`."""
+    """Return type, start and end of the data element with its tag at `at`."""
     kind, size = struct.unpack_from(f"{order}II", content, at)
     # Up to four bytes are packed into the tag itself.
     return (kind & 0xFFFF, at + 4, at + 8) if kind >> 16 else (kind, at + 8, at + 8 + size)
@@ -158,20 +157,19 @@ def _load(file: IO[bytes]) -> Any:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles numpy arrays, numbers, strings and containers of them; runs nothing else."""
+    """Unpickler of NumPy arrays, numbers, strings and containers of them; it runs nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _UNPICKLED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(
-                f"its pickle holds {module}.{name}, which is no part of an array;"
-                " nothing of it was run"
+                f"its pickle holds {module}.{name}, which is not part of an array; it was not run"
             ) from None
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """`codecs.encode` as pickles of bytes by Python 2 need it, without its look-up of codecs."""
+    """`codecs.encode` for bytes pickled by Python 2, without codec look-up."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"its pickle asks for the codec {encoding!r}")
     return text.encode("latin1")
@@ -182,7 +180,7 @@ _UNPICKLED: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): _encode,
 } | {
-    # numpy 2 moved numpy.core to numpy._core; files name the one that wrote them.
+    # NumPy 2 moved numpy.core to numpy._core; files name the one that wrote them.
     (f"numpy.{core}.multiarray", name): constructor
     for core in ("core", "_core")
     for name, constructor in (
@@ -206,7 +204,7 @@ _FORMATS: tuple[tuple[str, Callable[[bytes], bool], _Reader], ...] = (
     ("a .npy file", lambda head: head.startswith(b"\x93NUMPY"), _read_npy),
     ("a .npz file", lambda head: head.startswith(b"PK"), _read_npz),
 )
-# MATLAB before v7.3 signs nothing that all its versions share.
+# MATLAB files before v7.3 have no common signature.
 _OTHERWISE: tuple[str, _Reader] = (
     "a MATLAB file (nor is it .npy or .npz)",
     _read_matlab,

@@ -1,4 +1,4 @@
-"""What callers give for an array, made plain: torch tensors, masked arrays, tables, and lists that hold them."""
+"""Conversion of torch tensors, masked arrays, tables, and lists of these for NumPy."""
 
 import sys
 from typing import Any
@@ -7,37 +7,37 @@ import numpy as np
 
 from fastrdm._base.text import counted, first_line
 
-# Lists of these hold nothing that has to be made plain.
+# Lists of these need no conversion.
 _PLAIN = {np.ndarray, int, float, bool, complex, str, np.float32, np.float64, np.int64, np.str_}
 
 
 def is_plain(values: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether a list holds numbers, strings and NumPy arrays only."""
+    """Return whether a list holds only numbers, strings and NumPy arrays."""
     return set(map(type, values)) <= _PLAIN
 
 
 def plain(values: Any, name: str, *, masked_as_nan: bool) -> Any:
-    """Values without torch tensors, masked arrays and tables, also inside of lists; all else as it is.
+    """Replace torch tensors, masked arrays and tables, also inside lists, by NumPy arrays.
 
     Parameters
     ----------
     values : object
-        What is to become an array.
+        Any argument; other types are returned unchanged.
     name : str
-        What the errors call it.
+        Name of the argument in errors.
     masked_as_nan : bool
         Whether masked values become NaN; otherwise they are an error.
 
     Returns
     -------
     object
-        A NumPy array for a tensor, a masked array or a pandas object, whose missing numbers are NaN. Memory is shared
-        where possible.
+        A NumPy array for a tensor, a masked array or a pandas object; missing numbers are NaN. Memory is shared where
+        possible.
 
     Raises
     ------
     ValueError
-        If masked values are not allowed, or a tensor has no values that NumPy can hold.
+        If values are masked and `masked_as_nan` is False, or NumPy cannot hold a tensor's values.
     """
     if type(values) is np.ndarray:
         return values
@@ -50,7 +50,7 @@ def plain(values: Any, name: str, *, masked_as_nan: bool) -> Any:
             plain(value, f"{name}[{i}]", masked_as_nan=masked_as_nan)
             for i, value in enumerate(values)
         ]
-    # Whoever has a tensor has imported torch.
+    # A tensor can exist only if torch is imported.
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(values, getattr(torch, "Tensor", ())):
         return _of_tensor(values, name, torch)
@@ -58,7 +58,7 @@ def plain(values: Any, name: str, *, masked_as_nan: bool) -> Any:
 
 
 def depth(values: Any) -> int:
-    """Number of axes; of a list, those of its first value and one more."""
+    """Return the number of axes; for a list, one more than its first value has."""
     if isinstance(values, (list, tuple)):
         return 1 + (depth(values[0]) if len(values) else 0)
     return int(values.ndim) if hasattr(values, "ndim") else np.ndim(values)
@@ -77,7 +77,7 @@ def _unmasked(values: Any, name: str, masked_as_nan: bool) -> Any:
         values = values.astype(np.float32)
     elif values.dtype.kind in "iub":
         values = values.astype(np.float64)
-    # Of other types nothing but the type is read.
+    # Other types are refused by the caller, which reads only the dtype.
     return values.filled(np.nan) if values.dtype.kind == "f" else values.data
 
 
@@ -86,22 +86,22 @@ def _of_table(values: Any) -> Any:
     if array.dtype != object:
         return array
     dtypes = values.dtypes if hasattr(values, "columns") else [values.dtypes]
-    # Texts of digits are not numbers.
+    # Strings of digits are not numbers.
     if all(getattr(dtype, "kind", "") in ("i", "u", "f", "b") for dtype in dtypes):
         return values.to_numpy(dtype=np.float64, na_value=np.nan)
     return array
 
 
 def _of_tensor(tensor: Any, name: str, torch: Any) -> Any:
-    """The NumPy array of a tensor's values, in the tensor's memory if that is the processor's."""
+    """Convert a tensor to a NumPy array, which shares a CPU tensor's memory."""
     if tensor.is_nested:
-        raise ValueError(f"{name} is a nested tensor; give a tensor whose rows have one shape")
+        raise ValueError(f"{name} is a nested tensor; pass a tensor with rows of equal shape")
     for refused, what, advice in (
         (type(tensor).__name__ == "MaskedTensor", "masked", "fill its masked values"),
-        (tensor.layout is not torch.strided, "sparse", "give its to_dense()"),
-        (tensor.is_quantized, "quantised", "give its dequantize()"),
-        (tensor.is_complex(), "complex", "give real numbers"),
-        (tensor.is_meta, "meta", "give one that holds values"),
+        (tensor.layout is not torch.strided, "sparse", "pass its to_dense()"),
+        (tensor.is_quantized, "quantised", "pass its dequantize()"),
+        (tensor.is_complex(), "complex", "pass real numbers"),
+        (tensor.is_meta, "meta", "pass one that holds values"),
     ):
         if refused:
             raise ValueError(
@@ -111,7 +111,7 @@ def _of_tensor(tensor: Any, name: str, torch: Any) -> Any:
         values = tensor.detach().cpu().resolve_neg()
         if values.dtype is torch.bfloat16:
             return _of_bfloat16(values, torch)
-        # NumPy has no floating point of 8 bits.
+        # NumPy has no 8-bit floating point.
         narrow = values.is_floating_point() and values.element_size() < 2
         return (values.float() if narrow else values).numpy()
     except (RuntimeError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""What this process runs in: versions of the packages, and what the system's programs say."""
+"""The process's environment: versions of packages, and output of system programs."""
 
 from collections.abc import Iterator
 
@@ -25,19 +25,19 @@ _PACKAGES = (
 )
 
 
-def ask(*command: str) -> str:
-    """What a program prints, or nothing where it is not there or fails."""
+def run_program(*command: str) -> str:
+    """Return what a program prints, or an empty string if it fails or does not exist."""
     import subprocess
 
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return asked.stdout.strip()
+    return result.stdout.strip()
 
 
 def versions() -> Iterator[tuple[str, str]]:
-    """Names and versions of the packages that matter and are installed."""
+    """Yield names and versions of the installed packages that affect results."""
     import importlib.metadata
 
     for package in _PACKAGES:

@@ -1,11 +1,11 @@
-"""Packages that only some uses need: imported when used, and named in one sentence when absent."""
+"""Optional packages: imported when used; an error names the missing package and the extra that installs it."""
 
 import importlib
 from typing import Any
 
 
 class MissingExtraError(ImportError):
-    """A package of an extra is not installed; the message says which and how to install it."""
+    """A package of an extra is not installed."""
 
 
 def require(module: str, extra: str, purpose: str) -> Any:
@@ -16,9 +16,9 @@ def require(module: str, extra: str, purpose: str) -> Any:
     module : str
         Dotted name to import.
     extra : str
-        The extra of fastrdm that installs it.
+        The extra of fastrdm that installs the package.
     purpose : str
-        What it is needed for, as in "to read MATLAB v7.3 files".
+        Why the package is needed, such as "to read MATLAB v7.3 files".
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Files that appear, or take the place of what is there, when they are complete."""
+"""Files that appear, or replace older ones, only when complete."""
 
 import contextlib
 import os
@@ -9,15 +9,15 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write that becomes `path` at the end; an error leaves nothing behind."""
-    # Not by `tempfile`, whose files nobody else may read.
-    beside = path.with_name(f"{path.name}.{os.urandom(8).hex()}.part")
+    """Open a file that is renamed to `path` at the end; an error leaves nothing behind."""
+    # Not with `tempfile`: other users may not read its files.
+    partial = path.with_name(f"{path.name}.{os.urandom(8).hex()}.part")
     try:
-        with beside.open("xb") as file:
+        with partial.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        partial.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise

@@ -1,4 +1,4 @@
-"""The two forms of an RDM, condensed and square, and what every array that comes in is held to."""
+"""Arguments as arrays, and the two forms of an RDM: condensed and square."""
 
 import sys
 import warnings
@@ -12,33 +12,33 @@ from fastrdm._base.conversion import plain
 from fastrdm._base.labels import PAIRS, labels_of, rdm_labels
 from fastrdm._base.text import first_line
 
-# Asymmetry above this share of the largest entry is no rounding error.
+# Asymmetry above this share of the largest entry is not a rounding error.
 ASYMMETRY = 1e-5
 
 
 def n_conditions(n_pairs: int, name: str = "rdms") -> int:
-    """Conditions of a condensed RDM: the n with n (n − 1) / 2 = `n_pairs`."""
+    """Return the number of conditions of a condensed RDM: the n with n (n − 1) / 2 = `n_pairs`."""
     n = (1 + int(np.sqrt(1 + 8 * n_pairs))) // 2
     if n < 2 or n * (n - 1) // 2 != n_pairs:
         raise ValueError(
-            f"{name}: {n_pairs} pairs are no condensed RDM; its length is n (n - 1) / 2 for n conditions"
+            f"{name}: {n_pairs} pairs are not a condensed RDM; its length is n (n - 1) / 2 for n conditions"
         )
     return n
 
 
 def as_array(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[Any]:
-    """What a caller gives, as an array of any type.
+    """Convert an argument to an array of any type.
 
     Parameters
     ----------
     values : array_like
-        Numbers, nested lists, NumPy arrays; torch tensors of any device, also those that require a gradient, and lists
-        of them; pandas and xarray objects; masked arrays. Memory is shared where possible.
+        Numbers, nested lists, NumPy arrays; torch tensors on any device, including those that require a gradient, and
+        lists of them; pandas and xarray objects; masked arrays. Memory is shared where possible.
     name : str
-        What errors call it.
+        Name of the argument in errors.
     masked_as_nan : bool
-        Whether masked values become NaN, of integers in float64; otherwise they are an error. A masked array without
-        masked values is an ordinary one.
+        Whether masked values become NaN (integers become float64); otherwise they are an error. A masked array without
+        masked values is treated as an ordinary array.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def as_array(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[
     Raises
     ------
     ValueError
-        If rows differ in length, values are masked, or it is a dict or a tensor without values that NumPy can hold.
+        If rows differ in length, values are masked, or the argument is a dict or a tensor that NumPy cannot hold.
     """
     if type(values) is np.ndarray:
         return values
@@ -62,7 +62,7 @@ def as_array(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[
     try:
         return np.asarray(values)
     except ValueError:
-        raise ValueError(f"{name} is no array: its rows differ in shape") from None
+        raise ValueError(f"{name} is not an array: its rows differ in shape") from None
     except (TypeError, RuntimeError) as error:
         raise _unreadable(name, error) from error
 
@@ -72,7 +72,7 @@ def _unreadable(name: str, error: Exception) -> ValueError:
 
 
 def as_floats(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[Any]:
-    """Real numbers as floating point, float32 and float64 as they are; otherwise as `as_array`.
+    """Convert as `as_array`, and to floating point; float32 and float64 are kept.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def as_floats(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray
 
 
 def as_rdms(rdms: Any, name: str) -> NDArray[Any]:
-    """RDMs as floating point, masked values as NaN; a dict of RDMs as a stack of them in the dict's order.
+    """Convert RDMs to floating point, masked values to NaN, and a dict of RDMs to a stack in the dict's order.
 
     Raises
     ------
@@ -109,18 +109,18 @@ def as_rdms(rdms: Any, name: str) -> NDArray[Any]:
         if rdm.shape != stack[0].shape:
             raise ValueError(
                 f"{name}[{key!r}] has shape {rdm.shape} and {name}[{first!r}] {stack[0].shape};"
-                " RDMs of a dict have one shape"
+                " all RDMs of a dict need the same shape"
             )
     return np.stack(stack)
 
 
 def names_of(rdms: Any) -> list[str] | None:
-    """Names that a dict gives its RDMs."""
+    """Return the names of RDMs in a dict, None for other arguments."""
     return list(map(str, rdms)) if isinstance(rdms, Mapping) else None
 
 
 def warn_caller(message: str) -> None:
-    """Give a RuntimeWarning at the line outside of fastrdm that called it."""
+    """Issue a RuntimeWarning for the line outside fastrdm that made the call."""
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "fastrdm":
         level, frame = level + 1, frame.f_back
@@ -128,14 +128,14 @@ def warn_caller(message: str) -> None:
 
 
 def condense(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
-    """Square RDMs as condensed ones: the upper triangle, row by row, the diagonal left out.
+    """Convert square RDMs to condensed ones: the upper triangle, row by row, without the diagonal.
 
     Parameters
     ----------
     rdms : array_like, shape (..., n, n)
-        Symmetric dissimilarities. The diagonal takes no part; NaN is carried through, and masked values are NaN.
+        Symmetric dissimilarities. The diagonal is ignored; NaN is kept, and masked values become NaN.
     name : str
-        What the errors call the array.
+        Name of the array in errors.
 
     Returns
     -------
@@ -145,13 +145,14 @@ def condense(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If the last two axes are not square, hold fewer than two conditions, or are asymmetric by more than 1e-5 of
-        the largest entry; if the labels of rows and columns, or of several RDMs, differ.
+        If the last two axes are not square, have fewer than two conditions, or are asymmetric by more than 1e-5 of
+        the largest entry; or if the labels of rows and columns, or of several RDMs, differ.
 
     Warns
     -----
     RuntimeWarning
-        One, if matrices have the largest entry of each row on the diagonal, neither zero nor NaN, as similarities do.
+        Once, if matrices look like similarities: the largest entry of each row is on the diagonal, neither zero nor
+        NaN.
     """
     array = as_floats(rdms, name, masked_as_nan=True)
     rdm_labels(rdms, name, square=True)
@@ -159,7 +160,7 @@ def condense(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
 
 
 def checked_triangle(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """As `condense`, of an array of floating point."""
+    """As `condense`, for an array of floating point."""
     triangle = upper_triangle(array, name)
     warn_similarities(array, name)
     return triangle
@@ -172,10 +173,10 @@ def warn_similarities(array: NDArray[Any], name: str) -> None:
     diagonal = np.diagonal(array, axis1=-2, axis2=-1)
     if not diagonal.any():
         return
-    found = is_similarity(array, diagonal)
-    if not found.any():
+    similar = is_similarity(array, diagonal)
+    if not similar.any():
         return
-    count = "" if found.all() else f" in {int(found.sum())} of {found.size} matrices"
+    count = "" if similar.all() else f" in {int(similar.sum())} of {similar.size} matrices"
     warn_caller(
         f"{name} with shape {array.shape} looks like similarities: the largest entry of each row is on the diagonal"
         f"{count}, where an RDM has zeros; pass dissimilarities, such as 1 - r for correlations r"
@@ -183,18 +184,18 @@ def warn_similarities(array: NDArray[Any], name: str) -> None:
 
 
 def is_similarity(array: NDArray[Any], diagonal: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which matrices (..., n, n) have the largest entry of each row on the diagonal, neither zero nor NaN."""
+    """Return which matrices (..., n, n) have the largest entry of each row on the diagonal, neither zero nor NaN."""
     largest = np.fmax.reduce(array, axis=-1)
     with np.errstate(invalid="ignore"):
-        # Of equal conditions, rounding may put the similarity above 1.
+        # For equal conditions, rounding may put the similarity above 1.
         reaches = diagonal >= largest - ASYMMETRY * np.abs(largest)
-    # A matrix of one number throughout says nothing.
+    # A constant matrix could be either.
     differs = np.fmin.reduce(array, axis=(-2, -1)) < np.fmax.reduce(largest, axis=-1)
     return np.asarray(reaches.all(axis=-1) & diagonal.any(axis=-1) & differs)
 
 
 def upper_triangle(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """As `checked_triangle`, without a warning of similarities."""
+    """As `checked_triangle`, without the warning about similarities."""
     n = array.shape[-1] if array.ndim else 0
     if array.ndim < 2 or array.shape[-2] != n or n < 2:
         raise ValueError(
@@ -221,14 +222,14 @@ def upper_triangle(array: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def square(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
-    """Condensed RDMs as square ones with a zero diagonal.
+    """Convert condensed RDMs to square ones with a zero diagonal.
 
     Parameters
     ----------
     rdms : array_like, shape (..., pairs)
-        Condensed RDMs; masked values are NaN.
+        Condensed RDMs; masked values become NaN.
     name : str
-        What the errors call the array.
+        Name of the array in errors.
 
     Returns
     -------
@@ -238,7 +239,7 @@ def square(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If the last axis has no length n (n − 1) / 2, or several RDMs carry different labels.
+        If the length of the last axis is not n (n − 1) / 2, or several RDMs carry different labels.
     """
     array = as_floats(rdms, name, masked_as_nan=True)
     labels_of(rdms, -1, name, PAIRS)

@@ -1,7 +1,7 @@
 """Labels of conditions, pairs and channels that pandas and xarray objects carry, and whether they agree.
 
-Everything is compared by position. Labels only guard against positions that mean different things: where two labelled
-objects meet, their labels must be the same, in the same order. A default `RangeIndex` is no label.
+Data are matched by position. Labels only guard against mismatched positions: two labelled objects in one call need
+the same labels in the same order. A default `RangeIndex` does not count as labels.
 """
 
 import itertools
@@ -23,11 +23,11 @@ class Labels:
     Attributes
     ----------
     what : str
-        What each one is the label of.
+        Kind of labels: conditions, pairs or channels.
     values : tuple
-        Texts, or tuples of those.
+        Strings, or tuples of strings.
     name : str
-        What errors call the object that carries them.
+        Name in errors of the object that carries them.
     """
 
     what: str
@@ -36,16 +36,16 @@ class Labels:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any] | None) -> "Labels | None":
-        """Labels from their fields, as JSON gives them back."""
+        """Make labels from their fields as read from JSON."""
         return cls(facts["what"], _label(facts["values"]), facts["name"]) if facts else None
 
     def check(self, other: "Labels | None") -> None:
-        """ValueError that names the first difference, unless the other has the same labels or none."""
+        """Raise a ValueError that names the first difference, if the other has different labels."""
         if other is None:
             return
         first, second = self.values, other.values
         if self.what != other.what:
-            # Pairs can be told from conditions only where both of their labels are known.
+            # Pairs can be derived from conditions only if both labels of each pair are known.
             pairs = first if self.what == PAIRS else second
             if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
                 return
@@ -69,18 +69,18 @@ class Labels:
 
 
 def labels_of(values: Any, axis: int, name: str, what: str) -> Labels | None:
-    """Labels along an axis of what a caller gives, None where it has none.
+    """Return the labels of an argument along an axis, None without labels.
 
     Parameters
     ----------
     values : object
-        A DataFrame, Series or DataArray has labels. A list or dict has those of its members, which must agree.
+        A DataFrame, Series or DataArray has labels. A list or dict has its members' labels, which must agree.
     axis : int
-        Of a list or dict: negative, and counted from the last axis of each member.
+        For a list or dict it must be negative, and is counted from the last axis of each member.
     name : str
-        What errors call the object.
+        Name of the object in errors.
     what : str
-        What is labelled.
+        Kind of labels: conditions, pairs or channels.
 
     Returns
     -------
@@ -100,13 +100,15 @@ def labels_of(values: Any, axis: int, name: str, what: str) -> Labels | None:
             members: Iterable[tuple[Any, Any]] = values.items()
         else:
             members = () if is_plain(values) else enumerate(values)
-        return agreed(labels_of(member, axis, f"{name}[{key!r}]", what) for key, member in members)
+        return common_labels(
+            labels_of(member, axis, f"{name}[{key!r}]", what) for key, member in members
+        )
     index = _index(values, axis)
     return None if index is None else Labels(what, tuple(map(_label, _listed(index))), name)
 
 
-def agreed(several: Iterable[Labels | None]) -> Labels | None:
-    """The first of several labels, which all others must agree with."""
+def common_labels(several: Iterable[Labels | None]) -> Labels | None:
+    """Return the first of several labels; all others must agree with it."""
     first = None
     for labels in several:
         if first is None:
@@ -117,7 +119,7 @@ def agreed(several: Iterable[Labels | None]) -> Labels | None:
 
 
 def rdm_labels(rdms: Any, name: str, *, square: bool) -> Labels | None:
-    """Labels of the conditions of square RDMs, or of the pairs of condensed ones.
+    """Return the condition labels of square RDMs, or the pair labels of condensed ones.
 
     Raises
     ------
@@ -128,7 +130,7 @@ def rdm_labels(rdms: Any, name: str, *, square: bool) -> Labels | None:
         return labels_of(rdms, -1, name, PAIRS)
     if isinstance(rdms, (list, tuple, Mapping)):
         members = rdms.items() if isinstance(rdms, Mapping) else enumerate(rdms)
-        return agreed(
+        return common_labels(
             rdm_labels(member, f"{name}[{key!r}]", square=True)
             for key, member in members
             if not (isinstance(member, (list, tuple)) and is_plain(member))
@@ -137,12 +139,12 @@ def rdm_labels(rdms: Any, name: str, *, square: bool) -> Labels | None:
     columns = labels_of(rdms, -1, f"the columns of {name}", CONDITIONS)
     if rows is not None:
         rows.check(columns)
-    found = rows or columns
-    return None if found is None else Labels(CONDITIONS, found.values, name)
+    labels = rows or columns
+    return None if labels is None else Labels(CONDITIONS, labels.values, name)
 
 
 def _index(values: Any, axis: int) -> Any:
-    """The labels along an axis, in the form of the library whose object it is."""
+    """Return the labels along an axis in the type of their library."""
     if hasattr(values, "to_numpy") and hasattr(values, "index"):
         axes = [values.index, values.columns] if hasattr(values, "columns") else [values.index]
         if not -len(axes) <= axis < len(axes):
@@ -165,7 +167,7 @@ def _listed(index: Any) -> list[Any]:
 
 
 def _label(label: Any) -> Any:
-    """A label as text, as files keep it: 1, 1.0 and "1" are the same."""
+    """Convert a label to text: 1, 1.0 and "1" are the same."""
     if isinstance(label, (tuple, list)):
         return tuple(map(_label, label))
     return str(int(label) if isinstance(label, float) and label.is_integer() else label)

@@ -1,4 +1,4 @@
-"""Names that a package imports when they are first asked for, and paths that lead to where modules are now."""
+"""Names that a package imports on first use, and old paths of modules."""
 
 import importlib
 import sys
@@ -7,37 +7,37 @@ from types import ModuleType
 from typing import Any
 
 
-def offer(
+def lazy_attributes(
     package: str, names: Mapping[str, Sequence[str]], moved: Mapping[str, str] | None = None
 ) -> Callable[[str], Any]:
-    """Make the `__getattr__` of a package whose names are imported when they are first asked for.
+    """Make the `__getattr__` of a package that imports names on first use.
 
-    Type checkers do not see it: the package imports the same names under `TYPE_CHECKING`.
+    For type checkers, the package imports the same names under `TYPE_CHECKING`.
 
     Parameters
     ----------
     package : str
-        Its `__name__`.
+        The package's `__name__`.
     names : mapping of module to names
-        What the package offers, by the modules that have it.
+        Names in the package's namespace, by the module that defines them.
     moved : mapping of name to module, optional
-        Modules that once lay in the package: `import package.name` goes on giving what the module has.
+        Old names of modules: `import package.name` still gives access to the module's contents.
 
     Returns
     -------
     callable
-        Takes a name; AttributeError where there is none.
+        Takes a name, raises AttributeError if it is unknown.
     """
-    where = {name: module for module, offered in names.items() for name in offered}
+    module_of = {name: module for module, defined in names.items() for name in defined}
     for old, module in (moved or {}).items():
         sys.modules[f"{package}.{old}"] = _Moved(f"{package}.{old}", module)
 
     def get(name: str) -> Any:
         if moved and name in moved:
             return sys.modules[f"{package}.{name}"]
-        if name not in where:
+        if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(where[name]), name)
+        value = getattr(importlib.import_module(module_of[name]), name)
         setattr(sys.modules[package], name, value)
         return value
 
@@ -45,18 +45,18 @@ def offer(
 
 
 class _Moved(ModuleType):
-    """A module by the path that it had; imported when something of it is asked for."""
+    """A module under its old path, imported when an attribute is read."""
 
     def __init__(self, name: str, module: str) -> None:
-        super().__init__(name, f"`{module}`, by the path that it had.")
+        super().__init__(name, f"`{module}` under its old path.")
         self._module = module
 
     def __getattr__(self, name: str) -> Any:
-        # Who looks through all modules asks for these, and shall not import this one.
+        # Tools that inspect all modules read these names, which must not import this module.
         if name.startswith("__"):
             raise AttributeError(name)
         module = importlib.import_module(self._module)
         if not hasattr(module, name):
-            # What has left the module since is in its package.
+            # Names that have since left the module are in its package.
             module = importlib.import_module(self._module.rpartition(".")[0])
         return getattr(module, name)

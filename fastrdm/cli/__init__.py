@@ -11,13 +11,13 @@ study with a known answer, with pictures from `drawings`.
 
 from typing import TYPE_CHECKING
 
-from fastrdm._base import offer
+from fastrdm._base import lazy_attributes
 
 if TYPE_CHECKING:
     from fastrdm.cli.commands import main
     from fastrdm.cli.doctor import Info, info
 else:
-    __getattr__ = offer(
+    __getattr__ = lazy_attributes(
         __name__, {"fastrdm.cli.commands": ["main"], "fastrdm.cli.doctor": ["Info", "info"]}
     )
 

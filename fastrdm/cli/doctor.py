@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastrdm._base import ask, versions
+from fastrdm._base import run_program, versions
 from fastrdm._kernels import KernelInfo, kernels
 from fastrdm.runtimes import AUTO, PROVIDERS, Provider, open_session, probe_graph
 
@@ -163,7 +163,7 @@ def _processor(root: Path = Path("/")) -> Processor:
     if not flags:
         instructions = tuple(_ISAS[isa] for isa in known.available_isas if isa in _ISAS)
     return Processor(
-        facts.get("model name") or ask("sysctl", "-n", "machdep.cpu.brand_string")
+        facts.get("model name") or run_program("sysctl", "-n", "machdep.cpu.brand_string")
         or platform.processor() or platform.machine(),
         known.n_threads,
         min(_quotas(root), default=None),
@@ -223,7 +223,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 def _devices() -> Iterator[str]:
     for command in _DEVICE_COMMANDS:
-        for line in ask(*command).splitlines():
+        for line in run_program(*command).splitlines():
             if line.strip() and not line.startswith("device,"):
                 yield " ".join(line.split())
     if importlib.util.find_spec("openvino") is not None:

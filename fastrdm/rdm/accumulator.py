@@ -2,7 +2,7 @@
 
 from numpy.typing import ArrayLike
 
-from fastrdm._base import Labels, agreed, check_finite, labels_of
+from fastrdm._base import Labels, check_finite, labels_of
 from fastrdm.rdm.inputs import as_rows, warn_undefined
 from fastrdm.rdm.measures import OutOfRangeError
 from fastrdm.rdm.methods import method_named
@@ -77,7 +77,9 @@ class RdmAccumulator:
             raise ValueError(
                 f"activations have shape {rows.shape}; expected {self.n_conditions} conditions"
             )
-        labels = agreed([self._labels, labels_of(activations, 0, "activations", "condition")])
+        labels = common_labels(
+            [self._labels, labels_of(activations, 0, "activations", "condition")]
+        )
         try:
             self._sums = self._sums.plus(rows, self._method.measure, self._n_threads)
         except OutOfRangeError:
@@ -92,7 +94,7 @@ class RdmAccumulator:
         if (self.method, self.n_conditions) != (other.method, other.n_conditions):
             raise ValueError(f"{self!r} and {other!r} differ in method or conditions")
         merged = RdmAccumulator(self.n_conditions, self.method, n_threads=self._n_threads)
-        merged._labels = agreed([self._labels, other._labels])
+        merged._labels = common_labels([self._labels, other._labels])
         merged._sums = self._sums + other._sums
         return merged
 

@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._base import (
     CHANNELS,
-    agreed,
     as_array,
     as_floats,
     check_choice,
+    common_labels,
     depth,
     labels_of,
     list_names,
@@ -101,7 +101,7 @@ def aligned(activations: Any, members: list[Member], options: dict[str, Any]) ->
         arrays = [activations]
     what = "condition" if folds is None else "measurement"
     rows = [labels_of(a, 0, m.name, what) for a, m in zip(arrays, members, strict=True)]
-    agreed(
+    common_labels(
         [*rows, labels_of(folds, 0, "folds", what), labels_of(conditions, 0, "conditions", what)]
     )
     for noise, name in zip(noises, ("precision", "residuals"), strict=True):
@@ -112,7 +112,7 @@ def aligned(activations: Any, members: list[Member], options: dict[str, Any]) ->
                 labels.append(labels_of(value, -2, f"the rows of {name}", CHANNELS))
             if depth(array) == 2:
                 labels.append(labels_of(array, -1, f"the columns of {member.name}", CHANNELS))
-            agreed(labels)
+            common_labels(labels)
     return noises + [
         value if value is None else as_array(value, name)
         for value, name in ((folds, "folds"), (conditions, "conditions"))

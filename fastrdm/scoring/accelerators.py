@@ -2,7 +2,7 @@
 
 import os
 
-from fastrdm._base import ask
+from fastrdm._base import run_program
 from fastrdm.runtimes import PROVIDERS
 
 # The processors' programs that list them, and the variable that chooses among them.
@@ -27,7 +27,7 @@ def accelerators(provider: str) -> tuple[str, list[str]]:
             if chosen is not None:
                 found = [name.strip() for name in chosen.split(",") if name.strip()]
             else:
-                lines = [line for line in ask(*command).splitlines() if line.strip()]
+                lines = [line for line in run_program(*command).splitlines() if line.strip()]
                 lines = [line for line in lines if not line.startswith("device,")]
                 found = [str(i) for i in range(len(lines))]
             if found:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import agreed, as_floats, choose, rdm_labels, read_arrays, square
+from fastrdm._base import as_floats, choose, common_labels, rdm_labels, read_arrays, square
 from fastrdm.studies.challenge import (
     REGIONS,
     array_of,
@@ -115,7 +115,7 @@ def write_submission(
         made[id(values)] = square(_submitted(matrix, key).astype(np.float64))
     arrays = {key: made[id(by_region[region])] for region, key in keys.items()}
     _check_shapes(arrays, "a submission")
-    agreed(labels)
+    common_labels(labels)
     path = Path(path_or_dir)
     mat = path if path.suffix == ".mat" else path / f"submit_{modality}.mat"
     mat.parent.mkdir(parents=True, exist_ok=True)

@@ -281,7 +281,7 @@ def quantised_tensor():
 
 
 REFUSED = {
-    "sparse tensor with shape \\(6, 20\\); give its to_dense\\(\\)": lambda: torch.tensor(
+    "sparse tensor with shape \\(6, 20\\); pass its to_dense\\(\\)": lambda: torch.tensor(
         X
     ).to_sparse(),
     "sparse tensor with shape \\(6, 20\\)": lambda: torch.tensor(X).to_sparse_csr(),

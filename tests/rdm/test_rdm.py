@@ -251,7 +251,7 @@ def test_out_of_a_stack():
 
 
 def test_rows_of_differing_length_are_no_activations():
-    with pytest.raises(ValueError, match="activations is no array: its rows differ in shape"):
+    with pytest.raises(ValueError, match="activations is not an array: its rows differ in shape"):
         calc_rdm([[1, 2], [3]])
 
 
@@ -484,5 +484,5 @@ def test_condense_refuses_asymmetry_and_names_it():
 
 
 def test_square_refuses_other_lengths():
-    with pytest.raises(ValueError, match="14 pairs are no condensed RDM"):
+    with pytest.raises(ValueError, match="14 pairs are not a condensed RDM"):
         square(np.zeros(14))

@@ -75,7 +75,7 @@ def asymmetric():
 
 ERRORS = [
     ({}, "method 'mahalanobis' needs precision or residuals"),
-    ({"precision": [[1, 2], [3]]}, "precision is no array: its rows differ in shape"),
+    ({"precision": [[1, 2], [3]]}, "precision is not an array: its rows differ in shape"),
     ({"precision": precision, "residuals": residuals}, "precision and residuals were both given"),
     (
         {"precision": np.eye(29)},

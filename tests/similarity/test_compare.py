@@ -419,7 +419,7 @@ def test_square_rdms_are_refused_with_what_to_pass():
 
 
 def test_lengths_that_are_no_rdm_or_differ():
-    with pytest.raises(ValueError, match="rdms1: 44 pairs are no condensed RDM"):
+    with pytest.raises(ValueError, match="rdms1: 44 pairs are not a condensed RDM"):
         compare(rdms(2, 44, 0), rdms(2, 44, 0))
     with pytest.raises(ValueError, match=r"rdms1 has 45 pairs \(10 conditions\) and rdms2 10 \(5"):
         compare(rdms(2, 45, 0), rdms(2, 10, 0))

@@ -267,7 +267,7 @@ def test_a_pickle_runs_nothing(tmp_path, kind):
         np.save(path, value)
     else:
         np.savez(path, EVC_RDMs=value)
-    with pytest.raises(ValueError, match=r"evil\.np[yz] .*pathlib.*no part of an array"):
+    with pytest.raises(ValueError, match=r"evil\.np[yz] .*pathlib.*not part of an array"):
         algonauts.read_submission(path)
     assert not witness.exists()
 
