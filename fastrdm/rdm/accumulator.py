@@ -2,7 +2,7 @@
 
 from numpy.typing import ArrayLike
 
-from fastrdm._base import Labels, check_finite, labels_of
+from fastrdm._base import Labels, check_finite, common_labels, labels_of
 from fastrdm.rdm.inputs import as_rows, warn_undefined
 from fastrdm.rdm.measures import OutOfRangeError
 from fastrdm.rdm.methods import method_named
