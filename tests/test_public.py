@@ -115,7 +115,7 @@ def test_paths_of_before_lead_to_the_modules(name):
             "algonauts",
             ["REGIONS", "evaluate", "read_submission", "read_target", "write_submission"],
         ),
-        ("checkpoints", ["Architecture", "import_arch", "open_checkpoint", "open_checkpoints"]),
+        ("checkpoints", ["Architecture", "import_arch", "open_checkpoint"]),
         ("device", ["DeviceModel"]),
         ("stimuli", ["Preprocessing"]),
         ("store", ["Store"]),

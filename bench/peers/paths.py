@@ -5,7 +5,9 @@ prepared by then. The call's answer is the scores (layers, regions), in percent 
 an attribute `begin`, that is called before each round, and the call gets what it gives.
 """
 
+import itertools
 import tempfile
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from bench.peers.contenders import Contender
 from bench.tasks.stimuli import N_CHECKPOINTS
 from fastrdm.images import Preprocessing, clear_cache
 from fastrdm.runtimes import onnx_model
+from fastrdm.studies import Study
 
 # How far scores may be off, in percentage points: activations in float32 of another runtime change ranks by 1e-4,
 # RDMs in float32 by 5e-3. What bf16 does is a target, not an error, unless it is another answer.
@@ -30,6 +33,9 @@ FRESH = 4
 # Images in one run: fastrdm's own default, and that at which eager torch is fastest (16 took 3.0 s of one thread where
 # 118 took 4.6 s and 1 took 3.9 s).
 ONNX_BATCH, EAGER_BATCH = 32, 16
+
+# Checkpoints whose scores are timed: those after the first, with one more to open while the last of them runs.
+N_TIMED = N_CHECKPOINTS - 2
 
 # Where fastrdm's calls spend their time: what is timed where it is called.
 FASTRDM_STAGES = {
@@ -130,30 +136,27 @@ def fastrdm_openvino(experiment, watch):
 
 
 def fastrdm_checkpoints(experiment, watch):
-    from fastrdm.runtimes import Architecture, Workspace, open_checkpoints
-
-    architecture = Architecture.read(experiment.onnx)
-    images, targets = experiment.images, experiment.targets
-    options = {
-        "provider": "cpu",
-        "n_threads": fastrdm.kernels().n_threads,
-        "workspace": Workspace(),
-    }
+    """`fastrdm score` for each checkpoint after the first; includes bootstraps and the opening of the next one."""
+    study = Study("bench", experiment.images, dict(experiment.targets))
 
     def begin():
-        opened = open_checkpoints(experiment.checkpoints, architecture, **options)
-        return opened, next(opened).result().model
-
-    def call(started):
-        opened, model = started
-        scores = []
-        for following in opened:
-            scores.append(_scores(targets, model.rdms(images)))
-            with watch.stage("weights"):
-                model = following.result().model
+        scores = fastrdm.score_checkpoints(
+            experiment.checkpoints, [str(experiment.onnx)], [study], provider="cpu"
+        )
+        next(scores)
         return scores
 
-    observed = watch.observing(FASTRDM_STAGES, call)
+    def call(scores):
+        scored = list(itertools.islice(scores, N_TIMED))
+        if failed := [each.error for each in scored if each.error]:
+            raise RuntimeError(failed[0])
+        return [
+            np.reshape([result.percent_nc for result in each.results], (-1, len(study.targets)))
+            for each in scored
+        ]
+
+    # The next checkpoint is opened by another thread; what the call waits for it is the cost of its weights.
+    observed = watch.observing({**FASTRDM_STAGES, (Future, "result"): "weights"}, call)
     observed.begin = begin
     return observed
 
@@ -166,7 +169,7 @@ NEXT_CHECKPOINT = Route(
     "fastrdm",
     FLOAT32,
     answer="scores_by_turns",
-    checkpoints=N_CHECKPOINTS - 1,
+    checkpoints=N_TIMED,
 )
 OPENVINO = Route("fastrdm, openvino bf16", fastrdm_openvino, "fastrdm", BF16)
 BOUNDED = Route(

@@ -12,7 +12,7 @@ from bench.tasks import rdms
 from fastrdm._base import read_arrays
 from fastrdm.studies import algonauts, find_data
 
-N_IMAGES, SIDE, N_CHECKPOINTS = 118, 300, 4
+N_IMAGES, SIDE, N_CHECKPOINTS = 118, 300, 5
 REGIONS = ("evc", "it")
 # JPEG quality of the challenge's images, which are 8 to 30 kB each, as are the generated ones.
 QUALITY = 75

@@ -17,7 +17,6 @@ from fastrdm.runtimes.checkpoints import (
     architecture_of,
     one_for_each,
     open_checkpoint,
-    open_checkpoints,
 )
 from fastrdm.runtimes.device import DeviceModel
 from fastrdm.runtimes.extraction import Workspace
@@ -41,7 +40,6 @@ __all__ = [
     "one_for_each",
     "onnx_model",
     "open_checkpoint",
-    "open_checkpoints",
     "open_foreign",
     "open_session",
     "probe_graph",

@@ -253,15 +253,6 @@ class Architecture:
         return OnnxModel(Graph(str(weights), self.graph, used), **options)
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model, the file its weights are from, and the SHA-256 of that file as by `hash_file`."""
-
-    path: str
-    model: OnnxModel
-    sha256: str
-
-
 def _take_weights_out(model: Any, layout: Layout, path: Path) -> tuple[str, ...]:
     """Replace the state dict's entries in a graph by references to external data, and store its other constants."""
     onnx = require("onnx", "onnx", "to read an architecture")

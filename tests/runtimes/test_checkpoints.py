@@ -1,10 +1,5 @@
-import _thread
-import signal
 import subprocess
 import sys
-import threading
-import time
-import weakref
 
 import numpy as np
 import onnx
@@ -13,9 +8,15 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from fastrdm.networks import WeightsError, export, export_onnx, hash_file, load_weights
-from fastrdm.runtimes import Architecture, OnnxModel, import_arch, open_checkpoint, open_checkpoints
-from fastrdm.runtimes.checkpoints import in_background
+from fastrdm.networks import WeightsError, export, export_onnx, load_weights
+from fastrdm.runtimes import (
+    Architecture,
+    OnnxModel,
+    architecture_of,
+    import_arch,
+    one_for_each,
+    open_checkpoint,
+)
 from models.networks import TAPS, cornet_s, efficientnet_lite0, efficientnet_lite0_weights, resnet20
 
 nn = torch.nn
@@ -344,156 +345,30 @@ def test_files_that_are_no_architecture(network, folder):
         open_checkpoint(folder / "a.pth", "old.onnx")
     for arch in ("none.onnx", "my_nets:netwrok"):
         with pytest.raises((ValueError, FileNotFoundError), match=arch.partition(":")[0]):
-            open_checkpoints([folder / "a.pth"], arch)
+            open_checkpoint(folder / "a.pth", arch)
 
 
-def files(network, folder, n):
-    for i in range(n):
-        torch.save(trained(network), folder / f"{i}.pth")
-    return [folder / f"{i}.pth" for i in range(n)]
-
-
-@pytest.fixture
-def exports(monkeypatch):
-    """Names of the architectures that are exported, and the threads that did it."""
-    seen = []
+def test_an_architecture_is_exported_once(folder, monkeypatch):
+    exported = []
     original = Architecture.export.__func__
 
     def spy(cls, network, *arguments, **options):
-        seen.append((network, threading.current_thread()))
+        exported.append(network)
         return original(cls, network, *arguments, **options)
 
     monkeypatch.setattr(Architecture, "export", classmethod(spy))
-    return seen
-
-
-def test_checkpoints_come_in_order_and_architectures_are_exported_once(
-    network, architecture, folder, exports
-):
-    paths = files(network, folder, 3)
-    onnx_file = export_onnx(network, folder / "net.onnx")
-    paths.insert(1, onnx_file)
-    archs = ["my_nets:network", "my_nets:network", "my_nets:Holder.network", "my_nets:network"]
-    opened = [future.result() for future in open_checkpoints(paths, archs, provider="cpu")]
-    assert [each.path for each in opened] == [str(path) for path in paths]
-    assert [each.sha256 for each in opened] == [hash_file(path) for path in paths]
-    main = threading.current_thread()
-    assert exports == [("my_nets:network", main), ("my_nets:Holder.network", main)]
-    for each in opened:
-        assert_equal(each.model, open_checkpoint(each.path, architecture, provider="cpu"))
-
-
-def test_an_error_comes_in_its_turn_and_stops_nothing(network, folder, exports):
-    good = files(network, folder, 2)
-    (folder / "empty.pth").touch()
-    torch.save({"a": torch.zeros(2)}, folder / "other.pth")
-    paths = [folder / "none.pth", good[0], folder / "empty.pth", folder / "other.pth", good[1]]
-    archs = ["my_nets:network"] * 4 + ["my_nets:broken"]
-    told = []
-    for future in open_checkpoints([*paths, good[0]], [*archs, "my_nets:broken"]):
-        error = future.exception()
-        told.append(str(error) if error else future.result().path)
-    for text, part in zip(
-        told,
-        ["none.pth: no such file", "0.pth", "the file is empty", "does not fit my_nets:network",
-         "does not build a network", "does not build a network"],
-        strict=True,
-    ):  # fmt: skip
-        assert part in text
-    assert [name for name, _ in exports] == ["my_nets:network", "my_nets:broken"]
+    good, broken = (architecture_of(f"my_nets:{name}", None) for name in ("network", "broken"))
+    assert exported == []
+    assert good() is good()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="does not build a network"):
+            broken()
+    assert exported == ["my_nets:network", "my_nets:broken"]
 
 
 def test_checkpoints_without_their_architecture(network, folder):
-    (path,) = files(network, folder, 1)
-    (future,) = open_checkpoints([path])
+    torch.save(trained(network), folder / "0.pth")
     with pytest.raises(ValueError, match=r"0\.pth: weights need arch"):
-        future.result()
+        open_checkpoint(folder / "0.pth")
     with pytest.raises(ValueError, match="2 architectures for 3 checkpoints"):
-        open_checkpoints([path] * 3, ["my_nets:network"] * 2)
-
-
-def test_a_checkpoint_that_is_written_to_while_it_is_opened(
-    network, architecture, folder, monkeypatch
-):
-    (path,) = files(network, folder, 1)
-
-    def write(self, weights, **options):
-        with path.open("ab") as file:
-            file.write(b"more")
-
-    monkeypatch.setattr(Architecture, "open", write)
-    (future,) = open_checkpoints([path], architecture)
-    with pytest.raises(WeightsError, match=r"0\.pth: was written to while it was read"):
-        future.result()
-
-
-class Result:
-    """Something that can be seen to be gone."""
-
-
-def background_threads():
-    return [each for each in threading.enumerate() if each.name.startswith("fastrdm-ahead")]
-
-
-@pytest.mark.parametrize("ahead", [0, 1, 2])
-def test_no_more_is_held_than_asked_for(ahead):
-    alive, most = weakref.WeakSet(), []
-
-    def job():
-        most.append(len(alive))
-        result = Result()
-        alive.add(result)
-        return result
-
-    for future in in_background([job] * 8, ahead):
-        future.result()
-        time.sleep(0.02)
-        del future
-    assert max(most) <= ahead and len(most) == 8
-
-
-def test_the_next_job_is_done_while_the_caller_works():
-    begun = [threading.Event() for _ in range(3)]
-    for i, future in enumerate(in_background([event.set for event in begun])):
-        future.result()
-        if i < 2:
-            assert begun[i + 1].wait(10)
-        assert not any(event.is_set() for event in begun[i + 2 :])
-
-
-def test_an_iterator_that_is_closed_early_leaves_no_thread():
-    done = []
-    iterator = in_background([lambda i=i: done.append(i) for i in range(9)])
-    next(iterator).result()
-    assert background_threads()
-    iterator.close()
-    assert not background_threads() and len(done) <= 2
-    with pytest.raises(ZeroDivisionError):
-        for future in in_background([lambda: 1 / 0] * 3):
-            future.result()
-    del future
-    assert not background_threads()
-
-
-@pytest.fixture
-def _interruptible():
-    """Ctrl-C as Python has it: workers of pytest-xdist ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("_interruptible")
-def test_an_interrupt_reaches_a_caller_who_waits():
-    waiting = threading.Event()
-
-    def job():
-        waiting.wait(10)
-        _thread.interrupt_main()
-        time.sleep(0.1)
-
-    with pytest.raises(KeyboardInterrupt):
-        for future in in_background([job, job]):
-            waiting.set()
-            future.result()
-    assert not background_threads()
+        one_for_each(["my_nets:network"] * 2, 3)
