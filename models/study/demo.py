@@ -1,6 +1,6 @@
 """The main job, end to end: networks' weights → activations → RDMs → scores against the brain.
 
-Run by `make demo`. With the challenge's data at hand it scores on real images and brains, else on a synthetic study.
+Run by `make demo`. It scores on the challenge's images and brains if they are present, else on a synthetic study.
 """
 
 import sys
@@ -16,10 +16,10 @@ from models.networks import efficientnet_lite0_weights, resnet20
 OUT = Path("demo-out")
 
 NO_DATA = """\
-No brain data found, so this demo ran on SYNTHETIC data: drawn stimuli and simulated subjects, whose right answer is
-known. For the real thing get the Algonauts 2019 challenge's training data (Cichy et al. 2019, arXiv:1905.05675;
+No brain data found, so this demo ran on SYNTHETIC data: generated stimuli and simulated subjects, with known answers.
+For real data get the Algonauts 2019 challenge's training data (Cichy et al. 2019, arXiv:1905.05675;
 algonauts.csail.mit.edu/2019) and set FASTRDM_DATA to the folder that holds Training_Data/92_Image_Set and
-118_Image_Set; README.md says more."""
+118_Image_Set; see README.md."""
 
 
 def main() -> int:
@@ -36,7 +36,7 @@ def main() -> int:
     if data is None:
         data = OUT / "sample"
         _run(["sample", str(data)])
-        # One architecture for each of the weights; the sample's own network brings its graph along.
+        # Each weights file needs an architecture, even the sample's network, which contains its graph.
         weights.append(str(data / "network.onnx"))
         arch += ["--arch", "models.networks:resnet20"]
     figure = OUT / "scores.png"
@@ -49,9 +49,7 @@ def main() -> int:
     status = _run(
         ["score", *weights, *arch, *(str(word) for pair in output.items() for word in pair)]
     )
-    print(
-        "resnet20-untrained has random weights: what it scores is what its architecture alone sees."
-    )
+    print("resnet20-untrained has random weights: its score is that of the architecture alone.")
     if data == OUT / "sample":
         print(NO_DATA)
     print(f"{time.perf_counter() - start:.0f} s; figure: {figure}")

@@ -1,4 +1,4 @@
-"""The paper's bars: networks or checkpoints by the share of the noise ceiling that their best layer reaches."""
+"""The paper's figures 4 and 5: the best layers of networks or checkpoints as bars, in percent of the noise ceiling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,17 @@ from typing import Any
 import numpy as np
 
 from fastrdm._base import require
+from models.study.comparison import Published
+from models.study.network_scores import TEST_STUDY, NetworkScores
+
+_BASELINE = "alexnet"
+# AlexNet's row of the leaderboard, fMRI of the test images.
+_BASELINE_ON_TEST = 7.4066
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One network's or checkpoint's score: percent of the noise ceiling, and its deviation over subjects."""
+    """The score of a network or checkpoint in percent of the noise ceiling, and its deviation over subjects."""
 
     label: str
     percent: float
@@ -21,7 +27,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Panel:
-    """The scores on one image set, and the score of the baseline; None where it is not known."""
+    """The scores on one study, and the score of the baseline, None if unknown."""
 
     title: str
     bars: tuple[Bar, ...]
@@ -29,27 +35,69 @@ class Panel:
     baseline_label: str = ""
 
 
+def panels(
+    scores: Sequence[NetworkScores], published: Published | None, networks: Sequence[NetworkScores]
+) -> list[Panel]:
+    """Return a figure's panels: the test study if it was scored, else the other studies.
+
+    Parameters
+    ----------
+    scores : sequence of NetworkScores
+        Scores to draw, in this order; those with an error are left out.
+    published : Published, optional
+        Source of the baseline, unless it is one of `networks`.
+    networks : sequence of NetworkScores
+        All scored networks.
+    """
+    shown = [each for each in scores if not each.error]
+    studies = shown[0].studies if shown else []
+    drawn = []
+    for study in [TEST_STUDY] if TEST_STUDY in studies else studies:
+        bars = tuple(
+            Bar(f"{each.name}\n{each.marked(each.best)}", *each.score(study, each.best)[:2])
+            for each in shown
+        )
+        drawn.append(Panel(study, bars, *_baseline(study, published, networks)))
+    return drawn
+
+
+def _baseline(
+    study: str, published: Published | None, networks: Sequence[NetworkScores]
+) -> tuple[float | None, str]:
+    scored = next((each for each in networks if each.name == _BASELINE and not each.error), None)
+    if scored is not None:
+        return scored.score(study, scored.best).percent, "AlexNet, the baseline"
+    if study == TEST_STUDY:
+        return _BASELINE_ON_TEST, "AlexNet, the baseline (leaderboard)"
+    if published is not None:
+        layer = published.best(_BASELINE, ("92", "118"))
+        if (_BASELINE, study, layer) in published.values:
+            value = published.values[_BASELINE, study, layer][2]
+            return value, f"AlexNet, the baseline (published, {layer})"
+    return None, ""
+
+
 def draw_bars(panels: Sequence[Panel], path: str | Path, title: str = "") -> Path:
-    """Draw a panel for each image set, with the noise ceiling above an axis that is broken below it.
+    """Draw the panels, each with the noise ceiling above a broken axis.
 
     Parameters
     ----------
     panels : sequence of Panel
-        With the same labels in the same order. Scores that are NaN have no bar.
+        With the same labels in the same order. NaN has no bar.
     path : path
-        Where to; the ending says the format.
+        File to write; its suffix is the format.
     title : str
-        Above the figure.
+        Title of the figure.
 
     Returns
     -------
     Path
-        The file written.
+        The file.
 
     Raises
     ------
     ValueError
-        If there is nothing to draw, or the panels differ in their labels.
+        If there are no bars, or the panels differ in their labels.
     MissingExtraError
         If matplotlib is not installed.
     """
@@ -59,7 +107,7 @@ def draw_bars(panels: Sequence[Panel], path: str | Path, title: str = "") -> Pat
 
     labels = {tuple(bar.label for bar in panel.bars) for panel in panels}
     if len(labels) != 1 or labels == {()}:
-        raise ValueError("bars need one panel at least, all with the same labels")
+        raise ValueError("a figure needs at least one panel, and all panels need the same labels")
     n_bars = len(next(iter(labels)))
     figure = Figure(
         figsize=(max(7.0, 1.6 + 0.5 * n_bars), 0.9 + 3.1 * len(panels)), layout="constrained"
@@ -85,15 +133,10 @@ def draw_bars(panels: Sequence[Panel], path: str | Path, title: str = "") -> Pat
 def _draw_panel(panel: Panel, top: Any, axis: Any) -> None:
     values = np.array([bar.percent for bar in panel.bars])
     spread = np.array([bar.std for bar in panel.bars])
-    axis.bar(
-        range(len(values)),
-        values,
-        yerr=spread,
-        color="C0",
-        error_kw={"elinewidth": 0.8, "ecolor": "0.35", "capsize": 2},
-    )
+    whiskers = {"elinewidth": 0.8, "ecolor": "0.35", "capsize": 2}
+    axis.bar(range(len(values)), values, yerr=spread, color="C0", error_kw=whiskers)
     highest = np.nanmax([*values, *(values + spread), panel.baseline or 0, 0])
-    # From zero on, though whiskers reach below: shares are squares.
+    # Squared correlations are not negative, although whiskers may be.
     axis.set_ylim(0, 1.05 * highest or 1)
     if panel.baseline is not None:
         axis.axhline(panel.baseline, color="C3", linestyle="--", linewidth=1)
@@ -108,12 +151,7 @@ def _draw_panel(panel: Panel, top: Any, axis: Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", linewidth=0.4)
     axis.set_axisbelow(True)
-    # The two strokes by which a broken axis is known.
-    stroke = {
-        "marker": [(-1, -0.6), (1, 0.6)],
-        "markersize": 8,
-        "linestyle": "none",
-        "clip_on": False,
-    }
-    top.plot(0, 0, transform=top.transAxes, color="k", **stroke)
-    axis.plot(0, 1, transform=axis.transAxes, color="k", **stroke)
+    # Strokes that mark a broken axis.
+    stroke: Any = {"marker": [(-1, -0.6), (1, 0.6)], "markersize": 8, "clip_on": False}
+    top.plot(0, 0, "k", linestyle="none", transform=top.transAxes, **stroke)
+    axis.plot(0, 1, "k", linestyle="none", transform=axis.transAxes, **stroke)

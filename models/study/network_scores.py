@@ -1,4 +1,4 @@
-"""What the layers of one network score, subject by subject."""
+"""The scores of one network's layers, subject by subject."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,19 @@ from fastrdm.scoring import Result, best_layers, layer_scores, sign_remarks
 from fastrdm.similarity import Target
 from fastrdm.studies import Study
 
-# Reported by its published targets, and never chosen by.
-TEST_SET = "78"
+TEST_STUDY = "78"
+"""Reported, but layers are never chosen by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectResult(Result):
-    """A layer's score against a region, with each subject's value: what `value` is the mean of."""
+    """A layer's score against a region, with the value of each subject; their mean is `value`."""
 
     subjects: tuple[float, ...] = ()
 
 
 class MeanScore(NamedTuple):
-    """A layer's score over the regions of one set: percent of the mean ceiling, deviations over subjects."""
+    """A layer's score over the regions of a study: percent of the mean ceiling, deviations over subjects."""
 
     percent: float
     std: float
@@ -33,12 +33,11 @@ class MeanScore(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkScores:
-    """All results of one network or checkpoint, or why there are none.
+    """All results of one network or checkpoint, or an error.
 
     Attributes
     ----------
     name : str
-        Of the network, or the checkpoint.
     results : tuple of SubjectResult
         By study, layer and region.
     weights, sha256 : str
@@ -46,7 +45,9 @@ class NetworkScores:
     submissions : tuple of str
         Files written for the test images.
     error : str
-        One sentence; empty where all went well.
+        One sentence, or empty.
+    best : str
+        The best layer.
     """
 
     name: str
@@ -58,46 +59,46 @@ class NetworkScores:
     best: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        # The challenge's two regions are one modality; a study of one's own has its own.
+        # The challenge's two regions are one modality; other studies have other modalities.
         best = next(iter(best_layers(self._chosen_by).values()), "")
         object.__setattr__(self, "best", best)
 
     @property
     def _chosen_by(self) -> Sequence[SubjectResult]:
-        """The results that layers are chosen by."""
-        return [r for r in self.results if r.set != TEST_SET] or self.results
+        """The results by which layers are chosen."""
+        return [r for r in self.results if r.set != TEST_STUDY] or self.results
 
     @property
-    def sets(self) -> list[str]:
+    def studies(self) -> list[str]:
         """The studies' names."""
         return list(dict.fromkeys(r.set for r in self.results))
 
     @property
     def remarks(self) -> list[str]:
-        """What `sign_remarks` says of the best layer."""
+        """`sign_remarks` about the best layer."""
         return sign_remarks(self._chosen_by)
 
     def marked(self, layer: str, region: str = "") -> str:
-        """A layer's name, with ‡ where its mean similarity to a region, or to any, is below 0 in some set."""
-        own = [r for r in self._chosen_by if r.layer == layer and region in ("", r.region)]
-        return f"{layer} ‡" if any(r.mean_rho < 0 for r in own) else layer
+        """A layer's name, with ‡ if its mean similarity to a region, by default any, is below 0 in a study."""
+        results = [r for r in self._chosen_by if r.layer == layer and region in ("", r.region)]
+        return f"{layer} ‡" if any(r.mean_rho < 0 for r in results) else layer
 
     @property
     def mean(self) -> float:
-        """Score of the best layer over the sets that it was chosen by."""
+        """Score of the best layer over the studies by which it was chosen."""
         by_layer = next(iter(layer_scores(self._chosen_by).values()), {})
         return by_layer.get(self.best, math.nan)
 
     def mean_of(self, layer: str | Mapping[str, str]) -> float:
-        """Score of a layer, or of one for each region, over the sets that layers are chosen by."""
-        sets = dict.fromkeys(r.set for r in self._chosen_by)
-        return float(np.mean([self.score(each, layer).percent for each in sets]))
+        """Score of a layer, or of a layer for each region, over the studies by which layers are chosen."""
+        studies = dict.fromkeys(r.set for r in self._chosen_by)
+        return float(np.mean([self.score(each, layer).percent for each in studies]))
 
     @property
     def by_region(self) -> dict[str, str]:
-        """Region → the layer with the best mean percentage over the sets that layers are chosen by."""
+        """Region → the layer with the best mean percentage over the studies by which layers are chosen."""
         chosen = self._chosen_by
-        found = {}
+        best = {}
         for region in dict.fromkeys(r.region for r in chosen):
             means = {
                 layer: np.mean(
@@ -106,33 +107,33 @@ class NetworkScores:
                 for layer in dict.fromkeys(r.layer for r in chosen)
             }
             known = {layer: mean for layer, mean in means.items() if not np.isnan(mean)}
-            found[region] = max(known, key=known.__getitem__, default="")
-        return found
+            best[region] = max(known, key=known.__getitem__, default="")
+        return best
 
     def score(self, study: str, layer: str | Mapping[str, str]) -> MeanScore:
-        """Score of a layer, or of one for each region, as the challenge has it, and how subjects vary.
+        """The challenge's score of a layer, or of a layer for each region, and its deviation over subjects.
 
-        A subject's value is the mean over the regions; the deviations are NaN where these have not
-        as many subjects.
+        A subject's value is the mean over the regions. The deviations are NaN if the regions differ in their number of
+        subjects.
         """
         regions = {r.region for r in self.results}
         layers = dict.fromkeys(regions, layer) if isinstance(layer, str) else layer
-        own = [r for r in self.results if (r.set, r.layer) == (study, layers[r.region])]
-        ceiling = np.mean([r.ceiling for r in own])
-        percent = float(100 * np.mean([r.value for r in own]) / ceiling)
-        if len({len(r.subjects) for r in own}) != 1:
+        results = [r for r in self.results if (r.set, r.layer) == (study, layers[r.region])]
+        ceiling = np.mean([r.ceiling for r in results])
+        percent = float(100 * np.mean([r.value for r in results]) / ceiling)
+        if len({len(r.subjects) for r in results}) != 1:
             return MeanScore(percent, math.nan, math.nan)
-        values = 100 * np.mean([r.subjects for r in own], axis=0) / ceiling
+        values = 100 * np.mean([r.subjects for r in results], axis=0) / ceiling
         sample = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
         return MeanScore(percent, float(np.std(values)), sample)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; NaN stay NaN, which Python's reader takes."""
+        """Return plain values for JSON; NaN stays NaN, which Python's reader accepts."""
         return {key: value for key, value in asdict(self).items() if key != "best"}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "NetworkScores":
-        """Inverse of `to_dict`; KeyError or TypeError where the content is another's."""
+        """Inverse of `to_dict`; other content raises KeyError or TypeError."""
         results = tuple(
             SubjectResult(**{**each, "subjects": tuple(each["subjects"])})
             for each in content["results"]
@@ -144,20 +145,9 @@ class NetworkScores:
 def score_rdms(
     name: str, study: Study, rdms: Mapping[str, NDArray[np.float64]]
 ) -> list[SubjectResult]:
-    """Score each layer's RDM of a study's stimuli against each of its regions.
+    """Score the RDM of each layer against each region of a study.
 
-    Parameters
-    ----------
-    name : str
-        What the results are stored under.
-    study : Study
-    rdms : mapping of str to ndarray, shape (pairs,)
-        By layer. One that is not finite, of constant conditions, has NaN for its scores.
-
-    Returns
-    -------
-    list of SubjectResult
-        By layer and region.
+    An RDM that is not finite, because of constant conditions, has NaN scores. `name` is that of the results.
     """
     return [
         _result(name, study.name, layer, region, target, rdm)

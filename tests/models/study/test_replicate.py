@@ -15,10 +15,12 @@ from fastrdm.similarity import Target
 from fastrdm.studies import Study, algonauts, open_studies
 from models.networks import TAPS, build
 from models.networks import published as pretrained
-from models.study.comparison import Published, cell, rows
-from models.study.figures import Bar, Panel, draw_bars
+from models.study.comparison import Published, rows
+from models.study.figures import Bar, Panel, draw_bars, panels
+from models.study.jobs import Run, checkpoint_jobs, count_classes
 from models.study.network_scores import NetworkScores, score_rdms
-from models.study.replicate import STUDY, Run, checkpoint_jobs, count_classes, main, panels
+from models.study.replicate import STUDY, main
+from models.study.tables import cell
 
 
 def study(name="92", seed=0, n_subjects=(5, 5)):
@@ -112,7 +114,7 @@ def test_published_table(tmp_path, data_root):
     assert {key[0] for key in table.values} | {"cornet_s", "cornet_z", "resnet20"} == {*STUDY}
     (tmp_path / "other.csv").write_text("network,layer\na,b\n")
     with pytest.raises(
-        ValueError, match=r"other\.csv is no table of published scores: .*image_set"
+        ValueError, match=r"other\.csv is not a table of published scores: .*image_set"
     ):
         Published.read(tmp_path / "other.csv")
 
@@ -121,7 +123,7 @@ def test_rows_have_the_published_values_and_what_is_missing():
     scores = scored()
     published = Published({("alexnet", "92", "conv"): (1.0, 2.0, 3.0)})
     table = rows([scores, NetworkScores("vgg11", error="is nowhere")], published, ("92", "118"))
-    assert [(r["network"], r["image_set"], r["layer"]) for r in table] == [
+    assert [(r["network"], r["study"], r["layer"]) for r in table] == [
         *(("alexnet", each, layer) for each in ("92", "118") for layer in ("conv", "fc")),
         ("vgg11", None, None),
     ]
@@ -142,9 +144,9 @@ def test_bars_are_drawn(tmp_path):
     path = draw_bars([Panel("92", bars, 45.0, "the baseline")], tmp_path / "new/a.png", title)
     colours = {tuple(c) for c in np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)}
     assert {(31, 119, 180), (214, 39, 40)} <= colours, "the bar, and the baseline above it"
-    with pytest.raises(ValueError, match="one panel at least"):
+    with pytest.raises(ValueError, match="at least one panel"):
         draw_bars([], tmp_path / "a.png")
-    with pytest.raises(ValueError, match="all with the same labels"):
+    with pytest.raises(ValueError, match="all panels need the same labels"):
         draw_bars([Panel("92", bars), Panel("118", bars[:1])], tmp_path / "a.png")
 
 
@@ -281,7 +283,7 @@ def test_real_scores_stand_beside_the_published_ones(data_root, challenge, weigh
     assert main([*command, "--weights", str(weights / "sqnet1_1.pth")]) == 0
     with (out / "table.csv").open() as file:
         table = list(csv.DictReader(file))
-    assert {(row["image_set"], row["layer"]) for row in table} == {
+    assert {(row["study"], row["layer"]) for row in table} == {
         (each, layer) for each in ("92", "118") for layer in TAPS["sqnet1_1"]
     }
     for row in table:
@@ -300,10 +302,10 @@ def test_real_scores_stand_beside_the_published_ones(data_root, challenge, weigh
     "more, message",
     [
         (["--networks", "alexnett"], "no network 'alexnett'; nearest: alexnet"),
-        (["--weights", "w.pth"], "does not say whose they are"),
+        (["--weights", "w.pth"], "does not name its network"),
         (["--weights", "resnet18=nowhere.pth"], "nowhere.pth: no such file"),
-        (["--networks", "vgg11", "--weights", "resnet18=W"], "that --networks does not have"),
-        (["--weights-dir", "nowhere"], "--weights-dir nowhere is no folder"),
+        (["--networks", "vgg11", "--weights", "resnet18=W"], "that is not in --networks"),
+        (["--weights-dir", "nowhere"], "--weights-dir nowhere is not a folder"),
         (["--batch-size", "0"], "--batch-size must be at least 1, not 0"),
         (["--data", "nowhere"], "nowhere is not a folder"),
         (["--published", "nowhere.csv"], "nowhere.csv"),
