@@ -1,12 +1,12 @@
-"""How sure a score is.
+"""Confidence intervals and tests of scores.
 
 In come targets and RDMs, or scores of subjects; out go results with intervals and p values, which print as a table and
-go to JSON, dicts and DataFrames and back. All that is drawn at random follows from a seed.
+convert to JSON, dicts and DataFrames and back. All random draws follow from a seed.
 
 Read `comparisons` first: tests over subjects, comparisons of models, the maximum over all layers and regions.
-`bootstrapping` draws subjects and conditions again (`bootstrap_result` has the intervals), `mantel` permutes
-conditions. `significance` has what they share: p values, intervals, pairs and blocks; `corrections` what many tests at
-once need; `results` what every result can do.
+`bootstrapping` resamples subjects and conditions (`bootstrap_result` computes the intervals), `mantel` permutes
+conditions. `significance` holds the common parts: the result of tests, p values, intervals, pairs; `corrections`
+corrects p values for the number of tests; `results` prints and converts every result.
 """
 
 from fastrdm.inference.bootstrap_result import Bootstrap

@@ -1,4 +1,4 @@
-"""What a bootstrap gives: draws, and the intervals and tests that follow from them."""
+"""The draws of a bootstrap, and intervals and tests from them."""
 
 import math
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from fastrdm._base import check_choice, check_fraction
-from fastrdm.inference.corrections import correct
 from fastrdm.inference.results import InferenceResult, made_by
 from fastrdm.inference.significance import (
     Floats,
     TestResult,
     all_pairs,
+    make_result,
     name_pairs,
     percentiles,
     quantiles,
@@ -32,29 +32,29 @@ class Bootstrap(InferenceResult):
     names : tuple of str
         The models.
     over : str
-        What was resampled: ``"subjects"``, ``"conditions"`` or ``"both"``.
+        Resampled factors: ``"subjects"``, ``"conditions"`` or ``"both"``.
     value : ndarray, shape (n_models,)
-        Scores on the data as they are.
+        Scores on the original data.
     ceiling : ndarray, shape (2,)
-        Lower and upper bound on the data as they are; NaN where no ceilings were asked for.
+        Lower and upper bound on the original data; NaN without ceilings.
     evaluations : ndarray, shape (kinds, n_draws, n_models)
-        Scores of each draw. One kind, or, over both, three: of both resampled, of subjects alone, of conditions
-        alone, by the same draws. NaN for a draw that holds fewer than three different conditions.
+        Scores of each draw. One kind, or three with ``"both"``: both factors resampled, subjects alone, conditions
+        alone, by the same draws. NaN for a draw with fewer than three different conditions.
     ceilings : ndarray, shape (kinds, n_draws, 2)
         Bounds of each draw.
     acceleration : ndarray, shape (n_models,)
-        Of BCa intervals, from the jackknife over what was resampled.
+        Acceleration of BCa intervals, from the jackknife over the resampled factors.
     n_subjects, n_conditions : int
-        Of the data.
+        Numbers of subjects and conditions.
     seed : int or None
-        None where the draws were given.
+        None if the draws were passed.
     method, pool : str
-        Similarity, and how ceilings pool, as in `noise_ceiling`.
+        Similarity and pooling of ceilings, as in `noise_ceiling`.
     squared : bool
         Whether similarities are squared.
     mean_rho : ndarray, shape (n_models,)
-        Mean over subjects of the similarity itself, on the data as they are: below 0, the model orders pairs oppositely
-        to the brain, however high a squared score is. Empty in results of before it was kept.
+        Mean over subjects of the unsquared similarity on the original data. If it is below 0, the model orders pairs in
+        the opposite way to the brain, however high a squared score is. Empty in results of earlier versions.
     made_by : dict
         Versions and kernels.
     """
@@ -82,15 +82,15 @@ class Bootstrap(InferenceResult):
 
     @property
     def dof(self) -> int:
-        """Degrees of freedom as in rsatoolbox: what is resampled least, less one."""
+        """Degrees of freedom as in rsatoolbox: the smallest resampled number, minus one."""
         n = {"subjects": self.n_subjects, "conditions": self.n_conditions}
         return n.get(self.over, min(n.values())) - 1
 
     def _dof(self, draws: Floats) -> Floats:
-        """Degrees of freedom of what has these draws (kinds, n_draws, n).
+        """Return degrees of freedom for draws (kinds, n_draws, n).
 
-        Over both, those of a sum of variances (Satterthwaite 1946): where conditions are what makes scores vary, the
-        few subjects' degrees of freedom found 0.030 false positives instead of 0.05.
+        Over both, those of a sum of variances (Satterthwaite 1946). If scores vary mainly with the conditions, the
+        degrees of freedom of few subjects led to 0.030 false positives instead of 0.05.
         """
         if self.over != "both":
             return np.asarray(float(self.dof))
@@ -104,23 +104,18 @@ class Bootstrap(InferenceResult):
 
     @property
     def variance(self) -> Floats:
-        """Variances (n_models,) of the scores; over both, corrected as `bootstrap` says."""
+        """Variances (n_models,) of the scores; over both, corrected as described in `bootstrap`."""
         return self._variance(self.evaluations)
 
     @property
-    def ceiling_variance(self) -> Floats:
-        """Variances (2,) of the bounds."""
-        return self._variance(self.ceilings)
-
-    @property
     def standard_error(self) -> Floats:
-        """Roots of the variances."""
+        """Square roots of the variances."""
         return np.asarray(np.sqrt(self.variance))
 
     def _raw(self, draws: Floats) -> list[Floats]:
-        """Variances of numbers (kinds, n_draws, …), over the draws that are there."""
-        there = np.asarray(~np.isnan(self.evaluations).any(axis=2))
-        return [kind[ok].var(axis=0, ddof=1) for kind, ok in zip(draws, there, strict=True)]
+        """Return variances over the valid draws of numbers (kinds, n_draws, …)."""
+        valid = np.asarray(~np.isnan(self.evaluations).any(axis=2))
+        return [kind[ok].var(axis=0, ddof=1) for kind, ok in zip(draws, valid, strict=True)]
 
     def _variance(self, draws: Floats) -> Floats:
         raw = self._raw(draws)
@@ -133,20 +128,19 @@ class Bootstrap(InferenceResult):
         return np.asarray(np.minimum(np.maximum(corrected, least), both))
 
     def interval(self, level: float = 0.95, kind: str = "t", *, dof: float | None = None) -> Floats:
-        """Confidence intervals of the scores.
+        """Return confidence intervals of the scores.
 
         Parameters
         ----------
         level : float
             Between 0 and 1.
         kind : str
-            ``"t"``: the score ± a quantile of Student's t × its standard error. ``"percentile"``: quantiles
-            of the draws' scores, the (n + 1)p-th of n (Davison & Hinkley 1997). ``"bca"``: the same, corrected for
-            bias and skewness (Efron 1987). Over both, only ``"t"`` knows of the corrected variance; the other two
-            are too wide.
+            ``"t"``: the score ± a quantile of Student's t × its standard error. ``"percentile"``: quantiles of the
+            scores of draws, the (n + 1)p-th of n (Davison & Hinkley 1997). ``"bca"``: the same, corrected for bias and
+            skewness (Efron 1987). Over both, only ``"t"`` uses the corrected variance; the other two are too wide.
         dof : float, optional
-            Degrees of freedom of t: `Bootstrap.dof` for rsatoolbox's interval. By default the same, but over both,
-            where they are those of a sum of variances (Satterthwaite 1946).
+            Degrees of freedom of t: `Bootstrap.dof` for rsatoolbox's interval. By default the same, except over both:
+            those of a sum of variances (Satterthwaite 1946).
 
         Returns
         -------
@@ -163,7 +157,7 @@ class Bootstrap(InferenceResult):
         if kind == "t":
             chosen = self._dof(self.evaluations) if dof is None else dof
             return t_interval(self.value, self.standard_error, chosen, level)
-        draws = _there(self.evaluations[0])
+        draws = _valid(self.evaluations[0])
         if kind == "percentile":
             return percentiles(draws, level)
         tails = tails_of(level)
@@ -171,35 +165,35 @@ class Bootstrap(InferenceResult):
 
     def test(
         self, against: str = "zero", *, kind: str = "t-test", correction: str | None = "fdr_bh"
-    ) -> "TestResult":
+    ) -> TestResult:
         """Test each model's score against zero, or against the noise ceiling.
 
         Parameters
         ----------
         against : str
-            ``"zero"``: one-sided, that the score is above 0. ``"ceiling"``: that it differs from the lower bound, of
-            whose variance t knows.
+            ``"zero"``: one-sided, whether the score is above 0. ``"ceiling"``: whether it differs from the lower bound;
+            the t-test includes the variance of the bound.
         kind : str
             ``"t-test"``: of the score and its bootstrapped variance, with the degrees of freedom of `interval`.
-            ``"bootstrap"``: by the share of draws, plus one, on the other side.
+            ``"bootstrap"``: the fraction of draws, plus one, on the other side.
         correction : str or None
             As in `correct`.
 
         Returns
         -------
         TestResult
-            A row a model.
+            A row for each model.
 
         Raises
         ------
         ValueError
-            If a word is unknown, scores are squared, which are never below 0, or there are no ceilings.
+            If an option is unknown, scores are squared and therefore never below 0, or there are no ceilings.
         """
         check_choice(against, ("zero", "ceiling"), "against")
         if against == "zero" and self.squared:
             raise ValueError(
-                "squared similarities are never below 0, so no test of them against 0 means anything; bootstrap the "
-                "similarities themselves (protocol='brainscore'), or pass Target.score(rdms).rho to subject_test"
+                "squared similarities are never below 0, so a test against 0 is meaningless; bootstrap the similarities"
+                " without squaring (protocol='brainscore'), or pass Target.score(rdms).rho to subject_test"
             )
         if against == "ceiling" and np.isnan(self.ceilings).all():
             raise ValueError("no ceilings were bootstrapped; pass ceiling=True to bootstrap")
@@ -207,14 +201,14 @@ class Bootstrap(InferenceResult):
         if against == "ceiling":
             draws, estimate = draws - self.ceilings[..., :1], estimate - self.ceiling[0]
         sided = "greater" if against == "zero" else "two-sided"
-        statistic, p = self._tested(draws, estimate, kind, sided)
-        return self._tests(
-            self.names, estimate, statistic, p, sided, correction, kind, against, None
+        tested = self._tested(draws, estimate, kind, sided)
+        return self._result(
+            self.names, estimate, tested, correction, kind, against=against, alternative=sided
         )
 
     def compare_models(
         self, *, kind: str = "t-test", level: float = 0.95, correction: str | None = "fdr_bh"
-    ) -> "TestResult":
+    ) -> TestResult:
         """Test the differences of all pairs of models, two-sided.
 
         Parameters
@@ -222,34 +216,35 @@ class Bootstrap(InferenceResult):
         kind : str
             ``"t-test"`` or ``"bootstrap"``, as in `test`.
         level : float
-            Of the differences' intervals: by t, or percentiles.
+            Level of the differences' intervals, by t or percentiles.
         correction : str or None
             As in `correct`.
 
         Returns
         -------
         TestResult
-            A row a pair.
+            A row for each pair.
 
         Raises
         ------
         ValueError
-            If there is one model, or a word is unknown.
+            If there is one model, or an option is unknown.
         """
         first, second = all_pairs(self.names)
         draws = self.evaluations[..., first] - self.evaluations[..., second]
         estimate = self.value[first] - self.value[second]
-        statistic, p = self._tested(draws, estimate, kind, "two-sided")
+        tested = self._tested(draws, estimate, kind, "two-sided")
         check_fraction(level, "level")
         if kind == "t-test":
             error = np.sqrt(self._variance(draws))
             interval = t_interval(estimate, error, self._dof(draws), level)
         else:
-            interval = percentiles(_there(draws[0]), level)
+            interval = percentiles(_valid(draws[0]), level)
         names = name_pairs(self.names, first, second)
-        return self._tests(
-            names, estimate, statistic, p, "two-sided", correction, kind, "each other", interval
-        )
+        return self._result(
+            names, estimate, tested, correction, kind, interval,
+            against="each other", alternative="two-sided",
+        )  # fmt: skip
 
     def _tested(
         self, draws: Floats, estimate: Floats, kind: str, sided: str
@@ -258,39 +253,27 @@ class Bootstrap(InferenceResult):
         if kind == "t-test":
             statistic = estimate / np.sqrt(np.maximum(self._variance(draws), np.finfo(float).eps))
             return statistic, t_p(statistic, self._dof(draws), sided)
-        return estimate, share_p(_there(draws[0]), sided)
+        return estimate, share_p(_valid(draws[0]), sided)
 
-    def _tests(
+    def _result(
         self,
         names: tuple[str, ...],
         estimate: Floats,
-        statistic: Floats,
-        p: Floats,
-        sided: str,
+        tested: tuple[Floats, Floats],
         correction: str | None,
         kind: str,
-        against: str,
-        interval: Floats | None,
-    ) -> "TestResult":
-        return TestResult(
-            names=names,
-            estimate=estimate,
-            statistic=statistic,
-            p=p,
-            p_corrected=correct(p, correction),
-            interval=np.full((len(names), 2), np.nan) if interval is None else interval,
-            test=f"{kind} on a bootstrap over {self.over}",
-            against=against,
-            alternative=sided,
-            correction=correction,
-            n_resamples=self.n_draws,
-            exact=False,
-            seed=self.seed,
-            made_by=self.made_by,
-        )
+        interval: Floats | None = None,
+        **facts: Any,
+    ) -> TestResult:
+        statistic, p = tested
+        return make_result(
+            names, estimate, statistic, p, correction,
+            interval=interval, test=f"{kind} on a bootstrap over {self.over}",
+            n_resamples=self.n_draws, exact=False, seed=self.seed, made_by=self.made_by, **facts,
+        )  # fmt: skip
 
     def facts(self) -> str:
-        """What was done, in one line."""
+        """Return the method and its options, on one line."""
         unit = f"{self.method}{' squared' if self.squared else ''}"
         seed = "draws given" if self.seed is None else f"seed {self.seed}"
         lower, upper = self.ceiling
@@ -301,7 +284,7 @@ class Bootstrap(InferenceResult):
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """A dict a model; with its mean similarity where scores are squared."""
+        """Return a dict for each model, with its mean similarity if scores are squared."""
         interval = self.interval()
         rows = [
             {
@@ -321,8 +304,8 @@ class Bootstrap(InferenceResult):
         return rows
 
 
-def _there(draws: Floats) -> Floats:
-    """Draws (n_draws, n) that hold enough conditions."""
+def _valid(draws: Floats) -> Floats:
+    """Return the draws (n_draws, n) with enough conditions."""
     return draws[~np.isnan(draws).any(axis=1)]
 
 
@@ -334,5 +317,5 @@ def _bca_tails(draws: Floats, value: Floats, acceleration: Floats, tails: Floats
     bias = ndtri(np.clip(below / n, 1 / (n + 1), n / (n + 1)))[:, None]
     shifted = bias + ndtri(tails)
     moved = ndtr(bias + shifted / (1 - acceleration[:, None] * shifted))
-    # Beyond the draws there is nothing to take.
+    # There are no quantiles beyond the draws.
     return np.asarray(np.clip(moved, 1 / (n + 1), n / (n + 1)))

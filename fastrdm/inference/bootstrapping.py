@@ -7,11 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._base import as_array, check_choice, check_integer, names_of
 from fastrdm.inference.bootstrap_result import Bootstrap
-from fastrdm.inference.significance import (
-    Floats,
-    label_models,
-    weighted,
-)
+from fastrdm.inference.significance import Floats, label_models, weighted
 from fastrdm.similarity import (
     CONDITIONS,
     SUBJECTS,
@@ -30,8 +26,8 @@ from fastrdm.similarity import (
 )
 
 OVER = ("subjects", "conditions", "both")
-# Conditions that a draw must hold, as in rsatoolbox.
-_FEWEST = 3
+# Minimum number of different conditions in a draw, as in rsatoolbox.
+_MIN_CONDITIONS = 3
 
 
 def bootstrap(
@@ -48,48 +44,49 @@ def bootstrap(
     nan_policy: str | None = None,
     n_threads: int | None = None,
 ) -> Bootstrap:
-    r"""Resample subjects, conditions, or both, with replacement, and score models anew.
+    r"""Resample subjects, conditions, or both, with replacement, and score models again.
 
-    A draw holds as many conditions as there are; pairs of a condition with itself are left out. Subjects that are drawn
-    weigh as often as they are. Ceilings are bootstrapped along, from the drawn subjects on the drawn conditions.
+    Each draw takes as many conditions as there are; pairs of a condition with itself are omitted. A subject's weight is
+    the number of times it was drawn. The noise ceiling is bootstrapped with the drawn subjects and conditions.
 
-    Over both, subjects and conditions are also resampled alone by the same draws, and of the three variances, with s
-    subjects and c conditions,
+    With ``"both"``, subjects and conditions are also resampled alone by the same draws. The three variances combine,
+    for s subjects and c conditions, to
 
     .. math:: \sigma^2 = \tfrac{s}{s-1}\sigma^2_s + \tfrac{c}{c-1}\sigma^2_c
               - \tfrac{s c}{(s-1)(c-1)} (\sigma^2_{sc} - \sigma^2_s - \sigma^2_c),
 
-    not below :math:`\frac{s}{s-1}\sigma^2_s` and :math:`\frac{c}{c-1}\sigma^2_c` and not above :math:`\sigma^2_{sc}`:
-    the two-factor bootstrap with its correction by Schütt et al. (2023), which for many subjects and conditions is
-    :math:`2(\sigma^2_s + \sigma^2_c) - \sigma^2_{sc}`. Resampling both at once counts the noise of single measurements
-    three times; the correction takes it out. Over one, the variance is that of the draws × n / (n − 1).
+    at least :math:`\frac{s}{s-1}\sigma^2_s` and :math:`\frac{c}{c-1}\sigma^2_c`, and at most
+    :math:`\sigma^2_{sc}`. This is the corrected two-factor bootstrap of Schütt et al. (2023), which for many subjects
+    and conditions becomes :math:`2(\sigma^2_s + \sigma^2_c) - \sigma^2_{sc}`. Resampling both factors together counts
+    the noise of single measurements three times; the correction removes it. With one factor, the variance is that of
+    the draws × n / (n − 1).
 
     Parameters
     ----------
     subject_rdms : array_like or Target
-        As in `noise_ceiling`; of a target, its subjects, protocol and policy.
+        As in `noise_ceiling`; a target provides its subjects, protocol and policy.
     rdms : array_like
         One model, (pairs,) or (n, n), or several, also as a dict. Masked values are NaN.
     over : {"both", "subjects", "conditions"}
-        What the score is to generalise to.
+        Populations that the score is generalised to.
     n_draws : int
         Number of draws.
     seed : int
-        Draws of subjects and of conditions have streams of their own, so that ``"both"`` takes the same ones. The first
-        draws of a longer bootstrap are those of a shorter one.
+        Draws of subjects and of conditions come from separate streams, so ``"both"`` uses the same draws as each alone.
+        The first draws of a longer bootstrap are those of a shorter one.
     draws : mapping, optional
-        Draws to take instead: indices ``{"subjects": (n_draws, n_subjects), "conditions": (n_draws,
-        n_conditions)}``, those that `over` needs.
+        Draws to use instead: indices ``{"subjects": (n_draws, n_subjects), "conditions": (n_draws,
+        n_conditions)}``, as far as `over` needs them.
     ceiling : bool
         Whether to bootstrap the noise ceiling.
     protocol : str or Protocol, optional
-        How scores and ceilings are made; by default the target's, else that of rsatoolbox.
+        How scores and ceilings are computed; by default the target's protocol, else rsatoolbox's.
     names : sequence of str, optional
-        What the models are called; by default the keys of a dict, else their numbers.
+        Names of the models; by default the keys of a dict, else their numbers.
     nan_policy : str, optional
-        As in `compare`; the target's by default, else ``"raise"``.
+        As in `compare`; by default the target's policy, else ``"raise"``.
     n_threads : int, optional
-        Threads to use; they change no bit.
+        Number of threads; it changes no bit.
 
     Returns
     -------
@@ -100,18 +97,18 @@ def bootstrap(
     ------
     ValueError
         If a shape does not fit, a value is infinite, or NaN under ``"raise"``, there are fewer than two subjects or
-        three conditions where they are resampled, labels of subjects and models differ, `n_draws` is below 2, the seed
-        is no whole number, draws are missing or out of range, or a word is unknown.
+        three conditions to resample, labels of subjects and models differ, `n_draws` is below 2, the seed is not an
+        integer, draws are missing or out of range, or an option is unknown.
 
     Warns
     -----
     RuntimeWarning
-        If square matrices have the largest entry of each row on the diagonal, as similarities do.
+        If square matrices look like similarities: the largest entry of each row is on the diagonal.
 
     Notes
     -----
-    ``spearman``, ``rho-a``, ``corr``, ``cosine`` take milliseconds; other methods, and RDMs with NaN, are written out
-    draw by draw and take as long as `compare` does on each. Subjects' draws of scores cost nothing: they are
+    ``spearman``, ``rho-a``, ``corr`` and ``cosine`` take milliseconds. Other methods, and RDMs with NaN, are written
+    out for each draw, which takes as long as `compare`. Scores of resampled subjects cost almost nothing: they are
     weighted means of one matrix.
 
     References
@@ -136,55 +133,24 @@ def bootstrap(
     conditions = (
         count(indices["conditions"], data.n_conditions) if "conditions" in indices else None
     )
-
     observed = observed_similarities(data, models)
-    values = data.value(observed)
-    evaluations, few = [], None
-    if conditions is not None:
-        few = np.count_nonzero(conditions, axis=1) < _FEWEST
-        jackknife = 1 - np.eye(data.n_conditions, dtype=np.int32)
-        drawn = [data.value(s) for s in _resampled(data, models, conditions)]
-        over_conditions = np.concatenate([part.mean(axis=2) for part in drawn])
-        if subjects is not None:
-            weights = np.split(subjects, np.cumsum([len(part) for part in drawn])[:-1])
-            evaluations.append(
-                np.concatenate(
-                    [weighted(w[:, None], part) for w, part in zip(weights, drawn, strict=True)]
-                )
-            )
-            evaluations.append(weighted(subjects[:, None], values[None]))
-        evaluations.append(over_conditions)
-        left_out = np.concatenate(
-            [data.value(s).mean(axis=2) for s in _resampled(data, models, jackknife)]
-        )
-    else:
-        evaluations.append(weighted(subjects[:, None], values[None]))  # type: ignore[index]
-    jackknives = []
-    if subjects is not None:
-        jackknives.append((values.sum(axis=1) - values.T) / (data.n_subjects - 1))
-    if conditions is not None:
-        jackknives.append(left_out)
-
-    kinds: dict[str, list[tuple[Counts | None, Counts | None]]] = {
-        "subjects": [(None, subjects)],
-        "conditions": [(conditions, None)],
-        "both": [(conditions, subjects), (None, subjects), (conditions, None)],
-    }
-    bounds, bound = np.full((len(kinds[over]), len(evaluations[0]), 2), np.nan), np.full(2, np.nan)
+    evaluations = np.stack(_evaluations(data, models, observed, conditions, subjects))
+    bounds, bound = np.full((*evaluations.shape[:2], 2), np.nan), np.full(2, np.nan)
     if ceiling:
-        bounds = np.stack([resampled_ceilings(data, c, s) for c, s in kinds[over]])
+        kinds = [(conditions, subjects), (None, subjects), (conditions, None)]
+        bounds = np.stack([resampled_ceilings(data, *kind) for kind in kinds[: len(evaluations)]])
         bound = resampled_ceilings(data, np.ones((1, data.n_conditions), np.int32), None)[0]
-    stacked = np.stack(evaluations)
-    if few is not None:
-        stacked[:, few] = bounds[:, few] = np.nan
+    if conditions is not None:
+        too_small = np.count_nonzero(conditions, axis=1) < _MIN_CONDITIONS
+        evaluations[:, too_small] = bounds[:, too_small] = np.nan
     return Bootstrap(
         names=labels,
         over=over,
-        value=values.mean(axis=1),
+        value=data.value(observed).mean(axis=1),
         ceiling=bound,
-        evaluations=stacked,
+        evaluations=evaluations,
         ceilings=bounds,
-        acceleration=_acceleration(jackknives),
+        acceleration=_acceleration(_jackknives(data, models, observed, over)),
         n_subjects=data.n_subjects,
         n_conditions=data.n_conditions,
         seed=None if draws is not None else int(seed),
@@ -195,47 +161,87 @@ def bootstrap(
     )
 
 
-def _resampled(data: SubjectData, models: Floats, conditions: Counts) -> Iterator[Floats]:
-    """Similarities (some draws, models, subjects), some draws at a time."""
+def _evaluations(
+    data: SubjectData,
+    models: Floats,
+    observed: Floats,
+    conditions: Counts | None,
+    subjects: Counts | None,
+) -> list[Floats]:
+    """Return scores (draws, models) with all that is drawn resampled; then, over both, each factor alone."""
+    over_subjects = []
+    if subjects is not None:
+        over_subjects = [weighted(subjects[:, None], data.value(observed)[None])]
+    if conditions is None:
+        return over_subjects
+    drawn = list(_resampled_values(data, models, conditions))
+    over_conditions = np.concatenate([part.mean(axis=2) for part in drawn])
+    if subjects is None:
+        return [over_conditions]
+    weights = np.split(subjects, np.cumsum([len(part) for part in drawn])[:-1])
+    both = [weighted(w[:, None], part) for w, part in zip(weights, drawn, strict=True)]
+    return [np.concatenate(both), *over_subjects, over_conditions]
+
+
+def _resampled_values(data: SubjectData, models: Floats, conditions: Counts) -> Iterator[Floats]:
+    """Yield values (draws, models, subjects) in blocks of draws."""
     for block in blocks_of(len(conditions), len(models) * data.subjects[..., 0].size):
-        yield resampled_similarities(data, models, np.ascontiguousarray(conditions[block]))
+        counts = np.ascontiguousarray(conditions[block])
+        yield data.value(resampled_similarities(data, models, counts))
+
+
+def _jackknives(data: SubjectData, models: Floats, observed: Floats, over: str) -> Iterator[Floats]:
+    """Yield scores (left out, models) without each subject, and without each condition."""
+    if over != "conditions":
+        values = data.value(observed)
+        yield (values.sum(axis=1) - values.T) / (data.n_subjects - 1)
+    if over != "subjects":
+        counts = 1 - np.eye(data.n_conditions, dtype=np.int32)
+        parts = [part.mean(axis=2) for part in _resampled_values(data, models, counts)]
+        yield np.concatenate(parts)
+
+
+def _acceleration(jackknives: Iterator[Floats]) -> Floats:
+    deviations = np.concatenate([j.mean(axis=0) - j for j in jackknives])
+    squares = (deviations**2).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(squares > 0, (deviations**3).sum(axis=0) / (6 * squares**1.5), 0.0)
 
 
 def _indices(
-    data: SubjectData, over: str, n_draws: int, seed: int, draws: Mapping[str, ArrayLike] | None
+    data: SubjectData,
+    over: str,
+    n_draws: int,
+    seed: int,
+    draws: Mapping[str, ArrayLike] | None,
 ) -> dict[str, NDArray[np.intp]]:
     sizes = {"subjects": data.n_subjects, "conditions": data.n_conditions}
     wanted = {name: sizes[name] for name in (sizes if over == "both" else (over,))}
-    for name, least in (("subjects", 2), ("conditions", _FEWEST)):
+    for name, least in (("subjects", 2), ("conditions", _MIN_CONDITIONS)):
         if wanted.get(name, least) < least:
-            raise ValueError(f"to resample {name} at least {least} are needed, got {wanted[name]}")
+            raise ValueError(f"resampling {name} needs at least {least} {name}, not {wanted[name]}")
     if draws is None:
         check_integer(n_draws, "n_draws", 2)
         streams = {"subjects": SUBJECTS, "conditions": CONDITIONS}
         return {name: draw_indices(seed, streams[name], n_draws, n) for name, n in wanted.items()}
     if set(draws) != set(wanted):
         raise ValueError(
-            f"draws over {over} are of {' and '.join(wanted)}, got {', '.join(draws) or 'none'}"
+            f"over={over!r} needs draws of {' and '.join(wanted)}, got {', '.join(draws) or 'none'}"
         )
-    given = {}
-    for name, n in wanted.items():
-        array = as_array(draws[name], f"draws of {name}")
-        if array.ndim != 2 or array.shape[1] != n or array.dtype.kind not in "iu" or len(array) < 2:
-            raise ValueError(
-                f"draws of {name} must be whole numbers (draws, {n}), got {array.dtype} {array.shape}"
-            )
-        if array.min() < 0 or array.max() >= n:
-            raise ValueError(
-                f"draws of {name} must be from 0 to {n - 1}, got {array.min()} to {array.max()}"
-            )
-        given[name] = array.astype(np.intp)
-    if len({len(array) for array in given.values()}) > 1:
+    indices = {name: _checked_draws(draws[name], name, n) for name, n in wanted.items()}
+    if len({len(array) for array in indices.values()}) > 1:
         raise ValueError("there must be as many draws of subjects as of conditions")
-    return given
+    return indices
 
 
-def _acceleration(jackknives: Sequence[Floats]) -> Floats:
-    deviations = np.concatenate([j.mean(axis=0) - j for j in jackknives])
-    squares = (deviations**2).sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(squares > 0, (deviations**3).sum(axis=0) / (6 * squares**1.5), 0.0)
+def _checked_draws(draws: ArrayLike, name: str, n: int) -> NDArray[np.intp]:
+    array = as_array(draws, f"draws of {name}")
+    if array.ndim != 2 or array.shape[1] != n or array.dtype.kind not in "iu" or len(array) < 2:
+        raise ValueError(
+            f"draws of {name} must be integers (draws, {n}), got {array.dtype} {array.shape}"
+        )
+    if array.min() < 0 or array.max() >= n:
+        raise ValueError(
+            f"draws of {name} must be from 0 to {n - 1}, got {array.min()} to {array.max()}"
+        )
+    return array.astype(np.intp)

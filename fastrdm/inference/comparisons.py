@@ -1,8 +1,8 @@
-"""How sure a score is: bootstraps, permutation tests, comparisons of models.
+"""Tests and intervals over subjects.
 
-Two kinds of functions. `bootstrap` and `permutation_test` take RDMs. `subject_test`, `compare_models` and
-`max_statistic` take each model's values over subjects, as `Target.score(rdms).rho` gives them, and ask about the
-population of subjects alone. All are seeded; a result depends on its seed, and on no number of threads.
+`subject_test`, `compare_models` and `max_statistic` take each model's values for the subjects, such as
+`Target.score(rdms).rho`, and generalise to the population of subjects only. A result depends on its seed, not on the
+number of threads.
 """
 
 import math
@@ -21,7 +21,7 @@ from fastrdm._base import (
     depth,
     labels_of,
 )
-from fastrdm.inference.corrections import check_correction, correct
+from fastrdm.inference.corrections import check_correction
 from fastrdm.inference.significance import (
     EXACT,
     Floats,
@@ -29,10 +29,10 @@ from fastrdm.inference.significance import (
     all_pairs,
     check_permutations,
     label_models,
+    make_result,
     name_pairs,
     percentiles,
     permutation_p,
-    permutation_tests,
     share_p,
     t_interval,
     t_p,
@@ -65,43 +65,43 @@ def subject_test(
     """Test over subjects whether each model's values differ from a number, or from the noise ceiling.
 
     ============= ==================================================================================================
-    ``sign-flip`` the subjects' differences are symmetric about 0 under the null hypothesis; their signs are
-                  flipped, and the statistic is t. All 2ⁿ where those are at most 65,536 (n ≤ 16), and p is exact;
-                  else random ones
-    ``t-test``    differences are normal, or subjects many
-    ``wilcoxon``  signed ranks; differences are symmetric about 0 under the null hypothesis
+    ``sign-flip`` assumes that the subjects' differences are symmetric about 0 under the null hypothesis; flips
+                  their signs, with t as the statistic. If there are at most 65,536 flips (n ≤ 16), all 2ⁿ are taken
+                  and p is exact; else random ones
+    ``t-test``    assumes normal differences, or many subjects
+    ``wilcoxon``  signed ranks; assumes differences symmetric about 0 under the null hypothesis
     ============= ==================================================================================================
 
     Parameters
     ----------
     values : array_like, shape (n_models, n_subjects) or (n_subjects,)
-        Each subject's value, such as `Score.rho`; not squared, since a square is never below 0.
+        Each subject's value, such as `Score.rho`; not squared, because a square is never below 0.
     against : array_like
         A number, or one for each subject: for the noise ceiling, `NoiseCeiling.lower_per_subject`, not squared, with
         ``alternative="less"``.
     test : str
-        From the table.
+        A name from the table.
     alternative : {"greater", "less", "two-sided"}
-        What values are, seen from `against`, if the null hypothesis is false.
+        Alternative hypothesis about the values, relative to `against`.
     correction : str or None
         As in `correct`, or with ``"sign-flip"`` ``"max"``: by the largest t over all models under each flip.
     n_permutations, seed : int
         Number of random flips, and their seed.
     level : float
-        Of the intervals of the mean that ``"t-test"`` gives.
+        Level of the intervals of the mean that ``"t-test"`` returns.
     names : sequence of str, optional
-        What the models are called.
+        Names of the models.
 
     Returns
     -------
     TestResult
-        A row a model.
+        A row for each model.
 
     Raises
     ------
     ValueError
-        If the shape is another, a value is masked or not finite, there is one subject, labels of subjects (of pandas
-        and xarray objects) differ, or a word is unknown.
+        If the shape does not fit, a value is masked or not finite, there is one subject, labels of subjects (of pandas
+        and xarray objects) differ, or an option is unknown.
     """
     rows = _values(values)
     differences = rows - _against(against, rows.shape[1])
@@ -133,7 +133,7 @@ def compare_models(
         Each subject's value of each model.
     test : str
         ``"t-test"``, ``"wilcoxon"``, ``"sign-flip"``: as in `subject_test`, of the differences within subjects.
-        ``"bootstrap"``: subjects are resampled `n_permutations` times, and p is twice the smaller share of draws,
+        ``"bootstrap"``: subjects are resampled `n_permutations` times, and p is twice the smaller fraction of draws,
         plus one, on one side of 0; with percentile intervals.
     correction : str or None
         ``"fdr_bh"``, ``"holm"``, ``"bonferroni"``, None; with ``"sign-flip"`` also ``"max"``.
@@ -143,7 +143,7 @@ def compare_models(
     Returns
     -------
     TestResult
-        A row a pair.
+        A row for each pair.
 
     Raises
     ------
@@ -166,23 +166,23 @@ def max_statistic(
     n_permutations: int = 10_000,
     seed: int = 0,
 ) -> tuple[Floats, Floats]:
-    """Sign-flip tests against zero of very many values at once, corrected over all of them.
+    """Test thousands of values against zero by sign flips, corrected over all of them.
 
-    For sweeps: models × layers × regions, thousands of them. p is corrected by the largest t over all tests under each
-    flip (Nichols & Holmes 2002), which knows how alike layers are, where Bonferroni does not.
+    For sweeps over models × layers × regions. p is corrected by the largest t over all tests under each flip (Nichols &
+    Holmes 2002), which, unlike Bonferroni, accounts for similar layers.
 
     Parameters
     ----------
-    values : array_like, shape (..., n_subjects), or several such
-        Each subject's value, not squared. Of several arrays, numbers of subjects may differ, and subjects be
-        others: signs are shared by place, which is valid whoever they are.
+    values : array_like, shape (..., n_subjects), or a list of such arrays
+        Each subject's value, not squared. The arrays of a list may have different subjects, and different numbers of
+        subjects: signs are shared by position, which is valid for any subjects.
     alternative, n_permutations, seed
-        As in `subject_test`; all flips where they are at most 65,536.
+        As in `subject_test`; all flips if there are at most 65,536.
 
     Returns
     -------
     p, p_corrected : ndarray, shape (n_tests,)
-        Of all tests, array after array, each in C order.
+        p values of all tests, array after array, each in C order.
 
     Raises
     ------
@@ -202,14 +202,14 @@ def max_statistic(
 def subject_intervals(
     values: ArrayLike, *, n_draws: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Floats:
-    """Percentile intervals of means over subjects, who are resampled.
+    """Return percentile intervals of means over resampled subjects.
 
     Parameters
     ----------
     values : array_like, shape (n_models, n_subjects)
-        Each subject's value, as the protocol averages it: squared where it squares.
+        Each subject's value, as the protocol averages it: squared if it squares.
     n_draws, seed : int
-        Number of draws, the same for all models, and their seed.
+        Number of draws, which all models share, and their seed.
     level : float
         Between 0 and 1.
 
@@ -248,35 +248,23 @@ def _over_subjects(
     differences, exponent = in_range(differences)
     if test == "sign-flip":
         p, p_max, n, exact = _flipped([differences], alternative, n_permutations, seed)
-        return permutation_tests(
-            names, estimate, _t(differences), p, p_max, correction, test=test, against=against,
+        return make_result(
+            names, estimate, _t(differences), p, correction, p_max=p_max, test=test, against=against,
             alternative=alternative, n_resamples=n, exact=exact, seed=None if exact else int(seed),
         )  # fmt: skip
-    known = (
-        SUBJECT_TESTS
-        if against == "each other"
-        else {k: v for k, v in SUBJECT_TESTS.items() if k != "bootstrap"}
-    )
+    bootstrapped = test == "bootstrap"
+    known = [name for name in SUBJECT_TESTS if against == "each other" or name != "bootstrap"]
     check_choice(test, ("sign-flip", *known), "test")
     if correction == "max":
-        raise ValueError(f"correction 'max' goes with test 'sign-flip', not with {test!r}")
-    statistic, p, interval = known[test](differences, alternative, n_permutations, seed, level)
-    interval = np.ldexp(interval, exponent)
-    return TestResult(
-        names=names,
-        estimate=estimate,
-        statistic=statistic,
-        p=p,
-        p_corrected=correct(p, correction),
-        interval=interval,
-        test=test,
-        against=against,
-        alternative=alternative,
-        correction=correction,
-        n_resamples=n_permutations if test == "bootstrap" else 0,
-        exact=False,
-        seed=int(seed) if test == "bootstrap" else None,
+        raise ValueError(f"correction 'max' needs test 'sign-flip', not {test!r}")
+    statistic, p, interval = SUBJECT_TESTS[test](
+        differences, alternative, n_permutations, seed, level
     )
+    return make_result(
+        names, estimate, statistic, p, correction, interval=np.ldexp(interval, exponent),
+        test=test, against=against, alternative=alternative, exact=False,
+        n_resamples=n_permutations if bootstrapped else 0, seed=int(seed) if bootstrapped else None,
+    )  # fmt: skip
 
 
 def _by_t(
@@ -320,7 +308,7 @@ SUBJECT_TESTS: Mapping[str, Callable[..., tuple[Floats, Floats, Floats]]] = Mapp
 def _flipped(
     parts: Sequence[Floats], alternative: str, n_permutations: int, seed: int
 ) -> tuple[Floats, Floats, int, bool]:
-    """The p of sign flips, p corrected by the maximum over all parts, number of flips, and whether those are all."""
+    """Return p of sign flips, p corrected by the maximum, the number of flips, and whether p is exact."""
     most = max(part.shape[1] for part in parts)
     exact = most < 63 and 1 << most <= EXACT
     signs = all_signs(most) if exact else draw_signs(seed, n_permutations, most)
@@ -339,12 +327,12 @@ def _flipped(
 
 
 def _t(rows: Floats) -> Floats:
-    """One-sample t of each row, by the arithmetic that flipped signs are judged by."""
+    """Return the one-sample t of each row, with the arithmetic of the flipped signs."""
     return _t_of_mean(rows.sum(axis=1), np.einsum("ms,ms->m", rows, rows), rows.shape[1])
 
 
 def _t_of_mean(sums: Floats, squares: Floats, n: int) -> Floats:
-    # A flip leaves the sum of squares as it is, so that t follows from the sum alone.
+    # A flip does not change the sum of squares, so t follows from the sum alone.
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = np.maximum(squares - sums**2 / n, 0)
         t = sums / np.sqrt(spread * (n / (n - 1)))
@@ -361,7 +349,7 @@ def _values(values: ArrayLike) -> Floats:
         )
     if not np.isfinite(rows).all():
         model, subject = np.argwhere(~np.isfinite(rows))[0]
-        raise ValueError(f"values must be finite, not so for model {model}, subject {subject}")
+        raise ValueError(f"values are not finite for model {model}, subject {subject}")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""p values of many tests → p values corrected for their number."""
+"""Corrections of p values for the number of tests."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -12,22 +12,21 @@ Floats = NDArray[np.float64]
 
 
 def correct(p: ArrayLike, correction: str | None) -> Floats:
-    r"""Correct p values for their number.
+    r"""Correct p values for the number of tests.
 
     ============== ==================================================================================================
     ``fdr_bh``     false discovery rate, :math:`\min_{k \ge i} p_{(k)} m / k`, for tests that are independent or
                    positively dependent (Benjamini & Hochberg 1995)
-    ``holm``       family-wise error, :math:`\max_{k \le i} p_{(k)} (m - k + 1)`, whatever their dependence (Holm 1979)
-    ``bonferroni`` family-wise error, :math:`m p`, whatever their dependence
+    ``holm``       family-wise error, :math:`\max_{k \le i} p_{(k)} (m - k + 1)`, for any dependence (Holm 1979)
+    ``bonferroni`` family-wise error, :math:`m p`, for any dependence
     ============== ==================================================================================================
 
     Parameters
     ----------
     p : array_like
-        p values of any shape, all taken as one family. NaN stands for no test: it stays, and does not count. Masked
-        values are NaN.
+        p values of any shape, as one family. NaN means no test: it remains and does not count. Masked values are NaN.
     correction : str or None
-        A name from the table; None returns the values as they are.
+        A name from the table; None returns the values unchanged.
 
     Returns
     -------
@@ -41,16 +40,16 @@ def correct(p: ArrayLike, correction: str | None) -> Floats:
     """
     values = as_array(p, "p", masked_as_nan=True).astype(np.float64)
     check_correction(correction)
-    there = ~np.isnan(values)
-    if ((values[there] < 0) | (values[there] > 1)).any():
-        raise ValueError("p values must lie between 0 and 1")
-    if correction is not None and there.any():
-        values[there] = CORRECTIONS[correction](values[there])
+    known = ~np.isnan(values)
+    if ((values[known] < 0) | (values[known] > 1)).any():
+        raise ValueError("p values must be between 0 and 1")
+    if correction is not None and known.any():
+        values[known] = CORRECTIONS[correction](values[known])
     return values
 
 
 def check_correction(correction: str | None, *more: str) -> None:
-    """ValueError for an unknown correction."""
+    """Raise ValueError for an unknown correction."""
     if correction is not None:
         check_choice(correction, (*CORRECTIONS, *more), "correction")
 

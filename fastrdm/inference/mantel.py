@@ -1,14 +1,13 @@
-"""Whether a model's conditions are related to the brain's: the Mantel test."""
+"""The Mantel test of whether a model's conditions are related to the brain's."""
 
 import math
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrdm import _kernels
-from fastrdm._base import names_of, square
+from fastrdm._base import names_of, square, warn_caller
 from fastrdm.inference.corrections import check_correction
 from fastrdm.inference.significance import (
     EXACT,
@@ -16,8 +15,8 @@ from fastrdm.inference.significance import (
     TestResult,
     check_permutations,
     label_models,
+    make_result,
     permutation_p,
-    permutation_tests,
 )
 from fastrdm.similarity import (
     Counts,
@@ -48,39 +47,39 @@ def permutation_test(
     nan_policy: str | None = None,
     n_threads: int | None = None,
 ) -> TestResult:
-    """Mantel test of whether a model's conditions are related to the brain's, or any order of them would do as well.
+    """Test whether a model's conditions are related to the brain's by permuting the conditions (Mantel test).
 
-    The statistic is the mean over subjects of the similarity, never squared. Under the null hypothesis that the labels
-    of the conditions are exchangeable, the model's are permuted. All n! orders are taken where they are at most 65,536
-    (n ≤ 8), and p is exact; else p = (1 + permutations at least as extreme) / (1 + permutations). Says nothing
-    about other subjects.
+    The statistic is the mean over subjects of the similarity, never squared. Under the null hypothesis, the labels of
+    the conditions are exchangeable, so the model's labels are permuted. If there are at most 65,536 orders (n ≤ 8), all
+    n! are taken, and p is exact; else p = (1 + permutations at least as extreme) / (1 + permutations). The test does
+    not generalise to other subjects.
 
     Parameters
     ----------
     subject_rdms, rdms, protocol, names, n_threads
         As in `bootstrap`.
     nan_policy : str, optional
-        The target's by default, else ``"raise"``. ``"raise"``: NaN is an error. ``"omit"``: a model, in each order of
-        its conditions, and a subject are compared on the pairs that neither has as NaN, ranked anew among those.
-        ``"propagate"``: the similarities of a model or a subject with NaN are NaN, and so are the means over subjects
-        that they enter. A model whose mean is NaN has NaN as its p, and takes no part in the correction.
+        By default the target's policy, else ``"raise"``. ``"raise"``: NaN is an error. ``"omit"``: a model, in each
+        order of its conditions, and a subject are compared, and ranked, on the pairs that are NaN in neither.
+        ``"propagate"``: the similarities of a model or a subject with NaN are NaN, and so are means over these
+        subjects. If the mean of a model is NaN, so is its p, which does not count in the correction.
     n_permutations, seed : int
         Number of random permutations, and their seed.
     alternative : {"greater", "less", "two-sided"}
-        What the similarity is if the null hypothesis is false.
+        Alternative hypothesis about the similarity.
     correction : str or None
         As in `correct`, or ``"max"``: by the extreme over all models under each permutation (Westfall & Young 1993;
-        Nichols & Holmes 2002), which knows how alike models are.
+        Nichols & Holmes 2002), which accounts for similar models.
 
     Returns
     -------
     TestResult
-        A row a model.
+        A row for each model.
 
     Warns
     -----
     RuntimeWarning
-        One, naming the models whose p is NaN because their mean similarity is.
+        One, naming the models with a NaN p because their mean similarity is NaN.
 
     Raises
     ------
@@ -90,8 +89,8 @@ def permutation_test(
     Notes
     -----
     A permutation that leaves a model without a similarity to some subject counts as at least as extreme, so that p is
-    not too small; under ``"omit"``, the two may have no pair in common, or be constant on those they have. With NaN,
-    and for ``tau-a`` and ``tau-b``, every permutation takes as long as `compare` does on it.
+    not too small. Under ``"omit"``, model and subject may have no pair in common, or be constant on the common pairs.
+    With NaN, and for ``tau-a`` and ``tau-b``, every permutation takes as long as `compare`.
 
     References
     ----------
@@ -119,27 +118,23 @@ def permutation_test(
         )
     if len(known) < len(models):
         unknown = ", ".join(labels[i] for i in np.flatnonzero(np.isnan(observed)))
-        warnings.warn(
-            f"p is NaN for models without a mean similarity to the subjects: {unknown}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    return permutation_tests(
-        labels, observed, observed, p, p_max, correction,
+        warn_caller(f"p is NaN for models without a mean similarity to the subjects: {unknown}")
+    return make_result(
+        labels, observed, observed, p, correction, p_max=p_max,
         test="Mantel permutation of conditions", against="zero", alternative=alternative,
         n_resamples=len(permutations), exact=exact, seed=None if exact else int(seed),
     )  # fmt: skip
 
 
 def _permuted(data: SubjectData, models: Floats, permutations: Counts) -> Floats:
-    """Mean similarities (permutations, models) with the models' conditions permuted."""
+    """Return mean similarities (permutations, models) with the models' conditions permuted."""
     method = data.similarity
     rows = data.subjects.reshape(-1, data.subjects.shape[2])
     subjects = Side(method, rows, data.nan_policy, "subject_rdms", n_threads=data.n_threads)
     if not method.permutable or np.isnan(models).any() or np.isnan(rows).any():
-        return _compared(data, models, subjects, permutations)
+        return _permuted_in_full(data, models, subjects, permutations)
     n_pairs = rows.shape[1]
-    # What is multiplied is moved as the conditions are, and made once.
+    # Prepared values are permuted like the conditions, so they are computed once.
     prepared = method.prepare(models, np.ones(n_pairs, bool), data.n_threads)
     squares = square(prepared.values[:, :n_pairs])
     out = np.empty((len(permutations), len(models)))
@@ -151,15 +146,17 @@ def _permuted(data: SubjectData, models: Floats, permutations: Counts) -> Floats
     return out
 
 
-def _compared(data: SubjectData, models: Floats, subjects: Side, permutations: Counts) -> Floats:
-    """The same, with every permuted model written out."""
+def _permuted_in_full(
+    data: SubjectData, models: Floats, subjects: Side, permutations: Counts
+) -> Floats:
+    """Return the same as `_permuted`, with every permuted model written out."""
     method, squares = subjects.method, square(models)
     first, second = np.triu_indices(data.n_conditions, 1)
     out = np.empty((len(permutations), len(models)))
     for block in blocks_of(len(permutations), models.size):
         orders = permutations[block]
         moved = squares[:, orders[:, first], orders[:, second]].reshape(-1, len(first))
-        # Of one model, what is indexed lies transposed.
+        # With one model, indexing returns a transposed array.
         moved = np.ascontiguousarray(moved)
         side = Side(method, moved, data.nan_policy, "rdms", n_threads=data.n_threads)
         similarities, _ = compare_sides(side, subjects, data.n_threads)

@@ -15,7 +15,7 @@ from fastrdm._base import require
 
 
 def made_by() -> dict[str, str]:
-    """Versions and kernels that a result is made by."""
+    """Return the versions and kernels in use."""
     kernels = _kernels.kernels()
     versions = {name: importlib.metadata.version(name) for name in ("fastrdm", "numpy", "scipy")}
     return {**versions, "kernels": f"{kernels.name}-{kernels.isa}"}
@@ -30,22 +30,22 @@ class InferenceResult(abc.ABC):
 
     @abc.abstractmethod
     def rows(self) -> list[dict[str, Any]]:
-        """The table, a dict a row."""
+        """Return the rows of the table."""
 
     @abc.abstractmethod
     def facts(self) -> str:
-        """What was done, in one line."""
+        """Return the method and its options, on one line."""
 
     def __str__(self) -> str:
         return "\n".join([self.facts(), *_table(self.rows())])
 
     def to_dataframe(self) -> Any:
-        """The table as a DataFrame, with the other facts in its `attrs`.
+        """Return the table as a DataFrame, with the other fields in its `attrs`.
 
         Returns
         -------
         pandas.DataFrame
-            A row for each row of the printed table, unrounded.
+            The rows of the printed table, unrounded.
 
         Raises
         ------
@@ -60,13 +60,13 @@ class InferenceResult(abc.ABC):
         return frame
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, lists and dicts, from which `from_dict` makes an equal result; NaN is None."""
+        """Return plain values, lists and dicts that `from_dict` turns into an equal result; NaN becomes None."""
         values = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         return {"kind": type(self).__name__, **values}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The result that `to_dict` was called of.
+        """Return the result from the values of `to_dict`.
 
         Raises
         ------
@@ -77,19 +77,19 @@ class InferenceResult(abc.ABC):
         if (kind := values.pop("kind", None)) not in (cls.__name__, *cls.former_names):
             raise ValueError(f"these are the values of a {kind}, not of a {cls.__name__}")
         fields = dataclasses.fields(cls)
-        # Results of before a field was added lack it.
+        # Earlier versions wrote results without the fields that were added later.
         later = {f.name for f in fields if f.metadata.get("later")}
         if wrong := sorted(({f.name for f in fields} ^ values.keys()) - (later - values.keys())):
-            raise ValueError(f"a {cls.__name__} lacks or has not: {', '.join(wrong)}")
+            raise ValueError(f"missing from a {cls.__name__}, or unknown there: {', '.join(wrong)}")
         return cls(**{name: _restored(value) for name, value in values.items()})
 
     def to_json(self) -> str:
-        """`to_dict` as JSON, every float to its last bit."""
+        """Return `to_dict` as JSON, with all bits of every float."""
         return json.dumps(self.to_dict(), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The result that `to_json` was called of; ValueError as `from_dict`."""
+        """Return the result from the text of `to_json`; ValueError as `from_dict`."""
         return cls.from_dict(json.loads(text))
 
     def __eq__(self, other: object) -> bool:
@@ -133,10 +133,5 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _cell(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
-    return (
-        "nan"
-        if math.isnan(value)
-        else f"{value:.4f}"
-        if abs(value) >= 1e-3 or value == 0
-        else f"{value:.1e}"
-    )
+    small = 0 < abs(value) < 1e-3
+    return f"{value:.1e}" if small else f"{value:.4f}"

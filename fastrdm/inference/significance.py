@@ -1,4 +1,4 @@
-"""What tests have in common: their result, p from permutations, quantiles of draws, names and checks."""
+"""Common parts of the tests: their result, p values, intervals, names of models and of pairs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from fastrdm.similarity import Counts, check_seed
 
 Floats = NDArray[np.float64]
 ALTERNATIVES = ("greater", "less", "two-sided")
-# Up to so many permutations all are taken, and p is exact.
+# Up to this number of permutations, all are taken and p is exact.
 EXACT = 1 << 16
 
 
@@ -26,23 +26,23 @@ class TestResult(InferenceResult):
     Attributes
     ----------
     names : tuple of str
-        What is tested: a model, or a pair as ``"a - b"``.
+        Models, or pairs of models as ``"a - b"``.
     estimate : ndarray, shape (n,)
-        What is tested to be 0.
+        Estimated value, 0 under the null hypothesis.
     statistic, p, p_corrected : ndarray, shape (n,)
-        Test statistic, its p value, and that corrected for all rows.
+        Test statistic, its p value, and the p value corrected for all rows.
     interval : ndarray, shape (n, 2)
-        Confidence interval of the estimate; NaN where the test gives none.
+        Confidence interval of the estimate; NaN if the test has none.
     test, against, alternative : str
-        What was done.
+        Test, null hypothesis and alternative.
     correction : str or None
         As in `correct`, or ``"max"``.
     n_resamples : int
-        Draws or permutations; 0 for tests without.
+        Number of draws or permutations; 0 for tests without.
     exact : bool
-        Whether those are all there are.
+        Whether all possible permutations were taken.
     seed : int or None
-        None where nothing was drawn.
+        None if nothing was drawn.
     made_by : dict
         Versions and kernels.
     """
@@ -66,13 +66,13 @@ class TestResult(InferenceResult):
     made_by: dict[str, str] = field(default_factory=made_by)
 
     def facts(self) -> str:
-        """What was done, in one line."""
+        """Return the test and its options, on one line."""
         how = f", {self.n_resamples} resamples" if self.n_resamples else ""
         how += ", exact" if self.exact else f", seed {self.seed}" if self.seed is not None else ""
         return f"{self.test} against {self.against}, {self.alternative}{how}; corrected: {self.correction or 'no'}"
 
     def rows(self) -> list[dict[str, Any]]:
-        """A dict a row."""
+        """Return a dict for each row."""
         shown = not np.isnan(self.interval).all()
         return [
             {
@@ -91,23 +91,25 @@ class TestResult(InferenceResult):
         ]
 
 
-def permutation_tests(
+def make_result(
     names: tuple[str, ...],
     estimate: Floats,
     statistic: Floats,
     p: Floats,
-    p_max: Floats,
     correction: str | None,
+    *,
+    p_max: Floats | None = None,
+    interval: Floats | None = None,
     **facts: Any,
 ) -> TestResult:
-    """Lay out permutation tests, whose correction may be by the maximum."""
+    """Return a result with its p values corrected; `p_max` are those corrected by the maximum."""
     return TestResult(
         names=names,
         estimate=estimate,
         statistic=statistic,
         p=p,
-        p_corrected=p_max if correction == "max" else correct(p, correction),
-        interval=np.full((len(names), 2), np.nan),
+        p_corrected=p_max if correction == "max" and p_max is not None else correct(p, correction),
+        interval=np.full((len(names), 2), np.nan) if interval is None else interval,
         correction=correction,
         **facts,
     )
@@ -116,14 +118,14 @@ def permutation_tests(
 def permutation_p(
     observed: Floats, null: Callable[[], Iterator[Floats]], alternative: str, exact: bool
 ) -> tuple[Floats, Floats]:
-    """The p of each, and corrected by the maximum over all; `null` gives statistics (permutations, some) by blocks."""
-    turned = _TURNED[alternative]
-    mine = turned(observed)
+    """Return p values, and those corrected by the maximum; `null` yields statistics (permutations, some columns)."""
+    orient = _ORIENTATIONS[alternative]
+    extreme = orient(observed)
     # Sums in another order differ in the last bits, and an equal statistic must count.
-    least = mine - 1e-10 * np.maximum(1, np.abs(np.where(np.isfinite(mine), mine, 1)))
+    least = extreme - 1e-10 * np.maximum(1, np.abs(np.where(np.isfinite(extreme), extreme, 1)))
     hits, start, highest = [], 0, None
     for block in null():
-        block = turned(block)
+        block = orient(block)
         hits.append(np.count_nonzero(block >= least[start : start + block.shape[1]], axis=0))
         start += block.shape[1]
         top = block.max(axis=1)
@@ -135,14 +137,14 @@ def permutation_p(
     return (np.concatenate(hits) + more) / n, (beyond + more) / n
 
 
-_TURNED: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
+_ORIENTATIONS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
     {"greater": np.asarray, "less": np.negative, "two-sided": np.abs}
 )
 
 
 def t_p(t: Floats, dof: float | Floats, alternative: str) -> Floats:
-    """The p of Student's t."""
-    # Imported here: it takes longer than the rest of the package.
+    """Return the p value of Student's t."""
+    # Imported here because it takes longer than the rest of the package.
     from scipy.special import stdtr
 
     tails = {"greater": -t, "less": t, "two-sided": -np.abs(t)}
@@ -150,7 +152,7 @@ def t_p(t: Floats, dof: float | Floats, alternative: str) -> Floats:
 
 
 def t_interval(estimate: Floats, error: Floats, dof: float | Floats, level: float) -> Floats:
-    """Intervals (n, 2) of estimates by their standard errors and Student's t."""
+    """Return intervals (n, 2) of estimates, from their standard errors and Student's t."""
     from scipy.special import stdtrit
 
     half = error * stdtrit(dof, (1 + level) / 2)
@@ -158,7 +160,7 @@ def t_interval(estimate: Floats, error: Floats, dof: float | Floats, level: floa
 
 
 def share_p(draws: Floats, alternative: str) -> Floats:
-    """The p of numbers (draws, n) by the share of draws, plus one, on the other side of 0."""
+    """Return p values of draws (draws, n): the fraction of draws, plus one, on the other side of 0."""
     below, above = (
         (np.count_nonzero(side, axis=0) + 1) / (len(draws) + 1) for side in (draws <= 0, draws >= 0)
     )
@@ -167,17 +169,17 @@ def share_p(draws: Floats, alternative: str) -> Floats:
 
 
 def tails_of(level: float) -> Floats:
-    """Where an interval of this level begins and ends."""
+    """Return the probabilities at the two ends of an interval."""
     return np.array([(1 - level) / 2, (1 + level) / 2])
 
 
 def percentiles(draws: Floats, level: float) -> Floats:
-    """Percentile intervals (n, 2) of numbers (draws, n)."""
+    """Return percentile intervals (n, 2) of draws (draws, n)."""
     return quantiles(draws, np.broadcast_to(tails_of(level), (draws.shape[1], 2)))
 
 
 def quantiles(draws: Floats, tails: Floats) -> Floats:
-    """Quantiles (n, tails) of numbers (draws, n), the (n_draws + 1)p-th each."""
+    """Return quantiles (n, tails) of draws (draws, n), the (n_draws + 1)p-th each."""
     n = len(draws)
     places = tails * (n + 1)
     if not ((places >= 1) & (places <= n)).all():
@@ -190,7 +192,7 @@ def quantiles(draws: Floats, tails: Floats) -> Floats:
 
 
 def weighted(counts: Counts, values: Floats) -> Floats:
-    """Means over the last axis, of subjects as often as they are drawn; by no BLAS, whose threads might change bits."""
+    """Return means over subjects, weighted by how often each is drawn; without BLAS, whose threads can change bits."""
     weights = np.broadcast_to(counts, (len(counts), 1, values.shape[2])).astype(np.float64)[:, 0]
     if len(values) == 1:
         return np.asarray(np.einsum("ds,ms->dm", weights, values[0]) / values.shape[2])
@@ -198,7 +200,7 @@ def weighted(counts: Counts, values: Floats) -> Floats:
 
 
 def label_models(names: Sequence[str] | None, n: int) -> tuple[str, ...]:
-    """Give each of n models its name, by default its number."""
+    """Return the names of n models, by default their numbers."""
     if names is None:
         return tuple(str(i) for i in range(n))
     if len(names) != n:
@@ -207,9 +209,9 @@ def label_models(names: Sequence[str] | None, n: int) -> tuple[str, ...]:
 
 
 def all_pairs(names: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Places of the first and the second of each pair."""
+    """Return the indices of the first and the second model of each pair."""
     if len(names) < 2:
-        raise ValueError("to compare models at least two are needed")
+        raise ValueError("comparing models needs at least two models")
     first, second = np.triu_indices(len(names), 1)
     return first, second
 
@@ -217,12 +219,12 @@ def all_pairs(names: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]
 def name_pairs(
     names: Sequence[str], first: NDArray[np.intp], second: NDArray[np.intp]
 ) -> tuple[str, ...]:
-    """Call a pair by both."""
+    """Return the names of pairs."""
     return tuple(f"{names[i]} - {names[j]}" for i, j in zip(first, second, strict=True))
 
 
 def check_permutations(alternative: str, n_permutations: int, seed: int) -> None:
-    """Raise ValueError for arguments that no permutation test can have."""
+    """Raise ValueError for arguments that no permutation test takes."""
     check_choice(alternative, ALTERNATIVES, "alternative")
     check_seed(seed)
     check_integer(n_permutations, "n_permutations", 1)

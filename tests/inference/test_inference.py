@@ -621,7 +621,7 @@ def test_wrong_json_is_refused():
     with pytest.raises(ValueError, match="values of a TestResult, not of a Bootstrap"):
         Bootstrap.from_dict(values)
     del values["p"]
-    with pytest.raises(ValueError, match="a TestResult lacks or has not: p"):
+    with pytest.raises(ValueError, match="missing from a TestResult, or unknown there: p"):
         TestResult.from_dict(values)
 
 
@@ -642,13 +642,13 @@ WRONG = {
     "subject 2 is constant": lambda: bootstrap(
         np.where(np.arange(6)[:, None] == 2, 1.0, SUBJECTS[:, 0]), MODELS
     ),
-    "to resample subjects at least 2 are needed": lambda: bootstrap(
+    "resampling subjects needs at least 2 subjects, not 1": lambda: bootstrap(
         SUBJECTS[:1], MODELS, "subjects"
     ),
-    "draws over both are of subjects and conditions, got subjects": lambda: bootstrap(
+    "over=.both. needs draws of subjects and conditions, got subjects": lambda: bootstrap(
         SUBJECTS, MODELS, draws={"subjects": [[0] * 6] * 2}
     ),
-    "draws of subjects must be whole numbers .draws, 6.": lambda: bootstrap(
+    "draws of subjects must be integers .draws, 6.": lambda: bootstrap(
         SUBJECTS, MODELS, "subjects", draws={"subjects": [[0] * 5] * 2}
     ),
     "draws of subjects must be from 0 to 5, got 0 to 6": lambda: bootstrap(
@@ -670,7 +670,7 @@ WRONG = {
     "no ceilings were bootstrapped": lambda: bootstrap(
         SUBJECTS, MODELS, n_draws=5, ceiling=False
     ).test("ceiling"),
-    "to compare models at least two are needed": lambda: bootstrap(
+    "comparing models needs at least two models": lambda: bootstrap(
         SUBJECTS, MODELS[0], n_draws=5
     ).compare_models(),
     "alternative 'more' is not one of": lambda: permutation_test(
@@ -683,13 +683,13 @@ WRONG = {
         SUBJECTS, MODELS, n_permutations=0
     ),
     "values have shape .3, 1.; expected": lambda: subject_test(np.ones((3, 1))),
-    "values must be finite, not so for model 0, subject 1": lambda: subject_test([[1, np.nan, 2]]),
+    "values are not finite for model 0, subject 1": lambda: subject_test([[1, np.nan, 2]]),
     "against must be a number or one for each of 3": lambda: subject_test(np.eye(3), [1, 2]),
     "test 'anova' is not one of: sign-flip, t-test, wilcoxon": lambda: subject_test(
         np.eye(3), test="anova"
     ),
-    "correction 'max' goes with test 'sign-flip'": lambda: subject_test(np.eye(3), test="t-test"),
-    "p values must lie between 0 and 1": lambda: correct([2.0], "holm"),
+    "correction 'max' needs test 'sign-flip'": lambda: subject_test(np.eye(3), test="t-test"),
+    "p values must be between 0 and 1": lambda: correct([2.0], "holm"),
 }
 
 
