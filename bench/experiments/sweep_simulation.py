@@ -19,18 +19,10 @@ import numpy as np
 
 from fastrdm import Target
 from fastrdm.networks import hash_file
-from fastrdm.scoring import (
-    Hello,
-    Method,
-    Outcome,
-    Report,
-    Stamp,
-    Store,
-    StudyScores,
-    Subjects,
-    Sweep,
-    score_layers,
-)
+from fastrdm.scoring import Store, Sweep
+from fastrdm.scoring.jobs import Handshake, Job, Scored, Stamp
+from fastrdm.scoring.records import Pipeline, TargetRecord
+from fastrdm.scoring.scorer import score_layers
 from fastrdm.studies import Study
 
 LAYERS = tuple(f"layer{i}" for i in range(11))
@@ -48,30 +40,35 @@ def study():
     return Study("simulated", tuple(np.full((N_CONDITIONS, 4, 4, 3), 7, np.uint8)), targets)
 
 
+def scores_of(study, rdms):
+    return {
+        (study.name, region): score_layers(target, rdms) for region, target in study.targets.items()
+    }
+
+
 class Stub:
     """A worker in this process that replaces networks by random RDMs, different for each file."""
 
-    lost = ()
+    lost, depth = (), 2
 
-    def hands(self, load):
-        self.load = load
-        yield self.make
+    def launchers(self, setup):
+        self.setup = setup
+        yield self.launch
 
-    def make(self):
+    def launch(self):
         return self
 
-    def hello(self):
-        return self._done(Hello(os.getpid(), "here", {"provider": "stub"}))
+    def handshake(self):
+        return self._done(Handshake(os.getpid(), "here", {"provider": "stub"}))
 
-    def submit(self, task, following, name):
-        start, stamp, sha256 = time.perf_counter(), Stamp.of(task.path), hash_file(task.path)
+    def submit(self, job, following, name):
+        start, stamp, sha256 = time.perf_counter(), Stamp.of(job.path), hash_file(job.path)
         rdms = np.random.default_rng(int(sha256[:8], 16)).random((len(LAYERS), N_PAIRS))
-        (study,), (stimuli,) = self.load.studies, self.load.stimuli
-        scores = {region: score_layers(target, rdms) for region, target in study.targets.items()}
-        scored = StudyScores(study.name, stimuli, LAYERS, scores)
+        (study,) = self.setup.studies
         seconds = time.perf_counter() - start
-        report = Report(task.path, stamp, sha256, task.labels, (scored,), seconds)
-        return self._done(Outcome(task, name, report, stamp))
+        return self._done(
+            Scored(job, stamp, sha256, LAYERS, scores_of(study, rdms), seconds=seconds, worker=name)
+        )
 
     def _done(self, value):
         future = Future()
@@ -134,23 +131,22 @@ def writes(folder, n=3000):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"writes{os.getpid()}.db"
     store = Store(path, write=True)
-    method = store.add_method(Method("", "g", "{}", "fp32", "k"))
-    own = study()
+    pipeline = store.add_pipeline(Pipeline("", "g", "{}", "fp32", "k"))
+    simulated = study()
+    name = simulated.name
     targets = {
-        (own.name, r): store.add_target(Subjects(own.name, r, "i", r, "{}", 1.0, N_SUBJECTS, True))
+        (name, r): store.add_target(TargetRecord(name, r, "i", r, "{}", 1.0, N_SUBJECTS, True))
         for r in REGIONS
     }
     run, environment = store.begin_run({}), store.add_environment({})
-    rdms = np.random.default_rng(0).random((len(LAYERS), N_PAIRS))
-    scores = {region: score_layers(target, rdms) for region, target in own.targets.items()}
-    scored = (StudyScores(own.name, "i", LAYERS, scores),)
+    scores = scores_of(simulated, np.random.default_rng(0).random((len(LAYERS), N_PAIRS)))
     stop = multiprocessing.Event()
     reader = multiprocessing.Process(target=read_on, args=(path, stop))
     reader.start()
     start = time.perf_counter()
     for i in range(n):
-        report = Report(f"{i:06d}.pth", Stamp(1, i), f"{i:064x}", {}, scored, 1.0)
-        store.record(report, method, targets, run, environment)
+        scored = Scored(Job(f"{i:06d}.pth", 0), Stamp(1, i), f"{i:064x}", LAYERS, scores, seconds=1)
+        store.record(scored, pipeline, targets, run, environment)
     seconds = time.perf_counter() - start
     stop.set()
     reader.join()

@@ -1,8 +1,15 @@
-"""Arguments that several commands have, and the words that they are made of."""
+"""Arguments that several commands share, and their values."""
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from fastrdm.runtimes import PRECISIONS, PROVIDERS
+from fastrdm.scoring import ENGINES
+from fastrdm.studies import find_data
+
+# With 39 draws, the smallest and the largest are the ends of a 95 % interval.
+_MIN_DRAWS = 39
 
 _TAPS = (
     "layers to tap, each [NAME=]LAYER[@TOKENS]: a module's path, a tensor's name in an .onnx file, or a pattern as in "
@@ -15,8 +22,28 @@ def add_taps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--taps", type=names, metavar="A,B", help=_TAPS)
 
 
-def add_studies(parser: argparse.ArgumentParser) -> None:
-    """What the data's part is, but for the data."""
+def add_checkpoints(parser: argparse.ArgumentParser) -> None:
+    """Add what is scored, against what, and which workers do it."""
+    parser.add_argument(
+        "weights",
+        nargs="+",
+        metavar="WEIGHTS",
+        help="checkpoints, folders, globs, .txt files of paths, or .toml manifests of several networks",
+    )
+    parser.add_argument(
+        "--arch",
+        action="append",
+        default=[],
+        metavar="ARCH",
+        help="network of the weights: MODULE:CALLABLE that makes the torch module, e.g. torchvision.models:resnet18, "
+        "or a FILE.onnx exported with any weights; once for all WEIGHTS, or once for each",
+    )
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        metavar="DIR",
+        help="challenge data or studies (default: $FASTRDM_DATA, ../shared/data)",
+    )
     parser.add_argument(
         "--sets",
         type=names,
@@ -27,8 +54,81 @@ def add_studies(parser: argparse.ArgumentParser) -> None:
         "--modality",
         choices=("fmri", "meg", "both"),
         default="fmri",
-        help="of the challenge's data",
+        help="of the challenge's data (default: fmri)",
     )
+    add_taps(parser)
+    parser.add_argument(
+        "--labels",
+        default="",
+        metavar="REGEX",
+        help=r"searched in each path; its named groups become labels, e.g. 'epoch(?P<epoch>\d+)'",
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="score checkpoints as they appear, until a signal"
+    )
+    parser.add_argument(
+        "--patience", type=float, metavar="S", help="stop watching after S seconds without work"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what there is to do, and what it would take"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=tuple(ENGINES),
+        help="where workers run (default: in-process for score, local for sweep and with --workers)",
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="(default: one for each accelerator, else one)"
+    )
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="of the Ray cluster (default: $RAY_ADDRESS)"
+    )
+    parser.add_argument(
+        "--num-cpus", type=float, metavar="N", help="of each Ray actor (default: 1)"
+    )
+    parser.add_argument(
+        "--num-gpus",
+        type=float,
+        metavar="N",
+        help="of each Ray actor (default: 1 if there are any)",
+    )
+    add_running(parser)
+
+
+def sweep_options(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
+    """Options of a `Sweep` from the arguments of `add_checkpoints`, with a default engine."""
+    options = {
+        name: getattr(arguments, name)
+        for name in (
+            *("sets", "modality", "taps", "labels", "provider", "precision", "batch_size"),
+            "allow_inconsistent",
+        )
+    }
+    options["provider_options"] = dict(arguments.provider_option)
+    engine = arguments.engine or ("local" if arguments.workers else engine)
+    resources = {
+        name: getattr(arguments, name)
+        for name in ("address", "num_cpus", "num_gpus")
+        if getattr(arguments, name) is not None
+    }
+    if resources and engine != "ray":
+        raise ValueError(f"--{next(iter(resources)).replace('_', '-')} is for --engine ray")
+    options["engine"] = ENGINES[engine](
+        workers=arguments.workers, provider=arguments.provider, **resources
+    )
+    return options
+
+
+def data_folders(arguments: argparse.Namespace) -> list[Path]:
+    """The folders with studies, given or found."""
+    if arguments.data:
+        return [Path(folder) for folder in arguments.data]
+    found = find_data()
+    if found is None:
+        raise ValueError(
+            "no data: pass --data DIR or set FASTRDM_DATA; `fastrdm sample DIR` writes a study to try"
+        )
+    return [found]
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
@@ -83,4 +183,38 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+def add_bootstrap(parser: argparse.ArgumentParser) -> None:
+    """Add the number of draws and their seed."""
+    parser.add_argument(
+        "--bootstrap",
+        type=_draws,
+        default=1000,
+        metavar="N",
+        help="draws of subjects for 95 %% intervals; 0 gives neither intervals nor significance (default: 1000)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=_seed,
+        default=0,
+        metavar="S",
+        help="seed of draws and sign flips (default: 0)",
+    )
+
+
+def _draws(text: str) -> int:
+    value = int(text)
+    if value != 0 and value < _MIN_DRAWS:
+        raise argparse.ArgumentTypeError(
+            f"{value} is neither 0 nor the {_MIN_DRAWS} or more that a 95 % interval needs"
+        )
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 1 << 64:
+        raise argparse.ArgumentTypeError(f"{value} is not from 0 to 2**64 - 1")
     return value

@@ -13,9 +13,11 @@ from fastrdm._base import __version__, nearest
 from fastrdm._kernels import KernelInfo
 from fastrdm._kernels import kernels as find_kernels
 from fastrdm.cli import arguments as _arguments
-from fastrdm.cli import sweeping as sweep_cli
 from fastrdm.cli.doctor import info as find_info
-from fastrdm.cli.score import run_evaluate, run_score
+from fastrdm.cli.evaluate import add_evaluate
+from fastrdm.cli.score import add_score
+from fastrdm.cli.stores import add_store_commands
+from fastrdm.cli.sweeping import add_sweep
 from fastrdm.cli.tables import print_rows
 from fastrdm.networks import (
     Layer,
@@ -24,9 +26,6 @@ from fastrdm.networks import (
     export_onnx,
     group_reasons,
 )
-
-# Of 39 draws, the smallest and the largest are the ends of a 95 % interval.
-_FEWEST_DRAWS = 39
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,61 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastrdm {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    score = commands.add_parser(
-        "score",
-        help="score every layer of networks against brain data",
-        description="Score every layer of each checkpoint against every region of each study; name the best layer.",
-    )
-    score.add_argument(
-        "weights",
-        nargs="+",
-        metavar="WEIGHTS",
-        help="weights or .onnx files, folders or globs of them, or .txt files of paths",
-    )
-    score.add_argument(
-        "--arch",
-        action="append",
-        default=[],
-        metavar="ARCH",
-        help="what the weights are for: MODULE:CALLABLE that makes the torch module, e.g. torchvision.models:resnet18, "
-        "or a FILE.onnx exported with any weights; once for all, or once for each WEIGHTS",
-    )
-    score.add_argument(
-        "--data",
-        metavar="DIR",
-        help="challenge data or studies (default: $FASTRDM_DATA, ../shared/data)",
-    )
-    _arguments.add_studies(score)
-    _arguments.add_taps(score)
-    score.add_argument(
-        "--submit", metavar="DIR", help="write the best layer's submission for the test images"
-    )
-    score.add_argument("--figure", metavar="FILE", help="draw the scores (.png, .pdf, .svg)")
-    score.add_argument("--csv", metavar="FILE", help="write the results as CSV too")
-    score.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
-    _arguments.add_running(score)
-    _add_bootstrap(score)
-    score.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    score.set_defaults(run=run_score)
-
-    sweep_cli.add_commands(commands)
-
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="score an Algonauts 2019 submission as the challenge does",
-        description="Score an Algonauts 2019 submission (.mat, .npy, .npz) against a target file.",
-    )
-    evaluate.add_argument("submission", metavar="SUBMISSION")
-    evaluate.add_argument("target", metavar="TARGET")
-    evaluate.add_argument(
-        "--set",
-        choices=("92", "118", "78", "none", "infer"),
-        default="infer",
-        help="whose published ceilings to use; none computes them from the subjects (default: by number of conditions)",
-    )
-    _add_bootstrap(evaluate)
-    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
-    evaluate.set_defaults(run=run_evaluate)
+    add_score(commands)
+    add_sweep(commands)
+    add_store_commands(commands)
+    add_evaluate(commands)
 
     export = commands.add_parser(
         "export", help="write a network with weights as an ONNX file with tapped layers"
@@ -160,35 +108,6 @@ def _parser() -> argparse.ArgumentParser:
     kernels = commands.add_parser("kernels", help="say which kernels are in force")
     kernels.set_defaults(run=_kernels)
     return parser
-
-
-def _add_bootstrap(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--bootstrap",
-        type=_draws,
-        default=1000,
-        metavar="N",
-        help="draws of subjects for 95 %% intervals; 0 for neither intervals nor significance (default: 1000)",
-    )
-    parser.add_argument(
-        "--seed", type=_seed, default=0, metavar="S", help="of draws and sign flips (default: 0)"
-    )
-
-
-def _draws(text: str) -> int:
-    value = int(text)
-    if value != 0 and value < _FEWEST_DRAWS:
-        raise argparse.ArgumentTypeError(
-            f"{value} is neither 0 nor the {_FEWEST_DRAWS} or more that a 95 % interval needs"
-        )
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 1 << 64:
-        raise argparse.ArgumentTypeError(f"{value} is not from 0 to 2**64 - 1")
-    return value
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -49,7 +49,7 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
         )
 
     checkpoints = list(dict.fromkeys(r.checkpoint for r in results))
-    panels = list(dict.fromkeys((r.set, r.region) for r in results))
+    panels = list(dict.fromkeys((r.study, r.region) for r in results))
     sets = list(dict.fromkeys(s for s, _ in panels))
     regions = list(dict.fromkeys(r for _, r in panels))
     n_bars = len({(r.checkpoint, r.layer) for r in results})
@@ -61,7 +61,7 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
     for axis, (study, region) in zip(
         axes, ((s, r) for s in sets for r in regions if (s, r) in panels), strict=True
     ):
-        shown = [r for r in results if (r.set, r.region) == (study, region)]
+        shown = [r for r in results if (r.study, r.region) == (study, region)]
         _draw_panel(axis, shown, checkpoints)
         axis.set_title(
             f"{study} · {region.upper()} (100 % = {shown[0].ceiling:.4f})", loc="left", fontsize=10

@@ -1,54 +1,39 @@
-"""Networks × studies → scores, of one checkpoint or of a hundred thousand.
+"""Networks × studies → scores, for one checkpoint or a hundred thousand.
 
-In come checkpoints, architectures and studies; out go scores for each layer and region, in memory or in a store that a
-killed sweep goes on from.
+In come checkpoints, architectures and studies; out go scores for each layer and region, in memory or in a store from
+which a killed sweep continues.
 
-Read `scorer` first: a network's RDMs against a study's targets. `worker` does that for one checkpoint after another,
-the same for a few here and now (`few`) as for a sweep (`sweeps`), and never sees the store. `manifest` says which
-checkpoints there are, `sweep_groups` what is scored together, `engines` hands it out: to processes here
-(`local_engine`), a device each (`accelerators`), or on a cluster (`ray_engine`). `store` keeps `records` in one SQLite
-file, found by content, a transaction for each checkpoint; `store_schema` puts one store into another.
+Read `sweeps` first: a sweep has a `resolver` (weights as given → networks and jobs; files from `listing`, several
+networks from a `manifest`), a `scheduler` that hands the `jobs` to workers (`local_pool`, `ray_pool`; `accelerators`
+are the devices), and a `journal` that keeps the outcomes in a `store` or nowhere. A `worker` opens a checkpoint and
+scores it with `scorer`. `plans` are what a sweep reports, `watching` finds new files. `checkpoint_scores` is a sweep
+without a store, `results` ranks its layers. A store is a `database` with tables to read (`store_tables`), keys
+(`records`) and SQL (`store_schema`).
 """
 
-from fastrdm.scoring import scorer
-from fastrdm.scoring.checkpoint_scores import score_checkpoints
-from fastrdm.scoring.manifest import LeftOut, sources
-from fastrdm.scoring.records import Method, Report, Stamp, Subjects
-from fastrdm.scoring.scorer import (
-    Result,
-    StudyScores,
-    best_layers,
-    layer_scores,
-    modality_of,
-    score_layers,
-    score_model,
-    sign_remarks,
-)
+from fastrdm.scoring.checkpoint_scores import CheckpointScores, score_checkpoints
+from fastrdm.scoring.jobs import RunOptions
+from fastrdm.scoring.listing import LeftOut
+from fastrdm.scoring.plans import Estimate
+from fastrdm.scoring.resolver import sources
+from fastrdm.scoring.results import Result, best_layers, layer_scores, modality_of, sign_remarks
 from fastrdm.scoring.store import Store
-from fastrdm.scoring.sweeps import ENGINES, Estimate, Sweep, sweep
-from fastrdm.scoring.worker import Hello, Outcome
+from fastrdm.scoring.sweeps import ENGINES, Sweep, collect_studies, sweep
 
 __all__ = [
     "ENGINES",
+    "CheckpointScores",
     "Estimate",
-    "Hello",
     "LeftOut",
-    "Method",
-    "Outcome",
-    "Report",
     "Result",
-    "Stamp",
+    "RunOptions",
     "Store",
-    "StudyScores",
-    "Subjects",
     "Sweep",
     "best_layers",
+    "collect_studies",
     "layer_scores",
     "modality_of",
     "score_checkpoints",
-    "score_layers",
-    "score_model",
-    "scorer",
     "sign_remarks",
     "sources",
     "sweep",

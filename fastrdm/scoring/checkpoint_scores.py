@@ -1,21 +1,25 @@
-"""A few checkpoints scored here and now, in their order: a sweep without a store."""
+"""Checkpoints → results in memory, in the order given: a sweep without a store."""
 
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from fastrdm.networks import Taps, is_onnx
-from fastrdm.runtimes import architecture_of, one_for_each
-from fastrdm.scoring.manifest import LeftOut, Listing, is_manifest
-from fastrdm.scoring.scorer import Result, modality_of, results_of
-from fastrdm.scoring.worker import Load, Network, Outcome, Task, Worker, kernels_version
+from fastrdm.runtimes import Architecture
+from fastrdm.scoring.jobs import Failed, Outcome, Scored
+from fastrdm.scoring.listing import LeftOut
+from fastrdm.scoring.plans import Plan
+from fastrdm.scoring.results import Result, modality_of
+from fastrdm.scoring.scheduler import Event
+from fastrdm.scoring.scorer import results_of
+from fastrdm.scoring.sweeps import Sweep
 from fastrdm.studies import Study, algonauts
 
 
 @dataclass(frozen=True)
-class Scored:
+class CheckpointScores:
     """All results of one checkpoint, or why there are none.
 
     Attributes
@@ -25,11 +29,13 @@ class Scored:
     results : tuple of Result
         By study, layer and region.
     error : str
-        One sentence; empty where all went well.
+        One sentence; empty on success.
     submissions : tuple of Path
         Files written for the test images.
     sha256 : str
-        Of the weights' file; empty where it could not be opened.
+        Of the weights' file; empty after an error.
+    labels : dict of str to str
+        Labels found in the path.
     """
 
     checkpoint: str
@@ -37,176 +43,144 @@ class Scored:
     error: str = ""
     submissions: tuple[Path, ...] = ()
     sha256: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def score_checkpoints(
     weights: Sequence[str | Path],
-    arch: Sequence[str] = (),
-    studies: Sequence[Study] = (),
+    arch: Sequence[str | Architecture] = (),
+    studies: "str | Path | Study | Sequence[str | Path | Study]" = (),
     *,
-    taps: Taps | None = None,
-    provider: str = "auto",
-    precision: str | None = None,
-    provider_options: Mapping[str, str] | None = None,
-    batch_size: int = 32,
-    allow_inconsistent: bool = False,
     submit: str | Path | None = None,
-    progress: bool = False,
     n_draws: int = 1000,
     seed: int = 0,
-    on_start: Callable[[str], None] | None = None,
+    watch: bool = False,
+    patience: float | None = None,
+    on_start: Callable[[str], None] = lambda checkpoint: None,
     on_left_out: Callable[[LeftOut], None] | None = None,
-) -> Iterator[Scored]:
-    """Score checkpoints one after the other, in this process; one that cannot be read does not stop the rest.
+    **options: Any,
+) -> Iterator[CheckpointScores]:
+    """Score checkpoints one after the other, by default in this process; one bad file does not stop the rest.
 
-    Each distinct architecture is exported once, and the next checkpoint is opened while the current
-    one is scored: by the worker that sweeps have in processes of their own.
+    Each architecture is exported once, and the next checkpoint is opened while the current one is scored.
 
     Parameters
     ----------
     weights : sequence of path-like
-        Weights of any ending, or exported `.onnx` files; folders, globs, or `.txt` files with a path a line, as for
-        `fastrdm.sweep`.
-    arch : sequence of str
-        ``"module:callable"``, or an exported `.onnx` file with any weights, for each of the weights, or one for
-        all, or none where all are `.onnx`.
-    studies : sequence of Study
+        Weights, exported `.onnx` files, folders, globs, `.txt` lists of paths, or manifests, as for `fastrdm.sweep`.
+    arch : sequence of str or Architecture
+        ``"module:callable"``, or an exported `.onnx` file with any weights: one for all weights, one for each, or none
+        if all are `.onnx` files.
+    studies : path-like, Study or sequence of them
         What to score against.
-    taps : dict or sequence of str, optional
-        Layers to score, as in `open_checkpoint`; the network's own choice by default.
-    provider, precision, provider_options, batch_size, allow_inconsistent
-        As in `OnnxModel`.
     submit : path-like, optional
-        Folder for submissions: the best layer's RDM of the test images, in a subfolder for each checkpoint where
-        there are several.
-    progress : bool
-        Whether to show progress bars on stderr.
+        Folder for submissions: the best layer's RDM for the test images, in a subfolder for each checkpoint if there
+        are several.
     n_draws, seed : int
-        As in `score_model`.
-    on_start : callable, optional
-        Called with each checkpoint's name before work on it begins.
+        Draws of the bootstrap over subjects, and the seed of the bootstrap and the sign flips; 0 draws give neither
+        intervals nor sign-flip tests.
+    watch, patience
+        As for `fastrdm.sweep`.
+    on_start : callable
+        Called with each checkpoint's path before work on it begins.
     on_left_out : callable, optional
-        Called with what folders and globs hold beside checkpoints; by default a warning tells it.
+        Called with files in folders and globs that are not checkpoints; by default they cause a warning.
+    **options
+        As for `fastrdm.sweep`, without `store`; ``engine`` is "in-process" by default.
 
     Yields
     ------
-    Scored
-        One a checkpoint, in the order given, those of a folder or glob sorted; then one with an error for each folder,
-        glob or list without any.
+    CheckpointScores
+        One a checkpoint, in the order given, folders and globs sorted; then one with an error for each folder, glob or
+        list without a checkpoint.
 
     Raises
     ------
     ValueError, FileNotFoundError
-        Before work starts: if there is neither one architecture nor one for each of the weights, one cannot be
-        imported or read, or a submission is asked for of studies without test images or of regions that are not the
-        challenge's.
+        Before work starts: if a checkpoint, architecture, study or provider does not exist, or a submission is
+        requested for studies without test images or for regions other than the challenge's.
 
     Warns
     -----
     RuntimeWarning
-        Of files that are left out.
+        If files are left out.
     """
-    test_images: tuple[Path, ...] = ()
-    test_background = None
-    if submit is not None:
-        _check_submittable(studies)
-        tested = next(study for study in studies if study.test_stimuli)
-        test_images, test_background = tested.test_stimuli, tested.background
-    listing, of_each = _listed(weights, arch)
-    for each in listing.left_out:
-        (on_left_out or _warn)(each)
-    names = [found.path for found in listing.found]
-    folders: Sequence[Path | None] = _submission_folders(names, submit) or [None] * len(names)
-    networks, tasks, errors = _networks(names, arch, of_each, taps)
-    load = Load(
-        networks,
-        tuple(studies),
-        ("",) * len(studies),
-        {
-            "provider": provider,
-            "precision": precision,
-            "provider_options": provider_options,
-            "batch_size": batch_size,
-            "allow_inconsistent": allow_inconsistent,
-        },
-        kernels_version(),
-        test_images=tuple(test_images),
-        test_background=test_background,
-        progress=progress,
-    )
-    good = [task for task, error in zip(tasks, errors, strict=True) if not error]
-    following = iter(good[1:])
-    with contextlib.closing(Worker(load)) as worker:
-        for found, task, error, folder in zip(listing.found, tasks, errors, folders, strict=True):
-            if on_start:
-                on_start(task.path)
-            if error:
-                yield Scored(task.path, error=found.named(error))
-                continue
-            outcome = worker.score(task, next(following, None))
-            scored = _scored(outcome, studies, folder, n_draws, seed)
-            yield replace(scored, error=found.named(scored.error)) if scored.error else scored
-    for given, error in listing.empty:
-        yield Scored(given, error=error)
+    engine = {} if options.get("workers") else {"engine": "in-process"}
+    options = engine | options | {"submit": submit is not None}
+    with Sweep(weights, arch, studies, **options) as sweep:
+        if submit is not None:
+            _check_submittable(sweep.studies)
+        plan = sweep.plan()
+        for left_out in plan.left_out:
+            (on_left_out or _warn)(left_out)
+
+        def on_event(event: Event) -> None:
+            if event["event"] == "given":
+                on_start(event["checkpoint"])
+
+        folders = _Folders(submit, sweep, plan, watch)
+        outcomes = sweep.outcomes(plan, watch, patience, on_event)
+        with contextlib.closing(outcomes):
+            for outcome in _in_order(outcomes):
+                yield _scores(outcome, sweep.studies, folders, n_draws, seed)
 
 
-def _listed(weights: Sequence[str | Path], arch: Sequence[str]) -> tuple[Listing, list[str | None]]:
-    """The checkpoints there are, and the architecture of each."""
-    listing = Listing()
-    of_each: list[str | None] = []
-    for given, own in zip(weights, one_for_each(arch, len(weights)), strict=True):
-        if is_manifest(given):
-            raise ValueError(f"{given} is a manifest, which fastrdm sweep takes")
-        listing.look(str(given))
-        of_each += [own] * (len(listing.found) - len(of_each))
-    return listing, of_each
+def _in_order(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Yield outcomes by the number of their job; those without a worker come last."""
+    waiting: dict[int, Outcome] = {}
+    following = 0
+    for outcome in outcomes:
+        if outcome.job.network < 0:
+            yield outcome
+            continue
+        waiting[outcome.job.number] = outcome
+        while following in waiting:
+            yield waiting.pop(following)
+            following += 1
 
 
 def _warn(left_out: LeftOut) -> None:
     warnings.warn(left_out.message, RuntimeWarning, stacklevel=3)
 
 
-def _networks(
-    names: Sequence[str], arch: Sequence[str], of_each: Sequence[str | None], taps: Taps | None
-) -> tuple[tuple[Network, ...], list[Task], list[str]]:
-    """What the weights are of, each architecture exported once, and for each of the weights why theirs could not be."""
-    makers = {each: architecture_of(each, taps) for each in dict.fromkeys(arch)}
-    # What is an .onnx file brings its graph along, whatever architecture is given with it.
-    places: dict[str | None, int] = {None: 0, **{each: i for i, each in enumerate(makers, 1)}}
-    tasks = [
-        Task(name, 0 if is_onnx(name) else places[each])
-        for name, each in zip(names, of_each, strict=True)
-    ]
-    wanted = {task.network for task in tasks if Path(task.path).is_file()}
-    networks, errors = [Network(None, taps)], [""]
-    for place, make in enumerate(makers.values(), 1):
-        architecture, error = None, ""
-        try:
-            architecture = make() if place in wanted else None
-        except (ValueError, OSError) as reason:
-            error = str(reason)
-        networks.append(Network(architecture))
-        errors.append(error)
-    return tuple(networks), tasks, [errors[task.network] for task in tasks]
-
-
-def _scored(
-    outcome: Outcome, studies: Sequence[Study], folder: Path | None, n_draws: int, seed: int
-) -> Scored:
-    path, report = outcome.task.path, outcome.report
-    if report is None:
-        return Scored(path, error=outcome.error)
-    for text, kind in outcome.warned.items():
+def _scores(
+    outcome: Outcome, studies: Sequence[Study], folders: "_Folders", n_draws: int, seed: int
+) -> CheckpointScores:
+    job = outcome.job
+    if isinstance(outcome, Failed):
+        return CheckpointScores(job.path, error=outcome.error)
+    assert isinstance(outcome, Scored)  # without a store nothing is known before
+    for text, kind in outcome.warnings.items():
         warnings.warn(text, kind, stacklevel=3)
-    results = results_of(path, studies, report.studies, n_draws=n_draws, seed=seed)
     written: list[Path] = []
-    if folder is not None:
-        try:
-            for modality, rdm in outcome.test_rdms.items():
-                written += algonauts.write_submission(folder, rdm, modality)
-        except OSError as error:
-            return Scored(path, error=f"{path}: its submission cannot be written: {error}")
-    return Scored(path, results, submissions=tuple(written), sha256=report.sha256)
+    try:
+        for modality, rdm in outcome.test_rdms.items():
+            written += algonauts.write_submission(folders.of(job.path, job.number), rdm, modality)
+    except OSError as error:
+        return CheckpointScores(
+            job.path, error=f"{job.path}: its submission cannot be written: {error}"
+        )
+    results = results_of(outcome, studies, n_draws=n_draws, seed=seed)
+    return CheckpointScores(
+        job.path, results, "", tuple(written), outcome.sha256, outcome.job.labels
+    )
+
+
+class _Folders:
+    """A folder for each checkpoint's submission."""
+
+    def __init__(self, submit: str | Path | None, sweep: Sweep, plan: Plan, watch: bool) -> None:
+        self._root = Path(submit or "")
+        stems = [] if submit is None else [Path(path).stem for path in sweep.paths()]
+        self._is_single = plan.new == 1 and not watch
+        self._is_unique = len(set(stems)) == len(stems) and not watch
+
+    def of(self, path: str, number: int) -> Path:
+        """The folder of a checkpoint's submission."""
+        if self._is_single:
+            return self._root
+        stem = Path(path).stem
+        return self._root / (stem if self._is_unique else f"{number + 1:03d}-{stem}")
 
 
 def _check_submittable(studies: Sequence[Study]) -> None:
@@ -215,17 +189,5 @@ def _check_submittable(studies: Sequence[Study]) -> None:
     regions = {region for study in studies for region in study.targets}
     if foreign := sorted(region for region in regions if not modality_of(region)):
         raise ValueError(
-            f"a submission is for the challenge's regions, not for {', '.join(foreign)}; score without it"
+            f"a submission is for the challenge's regions, not for {', '.join(foreign)}; leave submit out"
         )
-
-
-def _submission_folders(names: Sequence[str], submit: str | Path | None) -> list[Path]:
-    if submit is None:
-        return []
-    stems = [Path(name).stem for name in names]
-    if len(names) == 1:
-        return [Path(submit)]
-    unique = len(set(stems)) == len(stems)
-    return [
-        Path(submit) / (stem if unique else f"{i:03d}-{stem}") for i, stem in enumerate(stems, 1)
-    ]

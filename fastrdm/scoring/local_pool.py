@@ -1,4 +1,4 @@
-"""Workers in processes of this machine."""
+"""Workers on this machine: in the calling process, or in processes of their own."""
 
 import contextlib
 import multiprocessing
@@ -9,111 +9,169 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from fastrdm._kernels import kernels
 from fastrdm.scoring.accelerators import accelerators
-from fastrdm.scoring.scheduler import Hand, Remote
-from fastrdm.scoring.worker import EngineError, Hello, Load, Outcome, Task
+from fastrdm.scoring.jobs import Handshake, Job, Outcome, WorkerPoolError, WorkerSetup
+from fastrdm.scoring.scheduler import RemoteWorker, WorkerHandle
+
+T = TypeVar("T")
 
 
-class LocalEngine:
-    """Processes of this machine: one for each accelerator, or one for all processors.
+class InProcessPool:
+    """One worker in the calling process, which starts without delay and cannot be lost alone.
 
     Parameters
     ----------
     workers : int, optional
-        How many; by default as many as the provider's accelerators, else one. Several on processors alone share them.
+        1 or None.
     provider : str
-        What the networks will run on.
+        Ignored: the worker has every device of this process.
+    """
+
+    lost: tuple[type[BaseException], ...] = ()
+    depth = 1
+
+    def __init__(self, workers: int | None = None, provider: str = "auto") -> None:
+        if workers not in (None, 1):
+            raise WorkerPoolError(
+                f'the engine "in-process" has one worker, not {workers}; use "local"'
+            )
+        self._worker: _InProcessHandle | None = None
+
+    def launchers(self, setup: WorkerSetup) -> Iterator[Callable[[], WorkerHandle]]:
+        """As for `WorkerPool`."""
+        if self._worker is None:
+            self._worker = _InProcessHandle(setup)
+        yield self._worker.get
+
+    def close(self) -> None:
+        """As for `WorkerPool`."""
+        self._worker = None
+
+
+class _InProcessHandle:
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._worker = RemoteWorker(setup)
+        self.get = lambda: self
+
+    def handshake(self) -> "Future[Handshake | Exception]":
+        return _done(self._worker.handshake())
+
+    def submit(self, job: Job, following: Job | None, name: str) -> "Future[Outcome]":
+        return _done(self._worker.score(job, following, name))
+
+    def close(self, now: bool) -> None:
+        self._worker.close()
+
+
+def _done(value: T) -> "Future[T]":
+    future: Future[T] = Future()
+    future.set_result(value)
+    return future
+
+
+class LocalPool:
+    """Processes on this machine: one for each accelerator, or one for all processors.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Number of processes; by default the number of accelerators of the provider, or 1. Without accelerators several
+        workers share the processors.
+    provider : str
+        Where the networks will run.
     """
 
     lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+    depth = 2
 
     def __init__(self, workers: int | None = None, provider: str = "auto") -> None:
         if workers is not None and workers < 1:
-            raise EngineError(f"workers must be at least 1, not {workers}")
+            raise WorkerPoolError(f"workers must be at least 1, not {workers}")
         variable, devices = accelerators(provider)
         count = workers or len(devices) or 1
         cores = kernels().n_threads
         self.n_threads = None if devices or count == 1 else max(1, cores // count)
-        self._places = [
+        self._environments = [
             {variable: devices[i % len(devices)]} if devices else {} for i in range(count)
         ]
-        self._makers: list[Callable[[], Hand]] = []
+        self._launchers: list[Callable[[], WorkerHandle]] = []
 
-    def hands(self, load: Load) -> Iterator[Callable[[], Hand]]:
-        """As `Engine`."""
-        if not self._makers:
-            options = {"n_threads": self.n_threads, **load.options}
-            own = replace(load, options=options)
-            self._makers = [_ProcessMaker(own, place) for place in self._places]
-        yield from self._makers
+    def launchers(self, setup: WorkerSetup) -> Iterator[Callable[[], WorkerHandle]]:
+        """As for `WorkerPool`."""
+        if not self._launchers:
+            threads = setup.options.n_threads or self.n_threads
+            setup = replace(setup, options=replace(setup.options, n_threads=threads))
+            self._launchers = [_ProcessLauncher(setup, each) for each in self._environments]
+        yield from self._launchers
 
     def close(self) -> None:
-        """As `Engine`."""
+        """As for `WorkerPool`."""
 
 
 @dataclass(frozen=True, eq=False)
-class _ProcessMaker:
-    load: Load
+class _ProcessLauncher:
+    setup: WorkerSetup
     environment: Mapping[str, str]
 
-    def __call__(self) -> Hand:
-        return _Process(self.load, self.environment)
+    def __call__(self) -> WorkerHandle:
+        return _Process(self.setup, self.environment)
 
 
 class _Process:
-    """A pool of one process: it is replaced alone when it dies."""
+    """A pool of one process, so that a process that dies is replaced alone."""
 
-    def __init__(self, load: Load, environment: Mapping[str, str]) -> None:
-        # Forked, a process would share threads' locks and the accelerator with this one.
+    def __init__(self, setup: WorkerSetup, environment: Mapping[str, str]) -> None:
+        # A forked process would inherit locks of threads, and share the accelerator.
         self._pool = ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn"), _begin, (load, environment)
+            1, multiprocessing.get_context("spawn"), _start, (setup, environment)
         )
-        self._hello: Future[Hello | Exception] = self._pool.submit(_hello)
+        self._handshake: Future[Handshake | Exception] = self._pool.submit(_handshake)
 
-    def hello(self) -> "Future[Hello | Exception]":
-        return self._hello
+    def handshake(self) -> "Future[Handshake | Exception]":
+        return self._handshake
 
-    def submit(self, task: Task, following: Task | None, name: str) -> "Future[Outcome]":
-        return self._pool.submit(_score, task, following, name)
+    def submit(self, job: Job, following: Job | None, name: str) -> "Future[Outcome]":
+        return self._pool.submit(_score, job, following, name)
 
     def close(self, now: bool) -> None:
-        said = None
-        if self._hello.done() and not self._hello.exception():
-            said = self._hello.result()
-        if now and isinstance(said, Hello):
+        answer = None
+        if self._handshake.done() and not self._handshake.exception():
+            answer = self._handshake.result()
+        if now and isinstance(answer, Handshake):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(said.pid, signal.SIGKILL)
-        # One that only starts ends with this process, if not before.
-        self._pool.shutdown(wait=not now or said is not None, cancel_futures=True)
+                os.kill(answer.pid, signal.SIGKILL)
+        # A process that is still starting ends with this one at the latest.
+        self._pool.shutdown(wait=not now or answer is not None, cancel_futures=True)
 
 
-# What this process is as a worker: pools give their processes no other place to keep it.
-_here: dict[str, Remote] = {}
+# The worker of this process; a pool's process can keep it only in a global.
+_here: dict[str, RemoteWorker] = {}
 
 
-def _begin(load: Load, environment: Mapping[str, str]) -> None:
+def _start(setup: WorkerSetup, environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
-    # Ctrl-C reaches all processes of a terminal, and a batch system's signal all of a job; the sweep lets its
-    # workers finish, who go with it.
+    # Ctrl-C reaches every process of a terminal, and a batch system's signal every process of a job; the sweep lets
+    # its workers finish and then ends them.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _here["worker"] = Remote(load)
+    _here["worker"] = RemoteWorker(setup)
 
 
 def _end_with_parent() -> None:
-    """A pool's process does not notice by itself that the one it works for was killed."""
+    """End this process when its parent is killed, which a pool's process does not notice."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _hello() -> Hello | Exception:
-    return _here["worker"].hello()
+def _handshake() -> Handshake | Exception:
+    return _here["worker"].handshake()
 
 
-def _score(task: Task, following: Task | None, name: str) -> Outcome:
-    return _here["worker"].score(task, following, name)
+def _score(job: Job, following: Job | None, name: str) -> Outcome:
+    return _here["worker"].score(job, following, name)

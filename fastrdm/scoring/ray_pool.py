@@ -7,43 +7,45 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastrdm._base import require
+from fastrdm._base import one_line, require
 from fastrdm.images import cached_pixels
 from fastrdm.scoring.accelerators import LISTS
-from fastrdm.scoring.scheduler import Hand, Remote
-from fastrdm.scoring.worker import EngineError, Hello, Load, Outcome, Pixels, Task
+from fastrdm.scoring.jobs import Handshake, Job, Outcome, Pixels, WorkerPoolError, WorkerSetup
+from fastrdm.scoring.scheduler import RemoteWorker, WorkerHandle
 
-# How often a cluster is asked what room it has.
-_LOOK_S = 2.0
+# Seconds between two queries of the free resources of the cluster.
+_QUERY_S = 2.0
 
 
-class RayEngine:
-    """Actors of a Ray cluster, as many as its nodes have room for at any time.
+class RayPool:
+    """Actors on a Ray cluster, as many as its nodes have room for at any time.
 
-    Graphs, targets and stimuli go to each node once, by the object store; checkpoints are read where they are scored,
-    from a file system that all nodes share. Ray places the actors and says which are lost. Their tasks go to others,
-    and another actor is asked for in their place.
+    Graphs, targets and stimuli go to each node once, through the object store; checkpoints are read where they are
+    scored, from a file system that all nodes share. Ray places the actors and reports lost ones, whose jobs go to
+    other actors, and which are replaced.
 
     Parameters
     ----------
     workers : int, optional
-        How many at most; by default what the cluster has room for.
+        Maximum number; by default what the cluster has room for.
     provider : str
-        What the networks will run on.
+        Where the networks will run.
     address : str, optional
-        Of the cluster; by default `RAY_ADDRESS`, else the one that this process is connected to, else one of this
-        machine alone.
+        Of the cluster; by default `RAY_ADDRESS`, else the cluster this process is connected to, else a new one on
+        this machine.
     num_cpus, num_gpus : float, optional
-        What each actor takes: by default one processor, and one GPU where the provider is one of GPUs or, with "auto",
-        where any node has one.
+        Resources of each actor; by default one processor, and one GPU if the provider runs on GPUs or, with "auto",
+        if any node has one.
 
     Raises
     ------
-    EngineError
+    WorkerPoolError
         If the cluster cannot be reached.
     MissingExtraError
         If ray is not installed.
     """
+
+    depth = 2
 
     def __init__(
         self,
@@ -67,58 +69,59 @@ class RayEngine:
             try:
                 self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
             except (ConnectionError, RuntimeError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise EngineError(
-                    f"the Ray cluster {address or ''} cannot be reached: {reason}"
+                raise WorkerPoolError(
+                    f"the Ray cluster {address or ''} cannot be reached: {one_line(error)}"
                 ) from None
-        self._most = workers
+        self._limit = workers
         if num_gpus is None:
             has_gpus = any(node["Resources"].get("GPU") for node in self._nodes())
             num_gpus = 1.0 if provider in LISTS or (provider == "auto" and has_gpus) else 0.0
-        self._takes = {"CPU": 1.0 if num_cpus is None else num_cpus, "GPU": num_gpus}
-        self._makers: list[Callable[[], Hand]] = []
-        self._load: Any = None
-        self._looked = -math.inf
-        self._room = 0
+        self._resources = {"CPU": 1.0 if num_cpus is None else num_cpus, "GPU": num_gpus}
+        self._launchers: list[Callable[[], WorkerHandle]] = []
+        self._setup: Any = None
+        self._queried = -math.inf
+        self._capacity = 0
 
     def _nodes(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
-    def hands(self, load: Load) -> Iterator[Callable[[], Hand]]:
-        """As `Engine`."""
-        if self._load is None:
-            threads = None if self._takes["GPU"] else max(1, int(self._takes["CPU"]))
-            own = replace(
-                load, pixels=_pixels(load), options={"n_threads": threads, **load.options}
-            )
-            self._load = self._ray.put(own)
-        if time.monotonic() - self._looked > _LOOK_S:
-            self._looked = time.monotonic()
-            asked = {name: amount for name, amount in self._takes.items() if amount}
-            self._room = sum(
-                int(min(node["Resources"].get(name, 0) / amount for name, amount in asked.items()))
+    def launchers(self, setup: WorkerSetup) -> Iterator[Callable[[], WorkerHandle]]:
+        """As for `WorkerPool`."""
+        if self._setup is None:
+            threads = None if self._resources["GPU"] else max(1, int(self._resources["CPU"]))
+            options = replace(setup.options, n_threads=setup.options.n_threads or threads)
+            self._setup = self._ray.put(replace(setup, pixels=_pixels(setup), options=options))
+        if time.monotonic() - self._queried > _QUERY_S:
+            self._queried = time.monotonic()
+            required = {name: amount for name, amount in self._resources.items() if amount}
+            self._capacity = sum(
+                int(
+                    min(
+                        node["Resources"].get(name, 0) / amount for name, amount in required.items()
+                    )
+                )
                 for node in self._nodes()
             )
-        wanted = self._room if self._most is None else min(self._room, self._most)
-        while len(self._makers) < wanted:
-            self._makers.append(_ActorMaker(self._ray, self._load, self._takes))
-        yield from self._makers[:wanted]
+        wanted = self._capacity if self._limit is None else min(self._capacity, self._limit)
+        while len(self._launchers) < wanted:
+            self._launchers.append(_ActorLauncher(self._ray, self._setup, self._resources))
+        yield from self._launchers[:wanted]
 
     def close(self) -> None:
-        """As `Engine`."""
-        self._load = None
-        self._makers.clear()
+        """As for `WorkerPool`."""
+        self._setup = None
+        self._launchers.clear()
         if self._is_ours:
             self._ray.shutdown()
 
 
-def _pixels(load: Load) -> Pixels:
-    """Stimuli of the networks whose preprocessing is known before their checkpoints are opened."""
+def _pixels(setup: WorkerSetup) -> Pixels:
+    """Decoded stimuli for the networks whose preprocessing is known before their checkpoints are opened."""
     found = {}
-    for network in load.networks:
+    for network in setup.networks:
         if network.architecture is not None:
             preprocessing = network.architecture.preprocessing
-            for study in load.studies:
+            for study in setup.studies:
                 key = (study.name, preprocessing.size, preprocessing.resize)
                 if key not in found:
                     found[key] = cached_pixels(
@@ -128,27 +131,31 @@ def _pixels(load: Load) -> Pixels:
 
 
 @dataclass(frozen=True, eq=False)
-class _ActorMaker:
+class _ActorLauncher:
     ray: Any
-    load: Any
-    takes: Mapping[str, float]
+    setup: Any
+    resources: Mapping[str, float]
 
-    def __call__(self) -> Hand:
-        # Ray would restart a lost actor only where there is room, and keep its tasks waiting until then.
-        options = {"num_cpus": self.takes["CPU"], "num_gpus": self.takes["GPU"], "max_restarts": 0}
-        return _Actor(self.ray, self.ray.remote(Remote).options(**options).remote(self.load))
+    def __call__(self) -> WorkerHandle:
+        # Ray restarts a lost actor only if there is room, and keeps its jobs waiting until then.
+        options = {
+            "num_cpus": self.resources["CPU"],
+            "num_gpus": self.resources["GPU"],
+            "max_restarts": 0,
+        }
+        return _Actor(self.ray, self.ray.remote(RemoteWorker).options(**options).remote(self.setup))
 
 
 class _Actor:
     def __init__(self, ray: Any, actor: Any) -> None:
         self._ray, self._actor = ray, actor
 
-    def hello(self) -> "Future[Hello | Exception]":
-        future: Future[Hello | Exception] = self._actor.hello.remote().future()
+    def handshake(self) -> "Future[Handshake | Exception]":
+        future: Future[Handshake | Exception] = self._actor.handshake.remote().future()
         return future
 
-    def submit(self, task: Task, following: Task | None, name: str) -> "Future[Outcome]":
-        future: Future[Outcome] = self._actor.score.remote(task, following, name).future()
+    def submit(self, job: Job, following: Job | None, name: str) -> "Future[Outcome]":
+        future: Future[Outcome] = self._actor.score.remote(job, following, name).future()
         return future
 
     def close(self, now: bool) -> None:

@@ -1,19 +1,10 @@
-"""What a store keeps: how a checkpoint was scored, against whom, and what came of it."""
+"""The keys of a store: how a checkpoint was scored, and against which subjects."""
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from fastrdm.networks import is_onnx
-from fastrdm.scoring.scorer import StudyScores
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 class StoreError(ValueError):
@@ -21,42 +12,20 @@ class StoreError(ValueError):
 
 
 @dataclass(frozen=True)
-class Stamp:
-    """Size and time of last change of a file, by which it is known again without reading it; −1 where there is none."""
-
-    size: int = -1
-    mtime_ns: int = -1
-
-    @classmethod
-    def of(cls, path: str | Path) -> "Stamp":
-        """The stamp of what is at `path` now; of an `.onnx` file together with its weights in FILE.data."""
-        # Not by pathlib, which takes five times as long: a resume asks this of every checkpoint.
-        try:
-            found = [os.stat(path)]  # noqa: PTH116
-        except OSError:
-            return cls()
-        if is_onnx(path):
-            with contextlib.suppress(OSError):
-                found.append(os.stat(f"{path}.data"))  # noqa: PTH116
-        return cls(sum(s.st_size for s in found), max(s.st_mtime_ns for s in found))
-
-
-@dataclass(frozen=True)
-class Method:
-    """How RDMs are made of weights.
+class Pipeline:
+    """How RDMs are made from weights.
 
     Attributes
     ----------
     arch : str
-        What tables call the network; no part of the key.
+        Name of the network in tables; not part of the key.
     graph : str
-        The architecture's fingerprint, or what is taken of files that bring their own graph.
+        The architecture's fingerprint, or the taps of checkpoints that bring their own graph.
     preprocessing : str
         As JSON.
     precision : str
-        Of the network.
     kernels : str
-        fastrdm's version and the name of its kernels.
+        Version of fastrdm and name of its kernels.
     """
 
     arch: str
@@ -68,12 +37,11 @@ class Method:
     @property
     def key(self) -> str:
         """SHA-256 of all but the name."""
-        facts = asdict(self) | {"arch": None, "rdm": "correlation"}
-        return digest_of(facts)
+        return digest_of(asdict(self) | {"arch": None, "rdm": "correlation"})
 
 
 @dataclass(frozen=True)
-class Subjects:
+class TargetRecord:
     """What layers are scored against: one region of one study.
 
     Attributes
@@ -81,14 +49,14 @@ class Subjects:
     study, region : str
         Their names, which are part of the key.
     stimuli, subjects : str
-        SHA-256 of the images in their order, and of the subjects' RDMs.
+        SHA-256 of the images in order, and of the subjects' RDMs.
     protocol : str
-        As JSON, with what becomes of NaN.
+        As JSON, with the NaN policy.
     ceiling : float
-        That scores are a share of.
+        The noise ceiling that percentages relate to.
     n_subjects : int
     synthetic : bool
-        Whether the brains are simulated.
+        Whether the brain data are simulated.
     """
 
     study: str
@@ -102,37 +70,10 @@ class Subjects:
 
     @property
     def key(self) -> str:
-        """SHA-256 of it all."""
+        """SHA-256 of all fields."""
         return digest_of(asdict(self))
 
 
-@dataclass(frozen=True)
-class Report:
-    """One checkpoint's results on their way into a store.
-
-    Attributes
-    ----------
-    path : str
-    stamp : Stamp
-        Of the file when its SHA-256 was taken.
-    sha256 : str
-    labels : dict of str to str
-    studies : tuple of StudyScores
-    seconds : float
-        That the checkpoint took.
-    warnings : tuple of str
-        What was warned of meanwhile.
-    """
-
-    path: str
-    stamp: Stamp
-    sha256: str
-    labels: Mapping[str, str]
-    studies: tuple[StudyScores, ...]
-    seconds: float
-    warnings: tuple[str, ...] = ()
-
-
 def digest_of(facts: Mapping[str, Any]) -> str:
-    """SHA-256 of a text."""
+    """SHA-256 of a mapping as JSON."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

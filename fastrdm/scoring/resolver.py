@@ -1,71 +1,209 @@
-"""Checkpoints of one network: what a sweep scores together."""
+"""Weights and architectures as given → networks, and the jobs that score their checkpoints."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from fastrdm.networks import is_onnx
-from fastrdm.runtimes import Architecture
-from fastrdm.scoring.manifest import Found, Source
-from fastrdm.scoring.records import Method
-from fastrdm.scoring.worker import Network, kernels_version
+from fastrdm.images import Preprocessing
+from fastrdm.networks import Taps, is_onnx
+from fastrdm.runtimes import Architecture, import_arch
+from fastrdm.scoring.jobs import Job, NetworkSetup, RunOptions, kernels_version
+from fastrdm.scoring.listing import Listing
+from fastrdm.scoring.manifest import CheckpointSource, is_manifest, read_manifest
+from fastrdm.scoring.records import Pipeline
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Of a source, the checkpoints that bring their graphs, or those whose graph is the source's architecture."""
+def sources(
+    weights: Sequence[str | Path],
+    arch: Sequence[str | Architecture] = (),
+    taps: Taps | None = None,
+    labels: str = "",
+) -> list[CheckpointSource]:
+    """Group weights as given into checkpoints of one network each, in order.
 
-    source: Source
-    graphs: bool
+    Parameters
+    ----------
+    weights : sequence of path-like
+        Files, folders, globs, `.txt` lists of paths, or `.toml` manifests.
+    arch : sequence of str or Architecture
+        One for all weights, one for each, or none. Manifests name their own.
+    taps, labels
+        For weights outside manifests.
 
-    def found(self) -> Iterator[Found]:
-        for found in self.source.listing().found:
-            if is_onnx(found.path) == self.graphs:
-                yield found
-            elif self.source.arch is None:
-                raise ValueError(
-                    f"{found.path}: weights need arch, the module:callable that builds their network or its exported"
-                    " .onnx file"
-                )
+    Returns
+    -------
+    list of CheckpointSource
 
-    def network(self) -> Network:
-        source = self.source
-        if self.graphs or source.arch is None:
-            return Network(None, source.taps, source.preprocessing)
-        if not is_onnx(source.arch):
-            return Network(
-                Architecture.export(source.arch, source.taps, preprocessing=source.preprocessing)
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If weights are empty, the number of architectures does not match, or a manifest is invalid.
+    """
+    names = [str(path) for path in weights]
+    if not names:
+        raise ValueError("weights is empty; name checkpoints, a folder, a glob or a manifest")
+    n = sum(not is_manifest(name) for name in names)
+    if len(arch) not in (0, 1, n):
+        raise ValueError(
+            f"{len(arch)} architectures for {n} checkpoints: give one for all, or one for each"
+        )
+    archs = iter(arch if len(arch) == n else [arch[0] if arch else None] * n)
+    found: list[CheckpointSource] = []
+    for name in names:
+        if is_manifest(name):
+            found += read_manifest(name)
+            continue
+        source = CheckpointSource(next(archs), (name,), taps, None, labels)
+        if found and replace(found[-1], weights=(name,)) == source:
+            source = replace(source, weights=(*found.pop().weights, name))
+        found.append(source)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkSpec:
+    """A network as asked for: an architecture with taps and preprocessing, or `.onnx` checkpoints with both."""
+
+    arch: str | Architecture | None
+    taps: Taps | None
+    preprocessing: Preprocessing | None
+
+    @property
+    def key(self) -> str:
+        """Equal for equal networks."""
+        arch = self.arch if isinstance(self.arch, str | None) else id(self.arch)
+        preprocessing = self.preprocessing and self.preprocessing.to_json()
+        return json.dumps([arch, self.taps, preprocessing])
+
+    def check(self) -> None:
+        """Raise ValueError or FileNotFoundError if the architecture does not exist."""
+        if isinstance(self.arch, str) and not is_onnx(self.arch):
+            import_arch(self.arch)
+        elif self.arch is not None:
+            self.setup()
+
+    def setup(self) -> NetworkSetup:
+        """Export or read the architecture."""
+        if self.arch is None:
+            return NetworkSetup(None, self.taps, self.preprocessing)
+        if isinstance(self.arch, str) and not is_onnx(self.arch):
+            return NetworkSetup(
+                Architecture.export(self.arch, self.taps, preprocessing=self.preprocessing)
             )
-        if source.taps is not None or source.preprocessing is not None:
+        exported = (
+            self.arch if isinstance(self.arch, Architecture) else Architecture.read(self.arch)
+        )
+        if self.taps is not None or self.preprocessing is not None:
             raise ValueError(
-                f"the architecture {source.arch} has layers and preprocessing of its own; leave taps and preprocessing"
-                " out"
+                f"the architecture {exported.name} has its own taps and preprocessing; leave both out"
             )
-        return Network(Architecture.read(source.arch))
+        return NetworkSetup(exported)
 
-    def method(self, network: Network, precision: str | None, batch_size: int | None) -> Method:
-        """How RDMs are made; the size of batches where answers may depend on it, else None."""
-        architecture = network.architecture
-        if architecture is None:
-            graph = f"the file's, {json.dumps(network.taps)}"
-            preprocessing = (
-                network.preprocessing.to_json() if network.preprocessing else "the file's"
-            )
+    def pipeline(self, setup: NetworkSetup, options: RunOptions) -> Pipeline:
+        """How this network's RDMs are made."""
+        name = ""
+        if self.arch is not None:
+            name = self.arch if isinstance(self.arch, str) else self.arch.name
+        if setup.architecture is not None:
+            graph = setup.architecture.fingerprint
+            preprocessing = setup.architecture.preprocessing.to_json()
+        elif self.arch is not None:
+            graph, preprocessing = "unavailable", ""
         else:
-            graph = architecture.fingerprint
-            preprocessing = architecture.preprocessing.to_json()
-        if batch_size is not None:
-            graph += f", inconsistent answers allowed in batches of {batch_size}"
-        name = "" if self.graphs else self.source.arch or ""
-        return Method(name, graph, preprocessing, precision or "fp32", kernels_version())
+            graph = f"the file's, {json.dumps(self.taps)}"
+            preprocessing = self.preprocessing.to_json() if self.preprocessing else "the file's"
+        if options.allow_inconsistent:
+            graph += f", inconsistent answers allowed in batches of {options.batch_size}"
+        return Pipeline(name, graph, preprocessing, options.precision or "fp32", kernels_version())
 
 
-def groups_of(given: Sequence[Source]) -> list[_Group]:
-    """The groups of sources: checkpoints that are .onnx are one of their own."""
-    groups = []
-    for source in given:
-        if source.arch is not None:
-            groups.append(_Group(source, False))
-        if source.arch is None or any(map(is_onnx, source.paths())):
-            groups.append(_Group(source, True))
-    return groups
+class Resolver:
+    """The networks of all sources, and their checkpoints as jobs.
+
+    Parameters
+    ----------
+    weights, arch, taps, labels
+        As for `sources`.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[str | Path],
+        arch: Sequence[str | Architecture] = (),
+        taps: Taps | None = None,
+        labels: str = "",
+    ) -> None:
+        self.sources = sources(weights, arch, taps, labels)
+        self.networks: list[NetworkSpec] = []
+        self._numbers: dict[str, int] = {}
+        for source in self.sources:
+            for arch_ in dict.fromkeys((source.arch, None)):
+                self._number(NetworkSpec(arch_, source.taps, source.preprocessing))
+
+    def _number(self, spec: NetworkSpec) -> int:
+        if spec.key not in self._numbers:
+            spec.check()
+            self._numbers[spec.key] = len(self.networks)
+            self.networks.append(spec)
+        return self._numbers[spec.key]
+
+    def jobs(self) -> Iterator[Job]:
+        """Yield the present checkpoints in the order given.
+
+        Raises
+        ------
+        ValueError
+            If weights that need an architecture have none.
+        """
+        for source in self.sources:
+            specs = [
+                self._number(NetworkSpec(arch, source.taps, source.preprocessing))
+                for arch in (source.arch, None)
+            ]
+            for found in source.listing().found:
+                brings_graph = is_onnx(found.path)
+                if source.arch is None and not brings_graph:
+                    raise ValueError(
+                        f"{found.path}: weights need arch, the module:callable that builds their network or its"
+                        " exported .onnx file"
+                    )
+                labels = source.labels_of(found.path)
+                yield Job(found.path, specs[brings_graph], labels, found.row)
+
+    def listings(self) -> list[Listing]:
+        """What the sources hold now."""
+        return [source.listing() for source in self.sources]
+
+    def setups(self, wanted: Collection[int]) -> list[NetworkSetup]:
+        """Export or read the architectures of some networks.
+
+        Parameters
+        ----------
+        wanted : collection of int
+            Numbers of the networks that have checkpoints; the others stay unexported.
+
+        Returns
+        -------
+        list of NetworkSetup
+            One a network. An architecture that fails has its error there, unless all of them fail.
+
+        Raises
+        ------
+        ValueError, OSError
+            If every wanted network fails: the first error.
+        """
+        errors: list[Exception] = []
+        made = []
+        for number, spec in enumerate(self.networks):
+            if number not in wanted:
+                made.append(NetworkSetup(None, spec.taps, spec.preprocessing))
+                continue
+            try:
+                made.append(spec.setup())
+            except (ValueError, OSError) as error:
+                errors.append(error)
+                made.append(NetworkSetup(None, error=str(error)))
+        if errors and len(errors) == len(wanted):
+            raise errors[0]
+        return made

@@ -1,8 +1,4 @@
-"""Where a sweep's work runs: worker processes of this machine, or actors of a Ray cluster.
-
-An engine makes workers and finds out which are gone. What both have in common is `run`: it hands tasks to workers a few
-at a time, and those of a worker that died to others.
-"""
+"""Hands jobs to the workers of a pool, a few at a time, and reassigns those of workers that die."""
 
 import concurrent.futures
 import itertools
@@ -13,254 +9,290 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
-from fastrdm.scoring.records import Stamp
-from fastrdm.scoring.worker import EngineError, Hello, Load, Outcome, Task, Worker
+from fastrdm._base import one_line
+from fastrdm.scoring.jobs import (
+    Failed,
+    Handshake,
+    Job,
+    Outcome,
+    Stamp,
+    WorkerPoolError,
+    WorkerSetup,
+)
+from fastrdm.scoring.worker import Worker
 
-Notify: TypeAlias = Callable[[dict[str, Any]], None]
+Event: TypeAlias = dict[str, Any]
+Notify: TypeAlias = Callable[[Event], None]
 
-# In work and waiting at a worker, beside the one whose follower is not known yet: while results of one are stored, the
-# next one runs.
-_AT_WORKER = 2
-# A checkpoint whose worker died this often is given up; after the first time it runs alone, so that it is to blame.
-_DEATHS = 3
+# A checkpoint is given up after this many deaths of its workers. After the first it runs alone, so that it is to blame.
+_MAX_DEATHS = 3
 _POLL_S = 0.3
 
 
-class Hand(Protocol):
-    """An engine's hold on one worker."""
+class WorkerHandle(Protocol):
+    """A pool's connection to one worker."""
 
-    def hello(self) -> "Future[Hello | Exception]":
-        """Be told when the worker is ready, or why it cannot be."""
+    def handshake(self) -> "Future[Handshake | Exception]":
+        """Future of the worker's handshake, or of the error that prevents its start."""
 
-    def submit(self, task: Task, following: Task | None, name: str) -> "Future[Outcome]":
-        """Have a task done, after those submitted before."""
+    def submit(self, job: Job, following: Job | None, name: str) -> "Future[Outcome]":
+        """Queue a job after those submitted before."""
 
     def close(self, now: bool) -> None:
-        """Let the worker go: now, or when it has done what it was given."""
+        """End the worker: immediately, or after its submitted jobs."""
 
 
-class Engine(Protocol):
-    """Makes workers."""
+class WorkerPool(Protocol):
+    """Starts workers.
+
+    Attributes
+    ----------
+    lost : tuple of exception types
+        Raised by the futures of a worker that died.
+    depth : int
+        How many jobs are submitted to a worker at a time, so that it runs while results are stored.
+    """
 
     lost: tuple[type[BaseException], ...]
+    depth: int
 
-    def hands(self, load: Load) -> Iterator[Callable[[], Hand]]:
-        """Yield how to make each worker that there should be now, the same ones at each call where nothing changed."""
+    def launchers(self, setup: WorkerSetup) -> Iterator[Callable[[], WorkerHandle]]:
+        """Yield a function to start each worker wanted now; the same functions as long as nothing changes."""
 
     def close(self) -> None:
-        """Let go what is not a worker's."""
+        """Release what does not belong to a worker."""
 
 
 @dataclass(eq=False)
-class _Seat:
+class _Slot:
+    """A worker, the jobs submitted to it, and the one it will get when the job after that is known."""
+
     name: str
-    hand: Hand
-    hello: "Future[Hello | Exception]"
-    running: "dict[Future[Outcome], Task]" = field(default_factory=dict)
-    held: Task | None = None
-    said: Hello | None = None
+    handle: WorkerHandle
+    starting: "Future[Handshake | Exception]"
+    running: "dict[Future[Outcome], Job]" = field(default_factory=dict)
+    held: Job | None = None
+    handshake: Handshake | None = None
 
     @property
-    def is_alone(self) -> bool:
-        return any(task.deaths for task in self.running.values())
+    def is_exclusive(self) -> bool:
+        return any(job.deaths for job in self.running.values())
 
 
-def run(
-    engine: Engine,
-    load: Load,
-    tasks: Iterator[Task | None],
-    stop: Callable[[], bool] = lambda: False,
+def run_jobs(
+    pool: WorkerPool,
+    setup: WorkerSetup,
+    jobs: Iterator[Job | None],
+    is_stopped: Callable[[], bool] = lambda: False,
     notify: Notify = lambda event: None,
 ) -> Generator[Outcome, None, None]:
-    """Have tasks done by an engine's workers.
+    """Run jobs on the workers of a pool.
 
     Parameters
     ----------
-    engine : Engine
-    load : Load
-    tasks : iterator of Task or None
-        Asked for one when a worker has room for it; None says that there is none at present.
-    stop : callable
-        Asked between tasks; once true, only what workers have been given is finished.
+    pool : WorkerPool
+    setup : WorkerSetup
+    jobs : iterator of Job or None
+        Advanced when a worker has room; None means that no job is ready yet.
+    is_stopped : callable
+        Called between jobs; when it returns true, only the submitted jobs are finished.
     notify : callable
-        Told of workers that come and go, and of what they are given.
+        Called with an event when a worker is ready or lost, or is given a job.
 
     Yields
     ------
     Outcome
-        One a task, in the order in which they are done.
+        One a job, in order of completion.
 
     Raises
     ------
-    EngineError
-        If workers die as they start.
+    WorkerPoolError
+        If workers repeatedly die while starting.
     Exception
-        What a worker raises that cannot start.
+        The error that prevents a worker's start.
     """
-    session = _Run(engine, load, tasks, stop, notify)
+    scheduler = _Scheduler(pool, setup, jobs, is_stopped, notify)
     try:
-        yield from session.outcomes()
+        yield from scheduler.outcomes()
     finally:
-        session.close()
+        scheduler.close()
 
 
-class _Run:
+class _Scheduler:
     def __init__(
         self,
-        engine: Engine,
-        load: Load,
-        tasks: Iterator[Task | None],
-        stop: Callable[[], bool],
+        pool: WorkerPool,
+        setup: WorkerSetup,
+        jobs: Iterator[Job | None],
+        is_stopped: Callable[[], bool],
         notify: Notify,
     ) -> None:
-        self.engine, self.load, self.tasks = engine, load, tasks
-        self.stop, self.notify = stop, notify
-        self.seats: dict[Callable[[], Hand], _Seat] = {}
-        self.again: deque[Task] = deque()
+        self.pool, self.setup, self.jobs = pool, setup, jobs
+        self.is_stopped, self.notify = is_stopped, notify
+        self.slots: dict[Callable[[], WorkerHandle], _Slot] = {}
+        self.retries: deque[Job] = deque()
         self.numbers = itertools.count(1)
-        self.is_over = False
-        self.false_starts = 0
+        self.is_exhausted = False
+        self.failed_starts = 0
 
     def outcomes(self) -> Iterator[Outcome]:
         while True:
-            self._seat_workers()
-            ready = [seat for seat in self.seats.values() if seat.said]
-            for seat in ready:
-                self._feed(seat)
-            if self.is_over:
-                self._share(ready)
-            waiting: list[Future[Any]] = [
-                future for seat in self.seats.values() for future in seat.running
+            self._launch()
+            ready = [slot for slot in self.slots.values() if slot.handshake]
+            for slot in ready:
+                self._feed(slot)
+            if self.is_exhausted:
+                self._rebalance(ready)
+            running: list[Future[Any]] = [
+                future for slot in self.slots.values() for future in slot.running
             ]
-            if not waiting and (self.stop() or (self.is_over and not self.again)):
+            if not running and (self.is_stopped() or (self.is_exhausted and not self.retries)):
                 return
             starting: list[Future[Any]] = [
-                seat.hello for seat in self.seats.values() if not seat.said
+                slot.starting for slot in self.slots.values() if not slot.handshake
             ]
-            if waiting or starting:
+            if running or starting:
                 concurrent.futures.wait(
-                    [*waiting, *starting], _POLL_S, concurrent.futures.FIRST_COMPLETED
+                    [*running, *starting], _POLL_S, concurrent.futures.FIRST_COMPLETED
                 )
             else:
                 time.sleep(_POLL_S)
-            for make, seat in list(self.seats.items()):
-                yield from self._collect(make, seat)
+            for launch, slot in list(self.slots.items()):
+                yield from self._collect(launch, slot)
 
-    def _seat_workers(self) -> None:
-        wanted = list(self.engine.hands(self.load))
-        for make in wanted:
-            if make not in self.seats:
-                hand = make()
-                self.seats[make] = _Seat(f"worker {next(self.numbers)}", hand, hand.hello())
-        for make, seat in list(self.seats.items()):
-            # One that has work goes when it is lost, not before.
-            if make not in wanted and not seat.running and not seat.held:
-                seat.hand.close(now=True)
-                del self.seats[make]
+    def _launch(self) -> None:
+        wanted = list(self.pool.launchers(self.setup))
+        for launch in wanted:
+            if launch not in self.slots:
+                handle = launch()
+                self.slots[launch] = _Slot(
+                    f"worker {next(self.numbers)}", handle, handle.handshake()
+                )
+        for launch, slot in list(self.slots.items()):
+            # An unwanted worker with jobs finishes them first.
+            if launch not in wanted and not slot.running and not slot.held:
+                slot.handle.close(now=True)
+                del self.slots[launch]
 
-    def _feed(self, seat: _Seat) -> None:
-        while len(seat.running) < _AT_WORKER and not seat.is_alone and not self.stop():
-            if self.again and self.again[0].deaths:
-                if not seat.running and not seat.held:
-                    self._submit(seat, self.again.popleft(), None)
+    def _feed(self, slot: _Slot) -> None:
+        while len(slot.running) < self.pool.depth and not slot.is_exclusive:
+            if self.is_stopped():
+                return
+            if self.retries and self.retries[0].deaths:
+                if not slot.running and not slot.held:
+                    self._submit(slot, self.retries.popleft(), None)
                     return
-                # One that has work lets it be done first.
-                task = None
+                # This worker must be idle before it takes the job that killed another one.
+                job = None
             else:
-                task = self.again.popleft() if self.again else self._next()
-            if seat.held:
-                self._submit(seat, seat.held, task)
-            seat.held = task
-            if task is None:
+                job = self.retries.popleft() if self.retries else self._next()
+            if slot.held:
+                self._submit(slot, slot.held, job)
+            slot.held = job
+            if job is None:
                 return
 
-    def _next(self) -> Task | None:
-        if self.is_over:
+    def _next(self) -> Job | None:
+        if self.is_exhausted:
             return None
         try:
-            return next(self.tasks)
+            return next(self.jobs)
         except StopIteration:
-            self.is_over = True
+            self.is_exhausted = True
             return None
 
-    def _share(self, ready: Sequence[_Seat]) -> None:
-        """At the end, let workers without work have what others hold or have not begun."""
-        idle = [seat for seat in ready if not seat.running and not seat.held]
-        for seat in idle:
-            giver = next((other for other in ready if other.held), None)
-            if giver is None or giver.held is None or self.stop():
+    def _rebalance(self, ready: Sequence[_Slot]) -> None:
+        """Give idle workers the jobs that others hold, once no new jobs come."""
+        for slot in ready:
+            if slot.running or slot.held:
+                continue
+            donor = next((other for other in ready if other.held), None)
+            if donor is None or donor.held is None or self.is_stopped():
                 return
-            task, giver.held = giver.held, None
-            self._submit(seat, task, None)
+            job, donor.held = donor.held, None
+            self._submit(slot, job, None)
 
-    def _submit(self, seat: _Seat, task: Task, following: Task | None) -> None:
-        seat.running[seat.hand.submit(task, following, seat.name)] = task
-        self._tell(seat, "given", checkpoint=task.path)
-
-    def _tell(self, seat: _Seat, event: str, **facts: Any) -> None:
-        said = {"pid": seat.said.pid, "host": seat.said.host} if seat.said else {}
-        self.notify({"event": event, "worker": seat.name, **said, **facts})
-
-    def _collect(self, make: Callable[[], Hand], seat: _Seat) -> Iterator[Outcome]:
+    def _submit(self, slot: _Slot, job: Job, following: Job | None) -> None:
+        self._report(slot, "given", checkpoint=job.path)
         try:
-            if not seat.said and seat.hello.done():
-                said = seat.hello.result()
-                if isinstance(said, Exception):
-                    raise said
-                seat.said = said
-                self.false_starts = 0
-                self._tell(seat, "ready", facts=dict(seat.said.facts))
-            for future in [future for future in seat.running if future.done()]:
-                outcome = future.result()
-                del seat.running[future]
-                yield outcome
-        except self.engine.lost as error:
-            del self.seats[make]
-            self._tell(seat, "lost", error=" ".join(str(error).split()))
-            seat.hand.close(now=True)
-            if not seat.said:
-                self.false_starts += 1
-                if self.false_starts >= 2 * _DEATHS:
-                    raise EngineError(f"workers die as they start: {error}") from error
-            yield from self._reassign(seat)
+            future = slot.handle.submit(job, following, slot.name)
+        # The worker may die between two polls.
+        except self.pool.lost as error:
+            future = Future()
+            future.set_exception(error)
+        slot.running[future] = job
 
-    def _reassign(self, seat: _Seat) -> Iterator[Outcome]:
-        for future, task in seat.running.items():
+    def _report(self, slot: _Slot, event: str, **facts: Any) -> None:
+        process = {}
+        if slot.handshake:
+            process = {"pid": slot.handshake.pid, "host": slot.handshake.host}
+        self.notify({"event": event, "worker": slot.name, **process, **facts})
+
+    def _collect(self, launch: Callable[[], WorkerHandle], slot: _Slot) -> Iterator[Outcome]:
+        try:
+            if not slot.handshake and slot.starting.done():
+                answer = slot.starting.result()
+                if isinstance(answer, Exception):
+                    raise answer
+                slot.handshake = answer
+                self.failed_starts = 0
+                self._report(slot, "ready", facts=dict(answer.facts))
+            for future in [future for future in slot.running if future.done()]:
+                outcome = future.result()
+                del slot.running[future]
+                yield outcome
+        except self.pool.lost as error:
+            del self.slots[launch]
+            self._report(slot, "lost", error=one_line(error))
+            slot.handle.close(now=True)
+            if not slot.handshake:
+                self.failed_starts += 1
+                if self.failed_starts >= 2 * _MAX_DEATHS:
+                    raise WorkerPoolError(f"workers die while starting: {error}") from error
+            yield from self._reassign(slot)
+
+    def _reassign(self, slot: _Slot) -> Iterator[Outcome]:
+        for future, job in slot.running.items():
             if future.done() and not future.cancelled() and future.exception() is None:
                 yield future.result()
-            elif task.deaths + 1 >= _DEATHS:
+            elif job.deaths + 1 >= _MAX_DEATHS:
                 reason = (
-                    f"{task.path}: the worker that scored it died {_DEATHS} times, of which it was alone"
-                    f" {_DEATHS - 1}; its memory may not have sufficed"
+                    f"{job.path}: the worker that scored it died {_MAX_DEATHS} times, {_MAX_DEATHS - 1} of them with"
+                    " no other checkpoint running; memory may be too small"
                 )
-                yield Outcome(task, seat.name, None, Stamp.of(task.path), reason)
+                yield Failed(job, Stamp.of(job.path), reason, worker=slot.name)
             else:
-                self.again.append(replace(task, deaths=task.deaths + 1))
-        if seat.held:
-            self.again.appendleft(seat.held)
+                self.retries.append(replace(job, deaths=job.deaths + 1))
+        if slot.held:
+            self.retries.appendleft(slot.held)
 
     def close(self) -> None:
-        for seat in self.seats.values():
-            seat.hand.close(now=bool(seat.running) or not seat.said)
-        self.engine.close()
+        for slot in self.slots.values():
+            slot.handle.close(now=bool(slot.running) or not slot.handshake)
+        self.pool.close()
 
 
-class Remote:
-    """A worker that says why it cannot start instead of dying of it."""
+class RemoteWorker:
+    """A worker in another process, which reports the error that prevents its start instead of dying."""
 
-    def __init__(self, load: Load) -> None:
-        self._made: Worker | Exception
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._worker: Worker | Exception
         try:
-            self._made = Worker(load)
+            self._worker = Worker(setup)
         except Exception as error:
-            self._made = error
+            self._worker = error
 
-    def hello(self) -> Hello | Exception:
-        """What the worker says of itself, or why there is none."""
-        return self._made if isinstance(self._made, Exception) else self._made.hello()
+    def handshake(self) -> Handshake | Exception:
+        """The worker's handshake, or the error that prevents its start."""
+        return self._worker if isinstance(self._worker, Exception) else self._worker.handshake()
 
-    def score(self, task: Task, following: Task | None, name: str) -> Outcome:
-        """Score a task; the next one is opened meanwhile."""
-        if isinstance(self._made, Exception):
-            raise self._made
-        return self._made.score(task, following, name)
+    def score(self, job: Job, following: Job | None, name: str) -> Outcome:
+        """Score a job while the following one is opened."""
+        if isinstance(self._worker, Exception):
+            raise self._worker
+        return self._worker.score(job, following, name)
+
+    def close(self) -> None:
+        """End the worker's thread."""
+        if isinstance(self._worker, Worker):
+            self._worker.close()

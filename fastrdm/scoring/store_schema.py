@@ -1,16 +1,50 @@
-"""The statements that put one store into another."""
+"""The SQL of a store: its schema, and the statements that merge one store into another."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+# Each upgrades a store from the version of its index to the next. Released ones never change.
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE runs (
+        id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, started TEXT NOT NULL, ended TEXT, outcome TEXT,
+        host TEXT NOT NULL, pid INTEGER NOT NULL, settings TEXT NOT NULL);
+    CREATE TABLE environments (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, facts TEXT NOT NULL);
+    CREATE TABLE methods (
+        id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, arch TEXT NOT NULL, graph TEXT NOT NULL,
+        preprocessing TEXT NOT NULL, precision TEXT NOT NULL, kernels TEXT NOT NULL);
+    CREATE TABLE targets (
+        id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, study TEXT NOT NULL, region TEXT NOT NULL,
+        stimuli TEXT NOT NULL, subjects TEXT NOT NULL, protocol TEXT NOT NULL, ceiling REAL NOT NULL,
+        n_subjects INTEGER NOT NULL, synthetic INTEGER NOT NULL);
+    CREATE TABLE checkpoints (
+        id INTEGER PRIMARY KEY, sha256 TEXT NOT NULL, method INTEGER NOT NULL REFERENCES methods,
+        path TEXT NOT NULL, labels TEXT NOT NULL, UNIQUE (sha256, method));
+    CREATE INDEX checkpoints_by_path ON checkpoints (path);
+    CREATE TABLE scored (
+        checkpoint INTEGER NOT NULL REFERENCES checkpoints, target INTEGER NOT NULL REFERENCES targets,
+        run INTEGER NOT NULL REFERENCES runs, environment INTEGER NOT NULL REFERENCES environments,
+        at TEXT NOT NULL, seconds REAL NOT NULL, warnings TEXT NOT NULL,
+        PRIMARY KEY (checkpoint, target)) WITHOUT ROWID;
+    CREATE TABLE results (
+        checkpoint INTEGER NOT NULL REFERENCES checkpoints, target INTEGER NOT NULL REFERENCES targets,
+        position INTEGER NOT NULL, layer TEXT NOT NULL, r2 REAL, std REAL, sample_std REAL, percent_nc REAL, p REAL,
+        value REAL, rho BLOB NOT NULL, PRIMARY KEY (checkpoint, target, position)) WITHOUT ROWID;
+    CREATE TABLE rdms (
+        checkpoint INTEGER NOT NULL REFERENCES checkpoints, stimuli TEXT NOT NULL, position INTEGER NOT NULL,
+        layer TEXT NOT NULL, content BLOB NOT NULL, PRIMARY KEY (checkpoint, stimuli, position)) WITHOUT ROWID;
+    CREATE TABLE files (
+        path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE failures (
+        path TEXT NOT NULL, method INTEGER NOT NULL REFERENCES methods, run INTEGER NOT NULL REFERENCES runs,
+        size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, at TEXT NOT NULL, attempts INTEGER NOT NULL,
+        error TEXT NOT NULL, traceback TEXT NOT NULL, PRIMARY KEY (path, method)) WITHOUT ROWID;
+    """,
+)
 
 
 def _copy(table: str, columns: str) -> str:
     return f"INSERT OR IGNORE INTO main.{table} ({columns}) SELECT {columns} FROM o.{table}"
 
 
-# Numbers of one store → numbers of the other, by what the rows are known by.
+# Row numbers of the other store → row numbers of this one, by the keys of the rows.
 _SAME_METHOD = "JOIN o.methods om ON om.id = {0}.method JOIN main.methods m ON m.key = om.key"
 
 
@@ -37,7 +71,7 @@ MERGE = (
     ),
     "INSERT OR IGNORE INTO main.checkpoints (sha256, method, path, labels)"
     f" SELECT oc.sha256, m.id, oc.path, oc.labels FROM o.checkpoints oc {_SAME_METHOD.format('oc')}",
-    # Results before what says that they are complete, so that of what both have only ours remain.
+    # Results come before the rows that mark them as complete, so that results of both stores are kept once.
     "INSERT OR IGNORE INTO main.results"
     " SELECT c.id, t.id, r.position, r.layer, r.r2, r.std, r.sample_std, r.percent_nc, r.p, r.value, r.rho"
     f" FROM o.results r {_SAME_CHECKPOINT.format('r')} {_SAME_TARGET.format('r')}"

@@ -1,174 +1,97 @@
-"""Checkpoints × studies → scores in a store, each once, whatever happens on the way."""
+"""Checkpoints × studies → outcomes, each checkpoint once; kept in a store if there is one."""
 
 import contextlib
-import json
-import math
-import signal
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from fastrdm.images import hash_images
-from fastrdm.networks import Taps, is_complete
-from fastrdm.scoring import scheduler
-from fastrdm.scoring.local_pool import LocalEngine
-from fastrdm.scoring.manifest import Found, LeftOut, sources
-from fastrdm.scoring.ray_pool import RayEngine
-from fastrdm.scoring.records import Stamp, Subjects
-from fastrdm.scoring.resolver import groups_of
-from fastrdm.scoring.scheduler import Engine
-from fastrdm.scoring.store import Store
-from fastrdm.scoring.worker import Load, Network, Outcome, Task, kernels_version
+from fastrdm.networks import Taps
+from fastrdm.runtimes import Architecture
+from fastrdm.scoring.jobs import (
+    Failed,
+    Job,
+    Known,
+    NetworkSetup,
+    Outcome,
+    RunOptions,
+    Scored,
+    Stamp,
+    WorkerSetup,
+    kernels_version,
+)
+from fastrdm.scoring.journal import NoJournal, StoreJournal
+from fastrdm.scoring.local_pool import InProcessPool, LocalPool
+from fastrdm.scoring.plans import Estimate, Plan, Summary
+from fastrdm.scoring.ray_pool import RayPool
+from fastrdm.scoring.resolver import Resolver
+from fastrdm.scoring.scheduler import Event, Notify, WorkerPool, run_jobs
+from fastrdm.scoring.watching import stop_signals, watched
 from fastrdm.studies import Study, open_studies
 
-Event = dict[str, Any]
-
-# How often a folder is looked at; how long a file must have been left alone to be taken for complete; and to be tried
-# though its format says that it has no end.
-_WATCH_S, _SETTLED_S, _LEFT_S = 5.0, 3.0, 60.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What there is to do, before it is done.
-
-    Attributes
-    ----------
-    new, done, failed : int
-        Checkpoints that will be scored, that are scored, and that failed before and did not change since.
-    n_bytes : int
-        Size of the new ones' files.
-    left_out : tuple of LeftOut
-        What folders and globs hold beside checkpoints.
-    missing : tuple of str
-        A sentence for each file that is named and not there, and each folder, glob or list without a checkpoint.
-    """
-
-    new: int = 0
-    done: int = 0
-    failed: int = 0
-    n_bytes: int = 0
-    left_out: tuple[LeftOut, ...] = ()
-    missing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a sweep did.
-
-    Attributes
-    ----------
-    outcome : {"finished", "stopped"}
-        Whether it came to its end, or a signal stopped it.
-    scored, known, failed : int
-        Checkpoints scored, found to be scored under another name, and that could not be; what is named and not there
-        is among these each time.
-    before : Plan
-        What there was to do.
-    seconds : float
-        From the first checkpoint to the last.
-    """
-
-    outcome: str
-    scored: int
-    known: int
-    failed: int
-    before: Plan
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a sweep would take, measured on the first new checkpoint of each network.
-
-    Attributes
-    ----------
-    plan : Plan
-    seconds : float
-        With the engine's workers, opening included.
-    memory : int
-        Bytes that a worker took at most.
-    workers : int
-    """
-
-    plan: Plan
-    seconds: float
-    memory: int
-    workers: int
+ENGINES: Mapping[str, Callable[..., WorkerPool]] = {
+    "local": LocalPool,
+    "ray": RayPool,
+    "in-process": InProcessPool,
+}
 
 
 class Sweep:
-    """Checkpoints, studies and a store, checked and ready.
+    """Checkpoints, studies and perhaps a store, checked and ready.
 
     Parameters
     ----------
     weights, arch, data, store and others
-        As for `sweep`.
+        As for `sweep`; without a store nothing is kept.
+    submit : bool
+        Whether outcomes carry the best layers' RDMs for the test images.
     """
 
     def __init__(
         self,
         weights: Sequence[str | Path],
-        arch: Sequence[str] = (),
+        arch: Sequence[str | Architecture] = (),
         data: "str | Path | Study | Sequence[str | Path | Study]" = (),
         *,
-        store: str | Path,
+        store: str | Path | None = None,
         sets: Sequence[str] | None = None,
         modality: str = "fmri",
         taps: Taps | None = None,
         labels: str = "",
-        engine: str | Engine = "local",
+        engine: str | WorkerPool = "local",
         workers: int | None = None,
-        provider: str = "auto",
-        precision: str | None = None,
-        provider_options: Mapping[str, str] | None = None,
-        batch_size: int = 32,
-        allow_inconsistent: bool = False,
-        keep_rdms: bool = False,
         retry_failed: bool = False,
+        submit: bool = False,
+        **options: Any,
     ) -> None:
-        self._sources = sources(weights, arch, taps, labels)
-        self._groups = groups_of(self._sources)
-        self.studies = _studies(data, sets, modality)
-        self._retry, self._provider = retry_failed, provider
-        self._options = {
-            "provider": provider,
-            "precision": precision,
-            "provider_options": provider_options,
-            "batch_size": batch_size,
-            "allow_inconsistent": allow_inconsistent,
-        }
+        self.options = RunOptions(**options)
+        self._resolver = Resolver(weights, arch, taps, labels)
+        self.studies = collect_studies(data, sets, modality)
+        self._retry, self._submit = retry_failed, submit
         if isinstance(engine, str) and engine not in ENGINES:
             raise ValueError(f"engine {engine!r} is not one of: {', '.join(ENGINES)}")
-        make = ENGINES[engine] if isinstance(engine, str) else None
-        self._engine = make(workers=workers, provider=provider) if make else cast("Engine", engine)
-        self._keep_rdms = keep_rdms
-        self.store = Store(store, write=True)
-        try:
-            self._stimuli = tuple(
-                hash_images(list(study.stimuli), study.background) for study in self.studies
+        self._pool = (
+            ENGINES[engine](workers=workers, provider=self.options.provider)
+            if isinstance(engine, str)
+            else engine
+        )
+        self._setups: list[NetworkSetup] | None = None
+        self._journal = NoJournal()
+        if store is not None:
+            self._journal = StoreJournal(
+                store,
+                self._resolver.networks,
+                self._network_setups(True),
+                self.studies,
+                self.options,
             )
-            self._targets = self._add_targets()
-            self._numbers = list(self._targets.values())
-            self._networks = [group.network() for group in self._groups]
-            self._methods = [
-                self.store.add_method(
-                    group.method(network, precision, batch_size if allow_inconsistent else None)
-                )
-                for group, network in zip(self._groups, self._networks, strict=True)
-            ]
-        except BaseException:
-            self.store.close()
-            raise
         self._settings = {
-            "weights": [str(each) for each in weights],
-            "arch": list(arch),
-            "options": self._options,
+            "weights": [str(path) for path in weights],
+            "arch": [each if isinstance(each, str) else each.name for each in arch],
+            "options": asdict(self.options),
             "arguments": sys.argv,
         }
 
@@ -176,116 +99,95 @@ class Sweep:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.store.close()
+        self._journal.close()
 
-    def _add_targets(self) -> dict[tuple[str, str], int]:
-        numbers = {}
-        for study, stimuli in zip(self.studies, self._stimuli, strict=True):
-            for region, target in study.targets.items():
-                if math.isnan(target.ceiling):
-                    raise ValueError(
-                        f"the ceiling of {region} of the study {study.name!r} is NaN, as its subjects have NaN and"
-                        ' nan_policy is "propagate", so that no layer can have a score; take "omit"'
-                    )
-                protocol = {"nan_policy": target.nan_policy, **target.protocol.facts()}
-                numbers[study.name, region] = self.store.add_target(
-                    Subjects(
-                        study.name,
-                        region,
-                        stimuli,
-                        target.sha256,
-                        json.dumps(protocol, sort_keys=True),
-                        target.ceiling,
-                        target.n_subjects,
-                        study.synthetic,
-                    )
-                )
-        return numbers
+    def _network_setups(self, all_networks: bool) -> list[NetworkSetup]:
+        """Export architectures: all of them, or those of files that exist."""
+        if self._setups is None:
+            wanted = {
+                job.network
+                for job in self._resolver.jobs()
+                if all_networks or Path(job.path).is_file()
+            }
+            if all_networks:
+                wanted |= {i for i, n in enumerate(self._resolver.networks) if n.arch is not None}
+            self._setups = self._resolver.setups(wanted)
+        return self._setups
 
-    def _load(self) -> Load:
+    def _worker_setup(self, all_networks: bool = False) -> WorkerSetup:
         networks = tuple(
-            Network(n.architecture, n.taps, n.preprocessing, self.store.known(m, self._numbers))
-            for n, m in zip(self._networks, self._methods, strict=True)
+            replace(setup, known=self._journal.known(number))
+            for number, setup in enumerate(self._network_setups(all_networks))
         )
-        return Load(
-            networks,
-            tuple(self.studies),
-            self._stimuli,
-            self._options,
-            kernels_version(),
-            self._keep_rdms,
+        return WorkerSetup(
+            networks, tuple(self.studies), self.options, kernels_version(), self._submit
         )
 
-    def _found(self) -> Iterator[tuple[Task, Stamp, str]]:
-        """Each checkpoint with what the store knows of it."""
-        for number, (group, method) in enumerate(zip(self._groups, self._methods, strict=True)):
-            for found in group.found():
-                path = found.path
-                stamp = Stamp.of(path)
-                state = self.store.state(path, stamp, method, self._numbers)
-                if state == "failed" and self._retry:
-                    state = "new"
-                labels = group.source.labels_of(path)
-                yield Task(path, number, labels, row=found.row), stamp, state
+    def _jobs(self) -> Iterator[tuple[Job, Stamp, str]]:
+        """Yield each present checkpoint with its stamp and state."""
+        for job in self._resolver.jobs():
+            stamp = Stamp.of(job.path)
+            state = self._journal.state(job, stamp)
+            yield job, stamp, "new" if state == "failed" and self._retry else state
 
-    def _empty(self) -> list[tuple[str, str]]:
-        """Folders, globs and lists without a checkpoint, and what is wrong with each."""
-        return [each for source in self._sources for each in source.listing().empty]
+    def paths(self) -> Iterator[str]:
+        """Yield the paths of the present checkpoints."""
+        yield from (job.path for job in self._resolver.jobs())
 
     def plan(self) -> Plan:
         """Count what there is to do."""
         counts: Counter[str] = Counter()
         n_bytes = 0
-        missing = [message for _, message in self._empty()]
-        for task, stamp, state in self._found():
+        listings = self._resolver.listings()
+        missing = [message for listing in listings for _, message in listing.empty]
+        for job, stamp, state in self._jobs():
             counts[state] += 1
             if stamp.size < 0:
-                missing.append(_missing(task))
+                missing.append(_missing(job))
             if state == "new":
                 n_bytes += max(0, stamp.size)
-        left_out = [each for source in self._sources for each in source.listing().left_out]
         return Plan(
             counts["new"],
             counts["done"],
             counts["failed"],
             n_bytes,
-            tuple(left_out),
+            tuple(left_out for listing in listings for left_out in listing.left_out),
             tuple(missing),
         )
 
     def estimate(self) -> Estimate:
-        """Score the first new checkpoints of each network, without storing them, to say what all would take.
+        """Score the first new checkpoints of each network without keeping them, to estimate time and memory.
 
         Raises
         ------
         ValueError
-            If none of them could be scored; with the reason of the first.
+            If none of them can be scored, with the reason of the first failure.
         """
-        plan, load = self.plan(), self._load()
-        n_workers = max(1, len(list(self._engine.hands(load))))
-        first: dict[int, list[Task]] = {}
+        plan, setup = self.plan(), self._worker_setup()
+        n_workers = max(1, len(list(self._pool.launchers(setup))))
+        first: dict[int, list[Job]] = {}
         counts: Counter[int] = Counter()
-        for task, stamp, state in self._found():
+        for job, stamp, state in self._jobs():
             if state == "new" and stamp.size >= 0:
-                counts[task.network] += 1
-                # The second is like those that follow: the first pays for what is done once.
-                if len(own := first.setdefault(task.network, [])) < 2:
-                    own.append(task)
+                counts[job.network] += 1
+                # The first checkpoint includes one-time costs; the second is representative.
+                if len(jobs := first.setdefault(job.network, [])) < 2:
+                    jobs.append(job)
         seconds, memory, error = 0.0, 0, ""
-        measured = 0
-        for number, tasks in first.items():
-            took = []
-            for outcome in scheduler.run(LocalEngine(1, self._provider), load, iter(tasks)):
-                if outcome.report is None:
+        is_measured = False
+        for network, jobs in first.items():
+            times = []
+            for outcome in run_jobs(LocalPool(1, self.options.provider), setup, iter(jobs)):
+                if isinstance(outcome, Failed):
                     error = error or outcome.error
-                else:
-                    took.append(outcome.report.seconds)
+                elif isinstance(outcome, Scored):
+                    times.append(outcome.seconds)
                     memory = max(memory, outcome.memory)
-            if took:
-                measured += 1
-                seconds += counts[number] * took[-1] / n_workers
-        self._engine.close()
-        if first and not measured:
+            if times:
+                is_measured = True
+                seconds += counts[network] * times[-1] / n_workers
+        self._pool.close()
+        if first and not is_measured:
             raise ValueError(f"nothing could be measured: {error}")
         return Estimate(plan, seconds, memory, n_workers)
 
@@ -294,9 +196,9 @@ class Sweep:
         *,
         watch: bool = False,
         patience: float | None = None,
-        on_event: Callable[[Event], None] = lambda event: None,
+        on_event: Notify = lambda event: None,
     ) -> Summary:
-        """Score what is new.
+        """Score what is new; SIGINT and SIGTERM let the checkpoints in work be finished.
 
         Parameters
         ----------
@@ -309,41 +211,15 @@ class Sweep:
         """
         start = time.perf_counter()
         plan = self.plan()
-        if not (plan.new or plan.done or plan.failed or watch):
-            names = ", ".join(each for source in self._sources for each in source.weights)
-            told = "".join(f"; {each.message}" for each in plan.left_out)
-            raise ValueError(f"there is no checkpoint in {names}{told}")
-        on_event({"event": "plan", **asdict(plan), "watch": watch})
         counts: Counter[str] = Counter()
-        run = self.store.begin_run(self._settings)
-        tell = [] if watch else self._known_missing()
-        environments: dict[str, int] = {}
-
-        def notify(event: Event) -> None:
-            if event["event"] == "ready":
-                environments[event["worker"]] = self.store.add_environment(event.pop("facts"))
-            on_event(event)
-
-        in_hand: set[tuple[str, int]] = set()
-        with _signals() as is_stopped:
-            tasks = self._watched(in_hand, is_stopped, patience) if watch else self._new(in_hand)
-            if plan.new or watch:
-                outcomes = scheduler.run(self._engine, self._load(), tasks, is_stopped, notify)
-                with contextlib.closing(outcomes):
-                    for outcome in outcomes:
-                        event = self._enter(outcome, run, environments)
-                        in_hand.discard(outcome.task.key)
-                        counts[event["event"]] += 1
-                        on_event(event)
-            outcome_ = "stopped" if is_stopped() else "finished"
-        if watch and outcome_ == "finished":
-            tell = [(t.path, _missing(t)) for t, stamp, _ in self._found() if stamp.size < 0]
-        for path, error in tell:
-            counts["failed"] += 1
-            on_event({"event": "failed", "checkpoint": path, "worker": "", "error": error})
-        self.store.end_run(run, outcome_)
+        with stop_signals() as is_stopped:
+            outcomes = self.outcomes(plan, watch, patience, on_event, is_stopped)
+            with contextlib.closing(outcomes):
+                for outcome in outcomes:
+                    counts[_kind(outcome)] += 1
+            word = "stopped" if is_stopped() else "finished"
         summary = Summary(
-            outcome_,
+            word,
             counts["scored"],
             counts["known"],
             counts["failed"],
@@ -355,158 +231,182 @@ class Sweep:
         on_event({"event": "end", **facts})
         return summary
 
-    def _known_missing(self) -> list[tuple[str, str]]:
-        """What is not there and is not tried again, and the sentence for it: it is told each time."""
-        known = [
-            (task.path, _missing(task))
-            for task, stamp, state in self._found()
-            if stamp.size < 0 and state == "failed"
-        ]
-        return self._empty() + known
-
-    def _new(self, in_hand: set[tuple[str, int]]) -> Iterator[Task | None]:
-        # The store is asked again now: another sweep may have done it since it was planned.
-        for task, _, state in self._found():
-            if state == "new" and task.key not in in_hand:
-                in_hand.add(task.key)
-                yield task
-
-    def _watched(
+    def outcomes(
         self,
-        in_hand: set[tuple[str, int]],
-        is_stopped: Callable[[], bool],
-        patience: float | None,
-    ) -> Iterator[Task | None]:
-        """New checkpoints as they become complete, and None as long as there is none."""
-        seen: dict[str, tuple[Stamp, float]] = {}
-        last = time.monotonic()
-        while not is_stopped():
-            waiting = {}
-            for task, stamp, state in self._found():
-                if state != "new" or task.key in in_hand or stamp.size < 0:
-                    continue
-                before, since = seen.get(task.path, (None, 0.0))
-                since = since if before == stamp else time.monotonic()
-                # By this clock or the file's own, which may be another machine's.
-                age = max(time.monotonic() - since, time.time() - stamp.mtime_ns / 1e9)
-                if age > _LEFT_S or (age > _SETTLED_S and is_complete(task.path)):
-                    in_hand.add(task.key)
-                    yield task
-                else:
-                    waiting[task.path] = stamp, since
-            seen = waiting
-            # What failed is tried again once a sweep, not at each look.
-            self._retry = False
-            looked = time.monotonic()
-            while time.monotonic() - looked < _WATCH_S and not is_stopped():
-                if in_hand or seen:
-                    last = time.monotonic()
-                elif patience is not None and time.monotonic() - last > patience:
-                    return
-                yield None
+        plan: Plan,
+        watch: bool = False,
+        patience: float | None = None,
+        on_event: Notify = lambda event: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> Generator[Outcome, None, None]:
+        """Score what is new, and yield each outcome when it is kept.
 
-    def _enter(self, outcome: Outcome, run: int, environments: Mapping[str, int]) -> Event:
-        task, report = outcome.task, outcome.report
-        method = self._methods[task.network]
-        told: Event = {"checkpoint": task.path, "worker": outcome.worker}
-        if report is None:
-            error = Found(task.path, task.row).named(outcome.error)
-            self.store.fail(task.path, outcome.stamp, method, run, error, outcome.traceback)
-            return {"event": "failed", **told, "error": error}
-        told |= {"sha256": report.sha256, "seconds": round(report.seconds, 3)}
-        if not report.studies:
-            self.store.recognise(report, method)
-            return {"event": "known", **told}
-        self.store.record(report, method, self._targets, run, environments[outcome.worker])
-        return {"event": "scored", **told, "warnings": list(report.warnings)}
+        Parameters
+        ----------
+        plan : Plan
+            From `plan`.
+        watch, patience, on_event
+            As for `sweep`.
+        is_stopped : callable
+            When it returns true, only the checkpoints in work are finished.
+
+        Yields
+        ------
+        Outcome
+            In order of completion. Folders, globs and lists without a checkpoint, and missing files that failed
+            before, come last as failures.
+        """
+        if not (plan.new or plan.done or plan.failed or watch):
+            names = ", ".join(name for source in self._resolver.sources for name in source.weights)
+            left_out = "".join(f"; {each.message}" for each in plan.left_out)
+            raise ValueError(f"there is no checkpoint in {names}{left_out}")
+        on_event({"event": "plan", **asdict(plan), "watch": watch})
+        self._journal.begin(self._settings)
+        missing = [] if watch else self._missing("failed")
+
+        def notify(event: Event) -> None:
+            if event["event"] == "ready":
+                self._journal.add_worker(event["worker"], event.pop("facts"))
+            on_event(event)
+
+        in_work: set[tuple[str, int]] = set()
+        jobs = watched(self._retried_once, in_work, is_stopped, patience) if watch else self._new()
+        if plan.new or watch:
+            outcomes = run_jobs(
+                self._pool, self._worker_setup(watch), _numbered(jobs), is_stopped, notify
+            )
+            with contextlib.closing(outcomes):
+                for outcome in outcomes:
+                    in_work.discard(outcome.job.key)
+                    if isinstance(outcome, Failed):
+                        outcome = replace(outcome, error=outcome.job.explain(outcome.error))
+                    self._journal.add(outcome)
+                    on_event(_event(outcome))
+                    yield outcome
+        is_finished = not is_stopped()
+        if watch and is_finished:
+            missing = self._missing("new", "failed")
+        for failed in missing:
+            on_event(_event(failed))
+            yield failed
+        self._journal.end("finished" if is_finished else "stopped")
+
+    def _missing(self, *states: str) -> list[Failed]:
+        """Failures of what does not exist and is not tried: of every run, since it may be a mistake."""
+        empty = [
+            Failed(Job(name, -1), Stamp(), message)
+            for listing in self._resolver.listings()
+            for name, message in listing.empty
+        ]
+        return empty + [
+            Failed(job, stamp, _missing(job))
+            for job, stamp, state in self._jobs()
+            if stamp.size < 0 and state in states
+        ]
+
+    def _retried_once(self) -> Iterator[tuple[Job, Stamp, str]]:
+        """As `_jobs`, but with failures retried at the first call alone."""
+        yield from self._jobs()
+        self._retry = False
+
+    def _new(self) -> Iterator[Job]:
+        submitted = set()
+        # The state is read again here, because another sweep may have scored the checkpoint since it was planned.
+        for job, _, state in self._jobs():
+            if state == "new" and not (self._journal.keeps and job.key in submitted):
+                submitted.add(job.key)
+                yield job
 
 
-def _missing(task: Task) -> str:
-    return Found(task.path, task.row).named(f"{task.path}: no such file")
+def _numbered(jobs: Iterator[Job | None]) -> Iterator[Job | None]:
+    number = 0
+    for job in jobs:
+        yield job and replace(job, number=number)
+        number += job is not None
 
 
-def _studies(data: Any, sets: Sequence[str] | None, modality: str) -> list[Study]:
-    given = [data] if isinstance(data, str | Path | Study) else list(data)
-    if not given:
-        raise ValueError("data is empty; name a folder with studies, or give studies")
+def _missing(job: Job) -> str:
+    return job.explain(f"{job.path}: no such file")
+
+
+def _kind(outcome: Outcome) -> str:
+    return type(outcome).__name__.lower()
+
+
+def _event(outcome: Outcome) -> Event:
+    event: Event = {
+        "event": _kind(outcome),
+        "checkpoint": outcome.job.path,
+        "worker": outcome.worker,
+    }
+    if isinstance(outcome, Failed):
+        return event | {"error": outcome.error}
+    event |= {"sha256": outcome.sha256, "seconds": round(outcome.seconds, 3)}
+    return event if isinstance(outcome, Known) else event | {"warnings": list(outcome.warnings)}
+
+
+def collect_studies(
+    data: "str | Path | Study | Sequence[str | Path | Study]",
+    sets: Sequence[str] | None = None,
+    modality: str = "fmri",
+) -> list[Study]:
+    """Open the studies in folders and choose by name; parameters and errors as for `open_studies`."""
+    items = [data] if isinstance(data, str | Path | Study) else list(data)
+    if not items:
+        raise ValueError("data is empty; name a folder with studies, or pass studies")
     found: list[Study] = []
-    for each in given:
-        found += [each] if isinstance(each, Study) else open_studies(each, None, modality)
+    for item in items:
+        found += [item] if isinstance(item, Study) else open_studies(item, None, modality)
     names = [study.name for study in found]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f"several studies have the name {twice[0]!r}")
     if sets is None:
         return found
     if unknown := [name for name in sets if name not in names]:
-        raise ValueError(f"no study named {unknown[0]!r}; there are: {', '.join(names)}")
+        raise ValueError(f"no study named {unknown[0]!r}; the studies are: {', '.join(names)}")
     return [found[names.index(name)] for name in sets]
-
-
-ENGINES: Mapping[str, Callable[..., Engine]] = {"local": LocalEngine, "ray": RayEngine}
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
-    """Whether a signal asks to stop; what is in hand is finished, unless a second one comes."""
-    asked = threading.Event()
-
-    def stop(number: int, frame: object) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def sweep(
     weights: "str | Path | Sequence[str | Path]",
-    arch: "str | Sequence[str]" = (),
+    arch: "str | Architecture | Sequence[str | Architecture]" = (),
     data: "str | Path | Study | Sequence[str | Path | Study]" = (),
     *,
     store: str | Path,
     watch: bool = False,
     patience: float | None = None,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: Notify = lambda event: None,
     **options: Any,
 ) -> Summary:
-    """Score checkpoints against studies, each once, into a store that any later call goes on with.
+    """Score checkpoints against studies into a store, each once; a later call continues from there.
 
-    A checkpoint's results are stored in one transaction. SIGINT and SIGTERM end a sweep when what is in hand is
-    finished; a sweep that was killed, or whose disk was full, has lost nothing that it reported. A checkpoint that
-    cannot be scored, or whose worker dies of it, is entered as a failure and stops no other. Worker processes import
-    the caller's main module, which therefore must not sweep when it is imported.
+    A checkpoint's results are stored in one transaction. SIGINT and SIGTERM end a sweep after the checkpoints in work;
+    a sweep that was killed, or that filled the disk, has lost nothing that it reported. A checkpoint that cannot be
+    scored, or that kills its worker, is stored as a failure and stops no other. Worker processes import the caller's
+    main module, which therefore must not start a sweep on import.
 
     Parameters
     ----------
     weights : path-like or sequence of them
-        Files, folders, globs, `.txt` files with a path a line, or manifests (`fastrdm.scoring.manifest`).
-    arch : str or sequence of str
+        Files, folders, globs, `.txt` lists of paths, or manifests (`fastrdm.scoring.manifest`).
+    arch : str, Architecture or sequence of them
         As for `score_checkpoints`.
     data : path-like, Study or sequence of them
         Folders as for `open_studies`, or studies.
     store : path-like
         The file of results, as for `fastrdm.Store`.
     watch : bool
-        Whether to go on with checkpoints that appear later, once their files are complete.
+        Whether to wait for checkpoints that appear later, and score each when its file is complete.
     patience : float, optional
-        Seconds without anything to do after which watching ends; None watches until a signal.
+        Seconds without work after which watching ends; by default it continues until a signal.
     on_event : callable
-        Called with a dict when there is a plan, a worker is ready or lost, a checkpoint is given to one, scored, known
-        under another name or failed, and at the end; ``"scored"`` comes after the transaction.
+        Called with a dict when there is a plan, a worker is ready or lost, a checkpoint is given to a worker, scored,
+        recognised under another name or failed, and at the end; ``"scored"`` follows the transaction.
     **options
-        ``sets``, ``modality`` as for `open_studies`; ``taps``; ``labels``, a regular expression whose named groups are
-        searched in each path; ``engine``, "local", "ray" or an engine of
-        `fastrdm.scoring.scheduler`; ``workers``; ``provider``, ``precision``,
-        ``provider_options``, ``batch_size``, ``allow_inconsistent`` as for `OnnxModel`; ``keep_rdms``;
-        ``retry_failed``.
+        ``sets``, ``modality`` as for `open_studies`; ``taps``; ``labels``, a regular expression searched in each path,
+        whose named groups become labels; ``engine``: "local", "ray", "in-process" or a
+        `fastrdm.scoring.scheduler.WorkerPool`; ``workers``; ``retry_failed``; ``keep_rdms``; ``provider``,
+        ``precision``, ``provider_options``, ``batch_size``, ``allow_inconsistent``, ``n_threads`` as for `OnnxModel`.
 
     Returns
     -------
@@ -515,10 +415,11 @@ def sweep(
     Raises
     ------
     ValueError, FileNotFoundError
-        Before work starts: if there is no checkpoint, architecture, study or provider as asked for.
+        Before work starts: if a checkpoint, architecture, study or provider does not exist.
     StoreError
-        If the store cannot be opened, or written any more.
+        If the store cannot be opened or written.
     """
-    given = [weights] if isinstance(weights, str | Path) else weights
-    with Sweep(given, [arch] if isinstance(arch, str) else arch, data, store=store, **options) as s:
-        return s.run(watch=watch, patience=patience, on_event=on_event)
+    weights = [weights] if isinstance(weights, str | Path) else weights
+    arch = [arch] if isinstance(arch, str | Architecture) else arch
+    with Sweep(weights, arch, data, store=store, **options) as ready:
+        return ready.run(watch=watch, patience=patience, on_event=on_event)

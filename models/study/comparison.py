@@ -98,7 +98,7 @@ def rows(
             table.append(_row(each.name, note=each.error))
             continue
         chosen = published.best(each.name, studies) if published else ""
-        for study, layer in dict.fromkeys((r.set, r.layer) for r in each.results):
+        for study, layer in dict.fromkeys((r.study, r.layer) for r in each.results):
             score = each.score(study, layer)
             row = _row(
                 each.name,
@@ -111,7 +111,7 @@ def rows(
                 score_sample_std=score.sample_std,
             )
             for r in each.results:
-                if (r.set, r.layer) == (study, layer) and r.region in _QUANTITIES[:2]:
+                if (r.study, r.layer) == (study, layer) and r.region in _QUANTITIES[:2]:
                     row |= {r.region: r.percent_nc, f"{r.region}_p": r.p}
                     row[f"{r.region}_rho"] = r.mean_rho
             reference = published.values.get((each.name, study, layer)) if published else None

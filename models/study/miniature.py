@@ -182,7 +182,7 @@ def _report(
 
 def _numbers(scores: NetworkScores, layers: Mapping[str, str]) -> list[str]:
     """For each study the regions' percentages with their layers and the score; then the mean score."""
-    percent = {(r.set, r.region, r.layer): r.percent_nc for r in scores.results}
+    percent = {(r.study, r.region, r.layer): r.percent_nc for r in scores.results}
     numbers: list[float] = []
     for study in scores.studies:
         numbers += [percent[study, region, layer] for region, layer in layers.items()]

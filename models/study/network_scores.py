@@ -66,12 +66,12 @@ class NetworkScores:
     @property
     def _chosen_by(self) -> Sequence[SubjectResult]:
         """The results by which layers are chosen."""
-        return [r for r in self.results if r.set != TEST_STUDY] or self.results
+        return [r for r in self.results if r.study != TEST_STUDY] or self.results
 
     @property
     def studies(self) -> list[str]:
         """The studies' names."""
-        return list(dict.fromkeys(r.set for r in self.results))
+        return list(dict.fromkeys(r.study for r in self.results))
 
     @property
     def remarks(self) -> list[str]:
@@ -91,7 +91,7 @@ class NetworkScores:
 
     def mean_of(self, layer: str | Mapping[str, str]) -> float:
         """Score of a layer, or of a layer for each region, over the studies by which layers are chosen."""
-        studies = dict.fromkeys(r.set for r in self._chosen_by)
+        studies = dict.fromkeys(r.study for r in self._chosen_by)
         return float(np.mean([self.score(each, layer).percent for each in studies]))
 
     @property
@@ -118,7 +118,7 @@ class NetworkScores:
         """
         regions = {r.region for r in self.results}
         layers = dict.fromkeys(regions, layer) if isinstance(layer, str) else layer
-        results = [r for r in self.results if (r.set, r.layer) == (study, layers[r.region])]
+        results = [r for r in self.results if (r.study, r.layer) == (study, layers[r.region])]
         ceiling = np.mean([r.ceiling for r in results])
         percent = float(100 * np.mean([r.value for r in results]) / ceiling)
         if len({len(r.subjects) for r in results}) != 1:

@@ -2,22 +2,20 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from fastrdm._base import require
-
-if TYPE_CHECKING:
-    from models.training.scoring import EpochResult
 
 Lines = Mapping[str, Sequence[tuple[int, float]]]
 
 
-def draw_curve(results: "Sequence[EpochResult]", title: str = "") -> bytes:
+def draw_curve(rows: Sequence[Mapping[str, Any]], title: str = "") -> bytes:
     """Draw percent of the noise ceiling by epoch as a PNG: a panel for each study and region, a line for each layer."""
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for r in results:
-        heading = f"{r.set} · {r.region.upper()} (100 % = {r.ceiling:.4f})"
-        panels.setdefault(heading, {}).setdefault(r.layer, []).append((r.epoch, r.percent_nc))
+    for row in rows:
+        heading = f"{row['study']} · {row['region'].upper()} (100 % = {row['ceiling']:.4f})"
+        points = panels.setdefault(heading, {}).setdefault(row["layer"], [])
+        points.append((int(row["epoch"]), row["percent_nc"]))
     return draw_lines(panels, "percent of noise ceiling", title)
 
 

@@ -1,40 +1,28 @@
-"""Checkpoints scored against the brains while training goes on, by a thread beside it."""
+"""Checkpoints scored against brain data by a thread beside the training."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fastrdm._base import require
-from fastrdm.networks import Probes, hash_file
+from fastrdm._base import one_line, require
 from fastrdm.runtimes import Architecture
-from fastrdm.scoring import Result, score_model
+from fastrdm.scoring import Store, sweep
 from fastrdm.studies import Study
 from models.training.curve import draw_curve
 from models.training.run import TrainingRun
 
-# Training has the other processors.
+# The training uses the other processors.
 _THREADS = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochResult(Result):
-    """A layer's score after an epoch: whose weights' file has this SHA-256, by the graph of this one."""
-
-    epoch: int
-    sha256: str
-    graph: str
+_LABELS = r"epoch_(?P<epoch>\d+)\.pth$"
 
 
 class Scorer:
-    """Scores checkpoints in the order in which they are given, and keeps `scores.csv` and `curve.png`.
+    """Scores checkpoints in the order in which they are submitted, into `scores.db`, and draws `curve.png`.
 
-    What stands in `scores.csv` is not computed again: results of the same weights, graph and study. A context, at
-    whose end what has not begun is left for the next start.
+    Each checkpoint is a sweep of its own, so results that the store holds for the same weights, graph and studies are
+    not computed again. Used as a context, it drops at the end what has not begun.
 
     Parameters
     ----------
@@ -43,25 +31,27 @@ class Scorer:
     graph : path
         The network, from `export_onnx`.
     studies : sequence of Study
-    say : callable
-        Told in one line what was found, and what went wrong: that does not stop the training.
+    report : callable
+        Called with one line for each checkpoint, scored or not; errors do not stop the training.
 
     Raises
     ------
     ValueError
-        If other weights cannot take the place of those in the graph, or `scores.csv` is none.
+        If other weights cannot replace those in the graph, or `scores.db` is not a store.
     MissingExtraError
         If ONNX Runtime or matplotlib is not installed.
     """
 
     def __init__(
-        self, run: TrainingRun, graph: Path, studies: Sequence[Study], say: Callable[[str], None]
+        self, run: TrainingRun, graph: Path, studies: Sequence[Study], report: Callable[[str], None]
     ) -> None:
         require("onnxruntime", "onnx", "to score checkpoints")
         require("matplotlib", "plot", "to draw the curve of scores")
-        self._architecture, self._probes = Architecture.read(graph), Probes()
-        self._run, self._studies, self._say = run, studies, say
-        self._results = _read(run.folder / "scores.csv")
+        self._architecture = Architecture.read(graph)
+        self._run, self._studies, self._report = run, studies, report
+        self._store = run.folder / "scores.db"
+        if self._store.exists():
+            Store(self._store).close()
         self._pool = ThreadPoolExecutor(1, "scoring")
 
     def __enter__(self) -> "Scorer":
@@ -71,87 +61,60 @@ class Scorer:
         self._pool.shutdown(cancel_futures=True)
 
     def submit(self, epoch: int, path: Path) -> None:
-        """Score a checkpoint when those before it are done."""
+        """Score a checkpoint after those submitted before."""
         self._pool.submit(self._score, epoch, path)
 
     def finish(self) -> None:
-        """Wait until all is scored."""
+        """Wait for all submitted checkpoints."""
         self._pool.submit(lambda: None).result()
 
     def _score(self, epoch: int, path: Path) -> None:
+        events: list[dict[str, Any]] = []
         try:
-            sha256 = hash_file(path)
-            own = (epoch, sha256, self._architecture.fingerprint)
-            known = {
-                result.set
-                for result in self._results
-                if (result.epoch, result.sha256, result.graph) == own
-            }
-            studies = [study for study in self._studies if study.name not in known]
-            if not studies:
-                return
-            model = self._architecture.open(
-                path, provider="cpu", n_threads=_THREADS, probes=self._probes
+            summary = sweep(
+                path,
+                self._architecture,
+                self._studies,
+                store=self._store,
+                labels=_LABELS,
+                engine="in-process",
+                provider="cpu",
+                n_threads=_THREADS,
+                retry_failed=True,
+                on_event=events.append,
             )
-            found = [
-                EpochResult(**asdict(result), epoch=epoch, sha256=sha256, graph=own[2])
-                for result in score_model(model, studies, path.name)
-            ]
-            names = {study.name for study in studies}
-            # Of this epoch, results of other weights are out of date.
-            kept = [
-                result
-                for result in self._results
-                if result.epoch != epoch
-                or (result.set not in names and (result.sha256, result.graph) == own[1:])
-            ]
-            self._results = sorted([*kept, *found], key=lambda result: result.epoch)
-            self._run.write("scores.csv", _write(self._results))
-            title = _notice(self._studies)
-            self._run.write("curve.png", draw_curve(self._results, title))
-            self._say(f"epoch {epoch} scored: {_best(found)}")
-        # Whatever it is, training goes on.
+            if summary.failed:
+                error = next(event["error"] for event in events if event["event"] == "failed")
+                self._report(f"epoch {epoch} could not be scored: {error}")
+            elif summary.scored or summary.known:
+                rows = self._rows()
+                self._run.write("curve.png", draw_curve(rows, _notice(self._studies)))
+                best = _best([row for row in rows if int(row["epoch"]) == epoch])
+                self._report(f"epoch {epoch} scored: {best}")
+        # No error of scoring may stop the training.
         except Exception as error:
-            self._say(f"epoch {epoch} could not be scored: {error}")
+            self._report(f"epoch {epoch} could not be scored: {one_line(error)}")
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """The results of the checkpoints as they are now, from this graph."""
+        with Store(self._store) as store:
+            columns = list(store.columns())
+            rows = [dict(zip(columns, row, strict=True)) for row in store.rows(current=True)]
+        return [row for row in rows if row["arch"] == self._architecture.name]
 
 
-def _best(results: Sequence[Result]) -> str:
-    scored = [result for result in results if not math.isnan(result.percent_nc)]
+def _best(rows: Sequence[dict[str, Any]]) -> str:
+    scored = [row for row in rows if not math.isnan(row["percent_nc"])]
     if not scored:
         return "no layer has a score, their RDMs are constant"
-    best = max(scored, key=lambda result: result.percent_nc)
-    sign = f", opposite to the brain (mean ρ {best.mean_rho:.3f})" if best.mean_rho < 0 else ""
-    share = f"{best.percent_nc:.2f} % of the noise ceiling of {best.region.upper()}, {best.set}"
-    return f"best {share}, by {best.layer}{sign}"
+    best = max(scored, key=lambda row: float(row["percent_nc"]))
+    sign = (
+        f", opposite to the brain (mean ρ {best['mean_rho']:.3f})" if best["mean_rho"] < 0 else ""
+    )
+    region = f"{best['region'].upper()}, {best['study']}"
+    return f"best {best['percent_nc']:.2f} % of the noise ceiling of {region}, by {best['layer']}{sign}"
 
 
 def _notice(studies: Sequence[Study]) -> str:
     names = [study.name for study in studies if study.synthetic]
     return f"SYNTHETIC DATA ({', '.join(names)}): simulated subjects, no brains" if names else ""
-
-
-def _write(results: Sequence[EpochResult]) -> str:
-    text = io.StringIO()
-    names = [each.name for each in fields(EpochResult)]
-    writer = csv.DictWriter(
-        text, ["epoch", *(n for n in names if n != "epoch")], lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(asdict(result) for result in results)
-    return text.getvalue()
-
-
-def _read(path: Path) -> list[EpochResult]:
-    if not path.is_file():
-        return []
-    kinds: dict[str, Any] = {each.name: each.type for each in fields(EpochResult)}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                EpochResult(**{name: kinds[name](text) for name, text in row.items()})
-                for row in csv.DictReader(file)
-            ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is no table of scores ({error!r}); remove it to score again"
-        ) from None

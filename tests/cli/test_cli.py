@@ -12,7 +12,7 @@ from scipy.io import savemat
 from fastrdm.cli import main
 from fastrdm.cli.sample import write_sample
 
-KEYS = ["checkpoint", "set", "layer", "region", "r2", "std", "percent_nc", "p"]
+KEYS = ["checkpoint", "study", "layer", "region", "r2", "std", "percent_nc", "p"]
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_score_json_and_csv_hold_every_result(capsys, sample, tmp_path):
     rows = [json.loads(line) for line in out.splitlines()]
     assert len(rows) == 5 * 2
     assert all(list(row)[:4] == KEYS[:4] and set(KEYS) <= row.keys() for row in rows)
-    assert {row["region"] for row in rows} == {"evc", "it"} and {row["set"] for row in rows} == {
+    assert {row["region"] for row in rows} == {"evc", "it"} and {row["study"] for row in rows} == {
         "sample"
     }
     with file.open() as lines:

@@ -63,7 +63,7 @@ def studies(tmp_path):
 def test_every_layer_and_region_is_scored(weights, studies):
     (scored,) = score_checkpoints([weights], [SMALL], studies)
     assert not scored.error
-    keys = [(r.set, r.layer, r.region) for r in scored.results]
+    keys = [(r.study, r.layer, r.region) for r in scored.results]
     expected = [(s, layer, r) for s in "ab" for layer in ("conv", "fc") for r in ("evc", "it")]
     assert sorted(keys) == sorted(expected) and {r.checkpoint for r in scored.results} == {
         str(weights)
@@ -86,7 +86,7 @@ def test_scores_are_the_challenges(weights, studies):
 
 def test_the_best_layer_has_the_best_mean_over_sets(weights, studies):
     (scored,) = score_checkpoints([weights], [SMALL], studies)
-    by = {(r.set, r.layer, r.region): r for r in scored.results}
+    by = {(r.study, r.layer, r.region): r for r in scored.results}
     scores = {
         layer: np.mean(
             [
@@ -182,9 +182,9 @@ def test_each_architecture_is_exported_once_and_one_that_fails_is_told_by_all(
     again.write_bytes(weights.read_bytes())
     exported, original = [], Architecture.export.__func__
 
-    def export(cls, network, *arguments):
+    def export(cls, network, *arguments, **options):
         exported.append(network)
-        return original(cls, network, *arguments)
+        return original(cls, network, *arguments, **options)
 
     monkeypatch.setattr(Architecture, "export", classmethod(export))
     names = [weights, weights, again, weights, again]
@@ -288,7 +288,7 @@ def test_efficientnet_lite0_scores_as_plain_torch_numpy_and_scipy_do(challenge):
     studies = open_studies(challenge, ["92", "118"])
     (scored,) = score_checkpoints([weights], ["models.networks:efficientnet_lite0"], studies)
     assert not scored.error
-    got = {(r.set, r.layer, r.region): r for r in scored.results}
+    got = {(r.study, r.layer, r.region): r for r in scored.results}
 
     network = efficientnet_lite0().eval()
     network.load_state_dict(torch.load(weights, weights_only=True))

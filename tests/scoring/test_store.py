@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,18 +17,18 @@ import pytest
 
 from fastrdm import Target
 from fastrdm.cli import main
-from fastrdm.scoring import Method, Report, Stamp, Store, StudyScores, Subjects
-from fastrdm.scoring import store as store_module
-from fastrdm.scoring.records import StoreError
+from fastrdm.scoring import Store, database, store_tables
+from fastrdm.scoring.jobs import Failed, Job, Known, Scored, Stamp
+from fastrdm.scoring.records import Pipeline, StoreError, TargetRecord
 
-METHOD = Method("net:resnet", "g" * 64, "{}", "fp32", "fastrdm 0.1.0 cpp")
+PIPELINE = Pipeline("net:resnet", "g" * 64, "{}", "fp32", "fastrdm 0.1.0 cpp")
 LAYERS = ("conv", "fc")
-COLUMNS = ["checkpoint", "arch", "epoch", "set", "layer", "region", "r2", "std", "sample_std"]
+COLUMNS = ["checkpoint", "arch", "epoch", "study", "layer", "region", "r2", "std", "sample_std"]
 COLUMNS += ["percent_nc", "p", "value", "ceiling", "mean_rho", "sha256"]
 
 
 def subjects(region, n=4):
-    return Subjects("92", region, "i" * 64, "s" * 64, "{}", 0.25, n, False)
+    return TargetRecord("92", region, "i" * 64, "s" * 64, "{}", 0.25, n, False)
 
 
 def target(seed=0, n_subjects=4):
@@ -35,13 +36,18 @@ def target(seed=0, n_subjects=4):
     return Target(rng.random((n_subjects, 21)) + rng.random(21), ceiling=0.25)
 
 
-def report(i, regions=("evc", "it"), **changes):
+def scored(i, regions=("evc", "it"), path=None, labels=None):
     models = np.random.default_rng(i).random((len(LAYERS), 21))
-    scores = {region: target(k).score(models) for k, region in enumerate(regions)}
-    study = StudyScores("92", "i" * 64, LAYERS, scores, models.astype(np.float32))
-    facts = {"path": f"epoch{i:03d}.pth", "stamp": Stamp(10, i), "sha256": f"{i:064x}"}
-    facts |= {"labels": {"epoch": str(i)}, "studies": (study,), "seconds": 0.5}
-    return Report(**facts | changes)
+    scores = {("92", region): target(k).score(models) for k, region in enumerate(regions)}
+    labels = {"epoch": str(i)} if labels is None else labels
+    job = Job(path or f"epoch{i:03d}.pth", 0, labels)
+    rdms = {"92": models.astype(np.float32)}
+    return Scored(job, Stamp(10, i), f"{i:064x}", LAYERS, scores, rdms, seconds=0.5)
+
+
+def known(i, path, labels=None):
+    made = scored(i, path=path, labels=labels)
+    return Known(made.job, made.stamp, made.sha256)
 
 
 class Writer:
@@ -49,19 +55,20 @@ class Writer:
 
     def __init__(self, path, regions=("evc", "it")):
         self.store = Store(path, write=True)
-        self.method = self.store.add_method(METHOD)
+        self.pipeline = self.store.add_pipeline(PIPELINE)
         self.targets = {("92", r): self.store.add_target(subjects(r)) for r in regions}
         self.environment = self.store.add_environment({"kernels": "cpp"})
         self.run = self.store.begin_run({"arguments": ["x"]})
 
     def record(self, made):
-        return self.store.record(made, self.method, self.targets, self.run, self.environment)
+        return self.store.record(made, self.pipeline, self.targets, self.run, self.environment)
 
     def fail(self, path="bad.pth"):
-        self.store.fail(path, Stamp(1, 1), self.method, self.run, "it is bad", "Traceback")
+        failed = Failed(Job(path, 0), Stamp(1, 1), "it is bad", "Traceback")
+        self.store.fail(failed, self.pipeline, self.run)
 
     def state(self, path, stamp):
-        return self.store.state(path, stamp, self.method, list(self.targets.values()))
+        return self.store.state(path, stamp, self.pipeline, list(self.targets.values()))
 
 
 @pytest.fixture
@@ -83,7 +90,7 @@ def rows(path, **options):
 
 def test_what_was_recorded_comes_back_to_the_last_bit(writer, path):
     for i in (2, 0, 1):
-        assert writer.record(report(i))
+        assert writer.record(scored(i))
     with Store(path) as store:
         assert list(store.columns()) == COLUMNS
         table = [dict(zip(COLUMNS, row, strict=True)) for row in store.rows()]
@@ -94,7 +101,7 @@ def test_what_was_recorded_comes_back_to_the_last_bit(writer, path):
         for region in ("evc", "it")
         for layer in LAYERS
     ]
-    score = report(1).studies[0].scores["it"]
+    score = scored(1).scores["92", "it"]
     own = [r for r in table if (r["epoch"], r["region"]) == ("1", "it")]
     for name in ("r2", "std", "sample_std", "percent_nc", "p", "value", "mean_rho"):
         assert [r[name] for r in own] == getattr(score, name).tolist()
@@ -103,12 +110,12 @@ def test_what_was_recorded_comes_back_to_the_last_bit(writer, path):
     assert [r[6] for r in of_subjects] == [0, 1, 2, 3] * 2
     assert [r[7] for r in of_subjects] == score.rho.ravel().tolist()
     assert list(kept) == [("92", "conv"), ("92", "fc")]
-    np.testing.assert_array_equal(list(kept.values()), report(1).studies[0].rdms)
+    np.testing.assert_array_equal(list(kept.values()), scored(1).rdms["92"])
 
 
 def test_layers_without_a_score_are_nan(writer, path):
-    made = report(0)
-    score = made.studies[0].scores["evc"]
+    made = scored(0)
+    score = made.scores["92", "evc"]
     score.r2[1] = score.p[1] = score.rho[1] = math.nan
     writer.record(made)
     (conv, fc, *_) = rows(path)
@@ -117,52 +124,52 @@ def test_layers_without_a_score_are_nan(writer, path):
 
 
 def test_nothing_is_entered_twice(writer, path):
-    assert writer.record(report(0)) and not writer.record(report(0))
+    assert writer.record(scored(0)) and not writer.record(scored(0))
     assert len(rows(path)) == 4
 
 
 def test_content_is_the_key(writer, path, tmp_path):
-    writer.record(report(0))
+    writer.record(scored(0))
     # The same file.
     assert writer.state("epoch000.pth", Stamp(10, 0)) == "done"
     # It changed.
     assert writer.state("epoch000.pth", Stamp(10, 7)) == "new"
     # Renamed: a file that has to be read, and is then known.
     assert writer.state("zzz.pth", Stamp(10, 0)) == "new"
-    done = writer.store.known(writer.method, list(writer.targets.values()))
+    done = writer.store.known(writer.pipeline, list(writer.targets.values()))
     assert done.tolist() == [bytes(32).rstrip(b"\0")]
-    writer.store.recognise(report(0, path="zzz.pth", labels={}), writer.method)
+    writer.store.recognise(known(0, "zzz.pth", {}), writer.pipeline)
     assert writer.state("zzz.pth", Stamp(10, 0)) == "done"
     # The old name is no file any more.
     assert {row[0] for row in rows(path)} == {"zzz.pth"}
     # Of two that are there, the first.
     for name in ("b.pth", "a.pth"):
         (tmp_path / name).touch()
-        writer.store.recognise(report(0, path=str(tmp_path / name)), writer.method)
+        writer.store.recognise(known(0, str(tmp_path / name)), writer.pipeline)
     assert {row[0] for row in rows(path)} == {str(tmp_path / "a.pth")}
-    writer.store.recognise(report(0, path=str(tmp_path / "b.pth")), writer.method)
+    writer.store.recognise(known(0, str(tmp_path / "b.pth")), writer.pipeline)
     assert {row[0] for row in rows(path)} == {str(tmp_path / "a.pth")}
 
 
 @pytest.mark.parametrize("field", ["graph", "preprocessing", "precision", "kernels"])
 def test_another_method_is_another_key(field):
-    assert Method(**vars(METHOD) | {field: "other"}).key != METHOD.key
-    assert Method(**vars(METHOD) | {"arch": "another name"}).key == METHOD.key
+    assert Pipeline(**vars(PIPELINE) | {field: "other"}).key != PIPELINE.key
+    assert Pipeline(**vars(PIPELINE) | {"arch": "another name"}).key == PIPELINE.key
 
 
 @pytest.mark.parametrize("field", ["study", "region", "stimuli", "subjects", "protocol", "ceiling"])
 def test_other_subjects_are_another_key(field):
     own = subjects("it")
-    assert Subjects(**vars(own) | {field: 0.5}).key != own.key
+    assert TargetRecord(**vars(own) | {field: 0.5}).key != own.key
 
 
 def test_a_region_that_is_new_is_scored_and_the_others_stay(path):
     first = Writer(path, ("evc",))
-    first.record(report(0, ("evc",)))
+    first.record(scored(0, ("evc",)))
     first.store.close()
     second = Writer(path)
     assert second.state("epoch000.pth", Stamp(10, 0)) == "new"
-    assert second.record(report(0))
+    assert second.record(scored(0))
     assert second.state("epoch000.pth", Stamp(10, 0)) == "done"
     second.store.close()
     assert len(rows(path)) == 4
@@ -177,7 +184,7 @@ def test_failures_are_kept_until_the_file_changes_or_is_scored(writer, path):
         (failure,) = store.failures()
     assert failure["attempts"] == 2 and failure["traceback"] == "Traceback"
     assert (failure["checkpoint"], failure["error"]) == ("bad.pth", "it is bad")
-    writer.record(report(0, path="bad.pth"))
+    writer.record(scored(0, path="bad.pth"))
     with Store(path) as store:
         assert store.failures() == []
 
@@ -188,24 +195,20 @@ def test_runs_and_environments_are_kept(writer, path):
     with Store(path) as store:
         assert [run["outcome"] for run in store.runs()] == ["finished", None]
         assert store.environments() == [{"kernels": "cpp"}]
-    assert writer.store.mean_seconds(writer.method) is None
-    writer.record(report(0))
-    assert writer.store.mean_seconds(writer.method) == 0.5
 
 
 def test_a_transaction_that_fails_leaves_nothing(writer, path):
-    made = report(0)
-    study = made.studies[0]
-    broken = StudyScores("92", study.stimuli, LAYERS, {**study.scores, "v4": study.scores["it"]})
+    made = scored(0)
+    scores = {**made.scores, ("92", "v4"): made.scores["92", "it"]}
     with pytest.raises(KeyError):
-        writer.record(Report(**vars(made) | {"studies": (broken,)}))
+        writer.record(replace(made, scores=scores))
     assert rows(path) == [] and writer.record(made)
 
 
 def write_many(path, first, n):
     writer = Writer(path)
     for i in range(first, first + n):
-        writer.record(report(i))
+        writer.record(scored(i))
     writer.store.close()
 
 
@@ -229,13 +232,13 @@ def test_stores_merge(path, tmp_path):
     for name, regions, numbers in (("a", ("evc",), (0, 1)), ("b", ("evc", "it"), (1, 2))):
         writer = Writer(tmp_path / name, regions)
         for i in numbers:
-            writer.record(report(i, regions))
+            writer.record(scored(i, regions))
         writer.fail(f"{name}.pth")
         writer.store.close()
     all_at_once = Writer(tmp_path / "c")
-    all_at_once.record(report(0, ("evc",)))
+    all_at_once.record(scored(0, ("evc",)))
     for i in (1, 2):
-        all_at_once.record(report(i))
+        all_at_once.record(scored(i))
     for _ in range(2):
         assert main(["merge", str(path), str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     assert rows(path, subjects=True) == rows(tmp_path / "c", subjects=True)
@@ -247,16 +250,18 @@ def test_stores_merge(path, tmp_path):
 
 
 def test_a_store_of_an_older_schema_is_brought_up(path, monkeypatch):
-    Writer(path).record(report(0))
-    more = (*store_module._MIGRATIONS, "ALTER TABLE runs ADD COLUMN note TEXT; SELECT 1")
-    monkeypatch.setattr(store_module, "_MIGRATIONS", more)
-    with pytest.raises(StoreError, match="is of version 1 of the schema, and this fastrdm reads 2"):
+    Writer(path).record(scored(0))
+    more = (*database.MIGRATIONS, "ALTER TABLE runs ADD COLUMN note TEXT; SELECT 1")
+    monkeypatch.setattr(database, "MIGRATIONS", more)
+    with pytest.raises(StoreError, match="has version 1 of the schema, and this fastrdm reads 2"):
         Store(path)
     Store(path, write=True).close()
     assert len(rows(path)) == 4
     monkeypatch.undo()
     for write in (False, True):
-        with pytest.raises(StoreError, match="written by a later fastrdm, in version 2"):
+        with pytest.raises(
+            StoreError, match="written by a later fastrdm: its schema has version 2"
+        ):
             Store(path, write=write)
 
 
@@ -275,7 +280,7 @@ WRONG = {
     "other program": (foreign, "is an SQLite file of another program"),
     "no SQLite": (lambda path: path.write_text("epoch,loss\n"), "nor any SQLite file"),
     "folder": (lambda path: path.mkdir(), "is a folder"),
-    "truncated": (truncated, "is damaged: it has lost its end"),
+    "truncated": (truncated, "is damaged: its end is missing"),
     "nowhere": (lambda path: None, "no such store"),
 }
 
@@ -293,14 +298,14 @@ def test_what_is_no_store_is_told_in_one_sentence(name, path, capsys):
 
 
 def test_a_store_in_no_folder(tmp_path):
-    with pytest.raises(StoreError, match="its folder is not there"):
+    with pytest.raises(StoreError, match="its folder does not exist"):
         Store(tmp_path / "none" / "scores.db", write=True)
 
 
 def test_damage_within_is_told_in_one_sentence(path, capsys):
     writer = Writer(path)
     for i in range(50):
-        writer.record(report(i))
+        writer.record(scored(i))
     writer.store.close()
     content = bytearray(path.read_bytes())
     content[8192:] = bytes(b ^ 0x5A for b in content[8192:])
@@ -315,11 +320,11 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_store import Writer, report
+from test_store import Writer, scored
 writer = Writer(Path(sys.argv[2]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
 for i in range(1000):
-    writer.record(report(i))
+    writer.record(scored(i))
     print(i, flush=True)
 """
 
@@ -337,13 +342,13 @@ def test_a_full_disk_loses_nothing_that_was_reported(path, request):
     assert "StoreError" in run.stderr and "all that was reported done is in it" in run.stderr
     assert len(rows(path)) == 4 * len(done)
     writer = Writer(path)
-    assert writer.record(report(len(done)))
+    assert writer.record(scored(len(done)))
     writer.store.close()
 
 
 def test_tables(writer, path, tmp_path, capsys):
     for i in range(3):
-        writer.record(report(i))
+        writer.record(scored(i))
     writer.fail()
     assert main(["table", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -352,7 +357,7 @@ def test_tables(writer, path, tmp_path, capsys):
             "checkpoint",
             "arch",
             "epoch",
-            "set",
+            "study",
             "region",
             "layer",
             "percent_nc",
@@ -383,9 +388,9 @@ def test_tables(writer, path, tmp_path, capsys):
 def test_frames_and_parquet_hold_the_same(writer, path, tmp_path, monkeypatch):
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
-    monkeypatch.setattr(store_module, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(store_tables, "_ROWS_AT_ONCE", 7)
     for i in range(3):
-        writer.record(report(i))
+        writer.record(scored(i))
     file = tmp_path / "t.parquet"
     for options, arguments in (({}, []), ({"subjects": True}, ["--subjects"])):
         assert main(["table", str(path), "--output", str(file), *arguments]) == 0

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 import fastrdm
 from fastrdm import Target
 from fastrdm.cli import main
-from fastrdm.cli.progress import Board, duration
+from fastrdm.cli.progress import Board
 from fastrdm.scoring import Store, Sweep, score_checkpoints, sources
-from fastrdm.scoring.local_pool import LocalEngine
+from fastrdm.scoring.local_pool import LocalPool
 from fastrdm.scoring.manifest import read_manifest
-from fastrdm.scoring.scorer import COLUMNS
+from fastrdm.scoring.results import COLUMNS
 from fastrdm.scoring.sweeps import sweep
 from fastrdm.studies import open_studies
 
@@ -137,9 +137,10 @@ def test_rows_are_those_of_score(here, expected):
     of_score = {}
     for scored in score_checkpoints(paths, [ARCH], studies):
         for r in scored.results:
-            of_score[r.checkpoint, r.set, r.layer, r.region] = [getattr(r, c) for c in COLUMNS]
+            of_score[r.checkpoint, r.study, r.layer, r.region] = [getattr(r, c) for c in COLUMNS]
     got = {
-        (r["checkpoint"], r["set"], r["layer"], r["region"]): [r[c] for c in COLUMNS] for r in table
+        (r["checkpoint"], r["study"], r["layer"], r["region"]): [r[c] for c in COLUMNS]
+        for r in table
     }
     assert got == of_score and len(got) == 2 * 2 * 2
 
@@ -204,9 +205,9 @@ def test_networks_of_a_manifest(here):
         ("network = 3", r"must hold tables \[\[network\]\]"),
         ("[[network]]\nweights = 'a'\n[other]", "not 'other'"),
         ("[[network]]\nweight = 'a'", "unknown field weight; the nearest is weights"),
-        ("[[network]]\nweights = 3", "weights = 3 is of another type"),
+        ("[[network]]\nweights = 3", "weights = 3 has the wrong type"),
         ("[[network]]\narch = 'a:b'", "weights must be a path or a list"),
-        ("[[network]]\nweights = 'a'\nlabels = '('", r"labels '\(' is no regular expression"),
+        ("[[network]]\nweights = 'a'\nlabels = '('", r"labels '\(' is not a regular expression"),
         ("[[network]]\nweights = 'a'\npreprocessing = {sizes = 3}", "has no field sizes"),
         ("[[network]]\nweights = 'a'\npreprocessing = {std = [0, 1, 1]}", "std must be positive"),
         ("[[network", "is not valid TOML"),
@@ -365,7 +366,7 @@ def test_rdms_do_not_depend_on_the_number_of_threads(here):
 
 
 def test_several_workers_give_the_same(here, expected):
-    engine = LocalEngine(2, "cpu")
+    engine = LocalPool(2, "cpu")
     _, events = run(engine=engine)
     # On a busy machine one of them may come when all is done.
     ready = {e["worker"] for e in events["ready"]}
@@ -485,8 +486,8 @@ def test_two_sweeps_on_one_store(here, expected):
 
 
 def test_watching_takes_files_when_they_are_complete(here, monkeypatch):
-    monkeypatch.setattr("fastrdm.scoring.sweeps._WATCH_S", 0.2)
-    monkeypatch.setattr("fastrdm.scoring.sweeps._SETTLED_S", 0.3)
+    monkeypatch.setattr("fastrdm.scoring.watching._WATCH_S", 0.2)
+    monkeypatch.setattr("fastrdm.scoring.watching._SETTLED_S", 0.3)
     content = (here / "runs" / "seed1-epoch00.safetensors").read_bytes()
     (here / "new").mkdir()
     late = here / "new" / "late.safetensors"
@@ -586,7 +587,6 @@ def test_what_is_shown(monkeypatch):
     assert board.workers == {"w": "waiting"}
     board.see({"event": "lost", "worker": "w"})
     assert board.workers == {}
-    assert [duration(s) for s in (5, 600, 8000)] == ["5 s", "10 min", "2 h 13 min"]
 
 
 def test_a_target_is_known_by_its_subjects():
@@ -764,9 +764,99 @@ def test_score_takes_folders_globs_and_lists_and_tells_what_it_leaves_out(here, 
         json.loads(line)["checkpoint"] for line in capsys.readouterr().out.splitlines()
     } == scored
     assert main(["score", "m.toml", *arguments]) == 1
-    assert "m.toml is a manifest, which fastrdm sweep takes" in capsys.readouterr().err
+    assert "m.toml: no such manifest" in capsys.readouterr().err
     with pytest.warns(RuntimeWarning, match=r"runs: 1 left out"):
         next(score_checkpoints(["runs"], [ARCH], open_studies("study")))
+
+
+def json_rows(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_score_takes_what_a_sweep_takes_and_gives_its_results(here, capsys):
+    """A manifest, labels, several workers: the same rows in the order given, and no store."""
+    (here / "m.toml").write_text(
+        f"""
+        [[network]]
+        arch = "{ARCH}"
+        weights = "runs/*0[01].safetensors"
+        labels = 'epoch(?P<epoch>\\d+)'
+        [[network]]
+        weights = "{ARCH}"
+        """
+    )
+    arguments = ["--data", "study", "--quiet", "--bootstrap", "0", "--json"]
+    assert main(["score", "m.toml", *arguments]) == 0
+    rows = json_rows(capsys)
+    checkpoints = [f"runs/seed1-epoch0{i}.safetensors" for i in (0, 1)]
+    assert list(dict.fromkeys(row["checkpoint"] for row in rows)) == [*checkpoints, ARCH]
+    assert [row.get("epoch") for row in rows] == ["00"] * 4 + ["01"] * 4 + [None] * 4
+    assert main(["score", "m.toml", *arguments, "--workers", "2"]) == 0
+    assert json_rows(capsys) == rows
+    assert not list(here.glob("*.db"))
+    run("m.toml", ())
+    with Store("scores.db") as store:
+        columns = list(store.columns())
+        stored = [dict(zip(columns, row, strict=True)) for row in store.rows()]
+    keys = ("checkpoint", "study", "layer", "region", *COLUMNS)
+    assert sorted([row[k] for k in keys] for row in rows) == sorted(
+        [row[k] for k in keys] for row in stored
+    )
+
+
+def test_score_writes_labels_as_columns_of_csv(here):
+    arguments = ["--arch", ARCH, "--data", "study", "--quiet", "--bootstrap", "0", "--csv", "s.csv"]
+    assert main(["score", GOOD, *arguments, "--labels", r"seed(?P<seed>\d+)-e\w+?(?P<n>\d+)"]) == 0
+    header, row, *_ = (here / "s.csv").read_text().splitlines()
+    assert header.endswith(",seed,n") and row.endswith(",1,00")
+
+
+def test_score_estimates_and_watches_without_a_store(here, capsys, monkeypatch):
+    monkeypatch.setattr("fastrdm.scoring.watching._WATCH_S", 0.1)
+    monkeypatch.setattr("fastrdm.scoring.watching._SETTLED_S", 0.1)
+    arguments = ["score", "runs", "--arch", ARCH, "--data", "study", "--json", "--bootstrap", "0"]
+    assert main([*arguments, "--dry-run"]) == 0
+    assert json_rows(capsys)[0]["plan"]["new"] == 12
+    assert main([*arguments, "--quiet", "--watch", "--patience", "0.5"]) == 0
+    rows = json_rows(capsys)
+    assert len(rows) == 12 * 4 and len({row["checkpoint"] for row in rows}) == 12
+
+
+def test_one_worker_of_a_process_cannot_be_several(here):
+    with pytest.raises(ValueError, match='"in-process" has one worker, not 2'):
+        run(engine="in-process", workers=2)
+
+
+def test_a_sweep_in_this_process_gives_the_same(here, expected):
+    summary, events = run(engine="in-process")
+    assert summary.scored == 12 and {e["pid"] for e in events["ready"]} == {os.getpid()}
+    assert rows(subjects=True) == expected
+
+
+def test_architectures_in_memory_are_taken_and_one_that_fails_stops_no_other(here):
+    from fastrdm.runtimes import Architecture
+
+    (here / "broken_net.py").write_text("def build():\n    raise KeyError('no luck')\n")
+    other = Architecture.export("sweep_net:wide")
+    large = Architecture.read(ARCH)
+    summary, events = run([GOOD] * 3, [other, large, "broken_net:build"])
+    assert (summary.scored, summary.failed) == (1, 2)
+    errors = sorted(event["error"] for event in events["failed"])
+    assert "'broken_net:build' does not build a network: KeyError" in errors[0]
+    assert "does not fit sweep_net:wide" in errors[1]
+    assert {row[1] for row in rows()} == {ARCH}
+    with pytest.raises(ValueError, match="has its own taps and preprocessing"):
+        run(GOOD, large, taps=["1"])
+    with pytest.raises(ValueError, match="does not build a network"):
+        run(GOOD, "broken_net:build")
+
+
+def test_rows_of_weights_that_a_file_held_before_can_be_left_out(here):
+    run(GOOD)
+    save_file({k: v + 1 for k, v in load_file(GOOD).items()}, GOOD)
+    run(GOOD)
+    assert len(rows()) == 8 and len(rows(current=True)) == 4
+    assert {row[-1] for row in rows(current=True)} < {row[-1] for row in rows()}
 
 
 def test_weights_in_capitals_are_read_by_their_kind(here):

@@ -92,7 +92,7 @@ def test_the_test_set_is_never_chosen_by():
     # Whatever the test set says.
     other = next(layer for layer in rdms() if layer != both.best)
     loud = tuple(
-        replace(r, value=99.0) if (r.set, r.layer) == ("78", other) else r for r in both.results
+        replace(r, value=99.0) if (r.study, r.layer) == ("78", other) else r for r in both.results
     )
     assert replace(both, results=loud).best == alone.best
 

@@ -1,6 +1,6 @@
-import csv
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +12,10 @@ import fastrdm
 from fastrdm import Target
 from fastrdm.cli import main as fastrdm_main
 from fastrdm.networks import load_state_dict
-from fastrdm.scoring import score_checkpoints
+from fastrdm.scoring import Store, score_checkpoints
+from fastrdm.scoring.jobs import Scored
+from fastrdm.scoring.worker import Worker
 from fastrdm.studies import Study, open_studies
-from models.training import scoring
 from models.training.network import build_network
 from models.training.run import TrainingRun
 from models.training.scoring import Scorer
@@ -64,19 +65,20 @@ def scored(place):
     return place / "scored"
 
 
-def table(folder):
-    with (folder / "scores.csv").open() as file:
-        return list(csv.DictReader(file))
+def table(folder, **options):
+    with Store(folder / "scores.db") as store:
+        columns = list(store.columns())
+        return [dict(zip(columns, row, strict=True)) for row in store.rows(**options)]
 
 
 def test_each_checkpoint_is_scored_as_fastrdm_score_does(scored, place):
     rows = table(scored)
     assert [(row["epoch"], row["region"], row["layer"]) for row in rows] == [
         (epoch, region, layer)
-        for epoch in "123"
-        for layer in ("conv", "fc")
+        for epoch in ("001", "002", "003")
         for region in ("it", "v1")
-    ] or sorted({row["epoch"] for row in rows}) == ["1", "2", "3"]
+        for layer in ("conv", "fc")
+    ]
     paths = sorted((scored / "checkpoints").iterdir())
     assert [path.name for path in paths] == ["epoch_001.pth", "epoch_002.pth", "epoch_003.pth"]
     graph = str(scored / "network-16x16.onnx")
@@ -85,9 +87,10 @@ def test_each_checkpoint_is_scored_as_fastrdm_score_does(scored, place):
         result for each in score_checkpoints(paths, [graph], studies) for result in each.results
     ]
     assert len(rows) == len(expected) == 12
-    for row, result in zip(rows, expected, strict=True):
-        assert (row["layer"], row["region"], row["set"]) == (result.layer, result.region, "study")
-        assert float(row["percent_nc"]) == pytest.approx(result.percent_nc, rel=1e-6)
+    expected = {(r.checkpoint, r.study, r.layer, r.region): r for r in expected}
+    for row in rows:
+        key = (str(place / row["checkpoint"]), row["study"], row["layer"], row["region"])
+        assert row["percent_nc"] == pytest.approx(expected[key].percent_nc, rel=1e-6)
     assert Image.open(scored / "curve.png").size[0] > 100
 
 
@@ -117,11 +120,11 @@ def test_stimuli_may_have_another_size(place, capsys):
     options = [*OPTIONS, "--epochs", "1", "--out", str(out), "--score", "study"]
     assert main([*options, "--score-size", "24"]) == 0
     assert (out / "network-24x24.onnx").is_file()
-    small = {row["graph"] for row in table(out)}
+    assert {row["arch"] for row in table(out)} == {str(out / "network-24x24.onnx")}
     assert main(options) == 0
     rows = table(out)
-    # Those of the other size are out of date.
-    assert len(rows) == 4 and small.isdisjoint(row["graph"] for row in rows)
+    # The store holds both sizes, as two networks.
+    assert len(rows) == 8 and len({row["arch"] for row in rows}) == 2
 
 
 class Silent:
@@ -145,34 +148,42 @@ def silent(scored, place, tmp_path):
     return Silent(place, tmp_path / "run")
 
 
+def counted_scores(monkeypatch):
+    """The files that a worker scores from now on."""
+    calls, original = [], Worker.score
+
+    def score(self, job, *arguments):
+        outcome = original(self, job, *arguments)
+        if isinstance(outcome, Scored):
+            calls.append(Path(job.path).name)
+        return outcome
+
+    monkeypatch.setattr(Worker, "score", score)
+    return calls
+
+
 def test_what_is_scored_is_not_scored_again_unless_the_weights_are_others(silent, monkeypatch):
-    calls, original = [], scoring.score_model
-
-    def counting(model, studies, name):
-        calls.append((name, [study.name for study in studies]))
-        return original(model, studies, name)
-
-    monkeypatch.setattr(scoring, "score_model", counting)
+    calls = counted_scores(monkeypatch)
     with silent.scorer() as scorer:
         for epoch in (1, 5):
             scorer.submit(epoch, silent.write(epoch, epoch))
         scorer.finish()
-    assert calls == [("epoch_001.pth", ["study"]), ("epoch_005.pth", ["study"])]
-    first = table(silent.run.folder)
+    assert calls == ["epoch_001.pth", "epoch_005.pth"]
+    first = table(silent.run.folder, current=True)
     with silent.scorer() as scorer:
         scorer.submit(1, silent.run.checkpoint(1))
         scorer.submit(5, silent.write(5, 99))
         scorer.finish()
-    assert calls[2:] == [("epoch_005.pth", ["study"])]
-    second = table(silent.run.folder)
+    assert calls[2:] == ["epoch_005.pth"]
+    second = table(silent.run.folder, current=True)
     assert second[:4] == first[:4] and len(second) == 8
     assert {r["sha256"] for r in first[4:]}.isdisjoint(r["sha256"] for r in second[4:])
     another = Study("more", silent.studies[0].stimuli, silent.studies[0].targets)
     with silent.scorer([*silent.studies, another]) as scorer:
         scorer.submit(5, silent.run.checkpoint(5))
         scorer.finish()
-    assert calls[3:] == [("epoch_005.pth", ["more"])]
-    assert len(table(silent.run.folder)) == 12
+    assert calls[3:] == ["epoch_005.pth"]
+    assert len(table(silent.run.folder, current=True)) == 12
 
 
 def test_a_failure_is_told_and_the_next_one_is_scored(silent):
@@ -185,18 +196,19 @@ def test_a_failure_is_told_and_the_next_one_is_scored(silent):
     assert silent.said[0].startswith("epoch 1 could not be scored: ")
     assert "epoch_001.pth" in silent.said[0]
     assert silent.said[1].startswith("epoch 2 scored: best ")
-    assert {row["epoch"] for row in table(silent.run.folder)} == {"2"}
+    assert {row["epoch"] for row in table(silent.run.folder)} == {"002"}
 
 
 def test_what_has_not_begun_is_left_at_the_end(silent, monkeypatch):
     begun, go = threading.Event(), threading.Event()
+    original = Worker.score
 
-    def waiting(model, studies, name):
+    def waiting(self, job, *arguments):
         begun.set()
         go.wait()
-        return ()
+        return original(self, job, *arguments)
 
-    monkeypatch.setattr(scoring, "score_model", waiting)
+    monkeypatch.setattr(Worker, "score", waiting)
     with silent.scorer() as scorer:
         for epoch in (1, 2, 3):
             scorer.submit(epoch, silent.write(epoch, epoch))
@@ -206,9 +218,9 @@ def test_what_has_not_begun_is_left_at_the_end(silent, monkeypatch):
     assert len(silent.said) <= 3
 
 
-def test_a_table_that_is_none_is_refused(silent):
-    (silent.run.folder / "scores.csv").write_text("epoch,sha256\n1,abc\n")
-    with pytest.raises(ValueError, match=r"scores\.csv is no table of scores"):
+def test_a_file_that_is_not_a_store_is_refused(silent):
+    (silent.run.folder / "scores.db").write_text("epoch,sha256\n1,abc\n")
+    with pytest.raises(ValueError, match=r"scores\.db is not a store of fastrdm"):
         silent.scorer()
 
 
@@ -223,7 +235,7 @@ def test_a_layer_without_a_score_is_kept_as_such(silent):
         scorer.finish()
     rows = table(silent.run.folder)
     assert silent.said == ["epoch 1 scored: no layer has a score, their RDMs are constant"]
-    assert len(rows) == 2 and all(row["percent_nc"] == "nan" for row in rows)
+    assert len(rows) == 2 and all(np.isnan(row["percent_nc"]) for row in rows)
     assert (silent.run.folder / "curve.png").is_file()
 
 

@@ -1,0 +1,101 @@
+"""`fastrdm evaluate`: a submission, scored as the challenge does."""
+
+import argparse
+import json
+from typing import Any
+
+from fastrdm.cli.arguments import add_bootstrap
+from fastrdm.inference import max_statistic, subject_intervals
+from fastrdm.studies import algonauts
+
+
+def add_evaluate(commands: Any) -> None:
+    """Add `evaluate` to the subparsers of the command line."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score an Algonauts 2019 submission as the challenge does",
+        description="Score an Algonauts 2019 submission (.mat, .npy, .npz) against a target file.",
+    )
+    evaluate.add_argument("submission", metavar="SUBMISSION")
+    evaluate.add_argument("target", metavar="TARGET")
+    evaluate.add_argument(
+        "--set",
+        choices=("92", "118", "78", "none", "infer"),
+        default="infer",
+        help="use the ceilings published for these images; none computes them from the subjects "
+        "(default: by number of conditions)",
+    )
+    add_bootstrap(evaluate)
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    """Score a submission as the challenge does."""
+    evaluation = algonauts.evaluate(arguments.submission, arguments.target, arguments.set)
+    uncertainty = _uncertainty(evaluation, arguments.bootstrap, arguments.seed)
+    if arguments.json:
+        record = evaluation.to_dict()
+        for name, facts in uncertainty.items():
+            record[name] |= {**facts, "draws": arguments.bootstrap, "seed": arguments.seed}
+        print(json.dumps(record))
+        return 0
+    source = (
+        f"published for the {evaluation.set} images"
+        if evaluation.set
+        else "computed from the subjects"
+    )
+    print(f"noise ceilings {source}")
+    more = f"{'95 % interval':>18}{'p, sign flips':>15}{'corrected':>12}" if uncertainty else ""
+    print(
+        f"{'':7}{'R²':>8}{'± SD':>9}{'mean ρ':>10}{'ceiling':>9}{'% of ceiling':>14}{'p':>12}{more}"
+    )
+    for name, region in evaluation.regions.items():
+        line = (
+            f"{name.upper():7}{region.r2:8.4f}{region.std:9.4f}{region.mean_rho:9.4f}"
+            f"{'‡' if region.mean_rho < 0 else ' '}{region.ceiling:9.4f}"
+            f"{region.percent_nc:14.4f}{region.p:12.4e}"
+        )
+        if name in uncertainty:
+            facts = uncertainty[name]
+            low, high = facts["interval"]
+            interval = f"[{low:.2f}, {high:.2f}]"
+            line += f"{interval:>18}{facts['p_sign_flip']:15.4e}{facts['p_corrected']:12.4e}"
+        print(line)
+    score = evaluation.score
+    print(f"{'score':7}{score.r2:8.4f}{'':28}{score.percent_nc:14.4f}")
+    if any(region.mean_rho < 0 for region in evaluation.regions.values()):
+        print(
+            "‡ mean ρ below 0: the submission is opposite to the brain, which the score does not show"
+        )
+    if uncertainty:
+        print(
+            "p is the challenge's test of ρ², which is never negative; the sign flips test over subjects whether ρ is"
+            "\nabove 0, corrected for both regions. The interval of % of ceiling comes from subjects resampled"
+            f" {arguments.bootstrap} times, seed {arguments.seed}."
+        )
+    return 0
+
+
+def _uncertainty(
+    evaluation: algonauts.Evaluation, n_draws: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Interval of the percentage and sign-flip tests by region; empty for one subject or without draws."""
+    regions = evaluation.regions
+    rho = [[region.rho] for region in regions.values()]
+    if n_draws == 0 or any(len(one[0]) < 2 for one in rho):
+        return {}
+    p, corrected = (values.tolist() for values in max_statistic(rho, seed=seed))
+    return {
+        name: {
+            "interval": [
+                100 * bound / region.ceiling
+                for bound in subject_intervals(
+                    [[r**2 for r in region.rho]], n_draws=n_draws, seed=seed
+                )[0].tolist()
+            ],
+            "p_sign_flip": p[i],
+            "p_corrected": corrected[i],
+        }
+        for i, (name, region) in enumerate(regions.items())
+    }

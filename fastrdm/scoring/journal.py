@@ -1,0 +1,159 @@
+"""Where a sweep's outcomes go, and what is known of checkpoints: a store, or nothing."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm.images import hash_images
+from fastrdm.scoring.jobs import Job, Known, NetworkSetup, Outcome, RunOptions, Scored, Stamp
+from fastrdm.scoring.records import TargetRecord
+from fastrdm.scoring.resolver import NetworkSpec
+from fastrdm.scoring.store import Store
+from fastrdm.studies import Study
+
+
+class NoJournal:
+    """Keeps nothing: every checkpoint is new."""
+
+    keeps = False
+
+    def state(self, job: Job, stamp: Stamp) -> str:
+        """Whether a checkpoint is "done", "failed", or "new"."""
+        return "new"
+
+    def known(self, network: int) -> NDArray[np.bytes_]:
+        """SHA-256 of the weights of a network that have all scores, sorted."""
+        return np.empty(0, "S32")
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Begin a run."""
+
+    def end(self, outcome: str) -> None:
+        """End the run."""
+
+    def add_worker(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Add a worker and its environment."""
+
+    def add(self, outcome: Outcome) -> None:
+        """Add an outcome."""
+
+    def close(self) -> None:
+        """Close the store."""
+
+
+class StoreJournal(NoJournal):
+    """Keeps outcomes in a store.
+
+    Parameters
+    ----------
+    path : path-like
+        The store's file.
+    networks : sequence of NetworkSpec
+    setups : sequence of NetworkSetup
+        Of the networks.
+    studies : sequence of Study
+    options : RunOptions
+
+    Raises
+    ------
+    ValueError
+        If a target's ceiling is NaN.
+    StoreError
+        As for `Store`.
+    """
+
+    keeps = True
+
+    def __init__(
+        self,
+        path: str | Path,
+        networks: Sequence[NetworkSpec],
+        setups: Sequence[NetworkSetup],
+        studies: Sequence[Study],
+        options: RunOptions,
+    ) -> None:
+        self._store = Store(path, write=True)
+        try:
+            self._targets = {
+                (record.study, record.region): self._store.add_target(record)
+                for study in studies
+                for record in _target_records(study)
+            }
+            self._pipelines = [
+                self._store.add_pipeline(spec.pipeline(setup, options))
+                for spec, setup in zip(networks, setups, strict=True)
+            ]
+        except BaseException:
+            self._store.close()
+            raise
+        self._run = 0
+        self._environments: dict[str, int] = {}
+
+    def state(self, job: Job, stamp: Stamp) -> str:
+        """As for `NoJournal`."""
+        return self._store.state(job.path, stamp, self._pipelines[job.network], self._numbers)
+
+    @property
+    def _numbers(self) -> list[int]:
+        return list(self._targets.values())
+
+    def known(self, network: int) -> NDArray[np.bytes_]:
+        """As for `NoJournal`."""
+        return self._store.known(self._pipelines[network], self._numbers)
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """As for `NoJournal`."""
+        self._run = self._store.begin_run(settings)
+
+    def end(self, outcome: str) -> None:
+        """As for `NoJournal`."""
+        self._store.end_run(self._run, outcome)
+
+    def add_worker(self, name: str, facts: Mapping[str, Any]) -> None:
+        """As for `NoJournal`."""
+        self._environments[name] = self._store.add_environment(facts)
+
+    def add(self, outcome: Outcome) -> None:
+        """Add an outcome in one transaction."""
+        pipeline = self._pipelines[outcome.job.network]
+        if isinstance(outcome, Scored):
+            environment = self._environments[outcome.worker]
+            self._store.record(outcome, pipeline, self._targets, self._run, environment)
+        elif isinstance(outcome, Known):
+            self._store.recognise(outcome, pipeline)
+        else:
+            self._store.fail(outcome, pipeline, self._run)
+
+    def close(self) -> None:
+        """As for `NoJournal`."""
+        self._store.close()
+
+
+def _target_records(study: Study) -> list[TargetRecord]:
+    stimuli = hash_images(list(study.stimuli), study.background)
+    records = []
+    for region, target in study.targets.items():
+        if math.isnan(target.ceiling):
+            raise ValueError(
+                f"the ceiling of {region} of the study {study.name!r} is NaN because its subjects have NaN and"
+                ' nan_policy is "propagate", so no layer can have a score; use nan_policy="omit"'
+            )
+        protocol = {"nan_policy": target.nan_policy, **target.protocol.facts()}
+        records.append(
+            TargetRecord(
+                study.name,
+                region,
+                stimuli,
+                target.sha256,
+                json.dumps(protocol, sort_keys=True),
+                target.ceiling,
+                target.n_subjects,
+                study.synthetic,
+            )
+        )
+    return records

@@ -1,0 +1,153 @@
+"""A score of one layer against one region of one study, and the best layers among many."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastrdm.studies import algonauts
+
+# Numbers that `Score` and `Result` have in common and that a store keeps.
+COLUMNS = ("r2", "std", "sample_std", "percent_nc", "p", "value")
+
+
+@dataclass(frozen=True)
+class Result:
+    """The score of one layer of one checkpoint against one region of one study.
+
+    Attributes
+    ----------
+    checkpoint, study, layer, region : str
+        Path of the weights as given, name of the study, tap, target.
+    r2 : float
+        Mean over subjects of the squared similarity.
+    std, sample_std : float
+        Population and sample standard deviation over subjects of the protocol's values.
+    percent_nc : float
+        Percent of the noise ceiling.
+    p : float
+        P value of the protocol's test against 0.
+    value, ceiling : float
+        What the protocol reports (R² for the challenge), and the noise ceiling that `percent_nc` relates it to.
+    low, high : float
+        95 % percentile interval of `percent_nc` from a bootstrap over subjects with a fixed ceiling; NaN without one.
+    p_sign_flip, p_corrected : float
+        One-sided sign-flip test over subjects of the unsquared similarities against 0, and its p value corrected by
+        the maximum over all layers, regions and studies of the checkpoint; NaN without one.
+    mean_rho : float
+        Mean over subjects of the unsquared similarity. A negative value means that the layer orders pairs oppositely
+        to the brain, however high its squared score is. NaN in results from versions that did not keep it.
+    """
+
+    checkpoint: str
+    study: str
+    layer: str
+    region: str
+    r2: float
+    std: float
+    sample_std: float
+    percent_nc: float
+    p: float
+    value: float
+    ceiling: float
+    low: float = math.nan
+    high: float = math.nan
+    p_sign_flip: float = math.nan
+    p_corrected: float = math.nan
+    mean_rho: float = math.nan
+
+    @property
+    def signed_value(self) -> float:
+        """The value, negative where the mean similarity is."""
+        return -abs(self.value) if self.mean_rho < 0 else self.value
+
+
+def modality_of(region: str) -> str:
+    """The challenge's modality of a region; an empty string for other regions."""
+    return next((m for m, regions in algonauts.REGIONS.items() if region in regions), "")
+
+
+def layer_scores(results: Iterable[Result], *, signed: bool = False) -> dict[str, dict[str, float]]:
+    """Mean score of each layer over the studies, by modality.
+
+    Within a study the score is the challenge's: 100 × mean value over the modality's regions / mean ceiling. Meijer
+    (2019) chooses the layer with the highest mean over the two training sets.
+
+    Parameters
+    ----------
+    results : iterable of Result
+        Results of one checkpoint.
+    signed : bool
+        Whether the value of a region with a negative mean similarity counts as negative.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        Modality → layer → percent of the noise ceiling; NaN where a result is NaN.
+    """
+    groups: dict[str, dict[str, dict[str, list[Result]]]] = {}
+    for r in results:
+        layers = groups.setdefault(modality_of(r.region), {})
+        layers.setdefault(r.layer, {}).setdefault(r.study, []).append(r)
+    return {
+        modality: {
+            layer: float(np.mean([_score(group, signed) for group in studies.values()]))
+            for layer, studies in layers.items()
+        }
+        for modality, layers in groups.items()
+    }
+
+
+def _score(results: Sequence[Result], signed: bool) -> float:
+    values = [r.signed_value if signed else r.value for r in results]
+    return float(100 * np.mean(values) / np.mean([r.ceiling for r in results]))
+
+
+def best_layers(results: Iterable[Result]) -> dict[str, str]:
+    """The layer with the highest mean score over the studies, by modality; modalities with only NaN are left out.
+
+    The challenge squares its scores, so the best layer may be opposite to the brain; `sign_remarks` reports that.
+    """
+    return _highest(layer_scores(results))
+
+
+def _highest(scores: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    return {
+        modality: max(
+            (layer for layer in layers if not np.isnan(layers[layer])), key=layers.__getitem__
+        )
+        for modality, layers in scores.items()
+        if not np.all(np.isnan(list(layers.values())))
+    }
+
+
+def sign_remarks(results: Iterable[Result]) -> list[str]:
+    """Report best layers with a negative mean similarity, and the best layers of signed scores.
+
+    Parameters
+    ----------
+    results : iterable of Result
+        Results of one checkpoint.
+
+    Returns
+    -------
+    list of str
+        A sentence for each modality whose best layer is opposite to the brain in some region.
+    """
+    results = list(results)
+    signed = _highest(layer_scores(results, signed=True))
+    remarks = []
+    for modality, layer in best_layers(results).items():
+        opposite = ", ".join(
+            f"{r.region.upper()} of {r.study} (mean rho {r.mean_rho:.3f})"
+            for r in results
+            if modality_of(r.region) == modality and r.layer == layer and r.mean_rho < 0
+        )
+        if opposite:
+            other = f"; with signed scores the best is {signed[modality]}"
+            remarks.append(
+                f"the best layer, {layer}, is opposite to the brain in {opposite}"
+                f"{other if signed[modality] != layer else ''}"
+            )
+    return remarks

@@ -1,0 +1,83 @@
+"""Jobs of checkpoints that appear while a sweep runs, and the signals that end it."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from fastrdm.networks import is_complete
+from fastrdm.scoring.jobs import Job, Stamp
+
+# Seconds between two looks at folders; without changes before a file counts as complete; and without changes before a
+# file is tried although its format marks no end.
+_WATCH_S, _SETTLED_S, _ABANDONED_S = 5.0, 3.0, 60.0
+
+
+def watched(
+    present: Callable[[], Iterator[tuple[Job, Stamp, str]]],
+    in_work: set[tuple[str, int]],
+    is_stopped: Callable[[], bool],
+    patience: float | None,
+) -> Iterator[Job | None]:
+    """Yield new checkpoints when their files are complete, and None while there are none.
+
+    Parameters
+    ----------
+    present : callable
+        Yields the present checkpoints with their stamps and states.
+    in_work : set of (str, int)
+        Keys of the jobs in work; a job that is yielded is added, and the caller removes it.
+    is_stopped : callable
+        Watching ends when it returns true.
+    patience : float or None
+        Watching ends after so many seconds without work.
+    """
+    submitted: dict[tuple[str, int], Stamp] = {}
+    waiting: dict[str, tuple[Stamp, float]] = {}
+    last = time.monotonic()
+    while not is_stopped():
+        seen, waiting = waiting, {}
+        for job, stamp, state in present():
+            if state != "new" or stamp.size < 0:
+                continue
+            if job.key in in_work or submitted.get(job.key) == stamp:
+                continue
+            before, since = seen.get(job.path, (None, 0.0))
+            since = since if before == stamp else time.monotonic()
+            # Both clocks count, because the file's may be another machine's.
+            age = max(time.monotonic() - since, time.time() - stamp.mtime_ns / 1e9)
+            if age > _ABANDONED_S or (age > _SETTLED_S and is_complete(job.path)):
+                submitted[job.key] = stamp
+                in_work.add(job.key)
+                yield job
+            else:
+                waiting[job.path] = stamp, since
+        looked = time.monotonic()
+        while time.monotonic() - looked < _WATCH_S and not is_stopped():
+            if in_work or waiting:
+                last = time.monotonic()
+            elif patience is not None and time.monotonic() - last > patience:
+                return
+            yield None
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Give a function that reports whether a signal has asked to stop; a second signal interrupts."""
+    is_asked = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        if is_asked.is_set():
+            raise KeyboardInterrupt
+        is_asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield is_asked.is_set
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield is_asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
