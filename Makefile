@@ -1,26 +1,30 @@
-# What the README's commands run. Each makes its own virtual environment in .venv first.
+# Commands of the README and CONTRIBUTING. Each first sets up a virtual environment in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint sanitize bench bench-compare replicate-mini clean
+.PHONY: demo test lint format sanitize bench bench-compare replicate-mini clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m models.study.demo
 
-# By file, so that what the tests of a file share is made once.
+# Distributed by file, so that fixtures of a file are made once.
 WORKERS ?= 2
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
+# The checks are listed in .pre-commit-config.yaml, for commits and for this.
 lint: $(INSTALLED)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/pre-commit run --all-files
 
-# The kernel tests on kernels built with sanitizers, in an environment of their own that borrows the packages of .venv.
-# The first finding ends the run. Leaks are not looked for: Python frees little at its end.
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	git ls-files '*.cpp' '*.hpp' | xargs $(BIN)/clang-format -i
+
+# Kernel tests on kernels built with sanitizers, in a separate environment that borrows the packages of .venv. The first
+# finding ends the run. Leaks are not reported: Python does not free everything at exit.
 SANITIZE ?= address,undefined
 COMMA := ,
 SANITIZED := build/sanitize/$(subst $(COMMA),-,$(SANITIZE))
@@ -44,7 +48,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m pytest bench --benchmark-json=build/bench.json
 	$(BIN)/python -m bench.report build/bench.json
 
-# Hours on two processors; rerun to go on. DEVICE=cuda takes a GPU, MINI="--networks resnet20 --epochs 5" does less.
+# Takes hours on two processors; rerun to continue. DEVICE=cuda uses a GPU, MINI="--networks resnet20 --epochs 5" does less.
 DEVICE ?= auto
 replicate-mini: $(INSTALLED)
 	$(BIN)/python -m models.study.miniature --out mini-out --device $(DEVICE) $(MINI)
