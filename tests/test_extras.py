@@ -14,14 +14,13 @@ pytestmark = pytest.mark.skipif(not (ROOT / "README.md").is_file(), reason="not 
 
 
 def requirements():
-    """Module (None if not a literal), extra and place of every call of `require`."""
-    for folder in ("fastrdm", "models"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call) and ast.unparse(node.func) == "require":
-                    module, extra, _ = node.args
-                    name = getattr(module, "value", None)
-                    yield name, ast.literal_eval(extra), f"{path.relative_to(ROOT)}:{node.lineno}"
+    """Module (None if it is a variable), extra and place of every call of `require`."""
+    for path in sorted([*ROOT.glob("fastrdm/**/*.py"), *ROOT.glob("models/**/*.py")]):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "require":
+                module, extra = (getattr(each, "value", None) for each in node.args[:2])
+                if extra is not None:
+                    yield module, extra, f"{path.relative_to(ROOT)}:{node.lineno}"
 
 
 def extras():
