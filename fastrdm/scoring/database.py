@@ -32,21 +32,7 @@ _REASONS = {
 
 
 class Database:
-    """A store's file.
-
-    Parameters
-    ----------
-    path : path-like
-    write : bool
-        Whether to create the file if it does not exist, upgrade its schema, and write to it.
-
-    Raises
-    ------
-    FileNotFoundError
-        If it is opened for reading and does not exist.
-    StoreError
-        If it is damaged, belongs to another program, or was written by a later fastrdm.
-    """
+    """A store's file; parameters and errors as for `Store`."""
 
     def __init__(self, path: str | Path, *, write: bool = False) -> None:
         self.path = Path(path)

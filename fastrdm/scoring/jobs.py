@@ -27,17 +27,7 @@ class WorkerPoolError(RuntimeError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How checkpoints are scored.
-
-    Attributes
-    ----------
-    provider, precision, provider_options, batch_size, allow_inconsistent, n_threads
-        As for `OnnxModel`.
-    keep_rdms : bool
-        Whether the RDMs of the layers are kept with the scores.
-    progress : bool
-        Whether to show progress bars on stderr.
-    """
+    """How checkpoints are scored: arguments of `OnnxModel`, whether RDMs are kept, whether progress bars are shown."""
 
     provider: str = "auto"
     precision: str | None = None
@@ -62,16 +52,8 @@ class RunOptions:
 class NetworkSetup:
     """What a worker needs to open the checkpoints of one network.
 
-    Attributes
-    ----------
-    architecture : Architecture or None
-        None for `.onnx` checkpoints, to which taps and preprocessing apply.
-    taps, preprocessing
-        As for `OnnxModel`.
-    error : str
-        Why the architecture is unavailable; its checkpoints fail with this message.
-    known : ndarray of bytes
-        SHA-256 of the weights that already have scores, sorted.
+    `.onnx` checkpoints have taps and preprocessing in place of an architecture. Checkpoints of an architecture with an
+    `error` fail with this message. `known` has the SHA-256 of the weights that already have scores, sorted.
     """
 
     architecture: Architecture | None
@@ -91,17 +73,8 @@ class NetworkSetup:
 class WorkerSetup:
     """All that a worker needs beside its jobs.
 
-    Attributes
-    ----------
-    networks : tuple of NetworkSetup
-    studies : tuple of Study
-    options : RunOptions
-    kernels : str
-        Version and name of the kernels that every worker must have, from `kernels_version`.
-    submit : bool
-        Whether to return the RDMs of the best layers for the test images.
-    pixels : mapping of (study, size, filter) to ndarray
-        Decoded stimuli sent with the set-up; others come from the worker's cache.
+    Every worker must have the kernels of `kernels_version`. `submit` asks for the best layers' RDMs of the test images.
+    `pixels` are decoded stimuli by study, size and filter; others come from the worker's cache.
     """
 
     networks: tuple[NetworkSetup, ...]
@@ -137,18 +110,8 @@ class Stamp:
 class Job:
     """A checkpoint to score.
 
-    Attributes
-    ----------
-    path : str
-    network : int
-        Index of its network in the set-up.
-    labels : dict of str to str
-    row : str
-        Row of the list or manifest that names the checkpoint; empty if none does.
-    deaths : int
-        How many workers died while scoring it.
-    number : int
-        Position in the order of the checkpoints given.
+    `network` is an index in the set-up, `row` the row of a list or manifest that names the checkpoint, `deaths` the
+    number of workers that died while scoring it, `number` its position in the order given.
     """
 
     path: str
@@ -170,27 +133,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Scored:
-    """A checkpoint's scores.
+    """A checkpoint's scores by study and region, a row for each layer.
 
-    Attributes
-    ----------
-    job : Job
-    stamp : Stamp
-        Of the file when its SHA-256 was taken.
-    sha256 : str
-    layers : tuple of str
-    scores : dict of (str, str) to Score
-        (Study, region) → scores, a row a layer.
-    rdms : dict of str to ndarray of float32, shape (layers, pairs)
-        Study → RDMs, where they are kept.
-    test_rdms : dict of str to ndarray, shape (pairs,)
-        Modality → RDM of the best layer for the test images, where a submission is requested.
-    seconds : float
-    memory : int
-        Peak memory of the worker in bytes.
-    warnings : dict of str to type
-        Warnings issued, and their categories.
-    worker : str
+    `rdms` are the layers' RDMs by study, if kept; `test_rdms` the best layer's RDM of the test images by modality, if
+    a submission is requested; `memory` is the worker's peak in bytes; `warnings` has their categories.
     """
 
     job: Job

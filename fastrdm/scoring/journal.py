@@ -47,25 +47,7 @@ class NoJournal:
 
 
 class StoreJournal(NoJournal):
-    """Keeps outcomes in a store.
-
-    Parameters
-    ----------
-    path : path-like
-        The store's file.
-    networks : sequence of NetworkSpec
-    setups : sequence of NetworkSetup
-        Of the networks.
-    studies : sequence of Study
-    options : RunOptions
-
-    Raises
-    ------
-    ValueError
-        If a target's ceiling is NaN.
-    StoreError
-        As for `Store`.
-    """
+    """Keeps outcomes in a store; refuses targets whose ceiling is NaN."""
 
     keeps = True
 

@@ -25,20 +25,7 @@ class FoundCheckpoint:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Files in a folder or glob that are not checkpoints.
-
-    Attributes
-    ----------
-    where : str
-        The folder or glob.
-    reason : str
-        Why they are left out.
-    count : int
-    names : tuple of str
-        The first few.
-    message : str
-        All of this in one sentence.
-    """
+    """Files in a folder or glob that are not checkpoints: why, how many, the first names, and a message."""
 
     where: str
     reason: str
@@ -55,15 +42,9 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Listing:
-    """What exists at one time.
+    """What exists at one time: checkpoints in the order given, folders and globs sorted; files left out.
 
-    Attributes
-    ----------
-    found : list of FoundCheckpoint
-        In the order given; the contents of a folder or glob sorted.
-    left_out : list of LeftOut
-    empty : list of (str, str)
-        Folders, globs and lists without a checkpoint, each with an error message.
+    `empty` has folders, globs and lists without a checkpoint, each with an error message.
     """
 
     found: list[FoundCheckpoint] = field(default_factory=list)

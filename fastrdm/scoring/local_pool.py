@@ -22,12 +22,7 @@ T = TypeVar("T")
 class InProcessPool:
     """One worker in the calling process, which starts without delay and cannot be lost alone.
 
-    Parameters
-    ----------
-    workers : int, optional
-        1 or None.
-    provider : str
-        Ignored: the worker has every device of this process.
+    It has every device of this process, whatever the provider.
     """
 
     lost: tuple[type[BaseException], ...] = ()
@@ -75,13 +70,7 @@ def _done(value: T) -> "Future[T]":
 class LocalPool:
     """Processes on this machine: one for each accelerator, or one for all processors.
 
-    Parameters
-    ----------
-    workers : int, optional
-        Number of processes; by default the number of accelerators of the provider, or 1. Without accelerators several
-        workers share the processors.
-    provider : str
-        Where the networks will run.
+    Without accelerators several workers share the processors.
     """
 
     lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)

@@ -35,20 +35,10 @@ _FIELDS: Mapping[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class CheckpointSource:
-    """Checkpoints of one network.
+    """Checkpoints of one network, or `.onnx` checkpoints without an architecture.
 
-    Attributes
-    ----------
-    arch : str, Architecture or None
-        "module:callable", an exported `.onnx` file, or an architecture in memory; None for `.onnx` checkpoints.
-    weights : tuple of str
-        Files, folders, globs, or `.txt` lists of paths. A path that exists is never read as a glob.
-    taps, preprocessing
-        As for `export_onnx`.
-    labels : str
-        A regular expression searched in each path; its named groups are the checkpoint's labels.
-    row : str
-        Place in a manifest; empty outside manifests.
+    `weights` are files, folders, globs or lists of paths; a path that exists is never read as a glob. `labels` is a
+    regular expression whose named groups become a checkpoint's labels; `row` is the place in a manifest.
     """
 
     arch: str | Architecture | None
@@ -89,24 +79,7 @@ def is_manifest(path: str | Path) -> bool:
 
 
 def read_manifest(path: str | Path) -> list[CheckpointSource]:
-    """Read a manifest.
-
-    Parameters
-    ----------
-    path : path-like
-        The TOML file.
-
-    Returns
-    -------
-    list of CheckpointSource
-
-    Raises
-    ------
-    FileNotFoundError
-        If the file does not exist.
-    ValueError
-        If it is not valid TOML, or a field is unknown or has the wrong type; the message names both.
-    """
+    """Read a manifest; errors name the table and the field."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such manifest")

@@ -7,18 +7,10 @@ from fastrdm.scoring.listing import LeftOut
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to do.
+    """Numbers of checkpoints to score, with scores, and failed and unchanged since; size of the new ones.
 
-    Attributes
-    ----------
-    new, done, failed : int
-        Checkpoints to score, with scores, and with an earlier failure and unchanged since.
-    n_bytes : int
-        Total size of the new checkpoints.
-    left_out : tuple of LeftOut
-        Files in folders and globs that are not checkpoints.
-    missing : tuple of str
-        An error message for each named file that does not exist, and each folder, glob or list without a checkpoint.
+    `left_out` are files that are not checkpoints, `missing` an error for each named file that does not exist and each
+    folder, glob or list without a checkpoint.
     """
 
     new: int = 0
@@ -31,18 +23,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a sweep did.
+    """What a sweep did: "finished", or "stopped" by a signal; checkpoints scored, recognised and failed; the plan.
 
-    Attributes
-    ----------
-    outcome : {"finished", "stopped"}
-        Whether it reached its end, or a signal stopped it.
-    scored, known, failed : int
-        Checkpoints scored, recognised under another name, and failed; missing files are among the failed ones of every
-        run.
-    before : Plan
-        What there was to do.
-    seconds : float
+    Missing files are among the failed ones of every run.
     """
 
     outcome: str
@@ -55,17 +38,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a sweep would take, measured on the first new checkpoints of each network.
-
-    Attributes
-    ----------
-    plan : Plan
-    seconds : float
-        With all workers, including the time to open checkpoints.
-    memory : int
-        Peak memory of a worker in bytes.
-    workers : int
-    """
+    """Seconds that a sweep would take with all workers, and a worker's peak memory in bytes."""
 
     plan: Plan
     seconds: float

@@ -24,25 +24,9 @@ class RayPool:
     scored, from a file system that all nodes share. Ray places the actors and reports lost ones, whose jobs go to
     other actors, and which are replaced.
 
-    Parameters
-    ----------
-    workers : int, optional
-        Maximum number; by default what the cluster has room for.
-    provider : str
-        Where the networks will run.
-    address : str, optional
-        Of the cluster; by default `RAY_ADDRESS`, else the cluster this process is connected to, else a new one on
-        this machine.
-    num_cpus, num_gpus : float, optional
-        Resources of each actor; by default one processor, and one GPU if the provider runs on GPUs or, with "auto",
-        if any node has one.
-
-    Raises
-    ------
-    WorkerPoolError
-        If the cluster cannot be reached.
-    MissingExtraError
-        If ray is not installed.
+    By default the cluster is that of `RAY_ADDRESS`, else the one this process is connected to, else a new one on this
+    machine; each actor has one processor, and one GPU if the provider runs on GPUs or, with "auto", if any node has
+    one.
     """
 
     depth = 2

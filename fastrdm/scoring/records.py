@@ -15,17 +15,8 @@ class StoreError(ValueError):
 class Pipeline:
     """How RDMs are made from weights.
 
-    Attributes
-    ----------
-    arch : str
-        Name of the network in tables; not part of the key.
-    graph : str
-        The architecture's fingerprint, or the taps of checkpoints that bring their own graph.
-    preprocessing : str
-        As JSON.
-    precision : str
-    kernels : str
-        Version of fastrdm and name of its kernels.
+    `arch` is the name in tables, not part of the key; `graph` the architecture's fingerprint, or the taps of
+    checkpoints that bring their own graph; `preprocessing` is JSON.
     """
 
     arch: str
@@ -44,19 +35,8 @@ class Pipeline:
 class TargetRecord:
     """What layers are scored against: one region of one study.
 
-    Attributes
-    ----------
-    study, region : str
-        Their names, which are part of the key.
-    stimuli, subjects : str
-        SHA-256 of the images in order, and of the subjects' RDMs.
-    protocol : str
-        As JSON, with the NaN policy.
-    ceiling : float
-        The noise ceiling that percentages relate to.
-    n_subjects : int
-    synthetic : bool
-        Whether the brain data are simulated.
+    `stimuli` and `subjects` are the SHA-256 of the images in order and of the subjects' RDMs, `protocol` is JSON with
+    the NaN policy.
     """
 
     study: str

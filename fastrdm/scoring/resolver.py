@@ -22,23 +22,8 @@ def sources(
 ) -> list[CheckpointSource]:
     """Group weights as given into checkpoints of one network each, in order.
 
-    Parameters
-    ----------
-    weights : sequence of path-like
-        Files, folders, globs, `.txt` lists of paths, or `.toml` manifests.
-    arch : sequence of str or Architecture
-        One for all weights, one for each, or none. Manifests name their own.
-    taps, labels
-        For weights outside manifests.
-
-    Returns
-    -------
-    list of CheckpointSource
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        If weights are empty, the number of architectures does not match, or a manifest is invalid.
+    There is one architecture for all weights, one for each, or none; manifests have their own, and their own taps and
+    labels.
     """
     names = [str(path) for path in weights]
     if not names:
@@ -119,13 +104,7 @@ class NetworkSpec:
 
 
 class Resolver:
-    """The networks of all sources, and their checkpoints as jobs.
-
-    Parameters
-    ----------
-    weights, arch, taps, labels
-        As for `sources`.
-    """
+    """The networks of all sources, and their checkpoints as jobs; parameters as for `sources`."""
 
     def __init__(
         self,
@@ -149,13 +128,7 @@ class Resolver:
         return self._numbers[spec.key]
 
     def jobs(self) -> Iterator[Job]:
-        """Yield the present checkpoints in the order given.
-
-        Raises
-        ------
-        ValueError
-            If weights that need an architecture have none.
-        """
+        """Yield the present checkpoints in the order given; refuse weights that need an architecture and have none."""
         for source in self.sources:
             specs = [
                 self._number(NetworkSpec(arch, source.taps, source.preprocessing))
@@ -176,22 +149,9 @@ class Resolver:
         return [source.listing() for source in self.sources]
 
     def setups(self, wanted: Collection[int]) -> list[NetworkSetup]:
-        """Export or read the architectures of some networks.
+        """Export or read the architectures of the networks wanted, by number.
 
-        Parameters
-        ----------
-        wanted : collection of int
-            Numbers of the networks that have checkpoints; the others stay unexported.
-
-        Returns
-        -------
-        list of NetworkSetup
-            One a network. An architecture that fails has its error there, unless all of them fail.
-
-        Raises
-        ------
-        ValueError, OSError
-            If every wanted network fails: the first error.
+        An architecture that fails has its error in its set-up, or raises it if all of them fail.
         """
         errors: list[Exception] = []
         made = []

@@ -45,12 +45,8 @@ class WorkerHandle(Protocol):
 class WorkerPool(Protocol):
     """Starts workers.
 
-    Attributes
-    ----------
-    lost : tuple of exception types
-        Raised by the futures of a worker that died.
-    depth : int
-        How many jobs are submitted to a worker at a time, so that it runs while results are stored.
+    The futures of a worker that died raise one of `lost`. A worker has up to `depth` jobs submitted, so that it runs
+    while results are stored.
     """
 
     lost: tuple[type[BaseException], ...]
@@ -86,30 +82,11 @@ def run_jobs(
     is_stopped: Callable[[], bool] = lambda: False,
     notify: Notify = lambda event: None,
 ) -> Generator[Outcome, None, None]:
-    """Run jobs on the workers of a pool.
+    """Run jobs on the workers of a pool, and yield their outcomes in order of completion.
 
-    Parameters
-    ----------
-    pool : WorkerPool
-    setup : WorkerSetup
-    jobs : iterator of Job or None
-        Advanced when a worker has room; None means that no job is ready yet.
-    is_stopped : callable
-        Called between jobs; when it returns true, only the submitted jobs are finished.
-    notify : callable
-        Called with an event when a worker is ready or lost, or is given a job.
-
-    Yields
-    ------
-    Outcome
-        One a job, in order of completion.
-
-    Raises
-    ------
-    WorkerPoolError
-        If workers repeatedly die while starting.
-    Exception
-        The error that prevents a worker's start.
+    `jobs` is advanced when a worker has room; None means that no job is ready yet. When `is_stopped` returns true, only
+    the submitted jobs are finished. `notify` is called when a worker is ready or lost, or is given a job. Raises the
+    error that prevents a worker's start, and `WorkerPoolError` if workers repeatedly die while starting.
     """
     scheduler = _Scheduler(pool, setup, jobs, is_stopped, notify)
     try:

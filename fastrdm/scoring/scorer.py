@@ -17,21 +17,7 @@ from fastrdm.studies import Study
 def study_rdms(
     model: OnnxModel, study: Study, images: Images, *, progress: bool = False
 ) -> dict[str, NDArray[np.float64]]:
-    """RDMs of all layers of a network for the stimuli of a study.
-
-    Parameters
-    ----------
-    model : OnnxModel
-    study : Study
-    images : sequence of image-like, or ndarray
-        The study's stimuli, decoded or not, as for `OnnxModel.rdms`.
-    progress : bool
-        Whether to show a progress bar on stderr.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (pairs,)
-    """
+    """RDMs of all layers of a network for the stimuli of a study, decoded or not."""
     return model.rdms(
         images,
         progress=progress,
@@ -41,19 +27,7 @@ def study_rdms(
 
 
 def score_layers(target: Target, rdms: NDArray[np.float64]) -> Score:
-    """Score a network's layers, some of which may have NaN in their RDMs.
-
-    Parameters
-    ----------
-    target : Target
-    rdms : ndarray, shape (layers, pairs)
-        A layer that is constant over conditions has NaN in its RDM.
-
-    Returns
-    -------
-    Score
-        NaN for layers with NaN in their RDMs.
-    """
+    """Score layers; those with NaN in their RDMs, because they are constant over conditions, have NaN as scores."""
     complete = np.asarray(np.isfinite(rdms).all(axis=1))
     score = target.score(rdms[complete])
     if complete.all():
@@ -68,21 +42,7 @@ def score_layers(target: Target, rdms: NDArray[np.float64]) -> Score:
 def results_of(
     scored: Scored, studies: Sequence[Study], *, n_draws: int = 1000, seed: int = 0
 ) -> tuple[Result, ...]:
-    """Results of a checkpoint, with intervals and p values.
-
-    Parameters
-    ----------
-    scored : Scored
-    studies : sequence of Study
-    n_draws, seed : int
-        Draws of the bootstrap over subjects, and the seed of the bootstrap and the sign flips; 0 draws give neither
-        intervals nor sign-flip tests.
-
-    Returns
-    -------
-    tuple of Result
-        By study, layer and region.
-    """
+    """Results of a checkpoint by study, layer and region; `n_draws` and `seed` as for `score_checkpoints`."""
     targets = {
         (study.name, region): target
         for study in studies

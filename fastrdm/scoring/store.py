@@ -119,20 +119,8 @@ class Store(StoreReader):
     ) -> bool:
         """Add a checkpoint's results in one transaction; return False if all of them were there.
 
-        Parameters
-        ----------
-        scored : Scored
-        pipeline : int
-            From `add_pipeline`.
-        targets : mapping of (study, region) to int
-            From `add_target`.
-        run, environment : int
-            From `begin_run` and `add_environment`.
-
-        Raises
-        ------
-        StoreError
-            If the file cannot be written; it then holds nothing of the checkpoint.
+        Numbers are those of `add_pipeline`, `add_target`, `begin_run` and `add_environment`. If the file cannot be
+        written, it holds nothing of the checkpoint.
         """
         facts = (run, environment, _now(), scored.seconds, json.dumps(list(scored.warnings)))
         added = False

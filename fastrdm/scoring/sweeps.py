@@ -42,12 +42,8 @@ ENGINES: Mapping[str, Callable[..., WorkerPool]] = {
 class Sweep:
     """Checkpoints, studies and perhaps a store, checked and ready.
 
-    Parameters
-    ----------
-    weights, arch, data, store and others
-        As for `sweep`; without a store nothing is kept.
-    submit : bool
-        Whether outcomes carry the best layers' RDMs for the test images.
+    Parameters are those of `sweep`; without a store nothing is kept. `submit` asks for the best layers' RDMs of the
+    test images.
     """
 
     def __init__(
@@ -156,13 +152,7 @@ class Sweep:
         )
 
     def estimate(self) -> Estimate:
-        """Score the first new checkpoints of each network without keeping them, to estimate time and memory.
-
-        Raises
-        ------
-        ValueError
-            If none of them can be scored, with the reason of the first failure.
-        """
+        """Score the first new checkpoints of each network without keeping them; an error if all of them fail."""
         plan, setup = self.plan(), self._worker_setup()
         n_workers = max(1, len(list(self._pool.launchers(setup))))
         first: dict[int, list[Job]] = {}
@@ -198,17 +188,7 @@ class Sweep:
         patience: float | None = None,
         on_event: Notify = lambda event: None,
     ) -> Summary:
-        """Score what is new; SIGINT and SIGTERM let the checkpoints in work be finished.
-
-        Parameters
-        ----------
-        watch, patience, on_event
-            As for `sweep`.
-
-        Returns
-        -------
-        Summary
-        """
+        """Score what is new, with parameters as for `sweep`; SIGINT and SIGTERM let the checkpoints in work finish."""
         start = time.perf_counter()
         plan = self.plan()
         counts: Counter[str] = Counter()
@@ -239,22 +219,10 @@ class Sweep:
         on_event: Notify = lambda event: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Generator[Outcome, None, None]:
-        """Score what is new, and yield each outcome when it is kept.
+        """Score what is new, and yield each outcome in order of completion when it is kept.
 
-        Parameters
-        ----------
-        plan : Plan
-            From `plan`.
-        watch, patience, on_event
-            As for `sweep`.
-        is_stopped : callable
-            When it returns true, only the checkpoints in work are finished.
-
-        Yields
-        ------
-        Outcome
-            In order of completion. Folders, globs and lists without a checkpoint, and missing files that failed
-            before, come last as failures.
+        When `is_stopped` returns true, only the checkpoints in work are finished. Folders, globs and lists without a
+        checkpoint, and missing files that failed before, come last as failures.
         """
         if not (plan.new or plan.done or plan.failed or watch):
             names = ", ".join(name for source in self._resolver.sources for name in source.weights)

@@ -22,16 +22,8 @@ def watched(
 ) -> Iterator[Job | None]:
     """Yield new checkpoints when their files are complete, and None while there are none.
 
-    Parameters
-    ----------
-    present : callable
-        Yields the present checkpoints with their stamps and states.
-    in_work : set of (str, int)
-        Keys of the jobs in work; a job that is yielded is added, and the caller removes it.
-    is_stopped : callable
-        Watching ends when it returns true.
-    patience : float or None
-        Watching ends after so many seconds without work.
+    `present` yields the present checkpoints with their stamps and states. Jobs that are yielded are added to `in_work`,
+    and the caller removes them. Watching ends after `patience` seconds without work.
     """
     submitted: dict[tuple[str, int], Stamp] = {}
     waiting: dict[str, tuple[Stamp, float]] = {}

@@ -51,17 +51,7 @@ def peak_memory() -> int:
 
 
 class Worker:
-    """Scores checkpoints in the process where it is made.
-
-    Parameters
-    ----------
-    setup : WorkerSetup
-
-    Raises
-    ------
-    ValueError
-        If the kernels differ from those of the set-up, or the provider is unavailable.
-    """
+    """Scores checkpoints; refuses to start with other kernels than those of the set-up, or without the provider."""
 
     def __init__(self, setup: WorkerSetup) -> None:
         if kernels_version() != setup.kernels:
