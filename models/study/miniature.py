@@ -47,12 +47,7 @@ SIZE = 64
 SHOWN = (32, 48, SIZE)
 
 RECIPE = Recipe(
-    epochs=10,
-    batch_size=64,
-    image_size=SIZE,
-    augment="flip",
-    decay_every=4,
-    channels_last=True,
+    epochs=10, batch_size=64, image_size=SIZE, augment="flip", decay_every=4, channels_last=True
 )
 """The paper's optimiser with 10 epochs of 25,000 images for 120 of 1,281,167; decay and batch are in proportion."""
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fastrdm._base import check_choice
+
 WHERE = ("auto", "device", "host")
 # Share of the device's free memory for pixels; the network and its activations need the rest.
 _SHARE = 0.5
@@ -46,8 +48,7 @@ class Batches:
         device: torch.device,
         where: str = "auto",
     ) -> None:
-        if where not in WHERE:
-            raise ValueError(f"where must be one of {', '.join(WHERE)}, not {where!r}")
+        check_choice(where, WHERE, "where")
         if len(pixels) != len(labels):
             raise ValueError(
                 f"there are {len(pixels)} images and {len(labels)} labels; the numbers must be equal"

@@ -28,13 +28,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import new_file, require
+from fastrdm._base import list_names, new_file, one_line, require
 from fastrdm.images import RULES_VERSION, SUFFIXES, cache_info, check_background, decode, in_order
 
 SPLITS = ("train", "val")
 _FILTERS = {"pil-bilinear": "BILINEAR", "pil-bicubic": "BICUBIC"}
-# Images named in an error.
-_N_NAMED = 3
 
 Reader = Callable[[str], bytes]
 
@@ -299,28 +297,27 @@ def _decoded(
                 image = decode(pil.open(io.BytesIO(read(name))), index, background)
             # Zips and PIL's decoders raise errors of a dozen classes on damaged files.
             except Exception as error:
-                reason = " ".join(str(error.__cause__ or error).split())
+                reason = one_line(error.__cause__ or error)
                 if isinstance(error, pil.UnidentifiedImageError):
                     reason = "it is not in a format that Pillow reads"
-                return f"{split.folder}/{name}: {reason or type(error).__name__}"
+                return f"{split.folder}/{name}: {reason}"
             rows = np.asarray(image.resize((size, size), filter_))
             return np.ascontiguousarray(rows.transpose(2, 0, 1))
 
-        made = in_order(pixels, [file.name for file in split.files], n_threads)
+        results = in_order(pixels, [file.name for file in split.files], n_threads)
         for result in rich.track(
-            made, f"decoding {split.name}", len(split), console=console, disable=not _is_terminal()
+            results,
+            f"decoding {split.name}",
+            len(split),
+            console=console,
+            disable=not sys.stderr.isatty(),
         ):
             if isinstance(result, str):
                 failed.append(result)
             else:
                 yield cast("NDArray[np.uint8]", result)
     if failed:
-        more = f"; and {len(failed) - _N_NAMED} more" if len(failed) > _N_NAMED else ""
         raise ValueError(
             f"{len(failed)} of {len(split)} images of {split.source} cannot be decoded:"
-            f" {'; '.join(failed[:_N_NAMED])}{more}"
+            f" {list_names(failed, separator='; ')}"
         )
-
-
-def _is_terminal() -> bool:
-    return sys.stderr.isatty()

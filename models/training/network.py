@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from fastrdm._base import one_line
 from fastrdm.images import Preprocessing
 from fastrdm.networks import export_onnx
 from fastrdm.runtimes import import_arch
@@ -41,7 +42,8 @@ def build_network(arch: str, num_classes: int, seed: int = 0) -> torch.nn.Module
             network = pkgutil.resolve_name(arch)(num_classes=num_classes)
     except Exception as error:
         raise ValueError(
-            f"--arch {arch} builds no network with num_classes={num_classes}: {type(error).__name__}: {one_line(error)}"
+            f"--arch {arch} builds no network with num_classes={num_classes}: {type(error).__name__}:"
+            f" {one_line(error)[:200]}"
         ) from error
     if not isinstance(network, torch.nn.Module):
         raise ValueError(f"--arch {arch} returns a {type(network).__name__}, not a torch.nn.Module")
@@ -56,7 +58,7 @@ def check_network(network: torch.nn.Module, recipe: Recipe, num_classes: int) ->
             output = copy.deepcopy(network).train()(torch.zeros(2, 3, size, size))
         except Exception as error:
             raise ValueError(
-                f"{recipe.arch} does not run on images of --image-size {size}: {one_line(error)}"
+                f"{recipe.arch} does not run on images of --image-size {size}: {one_line(error)[:200]}"
             ) from error
     if not isinstance(output, torch.Tensor):
         raise ValueError(
@@ -95,8 +97,3 @@ def export_graph(network: torch.nn.Module, folder: Path, size: int | None = None
         with torch.random.fork_rng(devices=[]):
             export_onnx(network, path, input_size=(height, width))
     return path
-
-
-def one_line(error: BaseException) -> str:
-    """Return the beginning of an error's text, on one line."""
-    return " ".join(str(error).split())[:200]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from fastrdm._base import check_choice, check_integer
 from models.training.augment import AUGMENTATIONS
 
 PRECISIONS: Mapping[str, torch.dtype | None] = {
@@ -62,20 +63,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "decay_every", "image_size", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{flag(name)} must be at least 1, not {getattr(self, name)}")
+            check_integer(getattr(self, name), flag(name), 1)
         for name in ("lr", "momentum", "weight_decay", "decay_by"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{flag(name)} must be a finite number of at least 0, not {value}")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be at least 0, not {self.seed}")
+        check_integer(self.seed, "--seed", 0)
         for name in ("augment", "amp"):
-            choices = FIELDS[name].metadata["choices"]
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{flag(name)} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
-                )
+            check_choice(getattr(self, name), FIELDS[name].metadata["choices"], flag(name))
 
     def rate(self, epochs_done: int) -> float:
         """Return the learning rate after a number of epochs, as torch's `StepLR`."""

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from fastrdm._base import new_file, require
+from fastrdm._base import first_sentence, new_file, require
 
 EpochMetrics = dict[str, float]
 
@@ -183,10 +183,9 @@ class TrainingRun:
             state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
         # Damaged files raise BadZipFile, RuntimeError, UnpicklingError, EOFError and more.
         except Exception as error:
-            reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
             raise ValueError(
-                f"{self._state} is truncated or damaged ({reason}); restore a copy, or remove it to train from the"
-                " first epoch"
+                f"{self._state} is truncated or damaged ({first_sentence(error)}); restore a copy, or remove it to"
+                " train from the first epoch"
             ) from error
         return state
 

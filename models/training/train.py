@@ -15,11 +15,12 @@ from typing import Any
 import torch
 import torchvision
 
+from fastrdm._base import one_line
 from fastrdm.studies import Study, open_studies
 from models.training.batches import WHERE, Batches
 from models.training.data import TrainingImages, find_images, training_pixels
 from models.training.devices import choose_device, describe_device
-from models.training.network import build_network, export_graph, one_line, preprocessing_of
+from models.training.network import build_network, export_graph, preprocessing_of
 from models.training.recipe import FIELDS, Recipe, flag
 from models.training.report import TrainingReport
 from models.training.run import TrainingRun
@@ -181,7 +182,9 @@ def export(
     except (ValueError, ImportError) as error:
         if needed:
             raise
-        report.line(f"the graph cannot be exported, so --score is unavailable: {one_line(error)}")
+        report.line(
+            f"the graph cannot be exported, so --score is unavailable: {one_line(error)[:200]}"
+        )
         return None
 
 

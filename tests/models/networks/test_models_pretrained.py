@@ -102,7 +102,7 @@ def test_a_file_of_another_hash_is_never_taken(tmp_path, where):
 
 def test_what_is_nowhere_says_where_it_was_looked_for(tmp_path, monkeypatch):
     (tmp_path / "w").mkdir()
-    for download, reason in ((False, "nothing may be downloaded"), (True, "cannot be downloaded")):
+    for download, reason in ((False, "downloads are not allowed"), (True, "cannot be downloaded")):
         with pytest.raises(MissingWeightsError) as caught:
             pretrained("resnet18", tmp_path / "w", download=download)
         message = str(caught.value)
@@ -111,7 +111,7 @@ def test_what_is_nowhere_says_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "url_of", url_of)
     with pytest.raises(MissingWeightsError, match="no weights of resnet20 were published"):
         pretrained("resnet20")
-    with pytest.raises(NotADirectoryError, match="nothing is no folder of weights"):
+    with pytest.raises(NotADirectoryError, match="nothing is not a folder of weights"):
         pretrained("resnet18", tmp_path / "nothing")
 
 
@@ -133,7 +133,7 @@ def test_what_a_url_cannot_give(served, cache):
         fetch(f"{address}/mine-00000000.pth")
     with pytest.raises(MissingWeightsError, match="cannot be downloaded: HTTP Error 404"):
         fetch(f"{address}/other-00000000.pth")
-    with pytest.raises(ValueError, match="says no SHA-256 to check the weights by"):
+    with pytest.raises(ValueError, match="has no SHA-256 to check the weights with"):
         fetch(f"{address}/mine.pth")
     assert list(cache.iterdir()) == []
 

@@ -244,7 +244,7 @@ def test_a_study_from_weights_to_figures_and_again(sample, weights, tmp_path, mo
     for row in table:
         by_network.setdefault(row["network"], []).append(row)
     assert by_network.keys() == {"cornet_z", "sqnet1_1", "alexnet", "epoch_001", "epoch_005"}
-    assert "nothing may be downloaded" in by_network["alexnet"][0]["note"]
+    assert "downloads are not allowed" in by_network["alexnet"][0]["note"]
     for network, taps in (("cornet_z", "cornet_z"), ("epoch_005", "resnet20")):
         assert [row["layer"] for row in by_network[network]] == list(TAPS[taps])
     for row in by_network["sqnet1_1"]:

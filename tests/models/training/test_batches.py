@@ -76,7 +76,7 @@ def test_an_error_of_reading_is_raised(images, monkeypatch):
 
 def test_wrong_arguments_are_named(images):
     pixels, labels = images
-    with pytest.raises(ValueError, match="where must be one of auto, device, host, not 'moon'"):
+    with pytest.raises(ValueError, match="where 'moon' is not one of: auto, device, host"):
         Batches(pixels, labels, CPU, "moon")
     with pytest.raises(ValueError, match="23 images and 22 labels"):
         Batches(pixels, labels[:-1], CPU)

@@ -458,8 +458,8 @@ def test_what_cannot_be_done_is_said_before_work_starts(tmp_path, capsys, change
 
 def test_recipes_check_what_they_are_given():
     for changes, words in (
-        ({"augment": "mix"}, "--augment must be one of none, flip, crop, not 'mix'"),
-        ({"amp": "fp8"}, "--amp must be one of off, bf16, fp16, not 'fp8'"),
+        ({"augment": "mix"}, "--augment 'mix' is not one of: none, flip, crop"),
+        ({"amp": "fp8"}, "--amp 'fp8' is not one of: off, bf16, fp16"),
         ({"weight_decay": -1}, "--weight-decay must be a finite number of at least 0"),
         ({"decay_by": math.inf}, "--decay-by must be a finite number of at least 0"),
     ):
