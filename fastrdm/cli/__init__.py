@@ -1,12 +1,12 @@
-"""Arguments in, calls out: the command line.
+"""The command line: arguments in, calls out.
 
-In come the words that a user types; out go a table, lines of CSV or JSON, files, and a status. Everything that computes
-is called, never written, here; an error is one sentence on stderr.
+In come the user's arguments; out go tables, lines of CSV or JSON, files, and an exit status. Commands only call other
+packages and compute nothing; an error is one sentence on stderr.
 
-Read `commands` first: the commands and their options. `score` scores checkpoints and submissions, `tables` prints.
-`sweeping` has those of sweeps and stores, `arguments` the
-options that several share. `doctor` says what this machine and installation have to offer; `sample` writes a synthetic
-study with a known answer, with pictures from `drawings`.
+Read `commands` first: the parser and the small commands. `score`, `sweeping`, `stores` and `evaluate` have one command
+each (`stores` two), `arguments` the options that they share. `tables` and `progress` print results and a sweep's
+events, `estimates` what a sweep would take. `doctor` describes the machine. `sample` writes a synthetic study with a
+known answer, with pictures from `drawings` and the network from `sample_network`.
 """
 
 from typing import TYPE_CHECKING

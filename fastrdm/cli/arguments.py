@@ -18,12 +18,12 @@ _TAPS = (
 
 
 def add_taps(parser: argparse.ArgumentParser) -> None:
-    """Which layers."""
+    """Add which layers are tapped."""
     parser.add_argument("--taps", type=names, metavar="A,B", help=_TAPS)
 
 
 def add_checkpoints(parser: argparse.ArgumentParser) -> None:
-    """Add what is scored, against what, and which workers do it."""
+    """Add the checkpoints, the studies, and the workers."""
     parser.add_argument(
         "weights",
         nargs="+",
@@ -120,23 +120,23 @@ def sweep_options(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
 
 
 def data_folders(arguments: argparse.Namespace) -> list[Path]:
-    """The folders with studies, given or found."""
+    """Return the folders of studies: the arguments, or the default folder."""
     if arguments.data:
         return [Path(folder) for folder in arguments.data]
-    found = find_data()
-    if found is None:
+    folder = find_data()
+    if folder is None:
         raise ValueError(
             "no data: pass --data DIR or set FASTRDM_DATA; `fastrdm sample DIR` writes a study to try"
         )
-    return [found]
+    return [folder]
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
-    """Where and how networks run."""
+    """Add where and how networks run."""
     parser.add_argument(
         "--provider",
         default="auto",
-        help=f"where networks run: auto, {', '.join(PROVIDERS)} (default: auto; `fastrdm info` says what loads)",
+        help=f"where networks run: auto, {', '.join(PROVIDERS)} (default: auto; `fastrdm info` lists which load)",
     )
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="fp32", help="of networks (default: fp32)"
@@ -147,39 +147,39 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         type=option,
         default=[],
         metavar="KEY=VALUE",
-        help="an option of the provider's own; may be given several times",
+        help="an option of the provider; may be repeated",
     )
     parser.add_argument(
         "--batch-size",
         type=positive,
         default=32,
         metavar="N",
-        help="images at once (default: 32); 1 for files whose inner shapes want one image, and for networks whose "
-        "answer to an image depends on the others of its batch",
+        help="images per batch (default: 32); use 1 for files with inner shapes fixed to one image, and for networks "
+        "with outputs that depend on the other images of a batch",
     )
     parser.add_argument(
         "--allow-inconsistent",
         action="store_true",
-        help="score, with a warning, networks that give one image several answers: others in a batch with other images "
-        "than alone, or others in each run (default: they are an error)",
+        help="score, with a warning, networks whose output for an image depends on its batch or differs between runs "
+        "(default: they are an error)",
     )
 
 
 def names(text: str) -> list[str]:
-    """Words with commas between them."""
+    """Parse words separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def option(text: str) -> tuple[str, str]:
-    """KEY=VALUE."""
+    """Parse KEY=VALUE."""
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} has not the form KEY=VALUE")
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return name, value
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on."""
+    """Parse a positive integer."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not positive")
@@ -208,7 +208,7 @@ def _draws(text: str) -> int:
     value = int(text)
     if value != 0 and value < _MIN_DRAWS:
         raise argparse.ArgumentTypeError(
-            f"{value} is neither 0 nor the {_MIN_DRAWS} or more that a 95 % interval needs"
+            f"{value} is neither 0 nor at least {_MIN_DRAWS}, which a 95 % interval needs"
         )
     return value
 
@@ -216,5 +216,5 @@ def _draws(text: str) -> int:
 def _seed(text: str) -> int:
     value = int(text)
     if not 0 <= value < 1 << 64:
-        raise argparse.ArgumentTypeError(f"{value} is not from 0 to 2**64 - 1")
+        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 2**64 - 1")
     return value

@@ -1,4 +1,4 @@
-"""Arguments in, calls out."""
+"""The command line's entry point, and its small commands."""
 
 import argparse
 import dataclasses
@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from typing import IO, Any
 
-from fastrdm._base import __version__, nearest
+from fastrdm._base import __version__, format_bytes, nearest
 from fastrdm._kernels import KernelInfo
 from fastrdm._kernels import kernels as find_kernels
 from fastrdm.cli import arguments as _arguments
@@ -29,7 +29,7 @@ from fastrdm.networks import (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status is 0, 1 for a failure told in one line, or 2 for wrong usage."""
+    """Run the command line; return 0, or 1 after a failure. argparse exits with 2 for wrong usage."""
     arguments = _parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # The reader of a pipe has what it wanted; the interpreter must not flush into it again.
+        # The reader closed the pipe; the interpreter must not flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -83,13 +83,15 @@ def _parser() -> argparse.ArgumentParser:
 
     layers = commands.add_parser(
         "layers",
-        help="list what could be tapped in a network, with shapes and sizes",
-        description="List the tensors of an ONNX file, or the modules of a torch network, that could be tapped.",
+        help="list the layers of a network that can be tapped, with shapes and sizes",
+        description="List the tensors of an ONNX file, or the modules of a torch network, that can be tapped.",
     )
     network = layers.add_mutually_exclusive_group(required=True)
     network.add_argument("file", nargs="?", metavar="FILE.onnx")
-    network.add_argument("--arch", metavar="MODULE:CALLABLE", help="a torch network instead")
-    layers.add_argument("--match", metavar="PATTERN", help="only those that a pattern matches")
+    network.add_argument(
+        "--arch", metavar="MODULE:CALLABLE", help="a torch network instead of a file"
+    )
+    layers.add_argument("--match", metavar="PATTERN", help="only layers that match a pattern")
     layers.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
     layers.set_defaults(run=_layers)
 
@@ -100,12 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     sample.set_defaults(run=_sample)
 
     info = commands.add_parser(
-        "info", help="say what there is: processors, memory, kernels, versions, providers"
+        "info", help="describe the machine: processors, memory, kernels, versions, providers"
     )
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.set_defaults(run=_info)
 
-    kernels = commands.add_parser("kernels", help="say which kernels are in force")
+    kernels = commands.add_parser("kernels", help="print which kernels are in use")
     kernels.set_defaults(run=_kernels)
     return parser
 
@@ -172,7 +174,7 @@ def _layer_record(layer: Layer) -> dict[str, Any]:
 
 
 def _torch_layers(arch: str) -> tuple[NetworkLayers, dict[str, str]]:
-    """A network of torch, and what its layers are called without --taps."""
+    """Return a torch network, and the names that its layers have without --taps."""
     from fastrdm.images import Preprocessing
     from fastrdm.networks import choose_taps, inspect_module
     from fastrdm.runtimes import import_arch
@@ -191,7 +193,7 @@ def _sample(arguments: argparse.Namespace) -> int:
 
     folder = write_sample(arguments.folder)
     print(
-        f"wrote {folder}: a SYNTHETIC study, simulated subjects and no brains; its README.txt says more"
+        f"wrote {folder}: a SYNTHETIC study with simulated subjects and no brains; see its README.txt"
     )
     print(f"try: fastrdm score {folder / 'network.onnx'} --data {folder}")
     return 0
@@ -205,11 +207,11 @@ def _info(arguments: argparse.Namespace) -> int:
     processor, memory = info.processor, info.memory
     quota = f" ({processor.quota:g} by quota)" if processor.quota else ""
     instructions = ", ".join(processor.instructions) or "no instruction sets known"
-    limit = f", limit {_gib(memory.limit)}" if memory.limit else ""
+    limit = f", limit {_size(memory.limit)}" if memory.limit else ""
     facts = [
         ("processor", f"{processor.model}, {processor.n_cores} cores{quota}, {instructions}"),
         *(("device", device) for device in info.devices),
-        ("memory", f"{_gib(memory.total)}, available {_gib(memory.available)}{limit}"),
+        ("memory", f"{_size(memory.total)}, available {_size(memory.available)}{limit}"),
         ("kernels", _describe_kernels(info.kernels).removeprefix("kernels ")),
         ("versions", ", ".join(f"{name} {number}" for name, number in info.versions.items())),
         ("data", info.data or "none found; set FASTRDM_DATA"),
@@ -227,12 +229,12 @@ def _info(arguments: argparse.Namespace) -> int:
         for state in info.providers
     ]
     print_rows(["provider", "state", "precisions", ""], states)
-    print(f"* what --provider auto takes: {info.auto or 'nothing, as no network can run'}")
+    print(f"* selected by --provider auto: {info.auto or 'none, because no network can run'}")
     return 0
 
 
-def _gib(n_bytes: int | None) -> str:
-    return "unknown" if n_bytes is None else f"{n_bytes / 2**30:.1f} GiB"
+def _size(n_bytes: int | None) -> str:
+    return "unknown" if n_bytes is None else format_bytes(n_bytes)
 
 
 def _kernels(arguments: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """Scores → pictures.
 
-In come results of `scoring`; out go files that can be looked at. Matplotlib is imported by what draws.
+In come results of `scoring`; out go image files. Functions that draw import matplotlib.
 
-Read `plot`: one figure with a panel for each study and region, layers from left to right, the noise ceiling behind.
+Read `plot`: a figure with a panel for each study and region, and a bar for each layer in percent of the noise ceiling.
 """
 
 from fastrdm.report.plot import plot_scores

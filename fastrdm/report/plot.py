@@ -1,4 +1,4 @@
-"""Figures."""
+"""Figures of scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,19 +9,19 @@ from fastrdm.scoring import Result
 
 
 def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") -> Path:
-    """Draw the scores of every layer: a panel for each study and region, a group of bars for each checkpoint.
+    """Draw the scores of all layers: a panel for each study and region, a group of bars for each checkpoint.
 
-    Bars are percent of the noise ceiling, whiskers the population standard deviation over subjects. Hatched bars are of
-    layers whose mean similarity is below 0.
+    Bars are percent of the noise ceiling, whiskers the population standard deviation over subjects. Bars of layers with
+    a negative mean similarity are hatched.
 
     Parameters
     ----------
     results : sequence of Result
-        Of one or more checkpoints.
+        Results of one or more checkpoints.
     path : path-like
-        Where to; the ending says the format (`.png`, `.pdf`, `.svg`).
+        File to write; its suffix is the format (`.png`, `.pdf`, `.svg`).
     title : str
-        Above the figure.
+        Title of the figure.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
     Raises
     ------
     ValueError
-        If there are no results, or the ending is of no known format.
+        If there are no results, or the suffix is not a known format.
     MissingExtraError
         If matplotlib is not installed.
     """
@@ -50,8 +50,8 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
 
     checkpoints = list(dict.fromkeys(r.checkpoint for r in results))
     panels = list(dict.fromkeys((r.study, r.region) for r in results))
-    sets = list(dict.fromkeys(s for s, _ in panels))
-    regions = list(dict.fromkeys(r for _, r in panels))
+    studies = list(dict.fromkeys(study for study, _ in panels))
+    regions = list(dict.fromkeys(region for _, region in panels))
     n_bars = len({(r.checkpoint, r.layer) for r in results})
     figure = Figure(
         figsize=(max(7.0, 2.5 + 0.26 * n_bars), 1.2 + 2.1 * len(panels)), layout="constrained"
@@ -59,7 +59,7 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (study, region) in zip(
-        axes, ((s, r) for s in sets for r in regions if (s, r) in panels), strict=True
+        axes, ((s, r) for s in studies for r in regions if (s, r) in panels), strict=True
     ):
         shown = [r for r in results if (r.study, r.region) == (study, region)]
         _draw_panel(axis, shown, checkpoints)
@@ -80,21 +80,21 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
 def _draw_panel(axis: Any, results: Sequence[Result], checkpoints: Sequence[str]) -> None:
     position, ticks = 0, []
     for number, checkpoint in enumerate(checkpoints):
-        own = [r for r in results if r.checkpoint == checkpoint]
-        places = range(position, position + len(own))
+        group = [r for r in results if r.checkpoint == checkpoint]
+        places = range(position, position + len(group))
         bars = axis.bar(
             places,
-            [r.percent_nc for r in own],
-            yerr=[100 * r.std / r.ceiling for r in own],
+            [r.percent_nc for r in group],
+            yerr=[100 * r.std / r.ceiling for r in group],
             color=f"C{number}",
             error_kw={"elinewidth": 0.8, "ecolor": "0.35"},
             label=Path(checkpoint).name,
         )
-        for bar, result in zip(bars, own, strict=True):
+        for bar, result in zip(bars, group, strict=True):
             if result.mean_rho < 0:
                 bar.set_hatch("///")
-        ticks += [(place, r.layer) for place, r in zip(places, own, strict=True)]
-        position += len(own) + 1
+        ticks += [(place, r.layer) for place, r in zip(places, group, strict=True)]
+        position += len(group) + 1
     axis.set_xticks([t for t, _ in ticks], [layer for _, layer in ticks], rotation=90, fontsize=8)
     axis.set_xlim(-1, position - 1)
     axis.set_ylim(bottom=0)

@@ -289,7 +289,7 @@ def test_info(capsys, monkeypatch):
         "onnxruntime",
         "cpu *",
         "loads",
-        "auto takes: cpu",
+        "provider auto: cpu",
     ):
         assert word in out
     # Without rich.

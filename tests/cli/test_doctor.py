@@ -179,4 +179,4 @@ sys.exit(main(["info"]))
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert "as no network can run" in result.stdout
+    assert "because no network can run" in result.stdout
