@@ -1,4 +1,4 @@
-"""Packages import downward only, through what the `__init__` below offers; heavy packages wait for their use."""
+"""Packages import only packages below them, by the names in `__all__`; heavy packages are imported when used."""
 
 import ast
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "fastrdm"
 
-# A package may import those of smaller numbers.
+# A package may import packages with smaller numbers.
 LEVELS = {
     "_base": 1,
     "_kernels": 1,
@@ -24,7 +24,7 @@ LEVELS = {
     "cli": 7,
 }
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
-# What a module may import at its top, beside the standard library.
+# Packages that a module may import at its top, apart from the standard library.
 LIGHT = {"numpy", "fastrdm"}
 NUMBA = Path("_kernels/numba")
 
@@ -49,50 +49,50 @@ def package_of(path):
 
 
 def problems(path, tree):
-    """What is wrong with a file's imports, a sentence each."""
-    own = package_of(path)
+    """Yield a sentence for each forbidden import of a file."""
+    package = package_of(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.partition(".")[0] == "fastrdm":
                     yield f"import {alias.name}: names are imported from packages"
                 if alias.name.partition(".")[0] in {"models", "bench"}:
-                    yield f"import {alias.name}: the library knows nothing of it"
+                    yield f"import {alias.name}: not part of the library"
         elif isinstance(node, ast.ImportFrom):
-            yield from problems_of(node, own, path, tree)
+            yield from problems_of(node, package, path, tree)
 
 
-def problems_of(node, own, path, tree):
+def problems_of(node, importer, path, tree):
     names = [alias.name for alias in node.names]
     root, _, rest = (node.module or "").partition(".")
     package, _, module = rest.partition(".")
     if node.level:
         yield f"{ast.unparse(node)}: imports are absolute"
     elif root in {"models", "bench"}:
-        yield f"{ast.unparse(node)}: the library knows nothing of it"
+        yield f"{ast.unparse(node)}: not part of the library"
     elif root == "fastrdm" and not package:
         for alias in node.names:
-            if not below(alias.name, own):
-                yield f"from fastrdm import {alias.name}: no package below {own}"
+            if not below(alias.name, importer):
+                yield f"from fastrdm import {alias.name}: not a package below {importer}"
             for name in attributes(tree, alias.asname or alias.name) - OFFERED.get(
                 alias.name, set()
             ):
-                yield f"{alias.name}.{name}: not what {alias.name} offers"
-    elif root == "fastrdm" and package != own:
-        if not below(package, own):
-            yield f"{ast.unparse(node)}: {package} is not below {own}"
+                yield f"{alias.name}.{name}: not in __all__ of {alias.name}"
+    elif root == "fastrdm" and package != importer:
+        if not below(package, importer):
+            yield f"{ast.unparse(node)}: {package} is not below {importer}"
         elif module:
             yield f"{ast.unparse(node)}: a module of another package"
         elif unknown := set(names) - OFFERED[package]:
-            yield f"{ast.unparse(node)}: {package} does not offer {', '.join(sorted(unknown))}"
+            yield f"{ast.unparse(node)}: not in __all__ of {package}: {', '.join(sorted(unknown))}"
     elif root == "fastrdm" and not module and path.name != "__init__.py":
         for name in names:
-            if not is_module(own, name):
-                yield f"from {node.module} import {name}: its own package's modules have this"
+            if not is_module(importer, name):
+                yield f"from {node.module} import {name}: import it from the module that defines it"
 
 
-def below(package, own):
-    return package in LEVELS and (own is None or LEVELS[package] < LEVELS[own])
+def below(package, importer):
+    return package in LEVELS and (importer is None or LEVELS[package] < LEVELS[importer])
 
 
 def is_module(package, name):
@@ -105,7 +105,7 @@ def is_module(package, name):
 
 
 def attributes(tree, name):
-    """What is used of a package that is imported whole."""
+    """Attributes used of a package that is imported as a whole."""
     return {
         node.attr
         for node in ast.walk(tree)
@@ -116,7 +116,7 @@ def attributes(tree, name):
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_a_package_imports_what_those_below_offer(path):
+def test_packages_import_only_offered_names_of_lower_packages(path):
     assert list(problems(path, parse(path))) == []
 
 
@@ -124,21 +124,25 @@ def test_a_package_imports_what_those_below_offer(path):
     ("path", "line", "words"),
     [
         ("rdm/x.py", "import fastrdm", "names are imported"),
-        ("rdm/x.py", "from fastrdm import calc_rdm", "no package below"),
+        ("rdm/x.py", "from fastrdm import calc_rdm", "not a package below"),
         ("rdm/x.py", "from fastrdm.similarity import compare", "similarity is not below rdm"),
         ("rdm/x.py", "from fastrdm.images import Preprocessing", "images is not below rdm"),
         ("rdm/x.py", "from fastrdm._base.forms import square", "a module of another package"),
-        ("rdm/x.py", "from fastrdm._base import nothing", "does not offer nothing"),
-        ("rdm/x.py", "from fastrdm import _kernels; _kernels.nothing", "not what _kernels offers"),
-        ("rdm/x.py", "from fastrdm.rdm import calc_rdm", "its own package's modules have this"),
+        ("rdm/x.py", "from fastrdm._base import nothing", "not in __all__ of _base: nothing"),
+        (
+            "rdm/x.py",
+            "from fastrdm import _kernels; _kernels.nothing",
+            "not in __all__ of _kernels",
+        ),
+        ("rdm/x.py", "from fastrdm.rdm import calc_rdm", "from the module that defines it"),
         ("rdm/x.py", "from .calc import calc_rdm", "imports are absolute"),
-        ("rdm/x.py", "def f():\n    import models.networks", "knows nothing of it"),
+        ("rdm/x.py", "def f():\n    import models.networks", "not part of the library"),
         ("__init__.py", "from fastrdm.rdm.calc import calc_rdm", "a module of another package"),
     ],
 )
-def test_what_the_rules_forbid_is_found(path, line, words):
-    (found,) = problems(Path(path), ast.parse(line))
-    assert words in found
+def test_forbidden_imports_are_found(path, line, words):
+    (problem,) = problems(Path(path), ast.parse(line))
+    assert words in problem
 
 
 def test_every_folder_has_a_level():
@@ -147,8 +151,8 @@ def test_every_folder_has_a_level():
 
 
 @pytest.mark.parametrize("package", LEVELS)
-def test_modules_of_a_package_import_no_cycle(package):
-    after = {}
+def test_modules_of_a_package_have_no_import_cycle(package):
+    imports = {}
     for path in FILES:
         if package_of(path) != package or path.name == "__init__.py":
             continue
@@ -159,15 +163,15 @@ def test_modules_of_a_package_import_no_cycle(package):
                     wanted |= {alias.name for alias in node.names}
                 elif node.module.startswith(f"fastrdm.{package}."):
                     wanted.add(node.module.removeprefix(f"fastrdm.{package}."))
-        after[".".join(path.with_suffix("").parts[1:])] = wanted
-    while free := {name for name, wanted in after.items() if not wanted & after.keys()}:
-        after = {name: wanted for name, wanted in after.items() if name not in free}
-    assert not after, f"these import each other: {', '.join(sorted(after))}"
+        imports[".".join(path.with_suffix("").parts[1:])] = wanted
+    while free := {name for name, wanted in imports.items() if not wanted & imports.keys()}:
+        imports = {name: wanted for name, wanted in imports.items() if name not in free}
+    assert not imports, f"these import each other: {', '.join(sorted(imports))}"
 
 
 @pytest.mark.parametrize("package", LEVELS)
-def test_no_name_that_is_offered_is_a_modules(package):
-    """The import of a module would put it in the name's place."""
+def test_offered_names_are_not_names_of_modules(package):
+    """Importing a module would replace the name."""
     names = {name for name in OFFERED[package] if is_module(package, name)}
     whole = {
         alias.name
@@ -179,7 +183,7 @@ def test_no_name_that_is_offered_is_a_modules(package):
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_heavy_packages_are_imported_where_they_are_used(path):
+def test_heavy_packages_are_imported_only_when_used(path):
     allowed = LIGHT | sys.stdlib_module_names | ({"numba"} if path.is_relative_to(NUMBA) else set())
     found = set()
     for node in parse(path).body:
