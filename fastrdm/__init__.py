@@ -1,9 +1,10 @@
 """fastrdm: compare neural networks with the visual brain, on compiled kernels.
 
-Arrays in, arrays out: `calc_rdm` makes RDMs of activations, `compare` correlates RDMs, `noise_ceiling` says how
-well any model could do, and a `Target` holds one region's subjects, ready to score any number of models. `bootstrap`,
-`permutation_test`, `subject_test`, `compare_models` and `max_statistic` say how sure a score is.
-`export_onnx` and `OnnxModel` take a network from its weights to the RDMs of its layers.
+Arrays in, arrays out: `calc_rdm` makes RDMs of activations, `compare` correlates RDMs, `noise_ceiling` bounds what
+any model can reach, and a `Target` holds one region's subjects, ready to score any number of models. `bootstrap`,
+`permutation_test`, `subject_test`, `compare_models` and `max_statistic` quantify the uncertainty of scores.
+`export_onnx` and `OnnxModel` turn a network's weights into RDMs of its layers; `score_checkpoints` and `sweep` score
+checkpoints against the studies that `open_studies` finds.
 """
 
 from typing import TYPE_CHECKING
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
     from fastrdm.scoring import Store, score_checkpoints, sweep
     from fastrdm.studies import open_studies
 else:
-    # What needs an extra, or much else, is imported when it is first asked for; paths of before lead to where
-    # their modules are now.
+    # Names that need an extra or heavy imports are imported on first use; old paths of modules still work.
     __getattr__ = lazy_attributes(
         __name__,
         {

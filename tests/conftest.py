@@ -1,4 +1,4 @@
-"""Where the real data is, and which kernels the tests run on."""
+"""Fixtures for real data and kernels."""
 
 import importlib.util
 import os
@@ -10,16 +10,16 @@ from fastrdm import _kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What code refers to that a sanitizer has instrumented.
+# Symbols in code that is built with a sanitizer.
 SANITIZED = {"address": b"__asan_report", "undefined": b"__ubsan_handle", "thread": b"__tsan_write"}
 
 
 def pytest_configure():
-    """Fail unless the kernels under test are those that were meant, not a fallback."""
+    """Fail unless the intended kernels are in use, not a fallback."""
     wanted = os.environ.get("FASTRDM_KERNELS", "cpp")
     if _kernels.kernels().name != wanted:
         raise pytest.UsageError(
-            f"the {wanted} kernels are expected, {_kernels.kernels()} are in force"
+            f"expected the {wanted} kernels, but {_kernels.kernels()} are in use"
         )
     for sanitizer in filter(None, os.environ.get("FASTRDM_SANITIZE", "").split(",")):
         extension = Path(_kernels.active().module.__file__)
@@ -29,7 +29,7 @@ def pytest_configure():
 
 @pytest.fixture(scope="session", autouse=True)
 def _stimuli_cache(tmp_path_factory):
-    """Keep what tests decode out of the user's own cache."""
+    """Keep images of tests out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTRDM_CACHE", str(tmp_path_factory.mktemp("stimuli")))
         yield
@@ -57,7 +57,7 @@ def kernels(request, monkeypatch):
 
 @pytest.fixture(scope="session")
 def data_root():
-    """The folder of real data: FASTRDM_DATA, else ../shared/data beside the project."""
+    """The folder of real data: FASTRDM_DATA, or ../shared/data beside the project."""
     root = Path(os.environ.get("FASTRDM_DATA") or ROOT.parent / "shared" / "data")
     if not root.is_dir():
         pytest.skip(f"no real data at {root}; set FASTRDM_DATA to its folder")
@@ -66,7 +66,7 @@ def data_root():
 
 @pytest.fixture(scope="session")
 def challenge(data_root):
-    """The challenge's own folder."""
+    """The folder of the challenge's data."""
     folder = data_root / "algonauts2019"
     if not folder.is_dir():
         pytest.skip(f"no challenge data at {folder}")

@@ -1,4 +1,4 @@
-"""What is shipped: the wheel holds fastrdm alone, the sdist builds, and no compiler is no obstacle."""
+"""Distributions: the wheel holds only fastrdm, the sdist builds, and a compiler is optional."""
 
 import email
 import os
@@ -54,7 +54,7 @@ def test_the_sdist_holds_the_sources_and_no_data(sdist):
     assert not [n for n in names if n.endswith((".mat", ".jpg", ".pth", ".onnx", ".so"))]
 
 
-def test_a_wheel_of_the_sdist_holds_fastrdm_alone(unpacked, tmp_path):
+def test_a_wheel_of_the_sdist_holds_only_fastrdm(unpacked, tmp_path):
     result = pip_build("wheel", unpacked, tmp_path, CI="true")
     assert result.returncode == 0, result.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:

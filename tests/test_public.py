@@ -1,4 +1,4 @@
-"""The public names, what importing them costs, and the paths that stay."""
+"""The public names, what importing them loads, and the old paths that still work."""
 
 import importlib
 import inspect
@@ -44,7 +44,7 @@ NAMES = [
     "subject_test",
     "sweep",
 ]
-# Paths that the documents once showed, and what lies there now.
+# Old documented paths, and the modules that they lead to.
 PATHS = {
     "algonauts": "fastrdm.studies.algonauts",
     "checkpoints": "fastrdm.runtimes.checkpoints",
@@ -54,7 +54,7 @@ PATHS = {
     "study": "fastrdm.studies.study",
     "weights": "fastrdm.networks.weights",
 }
-# What `import fastrdm` leaves for the call that needs it.
+# Packages that `import fastrdm` must not load.
 HEAVY = {
     "sqlite3", "multiprocessing", "numba", "scipy", "onnx", "onnxruntime", "torch", "pandas", "matplotlib", "rich",
     "ray", "h5py", "PIL",
@@ -76,7 +76,7 @@ def test_these_are_the_public_names():
         assert not inspect.ismodule(value), f"{name} is a module"
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error():
+def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match=r"module 'fastrdm' has no attribute 'nothing'"):
         _ = fastrdm.nothing
 
@@ -85,8 +85,8 @@ def test_importing_fastrdm_is_light():
     assert not HEAVY & set(run("import sys, fastrdm; print(*sys.modules)"))
 
 
-def test_no_module_takes_the_place_of_a_name():
-    """Importing a module puts it into its package, over what has its name."""
+def test_no_module_replaces_a_name():
+    """Importing a module sets it as an attribute of its package, over a name that is there."""
     for module in pkgutil.walk_packages(fastrdm.__path__, "fastrdm."):
         if not module.name.startswith(("fastrdm._kernels.", "fastrdm.__main__")):
             importlib.import_module(module.name)
@@ -95,7 +95,7 @@ def test_no_module_takes_the_place_of_a_name():
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_paths_of_before_lead_to_the_modules(name):
+def test_old_paths_lead_to_the_modules(name):
     code = (
         f"import sys, fastrdm.{name}\n"
         f'assert {PATHS[name]!r} not in sys.modules or {PATHS[name]!r}.startswith("fastrdm.i")\n'
