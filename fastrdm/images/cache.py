@@ -1,14 +1,14 @@
-"""Decoded stimuli on disk: images are decoded once for each size and filter, whichever process needs them first.
+"""Decoded stimuli on disk: images are decoded once for each size and filter, by the first process that needs them.
 
-A file holds the pixels of one list of images, as NumPy's `.npy`. Its name is the SHA-256 of all that they follow from:
-the bytes of the image files (of arrays and PIL images, their upright RGB pixels) in their order, the size, the filter
-and the background of transparent images, the versions of Pillow and of its JPEG library, and that of the rules in
-`fastrdm.images`. Paths, times, mean,
-standard deviation and order of the channels do not enter, so networks of one input size share the pixels. A file never
-changes: it appears when it is complete, and several processes may make the same one.
+A file holds the pixels of one list of images as `.npy`. Its name is the SHA-256 of all that determines them: the bytes
+of the image files (or the upright RGB pixels of arrays and PIL images) in their order, the size, the filter, the
+background of transparent images, the versions of Pillow and its JPEG library, and that of the rules in
+`fastrdm.images`. Paths, times, mean, standard deviation and channel order are not part of it, so networks with the same
+input size share the pixels. A file never changes: it appears when it is complete, and several processes may write
+the same one.
 
-It is taken only if it begins with the header that was written and has the size that follows from it; else it is made
-anew. That finds what was cut off, is empty or is something else, but not a change among the pixels.
+A file is used only if its header and size are as expected; otherwise it is written again. This detects truncated,
+empty and foreign files, but not changed pixels.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ from fastrdm.images.decoding import (
 from fastrdm.images.preprocessing import Preprocessing
 
 _VARIABLE = "FASTRDM_CACHE"
-# The variable that names the user's folder of caches, and where it is under home where that names none.
+# The variable with the user's cache folder, and the default below the home folder.
 _USER_CACHES = {"win32": ("LOCALAPPDATA", "AppData/Local"), "darwin": ("", "Library/Caches")}
 _XDG = ("XDG_CACHE_HOME", ".cache")
 _PREFIX = "fastrdm-pixels-"
@@ -50,14 +50,14 @@ _A_DAY = 24 * 3600.0
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What a cache holds.
+    """Contents of a cache.
 
     Attributes
     ----------
     folder : Path
-        Where it lies; it may not be there yet.
+        Its folder, which may not exist yet.
     n_files, n_bytes : int
-        Lists of images whose pixels it holds, and their size on disk.
+        Number of files, one for each list of images, and their size on disk.
     """
 
     folder: Path
@@ -73,39 +73,39 @@ def cached_pixels(
     n_threads: int | None = None,
     background: str | None = None,
 ) -> NDArray[np.uint8]:
-    """Give the pixels of images from the cache, which is filled where it does not hold them.
+    """Return the pixels of images from the cache; decode and add them if they are missing.
 
     Parameters
     ----------
     images
-        As for `Preprocessing.pixels`. All are read to find their pixels, which takes far less than to decode them.
+        As for `Preprocessing.pixels`. All files are read to identify them, which is much faster than decoding.
     preprocessing : Preprocessing
-        Of which only the size and the filter matter.
+        Only its size and filter matter.
     folder : path, optional
-        Of the cache. By default FASTRDM_CACHE, else `fastrdm` in the user's own folder of caches: XDG_CACHE_HOME or
+        Of the cache. By default FASTRDM_CACHE, else `fastrdm` in the user's cache folder: XDG_CACHE_HOME or
         ~/.cache, ~/Library/Caches on macOS, %LOCALAPPDATA% on Windows.
     n_threads : int, optional
-        Threads that decode; the processors of this process by default.
+        Threads that decode; by default the number of processors of this process.
     background : str, optional
         As for `Preprocessing.pixels`.
 
     Returns
     -------
     ndarray of uint8, shape (n, height, width, 3)
-        Read-only; a map of the file, whose pages all processes share. `images` itself, read-only, where that is an
-        array of pixels already.
+        Read-only; mapped from the file, so that processes share its pages. If `images` is an array of such pixels, a
+        read-only view of it.
 
     Raises
     ------
     ValueError, FileNotFoundError, TypeError
-        As `Preprocessing.pixels`; ValueError also if the images change while they are decoded.
+        As for `Preprocessing.pixels`; ValueError also if the images change while they are decoded.
     OSError
-        If a folder that was named, by `folder` or FASTRDM_CACHE, cannot be read or written.
+        If a folder given by `folder` or FASTRDM_CACHE cannot be read or written.
 
     Warns
     -----
     RuntimeWarning
-        If the default folder cannot be read or written. The images are then decoded without the cache, every time.
+        If the default folder cannot be read or written. The images are then decoded without the cache.
     """
     check_images(images)
     if preprocessing.are_pixels(images):
@@ -120,13 +120,13 @@ def cached_pixels(
                 _make(path, shape, _decoded(images, preprocessing, key, n_threads, background))
                 pixels = _map(path, shape)
             if pixels is None:
-                raise FileNotFoundError(f"{path} was gone as soon as it was made")
+                raise FileNotFoundError(f"{path} disappeared after it was written")
             return pixels
     except CacheError as error:
         if folder or os.environ.get(_VARIABLE):
             raise
         warnings.warn(
-            f"{error}; images are decoded without it, every time; {_VARIABLE} names another folder",
+            f"{error}; images are decoded without it each time; set {_VARIABLE} to another folder",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -134,17 +134,17 @@ def cached_pixels(
 
 
 def hash_images(images: Images, background: str | None = None) -> str:
-    """SHA-256 of images in their order, in hexadecimal: of the files' bytes, of others their upright RGB pixels.
+    """Return the SHA-256 of images in their order, in hexadecimal: of files' bytes, or of upright RGB pixels.
 
     Parameters
     ----------
     images, background
-        As for `cached_pixels`; a background is part of what is hashed.
+        As for `cached_pixels`; the background is part of the hash.
 
     Raises
     ------
     ValueError, FileNotFoundError, TypeError
-        As `cached_pixels`.
+        As for `cached_pixels`.
     """
     check_images(images)
     digest = hashlib.sha256((background or "").lower().encode())
@@ -154,7 +154,7 @@ def hash_images(images: Images, background: str | None = None) -> str:
 
 
 def cache_info(folder: str | Path | None = None) -> CacheInfo:
-    """Say where the cache is and what it holds.
+    """Return the folder and size of the cache.
 
     Parameters
     ----------
@@ -177,22 +177,22 @@ def cache_info(folder: str | Path | None = None) -> CacheInfo:
 
 
 def clear_cache(folder: str | Path | None = None, *, max_bytes: int = 0) -> CacheInfo:
-    """Remove files from the cache, those first that were used longest ago.
+    """Remove files from the cache, least recently used first.
 
-    Arrays that `cached_pixels` gave stay as they are, but on Windows, where their files cannot be removed. What a
-    process left that was killed while it wrote is removed once it is a day old.
+    Arrays from `cached_pixels` stay valid; on Windows, their files cannot be removed. Partial files of killed processes
+    are removed when they are a day old.
 
     Parameters
     ----------
     folder : path, optional
         As for `cached_pixels`.
     max_bytes : int
-        What may stay.
+        Bytes to keep at most.
 
     Returns
     -------
     CacheInfo
-        What is left.
+        The remaining contents.
 
     Raises
     ------
@@ -219,7 +219,7 @@ class CacheError(OSError):
 
 @contextlib.contextmanager
 def _cache_errors() -> Iterator[None]:
-    """Say of an `OSError` that it is the cache's."""
+    """Raise a `CacheError` for an `OSError`."""
     try:
         yield
     except OSError as error:
@@ -260,7 +260,7 @@ def _key(images: Images, preprocessing: Preprocessing, background: str | None) -
 
 
 def _versions() -> list[str | None]:
-    """Of what decodes: libjpeg may round otherwise from one version to the next, lossless formats cannot."""
+    """Versions of the decoders: versions of libjpeg may round differently; lossless formats cannot."""
     features = require("PIL.features", "data", "to read images")
     return [features.version(name) for name in ("pil", "jpg", "libjpeg_turbo")]
 
@@ -303,24 +303,24 @@ def _make(path: Path, shape: tuple[int, ...], rows: Iterator[NDArray[np.uint8]])
             for row in rows:
                 file.write(row.data)
     except PermissionError:
-        # Windows replaces no file that is mapped, which another process may have made meanwhile.
+        # Windows cannot replace a mapped file, which another process may have written meanwhile.
         if _map(path, shape) is None:
             raise
 
 
 def _map(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Map a file's pixels; None where it is not there or not whole."""
+    """Map the pixels of a file; return None if it does not exist or is not complete."""
     header = _header(shape)
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return None
     with file:
-        begins_well = file.read(len(header)) == header
-        if not begins_well or os.fstat(file.fileno()).st_size != len(header) + math.prod(shape):
+        is_valid = file.read(len(header)) == header
+        if not is_valid or os.fstat(file.fileno()).st_size != len(header) + math.prod(shape):
             return None
         pixels = np.asarray(np.memmap(file, np.uint8, "r", len(header), shape))
-    # What is used last is removed last. Of others' files it may not be allowed.
+    # Mark as recently used. This may not be allowed for files of other users.
     with contextlib.suppress(OSError):
         os.utime(path)
     return pixels

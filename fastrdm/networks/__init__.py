@@ -11,7 +11,7 @@ depends on others, `footprint` how much memory a graph takes to run; `pretrained
 and transformers keep.
 """
 
-from fastrdm.networks.export import choose_taps, export_onnx, inspect_module, trace_network
+from fastrdm.networks.export import export_onnx, trace_network
 from fastrdm.networks.footprint import bytes_per_image
 from fastrdm.networks.foreign import (
     FLOATS,
@@ -21,6 +21,7 @@ from fastrdm.networks.foreign import (
     set_outputs,
 )
 from fastrdm.networks.graph import Graph
+from fastrdm.networks.inspection import choose_taps, inspect_module
 from fastrdm.networks.layers import (
     INNER_SHAPES,
     Choice,
@@ -44,19 +45,17 @@ from fastrdm.networks.onnx_files import (
 )
 from fastrdm.networks.pretrained import preprocessing_of
 from fastrdm.networks.probing import InconsistentError, Probes, probe
-from fastrdm.networks.weights import (
-    Layout,
+from fastrdm.networks.weight_files import (
     WeightsError,
     check_file,
     check_unchanged,
-    fit_weights,
     hash_file,
     is_checkpoint,
     is_complete,
     load_state_dict,
-    load_weights,
     read_weights,
 )
+from fastrdm.networks.weights import Layout, fit_weights, load_weights
 
 __all__ = [
     "FLOATS",

@@ -1,8 +1,6 @@
-"""A torch module → one ONNX file that answers with its tapped layers."""
+"""A torch module → one ONNX file whose outputs are its tapped layers."""
 
 import contextlib
-import inspect
-import io
 import json
 import tempfile
 import warnings
@@ -11,28 +9,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import first_line, require
+from fastrdm._base import __version__, first_line, require
 from fastrdm.images import Preprocessing
-from fastrdm.networks.layers import (
-    INPUT,
-    Choice,
-    Layer,
-    NetworkLayers,
-    Taps,
-    Tokens,
-    find_taps,
-    shape_problem,
+from fastrdm.networks.batch_dependence import RANDOM
+from fastrdm.networks.inspection import (
+    arguments,
+    blank_images,
+    choose_taps,
+    inference,
+    inspect_module,
+    output_tensor,
+    quiet,
 )
-from fastrdm.networks.probing import RANDOM
-from fastrdm.networks.swapping import attributes_restored, why_fixed
+from fastrdm.networks.layers import INPUT, Choice, Taps
+from fastrdm.networks.swapping import why_fixed
 from fastrdm.networks.weights import Layout
 
 if TYPE_CHECKING:
     import torch
 
-# protobuf cannot hold more; beyond it the weights lie beside the file, in FILE.data.
+# protobuf cannot hold more; larger weights are stored beside the file, in FILE.data.
 _LARGEST_FILE = 2**31 - 2**24
-# What is taken of a tensor (batch, tokens, channels).
+# Selections from a tensor (batch, tokens, channels).
 _TOKENS = {
     "flatten": lambda tensor, start: tensor,
     "cls": lambda tensor, start: tensor[:, 0],
@@ -51,40 +49,38 @@ def export_onnx(
 ) -> Path:
     """Write a network as an ONNX file with a dynamic batch and an output for each tapped layer.
 
-    A layer's activations are what a forward hook's reference to the module's output holds *after
-    the whole forward pass*: where an in-place ReLU follows the module, they are rectified. That is
-    what the Algonauts 2019 development kit sees. Of an output of several tensors the one called
-    `last_hidden_state` is taken, else the first. The module runs in evaluation mode and is left as
-    it was. Weights keep the names and values of the module's `state_dict`; nothing is folded into
-    them, and the file can be the architecture of any weights that fit the module. Buffers that the
-    state dict leaves out are stored under their names too.
+    A layer's activations are the module's output as a forward hook's reference to it shows them *after the whole
+    forward pass*: rectified if an in-place ReLU follows the module, as in the Algonauts 2019 development kit. If
+    the output has several tensors, the layer is the one called `last_hidden_state`, else the first. The module
+    runs in evaluation mode and is left unchanged. Weights keep the names and values of the module's `state_dict`;
+    nothing is folded into them, so the file can serve as the architecture of any weights that fit the module.
+    Buffers outside the state dict are stored under their names too.
 
-    A tap is ``[name=]layer[@tokens]``. The layer is a module's path or a pattern of paths: ``*``
-    and ``?`` stop at dots, ``**`` does not, ``[ab]`` is one of some characters. A pattern's layers
-    are called by their paths and stand in the order in which they finish; those that cannot be
-    tapped are skipped with a warning. Of activations (batch, tokens, channels) all are the layer's,
-    flattened; ``@cls`` takes token 0 alone, ``@mean`` the mean over the patches' tokens, without
-    class and register tokens, and ``@mean[N:]`` that over the tokens from N on. How many class and
-    register tokens there are is read off the shapes of parameters that timm's, transformers' and
-    torchvision's transformers have for them.
+    A tap is ``[name=]layer[@tokens]``. The layer is a module's path or a pattern of paths: ``*`` and ``?`` stop
+    at dots, ``**`` does not, ``[ab]`` matches one of the characters. The layers of a pattern are named by their
+    paths and listed in the order in which they finish; those that cannot be tapped are skipped with a warning.
+    Activations (batch, tokens, channels) are flattened by default; ``@cls`` selects token 0, ``@mean`` the mean
+    over the patch tokens, without class and register tokens, and ``@mean[N:]`` the mean over tokens N and later.
+    The number of class and register tokens follows from the shapes of their parameters, by the names that timm,
+    transformers and torchvision use.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Takes float32 (batch, 3, height, width), as `pixel_values` where it has an argument called so.
+        Takes float32 (batch, 3, height, width), as `pixel_values` if it has an argument of that name.
     path : path
-        Written whole or not at all; an existing file is replaced. Weights above 2 GB go to
+        Written completely or not at all; an existing file is replaced. Weights above 2 GB are written to
         `path`.data.
     taps : sequence of taps, or mapping of layer name to tap without name, optional
-        As in ``["layer*.?", "fc"]`` or ``{"block1": "layer1"}``. None takes the module's attribute
-        `taps`; without one, every direct child that runs exactly once and gives a tensor.
+        As in ``["layer*.?", "fc"]`` or ``{"block1": "layer1"}``. By default the module's attribute `taps`;
+        without one, every direct child that runs exactly once and returns a tensor.
     input_size : int or (int, int), optional
         Height and width in pixels, replacing those of the preprocessing.
     preprocessing : Preprocessing, optional
-        Stored in the file. None takes the module's attribute `preprocessing`, else the development
-        kit's; `fastrdm.networks.preprocessing_of` has that of timm and transformers.
+        Stored in the file. By default the module's attribute `preprocessing`, else that of the development
+        kit; `fastrdm.networks.preprocessing_of` returns that of timm and transformers.
     architecture : str, optional
-        Stored in the file; None takes the name of the module's class.
+        Stored in the file; by default the name of the module's class.
 
     Returns
     -------
@@ -94,27 +90,25 @@ def export_onnx(
     Raises
     ------
     ValueError
-        If a tap means no module of the network, or one that does not run, runs more than once, or
-        gives no floating-point tensor with the batch as its first axis, or no tokens where some are
-        asked for; if the network does not run on this input size, draws random numbers or cannot be
-        exported with a dynamic batch.
+        If a tap matches no module of the network, or one that does not run, runs more than once, or returns no
+        floating-point tensor with the batch as its first axis, or no tokens although some are selected; if the
+        network does not run on this input size, draws random numbers or cannot be exported with a dynamic batch.
     TypeError
-        If `module` is no torch module, or `taps` a single string.
+        If `module` is not a torch module, or `taps` is a single string.
     FileNotFoundError
-        If the folder of `path` is not there.
+        If the folder of `path` does not exist.
     MissingExtraError
         If torch, onnx or onnxscript is not installed.
     """
     path = Path(path)
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder to write {path.name} into")
+        raise FileNotFoundError(f"{path.parent}: no such folder; cannot write {path.name}")
     program = trace_network(
         module, taps, input_size, preprocessing=preprocessing, architecture=architecture
     )
     n_bytes = sum(t.numel() * t.element_size() for t in module.state_dict().values())
-    # In a folder beside the target, so that the move is a rename and a name stored inside still
-    # holds.
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, _quiet():
+    # In a folder beside the target, so that the move is a rename and the name of FILE.data stays valid.
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, quiet():
         program.save(str(Path(folder) / path.name), external_data=n_bytes > _LARGEST_FILE)
         for file in sorted(Path(folder).iterdir(), reverse=True):
             file.replace(path.parent / file.name)
@@ -130,53 +124,42 @@ def trace_network(
     architecture: str | None = None,
     fresh: bool = False,
 ) -> Any:
-    """What `export_onnx` writes, in memory; its weights are the module's own.
+    """Export a network in memory, as `export_onnx` writes it; its weights share the module's memory.
 
     Parameters
     ----------
     module, taps, input_size, preprocessing, architecture
         As for `export_onnx`.
     fresh : bool
-        Whether the module has never run, so that tensors that it holds beside parameters and
-        buffers are none that a forward pass made of weights.
+        Whether the module has never run: then none of its tensors outside parameters and buffers was
+        computed from weights in a forward pass.
 
     Returns
     -------
     torch.onnx.ONNXProgram
-        With metadata; "fastrdm.state_dict" is the `Layout` of the module's state dict, and
-        "fastrdm.fixed" says why other weights cannot take the place of the graph's; it is empty
-        where they can.
+        With metadata; "fastrdm.state_dict" is the `Layout` of the module's state dict, and "fastrdm.fixed" the
+        reason why the weights of the graph cannot be replaced; empty if they can.
 
     Raises
     ------
     ValueError, TypeError, MissingExtraError
         As for `export_onnx`.
     """
-    from fastrdm._base import __version__
-
     torch = require("torch", "export", "to export a network")
     require("onnxscript", "export", "to export a network")
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, not {type(module).__name__}")
     if preprocessing is None:
-        preprocessing = getattr(module, "preprocessing", None)
-    if preprocessing is None:
-        if hasattr(module, "pretrained_cfg"):
-            warnings.warn(
-                f"{type(module).__name__} has a pretrained_cfg of timm, which is not used; "
-                "pass fastrdm.networks.preprocessing_of(module), or Preprocessing() for the default",
-                stacklevel=3,
-            )
-        preprocessing = Preprocessing()
+        preprocessing = _default_preprocessing(module)
     if input_size is not None:
         size = (input_size, input_size) if isinstance(input_size, int) else input_size
         preprocessing = replace(preprocessing, size=size)
     network = inspect_module(module, preprocessing.size)
     tapped = choose_taps(module, network, taps)
     if not tapped:
-        raise ValueError(f"{network.name} has no child that could be tapped; give taps=")
-    with _evaluation(module), _quiet(), torch.no_grad(), attributes_restored(module):
-        traced, program = _trace(module, _blank(module, preprocessing.size), tapped)
+        raise ValueError(f"{network.name} has no child that can be tapped; pass taps=")
+    with inference(module):
+        traced, program = _trace(module, blank_images(module, preprocessing.size), tapped)
     program.model.metadata_props.update(
         {
             "fastrdm.layers": json.dumps(list(tapped)),
@@ -191,160 +174,28 @@ def trace_network(
     return program
 
 
-def inspect_module(module: "torch.nn.Module", size: tuple[int, int]) -> NetworkLayers:
-    """Run a network once, on black images; its modules in the order in which they finish.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Left as it was.
-    size : (int, int)
-        Height and width of the images.
-
-    Returns
-    -------
-    NetworkLayers
-        A layer for each path to each module, with the reason where it cannot be tapped. Those that
-        never run come last.
-
-    Raises
-    ------
-    ValueError
-        If the network does not run on this input size.
-    """
-    torch = require("torch", "export", "to run a network")
-    images = _blank(module, size)
-    paths: dict[Any, list[str]] = {}
-    for path, part in module.named_modules(remove_duplicate=False):
-        if path:
-            paths.setdefault(part, []).append(path)
-    # Not the outputs themselves: those of all modules may not fit in memory.
-    seen: dict[Any, list[tuple[str, tuple[int, ...], str]]] = {}
-    with contextlib.ExitStack() as stack:
-        for part in paths:
-            handle = part.register_forward_hook(
-                lambda part, args, output: seen.setdefault(part, []).append(_shape(output, images))
-            )
-            stack.callback(handle.remove)
-        stack.enter_context(_evaluation(module))
-        # What this pass leaves in the module would be a constant of a traced one's graph.
-        stack.enter_context(attributes_restored(module))
-        stack.enter_context(_quiet())
-        stack.enter_context(torch.no_grad())
-        args, kwargs = _arguments(module, images)
-        try:
-            module(*args, **kwargs)
-        except Exception as error:
-            raise ValueError(
-                f"{type(module).__name__} does not run on images of shape {tuple(images.shape)}: "
-                f"{first_line(error)}"
-            ) from error
-
-    layers = {}
-    for part in [*seen, *(part for part in paths if part not in seen)]:
-        calls = seen.get(part, [])
-        part_of, shape, problem = (
-            calls[0] if calls else ("", (), "does not run in the forward pass")
+def _default_preprocessing(module: "torch.nn.Module") -> Preprocessing:
+    """The module's attribute `preprocessing`, or the development kit's."""
+    preprocessing: Preprocessing | None = getattr(module, "preprocessing", None)
+    if preprocessing is None and hasattr(module, "pretrained_cfg"):
+        warnings.warn(
+            f"{type(module).__name__} has a pretrained_cfg of timm, which is not used; "
+            "pass fastrdm.networks.preprocessing_of(module), or Preprocessing() for the default",
+            stacklevel=4,
         )
-        if len(calls) > 1:
-            problem = (
-                f"runs {len(calls)} times in the forward pass, and which output is meant is unclear"
-            )
-        for path in paths[part]:
-            layers[path] = Layer(path, type(part).__name__, shape, part_of, problem)
-    weights = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    return NetworkLayers(type(module).__name__, "module", layers, size, weights)
-
-
-def choose_taps(
-    module: "torch.nn.Module", network: NetworkLayers, taps: Taps | None = None
-) -> dict[str, Choice]:
-    """The taps of a network by the rules of `export_onnx`, from `inspect_module`'s answer; none if it has none."""
-    if taps is None:
-        taps = getattr(module, "taps", None)
-    if taps is not None:
-        return network.choose(
-            find_taps(taps, network.layers, network.name, network.kind), stacklevel=4
-        )
-    children = [network.layers[name] for name, _ in module.named_children()]
-    return {layer.name: Choice(layer, Tokens()) for layer in children if not layer.problem}
-
-
-def _blank(module: "torch.nn.Module", size: tuple[int, int]) -> "torch.Tensor":
-    """Two images, so that a batch is told from a single one."""
-    torch = require("torch", "export", "to run a network")
-    parameter = next(module.parameters(), None)
-    return torch.zeros((2, 3, *size), device="cpu" if parameter is None else parameter.device)
-
-
-def _arguments(module: "torch.nn.Module", value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of a network's forward: transformers names its images."""
-    keyword = "pixel_values"
-    if keyword in inspect.signature(module.forward).parameters:
-        return (), {keyword: value}
-    return (value,), {}
-
-
-def _tensor(output: Any) -> tuple[str, "torch.Tensor | None"]:
-    """The tensor of a module's output, and its place there: the last hidden state, or the first."""
-    torch = require("torch", "export", "to run a network")
-    if isinstance(output, torch.Tensor):
-        return "", output
-    parts: dict[Any, Any] = {}
-    if isinstance(output, Mapping):
-        parts = {"last_hidden_state": None} | dict(output)
-    elif isinstance(output, tuple | list):
-        parts = dict(enumerate(output))
-    found = ((str(key), part) for key, part in parts.items() if isinstance(part, torch.Tensor))
-    return next(found, ("", None))
-
-
-def _shape(output: Any, images: "torch.Tensor") -> tuple[str, tuple[int, ...], str]:
-    """Place and shape for one image of a module's tensor, or why it has none."""
-    part, tensor = _tensor(output)
-    if tensor is None:
-        return "", (), f"gives a {type(output).__name__} without a tensor"
-    if tensor.is_floating_point():
-        problem = shape_problem(tuple(tensor.shape), len(images))
-    else:
-        problem = f"gives {tensor.dtype}, no floating-point numbers"
-    return part, () if problem else tuple(tensor.shape[1:]), problem
-
-
-@contextlib.contextmanager
-def _evaluation(module: "torch.nn.Module") -> Iterator[None]:
-    """Put a network in evaluation mode, and each of its modules back afterwards."""
-    training = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, flag in training:
-            part.training = flag
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Swallow the exporter's progress messages and warnings."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield
+    return preprocessing or Preprocessing()
 
 
 @contextlib.contextmanager
 def _recorded(
     module: "torch.nn.Module", taps: Mapping[str, Choice]
 ) -> Iterator[dict[str, "torch.Tensor"]]:
-    """Layer name → the tensor that its module gave last, while the context lasts."""
+    """Layer name → the latest output tensor of its module, within the context."""
     seen: dict[str, torch.Tensor] = {}
     with contextlib.ExitStack() as stack:
         for name, choice in taps.items():
             handle = module.get_submodule(choice.layer.name).register_forward_hook(
-                lambda part, args, output, name=name: seen.update({name: _tensor(output)[1]})
+                lambda part, args, output, name=name: seen.update({name: output_tensor(output)[1]})
             )
             stack.callback(handle.remove)
         yield seen
@@ -353,14 +204,14 @@ def _recorded(
 def _trace(
     module: "torch.nn.Module", images: "torch.Tensor", taps: Mapping[str, Choice]
 ) -> tuple[Any, Any]:
-    """Export the network with the taps as its outputs: torch's program, and ONNX's."""
+    """Export the network with the taps as its outputs; return torch's program and that of ONNX."""
     torch = require("torch", "export", "to export a network")
-    args, kwargs = _arguments(module, images)
-    positional, named = _arguments(module, {0: torch.export.Dim("batch")})
+    args, kwargs = arguments(module, images)
+    positional, named = arguments(module, {0: torch.export.Dim("batch")})
     shapes = named or positional
     with _recorded(module, taps) as seen:
-        # Read here, after the last in-place operation. Cloned because two taps can be the same
-        # tensor (dropout in evaluation), and an ONNX output has one name.
+        # Read here, after the last in-place operation. Cloned because two taps can be the same tensor (dropout in
+        # evaluation), and an ONNX output has one name.
         handle = module.register_forward_hook(
             lambda part, args, output: tuple(
                 _TOKENS[choice.tokens.how](seen[name], choice.tokens.start).clone()
@@ -369,9 +220,8 @@ def _trace(
         )
         try:
             traced = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
-            # Not optimised: the exporter would fold batch norms into weights that keep their names,
-            # and whoever put another checkpoint's weights there would get a wrong network. Runtimes
-            # fold on loading.
+            # Not optimised: the exporter would fold batch norms into weights that keep their names, and replacing
+            # those by another checkpoint's weights would give a wrong network. Runtimes fold on loading.
             program = torch.onnx.export(
                 traced,
                 dynamo=True,
@@ -388,27 +238,27 @@ def _trace(
             ) from error
         finally:
             handle.remove()
-    _tidy(program.model, taps)
+    _clean_up(program.model, taps)
     if random := sorted({node.op_type for node in program.model.graph} & RANDOM):
         raise ValueError(
-            f"{type(module).__name__} draws random numbers in evaluation too ({', '.join(random)}); "
-            "its layers have no one RDM"
+            f"{type(module).__name__} draws random numbers even in evaluation mode ({', '.join(random)}); "
+            "the RDMs of its layers would differ from run to run"
         )
     return traced, program
 
 
-def _tidy(model: Any, taps: Mapping[str, Choice]) -> None:
-    """Take away what the exporter leaves in the graph that runtimes cannot deal with."""
+def _clean_up(model: Any, taps: Mapping[str, Choice]) -> None:
+    """Remove from the graph what the exporter leaves and runtimes cannot process."""
     outputs = model.graph.outputs
     for i, (name, clone) in enumerate(zip(taps, list(outputs), strict=True)):
-        # ONNX Runtime's fusions break on an Identity behind a tapped Clip; two outputs do need it.
+        # ONNX Runtime's fusions fail on an Identity behind a tapped Clip; only two equal outputs need it.
         source = clone.producer().inputs[0]
         if source.producer() is not None and not any(source is other for other in outputs):
             outputs[i] = source
-        # An output gets its name even where an inner value bears it; ONNX allows a name once.
+        # An output keeps its name even if an inner value has the same; ONNX allows a name once.
         clone.name = f"{name}/clone"
     named = {id(value): name for name, value in zip(taps, outputs, strict=True)}
-    # The exporter calls an operator's value "index" even where there is a buffer of that name.
+    # The exporter names an operator's value "index" even if a buffer has that name.
     taken = {*taps, *model.graph.initializers}
     for node in model.graph:
         for value in node.outputs:
@@ -416,8 +266,8 @@ def _tidy(model: Any, taps: Mapping[str, Choice]) -> None:
                 value.name = named[id(value)]
             elif value.name in taken:
                 value.name = f"{value.name}/inner"
-        # Casts to the type a value has anyway keep ONNX Runtime from folding batch norms and clips
-        # into convolutions.
+        # Casts to the type that a value already has keep ONNX Runtime from folding batch norms and clips into
+        # convolutions.
         for i, value in enumerate(node.inputs):
             source = value
             while (
@@ -429,13 +279,13 @@ def _tidy(model: Any, taps: Mapping[str, Choice]) -> None:
                 source = maker.inputs[0]
             if source is not value:
                 node.replace_input_with(i, source)
-        # Stack traces with this machine's paths: six sevenths of a ResNet-20's graph.
+        # Stack traces with local paths, six sevenths of the graph of a ResNet-20.
         node.metadata_props.clear()
     require("onnxscript.optimizer", "export", "to export a network").remove_unused_nodes(model)
 
 
 def _type(value: Any) -> Any:
-    """Type of a value; the exporter leaves that of constants and their likes open."""
+    """Type of a value; the exporter leaves that of constants open."""
     constant = require("onnx_ir", "export", "to export a network").convenience.get_const_tensor(
         value
     )

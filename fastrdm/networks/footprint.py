@@ -1,4 +1,4 @@
-"""How much memory a network takes to run, from its graph."""
+"""An estimate of the memory that a network needs to run, from its graph."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -30,14 +30,14 @@ def bytes_per_image(model: Any, tapped: Collection[str]) -> int:
 
 
 def most_alive(steps: Iterable[Step], sizes: Mapping[str, int]) -> int:
-    """The largest sum of the sizes of values that are made and not yet used for the last time.
+    """Return the largest sum of sizes of the values that are alive together, from their computation to their last use.
 
     Parameters
     ----------
     steps : iterable of (inputs, outputs)
-        In the order they run.
+        In execution order.
     sizes : mapping of str to int
-        Values that are not in it count nothing.
+        Other values count as 0.
     """
     steps = list(steps)
     last_use = {name: i for i, (inputs, _) in enumerate(steps) for name in inputs}
@@ -53,7 +53,7 @@ def most_alive(steps: Iterable[Step], sizes: Mapping[str, int]) -> int:
 
 
 def _sizes(graph: Any) -> dict[str, int]:
-    """Bytes of each value of a graph whose shape is known; the batch and other open dimensions count as one."""
+    """Bytes of each value of a graph with a known shape; the batch and other open dimensions count as 1."""
     onnx = require("onnx", "run", "to estimate the memory of a network")
     sizes = {}
     for value in (*graph.value_info, *graph.output):

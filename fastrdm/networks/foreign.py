@@ -1,20 +1,21 @@
-"""ONNX files of any origin: what can be tapped in them, and graphs that answer with what is."""
+"""ONNX files from other programs: their tensors, and graphs whose outputs are the tapped ones."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import require
+from fastrdm._base import __version__, require
 from fastrdm.images import Preprocessing
 from fastrdm.networks.graph import Graph
 from fastrdm.networks.layers import INPUT, Choice
 from fastrdm.networks.onnx_files import (
     inputs_of,
+    keep_named,
     map_weights,
     metadata_of,
     prune,
@@ -23,19 +24,21 @@ from fastrdm.networks.onnx_files import (
     subgraphs,
 )
 
-# What images can be fed as, by ONNX's numbers of types.
+# Types of images, by ONNX's numbers of types.
 FLOATS: dict[int, np.dtype[Any]] = {
     1: np.dtype(np.float32),
     10: np.dtype(np.float16),
     11: np.dtype(np.float64),
 }
-# From this opset on ReduceMean takes its axes as an input.
+# Since this opset, ReduceMean takes its axes as an input.
 _AXES_INPUT = 18
+# Operator, further inputs, attributes.
+_Step: TypeAlias = tuple[str, list[str], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class ImageInput:
-    """The input of a graph: (batch, 3, height, width), or channels last; None for what is free."""
+    """The input of a graph: (batch, 3, height, width), or channels last; None for dimensions of any size."""
 
     name: str
     dtype: np.dtype[Any]
@@ -52,7 +55,7 @@ class ImageInput:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """An ONNX file: its graph, the weights that lie beside it, its images, its metadata."""
+    """An ONNX file: its model, weights that it keeps in other files, input and metadata."""
 
     path: Path
     model: Any
@@ -67,48 +70,47 @@ class OnnxFile:
         weights = map_weights(model.graph.initializer, path)
         return cls(path, model, weights, _image_input(path, model.graph), metadata_of(model))
 
-    def known(self) -> dict[str, str]:
-        """Tensors that depend on the images → the operator that gives them, in order."""
-        known: dict[str, str] = {}
+    def tensors(self) -> dict[str, str]:
+        """Return the tensors that depend on the images, in order, and their operators."""
+        tensors: dict[str, str] = {}
         for node in self.model.graph.node:
-            if any(name == self.images.name or name in known for name in inputs_of(node)):
-                known |= dict.fromkeys(filter(None, node.output), node.op_type)
-        return known
+            if any(name == self.images.name or name in tensors for name in inputs_of(node)):
+                tensors |= dict.fromkeys(filter(None, node.output), node.op_type)
+        return tensors
 
-    def preprocessing(self, given: Preprocessing | None = None) -> Preprocessing:
-        """What is given, else what the file says, else the defaults at its size."""
-        own = self.metadata.get("fastrdm.preprocessing")
+    def preprocessing(self, wanted: Preprocessing | None = None) -> Preprocessing:
+        """Return the preprocessing that is wanted, else that in the file, else the default at the file's size."""
         fixed = (self.images.height, self.images.width)
-        if given is None:
-            if own is not None:
-                return Preprocessing.from_json(own)
+        if wanted is None:
+            if "fastrdm.preprocessing" in self.metadata:
+                return Preprocessing.from_json(self.metadata["fastrdm.preprocessing"])
             default = Preprocessing()
             height, width = default.size
             return replace(default, size=(fixed[0] or height, fixed[1] or width))
-        if any(own not in {None, asked} for own, asked in zip(fixed, given.size, strict=True)):
+        if any(a not in {None, b} for a, b in zip(fixed, wanted.size, strict=True)):
             raise ValueError(
-                f"{self.path} takes images of {format_size(fixed)} pixels, not {format_size(given.size)} as its "
-                "preprocessing makes them"
+                f"{self.path} takes images of {format_size(fixed)} pixels; its preprocessing makes "
+                f"{format_size(wanted.size)}"
             )
-        return given
+        return wanted
 
 
 def _image_input(path: Path, graph: Any) -> ImageInput:
-    """The one input that is no weight."""
-    onnx = require("onnx", "run", "to read an ONNX file")
+    """The only input that is not a weight."""
+    onnx = require("onnx", "run", "to read an ONNX model")
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs)
-        raise ValueError(f"{path} takes {len(inputs)} inputs, not one of images: {names}")
+        raise ValueError(f"{path} takes {len(inputs)} inputs, not one: {names}")
     tensor = inputs[0].type.tensor_type
     if tensor.elem_type not in FLOATS:
-        found = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
         raise ValueError(
-            f"{path} takes images in {found}, not in floating-point numbers; export the network "
-            "without what it does to pixels"
+            f"{path} takes images in {kind}, not in floating-point numbers; export the network "
+            "without its preprocessing"
         )
-    # Some exporters write -1 for what is free.
+    # Some exporters write -1 for any size.
     shape = [dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim]
     if len(shape) != 4 or (3 not in (shape[1], shape[3]) and shape[1] is not None):
         raise ValueError(
@@ -127,24 +129,15 @@ def rewrite(
     types: Mapping[str, np.dtype[Any]],
     preprocessing: Preprocessing,
 ) -> Graph:
-    """The file's graph with its input and its taps as `export_onnx` would have them."""
-    from fastrdm._base import __version__
-
-    onnx = require("onnx", "run", "to read an ONNX file")
-    float32 = onnx.TensorProto.FLOAT
+    """Return the graph of a file with input, outputs and metadata as `export_onnx` writes them; changes `file`."""
+    onnx = require("onnx", "run", "to read an ONNX model")
     model, images = file.model, file.images
     graph, batch = model.graph, images.batch or "batch"
     opset = max(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})
 
-    feed: list[tuple[str, dict[str, Any]]] = []
-    if images.channels_last:
-        feed.append(("Transpose", {"perm": [0, 2, 3, 1]}))
-    if images.dtype != np.float32:
-        number = next(number for number, dtype in FLOATS.items() if dtype == images.dtype)
-        feed.append(("Cast", {"to": number}))
-    # A tensor is renamed rather than copied: ONNX Runtime's fusions break on an Identity behind a
-    # tapped Clip.
-    new = {} if feed else {images.name: INPUT}
+    conversions = _input_conversions(images)
+    # Tensors are renamed rather than copied: ONNX Runtime's fusions fail on an Identity behind a tapped Clip.
+    new = {} if conversions else {images.name: INPUT}
     for layer, choice in chosen.items():
         name = choice.layer.name
         if choice.tokens.how == "flatten" and types[name] == np.float32 and name not in new:
@@ -153,53 +146,64 @@ def rewrite(
         new.setdefault(name, f"{name}/inner")
     _rename(graph, new)
 
-    source = INPUT
-    for i, (operator, attributes) in enumerate(feed):
-        last = i == len(feed) - 1
-        target = new.get(images.name, images.name) if last else f"{INPUT}/{operator}"
-        graph.node.insert(i, onnx.helper.make_node(operator, [source], [target], **attributes))
-        source = target
-    for value in list(graph.input):
-        if value.name in {INPUT, new.get(images.name, images.name)}:
-            graph.input.remove(value)
-    shape = [batch, 3, *preprocessing.size]
-    graph.input.insert(0, onnx.helper.make_tensor_value_info(INPUT, float32, shape))
+    network_input = new.get(images.name, images.name)
+    nodes = [*_chain(conversions, INPUT, network_input, INPUT), *graph.node]
+    keep_named(graph.input, {value.name for value in graph.input} - {INPUT, network_input})
 
+    def declare(name: str, shape: Iterable[int]) -> Any:
+        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch, *shape])
+
+    graph.input.insert(0, declare(INPUT, (3, *preprocessing.size)))
     outputs = []
     for layer, choice in chosen.items():
         source = new.get(choice.layer.name, choice.layer.name)
         if source != layer:
-            graph.node.extend(_taken(choice, source, layer, graph, opset))
-        shape = list(
-            choice.layer.shape if choice.tokens.how == "flatten" else choice.layer.shape[1:]
-        )
-        outputs.append(onnx.helper.make_tensor_value_info(layer, float32, [batch, *shape]))
+            nodes += _chain(_tap_steps(choice, layer, graph, opset), source, layer, layer)
+        shape = choice.layer.shape
+        outputs.append(declare(layer, shape if choice.tokens.how == "flatten" else shape[1:]))
+    replace_all(graph.node, nodes)
     set_outputs(graph, outputs)
-    was = json.loads(file.metadata.get("fastrdm.taps", "{}"))
-    taps = {
-        layer: was.get(choice.layer.name, choice.to_dict())
-        if choice.tokens.how == "flatten"
-        else choice.to_dict()
-        for layer, choice in chosen.items()
-    }
-    onnx.helper.set_model_props(
-        model,
-        {
-            "fastrdm.architecture": file.path.stem,
-            **file.metadata,
-            "fastrdm.layers": json.dumps(list(chosen)),
-            "fastrdm.taps": json.dumps(taps),
-            "fastrdm.preprocessing": preprocessing.to_json(),
-            "fastrdm.version": __version__,
-        },
-    )
+    onnx.helper.set_model_props(model, _metadata(file, chosen, preprocessing))
     weights = {new.get(name, name): value for name, value in file.weights.items()}
     return Graph.from_model(file.path, model, weights)
 
 
-def _taken(choice: Choice, source: str, layer: str, graph: Any, opset: int) -> Iterator[Any]:
-    """Nodes from a tensor to a layer of another name, in float32 and without the tokens that are not wanted."""
-    onnx = require("onnx", "run", "to read an ONNX file")
+def _metadata(
+    file: OnnxFile, chosen: Mapping[str, Choice], preprocessing: Preprocessing
+) -> dict[str, str]:
+    """Metadata of a rewritten file; a layer that `export_onnx` tapped keeps its description."""
+    taps = json.loads(file.metadata.get("fastrdm.taps", "{}"))
+    return {
+        "fastrdm.architecture": file.path.stem,
+        **file.metadata,
+        "fastrdm.layers": json.dumps(list(chosen)),
+        "fastrdm.taps": json.dumps(
+            {
+                layer: taps.get(choice.layer.name, choice.to_dict())
+                if choice.tokens.how == "flatten"
+                else choice.to_dict()
+                for layer, choice in chosen.items()
+            }
+        ),
+        "fastrdm.preprocessing": preprocessing.to_json(),
+        "fastrdm.version": __version__,
+    }
+
+
+def _input_conversions(images: ImageInput) -> list[_Step]:
+    """Steps from float32 images (batch, 3, height, width) to the input of a file."""
+    steps: list[_Step] = []
+    if images.channels_last:
+        steps.append(("Transpose", [], {"perm": [0, 2, 3, 1]}))
+    if images.dtype != np.float32:
+        number = next(number for number, dtype in FLOATS.items() if dtype == images.dtype)
+        steps.append(("Cast", [], {"to": number}))
+    return steps
+
+
+def _tap_steps(choice: Choice, layer: str, graph: Any, opset: int) -> list[_Step]:
+    """Steps from a tensor to a layer: to float32, and from all tokens to the selected ones."""
+    onnx = require("onnx", "run", "to read an ONNX model")
 
     def constant(name: str, values: Any) -> str:
         graph.initializer.append(
@@ -207,35 +211,37 @@ def _taken(choice: Choice, source: str, layer: str, graph: Any, opset: int) -> I
         )
         return f"{layer}/{name}"
 
-    steps: list[tuple[str, list[str], dict[str, Any]]] = [("Cast", [], {"to": 1})]
+    steps: list[_Step] = [("Cast", [], {"to": 1})]
     if choice.tokens.how == "cls":
         steps.append(("Gather", [constant("token", 0)], {"axis": 1}))
     if choice.tokens.how == "mean":
         patches = range(choice.tokens.start or 0, choice.layer.shape[0])
         steps.append(("Gather", [constant("patches", patches)], {"axis": 1}))
-        axes = opset < _AXES_INPUT
-        steps.append(
-            (
-                "ReduceMean",
-                [] if axes else [constant("axes", [1])],
-                {"keepdims": 0} | ({"axes": [1]} if axes else {}),
-            )
-        )
+        if opset < _AXES_INPUT:
+            steps.append(("ReduceMean", [], {"keepdims": 0, "axes": [1]}))
+        else:
+            steps.append(("ReduceMean", [constant("axes", [1])], {"keepdims": 0}))
+    return steps
+
+
+def _chain(steps: Sequence[_Step], source: str, target: str, prefix: str) -> Iterator[Any]:
+    """Nodes that run steps one after the other, from one tensor to another."""
+    onnx = require("onnx", "run", "to read an ONNX model")
     for i, (operator, inputs, attributes) in enumerate(steps):
-        target = layer if i == len(steps) - 1 else f"{layer}/{operator}"
-        yield onnx.helper.make_node(operator, [source, *inputs], [target], **attributes)
-        source = target
+        output = target if i == len(steps) - 1 else f"{prefix}/{operator}"
+        yield onnx.helper.make_node(operator, [source, *inputs], [output], **attributes)
+        source = output
 
 
 def set_outputs(graph: Any, outputs: Collection[Any]) -> None:
-    """Give a graph other outputs, and drop what they do not depend on and the shapes of inner values."""
+    """Replace the outputs of a graph, prune it, and drop the shapes of inner values."""
     replace_all(graph.output, outputs)
     prune(graph)
     del graph.value_info[:]
 
 
 def _names(graph: Any) -> Iterator[str]:
-    """All names of tensors."""
+    """Names of all tensors, also in branches and loop bodies."""
     for value in (*graph.input, *graph.initializer):
         yield value.name
     for node in graph.node:
@@ -255,5 +261,5 @@ def _rename(graph: Any, new: Mapping[str, str]) -> None:
 
 
 def format_size(size: Iterable[int | None]) -> str:
-    """Height × width, as messages write it."""
+    """Return a size as text, such as ``"224 × 224"``."""
     return " × ".join(str(n or "any") for n in size)

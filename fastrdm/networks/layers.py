@@ -1,4 +1,4 @@
-"""Which layers of a network are tapped: names, patterns, and what is taken of a transformer's tokens."""
+"""Layers of a network, and taps that choose some of them by names, patterns and tokens."""
 
 import math
 import re
@@ -12,20 +12,17 @@ from fastrdm._base import list_names, nearest
 Taps: TypeAlias = Mapping[str, str] | Sequence[str]
 
 INPUT = "images"
-"""What a network's input is called in its ONNX file; no layer can be."""
+"""Name of a network's input in its ONNX file; no layer can have it."""
 
-INNER_SHAPES = (
-    "inner shapes may want one image at a time, which batch_size=1 (--batch-size 1) gives"
-)
-"""What helps where a network runs on one image and not on several."""
+INNER_SHAPES = "inner shapes may be fixed for one image; try batch_size=1 (--batch-size 1)"
+"""Hint for networks that run on one image but not on several."""
 
 _SHOWN = 3
 _TOKENS = re.compile(r"flatten|cls|mean(?:\[(\d+):\])?")
 _WILD = re.compile(r"\*\*|\*|\?|\[!?+\]?+[^\]]*\]")
-# What "*" stops at, by the kind of layer.
+# Separators at which "*" stops, by the kind of layer.
 _SEPARATORS = {"module": ".", "tensor": "/"}
-# Parameters that are put before the patch tokens, as timm, transformers, torchvision, open_clip and
-# DINOv2 call them.
+# Parameters that precede the patch tokens, by their names in timm, transformers, torchvision, open_clip and DINOv2.
 _PREFIXED = {
     "cls_token",
     "class_token",
@@ -39,20 +36,20 @@ _PREFIXED = {
 
 @dataclass(frozen=True)
 class Layer:
-    """What a network has at one place: a module of a torch network, or a tensor of an ONNX graph.
+    """A layer of a network: a module of a torch network, or a tensor of an ONNX graph.
 
     Attributes
     ----------
     name : str
         Path of the module, or name of the tensor.
     operator : str
-        Class of the module, or the operation that gives the tensor.
+        Class of the module, or the operator that computes the tensor.
     shape : tuple of int
         Of one image's activations.
     part : str
-        Which of several outputs is taken, a key or an index; empty where there is one.
+        Key or index of the tensor if there are several outputs, else empty.
     problem : str
-        Why it cannot be tapped, as the rest of a sentence; empty where it can.
+        Why it cannot be tapped, as the rest of a sentence; empty if it can.
     """
 
     name: str
@@ -63,18 +60,18 @@ class Layer:
 
     @property
     def channels(self) -> int:
-        """Number of activations of one image."""
+        """Number of activations for one image."""
         return math.prod(self.shape)
 
     @property
     def mib(self) -> float:
-        """Size of 100 images' activations in float32, in MiB."""
+        """Size of the activations for 100 images in float32, in MiB."""
         return 100 * 4 * self.channels / 2**20
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What is taken of a layer (tokens, channels): all, the first token, or the mean from one on.
+    """The selection from a layer (tokens, channels): all, the first token, or the mean of the later ones.
 
     Attributes
     ----------
@@ -92,17 +89,17 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Request:
-    """One tap as it was asked for, and the names that it means.
+    """A tap as the user wrote it, and the names that it matches.
 
     Attributes
     ----------
     name : str, optional
-        What the layer is to be called; None where it is called as it was asked for.
+        New name of the layer; None to keep that of the tap.
     source, suffix : str
-        The tap without its name: a name or pattern, and what follows it from "@" on.
+        The rest of the tap: a name or pattern, and the tokens with their "@".
     tokens : Tokens
     matches : tuple of str
-        Names of the network's layers; one, unless `is_pattern`.
+        Names of the network's layers; one unless `is_pattern`.
     is_pattern : bool
     """
 
@@ -116,18 +113,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Choice:
-    """A tapped layer, and what is taken of its tokens."""
+    """A tapped layer and its tokens."""
 
     layer: Layer
     tokens: Tokens
 
     def to_dict(self) -> dict[str, str]:
-        """As it stands in the metadata of an ONNX file."""
+        """Return the entry for the metadata of an ONNX file."""
         return {"of": self.layer.name, "part": self.layer.part, "tokens": str(self.tokens)}
 
     @staticmethod
     def describe(entry: Mapping[str, str]) -> str:
-        """What `to_dict` gave, in words."""
+        """Return such an entry as text."""
         part = f"[{entry['part']}]" if entry["part"] else ""
         tokens = f"@{entry['tokens']}" if entry["tokens"] != "flatten" else ""
         return f"{entry['of']}{part}{tokens}"
@@ -135,18 +132,18 @@ class Choice:
 
 @dataclass(frozen=True)
 class NetworkLayers:
-    """What a network offers to be tapped.
+    """The layers of a network that can be tapped.
 
     Attributes
     ----------
     name : str
-        What messages call it.
+        Its name in messages.
     kind : {"module", "tensor"}
-        What its layers are.
+        Kind of the layers.
     layers : mapping of str to Layer
         By name, in the order of the forward pass.
     size : (int, int)
-        Height and width of the images that the shapes are for.
+        Height and width of the images for the shapes.
     weights : mapping of str to tuple of int
         Shapes of its parameters.
     """
@@ -158,63 +155,61 @@ class NetworkLayers:
     weights: Mapping[str, tuple[int, ...]]
 
     def choose(self, requests: Iterable[Request], stacklevel: int = 3) -> dict[str, Choice]:
-        """Make taps of requests.
+        """Choose layers by requests.
 
         Parameters
         ----------
         requests : iterable of Request
             From `find_taps`.
         stacklevel : int
-            Whose warnings they are, as for `warnings.warn` in the caller of this.
+            Of warnings, as for `warnings.warn` in the caller of this method.
 
         Returns
         -------
         dict of str to Choice
-            In the order of the requests; a pattern's layers in that of the forward pass. What a
-            pattern matches but cannot be tapped is skipped with a warning, and so, without one, is
-            what stands there already.
+            In the order of the requests; the layers of a pattern in that of the forward pass. Matches of a
+            pattern that cannot be tapped are skipped with a warning, those already chosen without one.
 
         Raises
         ------
         ValueError
-            If a layer cannot be tapped, or none that matches a pattern can, or a name is there
-            twice or is one that no layer can have.
+            If a layer cannot be tapped, no match of a pattern can, or a name repeats or is not allowed.
         """
         chosen: dict[str, Choice] = {}
         for request in requests:
-            found = {name: self._choice(self.layers[name], request) for name in request.matches}
-            wrong = {name: reason for name, reason in found.items() if isinstance(reason, str)}
+            choices = {name: self._choice(self.layers[name], request) for name in request.matches}
+            wrong = {name: reason for name, reason in choices.items() if isinstance(reason, str)}
             if wrong and not request.is_pattern:
                 ((name, reason),) = wrong.items()
                 tap = request.source + request.suffix if request.name is None else request.name
                 raise ValueError(f"tap {tap!r}: the {self.kind} {name!r} {reason}")
             if wrong:
                 text = f"the {self.kind}s of {self.name} that match {request.source!r}"
-                if len(wrong) == len(found):
+                if len(wrong) == len(choices):
                     raise ValueError(f"none of {text} can be tapped: {group_reasons(wrong)}")
                 warnings.warn(
                     f"skipped of {text}: {group_reasons(wrong)}", stacklevel=stacklevel + 1
                 )
-            order = [name for name in self.layers if name in found] if request.is_pattern else found
+            order = filter(choices.__contains__, self.layers) if request.is_pattern else choices
             for name in order:
-                choice = found[name]
+                choice = choices[name]
                 if isinstance(choice, str) or (request.is_pattern and choice in chosen.values()):
                     continue
                 label = name + request.suffix if request.name is None else request.name
                 if label in {"", INPUT}:
-                    raise ValueError(f"a layer cannot be called {label!r}")
+                    raise ValueError(f"a layer cannot be named {label!r}")
                 if label in chosen:
                     raise ValueError(f"taps names {label!r} twice")
                 chosen[label] = choice
         return chosen
 
     def _choice(self, layer: Layer, request: Request) -> Choice | str:
-        """What is tapped of a layer, or why nothing can be."""
+        """The choice, or why the layer cannot be tapped."""
         tokens = request.tokens
         if layer.problem or tokens.how == "flatten":
             return layer.problem or Choice(layer, tokens)
         if len(layer.shape) != 2:
-            return f"gives {layer.shape} an image, not (tokens, channels) as @{tokens} needs"
+            return f"returns {layer.shape} for an image; @{tokens} needs (tokens, channels)"
         if tokens.how == "cls":
             return Choice(layer, tokens)
         n, start = layer.shape[0], tokens.start
@@ -222,26 +217,25 @@ class NetworkLayers:
             start = _n_prefix_tokens(self.weights)
             if not start:
                 return (
-                    "has tokens, and no parameter is called a class or register token; "
-                    "give the first patch's number N as @mean[N:]"
+                    "has tokens, but no parameter is named a class or register token; "
+                    "pass the number N of the first patch token as @mean[N:]"
                 )
             if n - start not in _grids(self.size):
                 return (
-                    f"has {n} tokens, which less {start} of class and registers make no grid of "
-                    "patches; give the first patch's number N as @mean[N:]"
+                    f"has {n} tokens, and without {start} for class and registers they are not a grid of "
+                    "patches; pass the number N of the first patch token as @mean[N:]"
                 )
         if start >= n:
-            return f"has {n} tokens, none from {start} on"
+            return f"has {n} tokens, so none from token {start}"
         return Choice(layer, Tokens("mean", start))
 
 
 def find_taps(taps: Taps, known: Collection[str], owner: str, kind: str) -> list[Request]:
     """Look up taps among a network's layers.
 
-    A tap is ``[name=]layer[@tokens]``. The layer is a name or a pattern: ``*`` and ``?`` stop at
-    the dots of modules and the slashes of tensors, ``**`` does not, ``[ab]`` is one of some
-    characters. The tokens are `flatten`, `cls` (token 0), `mean` (over patch tokens), or
-    ``mean[N:]`` (over those from token N on).
+    A tap is ``[name=]layer[@tokens]``. The layer is a name or a pattern: ``*`` and ``?`` stop at the dots of modules
+    and the slashes of tensors, ``**`` does not, ``[ab]`` matches one of the characters. The tokens are `flatten`,
+    `cls` (token 0), `mean` (of the patch tokens), or ``mean[N:]`` (of tokens N and later).
 
     Parameters
     ----------
@@ -249,9 +243,9 @@ def find_taps(taps: Taps, known: Collection[str], owner: str, kind: str) -> list
     known : collection of str
         Names of the network's layers.
     owner : str
-        What messages call the network.
+        Name of the network in messages.
     kind : {"module", "tensor"}
-        What its layers are.
+        Kind of its layers.
 
     Returns
     -------
@@ -260,8 +254,7 @@ def find_taps(taps: Taps, known: Collection[str], owner: str, kind: str) -> list
     Raises
     ------
     ValueError
-        If there is no tap, one means no layer, or names all that a pattern matches; or if something
-        else follows "@".
+        If there is no tap, a tap matches no layer, gives a name to a pattern, or has other tokens.
     TypeError
         If `taps` is a single string.
     """
@@ -277,10 +270,10 @@ def find_taps(taps: Taps, known: Collection[str], owner: str, kind: str) -> list
 
 
 def compile_pattern(text: str, kind: str) -> re.Pattern[str]:
-    """The names that a pattern of `find_taps` means, as a regular expression; ValueError where it is none."""
+    """Return a pattern of `find_taps` as a regular expression; raise ValueError if it is not valid."""
     level = _SEPARATORS[kind]
     stop = re.escape(level)
-    # "**." is any number of levels, none among them.
+    # "**." matches any number of levels, including none.
     wild = {f"**{level}": f"(?:.*{stop})?", "**": ".*", "*": f"[^{stop}]*", "?": f"[^{stop}]"}
 
     def translated(part: str) -> str:
@@ -296,19 +289,19 @@ def compile_pattern(text: str, kind: str) -> re.Pattern[str]:
     try:
         return re.compile(expression, re.DOTALL)
     except re.error as error:
-        raise ValueError(f"{text!r} is no pattern: {error}") from None
+        raise ValueError(f"{text!r} is not a pattern: {error}") from None
 
 
 def shape_problem(shape: tuple[int, ...], n: int) -> str:
-    """Why an output's shape, for n images, is no layer's; empty where it is one."""
+    """Return why an output's shape, for n images, is not that of a layer; empty if it is."""
     if len(shape) > 1 and shape[0] == n:
         return ""
     hint = f"; {INNER_SHAPES}" if n > 1 and shape[:1] == (1,) else ""
-    return f"gives shape {shape}, not (batch, channels...), for a probe of {n} images{hint}"
+    return f"returns shape {shape}, not (batch, channels...), for {n} images{hint}"
 
 
 def group_reasons(reasons: Mapping[str, str]) -> str:
-    """Names by the reason that they share, the first ones of each."""
+    """Join names by their reason, showing the first ones of each."""
     groups: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         groups.setdefault(reason, []).append(name)
@@ -320,20 +313,20 @@ def group_reasons(reasons: Mapping[str, str]) -> str:
 
 
 def _split(tap: str, known: Collection[str]) -> tuple[str | None, str]:
-    """A tap's name, None where it has none, and the rest."""
+    """A tap's name, or None, and the rest."""
     name, equals, text = tap.partition("=")
     return (name, text) if equals and tap not in known else (None, tap)
 
 
 def _request(name: str | None, text: str, known: Collection[str], owner: str, kind: str) -> Request:
     source, suffix, tokens = text, "", Tokens()
-    # What bears the whole text as its name is meant by it: tensors can be called anything.
+    # A name equal to the whole text has priority: tensors can have any name.
     if text not in known and "@" in text:
         source, _, word = text.rpartition("@")
         match = _TOKENS.fullmatch(word)
         if match is None:
             raise ValueError(
-                f"tap {text!r}: after @ comes flatten, cls, mean or mean[N:], not {word!r}"
+                f"tap {text!r}: @ must be followed by flatten, cls, mean or mean[N:], not {word!r}"
             )
         start = None if match[1] is None else int(match[1])
         suffix, tokens = f"@{word}", Tokens(word.partition("[")[0], start)
@@ -346,7 +339,7 @@ def _request(name: str | None, text: str, known: Collection[str], owner: str, ki
         )
     if name is not None:
         raise ValueError(
-            f"tap {tap!r}: a name is for one {kind}, and {source!r} is a pattern; list it without one"
+            f"tap {tap!r}: {source!r} is a pattern, which cannot have a name; remove the name"
         )
     expression = compile_pattern(source, kind)
     matches = tuple(name for name in known if expression.fullmatch(name))
@@ -359,7 +352,7 @@ def _request(name: str | None, text: str, known: Collection[str], owner: str, ki
 
 
 def _n_prefix_tokens(weights: Mapping[str, tuple[int, ...]]) -> int:
-    """Number of class and register tokens; 0 where no parameter is called one."""
+    """Number of class and register tokens, by the names of parameters."""
     # (1, registers, channels), (1, 1, channels) or (channels,).
     return sum(
         math.prod(shape[:-1])
@@ -369,6 +362,6 @@ def _n_prefix_tokens(weights: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def _grids(size: tuple[int, int]) -> set[int]:
-    """Numbers of square patches that an image can be cut into."""
+    """Possible numbers of square patches in an image."""
     height, width = size
     return {(height // edge) * (width // edge) for edge in range(1, min(size) + 1)}

@@ -131,12 +131,12 @@ def prune(graph: Any) -> None:
 
 
 def keep_named(values: Any, names: Collection[str]) -> None:
-    """Keep only the values, of a repeated field, that have one of these names."""
+    """Remove values from a repeated field unless they have one of these names."""
     replace_all(values, [value for value in values if value.name in names])
 
 
 def replace_all(field: Any, values: Collection[Any]) -> None:
-    """Give a repeated field other values."""
+    """Replace the values of a repeated field."""
     del field[:]
     field.extend(values)
 

@@ -1,25 +1,25 @@
-"""What pretrained networks were trained to see: the preprocessing that timm and transformers keep."""
+"""The preprocessing of pretrained networks from timm and transformers."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from fastrdm.images import Preprocessing
 
-# PIL's numbers of filters, as image processors have them.
+# PIL's numbers of filters, which image processors store.
 _RESAMPLE = {2: "pil-bilinear", 3: "pil-bicubic"}
 
 
 def preprocessing_of(source: Any) -> Preprocessing:
-    """Take over size, filter, mean and standard deviation, but no crop: stimuli are shown whole.
+    """Return size, filter, mean and standard deviation, without the crop: stimuli are shown whole.
 
-    Both libraries resize the shorter edge, to more than the input's size, and cut out the middle;
-    here the whole image is resized to the input's size.
+    Both libraries resize the shorter edge to more than the input's size and crop the centre; here the whole image is
+    resized to the input's size.
 
     Parameters
     ----------
     source : timm model or transformers image processor
-        What has a `pretrained_cfg` or `image_mean`. Models of transformers have neither: their
-        image processors are objects of their own.
+        An object with `pretrained_cfg` or `image_mean`. Models of transformers have neither; pass their image
+        processor.
 
     Returns
     -------
@@ -28,7 +28,7 @@ def preprocessing_of(source: Any) -> Preprocessing:
     Raises
     ------
     ValueError
-        If `source` has neither, or another filter or scale than `Preprocessing` knows.
+        If `source` has neither, or a filter or scale that `Preprocessing` does not support.
     """
     config = getattr(source, "pretrained_cfg", None)
     if config is not None:
@@ -40,8 +40,7 @@ def preprocessing_of(source: Any) -> Preprocessing:
         )
     if not hasattr(source, "image_mean"):
         raise ValueError(
-            f"a {type(source).__name__} is neither a timm model nor an image processor of transformers; "
-            "it says nothing of its images"
+            f"a {type(source).__name__} is neither a timm model nor an image processor of transformers"
         )
     name = type(source).__name__
     if not source.do_rescale or abs(255 * source.rescale_factor - 1) > 1e-9:

@@ -1,4 +1,4 @@
-"""Whether other weights can take the place of those in a traced network, with nothing of the old ones left."""
+"""Whether all weights of a traced network can be replaced."""
 
 import contextlib
 import copy
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def attributes_restored(module: "torch.nn.Module") -> Iterator[None]:
-    """Put back what running a network changes in it beside parameters and buffers.
+    """Restore attributes of a network's modules, other than parameters and buffers, that running it changes.
 
-    Some keep there what they computed from their weights (LeViT's position biases, for one).
+    Some networks store values computed from their weights there, such as LeViT's position biases.
     """
     torch = require("torch", "export", "to export a network")
-    torchs = vars(torch.nn.Module()).keys()
+    standard = vars(torch.nn.Module()).keys()
     saved = [
         (
             vars(part),
             {
                 name: (value, copy.copy(value) if isinstance(value, dict | list | set) else value)
                 for name, value in vars(part).items()
-                if name not in torchs
+                if name not in standard
             },
         )
         for part in module.modules()
@@ -35,7 +35,9 @@ def attributes_restored(module: "torch.nn.Module") -> Iterator[None]:
         yield
     finally:
         for attributes, before in saved:
-            for name in [name for name in attributes if name not in torchs and name not in before]:
+            for name in [
+                name for name in attributes if name not in standard and name not in before
+            ]:
                 del attributes[name]
             for name, (value, content) in before.items():
                 attributes[name] = value
@@ -47,17 +49,17 @@ def attributes_restored(module: "torch.nn.Module") -> Iterator[None]:
 
 
 def why_fixed(module: "torch.nn.Module", traced: Any, model: Any, fresh: bool) -> str:
-    """Why other weights cannot take the place of a graph's, in half a sentence; empty if they can.
+    """Return why the weights of a graph cannot be replaced, as half a sentence; empty if they can.
 
-    They can where every tensor that may be made of weights is an entry of the state dict, under its
-    name and as it is: then nothing of the old weights stays.
+    They can if every tensor that may depend on weights is an entry of the state dict, unchanged and under its
+    name: then nothing of the old weights remains.
     """
     torch = require("torch", "export", "to export a network")
     state = module.state_dict()
     signature = traced.graph_signature
     placeholders = {node.name: node for node in traced.graph.nodes if node.op == "placeholder"}
     constants = signature.inputs_to_lifted_tensor_constants
-    # What the code of a forward pass spells out, as in torch.tensor([0.5]).
+    # Constants in the code of a forward pass, as in torch.tensor([0.5]).
     literals = {
         name
         for placeholder, name in constants.items()
@@ -78,7 +80,7 @@ def why_fixed(module: "torch.nn.Module", traced: Any, model: Any, fresh: bool) -
         elif name not in known:
             return (
                 f"it holds {name!r}, which is neither parameter nor buffer "
-                "and may have been made of weights"
+                "and may have been computed from weights"
             )
         else:
             kept[name] = tensor
@@ -100,7 +102,7 @@ def _is_same(tensor: Any, entry: "torch.Tensor") -> bool:
 
 
 def _overlapping(tensors: "Mapping[str, torch.Tensor]") -> Iterator[tuple[str, str]]:
-    """Names of tensors that lie in the same bytes, at least in part, each with one before it."""
+    """Pairs of names of tensors that share memory, each with one before it."""
     extents = []
     for name, tensor in tensors.items():
         if tensor.numel():

@@ -79,7 +79,7 @@ def open_foreign(
             )
         taps = json.loads(file.metadata["fastrdm.layers"])
     prepared = file.preprocessing(preprocessing)
-    known = file.known()
+    known = file.tensors()
     requests = find_taps(taps, known, str(path), "tensor")
     matches = {name for request in requests for name in request.matches}
     names = [name for name in known if name in matches]
@@ -115,7 +115,7 @@ def inspect_file(path: str | Path) -> tuple[NetworkLayers, dict[str, str]]:
         As for `open_foreign`.
     """
     file = OnnxFile.read(Path(path))
-    _, network, _ = _measure(file, list(file.known()), file.preprocessing().size)
+    _, network, _ = _measure(file, list(file.tensors()), file.preprocessing().size)
     taps = json.loads(file.metadata.get("fastrdm.taps", "{}"))
     marks = {
         output.name: Choice.describe(taps[output.name]) if output.name in taps else "output"
@@ -151,7 +151,7 @@ def _run(
 ) -> tuple[NetworkLayers, dict[str, np.dtype[Any]]]:
     """Run a file on n black images; layers, and the types they have."""
     onnx = require("onnx", "onnx", "to read an ONNX file")
-    known = file.known()
+    known = file.tensors()
     probe = onnx.ModelProto()
     probe.CopyFrom(file.model)
     # Without a type, which ONNX Runtime infers; onnx does not know its fused operators.
@@ -172,7 +172,7 @@ def _run(
             problem = shape_problem(value.shape, n)
             types[name] = value.dtype
         else:
-            problem = f"gives {getattr(value, 'dtype', 'no array')}, no floating-point numbers"
+            problem = f"returns {getattr(value, 'dtype', 'no array')}, not floating-point numbers"
         layers[name] = Layer(name, known[name], () if problem else value.shape[1:], problem=problem)
     weights = {tensor.name: tuple(tensor.dims) for tensor in file.model.graph.initializer}
     return NetworkLayers(str(file.path), "tensor", layers, size, weights), types

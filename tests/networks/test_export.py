@@ -261,11 +261,11 @@ def test_nothing_is_printed(small, tmp_path, capfd, caplog, recwarn):
         ({"x": ""}, "no module ''"),
         ({"x": "unused"}, "'unused' does not run"),
         ({"x": "twice"}, "'twice' runs 2 times"),
-        ({"x": "transpose"}, r"'transpose' gives shape \(6, 2\)"),
+        ({"x": "transpose"}, r"'transpose' returns shape \(6, 2\)"),
         (["fc", "fc"], "'fc' twice"),
         ([], "taps is empty"),
-        ({"images": "fc"}, "cannot be called 'images'"),
-        ({"": "fc"}, "cannot be called ''"),
+        ({"images": "fc"}, "cannot be named 'images'"),
+        ({"": "fc"}, "cannot be named ''"),
     ],
 )
 def test_bad_taps(small, tmp_path, taps, match):
@@ -286,7 +286,7 @@ def test_other_errors(small, tmp_path):
         export_onnx(small, path, input_size=2)
     with pytest.raises(ValueError, match="size must be"):
         export_onnx(small, path, input_size=(8, 8, 8))
-    with pytest.raises(ValueError, match="no child that could be tapped"):
+    with pytest.raises(ValueError, match="no child that can be tapped"):
         export_onnx(nn.Identity(), path, input_size=8)
     assert not list(tmp_path.iterdir())
 
@@ -464,17 +464,17 @@ def test_tokens_of_a_pattern_are_in_the_names(transformer):
     [
         (
             "head@cls",
-            r"'head@cls': the module 'head' gives \(3,\) an image, not \(tokens, channels\)",
+            r"'head@cls': the module 'head' returns \(3,\) for an image; @cls needs \(tokens, channels\)",
         ),
-        ("patches@mean", r"gives \(8, 2, 2\) an image"),
-        ("encoder@max", "after @ comes flatten, cls, mean or mean.N:., not 'max'"),
+        ("patches@mean", r"returns \(8, 2, 2\) for an image"),
+        ("encoder@max", "@ must be followed by flatten, cls, mean or mean.N:., not 'max'"),
         ("encoder@cls[1:]", "not 'cls.1:.'"),
-        ("encoder@mean[7:]", "'encoder' has 7 tokens, none from 7 on"),
+        ("encoder@mean[7:]", "'encoder' has 7 tokens, so none from token 7"),
         ("encode@mean", "no module 'encode'; nearest: encoder"),
-        ("x=encoder.*", "'x': a name is for one module, and 'encoder.*' is a pattern"),
+        ("x=encoder.*", "'x': 'encoder.*' is a pattern, which cannot have a name"),
         ("layer*.?", r"no module that matches 'layer\*\.\?'; nearest: encoder.layers"),
-        ("[b-a]", "'.b-a.' is no pattern"),
-        ("=head", "cannot be called ''"),
+        ("[b-a]", "'.b-a.' is not a pattern"),
+        ("=head", "cannot be named ''"),
     ],
 )
 def test_bad_tokens_and_patterns(transformer, tmp_path, tap, match):
@@ -494,7 +494,9 @@ def test_a_mean_needs_to_know_the_patches(tmp_path):
     ):
         export_onnx(network, path, ["0@mean"], 8)
     network.cls_token = nn.Parameter(torch.zeros(1, 1, 3))
-    with pytest.raises(ValueError, match="has 64 tokens, which less 1 .* make no grid of patches"):
+    with pytest.raises(
+        ValueError, match="has 64 tokens, and without 1 .* they are not a grid of patches"
+    ):
         export_onnx(network, path, ["0@mean"], 8)
     got = run(export_onnx(network, path, ["0@mean[0:]"], 8), images(2, 8))
     np.testing.assert_allclose(got["0@mean[0:]"], images(2, 8).mean((2, 3)).numpy(), atol=1e-6)
@@ -505,7 +507,7 @@ def test_no_random_numbers(tmp_path):
         def forward(self, x):
             return x + torch.rand_like(x)
 
-    with pytest.raises(ValueError, match="Sequential draws random numbers in evaluation"):
+    with pytest.raises(ValueError, match="Sequential draws random numbers even in evaluation"):
         export_onnx(nn.Sequential(Noise()), tmp_path / "a.onnx", input_size=8)
     assert not list(tmp_path.iterdir())
 

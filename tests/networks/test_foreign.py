@@ -192,7 +192,9 @@ def test_branches_read_what_is_renamed(tmp_path, pictures):
 
 def test_patterns_take_tensors_in_order_and_skip_others(tmp_path):
     path = write(tmp_path / "any.onnx")
-    with pytest.warns(UserWarning, match="skipped of the tensors .*any.onnx .*shape: gives int64"):
+    with pytest.warns(
+        UserWarning, match="skipped of the tensors .*any.onnx .*shape: returns int64"
+    ):
         model = OnnxModel(path, "cpu", taps=["y", "/c*/*.?", "[sf]*"], preprocessing=PLAIN)
     assert model.layers == ("y", "/conv/out.0", "/clip/out.0", "flat", "first")
 
@@ -304,12 +306,18 @@ def test_a_file_that_says_nothing_of_its_layers(tmp_path):
     [
         (["/conv/out"], r"any.onnx has no tensor '/conv/out'; nearest: /conv/out.0"),
         (["/relu*/**"], r"no tensor that matches '/relu\*/\*\*'; nearest: /"),
-        (["shape"], "tensor 'shape' gives int64, no floating-point numbers"),
-        (["s*"], "none of the tensors .* that match 's.' can be tapped: shape: gives int64"),
+        (["shape"], "tensor 'shape' returns int64, not floating-point numbers"),
+        (["s*"], "none of the tensors .* that match 's.' can be tapped: shape: returns int64"),
         (["weight"], "no tensor 'weight'"),
-        (["flat@cls", "y@cls"], r"'y@cls': the tensor 'y' gives \(2,\) an image, not \(tokens"),
-        (["patches@mean"], "has 16 tokens, which less 1 of class and registers make no grid"),
-        ({"images": "y"}, "cannot be called 'images'"),
+        (
+            ["flat@cls", "y@cls"],
+            r"'y@cls': the tensor 'y' returns \(2,\) for an image; @cls needs \(tokens",
+        ),
+        (
+            ["patches@mean"],
+            "has 16 tokens, and without 1 for class and registers they are not a grid",
+        ),
+        ({"images": "y"}, "cannot be named 'images'"),
         ([], "taps is empty"),
     ],
 )
@@ -324,7 +332,7 @@ def test_bad_taps(tmp_path, taps, match):
         ({"elem_type": TensorProto.UINT8}, "takes images in uint8, not in floating-point numbers"),
         ({"shape": [1, 1, 8, 8]}, r"takes x/in of shape \(1, 1, 8, 8\), not \(batch, 3, height"),
         ({"shape": ["n", 3]}, r"of shape \(\?, 3\)"),
-        ({"second": True}, "takes 2 inputs, not one of images: x/in, ids"),
+        ({"second": True}, "takes 2 inputs, not one: x/in, ids"),
         ({"shape": [1, 3, 1, 1]}, r"does not run on images of shape \(1, 3, 1, 1\)"),
     ],
 )
@@ -348,7 +356,9 @@ def test_files_that_take_other_things(tmp_path, changes, match):
 
 def test_another_size_than_the_preprocessings(tmp_path):
     path = write(tmp_path / "any.onnx", size=(8, None))
-    with pytest.raises(ValueError, match="takes images of 8 × any pixels, not 224 × 224"):
+    with pytest.raises(
+        ValueError, match="takes images of 8 × any pixels; its preprocessing makes 224 × 224"
+    ):
         OnnxModel(path, taps=["y"], preprocessing=Preprocessing())
 
 

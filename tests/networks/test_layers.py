@@ -85,7 +85,7 @@ def test_a_mean_leaves_out_class_and_register_tokens():
         "cls",
         "mean[1:]",
     ]
-    with pytest.warns(UserWarning, match=r"skipped .* pooled: gives \(6,\)"):
+    with pytest.warns(UserWarning, match=r"skipped .* pooled: returns \(6,\)"):
         assert list(choose(net, "*@mean")) == ["tokens@mean"]
 
 
@@ -190,7 +190,7 @@ def test_layers_of_an_exported_file(capsys, module, tmp_path):
     ("arguments", "match"),
     [
         (["--match", "attention"], "Net has no module that matches 'attention'; nearest: attend"),
-        (["--match", "[b-a]"], "'[b-a]' is no pattern"),
+        (["--match", "[b-a]"], "'[b-a]' is not a pattern"),
     ],
 )
 def test_wrong_patterns(capsys, module, arguments, match):

@@ -120,7 +120,7 @@ def test_a_layer_that_joins_images_is_refused_unless_each_is_alone_or_it_is_allo
     with pytest.raises(InconsistentError) as caught:
         open_(path)
     told = str(caught.value)
-    assert re.search(r"layer 'y' of .*net\.onnx gives one image another answer in a batch", told)
+    assert re.search(r"layer 'y' of .*net\.onnx for one image differ in a batch", told)
     assert re.search(r"the difference is [\d.e+]+ % of the layer's spread", told) and cause in told
     assert "--batch-size 1" in told and "--allow-inconsistent" in told and "\n" not in told
     images = RNG.integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
@@ -132,7 +132,7 @@ def test_a_layer_that_joins_images_is_refused_unless_each_is_alone_or_it_is_allo
     with pytest.raises(ValueError, match="several answers, and on the device"):
         alone.rdms(images, where="device")
     allowed = open_(path, allow_inconsistent=True)
-    with pytest.warns(RuntimeWarning, match="layer 'y' of .* gives one image another answer"):
+    with pytest.warns(RuntimeWarning, match="layer 'y' of .* for one image differ"):
         values = allowed.activations(images)
     assert not np.allclose(values["y"], expected, rtol=1e-4)
     with (
@@ -147,10 +147,12 @@ def test_a_layer_that_draws_random_numbers_is_refused_whatever_the_batch(tmp_pat
     nodes, constants, cause = DRAWING[case]
     path = write(tmp_path / "net.onnx", nodes, constants)
     for batch_size in (1, 32):
-        with pytest.raises(InconsistentError, match=re.escape(f"in each run ({cause})")) as caught:
+        with pytest.raises(
+            InconsistentError, match=re.escape(f"from run to run ({cause})")
+        ) as caught:
             open_(path, batch_size=batch_size)
         assert "layer 'y'" in str(caught.value) and "--batch-size 1" not in str(caught.value)
-    with pytest.warns(RuntimeWarning, match="another answer in each run"):
+    with pytest.warns(RuntimeWarning, match="for one image differ from run to run"):
         open_(path, allow_inconsistent=True).rdms(RNG.integers(0, 256, (3, 8, 8, 3), np.uint8))
 
 
@@ -378,13 +380,13 @@ def test_score_refuses_one_checkpoint_and_scores_it_when_asked(study, capsys, mo
     assert main(arguments) == 1
     out, err = capsys.readouterr()
     assert {json.loads(line)["checkpoint"] for line in out.splitlines()} == {"epoch0.safetensors"}
-    assert "layer 'out' of epoch1.safetensors gives one image another answer" in err
+    assert "activations of layer 'out' of epoch1.safetensors for one image differ" in err
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert main([*arguments, "--allow-inconsistent"]) == 0
     out, err = capsys.readouterr()
     assert len({json.loads(line)["checkpoint"] for line in out.splitlines()}) == 2
-    assert "warning: layer 'out' of epoch1.safetensors gives one image another answer" in err
+    assert "warning: activations of layer 'out' of epoch1.safetensors for one image differ" in err
     assert main([*arguments, "--batch-size", "1"]) == 0
 
 
