@@ -50,15 +50,7 @@ _A_DAY = 24 * 3600.0
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """Contents of a cache.
-
-    Attributes
-    ----------
-    folder : Path
-        Its folder, which may not exist yet.
-    n_files, n_bytes : int
-        Number of files, one for each list of images, and their size on disk.
-    """
+    """Folder of a cache, which may not exist yet; number of files, one for each list of images; their size on disk."""
 
     folder: Path
     n_files: int
@@ -136,15 +128,7 @@ def cached_pixels(
 def hash_images(images: Images, background: str | None = None) -> str:
     """Return the SHA-256 of images in their order, in hexadecimal: of files' bytes, or of upright RGB pixels.
 
-    Parameters
-    ----------
-    images, background
-        As for `cached_pixels`; the background is part of the hash.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError, TypeError
-        As for `cached_pixels`.
+    Parameters and errors are those of `cached_pixels`; the background is part of the hash.
     """
     check_images(images)
     digest = hashlib.sha256((background or "").lower().encode())
@@ -154,22 +138,7 @@ def hash_images(images: Images, background: str | None = None) -> str:
 
 
 def cache_info(folder: str | Path | None = None) -> CacheInfo:
-    """Return the folder and size of the cache.
-
-    Parameters
-    ----------
-    folder : path, optional
-        As for `cached_pixels`.
-
-    Returns
-    -------
-    CacheInfo
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be read.
-    """
+    """Return folder and size of the cache, by default that of `cached_pixels`; OSError if it cannot be read."""
     with _cache_errors():
         where = _folder(folder)
         sizes = [status.st_size for _, status in _entries(where, ".npy")]
@@ -192,7 +161,7 @@ def clear_cache(folder: str | Path | None = None, *, max_bytes: int = 0) -> Cach
     Returns
     -------
     CacheInfo
-        The remaining contents.
+        Of the remaining files.
 
     Raises
     ------

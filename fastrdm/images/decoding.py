@@ -1,31 +1,31 @@
-"""Images of any kind as upright RGB of 8 bits, each kind by one rule or refused by name.
+"""Images of any kind → upright 8-bit RGB. Each kind is decoded by one rule, or refused.
 
 =============================== ========================================================================
-colour of 16 bits a channel     its upper 8 bits, as Pillow reads it
-grey of 16 bits                 the same: its upper 8 bits; of a TIFF of 12 bits their upper 8, and of one
-                                whose 0 is white the complement. (Pillow's own `convert` makes white of
-                                all that is above 255.)
+colour with 16 bits a channel   the upper 8 bits, as Pillow reads it
+grey with 16 bits               also the upper 8 bits; the upper 8 of the 12 bits of a TIFF; the complement
+                                if 0 is white in a TIFF. (Pillow's `convert` turns all values above 255
+                                into white.)
 grey, 1 bit                     the same value in all three channels; 1 bit is black and white
 palette                         the palette's colours
-transparency (LA, RGBA, of a    composed on the background where one is given, else refused; fully opaque
-palette, of one colour)         pixels are as without it
-CMYK                            R = (1 − C)(1 − K), …, without a colour profile. A JPEG's values are
-                                taken as inverted, as Adobe writes them, whether or not it bears
-                                Adobe's marker: Pillow's rule.
+transparency (LA, RGBA, of a    composed on the background if one is given, else refused unless all pixels
+palette, of one colour)         are opaque
+CMYK                            R = (1 − C)(1 − K), …, without a colour profile. The values of a JPEG are
+                                taken as inverted, as Adobe writes them, with or without Adobe's marker:
+                                Pillow's rule.
 YCbCr, LAB, HSV                 converted by Pillow
 colour profiles, gamma          not applied
 EXIF orientation                applied
-a JPEG of several pictures      the first, which is the photograph; the others are its previews and
-(MPO, of cameras)               depth maps
-several frames or pages         refused: which one was meant is not known
-32-bit integers, floats         refused: which value is white is not known
-truncated, empty, no image      refused
-more pixels than twice          refused as a decompression bomb; above the limit itself, Pillow
-`PIL.Image.MAX_IMAGE_PIXELS`    warns
+a JPEG of several pictures      the first, which is the photograph; the others are previews and depth maps
+(MPO, of cameras)
+several frames or pages         refused: it is unknown which one is meant
+32-bit integers, floats         refused: it is unknown which value is white
+truncated, empty, not an image  refused
+more pixels than twice          refused as a decompression bomb; above the limit itself, Pillow warns
+`PIL.Image.MAX_IMAGE_PIXELS`
 =============================== ========================================================================
 
-Damage that a format has no checksum for (JPEG, BMP, uncompressed TIFF) cannot be found. Arrays are uint8, RGB. A PIL
-image is taken at the frame that it is at.
+Damage in formats without a checksum (JPEG, BMP, uncompressed TIFF) is not detected. Arrays are uint8, RGB. Of a PIL
+image, the current frame is used.
 """
 
 import io
@@ -51,12 +51,12 @@ else:
     ImageLike = Images = object
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-"""Endings of the files in a folder that are taken for images, in any case."""
+"""Suffixes of image files, in any case."""
 
-# Raised when a rule above changes: what was made by others is then no longer taken from a cache.
+# Incremented when a rule above changes, so that pixels decoded by older rules are not taken from a cache.
 RULES_VERSION = 2
 
-# Baseline TIFF's tags, and the interpretation in which 0 is white.
+# Tags of baseline TIFF, and the interpretation in which 0 is white.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 _BACKGROUND = re.compile(r"#[0-9a-fA-F]{6}")
@@ -66,12 +66,12 @@ Tags: TypeAlias = Mapping[int, Any]
 
 
 def image_name(image: ImageLike, index: int) -> str:
-    """Name an image for a message: its path, or its position in the list counted from 1."""
+    """Return the name of an image in messages: its path, or its position in the list, counted from 1."""
     return str(image) if isinstance(image, str | Path) else f"image {index + 1}"
 
 
 def check_images(images: Images) -> None:
-    """Raise unless this is a list of images, or an array of them, with one at least."""
+    """Raise unless `images` is a list or array of at least one image."""
     if isinstance(images, str | Path) or not isinstance(images, Sequence | np.ndarray):
         raise TypeError(f"images must be a list of images, not {type(images).__name__}")
     if not len(images):
@@ -79,13 +79,13 @@ def check_images(images: Images) -> None:
 
 
 def check_background(background: str | None) -> None:
-    """Raise unless this is a colour as "#rrggbb", or None."""
+    """Raise unless `background` is a colour as "#rrggbb", or None."""
     if background is not None and not _BACKGROUND.fullmatch(background):
         raise ValueError(f'background must be a colour as "#rrggbb", not {background!r}')
 
 
 def read_file(path: str | Path) -> bytes:
-    """Read an image file's bytes, of which there is one at least."""
+    """Read the bytes of an image file; raise if it is missing or empty."""
     try:
         content = Path(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -98,25 +98,11 @@ def read_file(path: str | Path) -> bytes:
 
 
 def decode(image: ImageLike, index: int, background: str | None = None) -> "Image":
-    """Decode an image wholly, as upright RGB.
+    """Decode an image (path, PIL image or uint8 array (h, w, 3)) as upright RGB.
 
-    Parameters
-    ----------
-    image : path, PIL image or uint8 array (h, w, 3)
-    index : int
-        Its position in its list, for messages.
-    background : str, optional
-        The colour that shows where the image is transparent, as "#rrggbb". Without one, an image with pixels that are
-        not fully opaque is refused.
-
-    Raises
-    ------
-    ValueError
-        If it is refused; the message names it and says why.
-    FileNotFoundError
-        If the file is not there.
-    TypeError
-        If it is no image.
+    Its index in a list is for messages. The background is the colour behind transparent pixels, as "#rrggbb"; without
+    one, images with pixels that are not opaque are refused. Raise ValueError if an image is refused, FileNotFoundError
+    if the file does not exist, and TypeError if it is not an image.
     """
     pil = require("PIL.Image", "data", "to read images")
     check_background(background)
@@ -135,7 +121,7 @@ def decode(image: ImageLike, index: int, background: str | None = None) -> "Imag
             return _upright_rgb(image, background)
         return _decode_file(content, background)
     except pil.UnidentifiedImageError:
-        reason = "it is in no format that Pillow reads"
+        reason = "Pillow does not know its format"
         raise ValueError(f"{name} cannot be read as an image: {reason}") from None
     # PIL's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damaged files.
     except Exception as error:
@@ -146,7 +132,7 @@ def _decode_file(content: bytes, background: str | None) -> "Image":
     pil = require("PIL.Image", "data", "to read images")
     with pil.open(io.BytesIO(content)) as opened:
         if getattr(opened, "is_animated", False) and opened.format != "MPO":
-            raise ValueError("it holds several frames or pages, and a stimulus is one")
+            raise ValueError("it holds several frames or pages; a stimulus has one")
         return _upright_rgb(opened, background, in_place=True)
 
 
@@ -154,38 +140,32 @@ def _upright_rgb(image: Any, background: str | None, *, in_place: bool = False) 
     pil = require("PIL.Image", "data", "to read images")
     upright = require("PIL.ImageOps", "data", "to read images").exif_transpose
     if not all(image.size):
-        raise ValueError(f"it has no pixels, its size being {image.size}")
+        raise ValueError(f"it has no pixels (size {image.size})")
     # A copy has no tags.
     tags = getattr(image, "tag_v2", {})
-    # In place saves a copy of the whole image, which takes a sixth as long as all else.
+    # In place avoids a copy of the whole image, which would take a sixth as long as all the rest.
     image = upright(image, in_place=in_place) or image
     alpha = _alpha(image)
-    # Left in, PIL warns that transparency is lost, even where it is asked for RGB.
+    # With this entry, PIL warns that transparency is lost, even on conversion to RGB.
     image.info.pop("transparency", None)
     if alpha is None:
         return _RULES.get(image.mode, _convert)(image, tags)
     if background is None:
         raise ValueError(
-            f"some of its pixels are transparent (mode {image.mode}), and what shows there is not known; save it"
-            " without transparency, or give the background it is seen on (background of study.toml, or of the call)"
+            f"some of its pixels are transparent (mode {image.mode}); save it without transparency, or set the"
+            " background that it is shown on (background in study.toml, or as an argument)"
         )
-    rgb = _RULES.get(image.mode, _convert)(_STRAIGHT.get(image.mode, _same)(image), tags)
+    straight = image.convert(_STRAIGHT[image.mode]) if image.mode in _STRAIGHT else image
+    rgb = _RULES.get(image.mode, _convert)(straight, tags)
     return cast("Image", pil.composite(rgb, pil.new("RGB", rgb.size, background), alpha))
 
 
-def _same(image: Any) -> Any:
-    return image
-
-
-# Modes whose colours are multiplied by their opacity, and how to undo that.
-_STRAIGHT: dict[str, Callable[[Any], Any]] = {
-    "La": lambda image: image.convert("LA"),
-    "RGBa": lambda image: image.convert("RGBA"),
-}
+# Modes in which colours are multiplied by their opacity, and modes to convert them to.
+_STRAIGHT = {"La": "LA", "RGBa": "RGBA"}
 
 
 def _alpha(image: Any) -> Any:
-    """The opacity of an image's pixels, from 0 to 255; None where all are fully opaque."""
+    """Opacity of an image's pixels, from 0 to 255; None if all are opaque."""
     if not image.has_transparency_data:
         return None
     alpha = _keyed_alpha(image) if image.mode in _KEYED else None
@@ -197,13 +177,13 @@ def _alpha(image: Any) -> Any:
 
 
 def _keyed_alpha(image: Any) -> Any:
-    """The opacity of an image of which one colour, of 16 bits a channel, is transparent; None for one of 8 bits."""
+    """Opacity of an image with one transparent colour of 16 bits a channel; None for one of 8 bits."""
     pil = require("PIL.Image", "data", "to read images")
     key = np.atleast_1d(image.info["transparency"])
     if image.mode == "RGB":
         if key.max() < 256:
             return None
-        # Of such files Pillow keeps the upper bytes.
+        # Pillow keeps the upper bytes of such files.
         key = key >> 8
     values = np.asarray(image).reshape(image.height, image.width, -1)
     return pil.fromarray(np.where((values == key).all(axis=2), 0, 255).astype(np.uint8))
@@ -225,7 +205,7 @@ def _upper_byte(image: Any, tags: Tags) -> "Image":
 
 def _refuse(image: Any, tags: Tags) -> "Image":
     raise ValueError(
-        f"its values are of 32 bits (mode {image.mode}) and which of them is white is not known; save it with 8 or 16"
+        f"its values have 32 bits (mode {image.mode}), so it is unknown which one is white; save it with 8 or 16 bits"
     )
 
 
@@ -239,19 +219,14 @@ _RULES: dict[str, Callable[[Any, Tags], "Image"]] = {
 def in_order(
     function: Callable[[ImageLike, int], T], images: Images, n_threads: int | None = None
 ) -> Iterator[T]:
-    """Yield a function of each image and its position, in order, made by threads a few images ahead.
+    """Yield a function of each image and its position, in order; threads compute it a few images ahead.
 
-    Parameters
-    ----------
-    function : callable
-        What it raises for the first such image in the list's order is raised here.
-    images : sequence or array of images
-    n_threads : int, optional
-        Threads to use; the processors of this process by default.
+    If it raises, the exception of the first such image is raised here. By default there are as many threads as
+    processors for this process.
     """
     pil = require("PIL.Image", "data", "to read images")
     n_threads = min(n_threads or _kernels.active().info.n_threads, len(images))
-    # PIL images may be there twice, or not loaded yet, and PIL does not guard them against threads.
+    # A PIL image may be listed twice or not be loaded yet, and PIL images are not thread-safe.
     if n_threads < 2 or any(isinstance(image, pil.Image) for image in images):
         yield from (function(image, index) for index, image in enumerate(images))
         return

@@ -1,4 +1,4 @@
-"""Stimulus images: the files of a folder, and the arrays a network is shown."""
+"""Stimulus images: the files of a folder, and the arrays that networks take."""
 
 import json
 import operator
@@ -35,37 +35,36 @@ def list_images(folder: str | Path, order: str = "sorted") -> list[Path]:
     Parameters
     ----------
     folder : path
-        Not searched below its first level; hidden files and files of other kinds, which `unread_files` lists, are
-        passed over.
+        Subfolders and hidden files are ignored, and so are files of other kinds, which `unread_files` lists.
     order : {"sorted", "natural"}
-        "sorted" compares names character by character, so that image_10 comes before image_2; "natural" compares the
-        numbers in them as numbers.
+        "sorted" compares names by characters, so that image_10 comes before image_2; "natural" compares the numbers in
+        them as numbers.
 
     Returns
     -------
     list of Path
-        The files that end in jpg, jpeg, png, bmp, tif, tiff or webp, in any case.
+        Files with the suffix jpg, jpeg, png, bmp, tif, tiff or webp, in any case.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder.
+        If the folder does not exist.
     ValueError
-        If there is no image in it, or the order is another.
+        If it contains no image, or `order` is neither.
 
     Warns
     -----
     RuntimeWarning
-        If the order is "sorted" and the numbers in the names make it another one than "natural".
+        If the order is "sorted" and differs from "natural".
     """
     folder = Path(folder)
     check_choice(order, ORDERS, "order")
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder of images")
+        raise FileNotFoundError(f"{folder} is not a folder")
     images = [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
     if not images:
         raise ValueError(
-            f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}){describe_unread(folder)}"
+            f"{folder} contains no images ({', '.join(sorted(SUFFIXES))}){describe_unread(folder)}"
         )
     by_name = sorted(images, key=lambda path: path.name)
     naturally = sorted(images, key=lambda path: natural(path.name))
@@ -76,8 +75,8 @@ def list_images(folder: str | Path, order: str = "sorted") -> list[Path]:
             pair for pair in zip(by_name, naturally, strict=True) if pair[0] != pair[1]
         )
         warnings.warn(
-            f'the images of {folder} are in the order "sorted", where {here.name} comes before {other.name}; the order'
-            ' "natural" takes their numbers as numbers',
+            f'the images of {folder} are in the order "sorted", where {here.name} comes before {other.name}; '
+            'the order "natural" compares their numbers as numbers',
             RuntimeWarning,
             stacklevel=2,
         )
@@ -85,21 +84,21 @@ def list_images(folder: str | Path, order: str = "sorted") -> list[Path]:
 
 
 def natural(name: str) -> tuple[Any, ...]:
-    """The key by which names are in natural order: numbers as numbers, and equal ones by their characters."""
+    """Return the sort key for natural order: numbers compare as numbers, then names by characters."""
     parts = _DIGITS.split(name)
     return (*(int(part) if k % 2 else part for k, part in enumerate(parts)), name)
 
 
 def unread_files(folder: str | Path) -> list[Path]:
-    """List the files of a folder that are not read as images, by name; hidden ones are not among them."""
+    """List the files of a folder that are not images, by name and without hidden ones."""
     files = (path for path in _files(Path(folder)) if path.suffix.lower() not in SUFFIXES)
     return sorted(files, key=lambda path: path.name)
 
 
 def describe_unread(folder: str | Path) -> str:
-    """What to say of a folder whose images are too few: the files that are not read, as the end of a sentence."""
+    """Return the files of a folder that are not images, as the end of an error message."""
     names = [path.name for path in unread_files(folder)]
-    return f"; there but not read: {list_names(names)}" if names else ""
+    return f"; present but not read: {list_names(names)}" if names else ""
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -109,24 +108,25 @@ def _files(folder: Path) -> Iterator[Path]:
 def _three(values: Any, name: str) -> tuple[float, float, float]:
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.shape != (3,) or not np.isfinite(numbers).all():
-        raise ValueError(f"{name} must be three finite numbers, one a channel, not {values!r}")
+        raise ValueError(
+            f"{name} must be three finite numbers, one for each channel, not {values!r}"
+        )
     return cast(tuple[float, float, float], tuple(numbers.tolist()))
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes a network's input: resized uncropped, x / 255, then (x − mean) / std.
+    """The conversion of an image to a network's input: resize without cropping, x / 255, then (x − mean) / std.
 
-    The defaults are those of the Algonauts 2019 development kit, ImageNet's mean and standard
-    deviation.
+    The defaults are those of the Algonauts 2019 development kit, with the mean and standard deviation of ImageNet.
 
-    Images are resized by Pillow's antialiased convolution, which is torchvision's `Resize` on PIL images (not that on
-    tensors, which rounds otherwise). A pixel of the result is a weighted mean of the pixels around its own place: the
-    weights are a triangle that reaches 1 pixel to each side ("pil-bilinear"), or Keys' cubic with a = −0.5 that reaches
-    2 ("pil-bicubic"). Where the image shrinks, the filter is widened by the same factor, so that every pixel enters:
-    that is the antialiasing. Where it grows, the filter keeps its width. At the edges the weights that remain are
-    scaled to sum to 1. It averages along the rows, then along the columns, with weights of 22 binary places, and rounds
-    to 8 bits after each.
+    Images are resized by Pillow's antialiased convolution, as in torchvision's `Resize` of PIL images (that of tensors
+    rounds differently). A pixel of the result is a weighted mean of the pixels around its position: the weights are a
+    triangle that reaches 1 pixel to each side ("pil-bilinear"), or Keys' cubic with a = −0.5 that reaches 2
+    ("pil-bicubic"). When the image shrinks, the filter is widened by the same factor, so that every pixel contributes:
+    this is the antialiasing. When it grows, the filter keeps its width. At the edges the remaining weights are scaled
+    to sum to 1. The filter runs along the rows, then along the columns, with weights of 22 binary places, and rounds to
+    8 bits after each.
 
     Parameters
     ----------
@@ -135,14 +135,14 @@ class Preprocessing:
     resize : {"pil-bilinear", "pil-bicubic"}
         The filter: torchvision's `InterpolationMode.BILINEAR` or `BICUBIC`.
     mean, std : three floats
-        Of the channels in their order, for values in [0, 1].
+        Of the channels in the input's order, for values in [0, 1].
     channel_order : {"RGB", "BGR"}
-        Order of the channels in the input.
+        Order of the channels in the network's input.
 
     Raises
     ------
     ValueError
-        If a value is none of these; the message names it.
+        If a value is not valid; the message names it.
 
     References
     ----------
@@ -161,10 +161,10 @@ class Preprocessing:
         except (TypeError, ValueError):
             height = width = 0
         if min(height, width) < 1:
-            raise ValueError(f"size must be (height, width) in whole pixels, not {self.size!r}")
+            raise ValueError(f"size must be (height, width) in pixels, not {self.size!r}")
         check_choice(self.resize, _FILTERS, "resize")
         check_choice(self.channel_order, _CHANNELS, "channel_order")
-        # Plain tuples, whatever sequences were given: what is equal compares and prints equal.
+        # Store plain tuples, so that equal values compare and print equal.
         object.__setattr__(self, "size", (height, width))
         object.__setattr__(self, "mean", _three(self.mean, "mean"))
         object.__setattr__(self, "std", _three(self.std, "std"))
@@ -172,22 +172,16 @@ class Preprocessing:
             raise ValueError(f"std must be positive, not {self.std}")
 
     def to_json(self) -> str:
-        """Write all fields as one JSON object."""
+        """Return all fields as one JSON object."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Preprocessing":
-        """Read what `to_json` wrote.
-
-        Raises
-        ------
-        ValueError
-            If the text is no JSON object with these fields.
-        """
+        """Inverse of `to_json`; raise ValueError unless the text is a JSON object with these fields."""
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ValueError(f"the preprocessing is no JSON: {error}") from None
+            raise ValueError(f"the preprocessing is not valid JSON: {error}") from None
         names = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
             raise ValueError(f"the preprocessing must have the fields {', '.join(sorted(names))}")
@@ -196,18 +190,17 @@ class Preprocessing:
     def pixels(
         self, images: Images, *, n_threads: int | None = None, background: str | None = None
     ) -> NDArray[np.uint8]:
-        """Decode images and resize them, as torchvision's `Resize` does PIL images, to the last bit.
+        """Decode and resize images, bit for bit as torchvision's `Resize` of PIL images does.
 
         Parameters
         ----------
         images : sequence of path, PIL image or uint8 array (h, w, 3)
-            Of any size and kind; what becomes of each kind stands in `fastrdm.images`. An array (n, height, width, 3)
-            of this preprocessing's size is given back as it is.
+            Of any size and kind; `fastrdm.images.decoding` lists the rule for each kind. An array
+            (n, height, width, 3) of this preprocessing's size is returned unchanged.
         n_threads : int, optional
-            Threads that decode; the processors of this process by default.
+            Threads that decode; by default the number of processors of this process.
         background : str, optional
-            The colour that shows where images are transparent, as "#rrggbb"; without one, images with transparent
-            pixels are refused.
+            Colour behind transparent pixels, as "#rrggbb"; without one, images with transparent pixels are refused.
 
         Returns
         -------
@@ -217,11 +210,11 @@ class Preprocessing:
         Raises
         ------
         ValueError
-            If there is no image, or one cannot be decoded; the message names the first.
+            If there is no image, or one cannot be decoded; the message names the first such image.
         FileNotFoundError
-            If a file is not there.
+            If a file does not exist.
         TypeError
-            If an element is no image, or a single image was given instead of a list.
+            If an element is not an image, or a single image is passed instead of a list.
         """
         check_images(images)
         if self.are_pixels(images):
@@ -232,7 +225,7 @@ class Preprocessing:
         return out
 
     def are_pixels(self, images: Images) -> bool:
-        """Whether these are pixels of this preprocessing already."""
+        """Whether `images` are pixels of this preprocessing's size."""
         return (
             isinstance(images, np.ndarray)
             and images.dtype == np.uint8
@@ -242,9 +235,9 @@ class Preprocessing:
     def each(
         self, images: Images, n_threads: int | None = None, background: str | None = None
     ) -> Iterator[NDArray[np.uint8]]:
-        """Yield the `pixels` of one image after the other, a few of which are in memory at a time."""
+        """Yield the `pixels` of each image; only a few images are in memory at a time."""
         pil = require("PIL.Image", "data", "to read images")
-        # Else a thread may miss a format that another one is just importing.
+        # Otherwise a thread may miss a format that another thread is importing.
         pil.init()
         filter_, (height, width) = pil.Resampling[_FILTERS[self.resize]], self.size
         return in_order(
@@ -262,26 +255,26 @@ class Preprocessing:
         *,
         n_threads: int | None = None,
     ) -> NDArray[np.float32]:
-        """Make a network's input of pixels, as torchvision's `ToTensor` and `Normalize` do, bit for bit.
+        """Convert pixels to a network's input, bit for bit as torchvision's `ToTensor` and `Normalize` do.
 
         Parameters
         ----------
         pixels : ndarray of uint8, shape (n, height, width, 3)
-            As `pixels` gives them.
+            As from `pixels`.
         out : ndarray of float32, shape (n, 3, height, width), optional
-            Contiguous memory to write to. New memory takes longer to get than to fill.
+            Contiguous memory to write to. Allocating new memory takes longer than filling it.
         n_threads : int, optional
-            Threads to use; the processors of this process by default.
+            By default the number of processors of this process.
 
         Returns
         -------
         ndarray of float32, shape (n, 3, height, width)
-            (x / 255 − mean) / std in float32, the channels in `channel_order`; `out` where it is given.
+            (x / 255 − mean) / std in float32, with channels in `channel_order`; `out` if it is passed.
 
         Raises
         ------
         ValueError
-            If a shape or type is another.
+            If a shape or type is wrong.
         """
         _check(pixels, "pixels", np.uint8, ("n", *self.size, 3))
         if out is None:
@@ -299,7 +292,7 @@ class Preprocessing:
         return out
 
     def load(self, images: Images, *, background: str | None = None) -> NDArray[np.float32]:
-        """Read, resize and normalise images, as torchvision's `Resize`, `ToTensor`, `Normalize` do.
+        """Read, resize and normalise images, as torchvision's `Resize`, `ToTensor` and `Normalize` do.
 
         Parameters
         ----------
@@ -313,13 +306,13 @@ class Preprocessing:
         Raises
         ------
         ValueError, FileNotFoundError, TypeError
-            As `pixels`.
+            As for `pixels`.
         """
         return self.normalise(self.pixels(images, background=background))
 
 
 def _check(array: Any, name: str, dtype: type, shape: tuple[int | str, ...]) -> None:
-    """Raise unless an array is of a type and a shape, whose letters stand for any number."""
+    """Raise unless an array has a type and shape; letters in the shape stand for any number."""
     if isinstance(array, np.ndarray):
         given = f"{array.dtype} {array.shape}"
         fits = array.ndim == len(shape) and all(

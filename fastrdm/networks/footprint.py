@@ -13,12 +13,7 @@ def bytes_per_image(model: Any, tapped: Collection[str]) -> int:
 
     Runtimes fuse operators and reuse the memory of inputs, so they need less; their blocked layouts and
     scratch memory are not counted.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-    tapped : collection of str
-        Values whose memory the caller provides.
+    The caller provides the memory of tapped values.
     """
     onnx = require("onnx", "run", "to estimate the memory of a network")
     graph = model.graph
@@ -30,14 +25,9 @@ def bytes_per_image(model: Any, tapped: Collection[str]) -> int:
 
 
 def most_alive(steps: Iterable[Step], sizes: Mapping[str, int]) -> int:
-    """Return the largest sum of sizes of the values that are alive together, from their computation to their last use.
+    """Return the largest sum of sizes of values that are alive together, from their computation to their last use.
 
-    Parameters
-    ----------
-    steps : iterable of (inputs, outputs)
-        In execution order.
-    sizes : mapping of str to int
-        Other values count as 0.
+    The steps (inputs, outputs) are in execution order; values without a size count as 0.
     """
     steps = list(steps)
     last_use = {name: i for i, (inputs, _) in enumerate(steps) for name in inputs}

@@ -20,16 +20,9 @@ from fastrdm.networks.onnx_files import (
 
 @dataclass(frozen=True)
 class Graph:
-    """An ONNX graph, and weights for those of its initialisers that refer to external data.
+    """An ONNX file or its contents, and weights for those of its initialisers that refer to external data.
 
-    Attributes
-    ----------
-    name : str
-        Its name in messages.
-    source : Path or bytes
-        The file, or its contents.
-    initialisers : mapping of str to ndarray
-        Weights by name, put in place before ONNX Runtime optimises the graph.
+    The weights are set before ONNX Runtime optimises the graph. `name` is that in messages.
     """
 
     name: str

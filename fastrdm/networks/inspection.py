@@ -24,25 +24,10 @@ if TYPE_CHECKING:
 
 
 def inspect_module(module: "torch.nn.Module", size: tuple[int, int]) -> NetworkLayers:
-    """Run a network once on black images, and list its modules in the order in which they finish.
+    """Run a network once on black images of a size (height, width), and leave it unchanged.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Left unchanged.
-    size : (int, int)
-        Height and width of the images.
-
-    Returns
-    -------
-    NetworkLayers
-        A layer for each path to each module, with the reason if it cannot be tapped. Modules that do not run
-        come last.
-
-    Raises
-    ------
-    ValueError
-        If the network does not run on this input size.
+    Return a layer for each path to each module, in the order in which they finish; modules that do not run come last.
+    Raise ValueError if the network does not run on this input size.
     """
     images = blank_images(module, size)
     paths: dict[Any, list[str]] = {}

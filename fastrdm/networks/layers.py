@@ -36,20 +36,11 @@ _PREFIXED = {
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of a network: a module of a torch network, or a tensor of an ONNX graph.
+    """A module of a torch network, or a tensor of an ONNX graph.
 
-    Attributes
-    ----------
-    name : str
-        Path of the module, or name of the tensor.
-    operator : str
-        Class of the module, or the operator that computes the tensor.
-    shape : tuple of int
-        Of one image's activations.
-    part : str
-        Key or index of the tensor if there are several outputs, else empty.
-    problem : str
-        Why it cannot be tapped, as the rest of a sentence; empty if it can.
+    `operator` is the class of the module, or the operator that computes the tensor; `shape` is that of the activations
+    for one image; `part` is the key or index of the tensor if a module has several outputs, else empty; `problem` is
+    the reason why the layer cannot be tapped, as the rest of a sentence, or empty.
     """
 
     name: str
@@ -71,13 +62,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The selection from a layer (tokens, channels): all, the first token, or the mean of the later ones.
+    """The selection from a layer (tokens, channels): "flatten", "cls", or "mean" from a first token.
 
-    Attributes
-    ----------
-    how : {"flatten", "cls", "mean"}
-    start : int, optional
-        The first token of the mean; None for the first patch token.
+    A `start` of None is the first patch token.
     """
 
     how: str = "flatten"
@@ -89,18 +76,10 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Request:
-    """A tap as the user wrote it, and the names that it matches.
+    """A tap as the user wrote it, and the names of layers that it matches.
 
-    Attributes
-    ----------
-    name : str, optional
-        New name of the layer; None to keep that of the tap.
-    source, suffix : str
-        The rest of the tap: a name or pattern, and the tokens with their "@".
-    tokens : Tokens
-    matches : tuple of str
-        Names of the network's layers; one unless `is_pattern`.
-    is_pattern : bool
+    `name` is the new name of the layer, or None; `source` and `suffix` are the rest of the tap: a name or pattern, and
+    the tokens with their "@".
     """
 
     name: str | None
@@ -132,20 +111,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class NetworkLayers:
-    """The layers of a network that can be tapped.
+    """The layers of a network by name, in the order of the forward pass, and the shapes of its weights.
 
-    Attributes
-    ----------
-    name : str
-        Its name in messages.
-    kind : {"module", "tensor"}
-        Kind of the layers.
-    layers : mapping of str to Layer
-        By name, in the order of the forward pass.
-    size : (int, int)
-        Height and width of the images for the shapes.
-    weights : mapping of str to tuple of int
-        Shapes of its parameters.
+    The `kind` of its layers is "module" or "tensor"; their shapes are those for images of a `size` (height, width).
     """
 
     name: str
@@ -155,25 +123,11 @@ class NetworkLayers:
     weights: Mapping[str, tuple[int, ...]]
 
     def choose(self, requests: Iterable[Request], stacklevel: int = 3) -> dict[str, Choice]:
-        """Choose layers by requests.
+        """Choose layers by requests, in their order; the layers of a pattern in that of the forward pass.
 
-        Parameters
-        ----------
-        requests : iterable of Request
-            From `find_taps`.
-        stacklevel : int
-            Of warnings, as for `warnings.warn` in the caller of this method.
-
-        Returns
-        -------
-        dict of str to Choice
-            In the order of the requests; the layers of a pattern in that of the forward pass. Matches of a
-            pattern that cannot be tapped are skipped with a warning, those already chosen without one.
-
-        Raises
-        ------
-        ValueError
-            If a layer cannot be tapped, no match of a pattern can, or a name repeats or is not allowed.
+        Matches of a pattern that cannot be tapped are skipped with a warning, those already chosen without one. The
+        `stacklevel` of warnings is that for `warnings.warn` in the caller. Raise ValueError if a layer cannot be
+        tapped, no match of a pattern can, or a name repeats or is not allowed.
         """
         chosen: dict[str, Choice] = {}
         for request in requests:
@@ -245,16 +199,11 @@ def find_taps(taps: Taps, known: Collection[str], owner: str, kind: str) -> list
     owner : str
         Name of the network in messages.
     kind : {"module", "tensor"}
-        Kind of its layers.
-
-    Returns
-    -------
-    list of Request
 
     Raises
     ------
     ValueError
-        If there is no tap, a tap matches no layer, gives a name to a pattern, or has other tokens.
+        If there is no tap, or a tap matches no layer, gives a name to a pattern, or has other tokens.
     TypeError
         If `taps` is a single string.
     """

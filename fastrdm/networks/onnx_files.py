@@ -34,18 +34,10 @@ def read_model(source: str | Path | bytes, name: str = "") -> Any:
     name : str, optional
         Name of the model in messages; the path by default.
 
-    Returns
-    -------
-    onnx.ModelProto
-
     Raises
     ------
-    FileNotFoundError
-        If the file does not exist.
-    ValueError
-        If it is not an ONNX model.
-    MissingExtraError
-        If onnx is not installed.
+    FileNotFoundError, ValueError
+        If the file does not exist, or is not an ONNX model.
     """
     onnx = require("onnx", "run", "to read an ONNX model")
     name = name or ("the graph" if isinstance(source, bytes) else str(source))
@@ -78,15 +70,7 @@ def is_external(tensor: Any) -> bool:
 
 
 def map_weights(tensors: Iterable[Any], path: Path) -> dict[str, NDArray[Any]]:
-    """Map those initialisers of an ONNX file that it keeps in other files.
-
-    Raises
-    ------
-    FileNotFoundError
-        If such a file does not exist.
-    ValueError
-        If it is too short, or outside the folder of `path`.
-    """
+    """Map those initialisers of an ONNX file that it keeps in other files, below its folder."""
     onnx = require("onnx", "run", "to read an ONNX model")
     folder = path.parent.resolve()
     weights = {}

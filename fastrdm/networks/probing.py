@@ -42,20 +42,13 @@ class InconsistentError(ValueError):
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference between two of a layer's activations for one image.
-
-    Attributes
-    ----------
-    layer : str
-    how : {"run", "batch"}
-        Whether it is between two runs, or between the image alone and in a batch.
-    share : float
-        The largest difference of the layer's values, relative to their standard deviation over the probe's images.
-    """
+    """A difference between a layer's activations for one image in two runs, or in a batch and alone."""
 
     layer: str
     how: str
+    """Either "run" or "batch"."""
     share: float
+    """The largest difference of values, relative to their standard deviation over the probe's images."""
 
 
 @dataclass
@@ -72,15 +65,7 @@ class Probes:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a probe.
-
-    Attributes
-    ----------
-    alone : bool
-        Whether images must be run one at a time.
-    problem : str
-        One sentence; empty if there is no problem.
-    """
+    """The result of a probe: whether images must be run one at a time, and a problem in one sentence, or none."""
 
     alone: bool = False
     problem: str = ""
@@ -131,10 +116,6 @@ def probe(
         Those in use.
     probes : Probes, optional
         Earlier results; a graph that passes is added.
-
-    Returns
-    -------
-    Verdict
 
     Raises
     ------

@@ -96,24 +96,13 @@ def read_weights(path: str | Path) -> dict[str, NDArray[Any]]:
     """Read a weight file as NumPy arrays, mapped from the file if its format allows.
 
     Weights are loaded into memory when they are first accessed. A mapped file must not be overwritten in place
-    while the arrays exist; replacing it by a rename is harmless.
-
-    Parameters
-    ----------
-    path : path
-        As for `load_state_dict`; `.safetensors` files are read without torch.
-
-    Returns
-    -------
-    dict of str to ndarray
-        In the types of the file; bfloat16 and float8 are those of `ml_dtypes`. Read-only.
+    while the arrays exist; replacing it by a rename is harmless. `.safetensors` files are read without torch. The
+    arrays are read-only and keep the types of the file; bfloat16 and float8 are those of `ml_dtypes`.
 
     Raises
     ------
-    WeightsError
+    WeightsError, MissingExtraError
         As for `load_state_dict`, or if a tensor is sparse or of a type that neither NumPy nor `ml_dtypes` has.
-    MissingExtraError
-        If safetensors, or torch for other files, is not installed.
     """
     if _is_safetensors(path):
         check_file(path)

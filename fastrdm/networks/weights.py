@@ -24,15 +24,7 @@ _DOTTED = re.compile(r"(\.denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
 
 @dataclass(frozen=True)
 class Layout:
-    """Names, types and shapes of a network's state dict.
-
-    Attributes
-    ----------
-    entries : mapping of str to (str, tuple of int)
-        Type ("float32", "bfloat16", ...) and shape by name.
-    tied : tuple of tuple of str
-        Groups of names that share one tensor.
-    """
+    """Type ("float32", "bfloat16", ...) and shape of each entry of a state dict, and groups of names of one tensor."""
 
     entries: Mapping[str, tuple[str, tuple[int, ...]]]
     tied: tuple[tuple[str, ...], ...] = ()
@@ -73,23 +65,11 @@ def check_fit(
     path: str | Path,
     network: str,
 ) -> None:
-    """Check that weights fit a network.
+    """Raise WeightsError unless weights fit a network.
 
-    Parameters
-    ----------
-    weights : mapping of str to torch.Tensor or ndarray
-        By name.
-    layout : Layout
-        Of the network's state dict.
-    path, network : str
-        Names of the weights and the network in messages.
-
-    Raises
-    ------
-    WeightsError
-        If names or shapes differ, floating-point numbers meet other types, or tied names hold different
-        values; the message lists the first ones. `num_batches_tracked` may differ or be missing, because
-        evaluation does not use it. Of tied names one is enough.
+    Names and shapes must agree, floating-point numbers meet floating-point numbers, and tied names hold equal values;
+    the message lists the first differences. `num_batches_tracked` may differ or be missing, because evaluation does not
+    use it. Of tied names one is enough. `path` and `network` are names in messages.
     """
     found = {name: (type_name(value), tuple(value.shape)) for name, value in weights.items()}
     expected = layout.entries
@@ -130,25 +110,10 @@ def check_fit(
 def fit_weights(
     weights: Mapping[str, NDArray[Any]], layout: Layout, path: str | Path, network: str
 ) -> dict[str, NDArray[Any]]:
-    """Check that weights fit a network, and convert them to the types of its state dict.
+    """Return weights in the types of a network's state dict, C-contiguous; raise WeightsError as `check_fit` does.
 
-    Parameters
-    ----------
-    weights : mapping of str to ndarray
-        As from `read_weights`.
-    layout, path, network
-        As for `check_fit`.
-
-    Returns
-    -------
-    dict of str to ndarray
-        C-contiguous. An array is copied only if it is not contiguous or has another floating-point type, which
-        is rounded to the nearest value as in `torch.nn.Module.load_state_dict`. Tied names share an array.
-
-    Raises
-    ------
-    WeightsError
-        As for `check_fit`.
+    An array is copied only if it is not contiguous or has another floating-point type, which is rounded to the nearest
+    value as in `torch.nn.Module.load_state_dict`. Tied names share an array.
     """
     fitted = _renamed(weights, layout)
     check_fit(fitted, layout, path, network)

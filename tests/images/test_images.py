@@ -330,7 +330,7 @@ PNG, JPEG, TIFF = (encoded(Image.fromarray(RGB), name) for name in ("PNG", "JPEG
 
 DAMAGED = {
     "empty": (b"", "the file is empty"),
-    "text": (b"no image at all", "it is in no format that Pillow reads"),
+    "text": (b"no image at all", "Pillow does not know its format"),
     "cut JPEG": (JPEG[:-1], "truncated"),
     "cut PNG": (PNG[:200], "truncated"),
     "cut TIFF": (TIFF[:-1], "truncated"),

@@ -238,7 +238,7 @@ def test_list_images_sorts_by_name_and_skips_the_rest(tmp_path):
 
 
 def test_list_images_errors(tmp_path):
-    with pytest.raises(ValueError, match="holds no image"):
+    with pytest.raises(ValueError, match="contains no images"):
         list_images(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         list_images(tmp_path / "nowhere")

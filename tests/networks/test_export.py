@@ -490,7 +490,7 @@ def test_a_mean_needs_to_know_the_patches(tmp_path):
 
     network, path = nn.Sequential(Tokens()), tmp_path / "a.onnx"
     with pytest.raises(
-        ValueError, match=r"no parameter is called a class or register token.*@mean\[N:"
+        ValueError, match=r"no parameter is named a class or register token.*@mean\[N:"
     ):
         export_onnx(network, path, ["0@mean"], 8)
     network.cls_token = nn.Parameter(torch.zeros(1, 1, 3))

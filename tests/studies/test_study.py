@@ -355,7 +355,7 @@ def test_files_that_are_not_read_are_named_when_the_numbers_differ(tmp_path, ord
         (tmp_path / "stimuli" / name).touch()
     (tmp_path / "order.txt").write_text("\n".join(NAMES[:3]))
     with pytest.raises(
-        ValueError, match=r"4 conditions, .* 3 stimuli; there but not read: cat\.gif, dog"
+        ValueError, match=r"4 conditions, .* 3 stimuli; present but not read: cat\.gif, dog"
     ):
         open_studies(tmp_path)
 
@@ -370,7 +370,7 @@ def test_images_that_are_not_listed_are_named_when_the_numbers_differ(tmp_path):
 def test_the_challenge_s_files_that_are_not_read_are_named(tmp_path):
     write_challenge(tmp_path, 5, 6)
     (tmp_path / "Training_Data/92_Image_Set/92images/5.gif").touch()
-    with pytest.raises(ValueError, match=r"has 5 images; there but not read: 5\.gif"):
+    with pytest.raises(ValueError, match=r"has 5 images; present but not read: 5\.gif"):
         open_studies(tmp_path)
 
 
