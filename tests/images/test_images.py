@@ -1,4 +1,4 @@
-"""Each kind of image by its rule, or refused by name."""
+"""Each kind of image is decoded by its rule, or refused by name."""
 
 import io
 import struct
@@ -146,7 +146,7 @@ def test_invisible_colours_do_not_matter(tmp_path):
 
 @pytest.mark.parametrize("background", [None, "#123456"])
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "PA", "P"])
-def test_opacity_that_is_full_changes_nothing(mode, background):
+def test_full_opacity_changes_nothing(mode, background):
     opaque = np.full_like(GREY, 255)
     image = {
         "LA": lambda: with_alpha(GREY[..., None], opaque),
@@ -183,7 +183,7 @@ def without_adobe_marker(jpeg):
 
 @pytest.mark.parametrize("strip", [bytes, without_adobe_marker], ids=["marker", "no marker"])
 def test_cmyk_jpeg(tmp_path, strip):
-    """The file's values are inverted, 255 being no ink, and there is no colour profile."""
+    """The values of the file are inverted (255 is no ink), and there is no colour profile."""
     ink = np.full((16, 16, 4), (0, 51, 102, 51), np.uint8)
     content = strip(encoded(Image.fromarray(ink, "CMYK"), "JPEG", quality=100))
     cyan, magenta, yellow, black = ink[0, 0] / 255
@@ -219,7 +219,7 @@ def test_grey_of_16_bits_whose_0_is_white(tmp_path):
 
 
 def tiff(width, height, bits, data):
-    """A TIFF of one strip of grey, 0 being black."""
+    """A TIFF with one strip of grey; 0 is black."""
     tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
     tags[279] = len(data)
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
@@ -259,7 +259,7 @@ def test_32_bits_are_refused(tmp_path, dtype, mode):
             decode(given, 0)
 
 
-# What has to be done to the stored pixels, for each EXIF orientation.
+# Operations on the stored pixels for each EXIF orientation.
 UPRIGHT = {
     1: lambda x: x,
     2: np.fliplr,
@@ -305,7 +305,7 @@ def test_several_frames_are_refused(tmp_path, format_):
         decoded(content, tmp_path)
 
 
-def test_a_frame_that_is_given_is_taken():
+def test_the_current_frame_of_a_pil_image_is_used():
     frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
     content = encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
     opened = Image.open(io.BytesIO(content))
@@ -313,7 +313,7 @@ def test_a_frame_that_is_given_is_taken():
     np.testing.assert_array_equal(np.asarray(decode(opened, 0)), 255 - RGB)
 
 
-def test_of_a_camera_s_pictures_the_first_is_taken(tmp_path):
+def test_the_first_of_a_cameras_pictures_is_used(tmp_path):
     photograph, preview = Image.fromarray(RGB), Image.fromarray(RGB[:6, :8])
     content = encoded(photograph, "MPO", save_all=True, append_images=[preview])
     got = decoded(content, tmp_path)
@@ -345,7 +345,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("damage", DAMAGED)
-def test_what_cannot_be_read_is_named(tmp_path, damage):
+def test_unreadable_images_are_named(tmp_path, damage):
     content, reason = DAMAGED[damage]
     expected = rf"^\S*image\.jpg cannot be read as an image: .*{reason}"
     with pytest.raises(ValueError, match=expected) as info:
@@ -414,7 +414,7 @@ def test_the_first_error_in_order_is_raised(n_threads):
         next(results)
 
 
-def test_only_a_few_images_are_made_ahead():
+def test_only_a_few_images_are_computed_ahead():
     begun = []
     results = in_order(lambda _, index: begun.append(index), ARRAYS, 2)
     next(results)

@@ -14,7 +14,7 @@ def picture(height, width, seed=0):
 
 
 def resized(image, preprocessing):
-    """By torchvision."""
+    """Resize with torchvision."""
     interpolation = transforms.InterpolationMode(preprocessing.resize.removeprefix("pil-"))
     return transforms.Resize(preprocessing.size, interpolation)(image)
 
@@ -60,7 +60,7 @@ def test_pixels_of_the_challenge_equal_torchvisions(challenge, folder, resize, s
 
 
 def every_value():
-    """A picture that has every value in every channel."""
+    """A picture with every value in every channel."""
     return np.stack([np.roll(np.arange(256), 50 * c).reshape(16, 16) for c in range(3)], axis=2)
 
 
@@ -108,13 +108,13 @@ def test_normalise_writes_to_out(kernels):
         (None, np.broadcast_to(np.float32(0), (2, 3, 8, 8)), "out must be contiguous"),
     ],
 )
-def test_normalise_names_what_is_wrong(pixels, out, match):
+def test_errors_of_normalise(pixels, out, match):
     pixels = np.zeros((2, 8, 8, 3), np.uint8) if pixels is None else pixels
     with pytest.raises(ValueError, match=match):
         Preprocessing((8, 8)).normalise(pixels, out)
 
 
-def test_pixels_are_given_back_as_they_are():
+def test_pixels_are_returned_unchanged():
     pixels = np.stack([picture(8, 12, seed) for seed in range(3)])
     assert Preprocessing((8, 12)).pixels(pixels) is pixels
     larger = Preprocessing((16, 24)).pixels(pixels)
@@ -179,7 +179,7 @@ def test_json_round_trip(size, mean, std, order):
     assert Preprocessing.from_json(preprocessing.to_json()) == preprocessing
 
 
-def test_numpy_values_are_taken():
+def test_numpy_values_are_accepted():
     size = tuple(np.array([8, 9]))
     assert Preprocessing(size=size, mean=np.zeros(3)) == Preprocessing((8, 9), mean=(0, 0, 0))
 

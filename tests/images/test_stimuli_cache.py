@@ -33,7 +33,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Images that were decoded."""
+    """Number of decoded images."""
     decoded = []
     each = Preprocessing.each
 
@@ -58,14 +58,14 @@ def test_pixels_are_decoded_once(stimuli, folder, counted):
     np.testing.assert_array_equal(np.load(file), expected)
 
 
-def test_a_map_of_the_file_is_given(stimuli, folder):
+def test_pixels_are_mapped_from_the_file(stimuli, folder):
     pixels = cached_pixels(stimuli, PREPROCESSING, folder)
     while not isinstance(pixels, np.memmap):
         pixels = pixels.base
     assert Path(pixels.filename).parent == folder and pixels.mode == "r"
 
 
-def test_what_does_not_change_pixels_shares_them(stimuli, folder, counted, tmp_path):
+def test_settings_that_do_not_change_pixels_share_them(stimuli, folder, counted, tmp_path):
     first = cached_pixels(stimuli, PREPROCESSING, folder)
     other = Preprocessing((8, 10), mean=(0, 0, 0), std=(1, 2, 3), channel_order="BGR")
     copies = [path.rename(tmp_path / f"moved-{path.name}") for path in stimuli]
@@ -97,7 +97,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_changes_pixels_has_others(stimuli, folder, counted, monkeypatch, change):
+def test_settings_that_change_pixels_do_not_share_them(
+    stimuli, folder, counted, monkeypatch, change
+):
     cached_pixels(stimuli, PREPROCESSING, folder)
     CHANGES[change](stimuli, monkeypatch)
     counted.clear()
@@ -107,12 +109,12 @@ def test_what_changes_pixels_has_others(stimuli, folder, counted, monkeypatch, c
 
 
 @pytest.mark.parametrize("other", [Preprocessing((10, 8)), Preprocessing((8, 10), "pil-bicubic")])
-def test_size_and_filter_have_pixels_of_their_own(stimuli, folder, other):
+def test_sizes_and_filters_do_not_share_pixels(stimuli, folder, other):
     cached_pixels(stimuli, PREPROCESSING, folder)
     np.testing.assert_array_equal(cached_pixels(stimuli, other, folder), other.pixels(stimuli))
 
 
-def test_the_orientation_of_a_pil_image_is_told_apart(folder):
+def test_orientations_of_a_pil_image_do_not_share_pixels(folder):
     image = Image.fromarray(picture(0, 9, 9))
     turned = image.copy()
     turned.getexif()[0x0112] = 6
@@ -141,7 +143,7 @@ def damage(how):
     ],
     ids=["empty", "header cut", "pixel missing", "too long", "zeros", "another shape"],
 )
-def test_a_damaged_file_is_made_anew(stimuli, folder, counted, how):
+def test_a_damaged_file_is_written_again(stimuli, folder, counted, how):
     expected = np.array(cached_pixels(stimuli, PREPROCESSING, folder))
     (file,) = folder.iterdir()
     damage(how)(file)
@@ -151,14 +153,14 @@ def test_a_damaged_file_is_made_anew(stimuli, folder, counted, how):
     np.testing.assert_array_equal(np.load(file), expected)
 
 
-def test_pixels_are_given_back_as_they_are(folder):
+def test_pixels_are_returned_unchanged(folder):
     pixels = np.stack([picture(i, 8, 10) for i in range(3)])
     got = cached_pixels(pixels, PREPROCESSING, folder)
     assert np.shares_memory(got, pixels) and pixels.flags.writeable and not got.flags.writeable
     assert not folder.exists()
 
 
-def test_processes_may_make_the_same_file(stimuli, folder):
+def test_processes_may_write_the_same_file(stimuli, folder):
     code = (
         "import sys, zlib; from fastrdm.images import Preprocessing\n"
         "from fastrdm.images import cached_pixels\n"
@@ -220,7 +222,7 @@ def test_wrong_images(images, error, folder):
 
 @pytest.fixture
 def unwritable(tmp_path):
-    """A folder that cannot be made, even by root."""
+    """A folder that cannot be created, even by root."""
     (tmp_path / "file").write_text("")
     return tmp_path / "file"
 
@@ -233,7 +235,7 @@ def test_a_named_folder_that_cannot_be_written_is_an_error(stimuli, unwritable, 
         cached_pixels(stimuli, PREPROCESSING)
 
 
-def test_a_default_folder_that_cannot_be_written_is_done_without(stimuli, unwritable, monkeypatch):
+def test_a_default_folder_that_cannot_be_written_is_not_used(stimuli, unwritable, monkeypatch):
     monkeypatch.delenv("FASTRDM_CACHE", raising=False)
     monkeypatch.setattr(stimuli_cache, "_folder", lambda _: unwritable)
     with pytest.warns(RuntimeWarning, match="cannot be used: .*decoded without it") as seen:
@@ -248,7 +250,7 @@ def test_a_default_folder_that_cannot_be_written_is_done_without(stimuli, unwrit
     assert len(seen) == 1
 
 
-def test_a_full_disk_is_the_cache_s_error(stimuli, folder, monkeypatch):
+def test_a_full_disk_is_an_error_of_the_cache(stimuli, folder, monkeypatch):
     class Full:
         def __init__(self, file):
             self.file = file
@@ -274,7 +276,7 @@ def test_a_full_disk_is_the_cache_s_error(stimuli, folder, monkeypatch):
 
 
 @pytest.mark.parametrize("made_by_another", [True, False])
-def test_a_mapped_file_that_windows_does_not_replace(stimuli, folder, monkeypatch, made_by_another):
+def test_a_mapped_file_that_windows_cannot_replace(stimuli, folder, monkeypatch, made_by_another):
     def refuse(self, target):
         if made_by_another:
             target.write_bytes(self.read_bytes())
@@ -312,7 +314,7 @@ def test_the_default_folder(tmp_path, monkeypatch, platform, environment, expect
     assert cache_info().folder == tmp_path / expected
 
 
-def test_no_home_is_the_cache_s_error(monkeypatch):
+def test_a_missing_home_is_an_error_of_the_cache(monkeypatch):
     def no_home():
         raise RuntimeError("Could not determine home directory.")
 
@@ -323,7 +325,7 @@ def test_no_home_is_the_cache_s_error(monkeypatch):
         cache_info()
 
 
-def test_the_cache_can_be_seen_and_emptied(stimuli, folder):
+def test_info_and_clearing_of_the_cache(stimuli, folder):
     assert cache_info(folder) == stimuli_cache.CacheInfo(folder, 0, 0)
     assert clear_cache(folder).n_files == 0
     sizes = [(8, 8), (16, 16), (32, 32)]
@@ -337,7 +339,7 @@ def test_the_cache_can_be_seen_and_emptied(stimuli, folder):
     info = cache_info(folder)
     assert info.n_files == 3
     assert info.n_bytes == sum(path.stat().st_size for path in folder.glob("fastrdm*.npy"))
-    # Used in another order than made.
+    # Used in another order than written.
     for moment, size in enumerate([(32, 32), (8, 8), (16, 16)]):
         cached_pixels(stimuli, Preprocessing(size), folder)
         newest = max(folder.glob("fastrdm*.npy"), key=lambda path: path.stat().st_mtime)
@@ -351,7 +353,7 @@ def test_the_cache_can_be_seen_and_emptied(stimuli, folder):
         np.testing.assert_array_equal(array, Preprocessing(size).pixels(stimuli))
 
 
-def test_the_background_is_part_of_what_pixels_are_found_by(tmp_path, folder):
+def test_backgrounds_do_not_share_pixels(tmp_path, folder):
     path = tmp_path / "seen.png"
     Image.new("RGBA", (4, 4), (200, 0, 0, 0)).save(path)
     with pytest.raises(ValueError, match="pixels are transparent"):

@@ -19,7 +19,7 @@ nn = torch.nn
 
 
 def randomise(network, seed=0):
-    """Batch norms that are no identity, as after training."""
+    """Set batch norms to other values than the identity, as after training."""
     generator = torch.Generator().manual_seed(seed)
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -38,7 +38,7 @@ def images(n, size, seed=1):
 
 
 def hooked(network, taps, batch):
-    """What forward hooks hold after the whole forward pass: the development kit's way."""
+    """Return what forward hooks hold after the whole forward pass, as in the development kit."""
     outputs = {}
     handles = [
         network.get_submodule(path).register_forward_hook(
@@ -102,7 +102,7 @@ def test_activations_and_rdms_equal_torch(name, tmp_path):
 
 
 class Small(nn.Module):
-    """Two stages, in-place ReLUs, a dropout, a module that runs twice, one that never does."""
+    """Two stages, in-place ReLUs, a dropout, a module that runs twice, and one that never runs."""
 
     def __init__(self):
         super().__init__()
@@ -162,7 +162,7 @@ def test_an_identity_of_the_input_can_be_tapped(tmp_path):
     assert_parity(path, network, {"0": "0", "1": "1"}, 8)
 
 
-def test_names_that_the_exporter_uses_inside(small, tmp_path):
+def test_names_that_the_exporter_uses_internally(small, tmp_path):
     taps = {"conv2d": "fc", "relu": "conv2", "x": "conv1", "clone": "bn1", "linear": "relu6"}
     path = export_onnx(small, tmp_path / "a.onnx", taps, 8)
     onnx.checker.check_model(str(path))
@@ -229,7 +229,7 @@ def test_weights_keep_the_names_and_values_of_the_state_dict(small, tmp_path):
         np.testing.assert_array_equal(stored[name], small.state_dict()[name].numpy())
 
 
-def test_the_module_is_left_as_it_was(small, tmp_path):
+def test_the_module_is_left_unchanged(small, tmp_path):
     small.train()
     small.bn1.eval()
     before = {name: value.clone() for name, value in small.state_dict().items()}
@@ -341,7 +341,7 @@ def test_layers_of_a_pattern_equal_torch(tmp_path):
     assert_parity(path, network, taps, 8)
 
 
-def test_what_cannot_be_tapped_is_skipped_with_one_warning(tmp_path):
+def test_layers_that_cannot_be_tapped_are_skipped_with_one_warning(tmp_path):
     network, path = Stages(), tmp_path / "a.onnx"
     with pytest.warns(UserWarning, match="skipped") as caught:
         export_onnx(network, path, ["layer?.?.*"], 8)
@@ -356,7 +356,7 @@ def test_what_cannot_be_tapped_is_skipped_with_one_warning(tmp_path):
 
 
 class Transformer(nn.Module):
-    """A vision transformer with a class token and two registers, in the manner of transformers."""
+    """A vision transformer with a class token and two registers, with the names of transformers."""
 
     class Encoder(nn.Module):
         def __init__(self, dim):
@@ -397,7 +397,7 @@ def transformer():
     return Transformer()
 
 
-def test_tokens_flattened_the_first_or_the_mean_of_the_patches(transformer, tmp_path):
+def test_flattened_tokens_the_first_one_and_the_mean_of_the_patches(transformer, tmp_path):
     taps = {
         "all": "encoder.layers.0",
         "written": "encoder.layers.0@flatten",
@@ -483,7 +483,7 @@ def test_bad_tokens_and_patterns(transformer, tmp_path, tap, match):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_mean_needs_to_know_the_patches(tmp_path):
+def test_a_mean_needs_the_number_of_the_first_patch(tmp_path):
     class Tokens(nn.Module):
         def forward(self, x):
             return x.flatten(2).transpose(1, 2)

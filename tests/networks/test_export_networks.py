@@ -1,4 +1,4 @@
-"""Every network of the study at its full depth and 224×224 pixels: what ONNX Runtime gives is what torch gives."""
+"""Every network of the study at its full depth and 224×224 pixels: ONNX Runtime agrees with torch."""
 
 import numpy as np
 import pytest
@@ -12,14 +12,14 @@ from models.networks import NETWORKS, TAPS, build
 
 nn = torch.nn
 
-# An export takes 3 to 35 s, most of it torch's. At least one network of each family is always run: these, and in
+# An export takes 3 to 35 s, mostly in torch. At least one network of each family is always tested: these, and in
 # `tests/networks/test_export.py` AlexNet, ResNet-18 and -20, SqueezeNet 1.1, the CORnets and EfficientNet-Lite0.
 ALWAYS = {"vgg11", "densenet121", "googlenet", "inception"}
 N = 6
 
 
 def trained(name, batch):
-    """The network with weights under which activations neither vanish nor look alike, as after training."""
+    """Return the network with weights for which activations neither vanish nor become equal, as after training."""
     torch.manual_seed(0)
     network = build(name)
     norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
@@ -27,13 +27,14 @@ def trained(name, batch):
         nn.init.uniform_(part.weight, 0.5, 1.5)
         nn.init.uniform_(part.bias, -0.3, 0.3)
         part.momentum = 1.0
-    # A residual adds a part to what comes in, as after training. Were it as large as that, rounding would grow from
-    # block to block: at ResNet-101's block4, torch's float32 was then 2.3e-4 from its float64, ONNX Runtime's 1.7e-4.
+    # A residual adds a fraction of its input, as after training. If it were as large as the input, rounding would grow
+    # from block to block: at block4 of ResNet-101, torch's float32 then differs from its float64 by 2.3e-4, ONNX
+    # Runtime's by 1.7e-4.
     for part in network.modules():
         if isinstance(part, BasicBlock | Bottleneck):
             (part.bn3 if isinstance(part, Bottleneck) else part.bn2).weight.data *= 0.3
     if norms:
-        # Means and variances of what comes in.
+        # Means and variances of the input.
         with torch.no_grad():
             network.train()(batch)
     else:
@@ -44,13 +45,13 @@ def trained(name, batch):
 
 
 def images():
-    """Coarse patterns: of noise alone, all images look alike to a deep network."""
+    """Coarse patterns: for a deep network, all images of pure noise look alike."""
     coarse = torch.randn(N, 3, 7, 7, generator=torch.Generator().manual_seed(1))
     return nn.functional.interpolate(coarse, size=224, mode="bilinear")
 
 
 def hooked(network, taps, batch):
-    """What forward hooks hold after the whole forward pass, in-place operations included."""
+    """Return what forward hooks hold after the whole forward pass, including in-place operations."""
     held = {}
     for name, path in taps.items():
         network.get_submodule(path).register_forward_hook(
@@ -65,7 +66,7 @@ def hooked(network, taps, batch):
     "name",
     [pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.slow]) for name in NETWORKS],
 )
-def test_activations_and_rdms_are_torchs(name):
+def test_activations_and_rdms_equal_torch(name):
     if name == "efficientnet_lite0":
         pytest.importorskip("efficientnet_lite_pytorch")
     batch = images()

@@ -11,7 +11,7 @@ from fastrdm.networks.footprint import most_alive
 
 
 def chain(value_info):
-    """images → relu → conv to twice the channels → sum of both halves of the network's ends."""
+    """images → relu → conv to twice the channels → relu → mean."""
     weights = helper.make_tensor("w", TensorProto.FLOAT, (6, 3, 1, 1), np.zeros(18, np.float32))
     nodes = [
         helper.make_node("Relu", ["images"], ["a"]),
@@ -31,14 +31,14 @@ def chain(value_info):
     return onnx.shape_inference.infer_shapes(model) if value_info else model
 
 
-def test_the_most_that_is_alive_at_once():
+def test_peak_memory_of_a_graph():
     # b and c, 6 × 4 × 4 floats each.
     for value_info in (True, False):
         assert bytes_per_image(chain(value_info), []) == 2 * 6 * 16 * 4
     assert bytes_per_image(chain(True), ["c"]) == (3 + 6) * 16 * 4
 
 
-def test_what_is_used_later_stays_alive():
+def test_values_that_are_used_later_stay_alive():
     steps = [(["x"], ["a"]), (["a"], ["b"]), (["b"], ["c"]), (["c", "a"], ["d"])]
     sizes = {"a": 10, "b": 1, "c": 2, "d": 4}
     assert most_alive(steps, sizes) == 10 + 2 + 4

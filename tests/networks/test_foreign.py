@@ -1,4 +1,4 @@
-"""ONNX files that export_onnx has not written, made here by hand or by torch's own exporters."""
+"""ONNX files that were not written by export_onnx: written here by hand or by torch's exporters."""
 
 import json
 
@@ -22,7 +22,7 @@ FC = RNG.standard_normal((4, 2)).astype(np.float32)
 
 
 def nodes(opset=17):
-    """Patches, clipped; the same as tokens behind a first one; their mean and a product of it; a shape."""
+    """Clipped patches; the same as tokens after a first one; their mean and its product; a shape."""
     reduce = {"axes": [2, 3]} if opset < 18 else {}
     return [
         helper.make_node("Conv", ["x/in", "weight"], ["/conv/out.0"], "conv", strides=[2, 2]),
@@ -55,7 +55,7 @@ def write(
         "low": np.array(0, dtype),
         "high": np.array(1.5, dtype),
         "tokens_shape": np.array([0, 4, -1]),
-        # As a vision transformer's file has it; nothing here reads it.
+        # As in the file of a vision transformer; nothing here reads it.
         "net.cls_token": np.zeros((1, 1, 4), dtype),
     }
     if opset >= 18:
@@ -159,7 +159,7 @@ def test_channels_last_in_doubles(tmp_path, pictures):
     assert network.layers["x/in"].shape == (3, 8, 8)
 
 
-def test_names_that_are_taken(tmp_path, pictures):
+def test_names_that_are_already_used(tmp_path, pictures):
     path = write(tmp_path / "any.onnx")
     taps = {"tokens": "/conv/out.0", "y": "/clip/out.0", "weight": "tokens", "again": "/conv/out.0"}
     model = OnnxModel(path, "cpu", taps=taps, preprocessing=PLAIN)
@@ -168,8 +168,8 @@ def test_names_that_are_taken(tmp_path, pictures):
         np.testing.assert_allclose(got[layer], expected[name].numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_branches_read_what_is_renamed(tmp_path, pictures):
-    """An If whose branches read the tapped tensor and the input from outside."""
+def test_branches_read_renamed_tensors(tmp_path, pictures):
+    """The branches of an If read the tapped tensor and the input from outside."""
     path = write(tmp_path / "any.onnx")
     model = onnx.load(path)
     branches = {
@@ -199,7 +199,7 @@ def test_patterns_take_tensors_in_order_and_skip_others(tmp_path):
     assert model.layers == ("y", "/conv/out.0", "/clip/out.0", "flat", "first")
 
 
-def test_what_no_layer_needs_is_left_out(tmp_path):
+def test_nodes_that_no_layer_needs_are_left_out(tmp_path):
     graph = onnx.load_model_from_string(
         open_foreign(write(tmp_path / "any.onnx"), {"c": "/conv/out.0"}, PLAIN).source
     ).graph
@@ -218,7 +218,7 @@ def plain():
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_what_torch_exports_with_weights_in_a_file_beside_it(plain, tmp_path, pictures, batch):
+def test_torch_exports_with_weights_in_another_file(plain, tmp_path, pictures, batch):
     path = tmp_path / "torch.onnx"
     torch.onnx.export(plain, (torch.zeros(batch, 3, 8, 8),), path, dynamo=True, external_data=True)
     assert (tmp_path / "torch.onnx.data").is_file()
@@ -226,7 +226,7 @@ def test_what_torch_exports_with_weights_in_a_file_beside_it(plain, tmp_path, pi
     layers = [layer for layer in network.layers.values() if not layer.problem]
     assert layers[-1].shape == (5,)
     assert marks == {layers[-1].name: "output"}
-    # Without the weights that come after it.
+    # Without the weights after it.
     first = OnnxModel(path, "cpu", taps={"first": layers[0].name}, preprocessing=PLAIN)
     assert first.shapes == {"first": (4, 6, 6)}
     model = OnnxModel(path, "cpu", taps={"out": layers[-1].name}, preprocessing=PLAIN)
@@ -237,7 +237,7 @@ def test_what_torch_exports_with_weights_in_a_file_beside_it(plain, tmp_path, pi
     )
 
 
-def test_weights_beside_the_file_that_are_not_there(plain, tmp_path):
+def test_missing_weights_in_another_file(plain, tmp_path):
     path, data = tmp_path / "a.onnx", tmp_path / "a.onnx.data"
     torch.onnx.export(plain, (torch.zeros(1, 3, 8, 8),), path, dynamo=True, external_data=True)
     data.write_bytes(data.read_bytes()[:100])
@@ -278,7 +278,7 @@ def test_other_layers_of_an_exported_file(plain, tmp_path, pictures):
     assert (model.activations(pictures)["fc"] != whole["fc"]).any()
 
 
-def test_the_preprocessing_that_is_assumed_is_told(tmp_path):
+def test_the_assumed_preprocessing_is_reported(tmp_path):
     for size, taken in (((8, 8), (8, 8)), ((None, None), (224, 224)), ((9, None), (9, 224))):
         path = write(tmp_path / "any.onnx", size=size)
         if size == (8, 8):
@@ -291,7 +291,7 @@ def test_the_preprocessing_that_is_assumed_is_told(tmp_path):
         assert inspect_file(path)[0].size == taken
 
 
-def test_a_file_that_says_nothing_of_its_layers(tmp_path):
+def test_a_file_that_does_not_name_its_layers(tmp_path):
     path = write(tmp_path / "any.onnx")
     with pytest.raises(
         ValueError, match=r"name its layers with taps \(fastrdm layers .*any.onnx lists"
@@ -336,7 +336,7 @@ def test_bad_taps(tmp_path, taps, match):
         ({"shape": [1, 3, 1, 1]}, r"does not run on images of shape \(1, 3, 1, 1\)"),
     ],
 )
-def test_files_that_take_other_things(tmp_path, changes, match):
+def test_files_with_other_inputs(tmp_path, changes, match):
     path = write(tmp_path / "any.onnx")
     model = onnx.load(path)
     (value,) = model.graph.input
@@ -354,7 +354,7 @@ def test_files_that_take_other_things(tmp_path, changes, match):
         assert "\n" not in str(caught.value)
 
 
-def test_another_size_than_the_preprocessings(tmp_path):
+def test_a_size_that_differs_from_the_preprocessing(tmp_path):
     path = write(tmp_path / "any.onnx", size=(8, None))
     with pytest.raises(
         ValueError, match="takes images of 8 × any pixels; its preprocessing makes 224 × 224"

@@ -47,7 +47,7 @@ def test_what_patterns_match(text, names):
     assert [name for name in NAMES if compile_pattern(text, "module").fullmatch(name)] == names
 
 
-def test_a_tensors_levels_are_between_slashes():
+def test_levels_of_a_tensor_are_separated_by_slashes():
     name = "/layer1/layer1.0/relu/Relu_output_0"
     for text, found in {
         "/layer*/layer*.?/relu/*": True,
@@ -65,7 +65,7 @@ def test_a_tensors_levels_are_between_slashes():
 
 
 @given(st.text("ab*?[]!."), st.text("ab[]!."))
-def test_within_a_level_patterns_are_those_of_the_shell(text, name):
+def test_within_a_level_patterns_match_as_in_the_shell(text, name):
     expected = fnmatchcase(name, text)
     assert bool(compile_pattern(text, "tensor").fullmatch(name)) == expected
     if "." not in name + text:
@@ -73,7 +73,7 @@ def test_within_a_level_patterns_are_those_of_the_shell(text, name):
 
 
 @given(st.text(), st.text())
-def test_a_name_that_is_there_is_meant_by_itself(name, other):
+def test_an_existing_name_matches_only_itself(name, other):
     (request,) = find_taps([name], [other, name], "Net", "tensor")
     assert (request.matches, request.tokens, request.name) == ((name,), Tokens(), None)
 
@@ -89,7 +89,7 @@ def test_a_mean_leaves_out_class_and_register_tokens():
         assert list(choose(net, "*@mean")) == ["tokens@mean"]
 
 
-def test_a_pattern_repeats_nothing():
+def test_a_pattern_does_not_repeat_layers():
     net = network(a=(2,), b=(2,))
     assert list(choose(net, "first=a", "*")) == ["first", "b"]
     assert list(choose(net, "?", "*")) == ["a", "b"]
@@ -97,7 +97,7 @@ def test_a_pattern_repeats_nothing():
         choose(net, "b=a", "*")
 
 
-def test_reasons_are_told_once_with_the_first_names():
+def test_reasons_are_given_once_with_the_first_names():
     reasons = {f"a{i}": "is odd" for i in range(5)} | {
         "b": "is even",
         "c": "is 0",
@@ -117,7 +117,7 @@ def run(capsys, *arguments):
 
 @pytest.fixture(scope="module")
 def module(tmp_path_factory):
-    """A network in a module of its own, for --arch."""
+    """A network in a separate module, for --arch."""
     folder = tmp_path_factory.mktemp("arch")
     (folder / "test_layers_network.py").write_text(
         "import torch\n"

@@ -1,4 +1,4 @@
-"""Networks of timm and transformers, with random weights: exported, they equal what hooks hold."""
+"""Networks of timm and transformers, with random weights: exports equal what hooks hold."""
 
 import json
 import warnings
@@ -53,7 +53,7 @@ TIMM = {
 
 
 def held(network, batch, keyword):
-    """The tensor that a hook's reference holds after the forward pass, of every module."""
+    """Return the tensor that a hook's reference holds after the forward pass, for every module."""
     outputs = {}
     handles = [
         part.register_forward_hook(
@@ -74,7 +74,7 @@ def assert_equals_hooks(network, case, tmp_path, keyword=None):
     _, size, n_prefix, taps, n_layers = case
     torch.manual_seed(1)
     for parameter in network.parameters():
-        # Class tokens begin as zeros and layer scales near it: no error would show behind them.
+        # Class tokens start as zeros and layer scales near zero: they would hide errors.
         torch.nn.init.normal_(parameter, std=0.2)
     path = tmp_path / "a.onnx"
     export_onnx(network, path, taps, preprocessing=Preprocessing((size, size)))
@@ -120,7 +120,7 @@ def test_timm(name, tmp_path):
     assert (own.mean, own.std) == (config["mean"], config["std"])
 
 
-def test_a_preprocessing_that_is_passed_over_is_told(tmp_path):
+def test_an_ignored_preprocessing_is_reported(tmp_path):
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3))
     network.pretrained_cfg = {}
     with pytest.warns(
@@ -157,7 +157,7 @@ def processor(**changes):
     return SimpleNamespace(**(values | changes))
 
 
-def test_what_is_taken_over():
+def test_preprocessing_of_models_and_processors():
     config = {"input_size": (3, 20, 30), "interpolation": "bilinear", "crop_pct": 0.9}
     network = SimpleNamespace(pretrained_cfg=config | {"mean": (0.1, 0.2, 0.3), "std": (1, 1, 1)})
     assert preprocessing_of(network) == Preprocessing((20, 30), mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
@@ -192,6 +192,6 @@ def test_what_is_taken_over():
         ),
     ],
 )
-def test_what_cannot_be_taken_over(source, match):
+def test_unsupported_preprocessing(source, match):
     with pytest.raises(ValueError, match=match):
         preprocessing_of(source)

@@ -1,4 +1,4 @@
-"""A network's answer to one image does not depend on its company, nor on the run; or it is told."""
+"""Activations for an image that depend on its batch or on the run are reported."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def node(kind, inputs, outputs, **attributes):
 
 
 def write(path, nodes, constants=None, opset=17, batch="n", **arrays):
-    """A file with an input x, the layer `flat` and the layer y, between which the nodes stand."""
+    """Write a file with an input x, the layers `flat` and `y`, and nodes between the layers."""
     arrays = {"w": WEIGHTS, **(constants or {}), **arrays}
     graph = helper.make_graph(
         [node("Flatten", "x", "flat"), *nodes],
@@ -114,7 +114,7 @@ DRAWING = {
 
 
 @pytest.mark.parametrize("case", JOINING)
-def test_a_layer_that_joins_images_is_refused_unless_each_is_alone_or_it_is_allowed(tmp_path, case):
+def test_a_layer_that_joins_images_is_refused_unless_alone_or_allowed(tmp_path, case):
     nodes, constants, cause = JOINING[case]
     path = write(tmp_path / "net.onnx", nodes, constants)
     with pytest.raises(InconsistentError) as caught:
@@ -143,7 +143,7 @@ def test_a_layer_that_joins_images_is_refused_unless_each_is_alone_or_it_is_allo
 
 
 @pytest.mark.parametrize("case", DRAWING)
-def test_a_layer_that_draws_random_numbers_is_refused_whatever_the_batch(tmp_path, case):
+def test_a_layer_that_draws_random_numbers_is_refused_with_any_batch_size(tmp_path, case):
     nodes, constants, cause = DRAWING[case]
     path = write(tmp_path / "net.onnx", nodes, constants)
     for batch_size in (1, 32):
@@ -189,7 +189,7 @@ def test_random_numbers_behind_a_branch_are_found(tmp_path):
 
 
 def test_random_numbers_that_happen_to_agree_are_refused_too(tmp_path):
-    # Of one class, there is one draw.
+    # With one class, all draws are equal.
     nodes = [
         node("Slice", "flat start end axis", "one"),
         node("Multinomial", "one", "d", sample_size=1),
@@ -223,7 +223,7 @@ PLAIN = {
 
 @pytest.mark.parametrize("case", PLAIN)
 @pytest.mark.parametrize("batch_size", [1, 2, 32])
-def test_networks_with_one_answer_are_opened_without_a_word(tmp_path, case, batch_size):
+def test_consistent_networks_open_without_a_warning(tmp_path, case, batch_size):
     path = write(tmp_path / "net.onnx", *PLAIN[case])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -251,7 +251,7 @@ INNER = {
 
 
 @pytest.mark.parametrize("case", INNER)
-def test_files_whose_inner_shapes_want_one_image_run_with_batch_size_1(tmp_path, case):
+def test_files_with_inner_shapes_for_one_image_run_with_batch_size_1(tmp_path, case):
     nodes, shape = INNER[case]
     path = write(tmp_path / "net.onnx", nodes, {"shape": np.array(shape)})
     with pytest.raises(
@@ -265,7 +265,7 @@ def test_files_whose_inner_shapes_want_one_image_run_with_batch_size_1(tmp_path,
     assert set(model.rdms(images)) == {"flat", "y"}
 
 
-def test_a_file_of_fastrdms_own_whose_inner_shapes_want_one_image(tmp_path):
+def test_an_exported_file_with_inner_shapes_for_one_image(tmp_path):
     nodes, shape = INNER["features"]
     path = write(tmp_path / "net.onnx", nodes, {"shape": np.array(shape)})
     own = tmp_path / "own.onnx"
@@ -290,7 +290,7 @@ def test_the_tensors_of_such_a_file_are_listed(tmp_path):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """How often a network was probed."""
+    """Number of probes of a network."""
     calls = []
     real = probe.pictures
     monkeypatch.setattr(probe, "pictures", lambda p: calls.append(p) or real(p))
@@ -309,7 +309,7 @@ def test_checkpoints_of_one_graph_are_probed_once(tmp_path, counted):
     assert len(counted) == 3
 
 
-def test_weights_that_hide_it_do_not_vouch_for_others(tmp_path, counted):
+def test_weights_that_hide_an_operator_do_not_vouch_for_others(tmp_path, counted):
     nodes = [
         node("ReduceMean", "flat", "m", axes=[0]),
         node("Mul", "m share", "s"),
@@ -321,7 +321,7 @@ def test_weights_that_hide_it_do_not_vouch_for_others(tmp_path, counted):
         open_(write(tmp_path / "b.onnx", nodes, share=np.float32(1)), probes=probes)
 
 
-def test_a_switch_among_the_weights_is_looked_at_in_each(tmp_path):
+def test_a_switch_among_the_weights_is_checked_in_each_checkpoint(tmp_path):
     nodes, probes = [node("Dropout", "flat ratio training", "y")], Probes()
     quiet = {**TRAINING, "training": np.array(False)}
     open_(write(tmp_path / "a.onnx", nodes, quiet), probes=probes)
@@ -329,7 +329,7 @@ def test_a_switch_among_the_weights_is_looked_at_in_each(tmp_path):
         open_(write(tmp_path / "b.onnx", nodes, TRAINING), probes=probes)
 
 
-def test_a_network_that_is_dead_says_nothing_of_others(tmp_path, counted):
+def test_a_network_with_constant_layers_does_not_vouch_for_others(tmp_path, counted):
     nodes, probes = [node("MatMul", "flat w", "y")], Probes()
     for k, w in enumerate((0 * WEIGHTS, np.nan * WEIGHTS, WEIGHTS)):
         open_(write(tmp_path / f"{k}.onnx", nodes, w=w), probes=probes)
@@ -337,7 +337,7 @@ def test_a_network_that_is_dead_says_nothing_of_others(tmp_path, counted):
 
 
 class Joining(torch.nn.Module):
-    """A network that subtracts what the images of a batch have in common, once its weights say so."""
+    """A network that subtracts the mean over the batch, depending on its weights."""
 
     preprocessing = SIZE
     taps = ("conv", "out")
@@ -390,7 +390,7 @@ def test_score_refuses_one_checkpoint_and_scores_it_when_asked(study, capsys, mo
     assert main([*arguments, "--batch-size", "1"]) == 0
 
 
-def test_sweep_refuses_it_and_what_is_allowed_is_another_method(study, monkeypatch):
+def test_sweep_refuses_it_and_an_allowed_one_is_another_method(study, monkeypatch):
     monkeypatch.chdir(study)
     weights = ["epoch0.safetensors", "epoch1.safetensors"]
     summary = sweep(weights, "net.onnx", "study", store="s.db")
@@ -426,7 +426,7 @@ def test_providers_that_compile_for_each_size_are_probed_at_the_size_of_their_ba
     assert set(shapes) == {7}
 
 
-def test_stimuli_are_seen_on_the_background_of_their_study(study, capsys, monkeypatch):
+def test_stimuli_are_shown_on_the_background_of_their_study(study, capsys, monkeypatch):
     from PIL import Image
 
     monkeypatch.chdir(study)

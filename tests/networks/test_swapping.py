@@ -10,7 +10,7 @@ nn = torch.nn
 
 
 class Base(nn.Module):
-    """A convolution, and what each network below does with its weights."""
+    """A convolution, whose weights each network below uses differently."""
 
     def __init__(self):
         super().__init__()
@@ -43,7 +43,7 @@ class Parametrised(Base):
 
 
 class Buffers(Base):
-    """In the state dict and not, of whole numbers, of 16 bits, a scalar, nothing, a literal, an auxiliary head."""
+    """Buffers inside and outside the state dict: integers, 16 bits, a scalar, empty; a literal; an auxiliary head."""
 
     def begin(self):
         self.register_buffer("mean", torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1))
@@ -60,7 +60,7 @@ class Buffers(Base):
 
 
 class Attribute(Base):
-    """A constant that is no buffer."""
+    """A constant that is not a buffer."""
 
     def begin(self):
         self.mean = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
@@ -70,7 +70,7 @@ class Attribute(Base):
 
 
 class Cache(Base):
-    """Keeps what it made of its weights, as LeViT and TinyViT do in evaluation."""
+    """Keeps values computed from its weights, as LeViT and TinyViT do in evaluation mode."""
 
     def begin(self):
         self.cache, self.numbers, self.kept = {}, [], None
@@ -117,7 +117,7 @@ def seeded(network, seed):
 
 
 def changed(network, path):
-    """Weights of which no number is the same, in a file."""
+    """Write weights that all differ."""
     weights = seeded(network, 1).state_dict()
     for value in weights.values():
         if value.is_floating_point():

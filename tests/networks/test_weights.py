@@ -41,7 +41,7 @@ def network():
 
 
 def variants(network, folder):
-    """The same weights in every form of file that is read."""
+    """The same weights in every supported file format."""
     weights = network.state_dict()
     parallel = {f"module.{name}": value for name, value in weights.items()}
     contents = {
@@ -61,7 +61,7 @@ def variants(network, folder):
     return [*contents, "legacy.pth", "weights.safetensors", "parallel.safetensors"]
 
 
-def test_every_form_of_file_gives_the_same_weights(network, tmp_path):
+def test_every_file_format_gives_the_same_weights(network, tmp_path):
     for name in variants(network, tmp_path):
         tensors, arrays = load_state_dict(tmp_path / name), read_weights(tmp_path / name)
         assert set(tensors) == set(arrays) == set(network.state_dict()), name
@@ -128,7 +128,7 @@ def write_safetensors(path, entries, data):
     path.write_bytes(len(header).to_bytes(8, "little") + header + data)
 
 
-def test_safetensors_that_no_writer_of_today_would_write(tmp_path):
+def test_safetensors_that_no_current_writer_would_write(tmp_path):
     values = np.array([1, 2], np.float32)
     entries = {
         "byte": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
@@ -166,7 +166,7 @@ def test_safetensors_need_no_torch(network, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
-def test_tensors_that_are_no_arrays_are_named(tmp_path):
+def test_tensors_that_are_not_arrays_are_named(tmp_path):
     torch.save({"a": torch.zeros(3), "s": torch.eye(3).to_sparse()}, tmp_path / "a.pth")
     with pytest.raises(
         WeightsError, match=r"a\.pth: s is sparse_coo float32, which is not supported"
@@ -180,7 +180,7 @@ class Malicious:
 
 
 def damaged(folder):
-    """Name of each unreadable file and what its error says."""
+    """Write unreadable files; return their names and errors."""
     weights = {"a": torch.zeros(1000)}
     torch.save(weights, folder / "zip.pth")
     torch.save(weights, folder / "old.pth", _use_new_zipfile_serialization=False)
@@ -217,7 +217,7 @@ def damaged(folder):
     }
 
 
-def test_unreadable_files_are_one_line_that_names_them(network, tmp_path, monkeypatch):
+def test_errors_of_unreadable_files_are_one_line_with_the_name(network, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, text in damaged(tmp_path).items():
         for read in (load_state_dict, read_weights, lambda path: load_weights(network, path)):
@@ -244,7 +244,7 @@ def test_load_weights_fills_the_network(network, tmp_path):
 
 
 @pytest.mark.parametrize("counter", [None, torch.tensor(3.5)])
-def test_num_batches_tracked_is_no_difference(network, tmp_path, counter):
+def test_num_batches_tracked_may_differ(network, tmp_path, counter):
     weights = {k: v for k, v in network.state_dict().items() if "num_batches" not in k}
     if counter is not None:
         weights["1.num_batches_tracked"] = counter
@@ -292,7 +292,7 @@ def test_older_names_of_a_densenets_layers_fit(tmp_path):
         load_weights(network, tmp_path / "new.pth")
 
 
-def test_integers_for_floats_are_another_networks(network, tmp_path):
+def test_integers_do_not_fit_floats(network, tmp_path):
     weights = network.state_dict() | {"3.bias": torch.zeros(5, dtype=torch.int8)}
     torch.save(weights, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"of another type: 3\.bias int8 for float32$"):
@@ -320,7 +320,7 @@ def test_floats_are_rounded_as_torch_does(dtype, own):
     np.testing.assert_array_equal(fitted.astype(np.float64), module.w.detach().double().numpy())
 
 
-def test_what_fits_is_not_copied(network, tmp_path):
+def test_arrays_that_fit_are_not_copied(network, tmp_path):
     save_file(network.state_dict(), tmp_path / "a.safetensors")
     arrays = read_weights(tmp_path / "a.safetensors")
     fitted = fit_weights(arrays, Layout.of(network), "a.safetensors", "a network")
