@@ -1,11 +1,11 @@
 """Image files → a network's input.
 
-In come files, bytes, PIL images and arrays; out goes an array (n, 3, height, width) of float32, or the pixels that it
-is made of. What an image looks like is decided here alone, so that a score depends on no reader's habits.
+In come files, PIL images and arrays; out goes an array (n, 3, height, width) of float32, or its pixels. Only this
+package decides how images are decoded, so that scores do not depend on the reader.
 
-Read `preprocessing` first: a `Preprocessing` says size, filter, order of channels, mean and deviation, and makes the
-array. `decoding` makes RGB pixels of whatever kind of image a file holds, in threads that run ahead; `cache` keeps
-decoded pixels in a file that all processes map, found by the names, sizes and contents of the images.
+Read `preprocessing` first: a `Preprocessing` states size, filter, channel order, mean and deviation, and computes the
+array. `decoding` converts images of every kind to RGB pixels, in threads that run ahead; `cache` keeps decoded pixels
+in a file that all processes map, found by the contents of the images.
 """
 
 from fastrdm.images.cache import cache_info, cached_pixels, clear_cache, hash_images

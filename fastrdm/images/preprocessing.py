@@ -312,14 +312,15 @@ class Preprocessing:
 
 
 def _check(array: Any, name: str, dtype: type, shape: tuple[int | str, ...]) -> None:
-    """Raise unless an array has a type and shape; letters in the shape stand for any number."""
+    """Raise unless an array has a type and shape; "n" in the shape stands for any number."""
+    actual = f"a {type(array).__name__}"
     if isinstance(array, np.ndarray):
-        given = f"{array.dtype} {array.shape}"
-        fits = array.ndim == len(shape) and all(
-            wanted in (size, "n") for size, wanted in zip(array.shape, shape, strict=True)
-        )
-    else:
-        given, fits = f"a {type(array).__name__}", False
-    if not fits or array.dtype != dtype:
-        expected = f"({', '.join(map(str, shape))})"
-        raise ValueError(f"{name} must be {np.dtype(dtype)} of shape {expected}, not {given}")
+        actual = f"{array.dtype} {array.shape}"
+        if (
+            array.dtype == dtype
+            and array.ndim == len(shape)
+            and all(n in (size, "n") for size, n in zip(array.shape, shape, strict=True))
+        ):
+            return
+    expected = f"({', '.join(map(str, shape))})"
+    raise ValueError(f"{name} must be {np.dtype(dtype)} of shape {expected}, not {actual}")

@@ -1,14 +1,14 @@
-"""What a network is: its layers, its graph and its weights, before anything runs it.
+"""Networks before they run: their layers, graphs and weights.
 
-In come torch modules, ONNX files of any origin and weights as people have them; out go ONNX graphs whose outputs are
-the layers that are asked for, and weights that are known to fit. torch and onnx are imported by what needs them.
+In come torch modules, ONNX files of any origin and weight files; out go ONNX graphs with the chosen layers as outputs,
+and weights that are known to fit. torch and onnx are imported only when needed.
 
-Read `layers` first: how layers are named, found and chosen. `onnx_files` reads and prunes ONNX models; `graph` is what
-every runtime opens. `export` traces a
-torch module into one; `foreign` rewrites another program's. `weights` reads checkpoints in all their formats and fits
-them to a network, `swapping` finds which weights of a graph can be replaced, `probing` whether an image's answer
-depends on others, `footprint` how much memory a graph takes to run; `pretrained` takes over the preprocessing that timm
-and transformers keep.
+Read `layers` first: names, patterns and choice of layers. `onnx_files` reads and prunes ONNX models, and a `graph` is
+what every runtime opens. `inspection` lists the layers of a torch module, `export` traces it into a graph, and
+`foreign` rewrites the ONNX file of another program. `weight_files` reads checkpoints in all their formats, `weights`
+fits them to a network, and `swapping` finds whether the weights of a graph can be replaced. `probing` tests whether
+activations for an image depend on its batch, which `batch_dependence` explains; `footprint` estimates the memory of a
+graph, and `pretrained` reads the preprocessing of timm and transformers.
 """
 
 from fastrdm.networks.export import export_onnx, trace_network

@@ -1,4 +1,4 @@
-"""What a session is made of: an ONNX graph and its weights."""
+"""An ONNX graph and its weights, from which every runtime opens a session."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -150,7 +150,7 @@ def load_weights(module: "torch.nn.Module", path: str | Path) -> None:
 
 
 def _renamed(weights: Mapping[str, T], layout: Layout) -> dict[str, T]:
-    """Weights under the network's names, where the file has older ones."""
+    """Rename weights from older names to those of the network."""
 
     def current(name: str) -> str:
         newer = _DOTTED.sub(r"\1", name)

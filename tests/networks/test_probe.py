@@ -254,9 +254,7 @@ INNER = {
 def test_files_with_inner_shapes_for_one_image_run_with_batch_size_1(tmp_path, case):
     nodes, shape = INNER[case]
     path = write(tmp_path / "net.onnx", nodes, {"shape": np.array(shape)})
-    with pytest.raises(
-        ValueError, match=r"probe.*one image at a time, which batch_size=1 \(--batch"
-    ):
+    with pytest.raises(ValueError, match=r"probe.*fixed for one image; try batch_size=1 \(--batch"):
         open_(path)
     model = open_(path, batch_size=1)
     images = RNG.integers(0, 256, (4, 8, 8, 3), np.uint8)
