@@ -246,7 +246,7 @@ def shape_problem(shape: tuple[int, ...], n: int) -> str:
     if len(shape) > 1 and shape[0] == n:
         return ""
     hint = f"; {INNER_SHAPES}" if n > 1 and shape[:1] == (1,) else ""
-    return f"returns shape {shape}, not (batch, channels...), for {n} images{hint}"
+    return f"returns shape {shape}, not (batch, channels...), for a probe of {n} images{hint}"
 
 
 def group_reasons(reasons: Mapping[str, str]) -> str:

@@ -149,7 +149,11 @@ def test_nothing_of_the_old_weights_stays(network, tmp_path):
     ("network", "ran", "match"),
     [
         (Attribute, False, "it holds 'mean', which is neither parameter nor buffer"),
-        (Cache, True, "which is neither parameter nor buffer and may have been made of weights"),
+        (
+            Cache,
+            True,
+            "which is neither parameter nor buffer and may have been computed from weights",
+        ),
         (Alias, False, "it holds 'alias', which is neither parameter nor buffer"),
         (View, False, "'small.weight' and 'conv.weight' share memory"),
         (Complex, False, "it holds 'filter' in another form"),
