@@ -1,4 +1,4 @@
-"""A tiny set of images to train on, and a tiny network with what can break a resumed run: batch norm and dropout."""
+"""A few images to train on, and a small network with layers that can break a resumed run: batch norm and dropout."""
 
 import zipfile
 
@@ -22,13 +22,13 @@ def build(num_classes=1000):
     return network
 
 def certain(num_classes=1000):
-    '''Without dropout, whose places depend on the order in memory.'''
+    '''Without dropout, which depends on the memory format.'''
     network = build(num_classes)
     network[3] = torch.nn.Identity()
     return network
 
 def silent(num_classes=1000):
-    '''Without taps and preprocessing, and with another number of outputs.'''
+    '''Without taps and preprocessing, and with a wrong number of outputs.'''
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(num_classes + 1))
 
 def no_classes():
@@ -47,7 +47,7 @@ def no_network(num_classes=1000):
 
 
 def write_images(folder, size=(20, 24), seed=0):
-    """Write train/CLASS/… and val/CLASS/…: colours of the class under noise."""
+    """Write train/CLASS/… and val/CLASS/…: the colour of the class with noise."""
     rng = np.random.default_rng(seed)
     colours = rng.integers(40, 200, (len(CLASSES), 3))
     for split, n in (("train", N_TRAIN), ("val", N_VAL)):
@@ -61,7 +61,7 @@ def write_images(folder, size=(20, 24), seed=0):
 
 
 def pack(folder, path, top=""):
-    """Zip a set, below a folder of its own where `top` names one."""
+    """Zip a folder of images, below the folder `top` if given."""
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.rglob("*")):
             if file.is_file():

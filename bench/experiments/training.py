@@ -118,7 +118,7 @@ class TrainingBench:
         """Compare the pipeline's images with torchvision's."""
         folder = ImageFolder(self.data / "train", transforms.Compose(self.plain))
         some = np.random.default_rng(0).permutation(len(folder))[:64]
-        ((rows, labels),) = self.batches[0].serve(some, 64)
+        ((rows, labels),) = self.batches[0].iterate(some, 64)
         expected = torch.stack([folder[i][0] for i in some])
         if [folder[i][1] for i in some] != labels.tolist():
             raise ValueError("the labels differ from ImageFolder's")
@@ -132,7 +132,7 @@ class TrainingBench:
         rng, train = np.random.default_rng(0), self.batches[0]
         while True:
             order = rng.permutation(len(train))
-            for x, _ in train.serve(order, self.recipe.batch_size):
+            for x, _ in train.iterate(order, self.recipe.batch_size):
                 yield len(self.normalise(AUGMENTATIONS["flip"](x, rng)))
 
     @cached_property
@@ -158,7 +158,7 @@ class TrainingBench:
     def steps(self) -> Iterator[int]:
         """Training steps on one batch that is ready."""
         size = self.recipe.batch_size
-        pixels, truth = next(iter(self.batches[0].serve(np.arange(size), size)))
+        pixels, truth = next(iter(self.batches[0].iterate(np.arange(size), size)))
         x = self.normalise(pixels).contiguous(memory_format=self.layout)
         self.trainer.network.train()
         while True:

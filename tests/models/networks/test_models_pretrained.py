@@ -25,7 +25,7 @@ NAME = f"resnet18-{SHA256[:8]}.pth"
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """torch's cache in a folder of the test's own, and a URL whose weights the test can make."""
+    """torch's cache in a temporary folder, and a URL with weights that the test writes."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     monkeypatch.setattr(module, "url_of", lambda name: f"file://{tmp_path}/published/{NAME}")
@@ -36,7 +36,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def served(tmp_path):
-    """A folder, and its address at a server on this machine."""
+    """A folder, and the address at which a local server serves it."""
     folder = tmp_path / "served"
     folder.mkdir()
 
@@ -71,18 +71,18 @@ def test_published_urls_have_their_checksum():
 
 
 @pytest.mark.parametrize("name", [NAME, "resnet18.safetensors", "resnet18.pth", "resnet18.pt"])
-def test_a_folder_is_looked_in_first(tmp_path, cache, name):
+def test_the_folder_is_searched_first(tmp_path, cache, name):
     write(cache / NAME)
     own = write(tmp_path / "w" / name)
     assert pretrained("resnet18", tmp_path / "w") == own
 
 
-def test_torchvisions_name_does_too(tmp_path):
+def test_torchvisions_name_is_accepted(tmp_path):
     own = write(tmp_path / "w" / "inception_v3.pth")
     assert pretrained("inception", tmp_path / "w") == own
 
 
-def test_then_the_cache_then_the_url(tmp_path, cache):
+def test_the_cache_is_searched_before_the_url(tmp_path, cache):
     (tmp_path / "w").mkdir()
     assert not any(cache.iterdir())
     write(tmp_path / "published" / NAME)
@@ -93,14 +93,14 @@ def test_then_the_cache_then_the_url(tmp_path, cache):
 
 
 @pytest.mark.parametrize("where", ["w", "torch/hub/checkpoints"])
-def test_a_file_of_another_hash_is_never_taken(tmp_path, where):
+def test_a_file_with_another_hash_is_refused(tmp_path, where):
     (tmp_path / "w").mkdir()
     path = write(tmp_path / where / NAME, b"damaged")
     with pytest.raises(WeightsError, match=rf"{path}: its SHA-256 begins with \w{{8}}, not"):
         pretrained("resnet18", tmp_path / "w")
 
 
-def test_what_is_nowhere_says_where_it_was_looked_for(tmp_path, monkeypatch):
+def test_missing_weights_list_the_searched_places(tmp_path, monkeypatch):
     (tmp_path / "w").mkdir()
     for download, reason in ((False, "downloads are not allowed"), (True, "cannot be downloaded")):
         with pytest.raises(MissingWeightsError) as caught:
@@ -126,7 +126,7 @@ def test_a_url_is_downloaded_once_and_checked(served, cache):
         fetch(f"{address}/mine.pth#sha256={'0' * 64}")
 
 
-def test_what_a_url_cannot_give(served, cache):
+def test_failed_downloads(served, cache):
     folder, address = served
     write(folder / "mine-00000000.pth")
     with pytest.raises(WeightsError, match='invalid hash value .expected "00000000"'):
@@ -138,7 +138,7 @@ def test_what_a_url_cannot_give(served, cache):
     assert list(cache.iterdir()) == []
 
 
-def test_a_published_densenet_fits_under_its_old_names(tmp_path):
+def test_a_published_densenet_loads_with_old_names(tmp_path):
     from fastrdm.networks import load_weights
 
     network = build("densenet121")

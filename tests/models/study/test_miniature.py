@@ -36,7 +36,7 @@ def done(place):
     return place
 
 
-def test_the_recipe_is_the_papers_but_for_what_a_small_set_asks_for():
+def test_the_recipe_differs_from_the_papers_only_for_few_images():
     paper = vars(Recipe())
     small = vars(recipe_of("resnet18", 10, 0))
     assert {name for name in small if small[name] != paper[name]} == {
@@ -85,14 +85,14 @@ def test_each_checkpoint_is_in_the_report_with_its_scores(done):
         assert (done / f"report/RESULTS-{picture}.png").stat().st_size > 10_000
 
 
-def test_a_second_call_does_nothing_again(done, monkeypatch, capsys):
+def test_a_second_call_repeats_nothing(done, monkeypatch, capsys):
     report = (done / "report/RESULTS.md").read_bytes()
     monkeypatch.setattr(Recipe, "due", None)
     assert main(arguments(done)) == 0
     assert (done / "report/RESULTS.md").read_bytes() == report
 
 
-def test_what_is_wrong_is_one_sentence(place, monkeypatch, capsys):
+def test_errors_are_one_sentence(place, monkeypatch, capsys):
     monkeypatch.setattr(miniature, "find_data", lambda: None)
     assert main(["--out", str(place / "other")]) == 1
     assert "no data: set FASTRDM_DATA" in capsys.readouterr().err

@@ -77,7 +77,7 @@ def test_layers_opposite_to_the_brain_are_marked():
     assert agreeing.marked("fc") == "fc" and agreeing.remarks == []
 
 
-def test_scores_of_before_have_no_sign():
+def test_older_scores_have_no_sign():
     content = scored().to_dict()
     for result in content["results"]:
         del result["mean_rho"]
@@ -85,11 +85,11 @@ def test_scores_of_before_have_no_sign():
     assert again.best == scored().best and again.remarks == []
 
 
-def test_the_test_set_is_never_chosen_by():
+def test_layers_are_never_chosen_by_the_test_study():
     both = scored(sets=("92", "78"))
     alone = scored(sets=("92",))
     assert (both.best, both.mean) == (alone.best, alone.mean)
-    # Whatever the test set says.
+    # Whatever the scores on the test study.
     other = next(layer for layer in rdms() if layer != both.best)
     loud = tuple(
         replace(r, value=99.0) if (r.study, r.layer) == ("78", other) else r for r in both.results
@@ -119,7 +119,7 @@ def test_published_table(tmp_path, data_root):
         Published.read(tmp_path / "other.csv")
 
 
-def test_rows_have_the_published_values_and_what_is_missing():
+def test_rows_have_the_published_values_and_errors():
     scores = scored()
     published = Published({("alexnet", "92", "conv"): (1.0, 2.0, 3.0)})
     table = rows([scores, NetworkScores("vgg11", error="is nowhere")], published, ("92", "118"))
@@ -150,7 +150,7 @@ def test_bars_are_drawn(tmp_path):
         draw_bars([Panel("92", bars), Panel("118", bars[:1])], tmp_path / "a.png")
 
 
-def test_panels_show_the_test_set_alone_where_it_is_there():
+def test_panels_show_only_the_test_study_if_scored():
     networks = [scored(), scored("resnet18", seed=5), NetworkScores("vgg11", error="is nowhere")]
     drawn = panels(networks, None, networks)
     assert [panel.title for panel in drawn] == ["92", "118"]
@@ -169,7 +169,7 @@ def test_panels_show_the_test_set_alone_where_it_is_there():
 
 
 @pytest.mark.parametrize("name", ["cornet_z", "sqnet1_1", "googlenet", "resnet20"])
-def test_the_number_of_classes_is_read_off_the_weights(name, tmp_path):
+def test_the_number_of_classes_is_read_from_the_weights(name, tmp_path):
     torch.save(build(name, 7).state_dict(), tmp_path / "w.pth")
     assert count_classes(name, tmp_path / "w.pth") == 7
 
@@ -198,7 +198,7 @@ def sample(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Weights in a folder: one under its published name, whose hash is made to be its own."""
+    """A folder of weights; one file has a published name, with the file's actual hash."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     torch.save({"state_dict": build("cornet_z").state_dict()}, folder / "made")
@@ -266,7 +266,7 @@ def test_a_study_from_weights_to_figures_and_again(sample, weights, tmp_path, mo
         pixels = np.asarray(Image.open(out / figure).convert("RGB")).reshape(-1, 3)
         assert (pixels == (31, 119, 180)).all(axis=1).sum() > 1000, "bars"
 
-    # Done once, done: but for what changed, and what was lost.
+    # Nothing is repeated except for changed and missing files.
     before = {path: path.stat().st_mtime_ns for path in out.rglob("scores.json")}
     table_before = (out / "table.csv").read_bytes()
     (folder / "submit_fmri.mat").unlink()
@@ -277,7 +277,7 @@ def test_a_study_from_weights_to_figures_and_again(sample, weights, tmp_path, mo
     assert capsys.readouterr().err == "replicate: 1 of 5 not scored: alexnet\n"
 
 
-def test_real_scores_stand_beside_the_published_ones(data_root, challenge, weights, tmp_path):
+def test_real_scores_are_compared_with_the_published_ones(data_root, challenge, weights, tmp_path):
     out = tmp_path / "out"
     command = ["--data", str(data_root), "--out", str(out), "--networks", "sqnet1_1", "--quiet"]
     assert main([*command, "--weights", str(weights / "sqnet1_1.pth")]) == 0
@@ -312,7 +312,9 @@ def test_real_scores_stand_beside_the_published_ones(data_root, challenge, weigh
         (["--checkpoints", "nowhere.pth"], "nowhere.pth: no such file"),
     ],
 )
-def test_what_is_wrong_is_told_before_work_starts(sample, weights, tmp_path, capsys, more, message):
+def test_invalid_arguments_are_refused_before_work_starts(
+    sample, weights, tmp_path, capsys, more, message
+):
     more = [each.replace("=W", f"={weights / 'sqnet1_1.pth'}") for each in more]
     out = tmp_path / "out"
     assert main(["--data", str(sample), "--out", str(out), *more]) == 1
@@ -321,7 +323,7 @@ def test_what_is_wrong_is_told_before_work_starts(sample, weights, tmp_path, cap
     assert not out.exists()
 
 
-def test_one_that_fails_does_not_stop_the_others(sample, weights, tmp_path, capsys):
+def test_a_failure_does_not_stop_the_others(sample, weights, tmp_path, capsys):
     out = tmp_path / "out"
     wrong = f"cornet_z={weights / 'sqnet1_1.pth'}"
     right = f"sqnet1_1={weights / 'sqnet1_1.pth'}"

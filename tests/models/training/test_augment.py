@@ -16,7 +16,7 @@ def pixels():
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_the_same_seed_makes_the_same_images_and_leaves_torchs_generator(pixels, name):
+def test_augmentation_depends_on_the_seed_and_not_on_torchs_generator(pixels, name):
     before = torch.get_rng_state()
     first, again, other = (
         AUGMENTATIONS[name](pixels.clone(), np.random.default_rng(seed)) for seed in (1, 1, 2)
@@ -39,7 +39,7 @@ def test_flip_mirrors_about_half(pixels):
 
 
 class Fixed:
-    """A generator whose uniform numbers are given."""
+    """A generator with predefined uniform numbers."""
 
     def __init__(self, area, place, mirror):
         self.draws = iter([area, 0.0, place])
@@ -61,7 +61,7 @@ def test_a_crop_of_everything_is_the_image(pixels):
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("corner", [-1.0, 1.0])
-def test_a_crop_is_the_part_enlarged(pixels, corner, mirror):
+def test_a_crop_is_an_enlarged_part(pixels, corner, mirror):
     part = crop(pixels, Fixed(0.25, corner, mirror))
     half = slice(0, 6) if corner < 0 else slice(6, 12)
     window = pixels[:, :, half, half].float()
@@ -74,7 +74,7 @@ def test_a_crop_is_the_part_enlarged(pixels, corner, mirror):
     )
 
 
-def test_crops_lie_inside_and_take_the_area_that_is_meant():
+def test_crops_are_inside_the_image_and_have_the_area():
     ramp = (4 * torch.arange(64, dtype=torch.uint8)).expand(500, 3, 64, 64).contiguous()
     parts = crop(ramp, np.random.default_rng(0))
     assert parts.min() >= 0 and parts.max() <= 255
@@ -84,7 +84,7 @@ def test_crops_lie_inside_and_take_the_area_that_is_meant():
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
-def test_normalise_does_as_torchvision_to_the_bit(pixels, order):
+def test_normalise_is_bit_identical_to_torchvision(pixels, order):
     own = Preprocessing(size=(12, 12), channel_order=order)
     scaled = pixels.float() / 255
     expected = normalize(scaled.flip(1) if order == "BGR" else scaled, own.mean, own.std)
@@ -93,7 +93,7 @@ def test_normalise_does_as_torchvision_to_the_bit(pixels, order):
     assert torch.equal(Normalise(own, CPU)(pixels), torch.from_numpy(loaded))
 
 
-def test_normalise_leaves_its_input(pixels):
+def test_normalise_does_not_change_its_input(pixels):
     images = pixels.float()
     before = images.clone()
     Normalise(Preprocessing(), CPU)(images)

@@ -20,12 +20,12 @@ def images():
 
 @pytest.mark.parametrize("where", ["host", "device"])
 @given(order=st.lists(st.integers(0, N - 1), max_size=40), size=st.integers(1, 30))
-def test_batches_are_the_images_in_the_order_asked_for(images, where, order, size):
+def test_batches_have_the_requested_order(images, where, order, size):
     pixels, labels = images
     batches = Batches(pixels, labels, CPU, where)
     assert batches.resident == (where == "device") and len(batches) == N
     order = np.array(order, np.int64)
-    served = list(batches.serve(order, size))
+    served = list(batches.iterate(order, size))
     assert [len(rows) for rows, _ in served] == [
         min(size, len(order) - i) for i in range(0, len(order), size)
     ]
@@ -36,42 +36,44 @@ def test_batches_are_the_images_in_the_order_asked_for(images, where, order, siz
         np.testing.assert_array_equal(own.numpy(), labels[part])
 
 
-def test_a_map_serves_as_an_array(images, tmp_path):
+def test_a_mapped_file_works_like_an_array(images, tmp_path):
     pixels, labels = images
     np.save(tmp_path / "pixels.npy", pixels)
     mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
     for where in ("host", "device"):
-        (batch,) = Batches(mapped, labels, CPU, where).serve(np.arange(N), N)
+        (batch,) = Batches(mapped, labels, CPU, where).iterate(np.arange(N), N)
         np.testing.assert_array_equal(batch[0].numpy(), pixels)
 
 
-def test_auto_leaves_images_where_they_are_on_the_processor(images):
+def test_auto_does_not_copy_images_on_the_cpu(images):
     assert not Batches(*images, CPU).resident
 
 
 @pytest.mark.parametrize(("free", "resident"), [(2 * N * 48, True), (2 * N * 48 - 1, False)])
-def test_auto_puts_on_a_gpu_what_takes_half_of_its_free_memory(images, monkeypatch, free, resident):
+def test_auto_copies_images_to_a_gpu_with_twice_as_much_free_memory(
+    images, monkeypatch, free, resident
+):
     from models.training import batches
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
     assert batches._fits(images[0].nbytes, torch.device("cuda")) == resident
 
 
-def test_readers_stop_when_nobody_asks_any_more(images):
-    served = Batches(*images, CPU, "host").serve(np.zeros(1000, np.int64), 1)
+def test_readers_stop_when_iteration_ends_early(images):
+    served = Batches(*images, CPU, "host").iterate(np.zeros(1000, np.int64), 1)
     next(served)
     served.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
 
 
-def test_an_error_of_reading_is_raised(images, monkeypatch):
+def test_a_read_error_is_raised(images, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("the disk is gone")
 
     batches = Batches(*images, CPU, "host")
     monkeypatch.setattr(np, "take", fail)
     with pytest.raises(OSError, match="the disk is gone"):
-        list(batches.serve(np.arange(3), 1))
+        list(batches.iterate(np.arange(3), 1))
 
 
 def test_wrong_arguments_are_named(images):

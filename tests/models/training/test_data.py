@@ -34,7 +34,7 @@ def test_classes_and_labels_follow_the_folders_names(folder):
 
 
 @pytest.mark.parametrize("top", ["", "tiny/"])
-def test_a_zip_is_the_set_that_it_unpacks_to(folder, tmp_path, cache, top):
+def test_a_zip_is_equivalent_to_its_folder(folder, tmp_path, cache, top):
     packed = find_images(pack(folder, tmp_path / "set.zip", top))
     unpacked = find_images(folder)
     assert packed.classes == unpacked.classes
@@ -47,7 +47,7 @@ def test_a_zip_is_the_set_that_it_unpacks_to(folder, tmp_path, cache, top):
 
 
 @pytest.mark.parametrize("resize", ["pil-bilinear", "pil-bicubic"])
-def test_pixels_are_those_of_testing(folder, cache, resize):
+def test_pixels_agree_with_preprocessing(folder, cache, resize):
     split = find_images(folder).val
     pixels = training_pixels(split, 16, resize, cache)
     files = [folder / "val" / file.name for file in split.files]
@@ -56,22 +56,22 @@ def test_pixels_are_those_of_testing(folder, cache, resize):
     assert not pixels.flags.writeable
 
 
-def test_images_are_decoded_once_and_said_to_be(folder, cache):
-    said = []
-    first = training_pixels(find_images(folder).val, 16, folder=cache, say=said.append)
-    again = training_pixels(find_images(folder).val, 16, folder=cache, say=said.append)
+def test_images_are_decoded_once_and_reported(folder, cache):
+    lines = []
+    first = training_pixels(find_images(folder).val, 16, folder=cache, say=lines.append)
+    again = training_pixels(find_images(folder).val, 16, folder=cache, say=lines.append)
     np.testing.assert_array_equal(first, again)
-    assert len(said) == 1 and "6 images of val" in said[0]
+    assert len(lines) == 1 and "6 images of val" in lines[0]
     assert len(list(cache.iterdir())) == 1
-    training_pixels(find_images(folder).val, 12, folder=cache, say=said.append)
-    assert len(said) == 2
+    training_pixels(find_images(folder).val, 12, folder=cache, say=lines.append)
+    assert len(lines) == 2
 
 
-def test_a_changed_image_is_decoded_anew(folder, cache):
+def test_a_changed_image_is_decoded_again(folder, cache):
     path = folder / "val" / "bee" / "bee_0.png"
     before = training_pixels(find_images(folder).val, 16, folder=cache)
     status = path.stat()
-    # The same size, so that only the time tells.
+    # The same size, so that only the time differs.
     old = Image.open(path).convert("RGB")
     content = path.read_bytes()
     Image.fromarray(255 - np.asarray(old)).save(path)
@@ -82,7 +82,7 @@ def test_a_changed_image_is_decoded_anew(folder, cache):
     np.testing.assert_array_equal(before[[0, 1, 3, 4, 5]], after[[0, 1, 3, 4, 5]])
 
 
-def test_a_file_that_was_cut_off_is_made_anew(folder, cache):
+def test_a_truncated_file_is_written_again(folder, cache):
     split = find_images(folder).val
     whole = np.array(training_pixels(split, 16, folder=cache))
     (file,) = cache.iterdir()
@@ -93,7 +93,7 @@ def test_a_file_that_was_cut_off_is_made_anew(folder, cache):
     assert file.read_bytes() == content
 
 
-def test_several_may_make_the_same_file(folder, cache):
+def test_threads_may_write_the_same_file(folder, cache):
     split, found = find_images(folder).train, []
     threads = [
         threading.Thread(target=lambda: found.append(training_pixels(split, 16, folder=cache)))
@@ -109,9 +109,7 @@ def test_several_may_make_the_same_file(folder, cache):
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
-def test_all_images_that_cannot_be_decoded_are_counted_and_the_first_named(
-    folder, tmp_path, cache, kind
-):
+def test_undecodable_images_are_counted_and_the_first_named(folder, tmp_path, cache, kind):
     (folder / "val/ant/ant_0.png").write_bytes(b"no image")
     cut = folder / "val/bee/bee_1.png"
     cut.write_bytes(cut.read_bytes()[:200])
@@ -144,7 +142,7 @@ def test_a_full_disk_is_reported_before_decoding(folder, cache, monkeypatch):
     assert list(cache.iterdir()) == []
 
 
-def test_hidden_and_other_files_are_passed_over_and_folders_below_a_class_are_not(folder):
+def test_hidden_and_other_files_are_ignored_and_subfolders_are_not(folder):
     (folder / "train/ant/.hidden.png").write_bytes(b"")
     (folder / "train/notes.txt").write_text("")
     (folder / "train/ant/deeper").mkdir()
@@ -182,14 +180,14 @@ def _flat(folder):
     ],
 )
 @pytest.mark.parametrize("kind", ["folder", "zip"])
-def test_a_set_of_another_layout_is_refused(folder, tmp_path, kind, change, error, words):
+def test_another_layout_is_refused(folder, tmp_path, kind, change, error, words):
     change(folder)
     root = folder if kind == "folder" else pack(folder, tmp_path / "set.zip", "top/")
     with pytest.raises(error, match=words):
         find_images(root)
 
 
-def test_what_is_no_set_is_refused(tmp_path):
+def test_other_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder or zip"):
         find_images(tmp_path / "nowhere")
     (tmp_path / "text.zip").write_text("text")
@@ -207,7 +205,7 @@ def test_the_miniature_is_found(data_root):
     assert set(np.bincount(images.train.labels)) == {250}
 
 
-def test_a_transparent_image_is_refused_in_a_sentence_or_composed(folder, cache):
+def test_a_transparent_image_is_refused_or_composed(folder, cache):
     path = folder / "val" / "bee" / "bee_0.png"
     Image.new("RGBA", (20, 20), (255, 0, 0, 0)).save(path)
     split = find_images(folder).val

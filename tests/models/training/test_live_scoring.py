@@ -57,7 +57,7 @@ def _here(place, monkeypatch):
 
 @pytest.fixture(scope="module")
 def scored(place):
-    """A run that was scored while it trained."""
+    """A run that was scored during training."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.syspath_prepend(place)
@@ -71,7 +71,7 @@ def table(folder, **options):
         return [dict(zip(columns, row, strict=True)) for row in store.rows(**options)]
 
 
-def test_each_checkpoint_is_scored_as_fastrdm_score_does(scored, place):
+def test_scores_agree_with_fastrdm_score(scored, place):
     rows = table(scored)
     assert [(row["epoch"], row["region"], row["layer"]) for row in rows] == [
         (epoch, region, layer)
@@ -94,7 +94,7 @@ def test_each_checkpoint_is_scored_as_fastrdm_score_does(scored, place):
     assert Image.open(scored / "curve.png").size[0] > 100
 
 
-def test_scoring_leaves_the_weights_as_they_are(scored, place):
+def test_scoring_does_not_change_the_weights(scored, place):
     assert main([*OPTIONS, "--out", "silent"]) == 0
     for path in (place / "silent/checkpoints").iterdir():
         ours, theirs = (
@@ -102,7 +102,7 @@ def test_scoring_leaves_the_weights_as_they_are(scored, place):
         )
         for name, value in theirs.items():
             assert torch.equal(ours[name], value)
-    # What was trained without scoring is scored by the next start.
+    # Checkpoints trained without scoring are scored at the next start.
     assert main([*OPTIONS, "--out", "silent", "--score", "study"]) == 0
     assert [r["percent_nc"] for r in table(place / "silent")] == [
         r["percent_nc"] for r in table(scored)
@@ -162,7 +162,7 @@ def counted_scores(monkeypatch):
     return calls
 
 
-def test_what_is_scored_is_not_scored_again_unless_the_weights_are_others(silent, monkeypatch):
+def test_scores_are_reused_unless_the_weights_change(silent, monkeypatch):
     calls = counted_scores(monkeypatch)
     with silent.scorer() as scorer:
         for epoch in (1, 5):
@@ -186,7 +186,7 @@ def test_what_is_scored_is_not_scored_again_unless_the_weights_are_others(silent
     assert len(table(silent.run.folder, current=True)) == 12
 
 
-def test_a_failure_is_told_and_the_next_one_is_scored(silent):
+def test_a_failure_is_reported_and_the_next_checkpoint_is_scored(silent):
     damaged = silent.write(1, 1)
     damaged.write_bytes(damaged.read_bytes()[:100])
     with silent.scorer() as scorer:
@@ -199,7 +199,7 @@ def test_a_failure_is_told_and_the_next_one_is_scored(silent):
     assert {row["epoch"] for row in table(silent.run.folder)} == {"002"}
 
 
-def test_what_has_not_begun_is_left_at_the_end(silent, monkeypatch):
+def test_waiting_checkpoints_are_dropped_at_the_end(silent, monkeypatch):
     begun, go = threading.Event(), threading.Event()
     original = Worker.score
 
@@ -225,8 +225,8 @@ def test_a_file_that_is_not_a_store_is_refused(silent):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_layer_without_a_score_is_kept_as_such(silent):
-    """Stimuli that are all alike make constant RDMs, whose scores are NaN."""
+def test_a_layer_without_a_score_is_stored_as_nan(silent):
+    """Identical stimuli result in constant RDMs, whose scores are NaN."""
     images = [silent.studies[0].stimuli[0]] * 4
     rdms = np.random.default_rng(0).random((5, 6))
     study = Study("flat", tuple(images), {"it": Target(rdms, name="it")})

@@ -16,7 +16,7 @@ def run(tmp_path):
     return TrainingRun(tmp_path / "run")
 
 
-def test_a_state_is_read_as_it_was_written(run):
+def test_a_state_is_read_as_written(run):
     assert run.load() is None
     run.save(STATE)
     state = run.load()
@@ -34,7 +34,7 @@ def change(content):
 
 
 @pytest.mark.parametrize("damage", [cut, change, lambda content: b"", lambda content: b"text"])
-def test_a_damaged_state_is_said_to_be_one(run, damage):
+def test_a_damaged_state_is_refused(run, damage):
     run.save(STATE)
     path = run.folder / "state.pt"
     path.write_bytes(damage(path.read_bytes()))
@@ -48,7 +48,7 @@ def test_a_state_that_would_run_code_is_refused(run):
         run.load()
 
 
-def test_an_error_while_a_file_is_written_leaves_the_old_one(run, monkeypatch):
+def test_a_write_error_keeps_the_old_file(run, monkeypatch):
     run.save(STATE)
     before = (run.folder / "state.pt").read_bytes()
 
@@ -63,7 +63,7 @@ def test_an_error_while_a_file_is_written_leaves_the_old_one(run, monkeypatch):
     assert (run.folder / "state.pt").read_bytes() == before
 
 
-def test_the_recipe_must_agree_but_for_what_is_free(run):
+def test_the_recipe_must_agree_except_for_changeable_fields(run):
     assert run.agree(CONFIG, ["epochs"]) == CONFIG
     more = {**CONFIG, "recipe": {"lr": 0.1, "epochs": 5}, "surroundings": {"torch": "3"}}
     assert run.agree(more, ["epochs"])["surroundings"] == {"torch": "2"}
@@ -76,7 +76,7 @@ def test_the_recipe_must_agree_but_for_what_is_free(run):
         run.agree(CONFIG, [])
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path):
+def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match="is not empty and is not a training run"):
         TrainingRun(tmp_path)
@@ -120,7 +120,7 @@ def test_checkpoints_are_plain_and_listed_by_epoch(run):
     assert torch.equal(state["weight"], network.weight)
 
 
-def test_without_tensorboard_its_package_is_named(run, monkeypatch):
+def test_missing_tensorboard_is_named(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with (
         pytest.raises(MissingExtraError, match=r"tensorboard is needed.*fastrdm\[train\]"),

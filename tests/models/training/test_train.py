@@ -44,7 +44,7 @@ STEPS = -(-3 * N_TRAIN // BATCH)
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with the set and the network, decoded already."""
+    """A folder with decoded images and the network."""
     folder = tmp_path_factory.mktemp("training")
     write_images(folder / "set")
     (folder / "tiny_network.py").write_text(NETWORK)
@@ -62,7 +62,7 @@ def _here(place, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _no_export(monkeypatch):
-    """Leave the graph out: it takes seconds, and has tests of its own."""
+    """Skip the export, which takes seconds and has other tests."""
     monkeypatch.setattr(training, "export", lambda *args, **kwargs: None)
 
 
@@ -98,7 +98,7 @@ def metrics(folder):
 
 @pytest.fixture(scope="module")
 def whole(place, tmp_path_factory):
-    """A run that nothing interrupted."""
+    """An uninterrupted run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.syspath_prepend(place)
@@ -108,7 +108,7 @@ def whole(place, tmp_path_factory):
     return out
 
 
-def test_a_run_leaves_what_it_should(whole):
+def test_files_of_a_run(whole):
     names = {path.name for path in whole.iterdir()}
     assert names == {"config.json", "checkpoints", "state.pt", "metrics.csv", "tensorboard", "lock"}
     assert set(weights(whole)) == {"epoch_001.pth", "epoch_002.pth", "epoch_004.pth"}
@@ -148,8 +148,8 @@ def test_the_defaults_are_the_papers():
     assert due == [1, *range(5, 121, 5)]
 
 
-def test_a_run_is_the_plain_loop(whole, place):
-    """The oracle: a loop of torch's own, with what a step draws at random by the same rule."""
+def test_a_run_agrees_with_a_plain_loop(whole, place):
+    """The oracle is a plain torch loop with the same random numbers."""
     images = find_images(place / "set")
     pixels = {
         split.name: np.array(training_pixels(split, 16, folder=place / "cache"))
@@ -187,7 +187,7 @@ def test_a_run_is_the_plain_loop(whole, place):
     assert float(last["val_loss"]) == pytest.approx(float(loss), rel=1e-4)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_one_others(whole, tmp_path):
+def test_weights_depend_on_the_seed_only(whole, tmp_path):
     assert run(tmp_path / "again", where="device") == 0
     assert_same_weights(tmp_path / "again", whole)
     assert run(tmp_path / "other", seed=1, epochs=1) == 0
@@ -195,7 +195,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(whole, tmp_
     assert not torch.equal(ours["0.weight"], theirs["0.weight"])
 
 
-# Kills itself where it is told to, with no time to do anything about it.
+# Sends SIGKILL to itself at a given event.
 CHILD = """
 import io, os, signal, sys
 import torch
@@ -256,7 +256,7 @@ def test_a_killed_run_ends_with_the_same_weights(whole, tmp_path, how, number, d
     out = tmp_path / "run"
     killed(how, number, out)
     assert [row["epoch"] for row in metrics(out)] == [str(i + 1) for i in range(done)]
-    # Checkpoints that are there are whole.
+    # Existing checkpoints are complete.
     for name, state in weights(out).items():
         for key, value in weights(whole)[name].items():
             assert torch.equal(state[key], value)
@@ -268,7 +268,7 @@ def test_a_killed_run_ends_with_the_same_weights(whole, tmp_path, how, number, d
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, STEPS, STEPS + 3])
-def test_a_signal_ends_the_step_and_the_rest_comes_later(
+def test_a_signal_ends_the_step_and_a_rerun_continues(
     whole, tmp_path, monkeypatch, capsys, number, step
 ):
     out, original, steps = tmp_path / "run", Trainer._step, []
@@ -287,7 +287,7 @@ def test_a_signal_ends_the_step_and_the_rest_comes_later(
         in capsys.readouterr().err
     )
     assert run(out) == 0
-    # Not one step is made twice.
+    # No step is repeated.
     assert len(steps) == 4 * STEPS
     assert_same_weights(out, whole)
     assert [row["epoch"] for row in metrics(out)] == ["1", "2", "3", "4"]
@@ -296,7 +296,7 @@ def test_a_signal_ends_the_step_and_the_rest_comes_later(
         assert [ours[name] for name in same] == [theirs[name] for name in same]
 
 
-def test_a_signal_before_training_stops_at_once(tmp_path, monkeypatch):
+def test_a_signal_before_training_stops_immediately(tmp_path, monkeypatch):
     def interrupted(*args):
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("the signal was not raised")
@@ -315,7 +315,7 @@ def test_a_second_signal_does_not_wait():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_epochs_may_be_raised_and_what_is_done_is_left(whole, tmp_path, capsys):
+def test_epochs_may_be_raised_and_done_epochs_are_kept(whole, tmp_path, capsys):
     out = tmp_path / "run"
     assert run(out, epochs=2) == 0
     assert run(out, epochs=4) == 0
@@ -338,7 +338,7 @@ def test_another_recipe_in_the_same_folder_is_refused(tmp_path, capsys):
     assert "train_sha256 was" in capsys.readouterr().err
 
 
-def test_other_surroundings_are_told(tmp_path, capsys):
+def test_another_environment_is_reported(tmp_path, capsys):
     out = tmp_path / "run"
     assert run(out, epochs=1) == 0
     config = json.loads((out / "config.json").read_text())
@@ -348,9 +348,7 @@ def test_other_surroundings_are_told(tmp_path, capsys):
     assert f"began with torch 1.0 and continues with {torch.__version__}" in capsys.readouterr().err
 
 
-def test_a_loss_that_is_no_number_stops_and_leaves_what_is_good(
-    whole, tmp_path, monkeypatch, capsys
-):
+def test_a_loss_of_nan_stops_and_keeps_earlier_files(whole, tmp_path, monkeypatch, capsys):
     out, original = tmp_path / "run", Trainer._step
 
     def exploding(self, pixels, labels):
@@ -381,7 +379,7 @@ def trainer_of(place, **changes):
     return Trainer(recipe, build_network(recipe.arch, 3, recipe.seed), *splits, 3, CPU)
 
 
-def test_fit_is_callable_without_signals_and_says_when_it_is_stopped(place, tmp_path, whole):
+def test_fit_works_without_signals_and_returns_whether_it_was_stopped(place, tmp_path, whole):
     folder, report, seen = TrainingRun(tmp_path / "run"), TrainingReport(), []
     trainer = trainer_of(place)
     steps = iter(range(100))
@@ -398,7 +396,7 @@ def test_fit_is_callable_without_signals_and_says_when_it_is_stopped(place, tmp_
 @pytest.mark.parametrize(
     "option", [{"amp": "bf16"}, {"channels_last": True}, {"compile": True}], ids=str
 )
-def test_options_are_told_recorded_and_leave_plain_checkpoints(
+def test_options_are_reported_and_recorded_and_checkpoints_stay_plain(
     tmp_path, monkeypatch, capsys, option
 ):
     compiled = torch.compile
@@ -418,7 +416,7 @@ def test_options_are_told_recorded_and_leave_plain_checkpoints(
     assert run(out, epochs=2, **arch, **option) == 0
 
 
-def test_a_run_in_another_order_of_memory_resumes_to_the_bit(tmp_path):
+def test_a_channels_last_run_resumes_to_the_bit(tmp_path):
     assert run(tmp_path / "whole", channels_last=True) == 0
     assert run(tmp_path / "parts", channels_last=True, epochs=3) == 0
     assert run(tmp_path / "parts", channels_last=True) == 0
@@ -447,7 +445,7 @@ def test_a_run_in_another_order_of_memory_resumes_to_the_bit(tmp_path):
         ({"seed": -1}, "--seed must be at least 0, not -1"),
     ],
 )
-def test_what_cannot_be_done_is_said_before_work_starts(tmp_path, capsys, changes, words):
+def test_invalid_options_are_refused_before_work_starts(tmp_path, capsys, changes, words):
     import re
 
     assert run(tmp_path / "run", **changes) == 1
@@ -456,7 +454,7 @@ def test_what_cannot_be_done_is_said_before_work_starts(tmp_path, capsys, change
     assert not (tmp_path / "run" / "state.pt").exists()
 
 
-def test_recipes_check_what_they_are_given():
+def test_recipes_check_their_fields():
     for changes, words in (
         ({"augment": "mix"}, "--augment 'mix' is not one of: none, flip, crop"),
         ({"amp": "fp8"}, "--amp 'fp8' is not one of: off, bf16, fp16"),
@@ -467,7 +465,7 @@ def test_recipes_check_what_they_are_given():
             Recipe(**changes)
 
 
-def test_networks_of_torchvision_are_taken_and_generators_left():
+def test_torchvisions_networks_are_built_without_changing_generators():
     before = torch.get_rng_state()
     network = build_network("torchvision.models:resnet18", 7, seed=3)
     assert network.fc.out_features == 7
@@ -512,7 +510,7 @@ def test_devices(monkeypatch, word, hip, cuda, gpus, found):
         assert choose_device(word) == torch.device(found)
 
 
-def test_effects_say_what_a_gpu_changes():
+def test_effects_of_a_gpu():
     gpu = torch.device("cuda:0")
     assert any("--deterministic prevents that" in text for text in Recipe().effects(gpu))
     assert not any("prevents" in t for t in Recipe(deterministic=True).effects(gpu))
@@ -526,12 +524,12 @@ def test_a_gpu_without_bfloat16_is_named(monkeypatch):
         check_precision("bf16", torch.device("cuda:0"))
 
 
-def test_the_function_trains_as_the_command_does(whole, place, tmp_path):
+def test_the_function_agrees_with_the_command(whole, place, tmp_path):
     assert train("set", tmp_path / "run", Recipe(**OPTIONS), device="cpu", cache="cache")
     assert_same_weights(tmp_path / "run", whole)
 
 
-def test_divergence_is_an_error_of_its_own(place):
+def test_divergence_has_its_own_error(place):
     trainer = trainer_of(place, lr=1e30)
     with pytest.raises(DivergedError, match="in epoch 1"):
         trainer.run_epoch(lambda: False, TrainingReport())
