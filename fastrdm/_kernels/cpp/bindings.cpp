@@ -13,8 +13,8 @@
 #include <string>
 #include <type_traits>
 
+#include "isa.hpp"
 #include "kernels.hpp"
-#include "rows.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -37,12 +37,6 @@ using RankRows = nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device
 template <std::size_t n>
 using OutCounts = nb::ndarray<std::int64_t, nb::ndim<n>, nb::c_contig, nb::device::cpu>;
 
-const fastrdm::Isa& isa_named(const std::string& name) {
-  for (const auto* isa : fastrdm::available_isas())
-    if (name == isa->name) return *isa;
-  throw std::invalid_argument("no such instruction set on this processor: " + name);
-}
-
 // 16-bit floats come as their bits: there is no buffer format for bfloat16.
 template <typename S>
 using Stored = std::conditional_t<sizeof(S) == 2, std::uint16_t, S>;
@@ -63,7 +57,7 @@ void gram(const Rows<Stored<S>>& x, const Vector& shift, std::size_t share, bool
           const std::string& isa) {
   check(shift.shape(0) == x.shape(0) && sums.shape(0) == x.shape(0) && out.shape(0) == x.shape(0) && out.shape(1) == x.shape(0) && share > 0,
         "gram: shapes disagree");
-  const auto& chosen = isa_named(isa);
+  const auto& chosen = fastrdm::isa_named(isa);
   const auto a = matrix<S>(x, shift.data());
   const nb::gil_scoped_release release;
   fastrdm::products<S>(chosen, a, nullptr, static_cast<Index>(share), add, out.data(), static_cast<Index>(out.shape(1)), sums.data(), n_threads);
@@ -81,7 +75,7 @@ void cross(const Rows<Stored<S>>& a, const Rows<Stored<S>>& b, const Vector& shi
   check(a.shape(1) == b.shape(1) && out.shape(0) == a.shape(0) && out.shape(1) == b.shape(0) && shift_a.shape(0) == a.shape(0) &&
             shift_b.shape(0) == b.shape(0) && share > 0,
         "cross: shapes disagree");
-  const auto& chosen = isa_named(isa);
+  const auto& chosen = fastrdm::isa_named(isa);
   const auto left = matrix<S>(a, shift_a.data()), right = matrix<S>(b, shift_b.data());
   const nb::gil_scoped_release release;
   fastrdm::products<S>(chosen, left, &right, static_cast<Index>(share), add, out.data(), static_cast<Index>(out.shape(1)), nullptr, n_threads);
@@ -100,7 +94,7 @@ void differences(const Rows<Stored<S>>& a, const Rows<Stored<S>>& b, const Vecto
     check(i >= 0 && j >= 0 && static_cast<std::size_t>(i) < a.shape(0) && static_cast<std::size_t>(j) < b.shape(0), "differences: no such row");
   }
   static_assert(sizeof(fastrdm::Pair) == 2 * sizeof(std::int32_t));
-  const auto& chosen = isa_named(isa);
+  const auto& chosen = fastrdm::isa_named(isa);
   const auto left = matrix<S>(a, shift_a.data()), right = matrix<S>(b, shift_b.data());
   const nb::gil_scoped_release release;
   fastrdm::differences<S>(chosen, left, factor_a.data(), right, factor_b.data(), reinterpret_cast<const fastrdm::Pair*>(pairs.data()),
@@ -114,7 +108,7 @@ Index distinct(const Rows<Stored<S>>& x, nb::ndarray<typename fastrdm::ProductOf
 }
 
 std::size_t share(std::size_t cols, std::size_t size, const std::string& isa) {
-  return static_cast<std::size_t>(fastrdm::share_width(isa_named(isa), static_cast<Index>(cols), static_cast<Index>(size)));
+  return static_cast<std::size_t>(fastrdm::share_width(fastrdm::isa_named(isa), static_cast<Index>(cols), static_cast<Index>(size)));
 }
 
 template <typename T>
@@ -132,9 +126,9 @@ void similarities(const Prepared<double>& a, const Vector& squares_a, const Prep
   const auto left = prepared(a, squares_a), right = prepared(b, squares_b);
   check(left.stride == right.stride, "similarities: shapes disagree");
   check_similarities(a.shape(0), b.shape(0), paired, out);
-  const auto& kernels = fastrdm::row_kernels(isa);
+  const auto& chosen = fastrdm::isa_named(isa);
   const nb::gil_scoped_release release;
-  fastrdm::similarities(kernels, left, right, paired, out.data(), n_threads);
+  fastrdm::similarities(chosen, left, right, paired, out.data(), n_threads);
 }
 
 template <typename T>
@@ -144,9 +138,9 @@ void rank_similarities(const Rows<T>& a, double squares, const Prepared<float>& 
   const auto right = prepared(b, squares_b);
   check(left.cols > 0 && left.cols <= right.stride && a.shape(1) < (std::size_t{1} << 32), "rank_similarities: shapes disagree");
   check_similarities(a.shape(0), b.shape(0), paired, out);
-  const auto& kernels = fastrdm::row_kernels(isa);
+  const auto& chosen = fastrdm::isa_named(isa);
   const nb::gil_scoped_release release;
-  fastrdm::rank_similarities(kernels, left.data, left.rows, left.cols, left.stride, squares, right, paired, out.data(), n_threads);
+  fastrdm::rank_similarities(chosen, left.data, left.rows, left.cols, left.stride, squares, right, paired, out.data(), n_threads);
 }
 
 template <typename T>
@@ -198,9 +192,9 @@ void concordance(const RankRows& a, const RankRows& b, OutCounts<2>& out, OutCou
             untied_b.shape(0) == b.shape(0),
         "concordance: shapes disagree");
   check(a.shape(1) < (std::size_t{1} << 32) - 1, "concordance: more than 2**32 values in a row");
-  const auto& kernels = fastrdm::row_kernels(isa);
+  const auto& chosen = fastrdm::isa_named(isa);
   const nb::gil_scoped_release release;
-  fastrdm::concordance(kernels, a.data(), static_cast<Index>(a.shape(0)), b.data(), static_cast<Index>(b.shape(0)), static_cast<Index>(a.shape(1)),
+  fastrdm::concordance(chosen, a.data(), static_cast<Index>(a.shape(0)), b.data(), static_cast<Index>(b.shape(0)), static_cast<Index>(a.shape(1)),
                        out.data(), untied_a.data(), untied_b.data(), n_threads);
 }
 
@@ -222,9 +216,9 @@ void resampled_similarities(const RankRows& a, const RankRows& b, const Counts& 
             out.shape(1) == a.shape(0) && out.shape(2) == (paired ? 1 : b.shape(0)) && (!paired || a.shape(0) == b.shape(0)),
         "resampled_similarities: shapes disagree");
   check_counts(counts, n);
-  const auto& kernels = fastrdm::row_kernels(isa);
+  const auto& chosen = fastrdm::isa_named(isa);
   const nb::gil_scoped_release release;
-  fastrdm::resampled_similarities(kernels, a.data(), static_cast<Index>(a.shape(0)), b.data(), static_cast<Index>(b.shape(0)), static_cast<Index>(n),
+  fastrdm::resampled_similarities(chosen, a.data(), static_cast<Index>(a.shape(0)), b.data(), static_cast<Index>(b.shape(0)), static_cast<Index>(n),
                                   counts.data(), static_cast<Index>(counts.shape(0)), paired, untied, out.data(), n_threads);
 }
 
@@ -237,11 +231,11 @@ void resampled_ceilings(const RankRows& subjects, const std::optional<Counts>& c
         "resampled_ceilings: shapes disagree");
   if (condition_counts) check_counts(*condition_counts, conditions);
   if (subject_counts) check_counts(*subject_counts, subjects.shape(0));
-  const auto& kernels = fastrdm::row_kernels(isa);
+  const auto& chosen = fastrdm::isa_named(isa);
   const auto* of_conditions = condition_counts ? condition_counts->data() : nullptr;
   const auto* of_subjects = subject_counts ? subject_counts->data() : nullptr;
   const nb::gil_scoped_release release;
-  fastrdm::resampled_ceilings(kernels, subjects.data(), static_cast<Index>(subjects.shape(0)), static_cast<Index>(conditions), of_conditions,
+  fastrdm::resampled_ceilings(chosen, subjects.data(), static_cast<Index>(subjects.shape(0)), static_cast<Index>(conditions), of_conditions,
                               of_subjects, static_cast<Index>(draws), ranked, untied, within, out.data(), n_threads);
 }
 
@@ -256,9 +250,9 @@ void permuted_similarities(const nb::ndarray<const T, nb::ndim<3>, nb::c_contig,
         "permuted_similarities: shapes disagree");
   for (std::size_t i = 0; i < permutations.size(); ++i)
     check(permutations.data()[i] >= 0 && static_cast<std::size_t>(permutations.data()[i]) < n, "permuted_similarities: no such condition");
-  const auto& kernels = fastrdm::row_kernels(isa);
+  const auto& chosen = fastrdm::isa_named(isa);
   const nb::gil_scoped_release release;
-  fastrdm::permuted_similarities(kernels, a.data(), squares_a.data(), static_cast<Index>(a.shape(0)), static_cast<Index>(n), permutations.data(),
+  fastrdm::permuted_similarities(chosen, a.data(), squares_a.data(), static_cast<Index>(a.shape(0)), static_cast<Index>(n), permutations.data(),
                                  static_cast<Index>(permutations.shape(0)), right, out.data(), n_threads);
 }
 

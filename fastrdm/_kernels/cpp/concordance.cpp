@@ -9,8 +9,8 @@
 #include <cstdint>
 #include <stdexcept>
 
+#include "isa.hpp"
 #include "parallel.hpp"
-#include "rows.hpp"
 
 namespace fastrdm {
 namespace {
@@ -88,6 +88,11 @@ class Block {
   bool tied_ = false;
 };
 
+std::size_t marks_size(std::size_t n) {
+  // Words, levels of 32-bit counts above them that shrink 16-fold, and a node to spare for each.
+  return kWays * (2 * (n / 64 + 1) + 128);
+}
+
 template <typename Position>
 void concordance_by(TwiceLess<Position>* twice_less_of, const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out,
                     std::int64_t* untied_a, std::int64_t* untied_b, int n_threads) {
@@ -124,12 +129,12 @@ void concordance_by(TwiceLess<Position>* twice_less_of, const double* a, Index r
 
 }  // namespace
 
-void concordance(const RowKernels& kernels, const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out,
-                 std::int64_t* untied_a, std::int64_t* untied_b, int n_threads) {
+void concordance(const Isa& isa, const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out, std::int64_t* untied_a,
+                 std::int64_t* untied_b, int n_threads) {
   if (cols < Index{1} << 16)
-    concordance_by(kernels.twice_less_16, a, rows_a, b, rows_b, cols, out, untied_a, untied_b, n_threads);
+    concordance_by(std::get<TwiceLess<std::uint16_t>*>(isa.twice_less), a, rows_a, b, rows_b, cols, out, untied_a, untied_b, n_threads);
   else
-    concordance_by(kernels.twice_less_32, a, rows_a, b, rows_b, cols, out, untied_a, untied_b, n_threads);
+    concordance_by(std::get<TwiceLess<std::uint32_t>*>(isa.twice_less), a, rows_a, b, rows_b, cols, out, untied_a, untied_b, n_threads);
 }
 
 }  // namespace fastrdm

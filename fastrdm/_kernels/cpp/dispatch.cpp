@@ -3,8 +3,10 @@
 #include <cmath>
 #include <condition_variable>
 #include <new>
+#include <stdexcept>
 
 #include "half.hpp"
+#include "isa.hpp"
 #include "parallel.hpp"
 
 #ifdef FASTRDM_BUILT_X86
@@ -78,6 +80,12 @@ const std::vector<const Isa*>& available_isas() {
     return isas;
   }();
   return found;
+}
+
+const Isa& isa_named(const std::string& name) {
+  for (const Isa* isa : available_isas())
+    if (name == isa->name) return *isa;
+  throw std::invalid_argument("no such instruction set on this processor: " + name);
 }
 
 namespace {

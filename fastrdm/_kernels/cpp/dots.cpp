@@ -4,7 +4,7 @@
 // registers: products of ranks and sums of them stay whole numbers, exact up to 2^53, so no order of summation changes a bit.
 // Nothing here may instantiate a template of the standard library: the linker would keep one copy for all instruction sets.
 
-#include "kernels.hpp"
+#include "isa.hpp"
 #include "simd.hpp"
 
 namespace fastrdm::FASTRDM_ISA_NAME {

@@ -1,13 +1,9 @@
-// The kernels as the bindings see them: plain pointers in, plain pointers out, one table for each instruction set.
+// The kernels as the bindings see them: plain pointers in, plain pointers out, for each instruction set that isa.hpp describes.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <tuple>
 #include <vector>
-
-#define FASTRDM_STRING_(x) #x
-#define FASTRDM_STRING(x) FASTRDM_STRING_(x)
 
 namespace fastrdm {
 
@@ -44,43 +40,12 @@ struct Range {
   Index begin, end;
 };
 
-// The order in which products are added up, so that those of two rows depend on these two alone: numbers in their own type over a block of
-// columns, blocks in float64 over a share of `width` columns, and shares in their order. Neither the number of threads nor how rows are
-// split between them changes that.
-struct Shares {
-  explicit Shares(Index width_) : width(width_) {}
-  // The next share to work on, or -1.
-  virtual Index next() = 0;
-  // Takes what a share adds up to, and gives zeros for another one.
-  virtual double* done(Index share, double* part) = 0;
-  const Index width;
-
- protected:
-  ~Shares() = default;
-};
-
-// part[i * ld + j]: sums of a_ik b_jk over the columns of a share and the right rows j asked for, as read; with `b` null, b is a and only i <= j
-// is sure to be filled. `part` holds pad(a.rows) x ld zeros, ld = pad(b.rows), and a number more for each row of a: where `with_sums`, that is
-// the row's sum over the share.
-template <typename S>
-using Products = void(const Matrix<S>& a, const Matrix<S>* b, const Range& right_rows, Shares& shares, double* part, Index ld, bool with_sums);
-
 struct Pair {
   std::int32_t first, second;
 };
 
-// out[p] += sum_k (factor_a (a_ik - shift_a) - factor_b (b_jk - shift_b))^2 of the rows i and j of pair p; null factors are 1. The order of i and j
-// changes no bit, nor do the other pairs.
-template <typename S>
-using Differences = void(const Matrix<S>& a, const double* factor_a, const Matrix<S>& b, const double* factor_b, const Pair* pairs, Index n_pairs,
-                         double* out);
-
-struct Isa {
-  const char* name;
-  Index block_bytes;
-  std::tuple<Products<float>*, Products<double>*, Products<Half>*, Products<BFloat16>*> products;
-  std::tuple<Differences<float>*, Differences<double>*, Differences<Half>*, Differences<BFloat16>*> differences;
-};
+// One instruction set: isa.hpp.
+struct Isa;
 
 // Every tile height and width divides this, so that padded operands need no edge code.
 constexpr Index kRowPad = 12;
@@ -90,9 +55,6 @@ constexpr Index pad_rows(Index rows) { return (rows + kRowPad - 1) / kRowPad * k
 // line's start, not zeroed, and this thread's until it is given back.
 void* take_scratch(std::size_t bytes);
 void give_scratch(void* memory);
-
-// Those built into this extension that this processor can run, the fastest first; never empty, `portable` is always last.
-const std::vector<const Isa*>& available_isas();
 
 // Columns of a share of rows of `cols` numbers that are multiplied as numbers of `size` bytes.
 Index share_width(const Isa& isa, Index cols, Index size);
@@ -133,8 +95,6 @@ Index distinct(const Matrix<S>& x, Index limit, typename ProductOf<S>::Type* out
 // Prepared rows are this many numbers long, or a multiple, with zeros at the end.
 constexpr Index kRowLength = 32;
 
-struct RowKernels;
-
 // Prepared rows, `stride` numbers from one to the next, and their sums of squares.
 template <typename T>
 struct Rows {
@@ -154,34 +114,34 @@ void centred_ranks(const T* data, Index rows, Index cols, Index stride, float* o
 // similarities: out[i * b.rows + j] = a_i . b_j / sqrt(squares_i squares_j), between -1 and 1; with `paired`, out[i] of a_i and b_i. Neither
 // the number of threads nor the other rows change a bit. rank_similarities: the same, of rows of a that it ranks; `squares` > 0 stands for
 // theirs.
-void similarities(const RowKernels& kernels, const Rows<double>& a, const Rows<double>& b, bool paired, double* out, int n_threads);
+void similarities(const Isa& isa, const Rows<double>& a, const Rows<double>& b, bool paired, double* out, int n_threads);
 template <typename T>
-void rank_similarities(const RowKernels& kernels, const T* a, Index rows_a, Index cols, Index stride_a, double squares, const Rows<float>& b,
-                       bool paired, double* out, int n_threads);
+void rank_similarities(const Isa& isa, const T* a, Index rows_a, Index cols, Index stride_a, double squares, const Rows<float>& b, bool paired,
+                       double* out, int n_threads);
 
 // out[i * rows_b + j]: pairs of columns that rows i of a and j of b order alike, less those that they order oppositely; rows hold average ranks.
 // untied: pairs of columns that differ within a row.
-void concordance(const RowKernels& kernels, const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out,
-                 std::int64_t* untied_a, std::int64_t* untied_b, int n_threads);
+void concordance(const Isa& isa, const double* a, Index rows_a, const double* b, Index rows_b, Index cols, std::int64_t* out, std::int64_t* untied_a,
+                 std::int64_t* untied_b, int n_threads);
 
 // resampled_similarities: out[(d * rows_a + i) * rows_b + j] = Spearman's coefficient of rows i of a and j of b, condensed RDMs, with condition k
 // counts[d * conditions + k] times in draw d and pairs of a condition with itself left out; with `paired`, out[d * rows_a + i] of a_i and b_i;
 // with `untied`, ranks are scaled as if none were tied (rho-a). NaN where a row has no two different pairs. Sums are of whole numbers, exact
 // up to 2^53; no number of threads changes a bit.
-void resampled_similarities(const RowKernels& kernels, const double* a, Index rows_a, const double* b, Index rows_b, Index conditions,
+void resampled_similarities(const Isa& isa, const double* a, Index rows_a, const double* b, Index rows_b, Index conditions,
                             const std::int32_t* counts, Index draws, bool paired, bool untied, double* out, int n_threads);
 
 // out[(d * 2 + bound) * rows + s]: the same between subject s and the pool of those drawn, without the subject and with it; NaN for one that is not
 // drawn. Pools are of ranks among the drawn pairs if `ranked`, else of the numbers, and those that differ by no more than `within` of the
 // larger tie. Null counts: each once.
-void resampled_ceilings(const RowKernels& kernels, const double* subjects, Index rows, Index conditions, const std::int32_t* condition_counts,
+void resampled_ceilings(const Isa& isa, const double* subjects, Index rows, Index conditions, const std::int32_t* condition_counts,
                         const std::int32_t* subject_counts, Index draws, bool ranked, bool untied, double within, double* out, int n_threads);
 
 // out[(p * rows_a + i) * b.rows + j]: similarity of prepared row j of b and of matrix i of a (conditions, conditions), whose upper triangle would be
 // a prepared row, once its conditions are those of permutation p.
 template <typename T>
-void permuted_similarities(const RowKernels& kernels, const T* a, const double* squares_a, Index rows_a, Index conditions,
-                           const std::int32_t* permutations, Index n_permutations, const Rows<T>& b, double* out, int n_threads);
+void permuted_similarities(const Isa& isa, const T* a, const double* squares_a, Index rows_a, Index conditions, const std::int32_t* permutations,
+                           Index n_permutations, const Rows<T>& b, double* out, int n_threads);
 
 // out[(image * 3 + c) * area + p] = table[c * 256 + the pixel's channel channels[c]], of images of `area` pixels of three channels.
 void normalise(const std::uint8_t* pixels, Index images, Index area, const float* table, const int* channels, float* out, int n_threads);

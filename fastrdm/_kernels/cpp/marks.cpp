@@ -16,7 +16,7 @@
 #include <intrin.h>
 #endif
 
-#include "rows.hpp"
+#include "isa.hpp"
 
 namespace fastrdm::FASTRDM_ISA_NAME {
 namespace {

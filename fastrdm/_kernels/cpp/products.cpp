@@ -10,6 +10,7 @@
 
 #include <cstring>
 
+#include "isa.hpp"
 #include "simd.hpp"
 
 // Sums stay in registers only if the loops over a tile are gone before registers are given out; of those over columns, four steps
@@ -495,10 +496,18 @@ void differences(const Matrix<S>& a, const double* factor_a, const Matrix<S>& b,
 
 }  // namespace
 
+// dots.cpp and marks.cpp.
+extern Dots<float> dots;
+extern Dots<double> dots;
+extern TwiceLess<std::uint16_t> twice_less;
+extern TwiceLess<std::uint32_t> twice_less;
+
 extern const Isa isa;
 const Isa isa{FASTRDM_STRING(FASTRDM_ISA_NAME),
               kBlockBytes,
               {products<float>, products<double>, products<Half>, products<BFloat16>},
-              {differences<float>, differences<double>, differences<Half>, differences<BFloat16>}};
+              {differences<float>, differences<double>, differences<Half>, differences<BFloat16>},
+              {dots, dots},
+              {twice_less, twice_less}};
 
 }  // namespace fastrdm::FASTRDM_ISA_NAME

@@ -2,9 +2,9 @@
 
 #include <cmath>
 
+#include "isa.hpp"
 #include "parallel.hpp"
 #include "ranker.hpp"
-#include "rows.hpp"
 
 namespace fastrdm {
 namespace {
@@ -67,8 +67,9 @@ void centred_ranks(const T* data, Index rows, Index cols, Index stride, float* o
 }
 
 template <typename T>
-void rank_similarities(const RowKernels& kernels, const T* a, Index rows_a, Index cols, Index stride_a, double squares, const Rows<float>& b,
-                       bool paired, double* out, int n_threads) {
+void rank_similarities(const Isa& isa, const T* a, Index rows_a, Index cols, Index stride_a, double squares, const Rows<float>& b, bool paired,
+                       double* out, int n_threads) {
+  const auto dots = std::get<Dots<float>*>(isa.dots);
   const Index across = paired ? 1 : b.rows;
   const auto ranked = [&](Ranker& ranker, Index row, float* to) {
     const double own = twice_centred(ranker, a + row * stride_a, cols, to);
@@ -84,7 +85,7 @@ void rank_similarities(const RowKernels& kernels, const T* a, Index rows_a, Inde
       for (Index row = begin; row < end; ++row) own[static_cast<std::size_t>(row)] = ranked(ranker, row, ranks.data() + row * b.stride);
     });
     parallel(b.rows, kRowPad, threads_for(work * static_cast<double>(rows_a), kWorthDots, n_threads), [&](Index begin, Index end, int) {
-      kernels.dots_f32(ranks.data(), rows_a, b.stride, b.data + begin * b.stride, end - begin, b.stride, b.stride, out + begin, b.rows);
+      dots(ranks.data(), rows_a, b.stride, b.data + begin * b.stride, end - begin, b.stride, b.stride, out + begin, b.rows);
       scale(out + begin, own.data(), rows_a, b.squares + begin, end - begin, b.rows);
     });
     return;
@@ -100,18 +101,19 @@ void rank_similarities(const RowKernels& kernels, const T* a, Index rows_a, Inde
       const Index here = std::min(at_once, end - row);
       for (Index i = 0; i < here; ++i) own[static_cast<std::size_t>(i)] = ranked(ranker, row + i, ranks.data() + i * b.stride);
       const Index other = paired ? row : 0;
-      kernels.dots_f32(ranks.data(), here, b.stride, b.data + other * b.stride, across, b.stride, b.stride, out + row * across, across);
+      dots(ranks.data(), here, b.stride, b.data + other * b.stride, across, b.stride, b.stride, out + row * across, across);
       scale(out + row * across, own.data(), here, b.squares + other, across, across);
     }
   });
 }
 
-void similarities(const RowKernels& kernels, const Rows<double>& a, const Rows<double>& b, bool paired, double* out, int n_threads) {
+void similarities(const Isa& isa, const Rows<double>& a, const Rows<double>& b, bool paired, double* out, int n_threads) {
+  const auto dots = std::get<Dots<double>*>(isa.dots);
   const Index across = paired ? 1 : b.rows;
   n_threads = threads_for(static_cast<double>(a.rows * across) * static_cast<double>(a.stride), kWorthDots, n_threads);
   if (a.rows < n_threads && !paired) {
     parallel(b.rows, kRowPad, n_threads, [&](Index begin, Index end, int) {
-      kernels.dots_f64(a.data, a.rows, a.stride, b.data + begin * b.stride, end - begin, b.stride, b.stride, out + begin, b.rows);
+      dots(a.data, a.rows, a.stride, b.data + begin * b.stride, end - begin, b.stride, b.stride, out + begin, b.rows);
       scale(out + begin, a.squares, a.rows, b.squares + begin, end - begin, b.rows);
     });
     return;
@@ -120,7 +122,7 @@ void similarities(const RowKernels& kernels, const Rows<double>& a, const Rows<d
     const Index at_once = paired ? 1 : kRowPad;
     for (Index row = begin; row < end; row += at_once) {
       const Index here = std::min(at_once, end - row), other = paired ? row : 0;
-      kernels.dots_f64(a.data + row * a.stride, here, a.stride, b.data + other * b.stride, across, b.stride, b.stride, out + row * across, across);
+      dots(a.data + row * a.stride, here, a.stride, b.data + other * b.stride, across, b.stride, b.stride, out + row * across, across);
       scale(out + row * across, a.squares + row, here, b.squares + other, across, across);
     }
   });
@@ -128,7 +130,7 @@ void similarities(const RowKernels& kernels, const Rows<double>& a, const Rows<d
 
 #define FASTRDM_INSTANTIATE(T)                                                                \
   template void centred_ranks<T>(const T*, Index, Index, Index, float*, Index, double*, int); \
-  template void rank_similarities<T>(const RowKernels&, const T*, Index, Index, Index, double, const Rows<float>&, bool, double*, int);
+  template void rank_similarities<T>(const Isa&, const T*, Index, Index, Index, double, const Rows<float>&, bool, double*, int);
 FASTRDM_INSTANTIATE(float)
 FASTRDM_INSTANTIATE(double)
 

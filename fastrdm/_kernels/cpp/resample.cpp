@@ -7,9 +7,9 @@
 
 #include <cmath>
 
+#include "isa.hpp"
 #include "parallel.hpp"
 #include "ranker.hpp"
-#include "rows.hpp"
 
 namespace fastrdm {
 namespace {
@@ -257,19 +257,19 @@ class Sample {
   WholeSorter sorter_;
 };
 
-double dot(const RowKernels& kernels, const double* a, const double* b, Index length) {
+double dot(const Isa& isa, const double* a, const double* b, Index length) {
   double product;
-  kernels.dots_f64(a, 1, length, b, 1, length, length, &product, 1);
+  std::get<Dots<double>*>(isa.dots)(a, 1, length, b, 1, length, length, &product, 1);
   return product;
 }
 
 // The pools of one draw of subjects, of whom those with a count are in.
 class Pools {
  public:
-  Pools(const RowKernels& kernels, Sample& sample, Index rows, bool untied)
-      : kernels_(kernels), sample_(sample), rows_(rows), untied_(untied), ranks_(size(rows)), squares_(static_cast<std::size_t>(rows)),
-        values_(size(rows)), others_(size(1)), pooled_(size(1)), weighted_(size(1)), sums_(static_cast<std::size_t>(rows) + 2), whole_(size(rows)),
-        whole_total_(size(1)), whole_others_(size(1)) {}
+  Pools(const Isa& isa, Sample& sample, Index rows, bool untied)
+      : isa_(isa), sample_(sample), rows_(rows), untied_(untied), ranks_(size(rows)), squares_(static_cast<std::size_t>(rows)), values_(size(rows)),
+        others_(size(1)), pooled_(size(1)), weighted_(size(1)), sums_(static_cast<std::size_t>(rows) + 2), whole_(size(rows)), whole_total_(size(1)),
+        whole_others_(size(1)) {}
 
   void subject(const Orders& orders, const double* row, Index s, bool ranked) {
     double* own = ranks_.data() + s * sample_.stride();
@@ -303,7 +303,7 @@ class Pools {
 
  private:
   std::size_t size(Index rows) const { return static_cast<std::size_t>(rows * sample_.stride()); }
-  double square(const double* ranks) const { return untied_ ? sample_.untied() : dot(kernels_, ranks, weighted_.data(), sample_.length()); }
+  double square(const double* ranks) const { return untied_ ? sample_.untied() : dot(isa_, ranks, weighted_.data(), sample_.length()); }
   // Of all drawn with the pool whose ranks are there.
   template <typename Count>
   void with_pooled(const Count& count, double* out) {
@@ -311,8 +311,8 @@ class Pools {
     const double own = square(pooled_.data());
     for (Index s = 0; s < rows_; ++s)
       if (count(s) > 0)
-        out[s] = scaled(dot(kernels_, weighted_.data(), ranks_.data() + s * sample_.stride(), sample_.length()), own,
-                        squares_[static_cast<std::size_t>(s)]);
+        out[s] =
+            scaled(dot(isa_, weighted_.data(), ranks_.data() + s * sample_.stride(), sample_.length()), own, squares_[static_cast<std::size_t>(s)]);
   }
 
   template <typename Count>
@@ -415,7 +415,7 @@ class Pools {
     std::int32_t rank, weight;
   };
 
-  const RowKernels& kernels_;
+  const Isa& isa_;
   Sample& sample_;
   Index rows_;
   bool untied_;
@@ -427,7 +427,7 @@ class Pools {
 
 }  // namespace
 
-void resampled_similarities(const RowKernels& kernels, const double* a, Index rows_a, const double* b, Index rows_b, Index conditions,
+void resampled_similarities(const Isa& isa, const double* a, Index rows_a, const double* b, Index rows_b, Index conditions,
                             const std::int32_t* counts, Index draws, bool paired, bool untied, double* out, int n_threads) {
   const Index cols = conditions * (conditions - 1) / 2, across = paired ? 1 : rows_b;
   const Orders orders_a(a, rows_a, cols, n_threads), orders_b(b, rows_b, cols, n_threads);
@@ -439,7 +439,7 @@ void resampled_similarities(const RowKernels& kernels, const double* a, Index ro
     const auto rank = [&](const Orders& orders, Index row, double* to, double* weighted_to) {
       sample.rank(orders, row, to);
       sample.weigh(to, weighted_to);
-      return untied ? sample.untied() : dot(kernels, to, weighted_to, sample.length());
+      return untied ? sample.untied() : dot(isa, to, weighted_to, sample.length());
     };
     for (Index d = begin; d < end; ++d) {
       sample.draw(counts + d * conditions);
@@ -455,7 +455,7 @@ void resampled_similarities(const RowKernels& kernels, const double* a, Index ro
         if (paired) squares_b[0] = rank(orders_b, i, others.data(), weighted.data());
         for (Index k = 0; k < here; ++k) squares[static_cast<std::size_t>(k)] = rank(orders_a, i + k, ranks.data(), weighted.data() + k * stride);
         double* products = to + i * across;
-        kernels.dots_f64(weighted.data(), here, stride, others.data(), across, stride, sample.length(), products, across);
+        std::get<Dots<double>*>(isa.dots)(weighted.data(), here, stride, others.data(), across, stride, sample.length(), products, across);
         for (Index k = 0; k < here; ++k)
           for (Index j = 0; j < across; ++j) {
             double& x = products[k * across + j];
@@ -466,13 +466,13 @@ void resampled_similarities(const RowKernels& kernels, const double* a, Index ro
   });
 }
 
-void resampled_ceilings(const RowKernels& kernels, const double* subjects, Index rows, Index conditions, const std::int32_t* condition_counts,
+void resampled_ceilings(const Isa& isa, const double* subjects, Index rows, Index conditions, const std::int32_t* condition_counts,
                         const std::int32_t* subject_counts, Index draws, bool ranked, bool untied, double within, double* out, int n_threads) {
   const Index cols = conditions * (conditions - 1) / 2;
   const Orders orders(subjects, rows, cols, n_threads);
   parallel(draws, 1, n_threads, [&](Index begin, Index end, int) {
     Sample sample(conditions);
-    Pools pools(kernels, sample, rows, untied);
+    Pools pools(isa, sample, rows, untied);
     for (Index d = begin; d < end; ++d) {
       const auto count = [&](Index s) { return subject_counts ? subject_counts[d * rows + s] : 1; };
       if (d == begin || condition_counts) {
@@ -488,14 +488,9 @@ void resampled_ceilings(const RowKernels& kernels, const double* subjects, Index
 }
 
 template <typename T>
-void permuted_similarities(const RowKernels& kernels, const T* a, const double* squares_a, Index rows_a, Index conditions,
-                           const std::int32_t* permutations, Index n_permutations, const Rows<T>& b, double* out, int n_threads) {
-  const auto dots = [&](const T* x, Index rows, double* to, Index ld) {
-    if constexpr (sizeof(T) == sizeof(float))
-      kernels.dots_f32(x, rows, b.stride, b.data, b.rows, b.stride, b.stride, to, ld);
-    else
-      kernels.dots_f64(x, rows, b.stride, b.data, b.rows, b.stride, b.stride, to, ld);
-  };
+void permuted_similarities(const Isa& isa, const T* a, const double* squares_a, Index rows_a, Index conditions, const std::int32_t* permutations,
+                           Index n_permutations, const Rows<T>& b, double* out, int n_threads) {
+  const auto dots = std::get<Dots<T>*>(isa.dots);
   const Index ld = rows_a * b.rows;
   parallel(n_permutations, kRowPad, n_threads, [&](Index begin, Index end, int) {
     std::vector<T> rows(static_cast<std::size_t>(kRowPad * b.stride));
@@ -512,7 +507,7 @@ void permuted_similarities(const RowKernels& kernels, const T* a, const double* 
           }
         }
         double* products = out + p * ld + i * b.rows;
-        dots(rows.data(), here, products, ld);
+        dots(rows.data(), here, b.stride, b.data, b.rows, b.stride, b.stride, products, ld);
         for (Index k = 0; k < here; ++k)
           for (Index j = 0; j < b.rows; ++j) products[k * ld + j] = scaled(products[k * ld + j], squares_a[i], b.squares[j]);
       }
@@ -520,9 +515,8 @@ void permuted_similarities(const RowKernels& kernels, const T* a, const double* 
   });
 }
 
-#define FASTRDM_INSTANTIATE(T)                                                                                                                 \
-  template void permuted_similarities<T>(const RowKernels&, const T*, const double*, Index, Index, const std::int32_t*, Index, const Rows<T>&, \
-                                         double*, int);
+#define FASTRDM_INSTANTIATE(T) \
+  template void permuted_similarities<T>(const Isa&, const T*, const double*, Index, Index, const std::int32_t*, Index, const Rows<T>&, double*, int);
 FASTRDM_INSTANTIATE(float)
 FASTRDM_INSTANTIATE(double)
 
