@@ -1,46 +1,28 @@
-"""Products and differences of rows, and what becomes of them, in portable form: as products.cpp and condense.cpp.
+"""Products and differences of rows, in portable form: as products.cpp.
 
-Every product of two rows is added up in one order, whatever the number of threads: in the rows' own type over CHAIN
-columns, then in float64. `fastmath` is off but for "contract" in the products, where both factors may change places.
+Every product of two rows is summed in one order, for any number of threads: in the rows' type over CHAIN columns, then
+in float64. `fastmath` is off except "contract" in the products, whose two factors may change places.
 """
 
-import functools
-import math
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32] | NDArray[np.float64]
-Doubles = NDArray[np.float64]
+from fastrdm._kernels.numba.common import LANES, Doubles, Floats, Threads, jit, parallel_jit
 
-# Rows of a panel; columns that are packed at once, and columns over which sums run in the data's own type.
-LANES, BLOCK, CHAIN = 32, 512, 128
-# Columns that are read at once where they cannot be read in place; 16-bit floats are widened so.
+# Columns packed per block, and columns over which sums run in the rows' type.
+BLOCK, CHAIN = 512, 128
+# Columns copied per block if rows cannot be read in place; 16-bit floats are widened so.
 SHARE = 8 * BLOCK
-# As dispatch.cpp: multiplications that are worth a thread.
+# Multiplications that justify a thread, as in dispatch.cpp.
 WORK_PER_THREAD = 4e6
 
 
-class Threads:
-    """The number of numba's threads for the length of a call."""
-
-    def __init__(self, n_threads: int) -> None:
-        self._wanted = max(1, min(n_threads, numba.config.NUMBA_NUM_THREADS))
-
-    def __enter__(self) -> None:
-        self._before = numba.get_num_threads()
-        numba.set_num_threads(self._wanted)
-
-    def __exit__(self, *_: object) -> None:
-        numba.set_num_threads(self._before)
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _pack(x: Floats, shift: Floats, start: int, packed: Floats, sums: Doubles) -> None:
-    """Panels of LANES rows: four columns after one another, then the next four; each row's sum is added."""
+@jit
+def _pack(x: Floats, shift: NDArray[Any], start: int, packed: Floats, sums: Doubles) -> None:
+    """Pack panels of LANES rows: four columns one after the other, then the next four; add up each row's sum."""
     n = len(x)
     width = min(BLOCK, x.shape[1] - start)
     padded = (width + 3) // 4 * 4
@@ -75,7 +57,7 @@ def _add_products(
     first_tile: int,
     tile_step: int,
 ) -> None:
-    """Add products of packed rows, for some of the tiles of four left rows; where symmetric, of i <= j."""
+    """Add products of packed rows for some tiles of four left rows; if symmetric, only for i <= j."""
     acc = np.empty(4 * LANES, left.dtype)
     for p in range(len(right)):
         panel = right[p]
@@ -86,9 +68,9 @@ def _add_products(
             for chain in range(0, padded // 4, CHAIN // 4):
                 acc[:] = 0
                 for k in range(chain, min(chain + CHAIN // 4, padded // 4)):
-                    # Four rows times four columns, in registers while the lanes pass. LLVM vectorises the loop over
-                    # lanes only because `lane` is the whole index but for constants, and one array is read, one
-                    # written (else 5 x slower).
+                    # Four rows times four columns stay in registers during the loop over lanes. LLVM vectorises that
+                    # loop only if the index is `lane` plus constants and one array is read, one written (else 5 x
+                    # slower).
                     v = rows[k, i % LANES :]
                     a00, a01, a02, a03 = v[0], v[1], v[2], v[3]
                     v = v[LANES:]
@@ -109,15 +91,15 @@ def _add_products(
                         out[i + r, first + lane] += acc[r * LANES + lane]
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
-def _gram(x: Floats, shift: Floats, out: Doubles, sums: Doubles, n_threads: int) -> None:
+@parallel_jit
+def _gram(x: Floats, shift: NDArray[Any], out: Doubles, sums: Doubles, n_threads: int) -> None:
     n, n_columns = x.shape
     workers = int(min(n_threads, 1 + n * n * n_columns / WORK_PER_THREAD))
     for w in numba.prange(workers):
         packed = np.zeros(((n + LANES - 1) // LANES, BLOCK // 4, 4 * LANES), x.dtype)
-        own = sums if w == 0 else np.zeros(n)
+        row_sums = sums if w == 0 else np.zeros(n)
         for start in range(0, n_columns, BLOCK):
-            _pack(x, shift, start, packed, own)
+            _pack(x, shift, start, packed, row_sums)
             padded = (min(BLOCK, n_columns - start) + 3) // 4 * 4
             _add_products(packed, packed, n, n, padded, True, out, w, workers)
     for i in range(n):
@@ -125,9 +107,9 @@ def _gram(x: Floats, shift: Floats, out: Doubles, sums: Doubles, n_threads: int)
             out[i, j] = out[j, i]
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+@parallel_jit
 def _cross(
-    a: Floats, b: Floats, shift_a: Floats, shift_b: Floats, out: Doubles, n_threads: int
+    a: Floats, b: Floats, shift_a: NDArray[Any], shift_b: NDArray[Any], out: Doubles, n_threads: int
 ) -> None:
     n_a, n_b, n_columns = len(a), len(b), a.shape[1]
     workers = int(min(n_threads, 1 + n_a * n_b * n_columns / WORK_PER_THREAD))
@@ -142,7 +124,7 @@ def _cross(
             _add_products(left, right, n_a, n_b, padded, False, out, w, workers)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def _difference(
     a: Floats,
     b: Floats,
@@ -172,14 +154,14 @@ def _difference(
     return total
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+@parallel_jit
 def _differences(
     a: Floats,
     b: Floats,
-    shift_a: Floats,
-    shift_b: Floats,
-    factor_a: Floats,
-    factor_b: Floats,
+    shift_a: NDArray[Any],
+    shift_b: NDArray[Any],
+    factor_a: NDArray[Any],
+    factor_b: NDArray[Any],
     pairs: NDArray[np.int32],
     out: Doubles,
 ) -> None:
@@ -189,96 +171,8 @@ def _differences(
         out[p] += _difference(a[i], b[j], shift_a[i], shift_b[j], factor_a[i], factor_b[j], lanes)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _distinct(bits: NDArray[Any], out: NDArray[Any]) -> int:
-    limit = len(out)
-    size = 64
-    while size < 2 * limit:
-        size *= 2
-    table = np.zeros(size, np.int32)
-    found = 0
-    for i in range(len(bits)):
-        for k in range(bits.shape[1]):
-            value = bits[i, k]
-            if k > 0 and value == bits[i, k - 1]:
-                continue
-            mixed = np.uint64(value) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(40)
-            at = np.int64(mixed) & (size - 1)
-            while table[at] and out[table[at] - 1] != value:
-                at = (at + 1) & (size - 1)
-            if table[at]:
-                continue
-            if found == limit:
-                return limit
-            out[found] = value
-            found += 1
-            table[at] = found
-    return found
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _scaled(norms: Doubles) -> tuple[Doubles, Doubles]:
-    """Powers of two that bring the roots of norms near 1, and the norms so scaled."""
-    factor, norm = np.empty_like(norms), np.empty_like(norms)
-    for i in range(len(norms)):
-        half = int(math.frexp(norms[i])[1] / 2) if np.isfinite(norms[i]) else 0
-        factor[i] = math.ldexp(1.0, -half)
-        norm[i] = math.ldexp(norms[i], -2 * half)
-    return factor, norm
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _angles(
-    product: Doubles,
-    condensed: bool,
-    norms_a: Doubles,
-    norms_b: Doubles,
-    sums_a: Doubles,
-    sums_b: Doubles,
-    n: float,
-    near: float,
-    out: Doubles,
-) -> int:
-    factor_a, norm_a = _scaled(norms_a)
-    factor_b, norm_b = _scaled(norms_b)
-    pair = count = 0
-    for i in range(len(product)):
-        for j in range(i + 1 if condensed else 0, product.shape[1]):
-            own = n * product[i, j] - sums_a[i] * sums_b[j]
-            scaled = own * factor_a[i] * factor_b[j]
-            cosine = np.sqrt(scaled * scaled / (norm_a[i] * norm_b[j]))
-            cosine = 1.0 if cosine > 1 else cosine
-            value = 1 + cosine if scaled < 0 else 1 - cosine
-            count += value < near
-            out[pair] = -value if value < near else value
-            pair += 1
-    return count
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def distances(
-    product: Doubles,
-    condensed: bool,
-    norms_a: Doubles,
-    norms_b: Doubles,
-    near: float,
-    out: Doubles,
-) -> int:
-    """Squared distances from products; as `_core.distances`."""
-    pair = count = 0
-    for i in range(len(product)):
-        for j in range(i + 1 if condensed else 0, product.shape[1]):
-            total = norms_a[i] + norms_b[j]
-            square = total - 2 * product[i, j]
-            value = 0.0 if square < 0 else square
-            count += square < near * total
-            out[pair] = -value if square < near * total else value
-            pair += 1
-    return count
-
-
 def share(cols: int, size: int, isa: str) -> int:
-    """Columns that are read at once where rows cannot be read in place; as `_core.share`."""
+    """Width of a share; as `_core.share`."""
     return SHARE
 
 
@@ -331,123 +225,7 @@ def differences(
     isa: str,
 ) -> None:
     """Add squared differences of pairs of shifted and scaled rows; as `_core.differences`."""
-    given = (v.astype(a.dtype) for v in (shift_a, shift_b, factor_a, factor_b))
+    shifts = shift_a.astype(a.dtype), shift_b.astype(a.dtype)
+    factors = factor_a.astype(a.dtype), factor_b.astype(a.dtype)
     with Threads(n_threads):
-        _differences(a, b, *given, pairs, out)
-
-
-def distinct(x: Floats, out: Floats) -> int:
-    """How many different numbers there are, and which, up to the length of `out`; as `_core.distinct`."""
-    kind = np.uint32 if x.dtype == np.float32 else np.uint64
-    found: int = _distinct(x.view(kind), out.view(kind))
-    return found
-
-
-def angles(
-    product: Doubles,
-    condensed: bool,
-    norms_a: Doubles,
-    norms_b: Doubles,
-    sums_a: Doubles | None,
-    sums_b: Doubles | None,
-    n: float,
-    near: float,
-    out: Doubles,
-) -> int:
-    """1 − cosine from products; as `_core.angles`."""
-    if sums_a is None or sums_b is None:
-        sums_a, sums_b, n = np.zeros(len(norms_a)), np.zeros(len(norms_b)), 1.0
-    count: int = _angles(
-        product, condensed, norms_a, norms_b, sums_a, sums_b, float(n), float(near), out
-    )
-    return count
-
-
-def guess_means(x: Floats, means: Doubles) -> None:
-    """Means of 16 stretches of each row, or of all of a short one; as `_core.guess_means`."""
-    means[:] = _sample(x).mean(axis=1, dtype=np.float64)
-
-
-def _sample(x: NDArray[Any]) -> NDArray[Any]:
-    stretches, width = 16, 8
-    if x.shape[1] <= stretches * width:
-        return x
-    starts = np.arange(stretches) * (x.shape[1] - width) // (stretches - 1)
-    return np.concatenate([x[:, start : start + width] for start in starts], axis=1)
-
-
-@functools.cache
-def _widened(name: str) -> NDArray[np.float32]:
-    """Every 16-bit float of a type as float32, by its bits."""
-    bits = np.arange(1 << 16, dtype=np.uint32)
-    if name == "float16":
-        return bits.astype(np.uint16).view(np.float16).astype(np.float32)
-    return (bits << 16).view(np.float32)
-
-
-def _parts(name: str, *rows: NDArray[np.uint16]) -> Iterator[list[NDArray[np.float32]]]:
-    for start in range(0, rows[0].shape[1], SHARE):
-        yield [_widened(name)[x[:, start : start + SHARE]] for x in rows]
-
-
-def _gram_half(
-    name: str,
-    x: NDArray[np.uint16],
-    shift: Doubles,
-    share: int,
-    add: bool,
-    out: Doubles,
-    sums: Doubles,
-    n_threads: int,
-    isa: str,
-) -> None:
-    for k, (part,) in enumerate(_parts(name, x)):
-        gram(part, shift, share, add or k > 0, out, sums, n_threads, isa)
-
-
-def _cross_half(
-    name: str,
-    a: NDArray[np.uint16],
-    b: NDArray[np.uint16],
-    shift_a: Doubles,
-    shift_b: Doubles,
-    share: int,
-    add: bool,
-    out: Doubles,
-    n_threads: int,
-    isa: str,
-) -> None:
-    for k, (left, right) in enumerate(_parts(name, a, b)):
-        cross(left, right, shift_a, shift_b, share, add or k > 0, out, n_threads, isa)
-
-
-def _differences_half(name: str, a: NDArray[np.uint16], b: NDArray[np.uint16], *rest: Any) -> None:
-    for left, right in _parts(name, a, b):
-        differences(left, right, *rest)
-
-
-def _guess_means_half(name: str, x: NDArray[np.uint16], means: Doubles) -> None:
-    guess_means(_widened(name)[_sample(x)], means)
-
-
-def _distinct_half(name: str, x: NDArray[np.uint16], out: NDArray[np.float32]) -> int:
-    bits = np.empty(len(out), np.uint16)
-    found: int = _distinct(x, bits)
-    out[:found] = _widened(name)[bits[:found]]
-    return found
-
-
-def halves() -> dict[str, Callable[..., Any]]:
-    """The kernels of 16-bit floats, which come as their bits, by the names that `_core` has for them."""
-    kernels: dict[str, Callable[..., Any]] = {
-        "gram": _gram_half,
-        "cross": _cross_half,
-        "differences": _differences_half,
-        "guess_means": _guess_means_half,
-        "distinct": _distinct_half,
-    }
-    return {
-        f"{kernel}_{name}": functools.partial(function, name)
-        for kernel, function in kernels.items()
-        for name in ("float16", "bfloat16")
-    }
+        _differences(a, b, *shifts, *factors, pairs, out)

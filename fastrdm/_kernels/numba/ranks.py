@@ -1,26 +1,22 @@
-"""Ranks, and similarities of ranked rows, in numba."""
+"""Ranks, and similarities of ranked rows, in portable form: as rank.cpp."""
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._kernels.numba.products import LANES
+from fastrdm._kernels.numba.common import LANES, Doubles, Floats, Threads, jit, parallel_jit
 
-Floats = NDArray[np.float32] | NDArray[np.float64]
-
-
-# Of numbers: the low half of a packed key is a position, what is above is the number, quantised.
+# The low half of a packed key is a position; above it is the quantised number.
 POSITION = (1 << 32) - 1
+# Different entries on one step that justify another sort, as in ranker.hpp.
+_CROWD = 32
 
 
-CROWD = 32
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def _sort_by_steps(
     x: Floats, low: float, scale: float, digits: int, packed: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Entries by their place between the row's extremes in equal steps; those that share one are in no order."""
+    """Sort entries by equal steps between the row's extremes; entries on one step stay unordered."""
     n = len(x)
     spare = np.empty_like(packed)
     counts = np.zeros((3, 2048), np.int64)
@@ -45,9 +41,9 @@ def _sort_by_steps(
     return packed
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def _order(x: Floats, packed: NDArray[np.int64]) -> bool:
-    """Put entries on one step in order; False where too many different ones share it."""
+    """Sort entries on one step; return False if too many different ones share it."""
     n = len(x)
     begin = 0
     while begin < n:
@@ -62,7 +58,7 @@ def _order(x: Floats, packed: NDArray[np.int64]) -> bool:
             same &= x[packed[end] & POSITION] == first
             end += 1
         if not same:
-            if end - begin > CROWD:
+            if end - begin > _CROWD:
                 return False
             for i in range(begin + 1, end):
                 moved = packed[i]
@@ -75,8 +71,9 @@ def _order(x: Floats, packed: NDArray[np.int64]) -> bool:
     return True
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def bounds_of(x: Floats) -> tuple[float, float, bool]:
+@jit
+def extremes(x: Floats) -> tuple[float, float, bool]:
+    """Return the least and greatest number, and whether all are finite."""
     low = high = x[0]
     sum_of_zeros = x[0] - x[0]
     for value in x:
@@ -86,9 +83,9 @@ def bounds_of(x: Floats) -> tuple[float, float, bool]:
     return np.float64(low), np.float64(high), sum_of_zeros == 0
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def rising(x: Floats, low: float, high: float, finite: bool) -> NDArray[np.int64]:
-    """Entries of a row in rising order, in the bits of POSITION."""
+@jit
+def sorted_entries(x: Floats, low: float, high: float, finite: bool) -> NDArray[np.int64]:
+    """Return the entries of a row in rising order, in the bits of POSITION."""
     n = len(x)
     packed = np.empty(n, np.int64)
     width = high - low
@@ -103,13 +100,13 @@ def rising(x: Floats, low: float, high: float, finite: bool) -> NDArray[np.int64
     return packed
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def _rank_row(
     x: Floats, low: float, high: float, finite: bool, out: Floats, shift: float, factor: float
 ) -> float:
-    """Fill with (begin + end + shift) * factor, for the range of an entry's ties; as Ranker::rank in ranker.hpp."""
+    """Fill with (begin + end + shift) * factor for the range of an entry's ties; as Ranker::rank in ranker.hpp."""
     n = len(x)
-    packed = rising(x, low, high, finite)
+    packed = sorted_entries(x, low, high, finite)
     tied = 0.0
     begin = 0
     while begin < n:
@@ -125,33 +122,32 @@ def _rank_row(
     return (float(n) * float(n) * float(n) - float(n) - tied) / 3
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
-def jit_rank(x: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+@parallel_jit
+def _rank(x: Doubles, out: Doubles) -> None:
     for row in numba.prange(x.shape[0]):
-        low, high, finite = bounds_of(x[row])
+        low, high, finite = extremes(x[row])
         _rank_row(x[row], low, high, finite, out[row], 1.0, 0.5)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def _twice_centred(x: Floats, out: Floats) -> float:
-    low, high, finite = bounds_of(x)
+    low, high, finite = extremes(x)
     out[:] = 0
     if not finite:
         return np.nan
-    squares: float = _rank_row(x, low, high, True, out[: len(x)], -float(len(x)), 1.0)
-    return squares
+    return _rank_row(x, low, high, True, out[: len(x)], -float(len(x)), 1.0)
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
-def jit_centred_ranks(x: Floats, out: NDArray[np.float32], squares: NDArray[np.float64]) -> None:
+@parallel_jit
+def _centred_ranks(x: Floats, out: NDArray[np.float32], squares: Doubles) -> None:
     for row in numba.prange(len(x)):
         squares[row] = _twice_centred(x[row], out[row])
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def dot(a: Floats, b: Floats, lanes: NDArray[np.float64]) -> float:
-    # Sums in memory, and slices: with both, the inner loop is vectorised, though no sum may be reordered.
-    """Product of two rows."""
+@jit
+def dot(a: Floats, b: Floats, lanes: Doubles) -> float:
+    """Return the product of two rows."""
+    # With sums in memory and slices, LLVM vectorises the inner loop without reordering any sum.
     lanes[:] = 0
     for begin in range(0, len(a), LANES):
         x, y = a[begin : begin + LANES], b[begin : begin + LANES]
@@ -163,62 +159,108 @@ def dot(a: Floats, b: Floats, lanes: NDArray[np.float64]) -> float:
     return total
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def scaled(product: float, square1: float, square2: float) -> float:
-    """A product over the roots of both squares."""
+@jit
+def similarity(product: float, square1: float, square2: float) -> float:
+    """Return a product over the roots of both squares."""
     square = square1 * square2
     if not square > 0:
         return np.nan
-    similarity = product / np.sqrt(square)
-    return 1.0 if similarity > 1 else -1.0 if similarity < -1 else similarity
+    ratio = product / np.sqrt(square)
+    return 1.0 if ratio > 1 else -1.0 if ratio < -1 else ratio
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def rank_row_with(
+@jit
+def _rank_and_multiply(
     x: Floats,
     squares: float,
     b: NDArray[np.float32],
-    squares_b: NDArray[np.float64],
-    out: NDArray[np.float64],
+    squares_b: Doubles,
+    out: Doubles,
 ) -> None:
-    """Rank a row, in the room that is given."""
+    """Rank a row, and multiply it with prepared rows."""
     ranks = np.empty(b.shape[1], np.float32)
-    own = _twice_centred(x, ranks)
-    if squares > 0 and own == own:
-        own = squares
+    square = _twice_centred(x, ranks)
+    if squares > 0 and square == square:
+        square = squares
     lanes = np.empty(LANES)
     for j in range(len(b)):
-        out[j] = scaled(dot(ranks, b[j], lanes), own, squares_b[j])
+        out[j] = similarity(dot(ranks, b[j], lanes), square, squares_b[j])
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
-def jit_rank_similarities(
+@parallel_jit
+def _rank_similarities(
     x: Floats,
     squares: float,
     b: NDArray[np.float32],
-    squares_b: NDArray[np.float64],
+    squares_b: Doubles,
     paired: bool,
-    out: NDArray[np.float64],
+    out: Doubles,
 ) -> None:
     for i in numba.prange(len(x)):
         if paired:
-            rank_row_with(x[i], squares, b[i : i + 1], squares_b[i : i + 1], out[i])
+            _rank_and_multiply(x[i], squares, b[i : i + 1], squares_b[i : i + 1], out[i])
         else:
-            rank_row_with(x[i], squares, b, squares_b, out[i])
+            _rank_and_multiply(x[i], squares, b, squares_b, out[i])
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
-def jit_similarities(
-    a: NDArray[np.float64],
-    squares_a: NDArray[np.float64],
-    b: NDArray[np.float64],
-    squares_b: NDArray[np.float64],
+@parallel_jit
+def _similarities(
+    a: Doubles,
+    squares_a: Doubles,
+    b: Doubles,
+    squares_b: Doubles,
     paired: bool,
-    out: NDArray[np.float64],
+    out: Doubles,
 ) -> None:
     for i in numba.prange(len(a)):
         lanes = np.empty(LANES)
         for j in range(out.shape[1]):
             other = np.intp(i) if paired else np.intp(j)
             product = dot(a[i], b[other], lanes)
-            out[i, j] = scaled(product, squares_a[i], squares_b[other])
+            out[i, j] = similarity(product, squares_a[i], squares_b[other])
+
+
+def rank(x: Doubles, out: Doubles, n_threads: int) -> None:
+    """Average ranks of each row; as `_core.rank`."""
+    with Threads(n_threads):
+        _rank(x, out)
+
+
+def centred_ranks(x: Floats, out: NDArray[np.float32], squares: Doubles, n_threads: int) -> None:
+    """Ranks as prepared rows; as `_core.centred_ranks`."""
+    with Threads(n_threads):
+        _centred_ranks(x, out, squares)
+
+
+def rank_similarities(
+    a: Floats,
+    squares: float,
+    b: NDArray[np.float32],
+    squares_b: Doubles,
+    paired: bool,
+    out: Doubles,
+    n_threads: int,
+    isa: str,
+) -> None:
+    """Similarities of ranked rows to prepared ones; as `_core.rank_similarities`."""
+    if len(a) == 1:
+        # numba's threads take longer to start than one row takes.
+        _rank_and_multiply(a[0], squares, b, squares_b, out[0])
+        return
+    with Threads(n_threads):
+        _rank_similarities(a, squares, b, squares_b, paired, out)
+
+
+def similarities(
+    a: Doubles,
+    squares_a: Doubles,
+    b: Doubles,
+    squares_b: Doubles,
+    paired: bool,
+    out: Doubles,
+    n_threads: int,
+    isa: str,
+) -> None:
+    """Similarities of prepared rows; as `_core.similarities`."""
+    with Threads(n_threads):
+        _similarities(a, squares_a, b, squares_b, paired, out)

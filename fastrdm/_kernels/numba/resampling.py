@@ -1,22 +1,47 @@
-"""Similarities of RDMs whose conditions are drawn again, in numba."""
+"""Similarities of RDMs with resampled or permuted conditions, in portable form: as resample.cpp."""
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._kernels.numba.products import LANES
-from fastrdm._kernels.numba.ranks import POSITION, Floats, bounds_of, dot, rising, scaled
+from fastrdm._kernels.numba.common import LANES, Doubles, Floats, Threads, jit, parallel_jit
+from fastrdm._kernels.numba.ranks import POSITION, dot, extremes, similarity, sorted_entries
+
+# A row of subjects' sums: the sum, its rounding error, and the sum of magnitudes.
+_HIGH, _LOW, _SIZE = range(3)
+# A sum that its terms cancel to within their rounding is 0, as in ties.py.
+_CANCELLED = 2.0**-50
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@parallel_jit
+def _rising_rows(x: Doubles, order: NDArray[np.int32], ends: NDArray[np.bool_]) -> None:
+    """Write the entries of each row in rising order, and whether each ends a group of ties."""
+    n = x.shape[1]
+    for row in numba.prange(len(x)):
+        low, high, finite = extremes(x[row])
+        packed = sorted_entries(x[row], low, high, finite)
+        for k in range(n):
+            order[row, k] = packed[k] & POSITION
+        for k in range(n):
+            ends[row, k] = k == n - 1 or x[row, order[row, k]] != x[row, order[row, k + 1]]
+
+
+def _sorted_rows(x: Doubles) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Return the entries of each row in rising order, and whether each ends a group of ties."""
+    order, ends = np.empty(x.shape, np.int32), np.empty(x.shape, bool)
+    _rising_rows(x, order, ends)
+    return order, ends
+
+
+@jit
 def _draw(
     counts: NDArray[np.int32],
     places: NDArray[np.int64],
-    weights: NDArray[np.float64],
+    weights: Doubles,
     present: NDArray[np.int64],
-    held: NDArray[np.float64],
+    held: Doubles,
 ) -> tuple[int, float]:
-    """Where a draw's pairs lie side by side, those absent at the end; their weights, number and sum."""
+    """Pack a draw's pairs side by side, absent pairs at the end; return their number and the sum of weights."""
     n = len(counts)
     size, pair, total = 0, 0, 0.0
     for i in range(n):
@@ -35,17 +60,17 @@ def _draw(
     return size, total
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def _weighted_ranks(
     order: NDArray[np.int32],
     ends: NDArray[np.bool_],
     places: NDArray[np.int64],
-    weights: NDArray[np.float64],
+    weights: Doubles,
     size: int,
     total: float,
-    out: NDArray[np.float64],
+    out: Doubles,
 ) -> None:
-    """Twice the centred ranks of a row's drawn pairs; as Sample::rank in resample.cpp."""
+    """Write twice the centred ranks of a row's drawn pairs; as Sample::rank in resample.cpp."""
     before = -total
     begin = 0
     while begin < len(order):
@@ -60,17 +85,17 @@ def _weighted_ranks(
     out[size:] = 0
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def _weighted_ranks_of(
-    x: NDArray[np.float64],
+    x: Doubles,
     within: float,
-    held: NDArray[np.float64],
+    held: Doubles,
     total: float,
-    out: NDArray[np.float64],
+    out: Doubles,
 ) -> None:
-    """The same of numbers that lie side by side, of which those within a relative difference tie."""
-    low, high, finite = bounds_of(x)
-    packed = rising(x, low, high, finite)
+    """Write the same for packed numbers, which tie within a relative difference."""
+    low, high, finite = extremes(x)
+    packed = sorted_entries(x, low, high, finite)
     before = -total
     begin = 0
     while begin < len(x):
@@ -89,26 +114,25 @@ def _weighted_ranks_of(
     out[len(x) :] = 0
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def _square(
-    ranks: NDArray[np.float64],
-    held: NDArray[np.float64],
-    weighted: NDArray[np.float64],
+    ranks: Doubles,
+    held: Doubles,
+    weighted: Doubles,
     total: float,
     untied: bool,
-    lanes: NDArray[np.float64],
+    lanes: Doubles,
 ) -> float:
-    """Weigh ranks; their sum of squares, or that without ties."""
+    """Weight the ranks; return their sum of squares, or the one without ties."""
     for k in range(len(ranks)):
         weighted[k] = ranks[k] * held[k]
     if untied:
         return (total * total * total - total) / 3
-    square: float = dot(ranks, weighted, lanes)
-    return square
+    return dot(ranks, weighted, lanes)
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
-def jit_resampled_similarities(
+@parallel_jit
+def _resampled_similarities(
     order_a: NDArray[np.int32],
     ends_a: NDArray[np.bool_],
     order_b: NDArray[np.int32],
@@ -116,7 +140,7 @@ def jit_resampled_similarities(
     counts: NDArray[np.int32],
     paired: bool,
     untied: bool,
-    out: NDArray[np.float64],
+    out: Doubles,
 ) -> None:
     n_pairs = order_a.shape[1]
     stride = (n_pairs + LANES) // LANES * LANES
@@ -135,53 +159,43 @@ def jit_resampled_similarities(
             )
         for i in range(len(order_a)):
             _weighted_ranks(order_a[i], ends_a[i], places, weights, size, total, ranks)
-            own = _square(ranks[:length], held, weighted[:length], total, untied, lanes)
+            square = _square(ranks[:length], held, weighted[:length], total, untied, lanes)
             for j in range(out.shape[2]):
                 other = np.intp(i) if paired else np.intp(j)
                 product = dot(weighted[:length], ranks_b[other, :length], lanes)
-                out[d, i, j] = scaled(product, own, squares_b[other])
+                out[d, i, j] = similarity(product, square, squares_b[other])
 
 
-# A row of subjects' sums: what is added up, what rounding took from it, and the sum of magnitudes.
-HIGH, LOW, SIZE = range(3)
-
-
-# A sum that its terms cancel to within their own rounding is 0; as in ties.py.
-CANCELLED = 2.0**-50
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@jit
 def _lost(a: float, b: float, total: float) -> float:
     part = total - a
     return (a - (total - part)) + (b - part)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _add(
-    before: NDArray[np.float64], x: NDArray[np.float64], times: int, out: NDArray[np.float64]
-) -> None:
+@jit
+def _add(before: Doubles, x: Doubles, times: int, out: Doubles) -> None:
     for k in range(len(x)):
         term = times * x[k]
-        total = before[HIGH, k] + term
-        out[LOW, k] = before[LOW, k] + _lost(before[HIGH, k], term, total)
-        out[SIZE, k] = before[SIZE, k] + abs(term)
-        out[HIGH, k] = total
+        total = before[_HIGH, k] + term
+        out[_LOW, k] = before[_LOW, k] + _lost(before[_HIGH, k], term, total)
+        out[_SIZE, k] = before[_SIZE, k] + abs(term)
+        out[_HIGH, k] = total
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _join(a: NDArray[np.float64], b: NDArray[np.float64], out: NDArray[np.float64]) -> None:
-    """Sums of both; as Pools::join in resample.cpp."""
+@jit
+def _join(a: Doubles, b: Doubles, out: Doubles) -> None:
+    """Write the sums of both; as Pools::join in resample.cpp."""
     for k in range(len(out)):
-        total = a[HIGH, k] + b[HIGH, k]
+        total = a[_HIGH, k] + b[_HIGH, k]
         if np.isfinite(total):
-            total += _lost(a[HIGH, k], b[HIGH, k], total) + a[LOW, k] + b[LOW, k]
-        size = a[SIZE, k] + b[SIZE, k]
-        out[k] = 0.0 if abs(total) <= CANCELLED * size else total
+            total += _lost(a[_HIGH, k], b[_HIGH, k], total) + a[_LOW, k] + b[_LOW, k]
+        size = a[_SIZE, k] + b[_SIZE, k]
+        out[k] = 0.0 if abs(total) <= _CANCELLED * size else total
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
-def jit_resampled_ceilings(
-    subjects: NDArray[np.float64],
+@parallel_jit
+def _resampled_ceilings(
+    subjects: Doubles,
     order: NDArray[np.int32],
     ends: NDArray[np.bool_],
     condition_counts: NDArray[np.int32],
@@ -189,7 +203,7 @@ def jit_resampled_ceilings(
     ranked: bool,
     untied: bool,
     within: float,
-    out: NDArray[np.float64],
+    out: Doubles,
 ) -> None:
     n, n_pairs = subjects.shape
     # Sums of ranks are exact.
@@ -197,7 +211,7 @@ def jit_resampled_ceilings(
     stride = (n_pairs + LANES) // LANES * LANES
     out[:] = np.nan
     for d in numba.prange(len(out)):
-        # One row of counts stands for every draw.
+        # One row of counts applies to every draw.
         conditions = condition_counts[d % len(condition_counts)]
         times = subject_counts[d % len(subject_counts)]
         places, present = np.empty(n_pairs, np.int64), np.empty(n_pairs, np.int64)
@@ -209,7 +223,7 @@ def jit_resampled_ceilings(
         lanes = np.empty(LANES)
         ranks, squares, values = np.zeros((n, stride)), np.empty(n), np.zeros((n, size))
         weighted, pooled, others = np.zeros(stride), np.zeros(stride), np.empty(size)
-        # Of subject s and those after it; the last one: of those before.
+        # Sums of subject s and all after it; the last row: of all before.
         sums = np.zeros((n + 2, 3, size))
         drawn = 0
         for s in range(n):
@@ -222,7 +236,7 @@ def jit_resampled_ceilings(
                 values[s, k] = ranks[s, k] if ranked else subjects[s, present[k]]
         for s in range(n - 1, -1, -1):
             _add(sums[s + 1], values[s], times[s], sums[s])
-        # First the pool of all, then those without each.
+        # First the pool of all, then the pools without each subject.
         for left_out in range(-1, n):
             if left_out >= 0 and times[left_out] == 0:
                 continue
@@ -238,17 +252,17 @@ def jit_resampled_ceilings(
                 if times[s] == 0 or (left_out >= 0 and s != left_out):
                     continue
                 product = dot(weighted[:length], ranks[s, :length], lanes)
-                out[d, 1 if left_out < 0 else 0, s] = scaled(product, square, squares[s])
+                out[d, 1 if left_out < 0 else 0, s] = similarity(product, square, squares[s])
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
-def jit_permuted_similarities(
+@parallel_jit
+def _permuted_similarities(
     a: Floats,
-    squares_a: NDArray[np.float64],
+    squares_a: Doubles,
     permutations: NDArray[np.int32],
     b: Floats,
-    squares_b: NDArray[np.float64],
-    out: NDArray[np.float64],
+    squares_b: Doubles,
+    out: Doubles,
 ) -> None:
     n = a.shape[1]
     for p in numba.prange(len(permutations)):
@@ -261,4 +275,64 @@ def jit_permuted_similarities(
                     row[k] = from_row[permutations[p, c]]
                     k += 1
             for j in range(len(b)):
-                out[p, i, j] = scaled(dot(row, b[j], lanes), squares_a[i], squares_b[j])
+                out[p, i, j] = similarity(dot(row, b[j], lanes), squares_a[i], squares_b[j])
+
+
+def resampled_similarities(
+    a: Doubles,
+    b: Doubles,
+    counts: NDArray[np.int32],
+    paired: bool,
+    untied: bool,
+    out: Doubles,
+    n_threads: int,
+    isa: str,
+) -> None:
+    """Spearman's coefficients of RDMs with resampled conditions; as `_core.resampled_similarities`."""
+    with Threads(n_threads):
+        _resampled_similarities(*_sorted_rows(a), *_sorted_rows(b), counts, paired, untied, out)
+
+
+def resampled_ceilings(
+    subjects: Doubles,
+    condition_counts: NDArray[np.int32] | None,
+    subject_counts: NDArray[np.int32] | None,
+    conditions: int,
+    ranked: bool,
+    untied: bool,
+    within: float,
+    out: Doubles,
+    n_threads: int,
+    isa: str,
+) -> None:
+    """Similarities of subjects to pools of those drawn; as `_core.resampled_ceilings`."""
+    if condition_counts is None:
+        condition_counts = np.ones((1, conditions), np.int32)
+    if subject_counts is None:
+        subject_counts = np.ones((1, len(subjects)), np.int32)
+    with Threads(n_threads):
+        _resampled_ceilings(
+            subjects,
+            *_sorted_rows(subjects),
+            condition_counts,
+            subject_counts,
+            ranked,
+            untied,
+            within,
+            out,
+        )
+
+
+def permuted_similarities(
+    a: Floats,
+    squares_a: Doubles,
+    permutations: NDArray[np.int32],
+    b: Floats,
+    squares_b: Doubles,
+    out: Doubles,
+    n_threads: int,
+    isa: str,
+) -> None:
+    """Similarities of matrices whose conditions are permuted; as `_core.permuted_similarities`."""
+    with Threads(n_threads):
+        _permuted_similarities(a, squares_a, permutations, b, squares_b, out)

@@ -1,0 +1,88 @@
+"""Products of rows → dissimilarities, in portable form: as condense.cpp."""
+
+import math
+
+import numpy as np
+
+from fastrdm._kernels.numba.common import Doubles, jit
+
+
+@jit
+def _scaled(norms: Doubles) -> tuple[Doubles, Doubles]:
+    """Return powers of two that bring the roots of norms near 1, and the scaled norms."""
+    factor, norm = np.empty_like(norms), np.empty_like(norms)
+    for i in range(len(norms)):
+        half = int(math.frexp(norms[i])[1] / 2) if np.isfinite(norms[i]) else 0
+        factor[i] = math.ldexp(1.0, -half)
+        norm[i] = math.ldexp(norms[i], -2 * half)
+    return factor, norm
+
+
+@jit
+def _angles(
+    product: Doubles,
+    condensed: bool,
+    norms_a: Doubles,
+    norms_b: Doubles,
+    sums_a: Doubles,
+    sums_b: Doubles,
+    n: float,
+    near: float,
+    out: Doubles,
+) -> int:
+    factor_a, norm_a = _scaled(norms_a)
+    factor_b, norm_b = _scaled(norms_b)
+    pair = count = 0
+    for i in range(len(product)):
+        for j in range(i + 1 if condensed else 0, product.shape[1]):
+            centred = n * product[i, j] - sums_a[i] * sums_b[j]
+            scaled = centred * factor_a[i] * factor_b[j]
+            cosine = np.sqrt(scaled * scaled / (norm_a[i] * norm_b[j]))
+            cosine = 1.0 if cosine > 1 else cosine
+            value = 1 + cosine if scaled < 0 else 1 - cosine
+            count += value < near
+            out[pair] = -value if value < near else value
+            pair += 1
+    return count
+
+
+@jit
+def distances(
+    product: Doubles,
+    condensed: bool,
+    norms_a: Doubles,
+    norms_b: Doubles,
+    near: float,
+    out: Doubles,
+) -> int:
+    """Squared distances from products; as `_core.distances`."""
+    pair = count = 0
+    for i in range(len(product)):
+        for j in range(i + 1 if condensed else 0, product.shape[1]):
+            total = norms_a[i] + norms_b[j]
+            square = total - 2 * product[i, j]
+            value = 0.0 if square < 0 else square
+            count += square < near * total
+            out[pair] = -value if square < near * total else value
+            pair += 1
+    return count
+
+
+def angles(
+    product: Doubles,
+    condensed: bool,
+    norms_a: Doubles,
+    norms_b: Doubles,
+    sums_a: Doubles | None,
+    sums_b: Doubles | None,
+    n: float,
+    near: float,
+    out: Doubles,
+) -> int:
+    """1 − cosine from products; as `_core.angles`."""
+    if sums_a is None or sums_b is None:
+        sums_a, sums_b, n = np.zeros(len(norms_a)), np.zeros(len(norms_b)), 1.0
+    count: int = _angles(
+        product, condensed, norms_a, norms_b, sums_a, sums_b, float(n), float(near), out
+    )
+    return count

@@ -1,0 +1,114 @@
+"""Rows times a sparse matrix of signs, and pixels → a network's input: as project.cpp and normalise.cpp."""
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._kernels.numba.common import Doubles, Threads, jit, parallel_jit
+
+# As in project.cpp: channels per block of signs, rows projected together, and shares of the blocks.
+_SIGN_BLOCK, _ROWS, _SHARES, _BLOCKS_PER_SHARE = 256, 16, 16, 64
+
+
+@jit
+def _add_blocks(
+    x: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    entries: NDArray[np.uint32],
+    first_block: int,
+    out: NDArray[np.float32],
+    sums: Doubles,
+) -> None:
+    """Add the products of at most _ROWS rows with some blocks of the matrix, and the rows' sums."""
+    n, n_columns = x.shape
+    turned = np.zeros((2 * _SIGN_BLOCK, _ROWS), np.float32)
+    for i in range(len(entries)):
+        start = (first_block + i) * _SIGN_BLOCK
+        width = min(_SIGN_BLOCK, n_columns - start)
+        if width < _SIGN_BLOCK:
+            turned[:] = 0
+        for lane in range(n):
+            total = np.float32(0)
+            for k in range(width):
+                value = x[lane, start + k] - shift[lane]
+                total += value
+                turned[2 * k, lane] = value
+                turned[2 * k + 1, lane] = -value
+            sums[lane] += total
+        for entry in entries[i]:
+            component, place = entry // (2 * _SIGN_BLOCK), entry % (2 * _SIGN_BLOCK)
+            for lane in range(_ROWS):
+                out[component, lane] += turned[place, lane]
+
+
+@parallel_jit
+def _project(
+    x: NDArray[np.float32],
+    shift: NDArray[np.float32],
+    entries: NDArray[np.uint32],
+    scale: float,
+    out: NDArray[np.float32],
+    sums: Doubles,
+) -> None:
+    n_blocks = len(entries)
+    shares = max(1, min(_SHARES, n_blocks // _BLOCKS_PER_SHARE))
+    for first in range(0, len(x), _ROWS):
+        last = min(first + _ROWS, len(x))
+        parts = np.zeros((shares, out.shape[1], _ROWS), np.float32)
+        part_sums = np.zeros((shares, _ROWS))
+        for s in numba.prange(shares):
+            begin, end = n_blocks * s // shares, n_blocks * (s + 1) // shares
+            _add_blocks(
+                x[first:last], shift[first:last], entries[begin:end], begin, parts[s], part_sums[s]
+            )
+        for lane in range(last - first):
+            for component in range(out.shape[1]):
+                total = 0.0
+                for s in range(shares):
+                    total += parts[s, component, lane]
+                out[first + lane, component] = total * scale
+            total = 0.0
+            for s in range(shares):
+                total += part_sums[s, lane]
+            sums[first + lane] = total
+
+
+def project(
+    x: NDArray[np.float32],
+    entries: NDArray[np.uint32],
+    shift: Doubles,
+    scale: float,
+    out: NDArray[np.float32],
+    sums: Doubles,
+    n_threads: int,
+) -> None:
+    """Shifted rows times a sparse matrix of signs, and their sums; as `_core.project`."""
+    with Threads(n_threads):
+        _project(x, shift.astype(np.float32), entries, scale, out, sums)
+
+
+@parallel_jit
+def _normalise(
+    pixels: NDArray[np.uint8],
+    table: NDArray[np.float32],
+    channels: tuple[int, int, int],
+    out: NDArray[np.float32],
+) -> None:
+    c0, c1, c2 = channels
+    for i in numba.prange(len(pixels)):
+        for p in range(pixels.shape[1]):
+            out[i, 0, p] = table[0, pixels[i, p, c0]]
+            out[i, 1, p] = table[1, pixels[i, p, c1]]
+            out[i, 2, p] = table[2, pixels[i, p, c2]]
+
+
+def normalise(
+    pixels: NDArray[np.uint8],
+    table: NDArray[np.float32],
+    channels: tuple[int, int, int],
+    out: NDArray[np.float32],
+    n_threads: int,
+) -> None:
+    """Look up each channel of every pixel in a table; as `_core.normalise`."""
+    with Threads(n_threads):
+        _normalise(pixels, table, channels, out)
