@@ -37,11 +37,10 @@ def _scale(rows: Rows) -> Prepared:
 
 
 def _unit(rows: Rows) -> Floats:
-    scaled = _scale(rows)
+    unit = _scale(rows)
+    values = unit.values[:, : rows.shape[1]]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(
-            scaled.values[:, : rows.shape[1]] / np.sqrt(scaled.squares)[:, None], np.float64
-        )
+        return np.asarray(values / np.sqrt(unit.squares)[:, None], np.float64)
 
 
 def _centre(rdms: Rows) -> Floats:
@@ -50,9 +49,9 @@ def _centre(rdms: Rows) -> Floats:
         if not np.isfinite(mean).all():
             rdms = summable(rdms)
             mean = rdms.mean(axis=1, keepdims=True, dtype=np.float64)
-        centred = rdms - mean
-    centred[rdms.max(axis=1) == rdms.min(axis=1)] = 0
-    return np.asarray(centred)
+        out = rdms - mean
+    out[rdms.max(axis=1) == rdms.min(axis=1)] = 0
+    return np.asarray(out)
 
 
 def _whiten(rdms: Rows, present: Mask) -> Floats:
@@ -78,9 +77,9 @@ def _whiten(rdms: Rows, present: Mask) -> Floats:
         shared = square(present.astype(np.float64))
         values, vectors = np.linalg.eigh(shared + np.diag(shared.sum(axis=0)))
         spread = sums @ vectors * _root_term(values.clip(0)) @ vectors.T
-    whitened = rdms + spread[:, first]
-    whitened += spread[:, second]
-    return np.asarray(whitened)
+    out = rdms + spread[:, first]
+    out += spread[:, second]
+    return np.asarray(out)
 
 
 def _root_term(s: Floats) -> Floats:
@@ -88,48 +87,38 @@ def _root_term(s: Floats) -> Floats:
     return np.asarray(-0.5 / (u * (1 + u)))
 
 
-def prepare_centred_ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+def centred_ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
     """Rank and centre each RDM."""
     return _kernels.centred_ranks(rdms, n_threads)
 
 
-def prepare_untied_ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+def untied_ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
     """Rank and centre each RDM, with the sum of squares of ranks without ties."""
-    ranks = _kernels.centred_ranks(rdms, n_threads)
-    squares = np.where(np.isnan(ranks.squares), np.nan, _untied_squares(rdms.shape[1]))
-    return Prepared(ranks.values, squares)
+    ranked = _kernels.centred_ranks(rdms, n_threads)
+    squares = np.where(np.isnan(ranked.squares), np.nan, _untied_squares(rdms.shape[1]))
+    return Prepared(ranked.values, squares)
 
 
 def _untied_squares(n: int) -> float:
     return (float(n) ** 3 - n) / 3
 
 
-def prepare_ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
-    """Rank each RDM; in place of sums of squares, 1, or NaN for an RDM that is not finite."""
+def ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
+    """Rank each RDM; the squares are 1, or NaN for an RDM that is not finite."""
     finite = np.isfinite(rdms).all(axis=1)
-    ranks = _kernels.rank(np.ascontiguousarray(rdms, np.float64), n_threads)
-    ranks[~finite] = 1
-    return Prepared(ranks, np.where(finite, 1.0, np.nan))
+    ranked = _kernels.rank(np.ascontiguousarray(rdms, np.float64), n_threads)
+    ranked[~finite] = 1
+    return Prepared(ranked, np.where(finite, 1.0, np.nan))
 
 
-def prepare_centred(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
-    """Subtract the mean of each RDM."""
-    return _scale(_centre(rdms))
+def _scaled(transform: Callable[[Rows, Mask], Rows]) -> Prepare:
+    return lambda rdms, present, n_threads: _scale(transform(rdms, present))
 
 
-def prepare_scaled(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
-    """Scale each RDM."""
-    return _scale(rdms)
-
-
-def prepare_centred_whitened(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
-    """Subtract the mean of each RDM and whiten it."""
-    return prepare_whitened(_centre(rdms), present, n_threads)
-
-
-def prepare_whitened(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
-    """Whiten each RDM."""
-    return _scale(_whiten(_unit(rdms), present))
+scaled = _scaled(lambda rdms, present: rdms)
+centred = _scaled(lambda rdms, present: _centre(rdms))
+whitened = _scaled(lambda rdms, present: _whiten(_unit(rdms), present))
+centred_whitened = _scaled(lambda rdms, present: _whiten(_unit(_centre(rdms)), present))
 
 
 def multiply_ranks(*, untied: bool) -> Combine:
@@ -170,7 +159,7 @@ def count_concordance(tau: Callable[[PairCounts, PairCounts, PairCounts, int], F
     def combine(
         rdms: Rows, present: Mask, other: Prepared, paired: bool, n_threads: int | None
     ) -> Floats:
-        rows = prepare_ranks(rdms, present, n_threads)
+        rows = ranks(rdms, present, n_threads)
         if not paired:
             return of_rows(rows, other, slice(None), n_threads)
         singles = [of_rows(rows, other, slice(i, i + 1), n_threads) for i in range(len(rdms))]
@@ -189,22 +178,22 @@ def tau_b(difference: PairCounts, untied1: PairCounts, untied2: PairCounts, n: i
     return np.asarray(np.clip(difference / (np.sqrt(untied1)[:, None] * np.sqrt(untied2)), -1, 1))
 
 
-def ranks(rdms: Rows, other: Prepared) -> Rows:
-    """Return the ranks that `prepare_ranks` computed."""
-    return other.values
+def prepared_ranks(rdms: Rows, prepared: Prepared) -> Rows:
+    """Return the ranks, as prepared."""
+    return prepared.values
 
 
-def uncentred_ranks(rdms: Rows, other: Prepared) -> Rows:
-    """Return the ranks from the centred ones."""
+def uncentred_ranks(rdms: Rows, prepared: Prepared) -> Rows:
+    """Return the ranks, from prepared centred ones."""
     n = rdms.shape[1]
-    return np.asarray((other.values[:, :n] + np.float64(n + 1)) / 2)
+    return np.asarray((prepared.values[:, :n] + np.float64(n + 1)) / 2)
 
 
-def z_scores(rdms: Rows, other: Prepared) -> Rows:
+def z_scores(rdms: Rows, prepared: Prepared) -> Rows:
     """Return RDMs with a mean of 0 and a standard deviation of 1."""
-    return unit_squares(_centre(rdms), other)
+    return unit_squares(_centre(rdms), prepared)
 
 
-def unit_squares(rdms: Rows, other: Prepared) -> Rows:
+def unit_squares(rdms: Rows, prepared: Prepared) -> Rows:
     """Return RDMs with a mean square of 1, whose weight in a pool does not depend on the number of pairs."""
     return np.asarray(_unit(rdms) * np.sqrt(rdms.shape[1]))

@@ -1,7 +1,7 @@
-"""Means of RDMs over subjects, of all and of all but each, and over time.
+"""Means of RDMs over subjects, with all subjects and without each, and over time.
 
-Sums carry what rounding takes from them, and nothing is subtracted from a sum of all: neither the order of subjects nor
-one subject with distant values costs the others digits. What ranks the means applies `fastrdm._kernels.settle` first.
+Sums carry their rounding errors, and nothing is subtracted from a total: neither the order of subjects nor one subject
+with extreme values costs the others digits. Apply `fastrdm._kernels.settle` before ranking the means.
 """
 
 import numpy as np
@@ -9,42 +9,42 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# A sum that its terms cancel to within their own rounding is 0: 0.3 - 0.1 - 0.2 as 3 - 1 - 2.
+# A sum whose terms cancel to within their rounding is 0: 0.3 - 0.1 - 0.2 like 3 - 1 - 2.
 _CANCELLED = 2.0**-50
 
 
 def means(values: Floats, weights: Floats | None = None) -> Floats:
-    """Means of RDMs, of all and of all but each.
+    """Return means of all RDMs, and of all but each.
 
     Parameters
     ----------
     values : ndarray of float64, shape (n, pairs)
-        NaN where an RDM lacks a pair.
+        RDMs, NaN for missing pairs.
     weights : ndarray of float64, shape (n,), optional
-        Whole numbers: how often each counts. Once by default.
+        Integers: how often each RDM counts; 1 by default.
 
     Returns
     -------
     ndarray of float64, shape (1 + n, pairs)
-        Means over the RDMs that have a pair; NaN where none has.
+        Means over the RDMs that have a pair; NaN if none has it.
     """
-    there = ~np.isnan(values)
+    present = ~np.isnan(values)
     times = np.ones(len(values)) if weights is None else weights
-    counts = times[:, None] * there
+    counts = times[:, None] * present
     count = counts.sum(axis=0)
-    sums = _sums(np.where(there, values, 0) * times[:, None])
+    sums = _sums(np.where(present, values, 0) * times[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(sums / np.concatenate([count[None], count - counts]))
 
 
 def over_time(rdms: Floats, nan_policy: str) -> Floats:
-    """RDMs averaged over time.
+    """Return RDMs averaged over time.
 
     Parameters
     ----------
     rdms : ndarray of float64, shape (subjects, times, pairs)
     nan_policy : str
-        ``"omit"``: over the times that have a pair. Else a pair that is NaN at one time is NaN.
+        ``"omit"`` averages over the times that have a pair; otherwise a pair that is NaN at any time is NaN.
 
     Returns
     -------
@@ -57,10 +57,10 @@ def over_time(rdms: Floats, nan_policy: str) -> Floats:
 
 
 def _sums(terms: Floats) -> Floats:
-    """Sums (1 + n, pairs) of terms (n, pairs): of all, and of all but each."""
+    """Return sums (1 + n, pairs) of terms (n, pairs): of all, and of all but each."""
     n, n_pairs = terms.shape
     out = np.empty((n + 1, n_pairs))
-    # Of term s and those after it: the rounded sum, and what rounding took.
+    # For term s and those after it: the rounded sum, and its rounding error.
     high, low = np.zeros((2, n + 1, n_pairs))
     for s in range(n - 1, -1, -1):
         high[s], lost = _plus(high[s + 1], terms[s])
@@ -78,7 +78,7 @@ def _sums(terms: Floats) -> Floats:
 
 
 def _plus(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """The rounded sum, and what rounding took (Knuth, The Art of Computer Programming 2, 4.2.2)."""
+    """Return the rounded sum and its rounding error (Knuth, The Art of Computer Programming 2, 4.2.2)."""
     with np.errstate(invalid="ignore", over="ignore"):
         total = a + b
         part = total - a

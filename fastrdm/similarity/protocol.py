@@ -1,4 +1,4 @@
-"""How a score is made, as named presets of the conventions in the field."""
+"""Conventions of scoring in the field, as named presets."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,26 +10,26 @@ from fastrdm._base import choose
 
 @dataclass(frozen=True)
 class Protocol:
-    """A convention of scoring a model RDM against subjects.
+    """Convention for scoring a model RDM against subjects.
 
     Attributes
     ----------
     name : str
-        What it is asked for by.
+        Name of the convention.
     method : str
         Similarity of RDMs, as in `compare`.
     squared : bool
-        Whether a subject's value is the squared similarity. Over time points similarities are averaged within the
-        subject first.
+        Whether a subject's value is the squared similarity. Similarities at several time points are averaged within
+        the subject before.
     pool : str
         How the ceiling pools subjects: ``"raw"`` or ``"rank"``, as in `noise_ceiling`.
     bound : str
-        The bound that a score is a percentage of: ``"lower"`` or ``"upper"``.
+        The bound that scores are divided by: ``"lower"`` or ``"upper"``.
     source : str
-        Where the convention is written down.
+        Reference for the convention.
     average_times : bool
-        Whether the ceiling is of RDMs averaged over time, as in `noise_ceiling`. Scores are of similarities averaged
-        over time either way.
+        Whether the ceiling is computed from RDMs averaged over time, as in `noise_ceiling`. Scores always use
+        similarities averaged over time.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Protocol:
     average_times: bool = False
 
     def facts(self) -> dict[str, Any]:
-        """The fields as plain values; `average_times` only where it is set, as files from before it have it."""
+        """Return the fields as plain values; `average_times` only if it is set, as in older files."""
         facts = asdict(self)
         if not self.average_times:
             del facts["average_times"]
@@ -95,7 +95,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
 
 
 def get_protocol(protocol: str | Protocol) -> Protocol:
-    """The preset of that name, or the protocol itself; ValueError that lists the presets for an unknown name."""
+    """Return the preset of this name, or the protocol itself; ValueError for an unknown name."""
     if isinstance(protocol, Protocol):
         return protocol
     return choose(protocol, PROTOCOLS, "protocol")

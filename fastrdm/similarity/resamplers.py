@@ -4,8 +4,8 @@ Rank correlations are ranked again in the kernels. Sums of products (``corr``, `
 of conditions drawn m and k times has the weight m k.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,34 +24,21 @@ Floats = NDArray[np.float64]
 _BLOCK_SIZE = 1 << 23
 
 
-class ResampleSimilarities(Protocol):
-    """Models (models, pairs) and subjects (subjects, pairs) → similarities (draws, models, subjects)."""
-
-    def __call__(  # noqa: D102
-        self, models: Floats, rows: Floats, conditions: Counts, n_threads: int | None
-    ) -> Floats: ...
-
-
-class ResampleCeilings(Protocol):
-    """Subjects (subjects, pairs) → lower and upper bounds (draws, 2, subjects)."""
-
-    def __call__(  # noqa: D102
-        self,
-        rows: Floats,
-        conditions: Counts | None,
-        subjects: Counts | None,
-        *,
-        pool: str,
-        tie_bound: float,
-        n_threads: int | None,
-    ) -> Floats: ...
-
-
 class Resampler(NamedTuple):
-    """Both functions for one similarity; draws are given as counts of conditions and of subjects."""
+    """Fast functions for one similarity; draws are given as counts of conditions and of subjects.
 
-    similarities: ResampleSimilarities
-    ceilings: ResampleCeilings
+    Attributes
+    ----------
+    similarities : callable
+        Models (models, pairs), subjects (subjects, pairs), counts of conditions, number of threads → similarities
+        (draws, models, subjects).
+    ceilings : callable
+        Subjects (subjects, pairs), counts of conditions and of subjects, each may be None, `ranked` pools or raw ones,
+        tie bound, number of threads → lower and upper bounds (draws, 2, subjects).
+    """
+
+    similarities: Callable[[Floats, Floats, Counts, int | None], Floats]
+    ceilings: Callable[[Floats, Counts | None, Counts | None, bool, float, int | None], Floats]
 
 
 def resample_ranks(*, untied: bool) -> Resampler:
@@ -68,12 +55,11 @@ def resample_ranks(*, untied: bool) -> Resampler:
         rows: Floats,
         conditions: Counts | None,
         subjects: Counts | None,
-        *,
-        pool: str,
+        ranked: bool,
         tie_bound: float,
         n_threads: int | None,
     ) -> Floats:
-        if pool == "raw" and subjects is None and conditions is not None:
+        if not ranked and subjects is None and conditions is not None:
             # The order of these pools does not depend on the draw.
             pools = settle(means(rows), tie_bound)
             lower, upper = (
@@ -93,7 +79,7 @@ def resample_ranks(*, untied: bool) -> Resampler:
             n_conditions(rows.shape[1]),
             conditions,
             subjects,
-            ranked=pool == "rank",
+            ranked=ranked,
             untied=untied,
             within=tie_bound,
             n_threads=n_threads,
@@ -121,16 +107,15 @@ def resample_products(*, centred: bool) -> Resampler:
         rows: Floats,
         conditions: Counts | None,
         subjects: Counts | None,
-        *,
-        pool: str,
+        ranked: bool,
         tie_bound: float,
         n_threads: int | None,
     ) -> Floats:
-        b = _shifted(in_range(rows, alike=pool == "raw")[0], centred)
+        b = _shifted(in_range(rows, alike=not ranked)[0], centred)
         products = np.concatenate(
             [_products(b, b, weights, centred) for weights in _weights(conditions, rows.shape[1])]
         )
-        if pool == "rank":
+        if ranked:
             squares = np.einsum("dss->ds", products)
             with np.errstate(invalid="ignore", divide="ignore"):
                 products = products / np.sqrt(squares[:, :, None] * squares[:, None])

@@ -62,12 +62,7 @@ def resampled_ceilings(
         if resampler is None or (pool == "raw" and differ(rows)):
             return _written_ceilings(data, rows, conditions, subjects)
         return resampler.ceilings(
-            rows,
-            conditions,
-            subjects,
-            pool=pool,
-            tie_bound=data.tie_bound,
-            n_threads=data.n_threads,
+            rows, conditions, subjects, pool == "rank", data.tie_bound, data.n_threads
         )
 
     bounds = sum(bounds_of(rows) for rows in data.times())

@@ -1,7 +1,7 @@
 """The table of similarities: one row is all that `compare`, ceilings, targets and inference know of a similarity."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -12,7 +12,7 @@ from fastrdm.similarity import coefficients as steps
 from fastrdm.similarity.resamplers import Resampler, resample_products, resample_ranks
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Similarity:
     """One similarity of RDMs.
 
@@ -44,6 +44,7 @@ class Similarity:
     prepare: steps.Prepare
     combine: steps.Combine
     standardise: Callable[[steps.Rows, Prepared], steps.Rows]
+    _: KW_ONLY
     undefined: str
     ordinal: bool
     permutable: bool
@@ -57,90 +58,42 @@ class Similarity:
             return np.asarray((low == high) & ((low == 0) | (self.undefined == "constant")))
 
 
+# fmt: off
 TABLE = (
     Similarity(
-        name="spearman",
-        prepare=steps.prepare_centred_ranks,
-        combine=steps.multiply_ranks(untied=False),
-        standardise=steps.uncentred_ranks,
-        undefined="constant",
-        ordinal=True,
-        permutable=True,
-        resampler=resample_ranks(untied=False),
+        "spearman", steps.centred_ranks, steps.multiply_ranks(untied=False), steps.uncentred_ranks,
+        undefined="constant", ordinal=True, permutable=True, resampler=resample_ranks(untied=False),
     ),
     Similarity(
-        name="rho-a",
-        prepare=steps.prepare_untied_ranks,
-        combine=steps.multiply_ranks(untied=True),
-        standardise=steps.uncentred_ranks,
-        undefined="constant",
-        ordinal=True,
-        permutable=True,
-        resampler=resample_ranks(untied=True),
+        "rho-a", steps.untied_ranks, steps.multiply_ranks(untied=True), steps.uncentred_ranks,
+        undefined="constant", ordinal=True, permutable=True, resampler=resample_ranks(untied=True),
     ),
     Similarity(
-        name="tau-a",
-        prepare=steps.prepare_ranks,
-        combine=steps.count_concordance(steps.tau_a),
-        standardise=steps.ranks,
-        undefined="constant",
-        ordinal=True,
-        permutable=False,
-        resampler=None,
+        "tau-a", steps.ranks, steps.count_concordance(steps.tau_a), steps.prepared_ranks,
+        undefined="constant", ordinal=True, permutable=False, resampler=None,
     ),
     Similarity(
-        name="tau-b",
-        aliases=("kendall",),
-        prepare=steps.prepare_ranks,
-        combine=steps.count_concordance(steps.tau_b),
-        standardise=steps.ranks,
-        undefined="constant",
-        ordinal=True,
-        permutable=False,
-        resampler=None,
+        "tau-b", steps.ranks, steps.count_concordance(steps.tau_b), steps.prepared_ranks, aliases=("kendall",),
+        undefined="constant", ordinal=True, permutable=False, resampler=None,
     ),
     Similarity(
-        name="corr",
-        aliases=("pearson",),
-        prepare=steps.prepare_centred,
-        combine=steps.multiply(steps.prepare_centred),
-        standardise=steps.z_scores,
-        undefined="constant",
-        ordinal=False,
-        permutable=True,
-        resampler=resample_products(centred=True),
+        "corr", steps.centred, steps.multiply(steps.centred), steps.z_scores, aliases=("pearson",),
+        undefined="constant", ordinal=False, permutable=True, resampler=resample_products(centred=True),
     ),
     Similarity(
-        name="cosine",
-        prepare=steps.prepare_scaled,
-        combine=steps.multiply(steps.prepare_scaled),
-        standardise=steps.unit_squares,
-        undefined="zero",
-        ordinal=False,
-        permutable=True,
-        resampler=resample_products(centred=False),
+        "cosine", steps.scaled, steps.multiply(steps.scaled), steps.unit_squares,
+        undefined="zero", ordinal=False, permutable=True, resampler=resample_products(centred=False),
     ),
     Similarity(
-        name="corr_cov",
-        prepare=steps.prepare_centred_whitened,
-        combine=steps.multiply(steps.prepare_centred_whitened),
-        standardise=steps.z_scores,
-        undefined="constant",
-        ordinal=False,
-        permutable=True,
-        resampler=None,
+        "corr_cov", steps.centred_whitened, steps.multiply(steps.centred_whitened), steps.z_scores,
+        undefined="constant", ordinal=False, permutable=True, resampler=None,
     ),
     Similarity(
-        name="cosine_cov",
-        prepare=steps.prepare_whitened,
-        combine=steps.multiply(steps.prepare_whitened),
-        standardise=steps.unit_squares,
-        undefined="zero",
-        ordinal=False,
-        permutable=True,
-        resampler=None,
+        "cosine_cov", steps.whitened, steps.multiply(steps.whitened), steps.unit_squares,
+        undefined="zero", ordinal=False, permutable=True, resampler=None,
     ),
 )
+# fmt: on
 SIMILARITIES: Mapping[str, Similarity] = MappingProxyType(
     {name: row for row in TABLE for name in (row.name, *row.aliases)}
 )

@@ -11,20 +11,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import Labels, as_rdms, list_names, n_conditions, warn_caller
+from fastrdm._base import Labels, as_rdms, n_conditions
 from fastrdm._kernels import FLOAT64, Prepared, bound_of
-from fastrdm.similarity.ceiling import NoiseCeiling, ceiling_of
-from fastrdm.similarity.coefficients import Floats, Mask
+from fastrdm.similarity.ceiling import NoiseCeiling
+from fastrdm.similarity.coefficients import Floats
 from fastrdm.similarity.comparison import warn_undefined
 from fastrdm.similarity.protocol import Protocol, get_protocol
 from fastrdm.similarity.scores import Score, score_similarities
 from fastrdm.similarity.shapes import as_models, as_subjects
 from fastrdm.similarity.sides import Side, check_policy, compare_sides
 from fastrdm.similarity.table import get_similarity
+from fastrdm.similarity.target_ceiling import TargetCeiling, check_ceiling
 from fastrdm.similarity.target_file import TargetFile, read_target_file, write_target_file
-
-# Number of cached ceilings of models that lack pairs.
-_CACHE_SIZE = 256
 
 
 class Target:
@@ -89,7 +87,7 @@ class Target:
     _side: Side
     _file: TargetFile | None
     _is_computed: bool
-    _ceilings_without: dict[bytes, float]
+    _ceiling: TargetCeiling
 
     def __init__(
         self,
@@ -108,7 +106,7 @@ class Target:
         array = as_rdms(subject_rdms, label)
         chosen = get_protocol(protocol)
         if ceiling is not None:
-            _check_ceiling(ceiling, name or "the target", chosen)
+            check_ceiling(ceiling, name or "the target", chosen)
         self._set(subjects.copy(), chosen, name, nan_policy, bound_of(array.dtype), labels)
         if ceiling is None and self.n_subjects < 2:
             raise ValueError(
@@ -116,7 +114,9 @@ class Target:
             )
         self._check_subjects(label, array.shape)
         is_computed = ceiling is None
-        self._set_ceiling(self._computed_ceiling() if ceiling is None else ceiling, is_computed)
+        if ceiling is None:
+            ceiling = self._ceiling.bound(self.noise_ceiling, self._label)
+        self._set_ceiling(ceiling, is_computed)
 
     def _set(
         self,
@@ -144,7 +144,7 @@ class Target:
             _subjects=subjects,
             _side=side,
             _file=file,
-            _ceilings_without={},
+            _ceiling=TargetCeiling(subjects, protocol, nan_policy, tie_bound),
             protocol=protocol,
             name=name,
             nan_policy=nan_policy,
@@ -178,16 +178,6 @@ class Target:
                     f"{label} with shape {shape} is {reason} for subject {subject}, time {time}"
                 )
 
-    def _computed_ceiling(self) -> float:
-        ceiling: float = getattr(self.noise_ceiling, self.protocol.bound)
-        unknown = self.nan_policy == "propagate" and bool(np.isnan(self._subjects).any())
-        if not (ceiling > 0 or unknown):
-            raise ValueError(
-                f"the {self.protocol.bound} noise ceiling of {self._label} is {ceiling:.4g}: its subjects do not agree,"
-                " so no score can be a percentage of it; pass ceiling="
-            )
-        return ceiling
-
     @property
     def _label(self) -> str:
         return self.name or "the target"
@@ -220,63 +210,7 @@ class Target:
     @functools.cached_property
     def noise_ceiling(self) -> NoiseCeiling:
         """Both bounds, computed from the subjects as the protocol says."""
-        return self._noise_ceiling_of(self._subjects)
-
-    def _noise_ceiling_of(self, subjects: Floats) -> NoiseCeiling:
-        p = self.protocol
-        ceiling, _ = ceiling_of(
-            subjects,
-            p.method,
-            pool=p.pool,
-            squared=p.squared,
-            average_times=p.average_times,
-            nan_policy=self.nan_policy,
-            within=self.tie_bound,
-        )
-        return ceiling
-
-    @functools.cached_property
-    def _pairs(self) -> Mask:
-        """Mask of the pairs that any subject has."""
-        return np.asarray(~np.isnan(self._subjects).all(axis=(0, 1)))
-
-    def _ceiling_without(self, missing: Mask) -> float:
-        """Return the ceiling computed without some pairs; NaN if it is not positive."""
-        key = np.packbits(missing).tobytes()
-        if key not in self._ceilings_without:
-            subjects = self._subjects.copy()
-            subjects[:, :, missing] = np.nan
-            ceiling: float = getattr(self._noise_ceiling_of(subjects), self.protocol.bound)
-            if len(self._ceilings_without) == _CACHE_SIZE:
-                self._ceilings_without.clear()
-            self._ceilings_without[key] = ceiling if ceiling > 0 else math.nan
-        return self._ceilings_without[key]
-
-    def _ceilings(self, models: Floats) -> Floats:
-        """Return the ceiling over the pairs of each model; NaN if it is unknown."""
-        ceilings = np.full(len(models), self.ceiling)
-        if self.nan_policy != "omit":
-            return ceilings
-        # A sum is NaN if a term is; in the usual case this avoids the mask.
-        with np.errstate(all="ignore"):
-            suspects = np.flatnonzero(np.isnan(models.sum(axis=1)))
-        for i in suspects:
-            missing = np.isnan(models[i]) & self._pairs
-            if not missing.any():
-                continue
-            ceilings[i] = self._ceiling_without(missing) if self._is_computed else math.nan
-        return ceilings
-
-    def _warn_unknown(self, unknown: Mask) -> None:
-        reason = (
-            f"over the remaining pairs the {self.protocol.bound} noise ceiling is not positive"
-            if self._is_computed
-            else "the ceiling was given for all pairs; omit ceiling= to compute it over each model's pairs"
-        )
-        warn_caller(
-            f"percent_nc of {self._label} is NaN for models that lack pairs (rdms: model"
-            f" {list_names(np.flatnonzero(unknown), 5)}): {reason}"
-        )
+        return self._ceiling.compute()
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -334,12 +268,12 @@ class Target:
         score = score_similarities(
             rho.reshape(len(models), self.n_subjects, self.n_times),
             squared=self.protocol.squared,
-            ceiling=self._ceilings(models),
+            ceiling=self._ceiling.of_models(models, self.ceiling, self._is_computed),
         )
         if not math.isnan(self.ceiling):
             unknown = np.isnan(score.ceiling) & ~np.isnan(score.value)
             if unknown.any():
-                self._warn_unknown(unknown)
+                self._ceiling.warn_unknown(unknown, self._label, self._is_computed)
         return score
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -409,9 +343,10 @@ class Target:
                 " RDMs averaged over time; make the target again from its subjects"
             )
         if not math.isnan(facts["ceiling"]):
-            _check_ceiling(facts["ceiling"], f"{facts['name'] or 'the target'} in {path}", protocol)
-        self = cls.__new__(cls)
-        self._set(
+            check_ceiling(facts["ceiling"], f"{facts['name'] or 'the target'} in {path}", protocol)
+        return cls._make(
+            facts["ceiling"],
+            facts.get("is_computed", False),
             arrays["subjects"],
             protocol,
             facts["name"],
@@ -421,13 +356,20 @@ class Target:
             Prepared(arrays["values"], arrays["squares"]) if "values" in arrays else None,
             file,
         )
-        self._set_ceiling(facts["ceiling"], facts.get("is_computed", False))
+
+    @classmethod
+    def _make(cls, ceiling: float, is_computed: bool, *state: Any) -> Self:
+        self = cls.__new__(cls)
+        self._set(*state)
+        self._set_ceiling(ceiling, is_computed)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._file is not None:
             return _load_unchanged, (type(self), self._file)
-        state = (
+        return type(self)._make, (
+            self.ceiling,
+            self._is_computed,
             np.array(self._subjects),
             self.protocol,
             self.name,
@@ -435,19 +377,6 @@ class Target:
             self.tie_bound,
             self.labels,
         )
-        return _rebuild, (type(self), state, self.ceiling, self._is_computed)
-
-
-def _rebuild(
-    kind: type[Target],
-    state: tuple[Floats, Protocol, str | None, str, float, Labels | None],
-    ceiling: float,
-    is_computed: bool,
-) -> Target:
-    target = kind.__new__(kind)
-    target._set(*state)
-    target._set_ceiling(ceiling, is_computed)
-    return target
 
 
 def _load_unchanged(kind: type[Target], file: TargetFile) -> Target:
@@ -462,14 +391,3 @@ def _load_unchanged(kind: type[Target], file: TargetFile) -> Target:
             f"{file.path} holds another target than the pickled one, which was loaded from it"
         )
     return target
-
-
-def _check_ceiling(ceiling: float, name: str, protocol: Protocol) -> None:
-    if not (np.isfinite(ceiling) and ceiling > 0):
-        raise ValueError(f"the ceiling of {name} must be a positive number, got {ceiling}")
-    if ceiling > 1:
-        kind = "squared correlation" if protocol.squared else "correlation"
-        percent = f"; it looks like percent, so pass {ceiling / 100:g}" if ceiling <= 100 else ""
-        raise ValueError(
-            f"the ceiling of {name} is {ceiling:g}, but a {kind} is at most 1{percent}"
-        )

@@ -635,7 +635,7 @@ SUBJECTS, MODELS = data()
 WRONG = {
     "over 'time' is not one of": lambda: bootstrap(SUBJECTS, MODELS, "time"),
     "n_draws must be at least 2, not 1": lambda: bootstrap(SUBJECTS, MODELS, n_draws=1),
-    "the seed must be a whole number from 0": lambda: bootstrap(SUBJECTS, MODELS, seed=-1),
+    "seed must be an integer from 0": lambda: bootstrap(SUBJECTS, MODELS, seed=-1),
     "rdms has shape .2, 65.; subject_rdms has 12": lambda: bootstrap(SUBJECTS, MODELS[:, 1:]),
     "there are 2 models but 1 names": lambda: bootstrap(SUBJECTS, MODELS, names=["a"]),
     "model 1 of rdms is constant": lambda: bootstrap(SUBJECTS, [MODELS[0], np.ones(66)]),
