@@ -44,7 +44,7 @@ from fastrdm.networks.onnx_files import (
     read_model,
 )
 from fastrdm.networks.pretrained import preprocessing_of
-from fastrdm.networks.probing import InconsistentError, Probes, probe
+from fastrdm.networks.probing import InconsistentError, Probes, Verdict, probe
 from fastrdm.networks.weight_files import (
     WeightsError,
     check_file,
@@ -69,6 +69,7 @@ __all__ = [
     "OnnxFile",
     "Probes",
     "Taps",
+    "Verdict",
     "WeightsError",
     "bytes_per_image",
     "check_file",

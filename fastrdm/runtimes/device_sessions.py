@@ -1,126 +1,214 @@
-"""Memory of a device: what a session has bound, and how many conditions fit at a time."""
+"""Sessions of the graphs made from one network, and the device memory that they share."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import require
-from fastrdm.runtimes.rdm_graph import Network
+from fastrdm._base import list_names, require
+from fastrdm.networks import Graph
+from fastrdm.runtimes.providers import open_session
+from fastrdm.runtimes.rdm_graph import PIXELS, PixelNetwork
 
-# What ONNX Runtime calls the memory of providers that have their own.
+Bytes = NDArray[np.uint8]
+
+# ONNX Runtime's names of the memory of providers that have their own.
 MEMORY = {"cuda": "cuda", "tensorrt": "cuda", "rocm": "gpu", "migraphx": "gpu"}
+# CUDA's allocations begin at multiples of this, and its libraries are fastest there.
+_ALIGNMENT = 256
 
 
-# Conditions whose products are made at once: those of single chunks, of 64 channels, take twice the rows' memory then.
-_MOST_CONDITIONS = 128
-
-
-# What the memory of one condition's inner values becomes in ONNX Runtime: its arena beside its pattern of it.
-_WORKING = 2
-
-
-class Session(NamedTuple):
-    """A session, and the names of what it takes and gives."""
+class BoundSession(NamedTuple):
+    """A session, and the names of its inputs and outputs."""
 
     session: Any
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
     @classmethod
-    def of(cls, session: Any) -> "Session":
-        """A session of ONNX Runtime, asked for its names."""
+    def of(cls, session: Any) -> "BoundSession":
+        """Read the names from a session of ONNX Runtime."""
         inputs, outputs = session.get_inputs(), session.get_outputs()
         return cls(session, tuple(i.name for i in inputs), tuple(o.name for o in outputs))
 
 
-class Device(NamedTuple):
-    """Memory that a session reads without a copy, by ONNX Runtime's name and number of it."""
+class DeviceMemory(NamedTuple):
+    """Memory that a session reads without a copy, by ONNX Runtime's name and number of the device."""
 
     kind: str
     number: int
 
     @classmethod
-    def of(cls, session: Session, provider: str) -> "Device":
-        """Where a session keeps what it reads."""
+    def of(cls, session: BoundSession, provider: str) -> "DeviceMemory":
+        """The memory of a session's first provider."""
         options = session.session.get_provider_options()
-        own = options.get(session.session.get_providers()[0], {})
+        first = options.get(session.session.get_providers()[0], {})
         kind = MEMORY.get(provider, "cpu")
-        return cls(kind, 0 if kind == "cpu" else int(own.get("device_id", 0)))
+        return cls(kind, 0 if kind == "cpu" else int(first.get("device_id", 0)))
 
     def empty(self, n: int) -> Any:
-        """Memory for `n` bytes."""
+        """Allocate `n` bytes."""
         ort = require("onnxruntime", "onnx", "to run a network")
         return ort.OrtValue.ortvalue_from_shape_and_type([n], np.uint8, *self)
 
     def put(self, array: NDArray[Any]) -> Any:
-        """An array, copied there."""
+        """Copy an array there."""
         ort = require("onnxruntime", "onnx", "to run a network")
-        # A copy, since ONNX Runtime only refers to an array that lies in its own memory.
+        # ONNX Runtime only refers to arrays in main memory, hence the copy.
         return ort.OrtValue.ortvalue_from_numpy(np.array(array, order="C"), *self)
 
 
-class Block(NamedTuple):
-    """Some conditions, and their rows of each layer on the device."""
+class WeightLayout:
+    """Places of a network's inputs in one buffer of folded weights.
 
-    place: slice
-    rows: dict[str, Any]
+    Parameters
+    ----------
+    network : PixelNetwork
+    name : str
+        Name of the network in messages.
 
+    Attributes
+    ----------
+    places : dict of str to int
+        Input → its first byte.
+    n_bytes : int
+        Size of the buffer.
+    """
 
-class _Plan(NamedTuple):
-    """Conditions of a block, and the layers whose rows lie on the device together."""
+    def __init__(self, network: PixelNetwork, name: str) -> None:
+        self._network, self._name = network, name
+        self.places: dict[str, int] = {}
+        self.n_bytes = 0
+        for key, each in network.inputs.items():
+            self.places[key] = self.n_bytes
+            self.n_bytes += -(-each.n_bytes // _ALIGNMENT) * _ALIGNMENT
 
-    height: int
-    groups: tuple[tuple[str, ...], ...]
+    def fold(self, weights: Mapping[str, NDArray[Any]], buffer: Bytes | None) -> Bytes:
+        """Fill a buffer, or a new one, with a checkpoint's weights."""
+        self._check_fit(weights)
+        if buffer is None:
+            buffer = np.zeros(self.n_bytes, np.uint8)
+        self.check_size(buffer)
+        for name, each in self._network.inputs.items():
+            begin = self.places[name]
+            out = buffer[begin : begin + each.n_bytes].view(each.dtype).reshape(each.shape)
+            each.recipe.fill(out, weights)
+        return buffer
 
-
-class Need(NamedTuple):
-    """Memory that conditions take: an estimate."""
-
-    network: Network
-    inner: int
-    n: int
-
-    def plan(self, layers: tuple[str, ...], bound: int | None) -> _Plan:
-        """All at once, or the largest blocks and then the fewest groups of layers that a bound allows."""
-        heights = [min(self.n, _MOST_CONDITIONS)]
-        while heights[-1] > 1:
-            heights.append(-(-heights[-1] // 2))
-        best = _Plan(heights[0], (layers,))
-        if bound is None or self.bytes(best) <= bound:
-            return best
-        widest = max(self._rows(layer) for layer in layers)
-        # Rows of all conditions are worth more of the bound than large blocks.
-        height = next((h for h in heights if 2 * self._work(h) <= bound), 1)
-        room = bound - self._work(height)
-        if self.n * widest > room:
-            height, room = 1, bound - self._work(1)
-        if self.n * widest > room:
+    def check_size(self, buffer: Bytes) -> None:
+        """Refuse a buffer of another network."""
+        if len(buffer) != self.n_bytes:
             raise ValueError(
-                f"memory of {bound} bytes is too small for {self.n} conditions of a layer of {widest // 4} channels "
-                f"on the device; {self.n * widest + self._work(1)} bytes would do"
+                f"weights of {len(buffer)} bytes were folded for another network; "
+                f"{self._name} takes {self.n_bytes}"
             )
-        groups: list[tuple[str, ...]] = [()]
-        for layer in layers:
-            if self.n * sum(map(self._rows, (*groups[-1], layer))) > room:
-                groups.append(())
-            groups[-1] += (layer,)
-        return _Plan(height, tuple(groups))
 
-    def bytes(self, plan: _Plan) -> int:
-        """What a plan takes."""
-        kept = max(sum(map(self._rows, group)) for group in plan.groups)
-        at_once = plan.height == self.n and len(plan.groups) == 1
-        return self._work(plan.height) + (0 if at_once else self.n * kept)
+    def _check_fit(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        expected = self._network.weights
+        differences = {
+            "missing": [name for name in expected if name not in weights],
+            "of another shape": [
+                f"{name} {np.shape(weights[name])} for {shape}"
+                for name, shape in expected.items()
+                if name in weights and np.shape(weights[name]) != shape
+            ],
+        }
+        problems = [f"{kind}: {list_names(names)}" for kind, names in differences.items() if names]
+        if problems:
+            raise ValueError(f"the weights do not fit {self._name}; {'; '.join(problems)}")
 
-    def _work(self, height: int) -> int:
-        """Of running a block and of the products of two, those of single chunks in float32 and float64."""
-        shapes = [self.network.width(layer).shape for layer in self.network.layers]
-        products = max(groups * (4 * chunks + 8) for chunks, groups, _ in shapes)
-        rows = max(map(self._rows, self.network.layers))
-        return height * (_WORKING * self.inner + 2 * rows) + products * height**2
 
-    def _rows(self, layer: str) -> int:
-        """Of one condition."""
-        return 4 * math.prod(self.network.width(layer).shape)
+class DeviceSessions:
+    """Sessions of graphs that share a network's weights on a device.
+
+    Parameters
+    ----------
+    network : PixelNetwork
+    name : str
+        Name of the network in messages.
+    provider : str
+    options : mapping
+        As for `open_session`.
+    first : tuple
+        Arguments of `open` for the first session, which decides on the provider.
+
+    Attributes
+    ----------
+    provider : str
+        The provider in use.
+    memory : DeviceMemory
+    layout : WeightLayout
+    weights : OrtValue
+        The weights in use, in that layout.
+    """
+
+    def __init__(
+        self,
+        network: PixelNetwork,
+        name: str,
+        provider: str,
+        options: Mapping[str, Any],
+        first: tuple[Any, ...],
+    ) -> None:
+        self._network, self._name, self._options = network, name, options
+        self._sessions: dict[tuple[Any, ...], BoundSession] = {}
+        self.provider = provider
+        self.memory = DeviceMemory.of(self.open(*first), self.provider)
+        self.layout = WeightLayout(network, name)
+        self.weights = self.memory.empty(self.layout.n_bytes)
+
+    def open(self, build: Callable[..., Any], *arguments: Any) -> BoundSession:
+        """The session of the graph that `build` makes of these arguments, opened at the first call."""
+        key = (build, *arguments)
+        if key not in self._sessions:
+            graph = Graph(self._name, build(*arguments).SerializeToString())
+            opened = open_session(graph, self.provider, **self._options)
+            self.provider = opened.provider
+            ort = require("onnxruntime", "onnx", "to run a network")
+            if not isinstance(opened.session, ort.InferenceSession):
+                raise ValueError(
+                    f"provider {self.provider!r} runs without ONNX Runtime here, but RDMs on a device need its bindings"
+                )
+            self._sessions[key] = BoundSession.of(opened.session)
+        return self._sessions[key]
+
+    def run(
+        self,
+        session: BoundSession,
+        inputs: Mapping[str, Any],
+        pixels: Any = None,
+        place: slice = slice(0),
+    ) -> dict[str, Any]:
+        """Run a session on inputs, weights and some of the stimuli; rows stay on the device, other outputs do not.
+
+        Parameters
+        ----------
+        session : BoundSession
+        inputs : mapping of str to OrtValue
+            Inputs that are neither weights nor stimuli.
+        pixels : OrtValue, optional
+            All stimuli.
+        place : slice
+            The conditions to run.
+        """
+        binding = session.session.io_binding()
+        for name in session.inputs:
+            if name in inputs:
+                binding.bind_ortvalue_input(name, inputs[name])
+                continue
+            if name == PIXELS:
+                shape: tuple[int, ...] = (place.stop - place.start, *pixels.shape()[1:])
+                address = pixels.data_ptr() + place.start * math.prod(shape[1:])
+                dtype = np.dtype(np.uint8)
+            else:
+                each = self._network.inputs[name]
+                shape, dtype = each.shape, each.dtype
+                address = self.weights.data_ptr() + self.layout.places[name]
+            binding.bind_input(name, *self.memory, dtype, shape, address)
+        for name in session.outputs:
+            binding.bind_output(name, *(self.memory if name.endswith("/rows") else ("cpu", 0)))
+        binding.synchronize_inputs()
+        session.session.run_with_iobinding(binding)
+        return dict(zip(session.outputs, binding.get_outputs(), strict=True))

@@ -1,4 +1,4 @@
-"""Normalisation layers folded into the convolutions before them, for every checkpoint's weights."""
+"""Batch norms folded into the layers before them, with recipes for the weights of every checkpoint."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -11,25 +11,21 @@ from fastrdm._base import require
 from fastrdm.runtimes.graph_nodes import attribute_of, uses_of
 
 Array: TypeAlias = NDArray[Any]
-
-
 Weights: TypeAlias = Mapping[str, Array]
-
-
 #: Name of a weight, or the value of all its entries.
-Operand: TypeAlias = str | float
+WeightOperand: TypeAlias = str | float
 
 
-def end(layer: str, what: str) -> str:
-    """Name of what a graph gives for a layer: products, means, sums, rows."""
+def output_name(layer: str, what: str) -> str:
+    """Name of a graph's output for a layer: products, means, sums or rows."""
     return f"fastrdm/{layer}/{what}"
 
 
 class _Norm(NamedTuple):
-    """A batch norm that is folded into the layer before it, in the formula of ONNX Runtime's ConvBatchNormalization."""
+    """A batch norm, folded by the formula of ONNX Runtime's ConvBatchNormalization."""
 
-    scale: Operand
-    bias: Operand
+    scale: WeightOperand
+    bias: WeightOperand
     mean: str
     variance: str
     epsilon: float
@@ -41,22 +37,22 @@ class _Norm(NamedTuple):
 
 
 class Copied(NamedTuple):
-    """An input that is a weight as it is."""
+    """An input that equals a weight."""
 
     source: str
 
     @property
-    def operands(self) -> tuple[Operand, ...]:
-        """What it is made of."""
+    def operands(self) -> tuple[WeightOperand, ...]:
+        """What it is computed from."""
         return (self.source,)
 
     @property
     def like(self) -> str:
-        """The weight that it has the shape of."""
+        """A weight of the same shape and type."""
         return self.source
 
     def fill(self, out: Array, weights: Weights) -> None:
-        """Write it."""
+        """Write its values."""
         np.copyto(out, weights[self.source])
 
 
@@ -68,7 +64,7 @@ class _FoldedWeight(NamedTuple):
     axis: int
 
     @property
-    def operands(self) -> tuple[Operand, ...]:
+    def operands(self) -> tuple[WeightOperand, ...]:
         return (self.source, *self.norm[:4])
 
     @property
@@ -82,13 +78,13 @@ class _FoldedWeight(NamedTuple):
 
 
 class _FoldedBias(NamedTuple):
-    """A bias, or none, put through a batch norm."""
+    """A bias, or zero, after a batch norm."""
 
-    source: Operand
+    source: WeightOperand
     norm: _Norm
 
     @property
-    def operands(self) -> tuple[Operand, ...]:
+    def operands(self) -> tuple[WeightOperand, ...]:
         return (self.source, *self.norm[:4])
 
     @property
@@ -101,7 +97,7 @@ class _FoldedBias(NamedTuple):
         out += _value(self.norm.bias, weights)
 
 
-def _value(operand: Operand, weights: Weights) -> Any:
+def _value(operand: WeightOperand, weights: Weights) -> Any:
     return weights[operand] if isinstance(operand, str) else np.float32(operand)
 
 
@@ -109,9 +105,9 @@ Recipe: TypeAlias = Copied | _FoldedWeight | _FoldedBias
 
 
 def fold(graph: Any, weights: Mapping[str, tuple[int, ...]]) -> dict[str, Recipe]:
-    """Take out the batch norms behind a convolution or linear layer that nothing else reads; new inputs → recipes."""
+    """Remove batch norms after a convolution or linear layer that nothing else reads; return new inputs → recipes."""
     makers = {name: node for node in graph.node for name in node.output}
-    # The exporter asks for the shape of a norm's input where it fills absent scales and biases.
+    # The exporter reads the shape of a norm's input to fill missing scales and biases.
     uses = Counter(uses_of(graph, [node for node in graph.node if node.op_type != "Shape"]))
     renamed: dict[str, str] = {}
     recipes: dict[str, Recipe] = {}
@@ -127,7 +123,7 @@ def fold(graph: Any, weights: Mapping[str, tuple[int, ...]]) -> dict[str, Recipe
         if bias is None or (isinstance(bias, str) and len(weights[bias]) != 1):
             kept.append(node)
             continue
-        names = [end(before.output[0], f"folded_{what}") for what in ("weight", "bias")]
+        names = [output_name(before.output[0], f"folded_{what}") for what in ("weight", "bias")]
         recipes[names[0]] = _FoldedWeight(before.input[1], norm, axis)
         recipes[names[1]] = _FoldedBias(bias, norm)
         renamed[before.output[0]] = node.output[0]
@@ -142,7 +138,7 @@ def fold(graph: Any, weights: Mapping[str, tuple[int, ...]]) -> dict[str, Recipe
 
 
 def _norm(node: Any, makers: Mapping[str, Any], weights: Collection[str]) -> _Norm | None:
-    """A node as a batch norm of weights, if it is one."""
+    """The batch norm of a node, None if it is not one or not of weights."""
     if node.op_type != "BatchNormalization" or len(node.output) > 1:
         return None
     scale, bias = (_operand(name, makers, weights) for name in node.input[1:3])
@@ -153,7 +149,7 @@ def _norm(node: Any, makers: Mapping[str, Any], weights: Collection[str]) -> _No
 
 
 def _output_axis(node: Any) -> int | None:
-    """The axis of a layer's weight that its output channels are on; None for what is no such layer."""
+    """Axis of the output channels in a layer's weight; None for other nodes."""
     if node.op_type == "Conv":
         return 0
     plain = attribute_of(node, "alpha", 1.0) == 1 and attribute_of(node, "beta", 1.0) == 1
@@ -162,8 +158,10 @@ def _output_axis(node: Any) -> int | None:
     return None
 
 
-def _operand(name: str, makers: Mapping[str, Any], weights: Collection[str]) -> Operand | None:
-    """A weight's name, or the number that a value is filled with; the exporter writes absent biases so."""
+def _operand(
+    name: str, makers: Mapping[str, Any], weights: Collection[str]
+) -> WeightOperand | None:
+    """A weight's name, or the number that fills a value, which is how the exporter writes missing biases."""
     if name in weights:
         return name
     maker = makers.get(name)

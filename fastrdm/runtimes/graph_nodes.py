@@ -1,4 +1,4 @@
-"""ONNX graphs, a node at a time: adding nodes and tensors, and looking them up."""
+"""Nodes and tensors of ONNX graphs: making them and looking them up."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from fastrdm.networks import inputs_of
 
 
 class Nodes:
-    """Nodes and constants that are to be added to a graph, under names that nothing else bears."""
+    """Nodes and constants to add to a graph, with unique names."""
 
     def __init__(self, onnx: Any, prefix: str) -> None:
         self.onnx, self._prefix = onnx, prefix
@@ -18,44 +18,44 @@ class Nodes:
         self.constants: list[Any] = []
 
     def __call__(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """Add a node; the name of what it gives."""
+        """Add a node; return the name of its output."""
         output = output or f"{self._prefix}/{len(self.nodes)}"
         node = self.onnx.helper.make_node(kind, inputs, [output], output, **attributes)
         self.nodes.append(node)
         return output
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
-        """A constant; its name."""
+        """Add a constant; return its name."""
         name = f"{self._prefix}/constant{len(self.constants)}"
         self.constants.append(self.onnx.numpy_helper.from_array(np.array(value, dtype), name))
         return name
 
     def ints(self, *values: int) -> str:
-        """A constant of integers; its name."""
+        """Add a constant of integers; return its name."""
         return self.constant(values, np.int64)
 
     def mean(self, value: str, axis: int, output: str = "") -> str:
-        """The mean over an axis; its name."""
+        """Add a mean over an axis; return its name."""
         return self("ReduceMean", value, self.ints(axis), keepdims=0, output=output)
 
     def sum(self, value: str, axis: int, output: str = "") -> str:
-        """The sum over an axis; its name."""
+        """Add a sum over an axis; return its name."""
         return self("ReduceSum", value, self.ints(axis), keepdims=0, output=output)
 
     def total(self, value: str, axis: int, output: str) -> str:
-        """A sum in float64."""
+        """Add a sum in float64; return its name."""
         return self.sum(self("Cast", value, to=self.onnx.TensorProto.DOUBLE), axis, output)
 
 
 def attribute_of(node: Any, name: str, default: Any) -> Any:
-    """A node's attribute, or what it is where it is not given."""
+    """A node's attribute, or the default if it is not set."""
     onnx = require("onnx", "run", "to make RDMs part of a network")
     found = (a for a in node.attribute if a.name == name)
     return next((onnx.helper.get_attribute_value(a) for a in found), default)
 
 
 def uses_of(graph: Any, nodes: Iterable[Any]) -> Iterator[str]:
-    """Names of the values that nodes read or the graph gives, as often as they do."""
+    """Names of the values that nodes read and of the graph's outputs, repeated as often as they are used."""
     for node in nodes:
         yield from inputs_of(node)
     yield from (output.name for output in graph.output)
@@ -64,13 +64,13 @@ def uses_of(graph: Any, nodes: Iterable[Any]) -> Iterator[str]:
 def declare(
     onnx: Any, values: Any, name: str, dtype: np.dtype[Any], shape: Sequence[str | int]
 ) -> None:
-    """A tensor as a graph's inputs and outputs name it."""
+    """Add a tensor to a graph's inputs or outputs."""
     kind = onnx.helper.np_dtype_to_tensor_dtype(dtype)
     values.append(onnx.helper.make_tensor_value_info(name, kind, shape))
 
 
 def dtype_of(onnx: Any, initialiser: Any) -> np.dtype[Any]:
-    """A tensor's type, as NumPy has it."""
+    """A tensor's NumPy type."""
     dtype: np.dtype[Any] = onnx.helper.tensor_dtype_to_np_dtype(initialiser.data_type)
     return dtype
 
@@ -80,7 +80,9 @@ def shape_of(model: Any, layer: str) -> tuple[int, ...]:
     onnx = require("onnx", "run", "to make RDMs part of a network")
     known = [output.name for output in model.graph.output]
     if layer not in known:
-        raise ValueError(f"layer {layer!r} is no output of the graph; it has: {', '.join(known)}")
+        raise ValueError(
+            f"layer {layer!r} is not an output of the graph, which has: {', '.join(known)}"
+        )
     tensor = model.graph.output[known.index(layer)].type.tensor_type
     dims = [dim.dim_value for dim in tensor.shape.dim]
     if tensor.elem_type != onnx.TensorProto.FLOAT or len(dims) < 2 or not all(dims[1:]):

@@ -1,8 +1,6 @@
 """An exported network: images in, activations or RDMs out, on any execution provider."""
 
 import contextlib
-import functools
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,85 +10,77 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import (
-    check_choice,
-    check_integer,
-    nearest,
-    parse_bytes,
-    require,
-)
+from fastrdm._base import check_choice, check_integer, nearest, require
 from fastrdm.images import Images, Preprocessing, cached_pixels, image_name
-from fastrdm.networks import Graph, InconsistentError, Probes, Taps, bytes_per_image, probe
-from fastrdm.rdm import RdmAccumulator, SparseProjection, calc_rdm, method_named
+from fastrdm.networks import Graph, InconsistentError, Probes, Taps
+from fastrdm.rdm import SparseProjection, method_named
 from fastrdm.runtimes.device import DeviceModel, suits
-from fastrdm.runtimes.extraction import Need, Part, Workspace, plan, run
+from fastrdm.runtimes.extraction import Workspace, run
 from fastrdm.runtimes.foreign import open_foreign
-from fastrdm.runtimes.providers import open_session
+from fastrdm.runtimes.host_rdms import RdmCollector, check_activations, plan_passes, run_passes
+from fastrdm.runtimes.network_session import NetworkSession
+from fastrdm.runtimes.planning import ChannelRange
 
 _WHERE = ("auto", "host", "device")
-# Providers that compile a graph for each batch size, for minutes: their probes are as large as their batches.
-_COMPILING = {"migraphx", "tensorrt", "coreml"}
 
 
 class OnnxModel:
-    """An ONNX network, run on images preprocessed as its file says, or as is asked for.
+    """An ONNX network that runs on images, preprocessed as its file or an argument specifies.
 
     Parameters
     ----------
     path : path or Graph
         The ONNX file, from `export_onnx` or any other source, or a graph in memory.
     provider : {"auto", "cpu", "cuda", "rocm", "migraphx", "tensorrt", "openvino", "coreml"}
-        Where it runs. "auto" takes CUDA, MIGraphX, ROCm or the CPU, the first that loads. Another
-        one that does not load, or leaves a convolution or matrix product to the CPU, is an error.
+        Where it runs. "auto" takes the first of CUDA, MIGraphX, ROCm and the CPU that loads. A named
+        provider that does not load, or leaves a convolution or matrix product to the CPU, is an error.
     batch_size : int
-        Images in one run; a file whose batch is fixed runs on as many as it takes.
+        Images in one run; if the file fixes the batch size, that is used.
     n_threads : int, optional
-        Threads of one run on the CPU; None leaves the number to ONNX Runtime.
+        Threads of one run on the CPU; by default ONNX Runtime chooses.
     workspace : Workspace, optional
-        Memory for activations, which models that run one after the other can share. On the CPU they then share ONNX
-        Runtime's memory, too, which the process keeps.
+        Memory for activations, which models that run one after the other can share. On the CPU they then also share
+        ONNX Runtime's memory, which the process keeps.
     taps : mapping of layer name to tensor, or sequence of tensors, optional
-        Tensors of the file that are its layers, each with what is taken of its tokens, or patterns
-        of names, as `fastrdm.networks.find_taps` has them. None takes the layers of a file from
-        `export_onnx`; other files need taps.
+        Tensors of the file to use as layers, each with a choice of tokens, or patterns of names, as in
+        `fastrdm.networks.find_taps`. By default the layers of a file from `export_onnx`; other files need taps.
     preprocessing : Preprocessing, optional
-        Instead of the file's. Without either, the development kit's with a warning.
+        Replaces the file's. Without either, the challenge's development kit's with a warning.
     precision : {"fp32", "tf32", "bf16", "fp16"}, optional
-        What convolutions and matrix products round their operands to; None is fp32, whatever the
-        provider. Activations are float32 in any case.
+        Rounding of the operands of convolutions and matrix products; by default fp32 on every provider. Activations
+        are always float32.
     provider_options : mapping of str to str, optional
-        The provider's own options, as ONNX Runtime names them. OpenVINO takes ``device_type`` and
-        ``load_config``.
+        The provider's options by ONNX Runtime's names. OpenVINO takes ``device_type`` and ``load_config``.
     allow_inconsistent : bool
-        Whether a network is run that gives one image several answers: others in a batch with other images than alone,
-        or others in each run. It then warns of it whenever it runs. Whether it does is probed as it is opened
-        (`fastrdm.networks.probing`); with a `batch_size` of 1 each image is alone, and only differing runs count.
+        Whether to run a network that gives one image several answers: different ones in a batch with other images than
+        alone, or in each run. Each run then warns. A probe checks this when the network is opened
+        (`fastrdm.networks.probing`); with a `batch_size` of 1 each image is alone, and only different runs count.
     probes : Probes, optional
-        What is known of other networks' answers, so that checkpoints of one graph are probed once.
+        Results of earlier probes, so that checkpoints of one graph are probed once.
 
     Attributes
     ----------
     layers : tuple of str
         Names of the tapped layers, in the file's order.
     preprocessing : Preprocessing
-        What is done to images, from the file.
+        Applied to images, from the file.
     architecture : str
-        What the file says it is.
+        Name of the network, from the file.
     provider, precision : str
-        Those in use, by the words above.
+        Those in use.
     shapes : dict of str to tuple of int
         Layer → shape of the activations of one image.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     InconsistentError
         If the network gives one image several answers; a ValueError that names the layer and the size of the
         difference.
     ValueError
-        If the file is no ONNX model or says nothing of its layers where none are given, or the
-        provider is unknown, does not load, does not give the precision or refuses an option;
+        If the file is not an ONNX model or does not name its layers and no taps are given, or the
+        provider is unknown, does not load, does not support the precision or refuses an option;
         otherwise as for `fastrdm.runtimes.open_foreign`.
     MissingExtraError
         If ONNX Runtime is not installed.
@@ -120,58 +110,47 @@ class OnnxModel:
         for name, number in {"batch_size": batch_size, "n_threads": n_threads}.items():
             if number is not None:
                 check_integer(number, name, 1)
-        self._n_threads = n_threads
+        self._n_threads, self._provider_options = n_threads, provider_options
         self._workspace = workspace or Workspace()
-        opened = open_session(
+        session = NetworkSession(
             graph,
             provider,
+            batch_size=batch_size,
             precision=precision,
             options=provider_options,
             n_threads=n_threads,
             reuse_memory=workspace is not None,
         )
-        self.provider, self.precision = opened.provider, opened.precision
-        self._session = opened.session
-        self._provider_options = provider_options
-        self._devices: dict[Any, DeviceModel] = {}
-        # Its weights are in the session, and would be held twice; on a device they are needed again.
+        self._session = session
+        self.provider, self.precision = session.provider, session.precision
+        self.batch_size, self.layers = session.batch_size, session.layers
+        self.preprocessing, self.architecture = session.preprocessing, session.architecture
+        self._device_models: dict[Any, DeviceModel] = {}
+        # The session holds a copy of the weights; only a model on a device needs them again.
         kept = graph.initialisers if suits(self.provider, "correlation") else {}
         self._graph = Graph(graph.name, graph.source, kept)
-        # A file of another origin may have its batch fixed.
-        rows = self._session.get_inputs()[0].shape[0]
-        self._rows = rows if isinstance(rows, int) else None
-        self.batch_size = self._rows or batch_size
-        self.layers, self.preprocessing, self.architecture = _read_metadata(
-            graph.name, self._session
-        )
-        self._verdict = probe(
-            graph,
-            self.layers,
-            self._answer,
-            self.preprocessing,
-            batch_size=self.batch_size,
-            fixed=self._rows is not None,
-            settings=(sorted((provider_options or {}).items()), n_threads),
-            provider=self.provider,
-            precision=self.precision,
-            probes=probes,
-        )
+        self._verdict = session.probe(graph, probes)
         if self._verdict.problem and not allow_inconsistent:
             raise InconsistentError(f"{self._verdict.problem}; {self._verdict.advice}")
 
     def __repr__(self) -> str:
         return f"<OnnxModel {self.architecture}, {len(self.layers)} layers, on {self.provider}>"
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Layer → shape of the activations of one image."""
+        return self._session.shapes
+
     def run(
         self, batch: NDArray[np.float32], layers: Sequence[str] | None = None
     ) -> dict[str, NDArray[np.float32]]:
-        """Run one batch of images that are normalised already.
+        """Run one batch of normalised images.
 
         Parameters
         ----------
         batch : ndarray of float32, shape (n, 3, height, width)
         layers : sequence of str, optional
-            Layers to return; None for all.
+            Layers to return; all by default.
 
         Returns
         -------
@@ -181,7 +160,7 @@ class OnnxModel:
         Raises
         ------
         ValueError
-            If the batch has another shape or type, or more images than the file takes at once, or a
+            If the batch has another shape or type, or more images than the file's batch, or a
             layer is unknown.
         """
         wanted = self._check_layers(layers)
@@ -194,11 +173,10 @@ class OnnxModel:
         if self._verdict.alone and len(batch) > 1:
             raise ValueError(
                 f"{self.architecture} runs on one image at a time, not on {len(batch)}: it was opened with"
-                " batch_size=1, and several at once give other answers"
+                " batch_size=1, and its answers to several images in a batch differ"
             )
         self._warn()
-        outputs = self._session.run(wanted, {"images": np.ascontiguousarray(self._filled(batch))})
-        return {layer: values[: len(batch)] for layer, values in zip(wanted, outputs, strict=True)}
+        return self._session.run(batch, wanted)
 
     def activations(
         self,
@@ -208,19 +186,18 @@ class OnnxModel:
         *,
         background: str | None = None,
     ) -> dict[str, NDArray[np.float32]]:
-        """Read images and give each layer's activations.
+        """Read images and return each layer's activations.
 
         Parameters
         ----------
         images : sequence of path, PIL image or uint8 array (h, w, 3)
             In the order of the conditions.
         layers : sequence of str, optional
-            Layers to return, in this order; None for all.
+            Layers to return, in this order; all by default.
         progress : bool
             Whether to show a progress bar on standard error.
         background : str, optional
-            The colour that shows where images are transparent, as "#rrggbb"; without one, images with transparent
-            pixels are refused.
+            Colour of transparent pixels, as "#rrggbb"; without it, images with transparent pixels are refused.
 
         Returns
         -------
@@ -239,13 +216,14 @@ class OnnxModel:
             layer: np.empty((len(images), math.prod(shape)), np.float32)
             for layer, shape in shapes.items()
         }
-        parts = {Part(layer, 0, rows.shape[1]): rows for layer, rows in gathered.items()}
+        ranges = {ChannelRange(layer, 0, rows.shape[1]): rows for layer, rows in gathered.items()}
         pixels = self._pixels(images, background)
-        with self._progress(len(images), progress) as advance:
-            for place, batch in self._batches(pixels, self.batch_size):
-                run(self._session, [(place, batch)], parts, shapes)
+        batch_shape = (min(self.batch_size, len(pixels)), 3, *self.preprocessing.size)
+        with _progress_bar(self.architecture, len(images), progress) as advance:
+            for place, batch in self._session.batches(pixels, np.empty(batch_shape, np.float32)):
+                run(self._session.session, [(place, batch)], ranges, shapes)
                 for layer, rows in gathered.items():
-                    _check_finite(rows[place], layer, images, place.start)
+                    check_activations(rows[place], layer, images, place.start)
                 advance(place.stop)
         return {layer: rows.reshape(-1, *shapes[layer]) for layer, rows in gathered.items()}
 
@@ -262,31 +240,31 @@ class OnnxModel:
         names: Sequence[str] | None = None,
         background: str | None = None,
     ) -> dict[str, NDArray[np.float64]]:
-        """Read images and give each layer's RDM.
+        """Read images and return each layer's RDM.
 
-        On the host, ONNX Runtime writes the activations of all conditions where the kernels read them; that memory is
-        kept for the next call. On a device, RDMs are part of the graph, and only they come back. Image files are
-        decoded once and kept in the cache of `fastrdm.images.cache`.
+        On the host, ONNX Runtime writes the activations of all conditions to the memory that the kernels read, which is
+        kept for the next call. On a device, RDMs are part of the graph, and no activations are copied back. Image files
+        are decoded once and kept in the cache of `fastrdm.images.cache`.
 
         Parameters
         ----------
         images, layers, progress, background
             As for `activations`.
         method : str
-            As for `calc_rdm`, of those that take activations alone.
+            As for `calc_rdm`, but only methods that need nothing but activations.
         max_memory : int or str, optional
-            Bytes, or a text such as ``"1GiB"``, for activations, images and the network's inner values, beside the
-            network itself. Where the activations of all conditions do not fit, batches become smaller and then the
-            images are run several times, for some layers or some channels at a time; RDMs from parts of a layer agree
-            within 1e-6. On a device, the bound is of its memory.
+            Bytes, or a text such as ``"1GiB"``, for activations, images and the network's inner values, in addition to
+            the network itself. If the activations of all conditions do not fit, batches become smaller, and then the
+            images run several times, for some layers or some channels at a time; RDMs from parts of a layer agree
+            within 1e-6. On a device, the limit applies to its memory.
         projection : SparseProjection, optional
-            What layers with more channels than it has components are projected to, batch by batch, for ``correlation``,
-            ``cosine``, ``euclidean`` and ``sqeuclidean``; on the host alone.
+            Projects layers with more channels than its components, batch by batch, for ``correlation``, ``cosine``,
+            ``euclidean`` and ``sqeuclidean``; only on the host.
         where : {"auto", "host", "device"}
-            Where RDMs are made: "auto" takes the provider's device where it has memory of its own and the method can be
-            had there, without a projection. Both ways agree within 1e-5, of distances relative to the largest.
+            Where RDMs are computed: "auto" chooses the provider's device if it has memory of its own and supports the
+            method, and there is no projection. Both agree within 1e-5, for distances relative to the largest.
         names : sequence of str, optional
-            What messages call the images; by default their paths or positions.
+            Names of the images in messages; by default their paths or positions.
 
         Returns
         -------
@@ -296,80 +274,56 @@ class OnnxModel:
         Raises
         ------
         ValueError
-            As for `activations` and `calc_rdm`; if `max_memory` is too small (the message says what would do), or a
-            device is asked for what it cannot do.
+            As for `activations` and `calc_rdm`; if `max_memory` is too small (the message gives the limit that
+            suffices), or the device does not support the request.
 
         Warns
         -----
         RuntimeWarning
-            As `calc_rdm`, naming the layer; of a network that gives one image several answers, where that is allowed.
+            As `calc_rdm`, naming the layer; if an inconsistent network was allowed.
         """
         wanted = self._check_layers(layers)
-        ranked = _is_whole(method)
+        whole = _needs_whole_layers(method)
         check_choice(where, _WHERE, "where")
         if where == "device" and projection is not None:
-            raise ValueError("a projection is made on the host; leave where out, or the projection")
+            raise ValueError("a projection is computed on the host; omit where or the projection")
         pixels = self._pixels(images, background)
         if names is None:
             names = [image_name(image, i) for i, image in enumerate(images)]
         self._warn()
-        # There, images are run together, by a graph whose batch norms are those of evaluation.
-        is_consistent = not (self._verdict.alone or self._verdict.problem)
-        if where == "device" and not is_consistent:
-            raise ValueError(
-                f"{self.architecture} gives one image several answers, and on the device images are run together; leave"
-                " where out"
-            )
-        if where == "device" or (
-            where == "auto"
-            and projection is None
-            and is_consistent
-            and suits(self.provider, method)
-        ):
-            device = self._device(tuple(wanted), method, max_memory)
+        if self._uses_device(where, method, projection):
+            device = self._device_model(tuple(wanted), method, max_memory)
             return device.rdms(device.show(pixels, names))
-        shapes = {layer: self.shapes[layer] for layer in wanted}
-        widths = {layer: math.prod(shape) for layer, shape in shapes.items()}
-        bound = None if max_memory is None else parse_bytes(max_memory)
-        inner = 0 if bound is None else bytes_per_image(self._graph.read(), wanted)
-        # Pixels as bytes and as floats, and what ONNX Runtime holds of a layer until it is projected.
-        image = 5 * 3 * math.prod(self.preprocessing.size)
+        widths = {layer: math.prod(self.shapes[layer]) for layer in wanted}
         projectors = {}
         if projection is not None:
             every = {x: projection.layer(widths[x], x, method) for x in wanted}
             projectors = {x: p for x, p in every.items() if p.n_components < widths[x]}
-        image += 4 * sum(widths[layer] for layer in projectors)
+        methods = {x: projectors[x].method if x in projectors else method for x in wanted}
         widths |= {layer: projector.n_components for layer, projector in projectors.items()}
-        need = Need(widths, len(images), inner + image, ranked)
-        chosen = plan(need, self.batch_size, bound, fixed=self._rows is not None)
-        made: dict[str, NDArray[np.float64]] = {}
-        sums: dict[str, RdmAccumulator] = {}
-        with self._progress(len(images) * len(chosen.passes), progress) as advance:
-            for k, parts in enumerate(chosen.passes):
-                sizes = [(len(images), part.end - part.begin) for part in parts]
-                with self._workspace.arrays(sizes) as arrays:
-                    rows = dict(zip(parts, arrays, strict=True))
-                    for place, batch in self._batches(pixels, chosen.batch_size):
-                        run(self._session, [(place, batch)], rows, shapes, projectors)
-                        advance(k * len(images) + place.stop)
-                    for part, values in rows.items():
-                        measure = method
-                        if part.layer in projectors:
-                            measure = projectors[part.layer].method
-                        with _named(part.layer, values, names):
-                            if part.end - part.begin == widths[part.layer]:
-                                made[part.layer] = calc_rdm(
-                                    values, measure, n_threads=self._n_threads
-                                )
-                                continue
-                            total = sums.setdefault(
-                                part.layer,
-                                RdmAccumulator(len(images), measure, n_threads=self._n_threads),
-                            )
-                            total.update(values)
-                            if part.end == widths[part.layer]:
-                                made[part.layer] = sums.pop(part.layer).rdm()
-        return {layer: made[layer] for layer in wanted}
+        plan = plan_passes(
+            self._session, self._graph, widths, projectors, len(images), max_memory, whole
+        )
+        collector = RdmCollector(widths, methods, names, self._n_threads)
+        total = len(images) * len(plan.passes)
+        with _progress_bar(self.architecture, total, progress) as advance:
+            run_passes(self._session, plan, pixels, collector, projectors, self._workspace, advance)
+        return {layer: collector.rdms[layer] for layer in wanted}
+
+    def _uses_device(self, where: str, method: str, projection: SparseProjection | None) -> bool:
+        """Whether RDMs are computed on the device, where all images run in one batch."""
+        is_consistent = not (self._verdict.alone or self._verdict.problem)
+        if where == "device" and not is_consistent:
+            raise ValueError(
+                f"{self.architecture} gives one image several answers, and images share batches on the device; omit"
+                " where"
+            )
+        return where == "device" or (
+            where == "auto"
+            and projection is None
+            and is_consistent
+            and suits(self.provider, method)
+        )
 
     def _check_layers(self, layers: Sequence[str] | None) -> list[str]:
         if layers is None:
@@ -385,25 +339,8 @@ class OnnxModel:
             raise ValueError("layers is empty; name at least one, or None for all")
         return list(dict.fromkeys(layers))
 
-    @functools.cached_property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Layer → shape of the activations of one image."""
-        shapes = {output.name: tuple(output.shape[1:]) for output in self._session.get_outputs()}
-        if not all(isinstance(n, int) for shape in shapes.values() for n in shape):
-            blank = np.zeros((1, 3, *self.preprocessing.size), np.float32)
-            shapes = {layer: values.shape[1:] for layer, values in self._answer(blank).items()}
-        return shapes
-
-    def _answer(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """All layers' values for a batch, as many as the session gives."""
-        rows = self.batch_size if self.provider in _COMPILING else None
-        images = np.ascontiguousarray(self._filled(batch, rows))
-        outputs = self._session.run(list(self.layers), {"images": images})
-        cut = len(batch) if len(images) > len(batch) else None
-        return {layer: values[:cut] for layer, values in zip(self.layers, outputs, strict=True)}
-
     def _warn(self) -> None:
-        """Tell each caller of answers what is known to be wrong with them."""
+        """Warn each caller of a known problem with the answers."""
         if self._verdict.problem:
             warnings.warn(self._verdict.problem, RuntimeWarning, stacklevel=3)
 
@@ -414,25 +351,13 @@ class OnnxModel:
             return cached_pixels(images, self.preprocessing, background=background)
         return self.preprocessing.pixels(images, n_threads=self._n_threads, background=background)
 
-    def _batches(
-        self, pixels: NDArray[np.uint8], batch_size: int
-    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Conditions and their normalised images, in memory that the next batch takes over."""
-        shape = (min(batch_size, len(pixels)), 3, *self.preprocessing.size)
-        batch = np.empty(shape, np.float32)
-        for start in range(0, len(pixels), batch_size):
-            place = slice(start, min(start + batch_size, len(pixels)))
-            out = batch[: place.stop - start]
-            self.preprocessing.normalise(pixels[place], out, n_threads=self._n_threads)
-            yield place, self._filled(out)
-
-    def _device(
+    def _device_model(
         self, layers: tuple[str, ...], method: str, max_memory: int | str | None
     ) -> DeviceModel:
         """The network with RDMs as part of its graph; kept for the next call."""
         key = (layers, method, max_memory)
-        if key not in self._devices:
-            self._devices[key] = DeviceModel(
+        if key not in self._device_models:
+            self._device_models[key] = DeviceModel(
                 self._graph,
                 layers,
                 self.preprocessing,
@@ -443,79 +368,27 @@ class OnnxModel:
                 options=self._provider_options,
                 n_threads=self._n_threads,
             )
-        return self._devices[key]
-
-    def _filled(self, batch: NDArray[np.float32], rows: int | None = None) -> NDArray[np.float32]:
-        """A batch as large as the file fixes it, or as is asked for, its images again behind them."""
-        rows = self._rows or rows or len(batch)
-        if len(batch) > rows:
-            raise ValueError(
-                f"{self.architecture} runs on {rows} images at once, not on {len(batch)}"
-            )
-        return batch if len(batch) == rows else np.resize(batch, (rows, *batch.shape[1:]))
-
-    @contextlib.contextmanager
-    def _progress(self, total: int, show: bool) -> Iterator[Callable[[int], None]]:
-        """A bar on standard error that is moved to a number of images, or none."""
-        if not show:
-            yield lambda done: None
-            return
-        rich = require("rich.progress", "run", "to show a progress bar")
-        console = require("rich.console", "run", "to show a progress bar").Console(stderr=True)
-        with rich.Progress(console=console, transient=console.is_terminal) as bar:
-            task = bar.add_task(self.architecture, total=total)
-            yield lambda done: bar.update(task, completed=done)
-
-
-def _read_metadata(name: str, session: Any) -> tuple[tuple[str, ...], Preprocessing, str]:
-    """Layers, preprocessing and architecture, checked against the file's outputs."""
-    metadata = session.get_modelmeta().custom_metadata_map
-    outputs = [output.name for output in session.get_outputs()]
-    try:
-        layers = json.loads(metadata["fastrdm.layers"])
-        preprocessing = Preprocessing.from_json(metadata["fastrdm.preprocessing"])
-        architecture = metadata["fastrdm.architecture"]
-        if layers != outputs:
-            raise ValueError(f"it names the layers {layers}, but has the outputs {outputs}")
-    except (KeyError, ValueError) as error:
-        reason = f"there is no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(
-            f"{name} does not say in its metadata what its outputs are ({reason}); "
-            f"name its layers with taps (fastrdm layers {name} lists them), or export the network with "
-            "fastrdm.export_onnx"
-        ) from None
-    return tuple(layers), preprocessing, architecture
-
-
-def _is_whole(method: str) -> bool:
-    """Whether a method's RDM is had from whole layers only; an error for one that activations do not suffice for."""
-    chosen = method_named(method)
-    if chosen.needs:
-        raise ValueError(
-            f"method {method!r} needs {chosen.needs}, which a network does not give; take activations and calc_rdm"
-        )
-    return bool(chosen.whole)
+        return self._device_models[key]
 
 
 @contextlib.contextmanager
-def _named(layer: str, values: NDArray[np.float32], images: Sequence[str]) -> Iterator[None]:
-    """Errors and warnings of an RDM, with the layer they are about."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            yield
-        except ValueError:
-            _check_finite(values, layer, images, 0)
-            raise
-    for warning in caught:
-        warnings.warn(f"layer {layer!r}: {warning.message}", warning.category, stacklevel=4)
+def _progress_bar(title: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, or nothing; yields the function that sets its position."""
+    if not show:
+        yield lambda done: None
+        return
+    rich = require("rich.progress", "run", "to show a progress bar")
+    console = require("rich.console", "run", "to show a progress bar").Console(stderr=True)
+    with rich.Progress(console=console, transient=console.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
-def _check_finite(values: NDArray[np.float32], layer: str, images: Images, start: int) -> None:
-    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-    if not finite.all():
-        first = start + int(np.argmin(finite))
+def _needs_whole_layers(method: str) -> bool:
+    """Whether a method needs all channels of a layer in one call; refuse methods that need more than activations."""
+    row = method_named(method)
+    if row.needs:
         raise ValueError(
-            f"layer {layer!r} has NaN or infinite activations, first for "
-            f"{image_name(images[first], first)}"
+            f"method {method!r} needs {row.needs}, which a network does not give; pass its activations to calc_rdm"
         )
+    return bool(row.whole)

@@ -1,8 +1,8 @@
-"""Execution providers of ONNX Runtime: a graph → a session on the one that was asked for, in the precision asked for.
+"""Execution providers of ONNX Runtime: a graph → a session on the requested provider, in the requested precision.
 
-A provider comes built into an ONNX Runtime package, as a plug-in package beside it, or, OpenVINO, as a package of its
-own; `_PROVIDERS` lists them. ONNX Runtime goes on with the CPU where a provider does not load or does not know a node,
-and rounds to fewer bits where that is faster. Neither is ever wanted here, so both are asked about and are errors.
+A provider is built into an ONNX Runtime package, a plug-in package for it, or, for OpenVINO, a separate package;
+`provider_table` lists them. ONNX Runtime falls back to the CPU if a provider does not load or does not support a node,
+and rounds to fewer bits if that is faster. Both are checked here, and are errors.
 """
 
 import contextlib
@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from fastrdm._base import require
+from fastrdm._base import check_choice, require
 from fastrdm.networks import Graph
 from fastrdm.runtimes.provider_sources import RefusedError, Source, reason_of, runtime
 from fastrdm.runtimes.provider_table import AUTO, PRECISIONS, PROVIDERS
 
-# A network's work is in these; what is left to the CPU beside them (shapes, mostly) is not told.
+# Operators with a network's work; others (mostly of shapes) may run on the CPU.
 _HEAVY = {"Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "Attention", "LSTM", "GRU", "RNN"}
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A session, the words for the provider that took it and its precision, and the package that brought it."""
+class OpenedSession:
+    """A session, its provider and precision by fastrdm's names, and the package that provides it."""
 
     session: Any
     provider: str
@@ -42,36 +42,35 @@ def open_session(
     options: Mapping[str, str] | None = None,
     n_threads: int | None = None,
     reuse_memory: bool = False,
-) -> Opened:
+) -> OpenedSession:
     """Load a graph on a provider.
 
     Parameters
     ----------
     graph : Graph
     provider : str
-        A provider's word, or "auto" for the first of CUDA, MIGraphX, ROCm and the CPU that loads.
+        A provider's name, or "auto" for the first of CUDA, MIGraphX, ROCm and the CPU that loads.
     precision : {"fp32", "tf32", "bf16", "fp16"}, optional
-        What convolutions and matrix products round their operands to; None is fp32, for every provider. What goes in
-        and comes out is float32.
+        Rounding of the operands of convolutions and matrix products; by default fp32 on every provider. Inputs and
+        outputs are float32.
     options : mapping of str to str, optional
-        The provider's own options.
+        The provider's options.
     n_threads : int, optional
-        Threads of one run on the CPU; None leaves the number to ONNX Runtime or OpenVINO.
+        Threads of one run on the CPU; by default ONNX Runtime or OpenVINO chooses.
     reuse_memory : bool
-        Whether a session of ONNX Runtime on the CPU takes memory that others before it gave back. The process
-        then keeps it to its end.
+        Whether a session of ONNX Runtime on the CPU reuses the memory of earlier ones. The process then keeps it.
 
     Returns
     -------
-    Opened
+    OpenedSession
 
     Raises
     ------
     ValueError
         If the provider is unknown, does not load, leaves convolutions or matrix products to the CPU, refuses an
-        option or does not give the precision; or the graph is no ONNX model.
+        option or does not support the precision; or the graph is not an ONNX model.
     TypeError
-        If `options` is no mapping of text to text.
+        If `options` is not a mapping of strings to strings.
     MissingExtraError
         If ONNX Runtime is not installed.
     """
@@ -93,29 +92,29 @@ def open_session(
                     refusals.append(str(error))
     if not refusals and provider == "auto":
         able = [word for word, each in PROVIDERS.items() if precision in each.precisions]
-        raise ValueError(f"auto finds none that gives {precision}; by name: {', '.join(able)}")
+        raise ValueError(f"auto finds no provider with {precision}; by name: {', '.join(able)}")
     if not refusals:
         raise ValueError(
-            f"nothing is installed that has provider {provider!r}; "
+            f"no installed package has provider {provider!r}; "
             f"install it with: pip install {PROVIDERS[provider].install}"
         )
     raise ValueError(refusals[-1] if provider == "auto" else "; ".join(refusals))
 
 
 def _check_arguments(word: str, precision: str, options: Mapping[str, str]) -> None:
-    if word != "auto" and word not in PROVIDERS:
-        raise ValueError(f"unknown provider {word!r}; it is one of auto, {', '.join(PROVIDERS)}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}; it is one of {', '.join(PRECISIONS)}")
+    check_choice(word, ("auto", *PROVIDERS), "provider")
+    check_choice(precision, PRECISIONS, "precision")
     if not isinstance(options, Mapping) or not all(
         isinstance(text, str) for pair in options.items() for text in pair
     ):
-        raise TypeError(f"provider_options must map names to texts, not {options!r}")
+        raise TypeError(f"provider_options must map strings to strings, not {options!r}")
     if word == "auto" and options:
-        raise ValueError(f"option {next(iter(options))!r} is one provider's: name it, not auto")
+        raise ValueError(
+            f"option {next(iter(options))!r} belongs to one provider; name the provider instead of auto"
+        )
     if word != "auto" and precision not in PROVIDERS[word].precisions:
         raise ValueError(
-            f"provider {word!r} gives {' or '.join(PROVIDERS[word].precisions)}, not {precision}"
+            f"provider {word!r} supports {' or '.join(PROVIDERS[word].precisions)}, not {precision}"
         )
 
 
@@ -127,16 +126,16 @@ def _open(
     given: Mapping[str, str],
     n_threads: int | None,
     reuse_memory: bool,
-) -> Opened:
-    """A session of one source; RefusedError where it is not what was asked for."""
+) -> OpenedSession:
+    """A session of one source; RefusedError if it does not meet the request."""
     if precision not in source.ways:
-        raise RefusedError(f"{source.package} gives {' or '.join(source.ways)}, not {precision}")
+        raise RefusedError(f"{source.package} supports {' or '.join(source.ways)}, not {precision}")
     way = source.ways[precision]
     for variable, value in way.environment.items():
         if os.environ.get(variable, "") != value:
             raise RefusedError(
                 f"{precision} on {word} needs the environment variable {variable} "
-                f"{f'to be {value}' if value else 'not to be set'}, from the start of the process"
+                f"{f'to be {value}' if value else 'to be unset'} when the process starts"
             )
     options = PROVIDERS[word].options(word, way.options, given, n_threads)
     try:
@@ -147,7 +146,7 @@ def _open(
         session = source.session(graph, options, settings)
     except (RefusedError, ImportError):
         raise
-    # The binding's exceptions have no base class of their own.
+    # The binding's exceptions have no common base class.
     except Exception as error:
         raise RefusedError(_why(word, graph, given, error)) from error
     _check_placement(word, graph, session)
@@ -159,24 +158,27 @@ def _open(
         if found != precision:
             able = [each for each in source.ways if _probed(word, source, each, device) == each]
             raise RefusedError(
-                f"{source.package} runs {found} where {precision} is asked for on this {device}, "
-                f"which gives {' or '.join(able)}"
+                f"{source.package} runs {found} instead of {precision} on this {device}, "
+                f"which supports {' or '.join(able)}"
             )
     with contextlib.suppress(AttributeError):
         session.disable_fallback()
-    return Opened(session, word, precision, source.package)
+    return OpenedSession(session, word, precision, source.package)
 
 
 def _settings(word: str, graph: Graph, n_threads: int | None) -> Any:
     ort = runtime()
     settings = ort.SessionOptions()
     settings.log_severity_level = 4
+    # By default, idle threads keep a core busy for tens of milliseconds after each run and while a session is opened:
+    # of the 63 ms of processor time that opening ResNet-20 took, 25 ms. Runs take as long as before.
+    settings.add_session_config_entry("session.intra_op.spin_duration_us", "1000")
     if n_threads is not None:
         settings.intra_op_num_threads = n_threads
     if hasattr(ort.InferenceSession, "get_provider_graph_assignment_info"):
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     elif word != "cpu":
-        # Before 1.24 it cannot be asked which nodes are left to the CPU: none may be.
+        # ONNX Runtime before 1.24 does not report which nodes run on the CPU, so none may.
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if graph.initialisers:
         settings.add_external_initializers(
@@ -188,39 +190,39 @@ def _settings(word: str, graph: Graph, n_threads: int | None) -> Any:
 
 @functools.cache
 def _share_arena() -> None:
-    """Give ONNX Runtime an arena for all sessions of the process that ask for it.
+    """Register an arena that the sessions of the process can share.
 
-    A session's own is fetched from the system, 4 KiB at a time, and given back at its end: of ResNet-20 on 118 images
-    that is 430 MB, and 0.3 s of system time in 3.8 s on a virtual machine.
+    A separate arena of each session is allocated from the system, 4 KiB at a time, and freed with the session: 430 MB
+    for ResNet-20 on 118 images, and 0.3 s of system time in 3.8 s on a virtual machine.
     """
     ort = runtime()
     place = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
-    # Where the process has registered one already, that one serves; older versions then raise.
+    # If the process has registered an arena already, it is used; older versions then raise.
     with contextlib.suppress(Exception):
         ort.create_and_register_allocator(place, ort.OrtArenaCfg({}))
 
 
 def _why(word: str, graph: Graph, given: Mapping[str, str], error: Exception) -> str:
-    """What an error of ONNX Runtime means, in one sentence."""
+    """An error of ONNX Runtime, explained in one sentence."""
     text = reason_of(error)
     names = [*given, *re.findall(r'"(\w+)"\s*:', given.get("load_config", ""))]
     if option := next((name for name in reversed(names) if name in text), None):
         return f"provider {word!r} refuses the option {option!r}: {text}"
     if "fallback to CPU EP has been explicitly disabled" in text:
         return (
-            f"provider {word!r} leaves nodes of {graph.name} to the CPU, and this ONNX Runtime cannot say which; "
-            "from 1.24 on, it may leave those that are no convolutions or matrix products"
+            f"provider {word!r} leaves nodes of {graph.name} to the CPU, and this ONNX Runtime does not report which; "
+            "with 1.24 or newer, nodes other than convolutions and matrix products may run there"
         )
     return (
         f"{graph.name} cannot be opened as an ONNX model on {word} "
-        f"(truncated, another kind of file, or a provider at fault): {text}"
+        f"(truncated, another kind of file, or a failure of the provider): {text}"
     )
 
 
 def _check_placement(word: str, graph: Graph, session: Any) -> None:
-    """RefusedError if a convolution or matrix product runs on the CPU though another provider was asked for."""
+    """RefusedError if a convolution or matrix product runs on the CPU instead of the requested provider."""
     if word == "cpu" or not hasattr(session, "get_provider_graph_assignment_info"):
         return
     stray = [
@@ -238,7 +240,7 @@ def _check_placement(word: str, graph: Graph, session: Any) -> None:
 
 
 def _reported(session: Any, options: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Options that the session says have another value than they were given."""
+    """Options to which the session reports another value than requested."""
     truth = {"true": "1", "false": "0"}
     reported = {
         name: truth.get(value.lower(), value)
@@ -252,14 +254,14 @@ def _reported(session: Any, options: Mapping[str, str]) -> list[tuple[str, str]]
     ]
 
 
-# Of 1 + 2⁻ᵏ, fp32 keeps all three, tf32 and fp16 the first two, bf16 the first.
+# Of these 1 + 2⁻ᵏ, fp32 keeps all three, tf32 and fp16 the first two, bf16 the first.
 _PROBE = tuple(1 + 2.0**-k for k in (7, 10, 23))
 _KEPT = {"fp32": 3, "tf32": 2, "fp16": 2, "bf16": 1}
 
 
 @functools.cache
 def _probed(word: str, source: Source, precision: str, device: str) -> str:
-    """The precision that a convolution really has on a source that was told one."""
+    """The actual precision of a convolution on a source with one requested."""
     options = PROVIDERS[word].options(
         word, source.ways[precision].options, {"device_type": device}, None
     )
@@ -273,8 +275,8 @@ def _probed(word: str, source: Source, precision: str, device: str) -> str:
 
 
 def probe_graph() -> Graph:
-    """A convolution that gives back its weights, to see whether a provider loads and what it rounds them to."""
-    onnx = require("onnx", "onnx", "to see what a provider rounds to")
+    """A convolution that returns its weights, to test whether a provider loads and how it rounds."""
+    onnx = require("onnx", "onnx", "to test how a provider rounds")
     tensor, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
     weights = np.diag([*_PROBE, *[1.0] * 13]).astype(np.float32)[:, :, None, None]
     shape = [1, 16, 8, 8]

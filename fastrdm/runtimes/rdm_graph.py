@@ -1,9 +1,9 @@
-"""Graph surgery: an exported network → pixels and weights in, products of all pairs of conditions out.
+"""Graphs that compute products of all pairs of conditions from pixels and weights, made of exported networks.
 
-What comes of a network is an ONNX graph whose weights are inputs, with batch norms folded into the layer before, so
-that a checkpoint is swapped by writing memory. To that are added the ends that a way of running needs: products of all
-conditions, or rows of some that other small graphs multiply. The ends keep to operators that ONNX Runtime's CUDA
-provider has at opset 18 to 20: it lacks ReduceMax, ReduceMin and Pad in some of those.
+In the graph of a network, weights are inputs and batch norms are folded into the layer before, so that writing to
+memory replaces a checkpoint. Outputs are added to each layer: products of all conditions, or rows of some conditions,
+which other small graphs multiply. They use only operators that ONNX Runtime's CUDA provider has at opset 18 to 20: it
+lacks ReduceMax, ReduceMin and Pad in some of them.
 """
 
 import math
@@ -17,39 +17,39 @@ import numpy as np
 from fastrdm._base import require
 from fastrdm.images import Preprocessing
 from fastrdm.networks import keep_named, prune
-from fastrdm.runtimes.graph_folding import Copied, Recipe, end, fold
+from fastrdm.runtimes.graph_folding import Copied, Recipe, fold, output_name
 from fastrdm.runtimes.graph_nodes import Nodes, declare, dtype_of, shape_of, uses_of
 
 PIXELS = "fastrdm/pixels"
-# Channels whose products are added up at once in float32, and how many such sums are before float64 takes over. Where
-# all 802,816 channels of centred ReLUs are added one by one, as a GPU may, correlations are wrong by 3e-3, in chunks of
-# 12,544 by 4e-5; the CPU provider's of ResNet-20 were wrong by 5e-6 in chunks of 512, and by 5e-7 in these.
+# Channels per chunk, whose products are summed in float32, and chunks whose sums are summed in float64. Summing all
+# 802,816 channels of centred ReLUs one by one, as a GPU may, gives errors of 3e-3 in correlations, chunks of 12,544
+# give 4e-5; on the CPU provider, ResNet-20 had errors of 5e-6 with chunks of 512, and 5e-7 with these.
 _CHUNK, _CHUNKS = 64, 8
-# ONNX Runtime from 1.18 on reads this, and the reductions' axes are inputs from this opset on.
+# The versions that ONNX Runtime 1.18 reads; from this opset, the axes of reductions are inputs.
 _IR_VERSION, _OPSET = 8, 18
-# A condition's first channel stands for its mean if it is this near: exact where the condition is constant, which the
-# mean in float32 is not.
+# A condition's first channel replaces its mean if it differs by less than this share: for constant conditions it is
+# exact, the mean in float32 is not.
 _NEAR_MEAN = 1e-4
 
 
 class Centre(Enum):
-    """What is taken off a condition's activations before they are multiplied."""
+    """What is subtracted from a condition's activations before multiplication."""
 
     NONE = "none"
     #: Their mean over channels.
-    OWN = "own"
+    MEAN = "mean"
 
 
 class Width(NamedTuple):
-    """Channels of a layer as (chunks, groups, channels of a chunk), with zeros after the last."""
+    """Channels of a layer, arranged as (chunks, groups, channels of a chunk) and padded with zeros."""
 
     channels: int
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Chunks that are added up in float32, groups of such sums, channels of a chunk.
+        """Chunks whose sums are added in float32, groups of such sums, channels of a chunk.
 
-        A group's chunks lie apart, so that sums over them are over a first axis, which GPUs do fastest.
+        The chunks of a group are not adjacent, so that sums over them are over a first axis, the fastest on GPUs.
         """
         chunk = min(self.channels, _CHUNK)
         chunks = min(-(-self.channels // chunk), _CHUNKS)
@@ -57,38 +57,43 @@ class Width(NamedTuple):
 
     @property
     def zeros(self) -> int:
-        """Zeros after the last channel."""
+        """Number of zeros after the last channel."""
         return math.prod(self.shape) - self.channels
 
 
 @dataclass(frozen=True)
-class Input:
-    """An input of the network that a checkpoint fills."""
+class WeightInput:
+    """An input of the graph that a checkpoint fills."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     recipe: Recipe
 
+    @property
+    def n_bytes(self) -> int:
+        """Size of its values."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
-@dataclass(frozen=True)
-class Network:
-    """A network that takes pixels and weights.
+
+@dataclass(frozen=True, eq=False)
+class PixelNetwork:
+    """A network whose inputs are pixels and weights.
 
     Attributes
     ----------
     model : onnx.ModelProto
-        Gives the tapped layers.
+        Its outputs are the tapped layers.
     layers : mapping of str to tuple of int
         Shapes of their activations, without the batch.
-    inputs : mapping of str to Input
-        Its inputs but the pixels.
+    inputs : mapping of str to WeightInput
+        Its inputs except the pixels.
     weights : mapping of str to tuple of int
-        Shapes of the weights that fill them, by their names in a checkpoint.
+        Shapes of the weights that fill these inputs, by their names in a checkpoint.
     """
 
     model: Any
     layers: Mapping[str, tuple[int, ...]]
-    inputs: Mapping[str, Input]
+    inputs: Mapping[str, WeightInput]
     weights: Mapping[str, tuple[int, ...]]
 
     def width(self, layer: str) -> Width:
@@ -96,42 +101,40 @@ class Network:
         return Width(math.prod(self.layers[layer]))
 
 
-def network(
+def from_pixels(
     model: Any,
     layers: Sequence[str],
     preprocessing: Preprocessing,
     weights: Collection[str] | None = None,
-) -> Network:
-    """Make an exported network one that takes uint8 pixels and weights.
+) -> PixelNetwork:
+    """Give an exported network uint8 pixels and weights as inputs.
 
     Parameters
     ----------
     model : onnx.ModelProto
-        As `export_onnx` writes it; left as it is. The values of its weights are not read.
+        From `export_onnx`; not changed. The values of its weights are not read.
     layers : sequence of str
         Outputs to keep.
     preprocessing : Preprocessing
-        What becomes of pixels (n, height, width, 3) in RGB; its resizing is not part of the graph.
+        Applied to pixels (n, height, width, 3) in RGB; its resizing is not part of the graph.
     weights : collection of str, optional
-        Initialisers that checkpoints bring, as the names of a `state_dict`; others stay constants, and so do integers.
-        None for all.
+        Initialisers that checkpoints replace, by their names in a `state_dict`; others remain constants, and so do
+        integers. By default all.
 
     Raises
     ------
     ValueError
-        If the graph's opset is below 18, it takes more than the images, or a layer is no output of the graph in
-        float32 with a known number of channels.
+        If the graph's opset is below 18, it has other inputs than the images, or a layer is not an output of the graph
+        in float32 with a known number of channels.
     """
     onnx = require("onnx", "run", "to make RDMs part of a network")
     opset = next(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})
     if opset < _OPSET:
-        raise ValueError(
-            f"the graph has opset {opset}; RDMs become part of graphs of opset {_OPSET} or later"
-        )
+        raise ValueError(f"the graph has opset {opset}; RDMs on a device need {_OPSET} or later")
     initialisers = {i.name: i for i in model.graph.initializer}
-    given = [i.name for i in model.graph.input if i.name not in initialisers]
-    if len(given) != 1:
-        raise ValueError(f"the graph takes {given}; one input, the images, is expected")
+    images = [i.name for i in model.graph.input if i.name not in initialisers]
+    if len(images) != 1:
+        raise ValueError(f"the graph has the inputs {images}; it must have one, the images")
     graph = onnx.GraphProto(name=model.graph.name)
     graph.node.extend(model.graph.node)
     graph.value_info.extend(model.graph.value_info)
@@ -151,18 +154,18 @@ def network(
     inputs = {}
     for name, recipe in recipes.items():
         like = initialisers[recipe.like]
-        inputs[name] = Input(tuple(like.dims), dtype_of(onnx, like), recipe)
+        inputs[name] = WeightInput(tuple(like.dims), dtype_of(onnx, like), recipe)
     height, width = preprocessing.size
     declare(onnx, graph.input, PIXELS, np.dtype(np.uint8), ("batch", height, width, 3))
-    for name, own in inputs.items():
-        declare(onnx, graph.input, name, own.dtype, own.shape)
+    for name, each in inputs.items():
+        declare(onnx, graph.input, name, each.dtype, each.shape)
     constant = used - set(swapped)
     graph.initializer.extend(i for name, i in initialisers.items() if name in constant)
     nodes = Nodes(onnx, PIXELS)
-    _preprocess(nodes, preprocessing, given[0])
+    _preprocess(nodes, preprocessing, images[0])
     _insert(graph, nodes, 0)
-    needed = {operand for own in inputs.values() for operand in own.recipe.operands}
-    return Network(
+    needed = {operand for each in inputs.values() for operand in each.recipe.operands}
+    return PixelNetwork(
         _model(onnx, graph, model),
         shapes,
         inputs,
@@ -170,18 +173,18 @@ def network(
     )
 
 
-def whole(own: Network, layers: Sequence[str], centre: Centre) -> Any:
-    """The network with everything in one graph: for each layer `products` (n, n) and what they lack.
+def whole(network: PixelNetwork, layers: Sequence[str], centre: Centre) -> Any:
+    """The network in one graph with ``products`` (n, n) of each layer, and what their correction needs.
 
-    That is ``means`` (n,) over channels, finite where all of a condition's activations are, and for ``Centre.OWN``
-    ``sums`` (n,) over channels of what is left of them, by which products are still to be corrected.
+    This is ``means`` (n,) over channels, finite if all of a condition's activations are, and for ``Centre.MEAN`` the
+    ``sums`` (n,) over channels of the centred activations.
     """
-    return _with_ends(own, layers, centre, _whole_end)
+    return _with_ends(network, layers, centre, _whole_end)
 
 
-def rows(own: Network, layers: Sequence[str], centre: Centre) -> Any:
-    """The network with ``rows`` (n, chunks, groups, chunk) of each layer in place of the products."""
-    return _with_ends(own, layers, centre, _rows_end)
+def rows(network: PixelNetwork, layers: Sequence[str], centre: Centre) -> Any:
+    """The network with ``rows`` (n, chunks, groups, chunk) of each layer instead of the products."""
+    return _with_ends(network, layers, centre, _rows_end)
 
 
 def products(width: Width) -> Any:
@@ -193,9 +196,9 @@ def products(width: Width) -> Any:
 
 
 def squares(width: Width) -> Any:
-    """Rows ``a`` and ``b``, indices ``i``, ``j`` and factors ``f``, ``g`` → ``squares`` of the distances.
+    """Rows ``a`` and ``b``, indices ``i``, ``j``, factors ``f``, ``g`` → ``squares`` of distances.
 
-    They are of ``f * a[i]`` and ``g * b[j]``, pair by pair.
+    The distances are between ``f * a[i]`` and ``g * b[j]``.
     """
     onnx = require("onnx", "run", "to make RDMs part of a network")
     nodes = Nodes(onnx, "fastrdm")
@@ -211,7 +214,7 @@ def squares(width: Width) -> Any:
 
 
 def _preprocess(nodes: Nodes, preprocessing: Preprocessing, images: str) -> None:
-    """Nodes from pixels to images, the operations of `Preprocessing.load` in their order."""
+    """Nodes from pixels to images: the operations of `Preprocessing.load` in the same order."""
     value = nodes("Cast", PIXELS, to=nodes.onnx.TensorProto.FLOAT)
     value = nodes("Transpose", value, perm=[0, 3, 1, 2])
     order = ["RGB".index(channel) for channel in preprocessing.channel_order]
@@ -223,8 +226,8 @@ def _preprocess(nodes: Nodes, preprocessing: Preprocessing, images: str) -> None
     nodes("Div", value, nodes.constant(std), output=images)
 
 
-class _End(NamedTuple):
-    """What is put behind a layer."""
+class _LayerEnd(NamedTuple):
+    """A layer to which outputs are added."""
 
     layer: str
     shape: tuple[int, ...]
@@ -240,32 +243,34 @@ class _End(NamedTuple):
 _Ends: TypeAlias = dict[str, tuple[str | int, ...]]
 
 
-def _whole_end(nodes: Nodes, own: _End) -> _Ends:
-    flat, means = _flat(nodes, own)
-    made, known = _rows(nodes, own, flat, _centre(nodes, own, flat, means), "")
-    product = _products(nodes, made, made, end(own.layer, "products"))
+def _whole_end(nodes: Nodes, tap: _LayerEnd) -> _Ends:
+    flat, means = _flat(nodes, tap)
+    made, known = _rows(nodes, tap, flat, _centre(nodes, tap, flat, means), "")
+    product = _products(nodes, made, made, output_name(tap.layer, "products"))
     return known | {means: ("batch",), product: ("batch", "batch")}
 
 
-def _rows_end(nodes: Nodes, own: _End) -> _Ends:
-    flat, means = _flat(nodes, own)
-    made, known = _rows(nodes, own, flat, _centre(nodes, own, flat, means), end(own.layer, "rows"))
-    return known | {means: ("batch",), made: ("batch", *own.width.shape)}
+def _rows_end(nodes: Nodes, tap: _LayerEnd) -> _Ends:
+    flat, means = _flat(nodes, tap)
+    made, known = _rows(
+        nodes, tap, flat, _centre(nodes, tap, flat, means), output_name(tap.layer, "rows")
+    )
+    return known | {means: ("batch",), made: ("batch", *tap.width.shape)}
 
 
-def _flat(nodes: Nodes, own: _End) -> tuple[str, str]:
-    """A layer as (n, channels), and its means over them."""
-    value = own.layer
-    # Axis by axis: a sum over all channels at once loses digits where a runtime adds them one by one.
-    for axis in range(len(own.shape), 0, -1):
-        output = end(own.layer, "means") if axis == 1 else ""
+def _flat(nodes: Nodes, tap: _LayerEnd) -> tuple[str, str]:
+    """The layer as (n, channels), and its means over channels."""
+    value = tap.layer
+    # Axis by axis: a sum over all channels loses digits if a runtime adds them one by one.
+    for axis in range(len(tap.shape), 0, -1):
+        output = output_name(tap.layer, "means") if axis == 1 else ""
         value = nodes.mean(value, axis, output)
-    return nodes("Reshape", own.layer, nodes.ints(-1, own.width.channels)), value
+    return nodes("Reshape", tap.layer, nodes.ints(-1, tap.width.channels)), value
 
 
-def _centre(nodes: Nodes, own: _End, flat: str, means: str) -> str:
-    """What is taken off each row, or the empty string."""
-    if own.centre is Centre.NONE:
+def _centre(nodes: Nodes, tap: _LayerEnd, flat: str, means: str) -> str:
+    """Name of the value to subtract from each row; empty if none."""
+    if tap.centre is Centre.NONE:
         return ""
     mean = nodes("Reshape", means, nodes.ints(-1, 1))
     first = nodes("Slice", flat, nodes.ints(0), nodes.ints(1), nodes.ints(1))
@@ -274,23 +279,23 @@ def _centre(nodes: Nodes, own: _End, flat: str, means: str) -> str:
     return nodes("Where", nodes("LessOrEqual", distance, near), first, mean)
 
 
-def _rows(nodes: Nodes, own: _End, flat: str, centre: str, output: str) -> tuple[str, _Ends]:
-    """Rows less their centre (n, chunks, groups, chunk), and what else is to be known of them."""
+def _rows(nodes: Nodes, tap: _LayerEnd, flat: str, centre: str, output: str) -> tuple[str, _Ends]:
+    """Centred rows (n, chunks, groups, chunk), and the outputs that their products need in addition."""
     value = nodes("Sub", flat, centre) if centre else flat
-    if own.width.zeros:
-        some = nodes("Slice", value, nodes.ints(0), nodes.ints(own.width.zeros), nodes.ints(1))
+    if tap.width.zeros:
+        some = nodes("Slice", value, nodes.ints(0), nodes.ints(tap.width.zeros), nodes.ints(1))
         value = nodes("Concat", value, nodes("Sub", some, some), axis=1)
-    made = nodes("Reshape", value, nodes.ints(-1, *own.width.shape), output=output)
-    if own.centre is not Centre.OWN:
+    made = nodes("Reshape", value, nodes.ints(-1, *tap.width.shape), output=output)
+    if tap.centre is not Centre.MEAN:
         return made, {}
     short = nodes.sum(nodes.sum(made, 3), 2)
-    return made, {nodes.sum(short, 1, end(own.layer, "sums")): ("batch",)}
+    return made, {nodes.sum(short, 1, output_name(tap.layer, "sums")): ("batch",)}
 
 
 def _products(nodes: Nodes, a: str, b: str, output: str) -> str:
     """Products of all pairs of rows.
 
-    ONNX Runtime makes one batched multiplication of the first three nodes, which reads the rows where they lie.
+    ONNX Runtime fuses the first three nodes into one batched multiplication without a copy of the rows.
     """
     left = nodes("Transpose", a, perm=[1, 2, 0, 3])
     right = nodes("Transpose", b, perm=[1, 2, 3, 0])
@@ -298,28 +303,28 @@ def _products(nodes: Nodes, a: str, b: str, output: str) -> str:
 
 
 def _with_ends(
-    own: Network,
+    network: PixelNetwork,
     layers: Sequence[str],
     centre: Centre,
-    build: Callable[[Nodes, _End], _Ends],
+    build: Callable[[Nodes, _LayerEnd], _Ends],
 ) -> Any:
-    """The network's model, pruned to some layers, with an end behind each in place of its output."""
+    """The network's model, pruned to some layers, with the outputs that `build` adds instead of the layers."""
     onnx = require("onnx", "run", "to make RDMs part of a network")
     graph = onnx.GraphProto()
-    graph.CopyFrom(own.model.graph)
+    graph.CopyFrom(network.model.graph)
     keep_named(graph.output, set(layers))
     prune(graph)
     del graph.output[:]
     for layer in layers:
-        nodes = Nodes(onnx, end(layer, "inner"))
-        ends = build(nodes, _End(layer, own.layers[layer], centre))
+        nodes = Nodes(onnx, output_name(layer, "inner"))
+        ends = build(nodes, _LayerEnd(layer, network.layers[layer], centre))
         maker = next(k for k, node in enumerate(graph.node) if layer in node.output)
-        # Right behind it, so that its memory is soon free.
+        # Immediately after the layer, so that its memory is free soon.
         _insert(graph, nodes, maker + 1)
         for name, shape in ends.items():
-            dtype = np.dtype(np.float64 if name == end(layer, "products") else np.float32)
+            dtype = np.dtype(np.float64 if name == output_name(layer, "products") else np.float32)
             declare(onnx, graph.output, name, dtype, shape)
-    return _model(onnx, graph, own.model)
+    return _model(onnx, graph, network.model)
 
 
 def _small(
@@ -329,7 +334,7 @@ def _small(
     factors: Sequence[str],
     out: Mapping[str, Any],
 ) -> Any:
-    """A model of its own for rows of a width, and an index and a factor of each for pairs of them."""
+    """A separate model for rows of a width, with inputs of indices and factors for pairs of them."""
     onnx = nodes.onnx
     graph = onnx.GraphProto(name="fastrdm")
     for name in ("a", "b"):

@@ -271,7 +271,7 @@ def test_score_on_a_provider_as_asked_for(capsys, sample):
     status, out, err = run(capsys, *arguments, "--provider", "cpu", "--precision", "fp32")
     assert status == 0 and out
     for words, match in (
-        (("--provider", "tpu"), "unknown provider 'tpu'"),
+        (("--provider", "tpu"), "provider 'tpu' is not one of"),
         (("--provider", "cpu", "--precision", "bf16"), "'cpu' gives fp32, not bf16"),
         (("--provider", "cpu", "--provider-option", "a=b=c"), "no options, so not 'a'"),
     ):

@@ -134,7 +134,7 @@ def test_inner_tensors_tokens_and_batches_of_any_size(tmp_path, pictures, batch,
     )
     loaded = PLAIN.load(pictures)
     if batch in {1, 3}:
-        with pytest.raises(ValueError, match=f"any runs on {batch} images at once, not on 7"):
+        with pytest.raises(ValueError, match=f"any runs on {batch} images in one batch, not on 7"):
             model.run(loaded)
     else:
         assert model.run(loaded, ["y"])["y"].shape == (7, 2)

@@ -16,7 +16,7 @@ from fastrdm.cli import main
 from fastrdm.images import Preprocessing
 from fastrdm.networks import InconsistentError, Probes
 from fastrdm.networks import probing as probe
-from fastrdm.runtimes import OnnxModel, inspect_file, onnx_model
+from fastrdm.runtimes import OnnxModel, inspect_file, network_session
 from fastrdm.scoring.sweeps import sweep
 
 RNG = np.random.default_rng(0)
@@ -129,14 +129,14 @@ def test_a_layer_that_joins_images_is_refused_unless_alone_or_allowed(tmp_path, 
     np.testing.assert_array_equal(alone.activations(images)["y"], expected)
     with pytest.raises(ValueError, match="one image at a time, not on 2"):
         alone.run(np.zeros((2, 3, 8, 8), np.float32))
-    with pytest.raises(ValueError, match="several answers, and on the device"):
+    with pytest.raises(ValueError, match="several answers, and images share batches on the device"):
         alone.rdms(images, where="device")
     allowed = open_(path, allow_inconsistent=True)
     with pytest.warns(RuntimeWarning, match="layer 'y' of .* for one image differ"):
         values = allowed.activations(images)
     assert not np.allclose(values["y"], expected, rtol=1e-4)
     with (
-        pytest.raises(ValueError, match="several answers, and on the device"),
+        pytest.raises(ValueError, match="several answers, and images share batches on the device"),
         pytest.warns(RuntimeWarning),
     ):
         allowed.rdms(images, where="device")
@@ -410,16 +410,16 @@ def test_sweep_refuses_it_and_an_allowed_one_is_another_method(study, monkeypatc
 def test_providers_that_compile_for_each_size_are_probed_at_the_size_of_their_batches(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(onnx_model, "_COMPILING", {"cpu"})
+    monkeypatch.setattr(network_session, "_COMPILING", {"cpu"})
     shapes = []
-    filled = OnnxModel._filled
+    filled = network_session.NetworkSession.filled
 
     def watched(self, *arguments):
         batch = filled(self, *arguments)
         shapes.append(len(batch))
         return batch
 
-    monkeypatch.setattr(OnnxModel, "_filled", watched)
+    monkeypatch.setattr(network_session.NetworkSession, "filled", watched)
     open_(write(tmp_path / "net.onnx", [node("MatMul", "flat w", "y")]), batch_size=7)
     assert set(shapes) == {7}
 

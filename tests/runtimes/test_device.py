@@ -19,7 +19,7 @@ from fastrdm._base import MissingExtraError
 from fastrdm.images import Preprocessing
 from fastrdm.networks import Graph, export_onnx
 from fastrdm.rdm import calc_rdm
-from fastrdm.runtimes import DeviceModel, OnnxModel, device, device_memory, rdm_graph
+from fastrdm.runtimes import DeviceModel, OnnxModel, device, device_sessions, planning, rdm_graph
 from fastrdm.runtimes.rdm_graph import Centre, Width
 from models.networks import TAPS, efficientnet_lite0, efficientnet_lite0_weights, resnet20
 
@@ -250,7 +250,7 @@ def test_both_ways_to_an_rdm_agree(exported, pixels, name, method, monkeypatch):
     assert_agree(whole, expected, method, 1e-5)
     # ONNX Runtime multiplies a single image by other kernels, in the network too.
     for height, tolerance in ((1, 3e-6), (4, 1e-6), (7, 1e-6)):
-        monkeypatch.setattr(device_memory, "_MOST_CONDITIONS", height)
+        monkeypatch.setattr(planning, "_MOST_CONDITIONS", height)
         assert_agree(model.rdms(shown), whole, method, tolerance)
 
 
@@ -308,7 +308,11 @@ def test_batch_norms_are_folded_where_nothing_else_reads_their_input(exported, n
     folded = [name for name in inputs if name.startswith("fastrdm/")]
     fused = [conv.weight, conv.bias, weight, bias]
     for name, tensor in zip(folded, fused, strict=True):
-        shape, begin, expected = inputs[name].shape, model._places[name], tensor.detach().numpy()
+        shape, begin, expected = (
+            inputs[name].shape,
+            model._sessions.layout.places[name],
+            tensor.detach().numpy(),
+        )
         got = buffer[begin : begin + expected.nbytes].view(np.float32).reshape(shape)
         assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
     left = [node.op_type for node in model._network.model.graph.node]
@@ -329,7 +333,7 @@ def test_folding_is_that_of_onnx_runtime(exported, tmp_path):
     model = on_device(path)
     buffer = model.fold(own_weights(path)).buffer
     for name, given_ in model._network.inputs.items():
-        begin = model._places[name]
+        begin = model._sessions.layout.places[name]
         size = int(np.prod(given_.shape)) * given_.dtype.itemsize
         assert buffer[begin : begin + size].tobytes() in theirs, name
 
@@ -338,7 +342,7 @@ def test_folding_is_that_of_onnx_runtime(exported, tmp_path):
 def test_pixels_become_what_preprocessing_makes_of_them(exported, name, layer):
     path = exported(name)
     preprocessing = OnnxModel(path).preprocessing
-    model = rdm_graph.network(onnx.load(path), [layer], preprocessing).model
+    model = rdm_graph.from_pixels(onnx.load(path), [layer], preprocessing).model
     del model.graph.output[:]
     model.graph.output.append(
         onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ("n", 3, 8, 8))
@@ -355,7 +359,7 @@ def test_graphs_are_valid(exported):
     for made in (
         model._network.model,
         rdm_graph.whole(model._network, model.layers, Centre.NONE),
-        rdm_graph.rows(model._network, model.layers, Centre.OWN),
+        rdm_graph.rows(model._network, model.layers, Centre.MEAN),
         rdm_graph.products(Width(70)),
         rdm_graph.squares(Width(70)),
     ):
@@ -396,7 +400,7 @@ def test_a_mean_far_above_the_spread(exported):
 @pytest.mark.parametrize("method", ["euclidean", "sqeuclidean"])
 @pytest.mark.parametrize("height", [2, 8])
 def test_copies_have_no_distance_and_near_ones_their_own(exported, monkeypatch, method, height):
-    monkeypatch.setattr(device_memory, "_MOST_CONDITIONS", height)
+    monkeypatch.setattr(planning, "_MOST_CONDITIONS", height)
     path, stimuli = exported("relu"), noise(8, 8)
     stimuli[5] = stimuli[2]
     stimuli[7] = stimuli[0]
@@ -422,7 +426,7 @@ def test_copies_have_no_distance_and_near_ones_their_own(exported, monkeypatch, 
 )
 @pytest.mark.parametrize("height", [2, 5])
 def test_conditions_without_a_dissimilarity(exported, monkeypatch, method, problem, height):
-    monkeypatch.setattr(device_memory, "_MOST_CONDITIONS", height)
+    monkeypatch.setattr(planning, "_MOST_CONDITIONS", height)
     path, stimuli = exported("filters"), noise(5, 8)
     stimuli[[1, 3]] = 0
     model = on_device(path, method)
@@ -446,7 +450,7 @@ def test_conditions_without_a_dissimilarity(exported, monkeypatch, method, probl
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("height", [2, 5])
 def test_nan_names_the_layer_and_the_first_image(exported, monkeypatch, method, height):
-    monkeypatch.setattr(device_memory, "_MOST_CONDITIONS", height)
+    monkeypatch.setattr(planning, "_MOST_CONDITIONS", height)
     model, stimuli = on_device(exported("extremes"), method, ["offset", "root"]), noise(5, 8)
     bright = model.show(stimuli // 2 + 128)
     stimuli[:3] = stimuli[:3] // 2 + 128
@@ -490,7 +494,7 @@ def test_within_a_bound_of_memory(exported, pixels, method):
     free = on_device(path, method)
     shown = free.show(stimuli)
     expected = free.rdms(shown)
-    need = device_memory.Need(free._network, free._inner, len(stimuli))
+    need = free._needs(len(stimuli))
     whole = need.bytes(need.plan(free.layers, None))
     seen = []
     for bound in (whole, whole // 2, whole // 5):
@@ -519,15 +523,15 @@ def test_a_full_device_is_given_less_at_a_time(exported, pixels, monkeypatch):
     model = on_device(exported("resnet20"))
     shown = model.show(pixels)
     expected = model.rdms(shown)
-    run, sizes = model._run, []
+    run, sizes = model._sessions.run, []
 
-    def full(session, given_, shown=None, place=slice(0)):
+    def full(session, inputs, pixels=None, place=slice(0)):
         sizes.append(place.stop - (place.start or 0))
         if sizes[-1] > 3:
             raise RuntimeError("Failed to allocate memory for requested buffer of size 9")
-        return run(session, given_, shown, place)
+        return run(session, inputs, pixels, place)
 
-    monkeypatch.setattr(model, "_run", full)
+    monkeypatch.setattr(model._sessions, "run", full)
     assert_agree(model.rdms(shown), expected, "correlation", 1e-6)
     tried = sizes.copy()
     sizes.clear()
@@ -535,11 +539,15 @@ def test_a_full_device_is_given_less_at_a_time(exported, pixels, monkeypatch):
     # What did not fit is not tried again.
     assert max(tried) == N
     assert max(sizes) <= 3
-    monkeypatch.setattr(model, "_run", mock.Mock(side_effect=RuntimeError("another error")))
+    monkeypatch.setattr(
+        model._sessions, "run", mock.Mock(side_effect=RuntimeError("another error"))
+    )
     with pytest.raises(RuntimeError, match="another error"):
         model.rdms(shown)
     bound = on_device(exported("resnet20"), max_memory="1GB")
-    monkeypatch.setattr(bound, "_run", mock.Mock(side_effect=RuntimeError("out of memory")))
+    monkeypatch.setattr(
+        bound._sessions, "run", mock.Mock(side_effect=RuntimeError("out of memory"))
+    )
     with pytest.raises(RuntimeError, match="out of memory"):
         bound.rdms(shown)
 
@@ -548,17 +556,17 @@ def test_only_products_leave_the_device(exported, pixels):
     """What is bound where, on a device that is not here."""
     model = on_device(exported("transformer"), "euclidean", ["head"])
     shown = model.show(pixels)
-    session = model._session("rows", rdm_graph.rows, ("head",), Centre.NONE)
+    session = model._sessions.open(rdm_graph.rows, model._network, ("head",), Centre.NONE)
     fake = mock.Mock()
     binding = fake.io_binding.return_value
     binding.get_outputs.return_value = session.outputs
     fake.get_provider_options.return_value = {"CUDAExecutionProvider": {"device_id": "1"}}
     fake.get_providers.return_value = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     session = session._replace(session=fake)
-    model.device = device_memory.Device.of(session, "cuda")
+    model._sessions.memory = device_sessions.DeviceMemory.of(session, "cuda")
     assert model.device == ("cuda", 1)
     own = next(iter(model._network.inputs))
-    model._run(session, {own: "a weight"}, shown, slice(3, 7))
+    model._sessions.run(session, {own: "a weight"}, shown.pixels, slice(3, 7))
     bound = {call.args[0]: call.args[1:] for call in binding.bind_input.call_args_list}
     assert set(bound) == {rdm_graph.PIXELS, *model._network.inputs} - {own}
     assert all(where[:2] == ("cuda", 1) for where in bound.values())
@@ -588,7 +596,7 @@ def test_memory_of_a_provider(provider, kind):
     session = mock.Mock()
     session.session.get_provider_options.return_value = {}
     session.session.get_providers.return_value = ["SomeExecutionProvider"]
-    assert device_memory.Device.of(session, provider) == (kind, 0)
+    assert device_sessions.DeviceMemory.of(session, provider) == (kind, 0)
 
 
 def test_constants_that_checkpoints_do_not_bring(exported, networks):
@@ -651,7 +659,7 @@ def test_a_graph_without_weights_waits_for_a_checkpoint(exported, pixels):
         ((3, 64, 64, 3), np.float32, r"uint8 of shape \(n, 64, 64, 3\), not float32"),
         ((3, 3, 64, 64), np.uint8, r"not uint8 \(3, 3, 64, 64\)"),
         ((64, 64, 3), np.uint8, r"not uint8 \(64, 64, 3\)"),
-        ((1, 64, 64, 3), np.uint8, "2 conditions or more"),
+        ((1, 64, 64, 3), np.uint8, "at least 2 conditions"),
     ],
 )
 def test_pixels_of_another_kind(exported, shape, dtype, match):
@@ -662,27 +670,25 @@ def test_pixels_of_another_kind(exported, shape, dtype, match):
         model.show(np.zeros((2, 64, 64, 3), np.uint8), ["one.png"])
 
 
-def test_graphs_that_cannot_be_had(exported, tmp_path):
+def test_graphs_that_are_refused(exported, tmp_path):
     path = exported("transformer")
     with pytest.raises(
-        ValueError, match=r"layer 'nose' is no output of the graph; it has: blocks\.0"
+        ValueError, match=r"layer 'nose' is not an output of the graph, which has: blocks\.0"
     ):
         on_device(path, layers=["nose"])
     preprocessing = OnnxModel(path).preprocessing
     proto = onnx.load(path)
     proto.opset_import[0].version = 17
-    with pytest.raises(
-        ValueError, match="opset 17; RDMs become part of graphs of opset 18 or later"
-    ):
-        rdm_graph.network(proto, ["head"], preprocessing)
+    with pytest.raises(ValueError, match="opset 17; RDMs on a device need 18 or later"):
+        rdm_graph.from_pixels(proto, ["head"], preprocessing)
     proto = onnx.load(path)
     proto.graph.input.add(name="more")
-    with pytest.raises(ValueError, match=r"takes \['images', 'more'\]; one input"):
-        rdm_graph.network(proto, ["head"], preprocessing)
+    with pytest.raises(ValueError, match=r"has the inputs \['images', 'more'\]; it must have one"):
+        rdm_graph.from_pixels(proto, ["head"], preprocessing)
     proto = onnx.load(path)
     proto.graph.output[-1].type.tensor_type.shape.dim[1].dim_param = "many"
     with pytest.raises(ValueError, match="'head' is not declared as float32"):
-        rdm_graph.network(proto, ["head"], preprocessing)
+        rdm_graph.from_pixels(proto, ["head"], preprocessing)
     (tmp_path / "text.onnx").write_text("no network at all")
     with pytest.raises(ValueError, match=r"text\.onnx cannot be read as an ONNX model"):
         DeviceModel(Graph.from_file(tmp_path / "text.onnx"), ["head"], preprocessing)
@@ -692,7 +698,7 @@ def test_graphs_that_cannot_be_had(exported, tmp_path):
 
 def test_a_provider_without_bindings(exported, monkeypatch):
     opened = mock.Mock(session=object(), provider="openvino")
-    monkeypatch.setattr(device, "open_session", lambda *_, **__: opened)
+    monkeypatch.setattr(device_sessions, "open_session", lambda *_, **__: opened)
     with pytest.raises(ValueError, match="'openvino' runs without ONNX Runtime here"):
         on_device(exported("transformer"))
 

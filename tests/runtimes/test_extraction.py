@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrdm.runtimes import Workspace
-from fastrdm.runtimes.extraction import Need, Part, plan
+from fastrdm.runtimes.planning import BatchNeeds, ChannelRange
 
 widths = st.lists(st.integers(1, 50), min_size=1, max_size=6).map(
     lambda sizes: {f"layer{i}": size for i, size in enumerate(sizes)}
@@ -18,57 +18,61 @@ def columns(parts):
 
 
 def test_without_a_bound_everything_is_one_pass():
-    need = Need({"a": 5, "b": 7}, 10, 100)
-    assert plan(need, 32, None).passes == ((Part("a", 0, 5), Part("b", 0, 7)),)
-    assert plan(need, 32, None).batch_size == 32
+    need = BatchNeeds({"a": 5, "b": 7}, 10, 100)
+    assert need.plan(32, None).passes == ((ChannelRange("a", 0, 5), ChannelRange("b", 0, 7)),)
+    assert need.plan(32, None).batch_size == 32
 
 
 def test_smaller_batches_come_before_more_passes():
-    need = Need({"a": 5, "b": 7}, 10, 100)
-    assert plan(need, 32, 32 * 2 * 100 + 480).batch_size == 32
-    tighter = plan(need, 32, 3 * 2 * 100 + 480)
+    need = BatchNeeds({"a": 5, "b": 7}, 10, 100)
+    assert need.plan(32, 32 * 2 * 100 + 480).batch_size == 32
+    tighter = need.plan(32, 3 * 2 * 100 + 480)
     assert (tighter.batch_size, len(tighter.passes)) == (2, 1)
 
 
 def test_a_fixed_batch_stays():
-    need = Need({"a": 5, "b": 7}, 10, 100)
-    assert plan(need, 4, 4 * 2 * 100 + 480, fixed=True).batch_size == 4
-    tighter = plan(need, 4, 3 * 2 * 100 + 480, fixed=True)
+    need = BatchNeeds({"a": 5, "b": 7}, 10, 100)
+    assert need.plan(4, 4 * 2 * 100 + 480, fixed=True).batch_size == 4
+    tighter = need.plan(4, 3 * 2 * 100 + 480, fixed=True)
     assert (tighter.batch_size, len(tighter.passes)) == (4, 6)
     with pytest.raises(ValueError, match="too small"):
-        plan(need, 4, 900, fixed=True)
+        need.plan(4, 900, fixed=True)
 
 
 def test_layers_are_split_at_the_bound():
-    need = Need({"a": 5, "b": 7, "c": 2}, 10, 1)
+    need = BatchNeeds({"a": 5, "b": 7, "c": 2}, 10, 1)
     # One image takes 2 bytes and its outputs 56; a column 40.
-    split = plan(need, 1, 58 + 6 * 40)
+    split = need.plan(1, 58 + 6 * 40)
     assert split.passes == (
-        (Part("a", 0, 5), Part("b", 0, 1)),
-        (Part("b", 1, 7),),
-        (Part("c", 0, 2),),
+        (ChannelRange("a", 0, 5), ChannelRange("b", 0, 1)),
+        (ChannelRange("b", 1, 7),),
+        (ChannelRange("c", 0, 2),),
     )
 
 
 def test_layers_that_are_ranked_stay_whole():
-    need = Need({"a": 5, "b": 7, "c": 2}, 10, 1, copied=True)
+    need = BatchNeeds({"a": 5, "b": 7, "c": 2}, 10, 1, copied=True)
     # Beside them there is room for the ranks of the widest.
-    whole = plan(need, 1, 58 + 7 * 40 + 8 * 40)
-    assert whole.passes == ((Part("a", 0, 5),), (Part("b", 0, 7),), (Part("c", 0, 2),))
+    whole = need.plan(1, 58 + 7 * 40 + 8 * 40)
+    assert whole.passes == (
+        (ChannelRange("a", 0, 5),),
+        (ChannelRange("b", 0, 7),),
+        (ChannelRange("c", 0, 2),),
+    )
 
 
 @given(widths, st.integers(2, 20), st.integers(0, 500), st.integers(1, 9), st.booleans(), st.data())
 def test_passes_keep_every_channel_once_within_the_bound(
     widths, n, image_bytes, batch_size, copied, data
 ):
-    need = Need(widths, n, image_bytes, copied)
+    need = BatchNeeds(widths, n, image_bytes, copied)
     bound = data.draw(st.integers(1, need.batch_bytes(batch_size) + need.total_bytes + 100))
     try:
-        chosen = plan(need, batch_size, bound)
+        chosen = need.plan(batch_size, bound)
     except ValueError as error:
         enough = int(str(error).split("; ")[1].split()[0])
         assert bound < enough
-        chosen = plan(need, batch_size, enough)
+        chosen = need.plan(batch_size, enough)
         bound = enough
     assert 1 <= chosen.batch_size <= batch_size
     kept = [part for parts in chosen.passes for part in parts]
@@ -85,11 +89,11 @@ def test_passes_keep_every_channel_once_within_the_bound(
 
 
 def test_a_bound_that_is_too_small_says_what_would_do():
-    need = Need({"a": 1000, "b": 7}, 10, 100)
+    need = BatchNeeds({"a": 1000, "b": 7}, 10, 100)
     with pytest.raises(
         ValueError, match=r"300 bytes is too small for 10 conditions of 2 layers.*1000 channels"
     ):
-        plan(need, 4, 300)
+        need.plan(4, 300)
 
 
 def test_a_workspace_gives_the_same_memory_again():

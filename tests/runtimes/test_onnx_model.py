@@ -90,9 +90,9 @@ def test_within_a_bound_of_memory(model, pictures, monkeypatch):
     # Room for everything, then for some channels at a time, in batches of one.
     np.testing.assert_equal(model.rdms(pictures, max_memory="1MiB"), whole)
     passes = []
-    real = onnx_model.plan
+    real = onnx_model.plan_passes
     monkeypatch.setattr(
-        onnx_model, "plan", lambda *a, **k: passes.append(real(*a, **k)) or passes[-1]
+        onnx_model, "plan_passes", lambda *a, **k: passes.append(real(*a, **k)) or passes[-1]
     )
     for bound in (11_000, 7_200):
         parts = model.rdms(pictures, max_memory=bound)
@@ -100,7 +100,7 @@ def test_within_a_bound_of_memory(model, pictures, monkeypatch):
         for layer, rdm in whole.items():
             np.testing.assert_allclose(parts[layer], rdm, rtol=0, atol=1e-6)
     with pytest.raises(
-        ValueError, match=r"max_memory of 700 bytes is too small .*; \d+ bytes would do"
+        ValueError, match=r"max_memory of 700 bytes is too small .*; \d+ bytes suffice"
     ):
         model.rdms(pictures, max_memory=700)
     with pytest.raises(ValueError, match="max_memory 'much' is not a number of bytes"):
@@ -287,7 +287,7 @@ def test_where_rdms_cannot_be_made(model, pictures):
         model.rdms(pictures, where="gpu")
     with pytest.raises(ValueError, match="'spearman'"):
         model.rdms(pictures, "spearman", where="device")
-    with pytest.raises(ValueError, match="a projection is made on the host"):
+    with pytest.raises(ValueError, match="a projection is computed on the host"):
         model.rdms(pictures, where="device", projection=SparseProjection(4))
 
 

@@ -83,20 +83,22 @@ def pretend(monkeypatch, nothing_else):
 
 
 def test_unknown_words():
-    with pytest.raises(ValueError, match="unknown provider 'gpu'; it is one of auto, cpu, cuda"):
+    with pytest.raises(ValueError, match="provider 'gpu' is not one of: auto, cpu, cuda"):
         open_session(probe_graph(), "gpu")
-    with pytest.raises(ValueError, match="unknown precision 'int8'; it is one of fp32, tf32"):
+    with pytest.raises(ValueError, match="precision 'int8' is not one of: fp32, tf32"):
         open_session(probe_graph(), "cpu", precision="int8")
 
 
 @pytest.mark.parametrize("options", [{"a": 1}, {2: "b"}, ["a"]])
 def test_options_are_texts(options):
-    with pytest.raises(TypeError, match="provider_options must map names to texts, not"):
+    with pytest.raises(TypeError, match="provider_options must map strings to strings, not"):
         open_session(probe_graph(), "cpu", options=options)
 
 
 def test_options_need_a_provider_that_has_them(nothing_else):
-    with pytest.raises(ValueError, match="option 'device_id' is one provider's: name it, not auto"):
+    with pytest.raises(
+        ValueError, match="option 'device_id' belongs to one provider; name the provider"
+    ):
         open_session(probe_graph(), options={"device_id": "0"})
     with pytest.raises(ValueError, match="provider 'cpu' has no options, so not 'device_id'"):
         open_session(probe_graph(), "cpu", options={"device_id": "0"})
@@ -119,13 +121,13 @@ def test_a_precision_that_a_provider_cannot_give(word):
     assert "fp32" in able
     for precision in set(provider_table.PRECISIONS) - set(able):
         with pytest.raises(
-            ValueError, match=f"'{word}' gives {' or '.join(able)}, not {precision}"
+            ValueError, match=f"'{word}' supports {' or '.join(able)}, not {precision}"
         ):
             open_session(probe_graph(), word, precision=precision)
 
 
 def test_auto_takes_no_provider_of_another_precision(nothing_else):
-    with pytest.raises(ValueError, match="auto finds none that gives bf16; by name: migraphx, "):
+    with pytest.raises(ValueError, match="auto finds no provider with bf16; by name: migraphx, "):
         open_session(probe_graph(), precision="bf16")
 
 
@@ -209,9 +211,9 @@ def test_a_session_that_reports_another_precision(pretend):
     ("word", "name", "precision", "variable", "needed", "match"),
     [
         ("tensorrt", "Tensorrt", "fp32", "NVIDIA_TF32_OVERRIDE", "0", "to be 0"),
-        ("tensorrt", "Tensorrt", "tf32", "NVIDIA_TF32_OVERRIDE", "", "not to be set"),
-        ("cuda", "CUDA", "tf32", "NVIDIA_TF32_OVERRIDE", "", "not to be set"),
-        ("migraphx", "MIGraphX", "fp32", "ORT_MIGRAPHX_FP16_ENABLE", "", "not to be set"),
+        ("tensorrt", "Tensorrt", "tf32", "NVIDIA_TF32_OVERRIDE", "", "to be unset"),
+        ("cuda", "CUDA", "tf32", "NVIDIA_TF32_OVERRIDE", "", "to be unset"),
+        ("migraphx", "MIGraphX", "fp32", "ORT_MIGRAPHX_FP16_ENABLE", "", "to be unset"),
     ],
 )
 def test_the_environment_must_agree(
@@ -243,7 +245,7 @@ def test_work_that_is_left_to_the_cpu(pretend):
 def test_before_1_24_nothing_may_be_left_to_the_cpu(pretend):
     pretend("CUDAExecutionProvider", before_1_24=True)
     with pytest.raises(
-        ValueError, match=r"'cuda' leaves nodes of probe to the CPU, .*from 1\.24 on"
+        ValueError, match=r"'cuda' leaves nodes of probe to the CPU, .*with 1\.24 or newer"
     ):
         open_session(probe_graph(), "cuda")
     assert open_session(probe_graph(), "cpu").provider == "cpu"
@@ -322,7 +324,9 @@ def test_a_plug_in_is_registered_once_and_given_the_device(plug_in):
     assert registered == ["/onnxruntime_ep_nv_tensorrt_rtx.so"]
     with pytest.raises(ValueError, match="device_id is 2, and there are 2 devices from 0 on"):
         open_session(probe_graph(), "tensorrt", precision="tf32", options={"device_id": "2"})
-    with pytest.raises(ValueError, match="onnxruntime-ep-nv-tensorrt-rtx gives fp32 or tf32, not"):
+    with pytest.raises(
+        ValueError, match="onnxruntime-ep-nv-tensorrt-rtx supports fp32 or tf32, not"
+    ):
         open_session(probe_graph(), "tensorrt", precision="bf16")
 
 
@@ -404,7 +408,7 @@ def test_openvino_that_gives_another_precision(plug_in):
     """The stand-in computes on the CPU, in fp32."""
     plug_in("onnxruntime_ep_openvino", "OV", [Device("OV", ov_device="CPU")])
     with pytest.raises(
-        ValueError, match="runs fp32 where bf16 is asked for on this CPU, which gives fp32$"
+        ValueError, match="runs fp32 instead of bf16 on this CPU, which supports fp32$"
     ):
         open_session(probe_graph(), "openvino", precision="bf16")
 
@@ -521,7 +525,7 @@ def test_openvino_in_fewer_bits(network, images, precision, bounds):
     try:
         opened = open_session(graph, "openvino", precision=precision)
     except ValueError as error:
-        assert f"where {precision} is asked for on this CPU, which gives fp32" in str(error)
+        assert f"instead of {precision} on this CPU, which supports fp32" in str(error)
         return
     assert opened.precision == precision
     low, high = bounds
