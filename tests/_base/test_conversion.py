@@ -37,7 +37,7 @@ def updated(block):
     return accumulator.rdm()
 
 
-# Ways in that take activations or values over subjects, where no value may be missing.
+# Functions of activations or of values over subjects, which may not have missing values.
 WITHOUT_NAN = {
     "calc_rdm": (fastrdm.calc_rdm, X),
     "a list of layers": (lambda x: fastrdm.calc_rdm([X, x]), X),
@@ -69,7 +69,7 @@ WITHOUT_NAN = {
 
 
 @pytest.mark.parametrize("way", WITHOUT_NAN)
-def test_masked_values_are_refused_where_none_may_be_missing(way):
+def test_masked_values_are_errors_unless_allowed(way):
     call, array = WITHOUT_NAN[way]
     place = (1,) * array.ndim
     message = r"^\S.* has shape \(.*\) and 1 masked value; masked values are not allowed here"
@@ -78,12 +78,12 @@ def test_masked_values_are_refused_where_none_may_be_missing(way):
 
 
 @pytest.mark.parametrize("way", WITHOUT_NAN)
-def test_a_masked_array_without_masked_values_is_an_ordinary_one(way):
+def test_a_masked_array_without_masked_values_is_ordinary(way):
     call, array = WITHOUT_NAN[way]
     np.testing.assert_array_equal(call(nothing_masked(array)), call(array))
 
 
-def test_the_number_of_masked_values_is_named():
+def test_errors_count_masked_values():
     array = masked(X, 1)
     with pytest.raises(ValueError, match=r"activations has shape \(6, 20\) and 20 masked values"):
         fastrdm.calc_rdm(array)
@@ -143,7 +143,7 @@ def test_permutation_tests_name_the_masked_value():
         fastrdm.permutation_test(masked(RDMS, 2, 3), RDMS)
 
 
-def test_forms_carry_masked_values_as_nan():
+def test_condense_and_square_keep_masked_values_as_nan():
     squares = fastrdm.square(masked(np.arange(1, 7), 2))
     assert np.isnan(squares[0, 3]) and np.isnan(squares[3, 0]) and squares[0, 1] == 1
     both = masked(fastrdm.square(np.arange(1.0, 7)), [0, 3], [3, 0])
@@ -162,7 +162,7 @@ def test_masked_values_of_other_types():
             fastrdm.compare(masked(array, 1, 4), RDMS, nan_policy="omit")
 
 
-def test_masked_p_values_are_no_tests():
+def test_masked_p_values_are_not_counted_as_tests():
     found = fastrdm.correct(masked(np.array([0.01, 0.5, 0.02]), 1), "bonferroni")
     np.testing.assert_array_equal(found, [0.02, np.nan, 0.04])
 
@@ -175,7 +175,7 @@ def test_the_constant_masked_within_a_list():
         fastrdm.calc_rdm([[1.0, 2.0], [np.ma.masked, 4.0]])
 
 
-def test_files_of_the_challenge_hold_no_masked_values(tmp_path):
+def test_submissions_refuse_masked_values(tmp_path):
     rdm = fastrdm.square(RDMS[0])
     diagonal = np.ma.masked_array(rdm, np.eye(6))
     np.testing.assert_array_equal(algonauts.subject_rdms(diagonal, "EVC_RDMs")[0], RDMS[0])
@@ -202,7 +202,7 @@ TENSORS = {
 
 @pytest.mark.parametrize("dtype", TENSORS)
 @pytest.mark.parametrize("way", WITHOUT_NAN)
-def test_tensors_are_taken_by_their_values(way, dtype):
+def test_tensors_give_the_results_of_their_values(way, dtype):
     call, array = WITHOUT_NAN[way]
     if dtype in ("int16", "float8_e5m2", "bfloat16") and way == "draws":
         dtype = "int16"
@@ -219,7 +219,7 @@ def test_tensors_are_taken_by_their_values(way, dtype):
 
 
 @pytest.mark.parametrize("way", WITH_POLICY)
-def test_tensors_that_require_a_gradient_are_taken_as_rdms(way):
+def test_tensors_that_require_a_gradient_are_accepted_as_rdms(way):
     tensor = torch.tensor(RDMS, requires_grad=True)
     call = WITH_POLICY[way]
     np.testing.assert_array_equal(call(tensor, "raise"), call(RDMS, "raise"))
@@ -252,7 +252,7 @@ def test_bfloat16_without_ml_dtypes(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_tensors_of_the_processor_are_not_copied(dtype):
+def test_cpu_tensors_are_not_copied(dtype):
     tensor = torch.zeros(6, 20, dtype=dtype, requires_grad=True)
     array = as_array(tensor.T, "x")
     assert array.shape == (20, 6)
@@ -311,7 +311,7 @@ def test_tensors_without_real_numbers_are_refused(message):
             call(tensor)
 
 
-def test_objects_that_no_array_can_be_made_of():
+def test_objects_that_are_not_arrays_are_errors():
     class OnDevice:
         ndim = 2
 
@@ -344,7 +344,7 @@ def test_a_dict_of_layers_gives_a_dict_of_rdms(method):
     np.testing.assert_array_equal(list(rdms.values()), expected)
 
 
-def test_the_dict_of_rdms_is_of_rows_of_out():
+def test_the_dict_of_rdms_has_views_of_out():
     out = np.zeros((3, 15))
     rdms = fastrdm.calc_rdm(LAYERS, out=out)
     assert all(rdm.base is out for rdm in rdms.values())
@@ -413,7 +413,7 @@ def test_a_dict_of_rdms_is_a_stack_in_its_order():
     assert fastrdm.bootstrap(RDMS, named, n_draws=3, names=list("wxyz")).names == tuple("wxyz")
 
 
-def test_dicts_of_rdms_that_cannot_be():
+def test_invalid_dicts_of_rdms_are_errors():
     with pytest.raises(
         ValueError, match=r"rdms1\['b'\] has shape \(10,\) and rdms1\['a'\] \(15,\)"
     ):
@@ -444,7 +444,7 @@ PARTS = {
 
 @pytest.mark.parametrize("kind", PARTS)
 @pytest.mark.parametrize("container", [list, tuple])
-def test_a_list_that_may_be_of_batches_or_conditions_warns(kind, container):
+def test_a_list_that_looks_like_batches_or_conditions_warns(kind, container):
     parts = PARTS[kind]
     shape = str(tuple(np.shape(np.asarray(parts[0])))).replace("(", r"\(").replace(")", r"\)")
     message = (
@@ -469,7 +469,7 @@ def test_ordinary_stacks_do_not_warn():
         fastrdm.calc_rdm(rng.random((32, 4, 4)))
 
 
-def test_lists_of_batches_that_are_no_stack_say_what_joins_them():
+def test_errors_about_lists_of_batches_suggest_concatenation():
     with pytest.raises(ValueError, match="22 conditions.*batches.*np.concatenate"):
         fastrdm.calc_rdm([X[:, :5], *[np.ones((22, 5))] * 2])
     with pytest.raises(ValueError, match=r"activations\[0\] have shape \(1, 20\).*np.concatenate"):

@@ -6,11 +6,11 @@ import pytest
 from fastrdm._base import MissingExtraError, require
 
 
-def test_what_is_there_is_returned():
+def test_an_installed_package_is_returned():
     assert require("json", "data", "for nothing").dumps([1]) == "[1]"
 
 
-def test_what_is_missing_is_named_with_its_install_command(monkeypatch):
+def test_a_missing_package_is_named_with_its_install_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(
         MissingExtraError,
@@ -19,7 +19,7 @@ def test_what_is_missing_is_named_with_its_install_command(monkeypatch):
         require("h5py", "data", "to read files")
 
 
-def test_a_broken_package_speaks_for_itself(tmp_path, monkeypatch):
+def test_errors_of_a_broken_package_are_kept(tmp_path, monkeypatch):
     (tmp_path / "broken_extra.py").write_text("import not_there_at_all")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="not_there_at_all"):
@@ -87,7 +87,7 @@ def test_the_library_needs_no_extra():
         ("from fastrdm.report import plot_scores; plot_scores([], 'x.png')", "matplotlib", "plot"),
     ],
 )
-def test_each_use_names_the_extra_that_it_lacks(tmp_path, code, package, extra):
+def test_each_use_names_the_missing_extra(tmp_path, code, package, extra):
     file = tmp_path / "file"
     file.write_bytes(b"something")
     last = bare(code, str(file)).stderr.strip().splitlines()[-1]

@@ -10,7 +10,7 @@ import fastrdm
 from fastrdm.studies import algonauts
 
 RNG = np.random.default_rng(0)
-# 15 conditions have as many pairs as a whole number of conditions, so that a square array may pass for condensed ones.
+# A square array of 15 conditions may be mistaken for condensed RDMs: 15 is a number of pairs.
 CORRELATIONS = np.stack([np.corrcoef(RNG.random((15, 60))) for _ in range(4)])
 RDMS = 1 - CORRELATIONS
 SUBJECTS = RNG.random((4, 105))
@@ -22,7 +22,7 @@ def read(tmp_path, similarities, key="EVC_RDMs"):
     return tmp_path / "brain.mat"
 
 
-# Every way in that takes square RDMs: what is called, and what the warning calls the array.
+# Functions that take square RDMs, and the name of the array in warnings.
 WAYS = {
     "condense": (lambda s, _: fastrdm.condense(s), "rdms"),
     "condense one": (lambda s, _: fastrdm.condense(s[0]), "rdms"),
@@ -110,7 +110,7 @@ def test_dissimilarities_never_warn(way, kind, tmp_path):
         WAYS[way][0](rdms, tmp_path)
 
 
-def test_a_stack_says_how_many_are_similarities():
+def test_the_warning_counts_similarities_in_a_stack():
     stack = np.concatenate([RDMS, CORRELATIONS[:1]])
     with pytest.warns(RuntimeWarning, match="on the diagonal in 1 of 5 matrices,") as caught:
         fastrdm.condense(stack)
@@ -134,7 +134,7 @@ def test_similarities_with_missing_entries_and_integers():
         fastrdm.condense([[5, 1, 2], [1, 4, 3], [2, 3, 6]])
 
 
-def test_one_number_throughout_is_no_similarity():
+def test_a_constant_matrix_is_not_a_similarity():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fastrdm.condense(np.ones((4, 4)))
@@ -142,7 +142,7 @@ def test_one_number_throughout_is_no_similarity():
 
 @pytest.mark.parametrize("diagonal", [0, np.nan, 1])
 @pytest.mark.parametrize("method", ["spearman", "cosine"])
-def test_square_matrices_are_no_stack_of_condensed_rdms(diagonal, method):
+def test_square_matrices_are_not_condensed_rdms(diagonal, method):
     matrix = np.where(np.eye(15), diagonal, CORRELATIONS[0] if diagonal == 1 else RDMS[0])
     message = r"rdms1 with shape \(15, 15\) looks like one square RDM or similarity matrix"
     with pytest.raises(ValueError, match=message):

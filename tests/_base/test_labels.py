@@ -22,7 +22,7 @@ SQUARE = fastrdm.square(RNG.random(6))
 
 
 class DataArray:
-    """As much of xarray's as labels are read from."""
+    """The attributes of xarray objects from which labels are read."""
 
     def __init__(self, values, **labels):
         self.values, self.dims = np.asarray(values), tuple(labels)
@@ -105,7 +105,7 @@ def values(names):
     return frame(RNG.random((2, 4)), names)
 
 
-# A function of two objects, what makes the first and the second of labels, and the labels.
+# A function of two objects, functions that make these objects from labels, and the labels.
 MEETINGS = {
     "compare": (fastrdm.compare, condensed, condensed, PAIRS),
     "compare, texts": (fastrdm.compare, condensed, condensed, list("uvwxyz")),
@@ -248,7 +248,7 @@ def call(meeting, first, second):
     condition_labels = {square_frame, squares_of}
 
     def of(make, labels):
-        # Square RDMs have labels of conditions where the others have labels of pairs.
+        # Square RDMs have labels of conditions, condensed ones labels of pairs.
         is_pairs = isinstance(labels[0], tuple)
         names = list(dict.fromkeys(itertools.chain(*labels))) if is_pairs else labels
         return make(names if is_pairs and make in condition_labels else labels)
@@ -273,22 +273,22 @@ def renamed(labels):
 
 
 @meetings
-def test_equal_labels_are_as_none(meeting):
+def test_equal_labels_give_the_results_without_labels(meeting):
     call(meeting, as_given, as_given)
 
 
 @meetings
 @pytest.mark.parametrize("order", [(as_given, renamed), (renamed, as_given)])
-def test_labels_that_differ_are_an_error_that_names_the_first(meeting, order):
+def test_different_labels_are_an_error_that_names_the_first(meeting, order):
     message = r"^\S.* and \S.* differ in their \w+ labels, first at \w+ \d+, .*gnu"
     with pytest.raises(ValueError, match=message):
         call(meeting, *order)
 
 
 @meetings
-def test_the_same_labels_in_another_order_are_an_error_that_says_so(meeting):
+def test_reordered_labels_are_an_error_that_says_so(meeting):
     pairs = isinstance(MEETINGS[meeting][3][0], tuple)
-    # Conditions in another order turn some pairs round, whose labels are then others.
+    # Reordered conditions reverse some pairs, which changes their labels.
     message = "labels" if pairs else r"have the same \w+ labels in another order, first at \w+ 1,"
     with pytest.raises(ValueError, match=message):
         call(meeting, as_given, swapped)
@@ -304,7 +304,7 @@ def unlabelled(labels):
     + ["noise_ceiling", "calc_rdm of a list", "folds", "conditions", "precision", "residuals"]
     + ["rows and columns", "subject_test"],
 )
-def test_a_default_index_is_no_label(meeting):
+def test_a_default_index_is_not_a_label(meeting):
     function, first, second, labels = MEETINGS[meeting]
     if first is not list and meeting != "residuals":
         function(first(unlabelled(labels)), second(labels))
@@ -312,7 +312,7 @@ def test_a_default_index_is_no_label(meeting):
         function(first(labels), second(unlabelled(labels)))
 
 
-def test_arrays_without_labels_meet_any():
+def test_arrays_without_labels_match_any_labels():
     fastrdm.compare(condensed(PAIRS), RNG.random((2, 6)))
     scored(squares_of(NAMES), SQUARE)
     fastrdm.calc_rdm([activations(NAMES), RNG.random((4, 3))])
@@ -344,7 +344,7 @@ def test_the_first_difference_is_named_with_both_labels():
         fastrdm.condense(square_frame(NAMES, NAMES[::-1]))
 
 
-def test_numbers_and_their_texts_are_the_same_label(tmp_path):
+def test_numbers_and_strings_of_them_are_the_same_label(tmp_path):
     names = [3, 1, 4, 7]
     pd.DataFrame(SQUARE, names, names).to_csv(tmp_path / "rdm.csv")
     read = pd.read_csv(tmp_path / "rdm.csv", index_col=0)
@@ -381,13 +381,13 @@ def test_a_target_keeps_its_labels_in_files_and_pickles(tmp_path, make, other):
             bootstrapped(kept, other(renamed(labels)))
 
 
-def test_a_target_without_labels_stays_without(tmp_path):
+def test_a_target_without_labels_stays_unlabelled(tmp_path):
     target = fastrdm.Target(RNG.random((3, 6)), ceiling=1)
     target.save(tmp_path / "it")
     assert target.labels is None and fastrdm.Target.load(tmp_path / "it").labels is None
 
 
-def test_submissions_have_one_order_of_conditions(tmp_path):
+def test_submissions_need_one_order_of_conditions(tmp_path):
     both = {"evc": square_frame(NAMES), "it": square_frame(swapped(NAMES))}
     with pytest.raises(ValueError, match="EVC_RDMs and IT_RDMs have the same condition labels"):
         algonauts.write_submission(tmp_path, both)
@@ -416,7 +416,7 @@ def test_missing_values_of_pandas_are_nan():
             fastrdm.calc_rdm(pd.DataFrame({"a": texts, "b": [1, 2]}))
 
 
-def test_labels_of_folds_that_are_texts_of_digits_stay_texts():
+def test_labels_of_folds_that_are_strings_of_digits_stay_strings():
     texts = pd.Series([f"{i}" for i in (2, 10, 1, 2, 10, 1)], dtype=object)
     x = RNG.random((6, 5))
     options = {"folds": [1, 1, 1, 2, 2, 2]}
@@ -444,7 +444,7 @@ def test_lists_of_numbers_and_objects_with_an_index_method_have_no_labels():
     assert labels_of(pd.Series([1, 2], ["a", "b"]), -2, "x", "condition") is None
 
 
-def test_blocks_of_an_accumulator_are_of_the_same_conditions():
+def test_blocks_of_an_accumulator_need_the_same_conditions():
     pd = pytest.importorskip("pandas")
     x = np.random.default_rng(0).random((4, 6))
     names = ["a", "b", "c", "d"]

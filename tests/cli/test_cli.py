@@ -108,7 +108,7 @@ def test_evaluate_shows_the_sign(capsys, tmp_path):
 def test_score_prints_a_table_with_the_known_answer(capsys, sample):
     status, out, err = run(capsys, "score", sample / "network.onnx", "--data", sample)
     assert status == 0 and "scoring" in err
-    # The interval has taken the place of the deviation, which stays in CSV and JSON, and without draws.
+    # The table shows the interval instead of the deviation, which stays in CSV and JSON, and without draws.
     assert "percent of noise ceiling [95 % interval over subjects]" in out
     assert "SYNTHETIC DATA (sample)" in out and "†" in out
     assert "mean ρ" in out and "‡ mean ρ below 0, opposite to the brain" in out
@@ -183,7 +183,7 @@ def test_score_json_and_csv_hold_every_result(capsys, sample, tmp_path):
     assert [row["layer"] for row in table] == [row["layer"] for row in rows]
 
 
-def test_score_goes_on_after_unreadable_weights(capsys, sample, tmp_path):
+def test_score_continues_after_unreadable_weights(capsys, sample, tmp_path):
     torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "other.pth")
     (tmp_path / "empty.pth").touch()
     network = sample / "network.onnx"
@@ -211,7 +211,7 @@ def test_score_draws_and_submits(capsys, sample, tmp_path):
     assert f"wrote {tmp_path / 'out' / 'submit_fmri.zip'}" in err
 
 
-def test_score_without_data_says_how_to_get_some(capsys, tmp_path, monkeypatch):
+def test_score_without_data_suggests_a_sample(capsys, tmp_path, monkeypatch):
     monkeypatch.delenv("FASTRDM_DATA", raising=False)
     (tmp_path / "a" / "b").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a" / "b")
@@ -266,7 +266,7 @@ def test_sample_and_kernels(capsys, tmp_path):
     assert run(capsys, "kernels")[1].startswith("kernels cpp, instruction set")
 
 
-def test_score_on_a_provider_as_asked_for(capsys, sample):
+def test_score_on_the_requested_provider(capsys, sample):
     arguments = ("score", sample / "network.onnx", "--data", sample, "--json")
     status, out, err = run(capsys, *arguments, "--provider", "cpu", "--precision", "fp32")
     assert status == 0 and out
@@ -301,7 +301,7 @@ def test_info(capsys, monkeypatch):
     assert [state["provider"] for state in result["providers"]][:2] == ["cpu", "cuda"]
 
 
-def test_a_closed_pipe_is_no_error(sample):
+def test_a_closed_pipe_is_not_an_error(sample):
     command = f"{sys.executable} -m fastrdm score {sample / 'network.onnx'} --data {sample} --json"
     result = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{command} | head -1"],

@@ -49,7 +49,7 @@ def test_without_onnx_runtime(monkeypatch):
     assert "fastrdm[cuda]" in found.providers[1].detail
 
 
-def test_without_onnx_it_cannot_be_tried(monkeypatch):
+def test_without_onnx_a_provider_does_not_load(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     cpu = fastrdm.info().providers[0]
     assert cpu.state == "does not load" and "onnx is needed" in cpu.detail
@@ -86,7 +86,7 @@ def test_processor(tmp_path):
     assert doctor._processor(tmp_path).instructions == ("NEON", "SVE", "ARM BF16")
 
 
-def test_a_processor_that_the_system_says_nothing_of(tmp_path):
+def test_an_unknown_processor(tmp_path):
     found = doctor._processor(tmp_path)
     isas = {"avx512": "AVX-512", "avx2": "AVX2", "neon": "NEON"}
     assert found.model
@@ -104,7 +104,7 @@ def test_memory_without_a_limit(tmp_path):
 
 
 def test_limits_of_control_groups(tmp_path):
-    """The least of all groups from the process's own up; files' pages that nobody uses are free."""
+    """The smallest limit of the process's groups counts; inactive pages of files are free."""
     write(
         tmp_path,
         proc__meminfo=MEMINFO,
@@ -141,7 +141,7 @@ def test_limits_of_control_groups_of_version_1(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
-def test_devices_are_those_that_the_drivers_tools_name(tmp_path, monkeypatch):
+def test_devices_come_from_the_tools_of_drivers(tmp_path, monkeypatch):
     tools = {
         "nvidia-smi": "echo 'Big GPU, 81559 MiB, 570.1'; echo 'Big GPU 2, 81559 MiB, 570.1'",
         "rocm-smi": "echo device,Card series; echo card0,Radeon; exit 1",
@@ -164,7 +164,7 @@ def test_folders(monkeypatch, tmp_path):
     assert "which is not a folder" in fastrdm.info().data
 
 
-def test_it_works_where_only_the_library_is_installed():
+def test_info_works_without_extras():
     code = """
 import sys
 for name in ("onnx", "onnxruntime", "rich", "torch", "PIL"):

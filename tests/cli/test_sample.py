@@ -83,7 +83,7 @@ def test_another_network(sample, tmp_path):
     assert not (folder / "network.onnx").exists()
 
 
-def test_a_folder_of_someone_elses_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_not_touched(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ValueError, match="is not empty and not an earlier sample"):
         write_sample(tmp_path)

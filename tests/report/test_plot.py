@@ -41,7 +41,7 @@ def test_vector_formats(tmp_path, ending):
     assert plot_scores(results(), tmp_path / f"scores.{ending}").stat().st_size > 1000
 
 
-def test_what_cannot_be_drawn(tmp_path):
+def test_errors(tmp_path):
     with pytest.raises(ValueError, match=r"scores\.doc must end in one of: .*\.png"):
         plot_scores(results(), tmp_path / "scores.doc")
     with pytest.raises(ValueError, match="no results to draw"):

@@ -198,7 +198,7 @@ def test_every_format_gives_the_same_submission(tmp_path, kind):
         np.testing.assert_array_equal(read[region], squareform(arrays[key], checks=False))
 
 
-def test_the_format_is_told_by_content(tmp_path):
+def test_the_format_is_recognised_by_content(tmp_path):
     write_v73(tmp_path / "target.npy", pair(FMRI, 3, 7))
     assert [*algonauts.read_target(tmp_path / "target.npy")] == ["evc", "it"]
 
@@ -210,7 +210,7 @@ def test_matlab_4(tmp_path):
     np.testing.assert_array_equal(read["it"], squareform(arrays["IT_RDMs"], checks=False))
 
 
-def test_h5py_is_named_where_it_is_needed_and_missing(tmp_path, monkeypatch):
+def test_h5py_is_named_if_it_is_needed_and_missing(tmp_path, monkeypatch):
     write_v73(tmp_path / "target.mat", pair(FMRI, 3, 7))
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r"h5py is needed to read MATLAB v7.3 files; install it"):
@@ -312,7 +312,7 @@ def test_one_rdm_for_both_regions_square_or_condensed(tmp_path):
         (np.full(15, np.nan), "meg", "MEG_RDMs_early has .*NaN at subject 0, row 0, column 1"),
     ],
 )
-def test_what_is_no_submission_is_not_written(tmp_path, model, modality, message):
+def test_invalid_submissions_are_not_written(tmp_path, model, modality, message):
     with pytest.raises(ValueError, match=message):
         algonauts.write_submission(tmp_path / "out", model, modality)
     assert not (tmp_path / "out").exists()
@@ -415,7 +415,7 @@ def test_garbage(tmp_path, content):
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_damaged_matlab_files_end_in_an_error_not_in_a_crash(tmp_path, compressed):
+def test_damaged_matlab_files_are_errors_not_crashes(tmp_path, compressed):
     path = tmp_path / "target.mat"
     savemat(path, pair(FMRI, 3, 6), do_compression=compressed)
     content = path.read_bytes()
@@ -448,7 +448,7 @@ def test_image_sets_of_the_challenge(challenge, data_root):
     assert sets["92"].read_targets("fmri")["evc"].n_conditions == 92
 
 
-def test_no_challenge_here(tmp_path):
+def test_a_folder_without_the_challenge(tmp_path):
     assert algonauts.image_sets(tmp_path) == {}
 
 

@@ -78,7 +78,7 @@ def test_a_policy_for_nan(tmp_path, settings):
     assert target.ceiling == noise_ceiling(bad, nan_policy="omit").upper
 
 
-def test_a_gap_on_one_side_of_the_diagonal_is_an_asymmetry(tmp_path):
+def test_nan_on_one_side_of_the_diagonal_is_an_asymmetry(tmp_path):
     bad = rdms(3, 5, 4)
     bad[1, 0, 2] = np.nan
     settings = BASIC.replace("it.npy", "several.npz") + 'key = "bad"\nnan_policy = "omit"'
@@ -132,7 +132,7 @@ def test_a_folder_of_studies(tmp_path):
         open_studies(tmp_path)
 
 
-def test_only_the_studies_wanted_are_read(tmp_path):
+def test_only_requested_studies_are_read(tmp_path):
     for name in ("good", "bad"):
         write_study(tmp_path / name)
     (tmp_path / "bad" / "it.npy").unlink()
@@ -283,14 +283,14 @@ def write_images(folder, *names):
 UNPADDED = [f"image_{k}.png" for k in (1, 2, 10, 11)]
 
 
-def test_natural_order_takes_numbers_as_numbers(tmp_path):
+def test_natural_order_compares_numbers(tmp_path):
     write_study(tmp_path, BASIC.replace("order.txt", "natural"))
     write_images(tmp_path, *UNPADDED)
     (study,) = open_studies(tmp_path)
     assert [path.name for path in study.stimuli] == UNPADDED
 
 
-def test_sorted_order_of_unpadded_numbers_is_told(tmp_path):
+def test_sorted_order_of_unpadded_numbers_warns(tmp_path):
     write_study(tmp_path, BASIC.replace("order.txt", "sorted"))
     write_images(tmp_path, *UNPADDED)
     message = r'"sorted", where image_10\.png comes before image_2\.png; the order "natural"'
@@ -299,7 +299,7 @@ def test_sorted_order_of_unpadded_numbers_is_told(tmp_path):
     assert [path.name for path in study.stimuli] == sorted(UNPADDED)
 
 
-def test_natural_order_holds_for_test_stimuli(tmp_path):
+def test_natural_order_applies_to_test_stimuli(tmp_path):
     settings = BASIC.replace("order.txt", "natural")
     write_study(tmp_path, f'stimuli = "extra"\ntest_stimuli = "stimuli"\n{settings}')
     write_images(tmp_path, *UNPADDED)
@@ -339,7 +339,7 @@ def test_names_are_compared_in_one_unicode_form(tmp_path, listed, there):
         ("yak.png", ["cat.png"], r"lists yak\.png, which is not an image in"),
     ],
 )
-def test_why_a_listed_image_is_none_of_the_stimuli(tmp_path, listed, there, message):
+def test_errors_say_why_a_listed_image_is_not_a_stimulus(tmp_path, listed, there, message):
     write_study(tmp_path)
     write_images(tmp_path, *there, *NAMES[:3])
     (tmp_path / "order.txt").write_text("\n".join([listed, *NAMES[:3]]), "utf-8")
@@ -348,7 +348,7 @@ def test_why_a_listed_image_is_none_of_the_stimuli(tmp_path, listed, there, mess
 
 
 @pytest.mark.parametrize("order", ["sorted", "natural", "order.txt"])
-def test_files_that_are_not_read_are_named_when_the_numbers_differ(tmp_path, order):
+def test_unread_files_are_named_if_the_numbers_differ(tmp_path, order):
     write_study(tmp_path, BASIC.replace("order.txt", order))
     write_images(tmp_path, *NAMES[:3])
     for name in ("cat.gif", "dog.heic"):
@@ -360,14 +360,14 @@ def test_files_that_are_not_read_are_named_when_the_numbers_differ(tmp_path, ord
         open_studies(tmp_path)
 
 
-def test_images_that_are_not_listed_are_named_when_the_numbers_differ(tmp_path):
+def test_unlisted_images_are_named_if_the_numbers_differ(tmp_path):
     write_study(tmp_path)
     (tmp_path / "order.txt").write_text("\n".join(NAMES[:3]))
     with pytest.raises(ValueError, match=r"3 stimuli; present but not listed: cat\.png"):
         open_studies(tmp_path)
 
 
-def test_the_challenge_s_files_that_are_not_read_are_named(tmp_path):
+def test_unread_files_of_the_challenge_are_named(tmp_path):
     write_challenge(tmp_path, 5, 6)
     (tmp_path / "Training_Data/92_Image_Set/92images/5.gif").touch()
     with pytest.raises(ValueError, match=r"has 5 images; present but not read: 5\.gif"):
