@@ -17,7 +17,6 @@ from fastrdm._base.checks import (
     check_fraction,
     check_integer,
     choose,
-    not_finite,
 )
 from fastrdm._base.conversion import depth
 from fastrdm._base.environment import __version__, run_program, versions
@@ -84,7 +83,6 @@ __all__ = [
     "names_of",
     "nearest",
     "new_file",
-    "not_finite",
     "one_line",
     "parse_bytes",
     "rdm_labels",

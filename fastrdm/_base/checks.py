@@ -6,8 +6,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base.text import counted
-
 T = TypeVar("T")
 
 # Values are searched in pieces, to bound the memory of the mask.
@@ -64,13 +62,8 @@ def check_finite(
     axes = (*axes, *(f"axis {i}" for i in range(len(tuple(axes)), array.ndim)))
     where = ", ".join(f"{axis} {i}" for axis, i in zip(axes, first, strict=False))
     value = "NaN" if np.isnan(items[first]) else "infinity"
-    raise ValueError(not_finite(name, count, value, where))
-
-
-def not_finite(name: str, count: int, value: str, where: str) -> str:
-    """Return the message of an error about NaN and infinity."""
     if count == 1:
-        return f"{name} has a value that is not finite: {value} at {where}"
-    return (
-        f"{name} has {counted(count, 'value')} that are not finite; the first is {value} at {where}"
+        raise ValueError(f"{name} has a value that is not finite: {value} at {where}")
+    raise ValueError(
+        f"{name} has {count} values that are not finite; the first is {value} at {where}"
     )

@@ -63,6 +63,11 @@ def add_checkpoints(parser: argparse.ArgumentParser) -> None:
         metavar="REGEX",
         help=r"searched in each path; its named groups become labels, e.g. 'epoch(?P<epoch>\d+)'",
     )
+    _add_workers(parser)
+    add_running(parser)
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watch", action="store_true", help="score checkpoints as they appear, until a signal"
     )
@@ -92,7 +97,6 @@ def add_checkpoints(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of each Ray actor (default: 1 if there are any)",
     )
-    add_running(parser)
 
 
 def sweep_options(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Each region's subjects have the geometry of one known layer of a small network, 
 those published for the Algonauts 2019 challenge's 92 images. Scoring that network finds the known layers best.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastrdm._base import require, square
 from fastrdm.cli.drawings import CATEGORIES, draw
-from fastrdm.cli.sample_network import NETWORK_LAYERS, write_network
+from fastrdm.cli.sample_network import write_network
 from fastrdm.runtimes import OnnxModel
 from fastrdm.similarity import Target
 from fastrdm.studies import CEILINGS
@@ -55,8 +54,6 @@ def write_sample(
     seed: int = 2019,
     n_conditions: int = 60,
     n_subjects: int = 15,
-    network: str | Path | None = None,
-    layers: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a synthetic study; the same arguments write the same files.
 
@@ -75,17 +72,12 @@ def write_sample(
     n_subjects : int
         Number of simulated subjects, 8 or more: with fewer, noise alone has a ceiling above the
         published one.
-    network : path-like, optional
-        An exported network from which the subjects are simulated. By default a small network is
-        written into the study's folder as `network.onnx`.
-    layers : mapping of str to str, optional
-        The network's layer for each of "evc" and "it"; required with `network`. By default `LAYERS`.
 
     Returns
     -------
     Path
         The folder: `study.toml`, `stimuli/`, `order.csv`, `test_stimuli/`, `targets.npz`,
-        `README.txt` and, without `network`, `network.onnx`.
+        `README.txt` and `network.onnx`.
 
     Raises
     ------
@@ -95,8 +87,7 @@ def write_sample(
         If Pillow, ONNX or ONNX Runtime is not installed.
     """
     folder = Path(folder)
-    layers = LAYERS if layers is None else layers
-    _check(folder, n_conditions, n_subjects, network, layers)
+    _check(folder, n_conditions, n_subjects)
     folder.mkdir(parents=True, exist_ok=True)
     for name in _CONTENTS:
         if (folder / name).is_dir():
@@ -105,52 +96,33 @@ def write_sample(
             (folder / name).unlink(missing_ok=True)
     # The README comes first, so that an interrupted sample is recognised and can be replaced.
     published = CEILINGS["92"]
-    name = _NETWORK if network is None else Path(network).name
     (folder / "README.txt").write_text(
-        _README.format(mark=_MARK, network=name, **published), encoding="utf-8"
+        _README.format(mark=_MARK, network=_NETWORK, **published), encoding="utf-8"
     )
     stimuli = _draw_all(folder / "stimuli", n_conditions, seed)
     _draw_all(folder / "test_stimuli", _N_TEST, seed + 1)
-    if network is None:
-        network = folder / _NETWORK
-        write_network(network, seed)
-    rdms = OnnxModel(network).rdms(stimuli, layers=sorted({*layers.values()}))
+    network = folder / _NETWORK
+    write_network(network, seed)
+    rdms = OnnxModel(network).rdms(stimuli, layers=sorted(LAYERS.values()))
     subjects = {
         region: _simulate(rdms[layer], published[region], n_subjects, (seed, i), region)
-        for i, (region, layer) in enumerate(layers.items())
+        for i, (region, layer) in enumerate(LAYERS.items())
     }
     arrays: dict[str, Any] = {region: square(rdm) for region, rdm in subjects.items()}
     np.savez(folder / "targets.npz", **arrays)
     lines = ["stimulus,category", *(f"{path.name},{path.stem.split('_')[0]}" for path in stimuli)]
     (folder / "order.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "study.toml").write_text(_settings(layers, name, n_subjects), encoding="utf-8")
+    (folder / "study.toml").write_text(_settings(n_subjects), encoding="utf-8")
     return folder
 
 
-def _check(
-    folder: Path,
-    n_conditions: int,
-    n_subjects: int,
-    network: str | Path | None,
-    layers: Mapping[str, str],
-) -> None:
+def _check(folder: Path, n_conditions: int, n_subjects: int) -> None:
     if n_conditions < 10:
         raise ValueError(f"n_conditions is {n_conditions}; a sample has 10 or more")
     if n_subjects < 8:
         raise ValueError(f"n_subjects is {n_subjects}; a sample has 8 or more")
-    if layers.keys() != LAYERS.keys():
-        raise ValueError(f"layers must name a layer for each of evc and it, got {dict(layers)}")
-    if network is not None and layers is LAYERS:
-        raise ValueError(f"with network={str(network)!r}, layers= must name its layers")
-    if network is not None and Path(network).resolve() == (folder / _NETWORK).resolve():
-        raise ValueError(f"{network} belongs to an earlier sample in {folder}; name another folder")
     for module in ("PIL", "onnx", "onnxruntime"):
         require(module, "onnx", "to write a sample")
-    known = NETWORK_LAYERS if network is None else OnnxModel(network).layers
-    if unknown := sorted({*layers.values()} - {*known}):
-        raise ValueError(
-            f"{network or _NETWORK} has no layer {unknown[0]}; it has {', '.join(known)}"
-        )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; a sample needs a folder")
     if folder.is_dir() and any(folder.iterdir()):
@@ -161,16 +133,15 @@ def _check(
             )
 
 
-def _settings(layers: Mapping[str, str], network: str, n_subjects: int) -> str:
-    # JSON strings are valid TOML strings.
-    description = f"{_MARK} {n_subjects} simulated subjects: layers of {network} plus noise."
-    tables = [f'[targets.{region}]\nfile = "targets.npz"\nkey = "{region}"\n' for region in layers]
-    truth = [f"{region} = {json.dumps(layer)}" for region, layer in layers.items()]
+def _settings(n_subjects: int) -> str:
+    description = f"{_MARK} {n_subjects} simulated subjects: layers of {_NETWORK} plus noise."
+    tables = [f'[targets.{region}]\nfile = "targets.npz"\nkey = "{region}"\n' for region in LAYERS]
+    truth = [f'{region} = "{layer}"' for region, layer in LAYERS.items()]
     return "\n".join(
         [
-            f'name = "sample"\ndescription = {json.dumps(description)}\nsynthetic = true',
+            f'name = "sample"\ndescription = "{description}"\nsynthetic = true',
             'stimuli = "stimuli"\ntest_stimuli = "test_stimuli"\norder = "order.csv"',
-            f"truth_network = {json.dumps(network)}\n",
+            f'truth_network = "{_NETWORK}"\n',
             *tables,
             "# The layer from which each region was simulated.\n[truth]",
             *truth,

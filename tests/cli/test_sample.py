@@ -71,18 +71,6 @@ def test_writing_is_deterministic_and_replaces_an_earlier_sample(tmp_path):
     assert contents(write("b", n_conditions=12)) == first | {"results.csv": b""}
 
 
-def test_another_network(sample, tmp_path):
-    folder = write_sample(
-        tmp_path / "other",
-        n_conditions=12,
-        network=sample / "network.onnx",
-        layers={"evc": "conv2", "it": "conv4"},
-    )
-    (study,) = open_studies(folder)
-    assert study.truth == {"evc": "conv2", "it": "conv4"}
-    assert not (folder / "network.onnx").exists()
-
-
 def test_a_folder_with_other_files_is_not_touched(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ValueError, match="is not empty and not an earlier sample"):
@@ -100,25 +88,12 @@ def test_a_folder_with_other_files_is_not_touched(tmp_path):
     [
         ({"n_conditions": 9}, "n_conditions is 9; a sample has 10 or more"),
         ({"n_subjects": 7}, "n_subjects is 7; a sample has 8 or more"),
-        ({"layers": {"evc": "conv1"}}, "layers must name a layer for each of evc and it"),
-        ({"layers": {"evc": "conv1", "it": "conv9"}}, "no layer conv9; it has conv1, conv2"),
     ],
 )
 def test_bad_arguments(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         write_sample(tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_network_needs_its_layers_named(sample, tmp_path):
-    network = sample / "network.onnx"
-    layers = {"evc": "conv1", "it": "conv9"}
-    with pytest.raises(ValueError, match="layers= must name its layers"):
-        write_sample(tmp_path / "out", network=network)
-    with pytest.raises(ValueError, match=r"network.onnx has no layer conv9; it has conv1, conv2"):
-        write_sample(tmp_path / "out", network=network, layers=layers)
-    with pytest.raises(ValueError, match="belongs to an earlier sample"):
-        write_sample(sample, network=network, layers=LAYERS | {})
 
 
 def test_stimuli_are_pictures(study):
