@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fastrdm.scoring import CheckpointScores, Result, best_layers, layer_scores, sign_remarks
-from fastrdm.studies import Study
+from fastrdm.studies import Study, synthetic_notice
 
 _SIGNIFICANT = 0.05
 
@@ -68,16 +68,6 @@ def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table, highlight=False)
-
-
-def synthetic_notice(studies: Sequence[Study]) -> str:
-    """A notice that names the studies with simulated brain data; empty if there are none."""
-    synthetic = [study.name for study in studies if study.synthetic]
-    return (
-        f"SYNTHETIC DATA ({', '.join(synthetic)}): simulated subjects, no brains"
-        if synthetic
-        else ""
-    )
 
 
 def print_results(results: Sequence[Result], studies: Sequence[Study]) -> None:

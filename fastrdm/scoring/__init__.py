@@ -16,11 +16,19 @@ from fastrdm.scoring.jobs import RunOptions
 from fastrdm.scoring.listing import LeftOut
 from fastrdm.scoring.plans import Estimate
 from fastrdm.scoring.resolver import sources
-from fastrdm.scoring.results import Result, best_layers, layer_scores, modality_of, sign_remarks
+from fastrdm.scoring.results import (
+    COLUMNS,
+    Result,
+    best_layers,
+    layer_scores,
+    modality_of,
+    sign_remarks,
+)
 from fastrdm.scoring.store import Store
 from fastrdm.scoring.sweeps import ENGINES, Sweep, collect_studies, sweep
 
 __all__ = [
+    "COLUMNS",
     "ENGINES",
     "CheckpointScores",
     "Estimate",

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,10 @@ class NoJournal:
 
     def add(self, outcome: Outcome) -> None:
         """Add an outcome."""
+
+    def rows(self, subjects: bool) -> Iterator[dict[str, Any]]:
+        """Yield the results kept."""
+        yield from ()
 
     def close(self) -> None:
         """Close the store."""
@@ -110,6 +114,13 @@ class StoreJournal(NoJournal):
             self._store.recognise(outcome, pipeline)
         else:
             self._store.fail(outcome, pipeline, self._run)
+
+    def rows(self, subjects: bool) -> Iterator[dict[str, Any]]:
+        """As for `NoJournal`."""
+        columns = list(self._store.columns(subjects=subjects))
+        rows = self._store.rows(subjects=subjects, pipelines=self._pipelines, targets=self._numbers)
+        for row in rows:
+            yield dict(zip(columns, row, strict=True))
 
     def close(self) -> None:
         """As for `NoJournal`."""

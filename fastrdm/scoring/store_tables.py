@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -72,15 +72,21 @@ class StoreReader(Database):
             "sha256": str,
         }
 
-    def rows(self, *, subjects: bool = False, current: bool = False) -> Iterator[tuple[Any, ...]]:
+    def rows(
+        self,
+        *,
+        subjects: bool = False,
+        pipelines: Collection[int] | None = None,
+        targets: Collection[int] | None = None,
+    ) -> Iterator[tuple[Any, ...]]:
         """Yield the results in an order that does not depend on when they were added.
 
         Parameters
         ----------
         subjects : bool
             Whether to yield a row for each subject, with its similarity.
-        current : bool
-            Whether to leave out weights that a file held before it was overwritten.
+        pipelines, targets : collection of int, optional
+            Only results of these, and only of the weights that each file held last.
 
         Yields
         ------
@@ -88,12 +94,18 @@ class StoreReader(Database):
             Values of `columns`, ordered by checkpoint, architecture, study, region and position of the layer.
         """
         labels = self.labels()
-        files = "JOIN files f ON f.path = c.path AND f.sha256 = c.sha256" if current else ""
+        condition = ""
+        if pipelines is not None and targets is not None:
+            condition = (
+                "JOIN files f ON f.path = c.path AND f.sha256 = c.sha256"
+                f" WHERE m.id IN ({', '.join(map(str, pipelines))})"
+                f" AND t.id IN ({', '.join(map(str, targets))})"
+            )
         statement = f"""
             SELECT c.path, m.arch, c.labels, t.study, r.layer, t.region, {", ".join(f"r.{c}" for c in COLUMNS)},
                    t.ceiling, c.sha256, r.rho
             FROM checkpoints c JOIN methods m ON m.id = c.method JOIN results r ON r.checkpoint = c.id
-                 JOIN targets t ON t.id = r.target {files}
+                 JOIN targets t ON t.id = r.target {condition}
             ORDER BY c.path, c.sha256, m.key, t.study, t.region, t.key, r.position"""
         with self._errors():
             for path, arch, text, study, layer, region, *numbers, sha256, rho in self._db.execute(

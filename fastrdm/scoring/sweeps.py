@@ -259,6 +259,10 @@ class Sweep:
             yield failed
         self._journal.end("finished" if is_finished else "stopped")
 
+    def rows(self, *, subjects: bool = False) -> Iterator[dict[str, Any]]:
+        """Yield what the store holds for these networks and studies, as `Store.rows`; only each file's last weights."""
+        yield from self._journal.rows(subjects)
+
     def _missing(self, *states: str) -> list[Failed]:
         """Failures of what does not exist and is not tried: of every run, since it may be a mistake."""
         empty = [

@@ -1,5 +1,6 @@
 """A study: stimuli, and the brains that saw them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,3 +42,9 @@ class Study:
     truth: dict[str, str] = field(default_factory=dict)
     truth_network: str = ""
     background: str | None = None
+
+
+def synthetic_notice(studies: Iterable[Study]) -> str:
+    """A notice that names the studies with simulated brain data; empty if there are none."""
+    names = ", ".join(study.name for study in studies if study.synthetic)
+    return f"SYNTHETIC DATA ({names}): simulated subjects, no brains" if names else ""

@@ -9,7 +9,7 @@ beside it are written after each network.
 """
 
 import argparse
-import json
+import functools
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,13 +23,12 @@ import torch
 import fastrdm
 from fastrdm._base import new_file, require
 from fastrdm.runtimes import Architecture
-from fastrdm.studies import find_data, open_studies
-from models.networks import NETWORKS, TAPS, build, check_names
+from fastrdm.studies import find_data, open_studies, synthetic_notice
+from models.networks import NETWORKS, build, check_names
+from models.study.candidates import Candidate, Graphs, StudyRun, count_classes, score
 from models.study.comparison import Published
 from models.study.figures import draw_bars, panels
-from models.study.jobs import Job, Run, count_classes, score
 from models.study.network_scores import NetworkScores
-from models.study.sizes import Sizes
 from models.study.tables import markdown
 from models.training.curve import draw_lines
 from models.training.devices import choose_device, describe_device
@@ -67,14 +66,14 @@ def recipe_of(network: str, epochs: int, seed: int) -> Recipe:
     return replace(RECIPE, arch=f"models.networks:{network}", epochs=epochs, seed=seed)
 
 
-def score_run(network: str, run: TrainingRun, scoring: Run) -> list[EpochScores]:
+def score_run(network: str, run: TrainingRun, scoring: StudyRun) -> list[EpochScores]:
     """Score the checkpoints of a complete run on stimuli of several sizes, and write their submissions.
 
     Parameters
     ----------
     network : str
     run : TrainingRun
-    scoring : Run
+    scoring : StudyRun
 
     Returns
     -------
@@ -87,21 +86,27 @@ def score_run(network: str, run: TrainingRun, scoring: Run) -> list[EpochScores]
         If a checkpoint cannot be scored.
     """
     metrics = {int(row["epoch"]): row for row in run.metrics()}
-    architectures: dict[int, Architecture] = {}
 
-    def opened(weights: Path) -> Sizes:
-        if not architectures:
-            n_classes = count_classes(network, weights)
-            for size in SHOWN:
-                shown = build(network, n_classes)
-                architectures[size] = Architecture.export(shown, input_size=(size, size))
-        return Sizes.open(architectures, weights, **scoring.options)
+    @functools.cache
+    def exported(n_classes: int) -> Graphs:
+        return {
+            f"@{size}": replace(
+                Architecture.export(build(network, n_classes), input_size=(size, size)),
+                name=f"{network}@{size}",
+            )
+            for size in SHOWN
+        }
 
-    graph = json.dumps([network, TAPS[network], SHOWN])
     found = []
     for epoch, path in run.written().items():
         folder = run.folder / "scored" / "checkpoints" / path.stem
-        scores = score(Job(path.stem, folder, partial(Path, path), opened, graph), scoring)
+        candidate = Candidate(
+            path.stem,
+            folder,
+            partial(Path, path),
+            lambda weights: exported(count_classes(network, weights)),
+        )
+        scores = score(candidate, scoring)
         if scores.error:
             raise ValueError(f"{network} after epoch {epoch} is not scored: {scores.error}")
         named = replace(scores, name=f"{network}, epoch {epoch}")
@@ -247,7 +252,8 @@ def _miniature(arguments: argparse.Namespace, signals: Signals) -> bool:
             " or pass --data and --brains"
         )
     device = choose_device(arguments.device)
-    scoring = Run(open_studies(brains, modality="fmri"), by_region=True)
+    store = Path(arguments.out) / "scores.db"
+    scoring = StudyRun(open_studies(brains, modality="fmri"), store, by_region=True)
     facts = [
         f"**Date:** {date.today().isoformat()}",
         f"**Machine:** {describe_device(device)}, {platform.machine()}",
@@ -256,8 +262,8 @@ def _miniature(arguments: argparse.Namespace, signals: Signals) -> bool:
         f" the rate after every {RECIPE.decay_every} epochs, batches of {RECIPE.batch_size}, half of the images"
         f" mirrored, {SIZE} × {SIZE} pixels, channels last in memory, seed {arguments.seed}",
     ]
-    if synthetic := [study.name for study in scoring.studies if study.synthetic]:
-        facts.append(f"**SYNTHETIC DATA** ({', '.join(synthetic)}): simulated subjects, no brains")
+    if notice := synthetic_notice(scoring.studies):
+        facts.append(f"**{notice}**")
     published = Published.find(brains)
     checkpoints: list[EpochScores] = []
     for name in arguments.networks:

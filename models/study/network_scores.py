@@ -1,15 +1,13 @@
 """The scores of one network's layers, subject by subject."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from fastrdm.scoring import Result, best_layers, layer_scores, sign_remarks
-from fastrdm.similarity import Target
+from fastrdm.scoring import COLUMNS, Result, best_layers, layer_scores, sign_remarks
 from fastrdm.studies import Study
 
 TEST_STUDY = "78"
@@ -127,45 +125,36 @@ class NetworkScores:
         sample = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
         return MeanScore(percent, float(np.std(values)), sample)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; NaN stays NaN, which Python's reader accepts."""
-        return {key: value for key, value in asdict(self).items() if key != "best"}
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "NetworkScores":
-        """Inverse of `to_dict`; other content raises KeyError or TypeError."""
-        results = tuple(
-            SubjectResult(**{**each, "subjects": tuple(each["subjects"])})
-            for each in content["results"]
-        )
-        submissions = tuple(content["submissions"])
-        return cls(**{**content, "results": results, "submissions": submissions})
+def subject_results(
+    name: str,
+    rows: Iterable[Mapping[str, Any]],
+    studies: Sequence[Study],
+    suffixes: Mapping[str, str],
+) -> tuple[SubjectResult, ...]:
+    """Turn a store's rows, one for each subject, into results by study, layer and region.
 
-
-def score_rdms(
-    name: str, study: Study, rdms: Mapping[str, NDArray[np.float64]]
-) -> list[SubjectResult]:
-    """Score the RDM of each layer against each region of a study.
-
-    An RDM that is not finite, because of constant conditions, has NaN scores. `name` is that of the results.
+    `suffixes` has the suffix of the layers' names for each name of a graph, in order.
     """
-    return [
-        _result(name, study.name, layer, region, target, rdm)
-        for layer, rdm in rdms.items()
-        for region, target in study.targets.items()
-    ]
-
-
-def _result(
-    name: str, study: str, layer: str, region: str, target: Target, rdm: ArrayLike
-) -> SubjectResult:
-    quantities = ("r2", "std", "sample_std", "percent_nc", "p", "value", "mean_rho")
-    subjects: Sequence[float] = (math.nan,) * target.n_subjects
-    numbers = dict.fromkeys(quantities, math.nan)
-    if np.isfinite(rdm).all():
-        score = target.score(rdm)
-        numbers = {quantity: float(getattr(score, quantity)[0]) for quantity in quantities}
-        subjects = (score.rho[0] ** 2 if target.protocol.squared else score.rho[0]).tolist()
-    return SubjectResult(
-        name, study, layer, region, ceiling=target.ceiling, subjects=tuple(subjects), **numbers
+    order = {graph: i for i, graph in enumerate(suffixes)}
+    by_study = {study.name: (i, study) for i, study in enumerate(studies)}
+    groups: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        key = (row["study"], row["arch"], row["layer"], row["region"])
+        groups.setdefault(key, []).append(row)
+    found = []
+    for (study, graph, layer, region), subjects in groups.items():
+        is_squared = by_study[study][1].targets[region].protocol.squared
+        values = [row["rho"] ** 2 if is_squared else row["rho"] for row in subjects]
+        numbers = {key: subjects[0][key] for key in (*COLUMNS, "ceiling", "mean_rho")}
+        found.append(
+            SubjectResult(
+                name, study, layer + suffixes[graph], region, subjects=tuple(values), **numbers
+            )
+        )
+    # Layers stay in the order of the rows, which is that of the network.
+    layers = {layer: i for i, layer in enumerate(dict.fromkeys(key[1:3] for key in groups))}
+    places = [(by_study[s][0], order[g], layers[g, layer]) for s, g, layer, _ in groups]
+    return tuple(
+        result for _, result in sorted(zip(places, found, strict=True), key=lambda p: p[0])
     )

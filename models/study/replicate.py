@@ -2,9 +2,9 @@
 
     python -m models.study.replicate --data DIR --out OUT [--weights-dir W] [--networks A,B] [--checkpoints RUN]
 
-OUT gets `table.csv`, `table.md` and `figure4.png`, and with checkpoints `figure5.png`. OUT/networks/NAME has
-`network.onnx`, the network as it was scored; `scores.json`, which a second call reads; and the submission of the best
-layer. OUT/checkpoints/NAME has the same without the network.
+OUT has `table.csv`, `table.md` and `figure4.png`, and with checkpoints `figure5.png`. OUT/networks/NAME has
+`network.onnx`, the network as it was scored, and the submission of the best layer; OUT/checkpoints/NAME has the
+submission of a checkpoint. OUT/scores.db is the store that a second call continues.
 """
 
 import argparse
@@ -17,11 +17,17 @@ from pathlib import Path
 from fastrdm._base import check_integer, new_file, require
 from fastrdm.networks import check_file
 from fastrdm.runtimes import PRECISIONS, PROVIDERS
-from fastrdm.studies import Study, find_data, open_studies
+from fastrdm.studies import Study, find_data, open_studies, synthetic_notice
 from models.networks import NETWORKS, check_names, fetch, pretrained, url_of
+from models.study.candidates import (
+    Candidate,
+    StudyRun,
+    checkpoint_candidates,
+    network_candidate,
+    score,
+)
 from models.study.comparison import Published, rows
 from models.study.figures import draw_bars, panels
-from models.study.jobs import Job, Run, checkpoint_jobs, network_job, score
 from models.study.network_scores import TEST_STUDY, NetworkScores
 from models.study.tables import csv_table, print_scores, scores_markdown
 
@@ -100,22 +106,23 @@ def _replicate(arguments: argparse.Namespace) -> int:
     root = Path(arguments.data) if arguments.data else find_data()
     if root is None:
         raise ValueError("no data: use --data DIR or set FASTRDM_DATA")
-    run = Run(
+    out = Path(arguments.out)
+    run = StudyRun(
         open_studies(root, modality="fmri"),
+        out / "scores.db",
         arguments.provider,
         arguments.precision,
         arguments.batch_size,
         progress=not arguments.quiet and sys.stderr.isatty(),
     )
     published = Published.find(root, arguments.published)
-    out = Path(arguments.out)
-    network_jobs = _network_jobs(arguments, out, run)
-    jobs = checkpoint_jobs(map(Path, arguments.checkpoints), out, run)
+    pretrained_candidates = _networks(arguments, out)
+    trained = checkpoint_candidates(map(Path, arguments.checkpoints), out)
     out.mkdir(parents=True, exist_ok=True)
 
     say: Say = _silent if arguments.quiet else partial(print, file=sys.stderr, flush=True)
-    networks = _score_all(network_jobs, run, say)
-    checkpoints = _score_all(jobs, run, say)
+    networks = _score_all(pretrained_candidates, run, say)
+    checkpoints = _score_all(trained, run, say)
     networks.sort(key=lambda each: (bool(each.error), -each.mean if not each.error else 0.0))
     _write_results(out, networks, checkpoints, run.studies, published, say)
     scores = [*networks, *checkpoints]
@@ -126,7 +133,7 @@ def _replicate(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _network_jobs(arguments: argparse.Namespace, out: Path, run: Run) -> list[Job]:
+def _networks(arguments: argparse.Namespace, out: Path) -> list[Candidate]:
     chosen = [name for part in arguments.networks or () for name in part.split(",") if name]
     check_names(chosen)
     names = chosen or [name for name in STUDY if name != "resnet20" or not arguments.checkpoints]
@@ -137,7 +144,7 @@ def _network_jobs(arguments: argparse.Namespace, out: Path, run: Run) -> list[Jo
         raise NotADirectoryError(f"--weights-dir {arguments.weights_dir} is not a folder")
     options = {"weights_dir": arguments.weights_dir, "download": not arguments.offline}
     return [
-        network_job(name, weights.get(name) or partial(pretrained, name, **options), out, run)
+        network_candidate(name, weights.get(name) or partial(pretrained, name, **options), out)
         for name in dict.fromkeys([*names, *weights])
     ]
 
@@ -159,12 +166,12 @@ def _parse_weights(text: str, networks: Sequence[str]) -> tuple[str, Callable[[]
     return name, lambda: Path(source)
 
 
-def _score_all(jobs: Sequence[Job], run: Run, say: Say) -> list[NetworkScores]:
+def _score_all(candidates: Sequence[Candidate], run: StudyRun, say: Say) -> list[NetworkScores]:
     scores = []
-    for i, job in enumerate(jobs, 1):
+    for i, candidate in enumerate(candidates, 1):
         start = time.perf_counter()
-        say(f"{job.name} ({i} of {len(jobs)})")
-        done = score(job, run)
+        say(f"{candidate.name} ({i} of {len(candidates)})")
+        done = score(candidate, run)
         scores.append(done)
         seconds = time.perf_counter() - start
         say(
@@ -210,8 +217,8 @@ def _notice(studies: Sequence[Study], published: Published | None) -> str:
     names = [study.name for study in studies]
     chosen_by = [name for name in names if name != TEST_STUDY] or names
     parts = [f"Best layers by their mean over: {', '.join(chosen_by)}."]
-    if synthetic := [study.name for study in studies if study.synthetic]:
-        parts.append(f"SYNTHETIC DATA ({', '.join(synthetic)}): simulated subjects, no brains.")
+    if notice := synthetic_notice(studies):
+        parts.append(f"{notice}.")
     elif TEST_STUDY not in names:
         parts.append(f"Brain data of the {TEST_STUDY} test images is unavailable.")
     if published is None:

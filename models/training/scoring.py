@@ -8,8 +8,8 @@ from typing import Any
 
 from fastrdm._base import one_line, require
 from fastrdm.runtimes import Architecture
-from fastrdm.scoring import Store, sweep
-from fastrdm.studies import Study
+from fastrdm.scoring import Store, Sweep
+from fastrdm.studies import Study, synthetic_notice
 from models.training.curve import draw_curve
 from models.training.run import TrainingRun
 
@@ -71,9 +71,9 @@ class Scorer:
     def _score(self, epoch: int, path: Path) -> None:
         events: list[dict[str, Any]] = []
         try:
-            summary = sweep(
-                path,
-                self._architecture,
+            with Sweep(
+                [path],
+                [self._architecture],
                 self._studies,
                 store=self._store,
                 labels=_LABELS,
@@ -81,26 +81,19 @@ class Scorer:
                 provider="cpu",
                 n_threads=_THREADS,
                 retry_failed=True,
-                on_event=events.append,
-            )
+            ) as sweep:
+                summary = sweep.run(on_event=events.append)
+                rows = list(sweep.rows())
             if summary.failed:
                 error = next(event["error"] for event in events if event["event"] == "failed")
                 self._report(f"epoch {epoch} could not be scored: {error}")
             elif summary.scored or summary.known:
-                rows = self._rows()
-                self._run.write("curve.png", draw_curve(rows, _notice(self._studies)))
+                self._run.write("curve.png", draw_curve(rows, synthetic_notice(self._studies)))
                 best = _best([row for row in rows if int(row["epoch"]) == epoch])
                 self._report(f"epoch {epoch} scored: {best}")
         # No error of scoring may stop the training.
         except Exception as error:
             self._report(f"epoch {epoch} could not be scored: {one_line(error)}")
-
-    def _rows(self) -> list[dict[str, Any]]:
-        """The results of the checkpoints as they are now, from this graph."""
-        with Store(self._store) as store:
-            columns = list(store.columns())
-            rows = [dict(zip(columns, row, strict=True)) for row in store.rows(current=True)]
-        return [row for row in rows if row["arch"] == self._architecture.name]
 
 
 def _best(rows: Sequence[dict[str, Any]]) -> str:
@@ -113,8 +106,3 @@ def _best(rows: Sequence[dict[str, Any]]) -> str:
     )
     region = f"{best['region'].upper()}, {best['study']}"
     return f"best {best['percent_nc']:.2f} % of the noise ceiling of {region}, by {best['layer']}{sign}"
-
-
-def _notice(studies: Sequence[Study]) -> str:
-    names = [study.name for study in studies if study.synthetic]
-    return f"SYNTHETIC DATA ({', '.join(names)}): simulated subjects, no brains" if names else ""

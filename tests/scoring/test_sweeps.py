@@ -19,6 +19,7 @@ import fastrdm
 from fastrdm import Target
 from fastrdm.cli import main
 from fastrdm.cli.progress import Board
+from fastrdm.networks import hash_file
 from fastrdm.scoring import Store, Sweep, score_checkpoints, sources
 from fastrdm.scoring.local_pool import LocalPool
 from fastrdm.scoring.manifest import read_manifest
@@ -851,12 +852,20 @@ def test_architectures_in_memory_are_taken_and_one_that_fails_stops_no_other(her
         run(GOOD, "broken_net:build")
 
 
-def test_rows_of_weights_that_a_file_held_before_can_be_left_out(here):
+def test_a_sweeps_rows_are_those_of_its_networks_and_of_each_files_last_weights(here):
+    run("runs/*01.safetensors")
     run(GOOD)
     save_file({k: v + 1 for k, v in load_file(GOOD).items()}, GOOD)
-    run(GOOD)
-    assert len(rows()) == 8 and len(rows(current=True)) == 4
-    assert {row[-1] for row in rows(current=True)} < {row[-1] for row in rows()}
+    with Sweep([GOOD], [ARCH], "study", store="scores.db") as sweep:
+        sweep.run()
+        found = list(sweep.rows(subjects=True))
+    assert len(rows()) == 12 and len(found) == 8 * 4
+    (sha256,) = {row["sha256"] for row in found if row["checkpoint"] == GOOD}
+    assert sha256 == hash_file(GOOD)
+    with Sweep([GOOD], ["sweep_net:wide"], "study", store="scores.db") as sweep:
+        assert list(sweep.rows()) == []
+    with Sweep([GOOD], [ARCH], "study") as sweep:
+        assert list(sweep.rows()) == []
 
 
 def test_weights_in_capitals_are_read_by_their_kind(here):

@@ -1,11 +1,10 @@
-import json
-
 import numpy as np
 import pytest
 from miniature import write_images
 
 from fastrdm.cli.sample import write_sample
 from fastrdm.runtimes import Architecture
+from fastrdm.scoring import Store
 from fastrdm.studies import open_studies
 from fastrdm.studies.algonauts import read_submission
 from models.networks import build
@@ -52,6 +51,16 @@ def test_the_recipe_differs_from_the_papers_only_for_few_images():
     assert DEFAULT == ("resnet20", "resnet18", "resnet34", "densenet121")
 
 
+def layer_rows(path, weights):
+    with Store(path) as store:
+        rows = [dict(zip(store.columns(), row, strict=True)) for row in store.rows()]
+    return [
+        row | {"layer": f"{row['layer']}@{row['arch'].partition('@')[2]}"}
+        for row in rows
+        if row["checkpoint"] == str(weights)
+    ]
+
+
 def test_each_checkpoint_is_in_the_report_with_its_scores(done):
     report = (done / "report/RESULTS.md").read_text()
     assert "SYNTHETIC DATA (sample): simulated" in report.replace("**", "")
@@ -65,13 +74,13 @@ def test_each_checkpoint_is_in_the_report_with_its_scores(done):
     top1 = [row["val_top1"] for row in TrainingRun(done / "out/resnet20").metrics()]
     assert [float(row[2]) for row in rows] == pytest.approx(top1, abs=0.005)
     for epoch, row, own in zip((1, 2), rows, by_region, strict=True):
-        file = done / f"out/resnet20/scored/checkpoints/epoch_{epoch:03d}/scores.json"
-        results = json.loads(file.read_text())["scores"]["results"]
+        weights = done / f"out/resnet20/checkpoints/epoch_{epoch:03d}.pth"
+        results = layer_rows(done / "out/scores.db", weights)
         best = {r["region"]: r["percent_nc"] for r in results if r["layer"] == row[4]}
         assert [float(row[5]), float(row[6])] == pytest.approx(list(best.values()), abs=0.005)
         assert {r["layer"].partition("@")[2] for r in results} == {"32", "48", "64"}
-        weights = done / f"out/resnet20/checkpoints/epoch_{epoch:03d}.pth"
-        submitted = read_submission(file.with_name("submit_fmri.mat"))
+        folder = done / f"out/resnet20/scored/checkpoints/epoch_{epoch:03d}"
+        submitted = read_submission(folder / "submit_fmri.mat")
         images = list(open_studies(done / "brains")[0].test_stimuli)
         for region, name, value in zip(("evc", "it"), own[2:4], own[4:6], strict=True):
             most = max(r["percent_nc"] for r in results if r["region"] == region)

@@ -1,6 +1,5 @@
 import csv
 import hashlib
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,14 +10,16 @@ from PIL import Image
 import fastrdm
 from fastrdm.cli.sample import write_sample
 from fastrdm.networks import WeightsError
+from fastrdm.scoring import COLUMNS, Store
+from fastrdm.scoring.scorer import score_layers
 from fastrdm.similarity import Target
 from fastrdm.studies import Study, algonauts, open_studies
 from models.networks import TAPS, build
 from models.networks import published as pretrained
+from models.study.candidates import checkpoint_candidates, count_classes
 from models.study.comparison import Published, rows
 from models.study.figures import Bar, Panel, draw_bars, panels
-from models.study.jobs import Run, checkpoint_jobs, count_classes
-from models.study.network_scores import NetworkScores, score_rdms
+from models.study.network_scores import NetworkScores, subject_results
 from models.study.replicate import STUDY, main
 from models.study.tables import cell
 
@@ -36,6 +37,21 @@ def study(name="92", seed=0, n_subjects=(5, 5)):
 def rdms(seed=1, layers=("conv", "fc")):
     rng = np.random.default_rng(seed)
     return {layer: rng.random(21) for layer in layers}
+
+
+def score_rdms(name, study, layers):
+    """Results of RDMs, scored here."""
+    rows = []
+    for region, target in study.targets.items():
+        score = score_layers(target, np.stack(list(layers.values())))
+        rows += [
+            {"study": study.name, "arch": "", "layer": layer, "region": region, "rho": rho}
+            | {column: float(getattr(score, column)[i]) for column in (*COLUMNS, "mean_rho")}
+            | {"ceiling": target.ceiling}
+            for i, layer in enumerate(layers)
+            for rho in score.rho[i].tolist()
+        ]
+    return subject_results(name, rows, [study], {"": ""})
 
 
 def scored(name="alexnet", sets=("92", "118"), seed=1):
@@ -77,14 +93,6 @@ def test_layers_opposite_to_the_brain_are_marked():
     assert agreeing.marked("fc") == "fc" and agreeing.remarks == []
 
 
-def test_older_scores_have_no_sign():
-    content = scored().to_dict()
-    for result in content["results"]:
-        del result["mean_rho"]
-    again = NetworkScores.from_dict(json.loads(json.dumps(content)))
-    assert again.best == scored().best and again.remarks == []
-
-
 def test_layers_are_never_chosen_by_the_test_study():
     both = scored(sets=("92", "78"))
     alone = scored(sets=("92",))
@@ -97,12 +105,10 @@ def test_layers_are_never_chosen_by_the_test_study():
     assert replace(both, results=loud).best == alone.best
 
 
-def test_scores_survive_json():
+def test_a_constant_layer_is_never_best():
     constant = rdms() | {"constant": np.full(21, np.nan)}
-    scores = NetworkScores("n", tuple(score_rdms("n", study(), constant)), "w.pth", "ab", ("a",))
-    read = NetworkScores.from_dict(json.loads(json.dumps(scores.to_dict())))
-    assert repr(read) == repr(scores)
-    assert np.isnan(read.score("92", "constant").percent) and read.best != "constant"
+    scores = NetworkScores("n", tuple(score_rdms("n", study(), constant)))
+    assert np.isnan(scores.score("92", "constant").percent) and scores.best != "constant"
 
 
 def test_published_table(tmp_path, data_root):
@@ -179,16 +185,15 @@ def test_a_runs_epochs_are_in_order(tmp_path):
     folder.mkdir(parents=True)
     for name in ("epoch_10.pth", "epoch_001.pth", "epoch_5.safetensors", "last.pth", "notes.txt"):
         (folder / name).write_bytes(b"x")
-    run = Run([])
     for path in (tmp_path / "run", folder):
-        jobs = checkpoint_jobs([path], tmp_path, run)
-        assert [job.name for job in jobs] == ["epoch_001", "epoch_5", "epoch_10"]
+        candidates = checkpoint_candidates([path], tmp_path)
+        assert [candidate.name for candidate in candidates] == ["epoch_001", "epoch_5", "epoch_10"]
     with pytest.raises(ValueError, match="several checkpoints are called epoch_001"):
-        checkpoint_jobs([folder, folder / "epoch_001.pth"], tmp_path, run)
+        checkpoint_candidates([folder, folder / "epoch_001.pth"], tmp_path)
     with pytest.raises(ValueError, match="has no checkpoints whose names end in a number"):
-        checkpoint_jobs([tmp_path], tmp_path, run)
+        checkpoint_candidates([tmp_path], tmp_path)
     with pytest.raises(WeightsError, match="no such file"):
-        checkpoint_jobs([tmp_path / "a.pth"], tmp_path, run)
+        checkpoint_candidates([tmp_path / "a.pth"], tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -266,13 +271,22 @@ def test_a_study_from_weights_to_figures_and_again(sample, weights, tmp_path, mo
         pixels = np.asarray(Image.open(out / figure).convert("RGB")).reshape(-1, 3)
         assert (pixels == (31, 119, 180)).all(axis=1).sum() > 1000, "bars"
 
-    # Nothing is repeated except for changed and missing files.
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("scores.json")}
+    # Nothing is repeated except for missing files.
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("submit_fmri.mat")}
     table_before = (out / "table.csv").read_bytes()
+    network = (folder / "network.onnx").stat().st_mtime_ns
     (folder / "submit_fmri.mat").unlink()
     assert main(arguments(sample, weights, out, *more, "--quiet")) == 1
     again = {path for path, time in before.items() if path.stat().st_mtime_ns != time}
-    assert again == {folder / "scores.json"}
+    assert again == {folder / "submit_fmri.mat"}
+    assert (folder / "network.onnx").stat().st_mtime_ns == network
+    with Store(out / "scores.db") as store:
+        assert store.counts() == {
+            "checkpoints": 4,
+            "results": len(list(store.rows())),
+            "failures": 0,
+        }
+        assert len({row[0] for row in store.rows()}) == 4
     assert (out / "table.csv").read_bytes() == table_before
     assert capsys.readouterr().err == "replicate: 1 of 5 not scored: alexnet\n"
 
@@ -332,4 +346,4 @@ def test_a_failure_does_not_stop_the_others(sample, weights, tmp_path, capsys):
     assert "cornet_z: not scored" in capsys.readouterr().out
     assert "does not fit" in (out / "table.md").read_text()
     assert (out / "networks/sqnet1_1/submit_fmri.mat").is_file()
-    assert not (out / "networks/cornet_z/scores.json").exists()
+    assert not (out / "networks/cornet_z/submit_fmri.mat").exists()

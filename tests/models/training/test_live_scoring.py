@@ -65,8 +65,10 @@ def scored(place):
     return place / "scored"
 
 
-def table(folder, **options):
+def table(folder, current=False):
+    """Rows of the store; `current` leaves out weights that a file held before."""
     with Store(folder / "scores.db") as store:
+        options = {"pipelines": range(99), "targets": range(99)} if current else {}
         columns = list(store.columns())
         return [dict(zip(columns, row, strict=True)) for row in store.rows(**options)]
 
