@@ -124,26 +124,12 @@ def trace_network(
     architecture: str | None = None,
     fresh: bool = False,
 ) -> Any:
-    """Export a network in memory, as `export_onnx` writes it; its weights share the module's memory.
+    """Return the `torch.onnx.ONNXProgram` that `export_onnx` writes; its weights share the module's memory.
 
-    Parameters
-    ----------
-    module, taps, input_size, preprocessing, architecture
-        As for `export_onnx`.
-    fresh : bool
-        Whether the module has never run: then none of its tensors outside parameters and buffers was
-        computed from weights in a forward pass.
-
-    Returns
-    -------
-    torch.onnx.ONNXProgram
-        With metadata; "fastrdm.state_dict" is the `Layout` of the module's state dict, and "fastrdm.fixed" the
-        reason why the weights of the graph cannot be replaced; empty if they can.
-
-    Raises
-    ------
-    ValueError, TypeError, MissingExtraError
-        As for `export_onnx`.
+    In its metadata, "fastrdm.state_dict" is the `Layout` of the module's state dict, and "fastrdm.fixed" the reason why
+    the weights of the graph cannot be replaced; empty if they can. `fresh` is whether the module has never run: then
+    none of its tensors outside parameters and buffers was computed from weights in a forward pass. The other parameters
+    and the errors are those of `export_onnx`.
     """
     torch = require("torch", "export", "to export a network")
     require("onnxscript", "export", "to export a network")

@@ -98,29 +98,9 @@ def probe(
     the three images. Differences up to 1e-4 of it count as rounding on the CPU in fp32, 1e-3 on other providers, 2e-2
     in tf32 and fp16, 1e-1 in bf16; a graph that contains float16 or bfloat16 is judged as those.
 
-    Parameters
-    ----------
-    graph : Graph
-    layers : sequence of str
-        Its outputs, in the order in which they are judged.
-    run : callable
-        Runs a batch of normalised images (n, 3, height, width) and returns the activations of each layer.
-    preprocessing : Preprocessing
-    batch_size : int
-        Images in a batch of the network.
-    fixed : bool
-        Whether the file accepts no other number.
-    settings : sequence
-        Other settings that the activations depend on.
-    provider, precision : str
-        Those in use.
-    probes : Probes, optional
-        Earlier results; a graph that passes is added.
-
-    Raises
-    ------
-    ValueError
-        If the network does not run.
+    Layers are judged in their order. `run` takes a batch of normalised images (n, 3, height, width) and returns the
+    activations of each layer; `fixed` is whether the file accepts no other batch size; `settings` are others that the
+    activations depend on. A graph that passes is added to `probes`. Raise ValueError if the network does not run.
     """
     model = graph.read()
     dependence = BatchDependence(model.graph)
