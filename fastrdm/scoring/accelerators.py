@@ -1,22 +1,18 @@
-"""The accelerators of this machine, by the tools of their drivers."""
+"""The accelerators of this machine, as listed by their drivers."""
 
 import os
 
 from fastrdm._base import run_program
 from fastrdm.runtimes import PROVIDERS
 
-# The processors' programs that list them, and the variable that chooses among them.
+# The drivers' programs that list devices, and the environment variable that selects among them.
 _NVIDIA = ("CUDA_VISIBLE_DEVICES", ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader"))
-
-
 _AMD = ("HIP_VISIBLE_DEVICES", ("rocm-smi", "--showuniqueid", "--csv"))
-
-
 LISTS = {"cuda": _NVIDIA, "tensorrt": _NVIDIA, "rocm": _AMD, "migraphx": _AMD}
 
 
 def accelerators(provider: str) -> tuple[str, list[str]]:
-    """The variable that chooses among a provider's accelerators, and its values for each of those visible here."""
+    """The variable that selects a provider's accelerators, and its value for each visible one."""
     words = [provider]
     if provider == "auto":
         words = [word for word in LISTS if word != "tensorrt" and _is_present(word)]

@@ -46,14 +46,8 @@ def _copy(table: str, columns: str) -> str:
 
 # Row numbers of the other store → row numbers of this one, by the keys of the rows.
 _SAME_METHOD = "JOIN o.methods om ON om.id = {0}.method JOIN main.methods m ON m.key = om.key"
-
-
 _SAME_TARGET = "JOIN o.targets ot ON ot.id = {0}.target JOIN main.targets t ON t.key = ot.key"
-
-
 _SAME_RUN = "JOIN o.runs ou ON ou.id = {0}.run JOIN main.runs u ON u.uuid = ou.uuid"
-
-
 _SAME_CHECKPOINT = (
     "JOIN o.checkpoints oc ON oc.id = {0}.checkpoint "
     + _SAME_METHOD.format("oc")

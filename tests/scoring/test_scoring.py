@@ -106,7 +106,7 @@ def one(layer, region, value, rho, study="92"):
     return Result("x", study, layer, region, value, 0, 0, 100 * value, 0, value, 1, mean_rho=rho)
 
 
-def test_a_best_layer_that_is_opposite_to_the_brain_is_told():
+def test_a_best_layer_that_is_opposite_to_the_brain_is_reported():
     results = [
         one("conv", "evc", 0.04, -0.2), one("conv", "it", 0.09, -0.3),
         one("fc", "evc", 0.01, 0.1), one("fc", "it", 0.02, 0.14),
@@ -124,7 +124,7 @@ def test_a_best_layer_that_is_opposite_to_the_brain_is_told():
     assert sign_remarks([dataclasses.replace(r, mean_rho=np.nan) for r in results]) == []
 
 
-def test_results_of_before_have_no_sign():
+def test_older_results_have_no_sign():
     facts = dataclasses.asdict(one("conv", "evc", 0.04, -0.2))
     del facts["mean_rho"]
     assert np.isnan(Result(**facts).mean_rho) and Result(**facts).signed_value == 0.04
@@ -152,7 +152,7 @@ def test_a_layer_without_a_score_is_never_best(weights, studies):
     assert best_layers([dataclasses.replace(r, value=float("nan")) for r in without]) == {}
 
 
-def test_constant_layers_have_no_score_and_the_others_have(weights, studies):
+def test_constant_layers_have_no_score_but_the_others_do(weights, studies):
     state = torch.load(weights)
     state["4.weight"][:] = 0
     state["4.bias"][:] = 0
@@ -175,7 +175,7 @@ def test_unreadable_weights_do_not_stop_the_rest(weights, studies, tmp_path):
         assert s.checkpoint in s.error and word in s.error and "\n" not in s.error
 
 
-def test_each_architecture_is_exported_once_and_one_that_fails_is_told_by_all(
+def test_each_architecture_is_exported_once_and_a_failure_is_reported_for_all_its_weights(
     weights, studies, tmp_path, monkeypatch
 ):
     again = tmp_path / "again.pth"
@@ -206,7 +206,7 @@ def test_each_architecture_is_exported_once_and_one_that_fails_is_told_by_all(
     assert scored[1].sha256 == ""
 
 
-def test_an_exported_file_as_architecture_gives_the_same_scores(weights, studies, tmp_path):
+def test_an_exported_file_as_architecture_has_the_same_scores(weights, studies, tmp_path):
     from test_scoring_network import build
 
     path = fastrdm.export_onnx(build(), tmp_path / "net.onnx")
@@ -215,7 +215,7 @@ def test_an_exported_file_as_architecture_gives_the_same_scores(weights, studies
         assert scored.results == expected.results
 
 
-def test_a_checkpoint_is_let_go_before_the_one_after_the_next_is_opened(
+def test_a_checkpoint_is_released_before_the_one_after_the_next_is_opened(
     weights, studies, monkeypatch
 ):
     alive, held, original = weakref.WeakSet(), [], Architecture.open
@@ -232,7 +232,7 @@ def test_a_checkpoint_is_let_go_before_the_one_after_the_next_is_opened(
     assert len(held) == 5 and max(held) <= 1
 
 
-def test_a_sweep_that_is_left_early_leaves_no_thread(weights, studies):
+def test_a_generator_closed_early_leaves_no_thread(weights, studies):
     before = threading.active_count()
     sweep = score_checkpoints([weights] * 5, [SMALL], studies)
     next(sweep)
@@ -252,7 +252,7 @@ def test_submissions_hold_the_best_layers_rdm(weights, studies, tmp_path):
     np.testing.assert_array_equal(submitted["evc"], submitted["it"])
 
 
-def test_submissions_of_several_checkpoints_lie_apart(weights, studies, tmp_path):
+def test_submissions_of_several_checkpoints_have_folders_of_their_own(weights, studies, tmp_path):
     (tmp_path / "again").mkdir()
     again = tmp_path / "again" / "small.pth"
     again.write_bytes(weights.read_bytes())
@@ -261,7 +261,7 @@ def test_submissions_of_several_checkpoints_lie_apart(weights, studies, tmp_path
     assert folders == ["001-small", "002-small"]
 
 
-def test_mistakes_are_told_before_work_starts(weights, studies, tmp_path):
+def test_mistakes_raise_before_work_starts(weights, studies, tmp_path):
     def begin(*arguments, **options):
         next(score_checkpoints(*arguments, on_start=pytest.fail, **options))
 

@@ -88,7 +88,7 @@ def rows(path, **options):
         return list(store.rows(**options))
 
 
-def test_what_was_recorded_comes_back_to_the_last_bit(writer, path):
+def test_recorded_results_are_read_back_to_the_last_bit(writer, path):
     for i in (2, 0, 1):
         assert writer.record(scored(i))
     with Store(path) as store:
@@ -123,7 +123,7 @@ def test_layers_without_a_score_are_nan(writer, path):
     assert [math.isnan(r[7]) for r in rows(path, subjects=True)[:8]] == [False] * 4 + [True] * 4
 
 
-def test_nothing_is_entered_twice(writer, path):
+def test_nothing_is_recorded_twice(writer, path):
     assert writer.record(scored(0)) and not writer.record(scored(0))
     assert len(rows(path)) == 4
 
@@ -163,7 +163,7 @@ def test_other_subjects_are_another_key(field):
     assert TargetRecord(**vars(own) | {field: 0.5}).key != own.key
 
 
-def test_a_region_that_is_new_is_scored_and_the_others_stay(path):
+def test_a_new_region_is_scored_and_the_others_stay(path):
     first = Writer(path, ("evc",))
     first.record(scored(0, ("evc",)))
     first.store.close()
@@ -249,7 +249,7 @@ def test_stores_merge(path, tmp_path):
         store.merge(path)
 
 
-def test_a_store_of_an_older_schema_is_brought_up(path, monkeypatch):
+def test_a_store_with_an_older_schema_is_upgraded(path, monkeypatch):
     Writer(path).record(scored(0))
     more = (*database.MIGRATIONS, "ALTER TABLE runs ADD COLUMN note TEXT; SELECT 1")
     monkeypatch.setattr(database, "MIGRATIONS", more)
@@ -286,7 +286,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_no_store_is_told_in_one_sentence(name, path, capsys):
+def test_files_that_are_not_stores_are_refused_in_one_sentence(name, path, capsys):
     make, match = WRONG[name]
     make(path)
     assert main(["table", str(path)]) == 1
@@ -297,12 +297,12 @@ def test_what_is_no_store_is_told_in_one_sentence(name, path, capsys):
             Store(path, write=True)
 
 
-def test_a_store_in_no_folder(tmp_path):
+def test_a_store_in_a_missing_folder(tmp_path):
     with pytest.raises(StoreError, match="its folder does not exist"):
         Store(tmp_path / "none" / "scores.db", write=True)
 
 
-def test_damage_within_is_told_in_one_sentence(path, capsys):
+def test_damage_is_reported_in_one_sentence(path, capsys):
     writer = Writer(path)
     for i in range(50):
         writer.record(scored(i))
@@ -385,7 +385,7 @@ def test_tables(writer, path, tmp_path, capsys):
     assert "--output FILE.parquet" in capsys.readouterr().err
 
 
-def test_frames_and_parquet_hold_the_same(writer, path, tmp_path, monkeypatch):
+def test_frames_and_parquet_hold_the_same_rows(writer, path, tmp_path, monkeypatch):
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     monkeypatch.setattr(store_tables, "_ROWS_AT_ONCE", 7)
@@ -402,7 +402,7 @@ def test_frames_and_parquet_hold_the_same(writer, path, tmp_path, monkeypatch):
     assert frame["rho"].dtype == np.float64 and frame["subject"].dtype == np.int64
 
 
-def test_a_store_that_several_make_at_once_is_one(tmp_path):
+def test_a_store_created_by_several_threads_is_one_store(tmp_path):
     """Each sees the file either empty or whole."""
     for k in range(12):
         path = tmp_path / f"{k}.db"

@@ -214,7 +214,7 @@ def test_networks_of_a_manifest(here):
         ("[[network", "is not valid TOML"),
     ],
 )
-def test_manifests_that_are_not_as_they_should_be(tmp_path, content, match):
+def test_invalid_manifests_are_refused(tmp_path, content, match):
     (tmp_path / "m.toml").write_text(content)
     with pytest.raises(ValueError, match=match) as caught:
         read_manifest(tmp_path / "m.toml")
@@ -235,7 +235,7 @@ def test_checkpoints_are_found(here):
         found("none.txt")
 
 
-def test_mistakes_are_told_before_work_starts(here, capsys):
+def test_mistakes_raise_before_work_starts(here, capsys):
     def fails(match, *arguments, **options):
         with pytest.raises((ValueError, FileNotFoundError), match=match):
             run(*arguments, **options)
@@ -257,7 +257,7 @@ def test_mistakes_are_told_before_work_starts(here, capsys):
     assert main(["sweep", "runs", "--arch", "nowhere:x", "--data", "study", "--store", "s.db"]) == 1
 
 
-def test_a_missing_gpu_is_told_before_any_checkpoint_fails(here, capsys):
+def test_a_missing_gpu_is_reported_before_any_checkpoint_fails(here, capsys):
     arguments = ["runs", "--arch", ARCH, "--data", "study", "--store", "s.db", "--quiet"]
     assert main(["sweep", *arguments, "--provider", "cuda"]) == 1
     err = capsys.readouterr().err
@@ -300,7 +300,7 @@ BAD = {
 }
 
 
-def test_bad_files_fail_alone_and_are_tried_again_when_asked_for_or_changed(here, expected):
+def test_bad_files_fail_alone_and_are_retried_on_request_or_when_changed(here, expected):
     good = here / "runs" / "seed1-epoch00.safetensors"
     paths = {name: f"runs/bad-{name}.pth" for name in BAD}
     for name, (make, _) in BAD.items():
@@ -339,7 +339,7 @@ def kill_when_given(name, times):
 
 
 @pytest.mark.parametrize(("times", "failed"), [(1, 0), (9, 1)])
-def test_a_worker_that_dies_loses_nothing_and_stops_no_other(here, expected, times, failed):
+def test_a_dead_worker_loses_nothing_and_stops_no_other(here, expected, times, failed):
     killed, on_event = kill_when_given("epoch03", times)
     summary = sweep("runs", ARCH, "study", store="scores.db", on_event=on_event)
     assert (summary.scored, summary.failed) == (12 - failed, failed)
@@ -366,7 +366,7 @@ def test_rdms_do_not_depend_on_the_number_of_threads(here):
         architecture.open(path, n_threads=0)
 
 
-def test_several_workers_give_the_same(here, expected):
+def test_several_workers_have_the_same_results(here, expected):
     engine = LocalPool(2, "cpu")
     _, events = run(engine=engine)
     # On a busy machine one of them may come when all is done.
@@ -462,7 +462,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(here, expected):
     assert rows(subjects=True) == expected
 
 
-def test_a_signal_lets_what_is_in_hand_be_finished(here, expected):
+def test_a_signal_lets_checkpoints_in_work_finish(here, expected):
     process = start()
     seen = until(process, "scored")
     process.send_signal(signal.SIGINT)
@@ -486,7 +486,7 @@ def test_two_sweeps_on_one_store(here, expected):
     assert rows(subjects=True) == expected
 
 
-def test_watching_takes_files_when_they_are_complete(here, monkeypatch):
+def test_watching_scores_files_when_they_are_complete(here, monkeypatch):
     monkeypatch.setattr("fastrdm.scoring.watching._WATCH_S", 0.2)
     monkeypatch.setattr("fastrdm.scoring.watching._SETTLED_S", 0.3)
     content = (here / "runs" / "seed1-epoch00.safetensors").read_bytes()
@@ -534,7 +534,7 @@ def test_dry_run_measures_and_stores_nothing(here, capsys):
     assert "nothing could be measured: bad/a.pth: the file is empty" in capsys.readouterr().err
 
 
-def test_rdms_are_kept_when_asked_for(here):
+def test_rdms_are_kept_on_request(here):
     from fastrdm.runtimes import open_checkpoint
 
     path = "runs/seed1-epoch00.safetensors"
@@ -571,7 +571,7 @@ def test_a_full_disk_stops_the_sweep_and_keeps_what_was_reported(here, expected)
     assert rows(subjects=True) == expected
 
 
-def test_what_is_shown(monkeypatch):
+def test_progress_board(monkeypatch):
     clock = iter(range(100))
     monkeypatch.setattr("fastrdm.cli.progress.time.monotonic", lambda: next(clock))
     board = Board()
@@ -590,7 +590,7 @@ def test_what_is_shown(monkeypatch):
     assert board.workers == {}
 
 
-def test_a_target_is_known_by_its_subjects():
+def test_a_target_is_identified_by_its_subjects():
     rdms = np.random.default_rng(0).random((3, 10))
     own = Target(rdms, ceiling=1).sha256
     assert own == Target(rdms, ceiling=1, name="it").sha256
@@ -604,7 +604,7 @@ def listed(*weights):
     return [found.path for found in listing.found], listing
 
 
-def test_a_path_that_is_there_is_taken_whatever_brackets_it_has(here):
+def test_an_existing_path_is_literal_whatever_brackets_it_has(here):
     (here / "runs [1]").mkdir()
     (here / "runs 1").mkdir()
     for name in (
@@ -641,14 +641,14 @@ ENDINGS = ["pth", "pt", "ckpt", "bin", "th", "pth.tar", "pt.tar", "safetensors",
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("case", [str.lower, str.upper, str.title])
-def test_endings_of_weights_are_known_in_any_case(here, ending, case):
+def test_suffixes_of_weights_are_recognised_in_any_case(here, ending, case):
     name = f"more/epoch1.{case(ending)}"
     (here / "more").mkdir()
     (here / name).touch()
     assert listed("more")[0] == listed("more/*")[0] == listed(name)[0] == [name]
 
 
-def test_what_a_folder_or_glob_leaves_out_is_counted_and_named(here):
+def test_files_left_out_of_a_folder_or_glob_are_counted_and_named(here):
     for name in (
         "notes.md",
         "log.txt",
@@ -679,7 +679,7 @@ def test_what_a_folder_or_glob_leaves_out_is_counted_and_named(here):
     assert [each.count for each in listed("list.txt")[1].left_out] == [4, 1]
 
 
-def test_a_sweep_tells_what_it_leaves_out(here, capsys):
+def test_a_sweep_reports_what_it_leaves_out(here, capsys):
     (here / "runs" / "notes.md").touch()
     _, events = run()
     (plan,) = events["plan"]
@@ -704,7 +704,7 @@ def test_a_sweep_tells_what_it_leaves_out(here, capsys):
 GOOD = "runs/seed1-epoch00.safetensors"
 
 
-def test_a_row_that_names_a_missing_file_fails_each_time_and_the_others_are_scored(here, capsys):
+def test_a_row_with_a_missing_file_fails_in_each_run_and_the_others_are_scored(here, capsys):
     (here / "list.txt").write_text(f"{GOOD}\n\nruns/gone.pth\nruns/none*.pth\n")
     for k in range(2):
         events = []
@@ -729,7 +729,7 @@ def test_a_row_that_names_a_missing_file_fails_each_time_and_the_others_are_scor
 
 
 @pytest.mark.parametrize("missing", ["gone.pth", "gone", "gone.txt", "none*.pth", "empty"])
-def test_a_manifest_that_names_what_is_not_there_fails_and_the_others_are_scored(here, missing):
+def test_a_manifest_with_missing_files_fails_and_the_others_are_scored(here, missing):
     (here / "empty").mkdir()
     (here / "m.toml").write_text(
         f'[[network]]\narch = "{ARCH}"\nweights = ["{missing}"]\n'
@@ -741,14 +741,14 @@ def test_a_manifest_that_names_what_is_not_there_fails_and_the_others_are_scored
         assert "m.toml: network 1: " in events["failed"][0]["error"]
 
 
-def test_what_is_still_missing_when_watching_ends_is_a_failure(here):
+def test_a_file_still_missing_when_watching_ends_is_a_failure(here):
     (here / "list.txt").write_text(f"{GOOD}\nruns/gone.pth\n")
     summary, events = run("list.txt", watch=True, patience=0.1)
     assert (summary.scored, summary.failed) == (1, 1)
     assert events["failed"][0]["error"] == "list.txt, line 2: runs/gone.pth: no such file"
 
 
-def test_score_takes_folders_globs_and_lists_and_tells_what_it_leaves_out(here, capsys):
+def test_score_takes_folders_globs_and_lists_and_reports_what_it_leaves_out(here, capsys):
     (here / "runs" / "notes.md").touch()
     for path in sorted((here / "runs").iterdir())[3:-2]:
         path.unlink()
@@ -774,7 +774,7 @@ def json_rows(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_score_takes_what_a_sweep_takes_and_gives_its_results(here, capsys):
+def test_score_takes_what_a_sweep_takes_and_has_its_results(here, capsys):
     """A manifest, labels, several workers: the same rows in the order given, and no store."""
     (here / "m.toml").write_text(
         f"""
@@ -823,18 +823,18 @@ def test_score_estimates_and_watches_without_a_store(here, capsys, monkeypatch):
     assert len(rows) == 12 * 4 and len({row["checkpoint"] for row in rows}) == 12
 
 
-def test_one_worker_of_a_process_cannot_be_several(here):
+def test_the_engine_in_process_has_one_worker(here):
     with pytest.raises(ValueError, match='"in-process" has one worker, not 2'):
         run(engine="in-process", workers=2)
 
 
-def test_a_sweep_in_this_process_gives_the_same(here, expected):
+def test_a_sweep_in_this_process_has_the_same_results(here, expected):
     summary, events = run(engine="in-process")
     assert summary.scored == 12 and {e["pid"] for e in events["ready"]} == {os.getpid()}
     assert rows(subjects=True) == expected
 
 
-def test_architectures_in_memory_are_taken_and_one_that_fails_stops_no_other(here):
+def test_architectures_in_memory_and_one_that_fails_stops_no_other(here):
     from fastrdm.runtimes import Architecture
 
     (here / "broken_net.py").write_text("def build():\n    raise KeyError('no luck')\n")
@@ -875,7 +875,7 @@ def test_weights_in_capitals_are_read_by_their_kind(here):
     assert run("NET.ONNX", ())[0].scored == 1
 
 
-def test_the_policy_for_nan_is_part_of_what_the_store_knows_a_target_by(here):
+def test_the_nan_policy_is_part_of_a_targets_key(here):
     (study,) = open_studies("study")
     for policy in ("raise", "omit"):
         targets = {
