@@ -192,3 +192,13 @@ def test_heavy_packages_are_imported_only_when_used(path):
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module.partition(".")[0])
     assert found <= allowed
+
+
+def test_names_of_classes_are_unique():
+    places = {}
+    for folder in ("fastrdm", "models", "bench"):
+        for path in sorted((PACKAGE.parent / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE.parent)))
+    assert not {name: paths for name, paths in places.items() if len(paths) > 1}
