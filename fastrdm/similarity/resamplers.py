@@ -19,6 +19,7 @@ from fastrdm.similarity.pooling import means
 from fastrdm.similarity.scales import in_range
 
 Floats = NDArray[np.float64]
+Draws = Counts | None
 
 # Numbers that one step holds in memory: 64 MB.
 _BLOCK_SIZE = 1 << 23
@@ -38,7 +39,7 @@ class Resampler(NamedTuple):
     """
 
     similarities: Callable[[Floats, Floats, Counts, int | None], Floats]
-    ceilings: Callable[[Floats, Counts | None, Counts | None, bool, float, int | None], Floats]
+    ceilings: Callable[[Floats, Draws, Draws, bool, float, int | None], Floats]
 
 
 def resample_ranks(*, untied: bool) -> Resampler:
@@ -53,8 +54,8 @@ def resample_ranks(*, untied: bool) -> Resampler:
 
     def ceilings(
         rows: Floats,
-        conditions: Counts | None,
-        subjects: Counts | None,
+        conditions: Draws,
+        subjects: Draws,
         ranked: bool,
         tie_bound: float,
         n_threads: int | None,
@@ -105,8 +106,8 @@ def resample_products(*, centred: bool) -> Resampler:
 
     def ceilings(
         rows: Floats,
-        conditions: Counts | None,
-        subjects: Counts | None,
+        conditions: Draws,
+        subjects: Draws,
         ranked: bool,
         tie_bound: float,
         n_threads: int | None,
@@ -149,7 +150,7 @@ def _bounds(products: Floats, times: Floats) -> Floats:
     return np.clip(np.where((times > 0)[:, None], out, np.nan), -1, 1)
 
 
-def _weights(conditions: Counts | None, n_pairs: int) -> Iterator[Floats]:
+def _weights(conditions: Draws, n_pairs: int) -> Iterator[Floats]:
     """Yield the weights (draws, pairs) of pairs of conditions, in blocks of draws."""
     if conditions is None:
         yield np.ones((1, n_pairs))

@@ -105,9 +105,9 @@ def test_bootstrapped_ceilings_do_not_depend_on_the_unit(method, over):
     subjects = rng.integers(-2, 5, size=(5, 2, 36)).astype(float)
     drawn = {k: v for k, v in indices(3, 5, 9).items() if over in (k, "both")}
     for average in (False, True):
-        own = Protocol("own", method, False, "raw", "lower", "here", average)
+        custom = Protocol("own", method, False, "raw", "lower", "here", average)
         one, *others = (
-            bootstrap(subjects / unit, rng.random(36), over, draws=drawn, protocol=own)
+            bootstrap(subjects / unit, rng.random(36), over, draws=drawn, protocol=custom)
             for unit in (1, 10, 7)
         )
         for other in others:
@@ -117,15 +117,15 @@ def test_bootstrapped_ceilings_do_not_depend_on_the_unit(method, over):
 
 @pytest.mark.parametrize("method", ["spearman", "corr", "cosine", "tau-a", "cosine_cov"])
 @pytest.mark.parametrize("pool", ["raw", "rank"])
-def test_a_distant_subject_costs_bootstrapped_ceilings_no_digits(method, pool):
+def test_an_extreme_subject_costs_bootstrapped_ceilings_no_digits(method, pool):
     subjects, models = data(n=8)
     subjects[0] *= 1e17
     drawn = {"subjects": np.array([[0, 1, 1, 2, 3, 3], [0, 0, 1, 2, 4, 5]])}
-    own = protocol(method, pool)
-    ceilings = bootstrap(subjects, models, "subjects", draws=drawn, protocol=own).ceilings[0]
+    custom = protocol(method, pool)
+    ceilings = bootstrap(subjects, models, "subjects", draws=drawn, protocol=custom).ceilings[0]
     for d in range(2):
         times = np.bincount(drawn["subjects"][d], minlength=6)
-        # In the oracle the subject is near again: its own RDM is only compared by its shape.
+        # In the oracle the subject is scaled back, because the scale of its RDM does not matter.
         near = subjects[:, 0].copy()
         near[0] /= 1e17
         lower = reference.resampled_ceiling(near, np.ones(8, int), times, method, pool)[0]
@@ -141,10 +141,10 @@ def test_a_distant_subject_costs_bootstrapped_ceilings_no_digits(method, pool):
 
 def test_bootstrapped_ceilings_average_over_time_as_the_protocol_says():
     subjects, models = data(times=3)
-    own = Protocol("own", "spearman", True, "raw", "lower", "here", average_times=True)
+    custom = Protocol("own", "spearman", True, "raw", "lower", "here", average_times=True)
     for over in EVALUATIONS:
-        ours = bootstrap(subjects, models, over, n_draws=5, protocol=own)
-        averaged = bootstrap(subjects.mean(axis=1), models, over, n_draws=5, protocol=own)
+        ours = bootstrap(subjects, models, over, n_draws=5, protocol=custom)
+        averaged = bootstrap(subjects.mean(axis=1), models, over, n_draws=5, protocol=custom)
         np.testing.assert_allclose(ours.ceilings, averaged.ceilings, atol=1e-12)
         separate = bootstrap(
             subjects, models, over, n_draws=5, protocol=protocol("spearman", "raw", True)
@@ -169,7 +169,7 @@ def test_squared_scores_are_shown_with_the_mean_similarity(monkeypatch):
     assert again.value.tolist() == result.value.tolist() and "mean rho" not in str(again)
 
 
-def test_one_factor_is_a_part_of_both():
+def test_draws_of_one_factor_are_part_of_both():
     subjects, models = data()
     both = bootstrap(subjects, models, n_draws=50, seed=3)
     for kind, over in ((1, "subjects"), (2, "conditions")):
@@ -180,7 +180,7 @@ def test_one_factor_is_a_part_of_both():
 
 @pytest.fixture
 def challenge_rdms(challenge):
-    """Subjects and an untrained model of a real set: the 92 images' IT, and the RDM of their pixels' stand-in, EVC."""
+    """Return real subjects, IT for the 92 images, and two models: the means of EVC and of three subjects."""
     arrays = read_arrays(challenge / "Training_Data" / "92_Image_Set" / "target_fmri.mat")
     it, evc = (
         np.array([squareform(r, checks=False) for r in arrays[k]]) for k in ("IT_RDMs", "EVC_RDMs")
@@ -189,7 +189,7 @@ def challenge_rdms(challenge):
 
 
 def of_rsatoolbox(monkeypatch, function, subjects, models, method, drawn):
-    """What an evaluation of rsatoolbox answers on given draws."""
+    """Return the result of an rsatoolbox evaluation on the same draws."""
     inference = pytest.importorskip("rsatoolbox.inference")
     from rsatoolbox.model import ModelFixed
     from rsatoolbox.rdm import RDMs
@@ -215,7 +215,7 @@ EVALUATIONS = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("over", EVALUATIONS)
 @pytest.mark.parametrize("method", ["spearman", "rho-a", "corr", "cosine", "cosine_cov", "tau-a"])
-def test_the_same_draws_give_what_rsatoolbox_gives(monkeypatch, challenge_rdms, over, method):
+def test_the_same_draws_equal_rsatoolbox(monkeypatch, challenge_rdms, over, method):
     subjects, models = challenge_rdms
     keep, n_draws = (92, 12) if method == "spearman" else (20, 5)
     subjects, models = (
@@ -244,9 +244,7 @@ def test_the_same_draws_give_what_rsatoolbox_gives(monkeypatch, challenge_rdms, 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("over", EVALUATIONS)
-def test_other_draws_give_what_rsatoolbox_gives_within_monte_carlo_error(
-    monkeypatch, challenge_rdms, over
-):
+def test_other_draws_equal_rsatoolbox_within_monte_carlo_error(monkeypatch, challenge_rdms, over):
     subjects, models = challenge_rdms
     subjects, models = (
         np.array([squareform(squareform(r)[:24, :24]) for r in rdms[:8]])
@@ -262,8 +260,8 @@ def test_other_draws_give_what_rsatoolbox_gives_within_monte_carlo_error(
         indices(n_draws, len(subjects), 24, seed=7),
     )
     ours = bootstrap(subjects, models, over, n_draws=4000, seed=8)
-    # A variance of n draws has a relative standard error of some √(2/n); three of those, and more over both, which
-    # is a difference of three variances.
+    # The variance of n draws has a relative standard error of about √(2/n). Allow three standard errors, and more over
+    # both, a difference of three variances.
     tolerance = 3 * np.sqrt(2 / n_draws) * (2 if over == "both" else 1)
     np.testing.assert_allclose(ours.variance, peer.model_var, rtol=tolerance)
     low, high = (
@@ -331,7 +329,7 @@ def test_seeds_and_lengths():
 
 
 @given(st.integers(2, 1000), st.integers(0, 2**64 - 1))
-def test_draws_are_those_of_the_words(n, seed):
+def test_draws_follow_from_the_random_words(n, seed):
     words = np.random.Philox(key=np.array([seed, 1], np.uint64)).random_raw(6)
     expected = [(int(word) >> 32) * n >> 32 for word in words]
     assert (
@@ -340,7 +338,7 @@ def test_draws_are_those_of_the_words(n, seed):
 
 
 def test_rejected_words_are_replaced(monkeypatch):
-    # With n = 3 the word 0 is unfair: 2**32 leaves 1.
+    # With n = 3 the word 0 is rejected, because 2**32 % 3 is 1.
     streams = {0: [0, 1 << 63, (1 << 64) - 1], 1: [1 << 63]}
     monkeypatch.setattr(
         random, "_words", lambda seed, stream, attempt, n: np.array(streams[attempt][:n], np.uint64)
@@ -348,7 +346,7 @@ def test_rejected_words_are_replaced(monkeypatch):
     assert random.draw_indices(0, 0, 1, 3).tolist() == [[1, 1, 2]]
 
 
-def test_draws_are_fair():
+def test_draws_are_uniform():
     counts = random.count(random.draw_indices(0, 1, 20_000, 10), 10).sum(axis=0)
     assert stats.chisquare(counts).pvalue > 0.001
     permutations = random.draw_permutations(0, 24_000, 4)
@@ -378,7 +376,7 @@ def squareform_all(rdms):
     return fastrdm.square(rdms)
 
 
-def test_nan_is_left_out_or_refused():
+def test_nan_is_omitted_or_refused():
     subjects, models = data()
     subjects[1, 0, 5] = models[0, 7] = np.nan
     with pytest.raises(
@@ -403,7 +401,7 @@ def test_nan_is_left_out_or_refused():
     assert np.isnan(alone.value).all()
 
 
-def test_draws_with_too_few_conditions_are_nan_and_left_out():
+def test_draws_with_too_few_conditions_are_nan_and_excluded():
     subjects, models = data()
     drawn = indices(30, 6, 12)
     drawn["conditions"][4] = [0] * 11 + [1]
@@ -414,7 +412,7 @@ def test_draws_with_too_few_conditions_are_nan_and_left_out():
     assert np.isfinite(result.interval(0.8, "bca")).all()
 
 
-def test_intervals_are_those_of_scipy():
+def test_intervals_equal_scipy():
     rng = np.random.default_rng(0)
     subjects, models = data(n_subjects=20)
     ours = bootstrap(subjects, models, "subjects", n_draws=20_000, ceiling=False)
@@ -427,7 +425,7 @@ def test_intervals_are_those_of_scipy():
     assert np.isnan(ours.ceiling).all()
 
 
-def test_t_over_subjects_is_a_t_test_but_for_the_draws():
+def test_t_over_subjects_approximates_a_t_test():
     subjects, models = data(n_subjects=10)
     values = fastrdm.compare(models, subjects[:, 0])
     result = bootstrap(subjects, models, "subjects", n_draws=20_000).compare_models()
@@ -437,7 +435,7 @@ def test_t_over_subjects_is_a_t_test_but_for_the_draws():
     np.testing.assert_allclose([exact.statistic[0], exact.p[0]], [peer.statistic, peer.pvalue])
 
 
-def test_subject_tests_are_those_of_scipy():
+def test_subject_tests_equal_scipy():
     values = np.random.default_rng(0).normal(0.3, 1, (4, 9))
     bound = np.random.default_rng(1).normal(0.3, 1, 9)
     for alternative in ("greater", "less", "two-sided"):
@@ -459,7 +457,7 @@ def test_subject_tests_are_those_of_scipy():
         assert flips.exact and flips.n_resamples == 512 and flips.seed is None
 
 
-def test_random_flips_come_near_all_of_them():
+def test_random_flips_approximate_all_flips():
     values = np.random.default_rng(0).normal(0.2, 1, (3, 20))
     result = subject_test(values, n_permutations=20_000, seed=4)
     assert not result.exact and result.seed == 4
@@ -523,11 +521,11 @@ def test_corrections(p):
     np.testing.assert_array_equal(correct(p, None), p)
 
 
-def test_corrections_leave_nan_out():
+def test_corrections_ignore_nan():
     np.testing.assert_array_equal(correct([0.01, np.nan, 0.02], "bonferroni"), [0.02, np.nan, 0.04])
 
 
-def test_results_print_travel_and_become_frames():
+def test_results_print_and_convert():
     subjects, models = data()
     result = bootstrap(subjects, models, n_draws=50, names=["early", "late"])
     tests = result.compare_models(kind="bootstrap", level=0.8)
@@ -559,7 +557,7 @@ def test_a_frame_needs_pandas(monkeypatch):
 
 @pytest.mark.parametrize("method", reference.METHODS)
 @pytest.mark.parametrize("alternative", ["greater", "less", "two-sided"])
-def test_permutations_omit_nan_as_the_oracle(method, alternative):
+def test_permutations_omit_nan_like_the_oracle(method, alternative):
     subjects, models = data(n=5, n_subjects=3, n_models=3, times=2)
     subjects[1, 0, 2] = subjects[2, 1, [0, 5]] = models[0, 7] = np.nan
     result = permutation_test(
@@ -582,7 +580,7 @@ def test_permutations_omit_nan_as_the_oracle(method, alternative):
     np.testing.assert_allclose(result.p_corrected, np.mean(highest >= turned[0] - 1e-9, axis=0))
 
 
-def test_permutations_that_leave_nothing_to_compare_count_as_extreme():
+def test_permutations_without_a_common_pair_count_as_extreme():
     subjects, models = data(n=4, n_subjects=2, n_models=1)
     subjects[0, 0, :4] = np.nan
     models[0, :3] = np.nan
@@ -594,7 +592,7 @@ def test_permutations_that_leave_nothing_to_compare_count_as_extreme():
     assert (both < 2).any() and result.p[0] >= np.mean(both < 2)
 
 
-def test_permutations_propagate_nan_to_the_model_alone(kernels):
+def test_permutations_propagate_nan_only_to_the_model(kernels):
     subjects, models = data(n=7, n_models=3)
     models[1, 4] = np.nan
     with pytest.warns(RuntimeWarning, match="p is NaN for models .*subjects: b$"):
@@ -605,7 +603,7 @@ def test_permutations_propagate_nan_to_the_model_alone(kernels):
     np.testing.assert_allclose(ours.p_corrected[[0, 2]], others.p_corrected)
 
 
-def test_permutations_refuse_nan_unless_told_and_take_a_targets_policy():
+def test_permutations_refuse_nan_by_default_and_use_the_policy_of_a_target():
     subjects, models = data(n=5)
     models[0, 3] = np.nan
     with pytest.raises(ValueError, match="rdms has a value that is not finite: NaN at model 0"):

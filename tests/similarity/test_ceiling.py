@@ -36,7 +36,7 @@ def test_omit_equals_the_oracle(kernels, method, pool):
 
 
 @pytest.mark.parametrize("method", reference.METHODS)
-def test_propagate_leaves_subjects_with_nan_out(kernels, method):
+def test_propagate_excludes_subjects_with_nan(kernels, method):
     rdms = subjects()
     rdms[2, 0, 7] = np.nan
     rest = [0, 1, 3, 4, 5]
@@ -49,7 +49,7 @@ def test_propagate_leaves_subjects_with_nan_out(kernels, method):
     assert np.isnan(ceiling.lower) and np.isnan(ceiling.upper)
 
 
-def test_a_subject_that_is_nan_throughout_is_left_out_by_omit():
+def test_omit_excludes_a_subject_that_is_nan_throughout():
     rdms = subjects()
     rdms[2] = np.nan
     rest = [0, 1, 3, 4, 5]
@@ -62,13 +62,13 @@ ORDINAL = ["spearman", "rho-a", "tau-a", "tau-b"]
 
 
 def tied(n=5, pairs=45, low=1, seed=0):
-    """Whole numbers of few values, whose means tie often."""
+    """Integers from a small range, so that their means often tie."""
     return np.random.default_rng(seed).integers(low, 6, size=(n, pairs)).astype(float)
 
 
 @pytest.mark.parametrize("method", ORDINAL)
 @pytest.mark.parametrize("low", [1, -5])
-def test_pools_are_ranked_as_the_exact_mean_whatever_the_unit(kernels, method, low):
+def test_pools_are_ranked_like_the_exact_mean_in_any_unit(kernels, method, low):
     rdms = tied(low=low)
     expected = reference.exact_ceiling(rdms, method)
     for unit in (1, 10, 7, 3e5, 1e-3):
@@ -77,7 +77,7 @@ def test_pools_are_ranked_as_the_exact_mean_whatever_the_unit(kernels, method, l
         np.testing.assert_allclose(bounds, expected, atol=1e-13)
 
 
-def test_pools_of_float32_are_ranked_by_its_own_bound(kernels):
+def test_pools_of_float32_are_ranked_with_the_float32_bound(kernels):
     rdms = tied()
     expected = reference.exact_ceiling(rdms)
     ceiling = noise_ceiling((rdms / 10).astype(np.float32), squared=False)
@@ -85,7 +85,7 @@ def test_pools_of_float32_are_ranked_by_its_own_bound(kernels):
 
 
 @pytest.mark.parametrize("method", ORDINAL)
-def test_pools_of_the_subjects_that_have_a_pair_tie_whatever_the_unit(kernels, method):
+def test_pools_with_missing_pairs_tie_in_any_unit(kernels, method):
     rdms = tied(6)
     rdms[1, 3:9] = rdms[2, 5] = np.nan
     one, other = (noise_ceiling(r, method, nan_policy="omit") for r in (rdms, rdms / 10))
@@ -103,7 +103,7 @@ def test_the_order_of_subjects_changes_no_rank(kernels, method):
 
 @pytest.mark.parametrize("method", reference.METHODS)
 @pytest.mark.parametrize("distance", [1e17, 1e40, -1e25])
-def test_a_distant_subject_costs_the_others_no_digits(method, distance):
+def test_an_extreme_subject_costs_the_others_no_digits(method, distance):
     rdms = subjects()[:, 0]
     before = noise_ceiling(rdms, method, squared=False).lower_per_subject[2]
     rdms[2] *= distance
@@ -111,7 +111,7 @@ def test_a_distant_subject_costs_the_others_no_digits(method, distance):
     np.testing.assert_allclose(after, before * np.sign(distance), rtol=1e-12)
 
 
-def test_distant_subjects_that_cancel_leave_the_others():
+def test_extreme_subjects_that_cancel_do_not_change_the_others():
     rdms = tied()
     far = np.random.default_rng(1).integers(1, 9, size=45) * 2.0**40
     ceiling = noise_ceiling(np.concatenate([rdms, [far, -far]]), squared=False)
@@ -120,14 +120,14 @@ def test_distant_subjects_that_cancel_leave_the_others():
     np.testing.assert_allclose(ceiling.upper_per_subject[:5], expected[1], atol=1e-13)
 
 
-def test_given_rdms_are_ranked_as_they_are(kernels):
+def test_the_rdms_of_subjects_are_ranked_as_they_are(kernels):
     near = np.arange(1.0, 46.0)
     near[1] = near[0] * (1 + 2.0**-45)
     far = np.random.default_rng(0).permutation(np.arange(45.0))
     ceiling = noise_ceiling(np.stack([near, far]), squared=False)
     pool = near.copy()
     pool[1] = pool[0]
-    # A subject's own RDM has 45 ranks; as the pool of the other it is computed, and ties.
+    # The first subject's RDM has 45 ranks. As the pool for the second subject, it is a computed mean with a tie.
     expected = [stats.spearmanr(near, far).statistic, stats.spearmanr(pool, far).statistic]
     np.testing.assert_allclose(ceiling.lower_per_subject, expected, atol=1e-14)
 
@@ -148,7 +148,7 @@ def test_ceilings_of_rdms_averaged_over_time(kernels, method, pool, policy):
 
 
 @pytest.mark.parametrize("method", ORDINAL)
-def test_averages_over_time_tie_as_the_exact_ones(kernels, method):
+def test_averages_over_time_tie_like_exact_averages(kernels, method):
     rdms = tied(20).reshape(5, 4, 45)
     expected = reference.exact_ceiling(rdms.sum(axis=1), method)
     for unit in (1, 10, 7):
@@ -157,7 +157,7 @@ def test_averages_over_time_tie_as_the_exact_ones(kernels, method):
         np.testing.assert_allclose(ceiling.upper_per_subject, expected[1], atol=1e-13)
 
 
-def test_propagate_leaves_a_subject_with_nan_at_one_time_out_of_averages():
+def test_propagate_excludes_a_subject_with_nan_at_one_time():
     rdms = subjects(times=3)
     rdms[2, 1, 7] = np.nan
     rest = [0, 1, 3, 4, 5]
@@ -167,7 +167,7 @@ def test_propagate_leaves_a_subject_with_nan_at_one_time_out_of_averages():
     np.testing.assert_allclose(ceiling.upper_per_subject[rest], others.upper_per_subject)
 
 
-def test_every_form_of_subject_rdms_gives_the_same():
+def test_every_form_of_subject_rdms_has_the_same_ceiling():
     rdms = subjects()
     forms = [rdms, rdms[:, 0], square(rdms), square(rdms[:, 0])]
     assert len({noise_ceiling(form).upper for form in forms}) == 1
@@ -183,7 +183,7 @@ def test_a_constant_subject_is_named(kernels):
     np.testing.assert_array_equal(np.isnan(ceiling.upper_per_subject), np.arange(6) == 3)
 
 
-def test_bounds_cannot_be_written_to():
+def test_bounds_are_read_only():
     with pytest.raises(ValueError, match="read-only"):
         noise_ceiling(subjects()).lower_per_subject[0] = 1
 
@@ -194,7 +194,7 @@ def test_threads_change_nothing(kernels):
     np.testing.assert_array_equal(one.upper_per_subject, other.upper_per_subject)
 
 
-def test_upper_bound_is_over_the_lower():
+def test_the_upper_bound_exceeds_the_lower_bound():
     ceiling = noise_ceiling(subjects(12, pairs=190), squared=False)
     assert ceiling.lower < ceiling.upper
 

@@ -47,7 +47,7 @@ def test_aliases(alias, method):
 
 @quick
 @given(st.integers(2, 300), st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
-def test_concordance_is_the_plain_count(kernels, n, values1, values2, seed):
+def test_concordance_equals_the_plain_count(kernels, n, values1, values2, seed):
     rng = np.random.default_rng(seed)
     a, b = rng.integers(0, values1, (2, n)) * 1.0, rng.integers(0, values2, (3, n)) * 1.0
     counts, untied_a, untied_b = _kernels.concordance(_kernels.rank(a), _kernels.rank(b))
@@ -56,9 +56,9 @@ def test_concordance_is_the_plain_count(kernels, n, values1, values2, seed):
     np.testing.assert_array_equal(untied_b, [reference.concordance(y, y) for y in b])
 
 
-# Either side of where the compiled kernel adds a level to its tree.
+# Lengths around those at which the compiled kernel adds a level to its tree.
 @pytest.mark.parametrize("n", [511, 512, 4095, 4096, 32767, 32768, 65535, 65536])
-def test_concordance_of_long_rows_is_scipys(kernels, n):
+def test_concordance_of_long_rows_equals_scipy(kernels, n):
     rng = np.random.default_rng(n)
     a, b = rng.random((1, n)), np.round(rng.random((2, n)), 3)
     b[1] = rng.random(n) + a[0]
@@ -75,7 +75,7 @@ def test_concordance_does_not_depend_on_threads(kernels):
             np.testing.assert_array_equal(got, expected)
 
 
-def test_the_compiled_concordance_refuses_what_are_no_ranks():
+def test_the_compiled_concordance_refuses_values_that_are_not_ranks():
     core = pytest.importorskip("fastrdm._kernels._core")
     out, untied = np.empty((1, 1), np.int64), np.empty(1, np.int64)
     for bad in (0.5, 4.0, np.nan):
@@ -102,7 +102,7 @@ def test_equals_rsatoolbox(method):
         | st.sampled_from([0.0, -0.0, 1.0, 1.0 + 2**-52, 5e-324, -5e-324, np.inf, -np.inf]),
     )
 )
-def test_ranks_are_scipys(kernels, x):
+def test_ranks_equal_scipy(kernels, x):
     np.testing.assert_array_equal(_kernels.rank(x), stats.rankdata(x, axis=1))
 
 
@@ -146,7 +146,7 @@ def assert_centred(rows, ranks):
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @quick
 @given(data=st.data(), pairs=st.sampled_from(TRIANGLES))
-def test_centred_ranks_are_scipys(kernels, kind, data, pairs):
+def test_centred_ranks_equal_scipy(kernels, kind, data, pairs):
     pool = data.draw(
         st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1)
     )
@@ -169,7 +169,7 @@ def test_ranks_of_a_row_that_is_not_finite_have_no_square(kernels, bad):
 
 @quick
 @given(st.sampled_from(TRIANGLES[1:]), st.booleans(), st.integers(1, 8), st.integers(0, 2**32 - 1))
-def test_spearman_is_scipys(kernels, pairs, ties, n_threads, seed):
+def test_spearman_equals_scipy(kernels, pairs, ties, n_threads, seed):
     a, b = rdms(2, pairs, seed, ties), rdms(3, pairs, seed + 1)
     a[:, 0] = 10  # none is constant
     expected = reference.compare(a, b)
@@ -178,7 +178,7 @@ def test_spearman_is_scipys(kernels, pairs, ties, n_threads, seed):
 
 
 @methods
-def test_neither_threads_nor_company_change_a_bit(kernels, method):
+def test_neither_threads_nor_other_rdms_change_a_bit(kernels, method):
     a, b = rdms(29, 300, 1, ties=True), rdms(17, 300, 2)
     a[0] = a[1]
     whole = compare(a, b, method, n_threads=1)
@@ -189,7 +189,7 @@ def test_neither_threads_nor_company_change_a_bit(kernels, method):
     np.testing.assert_array_equal(compare(b, a, method), whole.T)
 
 
-def test_few_rdms_with_many_are_shared_out_without_a_difference(kernels):
+def test_two_rdms_with_many_do_not_depend_on_threads(kernels):
     a, b = rdms(2, 780, 1), rdms(2500, 780, 2)
     np.testing.assert_array_equal(compare(a, b, n_threads=8), compare(a, b, n_threads=1))
     np.testing.assert_array_equal(compare(a, b, n_threads=8), compare(b, a).T)
@@ -228,7 +228,7 @@ def test_many_rdms_are_not_copied(kernels, method):
     compare(a, b, method)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # Blocks of 32 MB, of which a few are there at once.
+    # Blocks of 32 MB; several exist at the same time.
     assert peak < (1e6 if method in ("spearman", "rho-a") else 2e8)
 
 
@@ -248,7 +248,7 @@ def test_spearman_ignores_monotone_maps(kernels, seed):
 @pytest.mark.parametrize("method", ["rho-a", "tau-a", "tau-b"])
 @quick
 @given(st.integers(0, 2**32 - 1))
-def test_rank_methods_ignore_monotone_maps_and_turn_with_the_sign(kernels, method, seed):
+def test_rank_methods_ignore_monotone_maps_and_follow_the_sign(kernels, method, seed):
     a, b = rdms(2, 190, seed, ties=True), rdms(3, 190, seed + 1)
     expected = compare(a, b, method)
     np.testing.assert_array_equal(compare(np.exp(a) - 5, b**3, method), expected)
@@ -264,7 +264,7 @@ def test_rank_keeps_the_shape(kernels):
 
 
 @methods
-def test_symmetric_and_one_with_itself(kernels, method):
+def test_similarities_are_symmetric_and_1_on_the_diagonal(kernels, method):
     a = rdms(6, 45, 3)
     similarity = compare(a, a, method)
     np.testing.assert_array_equal(similarity, similarity.T)
@@ -289,7 +289,7 @@ def test_scale_does_not_matter(kernels, method):
         ("cosine_cov", 0.0),
     ],
 )
-def test_an_rdm_without_a_correlation_gives_nan(kernels, method, value):
+def test_an_rdm_without_a_correlation_is_nan(kernels, method, value):
     a = rdms(3, 45, 3)
     a[1] = value
     word = "zero" if method.startswith("cosine") else "constant"
@@ -300,7 +300,7 @@ def test_an_rdm_without_a_correlation_gives_nan(kernels, method, value):
 
 
 @pytest.mark.parametrize("method", ["rho-a", "tau-a"])
-def test_a_constant_rdm_agrees_with_none_where_ties_do_not_count(kernels, method):
+def test_a_constant_rdm_has_similarity_0_if_ties_do_not_count(kernels, method):
     assert (compare(np.ones((1, 45)), rdms(2, 45, 4), method) == 0).all()
 
 
@@ -313,7 +313,7 @@ def test_one_warning_names_the_constant_rdms_of_both_sides():
     assert len(caught) == 1
 
 
-def test_rdms_constant_on_what_both_have_are_named():
+def test_rdms_constant_on_their_common_pairs_are_named():
     a, b = rdms(3, 45, 1), rdms(3, 45, 2)
     a[1, :40] = 0.5
     b[2, 40:] = np.nan
@@ -326,7 +326,7 @@ def test_rdms_constant_on_what_both_have_are_named():
 
 @methods
 @pytest.mark.parametrize("nan_policy", ["omit", "propagate"])
-def test_missing_pairs_are_no_reason_to_warn(method, nan_policy):
+def test_missing_pairs_do_not_warn(method, nan_policy):
     a, b = rdms(3, 45, 1), rdms(3, 45, 2)
     a[1], b[2, 4] = np.nan, np.nan
     with warnings.catch_warnings():
@@ -335,7 +335,7 @@ def test_missing_pairs_are_no_reason_to_warn(method, nan_policy):
 
 
 def with_gaps(rdms, seed):
-    """NaN in other pairs of each RDM, none in the first, the same in the last two."""
+    """Put NaN into different pairs of each RDM, none into the first, the same into the last two."""
     rng = np.random.default_rng(seed)
     gaps = rng.random(rdms.shape) < 0.2
     gaps[0], gaps[-1] = False, gaps[-2]
@@ -351,7 +351,7 @@ def test_omit_equals_the_oracle(kernels, method, ties):
 
 
 @methods
-def test_omit_leaks_nowhere(kernels, method):
+def test_omit_does_not_affect_other_rdms(kernels, method):
     a, b = rdms(4, 45, 1), rdms(3, 45, 2)
     whole = compare(a, b, method)
     a[2, 3:9] = np.nan
@@ -364,7 +364,7 @@ def test_omit_leaks_nowhere(kernels, method):
 
 
 @methods
-def test_propagate_concerns_the_rdm_alone(kernels, method):
+def test_propagate_affects_only_the_rdm_with_nan(kernels, method):
     a, b = rdms(4, 45, 1), rdms(3, 45, 2)
     whole = compare(a, b, method)
     a[2, 3] = b[1, 0] = np.nan
@@ -383,7 +383,7 @@ def test_policies_agree_without_nan(kernels, method, nan_policy):
 
 
 @methods
-def test_nothing_left_gives_nan(kernels, method):
+def test_rdms_without_a_common_pair_have_nan(kernels, method):
     a, b = rdms(2, 45, 1), rdms(2, 45, 2)
     a[0], a[1, :20], b[0, 20:] = np.nan, np.nan, np.nan
     result = compare(a, b, method, nan_policy="omit")
@@ -409,7 +409,7 @@ def test_single_condensed_rdms():
     assert compare(rdms(1, 45, 1)[0], rdms(4, 45, 2)).shape == (1, 4)
 
 
-def test_square_rdms_are_refused_with_what_to_pass():
+def test_square_rdms_are_refused_with_advice():
     with pytest.raises(ValueError, match=r"rdms1 has shape \(2, 5, 5\).*condense\(rdms1\)"):
         compare(np.zeros((2, 5, 5)), rdms(1, 10, 0))
     with pytest.raises(
@@ -418,7 +418,7 @@ def test_square_rdms_are_refused_with_what_to_pass():
         compare(rdms(1, 3, 0), 1 - np.eye(3))
 
 
-def test_lengths_that_are_no_rdm_or_differ():
+def test_invalid_and_different_lengths_are_refused():
     with pytest.raises(ValueError, match="rdms1: 44 pairs are not a condensed RDM"):
         compare(rdms(2, 44, 0), rdms(2, 44, 0))
     with pytest.raises(ValueError, match=r"rdms1 has 45 pairs \(10 conditions\) and rdms2 10 \(5"):

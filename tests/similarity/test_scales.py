@@ -1,4 +1,4 @@
-"""RDMs whose squares are beyond float64 have the similarities of the same RDMs in other units."""
+"""RDMs with squares outside float64 have the same similarities as in other units."""
 
 import itertools
 import warnings
@@ -36,7 +36,7 @@ def protocol(method, pool):
 
 
 def units(unit, pool):
-    """Units of all subjects; raw pools weigh subjects by theirs, which therefore differ for others only."""
+    """Return the units of subjects; they differ between subjects only if the pool does not depend on units."""
     return 2.0**900 if unit == "mixed" and pool == "raw" else ALL_UNITS[unit]
 
 
@@ -53,8 +53,10 @@ def test_similarities(method, nan_policy):
     subjects, models = with_gaps(SUBJECTS, nan_policy, 2), with_gaps(MODELS, nan_policy, 1)
     expected = fastrdm.compare(models, subjects, method, nan_policy=nan_policy)
     for unit, other in itertools.product(ALL_UNITS.values(), UNITS.values()):
-        found = fastrdm.compare(models * other, subjects * unit, method, nan_policy=nan_policy)
-        np.testing.assert_allclose(found, expected, **close)
+        scaled_result = fastrdm.compare(
+            models * other, subjects * unit, method, nan_policy=nan_policy
+        )
+        np.testing.assert_allclose(scaled_result, expected, **close)
 
 
 @methods
@@ -74,11 +76,11 @@ def test_similarities_of_float32(method, unit):
 def test_ceilings_and_targets(method, pool, nan_policy, unit):
     rdms = with_gaps(SUBJECTS, nan_policy, 2)
     scaled = rdms * units(unit, pool)
-    expected, found = (
+    expected, scaled_result = (
         fastrdm.noise_ceiling(r, method, pool=pool, nan_policy=nan_policy) for r in (rdms, scaled)
     )
-    np.testing.assert_allclose(found.lower_per_subject, expected.lower_per_subject, **close)
-    np.testing.assert_allclose(found.upper_per_subject, expected.upper_per_subject, **close)
+    np.testing.assert_allclose(scaled_result.lower_per_subject, expected.lower_per_subject, **close)
+    np.testing.assert_allclose(scaled_result.upper_per_subject, expected.upper_per_subject, **close)
     first, second = (
         fastrdm.Target(r, protocol(method, pool), nan_policy=nan_policy) for r in (rdms, scaled)
     )
@@ -87,7 +89,7 @@ def test_ceilings_and_targets(method, pool, nan_policy, unit):
 
 
 def expected_bounds(rdms, method, mean):
-    """Bounds by the definition, each pool averaged by itself."""
+    """Return bounds by their definition, with a mean for each pool."""
     bounds = []
     for s in range(len(rdms)):
         others = np.delete(rdms, s, axis=0)
@@ -126,9 +128,9 @@ def test_bootstrapped_raw_pools_of_mixed_units_lose_no_subject(method):
 def test_bootstraps(method, pool, unit):
     arguments = {"n_draws": 4, "protocol": protocol(method, pool)}
     expected = fastrdm.bootstrap(SUBJECTS, MODELS, **arguments)
-    found = fastrdm.bootstrap(SUBJECTS * units(unit, pool), MODELS * MIXED[:3], **arguments)
+    scaled_result = fastrdm.bootstrap(SUBJECTS * units(unit, pool), MODELS * MIXED[:3], **arguments)
     for part in ("value", "ceiling", "evaluations", "ceilings", "acceleration"):
-        np.testing.assert_allclose(getattr(found, part), getattr(expected, part), **close)
+        np.testing.assert_allclose(getattr(scaled_result, part), getattr(expected, part), **close)
 
 
 @pools
@@ -136,9 +138,9 @@ def test_bootstraps(method, pool, unit):
 def test_bootstraps_on_every_kernel_set(kernels, method, pool):
     arguments = {"n_draws": 4, "protocol": protocol(method, pool)}
     expected = fastrdm.bootstrap(SUBJECTS, MODELS, **arguments)
-    found = fastrdm.bootstrap(SUBJECTS * 1e306, MODELS * 1e-200, **arguments)
-    np.testing.assert_allclose(found.evaluations, expected.evaluations, **close)
-    np.testing.assert_allclose(found.ceilings, expected.ceilings, **close)
+    scaled_result = fastrdm.bootstrap(SUBJECTS * 1e306, MODELS * 1e-200, **arguments)
+    np.testing.assert_allclose(scaled_result.evaluations, expected.evaluations, **close)
+    np.testing.assert_allclose(scaled_result.ceilings, expected.ceilings, **close)
 
 
 @methods
@@ -146,10 +148,12 @@ def test_bootstraps_on_every_kernel_set(kernels, method, pool):
 def test_permutations(method, unit):
     arguments = {"n_permutations": 40, "protocol": protocol(method, "raw")}
     expected = fastrdm.permutation_test(SUBJECTS, MODELS, **arguments)
-    found = fastrdm.permutation_test(SUBJECTS * ALL_UNITS[unit], MODELS * MIXED[:3], **arguments)
-    np.testing.assert_allclose(found.estimate, expected.estimate, **close)
-    np.testing.assert_array_equal(found.p, expected.p)
-    np.testing.assert_array_equal(found.p_corrected, expected.p_corrected)
+    scaled_result = fastrdm.permutation_test(
+        SUBJECTS * ALL_UNITS[unit], MODELS * MIXED[:3], **arguments
+    )
+    np.testing.assert_allclose(scaled_result.estimate, expected.estimate, **close)
+    np.testing.assert_array_equal(scaled_result.p, expected.p)
+    np.testing.assert_array_equal(scaled_result.p_corrected, expected.p_corrected)
 
 
 VALUES = RNG.standard_normal((3, 8)) + 0.3
@@ -159,32 +163,36 @@ VALUES = RNG.standard_normal((3, 8)) + 0.3
 @pytest.mark.parametrize("unit", [1e-200, 1e200, MIXED[:3]])
 def test_subject_tests(test, unit):
     expected = fastrdm.subject_test(VALUES, test=test, correction=None)
-    found = fastrdm.subject_test(VALUES * unit, test=test, correction=None)
+    scaled_result = fastrdm.subject_test(VALUES * unit, test=test, correction=None)
     for part in ("p", "statistic"):
-        np.testing.assert_allclose(getattr(found, part), getattr(expected, part), rtol=1e-12)
-    np.testing.assert_allclose(found.interval, expected.interval * unit, rtol=1e-12)
-    np.testing.assert_allclose(found.estimate, expected.estimate * np.ravel(unit), rtol=1e-12)
+        np.testing.assert_allclose(
+            getattr(scaled_result, part), getattr(expected, part), rtol=1e-12
+        )
+    np.testing.assert_allclose(scaled_result.interval, expected.interval * unit, rtol=1e-12)
+    np.testing.assert_allclose(
+        scaled_result.estimate, expected.estimate * np.ravel(unit), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("test", ["sign-flip", "t-test", "wilcoxon", "bootstrap"])
 @pytest.mark.parametrize("unit", [1e-200, 1e200])
 def test_comparisons_of_models(test, unit):
     expected = fastrdm.compare_models(VALUES, test=test)
-    found = fastrdm.compare_models(VALUES * unit, test=test)
-    np.testing.assert_allclose(found.p, expected.p, rtol=1e-12)
-    np.testing.assert_allclose(found.interval, expected.interval * unit, rtol=1e-12)
+    scaled_result = fastrdm.compare_models(VALUES * unit, test=test)
+    np.testing.assert_allclose(scaled_result.p, expected.p, rtol=1e-12)
+    np.testing.assert_allclose(scaled_result.interval, expected.interval * unit, rtol=1e-12)
 
 
 @pytest.mark.parametrize("unit", [1e-200, 1e200, MIXED[:3]])
-def test_tests_of_very_many_values(unit):
-    expected, found = fastrdm.max_statistic(VALUES), fastrdm.max_statistic(VALUES * unit)
-    np.testing.assert_array_equal(found, expected)
+def test_max_statistic(unit):
+    expected, scaled_result = fastrdm.max_statistic(VALUES), fastrdm.max_statistic(VALUES * unit)
+    np.testing.assert_array_equal(scaled_result, expected)
     np.testing.assert_allclose(
         subject_intervals(VALUES * unit), subject_intervals(VALUES) * unit, rtol=1e-12
     )
 
 
-def test_usual_rows_stay_as_they_are():
+def test_rows_in_range_are_not_scaled():
     rows = RNG.random((4, 9)) * np.array([1e-80, 1, 1e3, 1e80])[:, None]
     assert in_range(rows)[0] is rows and summable(rows) is rows
     assert not differ(rows[1:3]) and differ(rows) and not differ(np.zeros((3, 4)))

@@ -58,7 +58,7 @@ def test_presets(kernels, name):
     np.testing.assert_allclose(score.percent_nc, 100 * score.value / target.ceiling, rtol=1e-12)
 
 
-def test_presets_are_what_the_field_does():
+def test_presets_have_the_options_of_the_field():
     facts = {p.name: (p.method, p.squared, p.pool, p.bound) for p in PROTOCOLS.values()}
     assert facts == {
         "algonauts2019": ("spearman", True, "raw", "upper"),
@@ -68,14 +68,14 @@ def test_presets_are_what_the_field_does():
     }
 
 
-def test_a_protocol_of_ones_own():
-    own = Protocol("mine", "corr", squared=False, pool="rank", bound="upper", source="here")
-    target = Target(subjects(), own)
+def test_a_custom_protocol():
+    custom = Protocol("mine", "corr", squared=False, pool="rank", bound="upper", source="here")
+    target = Target(subjects(), custom)
     assert target.ceiling == noise_ceiling(subjects(), "corr", pool="rank", squared=False).upper
 
 
 @pytest.mark.parametrize("times", [None, 3])
-def test_every_form_gives_the_same(times):
+def test_every_form_has_the_same_scores(times):
     rdms = subjects(times=times)
     expected = Target(rdms).score(models(3)).rho
     np.testing.assert_array_equal(Target(square(rdms)).score(square(models(3))).rho, expected)
@@ -84,7 +84,7 @@ def test_every_form_gives_the_same(times):
     np.testing.assert_array_equal(target.score(square(models(3)[1])).rho, expected[1:2])
 
 
-def test_many_models_score_as_each_alone(kernels):
+def test_many_models_score_like_each_alone(kernels):
     target = Target(subjects())
     together = target.score(models(50))
     alone = [target.score(model) for model in models(50)]
@@ -125,12 +125,12 @@ def test_a_constant_model_is_nan_and_the_others_are_not():
 
 
 @pytest.mark.parametrize("method", reference.METHODS)
-def test_omit_scores_each_model_and_subject_on_their_own_pairs(kernels, method):
-    own = Protocol("mine", method, squared=True, pool="raw", bound="upper", source="here")
+def test_omit_scores_each_model_and_subject_on_their_common_pairs(kernels, method):
+    custom = Protocol("mine", method, squared=True, pool="raw", bound="upper", source="here")
     rdms, several = subjects(6), models()
-    whole = Target(rdms, own).score(several).rho
+    whole = Target(rdms, custom).score(several).rho
     rdms[2, 5:9], rdms[4, 0], several[1, 100:110] = np.nan, np.nan, np.nan
-    target = Target(rdms, own, nan_policy="omit")
+    target = Target(rdms, custom, nan_policy="omit")
     rho = target.score(several).rho
     np.testing.assert_allclose(rho, reference.compare_omitting(several, rdms, method), atol=1e-9)
     untouched = np.ix_([0, 2, 3], [0, 1, 3, 5])
@@ -146,11 +146,11 @@ def restricted(rdms, missing):
 
 @pytest.mark.parametrize("method", reference.METHODS)
 @pytest.mark.parametrize("pool, bound", [("raw", "upper"), ("rank", "lower")])
-def test_a_model_that_lacks_pairs_is_a_share_of_the_ceiling_over_its_own(method, pool, bound):
-    own = Protocol("mine", method, squared=True, pool=pool, bound=bound, source="here")
+def test_a_model_that_lacks_pairs_is_divided_by_the_ceiling_over_its_pairs(method, pool, bound):
+    custom = Protocol("mine", method, squared=True, pool=pool, bound=bound, source="here")
     rdms, several = subjects(6, times=2), models()
     rdms[1, 0, 20:25] = several[1, 60:] = several[2, 3] = np.nan
-    score = Target(rdms, own, nan_policy="omit").score(several)
+    score = Target(rdms, custom, nan_policy="omit").score(several)
     for i, model in enumerate(several):
         bounds = reference.noise_ceiling(restricted(rdms, np.isnan(model)), method, pool)
         expected = bounds[{"lower": 0, "upper": 1}[bound]]
@@ -161,27 +161,27 @@ def test_a_model_that_lacks_pairs_is_a_share_of_the_ceiling_over_its_own(method,
 
 def test_ceilings_over_a_models_pairs_are_computed_once(monkeypatch):
     target, several = Target(subjects(), nan_policy="omit"), models(6)
-    made = []
+    computed = []
     monkeypatch.setattr(
         "fastrdm.similarity.target_ceiling.ceiling_of",
-        lambda *a, **k: made.append(1) or ceiling_of(*a, **k),
+        lambda *a, **k: computed.append(1) or ceiling_of(*a, **k),
     )
     target.score(several)
-    assert not made
+    assert not computed
     several[1:5, 7] = several[5, 9] = np.nan
     target.score(several)
     target.score(several[3])
-    assert len(made) == 2
+    assert len(computed) == 2
 
 
-def test_pairs_that_no_subject_has_leave_the_ceiling_as_it_is():
+def test_pairs_that_no_subject_has_do_not_change_the_ceiling():
     rdms, several = subjects(), models()
     rdms[:, 4] = several[1, 4] = np.nan
     score = Target(rdms, ceiling=0.5, nan_policy="omit").score(several)
     assert score.ceiling.tolist() == [0.5] * 4 and np.isfinite(score.percent_nc).all()
 
 
-def test_a_given_ceiling_is_of_all_pairs():
+def test_a_given_ceiling_holds_for_all_pairs():
     several = models()
     several[2, 8] = np.nan
     target = Target(subjects(), ceiling=0.5, nan_policy="omit", name="IT")
@@ -220,7 +220,7 @@ def test_ceilings_above_one_are_refused(ceiling, percent, protocol, kind):
 
 
 @pytest.mark.parametrize("times", [None, 3])
-def test_net2brain_averages_rdms_over_time_for_its_ceiling_alone(times, tmp_path):
+def test_net2brain_averages_rdms_over_time_only_for_the_ceiling(times, tmp_path):
     rdms = subjects(6, times=times)
     averaged = rdms if times is None else rdms.mean(axis=1)
     target = Target(rdms, "net2brain")
@@ -236,20 +236,20 @@ def test_net2brain_averages_rdms_over_time_for_its_ceiling_alone(times, tmp_path
         assert again.noise_ceiling.lower == target.ceiling
 
 
-def test_brainscore_says_where_it_is_written_down():
+def test_brainscore_names_its_sources():
     source = PROTOCOLS["brainscore"].source
     for word in ("RSABenchmark", "metrics/rsa_ceiling", "Bracci2019", "Coggan2024", "r² / ceiling"):
         assert word in source
 
 
 def save_as_before(target, path, monkeypatch):
-    """As version 1 wrote it."""
+    """Write the target in version 1 of the format."""
     pack = fastrdm.similarity.target_file._pack
 
     def packed(arrays, facts):
-        own = {k: v for k, v in facts.items() if k not in ("is_computed", "tie_bound")}
-        own["protocol"] = {k: v for k, v in own["protocol"].items() if k != "average_times"}
-        return pack(arrays, own)
+        old = {k: v for k, v in facts.items() if k not in ("is_computed", "tie_bound")}
+        old["protocol"] = {k: v for k, v in old["protocol"].items() if k != "average_times"}
+        return pack(arrays, old)
 
     monkeypatch.setattr("fastrdm.similarity.target_file._VERSION", 1)
     monkeypatch.setattr("fastrdm.similarity.target_file._pack", packed)
@@ -257,7 +257,7 @@ def save_as_before(target, path, monkeypatch):
     monkeypatch.undo()
 
 
-def test_files_of_before_load_and_count_as_given_ceilings(tmp_path, monkeypatch):
+def test_ceilings_in_files_of_version_1_count_as_given(tmp_path, monkeypatch):
     target = Target(subjects(), nan_policy="omit")
     save_as_before(target, tmp_path / "t", monkeypatch)
     loaded, several = Target.load(tmp_path / "t"), models()
@@ -269,7 +269,7 @@ def test_files_of_before_load_and_count_as_given_ceilings(tmp_path, monkeypatch)
         assert np.isnan(loaded.score(several).percent_nc[1])
 
 
-def test_files_of_before_that_would_now_mean_something_else_are_refused(tmp_path, monkeypatch):
+def test_files_of_version_1_with_another_meaning_are_refused(tmp_path, monkeypatch):
     save_as_before(Target(subjects(), "net2brain"), tmp_path / "one", monkeypatch)
     assert Target.load(tmp_path / "one").protocol.name == "net2brain"
     save_as_before(Target(subjects(times=2), "net2brain"), tmp_path / "two", monkeypatch)
@@ -282,7 +282,7 @@ def test_files_of_before_that_would_now_mean_something_else_are_refused(tmp_path
         Target.load(tmp_path / "percent")
 
 
-def test_computed_ceilings_stay_computed_when_they_travel(tmp_path):
+def test_computed_ceilings_stay_computed_in_files_and_pickles(tmp_path):
     target, several = Target(subjects().astype(np.float32), nan_policy="omit"), models()
     several[1, :50] = np.nan
     expected = target.score(several).percent_nc
@@ -300,7 +300,7 @@ def test_the_mean_similarity_keeps_its_sign():
     assert score.mean_rho[1] < 0 < score.value[1]
 
 
-def test_propagate_gives_nan_for_the_subject_and_the_model_alone():
+def test_propagate_affects_only_the_subject_and_the_model():
     rdms, several = subjects(6), models()
     whole = Target(rdms).score(several).rho
     rdms[2, 5] = several[1, 100] = np.nan
@@ -320,13 +320,13 @@ def test_a_subject_without_a_pair_is_refused():
 
 @pytest.mark.parametrize("method", reference.METHODS)
 def test_pickle_round_trip(method):
-    own = Protocol("mine", method, squared=True, pool="raw", bound="upper", source="here")
-    target = Target(subjects(times=2), own, name="IT")
+    custom = Protocol("mine", method, squared=True, pool="raw", bound="upper", source="here")
+    target = Target(subjects(times=2), custom, name="IT")
     again = pickle.loads(pickle.dumps(target))
     np.testing.assert_array_equal(again.score(models()).r2, target.score(models()).r2)
 
 
-def own_protocol(method):
+def custom_protocol(method):
     return Protocol("mine", method, squared=True, pool="raw", bound="upper", source="here")
 
 
@@ -359,17 +359,17 @@ def test_arrays_are_read_only(gaps, tmp_path):
 def test_threads_may_share_a_target(kernels):
     target = Target(subjects(times=2))
     expected = target.score(models(20)).rho
-    found = [None] * 6
+    results = [None] * 6
 
     def score(i):
-        found[i] = target.score(models(20), n_threads=1 + i % 3).rho
+        results[i] = target.score(models(20), n_threads=1 + i % 3).rho
 
-    threads = [threading.Thread(target=score, args=(i,)) for i in range(len(found))]
+    threads = [threading.Thread(target=score, args=(i,)) for i in range(len(results))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for rho in found:
+    for rho in results:
         np.testing.assert_array_equal(rho, expected)
 
 
@@ -378,7 +378,7 @@ def test_threads_may_share_a_target(kernels):
 def test_a_saved_target_scores_the_same(kernels, method, gaps, tmp_path):
     rdms = subjects(5, times=2)
     target = Target(
-        with_gaps(rdms) if gaps else rdms, own_protocol(method), name="IT", nan_policy="omit"
+        with_gaps(rdms) if gaps else rdms, custom_protocol(method), name="IT", nan_policy="omit"
     )
     target.save(tmp_path / "it.target")
     loaded = Target.load(tmp_path / "it.target")
@@ -388,7 +388,7 @@ def test_a_saved_target_scores_the_same(kernels, method, gaps, tmp_path):
         np.testing.assert_array_equal(loaded.score(models_).rho, target.score(models_).rho)
 
 
-def test_a_loaded_target_stays_in_its_file_and_travels_as_its_path(tmp_path):
+def test_a_loaded_target_stays_in_its_file_and_is_pickled_as_its_path(tmp_path):
     path = tmp_path / "it.target"
     Target(subjects()).save(path)
     loaded = Target.load(path)
@@ -409,7 +409,7 @@ def test_a_loaded_target_stays_in_its_file_and_travels_as_its_path(tmp_path):
         pickle.loads(pickled)
 
 
-def test_files_that_are_no_target(tmp_path):
+def test_files_that_are_not_a_target(tmp_path):
     path = tmp_path / "it.target"
     Target(subjects()).save(path)
     whole = path.read_bytes()
@@ -437,7 +437,7 @@ def test_a_file_of_a_later_version(tmp_path, monkeypatch):
         Target.load(tmp_path / "it.target")
 
 
-def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_failed_save_keeps_the_existing_file(tmp_path, monkeypatch):
     path = tmp_path / "it.target"
     Target(subjects()).save(path)
     before = path.read_bytes()
@@ -458,7 +458,7 @@ def test_square_models_are_condensed_block_by_block(monkeypatch):
     np.testing.assert_array_equal(target.score(square(models(9))).rho, expected)
 
 
-def test_many_models_take_no_memory_of_their_size(kernels):
+def test_many_models_are_not_copied(kernels):
     target = Target(subjects())
     many = np.random.default_rng(0).random((50_000, PAIRS), np.float32)
     target.score(many[:2])
@@ -466,7 +466,7 @@ def test_many_models_take_no_memory_of_their_size(kernels):
     score = target.score(many)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # Similarities and what is made of them, (models, subjects) each.
+    # Similarities and intermediate results, (models, subjects) each.
     assert peak < 8 * score.rho.nbytes and peak < many.nbytes
     np.testing.assert_array_equal(score.rho[-1:], target.score(many[-1]).rho)
 
