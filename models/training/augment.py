@@ -31,17 +31,8 @@ def flip(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 def crop(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Enlarge a part of each image with random area and aspect ratio, and mirror a random half.
 
-    The interpolation is bilinear; enlarging needs no antialiasing.
-
-    Parameters
-    ----------
-    pixels : torch.Tensor of uint8, shape (n, 3, size, size)
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    torch.Tensor of float32, shape (n, 3, size, size)
-        In [0, 255].
+    Pixels (n, 3, size, size) of uint8 become float32 in [0, 255]. The interpolation is bilinear; enlarging needs no
+    antialiasing.
     """
     n = len(pixels)
     area = rng.uniform(*CROP_AREA, n)

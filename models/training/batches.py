@@ -68,18 +68,7 @@ class Batches:
         return len(self._labels)
 
     def iterate(self, order: NDArray[np.int64], batch_size: int) -> Stream:
-        """Yield (pixels, labels) of the images at the positions `order`; the last batch may be smaller.
-
-        Parameters
-        ----------
-        order : ndarray of int64
-        batch_size : int
-
-        Yields
-        ------
-        torch.Tensor of uint8, shape (batch, 3, size, size)
-        torch.Tensor of int64, shape (batch,)
-        """
+        """Yield pixels (batch, 3, size, size) and labels (batch,) of the images at the positions `order`."""
         parts = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         return self._gather(parts) if self.resident else self._read_ahead(parts)
 

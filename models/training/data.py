@@ -48,17 +48,7 @@ class _File(NamedTuple):
 class Split:
     """The images for training or validation.
 
-    Attributes
-    ----------
-    name : {"train", "val"}
-    source : Path
-        The folder or zip.
-    folder : str
-        The split's folder in the source.
-    files : tuple of (name, size, stamp)
-        By class, then by name; names are relative to `folder`.
-    labels : ndarray of int64, shape (n,)
-        Class of each file.
+    `files` are ordered by class and name, with names relative to `folder` in `source`, a folder or zip.
     """
 
     name: str

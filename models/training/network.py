@@ -19,20 +19,10 @@ def preprocessing_of(network: torch.nn.Module) -> Preprocessing:
 
 
 def build_network(arch: str, num_classes: int, seed: int = 0) -> torch.nn.Module:
-    """Build a network with random weights; the state of torch's generators does not change.
+    """Build a network with random weights by `seed`; the state of torch's generators does not change.
 
-    Parameters
-    ----------
-    arch : str
-        "module:callable" as for `fastrdm.runtimes.import_arch`; the callable takes `num_classes`.
-    num_classes : int
-    seed : int
-        Seed of the weights.
-
-    Raises
-    ------
-    ValueError
-        If there is no such callable, or it does not build a network with this number of classes.
+    `arch` is "module:callable" as for `fastrdm.runtimes.import_arch`; the callable takes `num_classes`. ValueError if
+    there is no such callable, or it does not build a network with this number of classes.
     """
     # Raises the errors about the name.
     import_arch(arch)
@@ -74,22 +64,8 @@ def check_network(network: torch.nn.Module, recipe: Recipe, num_classes: int) ->
 def export_graph(network: torch.nn.Module, folder: Path, size: int | None = None) -> Path:
     """Write a network's graph to a run's folder, for `fastrdm score --arch`, unless it exists.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-    folder : Path
-    size : int, optional
-        Height and width of the input; by default those of the network's preprocessing.
-
-    Returns
-    -------
-    Path
-        The ONNX file, whose name has the size.
-
-    Raises
-    ------
-    ValueError, MissingExtraError
-        As for `fastrdm.export_onnx`.
+    `size` is the height and width of the input, by default those of the network's preprocessing. The file's name
+    contains them. Errors are those of `fastrdm.export_onnx`.
     """
     height, width = (size, size) if size else preprocessing_of(network).size
     path = folder / f"network-{height}x{width}.onnx"

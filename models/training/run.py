@@ -69,13 +69,7 @@ class TrainingRun:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Prevent other processes from training here, on systems with file locks (not Windows).
-
-        Raises
-        ------
-        ValueError
-            If another process is training here.
-        """
+        """Keep other processes from training here, on systems with file locks (not Windows)."""
         try:
             import fcntl
         except ImportError:
@@ -92,23 +86,10 @@ class TrainingRun:
             yield
 
     def agree(self, config: Mapping[str, Any], changeable: Sequence[str]) -> dict[str, Any]:
-        """Write `config.json`, or check that it describes the same run.
+        """Write `config.json`, or raise ValueError unless it describes the same run.
 
-        Parameters
-        ----------
-        config : mapping
-            JSON: "recipe" and "data" must agree, except for the fields in `changeable`; "surroundings" may differ.
-        changeable : sequence of str
-
-        Returns
-        -------
-        dict
-            The content of `config.json` at the run's first start.
-
-        Raises
-        ------
-        ValueError
-            If a field differs; the message names it.
+        "recipe" and "data" must agree, except for the fields in `changeable`; "surroundings" may differ. Returns the
+        content at the run's first start.
         """
         # As it will be read again, with lists for tuples.
         new: dict[str, Any] = json.loads(json.dumps(config))
@@ -166,13 +147,7 @@ class TrainingRun:
             torch.save(dict(state), file)
 
     def load(self) -> dict[str, Any] | None:
-        """Return the last saved state, or None.
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged.
-        """
+        """Return the last saved state, or None; raise ValueError if the file is damaged."""
         if not self._state.is_file():
             return None
         try:
@@ -207,13 +182,7 @@ class TrainingRun:
 
     @contextlib.contextmanager
     def tensorboard(self, rows: Sequence[EpochMetrics]) -> "Iterator[Any]":
-        """Yield a function that writes a row to TensorBoard, after writing the existing rows.
-
-        Raises
-        ------
-        MissingExtraError
-            If tensorboard is not installed.
-        """
+        """Yield a function that writes a row to TensorBoard, after writing the existing rows."""
         require("tensorboard", "train", "to write metrics for TensorBoard")
         from torch.utils.tensorboard import SummaryWriter
 

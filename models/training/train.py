@@ -42,9 +42,7 @@ def fit(
     Parameters
     ----------
     trainer : Trainer
-        New or restored.
     run : TrainingRun
-        Where to write.
     report : TrainingReport
     stopping : callable
         Called after each step; if it returns True, the state is written, even within an epoch.
@@ -55,11 +53,6 @@ def fit(
     -------
     bool
         Whether the last epoch is complete.
-
-    Raises
-    ------
-    DivergedError
-        If the loss is NaN or infinite; the files written before are kept.
     """
     recipe = trainer.recipe
     with run.tensorboard(trainer.history) as add, report.training(trainer.images_left()):
