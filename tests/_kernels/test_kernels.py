@@ -245,6 +245,44 @@ def test_rank(kernels, shape, values):
         np.testing.assert_array_equal(_kernels.rank(x, n_threads), expected)
 
 
+@dtypes
+def test_guess_means(kernels, dtype):
+    x = numbers((5, 40)).astype(dtype)
+    np.testing.assert_allclose(_kernels.guess_means(x), x.astype(float).mean(axis=1), atol=1e-12)
+    long = np.repeat(np.arange(3).astype(dtype)[:, None], 5000, axis=1)
+    np.testing.assert_array_equal(_kernels.guess_means(long), [0, 1, 2])
+
+
+def test_project(kernels):
+    """Two blocks of channels, with one entry for each channel of a block."""
+    n_channels, n_components, block = 300, 7, _kernels.SIGN_BLOCK
+    rng = np.random.default_rng(0)
+    components, signs = rng.integers(0, n_components, 2 * block), rng.integers(0, 2, 2 * block)
+    place = np.arange(2 * block) % block
+    entries = (components * 2 * block + 2 * place + signs).reshape(2, block).astype(np.uint32)
+    matrix = np.zeros((n_components, 2 * block))
+    matrix[components, np.arange(2 * block)] = 1 - 2.0 * signs
+    x, shift = numbers((18, n_channels), dtype=np.float32), np.arange(18.0)
+    out = np.empty((18, n_components), np.float32)
+    sums = _kernels.project(x, entries, shift, 0.5, out)
+    shifted = x.astype(float) - shift[:, None]
+    np.testing.assert_allclose(out, 0.5 * shifted @ matrix[:, :n_channels].T, atol=1e-3)
+    np.testing.assert_allclose(sums, shifted.sum(axis=1), atol=1e-2)
+
+
+def test_similarities(kernels):
+    a, b = (np.zeros((n, _kernels.padded(50))) for n in (5, 13))
+    a[:, :50], b[:, :50] = numbers((5, 50), 1), numbers((13, 50), 2)
+    left, right = (_kernels.Prepared(x, (x**2).sum(axis=1)) for x in (a, b))
+    lengths = np.sqrt(np.outer(left.squares, right.squares))
+    expected = a @ b.T / lengths
+    for n_threads in (1, 2, 8):
+        got = _kernels.similarities(left, right, n_threads=n_threads)
+        np.testing.assert_allclose(got, expected, atol=1e-14)
+    paired = _kernels.similarities(left, left, paired=True)
+    np.testing.assert_allclose(paired, np.ones((5, 1)))
+
+
 @pytest.mark.parametrize("n_columns", [2, 3, 17, 63, 64, 65, 127, 129, 513])
 @pytest.mark.parametrize("values", ["ties", "one value", "all magnitudes"])
 def test_concordance(kernels, n_columns, values):

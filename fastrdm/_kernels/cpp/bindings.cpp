@@ -157,7 +157,7 @@ void rank(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device:
   check(x.shape(0) == out.shape(0) && x.shape(1) == out.shape(1), "rank: shapes disagree");
   check(x.shape(1) < (std::size_t{1} << 32), "rank: more than 2**32 values in a row");
   const nb::gil_scoped_release release;
-  fastrdm::rank_rows(x.data(), static_cast<Index>(x.shape(0)), static_cast<Index>(x.shape(1)), out.data(), n_threads);
+  fastrdm::rank(x.data(), static_cast<Index>(x.shape(0)), static_cast<Index>(x.shape(1)), out.data(), n_threads);
 }
 
 fastrdm::Tile tile(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& product, bool condensed, const Vector& norms_a,

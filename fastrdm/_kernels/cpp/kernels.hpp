@@ -104,7 +104,7 @@ struct Rows {
 };
 
 // Average ranks from 1 of every row; no NaN.
-void rank_rows(const double* data, Index rows, Index cols, double* ranks, int n_threads);
+void rank(const double* data, Index rows, Index cols, double* ranks, int n_threads);
 
 // Ranks as prepared rows: twice the centred ones, which float32 holds exactly up to 2^24 columns. Those of a row that is not finite are zeros
 // with NaN as their sum of squares.

@@ -42,7 +42,7 @@ void scale(double* out, const double* squares_a, Index rows_a, const double* squ
 
 }  // namespace
 
-void rank_rows(const double* data, Index rows, Index cols, double* ranks, int n_threads) {
+void rank(const double* data, Index rows, Index cols, double* ranks, int n_threads) {
   if (cols == 0) return;
   parallel(rows, 1, threads_for(static_cast<double>(rows * cols), kWorth, n_threads), [&](Index begin, Index end, int) {
     Ranker ranker(cols);
