@@ -1,12 +1,12 @@
-"""Equal dissimilarities that rounding has driven apart: the one rule by which they are made equal again.
+"""The rule that makes dissimilarities equal again that differ only by rounding.
 
-The rule: in rising order, a group opens at the smallest value that is in none yet and takes all values that differ from
-it by no more than `within` times the size of the larger; every member becomes the group's smallest value. The size of a
-value is its magnitude; that of an angle, given as v = 1 − cosine, is √(2 v), the length of the angle itself, which is
-what rounding changes by a share. Groups do not depend on the order of the values, and no value moves by more than the
-bound, however dense they are.
-It is applied to what fastrdm computes (RDMs in `calc_rdm`, pools of subjects before they are ranked), never to RDMs
-that are given. `Ranker` in C++ and `_weighted_ranks_of` in numba rank by the same rule.
+In rising order, a group starts at the smallest value that is in no group yet, and takes all values that differ from it
+by no more than `within` times the size of the larger; every member becomes the group's smallest value. The size of a
+value is its magnitude. The size of v = 1 − cosine is √(2 v), the length of the angle, because rounding changes angles
+by a relative amount. Groups do not depend on the order of the values, and no value moves by more than the bound,
+however dense the values are.
+The rule applies to what fastrdm computes (RDMs in `calc_rdm`, pools of subjects before they are ranked), never to RDMs
+from the caller. `Ranker` in C++ and `_weighted_ranks_of` in numba rank by the same rule.
 """
 
 import numpy as np
@@ -16,26 +16,26 @@ Floats = NDArray[np.float64]
 
 #: Relative difference within which values computed in float64 count as equal.
 FLOAT64 = 2.0**-40
-#: The same for values computed from float32 numbers, which are rounded themselves.
+#: The same for values computed from float32 numbers, which are already rounded.
 FLOAT32 = 2.0**-21
 
 
 def bound_of(kind: DTypeLike) -> float:
-    """The relative difference within which values computed from numbers of a floating type count as equal."""
+    """Return the relative difference within which values computed from a floating type count as equal."""
     return FLOAT64 if np.dtype(kind).itemsize > 4 else FLOAT32
 
 
 def settle(values: Floats, within: float = FLOAT64, *, angles: bool = False) -> Floats:
-    """Make values equal that differ by rounding alone.
+    """Make values equal that differ only by rounding.
 
     Parameters
     ----------
     values : ndarray of float64, shape (..., n)
-        Changed in place, row by row; NaN stays.
+        Changed in place, row by row; NaN is kept.
     within : float
         Relative difference up to which values count as equal; 0 changes nothing.
     angles : bool
-        Whether they are 1 − cosine of angles. An angle of up to `within` is then 0.
+        Whether values are 1 − cosine of angles. Angles up to `within` are then 0.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def settle(values: Floats, within: float = FLOAT64, *, angles: bool = False) -> 
         values[np.abs(values) <= within**2 / 2] = 0
     for row in values.reshape(-1, values.shape[-1]):
         ordered = np.sort(row)
-        # NaN come last and compare as False.
+        # NaN are last and compare as False.
         near = _gap(ordered[:-1], ordered[1:], within, angles)
         near &= ordered[:-1] != ordered[1:]
         if near.any():
@@ -66,7 +66,7 @@ def _gap(low: Floats, high: Floats, within: float, angles: bool) -> NDArray[np.b
 
 def _merge(row: Floats, distinct: Floats, within: float, angles: bool) -> None:
     near = _gap(distinct[:-1], distinct[1:], within, angles)
-    # Runs of neighbours; groups are found within each, one after the other.
+    # Runs of neighbours; groups are formed within each run, in rising order.
     starts = np.flatnonzero(near & ~np.r_[False, near[:-1]])
     ends = np.flatnonzero(near & ~np.r_[near[1:], False]) + 2
     merged = distinct.copy()

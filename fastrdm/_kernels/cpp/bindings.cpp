@@ -1,4 +1,4 @@
-// Python's view of the kernels: the only file that includes Python headers.
+// The Python module: checks of shapes, and calls. The only file that includes Python headers.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -37,7 +37,7 @@ using RankRows = nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device
 template <std::size_t n>
 using OutCounts = nb::ndarray<std::int64_t, nb::ndim<n>, nb::c_contig, nb::device::cpu>;
 
-// 16-bit floats come as their bits: there is no buffer format for bfloat16.
+// 16-bit floats arrive as bits: bfloat16 has no buffer format.
 template <typename S>
 using Stored = std::conditional_t<sizeof(S) == 2, std::uint16_t, S>;
 
@@ -48,8 +48,8 @@ Matrix<S> matrix(const Rows<Stored<S>>& rows, const double* shift) {
           static_cast<Index>(rows.stride(0)), shift};
 }
 
-void check(bool right, const char* what) {
-  if (!right) throw std::invalid_argument(what);
+void check(bool condition, const char* message) {
+  if (!condition) throw std::invalid_argument(message);
 }
 
 template <typename S>

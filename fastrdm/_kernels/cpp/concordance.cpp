@@ -1,8 +1,8 @@
-// Concordant less discordant pairs of every two rows, for Kendall's tau (Knight 1966, with a counting tree for the merge sort).
+// Concordant minus discordant pairs of every two rows, for Kendall's tau (Knight 1966, with a counting tree instead of the merge sort).
 //
-// Walking through a row's entries in rising order, the entries met before are marked at their positions in the other row's order: an
-// entry that lies above `less` of them and below `greater` adds less - greater. Entries tied in the first row are marked together, after
-// all of them have been counted; entries tied in the second occupy a range of positions, none of which counts.
+// The entries of the first row are visited in rising order, and visited entries are marked at their positions in the order of the second row: an
+// entry that lies above `less` marks and below `greater` adds less - greater. Entries tied in the first row are marked together, after all of them
+// have been counted; entries tied in the second occupy a range of positions, none of which counts.
 
 #include <algorithm>
 #include <array>
@@ -17,18 +17,18 @@ namespace {
 
 constexpr Index kTile = 16;
 
-// A row of average ranks, taken apart in one counting sort.
+// A row of average ranks, sorted by counting.
 class Row {
  public:
   std::int64_t untied = 0;  // pairs of entries that differ
 
-  Taken taken() const { return {order_.data(), ends_.data(), order_.size(), ends_.size(), tied()}; }
+  SortedRow sorted() const { return {order_.data(), ends_.data(), order_.size(), ends_.size(), tied()}; }
   bool tied() const { return ends_.size() < order_.size(); }
 
-  // place(i, position, begin, end): where entry i is in the order, and the range that it shares with its ties.
+  // Calls place(i, position, begin, end): the position of entry i in the order, and the range that it shares with its ties.
   template <typename Put>
   void read(const double* ranks, std::size_t n, Put&& place) {
-    // Averages of two groups of ties differ by at least 1, so that their whole parts tell groups apart.
+    // Average ranks of two groups of ties differ by at least 1, so their integer parts identify groups.
     starts_.assign(n + 1, 0);
     for (std::size_t i = 0; i < n; ++i) {
       if (!(ranks[i] >= 1 && ranks[i] <= static_cast<double>(n))) throw std::invalid_argument("concordance: rows must hold average ranks");
@@ -57,15 +57,15 @@ class Row {
   std::vector<std::uint32_t> order_, ends_, starts_, next_;
 };
 
-// kWays rows side by side.
+// kWays interleaved rows.
 template <typename Position>
 class Block {
  public:
   std::array<std::int64_t, kWays> untied;
 
-  Others<Position> others() const { return {positions_.data(), ranges_.data(), tied_}; }
+  RowBlock<Position> interleaved() const { return {positions_.data(), ranges_.data(), tied_}; }
 
-  // Of fewer rows the last stands for those that are not there.
+  // If there are fewer rows, the last is repeated.
   void read(const double* ranks, Index rows, std::size_t n) {
     positions_.resize(n * kWays);
     ranges_.resize(2 * n * kWays);
@@ -89,7 +89,8 @@ class Block {
 };
 
 std::size_t marks_size(std::size_t n) {
-  // Words, levels of 32-bit counts above them that shrink 16-fold, and a node to spare for each.
+  // Words of scratch that are enough for every instruction set: the words of marks, levels of 32-bit counts that shrink 16-fold, and a spare node for
+  // each level.
   return kWays * (2 * (n / 64 + 1) + 128);
 }
 
@@ -118,7 +119,7 @@ void concordance_by(TwiceLess<Position>* twice_less_of, const double* a, Index r
         if (j0 == 0) untied_a[i] = row.untied;
         for (Index j = j0; j < j1; j += kAcross) {
           std::array<std::uint64_t, kWays> twice_less;  // less + (marked - greater), summed
-          twice_less_of(row.taken(), blocks[static_cast<std::size_t>((j - j0) / kAcross)].others(), scratch.data(), twice_less.data());
+          twice_less_of(row.sorted(), blocks[static_cast<std::size_t>((j - j0) / kAcross)].interleaved(), scratch.data(), twice_less.data());
           for (Index w = 0; w < std::min(kAcross, j1 - j); ++w)
             out[i * rows_b + j + w] = static_cast<std::int64_t>(twice_less[static_cast<std::size_t>(w)]) - row.untied;
         }

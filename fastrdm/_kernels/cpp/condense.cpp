@@ -1,6 +1,6 @@
 // Products of rows → dissimilarities.
 //
-// Compiled without contraction of products and sums: what is the same for a row and itself, or for i and j and for j and i, has to round alike.
+// Compiled without contraction of products and sums: a row with itself, and i, j and j, i, must round in the same way.
 
 #include <algorithm>
 #include <cmath>
@@ -10,7 +10,7 @@
 namespace fastrdm {
 namespace {
 
-// Powers of two that bring the roots of norms near 1, and the norms so scaled.
+// Powers of two that bring the roots of norms near 1, and the scaled norms.
 struct Scaled {
   std::vector<double> factor, norm;
   Scaled(const double* norms, Index n) : factor(static_cast<std::size_t>(n)), norm(static_cast<std::size_t>(n)) {
@@ -24,7 +24,7 @@ struct Scaled {
   }
 };
 
-// Counts marks, and sets them as the sign of what is near.
+// Marks near values by their sign, and counts them.
 struct Marker {
   Index count = 0;
   double operator()(double value, bool near) {
@@ -45,7 +45,7 @@ Index angles(const Tile& tile, const double* sums_a, const double* sums_b, doubl
     double* to = out - begin;
     const auto finish = [&](Index j, double product) {
       const double scaled = product * factor * factors[j];
-      // A fraction that is rounded once is the same for all products and norms that have it.
+      // The fraction is rounded once, so equal fractions of products and norms give equal cosines.
       double cosine = std::sqrt(scaled * scaled / (norm * norms[j]));
       cosine = cosine > 1 ? 1 : cosine;
       const double value = scaled < 0 ? 1 + cosine : 1 - cosine;

@@ -1,4 +1,4 @@
-// Which instruction sets this processor has, and products and differences of whole matrices, split over threads.
+// The instruction sets of this processor, and products and differences of whole matrices on several threads.
 
 #include <cmath>
 #include <condition_variable>
@@ -51,7 +51,7 @@ bool has_avx512() {
   return has_avx2() && (_xgetbv(0) & 0xe6) == 0xe6 && (leaf7[1] & f_dq_bw_vl) == f_dq_bw_vl;
 }
 #else
-// __builtin_cpu_supports knows f16c only in newer compilers.
+// __builtin_cpu_supports has f16c only in newer compilers.
 bool has_f16c() {
   unsigned eax, ebx, ecx, edx;
   return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
@@ -67,7 +67,7 @@ bool has_avx512() {
 #endif
 
 const std::vector<const Isa*>& available_isas() {
-  static const std::vector<const Isa*> found = [] {
+  static const std::vector<const Isa*> available = [] {
     std::vector<const Isa*> isas;
 #ifdef FASTRDM_BUILT_X86
     if (has_avx512()) isas.push_back(&avx512::isa);
@@ -79,7 +79,7 @@ const std::vector<const Isa*>& available_isas() {
     isas.push_back(&portable::isa);
     return isas;
   }();
-  return found;
+  return available;
 }
 
 const Isa& isa_named(const std::string& name) {
@@ -90,14 +90,14 @@ const Isa& isa_named(const std::string& name) {
 
 namespace {
 
-// Up to this many doubles workers take shares of the columns, each with sums of its own; above, or where there are fewer shares than
-// workers, each fills some of the right rows.
-constexpr Index kOwnSums = 1 << 18;
-// Blocks of a share: what the sums of a share cost beside it, and what is copied at once where rows cannot be read where they lie, against the
-// workers that find a share. At least so many shares, if there are as many blocks.
+// Up to this many doubles, workers take shares of the columns, each with private sums; above, or with fewer shares than workers, each worker fills
+// some of the right rows.
+constexpr Index kPrivateSums = 1 << 18;
+// Blocks of a share, a compromise: long shares need fewer sums, short ones give all workers a share and make smaller copies of rows that cannot be
+// read in place. At least kShares shares, if there are that many blocks.
 constexpr Index kBlocks = 16, kShares = 4;
 
-// Multiplications that are worth waking a thread for, which takes some 0.1 ms.
+// Multiplications that justify waking a thread, which takes about 0.1 ms.
 constexpr double kWorkPerThread = 1.5e7;
 
 constexpr std::size_t kLine = 64, kKept = 4 << 20;
@@ -134,13 +134,13 @@ void give_scratch(void* memory) {
 
 namespace {
 
-// Where shares are added up, in their order. Of a symmetric product only i <= j is kept.
+// Adds up shares in their order. Of a symmetric product only i <= j is kept.
 class Total {
  public:
   Total(double* out, Index stride, double* sums, bool add, bool symmetric, Index rows, Index cols)
       : out_(out), stride_(stride), sums_(sums), add_(add), symmetric_(symmetric), rows_(rows), cols_(cols), ld_(pad_rows(cols)) {}
 
-  // Adds what the right rows in `right` have of a share, and leaves zeros there; its rows' sums too, if asked for.
+  // Adds the right rows in `right` of a share, and leaves zeros; also its rows' sums, if `with_sums`.
   void take(Index share, double* part, const Range& right, bool with_sums) {
     const bool add = add_ || share > 0;
     const Index end = std::min(right.end, cols_);
@@ -168,7 +168,7 @@ class Total {
   Index rows_, cols_, ld_;
 };
 
-// All shares one after the other, for some right rows.
+// All shares in turn, for some right rows.
 class InTurn final : public Shares {
  public:
   InTurn(Index width, Index count, Total& total, const Range& right, bool with_sums)
@@ -186,12 +186,12 @@ class InTurn final : public Shares {
   bool with_sums_;
 };
 
-// Shares for several workers, each of which takes the next that is free. One that is done before its turn waits in a buffer.
+// Shares for several workers; each takes the next free one. A share that is finished before its turn waits in a buffer.
 class Together {
  public:
   Together(Index count, Total& total, const Range& right, Index size, int workers)
       : total_(total), right_(right), size_(static_cast<std::size_t>(size)), waiting_(static_cast<std::size_t>(count)),
-        own_(static_cast<std::size_t>(workers)) {}
+        buffers_(static_cast<std::size_t>(workers)) {}
 
   double* part(std::size_t worker) {
     std::unique_lock<std::mutex> lock(guard_);
@@ -209,16 +209,16 @@ class Together {
     for (; turn_ < waiting_.size() && waiting_[turn_].part; ++turn_) {
       const Waiting& ready = waiting_[turn_];
       total_.take(static_cast<Index>(turn_), ready.part, right_, true);
-      own_[ready.worker].free.push_back(ready.part);
+      buffers_[ready.worker].free.push_back(ready.part);
     }
     freed_.notify_all();
-    // The worker whose share's turn it is has nothing that waits, so that it has a buffer: buffers are each worker's own.
-    freed_.wait(lock, [&] { return failed_ || !own_[worker].free.empty() || own_[worker].made.size() < kBuffers; });
+    // No deadlock: the worker whose share is next has no share waiting, so it has a free buffer, because each worker has its buffers.
+    freed_.wait(lock, [&] { return failed_ || !buffers_[worker].free.empty() || buffers_[worker].made.size() < kMaxBuffers; });
     if (failed_) throw std::bad_alloc();
     return take(worker);
   }
 
-  // A worker that has no memory leaves a share undone, for which nobody may wait.
+  // A worker that runs out of memory leaves a share unfinished; no one must wait for it.
   void fail() {
     const std::lock_guard<std::mutex> lock(guard_);
     failed_ = true;
@@ -226,24 +226,24 @@ class Together {
   }
 
  private:
-  static constexpr std::size_t kBuffers = 2;
+  static constexpr std::size_t kMaxBuffers = 2;
   struct Waiting {
     double* part = nullptr;
     std::size_t worker = 0;
   };
-  struct Own {
+  struct Buffers {
     std::vector<Doubles> made;
     std::vector<double*> free;
   };
 
   double* take(std::size_t worker) {
-    Own& own = own_[worker];
-    if (own.free.empty()) {
-      own.made.emplace_back(size_);
-      return own.made.back().data();
+    Buffers& buffers = buffers_[worker];
+    if (buffers.free.empty()) {
+      buffers.made.emplace_back(size_);
+      return buffers.made.back().data();
     }
-    double* part = own.free.back();
-    own.free.pop_back();
+    double* part = buffers.free.back();
+    buffers.free.pop_back();
     return part;
   }
 
@@ -251,7 +251,7 @@ class Together {
   Range right_;
   std::size_t size_;
   std::vector<Waiting> waiting_;
-  std::vector<Own> own_;
+  std::vector<Buffers> buffers_;
   std::mutex guard_;
   std::condition_variable freed_;
   Index next_ = 0;
@@ -286,14 +286,14 @@ void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, Index widt
   n_threads = static_cast<int>(std::max(1.0, std::min<double>(n_threads, 1 + work / kWorkPerThread)));
   const Index shares = (a.cols + width - 1) / width;
   Total total(out, out_stride, sums, add, !b, a.rows, cols);
-  if (n_threads > 1 && size <= kOwnSums && shares >= n_threads) {
+  if (n_threads > 1 && size <= kPrivateSums && shares >= n_threads) {
     Together together(shares, total, {0, ld}, size + a.rows, n_threads);
     parallel(n_threads, 1, n_threads, [&](Index begin, Index end, int) {
       for (Index w = begin; w < end; ++w) {
         const auto worker = static_cast<std::size_t>(w);
-        OneOfSeveral own(width, together, worker);
+        OneOfSeveral worker_shares(width, together, worker);
         try {
-          multiply(a, b, {0, ld}, own, together.part(worker), ld, sums != nullptr);
+          multiply(a, b, {0, ld}, worker_shares, together.part(worker), ld, sums != nullptr);
         } catch (...) {
           together.fail();
           throw;
@@ -302,7 +302,7 @@ void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, Index widt
     });
   } else {
     Doubles part(static_cast<std::size_t>(size + a.rows));
-    // Of a symmetric product only i <= j is made, so work grows with j: equal shares end at square roots.
+    // Of a symmetric product only i <= j is computed, so work grows with j: equal parts end at square roots.
     const auto bound = [&](int worker) {
       const double share = static_cast<double>(worker) / n_threads;
       return static_cast<Index>((b ? share : std::sqrt(share)) * static_cast<double>(ld) / kRowPad + 0.5) * kRowPad;
@@ -310,14 +310,14 @@ void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, Index widt
     parallel(n_threads, 1, n_threads, [&](Index begin, Index end, int) {
       for (Index w = begin; w < end; ++w) {
         const Range right{bound(static_cast<int>(w)), bound(static_cast<int>(w) + 1)};
-        const bool with_sums = sums && w == n_threads - 1;  // who reads all rows
+        const bool with_sums = sums && w == n_threads - 1;  // this worker reads all rows
         InTurn in_turn(width, shares, total, right, with_sums);
         multiply(a, b, right, in_turn, part.data(), ld, with_sums);
       }
     });
   }
   if (b) return;
-  constexpr Index kSquare = 64;  // mirrored square by square, so that columns are not walked one number a line
+  constexpr Index kSquare = 64;  // mirrored in squares, so that columns are not read one number per cache line
   for (Index i0 = 0; i0 < a.rows; i0 += kSquare)
     for (Index j0 = 0; j0 <= i0; j0 += kSquare)
       for (Index i = i0; i < std::min(i0 + kSquare, a.rows); ++i)

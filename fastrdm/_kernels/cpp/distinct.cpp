@@ -1,4 +1,4 @@
-// How many different numbers there are among many, if they are few.
+// The different numbers among many, if they are few.
 
 #include <cstring>
 
@@ -22,11 +22,11 @@ std::uint64_t bits_of(float x) {
 
 template <typename S>
 Index distinct(const Matrix<S>& x, Index limit, typename ProductOf<S>::Type* out) {
-  // Open addressing in a table that is never more than half full. A number is stored as its place in `out` plus 1.
+  // A hash table with open addressing, at most half full. It stores a number's index in `out` plus 1.
   std::size_t size = 64;
   while (size < 2 * static_cast<std::size_t>(limit)) size *= 2;
   std::vector<std::uint16_t> table(size);
-  Index found = 0;
+  Index count = 0;
   for (Index i = 0; i < x.rows; ++i) {
     const S* row = x.data + i * x.stride;
     auto last = widened(row[0]);
@@ -39,12 +39,12 @@ Index distinct(const Matrix<S>& x, Index limit, typename ProductOf<S>::Type* out
       std::size_t at = static_cast<std::size_t>(bits * 0x9e3779b97f4a7c15u >> 40) & (size - 1);
       while (table[at] && bits_of(out[table[at] - 1]) != bits) at = (at + 1) & (size - 1);
       if (table[at]) continue;
-      if (found == limit) return limit;
-      out[found++] = value;
-      table[at] = static_cast<std::uint16_t>(found);
+      if (count == limit) return limit;
+      out[count++] = value;
+      table[at] = static_cast<std::uint16_t>(count);
     }
   }
-  return found;
+  return count;
 }
 
 template Index distinct<float>(const Matrix<float>&, Index, float*);

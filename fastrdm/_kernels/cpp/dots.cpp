@@ -1,8 +1,8 @@
-// Products of rows with rows where they lie, compiled once for each instruction set.
+// Products of rows in place, compiled once for each instruction set.
 //
-// Packing, as products.cpp does it, costs more than it gains for rows that few others are multiplied with. float32 rows are widened in the
-// registers: products of ranks and sums of them stay whole numbers, exact up to 2^53, so no order of summation changes a bit.
-// Nothing here may instantiate a template of the standard library: the linker would keep one copy for all instruction sets.
+// For rows that are multiplied with few others, packing as in products.cpp costs more than it gains. float32 rows are widened in registers: products
+// of ranks and their sums are integers, exact up to 2^53, so the order of summation changes no bit. Nothing here may instantiate a template of the
+// standard library: the linker would keep one copy for all instruction sets.
 
 #include "isa.hpp"
 #include "simd.hpp"
@@ -12,7 +12,7 @@ namespace {
 
 using V = Vec<double>;
 
-// Columns beyond the `cols_b` there are repeat the last and are not written.
+// Columns beyond `cols_b` repeat the last column and are not written.
 template <int kRows, int kCols, typename T>
 inline void tile(const T* a, Index stride_a, const T* b, Index cols_b, Index stride_b, Index length, double* out, Index ld_out) {
   V::Reg sum[kRows][kCols];
@@ -40,7 +40,7 @@ inline void tile(const T* a, Index stride_a, const T* b, Index cols_b, Index str
 template <typename T>
 void dots_of(const T* a, Index rows_a, Index stride_a, const T* b, Index rows_b, Index stride_b, Index cols, double* out, Index ld_out) {
   static_assert(kRowLength % V::lanes == 0);
-  constexpr int kWide = 2 * kTileCols;  // one row alone needs more sums to hide the latency
+  constexpr int kWide = 2 * kTileCols;  // a single row needs more sums to hide the latency
   const Index whole = rows_a / kTileRows * kTileRows;
   for (Index j = 0; j < rows_b; j += kTileCols)
     for (Index i = 0; i < whole; i += kTileRows)

@@ -1,5 +1,5 @@
-// 16-bit floats widened one by one. Internal to each file that includes it: one copy, compiled for one instruction set, would
-// be kept for all.
+// Widening of single 16-bit floats. The functions are internal to each file: otherwise the linker would keep one copy, compiled for one instruction
+// set, for all.
 #pragma once
 
 #include <cstring>

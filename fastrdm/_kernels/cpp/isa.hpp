@@ -11,14 +11,13 @@
 
 namespace fastrdm {
 
-// The order in which products are added up, so that those of two rows depend on these two alone: numbers in their own type over a block of
-// columns, blocks in float64 over a share of `width` columns, and shares in their order. Neither the number of threads nor how rows are
-// split between them changes that.
+// The order of sums, which makes a product depend on its two rows alone: numbers in their type over a block of columns, blocks in float64 over a
+// share of `width` columns, and shares in order. Threads, and how they split the rows, do not change it.
 struct Shares {
   explicit Shares(Index width_) : width(width_) {}
   // The next share to work on, or -1.
   virtual Index next() = 0;
-  // Takes what a share adds up to, and gives zeros for another one.
+  // Takes the sums of a share, and returns zeros for the next one.
   virtual double* done(Index share, double* part) = 0;
   const Index width;
 
@@ -26,45 +25,45 @@ struct Shares {
   ~Shares() = default;
 };
 
-// part[i * ld + j]: sums of a_ik b_jk over the columns of a share and the right rows j asked for, as read; with `b` null, b is a and only i <= j
-// is sure to be filled. `part` holds pad(a.rows) x ld zeros, ld = pad(b.rows), and a number more for each row of a: where `with_sums`, that is
-// the row's sum over the share.
+// part[i * ld + j]: sums of a_ik b_jk, as read, over the columns of a share, for the right rows j. If `b` is null, b is a, and only i <= j is
+// defined. `part` holds pad(a.rows) x ld zeros, ld = pad(b.rows), and one more number for each row of a: the row's sum over the share, if
+// `with_sums`.
 template <typename S>
 using Products = void(const Matrix<S>& a, const Matrix<S>* b, const Range& right_rows, Shares& shares, double* part, Index ld, bool with_sums);
 
-// out[p] += sum_k (factor_a (a_ik - shift_a) - factor_b (b_jk - shift_b))^2 of the rows i and j of pair p; null factors are 1. The order of i and j
-// changes no bit, nor do the other pairs.
+// out[p] += sum_k (factor_a (a_ik - shift_a) - factor_b (b_jk - shift_b))^2 for the rows i and j of pair p; null factors are 1. The order of i and j
+// and other pairs change no bit.
 template <typename S>
 using Differences = void(const Matrix<S>& a, const double* factor_a, const Matrix<S>& b, const double* factor_b, const Pair* pairs, Index n_pairs,
                          double* out);
 
-// Products of all rows of a with all of b, out[i * ld_out + j], summed in float64 and for every i, j in the same order. `cols` is a
-// multiple of kRowLength.
+// out[i * ld_out + j]: products of all rows of a with all rows of b, summed in float64 and in the same order for all i, j. `cols` is a multiple of
+// kRowLength.
 template <typename T>
 using Dots = void(const T* a, Index rows_a, Index stride_a, const T* b, Index rows_b, Index stride_b, Index cols, double* out, Index ld_out);
 
-// A row taken apart: entries in rising order, and where each group of ties ends in it.
-struct Taken {
+// A sorted row: its entries in rising order, and where each group of ties ends.
+struct SortedRow {
   const std::uint32_t *order, *ends;
   std::size_t n, groups;
   bool tied;
 };
 
-// kWays rows, entry by entry: the kWays places of the entry in each row's order, and, read only where there are ties, the kWays ranges that it
-// shares with them: where those begin, then where they end. 16-bit numbers for rows below 65,536 entries halve what has to stay in the cache.
+// kWays rows, entry by entry: the entry's position in the order of each row and, read only if there are ties, the range that it shares with its ties
+// in each row: kWays begins, then kWays ends. 16-bit numbers for rows below 65,536 entries halve the cache footprint.
 constexpr std::size_t kWays = 4;
 template <typename Position>
-struct Others {
+struct RowBlock {
   const Position *positions, *ranges;
   bool tied;
 };
 
-// out[w]: sum over entries, in the order of a, of those before (ties of a left out) that lie below it in row w of b and those that do not lie
+// out[w]: sum over entries of the earlier entries in the order of a (without ties in a) that lie below it in row w of b, plus those that do not lie
 // above it. `scratch` is large enough for every instruction set (concordance.cpp).
 template <typename Position>
-using TwiceLess = void(const Taken& a, const Others<Position>& b, std::uint64_t* scratch, std::uint64_t* out);
+using TwiceLess = void(const SortedRow& a, const RowBlock<Position>& b, std::uint64_t* scratch, std::uint64_t* out);
 
-// Everything that is compiled once for each instruction set; the only table of it. products.cpp fills it in.
+// The kernels of one instruction set; products.cpp defines one table for each. dispatch.cpp lists the tables.
 struct Isa {
   const char* name;
   Index block_bytes;
@@ -74,7 +73,7 @@ struct Isa {
   std::tuple<TwiceLess<std::uint16_t>*, TwiceLess<std::uint32_t>*> twice_less;
 };
 
-// Those built into this extension that this processor can run, the fastest first; never empty, `portable` is always last.
+// The instruction sets that this extension has and this processor supports, the fastest first; `portable` is always last.
 const std::vector<const Isa*>& available_isas();
 
 // Throws std::invalid_argument for an instruction set that is not available.

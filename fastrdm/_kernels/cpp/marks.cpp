@@ -1,9 +1,9 @@
-// Counting for Kendall's tau, compiled once for each instruction set; concordance.cpp says what is counted.
+// Counting for Kendall's tau, compiled once for each instruction set; concordance.cpp explains the algorithm.
 //
-// A set of positions that knows how many of its members lie below a position: marks are bits, and above the 64-bit words stand levels of running
-// counts, kFan to a node, so that a mark costs one short vector addition a level and a count reads one number a level. Additions wait for the
-// one before to reach memory; kWays rows at a time, which do not depend on each other, keep the processor busy meanwhile.
-// Nothing here may instantiate a template of the standard library: the linker would keep one copy for all instruction sets.
+// A set of positions that can count its members below a position: marks are bits, and above the 64-bit words are levels of running counts, kFan per
+// node, so that a mark costs one short vector addition per level and a count reads one number per level. Each addition waits until the previous one
+// has reached memory; kWays independent rows at a time keep the processor busy. Nothing here may instantiate a template of the standard library: the
+// linker would keep one copy for all instruction sets.
 
 #include <cstring>
 
@@ -27,7 +27,7 @@ inline std::uint64_t popcount(std::uint64_t x) {
 #elif defined(__GNUC__) && (defined(__POPCNT__) || defined(FASTRDM_NEON))
   return static_cast<std::uint64_t>(__builtin_popcountll(x));
 #else
-  // Written out: without -mpopcnt, which the oldest x86-64 lacks, the builtin is a call.
+  // Without -mpopcnt, which the oldest x86-64 lacks, the builtin is a function call.
   const std::uint64_t halves = x - (x >> 1 & 0x5555555555555555u);
   const std::uint64_t quarters = (halves & 0x3333333333333333u) + (halves >> 2 & 0x3333333333333333u);
   return ((quarters + (quarters >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u >> 56;
@@ -36,7 +36,7 @@ inline std::uint64_t popcount(std::uint64_t x) {
 
 constexpr std::size_t kFan = 16;
 
-// node[k] += k > child: the addends start kFan - 1 - child from here.
+// node[k] += k > child: the addends start kFan - 1 - child from the first value.
 template <typename Count>
 struct alignas(64) Steps {
   Count values[2 * kFan];
@@ -47,7 +47,7 @@ struct alignas(64) Steps {
 template <typename Count>
 constexpr Steps<Count> kSteps;
 
-// Written out: compilers unroll a loop over so few numbers and leave it at that, or copy them by way of the stack.
+// With intrinsics, because compilers unroll a loop over so few numbers without vectorising it, or copy them through the stack.
 #if defined(FASTRDM_AVX512) || defined(FASTRDM_AVX2)
 using Piece = __m256i;
 inline Piece load(const void* p) { return _mm256_loadu_si256(static_cast<const Piece*>(p)); }
@@ -81,13 +81,13 @@ inline void add(Count* node, const Count* step) {
   for (std::size_t k = 0; k < kFan; k += kPiece) store(node + k, sum(load(node + k), load(step + k), Count()));
 }
 
-// kWays sets, word by word and node by node, so that all of them are reached from one address.
+// kWays sets, interleaved by word and by node, so that one address reaches all of them.
 template <typename Count, int kLevels>
 class Marks {
  public:
   Marks(std::size_t n, std::uint64_t* scratch) : words_(scratch) {
     std::size_t nodes = n / 64 + 1;
-    // Whole cache lines: what a store over the end of one left is slow to be read again.
+    // Whole cache lines: a store across two lines is slow to read back.
     std::uint64_t* end = scratch + (nodes * kWays + 7) / 8 * 8;
     for (auto& level : levels_) {
       nodes = (nodes + kFan - 1) / kFan;
@@ -103,7 +103,7 @@ class Marks {
     mark_level<way, 0>(position / 64);
   }
 
-  // Below `begin`, and below `end`, which is nearly always of the same word.
+  // Marks below `begin` plus marks below `end`, which is nearly always in the same word.
   template <std::size_t way>
   std::uint64_t below_both(std::size_t begin, std::size_t end) const {
     const std::uint64_t first = below<way>(begin);
@@ -118,7 +118,7 @@ class Marks {
   }
 
  private:
-  // Loops over levels are not unrolled by every compiler.
+  // Not every compiler unrolls loops over levels.
   template <std::size_t way, int level>
   void mark_level(std::size_t child) {
     add(levels_[level] + (child / kFan * kWays + way) * kFan, kSteps<Count>.values + (kFan - 1 - child % kFan));
@@ -138,7 +138,7 @@ class Marks {
 
 // Counts are as wide as positions.
 template <typename Count, int kLevels, bool kTied>
-void count(const Taken& a, const Others<Count>& b, std::uint64_t* scratch, std::uint64_t* out) {
+void count(const SortedRow& a, const RowBlock<Count>& b, std::uint64_t* scratch, std::uint64_t* out) {
   static_assert(kWays == 4);
   Marks<Count, kLevels> marks(a.n, scratch);
   std::uint64_t less0 = 0, less1 = 0, less2 = 0, less3 = 0;
@@ -185,7 +185,7 @@ void count(const Taken& a, const Others<Count>& b, std::uint64_t* scratch, std::
 }
 
 template <typename Count, int kLevels>
-void count(const Taken& a, const Others<Count>& b, std::uint64_t* scratch, std::uint64_t* out) {
+void count(const SortedRow& a, const RowBlock<Count>& b, std::uint64_t* scratch, std::uint64_t* out) {
   b.tied ? count<Count, kLevels, true>(a, b, scratch, out) : count<Count, kLevels, false>(a, b, scratch, out);
 }
 
@@ -196,14 +196,14 @@ std::uint64_t* aligned(std::uint64_t* scratch) {
 
 }  // namespace
 
-// Levels enough that the highest is one node: 64 * kFan^levels positions.
-void twice_less(const Taken& a, const Others<std::uint16_t>& b, std::uint64_t* scratch, std::uint64_t* out) {
+// Enough levels that the highest is one node: 64 * kFan^levels positions.
+void twice_less(const SortedRow& a, const RowBlock<std::uint16_t>& b, std::uint64_t* scratch, std::uint64_t* out) {
   const auto run = a.n < std::size_t{1} << 10   ? count<std::uint16_t, 1>
                    : a.n < std::size_t{1} << 14 ? count<std::uint16_t, 2>
                                                 : count<std::uint16_t, 3>;
   run(a, b, aligned(scratch), out);
 }
-void twice_less(const Taken& a, const Others<std::uint32_t>& b, std::uint64_t* scratch, std::uint64_t* out) {
+void twice_less(const SortedRow& a, const RowBlock<std::uint32_t>& b, std::uint64_t* scratch, std::uint64_t* out) {
   const auto run = a.n < std::size_t{1} << 22 ? count<std::uint32_t, 4> : count<std::uint32_t, 7>;
   run(a, b, aligned(scratch), out);
 }

@@ -7,7 +7,7 @@
 namespace fastrdm {
 namespace {
 
-// Pixels that are worth waking a thread for, which takes some 0.1 ms, and that are made at once.
+// Pixels that justify waking a thread, which takes about 0.1 ms, and pixels per piece.
 constexpr Index kWorth = 1 << 18;
 constexpr Index kGrain = 1 << 12;
 
@@ -22,7 +22,7 @@ void normalise(const std::uint8_t* pixels, Index images, Index area, const float
       const Index image = begin / area, first = begin % area, here = std::min(end - begin, area - first);
       const std::uint8_t* in = pixels + 3 * begin;
       float* plane = out + 3 * image * area + first;
-      // The three planes side by side: one after the other took 1.4 times as long.
+      // All three planes in one loop: one loop per plane took 1.4 times as long.
       for (Index p = 0; p < here; ++p) {
         plane[p] = table[in[3 * p + c0]];
         plane[area + p] = table[256 + in[3 * p + c1]];

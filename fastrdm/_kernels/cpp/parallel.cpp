@@ -1,5 +1,5 @@
-// The pool of threads. They wait for work in between, since starting one takes some 0.1 ms; who calls works too and takes
-// whatever pieces the others have not begun, so that a call never waits for a thread to wake up.
+// The thread pool. Threads wait between calls, since starting one takes about 0.1 ms. The caller works too, and takes all pieces that no thread has
+// begun, so a call never waits for a thread to wake up.
 
 #include "parallel.hpp"
 
@@ -19,7 +19,7 @@
 namespace fastrdm {
 namespace {
 
-// Looks at what is waited for before a thread sleeps: some 0.1 ms, about what it takes to be woken.
+// Spins before a thread sleeps: about 0.1 ms, the time that waking it takes.
 constexpr int kSpins = 4000;
 
 inline void relax() {
@@ -59,13 +59,13 @@ class Pool {
  private:
   void grow(int wanted) {
     try {
-      for (; threads_ < wanted; ++threads_) std::thread([this] { serve(); }).detach();
+      for (; threads_ < wanted; ++threads_) std::thread([this] { run_jobs(); }).detach();
     } catch (const std::system_error&) {
-      // Those there are will do: the caller takes what nobody else does.
+      // The existing threads suffice: the caller takes the remaining pieces.
     }
   }
 
-  void serve() {
+  void run_jobs() {
     for (;;) {
       for (int spin = 0; spin < kSpins && pending_.load(std::memory_order_relaxed) == 0; ++spin) relax();
       std::unique_lock<std::mutex> lock(guard_);
@@ -82,7 +82,7 @@ class Pool {
     return job.begun < job.pieces ? take(job) : -1;
   }
 
-  // With the lock held, of a job that has pieces left.
+  // Needs the lock, and a job with pieces left.
   int take(Job& job) {
     const int piece = job.begun++;
     if (job.begun == job.pieces) {
@@ -94,7 +94,7 @@ class Pool {
 
   void finish(Job& job, int piece) {
     job.call(job.context, piece);
-    // Counted under the lock: once the last piece is, `job` may be gone.
+    // Counted under the lock: after the last piece, `job` may be destroyed.
     const std::lock_guard<std::mutex> lock(guard_);
     if (job.unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) done_.notify_all();
   }
@@ -108,22 +108,22 @@ class Pool {
 
 std::atomic<Pool*> pool{nullptr};
 
-// Never destroyed: its threads wait in it until the process ends.
+// Never destroyed, because its threads wait in it until the process ends.
 Pool& the_pool() {
-  Pool* found = pool.load(std::memory_order_acquire);
-  if (found) return *found;
-  static const bool forks_seen = [] {
+  Pool* existing = pool.load(std::memory_order_acquire);
+  if (existing) return *existing;
+  static const bool registered = [] {
 #if defined(__unix__) || defined(__APPLE__)
     // A forked child has the pool's memory but none of its threads.
     pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr, std::memory_order_release); });
 #endif
     return true;
   }();
-  (void)forks_seen;
+  (void)registered;
   auto* made = new Pool;
-  if (pool.compare_exchange_strong(found, made, std::memory_order_acq_rel)) return *made;
+  if (pool.compare_exchange_strong(existing, made, std::memory_order_acq_rel)) return *made;
   delete made;
-  return *found;
+  return *existing;
 }
 
 }  // namespace

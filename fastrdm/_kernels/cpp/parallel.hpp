@@ -1,4 +1,4 @@
-// A loop split into contiguous pieces, one a thread.
+// A loop in contiguous pieces, one per thread.
 #pragma once
 
 #include <algorithm>
@@ -9,10 +9,11 @@
 
 namespace fastrdm {
 
-// call(context, piece) for every piece in [0, pieces), on this thread and those of the process's pool.
+// Calls call(context, piece) for every piece in [0, pieces), on this thread and the threads of the process's pool.
 void run_pieces(void (*call)(void*, int), void* context, int pieces);
 
-// work(begin, end, worker) over [0, count); pieces start at multiples of `grain`. An exception of any piece is thrown here once all have ended.
+// Calls work(begin, end, worker) over [0, count), in pieces that start at multiples of `grain`. Rethrows an exception of any piece after all have
+// ended.
 template <typename Work>
 void parallel(Index count, Index grain, int n_threads, Work&& work) {
   const Index grains = (count + grain - 1) / grain;

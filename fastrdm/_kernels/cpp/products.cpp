@@ -1,11 +1,11 @@
 // Dot products of all pairs of rows, compiled once for each instruction set.
 //
-// A block of columns of all rows is packed, shift subtracted and 16-bit numbers widened, into a buffer whose row length is odd in
-// cache lines (rows of CNN activations are multiples of 4 KiB apart and would all fall into the same cache sets), then multiplied
-// tile by tile. While one block is multiplied the next is packed, lines that were prefetched a tile before: memory is waited for while
-// numbers are multiplied. On a Zen 4 with AVX-512 and two threads 118 x 802,816 float32 reach 51 % of the FMA peak with blocks packed
-// one after the other, 84 % with lines packed between tiles, and 90 % with a line every few steps of a tile, where the units that load and
-// store are idle.
+// A block of columns of all rows is packed, with the shift subtracted and 16-bit numbers widened, into a buffer whose row length is an odd number of
+// cache lines (rows of CNN activations are multiples of 4 KiB apart and would all fall into the same cache sets). It is then multiplied tile by tile.
+// Meanwhile the next block is packed, from lines that were prefetched one tile earlier, so that multiplications hide the latency of memory. On a Zen
+// 4 with AVX-512 and two threads, 118 x 802,816 float32 reach 51 % of the FMA peak with blocks packed one after the other, 84 % with lines packed
+// between tiles, and 90 % with a line packed every few steps of a tile, when the load and store units are idle.
+//
 // Nothing here may instantiate a template of the standard library: the linker would keep one copy for all instruction sets.
 
 #include <cstring>
@@ -13,8 +13,7 @@
 #include "isa.hpp"
 #include "simd.hpp"
 
-// Sums stay in registers only if the loops over a tile are gone before registers are given out; of those over columns, four steps
-// at a time gain 2 %.
+// Sums stay in registers only if the loops over a tile are unrolled before register allocation; unrolling the loop over columns by four gains 2 %.
 #if defined(__clang__)
 #define FASTRDM_UNROLL _Pragma("unroll")
 #define FASTRDM_UNROLL_BY_4 _Pragma("unroll 4")
@@ -29,9 +28,9 @@
 namespace fastrdm::FASTRDM_ISA_NAME {
 namespace {
 
-constexpr Index kSquare = 120;                     // rows on either side whose blocks stay in L2 while they are multiplied
+constexpr Index kSquare = 120;                     // rows on either side whose blocks stay in L2 during their multiplication
 constexpr Index kLine = 64;                        // bytes
-constexpr Index kPiece = kBlockBytes / kLine / 2;  // lines that are packed inside a tile
+constexpr Index kPiece = kBlockBytes / kLine / 2;  // lines packed inside a tile
 
 template <typename T>
 constexpr Index kPerLine = kLine / static_cast<Index>(sizeof(T));
@@ -73,7 +72,7 @@ class Buffer {
   T* data_;
 };
 
-// Lines of a row for a tile to pack on its way, and where the next ones are.
+// Lines of a row that a tile packs, and the address of the next ones to prefetch.
 template <typename S>
 struct Piece {
   using T = typename ProductOf<S>::Type;
@@ -91,13 +90,13 @@ class Packer {
   static constexpr Index line = kPerLine<T>;
 
  public:
-  // Rows' sums are added to `sums` where that is not null.
+  // Adds the rows' sums to `sums` unless it is null.
   Packer(const Matrix<S>& m, const Range& columns, T* to, double* sums)
       : m_(m), from_(m.data + columns.begin), length_(columns.end - columns.begin), to_(to), sums_(sums) {
     if (length_ <= 0) m_.rows = 0;
   }
 
-  // Both return how many lines were left over.
+  // prefetch and pack return the number of lines left over.
   Index prefetch(Index lines) {
     while (lines > 0 && ahead_row_ < m_.rows) {
       const S* from = from_ + ahead_row_ * m_.stride + ahead_;
@@ -125,7 +124,7 @@ class Packer {
     return lines;
   }
 
-  // The next piece, for someone else to pack before anything more is asked for; false if there is none that is whole.
+  // Gets the next piece, which the caller must pack before the next call; false if there is no whole piece.
   bool take(Piece<S>& piece) {
     if (length_ != kBlock<T>) return false;
     if (row_ < m_.rows && done_ == length_) end_row();
@@ -144,7 +143,7 @@ class Packer {
   }
 
  private:
-  // The sum runs on in one register, so that it does not matter in how many pieces a row is packed.
+  // The sum stays in one register, so the pieces in which a row is packed do not affect it.
   void copy(Index lines) {
     const S* from = from_ + row_ * m_.stride + done_;
     T* to = to_ + row_ * kStride<T> + done_;
@@ -192,7 +191,7 @@ class Packer {
   double tail_sum_ = 0;
 };
 
-// Left and right rows, one after the other.
+// Left rows, then right rows.
 template <typename S>
 struct Packers {
   Packer<S> left, right;
@@ -200,7 +199,7 @@ struct Packers {
   void prefetch(Index lines) { right.prefetch(left.prefetch(lines)); }
   bool pack(Index lines) { return right.pack(left.pack(lines)) == 0; }
   bool take(Piece<S>& piece) { return left.take(piece) || right.take(piece); }
-  // `ahead`: lines to ask for before any is needed.
+  // `ahead`: lines to prefetch before the first is packed.
   void pack_rest(Index ahead) {
     constexpr Index kStep = 16;
     prefetch(ahead);
@@ -209,7 +208,7 @@ struct Packers {
   }
 };
 
-// Of the products of a few rows at `a` and at `b`, kStride apart.
+// Sums of products of a few rows at `a` and at `b`, kStride apart.
 template <typename T>
 struct Sums {
   using V = Vec<T>;
@@ -269,7 +268,7 @@ void tile(const T* a, const T* b, Index length, double* out, Index ld_out) {
   sums.template add_to<kCols>(out, ld_out);
 }
 
-// The same over a whole block, with a piece packed between the steps.
+// The same over a whole block, and packs a piece between the steps.
 template <typename S, typename T>
 void tile_and_pack(const T* a, const T* b, double* out, Index ld_out, const Piece<S>& piece) {
   using V = Vec<T>;
@@ -325,12 +324,12 @@ void triangle(const T* a, const T*, Index length, double* out, Index ld_out) {
   }
 }
 
-// By width; a triangle has none.
+// Tiles by width; 0 is a triangle.
 template <typename T>
 constexpr void (*kTiles[])(const T*, const T*, Index, double*, Index) = {triangle<T>, tile<T, 1>, tile<T, 2>, tile<T, 3>, tile<T, 4>};
 
-// visit(i, j, width) for tiles that cover all pairs of the left rows up to left_end and the right ones; with `symmetric`, those of i <= j.
-// A group of left rows stays in L1 while the right rows of a square pass.
+// Calls visit(i, j, width) for tiles that cover all pairs of left rows up to left_end and right rows; with `symmetric`, pairs i <= j. A group of left
+// rows stays in L1 while it meets the right rows of a square.
 template <typename Visit>
 void walk(Index left_end, const Range& right, bool symmetric, Visit visit) {
   static_assert(kGroup % kTileRows == 0 && kSquare % kGroup == 0);
@@ -357,7 +356,7 @@ void clear_padding(Index rows, T* packed) {
   std::memset(packed + rows * kStride<T>, 0, static_cast<std::size_t>((pad_rows(rows) - rows) * kStride<T>) * sizeof(T));
 }
 
-// The blocks of one share of the columns after the other.
+// The blocks of one share of the columns, then of the next.
 template <typename T>
 class Cursor {
  public:
@@ -403,10 +402,10 @@ void products(const Matrix<S>& a, const Matrix<S>* b, const Range& right_range, 
   walk(left.rows, right, !b, [&](Index, Index, int) { ++n_tiles; });
   if (n_tiles == 0) return;
   const Index lines = (left.rows + other.rows) * (kBlock<T> / kPerLine<T>), per_tile = (lines + n_tiles - 1) / n_tiles;
-  const bool inside = per_tile <= kPiece;  // packing goes into the tiles, if there are enough of them
+  const bool inside = per_tile <= kPiece;  // there are enough tiles to do all packing inside them
   const Index sums_at = pad_rows(a.rows) * ld;
 
-  // Of the share after the one that is multiplied, sums are kept apart until that is done.
+  // Sums of the next share are kept separately until the present share is done.
   Buffer<double> sums_buffer(2 * a.rows);
   double *sums = sums_buffer.data(), *sums_next = sums + a.rows;
   std::memset(sums, 0, static_cast<std::size_t>(2 * a.rows) * sizeof(double));
@@ -451,8 +450,8 @@ void products(const Matrix<S>& a, const Matrix<S>* b, const Range& right_range, 
   }
 }
 
-// Sum of squares of factor_a * (a_k - shift_a) - factor_b * (b_k - shift_b) over a block. Both terms are rounded before they are subtracted, so
-// that the order of the rows does not matter and equal rows give 0.
+// Sum of squares of factor_a * (a_k - shift_a) - factor_b * (b_k - shift_b) over a block. Both terms are rounded before the subtraction, so the order
+// of the rows does not matter and equal rows give 0.
 template <typename S, typename T>
 double block_difference(const S* a, const S* b, Index length, T shift_a, T shift_b, T factor_a, T factor_b) {
   using V = Vec<T>;
@@ -485,7 +484,7 @@ template <typename S>
 void differences(const Matrix<S>& a, const double* factor_a, const Matrix<S>& b, const double* factor_b, const Pair* pairs, Index n_pairs,
                  double* out) {
   using T = typename ProductOf<S>::Type;
-  const auto number = [](const double* values, Index i, double otherwise) { return static_cast<T>(values ? values[i] : otherwise); };
+  const auto number = [](const double* values, Index i, double fallback) { return static_cast<T>(values ? values[i] : fallback); };
   for (Index k = 0; k < a.cols; k += kBlock<T>)
     for (Index p = 0; p < n_pairs; ++p) {
       const Index i = pairs[p].first, j = pairs[p].second;
@@ -496,7 +495,7 @@ void differences(const Matrix<S>& a, const double* factor_a, const Matrix<S>& b,
 
 }  // namespace
 
-// dots.cpp and marks.cpp.
+// Defined in dots.cpp and marks.cpp.
 extern Dots<float> dots;
 extern Dots<double> dots;
 extern TwiceLess<std::uint16_t> twice_less;

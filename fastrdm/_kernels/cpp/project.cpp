@@ -1,9 +1,9 @@
 // Rows times a sparse matrix of signs.
 //
-// A block of channels of some rows is turned, so that a channel's numbers lie beside each other, and laid down once more negated: an entry of
-// the matrix is then one addition of lanes, from L1 to L2. 32 rows of 802,816 channels, five entries each, take 27 ms on one thread of a Zen 5 and 15
-// on two, turning and means included; scipy.sparse takes 45 on a turned copy, which it makes, of one less its means, which takes 10 to make.
-// Compiled for AVX2 or AVX-512 it takes some 20 on one thread: too little to gain for copies of every instruction set.
+// A block of channels of some rows is transposed, so that a channel's numbers are adjacent, and stored again negated: an entry of the matrix is then
+// one addition of lanes, from L1 to L2. 32 rows of 802,816 channels with five entries each take 27 ms on one thread of a Zen 5 and 15 ms on two,
+// including transposition and means. scipy.sparse takes 45 ms, with a transposed copy, for rows that are centred already, which takes another 10 ms.
+// Compiled for AVX2 or AVX-512 this takes about 20 ms on one thread: too small a gain for a copy per instruction set.
 
 #include <cstring>
 
@@ -14,14 +14,14 @@ namespace {
 
 constexpr Index kLanes = 16;
 
-// Shares of the channels are the same whatever the threads and rows, and are added in their order: neither changes a bit. Each share has sums
-// of its own, so there are few.
+// Shares of the channels do not depend on threads and rows, and are added in order, so neither changes a bit. Each share has separate sums, so there
+// are few.
 constexpr Index kShares = 16, kBlocksPerShare = 64;
 
-// Additions of lanes that are worth waking a thread for.
+// Additions of lanes that justify waking a thread.
 constexpr double kWorkPerThread = 1e6;
 
-// Read whole before any is written: a compiler that cannot rule out that they overlap would go number by number.
+// Loaded as a whole before any is stored: a compiler that cannot rule out overlap would not vectorise.
 struct Lanes {
   float x[kLanes];
 };
@@ -47,19 +47,19 @@ struct Group {
   Index cols;
 };
 
-// out[j * kLanes + l]: of the blocks asked for, what row l gives to component j; sums[l]: what it has in all.
+// For blocks [begin, end): out[j * kLanes + l] is the contribution of row l to component j, sums[l] the sum of row l.
 void add_blocks(const Group& x, const SignMatrix& matrix, Index begin, Index end, float* out, double* sums) {
-  alignas(64) float turned[2 * kSignBlock * kLanes];
+  alignas(64) float transposed[2 * kSignBlock * kLanes];
   std::memset(out, 0, static_cast<std::size_t>(matrix.components * kLanes) * sizeof(float));
   for (Index l = 0; l < kLanes; ++l) sums[l] = 0;
   for (Index block = begin; block < end; ++block) {
     const Index first = block * kSignBlock, length = std::min(kSignBlock, x.cols - first);
-    if (length < kSignBlock) std::memset(turned, 0, sizeof turned);
+    if (length < kSignBlock) std::memset(transposed, 0, sizeof transposed);
     for (Index c = 0; c < length; ++c)
-      for (Index l = 0; l < kLanes; ++l) turned[2 * c * kLanes + l] = x.rows[l][first + c];
+      for (Index l = 0; l < kLanes; ++l) transposed[2 * c * kLanes + l] = x.rows[l][first + c];
     Lanes sum{};
     for (Index c = 0; c < length; ++c) {
-      float* to = turned + 2 * c * kLanes;
+      float* to = transposed + 2 * c * kLanes;
       const Lanes value = load(to) - x.shift;
       sum = sum + value;
       store(to, value);
@@ -69,7 +69,7 @@ void add_blocks(const Group& x, const SignMatrix& matrix, Index begin, Index end
     const std::uint32_t* entry = matrix.entries + block * matrix.per_block;
     for (const std::uint32_t* last = entry + matrix.per_block; entry != last; ++entry) {
       float* to = out + *entry / (2 * kSignBlock) * kLanes;
-      store(to, load(to) + load(turned + *entry % (2 * kSignBlock) * kLanes));
+      store(to, load(to) + load(transposed + *entry % (2 * kSignBlock) * kLanes));
     }
   }
 }
@@ -100,7 +100,7 @@ void project(const Matrix<float>& x, const SignMatrix& matrix, double scale, flo
     const Index rows = std::min(kLanes, x.rows - first);
     Group group{{}, {}, x.cols};
     for (Index l = 0; l < kLanes; ++l) {
-      const Index row = first + std::min(l, rows - 1);  // where there are no more, the last again
+      const Index row = first + std::min(l, rows - 1);  // if there are fewer, the last is repeated
       group.rows[l] = x.data + row * x.stride;
       group.shift.x[l] = static_cast<float>(x.shift[row]);
     }

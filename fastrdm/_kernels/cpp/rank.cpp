@@ -9,14 +9,14 @@
 namespace fastrdm {
 namespace {
 
-constexpr Index kWorth = 1 << 12;       // entries to rank that are worth a thread
-constexpr double kWorthDots = 1 << 20;  // products that are
+constexpr Index kWorth = 1 << 12;       // entries to rank that justify a thread
+constexpr double kWorthDots = 1 << 20;  // products that justify a thread
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 int threads_for(double work, double worth, int n_threads) { return static_cast<int>(std::min<double>(n_threads, 1 + work / worth)); }
 
-// Twice the centred ranks, whole numbers, and their sum of squares; NaN as that, and zeros, for a row that is not finite.
+// Writes twice the centred ranks, which are integers, and returns their sum of squares; zeros and NaN for a row that is not finite.
 template <typename T>
 double twice_centred(Ranker& ranker, const T* x, Index cols, float* out) {
   const auto n = static_cast<std::size_t>(cols);
@@ -30,7 +30,7 @@ double twice_centred(Ranker& ranker, const T* x, Index cols, float* out) {
   });
 }
 
-// Products into similarities, which stay within their bounds against rounding.
+// Products -> similarities, clipped to [-1, 1] against rounding.
 void scale(double* out, const double* squares_a, Index rows_a, const double* squares_b, Index rows_b, Index ld_out) {
   for (Index i = 0; i < rows_a; ++i)
     for (Index j = 0; j < rows_b; ++j) {
@@ -72,37 +72,37 @@ void rank_similarities(const Isa& isa, const T* a, Index rows_a, Index cols, Ind
   const auto dots = std::get<Dots<float>*>(isa.dots);
   const Index across = paired ? 1 : b.rows;
   const auto ranked = [&](Ranker& ranker, Index row, float* to) {
-    const double own = twice_centred(ranker, a + row * stride_a, cols, to);
-    return squares > 0 && own == own ? squares : own;
+    const double square = twice_centred(ranker, a + row * stride_a, cols, to);
+    return squares > 0 && square == square ? squares : square;
   };
   const double work = static_cast<double>(across) * static_cast<double>(b.stride);
   if (rows_a < n_threads && !paired && work > kWorthDots) {
-    // Few rows with many: those are shared out instead.
+    // Few rows with many others: threads split the others.
     std::vector<float> ranks(static_cast<std::size_t>(rows_a * b.stride));
-    std::vector<double> own(static_cast<std::size_t>(rows_a));
+    std::vector<double> row_squares(static_cast<std::size_t>(rows_a));
     parallel(rows_a, 1, n_threads, [&](Index begin, Index end, int) {
       Ranker ranker(cols);
-      for (Index row = begin; row < end; ++row) own[static_cast<std::size_t>(row)] = ranked(ranker, row, ranks.data() + row * b.stride);
+      for (Index row = begin; row < end; ++row) row_squares[static_cast<std::size_t>(row)] = ranked(ranker, row, ranks.data() + row * b.stride);
     });
     parallel(b.rows, kRowPad, threads_for(work * static_cast<double>(rows_a), kWorthDots, n_threads), [&](Index begin, Index end, int) {
       dots(ranks.data(), rows_a, b.stride, b.data + begin * b.stride, end - begin, b.stride, b.stride, out + begin, b.rows);
-      scale(out + begin, own.data(), rows_a, b.squares + begin, end - begin, b.rows);
+      scale(out + begin, row_squares.data(), rows_a, b.squares + begin, end - begin, b.rows);
     });
     return;
   }
-  // Ranks of a few rows at a time stay in L2, and are never written to memory.
+  // Ranks of a few rows at a time stay in L2 and are not written to memory.
   n_threads = threads_for(static_cast<double>(rows_a) * (static_cast<double>(cols) + work / 32), kWorth, n_threads);
   parallel(rows_a, 1, n_threads, [&](Index begin, Index end, int) {
     Ranker ranker(cols);
     const Index at_once = paired ? 1 : std::min(kRowPad, end - begin);
     std::vector<float> ranks(static_cast<std::size_t>(at_once * b.stride));
-    std::array<double, kRowPad> own;
+    std::array<double, kRowPad> row_squares;
     for (Index row = begin; row < end; row += at_once) {
       const Index here = std::min(at_once, end - row);
-      for (Index i = 0; i < here; ++i) own[static_cast<std::size_t>(i)] = ranked(ranker, row + i, ranks.data() + i * b.stride);
+      for (Index i = 0; i < here; ++i) row_squares[static_cast<std::size_t>(i)] = ranked(ranker, row + i, ranks.data() + i * b.stride);
       const Index other = paired ? row : 0;
       dots(ranks.data(), here, b.stride, b.data + other * b.stride, across, b.stride, b.stride, out + row * across, across);
-      scale(out + row * across, own.data(), here, b.squares + other, across, across);
+      scale(out + row * across, row_squares.data(), here, b.squares + other, across, across);
     }
   });
 }

@@ -1,9 +1,9 @@
 // Average ranks of one row by a radix sort of quantised numbers.
 //
-// A number's place between the row's extremes, in some 2^20 equal steps, is packed above its position and sorted by two digits; the few
-// that share a step are put right by full comparison. 6903 random numbers take 27 us, against 100 us by digits of their bits, which need
-// three passes over keys twice as wide. Rows that crowd into a few steps (an outlier, a geometric series) are sorted by their bits: a
-// double's, with the sign handled, order as the numbers do.
+// Each number is quantised to one of about 2^20 equal steps between the row's extremes. The step is packed above the number's position and sorted by
+// two digits; the few numbers that share a step are sorted by comparison. 6903 random numbers take 27 us, against 100 us for a radix sort of their
+// bits, which needs three passes over keys twice as wide. Rows that crowd into a few steps (an outlier, a geometric series) are sorted by the bits of
+// doubles, which with the sign handled have the order of the numbers.
 #pragma once
 
 #include <algorithm>
@@ -19,13 +19,13 @@ namespace fastrdm {
 
 class Ranker {
  public:
-  // Numbers that differ by no more than `within` times the larger magnitude are equal: a group of ties opens at the smallest number that is
-  // in none yet, and takes all that are near it (fastrdm/_kernels/ties.py).
+  // Numbers that differ by no more than `within` times the larger magnitude tie: a group of ties starts at the smallest number that is in no group
+  // yet, and takes all numbers near it (fastrdm/_kernels/ties.py).
   explicit Ranker(Index cols, double within = 0) : n_(static_cast<std::size_t>(cols)), within_(within) {}
 
   struct Range {
     double low, high;
-    bool finite;  // whether all numbers are
+    bool finite;  // whether all numbers are finite
   };
 
   template <typename T>
@@ -51,8 +51,8 @@ class Ranker {
             sum == 0};
   }
 
-  // write(i, begin, end): entry i is one of those equal entries that come at [begin, end) in rising order. Returns four times the sum of
-  // squares of the centred ranks, which is exact up to some 300,000 entries. No NaN.
+  // Calls write(i, begin, end): entry i is one of the equal entries at [begin, end) in rising order. Returns four times the sum of squares of the
+  // centred ranks, exact up to about 300,000 entries. No NaN.
   template <typename T, typename Write>
   double rank(const T* x, const Range& range, Write&& write) {
     const double low = range.low, high = range.high;
@@ -81,7 +81,7 @@ class Ranker {
 
   static constexpr std::size_t kNarrow = std::size_t{1} << Keys<std::uint32_t>::kPositionBits;
   static constexpr double kMostSteps = 4294967295.0;
-  static constexpr std::size_t kCrowd = 32;  // different entries on one step that are worth sorting by bits instead
+  static constexpr std::size_t kCrowd = 32;  // different entries on one step that justify sorting by bits
   static constexpr int kDigitBits = 11;
 
   double squares() const {
@@ -98,7 +98,7 @@ class Ranker {
 
   template <typename Packed, typename T, typename Write>
   bool by_steps(Keys<Packed>& keys, const T* x, double low, double width, Write& write) {
-    // A row of n takes 2 log2(n) bits or so before few entries share a step.
+    // It takes about 2 log2(n) bits until few of n entries share a step.
     const int digits = n_ <= std::size_t{1} << 17 ? 2 : 3;
     const int bits = n_ <= 256 ? 12 : n_ <= 2048 ? 16 : n_ <= kNarrow ? 19 : digits == 2 ? 22 : 32;
     const double scale = static_cast<double>((std::uint64_t{1} << bits) - 1) / width;
@@ -125,7 +125,7 @@ class Ranker {
     settle<true>(wide_, x, write);
   }
 
-  // Of keys of `digits` digits; one that all keys share is left out.
+  // Sorts keys of `digits` digits; skips a digit that all keys share.
   template <typename Packed>
   void sort(Keys<Packed>& keys, int digits, int bits) {
     keys.spare.resize(n_);
@@ -161,7 +161,7 @@ class Ranker {
     }
   }
 
-  // Puts entries with one key in order, and writes all; false if too many of them share one.
+  // Sorts entries with equal keys, and writes all; returns false if too many share one.
   template <bool kSort, typename Packed, typename T, typename Write>
   bool settle(Keys<Packed>& keys, const T* x, Write& write) {
     if (within_ > 0) return settle_near<kSort>(keys, x, write);
@@ -190,7 +190,7 @@ class Ranker {
     return true;
   }
 
-  // The same where near numbers are equal; a group may hold several keys.
+  // The same if near numbers tie; a group may have several keys.
   template <bool kSort, typename Packed, typename T, typename Write>
   bool settle_near(Keys<Packed>& keys, const T* x, Write& write) {
     Packed* packed = keys.packed.data();
@@ -218,7 +218,7 @@ class Ranker {
     Packed* packed = keys.packed.data();
     if (end - begin > kCrowd) {
       if (kSort)
-        // By bits, which have an order even for NaN.
+        // By bits, which are ordered even for NaN.
         std::sort(packed + begin, packed + end, [x](Packed p, Packed q) {
           return bits_of(static_cast<double>(x[Keys<Packed>::position(p)])) < bits_of(static_cast<double>(x[Keys<Packed>::position(q)]));
         });

@@ -1,9 +1,9 @@
 // Rank correlations of resampled RDMs: of conditions drawn with replacement, of subjects, and of permuted conditions.
 //
-// A draw of conditions gives each a count, and each pair the product of two as its weight; pairs of a condition with itself are left out.
-// The ranks that the drawn pairs would have, written out one by one, follow from one pass over all pairs in rising order, which a draw
-// does not change: an entry of weight w after others of weight W has the mean rank W + (w + 1) / 2. Only pooled ranks, whose order depends
-// on the draw, are sorted, and of them only the pairs that are there, four in ten.
+// A draw gives each condition a count, and each pair the product of two counts as its weight; pairs of a condition with itself are omitted. The ranks
+// of the drawn pairs, repeated by weight, follow from one pass over all pairs in rising order, which is the same for every draw: an entry of weight w
+// after others of total weight W has the mean rank W + (w + 1) / 2. Only pooled ranks, whose order depends on the draw, are sorted, and only the
+// pairs with a weight, four in ten.
 
 #include <cmath>
 
@@ -24,7 +24,7 @@ double scaled(double product, double square1, double square2) {
   return x > 1 ? 1 : x < -1 ? -1 : x;
 }
 
-// Rows with their entries in rising order, and whether a group of ties ends with one.
+// Rows with their entries in rising order, and whether each entry ends a group of ties.
 class Orders {
  public:
   Orders(const double* data, Index rows, Index cols, int n_threads)
@@ -45,7 +45,7 @@ class Orders {
     std::uint8_t* ends = ends_.data() + row * cols_;
     std::size_t next = 0;
     ranker.rank(x, ranker.range(x), [&](std::size_t i, std::size_t begin, std::size_t end) {
-      if (begin == 0 && next >= end) next = 0;  // the ranker began anew
+      if (begin == 0 && next >= end) next = 0;  // the ranker started again
       entries[next] = static_cast<std::uint32_t>(i);
       ends[next] = next + 1 == end;
       ++next;
@@ -58,11 +58,11 @@ class Orders {
   std::vector<std::uint8_t> ends_, tied_;
 };
 
-// Whole numbers in rising order by a radix sort. Sums of ranks are that, and their bounds are known: 2,740 of them take a third of the time
-// that the ranker needs for any numbers.
+// Radix sort of integers, such as sums of ranks, with known bounds: 2,740 of them take a third of the time that the ranker needs for arbitrary
+// numbers.
 class WholeSorter {
  public:
-  // visit(i, last): entry i comes next, and is the last of those equal to it. Numbers lie in [0, most].
+  // Calls visit(i, last) for entries i in rising order; `last` marks the last of equal entries. Numbers lie in [0, most].
   template <typename Visit>
   void rising(const std::int32_t* x, std::size_t n, std::int32_t most, Visit&& visit) {
     if (bits(static_cast<std::uint64_t>(most)) + kNarrowPosition <= 32 && n <= std::size_t{1} << kNarrowPosition)
@@ -124,14 +124,14 @@ class WholeSorter {
   std::uint32_t counts_[3][1 << kMostDigit];
 };
 
-// The pairs that a draw holds, side by side, and their weights.
+// The pairs of a draw, packed side by side, and their weights.
 class Sample {
  public:
   explicit Sample(Index conditions)
       : n_(conditions), cols_(conditions * (conditions - 1) / 2), stride_(padded(cols_ + 1)), of_(static_cast<std::size_t>(cols_)),
         present_(of_.size()), weights_(static_cast<std::size_t>(stride_)) {}
 
-  // Null: every condition once.
+  // Null counts: every condition once.
   void draw(const std::int32_t* counts) {
     size_ = 0;
     total_ = 0;
@@ -190,7 +190,7 @@ class Sample {
     double before = -total_, weight = 0;
     tied_.clear();
     ranker.rank(x, ranker.range(x), [&](std::size_t i, std::size_t begin, std::size_t end) {
-      if (begin == 0 && tied_.empty()) before = -total_;  // the ranker began anew, perhaps
+      if (begin == 0 && tied_.empty()) before = -total_;  // the ranker started again, perhaps
       if (end - begin == 1) {
         out[i] = before + weights_[i];
         before += 2 * weights_[i];
@@ -214,14 +214,14 @@ class Sample {
     std::int64_t weight = 0;
     tied_.clear();
     sorter_.rising(x, static_cast<std::size_t>(size_), most, [&](std::size_t i, bool last) {
-      const std::int64_t own = weight_of(i);
+      const std::int64_t weight_i = weight_of(i);
       if (last && tied_.empty()) {
-        ranked(i, before + own, own);
-        before += 2 * own;
+        ranked(i, before + weight_i, weight_i);
+        before += 2 * weight_i;
         return;
       }
       tied_.push_back(i);
-      weight += own;
+      weight += weight_i;
       if (!last) return;
       for (const std::size_t tied : tied_) ranked(tied, before + weight, std::int64_t{weight_of(tied)});
       before += 2 * weight;
@@ -230,13 +230,13 @@ class Sample {
     });
   }
 
-  // The numbers of a row that the draw holds.
+  // The numbers of a row for the pairs of the draw.
   void take(const double* row, double* out) const {
     for (Index k = 0; k < size_; ++k) out[k] = row[present_[static_cast<std::size_t>(k)]];
     clear(out);
   }
 
-  // What lies beyond the pairs, up to whole registers.
+  // Zeros after the pairs, up to whole registers.
   void clear(double* out) const { std::fill(out + size_, out + length(), 0.0); }
 
   void weigh(const double* x, double* out) const {
@@ -245,7 +245,7 @@ class Sample {
 
  private:
   struct Place {
-    std::uint32_t weight, at;  // in 8 bytes, so that those of 118 conditions stay in the cache
+    std::uint32_t weight, at;  // 8 bytes, so that those of 118 conditions stay in the cache
   };
 
   Index n_, cols_, stride_, size_ = 0;
@@ -263,7 +263,7 @@ double dot(const Isa& isa, const double* a, const double* b, Index length) {
   return product;
 }
 
-// The pools of one draw of subjects, of whom those with a count are in.
+// The pools of one draw of subjects: those with a count.
 class Pools {
  public:
   Pools(const Isa& isa, Sample& sample, Index rows, bool untied)
@@ -280,7 +280,7 @@ class Pools {
       sample_.take(row, values_.data() + s * sample_.stride());
       return;
     }
-    // Used only where sums of ranks are below 2^31.
+    // Used only if sums of ranks are below 2^31.
     Whole* whole = whole_.data() + s * sample_.stride();
     const double* weights = sample_.weights();
     for (Index k = 0; k < sample_.size(); ++k) whole[k] = {static_cast<std::int32_t>(own[k]), static_cast<std::int32_t>(weights[k])};
@@ -304,7 +304,7 @@ class Pools {
  private:
   std::size_t size(Index rows) const { return static_cast<std::size_t>(rows * sample_.stride()); }
   double square(const double* ranks) const { return untied_ ? sample_.untied() : dot(isa_, ranks, weighted_.data(), sample_.length()); }
-  // Of all drawn with the pool whose ranks are there.
+  // Similarities of all drawn subjects with the pool whose ranks are in pooled_.
   template <typename Count>
   void with_pooled(const Count& count, double* out) {
     sample_.weigh(pooled_.data(), weighted_.data());
@@ -335,7 +335,7 @@ class Pools {
     for (Index s = 0; s < rows_; ++s) {
       const std::int32_t own_times = count(s);
       if (own_times == 0) continue;
-      if (drawn == 1) {  // nobody is left, and rsatoolbox takes the subject itself
+      if (drawn == 1) {  // no one is left; as in rsatoolbox, the subject itself is the pool
         lower[s] = upper[s];
         continue;
       }
@@ -354,7 +354,7 @@ class Pools {
     }
   }
 
-  // Sums of several subjects' numbers: `low` is what `high` lost by rounding, `size` the sum of magnitudes.
+  // Sums of several subjects' numbers: `low` is the rounding error of `high`, `size` the sum of magnitudes.
   struct Sum {
     Doubles high, low, size;
     void clear(Index n) {
@@ -368,13 +368,13 @@ class Pools {
         high[k] = sum;
       }
     }
-    // What rounding takes from a + b (Knuth, The Art of Computer Programming 2, 4.2.2).
+    // The rounding error of a + b (Knuth, The Art of Computer Programming 2, 4.2.2).
     static double lost(double a, double b, double sum) {
       const double part = sum - a;
       return (a - (sum - part)) + (b - part);
     }
   };
-  // Of both; a sum that its terms cancel to within their own rounding is 0.
+  // The sum of both; 0 if its terms cancel to within their rounding errors.
   void join(const Sum& a, const Sum& b, double* out) const {
     constexpr double kCancelled = 0x1p-50;  // as in fastrdm/_kernels/ties.py
     for (std::size_t k = 0; k < a.high.size(); ++k) {
@@ -384,13 +384,13 @@ class Pools {
     }
   }
 
-  // Nothing is subtracted from a sum of all, in which one distant subject would cost the others their digits.
+  // Pools without a subject are summed, not subtracted from the sum of all: one distant subject would cost the others their digits.
   template <typename Count>
   void any(const Count& count, Index drawn, const double* values, double within, double* lower, double* upper) {
     const Index stride = sample_.stride();
     const auto last = static_cast<std::size_t>(rows_);
     for (Sum& sum : sums_) sum.clear(sample_.size());
-    // sums_[s]: of subject s and those after it; the last one: of those before.
+    // sums_[s]: subject s and all after it; the last one: all before.
     for (std::size_t s = last; s-- > 0;) sums_[s].add(sums_[s + 1], values + static_cast<Index>(s) * stride, count(static_cast<Index>(s)));
     Sum& before = sums_[last + 1];
     join(before, sums_[0], others_.data());
@@ -410,7 +410,7 @@ class Pools {
     }
   }
 
-  // Side by side, for they are read together and in no order.
+  // Interleaved, since they are read together and in random order.
   struct Whole {
     std::int32_t rank, weight;
   };

@@ -1,6 +1,6 @@
-// One vector register of float or double for the instruction set this file is compiled for, and the tile it feeds.
-// load also widens narrower floats; add4_to adds the lanes' sums of four registers to four consecutive doubles;
-// lanes are added up before anything else is, so that it does not matter what is there.
+// Vector registers of float and double for the instruction set that the file is compiled for, and the size of its tiles. load also widens narrower
+// floats; add4_to adds the lane sums of four registers to four consecutive doubles. Lanes are summed first, so the result does not depend on the
+// previous values.
 #pragma once
 
 #include "half.hpp"
@@ -16,9 +16,9 @@ namespace fastrdm::FASTRDM_ISA_NAME {
 template <typename T>
 struct Vec;
 
-// kBlockBytes: of a row, what a partial sum of its own type may span before it is flushed to float64. Longer blocks amortise
-// the flush, shorter ones hold the error; two packed blocks of some 120 rows and their sums have to fit into L2.
-// kSteps: of a tile, registers of columns between which some of the next block are packed.
+// kBlockBytes: bytes of a row over which a partial sum keeps the row's type before it is added in float64. Longer blocks amortise that step, shorter
+// blocks limit the error; two packed blocks of about 120 rows and their sums must fit into L2. kSteps: registers of columns in a tile between two
+// steps of packing the next block.
 
 #if defined(FASTRDM_AVX512)
 
@@ -49,7 +49,7 @@ struct Vec<float> {
     const Reg half = add(sums, _mm512_shuffle_f32x4(sums, sums, 0x4e));
     add_to(_mm512_castps512_ps128(add(half, _mm512_shuffle_f32x4(half, half, 0xb1))), out);
   }
-  // Of two rows at once, which is 40 % fewer instructions than one by one.
+  // Two rows together, with 40 % fewer instructions than one at a time.
   static void add8_to(Reg a, Reg b, Reg c, Reg d, double* out, Reg e, Reg f, Reg g, Reg h, double* next) {
     const Reg abcd = lanes4(a, b, c, d), efgh = lanes4(e, f, g, h);
     const Reg sums = add(_mm512_shuffle_f32x4(abcd, efgh, 0x44), _mm512_shuffle_f32x4(abcd, efgh, 0xee));
@@ -195,7 +195,7 @@ struct Vec<double> {
 
 #else
 
-// 2 x 4 accumulators of 16 bytes: what any vector unit with 16 registers holds.
+// 2 x 4 accumulators of 16 bytes: fits any vector unit with 16 registers.
 constexpr int kTileRows = 2;
 constexpr Index kBlockBytes = 2048;
 constexpr Index kSteps = 4;
@@ -267,7 +267,7 @@ struct Vec {
 
 constexpr int kTileCols = 4;
 
-// Left rows, one tile or several high, that pass along the right ones together. 12 and 24 were slower for all.
+// Left rows, one or several tiles high, that meet the right rows together. 12 and 24 were slower on all instruction sets.
 constexpr Index kGroup = kTileRows < 6 ? kTileRows * (6 / kTileRows) : kTileRows;
 
 }  // namespace fastrdm::FASTRDM_ISA_NAME
