@@ -22,21 +22,11 @@ _HDF5_OFFSETS = (0, 512, 1024, 2048)
 
 
 def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
-    """Read all arrays of a file, by name.
+    """Read all arrays of a file, by name; from a MATLAB file, only numeric arrays at the top level.
 
-    The format is recognised by the content, not the file's name. MATLAB v7.3 files (HDF5) store axes
-    in reverse, so their arrays are transposed. A `.npy` file is a structured array, a pickled dict, or
-    a single array, returned under the key `UNNAMED`. Unpickling runs only NumPy's array constructors.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    dict of str to ndarray
-        In the file's order; from a MATLAB file, only numeric arrays at the top level.
+    The format is recognised by the content, not the file's name. MATLAB v7.3 files (HDF5) store axes in reverse, so
+    their arrays are transposed. A `.npy` file is a structured array, a pickled dict, or a single array, returned under
+    the key `UNNAMED`. Unpickling runs only NumPy's array constructors.
 
     Raises
     ------

@@ -17,27 +17,10 @@ def is_plain(values: list[Any] | tuple[Any, ...]) -> bool:
 
 
 def plain(values: Any, name: str, *, masked_as_nan: bool) -> Any:
-    """Replace torch tensors, masked arrays and tables, also inside lists, by NumPy arrays.
+    """Replace torch tensors, masked arrays and tables, also inside lists, by NumPy arrays; keep other values.
 
-    Parameters
-    ----------
-    values : object
-        Any argument; other types are returned unchanged.
-    name : str
-        Name of the argument in errors.
-    masked_as_nan : bool
-        Whether masked values become NaN; otherwise they are an error.
-
-    Returns
-    -------
-    object
-        A NumPy array for a tensor, a masked array or a pandas object; missing numbers are NaN. Memory is shared where
-        possible.
-
-    Raises
-    ------
-    ValueError
-        If values are masked and `masked_as_nan` is False, or NumPy cannot hold a tensor's values.
+    Missing numbers of tables become NaN, and so do masked values if `masked_as_nan`; otherwise these are a ValueError,
+    as are tensors that NumPy cannot hold. Memory is shared where possible.
     """
     if type(values) is np.ndarray:
         return values

@@ -9,27 +9,7 @@ class MissingExtraError(ImportError):
 
 
 def require(module: str, extra: str, purpose: str) -> Any:
-    """Import a package of an extra.
-
-    Parameters
-    ----------
-    module : str
-        Dotted name to import.
-    extra : str
-        The extra of fastrdm that installs the package.
-    purpose : str
-        Why the package is needed, such as "to read MATLAB v7.3 files".
-
-    Returns
-    -------
-    module
-        The imported module.
-
-    Raises
-    ------
-    MissingExtraError
-        If the package is not installed.
-    """
+    """Import a module of an extra's package; MissingExtraError names the extra and the purpose ("to read images")."""
     package = module.partition(".")[0]
     try:
         return importlib.import_module(module)

@@ -27,27 +27,12 @@ def n_conditions(n_pairs: int, name: str = "rdms") -> int:
 
 
 def as_array(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[Any]:
-    """Convert an argument to an array of any type.
+    """Convert an argument to an array of any type, sharing memory where possible.
 
-    Parameters
-    ----------
-    values : array_like
-        Numbers, nested lists, NumPy arrays; torch tensors on any device, including those that require a gradient, and
-        lists of them; pandas and xarray objects; masked arrays. Memory is shared where possible.
-    name : str
-        Name of the argument in errors.
-    masked_as_nan : bool
-        Whether masked values become NaN (integers become float64); otherwise they are an error. A masked array without
-        masked values is treated as an ordinary array.
-
-    Returns
-    -------
-    ndarray
-
-    Raises
-    ------
-    ValueError
-        If rows differ in length, values are masked, or the argument is a dict or a tensor that NumPy cannot hold.
+    Arguments are numbers, nested lists, NumPy arrays; torch tensors on any device, including those that require a
+    gradient, and lists of them; pandas and xarray objects; masked arrays. Masked values become NaN if `masked_as_nan`
+    (integers become float64). ValueError if rows differ in length, values are masked but may not be, or the argument is
+    a dict or a tensor that NumPy cannot hold.
     """
     if type(values) is np.ndarray:
         return values
@@ -72,13 +57,7 @@ def _unreadable(name: str, error: Exception) -> ValueError:
 
 
 def as_floats(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[Any]:
-    """Convert as `as_array`, and to floating point; float32 and float64 are kept.
-
-    Raises
-    ------
-    ValueError
-        As `as_array`, or if values are not real numbers.
-    """
+    """Convert as `as_array`, and to floating point; float32 and float64 are kept, complex numbers refused."""
     array = as_array(values, name, masked_as_nan=masked_as_nan)
     if array.dtype in (np.float32, np.float64):
         return array
@@ -92,13 +71,7 @@ def as_floats(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray
 
 
 def as_rdms(rdms: Any, name: str) -> NDArray[Any]:
-    """Convert RDMs to floating point, masked values to NaN, and a dict of RDMs to a stack in the dict's order.
-
-    Raises
-    ------
-    ValueError
-        As `as_floats`, or if a dict is empty or its RDMs differ in shape.
-    """
+    """Convert RDMs to floating point, masked values to NaN, and a dict of RDMs to a stack in the dict's order."""
     if not isinstance(rdms, Mapping):
         return as_floats(rdms, name, masked_as_nan=True)
     if not rdms:

@@ -71,25 +71,8 @@ class Labels:
 def labels_of(values: Any, axis: int, name: str, what: str) -> Labels | None:
     """Return the labels of an argument along an axis, None without labels.
 
-    Parameters
-    ----------
-    values : object
-        A DataFrame, Series or DataArray has labels. A list or dict has its members' labels, which must agree.
-    axis : int
-        For a list or dict it must be negative, and is counted from the last axis of each member.
-    name : str
-        Name of the object in errors.
-    what : str
-        Kind of labels: conditions, pairs or channels.
-
-    Returns
-    -------
-    Labels or None
-
-    Raises
-    ------
-    ValueError
-        If members of a list or dict carry different labels.
+    A DataFrame, Series or DataArray has labels. A list or dict has its members' labels, which must agree; the axis is
+    then negative, and counted from the last axis of each member.
     """
     if type(values) is np.ndarray:
         return None
@@ -119,13 +102,7 @@ def common_labels(several: Iterable[Labels | None]) -> Labels | None:
 
 
 def rdm_labels(rdms: Any, name: str, *, square: bool) -> Labels | None:
-    """Return the condition labels of square RDMs, or the pair labels of condensed ones.
-
-    Raises
-    ------
-    ValueError
-        If the rows and columns of a square RDM, or two RDMs of a list or dict, carry different labels.
-    """
+    """Return the condition labels of square RDMs, or the pair labels of condensed ones; all must agree."""
     if not square:
         return labels_of(rdms, -1, name, PAIRS)
     if isinstance(rdms, (list, tuple, Mapping)):

@@ -22,11 +22,6 @@ def lazy_attributes(
         Names in the package's namespace, by the module that defines them.
     moved : mapping of name to module, optional
         Old names of modules: `import package.name` still gives access to the module's contents.
-
-    Returns
-    -------
-    callable
-        Takes a name, raises AttributeError if it is unknown.
     """
     module_of = {name: module for module, defined in names.items() for name in defined}
     for old, module in (moved or {}).items():

@@ -20,12 +20,8 @@ _WINDOW = 50
 def shown(as_json: bool = False, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
     """Show a sweep's events until the context ends.
 
-    Parameters
-    ----------
-    as_json : bool
-        Print each event as a line of JSON on standard output.
-    quiet : bool
-        Print only left-out files, failures and the end, on standard error. This is also the default without a terminal.
+    Events are printed as lines of JSON if `as_json`. If `quiet`, or without a terminal, only left-out files, failures
+    and the end are printed, on standard error.
     """
     if as_json:
         yield print_line

@@ -55,36 +55,12 @@ def write_sample(
     n_conditions: int = 60,
     n_subjects: int = 15,
 ) -> Path:
-    """Write a synthetic study; the same arguments write the same files.
+    """Write a synthetic study into a folder and return it; the same arguments write the same files.
 
-    A subject's RDM is 1 + (z + σ e) / (10 √(1 + σ²)), with z the layer's standardised RDM, e
-    standard normal noise drawn for each subject, and σ such that the noise ceiling equals the
-    published one of the challenge's 92 images: 0.1589 for "evc", 0.3075 for "it".
-
-    Parameters
-    ----------
-    folder : path-like
-        Folder to write to, created if missing. An earlier sample in it is replaced, file by file.
-    seed : int
-        Seed of the stimuli, the sample's network and the noise.
-    n_conditions : int
-        Number of stimuli, 10 or more.
-    n_subjects : int
-        Number of simulated subjects, 8 or more: with fewer, noise alone has a ceiling above the
-        published one.
-
-    Returns
-    -------
-    Path
-        The folder: `study.toml`, `stimuli/`, `order.csv`, `test_stimuli/`, `targets.npz`,
-        `README.txt` and `network.onnx`.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds something else, or an argument is invalid.
-    MissingExtraError
-        If Pillow, ONNX or ONNX Runtime is not installed.
+    A subject's RDM is 1 + (z + σ e) / (10 √(1 + σ²)), with z the layer's standardised RDM, e standard normal noise of
+    each subject, and σ such that the noise ceiling equals the published one of the challenge's 92 images: 0.1589
+    for "evc", 0.3075 for "it". An earlier sample in the folder is replaced, file by file. A sample has at least 10
+    conditions and 8 subjects: with fewer subjects, noise alone has a ceiling above the published one.
     """
     folder = Path(folder)
     _check(folder, n_conditions, n_subjects)
