@@ -272,7 +272,7 @@ def test_score_on_the_requested_provider(capsys, sample):
     assert status == 0 and out
     for words, match in (
         (("--provider", "tpu"), "provider 'tpu' is not one of"),
-        (("--provider", "cpu", "--precision", "bf16"), "'cpu' gives fp32, not bf16"),
+        (("--provider", "cpu", "--precision", "bf16"), "'cpu' supports fp32, not bf16"),
         (("--provider", "cpu", "--provider-option", "a=b=c"), "no options, so not 'a'"),
     ):
         status, out, err = run(capsys, *arguments, *words, "--quiet")
