@@ -139,19 +139,19 @@ def resampled_ceilings(
 
 
 def permuted_similarities(
-    squares: NDArray[Any],
-    own: Doubles,
+    matrices: NDArray[Any],
+    squares: Doubles,
     permutations: NDArray[np.int32],
     prepared: Prepared,
     n_threads: int | None = None,
 ) -> Doubles:
     """Return similarities (permutations, n, n_prepared) of prepared rows with others whose conditions are permuted.
 
-    `squares` (n, conditions, conditions) hold the `Prepared.values` of their rows, `own` their sums of squares.
+    `matrices` (n, conditions, conditions) hold the `Prepared.values` of their rows, `squares` their sums of squares.
     """
     chosen = active()
-    out = np.empty((len(permutations), len(squares), len(prepared.values)))
+    out = np.empty((len(permutations), len(matrices), len(prepared.values)))
     others = prepared.values, prepared.squares
     kernel = chosen.module.permuted_similarities
-    kernel(squares, own, permutations, *others, out, *chosen.run_on(n_threads))
+    kernel(matrices, squares, permutations, *others, out, *chosen.run_on(n_threads))
     return out

@@ -33,7 +33,7 @@ def run(code, **env):
     )
 
 
-def test_compiled_kernels_are_in_force():
+def test_compiled_kernels_are_in_use():
     info = fastrdm.kernels()
     assert info.name == os.environ.get("FASTRDM_KERNELS", "cpp")
     assert info.isa == os.environ.get("FASTRDM_ISA", info.available_isas[0])
@@ -77,7 +77,7 @@ with warnings.catch_warnings(record=True) as caught:
 """
 
 
-def test_without_compiled_kernels_numba_serves_and_says_so():
+def test_without_compiled_kernels_numba_is_used_with_a_warning():
     assert run(WITHOUT_CORE).stdout.split() == ["numba", "True"]
 
 
@@ -134,7 +134,7 @@ def test_gram(kernels, shape, dtype, tolerance):
 
 @pytest.mark.parametrize("step", [1, 5, 512, 1024])
 def test_gram_of_rows_within_wider_ones(kernels, step):
-    """Rows are read where they lie: what is between them is not."""
+    """Rows are read in place, without the values between them."""
     wide = np.full((13, 700 + step), np.nan, np.float32)
     x = wide[:, step // 2 : step // 2 + 700]
     x[:] = numbers(x.shape)
@@ -208,7 +208,7 @@ def test_distinct(kernels, dtype):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("place", [(0, 0), (40, 512), (117, 1999)])
-def test_gram_keeps_what_is_not_finite_to_its_row(kernels, bad, place):
+def test_gram_confines_non_finite_values_to_their_row(kernels, bad, place):
     x = numbers((118, 2000), dtype=np.float32)
     x[place] = bad
     finite = np.isfinite(_kernels.gram(x)[0])
@@ -493,7 +493,7 @@ def test_permuted_similarities(kernels, dtype):
         np.testing.assert_allclose(result, expected, atol=1e-13)
 
 
-def test_threads_that_are_held_up_do_not_hold_up_each_other(kernels):
+def test_delayed_threads_do_not_block_each_other(kernels):
     """More threads than processors, and others beside them: each share waits for its turn."""
     x = numbers((92, 60_000), dtype=np.float32)
     expected = _kernels.gram(x, n_threads=1)[0]

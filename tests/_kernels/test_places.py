@@ -41,7 +41,7 @@ def numba_names():
     return set(names) - {"isas"}
 
 
-def tested():
+def called_in_tests():
     text = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     return set(re.findall(r"_kernels\.(\w+)\(", text))
 
@@ -57,7 +57,7 @@ PLACES = {
     "_core.pyi": lambda: STUB,
     "numba/": numba_names,
     "products.py or ranks.py": lambda: WRAPPERS & set(_kernels.__all__),
-    "tests/": tested,
+    "tests/": called_in_tests,
 }
 
 

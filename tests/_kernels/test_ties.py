@@ -1,4 +1,4 @@
-"""Values that rounding has driven apart."""
+"""Values that differ only by rounding."""
 
 import numpy as np
 import pytest

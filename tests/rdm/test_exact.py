@@ -90,7 +90,9 @@ def test_equal_conditions_have_equal_dissimilarities(kernels, method, data):
 @pytest.mark.parametrize("method", STREAMED)
 @quick
 @given(rows(), st.integers(1, 5), st.integers(0, 99))
-def test_accumulated_blocks_do_not_know_where_conditions_stand(kernels, method, x, n_blocks, seed):
+def test_accumulated_blocks_do_not_depend_on_the_order_of_conditions(
+    kernels, method, x, n_blocks, seed
+):
     rng = np.random.default_rng(seed)
     x[-1] = x[0]
     order = rng.permutation(len(x))
@@ -111,7 +113,7 @@ def test_accumulated_blocks_do_not_know_where_conditions_stand(kernels, method, 
 
 
 @pytest.mark.parametrize("method", ["correlation", "sqeuclidean"])
-def test_a_pair_does_not_know_of_other_conditions(kernels, method):
+def test_a_pair_does_not_depend_on_other_conditions(kernels, method):
     x = np.random.default_rng(0).standard_exponential((60, 4000)).astype(np.float32)
     x[50] = 3
     x[51] *= 1e30
@@ -234,7 +236,7 @@ def test_angles_of_whole_numbers_far_from_zero(kernels, method, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("far", [1e9, 1e15])
-def test_one_distant_condition_does_not_spoil_the_others(kernels, dtype, far):
+def test_one_distant_condition_does_not_affect_the_others(kernels, dtype, far):
     x = np.array([[0, 0], [1, 0], [0, 3], [far, 0]], dtype)
     np.testing.assert_array_equal(calc_rdm(x, "sqeuclidean")[[0, 1, 3]], [1, 9, 10])
     wide = np.random.default_rng(0).random((30, 700)).astype(dtype)
@@ -249,7 +251,7 @@ def test_one_distant_condition_does_not_spoil_the_others(kernels, dtype, far):
 
 
 @pytest.mark.parametrize("method", ["mahalanobis", "crossnobis"])
-def test_one_distant_condition_does_not_spoil_whitened_ones(kernels, method):
+def test_one_distant_condition_does_not_affect_whitened_conditions(kernels, method):
     rng = np.random.default_rng(0)
     filters = rng.standard_normal((40, 40))
     options = {"precision": filters.T @ filters}
@@ -327,13 +329,13 @@ def test_differences_whose_squares_vanish_are_refused(kernels, method, step):
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e25])
-def test_float32_squares_out_of_range_are_taken_in_float64(kernels, scale):
+def test_float32_squares_out_of_range_are_computed_in_float64(kernels, scale):
     x = (np.random.default_rng(0).standard_normal((20, 30)) * scale).astype(np.float32)
     expected = calc_rdm(x.astype(np.float64), "euclidean")
     np.testing.assert_allclose(calc_rdm(x, "euclidean"), expected, rtol=1e-6)
 
 
-def test_identical_stimuli_are_constant_to_what_follows(kernels):
+def test_identical_stimuli_give_a_constant_rdm(kernels):
     x = np.repeat(np.random.default_rng(0).random((1, 5000), np.float32), 9, axis=0)
     for method in STREAMED:
         assert not calc_rdm(x, method).any()
@@ -342,7 +344,7 @@ def test_identical_stimuli_are_constant_to_what_follows(kernels):
         assert np.isnan(target.score(calc_rdm(x)).r2).all()
 
 
-def test_given_rdms_are_left_as_they_are():
+def test_rdms_from_the_caller_are_unchanged():
     """Ties are settled where fastrdm computes, not where it is given numbers."""
     rdm = np.array([0.3, 0.1 + 0.2, 0.7, 0.5, 0.9, 0.2])
     other = np.array([1.0, 2, 3, 4, 5, 0])

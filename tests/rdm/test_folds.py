@@ -56,7 +56,7 @@ def test_any_labels_and_any_noise(n_folds, n_conditions, n_channels, most, seed)
     np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(precision).sum())
 
 
-def test_noise_may_come_of_residuals():
+def test_noise_may_be_estimated_from_residuals():
     x, folds, conditions = measurements(3, 8, 20)
     residuals = np.random.default_rng(1).standard_normal((50, 20))
     precision = np.linalg.inv(reference.covariance(residuals))
@@ -121,7 +121,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("options, message", ERRORS)
-def test_labels_that_cannot_be(options, message):
+def test_invalid_labels_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         calc_rdm(np.random.default_rng(0).random((6, 4)), "crossnobis", **options)
 

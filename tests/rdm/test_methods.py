@@ -29,7 +29,7 @@ def test_a_row_is_complete(row):
 
 
 @rows
-def test_what_a_row_allows_agrees(row):
+def test_a_row_is_consistent(row):
     # Devices and projections compute from blocks of channels, without options.
     if row.on_device or row.projection:
         assert not row.whole and not row.takes
@@ -39,7 +39,7 @@ def test_what_a_row_allows_agrees(row):
 
 
 @rows
-def test_what_a_row_says_is_done(row):
+def test_code_follows_the_row(row):
     if row.whole:
         with pytest.raises(ValueError, match=row.whole):
             RdmAccumulator(3, row.name)

@@ -56,7 +56,7 @@ def test_projections_are_those_of_a_dense_matrix(kernels, n_channels, method):
         assert np.all(np.abs(got - wide @ r.T) <= 2e-5 * lengths)
 
 
-def test_a_whole_number_of_entries_is_made_of_the_density():
+def test_the_density_is_rounded_to_whole_entries():
     entries = {
         density: SparseProjection(90, density=density).layer(10_000).per_channel
         for density in ("li", "achlioptas", 0.25, 0.0001, 1)
@@ -143,7 +143,7 @@ def test_seed_name_and_channels_choose_the_matrix():
     assert len(set(others)) == 4
 
 
-def test_a_matrix_is_made_once_and_its_memory_said():
+def test_a_matrix_is_drawn_once_and_its_memory_is_reported():
     projection = SparseProjection(100)
     layer, again = (projection.layer(10_000, "a", m) for m in ("correlation", "euclidean"))
     assert layer._signs is again._signs
@@ -151,7 +151,7 @@ def test_a_matrix_is_made_once_and_its_memory_said():
     assert layer.n_bytes == 4 * 40 * 256 + 4 * 100
 
 
-def test_layers_with_few_channels_are_left_as_they_are():
+def test_layers_with_few_channels_are_not_projected():
     rows = activations(5, 100).reshape(5, 4, 25)
     for method in PROJECTED:
         layer = SparseProjection(100).layer(100, "fc", method)
@@ -270,7 +270,7 @@ def test_other_types_and_orders_are_copied(convert):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
 @pytest.mark.parametrize("method", ["correlation", "cosine"])
-def test_what_is_not_finite_is_named_wherever_it_is(kernels, bad, method):
+def test_non_finite_values_are_located(kernels, bad, method):
     x = activations(20, 5000)
     x[18, 4999] = x[17, 256] = bad
     if bad == 3e38:

@@ -227,7 +227,7 @@ def test_an_accumulator_warns_as_well():
         ([(4, 5), (4, 0)], r"activations\[1\] have shape \(4, 0\)"),
     ],
 )
-def test_stacks_that_cannot_be(members, message):
+def test_invalid_stacks_are_refused(members, message):
     with pytest.raises(ValueError, match=message):
         calc_rdm([np.ones(shape) for shape in members])
 
@@ -250,13 +250,13 @@ def test_out_of_a_stack():
         calc_rdm(layers, out=np.empty(6))
 
 
-def test_rows_of_differing_length_are_no_activations():
+def test_rows_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="activations is not an array: its rows differ in shape"):
         calc_rdm([[1, 2], [3]])
 
 
-def test_workers_that_share_the_sums(kernels):
-    """More conditions than workers keep sums of their own for."""
+def test_more_conditions_than_private_sums_allow(kernels):
+    """More conditions than workers keep private sums for."""
     x = activations((1100, 700), 3)
     for n_threads in (1, 2, 3, 5):
         rdm = calc_rdm(x, n_threads=n_threads)
@@ -331,7 +331,7 @@ def test_an_accumulator_may_be_read_at_any_time_and_survives_bad_blocks():
     np.testing.assert_array_equal(accumulator.rdm(), before)
 
 
-def test_accumulators_that_cannot_be():
+def test_invalid_accumulators_are_refused():
     with pytest.raises(ValueError, match="'spearman' ranks all channels"):
         RdmAccumulator(5, "spearman")
     with pytest.raises(ValueError, match="n_conditions is 1"):
@@ -353,7 +353,7 @@ def test_out_is_filled_and_returned():
         calc_rdm(x, out=np.empty(10, np.float32))
 
 
-def test_nan_in_what_is_read_block_by_block_is_named_where_it_is():
+def test_nan_in_blocks_is_located():
     x = np.asfortranarray(activations((600, 9000), 7))
     x[2, 8500] = np.nan
     with pytest.raises(ValueError, match="NaN at condition 2, channel 8500"):
@@ -398,7 +398,7 @@ def test_float64_far_from_one(kernels, scale):
     np.testing.assert_allclose(calc_rdm(x * scale), reference.calc_rdm(x), atol=1e-6)
 
 
-def test_a_mean_that_no_sample_foretells(kernels):
+def test_a_mean_that_the_sample_misses(kernels):
     x = activations((20, 5000), 3)
     x[:, 2000:2100] += 1e5
     np.testing.assert_allclose(calc_rdm(x), reference.calc_rdm(x), atol=1e-6)
@@ -445,7 +445,7 @@ def test_values_that_are_not_finite_are_named(kernels, value, word):
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (1, 5), (5, 0), (0, 5)])
-def test_shapes_that_are_no_activations(shape):
+def test_invalid_shapes_are_refused(shape):
     with pytest.raises(ValueError, match="activations have shape"):
         calc_rdm(np.ones(shape))
 

@@ -58,7 +58,7 @@ def test_the_bound_does_not_change_the_answer(kernels, method, options):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_the_least_serves():
+def test_the_minimum_suffices():
     x = activations((40, N_CHANNELS))
     for method in ("correlation", "euclidean", "spearman"):
         found = calc_rdm(x, method, max_memory=least(x, method))
@@ -127,7 +127,7 @@ def test_tiles_of_any_scale(kernels, method, dtype, scales):
     np.testing.assert_allclose(found, ORACLES[method](x), atol=2e-6)
 
 
-def test_tiles_whose_means_no_sample_foretells(kernels):
+def test_tiles_whose_means_the_sample_misses(kernels):
     x = activations((12, 5000), 3)
     x[6:, 2000:2100] += 1e5
     with of_height(6):
@@ -146,7 +146,7 @@ def test_constant_conditions_of_all_tiles_are_named_once():
     assert np.isnan(rdm[1, [0, 2, 7]]).all() and np.isnan(rdm).sum() == 30
 
 
-def test_a_stack_is_bound_too():
+def test_a_stack_keeps_to_the_limit():
     x = activations((9, 50))
     x[4] = 1
     with pytest.warns(RuntimeWarning, match=r"activations\[1\]: .*: 4$"):
@@ -155,7 +155,7 @@ def test_a_stack_is_bound_too():
 
 
 @methods
-def test_nan_is_named_in_whatever_tile(method, options):
+def test_nan_is_located_in_every_tile(method, options):
     x = activations((93, N_CHANNELS))
     x[70, 200] = np.nan
     row = "measurement" if method == "crossnobis" else "condition"
@@ -170,7 +170,7 @@ def test_distances_beyond_float64():
         calc_rdm(x, "euclidean", max_memory="1GB")
 
 
-def test_axes_that_are_no_rows_without_a_copy():
+def test_axes_that_need_a_copy_are_refused_with_a_limit():
     x = activations((9, 4, 5))
     expected = calc_rdm(x)
     np.testing.assert_allclose(calc_rdm(x, max_memory="9MB"), expected)
@@ -236,7 +236,7 @@ print(peak() - before)
     ],
 )
 def test_memory_stays_within_the_bound(method, dtype, bound):
-    """What the process grows by, in a process of its own, where input and output are there before."""
+    """Return the growth of a separate process after input and output exist."""
     result = subprocess.run(
         [sys.executable, "-c", GROWTH, method, dtype, str(bound)],
         env=os.environ | {"FASTRDM_KERNELS": "cpp"},

@@ -14,7 +14,7 @@ precision = np.linalg.inv(reference.covariance(residuals))
 
 
 @pytest.mark.parametrize("dtype, rtol", [(np.float64, 1e-9), (np.float32, 1e-6)])
-def test_mahalanobis_is_scipys(kernels, dtype, rtol):
+def test_mahalanobis_equals_scipy(kernels, dtype, rtol):
     rows = x.astype(dtype)
     expected = pdist(rows.astype(np.float64), "mahalanobis", VI=precision)
     np.testing.assert_allclose(
@@ -56,7 +56,7 @@ def test_a_singular_precision_ignores_its_null_space():
     np.testing.assert_allclose(found, pdist((x @ vector)[:, None]), rtol=1e-6, atol=1e-6)
 
 
-def test_a_stack_has_one_noise_for_all_or_one_a_member():
+def test_a_stack_has_one_noise_for_all_or_one_per_member():
     one = calc_rdm(x, "mahalanobis", precision=precision)
     other = calc_rdm(x[:, :9], "mahalanobis", precision=np.eye(9))
     np.testing.assert_array_equal(
@@ -112,7 +112,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("options, message", ERRORS)
-def test_noise_that_cannot_be(options, message):
+def test_invalid_noise_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         calc_rdm(x, "mahalanobis", **options)
 
