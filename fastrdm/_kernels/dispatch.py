@@ -44,10 +44,6 @@ class _Kernels:
     def threads(self, n_threads: int | None) -> int:
         return n_threads or self.info.n_threads
 
-    def run_on(self, n_threads: int | None) -> tuple[int, str]:
-        """Return the last two arguments of most kernels: the number of threads and the instruction set."""
-        return n_threads or self.info.n_threads, self.info.isa
-
 
 def _choose_module(wanted: str) -> tuple[str, ModuleType]:
     if wanted and wanted not in _MODULES:

@@ -47,7 +47,8 @@ def gram(
         add_to is not None,
         out,
         sums,
-        *chosen.run_on(n_threads),
+        chosen.threads(n_threads),
+        chosen.info.isa,
     )
     return out, sums
 
@@ -74,7 +75,8 @@ def cross(
         share or chosen.module.share(a.shape[1], size, chosen.info.isa),
         add_to is not None,
         out,
-        *chosen.run_on(n_threads),
+        chosen.threads(n_threads),
+        chosen.info.isa,
     )
     return out
 
@@ -93,10 +95,12 @@ def differences(
 
     Rows are read minus their shift, times their factor. Exactly 0 for equal rows; their order changes no bit.
     """
+    chosen = active()
     kernel, (a, b) = _for_type("differences", a, b)
     shifts = shifts or (np.zeros(len(a)), np.zeros(len(b)))
     factors = factors or (np.ones(len(a)), np.ones(len(b)))
-    kernel(a, b, *shifts, *factors, pairs, out, *active().run_on(n_threads))
+    threads, isa = chosen.threads(n_threads), chosen.info.isa
+    kernel(a, b, *shifts, *factors, pairs, out, threads, isa)
 
 
 def guess_means(x: NDArray[Any]) -> Doubles:

@@ -62,9 +62,11 @@ def rank_similarities(
     """
     chosen = active()
     out = np.empty((len(x), 1 if paired else len(prepared.values)))
-    others = prepared.values, prepared.squares
+    values, others = prepared.values, prepared.squares
     kernel = chosen.module.rank_similarities
-    kernel(x, squares or 0.0, *others, paired, out, *chosen.run_on(n_threads))
+    kernel(
+        x, squares or 0.0, values, others, paired, out, chosen.threads(n_threads), chosen.info.isa
+    )
     return out
 
 
@@ -74,8 +76,17 @@ def similarities(
     """Return products (n_a, n_b) of float64 rows over the roots of both squares; `paired`: (n, 1), of rows i."""
     chosen = active()
     out = np.empty((len(a.values), 1 if paired else len(b.values)))
-    rows = a.values, a.squares, b.values, b.squares
-    chosen.module.similarities(*rows, paired, out, *chosen.run_on(n_threads))
+    kernel = chosen.module.similarities
+    kernel(
+        a.values,
+        a.squares,
+        b.values,
+        b.squares,
+        paired,
+        out,
+        chosen.threads(n_threads),
+        chosen.info.isa,
+    )
     return out
 
 
@@ -86,7 +97,9 @@ def concordance(
     chosen = active()
     out = np.empty((len(a), len(b)), np.int64)
     untied_a, untied_b = np.empty(len(a), np.int64), np.empty(len(b), np.int64)
-    chosen.module.concordance(a, b, out, untied_a, untied_b, *chosen.run_on(n_threads))
+    chosen.module.concordance(
+        a, b, out, untied_a, untied_b, chosen.threads(n_threads), chosen.info.isa
+    )
     return out, untied_a, untied_b
 
 
@@ -108,7 +121,7 @@ def resampled_similarities(
     chosen = active()
     out = np.empty((len(counts), len(a), 1 if paired else len(b)))
     kernel = chosen.module.resampled_similarities
-    kernel(a, b, counts, paired, untied, out, *chosen.run_on(n_threads))
+    kernel(a, b, counts, paired, untied, out, chosen.threads(n_threads), chosen.info.isa)
     return out
 
 
@@ -134,7 +147,17 @@ def resampled_ceilings(
     out = np.empty((1 if counts is None else len(counts), 2, len(subjects)))
     both = condition_counts, subject_counts
     kernel = chosen.module.resampled_ceilings
-    kernel(subjects, *both, conditions, ranked, untied, within, out, *chosen.run_on(n_threads))
+    kernel(
+        subjects,
+        *both,
+        conditions,
+        ranked,
+        untied,
+        within,
+        out,
+        chosen.threads(n_threads),
+        chosen.info.isa,
+    )
     return out
 
 
@@ -153,5 +176,7 @@ def permuted_similarities(
     out = np.empty((len(permutations), len(matrices), len(prepared.values)))
     others = prepared.values, prepared.squares
     kernel = chosen.module.permuted_similarities
-    kernel(matrices, squares, permutations, *others, out, *chosen.run_on(n_threads))
+    kernel(
+        matrices, squares, permutations, *others, out, chosen.threads(n_threads), chosen.info.isa
+    )
     return out

@@ -142,7 +142,7 @@ METHODS: dict[str, RdmMethod] = {name: row for row in _ROWS for name in (row.nam
 
 def method_named(name: str) -> RdmMethod:
     """Return the row of a name or an alias; ValueError that lists all names if there is none."""
-    return choose(name, METHODS, "method")
+    return METHODS.get(name) or choose(name, METHODS, "method")
 
 
 def names_where(condition: Callable[[RdmMethod], Any]) -> list[str]:
