@@ -1,6 +1,7 @@
 """The draws of a bootstrap, and intervals and tests from them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,6 @@ from fastrdm.inference.significance import (
     TestResult,
     all_pairs,
     make_result,
-    name_pairs,
     percentiles,
     quantiles,
     share_p,
@@ -230,7 +230,7 @@ class Bootstrap(InferenceResult):
         ValueError
             If there is one model, or an option is unknown.
         """
-        first, second = all_pairs(self.names)
+        first, second, names = all_pairs(self.names)
         draws = self.evaluations[..., first] - self.evaluations[..., second]
         estimate = self.value[first] - self.value[second]
         tested = self._tested(draws, estimate, kind, "two-sided")
@@ -240,7 +240,6 @@ class Bootstrap(InferenceResult):
             interval = t_interval(estimate, error, self._dof(draws), level)
         else:
             interval = percentiles(_valid(draws[0]), level)
-        names = name_pairs(self.names, first, second)
         return self._result(
             names, estimate, tested, correction, kind, interval,
             against="each other", alternative="two-sided",
@@ -283,25 +282,18 @@ class Bootstrap(InferenceResult):
             f" {self.n_conditions} conditions{ceiling}"
         )
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return a dict for each model, with its mean similarity if scores are squared."""
-        interval = self.interval()
-        rows = [
-            {
-                "model": name,
-                "value": float(v),
-                "se": float(e),
-                "low": float(low),
-                "high": float(high),
-            }
-            for name, v, e, (low, high) in zip(
-                self.names, self.value, self.standard_error, interval, strict=True
-            )
-        ]
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        low, high = self.interval().T.tolist()
+        columns: dict[str, Sequence[Any]] = {
+            "model": self.names,
+            "value": self.value.tolist(),
+            "se": self.standard_error.tolist(),
+            "low": low,
+            "high": high,
+        }
         if self.squared and len(self.mean_rho):
-            for row, rho in zip(rows, self.mean_rho.tolist(), strict=True):
-                row["mean rho"] = rho
-        return rows
+            columns["mean rho"] = self.mean_rho.tolist()
+        return columns
 
 
 def _valid(draws: Floats) -> Floats:

@@ -30,7 +30,6 @@ from fastrdm.inference.significance import (
     check_permutations,
     label_models,
     make_result,
-    name_pairs,
     percentiles,
     permutation_p,
     share_p,
@@ -151,10 +150,9 @@ def compare_models(
         As `subject_test`, or if there is one model.
     """
     rows = _values(values)
-    labels = label_models(names, len(rows))
-    first, second = all_pairs(labels)
+    first, second, labels = all_pairs(label_models(names, len(rows)))
     return _over_subjects(
-        rows[first] - rows[second], name_pairs(labels, first, second), "each other", test, "two-sided", correction,
+        rows[first] - rows[second], labels, "each other", test, "two-sided", correction,
         n_permutations, seed, level,
     )  # fmt: skip
 

@@ -29,12 +29,17 @@ class InferenceResult(abc.ABC):
     former_names: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the rows of the table."""
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        """Return the columns of the table."""
 
     @abc.abstractmethod
     def facts(self) -> str:
         """Return the method and its options, on one line."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a dict for each row of the table."""
+        columns = self._columns()
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def __str__(self) -> str:
         return "\n".join([self.facts(), *_table(self.rows())])

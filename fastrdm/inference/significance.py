@@ -71,24 +71,17 @@ class TestResult(InferenceResult):
         how += ", exact" if self.exact else f", seed {self.seed}" if self.seed is not None else ""
         return f"{self.test} against {self.against}, {self.alternative}{how}; corrected: {self.correction or 'no'}"
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return a dict for each row."""
-        shown = not np.isnan(self.interval).all()
-        return [
-            {
-                "model": name,
-                "estimate": float(self.estimate[i]),
-                **(
-                    dict(zip(("low", "high"), map(float, self.interval[i]), strict=True))
-                    if shown
-                    else {}
-                ),
-                "statistic": float(self.statistic[i]),
-                "p": float(self.p[i]),
-                "p corrected": float(self.p_corrected[i]),
-            }
-            for i, name in enumerate(self.names)
-        ]
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        low, high = self.interval.T.tolist()
+        interval = {} if np.isnan(self.interval).all() else {"low": low, "high": high}
+        return {
+            "model": self.names,
+            "estimate": self.estimate.tolist(),
+            **interval,
+            "statistic": self.statistic.tolist(),
+            "p": self.p.tolist(),
+            "p corrected": self.p_corrected.tolist(),
+        }
 
 
 def make_result(
@@ -208,19 +201,15 @@ def label_models(names: Sequence[str] | None, n: int) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def all_pairs(names: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the indices of the first and the second model of each pair."""
+def all_pairs(
+    names: Sequence[str],
+) -> tuple[NDArray[np.intp], NDArray[np.intp], tuple[str, ...]]:
+    """Return the indices of the first and the second model of each pair, and the names of pairs."""
     if len(names) < 2:
         raise ValueError("comparing models needs at least two models")
     first, second = np.triu_indices(len(names), 1)
-    return first, second
-
-
-def name_pairs(
-    names: Sequence[str], first: NDArray[np.intp], second: NDArray[np.intp]
-) -> tuple[str, ...]:
-    """Return the names of pairs."""
-    return tuple(f"{names[i]} - {names[j]}" for i, j in zip(first, second, strict=True))
+    pairs = zip(first.tolist(), second.tolist(), strict=True)
+    return first, second, tuple(f"{names[i]} - {names[j]}" for i, j in pairs)
 
 
 def check_permutations(alternative: str, n_permutations: int, seed: int) -> None:
