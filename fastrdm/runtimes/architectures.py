@@ -1,4 +1,4 @@
-"""A network exported once, which takes the weights of any file that fits."""
+"""Networks exported once, for the weights of any file that fits."""
 
 import hashlib
 import importlib
@@ -31,43 +31,43 @@ if TYPE_CHECKING:
     import torch
 
 
-# Where a graph without weights says that they are; no such file is ever opened.
-_ELSEWHERE = "weights"
+# The file to which a graph without weights refers; it is never opened.
+_NO_FILE = "weights"
 
 
 def import_arch(arch: str) -> "Callable[[], torch.nn.Module]":
-    """Import the callable that builds a network, from the current folder too.
+    """Import the callable that builds a network, also from the current folder.
 
     Parameters
     ----------
     arch : str
-        "module:callable", as in "torchvision.models:densenet201" or "models.networks:resnet20".
+        "module:callable", such as "torchvision.models:densenet201" or "models.networks:resnet20".
 
     Returns
     -------
     callable
-        Builds the network when called without arguments; ValueError where that gives no
+        Builds the network when called without arguments, or raises ValueError if the result is not a
         `torch.nn.Module`.
 
     Raises
     ------
     ValueError
-        If `arch` has another form, there is no such module, or no such callable in it.
+        If `arch` is not "module:callable", or the module or the callable does not exist.
     """
     module_name, colon, attribute = arch.partition(":")
     if not (module_name and colon and attribute):
-        raise ValueError(f"arch {arch!r} must have the form module:callable")
+        raise ValueError(f"arch {arch!r} is not module:callable")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
         target: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # A module that is there but fails to import another one says so itself.
+        # Raised by a module that exists but imports one that does not.
         if not error.name or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         raise ValueError(
-            f"arch {arch!r}: there is no module {error.name!r}, neither installed nor in {here}"
+            f"arch {arch!r}: module {error.name!r} does not exist, neither installed nor in {here}"
         ) from None
     for part in attribute.split("."):
         if not hasattr(target, part):
@@ -83,26 +83,25 @@ def import_arch(arch: str) -> "Callable[[], torch.nn.Module]":
 
 @dataclass(frozen=True, eq=False)
 class Architecture:
-    """A network's graph without its weights, ready for those of any file that fits.
+    """A network's graph without its weights, for those of any file that fits.
 
-    A session takes the weights before ONNX Runtime optimises the graph, so it computes what one of a
-    fresh export with these weights does, to the last bit, and costs tens of milliseconds where an
-    export takes seconds. Hooks by which a network changes the values that it loads are not run.
+    Weights are inserted before ONNX Runtime optimises the graph, so results are bit-identical to those of a new export
+    with these weights; opening takes tens of milliseconds, an export takes seconds. Hooks with which a network changes
+    values when it loads them do not run.
 
     Attributes
     ----------
     name : str
-        What messages call it.
+        Its name in messages.
     graph : bytes
-        ONNX. The entries of the state dict among its initialisers refer to data that are not there;
-        its other constants are.
+        ONNX, with its constants, but without the values of those initialisers that are entries of the state dict.
     layout : Layout
         Of the network's state dict.
     initialisers : tuple of str
-        The entries that the graph uses, in its order.
+        The entries that the graph uses, in the graph's order.
     fingerprint : str
         SHA-256, in hexadecimal, of the layout and the graph: equal for networks that compute the same
-        layers of the same weights on the same input size.
+        layers from the same weights and input size.
     """
 
     name: str
@@ -120,12 +119,12 @@ class Architecture:
         *,
         preprocessing: Preprocessing | None = None,
     ) -> "Architecture":
-        """Export a network without writing a file; its weights are left out.
+        """Export a network without its weights, in memory.
 
         Parameters
         ----------
         network : str, callable or torch.nn.Module
-            "module:callable" as for `import_arch`, what builds the network, or the network.
+            "module:callable" as for `import_arch`, a callable that builds the network, or the network.
         taps, input_size, preprocessing
             As for `export_onnx`.
 
@@ -136,12 +135,11 @@ class Architecture:
         Raises
         ------
         ValueError
-            As for `import_arch` and `export_onnx`, or if something of the old weights could stay in
-            the graph: an entry of the state dict that is there in another form, entries that share
-            memory without being one tensor, a constant that shares memory with an entry or, in a
-            network that is given ready and may have run, any tensor that is neither parameter nor
-            buffer nor spelt out in the code. What such a network keeps of its weights in buffers
-            outside the state dict, or as Python numbers, is not found.
+            As for `import_arch` and `export_onnx`, or if parts of the old weights could stay in the graph: an entry of
+            the state dict in another form, entries that share memory without being one tensor, a constant that shares
+            memory with an entry or, if the argument is a network, which may have run, any tensor that is neither
+            parameter nor buffer nor written in the code. Copies of weights in buffers outside the state dict or in
+            Python numbers are not detected.
         TypeError, MissingExtraError
             As for `export_onnx`.
         """
@@ -166,13 +164,13 @@ class Architecture:
         for entry, value in program.model.graph.initializers.items():
             if entry in state:
                 value.const_value = ir.ExternalTensor(
-                    _ELSEWHERE, None, None, value.dtype, shape=value.shape, name=entry
+                    _NO_FILE, None, None, value.dtype, shape=value.shape, name=entry
                 )
         return cls._of(name or type(module).__name__, ir.to_proto(program.model))
 
     @classmethod
     def read(cls, path: str | Path) -> "Architecture":
-        """Take the architecture of a file that `export_onnx` wrote; its weights are left out.
+        """Read the architecture of a file from `export_onnx`, without its weights.
 
         Parameters
         ----------
@@ -185,10 +183,10 @@ class Architecture:
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If the file does not exist.
         ValueError
-            If it is no ONNX model or not by this version of `export_onnx`, or something of its
-            weights could stay in the graph, as for `export`.
+            If it is not an ONNX model from this version of `export_onnx`, or parts of its weights could stay in the
+            graph, as for `export`.
         MissingExtraError
             If onnx is not installed.
         """
@@ -197,20 +195,20 @@ class Architecture:
 
     @classmethod
     def _of(cls, name: str, model: Any, path: Path = Path()) -> "Architecture":
-        """Take the weights out of an ONNX model, which is changed."""
+        """Remove the weights from an ONNX model, which is changed."""
         metadata = metadata_of(model)
         try:
             layout = Layout.from_json(metadata["fastrdm.state_dict"])
             fixed = metadata["fastrdm.fixed"]
         except (KeyError, ValueError):
             raise ValueError(
-                f"{name} does not say in its metadata what weights it takes; "
+                f"the metadata of {name} do not describe its weights; "
                 "export the network with this version of fastrdm.export_onnx"
             ) from None
         if fixed:
             raise ValueError(
-                f"other weights cannot take the place of those in the graph of {name}: {fixed}; "
-                "export each checkpoint by itself"
+                f"the weights in the graph of {name} cannot be replaced: {fixed}; "
+                "export each checkpoint separately"
             )
         used = _take_weights_out(model, layout, path)
         opsets = sorted((each.domain, each.version) for each in model.opset_import)
@@ -221,17 +219,17 @@ class Architecture:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What is done to images, which is no part of the graph."""
+        """Preprocessing of images, which is not part of the graph."""
         metadata = metadata_of(read_model(self.graph, self.name))
         return Preprocessing.from_json(metadata["fastrdm.preprocessing"])
 
     def open(self, weights: str | Path, **options: Any) -> OnnxModel:
-        """Make a model of this architecture and a file's weights.
+        """Open a model of this architecture with a file's weights.
 
         Parameters
         ----------
         weights : path
-            As for `read_weights`. ONNX Runtime copies what it needs: the file is free afterwards.
+            As for `read_weights`. ONNX Runtime copies the weights, so the file may change afterwards.
         **options
             As for `OnnxModel`.
 
@@ -261,7 +259,7 @@ def _take_weights_out(model: Any, layout: Layout, path: Path) -> tuple[str, ...]
     constants = [tensor for tensor in tensors if tensor.name not in layout.entries]
     put_weights(model, map_weights(constants, path))
     for tensor in entries:
-        place = onnx.StringStringEntryProto(key="location", value=_ELSEWHERE)
+        place = onnx.StringStringEntryProto(key="location", value=_NO_FILE)
         bare = onnx.TensorProto(
             name=tensor.name,
             data_type=tensor.data_type,
@@ -282,5 +280,5 @@ def _build(arch: str, target: "Callable[[], object]") -> "torch.nn.Module":
             f"arch {arch!r} does not build a network: {type(error).__name__}: {one_line(error)}"
         ) from error
     if not isinstance(module, torch.nn.Module):
-        raise ValueError(f"arch {arch!r} gives a {type(module).__name__}, not a torch.nn.Module")
+        raise ValueError(f"arch {arch!r} returns a {type(module).__name__}, not a torch.nn.Module")
     return module

@@ -1,4 +1,4 @@
-"""Weight files → models that run: an architecture exported once, its weights from any number of files."""
+"""Weight files → models: an architecture is exported once, for weights from any number of files."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -19,18 +19,18 @@ def open_checkpoint(
     taps: Taps | None = None,
     **options: Any,
 ) -> OnnxModel:
-    """Make a checkpoint ready to run, whatever kind of file it is.
+    """Open a checkpoint of any file format.
 
     Parameters
     ----------
     path : path
-        An `.onnx` file, from `export_onnx` or any other source, or weights as for `read_weights`.
+        An `.onnx` file from any exporter, or weights as for `read_weights`.
     arch : str, path or Architecture, optional
-        What the weights are for: "module:callable" as for `import_arch`, an `.onnx` file from
-        `export_onnx` with any weights, or either in memory. An `.onnx` file at `path` needs none.
+        The network of the weights: "module:callable" as for `import_arch`, an `.onnx` file from
+        `export_onnx` with any weights, or either in memory. Not needed if `path` is an `.onnx` file.
     taps : mapping or sequence, optional
-        As for `export_onnx`; for an `.onnx` file at `path`, as for `OnnxModel`. An `.onnx` file as
-        `arch` has its own.
+        As for `export_onnx`, or, if `path` is an `.onnx` file, as for `OnnxModel`. Not for an `.onnx` file
+        as `arch`.
     **options
         As for `OnnxModel`.
 
@@ -43,8 +43,7 @@ def open_checkpoint(
     WeightsError
         If the weights cannot be read or are another network's.
     ValueError
-        If weights are given without `arch`, or taps for an architecture that has its own; otherwise
-        as for `import_arch`, `Architecture.export` and `OnnxModel`.
+        If weights are given without `arch`, or taps for an exported architecture; otherwise as for `import_arch`, `Architecture.export` and `OnnxModel`.
     """
     if is_onnx(path):
         return OnnxModel(path, taps=taps, **options)
@@ -58,7 +57,7 @@ def open_checkpoint(
 
 
 def one_for_each(arch: Sequence[T], n: int) -> Sequence[T | None]:
-    """The architecture of each of n checkpoints.
+    """Return the architecture of each of n checkpoints.
 
     Parameters
     ----------
@@ -69,7 +68,7 @@ def one_for_each(arch: Sequence[T], n: int) -> Sequence[T | None]:
     Returns
     -------
     sequence
-        None for each where there are none.
+        None for each if `arch` is empty.
 
     Raises
     ------
@@ -78,7 +77,7 @@ def one_for_each(arch: Sequence[T], n: int) -> Sequence[T | None]:
     """
     if len(arch) not in (0, 1, n):
         raise ValueError(
-            f"{len(arch)} architectures for {n} checkpoints: give one for all, or one for each"
+            f"{len(arch)} architectures for {n} checkpoints; pass one for all, or one for each"
         )
     return list(arch) if len(arch) == n else [arch[0] if arch else None] * n
 
@@ -86,28 +85,28 @@ def one_for_each(arch: Sequence[T], n: int) -> Sequence[T | None]:
 def architecture_of(
     arch: str | Path | Architecture, taps: Taps | None
 ) -> Callable[[], Architecture]:
-    """What gives an architecture, the same at each call; that it can be found is checked at once."""
+    """Return a function that exports an architecture at its first call; that it exists is checked immediately."""
     if isinstance(arch, str) and not is_onnx(arch):
         import_arch(arch)
         return _once(partial(Architecture.export, arch, taps))
-    found = arch if isinstance(arch, Architecture) else Architecture.read(arch)
+    exported = arch if isinstance(arch, Architecture) else Architecture.read(arch)
     if taps is not None:
         raise ValueError(
-            f"the architecture {found.name} has layers of its own; taps are for networks"
+            f"the architecture {exported.name} already has layers; remove the taps"
         )
-    return lambda: found
+    return lambda: exported
 
 
 def _once(make: Callable[[], T]) -> Callable[[], T]:
-    """Call once, and give each caller what came of it: a value, or the error."""
-    made: Future[T] = Future()
+    """Return a function that calls `make` once, and returns its value or raises its error each time."""
+    outcome: Future[T] = Future()
 
-    def give() -> T:
-        if not made.done():
+    def call() -> T:
+        if not outcome.done():
             try:
-                made.set_result(make())
+                outcome.set_result(make())
             except Exception as error:
-                made.set_exception(error)
-        return made.result()
+                outcome.set_exception(error)
+        return outcome.result()
 
-    return give
+    return call

@@ -61,21 +61,7 @@ class DeviceMemory(NamedTuple):
 
 
 class WeightLayout:
-    """Places of a network's inputs in one buffer of folded weights.
-
-    Parameters
-    ----------
-    network : PixelNetwork
-    name : str
-        Name of the network in messages.
-
-    Attributes
-    ----------
-    places : dict of str to int
-        Input → its first byte.
-    n_bytes : int
-        Size of the buffer.
-    """
+    """Places of a network's inputs in one buffer of folded weights: `places` has the first byte of each."""
 
     def __init__(self, network: PixelNetwork, name: str) -> None:
         self._network, self._name = network, name
@@ -123,25 +109,8 @@ class WeightLayout:
 class DeviceSessions:
     """Sessions of graphs that share a network's weights on a device.
 
-    Parameters
-    ----------
-    network : PixelNetwork
-    name : str
-        Name of the network in messages.
-    provider : str
-    options : mapping
-        As for `open_session`.
-    first : tuple
-        Arguments of `open` for the first session, which decides on the provider.
-
-    Attributes
-    ----------
-    provider : str
-        The provider in use.
-    memory : DeviceMemory
-    layout : WeightLayout
-    weights : OrtValue
-        The weights in use, in that layout.
+    The first one, of which `first` has the arguments of `open`, decides on the provider and its `memory`. `weights`
+    are those in use, in the layout of `layout`.
     """
 
     def __init__(
@@ -181,18 +150,7 @@ class DeviceSessions:
         pixels: Any = None,
         place: slice = slice(0),
     ) -> dict[str, Any]:
-        """Run a session on inputs, weights and some of the stimuli; rows stay on the device, other outputs do not.
-
-        Parameters
-        ----------
-        session : BoundSession
-        inputs : mapping of str to OrtValue
-            Inputs that are neither weights nor stimuli.
-        pixels : OrtValue, optional
-            All stimuli.
-        place : slice
-            The conditions to run.
-        """
+        """Run a session on inputs, the weights and the stimuli in `place`; only rows stay on the device."""
         binding = session.session.io_binding()
         for name in session.inputs:
             if name in inputs:

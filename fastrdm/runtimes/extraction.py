@@ -61,20 +61,9 @@ def run(
 ) -> None:
     """Run batches of images and store ranges of channels of their activations.
 
-    ONNX Runtime writes complete layers directly to their array; of other layers it allocates a batch, and the range is
-    copied.
-
-    Parameters
-    ----------
-    session : InferenceSession
-    batches : iterable of (slice, ndarray of float32, shape (n, 3, h, w))
-        Conditions and their normalised images, which may be followed by others that fill the batch.
-    ranges : mapping of ChannelRange to ndarray of float32, shape (n_conditions, end - begin)
-        Filled.
-    shapes : mapping of str to tuple of int
-        Of each layer's activations, without the batch.
-    projectors : mapping of str to Projector, optional
-        Layers to project; their ranges are of the projections.
+    ONNX Runtime writes complete layers directly to their array in `ranges`, of shape (n_conditions, end - begin). Of
+    other layers it allocates a batch, and the range is copied, for layers with a projector from their projection.
+    Batches are conditions and their images, which may be followed by others that fill the batch.
     """
     projectors = projectors or {}
     ort = require("onnxruntime", "onnx", "to run a network")

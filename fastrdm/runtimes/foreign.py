@@ -1,4 +1,4 @@
-"""ONNX files of any origin, run once: what their tensors are, and the graph that gives those that are tapped."""
+"""ONNX files from any exporter: running one once to find its tensors, and taking those that are tapped."""
 
 import json
 from dataclasses import replace
@@ -35,38 +35,36 @@ def open_foreign(
     *,
     batch_size: int | None = None,
 ) -> Graph:
-    """Make an ONNX file of any origin into a graph as `export_onnx` writes them.
+    """Convert an ONNX file from any exporter to a graph such as `export_onnx` writes.
 
-    Its tapped tensors become its outputs, float32 and named as layers; what they do not depend on
-    is taken out. The tensors are what the graph computes: unlike torch's hooks, a tensor before a
-    ReLU is never rectified. The file may take images channels last, and in float16 or float64.
+    Tapped tensors become its float32 outputs, named after the layers; nodes that they do not depend on are removed.
+    Unlike with torch's hooks, a tensor before a ReLU is never rectified. The file's input may have channels last, and
+    be float16 or float64.
 
     Parameters
     ----------
     path : path
-        Weights may lie in files beside it; they are mapped, not read.
+        Weights in other files are mapped, not read.
     taps : mapping of layer name to tensor, or sequence of tensors, optional
-        By the rules of `fastrdm.networks.find_taps`. None takes the layers of a file from `export_onnx`.
+        As for `fastrdm.networks.find_taps`; by default the layers of a file from `export_onnx`.
     preprocessing : Preprocessing, optional
-        None takes what the file says, or else warns and takes the development kit's at the file's
-        size.
+        By default the file's; if it has none, the development kit's at the file's size, with a warning.
     batch_size : int, optional
-        How many images it is to run on at once. A file whose inner shapes want one image is an error unless it is 1
-        or left out.
+        Images in one run. A file whose inner shapes need one image is an error unless this is 1 or omitted.
 
     Returns
     -------
     Graph
-        Its batch is fixed where the file's is, and at one image where its inner shapes want that.
+        With a fixed batch if the file's is fixed, or if its inner shapes need one image.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file, or none of the weights that it refers to.
+        If the file, or one with its weights, does not exist.
     ValueError
-        If the file is no ONNX model, has not one input of images with three channels in
-        floating-point numbers, or of another size than the preprocessing's, or does not run; if
-        there are no taps, or wrong ones as for `find_taps` and `NetworkLayers.choose`.
+        If the file is not an ONNX model, its input is not one batch of floating-point images with three channels and
+        the size of the preprocessing, or it does not run; if there are no taps, or wrong ones as for `find_taps` and
+        `NetworkLayers.choose`.
     MissingExtraError
         If onnx or ONNX Runtime is not installed.
     """
@@ -74,7 +72,7 @@ def open_foreign(
     if taps is None:
         if "fastrdm.layers" not in file.metadata:
             raise ValueError(
-                f"{path} does not say which of its tensors are layers; name them with taps "
+                f"the metadata of {path} do not name its layers; name them with taps "
                 f"(fastrdm layers {path} lists them)"
             )
         taps = json.loads(file.metadata["fastrdm.layers"])
@@ -87,7 +85,7 @@ def open_foreign(
     chosen = network.choose(requests)
     if preprocessing is None and "fastrdm.preprocessing" not in file.metadata:
         warn(
-            f"{path} does not say how its images are prepared; they are resized to "
+            f"the metadata of {path} do not describe its preprocessing; images are resized to "
             f"{format_size(prepared.size)} ({prepared.resize}), {prepared.channel_order}, with mean "
             f"{prepared.mean} and std {prepared.std}",
             stacklevel=3,
@@ -96,7 +94,7 @@ def open_foreign(
 
 
 def inspect_file(path: str | Path) -> tuple[NetworkLayers, dict[str, str]]:
-    """Run an ONNX file once, on black images.
+    """Run an ONNX file once, on black images, to find its tensors.
 
     Parameters
     ----------
@@ -107,7 +105,7 @@ def inspect_file(path: str | Path) -> tuple[NetworkLayers, dict[str, str]]:
     network : NetworkLayers
         A layer for each tensor that depends on the images, in the order of the graph.
     marks : dict of str to str
-        Tensors that are outputs → "output", or what they are of where `export_onnx` tapped them.
+        Outputs → "output", or the tap of `export_onnx`.
 
     Raises
     ------
@@ -127,15 +125,15 @@ def inspect_file(path: str | Path) -> tuple[NetworkLayers, dict[str, str]]:
 def _measure(
     file: OnnxFile, names: list[str], size: tuple[int, int], batch_size: int | None = None
 ) -> tuple[OnnxFile, NetworkLayers, dict[str, np.dtype[Any]]]:
-    """Run the file with these tensors as its outputs; layers, and the types they have.
+    """Run the file with these tensors as its outputs; return the file, layers and their types.
 
-    The file comes back, with its batch fixed at one image where it does not run on two and may run on one.
+    The returned file has a fixed batch of one image if it runs on one but not on two.
     """
     if file.images.batch is not None:
         return file, *_run(file, names, size, file.images.batch)
     single = replace(file, images=replace(file.images, batch=1))
     try:
-        # Two, so that a batch is told from a single image.
+        # Two, to distinguish batches from single images.
         network, types = _run(file, names, size, 2)
     except ValueError as error:
         if batch_size not in {None, 1}:
@@ -149,21 +147,21 @@ def _measure(
 def _run(
     file: OnnxFile, names: list[str], size: tuple[int, int], n: int
 ) -> tuple[NetworkLayers, dict[str, np.dtype[Any]]]:
-    """Run a file on n black images; layers, and the types they have."""
+    """Run a file on n black images; return layers and their types."""
     onnx = require("onnx", "onnx", "to read an ONNX file")
     known = file.tensors()
     probe = onnx.ModelProto()
     probe.CopyFrom(file.model)
-    # Without a type, which ONNX Runtime infers; onnx does not know its fused operators.
+    # ONNX Runtime infers the types; onnx does not know its fused operators.
     set_outputs(probe.graph, [onnx.ValueInfoProto(name=name) for name in names])
     session = open_session(Graph.from_model(file.path, probe, file.weights), "cpu").session
     images = file.images.blank(n, size)
     try:
         values = session.run(names, {file.images.name: images})
-    # The binding's exceptions have no base class of their own.
+    # The binding's exceptions have no common base class.
     except Exception as error:
         raise ValueError(
-            f"{file.path} does not run on images of shape {images.shape}, which its probe makes: "
+            f"{file.path} does not run on images of shape {images.shape}, which probe it: "
             f"{one_line(error)}"
         ) from error
     layers, types = {}, {}

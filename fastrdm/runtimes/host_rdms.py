@@ -28,18 +28,7 @@ def plan_passes(
 ) -> BatchPlan:
     """Choose batches and passes within a memory limit.
 
-    Parameters
-    ----------
-    session, graph
-        The network.
-    widths : mapping of str to int
-        Layer → channels, after projection.
-    projectors : mapping of str to Projector
-    n_conditions : int
-    max_memory : int or str, optional
-        As for `OnnxModel.rdms`.
-    whole : bool
-        Whether the method needs all channels of a layer in one pass.
+    `widths` are channels after projection; `whole` is whether the method needs all channels of a layer in one pass.
     """
     if max_memory is None:
         return BatchNeeds(widths, n_conditions, 0, whole).plan(session.batch_size, None)
@@ -62,15 +51,7 @@ def run_passes(
 ) -> None:
     """Run the images once per pass, and give the collector the channels that each pass keeps.
 
-    Parameters
-    ----------
-    session, plan, collector, projectors
-        As for `plan_passes`.
-    pixels : ndarray of uint8, shape (n_conditions, height, width, 3)
-    workspace : Workspace
-        Where activations and images are written.
-    advance : callable
-        Called with the number of images that have run.
+    Activations and images are written to the workspace; `advance` is called with the number of images that have run.
     """
     n = len(pixels)
     layers = dict.fromkeys(part.layer for ranges in plan.passes for part in ranges)
@@ -88,22 +69,9 @@ def run_passes(
 
 
 class RdmCollector:
-    """RDMs of layers whose channels come in one or several ranges.
+    """RDMs of layers whose channels come in one or several ranges; `rdms` has those of complete layers.
 
-    Parameters
-    ----------
-    widths : mapping of str to int
-        Layer → channels.
-    methods : mapping of str to str
-        Layer → method, as for `calc_rdm`.
-    names : sequence of str
-        Names of the conditions in messages.
-    n_threads : int, optional
-
-    Attributes
-    ----------
-    rdms : dict of str to ndarray of float64, shape (pairs,)
-        Of the layers that are complete.
+    `widths` and `methods` are by layer, `names` are those of the conditions in messages.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,28 +17,9 @@ _COMPILING = {"migraphx", "tensorrt", "coreml"}
 
 
 class NetworkSession:
-    """A graph on a provider.
+    """A graph on a provider, with what its file says about it; parameters as for `OnnxModel`.
 
-    Parameters
-    ----------
-    graph : Graph
-    provider, precision, options, n_threads, reuse_memory
-        As for `open_session`.
-    batch_size : int
-        Images in one run, unless the file fixes their number.
-
-    Attributes
-    ----------
-    session : InferenceSession or OpenVinoSession
-    provider, precision : str
-        Those in use.
-    fixed : bool
-        Whether the file fixes the batch size, as only files from other exporters do.
-    batch_size : int
-    layers : tuple of str
-    preprocessing : Preprocessing
-    architecture : str
-        From the file's metadata.
+    `fixed` is whether the file fixes the batch size, as only files from other exporters do.
     """
 
     def __init__(
@@ -46,24 +28,13 @@ class NetworkSession:
         provider: str,
         *,
         batch_size: int,
-        precision: str | None,
-        options: Mapping[str, str] | None,
         n_threads: int | None,
-        reuse_memory: bool,
+        options: Mapping[str, str] | None,
+        **settings: Any,
     ) -> None:
-        opened = open_session(
-            graph,
-            provider,
-            precision=precision,
-            options=options,
-            n_threads=n_threads,
-            reuse_memory=reuse_memory,
-        )
-        self.session, self.provider, self.precision = (
-            opened.session,
-            opened.provider,
-            opened.precision,
-        )
+        opened = open_session(graph, provider, options=options, n_threads=n_threads, **settings)
+        self.session, self.provider = opened.session, opened.provider
+        self.precision = opened.precision
         self._settings = (sorted((options or {}).items()), n_threads)
         self._n_threads = n_threads
         rows = self.session.get_inputs()[0].shape[0]

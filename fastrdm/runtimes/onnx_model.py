@@ -116,9 +116,9 @@ class OnnxModel:
             graph,
             provider,
             batch_size=batch_size,
-            precision=precision,
-            options=provider_options,
             n_threads=n_threads,
+            options=provider_options,
+            precision=precision,
             reuse_memory=workspace is not None,
         )
         self._session = session

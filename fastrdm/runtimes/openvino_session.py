@@ -1,4 +1,4 @@
-"""OpenVINO's own package behind the part of ONNX Runtime's session that fastrdm uses."""
+"""OpenVINO's own package, with those methods of ONNX Runtime's session that fastrdm uses."""
 
 import ctypes
 import threading
@@ -14,39 +14,39 @@ from fastrdm._base import require
 from fastrdm.networks import metadata_of, put_weights, read_model
 
 Floats32 = NDArray[np.float32]
-# Images at a time: on two cores the ResNet-20 takes 11.8 ms an image with 4 or 8, 12.5 with 16, 14.8 with 32.
+# Images per inference: on two cores, ResNet-20 takes 11.8 ms per image with 4 or 8, 12.5 with 16, 14.8 with 32.
 _IMAGES = 8
 
 
 @dataclass(frozen=True)
 class NodeArg:
-    """An input or output; dimensions that are not fixed are None."""
+    """An input or output; open dimensions are None."""
 
     name: str
     shape: list[int | None]
 
 
 @dataclass(frozen=True)
-class Metadata:
-    """What the ONNX file says of itself."""
+class ModelMetadata:
+    """Metadata of the ONNX file."""
 
     custom_metadata_map: dict[str, str]
 
 
 @dataclass(frozen=True)
-class Value:
-    """An output, on the CPU."""
+class HostValue:
+    """An output in main memory."""
 
     array: Floats32
 
     def numpy(self) -> Floats32:
-        """The array itself."""
+        """Return the array."""
         return self.array
 
 
 @dataclass
-class Binding:
-    """Where inputs are and where outputs go: memory of the caller's, or, where no address is given, new memory."""
+class HostBinding:
+    """Memory of inputs and outputs; outputs without an address get new memory."""
 
     inputs: dict[str, Floats32] = field(default_factory=dict)
     outputs: dict[str, Floats32 | None] = field(default_factory=dict)
@@ -66,12 +66,12 @@ class Binding:
         shape: Sequence[int] | None = None,
         address: int | None = None,
     ) -> None:
-        """Write an output to memory, or to an array of its own."""
+        """Write an output to memory, or to a new array."""
         self.outputs[name] = None if shape is None or address is None else _array_at(address, shape)
 
-    def get_outputs(self) -> list[Value]:
-        """The outputs of the last run, in the order in which they were bound."""
-        return [Value(array) for array in self.outputs.values() if array is not None]
+    def get_outputs(self) -> list[HostValue]:
+        """Outputs of the last run, in the order in which they were bound."""
+        return [HostValue(array) for array in self.outputs.values() if array is not None]
 
 
 class OpenVinoSession:
@@ -82,7 +82,7 @@ class OpenVinoSession:
     source : Path or bytes
         An ONNX file or its contents.
     initialisers : mapping of str to ndarray
-        Weights that the graph refers to as external data.
+        Weights that are external data of the graph.
     device : str
         "CPU", "GPU.1", ...
     properties : mapping of str to str
@@ -103,7 +103,7 @@ class OpenVinoSession:
         self._core = self._openvino.Core()
         if device not in self._core.available_devices:
             raise ValueError(
-                f"device_type {device} is not here: OpenVINO finds {', '.join(self._core.available_devices)}"
+                f"device_type {device} is unavailable; OpenVINO finds {', '.join(self._core.available_devices)}"
             )
         # A path, so that weights in files beside it are found.
         readable = source if isinstance(source, Path) and not initialisers else None
@@ -130,19 +130,19 @@ class OpenVinoSession:
         """Outputs, in the file's order."""
         return self._outputs
 
-    def get_modelmeta(self) -> Metadata:
+    def get_modelmeta(self) -> ModelMetadata:
         """The file's metadata."""
-        return Metadata(self._metadata)
+        return ModelMetadata(self._metadata)
 
     def get_provider_options(self) -> dict[str, dict[str, str]]:
         """OpenVINO's properties."""
         return {"OpenVINO": self._properties}
 
-    def io_binding(self) -> Binding:
-        """A new one, with nothing bound."""
-        return Binding()
+    def io_binding(self) -> HostBinding:
+        """Return a binding with nothing bound."""
+        return HostBinding()
 
-    def run_with_iobinding(self, binding: Binding, options: Any = None) -> None:
+    def run_with_iobinding(self, binding: HostBinding, options: Any = None) -> None:
         """Fill a binding's outputs."""
         self._infer(binding.inputs, binding.outputs)
 
@@ -162,12 +162,14 @@ class OpenVinoSession:
         with self._lock:
             request = self._compile(tuple(outputs))
             for place in (slice(start, start + step) for start in range(0, n, step)):
-                for name, given in inputs.items():
-                    request.set_tensor(name, self._shared(given[place]))
+                for name, values in inputs.items():
+                    request.set_tensor(name, self._shared(values[place]))
                 for i, array in enumerate(outputs.values()):
-                    # The request is kept, as new ones ask for all their memory anew; so each output
-                    # needs a tensor at each run, lest it be written where it was before.
-                    tensor = self._own(request, i) if array is None else self._shared(array[place])
+                    # The request is kept, because a new one allocates all its memory again. Each output needs a new
+                    # tensor in each run; otherwise it is written to the previous one.
+                    tensor = (
+                        self._growing(request, i) if array is None else self._shared(array[place])
+                    )
                     request.set_output_tensor(i, tensor)
                 request.infer()
                 for i, (name, array) in enumerate(outputs.items()):
@@ -180,13 +182,13 @@ class OpenVinoSession:
     def _shared(self, array: Floats32) -> Any:
         return self._openvino.Tensor(array, shared_memory=True)
 
-    def _own(self, request: Any, output: int) -> Any:
-        """A tensor that grows with what is written to it."""
+    def _growing(self, request: Any, output: int) -> Any:
+        """A tensor that grows to the size of the output."""
         least = request.model_outputs[output].partial_shape.get_min_shape()
         return self._openvino.Tensor(self._openvino.Type.f32, least)
 
     def _compile(self, names: tuple[str, ...]) -> Any:
-        """A request for these outputs, of the network as far as they need it; the last one is kept."""
+        """A request for these outputs, of the part of the network that they need; the last one is kept."""
         if self._request[0] == names:
             return self._request[1]
         opset = require("openvino.opset13", "openvino", "to run a network on OpenVINO")
@@ -196,8 +198,8 @@ class OpenVinoSession:
             value = value.get_node().input_value(0)
             is_float = value.get_element_type() == self._openvino.Type.f32
             if is_float and self._properties.get("INFERENCE_PRECISION_HINT") == "bf16":
-                # Rounded before the channels go from last to first: 9.9 ms an image of ResNet-20
-                # with eleven outputs instead of 11.3 ms.
+                # Rounding before channels are moved from last to first: 9.9 instead of 11.3 ms per image of
+                # ResNet-20 with eleven outputs.
                 value = opset.convert(opset.convert(value, "bf16"), "f32").output(0)
             results.append(opset.result(value))
         network = self._openvino.Model(results, self._network.get_parameters())

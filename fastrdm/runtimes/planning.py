@@ -33,15 +33,8 @@ class BatchPlan(NamedTuple):
 class BatchNeeds:
     """Memory of a batch of images, and of the layers of all conditions.
 
-    Attributes
-    ----------
-    widths : mapping of str to int
-        Layer → channels per condition.
-    n_conditions : int
-    image_bytes : int
-        Input and inner values of the network per image of a batch.
-    copied : bool
-        Whether the RDM needs a copy of the layer, such as its ranks, and all channels in one pass.
+    `widths` has each layer's channels, `image_bytes` is for the input and inner values of the network per image, and
+    `copied` is whether the RDM needs a copy of the layer, such as its ranks, and all channels in one pass.
     """
 
     widths: Mapping[str, int]
@@ -66,19 +59,10 @@ class BatchNeeds:
         return self.column_bytes * sum(self.widths.values())
 
     def plan(self, batch_size: int, limit: int | None, fixed: bool = False) -> BatchPlan:
-        """Choose the fewest passes within a memory limit, then the largest batches.
+        """Choose the fewest passes within a memory limit in bytes, then the largest batches up to `batch_size`.
 
-        Parameters
-        ----------
-        batch_size : int
-            The largest batch; the only possible one if `fixed`.
-        limit : int, optional
-            Bytes; None for one pass. Layers are split among passes where necessary, unless `copied`.
-
-        Raises
-        ------
-        ValueError
-            If one image and a reasonable share of the layers exceed the limit; gives the limit that suffices.
+        Layers are split among passes where necessary, unless `copied`. If one image and a reasonable share of the
+        layers exceed the limit, the error gives the limit that suffices.
         """
         everything = tuple(ChannelRange(layer, 0, width) for layer, width in self.widths.items())
         if limit is None:
@@ -128,13 +112,8 @@ class BlockPlan(NamedTuple):
 class BlockNeeds:
     """Estimated device memory of blocks of conditions.
 
-    Attributes
-    ----------
-    shapes : mapping of str to tuple of int
-        Layer → (chunks, groups, channels of a chunk) of a condition's row.
-    inner : int
-        Bytes of the network's inner values per condition.
-    n_conditions : int
+    `shapes` has (chunks, groups, channels of a chunk) of each layer's rows, `inner` is the memory of the network's
+    inner values per condition.
     """
 
     shapes: Mapping[str, tuple[int, int, int]]

@@ -1,4 +1,4 @@
-"""What brings a provider: built into ONNX Runtime, a plug-in beside it, or OpenVINO's own package."""
+"""Packages that provide an execution provider: ONNX Runtime itself, a plug-in, or OpenVINO's own package."""
 
 import contextlib
 import ctypes
@@ -19,15 +19,12 @@ from fastrdm.networks import Graph
 
 
 class RefusedError(ValueError):
-    """A provider cannot be had as asked for; one sentence."""
+    """A provider is unavailable as requested; one sentence."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """How a precision is put in force: options, and variables of the environment with the value they must have.
-
-    The empty value is that of a variable that must not be set.
-    """
+class PrecisionSetting:
+    """How to request a precision: options, and environment variables with the value they need; "" for unset."""
 
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -35,27 +32,27 @@ class Way:
 
 @dataclass(frozen=True, eq=False)
 class Builtin:
-    """A provider compiled into an ONNX Runtime package, or, from 1.32 on, brought along as a plug-in by it."""
+    """A provider compiled into an ONNX Runtime package, or, since 1.32, a plug-in inside it."""
 
     name: str
     package: str
-    ways: Mapping[str, Way]
+    precisions: Mapping[str, PrecisionSetting]
     install: str = ""
 
     def is_present(self) -> bool:
         """Whether the installed ONNX Runtime has it."""
         ort = runtime()
-        # A plug-in package's is among the available too, once it is registered.
+        # The provider of a registered plug-in package is available, too.
         loaded = [device for device in _devices(self.name) if _library(device)]
         return self.name in ort.get_available_providers() and loaded == self._bundled()
 
     def _bundled(self) -> list[Any]:
-        """Devices of a plug-in that the ONNX Runtime package has brought and registered."""
+        """Devices of a plug-in inside the ONNX Runtime package."""
         folder = str(Path(runtime().__file__).parent)
         return [device for device in _devices(self.name) if _library(device).startswith(folder)]
 
     def session(self, graph: Graph, options: Mapping[str, str], settings: Any) -> Any:
-        """A session on the provider."""
+        """Open a session on the provider."""
         ort = runtime()
         pip = f"pip install {self.install or self.package}"
         if missing := self._missing_library():
@@ -69,18 +66,18 @@ class Builtin:
             settings,
             providers=[self.name],
             provider_options=[dict(options)],
-            # Else an error is printed, and what runs is another provider without the options.
+            # Otherwise an error is printed, and another provider runs without the options.
             enable_fallback=0,
         )
         if self.name not in session.get_providers():
-            asked = f" with the options {dict(options)}" if options else ""
+            with_options = f" with the options {dict(options)}" if options else ""
             raise RefusedError(
-                f"{self.name} does not load{asked}; what it needs is installed with: {pip}"
+                f"{self.name} does not load{with_options}; install its dependencies with: {pip}"
             )
         return session
 
     def _missing_library(self) -> str:
-        """Why the provider's own library does not load; ONNX Runtime only prints it."""
+        """Why the provider's library does not load; ONNX Runtime only prints it."""
         ort = runtime()
         stem = f"onnxruntime_providers_{self.name.removesuffix('ExecutionProvider').lower()}"
         file = f"{stem}.dll" if sys.platform == "win32" else f"lib{stem}.so"
@@ -97,21 +94,21 @@ class Builtin:
 
 @dataclass(frozen=True, eq=False)
 class Plugin:
-    """A plug-in package for ONNX Runtime 1.23 or newer, which says where its library is and what it calls itself."""
+    """A plug-in package for ONNX Runtime 1.23 or newer, which reports its library and its name."""
 
     module: str
     package: str
-    ways: Mapping[str, Way]
-    takes: str = ""
+    precisions: Mapping[str, PrecisionSetting]
+    supports: str = ""
 
     def is_present(self) -> bool:
-        """Whether the package is installed, with an ONNX Runtime that takes plug-ins."""
+        """Whether the package is installed, with an ONNX Runtime that supports plug-ins."""
         return importlib.util.find_spec(self.module) is not None and hasattr(
             runtime(), "register_execution_provider_library"
         )
 
     def session(self, graph: Graph, options: Mapping[str, str], settings: Any) -> Any:
-        """A session on a device of the kind `device_type`, where that is an option."""
+        """Open a session on a device, of the kind `device_type` if that is an option."""
         kind = options.get("device_type")
         devices = [
             device
@@ -120,13 +117,13 @@ class Plugin:
         ]
         if not devices:
             raise RefusedError(
-                f"{self.package} finds no {kind or 'device'} that it takes{self.takes}"
+                f"{self.package} finds no {kind or 'device'} that it supports{self.supports}"
             )
         rest = {name: value for name, value in options.items() if name != "device_type"}
         return _on_device(graph, devices, rest, settings)
 
     def _register(self) -> str:
-        """Have ONNX Runtime load the plug-in, once a process; its name."""
+        """Register the plug-in with ONNX Runtime, once per process; return its name."""
         ort = runtime()
         plugin = importlib.import_module(self.module)
         name: str = plugin.get_ep_name()
@@ -141,17 +138,17 @@ class Plugin:
 
 @dataclass(frozen=True, eq=False)
 class OpenVinoPackage:
-    """OpenVINO's own package, which runs on processors of any make and needs no particular ONNX Runtime."""
+    """OpenVINO's own package, which supports processors of any vendor and any ONNX Runtime."""
 
     package: str
-    ways: Mapping[str, Way]
+    precisions: Mapping[str, PrecisionSetting]
 
     def is_present(self) -> bool:
         """Whether the package is installed."""
         return importlib.util.find_spec("openvino") is not None
 
     def session(self, graph: Graph, options: Mapping[str, str], settings: Any) -> Any:
-        """A session with what fastrdm uses of ONNX Runtime's."""
+        """Open a session with those methods of ONNX Runtime's that fastrdm uses."""
         from fastrdm.runtimes.openvino_session import OpenVinoSession
 
         device = options["device_type"]
@@ -159,39 +156,41 @@ class OpenVinoPackage:
         return OpenVinoSession(graph.source, graph.initialisers, device, properties)
 
 
-Source = Builtin | Plugin | OpenVinoPackage
+ProviderSource = Builtin | Plugin | OpenVinoPackage
 
 
 def runtime() -> Any:
-    """ONNX Runtime, or the extra that brings it."""
+    """Return ONNX Runtime, or raise an error that names its extra."""
     return require("onnxruntime", "onnx", "to run a network")
 
 
 def _devices(name: str) -> list[Any]:
-    """Devices that ONNX Runtime (1.23 or newer) lists for a registered provider."""
+    """Devices of a registered provider, in ONNX Runtime 1.23 or newer."""
     ort = runtime()
-    listed = ort.get_ep_devices() if hasattr(ort, "get_ep_devices") else []
-    return [device for device in listed if device.ep_name == name]
+    devices = ort.get_ep_devices() if hasattr(ort, "get_ep_devices") else []
+    return [device for device in devices if device.ep_name == name]
 
 
 def _library(device: Any) -> str:
-    """The plug-in's library; empty for what is compiled in."""
+    """The plug-in's library; empty if the provider is compiled in."""
     path: str = device.ep_metadata.get("library_path", "")
     return path
 
 
 def _on_device(graph: Graph, devices: list[Any], options: Mapping[str, str], settings: Any) -> Any:
-    """A session on the first device, or the one that `device_id` counts."""
+    """Open a session on the first device, or the one with the index `device_id`."""
     number = options.get("device_id", "0")
     if not number.isdecimal() or int(number) >= len(devices):
-        raise RefusedError(f"device_id is {number}, and there are {len(devices)} devices from 0 on")
+        raise RefusedError(
+            f"device_id is {number}, but there are only {len(devices)} devices, counted from 0"
+        )
     settings.add_provider_for_devices([devices[int(number)]], dict(options))
     return runtime().InferenceSession(_readable(graph), settings)
 
 
 @functools.cache
 def _preload_cuda() -> None:
-    """Load CUDA's libraries that came with pip, once: what the process prints meanwhile is lost."""
+    """Load CUDA's libraries from pip packages, once; output printed meanwhile is lost."""
     ort = runtime()
     if hasattr(ort, "preload_dlls"):
         with contextlib.redirect_stdout(io.StringIO()):

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastrdm._base import check_choice, require
 from fastrdm.networks import Graph
-from fastrdm.runtimes.provider_sources import RefusedError, Source, reason_of, runtime
+from fastrdm.runtimes.provider_sources import ProviderSource, RefusedError, reason_of, runtime
 from fastrdm.runtimes.provider_table import AUTO, PRECISIONS, PROVIDERS
 
 # Operators with a network's work; others (mostly of shapes) may run on the CPU.
@@ -120,7 +120,7 @@ def _check_arguments(word: str, precision: str, options: Mapping[str, str]) -> N
 
 def _open(
     word: str,
-    source: Source,
+    source: ProviderSource,
     graph: Graph,
     precision: str,
     given: Mapping[str, str],
@@ -128,9 +128,11 @@ def _open(
     reuse_memory: bool,
 ) -> OpenedSession:
     """A session of one source; RefusedError if it does not meet the request."""
-    if precision not in source.ways:
-        raise RefusedError(f"{source.package} supports {' or '.join(source.ways)}, not {precision}")
-    way = source.ways[precision]
+    if precision not in source.precisions:
+        raise RefusedError(
+            f"{source.package} supports {' or '.join(source.precisions)}, not {precision}"
+        )
+    way = source.precisions[precision]
     for variable, value in way.environment.items():
         if os.environ.get(variable, "") != value:
             raise RefusedError(
@@ -156,7 +158,9 @@ def _open(
         device = options.get("device_type", "")
         found = _probed(word, source, precision, device)
         if found != precision:
-            able = [each for each in source.ways if _probed(word, source, each, device) == each]
+            able = [
+                each for each in source.precisions if _probed(word, source, each, device) == each
+            ]
             raise RefusedError(
                 f"{source.package} runs {found} instead of {precision} on this {device}, "
                 f"which supports {' or '.join(able)}"
@@ -260,10 +264,10 @@ _KEPT = {"fp32": 3, "tf32": 2, "fp16": 2, "bf16": 1}
 
 
 @functools.cache
-def _probed(word: str, source: Source, precision: str, device: str) -> str:
+def _probed(word: str, source: ProviderSource, precision: str, device: str) -> str:
     """The actual precision of a convolution on a source with one requested."""
     options = PROVIDERS[word].options(
-        word, source.ways[precision].options, {"device_type": device}, None
+        word, source.precisions[precision].options, {"device_type": device}, None
     )
     graph = probe_graph()
     session = source.session(graph, options, _settings(word, graph, None))

@@ -283,7 +283,7 @@ def test_the_assumed_preprocessing_is_reported(tmp_path):
         path = write(tmp_path / "any.onnx", size=size)
         if size == (8, 8):
             with pytest.warns(
-                UserWarning, match=r"any.onnx does not say how .* 8 × 8 \(pil-bil"
+                UserWarning, match=r"any.onnx do not describe its preprocessing.* 8 × 8 \(pil-bil"
             ) as caught:
                 model = OnnxModel(path, "cpu", taps=["y"])
             assert [warning.filename for warning in caught] == [__file__]
@@ -297,7 +297,7 @@ def test_a_file_that_does_not_name_its_layers(tmp_path):
         ValueError, match=r"name its layers with taps \(fastrdm layers .*any.onnx lists"
     ):
         OnnxModel(path)
-    with pytest.raises(ValueError, match="any.onnx does not say which of its tensors are layers"):
+    with pytest.raises(ValueError, match="any.onnx do not name its layers"):
         OnnxModel(path, preprocessing=PLAIN)
 
 

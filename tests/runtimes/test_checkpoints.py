@@ -92,11 +92,11 @@ def test_import_arch_finds_what_is_installed():
 @pytest.mark.parametrize(
     ("arch", "match"),
     [
-        ("my_nets", "must have the form module:callable"),
-        (":network", "must have the form module:callable"),
-        ("my_nets:", "must have the form module:callable"),
-        ("my_nest:network", "there is no module 'my_nest'"),
-        ("torchvision.modls:resnet18", r"there is no module 'torchvision\.modls'"),
+        ("my_nets", "is not module:callable"),
+        (":network", "is not module:callable"),
+        ("my_nets:", "is not module:callable"),
+        ("my_nest:network", "module 'my_nest' does not exist"),
+        ("torchvision.modls:resnet18", r"module 'torchvision\.modls' does not exist"),
         ("my_nets:netwrok", "my_nets has no 'netwrok'; nearest: network"),
         ("my_nets:constant", "is a int, which cannot be called"),
     ],
@@ -108,7 +108,7 @@ def test_import_arch_errors(folder, arch, match):
 
 
 def test_what_arch_gives_must_be_a_network(folder):
-    with pytest.raises(ValueError, match=r"'my_nets:number' gives a int, not a torch\.nn\.Module"):
+    with pytest.raises(ValueError, match=r"'my_nets:number' returns a int, not a torch\.nn\.Module"):
         import_arch("my_nets:number")()
 
 
@@ -329,7 +329,7 @@ def test_a_model_of_swapped_weights_knows_what_memory_it_takes(network, architec
 def test_files_that_are_no_architecture(network, folder):
     torch.save(network.state_dict(), folder / "a.pth")
     path = export_onnx(network, folder / "net.onnx")
-    with pytest.raises(ValueError, match=r"net\.onnx has layers of its own; taps are for networks"):
+    with pytest.raises(ValueError, match=r"net\.onnx already has layers; remove the taps"):
         open_checkpoint(folder / "a.pth", "net.onnx", ["3"])
     with pytest.raises(FileNotFoundError, match=r"none\.onnx: no such ONNX file"):
         open_checkpoint(folder / "a.pth", "none.onnx")
@@ -341,7 +341,7 @@ def test_files_that_are_no_architecture(network, folder):
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     onnx.save(model, folder / "old.onnx")
-    with pytest.raises(ValueError, match=r"old\.onnx does not say in its metadata what weights"):
+    with pytest.raises(ValueError, match=r"the metadata of old\.onnx do not describe its weights"):
         open_checkpoint(folder / "a.pth", "old.onnx")
     for arch in ("none.onnx", "my_nets:netwrok"):
         with pytest.raises((ValueError, FileNotFoundError), match=arch.partition(":")[0]):
