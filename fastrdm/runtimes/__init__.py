@@ -1,26 +1,22 @@
 """Where a network runs.
 
-In come graphs, weights and images; out go activations, or RDMs where they are made on the device itself. A provider
-that cannot do what was asked is refused: nothing goes on in silence on another processor or in fewer bits.
+In come graphs, weights and images; out go activations, or RDMs if they are computed on the device. A provider that
+does not meet the request is refused: nothing runs silently on another processor or in lower precision.
 
-Read `onnx_model` first: an `OnnxModel` shows images and gives each layer's activations or RDM. `providers` opens a
-session on the provider and in the precision asked for, of those in `provider_table` and `provider_sources`;
-`openvino_session` is one on OpenVINO's own package. `extraction` puts activations where the kernels read them. `device`
-keeps pixels and products on a GPU (`device_memory`), by the graph that `rdm_graph` makes of a network's (`graph_nodes`,
-`graph_folding`). `foreign` runs another program's file once to see its tensors. In `architectures` one graph takes many
-weights, and `checkpoints` opens them.
+Read `onnx_model` first: an `OnnxModel` runs images and returns each layer's activations or RDM. `providers` opens a
+session on one of the providers in `provider_table`, which come from `provider_sources`; `openvino_session` is for
+OpenVINO's own package. On the host, `network_session` runs batches, `planning` chooses batches and passes that fit
+`max_memory`, `extraction` writes activations to the memory that kernels read, and `host_rdms` computes their RDMs. On a
+device, `device` keeps pixels and products there, with the sessions of `device_sessions` and graphs from `rdm_graph`
+(`graph_nodes`, `graph_folding`). `foreign` runs another exporter's file once to find its tensors. `architectures` has
+graphs that take the weights of many files, `checkpoints` opens a file of any kind.
 """
 
-from fastrdm.runtimes import onnx_model
 from fastrdm.runtimes.architectures import Architecture, import_arch
-from fastrdm.runtimes.checkpoints import (
-    architecture_of,
-    one_for_each,
-    open_checkpoint,
-)
+from fastrdm.runtimes.checkpoints import open_checkpoint
 from fastrdm.runtimes.device import DeviceModel
 from fastrdm.runtimes.extraction import Workspace
-from fastrdm.runtimes.foreign import inspect_file, open_foreign
+from fastrdm.runtimes.foreign import inspect_file
 from fastrdm.runtimes.onnx_model import OnnxModel
 from fastrdm.runtimes.provider_table import AUTO, PRECISIONS, PROVIDERS, Provider
 from fastrdm.runtimes.providers import open_session, probe_graph
@@ -34,13 +30,9 @@ __all__ = [
     "OnnxModel",
     "Provider",
     "Workspace",
-    "architecture_of",
     "import_arch",
     "inspect_file",
-    "one_for_each",
-    "onnx_model",
     "open_checkpoint",
-    "open_foreign",
     "open_session",
     "probe_graph",
 ]

@@ -81,7 +81,7 @@ class OnnxModel:
     ValueError
         If the file is not an ONNX model or does not name its layers and no taps are given, or the
         provider is unknown, does not load, does not support the precision or refuses an option;
-        otherwise as for `fastrdm.runtimes.open_foreign`.
+        otherwise as for `fastrdm.runtimes.foreign.open_foreign`.
     MissingExtraError
         If ONNX Runtime is not installed.
     """

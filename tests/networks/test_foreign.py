@@ -12,7 +12,8 @@ from fastrdm.cli import main
 from fastrdm.cli.sample import write_sample
 from fastrdm.images import Preprocessing
 from fastrdm.networks import export_onnx
-from fastrdm.runtimes import OnnxModel, inspect_file, open_foreign
+from fastrdm.runtimes import OnnxModel, inspect_file
+from fastrdm.runtimes.foreign import open_foreign
 
 nn = torch.nn
 PLAIN = Preprocessing((8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))

@@ -12,9 +12,7 @@ from fastrdm.networks import WeightsError, export, export_onnx, load_weights
 from fastrdm.runtimes import (
     Architecture,
     OnnxModel,
-    architecture_of,
     import_arch,
-    one_for_each,
     open_checkpoint,
 )
 from models.networks import TAPS, cornet_s, efficientnet_lite0, efficientnet_lite0_weights, resnet20
@@ -108,7 +106,9 @@ def test_import_arch_errors(folder, arch, match):
 
 
 def test_what_arch_gives_must_be_a_network(folder):
-    with pytest.raises(ValueError, match=r"'my_nets:number' returns a int, not a torch\.nn\.Module"):
+    with pytest.raises(
+        ValueError, match=r"'my_nets:number' returns a int, not a torch\.nn\.Module"
+    ):
         import_arch("my_nets:number")()
 
 
@@ -348,27 +348,7 @@ def test_files_that_are_no_architecture(network, folder):
             open_checkpoint(folder / "a.pth", arch)
 
 
-def test_an_architecture_is_exported_once(folder, monkeypatch):
-    exported = []
-    original = Architecture.export.__func__
-
-    def spy(cls, network, *arguments, **options):
-        exported.append(network)
-        return original(cls, network, *arguments, **options)
-
-    monkeypatch.setattr(Architecture, "export", classmethod(spy))
-    good, broken = (architecture_of(f"my_nets:{name}", None) for name in ("network", "broken"))
-    assert exported == []
-    assert good() is good()
-    for _ in range(2):
-        with pytest.raises(ValueError, match="does not build a network"):
-            broken()
-    assert exported == ["my_nets:network", "my_nets:broken"]
-
-
 def test_checkpoints_without_their_architecture(network, folder):
     torch.save(trained(network), folder / "0.pth")
     with pytest.raises(ValueError, match=r"0\.pth: weights need arch"):
         open_checkpoint(folder / "0.pth")
-    with pytest.raises(ValueError, match="2 architectures for 3 checkpoints"):
-        one_for_each(["my_nets:network"] * 2, 3)

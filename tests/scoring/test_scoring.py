@@ -267,7 +267,7 @@ def test_mistakes_raise_before_work_starts(weights, studies, tmp_path):
 
     with pytest.raises(ValueError, match="2 architectures for 3 checkpoints"):
         begin([weights] * 3, [SMALL] * 2, studies)
-    with pytest.raises(ValueError, match="there is no module 'nowhere'"):
+    with pytest.raises(ValueError, match="module 'nowhere' does not exist"):
         begin([weights], ["nowhere:resnet"], studies)
     with pytest.raises(FileNotFoundError, match=r"none\.onnx: no such ONNX file"):
         begin([weights], [str(tmp_path / "none.onnx")], studies)

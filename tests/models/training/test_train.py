@@ -428,8 +428,8 @@ def test_a_channels_last_run_resumes_to_the_bit(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"arch": "tiny_network"}, "must have the form module:callable"),
-        ({"arch": "nowhere:build"}, "there is no module 'nowhere'"),
+        ({"arch": "tiny_network"}, "is not module:callable"),
+        ({"arch": "nowhere:build"}, "module 'nowhere' does not exist"),
         ({"arch": "tiny_network:no_classes"}, "builds no network with num_classes=3: TypeError"),
         ({"arch": "tiny_network:no_network"}, "returns a dict, not a torch.nn.Module"),
         (
