@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fastrdm.runtimes import Architecture
-from fastrdm.scoring.jobs import Failed, Outcome, Scored
+from fastrdm.scoring.jobs import Failed, Job, Outcome, Scored
 from fastrdm.scoring.listing import LeftOut
-from fastrdm.scoring.plans import Plan
 from fastrdm.scoring.results import Result, modality_of
 from fastrdm.scoring.scheduler import Event
 from fastrdm.scoring.scorer import results_of
@@ -118,11 +117,11 @@ def score_checkpoints(
             if event["event"] == "given":
                 on_start(event["checkpoint"])
 
-        folders = _Folders(submit, sweep, plan, watch)
+        folder_of = _submission_folders(submit, [] if watch else list(sweep.paths()))
         outcomes = sweep.outcomes(plan, watch, patience, on_event)
         with contextlib.closing(outcomes):
             for outcome in _in_order(outcomes):
-                yield _scores(outcome, sweep.studies, folders, n_draws, seed)
+                yield _scores(outcome, sweep.studies, folder_of, n_draws, seed)
 
 
 def _in_order(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
@@ -144,7 +143,11 @@ def _warn(left_out: LeftOut) -> None:
 
 
 def _scores(
-    outcome: Outcome, studies: Sequence[Study], folders: "_Folders", n_draws: int, seed: int
+    outcome: Outcome,
+    studies: Sequence[Study],
+    folder_of: Callable[[Job], Path],
+    n_draws: int,
+    seed: int,
 ) -> CheckpointScores:
     job = outcome.job
     if isinstance(outcome, Failed):
@@ -155,7 +158,7 @@ def _scores(
     written: list[Path] = []
     try:
         for modality, rdm in outcome.test_rdms.items():
-            written += algonauts.write_submission(folders.of(job.path, job.number), rdm, modality)
+            written += algonauts.write_submission(folder_of(job), rdm, modality)
     except OSError as error:
         return CheckpointScores(
             job.path, error=f"{job.path}: its submission cannot be written: {error}"
@@ -166,21 +169,17 @@ def _scores(
     )
 
 
-class _Folders:
-    """A folder for each checkpoint's submission."""
+def _submission_folders(submit: str | Path | None, paths: Sequence[str]) -> Callable[[Job], Path]:
+    """A folder for each checkpoint: `submit` for the only one, else one named after it, numbered if names repeat."""
+    root, names = Path(submit or ""), {Path(path).stem for path in paths}
 
-    def __init__(self, submit: str | Path | None, sweep: Sweep, plan: Plan, watch: bool) -> None:
-        self._root = Path(submit or "")
-        stems = [] if submit is None else [Path(path).stem for path in sweep.paths()]
-        self._is_single = plan.new == 1 and not watch
-        self._is_unique = len(set(stems)) == len(stems) and not watch
+    def folder_of(job: Job) -> Path:
+        name = Path(job.path).stem
+        if len(paths) == 1:
+            return root
+        return root / (name if len(names) == len(paths) > 0 else f"{job.number + 1:03d}-{name}")
 
-    def of(self, path: str, number: int) -> Path:
-        """The folder of a checkpoint's submission."""
-        if self._is_single:
-            return self._root
-        stem = Path(path).stem
-        return self._root / (stem if self._is_unique else f"{number + 1:03d}-{stem}")
+    return folder_of
 
 
 def _check_submittable(studies: Sequence[Study]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import __version__
+from fastrdm._base import __version__, check_integer
 from fastrdm._kernels import kernels
 from fastrdm.images import Preprocessing
 from fastrdm.networks import Taps, is_onnx
@@ -38,14 +38,17 @@ class RunOptions:
     keep_rdms: bool = False
     progress: bool = False
 
+    def __post_init__(self) -> None:
+        check_integer(self.batch_size, "batch_size", 1)
+        if self.n_threads is not None:
+            check_integer(self.n_threads, "n_threads", 1)
+
     @property
     def model(self) -> dict[str, Any]:
         """Arguments for `OnnxModel`."""
-        return {
-            each.name: getattr(self, each.name)
-            for each in fields(self)
-            if each.name not in ("keep_rdms", "progress")
-        }
+        options = {each.name: getattr(self, each.name) for each in fields(self)}
+        del options["keep_rdms"], options["progress"]
+        return options
 
 
 @dataclass(frozen=True)

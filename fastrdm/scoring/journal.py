@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm.images import hash_images
-from fastrdm.scoring.jobs import Job, Known, NetworkSetup, Outcome, RunOptions, Scored, Stamp
-from fastrdm.scoring.records import TargetRecord
-from fastrdm.scoring.resolver import NetworkSpec
+from fastrdm.scoring.jobs import Job, Known, Outcome, Scored, Stamp
+from fastrdm.scoring.records import Pipeline, TargetRecord
 from fastrdm.scoring.store import Store
 from fastrdm.studies import Study
 
 
-class NoJournal:
+class Journal:
     """Keeps nothing: every checkpoint is new."""
 
     keeps = False
@@ -50,18 +49,13 @@ class NoJournal:
         """Close the store."""
 
 
-class StoreJournal(NoJournal):
+class StoreJournal(Journal):
     """Keeps outcomes in a store; refuses targets whose ceiling is NaN."""
 
     keeps = True
 
     def __init__(
-        self,
-        path: str | Path,
-        networks: Sequence[NetworkSpec],
-        setups: Sequence[NetworkSetup],
-        studies: Sequence[Study],
-        options: RunOptions,
+        self, path: str | Path, pipelines: Sequence[Pipeline], studies: Sequence[Study]
     ) -> None:
         self._store = Store(path, write=True)
         try:
@@ -70,38 +64,32 @@ class StoreJournal(NoJournal):
                 for study in studies
                 for record in _target_records(study)
             }
-            self._pipelines = [
-                self._store.add_pipeline(spec.pipeline(setup, options))
-                for spec, setup in zip(networks, setups, strict=True)
-            ]
+            self._pipelines = [self._store.add_pipeline(pipeline) for pipeline in pipelines]
         except BaseException:
             self._store.close()
             raise
         self._run = 0
         self._environments: dict[str, int] = {}
+        self._numbers = list(self._targets.values())
 
     def state(self, job: Job, stamp: Stamp) -> str:
-        """As for `NoJournal`."""
+        """As for `Journal`."""
         return self._store.state(job.path, stamp, self._pipelines[job.network], self._numbers)
 
-    @property
-    def _numbers(self) -> list[int]:
-        return list(self._targets.values())
-
     def known(self, network: int) -> NDArray[np.bytes_]:
-        """As for `NoJournal`."""
+        """As for `Journal`."""
         return self._store.known(self._pipelines[network], self._numbers)
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """As for `NoJournal`."""
+        """As for `Journal`."""
         self._run = self._store.begin_run(settings)
 
     def end(self, outcome: str) -> None:
-        """As for `NoJournal`."""
+        """As for `Journal`."""
         self._store.end_run(self._run, outcome)
 
     def add_worker(self, name: str, facts: Mapping[str, Any]) -> None:
-        """As for `NoJournal`."""
+        """As for `Journal`."""
         self._environments[name] = self._store.add_environment(facts)
 
     def add(self, outcome: Outcome) -> None:
@@ -116,14 +104,14 @@ class StoreJournal(NoJournal):
             self._store.fail(outcome, pipeline, self._run)
 
     def rows(self, subjects: bool) -> Iterator[dict[str, Any]]:
-        """As for `NoJournal`."""
+        """As for `Journal`."""
         columns = list(self._store.columns(subjects=subjects))
         rows = self._store.rows(subjects=subjects, pipelines=self._pipelines, targets=self._numbers)
         for row in rows:
             yield dict(zip(columns, row, strict=True))
 
     def close(self) -> None:
-        """As for `NoJournal`."""
+        """As for `Journal`."""
         self._store.close()
 
 

@@ -69,22 +69,11 @@ def modality_of(region: str) -> str:
 
 
 def layer_scores(results: Iterable[Result], *, signed: bool = False) -> dict[str, dict[str, float]]:
-    """Mean score of each layer over the studies, by modality.
+    """Mean score of each layer of a checkpoint over the studies, as modality → layer → percent of the noise ceiling.
 
     Within a study the score is the challenge's: 100 × mean value over the modality's regions / mean ceiling. Meijer
-    (2019) chooses the layer with the highest mean over the two training sets.
-
-    Parameters
-    ----------
-    results : iterable of Result
-        Results of one checkpoint.
-    signed : bool
-        Whether the value of a region with a negative mean similarity counts as negative.
-
-    Returns
-    -------
-    dict of str to dict of str to float
-        Modality → layer → percent of the noise ceiling; NaN where a result is NaN.
+    (2019) chooses the layer with the highest mean over the two training sets. With `signed`, the value of a region with
+    a negative mean similarity counts as negative.
     """
     groups: dict[str, dict[str, dict[str, list[Result]]]] = {}
     for r in results:
@@ -123,18 +112,7 @@ def _highest(scores: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
 
 
 def sign_remarks(results: Iterable[Result]) -> list[str]:
-    """Report best layers with a negative mean similarity, and the best layers of signed scores.
-
-    Parameters
-    ----------
-    results : iterable of Result
-        Results of one checkpoint.
-
-    Returns
-    -------
-    list of str
-        A sentence for each modality whose best layer is opposite to the brain in some region.
-    """
+    """A sentence for each modality whose best layer is opposite to the brain in some region."""
     results = list(results)
     signed = _highest(layer_scores(results, signed=True))
     remarks = []

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from fastrdm._base import choose
 from fastrdm.networks import Taps
 from fastrdm.runtimes import Architecture
 from fastrdm.scoring.jobs import (
@@ -23,7 +24,7 @@ from fastrdm.scoring.jobs import (
     WorkerSetup,
     kernels_version,
 )
-from fastrdm.scoring.journal import NoJournal, StoreJournal
+from fastrdm.scoring.journal import Journal, StoreJournal
 from fastrdm.scoring.local_pool import InProcessPool, LocalPool
 from fastrdm.scoring.plans import Estimate, Plan, Summary
 from fastrdm.scoring.ray_pool import RayPool
@@ -67,23 +68,16 @@ class Sweep:
         self._resolver = Resolver(weights, arch, taps, labels)
         self.studies = collect_studies(data, sets, modality)
         self._retry, self._submit = retry_failed, submit
-        if isinstance(engine, str) and engine not in ENGINES:
-            raise ValueError(f"engine {engine!r} is not one of: {', '.join(ENGINES)}")
-        self._pool = (
-            ENGINES[engine](workers=workers, provider=self.options.provider)
-            if isinstance(engine, str)
-            else engine
-        )
+        if isinstance(engine, str):
+            make = choose(engine, ENGINES, "engine")
+            engine = make(workers=workers, provider=self.options.provider)
+        self._pool = engine
         self._setups: list[NetworkSetup] | None = None
-        self._journal = NoJournal()
+        self._journal = Journal()
         if store is not None:
-            self._journal = StoreJournal(
-                store,
-                self._resolver.networks,
-                self._network_setups(True),
-                self.studies,
-                self.options,
-            )
+            networks = zip(self._resolver.networks, self._network_setups(True), strict=True)
+            pipelines = [network.pipeline(setup, self.options) for network, setup in networks]
+            self._journal = StoreJournal(store, pipelines, self.studies)
         self._settings = {
             "weights": [str(path) for path in weights],
             "arch": [each if isinstance(each, str) else each.name for each in arch],
