@@ -33,27 +33,10 @@ TORCHVISION: Mapping[str, str] = MappingProxyType(
 
 
 def build(name: str, num_classes: int = 1000) -> torch.nn.Module:
-    """Build a network by its name.
+    """Build one of `NETWORKS` with random weights: a float tensor (batch, 3, height, width) → logits.
 
-    Parameters
-    ----------
-    name : str
-        One of `NETWORKS`.
-    num_classes : int
-        Number of outputs.
-
-    Returns
-    -------
-    torch.nn.Module
-        With random weights, ready to train: a float tensor (batch, 3, height, width) → logits. It has the attributes
-        `taps` and `preprocessing`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such network.
-    MissingExtraError
-        For EfficientNet-Lite0, if its package is not installed.
+    It has the attributes `taps` and `preprocessing`. Raise ValueError if there is no such network, and
+    MissingExtraError if the package of EfficientNet-Lite0 is not installed.
     """
     check_names([name])
     return NETWORKS[name](num_classes)

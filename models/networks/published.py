@@ -52,30 +52,8 @@ def pretrained(name: str, weights_dir: str | Path | None = None, *, download: bo
     torchvision's name with the suffix `.safetensors`, `.pth` or `.pt`; the installed package, for EfficientNet-Lite0;
     torch's cache; and the URL, from which the file is downloaded to that cache.
 
-    Parameters
-    ----------
-    name : str
-        One of `models.networks.NETWORKS`.
-    weights_dir : path, optional
-        A folder to search first.
-    download : bool
-        Whether downloads are allowed.
-
-    Returns
-    -------
-    Path
-        A file whose SHA-256 begins with the hash in its name, if the name has one.
-
-    Raises
-    ------
-    MissingWeightsError
-        If the weights are not found.
-    WeightsError
-        If the file's SHA-256 differs from that in its name.
-    NotADirectoryError
-        If `weights_dir` is not a folder.
-    ValueError
-        If there is no such network.
+    Raise MissingWeightsError if nothing is found, and WeightsError if a file's SHA-256 does not begin with the hash in
+    its name.
     """
     url = url_of(name)
     searched = []
@@ -102,25 +80,9 @@ def pretrained(name: str, weights_dir: str | Path | None = None, *, download: bo
 def fetch(url: str) -> Path:
     """Download weights to torch's cache, unless they are there.
 
-    Parameters
-    ----------
-    url : str
-        Its file name ends in ``-HASH`` before the suffix, or it ends in ``#sha256=HASH``. HASH is the SHA-256 in
-        hexadecimal, or at least its first eight digits.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    ValueError
-        If the URL has no SHA-256.
-    MissingWeightsError
-        If the download fails.
-    WeightsError
-        If the file has another SHA-256.
+    The URL's file name ends in ``-HASH`` before the suffix, or the URL in ``#sha256=HASH``: at least the first eight
+    digits of the SHA-256 in hexadecimal. Raise ValueError if there is none, MissingWeightsError if the download fails,
+    and WeightsError if the file has another SHA-256.
     """
     plain, fragment = urldefrag(url)
     name = file_name(plain)

@@ -104,27 +104,11 @@ def _exported(name: str, path: Path, weights: Path) -> Graphs:
 
 
 def checkpoint_candidates(paths: Iterable[Path], out: Path) -> list[Candidate]:
-    """Return checkpoints of the ResNet-20, which share an exported graph.
+    """Return checkpoints of the ResNet-20, which share an exported graph; epochs of a folder are in order.
 
-    Parameters
-    ----------
-    paths : iterable of path
-        Weights' files, or folders of training runs with the epochs in `checkpoints`. A run's `network-*.onnx` is the
-        graph if there is exactly one.
-    out : path
-        The study's folder.
-
-    Returns
-    -------
-    list of Candidate
-        Epochs of a folder are in order.
-
-    Raises
-    ------
-    ValueError
-        If a folder has no checkpoints, or two checkpoints have the same name.
-    WeightsError
-        If a file does not exist.
+    Paths are weights' files, or folders of training runs with the epochs in `checkpoints`. A run's `network-*.onnx` is
+    the graph if there is exactly one. Raise ValueError if a folder has no checkpoints or a name repeats, and
+    WeightsError if a file does not exist.
     """
 
     @functools.cache

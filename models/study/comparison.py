@@ -17,13 +17,7 @@ _QUANTITIES = ("evc", "it", "score")
 
 @dataclass(frozen=True)
 class Published:
-    """The published table: percent of the noise ceiling by network, study and layer.
-
-    Attributes
-    ----------
-    values : mapping of (str, str, str) to (float, float, float)
-        Network, study and layer → EVC, IT, and their score.
-    """
+    """The published table: network, study and layer → EVC, IT and their score, in percent of the noise ceiling."""
 
     values: Mapping[Key, tuple[float, float, float]]
 
@@ -40,15 +34,7 @@ class Published:
 
     @classmethod
     def read(cls, path: str | Path) -> "Published":
-        """Read a table with the columns of `replication_fmri.csv`.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the file does not exist.
-        ValueError
-            If a column is missing, or a value is not a number.
-        """
+        """Read a table with the columns of `replication_fmri.csv`; raise ValueError for any other file."""
         path = Path(path)
         values = {}
         with path.open(newline="", encoding="utf-8") as file:
@@ -77,20 +63,9 @@ def rows(
 ) -> list[dict[str, Any]]:
     """Return a table with a row for each network, study and layer.
 
-    Parameters
-    ----------
-    scores : iterable of NetworkScores
-        Scores with an error have one row with the error as `note`.
-    published : Published, optional
-        Scores to compare with.
-    studies : sequence of str
-        The studies by which layers are chosen.
-
-    Returns
-    -------
-    list of dict
-        EVC, IT and their score in percent of the noise ceiling, each with the published value and the difference;
-        standard deviations of the score over subjects; p and mean similarity of each region. Unknown values are None.
+    Scores with an error have one row, with the error as `note`. Values are EVC, IT and their score in percent of the
+    noise ceiling, each with the published value and the difference; standard deviations of the score over subjects; p
+    and mean similarity of each region. Unknown values are None. `studies` are those by which layers are chosen.
     """
     table = []
     for each in scores:

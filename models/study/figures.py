@@ -40,14 +40,7 @@ def panels(
 ) -> list[Panel]:
     """Return a figure's panels: the test study if it was scored, else the other studies.
 
-    Parameters
-    ----------
-    scores : sequence of NetworkScores
-        Scores to draw, in this order; those with an error are left out.
-    published : Published, optional
-        Source of the baseline, unless it is one of `networks`.
-    networks : sequence of NetworkScores
-        All scored networks.
+    Scores with an error are left out. The baseline is one of `networks`, else from `published`.
     """
     shown = [each for each in scores if not each.error]
     studies = shown[0].studies if shown else []
@@ -78,28 +71,9 @@ def _baseline(
 
 
 def draw_bars(panels: Sequence[Panel], path: str | Path, title: str = "") -> Path:
-    """Draw the panels, each with the noise ceiling above a broken axis.
+    """Draw the panels, each with the noise ceiling above a broken axis, and return the path.
 
-    Parameters
-    ----------
-    panels : sequence of Panel
-        With the same labels in the same order. NaN has no bar.
-    path : path
-        File to write; its suffix is the format.
-    title : str
-        Title of the figure.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    ValueError
-        If there are no bars, or the panels differ in their labels.
-    MissingExtraError
-        If matplotlib is not installed.
+    NaN has no bar. Raise ValueError if there are no bars, or the panels differ in their labels.
     """
     require("matplotlib", "plot", "to draw figures")
     from matplotlib.backends.backend_agg import FigureCanvasAgg

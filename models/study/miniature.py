@@ -67,23 +67,9 @@ def recipe_of(network: str, epochs: int, seed: int) -> Recipe:
 
 
 def score_run(network: str, run: TrainingRun, scoring: StudyRun) -> list[EpochScores]:
-    """Score the checkpoints of a complete run on stimuli of several sizes, and write their submissions.
+    """Score the checkpoints of a complete run on stimuli of several sizes, in order, and write their submissions.
 
-    Parameters
-    ----------
-    network : str
-    run : TrainingRun
-    scoring : StudyRun
-
-    Returns
-    -------
-    list of EpochScores
-        In the order of epochs.
-
-    Raises
-    ------
-    ValueError
-        If a checkpoint cannot be scored.
+    Raise ValueError if a checkpoint cannot be scored.
     """
     metrics = {int(row["epoch"]): row for row in run.metrics()}
 
@@ -120,18 +106,9 @@ def write_report(
     facts: Sequence[str],
     published: Published | None = None,
 ) -> None:
-    """Write the report and its pictures: scores by epoch, and a small figure 5.
+    """Write the Markdown report, and its pictures NAME-curves.png (scores by epoch) and NAME-figure5.png.
 
-    Parameters
-    ----------
-    path : Path
-        The Markdown report; the pictures beside it are NAME-curves.png and NAME-figure5.png.
-    checkpoints : sequence of EpochScores
-        Not empty.
-    facts : sequence of str
-        The list at the head of the report.
-    published : Published, optional
-        Source of AlexNet's score, the line in the bars.
+    `facts` is the list at its head; AlexNet's score, the line in the bars, is from `published`.
     """
     curves, bars = (path.with_name(f"{path.stem}-{name}.png") for name in ("curves", "figure5"))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,28 +31,15 @@ class MeanScore(NamedTuple):
 
 @dataclass(frozen=True)
 class NetworkScores:
-    """All results of one network or checkpoint, or an error.
+    """All results of one network or checkpoint, by study, layer and region, or an error in one sentence.
 
-    Attributes
-    ----------
-    name : str
-    results : tuple of SubjectResult
-        By study, layer and region.
-    weights, sha256 : str
-        The weights' file, and its SHA-256.
-    submissions : tuple of str
-        Files written for the test images.
-    error : str
-        One sentence, or empty.
-    best : str
-        The best layer.
+    `weights` is the weights' file; `best` is the best layer.
     """
 
     name: str
     results: tuple[SubjectResult, ...] = ()
     weights: str = ""
     sha256: str = ""
-    submissions: tuple[str, ...] = ()
     error: str = ""
     best: str = field(init=False, default="")
 

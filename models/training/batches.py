@@ -22,23 +22,10 @@ Stream = Generator[Batch, None, None]
 
 
 class Batches:
-    """Batches of a split's pixels and labels, in any order.
+    """Batches of a split's pixels (n, 3, size, size) of uint8, in memory or mapped, and labels (n,).
 
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (n, 3, size, size)
-        In memory or mapped.
-    labels : ndarray of int64, shape (n,)
-    device : torch.device
-        Device of the batches.
-    where : {"auto", "device", "host"}
-        Where the pixels are kept: on the device, or unchanged. "auto" keeps them on a GPU with twice as much free
-        memory.
-
-    Attributes
-    ----------
-    resident : bool
-        Whether the pixels are on the device.
+    `where` is "device", "host" (pixels stay where they are), or "auto": on a GPU with twice as much free memory.
+    `resident` is whether the pixels are on the device.
     """
 
     def __init__(

@@ -20,21 +20,9 @@ def draw_curve(rows: Sequence[Mapping[str, Any]], title: str = "") -> bytes:
 
 
 def draw_lines(panels: Mapping[str, Lines], label: str = "", title: str = "") -> bytes:
-    """Draw a panel for each heading, with a line for each name.
+    """Draw a panel for each heading, with a line (epoch, value) for each name, as a PNG.
 
-    Parameters
-    ----------
-    panels : mapping of str to mapping of str to sequence of (int, float)
-        Heading → name → epoch and value, none empty. A name has the same colour in all panels, from dark to light.
-    label : str
-        Label of the vertical axes.
-    title : str
-        Title of the figure.
-
-    Returns
-    -------
-    bytes
-        A PNG.
+    A name has the same colour in all panels, from dark to light. `label` is that of the vertical axes.
     """
     require("matplotlib", "plot", "to draw curves")
     from matplotlib import colormaps

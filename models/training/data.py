@@ -91,25 +91,10 @@ class TrainingImages:
 
 
 def find_images(root: str | Path) -> TrainingImages:
-    """Find images and their classes.
+    """Find images and their classes in a folder with `train` and `val`, or a zip of it; hidden files are ignored.
 
-    Parameters
-    ----------
-    root : path
-        A folder with `train` and `val`, or a zip of it.
-
-    Returns
-    -------
-    TrainingImages
-        Files that end in jpg, jpeg, png, bmp, tif, tiff or webp, without hidden ones.
-
-    Raises
-    ------
-    FileNotFoundError
-        If `root`, `train` or `val` does not exist.
-    ValueError
-        If a file is not a zip, an image is not in a class folder, there are fewer than two classes, or the classes of
-        training and validation differ.
+    Raise FileNotFoundError if `root`, `train` or `val` does not exist, and ValueError if a file is not a zip, an image
+    is not in a class folder, there are fewer than two classes, or the classes of training and validation differ.
     """
     root = Path(root)
     if not root.exists():
@@ -192,38 +177,15 @@ def training_pixels(
     background: str | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> NDArray[np.uint8]:
-    """Return a split's pixels from the cache; decode them first if they are not there.
+    """Return a split's pixels (n, 3, size, size) from the cache, read-only; decode them first if they are not there.
 
     Images are resized to size × size without a crop, like stimuli (`fastrdm.Preprocessing`), and converted to RGB by
-    the same rules (`fastrdm.images`).
+    the same rules (`fastrdm.images`). `folder` is that of the cache, by default as for `fastrdm.images.cached_pixels`;
+    `background` is the colour behind transparent pixels, as "#rrggbb", without which they are refused. `say` is called
+    with one line before images are decoded; a terminal also shows a progress bar on stderr.
 
-    Parameters
-    ----------
-    split : Split
-    size : int
-        Height and width in pixels.
-    resize : {"pil-bilinear", "pil-bicubic"}
-        The filter.
-    folder : path, optional
-        Folder of the cache; by default as for `fastrdm.images.cached_pixels`.
-    n_threads : int, optional
-        Threads that decode; by default the number of processors of this process.
-    background : str, optional
-        The colour behind transparent pixels, as "#rrggbb"; without it, images with transparent pixels are refused.
-    say : callable
-        Called with one line before images are decoded. A terminal also shows a progress bar on stderr.
-
-    Returns
-    -------
-    ndarray of uint8, shape (n, 3, size, size)
-        Read-only, mapped from its file.
-
-    Raises
-    ------
-    ValueError
-        If images cannot be decoded; all are tried and the first ones are named.
-    OSError
-        If the cache cannot be written or its disk has too little space.
+    Raise ValueError if images cannot be decoded (all are tried, the first ones are named), and OSError if the cache
+    cannot be written or its disk has too little space.
     """
     shape = (len(split), 3, size, size)
     where = cache_info(folder).folder

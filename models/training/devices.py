@@ -4,23 +4,9 @@ import torch
 
 
 def choose_device(word: str = "auto") -> torch.device:
-    """Return the device that a word names.
+    """Return the device "cpu", "cuda[:N]" or "rocm[:N]", or of "auto" the first GPU, else the CPU.
 
-    Parameters
-    ----------
-    word : str
-        "cpu", "cuda" or "rocm", the latter two with the number of the GPU unless it is the first, as in "cuda:1".
-        "auto" is the first GPU that torch finds, else the CPU.
-
-    Returns
-    -------
-    torch.device
-        torch calls ROCm's GPUs "cuda", too.
-
-    Raises
-    ------
-    ValueError
-        If the device is unavailable.
+    torch calls ROCm's GPUs "cuda", too. Raise ValueError if the device is unavailable.
     """
     kind, _, number = word.partition(":")
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -41,18 +41,7 @@ METRICS = (
 
 
 class TrainingRun:
-    """The folder of a training run.
-
-    Parameters
-    ----------
-    folder : path
-        Created if missing.
-
-    Raises
-    ------
-    ValueError
-        If the folder contains other files than a run's.
-    """
+    """The folder of a training run, created if missing; raise ValueError if it contains other files than a run's."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)

@@ -22,24 +22,10 @@ class Scorer:
     """Scores checkpoints in the order in which they are submitted, into `scores.db`, and draws `curve.png`.
 
     Each checkpoint is a sweep of its own, so results that the store holds for the same weights, graph and studies are
-    not computed again. Used as a context, it drops at the end what has not begun.
+    not computed again. Used as a context, it drops at the end what has not begun. `graph` is a file of `export_onnx`;
+    `report` is called with one line for each checkpoint, scored or not. Errors do not stop the training.
 
-    Parameters
-    ----------
-    run : TrainingRun
-        Whose folder is written to.
-    graph : path
-        The network, from `export_onnx`.
-    studies : sequence of Study
-    report : callable
-        Called with one line for each checkpoint, scored or not; errors do not stop the training.
-
-    Raises
-    ------
-    ValueError
-        If other weights cannot replace those in the graph, or `scores.db` is not a store.
-    MissingExtraError
-        If ONNX Runtime or matplotlib is not installed.
+    Raise ValueError if other weights cannot replace those in the graph, or `scores.db` is not a store.
     """
 
     def __init__(

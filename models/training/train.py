@@ -39,20 +39,8 @@ def fit(
 ) -> bool:
     """Train until the recipe's last epoch; write checkpoints, state and metrics.
 
-    Parameters
-    ----------
-    trainer : Trainer
-    run : TrainingRun
-    report : TrainingReport
-    stopping : callable
-        Called after each step; if it returns True, the state is written, even within an epoch.
-    on_checkpoint : callable
-        Called with the epoch and path of each new checkpoint.
-
-    Returns
-    -------
-    bool
-        Whether the last epoch is complete.
+    If `stopping`, called after each step, returns True, the state is written, even within an epoch, and the result is
+    False. `on_checkpoint` is called with the epoch and path of each new checkpoint.
     """
     recipe = trainer.recipe
     with run.tensorboard(trainer.history) as add, report.training(trainer.images_left()):
@@ -90,39 +78,14 @@ def train(
     score_size: int | None = None,
     signals: Signals | None = None,
 ) -> bool:
-    """Train a network, or continue a run.
+    """Train a network, or continue the run in the folder `out`; return False if a signal stopped it.
 
-    Parameters
-    ----------
-    data : path
-        As for `models.training.data.find_images`.
-    out : path
-        The run's folder.
-    recipe : Recipe, optional
-        The paper's by default.
-    device : str
-        As for `choose_device`.
-    where : {"auto", "device", "host"}
-        As for `models.training.batches.Batches`.
-    cache : path, optional
-        Folder for decoded images, as for `models.training.data.training_pixels`.
-    score : path, optional
-        Studies as for `fastrdm.open_studies`; each new checkpoint is scored against them.
-    score_size : int, optional
-        Height and width of the stimuli; by default those of the network's preprocessing.
-    signals : Signals, optional
+    Arguments are as for `find_images` (data), `choose_device`, `Batches` (where), `training_pixels` (cache) and
+    `fastrdm.open_studies` (score: studies against which each new checkpoint is scored). `score_size` is the height and
+    width of the stimuli, by default those of the network's preprocessing.
 
-    Returns
-    -------
-    bool
-        Whether the last epoch is complete; if not, a signal arrived.
-
-    Raises
-    ------
-    ValueError, OSError, MissingExtraError
-        Before work starts, if an argument, the images or the folder are unsuitable.
-    DivergedError
-        If the loss becomes NaN or infinite.
+    Unsuitable arguments, images or folders raise ValueError, OSError or MissingExtraError before work starts;
+    DivergedError is raised if the loss becomes NaN or infinite.
     """
     recipe, report, signals = recipe or Recipe(), TrainingReport(), signals or Signals()
     chosen = choose_device(device)

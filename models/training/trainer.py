@@ -29,33 +29,11 @@ class DivergedError(ValueError):
 
 
 class Trainer:
-    """A network in training and its state.
+    """A network in training, which changes in place, and its state.
 
-    Parameters
-    ----------
-    recipe : Recipe
-    network : torch.nn.Module
-        As returned by `build_network`; changed in place.
-    train, val : Batches
-        Pixels and labels, on `device`.
-    num_classes : int
-    device : torch.device
-
-    Attributes
-    ----------
-    network : torch.nn.Module
-    epoch : int
-        Number of complete epochs.
-    step : int
-        Number of steps of the current epoch that are done.
-    history : list of dict
-        The metrics of each complete epoch.
-
-    Raises
-    ------
-    ValueError
-        If the network cannot be trained on such images, the last batch would have one image, which batch norm cannot
-        normalise, or the device lacks the precision.
+    `epoch` and `step` count what is complete; `history` has the metrics of each complete epoch. Raise ValueError if the
+    network cannot be trained on such images, the last batch would have one image, which batch norm cannot normalise, or
+    the device lacks the precision.
     """
 
     def __init__(
@@ -143,23 +121,10 @@ class Trainer:
         return self.recipe.epochs * len(self._train) - done
 
     def run_epoch(self, stopping: Callable[[], bool], report: TrainingReport) -> bool:
-        """Train for one epoch, or the rest of it, and validate.
+        """Train for one epoch, or the rest of it, and validate; return whether it is complete.
 
-        Parameters
-        ----------
-        stopping : callable
-            Called after each step; if it returns True, the call ends and a later call continues.
-        report : TrainingReport
-
-        Returns
-        -------
-        bool
-            Whether the epoch is complete; its metrics are then in `history`.
-
-        Raises
-        ------
-        DivergedError
-            If the loss is NaN or infinite.
+        If `stopping`, called after each step, returns True, the call ends and a later call continues. Raise
+        DivergedError if the loss is NaN or infinite.
         """
         if not self._train_epoch(stopping, report):
             return False
