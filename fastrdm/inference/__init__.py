@@ -1,12 +1,13 @@
 """Confidence intervals and tests of scores.
 
 In come targets and RDMs, or scores of subjects; out go results with intervals and p values, which print as a table and
-convert to JSON, dicts and DataFrames and back. All random draws follow from a seed.
+convert to JSON, dicts and DataFrames and back.
 
 Read `comparisons` first: tests over subjects, comparisons of models, the maximum over all layers and regions.
 `bootstrapping` resamples subjects and conditions (`bootstrap_result` computes the intervals), `mantel` permutes
-conditions. `significance` holds the common parts: the result of tests, p values, intervals, pairs; `corrections`
-corrects p values for the number of tests; `results` prints and converts every result.
+conditions. All random draws (`draws`) follow from a seed. `significance` holds the common parts: the result of tests, p
+values, intervals, pairs; `corrections` corrects p values for the number of tests; `results` prints and converts every
+result.
 """
 
 from fastrdm.inference.bootstrap_result import Bootstrap

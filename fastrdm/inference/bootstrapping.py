@@ -7,17 +7,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._base import as_array, check_choice, check_integer, names_of
 from fastrdm.inference.bootstrap_result import Bootstrap
+from fastrdm.inference.draws import CONDITIONS, SUBJECTS, Counts, count, draw_indices
 from fastrdm.inference.significance import Floats, label_models, weighted
 from fastrdm.similarity import (
-    CONDITIONS,
-    SUBJECTS,
-    Counts,
     Protocol,
     SubjectData,
     Target,
     blocks_of,
-    count,
-    draw_indices,
     observed_similarities,
     resampled_ceilings,
     resampled_similarities,

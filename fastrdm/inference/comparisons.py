@@ -22,6 +22,7 @@ from fastrdm._base import (
     labels_of,
 )
 from fastrdm.inference.corrections import check_correction
+from fastrdm.inference.draws import SUBJECTS, all_signs, check_seed, count, draw_indices, draw_signs
 from fastrdm.inference.significance import (
     EXACT,
     Floats,
@@ -37,16 +38,7 @@ from fastrdm.inference.significance import (
     t_p,
     weighted,
 )
-from fastrdm.similarity import (
-    SUBJECTS,
-    all_signs,
-    blocks_of,
-    check_seed,
-    count,
-    draw_indices,
-    draw_signs,
-    in_range,
-)
+from fastrdm.similarity import blocks_of, in_range
 
 
 def subject_test(

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from fastrdm import _kernels
 from fastrdm._base import names_of, square, warn_caller
 from fastrdm.inference.corrections import check_correction
+from fastrdm.inference.draws import Counts, all_permutations, draw_permutations
 from fastrdm.inference.significance import (
     EXACT,
     Floats,
@@ -19,15 +20,12 @@ from fastrdm.inference.significance import (
     permutation_p,
 )
 from fastrdm.similarity import (
-    Counts,
     Protocol,
     Side,
     SubjectData,
     Target,
-    all_permutations,
     blocks_of,
     compare_sides,
-    draw_permutations,
     observed_similarities,
     take_models,
     take_subjects,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from fastrdm._base import check_choice, check_integer
 from fastrdm.inference.corrections import correct
+from fastrdm.inference.draws import Counts, check_seed
 from fastrdm.inference.results import InferenceResult, made_by
-from fastrdm.similarity import Counts, check_seed
 
 Floats = NDArray[np.float64]
 ALTERNATIVES = ("greater", "less", "two-sided")

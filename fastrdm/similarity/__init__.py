@@ -8,25 +8,13 @@ to whitened cosine, which consists of the steps in `coefficients`. `sides` compa
 `shapes` brings the RDMs of callers into one form. `ceiling` computes how well any model can do, from means of subjects
 (`pooling`); `scales` keeps extreme numbers in range, `blocks` bounds memory. `protocol` lists conventions that turn
 similarities into `scores`. A `target` holds one region's subjects, prepared for any number of models, in memory or in a
-`target_file`. For inference, `resampling` computes similarities of RDMs whose conditions (`draws`) or subjects
-(`subject_data`) are drawn again; `resamplers` are its fast paths.
+`target_file`. For inference, `resampling` computes similarities of RDMs whose conditions or subjects (`subject_data`)
+are drawn again; `resamplers` are its fast paths.
 """
 
 from fastrdm.similarity.blocks import blocks_of
 from fastrdm.similarity.ceiling import NoiseCeiling, noise_ceiling
 from fastrdm.similarity.comparison import compare, rank
-from fastrdm.similarity.draws import (
-    CONDITIONS,
-    SUBJECTS,
-    Counts,
-    all_permutations,
-    all_signs,
-    check_seed,
-    count,
-    draw_indices,
-    draw_permutations,
-    draw_signs,
-)
 from fastrdm.similarity.protocol import PROTOCOLS, Protocol
 from fastrdm.similarity.resampling import (
     observed_similarities,
@@ -40,28 +28,18 @@ from fastrdm.similarity.subject_data import SubjectData, take_models, take_subje
 from fastrdm.similarity.target import Target
 
 __all__ = [
-    "CONDITIONS",
     "NAN_POLICIES",
     "PROTOCOLS",
-    "SUBJECTS",
-    "Counts",
     "NoiseCeiling",
     "Protocol",
     "Score",
     "Side",
     "SubjectData",
     "Target",
-    "all_permutations",
-    "all_signs",
     "blocks_of",
-    "check_seed",
     "check_values",
     "compare",
     "compare_sides",
-    "count",
-    "draw_indices",
-    "draw_permutations",
-    "draw_signs",
     "in_range",
     "noise_ceiling",
     "observed_similarities",

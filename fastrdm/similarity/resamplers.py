@@ -14,11 +14,11 @@ from fastrdm import _kernels
 from fastrdm._base import n_conditions
 from fastrdm._kernels import settle
 from fastrdm.similarity.blocks import blocks_of
-from fastrdm.similarity.draws import Counts
 from fastrdm.similarity.pooling import means
 from fastrdm.similarity.scales import in_range
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.int32]
 Draws = Counts | None
 
 # Numbers that one step holds in memory: 64 MB.

@@ -11,8 +11,8 @@ from fastrdm._base import square
 from fastrdm._kernels import settle
 from fastrdm.similarity.ceiling import pool_values
 from fastrdm.similarity.coefficients import Floats
-from fastrdm.similarity.draws import Counts
 from fastrdm.similarity.pooling import means
+from fastrdm.similarity.resamplers import Counts
 from fastrdm.similarity.scales import differ, summable
 from fastrdm.similarity.sides import Side, compare_sides
 from fastrdm.similarity.subject_data import SubjectData

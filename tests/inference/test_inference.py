@@ -22,8 +22,8 @@ from fastrdm import (
     subject_test,
 )
 from fastrdm._base import MissingExtraError, read_arrays
+from fastrdm.inference import draws as random
 from fastrdm.similarity import Protocol
-from fastrdm.similarity import draws as random
 
 SPEARMAN = "rsatoolbox"
 
