@@ -9,17 +9,7 @@ from fastrdm._base import as_array, check_choice, check_integer, names_of
 from fastrdm.inference.bootstrap_result import Bootstrap
 from fastrdm.inference.draws import CONDITIONS, SUBJECTS, Counts, count, draw_indices
 from fastrdm.inference.significance import Floats, label_models, weighted
-from fastrdm.similarity import (
-    Protocol,
-    SubjectData,
-    Target,
-    blocks_of,
-    observed_similarities,
-    resampled_ceilings,
-    resampled_similarities,
-    take_models,
-    take_subjects,
-)
+from fastrdm.similarity import Protocol, SubjectData, Target, blocks_of
 
 OVER = ("subjects", "conditions", "both")
 # Minimum number of different conditions in a draw, as in rsatoolbox.
@@ -121,21 +111,21 @@ def bootstrap(
     ((2, 2), (1,))
     """
     check_choice(over, OVER, "over")
-    data = take_subjects(subject_rdms, protocol, nan_policy, n_threads)
-    models = take_models(rdms, data)
+    data = SubjectData.take(subject_rdms, protocol, nan_policy, n_threads)
+    models = data.take_models(rdms)
     labels = label_models(names_of(rdms) if names is None else names, len(models))
     indices = _indices(data, over, n_draws, seed, draws)
     subjects = count(indices["subjects"], data.n_subjects) if "subjects" in indices else None
     conditions = (
         count(indices["conditions"], data.n_conditions) if "conditions" in indices else None
     )
-    observed = observed_similarities(data, models)
+    observed = data.observed(models)
     evaluations = np.stack(_evaluations(data, models, observed, conditions, subjects))
     bounds, bound = np.full((*evaluations.shape[:2], 2), np.nan), np.full(2, np.nan)
     if ceiling:
         kinds = [(conditions, subjects), (None, subjects), (conditions, None)]
-        bounds = np.stack([resampled_ceilings(data, *kind) for kind in kinds[: len(evaluations)]])
-        bound = resampled_ceilings(data, np.ones((1, data.n_conditions), np.int32), None)[0]
+        bounds = np.stack([data.ceilings(*kind) for kind in kinds[: len(evaluations)]])
+        bound = data.ceilings(np.ones((1, data.n_conditions), np.int32), None)[0]
     if conditions is not None:
         too_small = np.count_nonzero(conditions, axis=1) < _MIN_CONDITIONS
         evaluations[:, too_small] = bounds[:, too_small] = np.nan
@@ -183,7 +173,7 @@ def _resampled_values(data: SubjectData, models: Floats, conditions: Counts) -> 
     """Yield values (draws, models, subjects) in blocks of draws."""
     for block in blocks_of(len(conditions), len(models) * data.subjects[..., 0].size):
         counts = np.ascontiguousarray(conditions[block])
-        yield data.value(resampled_similarities(data, models, counts))
+        yield data.value(data.resampled(models, counts))
 
 
 def _jackknives(data: SubjectData, models: Floats, observed: Floats, over: str) -> Iterator[Floats]:

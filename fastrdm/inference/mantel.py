@@ -6,30 +6,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrdm import _kernels
-from fastrdm._base import names_of, square, warn_caller
+from fastrdm._base import names_of, warn_caller
 from fastrdm.inference.corrections import check_correction
-from fastrdm.inference.draws import Counts, all_permutations, draw_permutations
+from fastrdm.inference.draws import all_permutations, draw_permutations
 from fastrdm.inference.significance import (
     EXACT,
-    Floats,
     TestResult,
     check_permutations,
     label_models,
     make_result,
     permutation_p,
 )
-from fastrdm.similarity import (
-    Protocol,
-    Side,
-    SubjectData,
-    Target,
-    blocks_of,
-    compare_sides,
-    observed_similarities,
-    take_models,
-    take_subjects,
-)
+from fastrdm.similarity import Protocol, SubjectData, Target
 
 
 def permutation_test(
@@ -97,10 +85,10 @@ def permutation_test(
     """
     check_permutations(alternative, n_permutations, seed)
     check_correction(correction, "max")
-    data = take_subjects(subject_rdms, protocol, nan_policy, n_threads)
-    models = take_models(rdms, data)
+    data = SubjectData.take(subject_rdms, protocol, nan_policy, n_threads)
+    models = data.take_models(rdms)
     labels = label_models(names_of(rdms) if names is None else names, len(models))
-    observed = observed_similarities(data, models).mean(axis=1)
+    observed = data.observed(models).mean(axis=1)
     exact = math.factorial(min(data.n_conditions, 20)) <= EXACT
     permutations = (
         all_permutations(data.n_conditions)
@@ -109,7 +97,7 @@ def permutation_test(
     )
     p, p_max = np.full((2, len(models)), np.nan)
     if (known := np.flatnonzero(~np.isnan(observed))).size:
-        null = _permuted(data, models[known], permutations)
+        null = data.permuted(models[known], permutations)
         null[np.isnan(null)] = -np.inf if alternative == "less" else np.inf
         p[known], p_max[known] = permutation_p(
             observed[known], lambda: iter([null]), alternative, exact
@@ -122,41 +110,3 @@ def permutation_test(
         test="Mantel permutation of conditions", against="zero", alternative=alternative,
         n_resamples=len(permutations), exact=exact, seed=None if exact else int(seed),
     )  # fmt: skip
-
-
-def _permuted(data: SubjectData, models: Floats, permutations: Counts) -> Floats:
-    """Return mean similarities (permutations, models) with the models' conditions permuted."""
-    method = data.similarity
-    rows = data.subjects.reshape(-1, data.subjects.shape[2])
-    subjects = Side(method, rows, data.nan_policy, "subject_rdms", n_threads=data.n_threads)
-    if not method.permutable or np.isnan(models).any() or np.isnan(rows).any():
-        return _permuted_in_full(data, models, subjects, permutations)
-    n_pairs = rows.shape[1]
-    # Prepared values are permuted like the conditions, so they are computed once.
-    prepared = method.prepare(models, np.ones(n_pairs, bool), data.n_threads)
-    squares = square(prepared.values[:, :n_pairs])
-    out = np.empty((len(permutations), len(models)))
-    for block in blocks_of(len(permutations), len(models) * len(rows)):
-        similarities = _kernels.permuted_similarities(
-            squares, prepared.squares, permutations[block], subjects.whole, data.n_threads
-        )
-        out[block] = similarities.mean(axis=2)
-    return out
-
-
-def _permuted_in_full(
-    data: SubjectData, models: Floats, subjects: Side, permutations: Counts
-) -> Floats:
-    """Return the same as `_permuted`, with every permuted model written out."""
-    method, squares = subjects.method, square(models)
-    first, second = np.triu_indices(data.n_conditions, 1)
-    out = np.empty((len(permutations), len(models)))
-    for block in blocks_of(len(permutations), models.size):
-        orders = permutations[block]
-        moved = squares[:, orders[:, first], orders[:, second]].reshape(-1, len(first))
-        # With one model, indexing returns a transposed array.
-        moved = np.ascontiguousarray(moved)
-        side = Side(method, moved, data.nan_policy, "rdms", n_threads=data.n_threads)
-        similarities, _ = compare_sides(side, subjects, data.n_threads)
-        out[block] = similarities.mean(axis=1).reshape(len(models), -1).T
-    return out

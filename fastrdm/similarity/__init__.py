@@ -8,23 +8,18 @@ to whitened cosine, which consists of the steps in `coefficients`. `sides` compa
 `shapes` brings the RDMs of callers into one form. `ceiling` computes how well any model can do, from means of subjects
 (`pooling`); `scales` keeps extreme numbers in range, `blocks` bounds memory. `protocol` lists conventions that turn
 similarities into `scores`. A `target` holds one region's subjects, prepared for any number of models, in memory or in a
-`target_file`. For inference, `resampling` computes similarities of RDMs whose conditions or subjects (`subject_data`)
-are drawn again; `resamplers` are its fast paths.
+`target_file`. For inference, `resampling` computes similarities of RDMs whose conditions or subjects are drawn again or
+permuted; `resamplers` are its fast paths.
 """
 
 from fastrdm.similarity.blocks import blocks_of
 from fastrdm.similarity.ceiling import NoiseCeiling, noise_ceiling
 from fastrdm.similarity.comparison import compare, rank
 from fastrdm.similarity.protocol import PROTOCOLS, Protocol
-from fastrdm.similarity.resampling import (
-    observed_similarities,
-    resampled_ceilings,
-    resampled_similarities,
-)
+from fastrdm.similarity.resampling import SubjectData
 from fastrdm.similarity.scales import in_range
 from fastrdm.similarity.scores import Score
-from fastrdm.similarity.sides import NAN_POLICIES, Side, check_values, compare_sides
-from fastrdm.similarity.subject_data import SubjectData, take_models, take_subjects
+from fastrdm.similarity.sides import NAN_POLICIES, check_values
 from fastrdm.similarity.target import Target
 
 __all__ = [
@@ -33,19 +28,12 @@ __all__ = [
     "NoiseCeiling",
     "Protocol",
     "Score",
-    "Side",
     "SubjectData",
     "Target",
     "blocks_of",
     "check_values",
     "compare",
-    "compare_sides",
     "in_range",
     "noise_ceiling",
-    "observed_similarities",
     "rank",
-    "resampled_ceilings",
-    "resampled_similarities",
-    "take_models",
-    "take_subjects",
 ]

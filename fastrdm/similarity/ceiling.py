@@ -161,8 +161,8 @@ def ceiling_of(
             side.check()
         pools = settle(means(pool_values(side, pool)), tie_bound)
         pooled = Side(similarity, pools, "omit", "the pooled RDM", n_threads=n_threads)
-        upper, missing = compare_sides(pooled.part(slice(0, 1)), side, n_threads)
-        lower, lacking = compare_sides(pooled.part(slice(1, None)), side, n_threads, paired=True)
+        upper, missing = compare_sides(pooled.part(slice(0, 1)), side)
+        lower, lacking = compare_sides(pooled.part(slice(1, None)), side, paired=True)
         bounds += lower[:, 0], upper[0]
         for mask in (missing, lacking):
             if mask is not None:

@@ -109,7 +109,7 @@ def compare(
         Side(similarity, first, nan_policy, "rdms1", n_threads=n_threads),
         Side(similarity, second, nan_policy, "rdms2", n_threads=n_threads),
     )
-    similarities, undefined = compare_sides(*sides, n_threads)
+    similarities, undefined = compare_sides(*sides)
     if undefined is not None:
         warn_undefined(undefined, *sides)
     return similarities

@@ -79,7 +79,14 @@ class Side:
 
     def part(self, block: slice) -> "Side":
         """Return some of the RDMs; a check of their values checks the values of all RDMs."""
-        part = Side(self.method, self.rdms[block], self.nan_policy, self.name, axes=self.axes)
+        part = Side(
+            self.method,
+            self.rdms[block],
+            self.nan_policy,
+            self.name,
+            axes=self.axes,
+            n_threads=self.n_threads,
+        )
         part._parent = self
         return part
 
@@ -129,9 +136,7 @@ class Side:
         return ", ".join(f"{axis} {i}" for axis, i in zip(self.axes, index, strict=True))
 
 
-def compare_sides(
-    first: Side, second: Side, n_threads: int | None, *, paired: bool = False
-) -> tuple[Floats, Mask | None]:
+def compare_sides(first: Side, second: Side, *, paired: bool = False) -> tuple[Floats, Mask | None]:
     """Return similarities (n1, n2), or (n, 1) if paired, and a mask of the undefined ones.
 
     Two RDMs are compared on the pairs that both have. The mask is None if no similarity is undefined; similarities
@@ -140,8 +145,8 @@ def compare_sides(
     """
     blocks = list(blocks_of(*first.rdms.shape))
     if paired or len(blocks) <= 1:
-        return _compare_block(first, second, n_threads, paired)
-    parts = [_compare_block(first.part(block), second, n_threads, False) for block in blocks]
+        return _compare_block(first, second, paired)
+    parts = [_compare_block(first.part(block), second, False) for block in blocks]
     similarities = np.concatenate([part for part, _ in parts])
     if all(undefined is None for _, undefined in parts):
         return similarities, None
@@ -149,12 +154,10 @@ def compare_sides(
     return similarities, np.concatenate(masks)
 
 
-def _compare_block(
-    first: Side, second: Side, n_threads: int | None, paired: bool
-) -> tuple[Floats, Mask | None]:
+def _compare_block(first: Side, second: Side, paired: bool) -> tuple[Floats, Mask | None]:
     if second.is_whole:
         everything = np.ones(first.rdms.shape[1], bool)
-        out = first.method.combine(first.rdms, everything, second.whole, paired, n_threads)
+        out = first.method.combine(first.rdms, everything, second.whole, paired, first.n_threads)
         undefined = np.isnan(out)
         if not undefined.any():
             return out, None
@@ -162,12 +165,10 @@ def _compare_block(
         second.check()
         if first.is_whole and second.is_whole:
             return out, undefined
-    return _compare_groups(first, second, n_threads, paired)
+    return _compare_groups(first, second, paired)
 
 
-def _compare_groups(
-    first: Side, second: Side, n_threads: int | None, paired: bool
-) -> tuple[Floats, Mask | None]:
+def _compare_groups(first: Side, second: Side, paired: bool) -> tuple[Floats, Mask | None]:
     out = np.full((first.n, 1 if paired else second.n), np.nan)
     undefined = np.zeros(out.shape, bool)
     for one in first.groups:
@@ -179,12 +180,8 @@ def _compare_groups(
             if not (present.any() and len(members)):
                 continue
             here = np.ix_(members, np.zeros(1, np.intp) if paired else others)
-            similarities = first.method.combine(
-                one.values(members, present),
-                present,
-                other.prepared(others, present, n_threads),
-                paired,
-                n_threads,
-            )
+            rdms = one.values(members, present)
+            prepared = other.prepared(others, present, first.n_threads)
+            similarities = first.method.combine(rdms, present, prepared, paired, first.n_threads)
             out[here], undefined[here] = similarities, np.isnan(similarities)
     return out, undefined if undefined.any() else None

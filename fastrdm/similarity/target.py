@@ -262,7 +262,7 @@ class Target:
         side = Side(
             self._side.method, models, self.nan_policy, "rdms", axes=("model",), n_threads=n_threads
         )
-        rho, undefined = compare_sides(side, self._side, n_threads)
+        rho, undefined = compare_sides(side, self._side)
         if undefined is not None:
             warn_undefined(undefined, side, self._side)
         score = score_similarities(
