@@ -143,27 +143,10 @@ def cache_info(folder: str | Path | None = None) -> CacheInfo:
 
 
 def clear_cache(folder: str | Path | None = None, *, max_bytes: int = 0) -> CacheInfo:
-    """Remove files from the cache, least recently used first.
+    """Remove files from the cache, least recently used first, until it has at most `max_bytes`; return what remains.
 
     Arrays from `cached_pixels` stay valid; on Windows, their files cannot be removed. Partial files of killed processes
-    are removed when they are a day old.
-
-    Parameters
-    ----------
-    folder : path, optional
-        As for `cached_pixels`.
-    max_bytes : int
-        Bytes to keep at most.
-
-    Returns
-    -------
-    CacheInfo
-        Of the remaining files.
-
-    Raises
-    ------
-    OSError
-        If a file cannot be removed.
+    are removed when they are a day old. Raise OSError if a file cannot be removed.
     """
     with _cache_errors():
         where = _folder(folder)

@@ -185,27 +185,14 @@ class NetworkLayers:
 
 
 def find_taps(taps: Taps, known: Collection[str], owner: str, kind: str) -> list[Request]:
-    """Look up taps among a network's layers.
+    """Look up taps among the `known` names of a network's layers.
 
     A tap is ``[name=]layer[@tokens]``. The layer is a name or a pattern: ``*`` and ``?`` stop at the dots of modules
-    and the slashes of tensors, ``**`` does not, ``[ab]`` matches one of the characters. The tokens are `flatten`,
-    `cls` (token 0), `mean` (of the patch tokens), or ``mean[N:]`` (of tokens N and later).
+    and the slashes of tensors, ``**`` does not, ``[ab]`` matches one of the characters. The tokens are `flatten`, `cls`
+    (token 0), `mean` (of the patch tokens), or ``mean[N:]`` (of tokens N and later).
 
-    Parameters
-    ----------
-    taps : mapping of name to ``layer[@tokens]``, or sequence of taps
-    known : collection of str
-        Names of the network's layers.
-    owner : str
-        Name of the network in messages.
-    kind : {"module", "tensor"}
-
-    Raises
-    ------
-    ValueError
-        If there is no tap, or a tap matches no layer, gives a name to a pattern, or has other tokens.
-    TypeError
-        If `taps` is a single string.
+    `owner` is the network's name in messages; `kind` is "module" or "tensor". Raise ValueError if there is no tap, or a
+    tap matches no layer, gives a name to a pattern, or has other tokens.
     """
     if isinstance(taps, str):
         raise TypeError(f"taps must be a mapping or a list, not the string {taps!r}")

@@ -25,19 +25,10 @@ def existing_file(path: str | Path) -> Path:
 
 
 def read_model(source: str | Path | bytes, name: str = "") -> Any:
-    """Read an ONNX model, without the weights that it keeps in other files.
+    """Read an ONNX file or its contents, without the weights that it keeps in other files.
 
-    Parameters
-    ----------
-    source : path or bytes
-        The file, or its contents.
-    name : str, optional
-        Name of the model in messages; the path by default.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the file does not exist, or is not an ONNX model.
+    `name` is the model's name in messages, by default the path. Raise FileNotFoundError if the file does not exist, and
+    ValueError if it is not an ONNX model.
     """
     onnx = require("onnx", "run", "to read an ONNX model")
     name = name or ("the graph" if isinstance(source, bytes) else str(source))

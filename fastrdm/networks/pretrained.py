@@ -10,25 +10,12 @@ _RESAMPLE = {2: "pil-bilinear", 3: "pil-bicubic"}
 
 
 def preprocessing_of(source: Any) -> Preprocessing:
-    """Return size, filter, mean and standard deviation, without the crop: stimuli are shown whole.
+    """Return the preprocessing of a timm model, or of an image processor of transformers, without the crop.
 
     Both libraries resize the shorter edge to more than the input's size and crop the centre; here the whole image is
-    resized to the input's size.
-
-    Parameters
-    ----------
-    source : timm model or transformers image processor
-        An object with `pretrained_cfg` or `image_mean`. Models of transformers have neither; pass their image
-        processor.
-
-    Returns
-    -------
-    Preprocessing
-
-    Raises
-    ------
-    ValueError
-        If `source` has neither, or a filter or scale that `Preprocessing` does not support.
+    resized to the input's size, because stimuli are shown whole. Models of transformers have no preprocessing; pass
+    their image processor. Raise ValueError if `source` is neither, or has a filter or scale that `Preprocessing` does
+    not support.
     """
     config = getattr(source, "pretrained_cfg", None)
     if config is not None:

@@ -95,14 +95,10 @@ def load_state_dict(path: str | Path) -> "dict[str, torch.Tensor]":
 def read_weights(path: str | Path) -> dict[str, NDArray[Any]]:
     """Read a weight file as NumPy arrays, mapped from the file if its format allows.
 
-    Weights are loaded into memory when they are first accessed. A mapped file must not be overwritten in place
-    while the arrays exist; replacing it by a rename is harmless. `.safetensors` files are read without torch. The
-    arrays are read-only and keep the types of the file; bfloat16 and float8 are those of `ml_dtypes`.
-
-    Raises
-    ------
-    WeightsError, MissingExtraError
-        As for `load_state_dict`, or if a tensor is sparse or of a type that neither NumPy nor `ml_dtypes` has.
+    Weights are loaded into memory when they are first accessed. A mapped file must not be overwritten in place while
+    the arrays exist; replacing it by a rename is harmless. `.safetensors` files are read without torch. The arrays are
+    read-only and keep the types of the file; bfloat16 and float8 are those of `ml_dtypes`. Errors are those of
+    `load_state_dict`; WeightsError also if a tensor is sparse or of a type that neither NumPy nor `ml_dtypes` has.
     """
     if _is_safetensors(path):
         check_file(path)
