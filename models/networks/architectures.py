@@ -159,14 +159,7 @@ def _inception(name: str, **options: Any) -> Builder:
     )
 
 
-_INCEPTION_BLOCKS = (
-    "BasicConv2d",
-    "InceptionA",
-    "InceptionB",
-    "InceptionC",
-    "InceptionD",
-    "InceptionE",
-)
+_INCEPTION_BLOCKS = ("BasicConv2d", *(f"Inception{letter}" for letter in "ABCDE"))
 _SPECIAL = {
     "googlenet": _inception("googlenet", blocks=[BasicConv2d, Inception, _GoogLeNetHead]),
     "inception": _inception(

@@ -4,7 +4,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,27 +37,16 @@ Graphs = Mapping[str, Architecture]
 
 @dataclass(frozen=True)
 class StudyRun:
-    """Studies, the store of their scores, and options.
+    """Studies, the store of their scores, and options of `OnnxModel`.
 
     With `by_region`, a submission has the best layer of each region instead of one layer for both.
     """
 
     studies: Sequence[Study]
     store: Path
-    provider: str = "auto"
-    precision: str = "fp32"
-    batch_size: int = 32
+    options: Mapping[str, Any] = field(default_factory=dict)
     progress: bool = False
     by_region: bool = False
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of `OnnxModel`."""
-        return {
-            "provider": self.provider,
-            "precision": self.precision,
-            "batch_size": self.batch_size,
-        }
 
     @property
     def test_images(self) -> list[Path]:
@@ -116,21 +105,18 @@ def checkpoint_candidates(paths: Iterable[Path], out: Path) -> list[Candidate]:
         network = partial(build, "resnet20", n_classes)
         return {"": replace(Architecture.export(network), name="resnet20")}
 
-    def built(weights: Path) -> Graphs:
-        return exported(count_classes("resnet20", weights))
+    def graphs(run: Graphs | None, weights: Path) -> Graphs:
+        return run or exported(count_classes("resnet20", weights))
 
     candidates = []
     for path in paths:
-        files, graphs = [path], built
-        if path.is_dir():
-            files = _epochs(path)
-            exports = list(path.glob("network-*.onnx"))
-            if len(exports) == 1:
-                graphs = partial(_always, {"": Architecture.read(exports[0])})
-        for file in files:
+        exports = list(path.glob("network-*.onnx"))
+        known = {"": Architecture.read(exports[0])} if len(exports) == 1 else None
+        for file in _epochs(path) if path.is_dir() else [path]:
             check_file(file)
             folder = out / "checkpoints" / file.stem
-            candidates.append(Candidate(file.stem, folder, partial(_always, file), graphs))
+            find = partial(Path, file)
+            candidates.append(Candidate(file.stem, folder, find, partial(graphs, known)))
     names = [candidate.name for candidate in candidates]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"several checkpoints are called {twice}; rename all but one")
@@ -232,7 +218,3 @@ def _epochs(folder: Path) -> list[Path]:
             f"{folder} has no checkpoints whose names end in a number, such as epoch_001.pth"
         )
     return [files[number] for number in sorted(files)]
-
-
-def _always(value: Any, *_: Any) -> Any:
-    return value

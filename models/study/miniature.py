@@ -230,7 +230,8 @@ def _miniature(arguments: argparse.Namespace, signals: Signals) -> bool:
         )
     device = choose_device(arguments.device)
     store = Path(arguments.out) / "scores.db"
-    scoring = StudyRun(open_studies(brains, modality="fmri"), store, by_region=True)
+    options = {"precision": "fp32"}
+    scoring = StudyRun(open_studies(brains, modality="fmri"), store, options, by_region=True)
     facts = [
         f"**Date:** {date.today().isoformat()}",
         f"**Machine:** {describe_device(device)}, {platform.machine()}",

@@ -129,19 +129,14 @@ def subject_results(
     for row in rows:
         key = (row["study"], row["arch"], row["layer"], row["region"])
         groups.setdefault(key, []).append(row)
-    found = []
-    for (study, graph, layer, region), subjects in groups.items():
-        is_squared = by_study[study][1].targets[region].protocol.squared
-        values = [row["rho"] ** 2 if is_squared else row["rho"] for row in subjects]
-        numbers = {key: subjects[0][key] for key in (*COLUMNS, "ceiling", "mean_rho")}
-        found.append(
-            SubjectResult(
-                name, study, layer + suffixes[graph], region, subjects=tuple(values), **numbers
-            )
-        )
+    results = []
     # Layers stay in the order of the rows, which is that of the network.
-    layers = {layer: i for i, layer in enumerate(dict.fromkeys(key[1:3] for key in groups))}
-    places = [(by_study[s][0], order[g], layers[g, layer]) for s, g, layer, _ in groups]
-    return tuple(
-        result for _, result in sorted(zip(places, found, strict=True), key=lambda p: p[0])
-    )
+    layers = list(dict.fromkeys(key[1:3] for key in groups))
+    for key in sorted(groups, key=lambda k: (by_study[k[0]][0], order[k[1]], layers.index(k[1:3]))):
+        (study, graph, layer, region), subjects = key, groups[key]
+        is_squared = by_study[study][1].targets[region].protocol.squared
+        values = tuple(row["rho"] ** 2 if is_squared else row["rho"] for row in subjects)
+        numbers = {column: subjects[0][column] for column in (*COLUMNS, "ceiling", "mean_rho")}
+        label = layer + suffixes[graph]
+        results.append(SubjectResult(name, study, label, region, subjects=values, **numbers))
+    return tuple(results)

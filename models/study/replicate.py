@@ -107,20 +107,16 @@ def _replicate(arguments: argparse.Namespace) -> int:
     if root is None:
         raise ValueError("no data: use --data DIR or set FASTRDM_DATA")
     out = Path(arguments.out)
-    run = StudyRun(
-        open_studies(root, modality="fmri"),
-        out / "scores.db",
-        arguments.provider,
-        arguments.precision,
-        arguments.batch_size,
-        progress=not arguments.quiet and sys.stderr.isatty(),
-    )
+    studies, store = open_studies(root, modality="fmri"), out / "scores.db"
+    options = {name: vars(arguments)[name] for name in ("provider", "precision", "batch_size")}
+    progress = not arguments.quiet and sys.stderr.isatty()
+    run = StudyRun(studies, store, options, progress)
     published = Published.find(root, arguments.published)
     pretrained_candidates = _networks(arguments, out)
     trained = checkpoint_candidates(map(Path, arguments.checkpoints), out)
     out.mkdir(parents=True, exist_ok=True)
 
-    say: Say = _silent if arguments.quiet else partial(print, file=sys.stderr, flush=True)
+    say: Say = (lambda _: None) if arguments.quiet else partial(print, file=sys.stderr, flush=True)
     networks = _score_all(pretrained_candidates, run, say)
     checkpoints = _score_all(trained, run, say)
     networks.sort(key=lambda each: (bool(each.error), -each.mean if not each.error else 0.0))
@@ -224,10 +220,6 @@ def _notice(studies: Sequence[Study], published: Published | None) -> str:
     if published is None:
         parts.append("No published table to compare with.")
     return "\n".join(parts)
-
-
-def _silent(_: str) -> None:
-    pass
 
 
 if __name__ == "__main__":

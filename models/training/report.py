@@ -12,8 +12,18 @@ class TrainingReport:
     """Lines and, on a terminal, a progress bar on stderr."""
 
     def __init__(self) -> None:
+        progress = require("rich.progress", "train", "to show progress")
         self._console = require("rich.console", "train", "to show progress").Console(stderr=True)
-        self._bar = None
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[status]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, status="")
         self._start = time.monotonic()
         self._done = 0
         self._total = 0
@@ -25,30 +35,13 @@ class TrainingReport:
     @contextlib.contextmanager
     def training(self, n_images: int) -> Iterator[None]:
         """Show the bar and start the clock; training ends after `n_images`."""
-        progress = require("rich.progress", "train", "to show progress")
         self._start, self._done, self._total = time.monotonic(), 0, n_images
-        bar = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[status]}"),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        with bar:
-            self._bar, self._task = bar, bar.add_task("", total=None, status="")
-            try:
-                yield
-            finally:
-                self._bar = None
+        with self._bar:
+            yield
 
     def begin(self, description: str, done: int, total: int) -> None:
         """Restart the bar, for an epoch's images, some of which may be done."""
-        if self._bar is not None:
-            self._bar.reset(
-                self._task, description=description, total=total, completed=done, status=""
-            )
+        self._bar.reset(self._task, description=description, total=total, completed=done, status="")
 
     def trained(self, n: int) -> None:
         """Count images that were trained on."""
@@ -57,14 +50,12 @@ class TrainingReport:
 
     def advance(self, n: int) -> None:
         """Advance the bar by a number of images."""
-        if self._bar is not None:
-            self._bar.advance(self._task, n)
+        self._bar.advance(self._task, n)
 
     def update(self, loss: float, images_per_s: float) -> None:
         """Show loss, speed and remaining time beside the bar."""
-        if self._bar is not None:
-            status = f"loss {loss:.3f}  {images_per_s:.0f} images/s  ETA {self.eta()}"
-            self._bar.update(self._task, status=status)
+        status = f"loss {loss:.3f}  {images_per_s:.0f} images/s  ETA {self.eta()}"
+        self._bar.update(self._task, status=status)
 
     def eta(self) -> str:
         """Return the time to the end of training, extrapolated from the time since its start, validation included."""
