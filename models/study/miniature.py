@@ -34,7 +34,7 @@ from models.training.curve import draw_lines
 from models.training.devices import choose_device, describe_device
 from models.training.recipe import Recipe
 from models.training.run import EpochMetrics, TrainingRun
-from models.training.signals import Signals, Stopped
+from models.training.signals import Signals, run_command
 from models.training.train import train
 
 DEFAULT = ("resnet20", "resnet18", "resnet34", "densenet121")
@@ -199,22 +199,9 @@ whiskers are meaningless.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 1 after an error, or 130 or 143 when stopped."""
-    arguments = _parser().parse_args(argv)
-    signals = Signals()
-    try:
-        with signals:
-            done = _miniature(arguments, signals)
-        number = signals.number
-    except Stopped as stopped:
-        done, number = False, stopped.number
-    except (ValueError, OSError, ImportError) as error:
-        print(f"miniature: error: {error}", file=sys.stderr)
-        return 1
-    if not done:
-        print("miniature: stopped; rerun the command to continue", file=sys.stderr)
-        return 128 + number
-    return 0
+    """Run the command line; return its exit status."""
+    work = partial(_miniature, _parser().parse_args(argv))
+    return run_command("miniature", work, "miniature: stopped; rerun the command to continue")
 
 
 def _miniature(arguments: argparse.Namespace, signals: Signals) -> bool:
@@ -269,36 +256,18 @@ def _parser() -> argparse.ArgumentParser:
         description="Train small networks on small images by the paper's recipe, and score their checkpoints. "
         "A second call continues where the first one stopped.",
     )
-    parser.add_argument(
-        "--data",
-        metavar="DIR|ZIP",
-        help=f"images to train on (default: {IMAGES} in FASTRDM_DATA, or ../shared/data)",
-    )
-    parser.add_argument(
-        "--brains",
-        metavar="DIR",
-        help="the challenge's data, or studies (default: FASTRDM_DATA, or ../shared/data)",
-    )
-    parser.add_argument("--out", default="mini-out", metavar="OUT", help="default: mini-out")
-    parser.add_argument(
-        "--results",
-        default="models/RESULTS.md",
-        metavar="FILE",
-        help="the report (default: models/RESULTS.md)",
-    )
-    parser.add_argument(
-        "--networks",
-        nargs="+",
-        default=DEFAULT,
-        metavar="NAME",
-        help=f"of {', '.join(NETWORKS)} (default: {' '.join(DEFAULT)})",
-    )
-    parser.add_argument("--epochs", type=int, default=RECIPE.epochs, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda[:N] or rocm[:N] (default: auto)"
-    )
-    parser.add_argument("--cache", metavar="DIR", help="folder for decoded images")
+    add, there = parser.add_argument, "FASTRDM_DATA, or ../shared/data"
+    add("--data", metavar="DIR|ZIP", help=f"images to train on (default: {IMAGES} in {there})")
+    add("--brains", metavar="DIR", help=f"the challenge's data, or studies (default: {there})")
+    add("--out", default="mini-out", metavar="OUT", help="default: %(default)s")
+    report = "the report (default: %(default)s)"
+    add("--results", default="models/RESULTS.md", metavar="FILE", help=report)
+    names = f"of {', '.join(NETWORKS)} (default: {' '.join(DEFAULT)})"
+    add("--networks", nargs="+", default=DEFAULT, metavar="NAME", help=names)
+    add("--epochs", type=int, default=RECIPE.epochs, help="default: %(default)s")
+    add("--seed", type=int, default=0, help="default: %(default)s")
+    add("--device", default="auto", help="auto, cpu, cuda[:N] or rocm[:N] (default: auto)")
+    add("--cache", metavar="DIR", help="folder for decoded images")
     return parser
 
 

@@ -58,38 +58,20 @@ def _parser() -> argparse.ArgumentParser:
         "the published table. A second call continues where the first one stopped.",
     )
     add = parser.add_argument
-    add(
-        "--data",
-        metavar="DIR",
-        help="the challenge's data, or studies (default: $FASTRDM_DATA, ../shared/data)",
-    )
+    data = "the challenge's data, or studies (default: $FASTRDM_DATA, ../shared/data)"
+    add("--data", metavar="DIR", help=data)
     add("--out", required=True, metavar="OUT", help="output folder")
-    add(
-        "--networks",
-        nargs="+",
-        metavar="NAME",
-        help=f"networks, separated by spaces or commas (default: the study's, {', '.join(STUDY)})",
+    names = f"networks, separated by spaces or commas (default: the study's, {', '.join(STUDY)})"
+    add("--networks", nargs="+", metavar="NAME", help=names)
+    folder = "folder of published weights, searched before torch's cache and the URLs"
+    add("--weights-dir", metavar="W", help=folder)
+    weights = (
+        "other weights for a network: a file, or a URL that ends in #sha256=HASH; NAME is optional with one network; "
+        "repeatable"
     )
-    add(
-        "--weights-dir",
-        metavar="W",
-        help="folder of published weights, searched before torch's cache and the URLs",
-    )
-    add(
-        "--weights",
-        action="append",
-        default=[],
-        metavar="[NAME=]FILE",
-        help="other weights for a network: a file, or a URL that ends in #sha256=HASH; NAME is optional with one "
-        "network; repeatable",
-    )
-    add(
-        "--checkpoints",
-        nargs="+",
-        default=[],
-        metavar="PATH",
-        help="checkpoints of the ResNet-20 for figure 5: files, or folders of training runs",
-    )
+    add("--weights", action="append", default=[], metavar="[NAME=]FILE", help=weights)
+    trained = "checkpoints of the ResNet-20 for figure 5: files, or folders of training runs"
+    add("--checkpoints", nargs="+", default=[], metavar="PATH", help=trained)
     add("--offline", action="store_true", help="download nothing")
     add("--published", metavar="FILE", help=f"published table (default: {Published.PATH} in DIR)")
     add("--provider", default="auto", choices=("auto", *PROVIDERS))

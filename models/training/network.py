@@ -1,14 +1,12 @@
-"""The network to train: built, checked before work starts, and exported for scoring."""
+"""The network to train: built, and checked before work starts."""
 
 import copy
 import pkgutil
-from pathlib import Path
 
 import torch
 
 from fastrdm._base import one_line
 from fastrdm.images import Preprocessing
-from fastrdm.networks import export_onnx
 from fastrdm.runtimes import import_arch
 from models.training.recipe import Recipe
 
@@ -59,17 +57,3 @@ def check_network(network: torch.nn.Module, recipe: Recipe, num_classes: int) ->
         raise ValueError(
             f"{recipe.arch} returns {tuple(output.shape)} for two images and {num_classes} classes"
         )
-
-
-def export_graph(network: torch.nn.Module, folder: Path, size: int | None = None) -> Path:
-    """Write a network's graph to a run's folder, for `fastrdm score --arch`, unless it exists.
-
-    `size` is the height and width of the input, by default those of the network's preprocessing. The file's name
-    contains them. Errors are those of `fastrdm.export_onnx`.
-    """
-    height, width = (size, size) if size else preprocessing_of(network).size
-    path = folder / f"network-{height}x{width}.onnx"
-    if not path.is_file():
-        with torch.random.fork_rng(devices=[]):
-            export_onnx(network, path, input_size=(height, width))
-    return path

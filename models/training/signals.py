@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -46,3 +47,23 @@ class Signals:
             yield lambda: bool(self.number)
         finally:
             self._deferring = False
+
+
+def run_command(program: str, work: Callable[[Signals], bool], hint: str) -> int:
+    """Run the work of a command, which returns False when stopped; return the exit status.
+
+    It is 0, 1 after an error, or 130 or 143 when stopped: then the hint is printed.
+    """
+    signals = Signals()
+    try:
+        with signals:
+            if work(signals):
+                return 0
+        number = signals.number
+    except Stopped as stopped:
+        number = stopped.number
+    except (ValueError, OSError, ImportError) as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 1
+    print(hint, file=sys.stderr)
+    return 128 + number

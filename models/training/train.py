@@ -16,16 +16,17 @@ import torch
 import torchvision
 
 from fastrdm._base import one_line
+from fastrdm.networks import export_onnx
 from fastrdm.studies import Study, open_studies
 from models.training.batches import WHERE, Batches
 from models.training.data import TrainingImages, find_images, training_pixels
 from models.training.devices import choose_device, describe_device
-from models.training.network import build_network, export_graph, preprocessing_of
+from models.training.network import build_network, preprocessing_of
 from models.training.recipe import FIELDS, Recipe, flag
 from models.training.report import TrainingReport
 from models.training.run import TrainingRun
 from models.training.scoring import Scorer
-from models.training.signals import Signals, Stopped
+from models.training.signals import Signals, run_command
 from models.training.trainer import Trainer
 
 
@@ -98,7 +99,8 @@ def train(
             "torchvision": torchvision.__version__,
             "device": describe_device(chosen),
         }
-        first = run.agree(_config(recipe, images, environment), _changeable())
+        changeable = [name for name, each in FIELDS.items() if each.metadata["changeable"]]
+        first = run.agree(_config(recipe, images, environment), changeable)
         state = run.load()
         network = build_network(recipe.arch, len(images.classes), recipe.seed)
         resize = preprocessing_of(network).resize
@@ -132,9 +134,17 @@ def export(
     *,
     needed: bool,
 ) -> Path | None:
-    """Write the network's graph to the run's folder; unless it is needed, a failure is only reported."""
+    """Write a network's graph to the run's folder, unless it exists; return None if it fails and is not needed.
+
+    `size` is the height and width of the input, by default those of the network's preprocessing.
+    """
+    height, width = (size, size) if size else preprocessing_of(network).size
+    path = run.folder / f"network-{height}x{width}.onnx"
     try:
-        return export_graph(network, run.folder, size)
+        if not path.is_file():
+            with torch.random.fork_rng(devices=[]):
+                export_onnx(network, path, input_size=(height, width))
+        return path
     except (ValueError, ImportError) as error:
         if needed:
             raise
@@ -178,11 +188,6 @@ def _config(
         },
         "surroundings": dict(environment),
     }
-
-
-def _changeable() -> list[str]:
-    """Fields of the recipe that may change when a run continues."""
-    return [name for name, each in FIELDS.items() if each.metadata["changeable"]]
 
 
 def _introduce(
@@ -237,45 +242,28 @@ def _parser() -> argparse.ArgumentParser:
         text += f" (default: {each.default})"
         recipe.add_argument(flag(name), default=each.default, help=text, **kind)
     add("--device", default="auto", help="auto, cpu, cuda[:N] or rocm[:N] (default: auto)")
-    add(
-        "--where",
-        choices=WHERE,
-        default="auto",
-        help="where decoded images are kept; auto: on a GPU with twice as much memory free, else on disk",
+    where = (
+        "where decoded images are kept; auto: on a GPU with twice as much memory free, else on disk"
     )
-    add(
-        "--cache",
-        metavar="DIR",
-        help="folder for decoded images (default: FASTRDM_CACHE, or the user's cache)",
-    )
+    add("--where", choices=WHERE, default="auto", help=where)
+    cache = "folder for decoded images (default: FASTRDM_CACHE, or the user's cache)"
+    add("--cache", metavar="DIR", help=cache)
     add("--score", metavar="DIR", help="score each checkpoint against the studies there")
-    add(
-        "--score-size",
-        type=int,
-        metavar="N",
-        help="height and width of the stimuli (default: the network's preprocessing)",
-    )
+    size = "height and width of the stimuli (default: the network's preprocessing)"
+    add("--score-size", type=int, metavar="N", help=size)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 1 after an error, or 130 or 143 when stopped."""
+    """Run the command line; return its exit status."""
     options = vars(_parser().parse_args(argv))
-    signals = Signals()
-    try:
-        recipe = Recipe(**{name: options.pop(name) for name in FIELDS})
-        with signals:
-            if train(recipe=recipe, signals=signals, **options):
-                return 0
-        number = signals.number
-    except Stopped as stopped:
-        number = stopped.number
-    except (ValueError, OSError, ImportError) as error:
-        print(f"models.training.train: error: {error}", file=sys.stderr)
-        return 1
     words = ["python", "-m", "models.training.train", *(sys.argv[1:] if argv is None else argv)]
-    print(f"stopped; to continue: {shlex.join(words)}", file=sys.stderr)
-    return 128 + number
+
+    def work(signals: Signals) -> bool:
+        recipe = Recipe(**{name: options.pop(name) for name in FIELDS})
+        return train(recipe=recipe, signals=signals, **options)
+
+    return run_command("models.training.train", work, f"stopped; to continue: {shlex.join(words)}")
 
 
 if __name__ == "__main__":
