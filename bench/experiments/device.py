@@ -1,8 +1,8 @@
-"""Checkpoints a second on a device: python -m bench.experiments.device [--provider cuda] [--checkpoints 60].
+"""Checkpoints per second on a device: python -m bench.experiments.device [--provider cuda] [--checkpoints 60].
 
-ResNet-20 over both of the challenge's sets (92 and 118 conditions, or drawn pictures where the images are not given),
-the eleven taps' RDMs. Each checkpoint is read from a `.pth` in the page cache, folded by another thread while the one
-before runs, copied to the device and run; nothing else is timed. Then the RDMs of a few conditions are held against
+RDMs of the eleven taps of ResNet-20 for both of the challenge's studies (92 and 118 conditions; generated pictures
+without --images). Each checkpoint is read from a `.pth` in the page cache, folded by another thread while the previous
+one runs, copied to the device and run; nothing else is timed. Then the RDMs of some conditions are compared with
 float64: torch's network in double precision, and NumPy.
 """
 
@@ -27,14 +27,14 @@ from fastrdm.networks import Graph, export_onnx, load_state_dict
 from fastrdm.runtimes import DeviceModel, OnnxModel
 from models.networks import resnet20
 
-SETS = (92, 118)
+N_CONDITIONS = (92, 118)
 PRECISIONS = ("fp32", "tf32", "bf16")
-# Files that the checkpoints go round: as many as stay in the page cache.
+# Files that are read in turn; all of them stay in the page cache.
 FILES = 4
 
 
 def pictures(n: int, size: tuple[int, int], seed: int) -> NDArray[np.uint8]:
-    """Coarse coloured shapes with noise."""
+    """Generate coarse coloured shapes with noise."""
     rng = np.random.default_rng(seed)
     height, width = size
     cells = rng.integers(0, 256, (n, 8, 8, 3), np.uint8)
@@ -43,7 +43,7 @@ def pictures(n: int, size: tuple[int, int], seed: int) -> NDArray[np.uint8]:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Weight files of ResNet-20 that differ, with norms as after training."""
+    """Write different weights of ResNet-20, with batch norms as after training."""
     files = []
     for k in range(FILES):
         torch.manual_seed(k)
@@ -68,12 +68,12 @@ def weights(file: Path) -> dict[str, NDArray[Any]]:
 
 @contextlib.contextmanager
 def utilisation(kind: str, number: int) -> Iterator[list[str]]:
-    """Ask nvidia-smi in which share of the time a kernel ran; one sentence when the context ends."""
-    said: list[str] = []
+    """Measure the share of the time in which a kernel ran; yields a list that holds a sentence after the context."""
+    report: list[str] = []
     program = shutil.which("nvidia-smi")
     if kind != "cuda" or program is None:
-        yield said
-        said.append("not measured: nvidia-smi tells it of CUDA devices, where it is installed")
+        yield report
+        report.append("not measured: needs a CUDA device and nvidia-smi")
         return
     query = ["-i", str(number), "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
     with tempfile.TemporaryFile("w+") as file:
@@ -81,32 +81,32 @@ def utilisation(kind: str, number: int) -> Iterator[list[str]]:
             [program, *query, "-lms", "200"], stdout=file, stderr=subprocess.DEVNULL
         )
         try:
-            yield said
+            yield report
         finally:
             process.terminate()
             process.wait()
         file.seek(0)
         samples = [float(line) for line in file.read().split()]
     if samples:
-        said.append(
+        report.append(
             f"{np.mean(samples):.0f} % (nvidia-smi's utilization.gpu, mean of {len(samples)} samples, 200 ms apart)"
         )
     else:
-        said.append("not measured: nvidia-smi said nothing")
+        report.append("not measured: nvidia-smi returned nothing")
 
 
 def speed(
-    model: DeviceModel, files: list[Path], n: int, sets: dict[str, NDArray[np.uint8]]
+    model: DeviceModel, files: list[Path], n: int, stimuli: dict[str, NDArray[np.uint8]]
 ) -> None:
-    """Print checkpoints a second and what they were spent on."""
-    shown = [model.show(pixels) for pixels in sets.values()]
+    """Print checkpoints per second and the time of each step."""
+    shown = [model.show(pixels) for pixels in stimuli.values()]
     spent = dict.fromkeys(("wait for folding", "copy", "run"), 0.0)
     with ThreadPoolExecutor(1) as pool:
-        # Two buffers: one is folded into while the other is copied from.
+        # Two buffers: one is filled while the other is copied.
         buffers = [model.fold(weights(file)) for file in files[:2]]
         model.load(buffers[0])
-        for own in shown:
-            model.rdms(own)
+        for images in shown:
+            model.rdms(images)
 
         def fold(k: int) -> Any:
             return model.fold(weights(files[k % len(files)]), into=buffers[k % 2])
@@ -122,30 +122,30 @@ def speed(
                 times.append(time.perf_counter())
                 model.load(folded)
                 times.append(time.perf_counter())
-                for own in shown:
-                    model.rdms(own)
+                for images in shown:
+                    model.rdms(images)
                 times.append(time.perf_counter())
                 for what, seconds in zip(spent, np.diff(times), strict=True):
                     spent[what] += seconds / n
             wall = time.perf_counter() - begin
     print(
-        f"{n / wall:.2f} checkpoints a second over {' + '.join(sets)} conditions ({n} in {wall:.1f} s)"
+        f"{n / wall:.2f} checkpoints per second for {' + '.join(stimuli)} conditions ({n} in {wall:.1f} s)"
     )
-    print("of each:", ", ".join(f"{what} {1e3 * s:.1f} ms" for what, s in spent.items()))
-    print("time the GPU computes:", busy[0])
+    print("per checkpoint:", ", ".join(f"{what} {1e3 * s:.1f} ms" for what, s in spent.items()))
+    print("GPU utilisation:", busy[0])
 
 
 def oracle(
     file: Path, preprocessing: Preprocessing, pixels: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.float64]]:
-    """RDMs of the taps, all in float64."""
+    """Compute RDMs of the taps in float64."""
     network = resnet20()
     network.load_state_dict(load_state_dict(file))
     network.double().eval()
     gathered: dict[str, list[NDArray[np.float64]]] = {name: [] for name in network.taps}
     handles = [
         network.get_submodule(path).register_forward_hook(
-            # Not the output itself: a ReLU in place comes after some.
+            # The tensor, not a copy: in-place ReLUs after it change it.
             lambda part, args, output, name=name: last.__setitem__(name, output)
         )
         for name, path in network.taps.items()
@@ -175,53 +175,53 @@ def errors(build: Any, file: Path, preprocessing: Preprocessing, pixels: Any) ->
     for precision in PRECISIONS:
         try:
             model = build({} if precision == "fp32" else {"precision": precision})
-        # A provider that lacks a precision says so in one sentence.
+        # A provider without the precision.
         except (ValueError, TypeError) as error:
-            print(f"{precision}: not to be had here: {error}")
+            print(f"{precision}: unavailable: {error}")
             continue
         model.load(weights(file))
-        got = model.rdms(model.show(pixels))
-        found = {layer: float(np.abs(got[layer] - exact[layer]).max()) for layer in exact}
-        worst = max(found, key=lambda layer: found[layer])
-        print(f"{precision}: largest error of an RDM {found[worst]:.1e} (layer {worst})")
+        rdms = model.rdms(model.show(pixels))
+        largest = {layer: float(np.abs(rdms[layer] - exact[layer]).max()) for layer in exact}
+        worst = max(largest, key=lambda layer: largest[layer])
+        print(f"{precision}: largest error of an RDM {largest[worst]:.1e} (layer {worst})")
 
 
 def main() -> str | None:
-    """Run the bench; what is returned is an error."""
+    """Run the benchmark; return an error message."""
     parser = argparse.ArgumentParser(prog="python -m bench.experiments.device", description=__doc__)
     parser.add_argument("--provider", default="cuda", help="as for OnnxModel (default: cuda)")
     parser.add_argument("--checkpoints", type=int, default=60)
     parser.add_argument("--size", type=int, default=224, help="of the images (default: 224)")
-    parser.add_argument("--images", type=Path, nargs="*", default=[], help="folders, a set each")
-    parser.add_argument("--conditions", type=int, default=24, help="that errors are measured on")
-    parser.add_argument("--threads", type=int, help="of one run, where it runs on the CPU")
-    given = parser.parse_args()
-    if min(given.checkpoints, given.size) < 1 or given.conditions < 2:
+    parser.add_argument("--images", type=Path, nargs="*", default=[], help="folders of stimuli")
+    parser.add_argument("--conditions", type=int, default=24, help="for measuring errors")
+    parser.add_argument("--threads", type=int, help="of one run on the CPU")
+    arguments = parser.parse_args()
+    if min(arguments.checkpoints, arguments.size) < 1 or arguments.conditions < 2:
         return "at least one checkpoint, one pixel and two conditions are needed"
     with tempfile.TemporaryDirectory() as folder:
         files = checkpoints(Path(folder))
         network = resnet20()
-        path = export_onnx(network, Path(folder) / "resnet20.onnx", input_size=given.size)
+        path = export_onnx(network, Path(folder) / "resnet20.onnx", input_size=arguments.size)
         file = OnnxModel(path, "cpu")
 
         def build(options: dict[str, Any]) -> DeviceModel:
-            chosen = {"n_threads": given.threads} | options
+            chosen = {"n_threads": arguments.threads} | options
             graph = Graph("ResNet-20", path)
-            return DeviceModel(graph, file.layers, file.preprocessing, given.provider, **chosen)
+            return DeviceModel(graph, file.layers, file.preprocessing, arguments.provider, **chosen)
 
         try:
             model = build({})
         except ValueError as error:
             return str(error)
         size = file.preprocessing.size
-        sets = {str(n): pictures(n, size, n) for n in SETS}
-        if given.images:
-            every = [file.preprocessing.pixels(list_images(folder)) for folder in given.images]
-            sets = {str(len(pixels)): pixels for pixels in every}
-        print(f"{model!r}, {given.size} × {given.size} pixels")
-        speed(model, files, given.checkpoints, sets)
-        few = next(iter(sets.values()))[: given.conditions]
-        errors(build, files[0], file.preprocessing, few)
+        stimuli = {str(n): pictures(n, size, n) for n in N_CONDITIONS}
+        if arguments.images:
+            every = [file.preprocessing.pixels(list_images(folder)) for folder in arguments.images]
+            stimuli = {str(len(pixels)): pixels for pixels in every}
+        print(f"{model!r}, {arguments.size} × {arguments.size} pixels")
+        speed(model, files, arguments.checkpoints, stimuli)
+        pixels = next(iter(stimuli.values()))[: arguments.conditions]
+        errors(build, files[0], file.preprocessing, pixels)
     return None
 
 

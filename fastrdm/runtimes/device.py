@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,15 @@ from fastrdm.rdm import (
     pairs_at,
 )
 from fastrdm.runtimes import rdm_graph
-from fastrdm.runtimes.device_sessions import MEMORY, Bytes, DeviceMemory, DeviceSessions
+from fastrdm.runtimes.device_sessions import (
+    MEMORY,
+    Bytes,
+    ConditionBlock,
+    DeviceMemory,
+    DeviceSessions,
+    is_out_of_memory,
+    on_host,
+)
 from fastrdm.runtimes.graph_folding import output_name
 from fastrdm.runtimes.planning import BlockNeeds
 from fastrdm.runtimes.rdm_graph import Centre
@@ -45,10 +53,7 @@ def suits(provider: str, method: str) -> bool:
 class Shown:
     """Stimuli on a device, from `DeviceModel.show`; their memory is freed with this object.
 
-    Attributes
-    ----------
-    names : tuple of str
-        Names of the conditions in messages.
+    `names` are those of the conditions in messages.
     """
 
     names: tuple[str, ...]
@@ -65,13 +70,6 @@ class Folded:
     """A checkpoint's weights in the layout of the device, from `DeviceModel.fold`."""
 
     buffer: Bytes
-
-
-class _Block(NamedTuple):
-    """Some conditions, and their rows of each layer on the device."""
-
-    place: slice
-    rows: dict[str, Any]
 
 
 class DeviceModel:
@@ -288,7 +286,7 @@ class DeviceModel:
                 return by_layer
             # The binding's exceptions have no common base class.
             except Exception as error:
-                if self._max_memory is not None or not _is_out_of_memory(error):
+                if self._max_memory is not None or not is_out_of_memory(error):
                     raise
                 self._limit = needs.bytes(plan) // 2
 
@@ -298,7 +296,7 @@ class DeviceModel:
         by_layer: dict[str, _LayerRdm] = {}
         near = []
         for layer in self.layers:
-            operand, products = self._operand(layer, _on_host(out, layer), shown)
+            operand, products = self._operand(layer, on_host(out, layer), shown)
             values, n_near = self._measure.condense(operand, operand, products, True)
             by_layer[layer] = values, np.flatnonzero(np.isnan(operand.norms))
             if n_near:
@@ -314,16 +312,16 @@ class DeviceModel:
     ) -> dict[str, _LayerRdm]:
         n = shown.n_conditions
         session = self._sessions.open(rdm_graph.rows, self._network, layers, self._centre)
-        blocks: list[_Block] = []
+        blocks: list[ConditionBlock] = []
         host: dict[str, dict[str, Floats]] = {
             layer: {"products": np.empty((n, n))} for layer in layers
         }
         for place in _slices(n, height):
             out = self._sessions.run(session, {}, shown.pixels, place)
             rows = {layer: out.pop(output_name(layer, "rows")) for layer in layers}
-            blocks.append(_Block(place, rows))
+            blocks.append(ConditionBlock(place, rows))
             for layer in layers:
-                for what, values in _on_host(out, layer).items():
+                for what, values in on_host(out, layer).items():
                     host[layer].setdefault(what, np.empty(n))[place] = values
                 for earlier in blocks:
                     tile = self._multiply(layer, earlier, blocks[-1])
@@ -356,7 +354,12 @@ class DeviceModel:
         return operand_of(norms, sums, n_channels, near), products
 
     def _refine(
-        self, layer: str, operand: Operand, values: Floats, blocks: Sequence[_Block], height: int
+        self,
+        layer: str,
+        operand: Operand,
+        values: Floats,
+        blocks: Sequence[ConditionBlock],
+        height: int,
     ) -> None:
         """Recompute the dissimilarities of pairs too close for products from the differences of their rows."""
         places = np.flatnonzero(np.signbit(values))
@@ -383,7 +386,7 @@ class DeviceModel:
                 squares[inside[part]] = self._sessions.run(session, inputs)["squares"].numpy()
         values[places] = self._measure.refine(operand, operand, pairs, squares)
 
-    def _multiply(self, layer: str, a: _Block, b: _Block) -> Floats:
+    def _multiply(self, layer: str, a: ConditionBlock, b: ConditionBlock) -> Floats:
         session = self._sessions.open(rdm_graph.products, self._network.width(layer))
         out = self._sessions.run(session, {"a": a.rows[layer], "b": b.rows[layer]})
         products: Floats = out["products"].numpy()
@@ -399,12 +402,6 @@ def _measure(method: str) -> Measure:
     return chosen.measure
 
 
-def _on_host(out: Mapping[str, Any], layer: str) -> dict[str, Floats]:
-    """Outputs of a layer in main memory, in float64."""
-    values = {what: out.get(output_name(layer, what)) for what in ("products", "means", "sums")}
-    return {what: v.numpy().astype(np.float64) for what, v in values.items() if v is not None}
-
-
 def _slices(n: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
@@ -412,8 +409,3 @@ def _slices(n: int, size: int) -> Iterator[slice]:
 def _check(layer: str, good: NDArray[np.bool_], shown: Shown, problem: str) -> None:
     if not good.all():
         raise ValueError(f"layer {layer!r} has {problem}, first for {shown.names[np.argmin(good)]}")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    signs = ("allocate memory", "out of memory", "bad_alloc", "bad allocation", "alloc_failed")
-    return not isinstance(error, ValueError) and any(sign in str(error).lower() for sign in signs)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastrdm._base import list_names, require
 from fastrdm.networks import Graph
+from fastrdm.runtimes.graph_folding import output_name
 from fastrdm.runtimes.providers import open_session
 from fastrdm.runtimes.rdm_graph import PIXELS, PixelNetwork
 
@@ -58,6 +59,13 @@ class DeviceMemory(NamedTuple):
         ort = require("onnxruntime", "onnx", "to run a network")
         # ONNX Runtime only refers to arrays in main memory, hence the copy.
         return ort.OrtValue.ortvalue_from_numpy(np.array(array, order="C"), *self)
+
+
+class ConditionBlock(NamedTuple):
+    """Some conditions, and their rows of each layer on the device."""
+
+    place: slice
+    rows: dict[str, Any]
 
 
 class WeightLayout:
@@ -170,3 +178,15 @@ class DeviceSessions:
         binding.synchronize_inputs()
         session.session.run_with_iobinding(binding)
         return dict(zip(session.outputs, binding.get_outputs(), strict=True))
+
+
+def on_host(out: Mapping[str, Any], layer: str) -> dict[str, NDArray[np.float64]]:
+    """Outputs of a layer in main memory, in float64."""
+    values = {what: out.get(output_name(layer, what)) for what in ("products", "means", "sums")}
+    return {what: v.numpy().astype(np.float64) for what, v in values.items() if v is not None}
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of ONNX Runtime means that memory ran out."""
+    signs = ("allocate memory", "out of memory", "bad_alloc", "bad allocation", "alloc_failed")
+    return not isinstance(error, ValueError) and any(sign in str(error).lower() for sign in signs)

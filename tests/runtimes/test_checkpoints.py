@@ -69,7 +69,7 @@ def network(folder):
 
 @pytest.fixture(scope="module")
 def architecture():
-    """Of the same network, exported once."""
+    """The architecture of that network, exported once."""
     names = {}
     exec(SOURCE, names)
     return Architecture.export(names["network"])
@@ -105,7 +105,7 @@ def test_import_arch_errors(folder, arch, match):
     assert arch in str(caught.value)
 
 
-def test_what_arch_gives_must_be_a_network(folder):
+def test_the_callable_must_return_a_network(folder):
     with pytest.raises(
         ValueError, match=r"'my_nets:number' returns a int, not a torch\.nn\.Module"
     ):
@@ -126,7 +126,7 @@ def test_an_import_that_fails_inside_the_module_names_its_own_package(folder):
 
 @pytest.fixture
 def temporary(tmp_path_factory, monkeypatch):
-    """The folder of temporary files, to see that nothing stays there."""
+    """The folder of temporary files, to check that none remain."""
     folder = tmp_path_factory.mktemp("temporary")
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     return folder
@@ -181,7 +181,7 @@ def normalised(model, n=3, seed=0):
 
 
 def assert_equal(model, other):
-    """The same activations, to the last bit."""
+    """Assert that activations are bit-identical."""
     batch = normalised(model)
     got, expected = model.run(batch), other.run(batch)
     assert list(got) == list(expected)
@@ -191,7 +191,7 @@ def assert_equal(model, other):
 
 
 def trained(network):
-    """Weights as after training: nothing is one, nothing is zero."""
+    """Weights as after training: none is one or zero."""
     generator = torch.Generator().manual_seed(3)
     weights = network.state_dict()
     for value in weights.values():
@@ -202,7 +202,7 @@ def trained(network):
 
 
 def small_densenet():
-    """One layer a block instead of up to 24: exporting the whole network twice takes 15 seconds."""
+    """One layer per block instead of up to 24: exporting the complete network twice takes 15 seconds."""
     return torchvision.models.DenseNet(32, (1, 1, 1, 1), 64)
 
 
@@ -216,7 +216,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_swapped_weights_give_the_activations_of_a_fresh_export(name, tmp_path):
+def test_swapped_weights_equal_a_new_export(name, tmp_path):
     if name == "efficientnet_lite0":
         pytest.importorskip("efficientnet_lite_pytorch")
     build, find = NETWORKS[name]
@@ -288,22 +288,20 @@ def test_an_exported_file_needs_no_torch(network, folder):
     assert result.stdout.strip() == str(OnnxModel(path).layers)
 
 
-def test_fingerprints_tell_graphs_apart(network, architecture):
+def test_fingerprints_of_different_graphs_differ(network, architecture):
     def fingerprint(network, taps):
         return Architecture.export(network, taps, 8).fingerprint
 
-    own = architecture.fingerprint
-    assert len(own) == 64
-    assert own == fingerprint(network, {"bn": "1", "fc": "3"})
-    assert own != fingerprint(network, {"bn": "0", "fc": "3"})
+    expected_fingerprint = architecture.fingerprint
+    assert len(expected_fingerprint) == 64
+    assert expected_fingerprint == fingerprint(network, {"bn": "1", "fc": "3"})
+    assert expected_fingerprint != fingerprint(network, {"bn": "0", "fc": "3"})
     unused = nn.Sequential(*network)
     unused.register_buffer("unused", torch.zeros(2))
-    assert own != fingerprint(unused, {"bn": "1", "fc": "3"})
+    assert expected_fingerprint != fingerprint(unused, {"bn": "1", "fc": "3"})
 
 
-def test_the_weights_are_neither_kept_nor_needed_once_a_model_is_open(
-    network, architecture, folder
-):
+def test_an_open_model_keeps_and_needs_no_weight_file(network, architecture, folder):
     weights = trained(network)
     for value in onnx.load_model_from_string(architecture.graph).graph.initializer:
         assert not value.raw_data and value.data_location == onnx.TensorProto.EXTERNAL
@@ -317,7 +315,7 @@ def test_the_weights_are_neither_kept_nor_needed_once_a_model_is_open(
         np.testing.assert_array_equal(model.run(normalised(model))["fc"], before)
 
 
-def test_a_model_of_swapped_weights_knows_what_memory_it_takes(network, architecture, folder):
+def test_max_memory_of_a_model_with_swapped_weights(network, architecture, folder):
     torch.save(network.state_dict(), folder / "a.pth")
     model = open_checkpoint(folder / "a.pth", architecture, provider="cpu")
     pictures = list(np.random.default_rng(0).integers(0, 256, (5, 9, 9, 3), dtype=np.uint8))
@@ -326,7 +324,7 @@ def test_a_model_of_swapped_weights_knows_what_memory_it_takes(network, architec
         np.testing.assert_allclose(rdm, expected[layer], rtol=0, atol=1e-6)
 
 
-def test_files_that_are_no_architecture(network, folder):
+def test_files_that_are_not_architectures(network, folder):
     torch.save(network.state_dict(), folder / "a.pth")
     path = export_onnx(network, folder / "net.onnx")
     with pytest.raises(ValueError, match=r"net\.onnx already has layers; remove the taps"):

@@ -28,7 +28,7 @@ N = 11
 
 
 def randomise(network, seed=0):
-    """Batch norms that are no identity, as after training."""
+    """Set batch norms as after training, not the identity."""
     generator = torch.Generator().manual_seed(seed)
     for part in network.modules():
         if isinstance(part, (nn.BatchNorm2d, nn.BatchNorm1d)):
@@ -95,7 +95,7 @@ def trained_efficientnet():
 
 
 class Norms(nn.Module):
-    """Norms behind layers with and without bias, behind a tapped layer, and behind none."""
+    """Norms after layers with and without bias, after a tapped layer, and without a layer."""
 
     def __init__(self):
         super().__init__()
@@ -117,7 +117,7 @@ class Norms(nn.Module):
 
 
 class Filters(nn.Module):
-    """Constant over channels, or zero, where the image is black."""
+    """Constant over channels, or zero, for black images."""
 
     def __init__(self):
         super().__init__()
@@ -130,7 +130,7 @@ class Filters(nn.Module):
 
 
 class Extremes(nn.Module):
-    """A mean far above the spread, no real root of what is negative, and what float32 cannot square."""
+    """A mean much larger than the spread, roots of negative values, and squares outside float32."""
 
     def __init__(self):
         super().__init__()
@@ -143,7 +143,7 @@ class Extremes(nn.Module):
 
 
 class Buffer(nn.Module):
-    """A constant that no state dict holds."""
+    """A constant that is missing from the state dict."""
 
     def __init__(self):
         super().__init__()
@@ -156,7 +156,7 @@ class Buffer(nn.Module):
 
 NETWORKS = {
     "resnet20": lambda: randomise(resnet20()),
-    # Two layers a block instead of up to 24: exporting the whole network takes half a minute.
+    # Two layers per block instead of up to 24: exporting the complete network takes half a minute.
     "densenet121": lambda: randomise(torchvision.models.DenseNet(32, (2, 2, 2, 2), 64)),
     "efficientnet_lite0": trained_efficientnet,
     "transformer": Transformer,
@@ -173,7 +173,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def pixels():
-    """Coarse shapes with noise, which networks tell apart."""
+    """Coarse shapes with noise, which networks distinguish."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (N, 8, 8, 3)).repeat(8, 1).repeat(8, 2)
     return ((coarse + rng.integers(0, 256, coarse.shape)) // 2).astype(np.uint8)
@@ -181,7 +181,7 @@ def pixels():
 
 @pytest.fixture(scope="module")
 def networks():
-    """Name → network, each made once."""
+    """Name → network, each built once."""
     made = {}
 
     def network(name):
@@ -239,7 +239,7 @@ def assert_agree(got, expected, method, tolerance):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_both_ways_to_an_rdm_agree(exported, pixels, name, method, monkeypatch):
+def test_rdms_on_device_and_host_agree(exported, pixels, name, method, monkeypatch):
     path = exported(name)
     expected = OnnxModel(path, "cpu", n_threads=1).rdms(list(pixels), method)
     model = on_device(path, method)
@@ -248,13 +248,13 @@ def test_both_ways_to_an_rdm_agree(exported, pixels, name, method, monkeypatch):
     stimuli[:] = 0
     whole = model.rdms(shown)
     assert_agree(whole, expected, method, 1e-5)
-    # ONNX Runtime multiplies a single image by other kernels, in the network too.
+    # ONNX Runtime has other kernels for a single image, also in the network.
     for height, tolerance in ((1, 3e-6), (4, 1e-6), (7, 1e-6)):
         monkeypatch.setattr(planning, "_MOST_CONDITIONS", height)
         assert_agree(model.rdms(shown), whole, method, tolerance)
 
 
-def test_an_alias_and_some_layers(exported, pixels):
+def test_an_alias_of_a_method_and_a_choice_of_layers(exported, pixels):
     path = exported("resnet20")
     model = on_device(path, "pearson", ["block2", "stem"])
     expected = OnnxModel(path, "cpu", n_threads=1).rdms(list(pixels), layers=["block2", "stem"])
@@ -264,32 +264,32 @@ def test_an_alias_and_some_layers(exported, pixels):
     assert repr(model) == f"<DeviceModel {path}, 2 layers, pearson, on cpu>"
 
 
-def test_swapped_weights_equal_a_fresh_load(exported, pixels, tmp_path):
+def test_swapped_weights_equal_a_new_model(exported, pixels, tmp_path):
     # Half of its norms cannot be folded.
     name = "densenet121"
     torch.manual_seed(1)
     other = randomise(NETWORKS[name](), seed=1)
     fresh = on_device(export_onnx(other, tmp_path / "other.onnx", TAPS[name], 64))
     model = on_device(exported(name))
-    own, foreign = model.show(pixels), fresh.show(pixels)
-    before = model.rdms(own)
+    mine, foreign = model.show(pixels), fresh.show(pixels)
+    before = model.rdms(mine)
     state = {name: value.numpy() for name, value in other.state_dict().items()}
     model.load(state)
     for layer, rdm in fresh.rdms(foreign).items():
-        # What one model was shown serves the other too.
+        # Both models can use the same stimuli on the device.
         np.testing.assert_array_equal(model.rdms(foreign)[layer], rdm)
         assert not np.array_equal(before[layer], rdm)
     folded = on_device(exported(name)).fold(state)
     kept = folded.buffer.copy()
     fresh.load(folded)
-    np.testing.assert_array_equal(fresh.rdms(own)["fc"], model.rdms(own)["fc"])
+    np.testing.assert_array_equal(fresh.rdms(mine)["fc"], model.rdms(mine)["fc"])
     fresh.load({name: np.zeros_like(value) for name, value in state.items()})
     np.testing.assert_array_equal(folded.buffer, kept)
     again = fresh.fold(state, into=fresh.fold({name: value + 1 for name, value in state.items()}))
     np.testing.assert_array_equal(again.buffer, kept)
 
 
-def test_batch_norms_are_folded_where_nothing_else_reads_their_input(exported, networks):
+def test_batch_norms_are_folded_if_nothing_else_reads_their_input(exported, networks):
     network, path = networks("norms"), exported("norms")
     model = on_device(path)
     state = {name: value.numpy() for name, value in network.state_dict().items()}
@@ -322,24 +322,24 @@ def test_batch_norms_are_folded_where_nothing_else_reads_their_input(exported, n
     assert_agree(model.rdms(model.show(stimuli)), expected, "correlation", 1e-5)
 
 
-def test_folding_is_that_of_onnx_runtime(exported, tmp_path):
+def test_folding_equals_onnx_runtimes(exported, tmp_path):
     path = exported("resnet20")
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     graph = onnx.load(tmp_path / "optimised.onnx").graph
-    theirs = {onnx.numpy_helper.to_array(i).tobytes() for i in graph.initializer}
+    optimised = {onnx.numpy_helper.to_array(i).tobytes() for i in graph.initializer}
     model = on_device(path)
     buffer = model.fold(own_weights(path)).buffer
     for name, given_ in model._network.inputs.items():
         begin = model._sessions.layout.places[name]
         size = int(np.prod(given_.shape)) * given_.dtype.itemsize
-        assert buffer[begin : begin + size].tobytes() in theirs, name
+        assert buffer[begin : begin + size].tobytes() in optimised, name
 
 
 @pytest.mark.parametrize(("name", "layer"), [("relu", "1"), ("filters", "zero")])
-def test_pixels_become_what_preprocessing_makes_of_them(exported, name, layer):
+def test_preprocessing_in_the_graph_equals_preprocessing(exported, name, layer):
     path = exported(name)
     preprocessing = OnnxModel(path).preprocessing
     model = rdm_graph.from_pixels(onnx.load(path), [layer], preprocessing).model
@@ -389,7 +389,7 @@ def test_rows_of_any_width_are_multiplied(channels, n_a, n_b):
     np.testing.assert_allclose(found, exact, rtol=1e-5)
 
 
-def test_a_mean_far_above_the_spread(exported):
+def test_a_mean_much_larger_than_the_spread(exported):
     path = exported("extremes")
     model, stimuli = on_device(path, layers=["offset"]), noise(6, 8) // 2 + 128
     exact = reference.calc_rdm(OnnxModel(path).activations(list(stimuli))["offset"])
@@ -399,7 +399,7 @@ def test_a_mean_far_above_the_spread(exported):
 
 @pytest.mark.parametrize("method", ["euclidean", "sqeuclidean"])
 @pytest.mark.parametrize("height", [2, 8])
-def test_copies_have_no_distance_and_near_ones_their_own(exported, monkeypatch, method, height):
+def test_distances_of_copies_and_of_near_copies(exported, monkeypatch, method, height):
     monkeypatch.setattr(planning, "_MOST_CONDITIONS", height)
     path, stimuli = exported("relu"), noise(8, 8)
     stimuli[5] = stimuli[2]
@@ -425,7 +425,7 @@ def test_copies_have_no_distance_and_near_ones_their_own(exported, monkeypatch, 
     ],
 )
 @pytest.mark.parametrize("height", [2, 5])
-def test_conditions_without_a_dissimilarity(exported, monkeypatch, method, problem, height):
+def test_conditions_with_undefined_dissimilarities(exported, monkeypatch, method, problem, height):
     monkeypatch.setattr(planning, "_MOST_CONDITIONS", height)
     path, stimuli = exported("filters"), noise(5, 8)
     stimuli[[1, 3]] = 0
@@ -460,7 +460,7 @@ def test_nan_names_the_layer_and_the_first_image(exported, monkeypatch, method, 
     names = [f"stimulus{i}.png" for i in range(5)]
     with pytest.raises(ValueError, match=rf"{problem} stimulus3\.png"):
         model.rdms(model.show(stimuli, names))
-    # The model is none the worse for it.
+    # The model still works.
     assert np.isfinite(model.rdms(bright)["root"]).all()
 
 
@@ -482,13 +482,13 @@ def test_squares_beyond_float32_are_an_error(exported, method, layer):
         ("no such method", "is not one of: correlation"),
     ],
 )
-def test_methods_that_products_do_not_give(exported, method, reason):
+def test_methods_unavailable_on_devices(exported, method, reason):
     with pytest.raises(ValueError, match=f"{method!r} {reason}"):
         on_device(exported("transformer"), method)
 
 
 @pytest.mark.parametrize("method", ["correlation", "euclidean"])
-def test_within_a_bound_of_memory(exported, pixels, method):
+def test_max_memory(exported, pixels, method):
     path = exported("resnet20")
     stimuli = np.concatenate([pixels, 255 - pixels[:, ::-1]])
     free = on_device(path, method)
@@ -519,7 +519,7 @@ def test_within_a_bound_of_memory(exported, pixels, method):
         on_device(path, max_memory="plenty")
 
 
-def test_a_full_device_is_given_less_at_a_time(exported, pixels, monkeypatch):
+def test_smaller_blocks_if_the_device_is_out_of_memory(exported, pixels, monkeypatch):
     model = on_device(exported("resnet20"))
     shown = model.show(pixels)
     expected = model.rdms(shown)
@@ -536,7 +536,7 @@ def test_a_full_device_is_given_less_at_a_time(exported, pixels, monkeypatch):
     tried = sizes.copy()
     sizes.clear()
     assert_agree(model.rdms(shown), expected, "correlation", 1e-6)
-    # What did not fit is not tried again.
+    # Sizes that did not fit are not tried again.
     assert max(tried) == N
     assert max(sizes) <= 3
     monkeypatch.setattr(
@@ -552,8 +552,8 @@ def test_a_full_device_is_given_less_at_a_time(exported, pixels, monkeypatch):
         bound.rdms(shown)
 
 
-def test_only_products_leave_the_device(exported, pixels):
-    """What is bound where, on a device that is not here."""
+def test_only_products_are_copied_from_the_device(exported, pixels):
+    """Bindings of a simulated device."""
     model = on_device(exported("transformer"), "euclidean", ["head"])
     shown = model.show(pixels)
     session = model._sessions.open(rdm_graph.rows, model._network, ("head",), Centre.NONE)
@@ -565,21 +565,21 @@ def test_only_products_leave_the_device(exported, pixels):
     session = session._replace(session=fake)
     model._sessions.memory = device_sessions.DeviceMemory.of(session, "cuda")
     assert model.device == ("cuda", 1)
-    own = next(iter(model._network.inputs))
-    model._sessions.run(session, {own: "a weight"}, shown.pixels, slice(3, 7))
+    weight = next(iter(model._network.inputs))
+    model._sessions.run(session, {weight: "a weight"}, shown.pixels, slice(3, 7))
     bound = {call.args[0]: call.args[1:] for call in binding.bind_input.call_args_list}
-    assert set(bound) == {rdm_graph.PIXELS, *model._network.inputs} - {own}
+    assert set(bound) == {rdm_graph.PIXELS, *model._network.inputs} - {weight}
     assert all(where[:2] == ("cuda", 1) for where in bound.values())
     offset = bound[rdm_graph.PIXELS][-1] - shown.pixels.data_ptr()
     assert offset == pixels[:3].nbytes
     assert bound[rdm_graph.PIXELS][3] == (4, 64, 64, 3)
     assert all(address % 64 == 0 for *_, address in list(bound.values())[1:])
-    binding.bind_ortvalue_input.assert_called_once_with(own, "a weight")
+    binding.bind_ortvalue_input.assert_called_once_with(weight, "a weight")
     outputs = {call.args[0]: call.args[1:] for call in binding.bind_output.call_args_list}
     assert outputs == {"fastrdm/head/rows": ("cuda", 1), "fastrdm/head/means": ("cpu", 0)}
 
 
-def test_where_it_pays():
+def test_suitable_providers_and_methods():
     assert device.suits("cuda", "correlation")
     assert device.suits("migraphx", "euclidean")
     assert not device.suits("cpu", "correlation")
@@ -599,7 +599,7 @@ def test_memory_of_a_provider(provider, kind):
     assert device_sessions.DeviceMemory.of(session, provider) == (kind, 0)
 
 
-def test_constants_that_checkpoints_do_not_bring(exported, networks):
+def test_constants_missing_from_checkpoints(exported, networks):
     network, path = networks("buffer"), exported("buffer")
     state = {name: value.numpy() for name, value in network.state_dict().items()}
     with pytest.raises(ValueError, match=r"buffer\.onnx; missing: 0\.mask"):
@@ -632,9 +632,9 @@ def test_weights_that_do_not_fit(exported):
         model.fold(good, into=foreign)
 
 
-def test_a_graph_without_weights_waits_for_a_checkpoint(exported, pixels):
+def test_a_graph_without_weights_needs_a_checkpoint(exported, pixels):
     path = exported("transformer")
-    proto, own = Graph.from_file(path).load()
+    proto, values = Graph.from_file(path).load()
     for initialiser in proto.graph.initializer:
         initialiser.ClearField("raw_data")
         initialiser.data_location = onnx.TensorProto.EXTERNAL
@@ -646,9 +646,9 @@ def test_a_graph_without_weights_waits_for_a_checkpoint(exported, pixels):
     with pytest.raises(ValueError, match="empty holds no weights; load a checkpoint's first"):
         model.rdms(shown)
     expected = on_device(path).rdms(shown)
-    model.load(own)
+    model.load(values)
     assert_agree(model.rdms(shown), expected, "correlation", 1e-7)
-    given_ = Graph("given", proto.SerializeToString(), own)
+    given_ = Graph("given", proto.SerializeToString(), values)
     model = DeviceModel(given_, full.layers, full.preprocessing, "cpu")
     assert_agree(model.rdms(shown), expected, "correlation", 1e-7)
 
@@ -662,7 +662,7 @@ def test_a_graph_without_weights_waits_for_a_checkpoint(exported, pixels):
         ((1, 64, 64, 3), np.uint8, "at least 2 conditions"),
     ],
 )
-def test_pixels_of_another_kind(exported, shape, dtype, match):
+def test_wrong_pixels(exported, shape, dtype, match):
     model = on_device(exported("transformer"))
     with pytest.raises(ValueError, match=match):
         model.show(np.zeros(shape, dtype))

@@ -17,7 +17,7 @@ nn = torch.nn
 
 
 class Root(nn.Module):
-    """Negative where the input is: the third layer has no real root there."""
+    """Negative for negative input, for which the third layer has no real root."""
 
     def forward(self, x):
         return torch.sqrt(x)
@@ -51,7 +51,7 @@ def model(path):
     return OnnxModel(path, "cpu", batch_size=3, n_threads=1)
 
 
-def test_the_file_says_what_it_is(model):
+def test_metadata_of_the_file(model):
     assert model.layers == ("conv", "relu", "fc")
     assert model.preprocessing.size == (9, 9)
     assert model.preprocessing.resize == "pil-bicubic"
@@ -71,7 +71,7 @@ def test_activations_equal_torch_for_any_batch_size(path, network, pictures, bat
         np.testing.assert_allclose(got[layer], values.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_rdms_are_those_of_the_flattened_activations(model, pictures):
+def test_rdms_of_the_flattened_activations(model, pictures):
     activations, rdms = model.activations(pictures), model.rdms(pictures)
     assert list(rdms) == ["conv", "relu", "fc"]
     for layer, rdm in rdms.items():
@@ -85,7 +85,7 @@ def test_rdms_are_those_of_the_flattened_activations(model, pictures):
         model.rdms(pictures, "no such method")
 
 
-def test_within_a_bound_of_memory(model, pictures, monkeypatch):
+def test_max_memory(model, pictures, monkeypatch):
     whole = model.rdms(pictures)
     # Room for everything, then for some channels at a time, in batches of one.
     np.testing.assert_equal(model.rdms(pictures, max_memory="1MiB"), whole)
@@ -107,7 +107,7 @@ def test_within_a_bound_of_memory(model, pictures, monkeypatch):
         model.rdms(pictures, max_memory="much")
 
 
-def test_a_bound_says_what_would_do(model, pictures):
+def test_the_error_of_a_small_max_memory_gives_a_sufficient_one(model, pictures):
     for method in ("correlation", "spearman"):
         with pytest.raises(ValueError) as caught:
             model.rdms(pictures, method, max_memory=1000)
@@ -118,12 +118,12 @@ def test_a_bound_says_what_would_do(model, pictures):
 
 
 @pytest.mark.parametrize("method", ["mahalanobis", "crossnobis"])
-def test_methods_that_activations_do_not_suffice_for(model, pictures, method):
+def test_methods_that_need_more_than_activations(model, pictures, method):
     with pytest.raises(ValueError, match=f"'{method}' needs (precision|folds)"):
         model.rdms(pictures, method)
 
 
-def test_constant_conditions_are_told_with_their_layer(model, pictures):
+def test_warnings_of_constant_conditions_name_the_layer(model, pictures):
     pictures = [np.zeros((9, 9, 3), np.uint8), *pictures]
     blank = Preprocessing((9, 9), mean=(0.0,) * 3, std=(1.0,) * 3)
     network = nn.Sequential(nn.ReLU())
@@ -134,11 +134,11 @@ def test_constant_conditions_are_told_with_their_layer(model, pictures):
     assert np.isnan(rdm[:7]).all()
 
 
-def test_shapes_are_those_of_one_image(model):
+def test_shapes_of_one_image(model):
     assert model.shapes == {"conv": (4, 4, 4), "relu": (4, 4, 4), "fc": (5,)}
 
 
-def test_chosen_layers_in_the_order_asked_for(model, pictures):
+def test_chosen_layers_in_the_requested_order(model, pictures):
     assert list(model.activations(pictures, ["fc", "conv"])) == ["fc", "conv"]
     assert list(model.rdms(pictures, layers=["relu"])) == ["relu"]
 
@@ -186,7 +186,7 @@ def test_unknown_layers(model, pictures):
         model.activations(pictures, [])
 
 
-def test_image_errors_come_through(model, tmp_path):
+def test_image_errors(model, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG")
     with pytest.raises(ValueError, match=r"torn\.png"):
         model.activations([tmp_path / "torn.png"])
@@ -226,7 +226,7 @@ def test_truncated_file(path, tmp_path, share):
     assert "\n" not in str(caught.value)
 
 
-def test_another_kind_of_file(tmp_path):
+def test_a_file_that_is_not_onnx(tmp_path):
     text = tmp_path / "text.onnx"
     text.write_text("not a network at all")
     with pytest.raises(ValueError, match=r"text\.onnx cannot be opened as an ONNX model"):
@@ -274,7 +274,7 @@ def test_missing_onnxruntime(path, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["correlation", "cosine", "euclidean", "sqeuclidean"])
-def test_rdms_made_in_the_graph_agree_with_the_kernels(model, pictures, method):
+def test_rdms_of_the_graph_agree_with_the_kernels(model, pictures, method):
     on_host = model.rdms(pictures, method)
     in_graph = model.rdms(pictures, method, where="device")
     assert list(in_graph) == list(on_host)
@@ -282,7 +282,7 @@ def test_rdms_made_in_the_graph_agree_with_the_kernels(model, pictures, method):
         np.testing.assert_allclose(in_graph[layer], rdm, rtol=0, atol=1e-5 * max(1, rdm.max()))
 
 
-def test_where_rdms_cannot_be_made(model, pictures):
+def test_invalid_requests_for_where(model, pictures):
     with pytest.raises(ValueError, match="where 'gpu' is not one of: auto, host, device"):
         model.rdms(pictures, where="gpu")
     with pytest.raises(ValueError, match="'spearman'"):
@@ -330,7 +330,7 @@ print(pages)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts the pages that Linux gives a process")
-def test_models_of_a_workspace_take_the_memory_of_those_before(tmp_path):
+def test_models_of_a_workspace_reuse_memory(tmp_path):
     torch.manual_seed(0)
     layers = [
         nn.Conv2d(3, 64, 3, padding=1),
@@ -356,5 +356,5 @@ def test_models_of_a_workspace_take_the_memory_of_those_before(tmp_path):
         )
         for how in ("shared", "own")
     }
-    # A convolution of sixteen images is 67 MB, or 16,384 pages: more than the C library keeps of what is given back.
+    # A convolution of sixteen images is 67 MB, or 16,384 pages: more than the C library keeps of freed memory.
     assert pages["shared"] < 4000 < 16_000 < pages["own"]

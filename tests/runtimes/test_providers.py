@@ -40,7 +40,7 @@ def nothing_else(monkeypatch):
 
 @pytest.fixture
 def pretend(monkeypatch, nothing_else):
-    """Have sessions that run on the CPU, but say that they are another provider's."""
+    """Make sessions that run on the CPU but report another provider."""
 
     def install(
         name, *, builtin=True, loads=True, reported=None, left_to_the_cpu=(), before_1_24=False
@@ -82,7 +82,7 @@ def pretend(monkeypatch, nothing_else):
     return install
 
 
-def test_unknown_words():
+def test_unknown_providers_and_precisions():
     with pytest.raises(ValueError, match="provider 'gpu' is not one of: auto, cpu, cuda"):
         open_session(probe_graph(), "gpu")
     with pytest.raises(ValueError, match="precision 'int8' is not one of: fp32, tf32"):
@@ -90,12 +90,12 @@ def test_unknown_words():
 
 
 @pytest.mark.parametrize("options", [{"a": 1}, {2: "b"}, ["a"]])
-def test_options_are_texts(options):
+def test_options_are_strings(options):
     with pytest.raises(TypeError, match="provider_options must map strings to strings, not"):
         open_session(probe_graph(), "cpu", options=options)
 
 
-def test_options_need_a_provider_that_has_them(nothing_else):
+def test_options_need_a_named_provider_with_options(nothing_else):
     with pytest.raises(
         ValueError, match="option 'device_id' belongs to one provider; name the provider"
     ):
@@ -116,7 +116,7 @@ def test_a_provider_is_used_or_an_error_names_its_package(word, nothing_else):
 
 
 @pytest.mark.parametrize("word", sorted(PROVIDERS))
-def test_a_precision_that_a_provider_cannot_give(word):
+def test_a_precision_that_a_provider_does_not_support(word):
     able = PROVIDERS[word].precisions
     assert "fp32" in able
     for precision in set(provider_table.PRECISIONS) - set(able):
@@ -131,7 +131,7 @@ def test_auto_takes_no_provider_of_another_precision(nothing_else):
         open_session(probe_graph(), precision="bf16")
 
 
-def test_the_cpu_rounds_nothing():
+def test_the_cpu_does_not_round():
     session = open_session(probe_graph(), "cpu", n_threads=1).session
     np.testing.assert_array_equal(
         session.run(None, {"x": ONES})[0][0, :3, 0, 0], 1 + 2.0 ** -np.array([7, 10, 23])
@@ -153,7 +153,7 @@ def test_auto_takes_the_first_provider_that_loads(pretend):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="libraries have other names")
-def test_a_library_that_is_missing_is_named(pretend, tmp_path, monkeypatch, capfd):
+def test_a_missing_library_is_named(pretend, tmp_path, monkeypatch, capfd):
     asked = pretend("CUDAExecutionProvider")
     (tmp_path / "capi").mkdir()
     (tmp_path / "capi" / "libonnxruntime_providers_cuda.so").write_bytes(b"no library")
@@ -163,7 +163,7 @@ def test_a_library_that_is_missing_is_named(pretend, tmp_path, monkeypatch, capf
         ValueError, match=r"libraries of CUDAExecutionProvider do not load \(.*providers_cuda"
     ):
         open_session(probe_graph(), "cuda")
-    # ONNX Runtime would have printed an error, and is not asked.
+    # ONNX Runtime would print an error, so it is not called.
     assert not asked and capfd.readouterr() == ("", "")
 
 
@@ -188,7 +188,7 @@ def test_the_binding_itself_must_not_fall_back(pretend):
         ("coreml", "CoreMLExecutionProvider", None, {"ModelFormat": "MLProgram"}),
     ],
 )
-def test_precisions_are_told_to_the_provider(pretend, word, name, precision, options):
+def test_precisions_become_options_of_the_provider(pretend, word, name, precision, options):
     asked = pretend(name)
     opened = open_session(probe_graph(), word, precision=precision, options={"device_id": "0"})
     assert asked[0][:2] == (name, {**options, "device_id": "0"})
@@ -229,14 +229,14 @@ def test_the_environment_must_agree(
     assert open_session(probe_graph(), word, precision=precision).provider == word
 
 
-def test_work_that_is_left_to_the_cpu(pretend):
+def test_work_left_to_the_cpu(pretend):
     pretend("CUDAExecutionProvider", left_to_the_cpu=["Shape", "Conv", "MatMul"])
     with pytest.raises(
         ValueError,
         match="'cuda' leaves 2 convolutions or .* of probe to the CPU, first Conv '/Conv'",
     ):
         open_session(probe_graph(), "cuda")
-    # What is wanted is no better there, but auto goes on to the CPU itself.
+    # The request fails there, too, but auto continues with the CPU.
     assert open_session(probe_graph()).provider == "cpu"
     pretend("CUDAExecutionProvider", left_to_the_cpu=["Shape", "Gather"])
     assert open_session(probe_graph(), "cuda").provider == "cuda"
@@ -251,7 +251,7 @@ def test_before_1_24_nothing_may_be_left_to_the_cpu(pretend):
     assert open_session(probe_graph(), "cpu").provider == "cpu"
 
 
-def test_an_option_that_is_refused_is_named(pretend, monkeypatch):
+def test_a_refused_option_is_named(pretend, monkeypatch):
     pretend("CUDAExecutionProvider")
 
     def refuse(*args, **kwargs):
@@ -310,7 +310,7 @@ def plug_in(monkeypatch, pretend):
     return install
 
 
-def test_a_plug_in_is_registered_once_and_given_the_device(plug_in):
+def test_a_plug_in_is_registered_once_and_gets_the_device(plug_in):
     devices = [Device("TRT", number=i) for i in range(2)]
     registered, chosen = plug_in("onnxruntime_ep_nv_tensorrt_rtx", "TRT", devices)
     for number in range(2):
@@ -330,7 +330,7 @@ def test_a_plug_in_is_registered_once_and_given_the_device(plug_in):
         open_session(probe_graph(), "tensorrt", precision="bf16")
 
 
-def test_a_plug_in_that_takes_no_device_here(plug_in):
+def test_a_plug_in_that_supports_no_device_here(plug_in):
     registered, _ = plug_in("onnxruntime_ep_openvino", "OV", [])
     for _ in range(2):
         with pytest.raises(
@@ -352,8 +352,8 @@ def test_a_plug_in_that_does_not_load(plug_in, monkeypatch):
         open_session(probe_graph(), "openvino")
 
 
-def test_a_registered_plug_in_is_not_taken_for_a_provider_compiled_in(plug_in, monkeypatch):
-    """ONNX Runtime 1.32 lists it as available, but runs on the CPU when it is asked for by name."""
+def test_a_registered_plug_in_is_not_mistaken_for_a_builtin_provider(plug_in, monkeypatch):
+    """ONNX Runtime 1.32 lists it as available, but runs on the CPU if it is requested by name."""
     name = "OpenVINOExecutionProvider"
     device = Device(name, ov_device="CPU", library_path="/elsewhere/plugin.so")
     registered, chosen = plug_in("onnxruntime_ep_openvino", name, [device])
@@ -365,11 +365,11 @@ def test_a_registered_plug_in_is_not_taken_for_a_provider_compiled_in(plug_in, m
     assert chosen
 
 
-def test_a_plug_in_that_came_with_onnx_runtime(pretend, monkeypatch):
-    """As CUDA's from 1.32 on: registered as the module is imported."""
+def test_a_plug_in_inside_onnx_runtime(pretend, monkeypatch):
+    """As CUDA's since 1.32: registered when the module is imported."""
     pretend("CUDAExecutionProvider")
-    own = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_cuda_plugin.so"
-    device = Device("CUDAExecutionProvider", library_path=str(own))
+    library = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_cuda_plugin.so"
+    device = Device("CUDAExecutionProvider", library_path=str(library))
     chosen = []
     monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: [device], raising=False)
     monkeypatch.setattr(
@@ -382,7 +382,7 @@ def test_a_plug_in_that_came_with_onnx_runtime(pretend, monkeypatch):
     assert chosen == [([device], {"use_tf32": "0"})]
 
 
-def test_what_openvino_is_told(plug_in):
+def test_options_passed_to_openvino(plug_in):
     devices = [Device("OV", ov_device="GPU"), Device("OV", ov_device="CPU")]
     _, chosen = plug_in("onnxruntime_ep_openvino", "OV", devices)
     open_session(probe_graph(), "openvino", n_threads=3)
@@ -404,7 +404,7 @@ def test_what_openvino_is_told(plug_in):
     }
 
 
-def test_openvino_that_gives_another_precision(plug_in):
+def test_openvino_with_another_precision(plug_in):
     """The stand-in computes on the CPU, in fp32."""
     plug_in("onnxruntime_ep_openvino", "OV", [Device("OV", ov_device="CPU")])
     with pytest.raises(
@@ -455,7 +455,7 @@ openvino = pytest.mark.skipif(not _has_openvino(), reason="no OpenVINO that runs
 
 @pytest.fixture(scope="module")
 def network():
-    """Two convolutions and a matrix product, each an output; the batch is free."""
+    """Two convolutions and a matrix product, each an output; the batch is open."""
     rng = np.random.default_rng(0)
     tensor, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
     weights = {
@@ -495,7 +495,7 @@ def images():
 
 
 def errors(session, network, images):
-    """Largest difference from the CPU provider of each output, in its standard deviations."""
+    """Largest difference of each output from the CPU provider's, in standard deviations of the output."""
     graph = Graph("network", network[0].SerializeToString())
     expected = open_session(graph, "cpu").session.run(None, {"x": images})
     got = session.run(None, {"x": images})
@@ -533,7 +533,7 @@ def test_openvino_in_fewer_bits(network, images, precision, bounds):
 
 
 @openvino
-def test_openvino_takes_weights_beside_the_graph(network, images):
+def test_openvino_with_external_weights(network, images):
     model = onnx.ModelProto()
     model.CopyFrom(network[0])
     for tensor in model.graph.initializer:
@@ -548,7 +548,7 @@ def test_openvino_takes_weights_beside_the_graph(network, images):
 
 
 @openvino
-def test_openvino_writes_where_it_is_told(network, images):
+def test_openvino_writes_to_bound_memory(network, images):
     graph = Graph("network", network[0].SerializeToString())
     session = open_session(graph, "openvino").session
     names = [output.name for output in session.get_outputs()]
@@ -573,7 +573,7 @@ def test_openvino_writes_where_it_is_told(network, images):
 
 
 @openvino
-def test_openvino_refuses_properties_and_devices_that_it_does_not_have():
+def test_openvino_refuses_unknown_properties_and_devices():
     options = {"load_config": '{"CPU": {"NONSENSE": "1"}}'}
     with pytest.raises(ValueError, match="'openvino' refuses the option 'NONSENSE'"):
         open_session(probe_graph(), "openvino", options=options)
