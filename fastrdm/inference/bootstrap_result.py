@@ -201,10 +201,7 @@ class Bootstrap(InferenceResult):
         if against == "ceiling":
             draws, estimate = draws - self.ceilings[..., :1], estimate - self.ceiling[0]
         sided = "greater" if against == "zero" else "two-sided"
-        tested = self._tested(draws, estimate, kind, sided)
-        return self._result(
-            self.names, estimate, tested, correction, kind, against=against, alternative=sided
-        )
+        return self._tested(self.names, draws, estimate, kind, correction, against, sided)
 
     def compare_models(
         self, *, kind: str = "t-test", level: float = 0.95, correction: str | None = "fdr_bh"
@@ -233,42 +230,39 @@ class Bootstrap(InferenceResult):
         first, second, names = all_pairs(self.names)
         draws = self.evaluations[..., first] - self.evaluations[..., second]
         estimate = self.value[first] - self.value[second]
-        tested = self._tested(draws, estimate, kind, "two-sided")
         check_fraction(level, "level")
-        if kind == "t-test":
-            error = np.sqrt(self._variance(draws))
-            interval = t_interval(estimate, error, self._dof(draws), level)
-        else:
-            interval = percentiles(_valid(draws[0]), level)
-        return self._result(
-            names, estimate, tested, correction, kind, interval,
-            against="each other", alternative="two-sided",
-        )  # fmt: skip
+        return self._tested(
+            names, draws, estimate, kind, correction, "each other", "two-sided", level
+        )
 
     def _tested(
-        self, draws: Floats, estimate: Floats, kind: str, sided: str
-    ) -> tuple[Floats, Floats]:
-        check_choice(kind, ("t-test", "bootstrap"), "kind")
-        if kind == "t-test":
-            statistic = estimate / np.sqrt(np.maximum(self._variance(draws), np.finfo(float).eps))
-            return statistic, t_p(statistic, self._dof(draws), sided)
-        return estimate, share_p(_valid(draws[0]), sided)
-
-    def _result(
         self,
         names: tuple[str, ...],
+        draws: Floats,
         estimate: Floats,
-        tested: tuple[Floats, Floats],
-        correction: str | None,
         kind: str,
-        interval: Floats | None = None,
-        **facts: Any,
+        correction: str | None,
+        against: str,
+        sided: str,
+        level: float | None = None,
     ) -> TestResult:
-        statistic, p = tested
+        check_choice(kind, ("t-test", "bootstrap"), "kind")
+        interval = None
+        if kind == "t-test":
+            variance, dof = self._variance(draws), self._dof(draws)
+            statistic = estimate / np.sqrt(np.maximum(variance, np.finfo(float).eps))
+            p = t_p(statistic, dof, sided)
+            if level is not None:
+                interval = t_interval(estimate, np.sqrt(variance), dof, level)
+        else:
+            valid = _valid(draws[0])
+            statistic, p = estimate, share_p(valid, sided)
+            if level is not None:
+                interval = percentiles(valid, level)
         return make_result(
-            names, estimate, statistic, p, correction,
-            interval=interval, test=f"{kind} on a bootstrap over {self.over}",
-            n_resamples=self.n_draws, exact=False, seed=self.seed, made_by=self.made_by, **facts,
+            names, estimate, correction, statistic=statistic, p=p, interval=interval,
+            test=f"{kind} on a bootstrap over {self.over}", against=against, alternative=sided,
+            n_resamples=self.n_draws, seed=self.seed, made_by=self.made_by,
         )  # fmt: skip
 
     def facts(self) -> str:

@@ -13,14 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrdm._base import (
-    as_floats,
-    check_choice,
-    check_fraction,
-    check_integer,
-    depth,
-    labels_of,
-)
+from fastrdm._base import as_floats, check_choice, check_fraction, check_integer, depth, labels_of
 from fastrdm.inference.corrections import check_correction
 from fastrdm.inference.draws import SUBJECTS, all_signs, check_seed, count, draw_indices, draw_signs
 from fastrdm.inference.significance import (
@@ -183,8 +176,7 @@ def max_statistic(
     several = isinstance(values, (list, tuple)) and depth(values) > 2
     arrays: Sequence[Any] = list(values) if several else [values]  # type: ignore[arg-type]
     stacks = [as_floats(a, "values") for a in arrays]
-    parts = [_values(s.reshape(-1, s.shape[-1])) for s in stacks]
-    parts = [in_range(part)[0] for part in parts]
+    parts = [in_range(_values(s.reshape(-1, s.shape[-1])))[0] for s in stacks]
     p, corrected, _, _ = _flipped(parts, alternative, n_permutations, seed)
     return p, corrected
 
@@ -192,32 +184,17 @@ def max_statistic(
 def subject_intervals(
     values: ArrayLike, *, n_draws: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Floats:
-    """Return percentile intervals of means over resampled subjects.
+    """Return percentile intervals (n_models, 2) of means over resampled subjects.
 
-    Parameters
-    ----------
-    values : array_like, shape (n_models, n_subjects)
-        Each subject's value, as the protocol averages it: squared if it squares.
-    n_draws, seed : int
-        Number of draws, which all models share, and their seed.
-    level : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    ndarray, shape (n_models, 2)
-        Low and high.
-
-    Raises
-    ------
-    ValueError
-        As `subject_test`, or if there are too few draws for the level.
+    `values` (n_models, n_subjects) are as the protocol averages them: squared if it squares. All models share the
+    draws. ValueError as `subject_test`, or if there are too few draws for the level.
     """
     rows = _values(values)
     check_seed(seed)
     check_integer(n_draws, "n_draws", 2)
     check_fraction(level, "level")
-    return _by_bootstrap(rows, "two-sided", n_draws, seed, level)[2]
+    intervals: Floats = _by_bootstrap(rows, "two-sided", n_draws, seed, level)["interval"]
+    return intervals
 
 
 def _over_subjects(
@@ -234,52 +211,52 @@ def _over_subjects(
     check_permutations(alternative, n_permutations, seed)
     check_correction(correction, "max")
     check_fraction(level, "level")
+    known = [name for name in SUBJECT_TESTS if against == "each other" or name != "bootstrap"]
+    check_choice(test, known, "test")
+    if correction == "max" and test != "sign-flip":
+        raise ValueError(f"correction 'max' needs test 'sign-flip', not {test!r}")
     estimate = differences.mean(axis=1)
     differences, exponent = in_range(differences)
-    if test == "sign-flip":
-        p, p_max, n, exact = _flipped([differences], alternative, n_permutations, seed)
-        return make_result(
-            names, estimate, _t(differences), p, correction, p_max=p_max, test=test, against=against,
-            alternative=alternative, n_resamples=n, exact=exact, seed=None if exact else int(seed),
-        )  # fmt: skip
-    bootstrapped = test == "bootstrap"
-    known = [name for name in SUBJECT_TESTS if against == "each other" or name != "bootstrap"]
-    check_choice(test, ("sign-flip", *known), "test")
-    if correction == "max":
-        raise ValueError(f"correction 'max' needs test 'sign-flip', not {test!r}")
-    statistic, p, interval = SUBJECT_TESTS[test](
-        differences, alternative, n_permutations, seed, level
-    )
+    fields = SUBJECT_TESTS[test](differences, alternative, n_permutations, int(seed), level)
+    if "interval" in fields:
+        fields["interval"] = np.ldexp(fields["interval"], exponent)
     return make_result(
-        names, estimate, statistic, p, correction, interval=np.ldexp(interval, exponent),
-        test=test, against=against, alternative=alternative, exact=False,
-        n_resamples=n_permutations if bootstrapped else 0, seed=int(seed) if bootstrapped else None,
-    )  # fmt: skip
+        names, estimate, correction, test=test, against=against, alternative=alternative, **fields
+    )
+
+
+def _by_flips(
+    differences: Floats, alternative: str, n_permutations: int, seed: int, level: float
+) -> dict[str, Any]:
+    p, p_max, n, exact = _flipped([differences], alternative, n_permutations, seed)
+    drawn = {"n_resamples": n, "exact": exact, "seed": None if exact else seed}
+    return {"statistic": _t(differences), "p": p, "p_max": p_max, **drawn}
 
 
 def _by_t(
     differences: Floats, alternative: str, n_draws: int, seed: int, level: float
-) -> tuple[Floats, Floats, Floats]:
+) -> dict[str, Any]:
     n = differences.shape[1]
     statistic, error = _t(differences), differences.std(axis=1, ddof=1) / math.sqrt(n)
     interval = t_interval(differences.mean(axis=1), error, n - 1, level)
-    return statistic, t_p(statistic, n - 1, alternative), interval
+    return {"statistic": statistic, "p": t_p(statistic, n - 1, alternative), "interval": interval}
 
 
 def _by_signed_ranks(
     differences: Floats, alternative: str, n_draws: int, seed: int, level: float
-) -> tuple[Floats, Floats, Floats]:
+) -> dict[str, Any]:
     from scipy.stats import wilcoxon
 
     result = [wilcoxon(row, alternative=alternative) if row.any() else None for row in differences]
-    statistic = np.array([np.nan if r is None else r.statistic for r in result])
-    p = np.array([1.0 if r is None else r.pvalue for r in result])
-    return statistic, p, np.full((len(differences), 2), np.nan)
+    return {
+        "statistic": np.array([np.nan if r is None else r.statistic for r in result]),
+        "p": np.array([1.0 if r is None else r.pvalue for r in result]),
+    }
 
 
 def _by_bootstrap(
     differences: Floats, alternative: str, n_draws: int, seed: int, level: float
-) -> tuple[Floats, Floats, Floats]:
+) -> dict[str, Any]:
     n = differences.shape[1]
     counts = count(draw_indices(seed, SUBJECTS, n_draws, n), n)
     p, intervals = [], []
@@ -287,11 +264,18 @@ def _by_bootstrap(
         drawn = weighted(counts[:, None], differences[None, block])
         p.append(share_p(drawn, "two-sided"))
         intervals.append(percentiles(drawn, level))
-    return differences.mean(axis=1), np.concatenate(p), np.concatenate(intervals)
+    results = {"p": np.concatenate(p), "interval": np.concatenate(intervals)}
+    return {"statistic": differences.mean(axis=1), **results, "n_resamples": n_draws, "seed": seed}
 
 
-SUBJECT_TESTS: Mapping[str, Callable[..., tuple[Floats, Floats, Floats]]] = MappingProxyType(
-    {"t-test": _by_t, "wilcoxon": _by_signed_ranks, "bootstrap": _by_bootstrap}
+# Each takes differences (rows, subjects) and returns fields of the result.
+SUBJECT_TESTS: Mapping[str, Callable[..., dict[str, Any]]] = MappingProxyType(
+    {
+        "sign-flip": _by_flips,
+        "t-test": _by_t,
+        "wilcoxon": _by_signed_ranks,
+        "bootstrap": _by_bootstrap,
+    }
 )
 
 

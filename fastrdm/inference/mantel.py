@@ -106,7 +106,7 @@ def permutation_test(
         unknown = ", ".join(labels[i] for i in np.flatnonzero(np.isnan(observed)))
         warn_caller(f"p is NaN for models without a mean similarity to the subjects: {unknown}")
     return make_result(
-        labels, observed, observed, p, correction, p_max=p_max,
+        labels, observed, correction, statistic=observed, p=p, p_max=p_max,
         test="Mantel permutation of conditions", against="zero", alternative=alternative,
         n_resamples=len(permutations), exact=exact, seed=None if exact else int(seed),
     )  # fmt: skip

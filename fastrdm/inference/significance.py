@@ -87,24 +87,25 @@ class TestResult(InferenceResult):
 def make_result(
     names: tuple[str, ...],
     estimate: Floats,
-    statistic: Floats,
-    p: Floats,
     correction: str | None,
     *,
+    p: Floats,
     p_max: Floats | None = None,
     interval: Floats | None = None,
-    **facts: Any,
+    **fields: Any,
 ) -> TestResult:
     """Return a result with its p values corrected; `p_max` are those corrected by the maximum."""
+    corrected = p_max if correction == "max" and p_max is not None else correct(p, correction)
+    interval = np.full((len(names), 2), np.nan) if interval is None else interval
+    fields = {"n_resamples": 0, "exact": False, "seed": None, **fields}
     return TestResult(
-        names=names,
-        estimate=estimate,
-        statistic=statistic,
+        names,
+        estimate,
         p=p,
-        p_corrected=p_max if correction == "max" and p_max is not None else correct(p, correction),
-        interval=np.full((len(names), 2), np.nan) if interval is None else interval,
+        p_corrected=corrected,
+        interval=interval,
         correction=correction,
-        **facts,
+        **fields,
     )
 
 
