@@ -6,8 +6,7 @@ convert to JSON, dicts and DataFrames and back.
 Read `comparisons` first: tests over subjects, comparisons of models, the maximum over all layers and regions.
 `bootstrapping` resamples subjects and conditions (`bootstrap_result` computes the intervals), `mantel` permutes
 conditions. All random draws (`draws`) follow from a seed. `significance` holds the common parts: the result of tests, p
-values, intervals, pairs; `corrections` corrects p values for the number of tests; `results` prints and converts every
-result.
+values and their corrections, intervals, pairs; `results` prints and converts every result.
 """
 
 from fastrdm.inference.bootstrap_result import Bootstrap
@@ -18,9 +17,8 @@ from fastrdm.inference.comparisons import (
     subject_intervals,
     subject_test,
 )
-from fastrdm.inference.corrections import correct
 from fastrdm.inference.mantel import permutation_test
-from fastrdm.inference.significance import TestResult
+from fastrdm.inference.significance import TestResult, correct
 
 __all__ = [
     "Bootstrap",

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrdm._base import as_floats, check_choice, check_fraction, check_integer, depth, labels_of
-from fastrdm.inference.corrections import check_correction
 from fastrdm.inference.draws import SUBJECTS, all_signs, check_seed, count, draw_indices, draw_signs
 from fastrdm.inference.significance import (
     EXACT,
     Floats,
     TestResult,
     all_pairs,
+    check_correction,
     check_permutations,
     label_models,
     make_result,

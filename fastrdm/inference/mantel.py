@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrdm._base import names_of, warn_caller
-from fastrdm.inference.corrections import check_correction
 from fastrdm.inference.draws import all_permutations, draw_permutations
 from fastrdm.inference.significance import (
     EXACT,
     TestResult,
+    check_correction,
     check_permutations,
     label_models,
     make_result,

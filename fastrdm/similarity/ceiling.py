@@ -11,7 +11,7 @@ from fastrdm.similarity.coefficients import Floats, Mask
 from fastrdm.similarity.pooling import means, over_time
 from fastrdm.similarity.scales import summable
 from fastrdm.similarity.shapes import as_subjects, with_contiguous_rows
-from fastrdm.similarity.sides import Side, check_policy, compare_sides
+from fastrdm.similarity.sides import Side, compare_sides
 from fastrdm.similarity.table import Similarity, get_similarity
 
 
@@ -110,7 +110,6 @@ def noise_ceiling(
     Nili et al. (2014), PLoS Comput. Biol. 10(4), "Noise ceiling"; Cichy et al. (2019), arXiv:1905.05675 (upper bound
     on averaged RDMs, squared).
     """
-    check_policy(nan_policy)
     subjects, _ = as_subjects(subject_rdms, nan_policy=nan_policy)
     ceiling, undefined = ceiling_of(
         subjects,
@@ -164,14 +163,10 @@ def ceiling_of(
         upper, missing = compare_sides(pooled.part(slice(0, 1)), side)
         lower, lacking = compare_sides(pooled.part(slice(1, None)), side, paired=True)
         bounds += lower[:, 0], upper[0]
-        for mask in (missing, lacking):
-            if mask is not None:
-                undefined[:, time] |= mask.ravel()
-    power = 2 if squared else 1
-    lower_bound, upper_bound = (bounds / n_times) ** power
-    for bound in (lower_bound, upper_bound):
-        bound.flags.writeable = False
-    return NoiseCeiling(lower_bound, upper_bound), undefined
+        undefined[:, time] = missing[0] | lacking[:, 0]
+    bounds = (bounds / n_times) ** (2 if squared else 1)
+    bounds.flags.writeable = False
+    return NoiseCeiling(*bounds), undefined
 
 
 def average_over_time(

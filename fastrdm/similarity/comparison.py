@@ -110,7 +110,7 @@ def compare(
         Side(similarity, second, nan_policy, "rdms2", n_threads=n_threads),
     )
     similarities, undefined = compare_sides(*sides)
-    if undefined is not None:
+    if undefined.any():
         warn_undefined(undefined, *sides)
     return similarities
 

@@ -14,19 +14,10 @@ _CANCELLED = 2.0**-50
 
 
 def means(values: Floats, weights: Floats | None = None) -> Floats:
-    """Return means of all RDMs, and of all but each.
+    """Return means (1 + n, pairs) of RDMs (n, pairs): of all, and of all but each.
 
-    Parameters
-    ----------
-    values : ndarray of float64, shape (n, pairs)
-        RDMs, NaN for missing pairs.
-    weights : ndarray of float64, shape (n,), optional
-        Integers: how often each RDM counts; 1 by default.
-
-    Returns
-    -------
-    ndarray of float64, shape (1 + n, pairs)
-        Means over the RDMs that have a pair; NaN if none has it.
+    A mean is over the RDMs in which a pair is not NaN; NaN if there are none. Each RDM counts `weights` (n,) times,
+    once by default.
     """
     present = ~np.isnan(values)
     times = np.ones(len(values)) if weights is None else weights
@@ -38,17 +29,9 @@ def means(values: Floats, weights: Floats | None = None) -> Floats:
 
 
 def over_time(rdms: Floats, nan_policy: str) -> Floats:
-    """Return RDMs averaged over time.
+    """Return RDMs (subjects, times, pairs) averaged over time, (subjects, 1, pairs).
 
-    Parameters
-    ----------
-    rdms : ndarray of float64, shape (subjects, times, pairs)
-    nan_policy : str
-        ``"omit"`` averages over the times that have a pair; otherwise a pair that is NaN at any time is NaN.
-
-    Returns
-    -------
-    ndarray of float64, shape (subjects, 1, pairs)
+    ``"omit"`` averages over the times that have a pair; otherwise a pair that is NaN at any time is NaN.
     """
     out = np.stack([means(subject)[:1] for subject in rdms])
     if nan_policy != "omit":

@@ -4,6 +4,7 @@ Rank correlations are ranked again in the kernels. Sums of products (``corr``, `
 of conditions drawn m and k times has the weight m k.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -26,31 +27,19 @@ _BLOCK_SIZE = 1 << 23
 
 
 class Resampler(NamedTuple):
-    """Fast functions for one similarity; draws are given as counts of conditions and of subjects.
+    """Fast functions for one similarity; draws are counts of conditions and of subjects."""
 
-    Attributes
-    ----------
-    similarities : callable
-        Models (models, pairs), subjects (subjects, pairs), counts of conditions, number of threads → similarities
-        (draws, models, subjects).
-    ceilings : callable
-        Subjects (subjects, pairs), counts of conditions and of subjects, each may be None, `ranked` pools or raw ones,
-        tie bound, number of threads → lower and upper bounds (draws, 2, subjects).
-    """
-
-    similarities: Callable[[Floats, Floats, Counts, int | None], Floats]
+    # Models (models, pairs), subjects (subjects, pairs), counts of conditions, n_threads= → similarities
+    # (draws, models, subjects).
+    similarities: Callable[..., Floats]
+    # Subjects (subjects, pairs), counts of conditions and of subjects, each may be None, `ranked` pools or raw ones,
+    # tie bound, number of threads → lower and upper bounds (draws, 2, subjects).
     ceilings: Callable[[Floats, Draws, Draws, bool, float, int | None], Floats]
 
 
 def resample_ranks(*, untied: bool) -> Resampler:
     """Return the resampler of a rank correlation; `untied` as in the kernels."""
-
-    def similarities(
-        models: Floats, rows: Floats, conditions: Counts, n_threads: int | None
-    ) -> Floats:
-        return _kernels.resampled_similarities(
-            models, rows, conditions, untied=untied, n_threads=n_threads
-        )
+    similarities = functools.partial(_kernels.resampled_similarities, untied=untied)
 
     def ceilings(
         rows: Floats,
@@ -63,18 +52,11 @@ def resample_ranks(*, untied: bool) -> Resampler:
         if not ranked and subjects is None and conditions is not None:
             # The order of these pools does not depend on the draw.
             pools = settle(means(rows), tie_bound)
-            lower, upper = (
-                _kernels.resampled_similarities(
-                    rows,
-                    part,
-                    conditions,
-                    paired=len(part) > 1,
-                    untied=untied,
-                    n_threads=n_threads,
-                )[..., 0]
-                for part in (pools[1:], pools[:1])
+            upper = similarities(rows, pools[:1], conditions, n_threads=n_threads)
+            lower = similarities(
+                rows, pools[1:], conditions, paired=len(rows) > 1, n_threads=n_threads
             )
-            return np.stack([lower, upper], axis=1)
+            return np.stack([lower[..., 0], upper[..., 0]], axis=1)
         return _kernels.resampled_ceilings(
             rows,
             n_conditions(rows.shape[1]),
@@ -93,7 +75,7 @@ def resample_products(*, centred: bool) -> Resampler:
     """Return the resampler of a normalised sum of products, of values or of their deviations from the mean."""
 
     def similarities(
-        models: Floats, rows: Floats, conditions: Counts, n_threads: int | None
+        models: Floats, rows: Floats, conditions: Counts, *, n_threads: int | None
     ) -> Floats:
         a, b = (_shifted(in_range(x)[0], centred) for x in (models, rows))
         parts = []

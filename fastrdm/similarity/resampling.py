@@ -121,7 +121,7 @@ class SubjectData:
         def similarities_of(rows: Floats) -> Floats:
             if resampler is None:
                 return self._written_similarities(models, rows, conditions)
-            return resampler.similarities(models, rows, conditions, self.n_threads)
+            return resampler.similarities(models, rows, conditions, n_threads=self.n_threads)
 
         total = sum(similarities_of(rows) for rows in _times(self.subjects))
         return np.asarray(total / self.subjects.shape[1])

@@ -89,10 +89,7 @@ def as_subjects(
 def as_models(rdms: Any, n_pairs: int, subjects_name: str, labels: Labels | None) -> Rows:
     """Return model RDMs of any form as (models, pairs), float32 or float64; values are not checked.
 
-    Raises
-    ------
-    ValueError
-        If a shape does not fit the subjects' pairs, an RDM is asymmetric, or labels differ from the subjects' labels.
+    ValueError if a shape does not fit the subjects' pairs, an RDM is asymmetric, or labels differ from the subjects'.
     """
     array = as_rdms(rdms, "rdms")
     n = n_conditions(n_pairs)

@@ -136,31 +136,26 @@ class Side:
         return ", ".join(f"{axis} {i}" for axis, i in zip(self.axes, index, strict=True))
 
 
-def compare_sides(first: Side, second: Side, *, paired: bool = False) -> tuple[Floats, Mask | None]:
+def compare_sides(first: Side, second: Side, *, paired: bool = False) -> tuple[Floats, Mask]:
     """Return similarities (n1, n2), or (n, 1) if paired, and a mask of the undefined ones.
 
-    Two RDMs are compared on the pairs that both have. The mask is None if no similarity is undefined; similarities
-    that are NaN because of missing pairs do not count as undefined. Values are checked only if a result is NaN,
-    because every value that must be refused leads to one.
+    Two RDMs are compared on the pairs that both have; similarities that are NaN because of missing pairs do not count
+    as undefined. Values are checked only if a result is NaN, because every value that must be refused leads to one.
     """
     blocks = list(blocks_of(*first.rdms.shape))
     if paired or len(blocks) <= 1:
         return _compare_block(first, second, paired)
     parts = [_compare_block(first.part(block), second, False) for block in blocks]
-    similarities = np.concatenate([part for part, _ in parts])
-    if all(undefined is None for _, undefined in parts):
-        return similarities, None
-    masks = [np.zeros(p.shape, bool) if mask is None else mask for p, mask in parts]
-    return similarities, np.concatenate(masks)
+    return np.concatenate([part for part, _ in parts]), np.concatenate([mask for _, mask in parts])
 
 
-def _compare_block(first: Side, second: Side, paired: bool) -> tuple[Floats, Mask | None]:
+def _compare_block(first: Side, second: Side, paired: bool) -> tuple[Floats, Mask]:
     if second.is_whole:
         everything = np.ones(first.rdms.shape[1], bool)
         out = first.method.combine(first.rdms, everything, second.whole, paired, first.n_threads)
         undefined = np.isnan(out)
         if not undefined.any():
-            return out, None
+            return out, undefined
         first.check()
         second.check()
         if first.is_whole and second.is_whole:
@@ -168,7 +163,7 @@ def _compare_block(first: Side, second: Side, paired: bool) -> tuple[Floats, Mas
     return _compare_groups(first, second, paired)
 
 
-def _compare_groups(first: Side, second: Side, paired: bool) -> tuple[Floats, Mask | None]:
+def _compare_groups(first: Side, second: Side, paired: bool) -> tuple[Floats, Mask]:
     out = np.full((first.n, 1 if paired else second.n), np.nan)
     undefined = np.zeros(out.shape, bool)
     for one in first.groups:
@@ -184,4 +179,4 @@ def _compare_groups(first: Side, second: Side, paired: bool) -> tuple[Floats, Ma
             prepared = other.prepared(others, present, first.n_threads)
             similarities = first.method.combine(rdms, present, prepared, paired, first.n_threads)
             out[here], undefined[here] = similarities, np.isnan(similarities)
-    return out, undefined if undefined.any() else None
+    return out, undefined

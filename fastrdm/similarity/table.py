@@ -14,40 +14,23 @@ from fastrdm.similarity.resamplers import Resampler, resample_products, resample
 
 @dataclass(frozen=True)
 class Similarity:
-    """One similarity of RDMs.
-
-    Attributes
-    ----------
-    name : str
-        The name that `compare` takes.
-    prepare : callable
-        RDMs (n, pairs left), which of all pairs those are, and a number of threads → the part of the computation that
-        is done once for an RDM, however many RDMs it is compared with.
-    combine : callable
-        RDMs (n1, pairs left), which pairs, n2 prepared RDMs, `paired`, number of threads → similarities (n1, n2), or
-        (n, 1) of row i with row i. An RDM with a NaN or an infinity has NaN as its similarities.
-    standardise : callable
-        RDMs, and the same prepared → the values that rsatoolbox averages over subjects for this similarity.
-    undefined : str
-        Which RDMs have no similarity to any other: ``"constant"`` or ``"zero"``.
-    ordinal : bool
-        Whether RDMs are compared by the order of their entries, so that ties matter.
-    permutable : bool
-        Whether the kernels may permute prepared RDMs; if not, permutation tests write permuted RDMs out.
-    resampler : Resampler or None
-        Fast similarities and ceilings of resampled conditions; None where every draw is written out.
-    aliases : tuple of str
-        Other names.
-    """
+    """One similarity of RDMs."""
 
     name: str
+    # The part of the computation that is done once for an RDM, however many RDMs it is compared with.
     prepare: steps.Prepare
+    # Similarities of RDMs to prepared RDMs; NaN for an RDM with a NaN or an infinity.
     combine: steps.Combine
+    # RDMs, and the same prepared → the values that rsatoolbox averages over subjects.
     standardise: Callable[[steps.Rows, Prepared], steps.Rows]
     _: KW_ONLY
+    # Which RDMs have no similarity to any other: "constant" or "zero".
     undefined: str
+    # Whether RDMs are compared by the order of their entries, so that ties matter.
     ordinal: bool
+    # Whether the kernels may permute prepared RDMs; if not, permutation tests write permuted RDMs out.
     permutable: bool
+    # Fast similarities and ceilings of resampled conditions; None where every draw is written out.
     resampler: Resampler | None
     aliases: tuple[str, ...] = ()
 

@@ -16,10 +16,9 @@ from fastrdm._kernels import FLOAT64, Prepared, bound_of
 from fastrdm.similarity.ceiling import NoiseCeiling
 from fastrdm.similarity.coefficients import Floats
 from fastrdm.similarity.comparison import warn_undefined
-from fastrdm.similarity.protocol import Protocol, get_protocol
-from fastrdm.similarity.scores import Score, score_similarities
+from fastrdm.similarity.protocol import Protocol, Score, get_protocol, score_similarities
 from fastrdm.similarity.shapes import as_models, as_subjects
-from fastrdm.similarity.sides import Side, check_policy, compare_sides
+from fastrdm.similarity.sides import Side, compare_sides
 from fastrdm.similarity.table import get_similarity
 from fastrdm.similarity.target_ceiling import TargetCeiling, check_ceiling
 from fastrdm.similarity.target_file import TargetFile, read_target_file, write_target_file
@@ -99,7 +98,6 @@ class Target:
         nan_policy: str = "raise",
     ) -> None:
         label = f"subject_rdms of {name}" if name else "subject_rdms"
-        check_policy(nan_policy)
         subjects, labels = as_subjects(subject_rdms, label, nan_policy=nan_policy)
         if labels is not None:
             labels = replace(labels, name=name or "the target")
@@ -263,7 +261,7 @@ class Target:
             self._side.method, models, self.nan_policy, "rdms", axes=("model",), n_threads=n_threads
         )
         rho, undefined = compare_sides(side, self._side)
-        if undefined is not None:
+        if undefined.any():
             warn_undefined(undefined, side, self._side)
         score = score_similarities(
             rho.reshape(len(models), self.n_subjects, self.n_times),

@@ -60,15 +60,7 @@ def _pack(
 
 
 def read_target_file(path: Path) -> tuple[TargetFile, dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return the file, the facts of its header, and its arrays, mapped.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the file does not exist.
-    ValueError
-        If it is not a target, damaged, truncated, or written by a later version.
-    """
+    """Return the file, the facts of its header, and its arrays, mapped; errors as in `Target.load`."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file")
     damaged = ValueError(f"{path} is damaged or incomplete")
