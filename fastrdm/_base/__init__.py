@@ -11,13 +11,7 @@ that appear only when complete.
 """
 
 from fastrdm._base.arrays import UNNAMED, read_arrays
-from fastrdm._base.checks import (
-    check_choice,
-    check_finite,
-    check_fraction,
-    check_integer,
-    choose,
-)
+from fastrdm._base.checks import check_choice, check_finite, check_fraction, check_integer, choose
 from fastrdm._base.conversion import depth
 from fastrdm._base.environment import __version__, run_program, versions
 from fastrdm._base.extras import MissingExtraError, require

@@ -26,16 +26,8 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
 
     The format is recognised by the content, not the file's name. MATLAB v7.3 files (HDF5) store axes in reverse, so
     their arrays are transposed. A `.npy` file is a structured array, a pickled dict, or a single array, returned under
-    the key `UNNAMED`. Unpickling runs only NumPy's array constructors.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the file does not exist.
-    ValueError
-        If the path is a folder, or the file is truncated, in an unknown format, or has a pickle with other objects.
-    MissingExtraError
-        If the file is from MATLAB v7.3 and h5py is not installed.
+    the key `UNNAMED`. Unpickling runs only NumPy's array constructors; a pickle with other objects is a ValueError, as
+    is a folder, a truncated file, or an unknown format.
     """
     path = Path(path)
     if path.is_dir():
@@ -46,9 +38,7 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
         head = file.read(max(_HDF5_OFFSETS) + len(_HDF5))
     if not head:
         raise ValueError(f"{path} is empty")
-    kind, read = next(
-        ((kind, read) for kind, is_kind, read in _FORMATS if is_kind(head)), _OTHERWISE
-    )
+    kind, read = next((kind, read) for kind, is_kind, read in _FORMATS if is_kind(head))
     try:
         return read(path)
     except MissingExtraError:
@@ -193,9 +183,6 @@ _FORMATS: tuple[tuple[str, Callable[[bytes], bool], _Reader], ...] = (
     ),
     ("a .npy file", lambda head: head.startswith(b"\x93NUMPY"), _read_npy),
     ("a .npz file", lambda head: head.startswith(b"PK"), _read_npz),
-)
-# MATLAB files before v7.3 have no common signature.
-_OTHERWISE: tuple[str, _Reader] = (
-    "a MATLAB file (nor is it .npy or .npz)",
-    _read_matlab,
+    # MATLAB files before v7.3 have no common signature.
+    ("a MATLAB file (nor is it .npy or .npz)", lambda head: True, _read_matlab),
 )

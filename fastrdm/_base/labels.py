@@ -18,16 +18,9 @@ CONDITIONS, PAIRS, CHANNELS = "condition", "pair", "channel"
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels along an axis.
+    """Labels along an axis: strings, or tuples of strings.
 
-    Attributes
-    ----------
-    what : str
-        Kind of labels: conditions, pairs or channels.
-    values : tuple
-        Strings, or tuples of strings.
-    name : str
-        Name in errors of the object that carries them.
+    `what` they label is a condition, pair or channel; `name` is the name in errors of the object that carries them.
     """
 
     what: str

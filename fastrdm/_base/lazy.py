@@ -12,16 +12,9 @@ def lazy_attributes(
 ) -> Callable[[str], Any]:
     """Make the `__getattr__` of a package that imports names on first use.
 
-    For type checkers, the package imports the same names under `TYPE_CHECKING`.
-
-    Parameters
-    ----------
-    package : str
-        The package's `__name__`.
-    names : mapping of module to names
-        Names in the package's namespace, by the module that defines them.
-    moved : mapping of name to module, optional
-        Old names of modules: `import package.name` still gives access to the module's contents.
+    `names` are those of the package's namespace, by the module that defines them; for type checkers, the package
+    imports them under `TYPE_CHECKING`. With `moved`, modules by their old names, `import package.name` still gives
+    access to a module's contents.
     """
     module_of = {name: module for module, defined in names.items() for name in defined}
     for old, module in (moved or {}).items():

@@ -16,6 +16,19 @@ _TAPS = (
     "'layer*.?'; TOKENS is flatten, cls, mean or mean[N:] (default: the network's own)"
 )
 
+_ARCH = (
+    "network of the weights: MODULE:CALLABLE that makes the torch module, e.g. torchvision.models:resnet18, "
+    "or a FILE.onnx exported with any weights; once for all WEIGHTS, or once for each"
+)
+_BATCH_SIZE = (
+    "images per batch (default: 32); use 1 for files with inner shapes fixed to one image, and for networks with "
+    "outputs that depend on the other images of a batch"
+)
+_INCONSISTENT = (
+    "score, with a warning, networks whose output for an image depends on its batch or differs between runs (default: "
+    "they are an error)"
+)
+
 
 def add_taps(parser: argparse.ArgumentParser) -> None:
     """Add which layers are tapped."""
@@ -24,97 +37,49 @@ def add_taps(parser: argparse.ArgumentParser) -> None:
 
 def add_checkpoints(parser: argparse.ArgumentParser) -> None:
     """Add the checkpoints, the studies, and the workers."""
-    parser.add_argument(
-        "weights",
-        nargs="+",
-        metavar="WEIGHTS",
-        help="checkpoints, folders, globs, .txt files of paths, or .toml manifests of several networks",
+    add = parser.add_argument
+    paths = (
+        "checkpoints, folders, globs, .txt files of paths, or .toml manifests of several networks"
     )
-    parser.add_argument(
-        "--arch",
-        action="append",
-        default=[],
-        metavar="ARCH",
-        help="network of the weights: MODULE:CALLABLE that makes the torch module, e.g. torchvision.models:resnet18, "
-        "or a FILE.onnx exported with any weights; once for all WEIGHTS, or once for each",
-    )
-    parser.add_argument(
-        "--data",
-        nargs="+",
-        metavar="DIR",
-        help="challenge data or studies (default: $FASTRDM_DATA, ../shared/data)",
-    )
-    parser.add_argument(
-        "--sets",
-        type=names,
-        metavar="A,B",
-        help="studies to score against, e.g. 92,118 (default: all)",
-    )
-    parser.add_argument(
-        "--modality",
-        choices=("fmri", "meg", "both"),
-        default="fmri",
-        help="of the challenge's data (default: fmri)",
-    )
+    add("weights", nargs="+", metavar="WEIGHTS", help=paths)
+    add("--arch", action="append", default=[], metavar="ARCH", help=_ARCH)
+    folders = "challenge data or studies (default: $FASTRDM_DATA, ../shared/data)"
+    add("--data", nargs="+", metavar="DIR", help=folders)
+    studies = "studies to score against, e.g. 92,118 (default: all)"
+    add("--sets", type=names, metavar="A,B", help=studies)
+    modality = "of the challenge's data (default: fmri)"
+    add("--modality", choices=("fmri", "meg", "both"), default="fmri", help=modality)
     add_taps(parser)
-    parser.add_argument(
-        "--labels",
-        default="",
-        metavar="REGEX",
-        help=r"searched in each path; its named groups become labels, e.g. 'epoch(?P<epoch>\d+)'",
-    )
+    labels = r"searched in each path; its named groups become labels, e.g. 'epoch(?P<epoch>\d+)'"
+    add("--labels", default="", metavar="REGEX", help=labels)
     _add_workers(parser)
     add_running(parser)
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--watch", action="store_true", help="score checkpoints as they appear, until a signal"
-    )
-    parser.add_argument(
-        "--patience", type=float, metavar="S", help="stop watching after S seconds without work"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print what there is to do, and what it would take"
-    )
-    parser.add_argument(
-        "--engine",
-        choices=tuple(ENGINES),
-        help="where workers run (default: in-process for score, local for sweep and with --workers)",
-    )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="(default: one for each accelerator, else one)"
-    )
-    parser.add_argument(
-        "--address", metavar="HOST:PORT", help="of the Ray cluster (default: $RAY_ADDRESS)"
-    )
-    parser.add_argument(
-        "--num-cpus", type=float, metavar="N", help="of each Ray actor (default: 1)"
-    )
-    parser.add_argument(
-        "--num-gpus",
-        type=float,
-        metavar="N",
-        help="of each Ray actor (default: 1 if there are any)",
-    )
+    add = parser.add_argument
+    add("--watch", action="store_true", help="score checkpoints as they appear, until a signal")
+    add("--patience", type=float, metavar="S", help="stop watching after S seconds without work")
+    add("--dry-run", action="store_true", help="print what there is to do, and what it would take")
+    place = "where workers run (default: in-process for score, local for sweep and with --workers)"
+    add("--engine", choices=tuple(ENGINES), help=place)
+    add("--workers", type=int, metavar="N", help="(default: one for each accelerator, else one)")
+    add("--address", metavar="HOST:PORT", help="of the Ray cluster (default: $RAY_ADDRESS)")
+    add("--num-cpus", type=float, metavar="N", help="of each Ray actor (default: 1)")
+    gpus = "of each Ray actor (default: 1 if there are any)"
+    add("--num-gpus", type=float, metavar="N", help=gpus)
 
 
 def sweep_options(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
     """Options of a `Sweep` from the arguments of `add_checkpoints`, with a default engine."""
-    options = {
-        name: getattr(arguments, name)
-        for name in (
-            *("sets", "modality", "taps", "labels", "provider", "precision", "batch_size"),
-            "allow_inconsistent",
-        )
-    }
+    values = vars(arguments)
+    shared = ("sets", "modality", "taps", "labels")
+    of_networks = ("provider", "precision", "batch_size", "allow_inconsistent")
+    options = {name: values[name] for name in (*shared, *of_networks)}
     options["provider_options"] = dict(arguments.provider_option)
     engine = arguments.engine or ("local" if arguments.workers else engine)
-    resources = {
-        name: getattr(arguments, name)
-        for name in ("address", "num_cpus", "num_gpus")
-        if getattr(arguments, name) is not None
-    }
+    of_ray = ("address", "num_cpus", "num_gpus")
+    resources = {name: values[name] for name in of_ray if values[name] is not None}
     if resources and engine != "ray":
         raise ValueError(f"--{next(iter(resources)).replace('_', '-')} is for --engine ray")
     options["engine"] = ENGINES[engine](
@@ -137,36 +102,21 @@ def data_folders(arguments: argparse.Namespace) -> list[Path]:
 
 def add_running(parser: argparse.ArgumentParser) -> None:
     """Add where and how networks run."""
-    parser.add_argument(
-        "--provider",
-        default="auto",
-        help=f"where networks run: auto, {', '.join(PROVIDERS)} (default: auto; `fastrdm info` lists which load)",
-    )
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, default="fp32", help="of networks (default: fp32)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    place = f"where networks run: auto, {', '.join(PROVIDERS)} (default: auto; `fastrdm info` lists which load)"
+    add("--provider", default="auto", help=place)
+    add("--precision", choices=PRECISIONS, default="fp32", help="of networks (default: fp32)")
+    pair = "an option of the provider; may be repeated"
+    add(
         "--provider-option",
         action="append",
         type=option,
         default=[],
         metavar="KEY=VALUE",
-        help="an option of the provider; may be repeated",
+        help=pair,
     )
-    parser.add_argument(
-        "--batch-size",
-        type=positive,
-        default=32,
-        metavar="N",
-        help="images per batch (default: 32); use 1 for files with inner shapes fixed to one image, and for networks "
-        "with outputs that depend on the other images of a batch",
-    )
-    parser.add_argument(
-        "--allow-inconsistent",
-        action="store_true",
-        help="score, with a warning, networks whose output for an image depends on its batch or differs between runs "
-        "(default: they are an error)",
-    )
+    add("--batch-size", type=positive, default=32, metavar="N", help=_BATCH_SIZE)
+    add("--allow-inconsistent", action="store_true", help=_INCONSISTENT)
 
 
 def names(text: str) -> list[str]:
@@ -192,20 +142,10 @@ def positive(text: str) -> int:
 
 def add_bootstrap(parser: argparse.ArgumentParser) -> None:
     """Add the number of draws and their seed."""
-    parser.add_argument(
-        "--bootstrap",
-        type=_draws,
-        default=1000,
-        metavar="N",
-        help="draws of subjects for 95 %% intervals; 0 gives neither intervals nor significance (default: 1000)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=_seed,
-        default=0,
-        metavar="S",
-        help="seed of draws and sign flips (default: 0)",
-    )
+    draws = "draws of subjects for 95 %% intervals; 0 gives neither intervals nor significance (default: 1000)"
+    parser.add_argument("--bootstrap", type=_draws, default=1000, metavar="N", help=draws)
+    seed = "seed of draws and sign flips (default: 0)"
+    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help=seed)
 
 
 def _draws(text: str) -> int:

@@ -18,14 +18,8 @@ from fastrdm.cli.evaluate import add_evaluate
 from fastrdm.cli.score import add_score
 from fastrdm.cli.stores import add_store_commands
 from fastrdm.cli.sweeping import add_sweep
-from fastrdm.cli.tables import print_rows
-from fastrdm.networks import (
-    Layer,
-    NetworkLayers,
-    compile_pattern,
-    export_onnx,
-    group_reasons,
-)
+from fastrdm.cli.tables import aligned, print_rows
+from fastrdm.networks import Layer, NetworkLayers, compile_pattern, export_onnx, group_reasons
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,22 +82,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     network = layers.add_mutually_exclusive_group(required=True)
     network.add_argument("file", nargs="?", metavar="FILE.onnx")
-    network.add_argument(
-        "--arch", metavar="MODULE:CALLABLE", help="a torch network instead of a file"
-    )
+    instead = "a torch network instead of a file"
+    network.add_argument("--arch", metavar="MODULE:CALLABLE", help=instead)
     layers.add_argument("--match", metavar="PATTERN", help="only layers that match a pattern")
     layers.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
     layers.set_defaults(run=_layers)
 
-    sample = commands.add_parser(
-        "sample", help="write a synthetic sample study, to try fastrdm without data"
-    )
+    purpose = "write a synthetic sample study, to try fastrdm without data"
+    sample = commands.add_parser("sample", help=purpose)
     sample.add_argument("folder", metavar="DIR")
     sample.set_defaults(run=_sample)
 
-    info = commands.add_parser(
-        "info", help="describe the machine: processors, memory, kernels, versions, providers"
-    )
+    machine = "describe the machine: processors, memory, kernels, versions, providers"
+    info = commands.add_parser("info", help=machine)
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.set_defaults(run=_info)
 
@@ -126,9 +117,8 @@ def _export(arguments: argparse.Namespace) -> int:
 def _layers(arguments: argparse.Namespace) -> int:
     from fastrdm.runtimes import inspect_file
 
-    network, marks = (
-        _torch_layers(arguments.arch) if arguments.arch else inspect_file(arguments.file)
-    )
+    inspect = _torch_layers if arguments.arch else inspect_file
+    network, marks = inspect(arguments.arch or arguments.file)
     wanted = arguments.match or "**"
     expression = compile_pattern(wanted, network.kind)
     matching = [layer for name, layer in network.layers.items() if expression.fullmatch(name)]
@@ -149,10 +139,8 @@ def _layers(arguments: argparse.Namespace) -> int:
         shape = " × ".join(map(str, layer.shape))
         sizes = (str(layer.channels), f"{layer.mib:.1f}")
         rows.append(("*" * bool(mark), layer.name, layer.operator + part, shape, *sizes, mark))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for *texts, channels, size, mark in rows:
-        cells = [text.ljust(width) for text, width in zip(texts, widths, strict=False)]
-        print("  ".join((*cells, channels.rjust(widths[4]), size.rjust(widths[5]), mark)).rstrip())
+    for line in aligned(lambda: rows, right={"channels", "MiB/100"}):
+        print(line)
     print(
         f"{len(listed)} {network.kind}s of {network.name} at {network.size[0]} × {network.size[1]} "
         "pixels: shapes of one image, MiB of 100 images in float32"
@@ -212,23 +200,18 @@ def _info(arguments: argparse.Namespace) -> int:
         ("processor", f"{processor.model}, {processor.n_cores} cores{quota}, {instructions}"),
         *(("device", device) for device in info.devices),
         ("memory", f"{_size(memory.total)}, available {_size(memory.available)}{limit}"),
-        ("kernels", _describe_kernels(info.kernels).removeprefix("kernels ")),
+        ("kernels", _describe_kernels(info.kernels)),
         ("versions", ", ".join(f"{name} {number}" for name, number in info.versions.items())),
         ("data", info.data or "none found; set FASTRDM_DATA"),
         ("stimuli", f"cached in {info.cache}"),
     ]
     print_rows([], facts)
     print()
-    states = [
-        (
-            f"{state.provider}{' *' if state.provider == info.auto else ''}",
-            state.state,
-            " ".join(state.precisions),
-            state.detail,
-        )
-        for state in info.providers
-    ]
-    print_rows(["provider", "state", "precisions", ""], states)
+    rows = []
+    for each in info.providers:
+        name = each.provider + " *" * (each.provider == info.auto)
+        rows.append((name, each.state, " ".join(each.precisions), each.detail))
+    print_rows(["provider", "state", "precisions", ""], rows)
     print(f"* selected by --provider auto: {info.auto or 'none, because no network can run'}")
     return 0
 
@@ -238,10 +221,10 @@ def _size(n_bytes: int | None) -> str:
 
 
 def _kernels(arguments: argparse.Namespace) -> int:
-    print(_describe_kernels(find_kernels()))
+    print(f"kernels {_describe_kernels(find_kernels())}")
     return 0
 
 
 def _describe_kernels(info: KernelInfo) -> str:
     isas = ", ".join(info.available_isas)
-    return f"kernels {info.name}, instruction set {info.isa} (of {isas}), {info.n_threads} threads"
+    return f"{info.name}, instruction set {info.isa} (of {isas}), {info.n_threads} threads"

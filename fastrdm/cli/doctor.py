@@ -3,13 +3,15 @@
 import importlib
 import importlib.util
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastrdm._base import run_program, versions
 from fastrdm._kernels import KernelInfo, kernels
+from fastrdm.images import cache_info
 from fastrdm.runtimes import AUTO, PROVIDERS, Provider, open_session, probe_graph
+from fastrdm.studies import find_data
 
 # Instruction set → Linux's name of its flag.
 _INSTRUCTIONS = {
@@ -34,18 +36,9 @@ _DEVICE_COMMANDS = (
 
 @dataclass(frozen=True)
 class Processor:
-    """The CPU.
+    """The CPU: its name, the cores that this process may use, and instruction sets that kernels and networks use.
 
-    Attributes
-    ----------
-    model : str
-        Name of the processor.
-    n_cores : int
-        Number of cores that this process may use.
-    quota : float or None
-        Number of cores that the control group's time limit amounts to; None without a limit.
-    instructions : tuple of str
-        Instruction sets that kernels and networks use.
+    `quota` is the number of cores that the control group's time limit amounts to; None without a limit.
     """
 
     model: str
@@ -56,14 +49,9 @@ class Processor:
 
 @dataclass(frozen=True)
 class Memory:
-    """Main memory in bytes; None if unknown.
+    """Main memory in bytes, None if unknown: all, what can still be allocated, and the control group's limit.
 
-    Attributes
-    ----------
-    total, available : int or None
-        All memory, and what can still be allocated, within the limit.
-    limit : int or None
-        Limit of the control group; None without a limit.
+    `available` is within the limit; `limit` is None without one.
     """
 
     total: int | None
@@ -73,18 +61,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class ProviderState:
-    """Whether networks can run on a provider.
+    """Whether networks can run on a provider, and the precisions that work on this machine.
 
-    Attributes
-    ----------
-    provider : str
-        Name of the provider.
-    state : {"loads", "does not load", "not installed"}
-        A provider loads if it runs a convolution.
-    detail : str
-        The package in use, why it does not load, or what to install.
-    precisions : tuple of str
-        Precisions that work on this machine.
+    `state` is "loads" (it runs a convolution), "does not load" or "not installed"; `detail` the package in use, why it
+    does not load, or what to install.
     """
 
     provider: str
@@ -146,8 +126,8 @@ def info() -> Info:
         versions={"python": platform.python_version(), **dict(versions())},
         providers=states,
         auto=next((word for word in AUTO if word in loading), None),
-        data=_data(),
-        cache=_cache(),
+        data=_folder(find_data),
+        cache=str(_folder(lambda: cache_info().folder)),
     )
 
 
@@ -162,13 +142,9 @@ def _processor(root: Path = Path("/")) -> Processor:
     instructions = tuple(name for name, flag in _INSTRUCTIONS.items() if flag in flags)
     if not flags:
         instructions = tuple(_ISAS[isa] for isa in known.available_isas if isa in _ISAS)
-    return Processor(
-        facts.get("model name") or run_program("sysctl", "-n", "machdep.cpu.brand_string")
-        or platform.processor() or platform.machine(),
-        known.n_threads,
-        min(_quotas(root), default=None),
-        instructions,
-    )  # fmt: skip
+    model = facts.get("model name") or run_program("sysctl", "-n", "machdep.cpu.brand_string")
+    model = model or platform.processor() or platform.machine()
+    return Processor(model, known.n_threads, min(_quotas(root), default=None), instructions)
 
 
 def _quotas(root: Path) -> Iterator[float]:
@@ -197,10 +173,9 @@ def _memory(root: Path = Path("/")) -> Memory:
             limits.append(int(limit))
             if used.isdecimal():
                 left.append(int(limit) - int(used) + _file_pages(group))
-    available = min(
-        [*left, *([facts["MemAvailable"]] if "MemAvailable" in facts else [])], default=None
-    )
-    return Memory(total, available, min(limits, default=None))
+    if "MemAvailable" in facts:
+        left.append(facts["MemAvailable"])
+    return Memory(total, min(left, default=None), min(limits, default=None))
 
 
 def _file_pages(group: Path) -> int:
@@ -243,37 +218,24 @@ def _state(word: str, provider: Provider) -> ProviderState:
         graph = probe_graph()
     except ImportError as error:
         return ProviderState(word, "does not load", str(error))
-    packages, refusals, precisions = [], [], []
+    packages, refusals = {}, []
     for precision in provider.precisions:
         try:
-            opened = open_session(graph, word, precision=precision)
+            packages[precision] = open_session(graph, word, precision=precision).package
         except ValueError as error:
             refusals.append(str(error))
-        else:
-            packages.append(opened.package)
-            precisions.append(precision)
-    if not precisions:
+    if not packages:
         return ProviderState(word, "does not load", refusals[0])
-    return ProviderState(word, "loads", packages[0], tuple(precisions))
+    return ProviderState(word, "loads", next(iter(packages.values())), tuple(packages))
 
 
-def _data() -> str | None:
-    from fastrdm.studies import find_data
-
+def _folder(find: Callable[[], Path | None]) -> str | None:
+    """Return a folder, or what is wrong with it."""
     try:
-        folder = find_data()
-    except FileNotFoundError as error:
-        return str(error)
-    return None if folder is None else str(folder)
-
-
-def _cache() -> str:
-    from fastrdm.images import cache_info
-
-    try:
-        return str(cache_info().folder)
+        folder = find()
     except OSError as error:
         return str(error)
+    return None if folder is None else str(folder)
 
 
 def _read(path: Path) -> str:

@@ -74,11 +74,8 @@ def _face(rng: _Rng) -> "Image":
     hair = _colour(rng, (0.02, 0.14), (0.3, 0.8), (0.1, 0.75))
     pen.ellipse(_box(x, y - 0.07, width + 0.1, height + rng.uniform(0.0, 0.16)), fill=hair)
     pen.ellipse(_box(x, y + 0.02, width, height), fill=skin)
-    apart, level, eye = (
-        rng.uniform(0.09, 0.14),
-        y - rng.uniform(0.02, 0.08),
-        rng.uniform(0.05, 0.09),
-    )
+    apart, level = rng.uniform(0.09, 0.14), y - rng.uniform(0.02, 0.08)
+    eye = rng.uniform(0.05, 0.09)
     iris = _colour(rng, (0.05, 0.65), (0.4, 0.8), (0.2, 0.6))
     look = rng.uniform(-0.012, 0.012)
     for side in (-apart, apart):
@@ -102,10 +99,8 @@ def _scene(rng: _Rng) -> "Image":
     for _ in range(rng.integers(1, 4)):
         peak, foot = rng.uniform(0, 1), rng.uniform(0.25, 0.6)
         corners = ((peak, rng.uniform(0.15, 0.4)), (peak - foot, horizon), (peak + foot, horizon))
-        pen.polygon(
-            [(_LARGE * a, _LARGE * b) for a, b in corners],
-            fill=_colour(rng, (0.55, 0.75), (0.1, 0.4), (0.4, 0.7)),
-        )
+        rock = _colour(rng, (0.55, 0.75), (0.1, 0.4), (0.4, 0.7))
+        pen.polygon([(_LARGE * a, _LARGE * b) for a, b in corners], fill=rock)
     ground = _colour(rng, (0.1, 0.4), (0.4, 0.8), (0.3, 0.75))
     pen.rectangle((0, _LARGE * horizon, _LARGE, _LARGE), fill=ground)
     for _ in range(rng.integers(2, 7)):
@@ -128,24 +123,19 @@ def _flower(rng: _Rng) -> "Image":
     x, y, size = rng.uniform(0.38, 0.62), rng.uniform(0.32, 0.45), rng.uniform(0.12, 0.19)
     stem = _colour(rng, (0.25, 0.4), (0.5, 0.9), (0.3, 0.6))
     bend = rng.uniform(-0.12, 0.12)
-    pen.line(
-        [
-            (_LARGE * (x + bend * t**2), _LARGE * (y + (0.95 - y) * t))
-            for t in np.linspace(0, 1, 20)
-        ],
-        fill=stem,
-        width=14,
-    )
+    way = np.linspace(0, 1, 20)
+    curve = np.stack([x + bend * way**2, y + (0.95 - y) * way], axis=1)
+    pen.line([tuple(point) for point in _LARGE * curve], fill=stem, width=14)
     for side in (-1, 1):
         leaf = (x + bend * 0.4 + side * 0.09, rng.uniform(0.65, 0.8), 0.18, rng.uniform(0.05, 0.09))
         pen.ellipse(_box(*leaf), fill=_shade(stem, rng.uniform(1.0, 1.4)))
     petal, n_petals = _colour(rng, (0.7, 1.18), (0.4, 0.95), (0.7, 1)), int(rng.integers(5, 13))
     width = size * rng.uniform(0.7, 1.2)
+    inner = _shade(petal, 0.88)
     for left, top in _points(x, y, (size,) * n_petals, rng.uniform(0, 1)):
-        pen.ellipse(_box(left / _LARGE, top / _LARGE, width, width), fill=petal)
-        pen.ellipse(
-            _box(left / _LARGE, top / _LARGE, width * 0.6, width * 0.6), fill=_shade(petal, 0.88)
-        )
+        for share, colour in ((1, petal), (0.6, inner)):
+            box = _box(left / _LARGE, top / _LARGE, width * share, width * share)
+            pen.ellipse(box, fill=colour)
     middle = _colour(rng, (0.08, 0.16), (0.6, 0.9), (0.5, 1))
     pen.ellipse(_box(x, y, size * 1.1, size * 1.1), fill=middle)
     return picture

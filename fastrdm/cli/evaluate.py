@@ -18,20 +18,18 @@ def add_evaluate(commands: Any) -> None:
     )
     evaluate.add_argument("submission", metavar="SUBMISSION")
     evaluate.add_argument("target", metavar="TARGET")
-    evaluate.add_argument(
-        "--set",
-        choices=("92", "118", "78", "none", "infer"),
-        default="infer",
-        help="use the ceilings published for these images; none computes them from the subjects "
-        "(default: by number of conditions)",
+    ceilings = (
+        "use the ceilings published for these images; none computes them from the subjects (default: by number of "
+        "conditions)"
     )
+    sets = ("92", "118", "78", "none", "infer")
+    evaluate.add_argument("--set", choices=sets, default="infer", help=ceilings)
     add_bootstrap(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(run=_evaluate)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    """Score a submission as the challenge does."""
     evaluation = algonauts.evaluate(arguments.submission, arguments.target, arguments.set)
     uncertainty = _uncertainty(evaluation, arguments.bootstrap, arguments.seed)
     if arguments.json:
@@ -40,12 +38,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             record[name] |= {**facts, "draws": arguments.bootstrap, "seed": arguments.seed}
         print(json.dumps(record))
         return 0
-    source = (
-        f"published for the {evaluation.set} images"
-        if evaluation.set
-        else "computed from the subjects"
-    )
-    print(f"noise ceilings {source}")
+    published = evaluation.set and f"published for the {evaluation.set} images"
+    print(f"noise ceilings {published or 'computed from the subjects'}")
     more = f"{'95 % interval':>18}{'p, sign flips':>15}{'corrected':>12}" if uncertainty else ""
     print(
         f"{'':7}{'R²':>8}{'± SD':>9}{'mean ρ':>10}{'ceiling':>9}{'% of ceiling':>14}{'p':>12}{more}"
@@ -85,17 +79,11 @@ def _uncertainty(
     rho = [[region.rho] for region in regions.values()]
     if n_draws == 0 or any(len(one[0]) < 2 for one in rho):
         return {}
-    p, corrected = (values.tolist() for values in max_statistic(rho, seed=seed))
-    return {
-        name: {
-            "interval": [
-                100 * bound / region.ceiling
-                for bound in subject_intervals(
-                    [[r**2 for r in region.rho]], n_draws=n_draws, seed=seed
-                )[0].tolist()
-            ],
-            "p_sign_flip": p[i],
-            "p_corrected": corrected[i],
-        }
-        for i, (name, region) in enumerate(regions.items())
-    }
+    tests = zip(*(values.tolist() for values in max_statistic(rho, seed=seed)), strict=True)
+    facts = {}
+    for (name, region), (p, corrected) in zip(regions.items(), tests, strict=True):
+        squared = [[r**2 for r in region.rho]]
+        (bounds,) = subject_intervals(squared, n_draws=n_draws, seed=seed).tolist()
+        interval = [100 * bound / region.ceiling for bound in bounds]
+        facts[name] = {"interval": interval, "p_sign_flip": p, "p_corrected": corrected}
+    return facts

@@ -37,8 +37,7 @@ def print_line(event: Event) -> None:
     print(json.dumps(event), flush=True)
 
 
-def end_of(event: Event) -> str:
-    """Summarise a finished sweep in one line."""
+def _end_of(event: Event) -> str:
     known = f", {event['known']} known under other names" if event["known"] else ""
     more = "" if event["outcome"] == "finished" else "; run the same command to continue"
     return (
@@ -47,19 +46,13 @@ def end_of(event: Event) -> str:
     )
 
 
-def notes(event: Event) -> list[str]:
-    """Return the messages about files that a plan leaves out."""
-    return [each["message"] for each in event.get("left_out", ())]
-
-
 def _print_end(event: Event) -> None:
-    if event["event"] == "plan":
-        for note in notes(event):
-            print(f"fastrdm: warning: {note}", file=sys.stderr, flush=True)
+    for note in event.get("left_out", ()):
+        print(f"fastrdm: warning: {note['message']}", file=sys.stderr, flush=True)
     if event["event"] == "failed":
         print(f"fastrdm: error: {event['error']}", file=sys.stderr, flush=True)
     elif event["event"] == "end":
-        print(f"fastrdm: {end_of(event)}", file=sys.stderr, flush=True)
+        print(f"fastrdm: {_end_of(event)}", file=sys.stderr, flush=True)
 
 
 class Board:
@@ -119,28 +112,21 @@ def _live() -> Iterator[Callable[[Event], None]]:
     rich = require("rich.progress", "run", "to show progress")
     console = require("rich.console", "run", "to show progress").Console(stderr=True)
     board = Board()
-    columns = (
-        rich.SpinnerColumn(),
-        rich.BarColumn(),
-        rich.TextColumn("{task.description}", markup=False),
-    )
+    text = rich.TextColumn("{task.description}", markup=False)
+    columns = (rich.SpinnerColumn(), rich.BarColumn(), text)
     with rich.Progress(*columns, console=console, transient=True) as bars:
         main = bars.add_task("", total=None)
         lines: dict[str, Any] = {}
 
         def show(event: Event) -> None:
             board.see(event)
-            if event["event"] == "plan":
-                for note in notes(event):
-                    console.print(f"warning: {note}", markup=False, highlight=False)
+            for note in event.get("left_out", ()):
+                console.print(f"warning: {note['message']}", markup=False, highlight=False)
             if event["event"] == "failed":
                 console.print(f"failed: {event['error']}", markup=False, highlight=False)
-            bars.update(
-                main,
-                description=board.text,
-                total=board.total or None,
-                completed=board.done + board.failed,
-            )
+            completed = board.done + board.failed
+            total = board.total or None
+            bars.update(main, description=board.text, total=total, completed=completed)
             for name in [name for name in lines if name not in board.workers]:
                 bars.remove_task(lines.pop(name))
             for name, state in board.workers.items():
@@ -148,6 +134,6 @@ def _live() -> Iterator[Callable[[Event], None]]:
                     lines[name] = bars.add_task("", total=None)
                 bars.update(lines[name], description=f"{name}: {state}")
             if event["event"] == "end":
-                console.print(end_of(event), highlight=False)
+                console.print(_end_of(event), highlight=False)
 
         yield show

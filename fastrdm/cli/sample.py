@@ -49,11 +49,7 @@ and pass DATA to fastrdm, or set the environment variable FASTRDM_DATA to it.
 
 
 def write_sample(
-    folder: str | Path,
-    *,
-    seed: int = 2019,
-    n_conditions: int = 60,
-    n_subjects: int = 15,
+    folder: str | Path, *, seed: int = 2019, n_conditions: int = 60, n_subjects: int = 15
 ) -> Path:
     """Write a synthetic study into a folder and return it; the same arguments write the same files.
 
@@ -80,11 +76,10 @@ def write_sample(
     network = folder / _NETWORK
     write_network(network, seed)
     rdms = OnnxModel(network).rdms(stimuli, layers=sorted(LAYERS.values()))
-    subjects = {
-        region: _simulate(rdms[layer], published[region], n_subjects, (seed, i), region)
-        for i, (region, layer) in enumerate(LAYERS.items())
-    }
-    arrays: dict[str, Any] = {region: square(rdm) for region, rdm in subjects.items()}
+    arrays: dict[str, Any] = {}
+    for i, (region, layer) in enumerate(LAYERS.items()):
+        subjects = _simulate(rdms[layer], published[region], n_subjects, (seed, i), region)
+        arrays[region] = square(subjects)
     np.savez(folder / "targets.npz", **arrays)
     lines = ["stimulus,category", *(f"{path.name},{path.stem.split('_')[0]}" for path in stimuli)]
     (folder / "order.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -113,17 +108,15 @@ def _settings(n_subjects: int) -> str:
     description = f"{_MARK} {n_subjects} simulated subjects: layers of {_NETWORK} plus noise."
     tables = [f'[targets.{region}]\nfile = "targets.npz"\nkey = "{region}"\n' for region in LAYERS]
     truth = [f'{region} = "{layer}"' for region, layer in LAYERS.items()]
-    return "\n".join(
-        [
-            f'name = "sample"\ndescription = "{description}"\nsynthetic = true',
-            'stimuli = "stimuli"\ntest_stimuli = "test_stimuli"\norder = "order.csv"',
-            f'truth_network = "{_NETWORK}"\n',
-            *tables,
-            "# The layer from which each region was simulated.\n[truth]",
-            *truth,
-            "",
-        ]
-    )
+    lines = [
+        f'name = "sample"\ndescription = "{description}"\nsynthetic = true',
+        'stimuli = "stimuli"\ntest_stimuli = "test_stimuli"\norder = "order.csv"',
+        f'truth_network = "{_NETWORK}"\n',
+        *tables,
+        "# The layer from which each region was simulated.\n[truth]",
+        *truth,
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _simulate(

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from fastrdm._base import require
@@ -31,14 +32,13 @@ def add_score(commands: Any) -> None:
         description="Score every layer of each checkpoint against every region of each study; name the best layer.",
     )
     add_checkpoints(score)
-    score.add_argument(
-        "--submit", metavar="DIR", help="write the best layer's submission for the test images"
-    )
-    score.add_argument("--figure", metavar="FILE", help="draw the scores (.png, .pdf, .svg)")
-    score.add_argument("--csv", metavar="FILE", help="write the results as CSV too")
-    score.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
+    add = score.add_argument
+    add("--submit", metavar="DIR", help="write the best layer's submission for the test images")
+    add("--figure", metavar="FILE", help="draw the scores (.png, .pdf, .svg)")
+    add("--csv", metavar="FILE", help="write the results as CSV too")
+    add("--json", action="store_true", help="print JSON lines instead of the table")
     add_bootstrap(score)
-    score.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add("--quiet", action="store_true", help="no progress on stderr")
     score.set_defaults(run=_score)
 
 
@@ -50,6 +50,8 @@ def _score(arguments: argparse.Namespace) -> int:
             return print_estimate(sweep.estimate(), arguments.json)
     if not arguments.json:
         require("rich", "onnx", "to print tables")
+    if not arguments.quiet:
+        options["on_start"] = _announce
     notice = synthetic_notice(studies)
     if arguments.json and notice:
         print(notice, file=sys.stderr)
@@ -63,8 +65,7 @@ def _score(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         watch=arguments.watch,
         patience=arguments.patience,
-        on_start=_ignore if arguments.quiet else _announce,
-        on_left_out=_report_left_out_as_json if arguments.json else _report_left_out,
+        on_left_out=partial(_report_left_out, as_json=arguments.json),
         **options,
     )
     failed = total = 0
@@ -98,18 +99,11 @@ def _print(scored: CheckpointScores, studies: Sequence[Study], as_json: bool) ->
         print(f"wrote {path}", file=sys.stderr)
 
 
-def _ignore(checkpoint: str) -> None:
-    pass
-
-
 def _announce(checkpoint: str) -> None:
     print(f"scoring {checkpoint}", file=sys.stderr, flush=True)
 
 
-def _report_left_out(left_out: LeftOut) -> None:
+def _report_left_out(left_out: LeftOut, as_json: bool) -> None:
     print(f"fastrdm: warning: {left_out.message}", file=sys.stderr)
-
-
-def _report_left_out_as_json(left_out: LeftOut) -> None:
-    _report_left_out(left_out)
-    print(json.dumps({"event": "left_out", **dataclasses.asdict(left_out)}), flush=True)
+    if as_json:
+        print(json.dumps({"event": "left_out", **dataclasses.asdict(left_out)}), flush=True)

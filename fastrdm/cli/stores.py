@@ -3,9 +3,11 @@
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fastrdm.cli.tables import aligned
 from fastrdm.scoring import Store
 
 _SHOWN = ("checkpoint", "arch", "study", "region", "layer", "percent_nc", "mean_rho", "std", "p")
@@ -20,19 +22,13 @@ def add_store_commands(commands: Any) -> None:
         help="print the results of a store",
         description="Print the results of a store, even while a sweep writes to it.",
     )
-    table.add_argument("store", metavar="SCORES.db")
-    table.add_argument(
-        "--format",
-        choices=("text", "csv", "parquet"),
-        help="(default: from the ending of --output, else text)",
-    )
-    table.add_argument("--output", metavar="FILE", help="output file (default: standard output)")
-    table.add_argument(
-        "--subjects", action="store_true", help="print a row for each subject, with its rho"
-    )
-    table.add_argument(
-        "--failures", action="store_true", help="print the checkpoints without a score, and why"
-    )
+    add = table.add_argument
+    add("store", metavar="SCORES.db")
+    form = "(default: from the ending of --output, else text)"
+    add("--format", choices=("text", "csv", "parquet"), help=form)
+    add("--output", metavar="FILE", help="output file (default: standard output)")
+    add("--subjects", action="store_true", help="print a row for each subject, with its rho")
+    add("--failures", action="store_true", help="print the checkpoints without a score, and why")
     table.set_defaults(run=_table)
 
     merge = commands.add_parser(
@@ -70,13 +66,10 @@ def _write(store: Store, form: str, file: Any, subjects: bool) -> None:
     if form == "csv":
         store.write_csv(file, subjects=subjects)
         return
-    widths = [max(map(len, column)) for column in zip(*_cells(store, subjects), strict=True)]
     is_opposite = False
-    # Read twice, so that the rows of a million checkpoints need not be in memory.
-    for cells in _cells(store, subjects):
-        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=False))
-        print("  ".join(padded).rstrip(), file=file)
-        is_opposite |= any(cell.endswith(_OPPOSITE) for cell in cells)
+    for line in aligned(partial(_cells, store, subjects)):
+        print(line, file=file)
+        is_opposite |= _OPPOSITE in line
     if is_opposite:
         print(f"{_OPPOSITE} mean rho below 0: the layer is opposite to the brain", file=file)
     counts = store.counts()
@@ -91,12 +84,10 @@ def _cells(store: Store, subjects: bool) -> Iterator[tuple[str, ...]]:
     yield tuple(shown)
     signed = columns.index("mean_rho")
     for row in store.rows(subjects=subjects):
-        yield tuple(
-            f"{row[i]:.4g}{f' {_OPPOSITE}' if i == signed and row[i] < 0 else ''}"
-            if isinstance(row[i], float)
-            else str(row[i])
-            for i in places
-        )
+        cells = [f"{row[i]:.4g}" if isinstance(row[i], float) else str(row[i]) for i in places]
+        if row[signed] < 0 and "mean_rho" in shown:
+            cells[shown.index("mean_rho")] += f" {_OPPOSITE}"
+        yield tuple(cells)
 
 
 def _print_failures(store: Store) -> None:

@@ -18,16 +18,15 @@ def add_sweep(commands: Any) -> None:
         "The same command continues where a run was stopped or killed.",
     )
     add_checkpoints(sweep)
-    sweep.add_argument("--store", required=True, metavar="SCORES.db", help="file for the results")
-    sweep.add_argument(
+    add = sweep.add_argument
+    add("--store", required=True, metavar="SCORES.db", help="file for the results")
+    add(
         "--retry-failed", action="store_true", help="retry unchanged checkpoints that failed before"
     )
-    sweep.add_argument("--keep-rdms", action="store_true", help="store RDMs too, in float32")
-    shown = sweep.add_mutually_exclusive_group()
-    shown.add_argument(
-        "--quiet", action="store_true", help="print only files left out, failures and the end"
-    )
-    shown.add_argument("--json", action="store_true", help="print events as JSON lines")
+    add("--keep-rdms", action="store_true", help="store RDMs too, in float32")
+    add = sweep.add_mutually_exclusive_group().add_argument
+    add("--quiet", action="store_true", help="print only files left out, failures and the end")
+    add("--json", action="store_true", help="print events as JSON lines")
     sweep.set_defaults(run=_sweep)
 
 

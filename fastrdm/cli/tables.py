@@ -6,7 +6,8 @@ import dataclasses
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,17 +53,31 @@ def _cell(result: Result, squared: bool) -> str:
     return f"{result.percent_nc:.2f} [{result.low:.1f}, {result.high:.1f}]{mark}{sign}"
 
 
+def aligned(
+    rows: Callable[[], Iterable[Sequence[str]]], right: Collection[str] = ()
+) -> Iterator[str]:
+    """Yield rows as lines with aligned columns; those that the first row names in `right` end at one place.
+
+    `rows` is called twice, so that a long table need not be in memory.
+    """
+    lines = iter(rows())
+    header = next(lines)
+    widths = [len(cell) for cell in header]
+    for cells in lines:
+        widths = [max(width, len(cell)) for width, cell in zip(widths, cells, strict=True)]
+    justify = [str.rjust if name in right else str.ljust for name in header]
+    for cells in rows():
+        padded = (pad(text, width) for pad, text, width in zip(justify, cells, widths, strict=True))
+        yield "  ".join(padded).rstrip()
+
+
 def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table, by rich where it is installed."""
     try:
         from rich.console import Console
         from rich.table import Table
     except ImportError:
-        lines = [*([header] if header else []), *rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        for line in lines:
-            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            print("  ".join(cells).rstrip())
+        print(*aligned(lambda: [header, *rows] if header else rows), sep="\n")
         return
     table = Table(*header, show_header=bool(header), box=None, pad_edge=False)
     for row in rows:
@@ -92,33 +107,20 @@ def print_results(results: Sequence[Result], studies: Sequence[Study]) -> None:
             f"percent of noise ceiling [95 % interval over subjects]{mean};"
             f" † ρ above 0, p < 0.05 corrected{sign}"
         )
-    table = Table(
-        title=title,
-        caption=synthetic_notice(studies) or None,
-        show_footer=True,
-        title_justify="left",
-    )
+    notice = synthetic_notice(studies) or None
+    table = Table(title=title, caption=notice, show_footer=True, title_justify="left")
     table.add_column("layer", footer="ceiling")
+    add_numbers = partial(table.add_column, justify="right", no_wrap=True)
     for study, region in columns:
-        table.add_column(
-            f"{study}\n{region.upper()}",
-            footer=f"{ceilings[study, region]:.4f}",
-            justify="right",
-            no_wrap=True,
-        )
+        add_numbers(f"{study}\n{region.upper()}", footer=f"{ceilings[study, region]:.4f}")
     for modality in scores:
-        table.add_column(
-            f"score{f', {modality}' if len(scores) > 1 else ''}\nmean of sets",
-            justify="right",
-            no_wrap=True,
-        )
+        add_numbers(f"score{f', {modality}' if len(scores) > 1 else ''}\nmean of sets")
     for layer in dict.fromkeys(r.layer for r in results):
-        winner = layer in best.values()
         table.add_row(
             layer,
             *(_cell(cells[layer, *column], column in squared) for column in columns),
             *(f"{scores[m][layer]:.2f}{' *' if best.get(m) == layer else '  '}" for m in scores),
-            style="bold" if winner else None,
+            style="bold" if layer in best.values() else None,
         )
     # A pipe or a file has no width.
     console = Console(width=None if sys.stdout.isatty() else 300)

@@ -12,28 +12,8 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
     """Draw the scores of all layers: a panel for each study and region, a group of bars for each checkpoint.
 
     Bars are percent of the noise ceiling, whiskers the population standard deviation over subjects. Bars of layers with
-    a negative mean similarity are hatched.
-
-    Parameters
-    ----------
-    results : sequence of Result
-        Results of one or more checkpoints.
-    path : path-like
-        File to write; its suffix is the format (`.png`, `.pdf`, `.svg`).
-    title : str
-        Title of the figure.
-
-    Returns
-    -------
-    Path
-        The file written.
-
-    Raises
-    ------
-    ValueError
-        If there are no results, or the suffix is not a known format.
-    MissingExtraError
-        If matplotlib is not installed.
+    a negative mean similarity are hatched. The suffix of `path`, which is returned, is the format (`.png`, `.pdf`,
+    `.svg`); ValueError if it is unknown, or if there are no results.
     """
     require("matplotlib", "plot", "to draw figures")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -49,18 +29,17 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
         )
 
     checkpoints = list(dict.fromkeys(r.checkpoint for r in results))
-    panels = list(dict.fromkeys((r.study, r.region) for r in results))
-    studies = list(dict.fromkeys(study for study, _ in panels))
-    regions = list(dict.fromkeys(region for _, region in panels))
+    studies = list(dict.fromkeys(r.study for r in results))
+    regions = list(dict.fromkeys(r.region for r in results))
+    present = {(r.study, r.region) for r in results}
+    panels = [(s, r) for s in studies for r in regions if (s, r) in present]
     n_bars = len({(r.checkpoint, r.layer) for r in results})
     figure = Figure(
         figsize=(max(7.0, 2.5 + 0.26 * n_bars), 1.2 + 2.1 * len(panels)), layout="constrained"
     )
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, (study, region) in zip(
-        axes, ((s, r) for s in studies for r in regions if (s, r) in panels), strict=True
-    ):
+    for axis, (study, region) in zip(axes, panels, strict=True):
         shown = [r for r in results if (r.study, r.region) == (study, region)]
         _draw_panel(axis, shown, checkpoints)
         axis.set_title(

@@ -60,8 +60,7 @@ MERGE = (
     _copy("environments", "key, facts"),
     _copy("methods", "key, arch, graph, preprocessing, precision, kernels"),
     _copy(
-        "targets",
-        "key, study, region, stimuli, subjects, protocol, ceiling, n_subjects, synthetic",
+        "targets", "key, study, region, stimuli, subjects, protocol, ceiling, n_subjects, synthetic"
     ),
     "INSERT OR IGNORE INTO main.checkpoints (sha256, method, path, labels)"
     f" SELECT oc.sha256, m.id, oc.path, oc.labels FROM o.checkpoints oc {_SAME_METHOD.format('oc')}",

@@ -16,17 +16,9 @@ _Named = tuple[str, Callable[[], Study]]
 
 
 def find_data() -> Path | None:
-    """Find the data root: `FASTRDM_DATA`, else `../shared/data` seen from the current folder.
+    """Find the data root: `FASTRDM_DATA`, else `../shared/data` seen from the current folder, else None.
 
-    Returns
-    -------
-    Path or None
-        None if neither exists.
-
-    Raises
-    ------
-    FileNotFoundError
-        If `FASTRDM_DATA` is set but is not a folder.
+    FileNotFoundError if `FASTRDM_DATA` is set but is not a folder.
     """
     if value := os.environ.get("FASTRDM_DATA"):
         if not Path(value).is_dir():

@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from fastrdm._base import (
-    UNNAMED,
-    check_choice,
-    list_names,
-    nearest,
-    read_arrays,
-    suggestion,
-)
+from fastrdm._base import UNNAMED, check_choice, list_names, nearest, read_arrays, suggestion
 from fastrdm.images import (
     ORDERS,
     SUFFIXES,

@@ -273,7 +273,7 @@ def test_score_on_the_requested_provider(capsys, sample):
     for words, match in (
         (("--provider", "tpu"), "provider 'tpu' is not one of"),
         (("--provider", "cpu", "--precision", "bf16"), "'cpu' supports fp32, not bf16"),
-        (("--provider", "cpu", "--provider-option", "a=b=c"), "no options, so not 'a'"),
+        (("--provider", "cpu", "--provider-option", "a=b=c"), "has no options; remove 'a'"),
     ):
         status, out, err = run(capsys, *arguments, *words, "--quiet")
         assert (status, out) == (1, "") and match in err
