@@ -12,10 +12,8 @@ without a store, `results` ranks its layers. A store is a `database` with tables
 """
 
 from fastrdm.scoring.checkpoint_scores import CheckpointScores, score_checkpoints
-from fastrdm.scoring.jobs import RunOptions
 from fastrdm.scoring.listing import LeftOut
 from fastrdm.scoring.plans import Estimate
-from fastrdm.scoring.resolver import sources
 from fastrdm.scoring.results import (
     COLUMNS,
     Result,
@@ -34,7 +32,6 @@ __all__ = [
     "Estimate",
     "LeftOut",
     "Result",
-    "RunOptions",
     "Store",
     "Sweep",
     "best_layers",
@@ -43,6 +40,5 @@ __all__ = [
     "modality_of",
     "score_checkpoints",
     "sign_remarks",
-    "sources",
     "sweep",
 ]

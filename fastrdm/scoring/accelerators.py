@@ -19,13 +19,14 @@ def accelerators(provider: str) -> tuple[str, list[str]]:
     for word in words:
         if word in LISTS:
             variable, command = LISTS[word]
-            chosen = os.environ.get(variable)
-            if chosen is not None:
-                found = [name.strip() for name in chosen.split(",") if name.strip()]
+            if variable in os.environ:
+                found = [name.strip() for name in os.environ[variable].split(",") if name.strip()]
             else:
-                lines = [line for line in run_program(*command).splitlines() if line.strip()]
-                lines = [line for line in lines if not line.startswith("device,")]
-                found = [str(i) for i in range(len(lines))]
+                lines = run_program(*command).splitlines()
+                devices = [
+                    each for each in lines if each.strip() and not each.startswith("device,")
+                ]
+                found = [str(i) for i in range(len(devices))]
             if found:
                 return variable, found
     return "", []

@@ -160,13 +160,10 @@ def _scores(
         for modality, rdm in outcome.test_rdms.items():
             written += algonauts.write_submission(folder_of(job), rdm, modality)
     except OSError as error:
-        return CheckpointScores(
-            job.path, error=f"{job.path}: its submission cannot be written: {error}"
-        )
+        message = f"{job.path}: its submission cannot be written: {error}"
+        return CheckpointScores(job.path, error=message)
     results = results_of(outcome, studies, n_draws=n_draws, seed=seed)
-    return CheckpointScores(
-        job.path, results, "", tuple(written), outcome.sha256, outcome.job.labels
-    )
+    return CheckpointScores(job.path, results, "", tuple(written), outcome.sha256, job.labels)
 
 
 def _submission_folders(submit: str | Path | None, paths: Sequence[str]) -> Callable[[Job], Path]:

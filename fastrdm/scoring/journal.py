@@ -124,17 +124,8 @@ def _target_records(study: Study) -> list[TargetRecord]:
                 f"the ceiling of {region} of the study {study.name!r} is NaN because its subjects have NaN and"
                 ' nan_policy is "propagate", so no layer can have a score; use nan_policy="omit"'
             )
-        protocol = {"nan_policy": target.nan_policy, **target.protocol.facts()}
-        records.append(
-            TargetRecord(
-                study.name,
-                region,
-                stimuli,
-                target.sha256,
-                json.dumps(protocol, sort_keys=True),
-                target.ceiling,
-                target.n_subjects,
-                study.synthetic,
-            )
-        )
+        facts = {"nan_policy": target.nan_policy, **target.protocol.facts()}
+        protocol = json.dumps(facts, sort_keys=True)
+        subjects = (target.sha256, protocol, target.ceiling, target.n_subjects)
+        records.append(TargetRecord(study.name, region, stimuli, *subjects, study.synthetic))
     return records

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from fastrdm._kernels import kernels
@@ -33,23 +34,21 @@ class InProcessPool:
             raise WorkerPoolError(
                 f'the engine "in-process" has one worker, not {workers}; use "local"'
             )
-        self._worker: _InProcessHandle | None = None
+        self._launch: Callable[[], WorkerHandle] | None = None
 
     def launchers(self, setup: WorkerSetup) -> Iterator[Callable[[], WorkerHandle]]:
         """As for `WorkerPool`."""
-        if self._worker is None:
-            self._worker = _InProcessHandle(setup)
-        yield self._worker.get
+        self._launch = self._launch or partial(_InProcessHandle, setup)
+        yield self._launch
 
     def close(self) -> None:
         """As for `WorkerPool`."""
-        self._worker = None
+        self._launch = None
 
 
 class _InProcessHandle:
     def __init__(self, setup: WorkerSetup) -> None:
         self._worker = RemoteWorker(setup)
-        self.get = lambda: self
 
     def handshake(self) -> "Future[Handshake | Exception]":
         return _done(self._worker.handshake())
@@ -93,20 +92,11 @@ class LocalPool:
         if not self._launchers:
             threads = setup.options.n_threads or self.n_threads
             setup = replace(setup, options=replace(setup.options, n_threads=threads))
-            self._launchers = [_ProcessLauncher(setup, each) for each in self._environments]
+            self._launchers = [partial(_Process, setup, each) for each in self._environments]
         yield from self._launchers
 
     def close(self) -> None:
         """As for `WorkerPool`."""
-
-
-@dataclass(frozen=True, eq=False)
-class _ProcessLauncher:
-    setup: WorkerSetup
-    environment: Mapping[str, str]
-
-    def __call__(self) -> WorkerHandle:
-        return _Process(self.setup, self.environment)
 
 
 class _Process:
@@ -126,9 +116,8 @@ class _Process:
         return self._pool.submit(_score, job, following, name)
 
     def close(self, now: bool) -> None:
-        answer = None
-        if self._handshake.done() and not self._handshake.exception():
-            answer = self._handshake.result()
+        is_ready = self._handshake.done() and not self._handshake.exception()
+        answer = self._handshake.result() if is_ready else None
         if now and isinstance(answer, Handshake):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(answer.pid, signal.SIGKILL)

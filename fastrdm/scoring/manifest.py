@@ -13,7 +13,7 @@ A manifest is a TOML file with a table for each network:
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,6 @@ class CheckpointSource:
         match = re.search(self.labels, path)
         return {k: v for k, v in match.groupdict().items() if v is not None} if match else {}
 
-    def paths(self) -> Iterator[str]:
-        """Yield the paths of the present checkpoints in the order given, folders and globs sorted."""
-        yield from (found.path for found in self.listing().found)
-
     def listing(self) -> Listing:
         """List what exists now."""
         listing = Listing()
@@ -103,8 +99,8 @@ def _source(path: Path, number: int, table: Mapping[str, Any]) -> CheckpointSour
             )
         if not isinstance(value, _FIELDS[key]):
             raise ValueError(f"{row}: {key} = {value!r} has the wrong type")
-    weights = table.get("weights", ())
-    weights = [weights] if isinstance(weights, str) else list(weights)
+    weights = table.get("weights", [])
+    weights = [weights] if isinstance(weights, str) else weights
     if not weights or not all(isinstance(each, str) for each in weights):
         raise ValueError(f"{row}: weights must be a path or a list of paths")
     arch = table.get("arch")

@@ -4,7 +4,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastrdm._base import one_line, require
@@ -77,19 +78,15 @@ class RayPool:
             self._setup = self._ray.put(replace(setup, pixels=_pixels(setup), options=options))
         if time.monotonic() - self._queried > _QUERY_S:
             self._queried = time.monotonic()
-            required = {name: amount for name, amount in self._resources.items() if amount}
-            self._capacity = sum(
-                int(
-                    min(
-                        node["Resources"].get(name, 0) / amount for name, amount in required.items()
-                    )
-                )
-                for node in self._nodes()
-            )
+            self._capacity = sum(self._room(node["Resources"]) for node in self._nodes())
         wanted = self._capacity if self._limit is None else min(self._capacity, self._limit)
         while len(self._launchers) < wanted:
-            self._launchers.append(_ActorLauncher(self._ray, self._setup, self._resources))
+            self._launchers.append(partial(_Actor, self._ray, self._setup, self._resources))
         yield from self._launchers[:wanted]
+
+    def _room(self, node: Mapping[str, float]) -> int:
+        required = {name: amount for name, amount in self._resources.items() if amount}
+        return int(min(node.get(name, 0) / amount for name, amount in required.items()))
 
     def close(self) -> None:
         """As for `WorkerPool`."""
@@ -114,25 +111,13 @@ def _pixels(setup: WorkerSetup) -> Pixels:
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class _ActorLauncher:
-    ray: Any
-    setup: Any
-    resources: Mapping[str, float]
-
-    def __call__(self) -> WorkerHandle:
-        # Ray restarts a lost actor only if there is room, and keeps its jobs waiting until then.
-        options = {
-            "num_cpus": self.resources["CPU"],
-            "num_gpus": self.resources["GPU"],
-            "max_restarts": 0,
-        }
-        return _Actor(self.ray, self.ray.remote(RemoteWorker).options(**options).remote(self.setup))
-
-
 class _Actor:
-    def __init__(self, ray: Any, actor: Any) -> None:
-        self._ray, self._actor = ray, actor
+    def __init__(self, ray: Any, setup: Any, resources: Mapping[str, float]) -> None:
+        self._ray = ray
+        cpus, gpus = resources["CPU"], resources["GPU"]
+        # Ray would restart a lost actor only if there is room, and keep its jobs waiting until then.
+        options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0}
+        self._actor = ray.remote(RemoteWorker).options(**options).remote(setup)
 
     def handshake(self) -> "Future[Handshake | Exception]":
         future: Future[Handshake | Exception] = self._actor.handshake.remote().future()

@@ -116,11 +116,13 @@ class Resolver:
         self.sources = sources(weights, arch, taps, labels)
         self.networks: list[NetworkSpec] = []
         self._numbers: dict[str, int] = {}
-        for source in self.sources:
-            for arch_ in dict.fromkeys((source.arch, None)):
-                self._number(NetworkSpec(arch_, source.taps, source.preprocessing))
+        # For each source, the network of its weights, and that of `.onnx` files among them.
+        self._choices = [
+            (self._number(each, each.arch), self._number(each, None)) for each in self.sources
+        ]
 
-    def _number(self, spec: NetworkSpec) -> int:
+    def _number(self, source: CheckpointSource, arch: str | Architecture | None) -> int:
+        spec = NetworkSpec(arch, source.taps, source.preprocessing)
         if spec.key not in self._numbers:
             spec.check()
             self._numbers[spec.key] = len(self.networks)
@@ -129,11 +131,7 @@ class Resolver:
 
     def jobs(self) -> Iterator[Job]:
         """Yield the present checkpoints in the order given; refuse weights that need an architecture and have none."""
-        for source in self.sources:
-            specs = [
-                self._number(NetworkSpec(arch, source.taps, source.preprocessing))
-                for arch in (source.arch, None)
-            ]
+        for source, numbers in zip(self.sources, self._choices, strict=True):
             for found in source.listing().found:
                 brings_graph = is_onnx(found.path)
                 if source.arch is None and not brings_graph:
@@ -142,7 +140,7 @@ class Resolver:
                         " exported .onnx file"
                     )
                 labels = source.labels_of(found.path)
-                yield Job(found.path, specs[brings_graph], labels, found.row)
+                yield Job(found.path, numbers[brings_graph], labels, found.row)
 
     def listings(self) -> list[Listing]:
         """What the sources hold now."""

@@ -1,7 +1,6 @@
 """Hands jobs to the workers of a pool, a few at a time, and reassigns those of workers that die."""
 
 import concurrent.futures
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -95,22 +94,18 @@ def run_jobs(
         scheduler.close()
 
 
+@dataclass(eq=False)
 class _Scheduler:
-    def __init__(
-        self,
-        pool: WorkerPool,
-        setup: WorkerSetup,
-        jobs: Iterator[Job | None],
-        is_stopped: Callable[[], bool],
-        notify: Notify,
-    ) -> None:
-        self.pool, self.setup, self.jobs = pool, setup, jobs
-        self.is_stopped, self.notify = is_stopped, notify
-        self.slots: dict[Callable[[], WorkerHandle], _Slot] = {}
-        self.retries: deque[Job] = deque()
-        self.numbers = itertools.count(1)
-        self.is_exhausted = False
-        self.failed_starts = 0
+    pool: WorkerPool
+    setup: WorkerSetup
+    jobs: Iterator[Job | None]
+    is_stopped: Callable[[], bool]
+    notify: Notify
+    slots: dict[Callable[[], WorkerHandle], _Slot] = field(default_factory=dict)
+    retries: deque[Job] = field(default_factory=deque)
+    n_launched: int = 0
+    is_exhausted: bool = False
+    failed_starts: int = 0
 
     def outcomes(self) -> Iterator[Outcome]:
         while True:
@@ -120,18 +115,14 @@ class _Scheduler:
                 self._feed(slot)
             if self.is_exhausted:
                 self._rebalance(ready)
-            running: list[Future[Any]] = [
-                future for slot in self.slots.values() for future in slot.running
-            ]
-            if not running and (self.is_stopped() or (self.is_exhausted and not self.retries)):
+            is_idle = not any(slot.running for slot in self.slots.values())
+            if is_idle and (self.is_stopped() or (self.is_exhausted and not self.retries)):
                 return
-            starting: list[Future[Any]] = [
-                slot.starting for slot in self.slots.values() if not slot.handshake
-            ]
-            if running or starting:
-                concurrent.futures.wait(
-                    [*running, *starting], _POLL_S, concurrent.futures.FIRST_COMPLETED
-                )
+            pending: list[Future[Any]] = []
+            for slot in self.slots.values():
+                pending += slot.running if slot.handshake else [slot.starting]
+            if pending:
+                concurrent.futures.wait(pending, _POLL_S, concurrent.futures.FIRST_COMPLETED)
             else:
                 time.sleep(_POLL_S)
             for launch, slot in list(self.slots.items()):
@@ -142,9 +133,9 @@ class _Scheduler:
         for launch in wanted:
             if launch not in self.slots:
                 handle = launch()
-                self.slots[launch] = _Slot(
-                    f"worker {next(self.numbers)}", handle, handle.handshake()
-                )
+                self.n_launched += 1
+                name = f"worker {self.n_launched}"
+                self.slots[launch] = _Slot(name, handle, handle.handshake())
         for launch, slot in list(self.slots.items()):
             # An unwanted worker with jobs finishes them first.
             if launch not in wanted and not slot.running and not slot.held:
@@ -200,9 +191,8 @@ class _Scheduler:
         slot.running[future] = job
 
     def _report(self, slot: _Slot, event: str, **facts: Any) -> None:
-        process = {}
-        if slot.handshake:
-            process = {"pid": slot.handshake.pid, "host": slot.handshake.host}
+        ready = slot.handshake
+        process = {"pid": ready.pid, "host": ready.host} if ready else {}
         self.notify({"event": event, "worker": slot.name, **process, **facts})
 
     def _collect(self, launch: Callable[[], WorkerHandle], slot: _Slot) -> Iterator[Outcome]:

@@ -1,29 +1,15 @@
-"""One network × one study → scores; scores of a checkpoint → results with intervals and p values."""
+"""RDMs of layers → scores; scores of a checkpoint → results with intervals and p values."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm.images import Images
 from fastrdm.inference import max_statistic, subject_intervals
-from fastrdm.runtimes import OnnxModel
 from fastrdm.scoring.jobs import Scored
 from fastrdm.scoring.results import COLUMNS, Result
 from fastrdm.similarity import Score, Target
 from fastrdm.studies import Study
-
-
-def study_rdms(
-    model: OnnxModel, study: Study, images: Images, *, progress: bool = False
-) -> dict[str, NDArray[np.float64]]:
-    """RDMs of all layers of a network for the stimuli of a study, decoded or not."""
-    return model.rdms(
-        images,
-        progress=progress,
-        names=[str(path) for path in study.stimuli],
-        background=study.background,
-    )
 
 
 def score_layers(target: Target, rdms: NDArray[np.float64]) -> Score:
@@ -48,11 +34,9 @@ def results_of(
         for study in studies
         for region, target in study.targets.items()
     }
-    columns = (
-        _uncertainty(scored.scores, targets, n_draws, seed)
-        if n_draws
-        else dict.fromkeys(scored.scores, np.full((len(scored.layers), 4), np.nan))
-    )
+    columns = dict.fromkeys(scored.scores, np.full((len(scored.layers), 4), np.nan))
+    if n_draws:
+        columns = _uncertainty(scored.scores, targets, n_draws, seed)
     names = ("low", "high", "p_sign_flip", "p_corrected")
     results = [
         Result(

@@ -137,13 +137,11 @@ class Store(StoreReader):
             for study, rdms in scored.rdms.items():
                 target = next(number for key, number in targets.items() if key[0] == study)
                 stimuli = self._one("SELECT stimuli FROM targets WHERE id = ?", target)
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO rdms VALUES (?, ?, ?, ?, ?)",
-                    [
-                        (checkpoint, stimuli, i, layer, packed(rdm))
-                        for i, (layer, rdm) in enumerate(zip(scored.layers, rdms, strict=True))
-                    ],
-                )
+                rows = [
+                    (checkpoint, stimuli, i, layer, packed(rdm))
+                    for i, (layer, rdm) in enumerate(zip(scored.layers, rdms, strict=True))
+                ]
+                self._db.executemany("INSERT OR IGNORE INTO rdms VALUES (?, ?, ?, ?, ?)", rows)
             self._remember(scored, pipeline)
         return added
 
@@ -193,22 +191,13 @@ class Store(StoreReader):
 
     def fail(self, failed: Failed, pipeline: int, run: int) -> None:
         """Record why a file could not be scored, in place of an earlier reason."""
-        path, stamp = failed.job.path, failed.stamp
+        path, key = failed.job.path, (failed.stamp.size, failed.stamp.mtime_ns)
         with self._errors(), self._transaction():
             self._db.execute(
                 "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET"
                 " run = excluded.run, size = excluded.size, mtime_ns = excluded.mtime_ns, at = excluded.at,"
                 " attempts = attempts + 1, error = excluded.error, traceback = excluded.traceback",
-                (
-                    path,
-                    pipeline,
-                    run,
-                    stamp.size,
-                    stamp.mtime_ns,
-                    _now(),
-                    failed.error,
-                    failed.traceback,
-                ),
+                (path, pipeline, run, *key, _now(), failed.error, failed.traceback),
             )
 
     def merge(self, other: "str | Path") -> int:

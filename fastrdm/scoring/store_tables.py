@@ -27,11 +27,9 @@ class StoreReader(Database):
 
     def counts(self) -> dict[str, int]:
         """Number of checkpoints, results and failures."""
+        tables = ("checkpoints", "results", "failures")
         with self._errors():
-            return {
-                table: self._one(f"SELECT count(*) FROM {table}")
-                for table in ("checkpoints", "results", "failures")
-            }
+            return {table: self._one(f"SELECT count(*) FROM {table}") for table in tables}
 
     def failures(self) -> list[dict[str, Any]]:
         """Files that could not be scored, with error and traceback."""
@@ -52,13 +50,10 @@ class StoreReader(Database):
 
     def labels(self) -> list[str]:
         """Names of all labels."""
-        with self._errors():
-            return [
-                name
-                for (name,) in self._db.execute(
-                    "SELECT DISTINCT j.key FROM checkpoints, json_each(labels) AS j ORDER BY 1"
-                )
-            ]
+        found = self._dicts(
+            "SELECT DISTINCT j.key AS name FROM checkpoints, json_each(labels) AS j ORDER BY 1"
+        )
+        return [row["name"] for row in found]
 
     def columns(self, *, subjects: bool = False) -> dict[str, type]:
         """Names and types of the columns of `rows`."""
@@ -112,14 +107,8 @@ class StoreReader(Database):
                 statement
             ):
                 values, similarities = json.loads(text), np.frombuffer(rho, "<f8")
-                head = (
-                    path,
-                    arch,
-                    *(values.get(name, "") for name in labels),
-                    study,
-                    layer,
-                    region,
-                )
+                labelled = (values.get(name, "") for name in labels)
+                head = (path, arch, *labelled, study, layer, region)
                 # SQLite has no NaN.
                 scores = (math.nan if n is None else n for n in numbers)
                 tail = (*scores, float(np.add.reduce(similarities) / len(similarities)), sha256)
@@ -145,12 +134,8 @@ class StoreReader(Database):
         pandas = require("pandas", "table", "to make a DataFrame")
         columns = self.columns(subjects=subjects)
         frame = pandas.DataFrame(self.rows(subjects=subjects), columns=list(columns))
-        return frame.astype(
-            {
-                name: {str: "object", int: "int64", float: "float64"}[k]
-                for name, k in columns.items()
-            }
-        )
+        kinds = {str: "object", int: "int64", float: "float64"}
+        return frame.astype({name: kinds[kind] for name, kind in columns.items()})
 
     def write_csv(self, file: IO[str], *, subjects: bool = False) -> None:
         """Write the results as CSV; numbers keep all bits."""
@@ -174,10 +159,8 @@ class StoreReader(Database):
         with new_file(Path(path)) as file, parquet.ParquetWriter(file, schema) as writer:
             rows = self.rows(subjects=subjects)
             while block := list(islice(rows, _ROWS_AT_ONCE)):
-                arrays = [
-                    arrow.array(values, field.type)
-                    for values, field in zip(zip(*block, strict=True), schema, strict=True)
-                ]
+                values = zip(*block, strict=True)
+                arrays = [arrow.array(v, f.type) for v, f in zip(values, schema, strict=True)]
                 writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
     def rdms(self, sha256: str) -> dict[tuple[str, str], NDArray[np.float32]]:

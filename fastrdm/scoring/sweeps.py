@@ -136,43 +136,30 @@ class Sweep:
                 missing.append(_missing(job))
             if state == "new":
                 n_bytes += max(0, stamp.size)
-        return Plan(
-            counts["new"],
-            counts["done"],
-            counts["failed"],
-            n_bytes,
-            tuple(left_out for listing in listings for left_out in listing.left_out),
-            tuple(missing),
-        )
+        numbers = (counts["new"], counts["done"], counts["failed"])
+        left_out = tuple(each for listing in listings for each in listing.left_out)
+        return Plan(*numbers, n_bytes, left_out, tuple(missing))
 
     def estimate(self) -> Estimate:
         """Score the first new checkpoints of each network without keeping them; an error if all of them fail."""
         plan, setup = self.plan(), self._worker_setup()
         n_workers = max(1, len(list(self._pool.launchers(setup))))
-        first: dict[int, list[Job]] = {}
-        counts: Counter[int] = Counter()
+        new: dict[int, list[Job]] = {}
         for job, stamp, state in self._jobs():
             if state == "new" and stamp.size >= 0:
-                counts[job.network] += 1
-                # The first checkpoint includes one-time costs; the second is representative.
-                if len(jobs := first.setdefault(job.network, [])) < 2:
-                    jobs.append(job)
-        seconds, memory, error = 0.0, 0, ""
-        is_measured = False
-        for network, jobs in first.items():
-            times = []
-            for outcome in run_jobs(LocalPool(1, self.options.provider), setup, iter(jobs)):
-                if isinstance(outcome, Failed):
-                    error = error or outcome.error
-                elif isinstance(outcome, Scored):
-                    times.append(outcome.seconds)
-                    memory = max(memory, outcome.memory)
-            if times:
-                is_measured = True
-                seconds += counts[network] * times[-1] / n_workers
+                new.setdefault(job.network, []).append(job)
+        seconds, memory, errors = 0.0, 0, []
+        for jobs in new.values():
+            # The first checkpoint includes one-time costs; the second is representative.
+            pool = LocalPool(1, self.options.provider)
+            outcomes = list(run_jobs(pool, setup, iter(jobs[:2])))
+            errors += [outcome.error for outcome in outcomes if isinstance(outcome, Failed)]
+            if scored := [outcome for outcome in outcomes if isinstance(outcome, Scored)]:
+                memory = max(memory, *(outcome.memory for outcome in scored))
+                seconds += len(jobs) * scored[-1].seconds / n_workers
         self._pool.close()
-        if first and not is_measured:
-            raise ValueError(f"nothing could be measured: {error}")
+        if errors and not seconds:
+            raise ValueError(f"nothing could be measured: {errors[0]}")
         return Estimate(plan, seconds, memory, n_workers)
 
     def run(
@@ -191,15 +178,9 @@ class Sweep:
             with contextlib.closing(outcomes):
                 for outcome in outcomes:
                     counts[_kind(outcome)] += 1
-            word = "stopped" if is_stopped() else "finished"
-        summary = Summary(
-            word,
-            counts["scored"],
-            counts["known"],
-            counts["failed"],
-            plan,
-            time.perf_counter() - start,
-        )
+            outcome_word = "stopped" if is_stopped() else "finished"
+        numbers = (counts["scored"], counts["known"], counts["failed"])
+        summary = Summary(outcome_word, *numbers, plan, time.perf_counter() - start)
         facts = asdict(summary)
         del facts["before"]
         on_event({"event": "end", **facts})

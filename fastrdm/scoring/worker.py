@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from fastrdm.scoring.jobs import (
     kernels_version,
 )
 from fastrdm.scoring.results import best_layers, sign_remarks
-from fastrdm.scoring.scorer import results_of, score_layers, study_rdms
+from fastrdm.scoring.scorer import results_of, score_layers
 from fastrdm.similarity import Score
 from fastrdm.studies import Study
 
@@ -76,13 +77,8 @@ class Worker:
     def handshake(self) -> Handshake:
         """Report the process and its environment."""
         host = socket.gethostname()
-        facts = {
-            "provider": self._provider,
-            "kernels": kernels().name,
-            "isa": kernels().isa,
-            "host": host,
-            "versions": dict(versions()),
-        }
+        facts = {"kernels": kernels().name, "isa": kernels().isa, "versions": dict(versions())}
+        facts |= {"host": host, "provider": self._provider}
         return Handshake(os.getpid(), host, facts)
 
     def close(self) -> None:
@@ -104,17 +100,14 @@ class Worker:
                 if model is None:
                     return Known(job, stamp, sha256, time.perf_counter() - start, name)
                 layers, scores, rdms = self._scores(model)
-                scored = Scored(job, stamp, sha256, layers, scores, rdms)
+                scored = Scored(job, stamp, sha256, layers, scores, rdms, worker=name)
                 test_rdms = self._test_rdms(model, scored) if self._setup.submit else {}
-            return Scored(
-                **vars(scored)
-                | {
-                    "test_rdms": test_rdms,
-                    "seconds": time.perf_counter() - start,
-                    "memory": peak_memory(),
-                    "warnings": {str(warning.message): warning.category for warning in caught},
-                    "worker": name,
-                }
+            return replace(
+                scored,
+                test_rdms=test_rdms,
+                seconds=time.perf_counter() - start,
+                memory=peak_memory(),
+                warnings={str(warning.message): warning.category for warning in caught},
             )
         # One bad file must not stop the rest, whatever error it causes.
         except Exception as error:
@@ -144,7 +137,12 @@ class Worker:
         scores, kept = {}, {}
         for study in self._setup.studies:
             pixels = self._pixels_of(study, model.preprocessing)
-            rdms = study_rdms(model, study, pixels, progress=options.progress)
+            rdms = model.rdms(
+                pixels,
+                progress=options.progress,
+                names=[str(path) for path in study.stimuli],
+                background=study.background,
+            )
             layers, stack = tuple(rdms), np.stack(list(rdms.values()))
             for region, target in study.targets.items():
                 scores[study.name, region] = score_layers(target, stack)

@@ -20,9 +20,10 @@ from fastrdm import Target
 from fastrdm.cli import main
 from fastrdm.cli.progress import Board
 from fastrdm.networks import hash_file
-from fastrdm.scoring import Store, Sweep, score_checkpoints, sources
+from fastrdm.scoring import Store, Sweep, score_checkpoints
 from fastrdm.scoring.local_pool import LocalPool
 from fastrdm.scoring.manifest import read_manifest
+from fastrdm.scoring.resolver import sources
 from fastrdm.scoring.results import COLUMNS
 from fastrdm.scoring.sweeps import sweep
 from fastrdm.studies import open_studies
@@ -226,7 +227,7 @@ def test_checkpoints_are_found(here):
     (here / "runs" / "notes.md").touch()
 
     def found(*weights):
-        return [path for source in sources(weights) for path in source.paths()]
+        return [each.path for source in sources(weights) for each in source.listing().found]
 
     assert found("list.txt") == ["runs/seed1-epoch01.safetensors", "runs/seed1-epoch02.safetensors"]
     assert len(found("runs")) == len(found("ru*/*")) == 12
