@@ -7,7 +7,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import IO, Any
 
 from fastrdm._base import __version__, format_bytes, nearest
 from fastrdm._kernels import KernelInfo
@@ -19,7 +18,9 @@ from fastrdm.cli.score import add_score
 from fastrdm.cli.stores import add_store_commands
 from fastrdm.cli.sweeping import add_sweep
 from fastrdm.cli.tables import aligned, print_rows
-from fastrdm.networks import Layer, NetworkLayers, compile_pattern, export_onnx, group_reasons
+from fastrdm.networks import NetworkLayers, compile_pattern, export_onnx, group_reasons
+
+_LAYER_FIELDS = ("name", "operator", "part", "shape", "channels")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,14 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: IO[str] | None = None,
-    line: str | None = None,
-) -> None:
+def _show_warning(message: Warning | str, *details: object, **more: object) -> None:
     print(f"fastrdm: warning: {message}", file=sys.stderr)
 
 
@@ -130,7 +124,8 @@ def _layers(arguments: argparse.Namespace) -> int:
     listed = [layer for layer in matching if not layer.problem]
     if arguments.json:
         for layer in listed:
-            print(json.dumps(_layer_record(layer) | {"tap": marks.get(layer.name)}))
+            record = {name: getattr(layer, name) for name in _LAYER_FIELDS}
+            print(json.dumps(record | {"mib_per_100": layer.mib, "tap": marks.get(layer.name)}))
         return 0
     rows = [("", network.kind, "operator", "shape", "channels", "MiB/100", "tapped as")]
     for layer in listed:
@@ -148,17 +143,6 @@ def _layers(arguments: argparse.Namespace) -> int:
     if problems := {layer.name: layer.problem for layer in matching if layer.problem}:
         print(f"{len(problems)} more cannot be tapped ({group_reasons(problems)})")
     return 0
-
-
-def _layer_record(layer: Layer) -> dict[str, Any]:
-    return {
-        "name": layer.name,
-        "operator": layer.operator,
-        "part": layer.part,
-        "shape": layer.shape,
-        "channels": layer.channels,
-        "mib_per_100": layer.mib,
-    }
 
 
 def _torch_layers(arch: str) -> tuple[NetworkLayers, dict[str, str]]:

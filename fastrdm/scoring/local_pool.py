@@ -15,7 +15,8 @@ from typing import TypeVar
 from fastrdm._kernels import kernels
 from fastrdm.scoring.accelerators import accelerators
 from fastrdm.scoring.jobs import Handshake, Job, Outcome, WorkerPoolError, WorkerSetup
-from fastrdm.scoring.scheduler import RemoteWorker, WorkerHandle
+from fastrdm.scoring.scheduler import WorkerHandle
+from fastrdm.scoring.worker import Worker
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ class InProcessPool:
 
 class _InProcessHandle:
     def __init__(self, setup: WorkerSetup) -> None:
-        self._worker = RemoteWorker(setup)
+        self._worker = Worker(setup)
 
     def handshake(self) -> "Future[Handshake | Exception]":
         return _done(self._worker.handshake())
@@ -126,7 +127,7 @@ class _Process:
 
 
 # The worker of this process; a pool's process can keep it only in a global.
-_here: dict[str, RemoteWorker] = {}
+_here: dict[str, Worker] = {}
 
 
 def _start(setup: WorkerSetup, environment: Mapping[str, str]) -> None:
@@ -136,7 +137,7 @@ def _start(setup: WorkerSetup, environment: Mapping[str, str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _here["worker"] = RemoteWorker(setup)
+    _here["worker"] = Worker(setup)
 
 
 def _end_with_parent() -> None:

@@ -12,7 +12,8 @@ from fastrdm._base import one_line, require
 from fastrdm.images import cached_pixels
 from fastrdm.scoring.accelerators import LISTS
 from fastrdm.scoring.jobs import Handshake, Job, Outcome, Pixels, WorkerPoolError, WorkerSetup
-from fastrdm.scoring.scheduler import RemoteWorker, WorkerHandle
+from fastrdm.scoring.scheduler import WorkerHandle
+from fastrdm.scoring.worker import Worker
 
 # Seconds between two queries of the free resources of the cluster.
 _QUERY_S = 2.0
@@ -117,7 +118,7 @@ class _Actor:
         cpus, gpus = resources["CPU"], resources["GPU"]
         # Ray would restart a lost actor only if there is room, and keep its jobs waiting until then.
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0}
-        self._actor = ray.remote(RemoteWorker).options(**options).remote(setup)
+        self._actor = ray.remote(Worker).options(**options).remote(setup)
 
     def handshake(self) -> "Future[Handshake | Exception]":
         future: Future[Handshake | Exception] = self._actor.handshake.remote().future()

@@ -18,7 +18,6 @@ from fastrdm.scoring.jobs import (
     WorkerPoolError,
     WorkerSetup,
 )
-from fastrdm.scoring.worker import Worker
 
 Event: TypeAlias = dict[str, Any]
 Notify: TypeAlias = Callable[[Event], None]
@@ -237,29 +236,3 @@ class _Scheduler:
         for slot in self.slots.values():
             slot.handle.close(now=bool(slot.running) or not slot.handshake)
         self.pool.close()
-
-
-class RemoteWorker:
-    """A worker in another process, which reports the error that prevents its start instead of dying."""
-
-    def __init__(self, setup: WorkerSetup) -> None:
-        self._worker: Worker | Exception
-        try:
-            self._worker = Worker(setup)
-        except Exception as error:
-            self._worker = error
-
-    def handshake(self) -> Handshake | Exception:
-        """The worker's handshake, or the error that prevents its start."""
-        return self._worker if isinstance(self._worker, Exception) else self._worker.handshake()
-
-    def score(self, job: Job, following: Job | None, name: str) -> Outcome:
-        """Score a job while the following one is opened."""
-        if isinstance(self._worker, Exception):
-            raise self._worker
-        return self._worker.score(job, following, name)
-
-    def close(self) -> None:
-        """End the worker's thread."""
-        if isinstance(self._worker, Worker):
-            self._worker.close()

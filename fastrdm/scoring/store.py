@@ -201,22 +201,9 @@ class Store(StoreReader):
             )
 
     def merge(self, other: "str | Path") -> int:
-        """Add what another store holds and this one does not.
+        """Add what another store of the same schema holds, and return the number of checkpoints added.
 
-        Parameters
-        ----------
-        other : path-like
-            A store of the same schema. Where both hold a result, this store keeps its own.
-
-        Returns
-        -------
-        int
-            Number of checkpoints added.
-
-        Raises
-        ------
-        FileNotFoundError, StoreError
-            As for opening either store, or if it is this store itself.
+        Results that both hold stay as they are. Errors as for opening either store; a store does not merge with itself.
         """
         with Store(other):
             pass

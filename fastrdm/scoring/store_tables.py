@@ -119,18 +119,7 @@ class StoreReader(Database):
                     yield (*head, i, similarity, *tail)
 
     def frame(self, *, subjects: bool = False) -> "pandas.DataFrame":
-        """The results as a pandas DataFrame.
-
-        Parameters
-        ----------
-        subjects : bool
-            As for `rows`.
-
-        Raises
-        ------
-        MissingExtraError
-            If pandas is not installed.
-        """
+        """The results as a pandas DataFrame, with rows as for `rows`."""
         pandas = require("pandas", "table", "to make a DataFrame")
         columns = self.columns(subjects=subjects)
         frame = pandas.DataFrame(self.rows(subjects=subjects), columns=list(columns))
@@ -144,13 +133,7 @@ class StoreReader(Database):
         writer.writerows(self.rows(subjects=subjects))
 
     def write_parquet(self, path: str | Path, *, subjects: bool = False) -> None:
-        """Write the results as a Parquet file, which appears only when it is complete.
-
-        Raises
-        ------
-        MissingExtraError
-            If pyarrow is not installed.
-        """
+        """Write the results as a Parquet file, which appears only when it is complete."""
         arrow = require("pyarrow", "table", "to write Parquet")
         parquet = require("pyarrow.parquet", "table", "to write Parquet")
         kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
@@ -164,18 +147,7 @@ class StoreReader(Database):
                 writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
     def rdms(self, sha256: str) -> dict[tuple[str, str], NDArray[np.float32]]:
-        """The RDMs kept for a checkpoint.
-
-        Parameters
-        ----------
-        sha256 : str
-            Of the weights.
-
-        Returns
-        -------
-        dict of (str, str) to ndarray of float32, shape (pairs,)
-            (Study, layer) → condensed RDM.
-        """
+        """The RDMs kept for a checkpoint, by the SHA-256 of its weights: (study, layer) → condensed RDM."""
         with self._errors():
             found = self._db.execute(
                 "SELECT DISTINCT t.study, d.position, d.layer, d.content FROM rdms d"

@@ -52,34 +52,35 @@ def peak_memory() -> int:
 
 
 class Worker:
-    """Scores checkpoints; refuses to start with other kernels than those of the set-up, or without the provider."""
+    """Scores checkpoints; its handshake comes first."""
 
     def __init__(self, setup: WorkerSetup) -> None:
-        if kernels_version() != setup.kernels:
-            raise WorkerPoolError(
-                f"{socket.gethostname()} has {kernels_version()}, but the sweep uses {setup.kernels};"
-                " install the same version everywhere"
-            )
         self._setup = setup
         self._pixels = dict(setup.pixels)
-        options = setup.options
-        self._options = {"workspace": Workspace(), "probes": Probes(), **options.model}
-        # A minimal session shows whether the provider loads before any checkpoint can fail because of it.
-        self._provider = open_session(
-            probe_graph(),
-            provider=options.provider,
-            precision=options.precision,
-            options=options.provider_options,
-        ).provider
+        self._options = {"workspace": Workspace(), "probes": Probes(), **setup.options.model}
         self._pool = ThreadPoolExecutor(1, "fastrdm-ahead")
         self._ahead: dict[tuple[str, int], Future[tuple[Stamp, str, OnnxModel | None]]] = {}
 
-    def handshake(self) -> Handshake:
-        """Report the process and its environment."""
-        host = socket.gethostname()
+    def handshake(self) -> Handshake | Exception:
+        """Report the process and its environment; the error if it has other kernels, or the provider does not load."""
+        host, options = socket.gethostname(), self._setup.options
+        if kernels_version() != self._setup.kernels:
+            return WorkerPoolError(
+                f"{host} has {kernels_version()}, but the sweep uses {self._setup.kernels};"
+                " install the same version everywhere"
+            )
+        try:
+            # A minimal session shows whether the provider loads before any checkpoint can fail because of it.
+            session = open_session(
+                probe_graph(),
+                provider=options.provider,
+                precision=options.precision,
+                options=options.provider_options,
+            )
+        except Exception as error:
+            return error
         facts = {"kernels": kernels().name, "isa": kernels().isa, "versions": dict(versions())}
-        facts |= {"host": host, "provider": self._provider}
-        return Handshake(os.getpid(), host, facts)
+        return Handshake(os.getpid(), host, facts | {"host": host, "provider": session.provider})
 
     def close(self) -> None:
         """End the thread that opens checkpoints; drop what it has not begun."""

@@ -228,7 +228,7 @@ def test_a_checkpoint_is_released_before_the_one_after_the_next_is_opened(
 
     monkeypatch.setattr(Architecture, "open", open_)
     assert not any(s.error for s in score_checkpoints([weights] * 5, [SMALL], studies))
-    # Whether the first is still in work when the second is opened is a matter of time.
+    # Whether the first still exists when the second is opened depends on timing.
     assert len(held) == 5 and max(held) <= 1
 
 

@@ -1,4 +1,4 @@
-"""The file of results: one transaction a checkpoint, found by content, read while it is written."""
+"""A store: one transaction per checkpoint, results found by content, reading during writing."""
 
 import concurrent.futures
 import csv
@@ -102,10 +102,10 @@ def test_recorded_results_are_read_back_to_the_last_bit(writer, path):
         for layer in LAYERS
     ]
     score = scored(1).scores["92", "it"]
-    own = [r for r in table if (r["epoch"], r["region"]) == ("1", "it")]
+    of_it = [r for r in table if (r["epoch"], r["region"]) == ("1", "it")]
     for name in ("r2", "std", "sample_std", "percent_nc", "p", "value", "mean_rho"):
-        assert [r[name] for r in own] == getattr(score, name).tolist()
-    assert {r["ceiling"] for r in own} == {0.25}
+        assert [r[name] for r in of_it] == getattr(score, name).tolist()
+    assert {r["ceiling"] for r in of_it} == {0.25}
     of_subjects = [r for r in rows(path, subjects=True) if (r[2], r[5]) == ("1", "it")]
     assert [r[6] for r in of_subjects] == [0, 1, 2, 3] * 2
     assert [r[7] for r in of_subjects] == score.rho.ravel().tolist()
@@ -132,17 +132,17 @@ def test_content_is_the_key(writer, path, tmp_path):
     writer.record(scored(0))
     # The same file.
     assert writer.state("epoch000.pth", Stamp(10, 0)) == "done"
-    # It changed.
+    # The file changed.
     assert writer.state("epoch000.pth", Stamp(10, 7)) == "new"
-    # Renamed: a file that has to be read, and is then known.
+    # A renamed file must be read, and is then recognised.
     assert writer.state("zzz.pth", Stamp(10, 0)) == "new"
     done = writer.store.known(writer.pipeline, list(writer.targets.values()))
     assert done.tolist() == [bytes(32).rstrip(b"\0")]
     writer.store.recognise(known(0, "zzz.pth", {}), writer.pipeline)
     assert writer.state("zzz.pth", Stamp(10, 0)) == "done"
-    # The old name is no file any more.
+    # The old path does not exist.
     assert {row[0] for row in rows(path)} == {"zzz.pth"}
-    # Of two that are there, the first.
+    # Of two existing copies, the first by name counts.
     for name in ("b.pth", "a.pth"):
         (tmp_path / name).touch()
         writer.store.recognise(known(0, str(tmp_path / name)), writer.pipeline)
@@ -159,8 +159,8 @@ def test_another_method_is_another_key(field):
 
 @pytest.mark.parametrize("field", ["study", "region", "stimuli", "subjects", "protocol", "ceiling"])
 def test_other_subjects_are_another_key(field):
-    own = subjects("it")
-    assert TargetRecord(**vars(own) | {field: 0.5}).key != own.key
+    record = subjects("it")
+    assert TargetRecord(**vars(record) | {field: 0.5}).key != record.key
 
 
 def test_a_new_region_is_scored_and_the_others_stay(path):
@@ -213,7 +213,7 @@ def write_many(path, first, n):
 
 
 def test_a_reader_sees_whole_checkpoints_while_writers_write(path):
-    """Two processes that write the same and other checkpoints, and begin at the same time."""
+    """Two processes start at the same time and write overlapping checkpoints."""
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(2, spawn) as pool:
         jobs = [pool.submit(write_many, path, first, 40) for first in (0, 20)]
@@ -222,7 +222,7 @@ def test_a_reader_sees_whole_checkpoints_while_writers_write(path):
                 try:
                     assert len(rows(path)) % 4 == 0
                 except StoreError as error:
-                    assert "another program" in str(error), "before the schema is there"
+                    assert "another program" in str(error), "only before the schema exists"
         for job in jobs:
             job.result()
     assert len(rows(path)) == 60 * 4
@@ -267,7 +267,7 @@ def test_a_store_with_an_older_schema_is_upgraded(path, monkeypatch):
 
 def foreign(path):
     database = sqlite3.connect(path)
-    database.execute("CREATE TABLE theirs (x)")
+    database.execute("CREATE TABLE other (x)")
     database.commit()
 
 
@@ -330,7 +330,7 @@ for i in range(1000):
 
 
 def test_a_full_disk_loses_nothing_that_was_reported(path, request):
-    """A limit of the size of files, which SQLite is told of as of a disk that is full."""
+    """A limit on file sizes stands for a full disk: SQLite gets the same kind of write error."""
     run = subprocess.run(
         [sys.executable, "-c", LIMITED, str(request.path.parent), str(path)],
         capture_output=True,
@@ -403,7 +403,7 @@ def test_frames_and_parquet_hold_the_same_rows(writer, path, tmp_path, monkeypat
 
 
 def test_a_store_created_by_several_threads_is_one_store(tmp_path):
-    """Each sees the file either empty or whole."""
+    """Each thread sees the file either empty or complete."""
     for k in range(12):
         path = tmp_path / f"{k}.db"
         with ThreadPoolExecutor(6) as pool:

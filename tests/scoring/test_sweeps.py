@@ -1,4 +1,4 @@
-"""Sweeps: every checkpoint once, whatever becomes of files, workers, the sweep itself and its disk."""
+"""Sweeps score every checkpoint once, even if files, workers, the sweep itself or its disk fail."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from fastrdm.scoring.results import COLUMNS
 from fastrdm.scoring.sweeps import sweep
 from fastrdm.studies import open_studies
 
-# A graph and files that need no torch: a worker is ready in a second instead of three.
+# Without torch, a worker is ready in one second instead of three.
 ARCH = "net.onnx"
 SOURCE = """
 import torch
@@ -81,7 +81,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture
 def here(home, tmp_path, monkeypatch):
-    """A folder of one's own with links to the checkpoints; networks are found from it."""
+    """A new current folder with copies of the checkpoints and networks, and a link to the study."""
     (tmp_path / "runs").mkdir()
     for path in sorted((home / "runs").iterdir()):
         (tmp_path / "runs" / path.name).write_bytes(path.read_bytes())
@@ -95,7 +95,7 @@ def here(home, tmp_path, monkeypatch):
 
 
 def run(weights="runs", arch=ARCH, data="study", store="scores.db", **options):
-    """Sweep, and give the events by kind."""
+    """Sweep; return the summary and the events by kind."""
     events = []
     summary = sweep(weights, arch, data, store=store, on_event=events.append, **options)
     by_kind = {}
@@ -116,7 +116,7 @@ def failures(path="scores.db"):
 
 @pytest.fixture(scope="module")
 def expected(home):
-    """The table of a sweep that nothing disturbs."""
+    """Rows of a sweep without disturbances."""
     before = os.getcwd()  # noqa: PTH109
     os.chdir(home)
     try:
@@ -170,7 +170,7 @@ def test_networks_of_a_manifest(here):
 
     (here / "b").mkdir()
     torch.save(wide().state_dict(), here / "b" / "step7.pth")
-    fastrdm.export_onnx(build(), here / "own.onnx")
+    fastrdm.export_onnx(build(), here / "exported.onnx")
     (here / "sweep.toml").write_text(
         """
         [[network]]
@@ -184,7 +184,7 @@ def test_networks_of_a_manifest(here):
         [network.preprocessing]
         size = [20, 24]
         [[network]]
-        weights = "own.onnx"
+        weights = "exported.onnx"
         """
     )
     summary, _ = run("sweep.toml", ())
@@ -194,10 +194,10 @@ def test_networks_of_a_manifest(here):
         ("seed1-epoch00.safetensors", "sweep_net:build", "", "last"),
         ("seed1-epoch01.safetensors", "sweep_net:build", "", "last"),
         ("step7.pth", "sweep_net:wide", "7", "conv"),
-        ("own.onnx", "", "", "conv"),
-        ("own.onnx", "", "", "fc"),
+        ("exported.onnx", "", "", "conv"),
+        ("exported.onnx", "", "", "fc"),
     }
-    # Other taps are another method, of the same files.
+    # The same files with other taps are another method.
     assert run("runs/*00.safetensors")[0].scored == 1
 
 
@@ -245,7 +245,7 @@ def test_mistakes_raise_before_work_starts(here, capsys):
     fails("there is no checkpoint in empty", "empty")
     fails("weights is empty", [])
     fails("2 architectures for 1", "runs", [ARCH, ARCH])
-    fails("no module 'nowhere'", "runs", "nowhere:x")
+    fails("module 'nowhere' does not exist", "runs", "nowhere:x")
     fails(r"epoch00\.safetensors: weights need arch", "runs", ())
     fails("data is empty", data=[])
     fails("several studies have the name", data=["study", "study"])
@@ -310,14 +310,14 @@ def test_bad_files_fail_alone_and_are_retried_on_request_or_when_changed(here, e
     summary, events = run(weights)
     assert (summary.outcome, summary.scored, summary.failed) == ("finished", 12, len(BAD))
     assert rows(subjects=True) == expected
-    told = failures()
-    assert told.keys() == set(paths.values()) and not (here / "EXPLODED").exists()
+    stored = failures()
+    assert stored.keys() == set(paths.values()) and not (here / "EXPLODED").exists()
     for name, (_, match) in BAD.items():
-        assert match in told[paths[name]]["error"], name
-        assert "\n" not in told[paths[name]]["error"]
-        assert "Traceback" in told[paths[name]]["traceback"]
+        assert match in stored[paths[name]]["error"], name
+        assert "\n" not in stored[paths[name]]["error"]
+        assert "Traceback" in stored[paths[name]]["traceback"]
     assert {e["checkpoint"] for e in events["failed"]} == set(paths.values())
-    # Unchanged, they are left alone, but when that is asked for.
+    # Unchanged files are retried only on request.
     assert run(weights)[0].before.failed == len(BAD)
     assert run(weights, retry_failed=True)[0].failed == len(BAD)
     assert {f["attempts"] for f in failures().values()} == {2}
@@ -328,7 +328,7 @@ def test_bad_files_fail_alone_and_are_retried_on_request_or_when_changed(here, e
 
 
 def kill_when_given(name, times):
-    """Kill the worker, as a system short of memory does, when it is given a checkpoint."""
+    """Kill the worker when it gets a checkpoint, as a system does when memory runs out."""
     killed = []
 
     def on_event(event):
@@ -352,7 +352,7 @@ def test_a_dead_worker_loses_nothing_and_stops_no_other(here, expected, times, f
 
 
 def test_rdms_do_not_depend_on_the_number_of_threads(here):
-    """Workers of any number of processors give the same last bits."""
+    """RDMs are the same to the bit for any number of threads."""
     from fastrdm.runtimes import Architecture
 
     (study,) = open_studies("study")
@@ -370,7 +370,7 @@ def test_rdms_do_not_depend_on_the_number_of_threads(here):
 def test_several_workers_have_the_same_results(here, expected):
     engine = LocalPool(2, "cpu")
     _, events = run(engine=engine)
-    # On a busy machine one of them may come when all is done.
+    # On a busy machine, one worker may be ready only when all is done.
     ready = {e["worker"] for e in events["ready"]}
     assert ready and ready <= {"worker 1", "worker 2"}
     assert rows(subjects=True) == expected
@@ -378,7 +378,7 @@ def test_several_workers_have_the_same_results(here, expected):
 
 @pytest.fixture
 def cluster():
-    """A Ray cluster of three nodes of this machine, each a raylet of its own, of one processor."""
+    """A Ray cluster with three nodes on this machine, each a separate raylet with one processor."""
     pytest.importorskip("ray")
     import ray
     from ray.cluster_utils import Cluster
@@ -426,7 +426,7 @@ def start(*arguments):
 
 
 def until(process, kind, count=1):
-    """Read events until one of a kind has come a number of times; those read."""
+    """Read events until `count` of a kind have arrived, and return all that were read."""
     seen = []
     for line in process.stdout:
         seen.append(json.loads(line))
@@ -593,13 +593,13 @@ def test_progress_board(monkeypatch):
 
 def test_a_target_is_identified_by_its_subjects():
     rdms = np.random.default_rng(0).random((3, 10))
-    own = Target(rdms, ceiling=1).sha256
-    assert own == Target(rdms, ceiling=1, name="it").sha256
-    assert own != Target(rdms[::-1], ceiling=1).sha256
+    digest = Target(rdms, ceiling=1).sha256
+    assert digest == Target(rdms, ceiling=1, name="it").sha256
+    assert digest != Target(rdms[::-1], ceiling=1).sha256
 
 
 def listed(*weights):
-    """What is found and left out in weights of one source."""
+    """Return the paths found for weights of one source, and the listing."""
     (source,) = sources(weights)
     listing = source.listing()
     return [found.path for found in listing.found], listing
@@ -620,7 +620,7 @@ def test_an_existing_path_is_literal_whatever_brackets_it_has(here):
     assert listed("runs [1]/epoch[0].pth")[0] == ["runs [1]/epoch[0].pth"]
     assert listed("runs [1]/epoch*.pth")[0] == ["runs [1]/epoch*.pth"]
     (here / "runs [1]/epoch*.pth").unlink()
-    # A glob, since nothing is there of that very name; the folder's brackets are its own.
+    # No file has exactly this name, so it is a glob; the brackets of the folder are literal.
     inside.pop(0)
     for pattern in ("runs [1]/*.pth", "runs [1]/e**", str(here / "runs [1]" / "*.pth")):
         assert [path.rpartition("/")[2] for path in listed(pattern)[0]] == [
@@ -633,7 +633,7 @@ def test_an_existing_path_is_literal_whatever_brackets_it_has(here):
     (here / "list.txt").write_text("runs [1]/epoch[0].pth\n")
     assert listed("list.txt")[0] == ["runs [1]/epoch[0].pth"]
     (here / "runs [1]").rename(here / "elsewhere")
-    # Where there is no such folder, the brackets are one character's.
+    # Without such a folder, the brackets are a class of characters.
     assert listed("runs [1]/*.pth")[0] == ["runs 1/a.pth"]
 
 
@@ -663,8 +663,8 @@ def test_files_left_out_of_a_folder_or_glob_are_counted_and_named(here):
     (here / "runs" / "old").mkdir()
     found, listing = listed("runs")
     assert len(found) == 13
-    told = {each.reason: (each.count, each.names) for each in listing.left_out}
-    assert told == {
+    counts = {each.reason: (each.count, each.names) for each in listing.left_out}
+    assert counts == {
         "hidden": (1, (".DS_Store",)),
         "not named as weights": (4, ("args.json", "log.txt", "notes.md")),
         "folders, which a glob with ** looks into": (1, ("old",)),
@@ -888,7 +888,7 @@ def test_the_nan_policy_is_part_of_a_targets_key(here):
     with Store("scores.db") as store:
         found = store._dicts("SELECT key, protocol FROM targets WHERE region = 'it'")
     assert [json.loads(row["protocol"])["nan_policy"] for row in found] == ["raise", "omit"]
-    # As it was before protocols could average over time, so that their results are found.
+    # Absent, as before protocols could average over time, so that older results are found.
     assert "average_times" not in json.loads(found[0]["protocol"])
     assert len({row["key"] for row in found}) == 2
 
