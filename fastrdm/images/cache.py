@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from fastrdm._base import new_file, require
 from fastrdm.images.decoding import (
     RULES_VERSION,
-    ImageLike,
     Images,
     check_background,
     check_images,
@@ -208,7 +207,12 @@ def _hash(start: bytes, images: Images, background: str | None) -> str:
     digest = hashlib.sha256(start)
     # On this thread: 2 ms for 118 images; several threads take 3 ms.
     for index, image in enumerate(images):
-        digest.update(_digest(image, index, background))
+        if isinstance(image, str | Path):
+            content = b"file" + read_file(image)
+        else:
+            rgb = decode(image, index, background)
+            content = b"RGB %d %d " % rgb.size + rgb.tobytes()
+        digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()
 
 
@@ -216,13 +220,6 @@ def _versions() -> list[str | None]:
     """Versions of the decoders: versions of libjpeg may round differently; lossless formats cannot."""
     features = require("PIL.features", "data", "to read images")
     return [features.version(name) for name in ("pil", "jpg", "libjpeg_turbo")]
-
-
-def _digest(image: ImageLike, index: int, background: str | None) -> bytes:
-    if isinstance(image, str | Path):
-        return hashlib.sha256(b"file" + read_file(image)).digest()
-    rgb = decode(image, index, background)
-    return hashlib.sha256(b"RGB %d %d " % rgb.size + rgb.tobytes()).digest()
 
 
 def _decoded(

@@ -119,21 +119,16 @@ def decode(image: ImageLike, index: int, background: str | None = None) -> "Imag
     try:
         if content is None:
             return _upright_rgb(image, background)
-        return _decode_file(content, background)
+        with pil.open(io.BytesIO(content)) as opened:
+            if getattr(opened, "is_animated", False) and opened.format != "MPO":
+                raise ValueError("it holds several frames or pages; a stimulus has one")
+            return _upright_rgb(opened, background, in_place=True)
     except pil.UnidentifiedImageError:
         reason = "Pillow does not know its format"
         raise ValueError(f"{name} cannot be read as an image: {reason}") from None
     # PIL's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damaged files.
     except Exception as error:
         raise ValueError(f"{name} cannot be read as an image: {one_line(error)}") from error
-
-
-def _decode_file(content: bytes, background: str | None) -> "Image":
-    pil = require("PIL.Image", "data", "to read images")
-    with pil.open(io.BytesIO(content)) as opened:
-        if getattr(opened, "is_animated", False) and opened.format != "MPO":
-            raise ValueError("it holds several frames or pages; a stimulus has one")
-        return _upright_rgb(opened, background, in_place=True)
 
 
 def _upright_rgb(image: Any, background: str | None, *, in_place: bool = False) -> "Image":

@@ -4,7 +4,7 @@ import contextlib
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,21 +172,6 @@ def _default_preprocessing(module: "torch.nn.Module") -> Preprocessing:
     return preprocessing or Preprocessing()
 
 
-@contextlib.contextmanager
-def _recorded(
-    module: "torch.nn.Module", taps: Mapping[str, Choice]
-) -> Iterator[dict[str, "torch.Tensor"]]:
-    """Layer name → the latest output tensor of its module, within the context."""
-    seen: dict[str, torch.Tensor] = {}
-    with contextlib.ExitStack() as stack:
-        for name, choice in taps.items():
-            handle = module.get_submodule(choice.layer.name).register_forward_hook(
-                lambda part, args, output, name=name: seen.update({name: output_tensor(output)[1]})
-            )
-            stack.callback(handle.remove)
-        yield seen
-
-
 def _trace(
     module: "torch.nn.Module", images: "torch.Tensor", taps: Mapping[str, Choice]
 ) -> tuple[Any, Any]:
@@ -195,7 +180,13 @@ def _trace(
     args, kwargs = arguments(module, images)
     positional, named = arguments(module, {0: torch.export.Dim("batch")})
     shapes = named or positional
-    with _recorded(module, taps) as seen:
+    seen: dict[str, Any] = {}
+    with contextlib.ExitStack() as stack:
+        for name, choice in taps.items():
+            handle = module.get_submodule(choice.layer.name).register_forward_hook(
+                lambda part, args, output, name=name: seen.update({name: output_tensor(output)[1]})
+            )
+            stack.callback(handle.remove)
         # Read here, after the last in-place operation. Cloned because two taps can be the same tensor (dropout in
         # evaluation), and an ONNX output has one name.
         handle = module.register_forward_hook(
@@ -204,6 +195,7 @@ def _trace(
                 for name, choice in taps.items()
             )
         )
+        stack.callback(handle.remove)
         try:
             traced = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
             # Not optimised: the exporter would fold batch norms into weights that keep their names, and replacing
@@ -222,8 +214,6 @@ def _trace(
                 f"{type(module).__name__} cannot be exported to ONNX with a dynamic batch: "
                 f"{first_line(error)}"
             ) from error
-        finally:
-            handle.remove()
     _clean_up(program.model, taps)
     if random := sorted({node.op_type for node in program.model.graph} & RANDOM):
         raise ValueError(

@@ -198,11 +198,8 @@ def find_taps(taps: Taps, known: Collection[str], owner: str, kind: str) -> list
         raise TypeError(f"taps must be a mapping or a list, not the string {taps!r}")
     if not taps:
         raise ValueError("taps is empty; name at least one layer")
-    requests = []
-    for tap in taps:
-        name, text = (tap, taps[tap]) if isinstance(taps, Mapping) else _split(tap, known)
-        requests.append(_request(name, text, known, owner, kind))
-    return requests
+    named = taps.items() if isinstance(taps, Mapping) else (_split(tap, known) for tap in taps)
+    return [_request(name, text, known, owner, kind) for name, text in named]
 
 
 def compile_pattern(text: str, kind: str) -> re.Pattern[str]:
@@ -241,9 +238,7 @@ def group_reasons(reasons: Mapping[str, str]) -> str:
     groups: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         groups.setdefault(reason, []).append(name)
-    texts = []
-    for reason, names in groups.items():
-        texts.append(f"{list_names(names, _SHOWN)}: {reason}")
+    texts = [f"{list_names(names, _SHOWN)}: {reason}" for reason, names in groups.items()]
     others = len(reasons) - sum(map(len, list(groups.values())[:_SHOWN]))
     return "; ".join(texts[:_SHOWN] + ([f"{others} more for other reasons"] if others else []))
 

@@ -32,13 +32,9 @@ def read_model(source: str | Path | bytes, name: str = "") -> Any:
     """
     onnx = require("onnx", "run", "to read an ONNX model")
     name = name or ("the graph" if isinstance(source, bytes) else str(source))
-    if not isinstance(source, bytes):
-        source = existing_file(source)
+    file = None if isinstance(source, bytes) else existing_file(source)
     try:
-        if isinstance(source, bytes):
-            model = onnx.load_model_from_string(source)
-        else:
-            model = onnx.load_model(source, format="protobuf", load_external_data=False)
+        model = onnx.load_model_from_string(file.read_bytes() if file else source)
     # protobuf's errors have no common base class.
     except Exception as error:
         raise ValueError(

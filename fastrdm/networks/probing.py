@@ -7,7 +7,7 @@ opened: the same image alone, alone once more, and between two others.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -175,24 +175,7 @@ def _worst(
     tolerance: float,
 ) -> Difference | None:
     """The first difference between runs, else the first random layer, else the first difference of a batch."""
-    differences = list(_differences(layers, first, again, among, tolerance))
-    runs = next((d for d in differences if d.how == "run"), None)
-    if runs is not None:
-        return runs
-    for layer in filter(dependence.random, layers):
-        spread = float(np.std(among.get(layer, first[layer])))
-        largest = _largest(first[layer][0], again[layer][0])
-        return Difference(layer, "run", largest / spread if spread else 0.0)
-    return next(iter(differences), None)
-
-
-def _differences(
-    layers: Sequence[str],
-    first: Activations,
-    again: Activations,
-    among: Activations,
-    tolerance: float,
-) -> Iterator[Difference]:
+    random = batch = None
     for layer in layers:
         values = np.asarray(among.get(layer, first[layer]), np.float64)
         finite = values[np.isfinite(values)]
@@ -202,8 +185,16 @@ def _differences(
         others = {"run": again[layer][0], "batch": among[layer][1] if layer in among else alone}
         for how, other in others.items():
             largest = _largest(alone, np.asarray(other, np.float64))
-            if largest > tolerance * spread + step:
-                yield Difference(layer, how, largest / spread if spread else np.inf)
+            is_excess = largest > tolerance * spread + step
+            share = largest / spread if spread else np.inf if is_excess else 0.0
+            difference = Difference(layer, how, share)
+            if how == "batch":
+                batch = batch or (difference if is_excess else None)
+            elif is_excess:
+                return difference
+            elif random is None and dependence.random(layer):
+                random = difference
+    return random or batch
 
 
 def _largest(a: NDArray[Any], b: NDArray[Any]) -> float:

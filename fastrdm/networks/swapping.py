@@ -20,32 +20,26 @@ def attributes_restored(module: "torch.nn.Module") -> Iterator[None]:
     """
     torch = require("torch", "export", "to export a network")
     standard = vars(torch.nn.Module()).keys()
-    saved = [
-        (
-            vars(part),
-            {
-                name: (value, copy.copy(value) if isinstance(value, dict | list | set) else value)
-                for name, value in vars(part).items()
-                if name not in standard
-            },
-        )
-        for part in module.modules()
+    saved = [(vars(part), dict(vars(part))) for part in module.modules()]
+    containers = [
+        (value, copy.copy(value))
+        for _, before in saved
+        for name, value in before.items()
+        if name not in standard and isinstance(value, dict | list | set)
     ]
     try:
         yield
     finally:
         for attributes, before in saved:
-            for name in [
-                name for name in attributes if name not in standard and name not in before
-            ]:
+            for name in attributes.keys() - before.keys() - standard:
                 del attributes[name]
-            for name, (value, content) in before.items():
-                attributes[name] = value
-                if isinstance(value, list):
-                    value[:] = content
-                elif value is not content:
-                    value.clear()
-                    value.update(content)
+            attributes |= {name: value for name, value in before.items() if name not in standard}
+        for value, content in containers:
+            value.clear()
+            if isinstance(value, list):
+                value.extend(content)
+            else:
+                value.update(content)
 
 
 def why_fixed(module: "torch.nn.Module", traced: Any, model: Any, fresh: bool) -> str:
@@ -58,19 +52,12 @@ def why_fixed(module: "torch.nn.Module", traced: Any, model: Any, fresh: bool) -
     state = module.state_dict()
     signature = traced.graph_signature
     placeholders = {node.name: node for node in traced.graph.nodes if node.op == "placeholder"}
-    constants = signature.inputs_to_lifted_tensor_constants
-    # Constants in the code of a forward pass, as in torch.tensor([0.5]).
-    literals = {
-        name
-        for placeholder, name in constants.items()
-        if all(
-            user.target is torch.ops.aten.lift_fresh_copy.default
-            for user in placeholders[placeholder].users
-        )
-    }
-    known = literals | set(signature.non_persistent_buffers)
-    if fresh:
-        known |= set(constants.values())
+    copied = torch.ops.aten.lift_fresh_copy.default
+    known = set(signature.non_persistent_buffers)
+    for placeholder, name in signature.inputs_to_lifted_tensor_constants.items():
+        # Constants in the code of a forward pass, as in torch.tensor([0.5]), are only copied.
+        if fresh or all(user.target is copied for user in placeholders[placeholder].users):
+            known.add(name)
     kept = {}
     for name, value in model.graph.initializers.items():
         tensor = getattr(value.const_value, "raw", None)

@@ -26,22 +26,11 @@ _NESTED = ("state_dict", "model_state_dict", "model")
 # Only torch's newer files can be mapped: they are uncompressed zip archives.
 _ZIP = b"PK\x03\x04"
 _SAFETENSORS_TYPES = {
-    "BOOL": "bool",
-    "U8": "uint8",
-    "I8": "int8",
-    "U16": "uint16",
-    "I16": "int16",
-    "U32": "uint32",
-    "I32": "int32",
-    "U64": "uint64",
-    "I64": "int64",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F32": "float32",
-    "F64": "float64",
-    "C64": "complex64",
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{"BOOL": "bool", "BF16": "bfloat16", "C64": "complex64"},
+    **{"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"},
 }
 
 
@@ -210,14 +199,11 @@ def _map_safetensors(path: Path) -> Any:
     start = 8 + int.from_bytes(content[:8].tobytes(), "little")
     arrays = {}
     for name, entry in _safetensors_header(content[8:start].tobytes()).items():
-        if entry["dtype"] not in _SAFETENSORS_TYPES:
-            raise WeightsError(
-                f"{path}: {name} has the type {entry['dtype']}, which is not supported"
-            )
+        kind = entry["dtype"]
+        if kind not in _SAFETENSORS_TYPES:
+            raise WeightsError(f"{path}: {name} has the type {kind}, which is not supported")
         begin, end = entry["data_offsets"]
-        values = content[start + begin : start + end].view(
-            numpy_dtype(_SAFETENSORS_TYPES[entry["dtype"]])
-        )
+        values = content[start + begin : start + end].view(numpy_dtype(_SAFETENSORS_TYPES[kind]))
         arrays[name] = values.reshape(entry["shape"])
     return arrays
 

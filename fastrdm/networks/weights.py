@@ -71,34 +71,28 @@ def check_fit(
     the message lists the first differences. `num_batches_tracked` may differ or be missing, because evaluation does not
     use it. Of tied names one is enough. `path` and `network` are names in messages.
     """
-    found = {name: (type_name(value), tuple(value.shape)) for name, value in weights.items()}
-    expected = layout.entries
-    replaced = {
-        name for group in layout.tied if not found.keys().isdisjoint(group) for name in group
+    replaced = {name for group in layout.tied if weights.keys() & group for name in group}
+    differences: dict[str, list[str]] = {
+        "missing": [],
+        "unexpected": [name for name in weights if name not in layout.entries],
+        "of another shape": [],
+        "of another type": [],
     }
-    both = [name for name in expected if name in found]
-    differences = {
-        "missing": [
-            name
-            for name in expected
-            if name not in found and name not in replaced and not _is_counter(name)
-        ],
-        "unexpected": [name for name in found if name not in expected],
-        "of another shape": [
-            f"{name} {found[name][1]} for {expected[name][1]}"
-            for name in both
-            if found[name][1] != expected[name][1]
-        ],
-        "of another type": [
-            f"{name} {found[name][0]} for {expected[name][0]}"
-            for name in both
-            if _kind(found[name][0]) != _kind(expected[name][0]) and not _is_counter(name)
-        ],
-    }
+    for name, (kind, shape) in layout.entries.items():
+        is_counter = name.endswith("num_batches_tracked")
+        if name not in weights:
+            if name not in replaced and not is_counter:
+                differences["missing"].append(name)
+            continue
+        value = weights[name]
+        if tuple(value.shape) != shape:
+            differences["of another shape"].append(f"{name} {tuple(value.shape)} for {shape}")
+        if _kind(type_name(value)) != _kind(kind) and not is_counter:
+            differences["of another type"].append(f"{name} {type_name(value)} for {kind}")
     if not any(differences.values()):
         differences["different, but one tensor in the network"] = [
             f"{name} and {first}"
-            for first, *others in ([n for n in group if n in found] for group in layout.tied)
+            for first, *others in ([n for n in group if n in weights] for group in layout.tied)
             for name in others
             if not _equal(weights[first], weights[name])
         ]
@@ -166,7 +160,3 @@ def _kind(type_name: str) -> str:
 def _equal(a: Any, b: Any) -> bool:
     """Whether arrays or tensors hold the same values; NaN equal NaN, as after training that diverged."""
     return not bool(((a != b) & ((a == a) | (b == b))).any())
-
-
-def _is_counter(name: str) -> bool:
-    return name.endswith("num_batches_tracked")

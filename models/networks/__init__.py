@@ -6,7 +6,6 @@ Read `architectures` first. `cornet` defines two networks, `taps` lists the laye
 
 from models.networks.architectures import (
     NETWORKS,
-    TORCHVISION,
     build,
     check_names,
     efficientnet_lite0,
@@ -14,14 +13,12 @@ from models.networks.architectures import (
     resnet20,
 )
 from models.networks.cornet import cornet_s, cornet_z
-from models.networks.published import MissingWeightsError, fetch, pretrained, url_of
+from models.networks.published import fetch, pretrained, url_of
 from models.networks.taps import TAPS
 
 __all__ = [
     "NETWORKS",
     "TAPS",
-    "TORCHVISION",
-    "MissingWeightsError",
     "build",
     "check_names",
     "cornet_s",

@@ -125,11 +125,10 @@ def check_hash(path: Path, expected: str | None = None) -> Path:
 
 
 def _at_url(url: str, searched: list[str], download: bool) -> Path:
-    searched.append(str(_cache()))
-    file = file_name(url)
-    if (_cache() / file).is_file():
-        return check_hash(_cache() / file)
-    nowhere = f"{file} is not in {' or '.join(searched)}"
+    file = _cache() / file_name(url)
+    if file.is_file():
+        return check_hash(file)
+    nowhere = f"{file.name} is not in {' or '.join([*searched, str(file.parent)])}"
     if not download:
         raise MissingWeightsError(f"{nowhere}, and downloads are not allowed")
     try:

@@ -13,12 +13,12 @@ from models import networks
 from models.networks import (
     NETWORKS,
     TAPS,
-    TORCHVISION,
     build,
     efficientnet_lite0,
     efficientnet_lite0_weights,
     resnet20,
 )
+from models.networks.architectures import TORCHVISION
 
 FCS = {"fc6", "fc7", "fc8"}
 RESNET = {"block1", "block2", "block3", "block4", "fc"}

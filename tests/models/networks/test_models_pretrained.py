@@ -7,16 +7,10 @@ import pytest
 import torch
 
 from fastrdm.networks import WeightsError
-from models.networks import (
-    NETWORKS,
-    TORCHVISION,
-    MissingWeightsError,
-    build,
-    fetch,
-    pretrained,
-    url_of,
-)
+from models.networks import NETWORKS, build, fetch, pretrained, url_of
 from models.networks import published as module
+from models.networks.architectures import TORCHVISION
+from models.networks.published import MissingWeightsError
 
 CONTENT = b"weights, as far as hashes go"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
