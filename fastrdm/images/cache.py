@@ -66,37 +66,16 @@ def cached_pixels(
 ) -> NDArray[np.uint8]:
     """Return the pixels of images from the cache; decode and add them if they are missing.
 
-    Parameters
-    ----------
-    images
-        As for `Preprocessing.pixels`. All files are read to identify them, which is much faster than decoding.
-    preprocessing : Preprocessing
-        Only its size and filter matter.
-    folder : path, optional
-        Of the cache. By default FASTRDM_CACHE, else `fastrdm` in the user's cache folder: XDG_CACHE_HOME or
-        ~/.cache, ~/Library/Caches on macOS, %LOCALAPPDATA% on Windows.
-    n_threads : int, optional
-        Threads that decode; by default the number of processors of this process.
-    background : str, optional
-        As for `Preprocessing.pixels`.
+    The result is uint8 of shape (n, height, width, 3) and read-only, mapped from the file, so that processes share its
+    pages; if `images` is an array of such pixels, a view of it. All files are read to identify them, which is much
+    faster than decoding. Of the preprocessing only size and filter matter.
 
-    Returns
-    -------
-    ndarray of uint8, shape (n, height, width, 3)
-        Read-only; mapped from the file, so that processes share its pages. If `images` is an array of such pixels, a
-        read-only view of it.
+    `folder` is by default FASTRDM_CACHE, else `fastrdm` in the user's cache folder: XDG_CACHE_HOME or ~/.cache,
+    ~/Library/Caches on macOS, %LOCALAPPDATA% on Windows. If this default cannot be read or written, the images are
+    decoded without the cache, with a RuntimeWarning; for another folder, OSError is raised.
 
-    Raises
-    ------
-    ValueError, FileNotFoundError, TypeError
-        As for `Preprocessing.pixels`; ValueError also if the images change while they are decoded.
-    OSError
-        If a folder given by `folder` or FASTRDM_CACHE cannot be read or written.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the default folder cannot be read or written. The images are then decoded without the cache.
+    Images, threads, background and other errors are those of `Preprocessing.pixels`; ValueError also if the images
+    change while they are decoded.
     """
     check_images(images)
     if preprocessing.are_pixels(images):

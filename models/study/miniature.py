@@ -83,16 +83,13 @@ def score_run(network: str, run: TrainingRun, scoring: StudyRun) -> list[EpochSc
             for size in SHOWN
         }
 
+    def graphs(weights: Path) -> Graphs:
+        return exported(count_classes(network, weights))
+
     found = []
     for epoch, path in run.written().items():
         folder = run.folder / "scored" / "checkpoints" / path.stem
-        candidate = Candidate(
-            path.stem,
-            folder,
-            partial(Path, path),
-            lambda weights: exported(count_classes(network, weights)),
-        )
-        scores = score(candidate, scoring)
+        scores = score(Candidate(path.stem, folder, partial(Path, path), graphs), scoring)
         if scores.error:
             raise ValueError(f"{network} after epoch {epoch} is not scored: {scores.error}")
         named = replace(scores, name=f"{network}, epoch {epoch}")
@@ -234,15 +231,8 @@ def _miniature(arguments: argparse.Namespace, signals: Signals) -> bool:
     for name in arguments.networks:
         folder = Path(arguments.out) / name
         recipe = recipe_of(name, arguments.epochs, arguments.seed)
-        if not train(
-            data,
-            folder,
-            recipe,
-            device=arguments.device,
-            cache=arguments.cache,
-            score_size=SIZE,
-            signals=signals,
-        ):
+        settings = {"device": arguments.device, "cache": arguments.cache, "score_size": SIZE}
+        if not train(data, folder, recipe, signals=signals, **settings):
             return False
         checkpoints += score_run(name, TrainingRun(folder), scoring)
         write_report(Path(arguments.results), checkpoints, facts, published)

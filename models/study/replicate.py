@@ -152,11 +152,8 @@ def _score_all(candidates: Sequence[Candidate], run: StudyRun, say: Say) -> list
         done = score(candidate, run)
         scores.append(done)
         seconds = time.perf_counter() - start
-        say(
-            f"  not scored: {done.error}"
-            if done.error
-            else f"  best layer {done.best}, {done.mean:.2f} % of the noise ceiling, {seconds:.0f} s"
-        )
+        best = f"best layer {done.best}, {done.mean:.2f} % of the noise ceiling, {seconds:.0f} s"
+        say(f"  not scored: {done.error}" if done.error else f"  {best}")
         for remark in done.remarks:
             say(f"  ‡ {remark}")
     return scores

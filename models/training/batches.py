@@ -46,9 +46,8 @@ class Batches:
             self._resident_pixels = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
             step = max(1, _CHUNK // pixels[0].nbytes)
             for i in range(0, len(pixels), step):
-                self._resident_pixels[i : i + step] = torch.from_numpy(
-                    np.array(pixels[i : i + step])
-                )
+                chunk = np.array(pixels[i : i + step])
+                self._resident_pixels[i : i + step] = torch.from_numpy(chunk)
             self._resident_labels = torch.from_numpy(labels).to(device)
 
     def __len__(self) -> int:
@@ -87,11 +86,8 @@ class Batches:
         return pixels, torch.from_numpy(self._labels[part])
 
     def _to_device(self, batch: Batch) -> Batch:
-        pixels, labels = batch
-        return (
-            pixels.to(self._device, non_blocking=True),
-            labels.to(self._device, non_blocking=True),
-        )
+        pixels, labels = (part.to(self._device, non_blocking=True) for part in batch)
+        return pixels, labels
 
 
 def _fits(n_bytes: int, device: torch.device) -> bool:

@@ -20,7 +20,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -71,13 +71,10 @@ class Split:
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """Yield a thread-safe function that reads a file's bytes by its name."""
-        opened: AbstractContextManager[Any] = nullcontext()
-        if self.source.is_file():
-            opened = zipfile.ZipFile(self.source)
-        with opened as archive:
-            if archive is None:
-                yield lambda name: (self.source / self.folder / name).read_bytes()
-            else:
+        if self.source.is_dir():
+            yield lambda name: (self.source / self.folder / name).read_bytes()
+        else:
+            with zipfile.ZipFile(self.source) as archive:
                 yield lambda name: archive.read(f"{self.folder}/{name}")
 
 
@@ -126,11 +123,8 @@ def find_images(root: str | Path) -> TrainingImages:
 
 def _select(root: Path, files: list[_File], folder: str) -> list[_File]:
     """Return the files in a split's folder, by class and name."""
-    selected = [
-        file._replace(name=file.name.removeprefix(folder))
-        for file in files
-        if file.name.startswith(folder)
-    ]
+    inside = (file for file in files if file.name.startswith(folder))
+    selected = [file._replace(name=file.name.removeprefix(folder)) for file in inside]
     if not selected:
         raise FileNotFoundError(f"{root} has no images in {Path(folder).name}/CLASS/")
     for file in selected:
@@ -257,13 +251,8 @@ def _decoded(
             return np.ascontiguousarray(rows.transpose(2, 0, 1))
 
         results = in_order(pixels, [file.name for file in split.files], n_threads)
-        for result in rich.track(
-            results,
-            f"decoding {split.name}",
-            len(split),
-            console=console,
-            disable=not sys.stderr.isatty(),
-        ):
+        title, hidden = f"decoding {split.name}", not sys.stderr.isatty()
+        for result in rich.track(results, title, len(split), console=console, disable=hidden):
             if isinstance(result, str):
                 failed.append(result)
             else:

@@ -125,10 +125,8 @@ class TrainingRun:
 
     def written(self) -> dict[int, Path]:
         """Return the existing checkpoints by epoch, in order."""
-        paths = {
-            int(p.stem.removeprefix("epoch_")): p for p in self.checkpoints.glob("epoch_*.pth")
-        }
-        return dict(sorted(paths.items()))
+        paths = self.checkpoints.glob("epoch_*.pth")
+        return dict(sorted((int(path.stem.removeprefix("epoch_")), path) for path in paths))
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the state."""
