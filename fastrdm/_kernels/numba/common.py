@@ -1,6 +1,9 @@
-"""What the numba kernels share: decorators, types, the number of threads, and the lanes of sums."""
+"""What the numba kernels share: decorators, types, and the lanes of sums."""
 
-from typing import TypeVar, cast
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -24,15 +27,20 @@ def parallel_jit(function: F) -> F:
     return cast(F, numba.njit(cache=True, parallel=True)(function))
 
 
-class Threads:
-    """Context manager that sets the number of numba's threads."""
+def kernel(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a kernel of `_core`. Callers add the number of threads and, for some kernels, the instruction set."""
+    compiled, names = parallel_jit(function), [*inspect.signature(function).parameters]
+    # Functions that call `numba.get_num_threads` cannot be cached, so some kernels have the number as an argument.
+    place = names.index("n_threads") if "n_threads" in names else len(names)
 
-    def __init__(self, n_threads: int) -> None:
-        self._n_threads = max(1, min(n_threads, numba.config.NUMBA_NUM_THREADS))
+    @functools.wraps(function)
+    def run(*arguments: Any) -> None:
+        before = numba.get_num_threads()
+        n_threads = max(1, min(arguments[place], numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(n_threads)
+        try:
+            compiled(*(*arguments[:place], n_threads)[: len(names)])
+        finally:
+            numba.set_num_threads(before)
 
-    def __enter__(self) -> None:
-        self._before = numba.get_num_threads()
-        numba.set_num_threads(self._n_threads)
-
-    def __exit__(self, *_: object) -> None:
-        numba.set_num_threads(self._before)
+    return run

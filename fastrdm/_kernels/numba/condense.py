@@ -19,23 +19,26 @@ def _scaled(norms: Doubles) -> tuple[Doubles, Doubles]:
 
 
 @jit
-def _angles(
+def angles(
     product: Doubles,
     condensed: bool,
     norms_a: Doubles,
     norms_b: Doubles,
-    sums_a: Doubles,
-    sums_b: Doubles,
+    sums_a: Doubles | None,
+    sums_b: Doubles | None,
     n: float,
     near: float,
     out: Doubles,
 ) -> int:
+    """1 − cosine from products."""
     factor_a, norm_a = _scaled(norms_a)
     factor_b, norm_b = _scaled(norms_b)
     pair = count = 0
     for i in range(len(product)):
         for j in range(i + 1 if condensed else 0, product.shape[1]):
-            centred = n * product[i, j] - sums_a[i] * sums_b[j]
+            centred = product[i, j]
+            if sums_a is not None and sums_b is not None:
+                centred = n * centred - sums_a[i] * sums_b[j]
             scaled = centred * factor_a[i] * factor_b[j]
             cosine = np.sqrt(scaled * scaled / (norm_a[i] * norm_b[j]))
             cosine = 1.0 if cosine > 1 else cosine
@@ -55,7 +58,7 @@ def distances(
     near: float,
     out: Doubles,
 ) -> int:
-    """Squared distances from products; as `_core.distances`."""
+    """Squared distances from products."""
     pair = count = 0
     for i in range(len(product)):
         for j in range(i + 1 if condensed else 0, product.shape[1]):
@@ -65,24 +68,4 @@ def distances(
             count += square < near * total
             out[pair] = -value if square < near * total else value
             pair += 1
-    return count
-
-
-def angles(
-    product: Doubles,
-    condensed: bool,
-    norms_a: Doubles,
-    norms_b: Doubles,
-    sums_a: Doubles | None,
-    sums_b: Doubles | None,
-    n: float,
-    near: float,
-    out: Doubles,
-) -> int:
-    """1 − cosine from products; as `_core.angles`."""
-    if sums_a is None or sums_b is None:
-        sums_a, sums_b, n = np.zeros(len(norms_a)), np.zeros(len(norms_b)), 1.0
-    count: int = _angles(
-        product, condensed, norms_a, norms_b, sums_a, sums_b, float(n), float(near), out
-    )
     return count

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._kernels.numba.common import Doubles, Threads, jit, parallel_jit
+from fastrdm._kernels.numba.common import Doubles, jit, kernel, parallel_jit
 
 
 @jit
@@ -66,9 +66,10 @@ def _concordance_of(
 
 
 @parallel_jit
-def _places(ranks: Doubles, places: NDArray[np.int32], untied: NDArray[np.int64]) -> None:
-    """Write, for each row: entries in rising order, each entry's place in it, and the range of its ties."""
+def _places(ranks: Doubles, untied: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return, for each row: entries in rising order, each entry's place in it, and the range of its ties."""
     n = ranks.shape[1]
+    places = np.empty((4, *ranks.shape), np.int32)
     for row in numba.prange(len(ranks)):
         # Average ranks of two groups of ties differ by at least 1, so their integer parts identify groups.
         starts = np.zeros(n + 1, np.int32)
@@ -90,27 +91,19 @@ def _places(ranks: Doubles, places: NDArray[np.int32], untied: NDArray[np.int64]
         for i in range(n):
             places[2, row, i] = starts[int(ranks[row, i])]
             places[3, row, i] = following[int(ranks[row, i])]
+    return places
 
 
-@parallel_jit
-def _concordance(a: NDArray[np.int32], b: NDArray[np.int32], out: NDArray[np.int64]) -> None:
-    for pair in numba.prange(out.size):
-        i, j = pair // out.shape[1], pair % out.shape[1]
-        out[i, j] = _concordance_of(a[0, i], a[3, i], b[1, j], b[2, j], b[3, j])
-
-
+@kernel
 def concordance(
     a: Doubles,
     b: Doubles,
     out: NDArray[np.int64],
     untied_a: NDArray[np.int64],
     untied_b: NDArray[np.int64],
-    n_threads: int,
-    isa: str,
 ) -> None:
-    """Concordant minus discordant pairs of rows of ranks, and untied pairs; as `_core.concordance`."""
-    places_a, places_b = (np.empty((4, *x.shape), np.int32) for x in (a, b))
-    with Threads(n_threads):
-        _places(a, places_a, untied_a)
-        _places(b, places_b, untied_b)
-        _concordance(places_a, places_b, out)
+    """Concordant minus discordant pairs of rows of ranks, and untied pairs."""
+    left, right = _places(a, untied_a), _places(b, untied_b)
+    for pair in numba.prange(out.size):
+        i, j = pair // out.shape[1], pair % out.shape[1]
+        out[i, j] = _concordance_of(left[0, i], left[3, i], right[1, j], right[2, j], right[3, j])

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._kernels.numba.common import LANES, Doubles, Floats, Threads, jit, parallel_jit
+from fastrdm._kernels.numba.common import LANES, Doubles, Floats, jit, kernel
 
 # Columns packed per block, and columns over which sums run in the rows' type.
 BLOCK, CHAIN = 512, 128
@@ -91,15 +91,33 @@ def _add_products(
                         out[i + r, first + lane] += acc[r * LANES + lane]
 
 
-@parallel_jit
-def _gram(x: Floats, shift: NDArray[Any], out: Doubles, sums: Doubles, n_threads: int) -> None:
+def share(cols: int, size: int, isa: str) -> int:
+    """Width of a share."""
+    return SHARE
+
+
+@kernel
+def gram(
+    x: Floats,
+    shift: Doubles,
+    share: int,
+    add: bool,
+    out: Doubles,
+    sums: Doubles,
+    n_threads: int,
+) -> None:
+    """Symmetric product of the shifted rows, and their sums."""
+    if not add:
+        out[:] = 0
+        sums[:] = 0
     n, n_columns = x.shape
+    shifts = shift.astype(x.dtype)
     workers = int(min(n_threads, 1 + n * n * n_columns / WORK_PER_THREAD))
     for w in numba.prange(workers):
         packed = np.zeros(((n + LANES - 1) // LANES, BLOCK // 4, 4 * LANES), x.dtype)
         row_sums = sums if w == 0 else np.zeros(n)
         for start in range(0, n_columns, BLOCK):
-            _pack(x, shift, start, packed, row_sums)
+            _pack(x, shifts, start, packed, row_sums)
             padded = (min(BLOCK, n_columns - start) + 3) // 4 * 4
             _add_products(packed, packed, n, n, padded, True, out, w, workers)
     for i in range(n):
@@ -107,19 +125,30 @@ def _gram(x: Floats, shift: NDArray[Any], out: Doubles, sums: Doubles, n_threads
             out[i, j] = out[j, i]
 
 
-@parallel_jit
-def _cross(
-    a: Floats, b: Floats, shift_a: NDArray[Any], shift_b: NDArray[Any], out: Doubles, n_threads: int
+@kernel
+def cross(
+    a: Floats,
+    b: Floats,
+    shift_a: Doubles,
+    shift_b: Doubles,
+    share: int,
+    add: bool,
+    out: Doubles,
+    n_threads: int,
 ) -> None:
+    """Products of all shifted rows of `a` with all shifted rows of `b`."""
+    if not add:
+        out[:] = 0
     n_a, n_b, n_columns = len(a), len(b), a.shape[1]
+    shifts_a, shifts_b = shift_a.astype(a.dtype), shift_b.astype(a.dtype)
     workers = int(min(n_threads, 1 + n_a * n_b * n_columns / WORK_PER_THREAD))
     for w in numba.prange(workers):
         left = np.zeros(((n_a + LANES - 1) // LANES, BLOCK // 4, 4 * LANES), a.dtype)
         right = np.zeros(((n_b + LANES - 1) // LANES, BLOCK // 4, 4 * LANES), a.dtype)
         sums_a, sums_b = np.zeros(n_a), np.zeros(n_b)
         for start in range(0, n_columns, BLOCK):
-            _pack(a, shift_a, start, left, sums_a)
-            _pack(b, shift_b, start, right, sums_b)
+            _pack(a, shifts_a, start, left, sums_a)
+            _pack(b, shifts_b, start, right, sums_b)
             padded = (min(BLOCK, n_columns - start) + 3) // 4 * 4
             _add_products(left, right, n_a, n_b, padded, False, out, w, workers)
 
@@ -154,64 +183,7 @@ def _difference(
     return total
 
 
-@parallel_jit
-def _differences(
-    a: Floats,
-    b: Floats,
-    shift_a: NDArray[Any],
-    shift_b: NDArray[Any],
-    factor_a: NDArray[Any],
-    factor_b: NDArray[Any],
-    pairs: NDArray[np.int32],
-    out: Doubles,
-) -> None:
-    for p in numba.prange(len(pairs)):
-        i, j = pairs[p]
-        lanes = np.empty(LANES, a.dtype)
-        out[p] += _difference(a[i], b[j], shift_a[i], shift_b[j], factor_a[i], factor_b[j], lanes)
-
-
-def share(cols: int, size: int, isa: str) -> int:
-    """Width of a share; as `_core.share`."""
-    return SHARE
-
-
-def gram(
-    x: Floats,
-    shift: Doubles,
-    share: int,
-    add: bool,
-    out: Doubles,
-    sums: Doubles,
-    n_threads: int,
-    isa: str,
-) -> None:
-    """Symmetric product of the shifted rows, and their sums; as `_core.gram`."""
-    if not add:
-        out[:] = 0
-        sums[:] = 0
-    with Threads(n_threads):
-        _gram(x, shift.astype(x.dtype), out, sums, numba.get_num_threads())
-
-
-def cross(
-    a: Floats,
-    b: Floats,
-    shift_a: Doubles,
-    shift_b: Doubles,
-    share: int,
-    add: bool,
-    out: Doubles,
-    n_threads: int,
-    isa: str,
-) -> None:
-    """Products of all shifted rows of `a` with all shifted rows of `b`; as `_core.cross`."""
-    if not add:
-        out[:] = 0
-    with Threads(n_threads):
-        _cross(a, b, shift_a.astype(a.dtype), shift_b.astype(a.dtype), out, numba.get_num_threads())
-
-
+@kernel
 def differences(
     a: Floats,
     b: Floats,
@@ -221,11 +193,13 @@ def differences(
     factor_b: Doubles,
     pairs: NDArray[np.int32],
     out: Doubles,
-    n_threads: int,
-    isa: str,
 ) -> None:
-    """Add squared differences of pairs of shifted and scaled rows; as `_core.differences`."""
+    """Add squared differences of pairs of shifted and scaled rows."""
     shifts = shift_a.astype(a.dtype), shift_b.astype(a.dtype)
     factors = factor_a.astype(a.dtype), factor_b.astype(a.dtype)
-    with Threads(n_threads):
-        _differences(a, b, *shifts, *factors, pairs, out)
+    for p in numba.prange(len(pairs)):
+        i, j = pairs[p]
+        lanes = np.empty(LANES, a.dtype)
+        out[p] += _difference(
+            a[i], b[j], shifts[0][i], shifts[1][j], factors[0][i], factors[1][j], lanes
+        )

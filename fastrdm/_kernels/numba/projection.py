@@ -4,7 +4,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._kernels.numba.common import Doubles, Threads, jit, parallel_jit
+from fastrdm._kernels.numba.common import Doubles, jit, kernel
 
 # As in project.cpp: channels per block of signs, rows projected together, and shares of the blocks.
 _SIGN_BLOCK, _ROWS, _SHARES, _BLOCKS_PER_SHARE = 256, 16, 16, 64
@@ -41,15 +41,17 @@ def _add_blocks(
                 out[component, lane] += turned[place, lane]
 
 
-@parallel_jit
-def _project(
+@kernel
+def project(
     x: NDArray[np.float32],
-    shift: NDArray[np.float32],
     entries: NDArray[np.uint32],
+    shift: Doubles,
     scale: float,
     out: NDArray[np.float32],
     sums: Doubles,
 ) -> None:
+    """Shifted rows times a sparse matrix of signs, and their sums."""
+    shifts = shift.astype(np.float32)
     n_blocks = len(entries)
     shares = max(1, min(_SHARES, n_blocks // _BLOCKS_PER_SHARE))
     for first in range(0, len(x), _ROWS):
@@ -59,7 +61,7 @@ def _project(
         for s in numba.prange(shares):
             begin, end = n_blocks * s // shares, n_blocks * (s + 1) // shares
             _add_blocks(
-                x[first:last], shift[first:last], entries[begin:end], begin, parts[s], part_sums[s]
+                x[first:last], shifts[first:last], entries[begin:end], begin, parts[s], part_sums[s]
             )
         for lane in range(last - first):
             for component in range(out.shape[1]):
@@ -73,42 +75,17 @@ def _project(
             sums[first + lane] = total
 
 
-def project(
-    x: NDArray[np.float32],
-    entries: NDArray[np.uint32],
-    shift: Doubles,
-    scale: float,
-    out: NDArray[np.float32],
-    sums: Doubles,
-    n_threads: int,
-) -> None:
-    """Shifted rows times a sparse matrix of signs, and their sums; as `_core.project`."""
-    with Threads(n_threads):
-        _project(x, shift.astype(np.float32), entries, scale, out, sums)
-
-
-@parallel_jit
-def _normalise(
+@kernel
+def normalise(
     pixels: NDArray[np.uint8],
     table: NDArray[np.float32],
     channels: tuple[int, int, int],
     out: NDArray[np.float32],
 ) -> None:
+    """Look up each channel of every pixel in a table."""
     c0, c1, c2 = channels
     for i in numba.prange(len(pixels)):
         for p in range(pixels.shape[1]):
             out[i, 0, p] = table[0, pixels[i, p, c0]]
             out[i, 1, p] = table[1, pixels[i, p, c1]]
             out[i, 2, p] = table[2, pixels[i, p, c2]]
-
-
-def normalise(
-    pixels: NDArray[np.uint8],
-    table: NDArray[np.float32],
-    channels: tuple[int, int, int],
-    out: NDArray[np.float32],
-    n_threads: int,
-) -> None:
-    """Look up each channel of every pixel in a table; as `_core.normalise`."""
-    with Threads(n_threads):
-        _normalise(pixels, table, channels, out)

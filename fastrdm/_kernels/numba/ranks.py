@@ -4,7 +4,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._kernels.numba.common import LANES, Doubles, Floats, Threads, jit, parallel_jit
+from fastrdm._kernels.numba.common import LANES, Doubles, Floats, jit, kernel
 
 # The low half of a packed key is a position; above it is the quantised number.
 POSITION = (1 << 32) - 1
@@ -122,8 +122,9 @@ def _rank_row(
     return (float(n) * float(n) * float(n) - float(n) - tied) / 3
 
 
-@parallel_jit
-def _rank(x: Doubles, out: Doubles) -> None:
+@kernel
+def rank(x: Doubles, out: Doubles) -> None:
+    """Average ranks of each row."""
     for row in numba.prange(x.shape[0]):
         low, high, finite = extremes(x[row])
         _rank_row(x[row], low, high, finite, out[row], 1.0, 0.5)
@@ -138,8 +139,9 @@ def _twice_centred(x: Floats, out: Floats) -> float:
     return _rank_row(x, low, high, True, out[: len(x)], -float(len(x)), 1.0)
 
 
-@parallel_jit
-def _centred_ranks(x: Floats, out: NDArray[np.float32], squares: Doubles) -> None:
+@kernel
+def centred_ranks(x: Floats, out: NDArray[np.float32], squares: Doubles) -> None:
+    """Ranks as prepared rows."""
     for row in numba.prange(len(x)):
         squares[row] = _twice_centred(x[row], out[row])
 
@@ -171,11 +173,7 @@ def similarity(product: float, square1: float, square2: float) -> float:
 
 @jit
 def _rank_and_multiply(
-    x: Floats,
-    squares: float,
-    b: NDArray[np.float32],
-    squares_b: Doubles,
-    out: Doubles,
+    x: Floats, squares: float, b: NDArray[np.float32], squares_b: Doubles, out: Doubles
 ) -> None:
     """Rank a row, and multiply it with prepared rows."""
     ranks = np.empty(b.shape[1], np.float32)
@@ -187,8 +185,8 @@ def _rank_and_multiply(
         out[j] = similarity(dot(ranks, b[j], lanes), square, squares_b[j])
 
 
-@parallel_jit
-def _rank_similarities(
+@kernel
+def rank_similarities(
     x: Floats,
     squares: float,
     b: NDArray[np.float32],
@@ -196,71 +194,24 @@ def _rank_similarities(
     paired: bool,
     out: Doubles,
 ) -> None:
+    """Similarities of ranked rows to prepared ones."""
+    if len(x) == 1:
+        # Threads take longer to start than one row takes.
+        _rank_and_multiply(x[0], squares, b, squares_b, out[0])
+        return
     for i in numba.prange(len(x)):
-        if paired:
-            _rank_and_multiply(x[i], squares, b[i : i + 1], squares_b[i : i + 1], out[i])
-        else:
-            _rank_and_multiply(x[i], squares, b, squares_b, out[i])
+        begin, end = (np.intp(i), np.intp(i + 1)) if paired else (0, len(b))
+        _rank_and_multiply(x[i], squares, b[begin:end], squares_b[begin:end], out[i])
 
 
-@parallel_jit
-def _similarities(
-    a: Doubles,
-    squares_a: Doubles,
-    b: Doubles,
-    squares_b: Doubles,
-    paired: bool,
-    out: Doubles,
+@kernel
+def similarities(
+    a: Doubles, squares_a: Doubles, b: Doubles, squares_b: Doubles, paired: bool, out: Doubles
 ) -> None:
+    """Similarities of prepared rows."""
     for i in numba.prange(len(a)):
         lanes = np.empty(LANES)
         for j in range(out.shape[1]):
             other = np.intp(i) if paired else np.intp(j)
             product = dot(a[i], b[other], lanes)
             out[i, j] = similarity(product, squares_a[i], squares_b[other])
-
-
-def rank(x: Doubles, out: Doubles, n_threads: int) -> None:
-    """Average ranks of each row; as `_core.rank`."""
-    with Threads(n_threads):
-        _rank(x, out)
-
-
-def centred_ranks(x: Floats, out: NDArray[np.float32], squares: Doubles, n_threads: int) -> None:
-    """Ranks as prepared rows; as `_core.centred_ranks`."""
-    with Threads(n_threads):
-        _centred_ranks(x, out, squares)
-
-
-def rank_similarities(
-    a: Floats,
-    squares: float,
-    b: NDArray[np.float32],
-    squares_b: Doubles,
-    paired: bool,
-    out: Doubles,
-    n_threads: int,
-    isa: str,
-) -> None:
-    """Similarities of ranked rows to prepared ones; as `_core.rank_similarities`."""
-    if len(a) == 1:
-        # numba's threads take longer to start than one row takes.
-        _rank_and_multiply(a[0], squares, b, squares_b, out[0])
-        return
-    with Threads(n_threads):
-        _rank_similarities(a, squares, b, squares_b, paired, out)
-
-
-def similarities(
-    a: Doubles,
-    squares_a: Doubles,
-    b: Doubles,
-    squares_b: Doubles,
-    paired: bool,
-    out: Doubles,
-    n_threads: int,
-    isa: str,
-) -> None:
-    """Similarities of prepared rows; as `_core.similarities`."""
-    with Threads(n_threads):
-        _similarities(a, squares_a, b, squares_b, paired, out)

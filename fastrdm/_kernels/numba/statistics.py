@@ -39,13 +39,13 @@ def _distinct(bits: NDArray[Any], out: NDArray[Any]) -> int:
 
 
 def distinct(x: Floats, out: Floats) -> int:
-    """Different numbers up to the length of `out`, and how many; as `_core.distinct`."""
+    """Different numbers up to the length of `out`, and how many."""
     kind = np.uint32 if x.dtype == np.float32 else np.uint64
     return _distinct(x.view(kind), out.view(kind))
 
 
 def guess_means(x: Floats, means: Doubles) -> None:
-    """Means of 16 stretches of each row, or of a short row; as `_core.guess_means`."""
+    """Means of 16 stretches of each row, or of a short row."""
     means[:] = _sample(x).mean(axis=1, dtype=np.float64)
 
 
