@@ -8,12 +8,11 @@ session on one of the providers in `provider_table`, which come from `provider_s
 OpenVINO's own package. On the host, `network_session` runs batches, `planning` chooses batches and passes that fit
 `max_memory`, `extraction` writes activations to the memory that kernels read, and `host_rdms` computes their RDMs. On a
 device, `device` keeps pixels and products there, with the sessions of `device_sessions` and graphs from `rdm_graph`
-(`graph_nodes`, `graph_folding`). `foreign` runs another exporter's file once to find its tensors. `architectures` has
-graphs that take the weights of many files, `checkpoints` opens a file of any kind.
+(`graph_nodes`, `graph_folding`). `foreign` runs another exporter's file once to find its tensors. `checkpoints` opens a
+file of any kind, also with graphs that take the weights of many files.
 """
 
-from fastrdm.runtimes.architectures import Architecture, import_arch
-from fastrdm.runtimes.checkpoints import open_checkpoint
+from fastrdm.runtimes.checkpoints import Architecture, import_arch, open_checkpoint
 from fastrdm.runtimes.device import DeviceModel
 from fastrdm.runtimes.extraction import Workspace
 from fastrdm.runtimes.foreign import inspect_file

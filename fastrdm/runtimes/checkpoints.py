@@ -1,12 +1,187 @@
-"""Weight files of any format → models."""
+"""Weight files of any format → models; networks exported once, for the weights of every file that fits."""
 
+import hashlib
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastrdm.networks import Taps, check_file, is_onnx
-from fastrdm.runtimes.architectures import Architecture
-from fastrdm.runtimes.architectures import import_arch as import_arch
+from fastrdm._base import nearest, one_line, require
+from fastrdm.images import Preprocessing
+from fastrdm.networks import (
+    Graph,
+    Layout,
+    Taps,
+    WeightsError,
+    check_file,
+    fit_weights,
+    is_onnx,
+    map_weights,
+    metadata_of,
+    put_weights,
+    read_model,
+    read_weights,
+    trace_network,
+)
 from fastrdm.runtimes.onnx_model import OnnxModel
+
+if TYPE_CHECKING:
+    import torch
+
+
+# The file to which a graph without weights refers; it is never opened.
+_NO_FILE = "weights"
+
+
+def import_arch(arch: str) -> "Callable[[], torch.nn.Module]":
+    """Import the callable that builds a network, also from the current folder.
+
+    `arch` is "module:callable", such as "torchvision.models:densenet201" or "models.networks:resnet20". The result
+    takes no arguments, and raises ValueError if it does not build a `torch.nn.Module`.
+    """
+    module_name, colon, attribute = arch.partition(":")
+    if not (module_name and colon and attribute):
+        raise ValueError(f"arch {arch!r} is not module:callable")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        target: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # Raised by a module that exists but imports one that does not.
+        if not error.name or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(
+            f"arch {arch!r}: module {error.name!r} does not exist, neither installed nor in {here}"
+        ) from None
+    for part in attribute.split("."):
+        if not hasattr(target, part):
+            public = [name for name in dir(target) if not name.startswith("_")]
+            raise ValueError(
+                f"arch {arch!r}: {module_name} has no {attribute!r}; nearest: {nearest(part, public)}"
+            )
+        target = getattr(target, part)
+    if not callable(target):
+        raise ValueError(f"arch {arch!r} is a {type(target).__name__}, which cannot be called")
+    return partial(_build, arch, target)
+
+
+@dataclass(frozen=True, eq=False)
+class Architecture:
+    """A network's graph without its weights, for those of any file that fits.
+
+    Weights are inserted before ONNX Runtime optimises the graph, so results are bit-identical to those of a new export
+    with these weights; opening takes tens of milliseconds, an export takes seconds. Hooks with which a network changes
+    values when it loads them do not run.
+
+    `name` is for messages. `graph` is ONNX, with its constants, but without the values of those `initialisers` that are
+    entries of the state dict, of which `layout` is the layout. `fingerprint` is the SHA-256, in hexadecimal, of the
+    layout and the graph: equal for networks that compute the same layers from the same weights and input size.
+    """
+
+    name: str
+    graph: bytes = field(repr=False)
+    layout: Layout = field(repr=False)
+    initialisers: tuple[str, ...] = field(repr=False)
+    fingerprint: str
+
+    @classmethod
+    def export(
+        cls,
+        network: "str | Callable[[], torch.nn.Module] | torch.nn.Module",
+        taps: Taps | None = None,
+        input_size: int | tuple[int, int] | None = None,
+        *,
+        preprocessing: Preprocessing | None = None,
+    ) -> "Architecture":
+        """Export a network without its weights, in memory.
+
+        `network` is "module:callable" as for `import_arch`, a callable that builds it, or the network itself; the other
+        arguments and errors are those of `export_onnx`. It is also a ValueError if parts of the old weights could stay
+        in the graph: an entry of the state dict in another form, entries that share memory without being one tensor, a
+        constant that shares memory with an entry or, if the argument is a network, which may have run, any tensor that
+        is neither parameter nor buffer nor written in the code. Copies of weights in buffers outside the state dict or
+        in Python numbers are not detected.
+        """
+        torch = require("torch", "export", "to export a network")
+        ir = require("onnxscript.ir", "export", "to export a network")
+        name = network if isinstance(network, str) else None
+        ready = isinstance(network, torch.nn.Module)
+        module: Any = network
+        if isinstance(network, str):
+            module = import_arch(network)()
+        elif not ready:
+            module = _build(repr(network), module)
+        program = trace_network(
+            module,
+            taps,
+            input_size,
+            preprocessing=preprocessing,
+            architecture=name,
+            fresh=not ready,
+        )
+        state = module.state_dict().keys()
+        for entry, value in program.model.graph.initializers.items():
+            if entry in state:
+                value.const_value = ir.ExternalTensor(
+                    _NO_FILE, None, None, value.dtype, shape=value.shape, name=entry
+                )
+        return cls._of(name or type(module).__name__, ir.to_proto(program.model))
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Architecture":
+        """Read the architecture of a file from this version of `export_onnx`, without its weights.
+
+        ValueError if parts of the weights could stay in the graph, as for `export`.
+        """
+        path = Path(path)
+        return cls._of(str(path), read_model(path), path)
+
+    @classmethod
+    def _of(cls, name: str, model: Any, path: Path = Path()) -> "Architecture":
+        """Remove the weights from an ONNX model, which is changed."""
+        metadata = metadata_of(model)
+        try:
+            layout = Layout.from_json(metadata["fastrdm.state_dict"])
+            fixed = metadata["fastrdm.fixed"]
+        except (KeyError, ValueError):
+            raise ValueError(
+                f"the metadata of {name} do not describe its weights; "
+                "export the network with this version of fastrdm.export_onnx"
+            ) from None
+        if fixed:
+            raise ValueError(
+                f"the weights in the graph of {name} cannot be replaced: {fixed}; "
+                "export each checkpoint separately"
+            )
+        used = _take_weights_out(model, layout, path)
+        opsets = sorted((each.domain, each.version) for each in model.opset_import)
+        described = [dict(layout.entries), sorted(layout.tied), opsets]
+        fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+        fingerprint.update(model.graph.SerializeToString(deterministic=True))
+        return cls(name, model.SerializeToString(), layout, used, fingerprint.hexdigest())
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Preprocessing of images, which is not part of the graph."""
+        metadata = metadata_of(read_model(self.graph, self.name))
+        return Preprocessing.from_json(metadata["fastrdm.preprocessing"])
+
+    def open(self, weights: str | Path, **options: Any) -> OnnxModel:
+        """Open a model of this architecture with a file's weights; `options` are those of `OnnxModel`.
+
+        ONNX Runtime copies the weights, so the file may change afterwards. WeightsError if they cannot be read or do
+        not fit.
+        """
+        arrays = fit_weights(read_weights(weights), self.layout, weights, self.name)
+        if missing := [name for name in self.initialisers if name not in arrays]:
+            raise WeightsError(f"{weights} does not fit {self.name}; missing: {missing[0]}")
+        used = {name: arrays[name] for name in self.initialisers}
+        return OnnxModel(Graph(str(weights), self.graph, used), **options)
 
 
 def open_checkpoint(
@@ -59,3 +234,36 @@ def open_checkpoint(
                 f"the architecture {architecture.name} already has layers; remove the taps"
             )
     return architecture.open(path, **options)
+
+
+def _take_weights_out(model: Any, layout: Layout, path: Path) -> tuple[str, ...]:
+    """Replace the state dict's entries in a graph by references to external data, and store its other constants."""
+    onnx = require("onnx", "onnx", "to read an architecture")
+    tensors = model.graph.initializer
+    entries = [tensor for tensor in tensors if tensor.name in layout.entries]
+    constants = [tensor for tensor in tensors if tensor.name not in layout.entries]
+    put_weights(model, map_weights(constants, path))
+    place = onnx.StringStringEntryProto(key="location", value=_NO_FILE)
+    for tensor in entries:
+        bare = onnx.TensorProto(
+            name=tensor.name,
+            data_type=tensor.data_type,
+            dims=tensor.dims,
+            data_location=onnx.TensorProto.EXTERNAL,
+            external_data=[place],
+        )
+        tensor.CopyFrom(bare)
+    return tuple(tensor.name for tensor in entries)
+
+
+def _build(arch: str, target: "Callable[[], object]") -> "torch.nn.Module":
+    torch = require("torch", "export", "to build a network")
+    try:
+        module = target()
+    except Exception as error:
+        raise ValueError(
+            f"arch {arch!r} does not build a network: {type(error).__name__}: {one_line(error)}"
+        ) from error
+    if not isinstance(module, torch.nn.Module):
+        raise ValueError(f"arch {arch!r} returns a {type(module).__name__}, not a torch.nn.Module")
+    return module

@@ -39,34 +39,12 @@ def open_foreign(
 
     Tapped tensors become its float32 outputs, named after the layers; nodes that they do not depend on are removed.
     Unlike with torch's hooks, a tensor before a ReLU is never rectified. The file's input may have channels last, and
-    be float16 or float64.
+    be float16 or float64. Weights in other files are mapped, not read.
 
-    Parameters
-    ----------
-    path : path
-        Weights in other files are mapped, not read.
-    taps : mapping of layer name to tensor, or sequence of tensors, optional
-        As for `fastrdm.networks.find_taps`; by default the layers of a file from `export_onnx`.
-    preprocessing : Preprocessing, optional
-        By default the file's; if it has none, the development kit's at the file's size, with a warning.
-    batch_size : int, optional
-        Images in one run. A file whose inner shapes need one image is an error unless this is 1 or omitted.
-
-    Returns
-    -------
-    Graph
-        With a fixed batch if the file's is fixed, or if its inner shapes need one image.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the file, or one with its weights, does not exist.
-    ValueError
-        If the file is not an ONNX model, its input is not one batch of floating-point images with three channels and
-        the size of the preprocessing, or it does not run; if there are no taps, or wrong ones as for `find_taps` and
-        `NetworkLayers.choose`.
-    MissingExtraError
-        If onnx or ONNX Runtime is not installed.
+    By default, `taps` are the layers of a file from `export_onnx`, and `preprocessing` is the file's; if it has none,
+    the development kit's at the file's size, with a warning. If the inner shapes need one image, the graph's batch is
+    fixed to one, which is an error unless `batch_size` is 1 or omitted. ValueError if the file's input is not one batch
+    of floating-point images with three channels and the size of the preprocessing, or the file does not run.
     """
     file = OnnxFile.read(Path(path))
     if taps is None:
@@ -96,21 +74,8 @@ def open_foreign(
 def inspect_file(path: str | Path) -> tuple[NetworkLayers, dict[str, str]]:
     """Run an ONNX file once, on black images, to find its tensors.
 
-    Parameters
-    ----------
-    path : path
-
-    Returns
-    -------
-    network : NetworkLayers
-        A layer for each tensor that depends on the images, in the order of the graph.
-    marks : dict of str to str
-        Outputs → "output", or the tap of `export_onnx`.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError, MissingExtraError
-        As for `open_foreign`.
+    Returns a layer for each tensor that depends on the images, in the order of the graph, and a mark for each output:
+    "output", or the tap of `export_onnx`.
     """
     file = OnnxFile.read(Path(path))
     _, network, _ = _measure(file, list(file.tensors()), file.preprocessing().size)

@@ -75,18 +75,9 @@ class HostBinding:
 
 
 class OpenVinoSession:
-    """A compiled network.
+    """An ONNX file, or its contents, compiled for a device such as "GPU.1".
 
-    Parameters
-    ----------
-    source : Path or bytes
-        An ONNX file or its contents.
-    initialisers : mapping of str to ndarray
-        Weights that are external data of the graph.
-    device : str
-        "CPU", "GPU.1", ...
-    properties : mapping of str to str
-        OpenVINO's, for the device.
+    `initialisers` are weights that are external data of the graph, `properties` are OpenVINO's for the device.
     """
 
     def __init__(

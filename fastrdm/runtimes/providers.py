@@ -43,36 +43,11 @@ def open_session(
     n_threads: int | None = None,
     reuse_memory: bool = False,
 ) -> OpenedSession:
-    """Load a graph on a provider.
+    """Load a graph on a provider; arguments as for `OnnxModel`.
 
-    Parameters
-    ----------
-    graph : Graph
-    provider : str
-        A provider's name, or "auto" for the first of CUDA, MIGraphX, ROCm and the CPU that loads.
-    precision : {"fp32", "tf32", "bf16", "fp16"}, optional
-        Rounding of the operands of convolutions and matrix products; by default fp32 on every provider. Inputs and
-        outputs are float32.
-    options : mapping of str to str, optional
-        The provider's options.
-    n_threads : int, optional
-        Threads of one run on the CPU; by default ONNX Runtime or OpenVINO chooses.
-    reuse_memory : bool
-        Whether a session of ONNX Runtime on the CPU reuses the memory of earlier ones. The process then keeps it.
-
-    Returns
-    -------
-    OpenedSession
-
-    Raises
-    ------
-    ValueError
-        If the provider is unknown, does not load, leaves convolutions or matrix products to the CPU, refuses an
-        option or does not support the precision; or the graph is not an ONNX model.
-    TypeError
-        If `options` is not a mapping of strings to strings.
-    MissingExtraError
-        If ONNX Runtime is not installed.
+    `reuse_memory` is whether a session of ONNX Runtime on the CPU reuses the memory of earlier ones, which the process
+    then keeps. ValueError if the provider does not load, leaves convolutions or matrix products to the CPU, refuses an
+    option or does not support the precision.
     """
     precision = "fp32" if precision is None else precision
     options = {} if options is None else options

@@ -79,16 +79,9 @@ class WeightInput:
 class PixelNetwork:
     """A network whose inputs are pixels and weights.
 
-    Attributes
-    ----------
-    model : onnx.ModelProto
-        Its outputs are the tapped layers.
-    layers : mapping of str to tuple of int
-        Shapes of their activations, without the batch.
-    inputs : mapping of str to WeightInput
-        Its inputs except the pixels.
-    weights : mapping of str to tuple of int
-        Shapes of the weights that fill these inputs, by their names in a checkpoint.
+    The outputs of `model`, in ONNX, are the tapped layers; `layers` has the shapes of their activations, without the
+    batch. `inputs` are those except the pixels, `weights` the shapes of the weights that fill them, by their names in a
+    checkpoint.
     """
 
     model: Any
@@ -107,25 +100,10 @@ def from_pixels(
     preprocessing: Preprocessing,
     weights: Collection[str] | None = None,
 ) -> PixelNetwork:
-    """Give an exported network uint8 pixels and weights as inputs.
+    """Give an exported network uint8 pixels (n, height, width, 3) in RGB and weights as inputs.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        From `export_onnx`; not changed. The values of its weights are not read.
-    layers : sequence of str
-        Outputs to keep.
-    preprocessing : Preprocessing
-        Applied to pixels (n, height, width, 3) in RGB; its resizing is not part of the graph.
-    weights : collection of str, optional
-        Initialisers that checkpoints replace, by their names in a `state_dict`; others remain constants, and so do
-        integers. By default all.
-
-    Raises
-    ------
-    ValueError
-        If the graph's opset is below 18, it has other inputs than the images, or a layer is not an output of the graph
-        in float32 with a known number of channels.
+    Resizing is not part of the graph. `model` is not changed, and the values of its weights are not read. `weights`
+    names the initialisers that checkpoints replace, by default all; others remain constants, and so do integers.
     """
     onnx = require("onnx", "run", "to make RDMs part of a network")
     opset = next(o.version for o in model.opset_import if o.domain in {"", "ai.onnx"})
