@@ -1,15 +1,13 @@
 """Arguments that several commands share, and their values."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fastrdm.runtimes import PRECISIONS, PROVIDERS
 from fastrdm.scoring import ENGINES
 from fastrdm.studies import find_data
-
-# With 39 draws, the smallest and the largest are the ends of a 95 % interval.
-_MIN_DRAWS = 39
 
 _TAPS = (
     "layers to tap, each [NAME=]LAYER[@TOKENS]: a module's path, a tensor's name in an .onnx file, or a pattern as in "
@@ -115,7 +113,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help=pair,
     )
-    add("--batch-size", type=positive, default=32, metavar="N", help=_BATCH_SIZE)
+    add("--batch-size", type=_positive, default=32, metavar="N", help=_BATCH_SIZE)
     add("--allow-inconsistent", action="store_true", help=_INCONSISTENT)
 
 
@@ -132,12 +130,22 @@ def option(text: str) -> tuple[str, str]:
     return name, value
 
 
-def positive(text: str) -> int:
-    """Parse a positive integer."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
+def _integer(is_valid: Callable[[int], bool], problem: str) -> Callable[[str], int]:
+    def integer(text: str) -> int:
+        if not is_valid(value := int(text)):
+            raise argparse.ArgumentTypeError(f"{value} {problem}")
+        return value
+
+    return integer
+
+
+_positive = _integer(lambda value: value > 0, "is not positive")
+_seed = _integer(lambda value: 0 <= value < 1 << 64, "is not between 0 and 2**64 - 1")
+# With 39 draws, the smallest and the largest are the ends of a 95 % interval.
+_draws = _integer(
+    lambda value: value == 0 or value >= 39,
+    "is neither 0 nor at least 39, which a 95 % interval needs",
+)
 
 
 def add_bootstrap(parser: argparse.ArgumentParser) -> None:
@@ -146,19 +154,3 @@ def add_bootstrap(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bootstrap", type=_draws, default=1000, metavar="N", help=draws)
     seed = "seed of draws and sign flips (default: 0)"
     parser.add_argument("--seed", type=_seed, default=0, metavar="S", help=seed)
-
-
-def _draws(text: str) -> int:
-    value = int(text)
-    if value != 0 and value < _MIN_DRAWS:
-        raise argparse.ArgumentTypeError(
-            f"{value} is neither 0 nor at least {_MIN_DRAWS}, which a 95 % interval needs"
-        )
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 1 << 64:
-        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 2**64 - 1")
-    return value

@@ -111,10 +111,6 @@ def info() -> Info:
 
     Each installed provider runs a convolution in each of its precisions; TensorRT and MIGraphX take seconds to compile
     it.
-
-    Returns
-    -------
-    Info
     """
     states = tuple(_state(word, provider) for word, provider in PROVIDERS.items())
     loading = {state.provider for state in states if "fp32" in state.precisions}

@@ -152,14 +152,12 @@ class Database:
         return None if row is None else row[0]
 
     def _id(self, table: str, columns: Mapping[str, object]) -> int:
-        """Number of the row whose first column matches; inserted if there is none."""
-        key = next(iter(columns))
-        marks = ", ".join("?" * len(columns))
-        self._db.execute(
-            f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})",
-            list(columns.values()),
-        )
-        return int(self._one(f"SELECT id FROM {table} WHERE {key} = ?", columns[key]))
+        """Number of the row whose first column matches; inserted in a transaction if there is none."""
+        key, marks = next(iter(columns)), ", ".join("?" * len(columns))
+        insert = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+        with self._errors(), self._transaction():
+            self._db.execute(insert, list(columns.values()))
+            return int(self._one(f"SELECT id FROM {table} WHERE {key} = ?", columns[key]))
 
     def _dicts(self, statement: str, *values: object) -> list[dict[str, Any]]:
         with self._errors():

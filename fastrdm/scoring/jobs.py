@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,7 +18,8 @@ from fastrdm.runtimes import Architecture
 from fastrdm.similarity import Score
 from fastrdm.studies import Study
 
-Pixels: TypeAlias = Mapping[tuple[str, tuple[int, int], str], NDArray[np.uint8]]
+# A study's name, size and filter.
+PixelsKey: TypeAlias = tuple[str, tuple[int, int], str]
 
 
 class WorkerPoolError(RuntimeError, ValueError):
@@ -46,9 +47,8 @@ class RunOptions:
     @property
     def model(self) -> dict[str, Any]:
         """Arguments for `OnnxModel`."""
-        options = {each.name: getattr(self, each.name) for each in fields(self)}
-        del options["keep_rdms"], options["progress"]
-        return options
+        others = ("keep_rdms", "progress")
+        return {name: value for name, value in vars(self).items() if name not in others}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class WorkerSetup:
     options: RunOptions
     kernels: str
     submit: bool = False
-    pixels: Pixels = field(default_factory=dict)
+    pixels: Mapping[PixelsKey, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

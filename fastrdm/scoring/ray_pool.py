@@ -8,12 +8,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastrdm._base import one_line, require
-from fastrdm.images import cached_pixels
 from fastrdm.scoring.accelerators import LISTS
-from fastrdm.scoring.jobs import Handshake, Job, Outcome, Pixels, WorkerPoolError, WorkerSetup
+from fastrdm.scoring.jobs import Handshake, Job, Outcome, PixelsKey, WorkerPoolError, WorkerSetup
 from fastrdm.scoring.scheduler import WorkerHandle
-from fastrdm.scoring.worker import Worker
+from fastrdm.scoring.worker import Worker, stimuli_of
 
 # Seconds between two queries of the free resources of the cluster.
 _QUERY_S = 2.0
@@ -76,7 +78,12 @@ class RayPool:
         if self._setup is None:
             threads = None if self._resources["GPU"] else max(1, int(self._resources["CPU"]))
             options = replace(setup.options, n_threads=setup.options.n_threads or threads)
-            self._setup = self._ray.put(replace(setup, pixels=_pixels(setup), options=options))
+            pixels: dict[PixelsKey, NDArray[np.uint8]] = {}
+            # Other networks' preprocessing is unknown until their checkpoints are opened.
+            for architecture in filter(None, (each.architecture for each in setup.networks)):
+                for study in setup.studies:
+                    stimuli_of(study, architecture.preprocessing, pixels)
+            self._setup = self._ray.put(replace(setup, pixels=pixels, options=options))
         if time.monotonic() - self._queried > _QUERY_S:
             self._queried = time.monotonic()
             self._capacity = sum(self._room(node["Resources"]) for node in self._nodes())
@@ -95,21 +102,6 @@ class RayPool:
         self._launchers.clear()
         if self._is_ours:
             self._ray.shutdown()
-
-
-def _pixels(setup: WorkerSetup) -> Pixels:
-    """Decoded stimuli for the networks whose preprocessing is known before their checkpoints are opened."""
-    found = {}
-    for network in setup.networks:
-        if network.architecture is not None:
-            preprocessing = network.architecture.preprocessing
-            for study in setup.studies:
-                key = (study.name, preprocessing.size, preprocessing.resize)
-                if key not in found:
-                    found[key] = cached_pixels(
-                        list(study.stimuli), preprocessing, background=study.background
-                    )
-    return found
 
 
 class _Actor:

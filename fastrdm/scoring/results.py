@@ -102,13 +102,11 @@ def best_layers(results: Iterable[Result]) -> dict[str, str]:
 
 
 def _highest(scores: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
-    return {
-        modality: max(
-            (layer for layer in layers if not np.isnan(layers[layer])), key=layers.__getitem__
-        )
-        for modality, layers in scores.items()
-        if not np.all(np.isnan(list(layers.values())))
-    }
+    best = {}
+    for modality, layers in scores.items():
+        if known := {layer: score for layer, score in layers.items() if not math.isnan(score)}:
+            best[modality] = max(known, key=known.__getitem__)
+    return best
 
 
 def sign_remarks(results: Iterable[Result]) -> list[str]:

@@ -38,22 +38,23 @@ def results_of(
     if n_draws:
         columns = _uncertainty(scored.scores, targets, n_draws, seed)
     names = ("low", "high", "p_sign_flip", "p_corrected")
-    results = [
+    return tuple(
         Result(
             scored.job.path,
-            study,
+            study.name,
             layer,
             region,
-            ceiling=targets[study, region].ceiling,
-            **{name: float(getattr(score, name)[i]) for name in (*COLUMNS, "mean_rho")},
-            **dict(zip(names, columns[study, region][i].tolist(), strict=True)),
+            ceiling=target.ceiling,
+            **{
+                name: float(getattr(scored.scores[study.name, region], name)[i])
+                for name in (*COLUMNS, "mean_rho")
+            },
+            **dict(zip(names, columns[study.name, region][i].tolist(), strict=True)),
         )
-        for (study, region), score in scored.scores.items()
+        for study in studies
         for i, layer in enumerate(scored.layers)
-    ]
-    layer_order = {layer: i for i, layer in enumerate(scored.layers)}
-    study_order = {study.name: i for i, study in enumerate(studies)}
-    return tuple(sorted(results, key=lambda r: (study_order[r.study], layer_order[r.layer])))
+        for region, target in study.targets.items()
+    )
 
 
 def _uncertainty(

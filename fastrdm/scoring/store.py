@@ -46,19 +46,16 @@ class Store(StoreReader):
 
     def add_pipeline(self, pipeline: Pipeline) -> int:
         """Number of a pipeline in the store; added if it is new."""
-        with self._errors(), self._transaction():
-            return self._id("methods", {"key": pipeline.key} | asdict(pipeline))
+        return self._id("methods", {"key": pipeline.key} | asdict(pipeline))
 
     def add_target(self, target: TargetRecord) -> int:
         """Number of a target in the store; added if it is new."""
-        with self._errors(), self._transaction():
-            return self._id("targets", {"key": target.key} | asdict(target))
+        return self._id("targets", {"key": target.key} | asdict(target))
 
     def add_environment(self, facts: Mapping[str, Any]) -> int:
         """Number of a worker's environment in the store; added if it is new."""
         text = json.dumps(facts, sort_keys=True)
-        with self._errors(), self._transaction():
-            return self._id("environments", {"key": digest_of(facts), "facts": text})
+        return self._id("environments", {"key": digest_of(facts), "facts": text})
 
     def begin_run(self, settings: Mapping[str, Any]) -> int:
         """Add a run and return its number."""
@@ -69,8 +66,7 @@ class Store(StoreReader):
             "pid": os.getpid(),
             "settings": json.dumps(settings),
         }
-        with self._errors(), self._transaction():
-            return self._id("runs", facts)
+        return self._id("runs", facts)
 
     def end_run(self, run: int, outcome: str) -> None:
         """Record how a run ended; a killed run has no end."""

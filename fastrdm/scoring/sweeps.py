@@ -355,10 +355,6 @@ def sweep(
         `fastrdm.scoring.scheduler.WorkerPool`; ``workers``; ``retry_failed``; ``keep_rdms``; ``provider``,
         ``precision``, ``provider_options``, ``batch_size``, ``allow_inconsistent``, ``n_threads`` as for `OnnxModel`.
 
-    Returns
-    -------
-    Summary
-
     Raises
     ------
     ValueError, FileNotFoundError

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from fastrdm.scoring.jobs import (
     Job,
     Known,
     Outcome,
+    PixelsKey,
     Scored,
     Stamp,
     WorkerPoolError,
@@ -137,9 +137,8 @@ class Worker:
         layers: tuple[str, ...] = ()
         scores, kept = {}, {}
         for study in self._setup.studies:
-            pixels = self._pixels_of(study, model.preprocessing)
             rdms = model.rdms(
-                pixels,
+                stimuli_of(study, model.preprocessing, self._pixels),
                 progress=options.progress,
                 names=[str(path) for path in study.stimuli],
                 background=study.background,
@@ -165,10 +164,13 @@ class Worker:
         )
         return {modality: rdms[layer] for modality, layer in best.items()}
 
-    def _pixels_of(self, study: Study, preprocessing: Preprocessing) -> Any:
-        key = (study.name, preprocessing.size, preprocessing.resize)
-        if key not in self._pixels:
-            self._pixels[key] = cached_pixels(
-                list(study.stimuli), preprocessing, background=study.background
-            )
-        return self._pixels[key]
+
+def stimuli_of(
+    study: Study, preprocessing: Preprocessing, known: dict[PixelsKey, NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
+    """Decoded stimuli of a study, kept in `known`."""
+    key = (study.name, preprocessing.size, preprocessing.resize)
+    if key not in known:
+        paths = list(study.stimuli)
+        known[key] = cached_pixels(paths, preprocessing, background=study.background)
+    return known[key]

@@ -94,11 +94,8 @@ def subject_rdms(array: Any, name: str, nan_policy: str = "raise") -> NDArray[np
         rdms = rdms[np.newaxis]
     *leading, n_rows, n = rdms.shape if rdms.ndim in _AXES else (0, 0, 0)
     if n_rows != n or n < 3 or 0 in leading:
-        hint = (
-            "; the conditions seem to come first, so transpose it"
-            if len(shape) in _AXES and shape[0] == shape[1]
-            else ""
-        )
+        is_reversed = len(shape) in _AXES and shape[0] == shape[1]
+        hint = "; the conditions seem to come first, so transpose it" if is_reversed else ""
         raise ValueError(
             f"{name} has shape {shape}; expected (subjects, n, n) or (subjects, times, n, n)"
             f" for n >= 3 conditions{hint}"
@@ -222,12 +219,8 @@ def image_sets(root: str | Path) -> dict[str, ChallengeImages]:
         folder = base / relative
         images = folder / f"{name}images"
         if images.is_dir():
-            targets = {modality: folder / f"target_{modality}.mat" for modality in REGIONS}
-            found[name] = ChallengeImages(
-                name,
-                tuple(list_images(images)),
-                {modality: path for modality, path in targets.items() if path.is_file()},
-            )
+            targets = {m: path for m in REGIONS if (path := folder / f"target_{m}.mat").is_file()}
+            found[name] = ChallengeImages(name, tuple(list_images(images)), targets)
     return found
 
 

@@ -117,20 +117,15 @@ class StudySettings:
     def open(self) -> Study:
         """Read the stimuli and targets."""
         stimuli = self._stimuli()
-        return Study(
-            self.name,
-            stimuli,
-            {
-                region: self._target(region, target, len(stimuli))
-                for region, target in self.fields["targets"].items()
-            },
-            self.fields.get("description", ""),
-            self.fields.get("synthetic", False),
-            self._images("test_stimuli") if "test_stimuli" in self.fields else (),
-            dict(self.fields.get("truth", {})),
-            self.fields.get("truth_network", ""),
-            self.fields.get("background"),
-        )
+        targets = {
+            region: self._target(region, target, len(stimuli))
+            for region, target in self.fields["targets"].items()
+        }
+        names = ("description", "synthetic", "truth", "truth_network", "background")
+        others = {name: self.fields[name] for name in names if name in self.fields}
+        if "test_stimuli" in self.fields:
+            others["test_stimuli"] = self._images("test_stimuli")
+        return Study(self.name, stimuli, targets, **others)
 
     def _images(self, key: str) -> tuple[Path, ...]:
         folder = self.file.parent / self.fields.get(key, key)
@@ -234,13 +229,8 @@ class StudySettings:
                 f"{where}.file: {label} has {n_conditions} conditions, but the study has"
                 f" {n_stimuli} stimuli{self._left_out()}"
             )
+        protocol = fields.get("protocol", "algonauts2019")
         try:
-            return Target(
-                rdms,
-                fields.get("protocol", "algonauts2019"),
-                fields.get("ceiling"),
-                region,
-                nan_policy=policy,
-            )
+            return Target(rdms, protocol, fields.get("ceiling"), region, nan_policy=policy)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error

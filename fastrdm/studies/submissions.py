@@ -236,6 +236,7 @@ def evaluate(submission: str | Path, target: str | Path, set: str = "infer") -> 
     rdms = read_submission(submission)
     modality = next(name for name, regions in REGIONS.items() if regions.keys() == rdms.keys())
     targets = read_target(target, modality, set)
+    scores = {}
     for region, brain in targets.items():
         shape = (brain.n_conditions, brain.n_conditions)
         if (submitted := square(rdms[region]).shape) != shape:
@@ -243,8 +244,6 @@ def evaluate(submission: str | Path, target: str | Path, set: str = "infer") -> 
                 f"{REGIONS[modality][region]} is {submitted} in {submission} but {shape} in"
                 f" {target}: they are not of the same images"
             )
-    scores = {}
-    for region, brain in targets.items():
         score = brain.score(rdms[region])
         scores[region] = RegionScore(
             **{
