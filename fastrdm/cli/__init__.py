@@ -4,9 +4,9 @@ In come the user's arguments; out go tables, lines of CSV or JSON, files, and an
 packages and compute nothing; an error is one sentence on stderr.
 
 Read `commands` first: the parser and the small commands. `score`, `sweeping`, `stores` and `evaluate` have one command
-each (`stores` two), `arguments` the options that they share. `tables` and `progress` print results and a sweep's
-events, `estimates` what a sweep would take. `doctor` describes the machine. `sample` writes a synthetic study with a
-known answer, with pictures from `drawings` and the network from `sample_network`.
+each (`stores` two), `arguments` the options that they share. `tables` prints results, `progress` a sweep's estimate and
+events. `doctor` describes the machine. `sample` writes a synthetic study with a known answer, with pictures from
+`drawings` and the network from `sample_network`.
 """
 
 from typing import TYPE_CHECKING

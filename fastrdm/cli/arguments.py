@@ -30,7 +30,7 @@ _INCONSISTENT = (
 
 def add_taps(parser: argparse.ArgumentParser) -> None:
     """Add which layers are tapped."""
-    parser.add_argument("--taps", type=names, metavar="A,B", help=_TAPS)
+    parser.add_argument("--taps", type=_names, metavar="A,B", help=_TAPS)
 
 
 def add_checkpoints(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def add_checkpoints(parser: argparse.ArgumentParser) -> None:
     folders = "challenge data or studies (default: $FASTRDM_DATA, ../shared/data)"
     add("--data", nargs="+", metavar="DIR", help=folders)
     studies = "studies to score against, e.g. 92,118 (default: all)"
-    add("--sets", type=names, metavar="A,B", help=studies)
+    add("--sets", type=_names, metavar="A,B", help=studies)
     modality = "of the challenge's data (default: fmri)"
     add("--modality", choices=("fmri", "meg", "both"), default="fmri", help=modality)
     add_taps(parser)
@@ -104,26 +104,19 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     place = f"where networks run: auto, {', '.join(PROVIDERS)} (default: auto; `fastrdm info` lists which load)"
     add("--provider", default="auto", help=place)
     add("--precision", choices=PRECISIONS, default="fp32", help="of networks (default: fp32)")
-    pair = "an option of the provider; may be repeated"
+    more = "an option of the provider; may be repeated"
     add(
-        "--provider-option",
-        action="append",
-        type=option,
-        default=[],
-        metavar="KEY=VALUE",
-        help=pair,
+        "--provider-option", action="append", type=_pair, default=[], metavar="KEY=VALUE", help=more
     )
     add("--batch-size", type=_positive, default=32, metavar="N", help=_BATCH_SIZE)
     add("--allow-inconsistent", action="store_true", help=_INCONSISTENT)
 
 
-def names(text: str) -> list[str]:
-    """Parse words separated by commas."""
+def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def option(text: str) -> tuple[str, str]:
-    """Parse KEY=VALUE."""
+def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")

@@ -1,14 +1,16 @@
-"""Output of a sweep while it runs: progress bars, JSON lines for batch systems, or failures only."""
+"""Output of a sweep: its estimate, and progress bars, JSON lines for batch systems, or failures only while it runs."""
 
 import collections
 import contextlib
+import dataclasses
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fastrdm._base import format_seconds, require
+from fastrdm._base import format_bytes, format_seconds, require
+from fastrdm.scoring import Estimate
 
 Event = dict[str, Any]
 
@@ -35,6 +37,27 @@ def shown(as_json: bool = False, quiet: bool = False) -> Iterator[Callable[[Even
 def print_line(event: Event) -> None:
     """Print an event as a line of JSON."""
     print(json.dumps(event), flush=True)
+
+
+def print_estimate(estimate: Estimate, as_json: bool) -> int:
+    """Print an estimate; return 1 if something that was named does not exist, else 0."""
+    plan = estimate.plan
+    if as_json:
+        print_line({"event": "estimate", **dataclasses.asdict(estimate)})
+        return int(bool(plan.missing))
+    for note in plan.left_out:
+        print(f"fastrdm: warning: {note.message}", file=sys.stderr)
+    for missing in plan.missing:
+        print(f"fastrdm: error: {missing}", file=sys.stderr)
+    print(
+        f"{plan.new} to score, {format_bytes(plan.n_bytes)}; {plan.done} done, {plan.failed} failed"
+    )
+    if plan.new:
+        print(
+            f"about {format_seconds(estimate.seconds)} with {estimate.workers} workers, each of up to"
+            f" {format_bytes(estimate.memory)}: measured on the first checkpoints, which are not stored"
+        )
+    return int(bool(plan.missing))
 
 
 def _end_of(event: Event) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastrdm._base import require
 from fastrdm.cli.arguments import add_bootstrap, add_checkpoints, data_folders, sweep_options
-from fastrdm.cli.estimates import print_estimate
+from fastrdm.cli.progress import print_estimate
 from fastrdm.cli.tables import csv_writer, plain, print_results
 from fastrdm.scoring import (
     CheckpointScores,

@@ -5,7 +5,6 @@ from typing import Any
 
 from fastrdm.cli import progress
 from fastrdm.cli.arguments import add_checkpoints, data_folders, sweep_options
-from fastrdm.cli.estimates import print_estimate
 from fastrdm.scoring import Sweep
 
 
@@ -36,7 +35,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
         options[name] = getattr(arguments, name)
     with Sweep(arguments.weights, arguments.arch, data_folders(arguments), **options) as sweep:
         if arguments.dry_run:
-            return print_estimate(sweep.estimate(), arguments.json)
+            return progress.print_estimate(sweep.estimate(), arguments.json)
         with progress.shown(arguments.json, arguments.quiet) as show:
             summary = sweep.run(watch=arguments.watch, patience=arguments.patience, on_event=show)
     if summary.outcome == "stopped":
