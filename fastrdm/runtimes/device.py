@@ -1,6 +1,5 @@
 """A network on a device: weights, stimuli and activations stay there; only products of conditions are copied back."""
 
-import functools
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +33,6 @@ from fastrdm.runtimes.device_sessions import (
 )
 from fastrdm.runtimes.graph_folding import output_name
 from fastrdm.runtimes.planning import BlockNeeds
-from fastrdm.runtimes.rdm_graph import Centre
 
 Floats = NDArray[np.float64]
 #: Condensed dissimilarities, and the conditions that have none.
@@ -58,11 +56,6 @@ class Shown:
 
     names: tuple[str, ...]
     pixels: Any
-
-    @property
-    def n_conditions(self) -> int:
-        """Number of conditions."""
-        return len(self.names)
 
 
 @dataclass(frozen=True)
@@ -130,14 +123,14 @@ class DeviceModel:
         **options: Any,
     ) -> None:
         self.method, self._measure = method, _measure(method)
-        self._centre = Centre.MEAN if self._measure.centre else Centre.NONE
         self.layers, self._size = tuple(layers), preprocessing.size
         self._name = graph.name
         self._max_memory = None if max_memory is None else parse_bytes(max_memory)
         self._limit = self._max_memory
         model, values = graph.load()
         self._network = rdm_graph.from_pixels(model, self.layers, preprocessing, weights)
-        self._whole = (rdm_graph.whole, self._network, self.layers, self._centre)
+        self._inner_bytes = bytes_per_image(self._network.model, ())
+        self._whole = (rdm_graph.whole, self._network, self.layers, self._measure.centre)
         self._sessions = DeviceSessions(self._network, self._name, provider, options, self._whole)
         self.provider = self._sessions.provider
         self._loaded = False
@@ -173,18 +166,7 @@ class DeviceModel:
         return Folded(self._sessions.layout.fold(weights, None if into is None else into.buffer))
 
     def load(self, weights: Mapping[str, NDArray[Any]] | Folded) -> None:
-        """Replace the weights by a checkpoint's.
-
-        Parameters
-        ----------
-        weights : mapping of str to ndarray, or Folded
-            As for `fold`, or its result.
-
-        Raises
-        ------
-        ValueError
-            As for `fold`, or if another network's model folded them.
-        """
+        """Replace the weights by a checkpoint's, as for `fold`, or by the result of `fold` for this network."""
         folded = weights if isinstance(weights, Folded) else self.fold(weights)
         self._sessions.layout.check_size(folded.buffer)
         self._sessions.weights.update_inplace(folded.buffer)
@@ -196,7 +178,7 @@ class DeviceModel:
         Parameters
         ----------
         pixels : ndarray of uint8, shape (n_conditions, height, width, 3)
-            In RGB, resized to the network's input.
+            At least two, in RGB, resized to the network's input.
         names : sequence of str, optional
             Names of the conditions in messages; by default their numbers from 1.
 
@@ -204,11 +186,6 @@ class DeviceModel:
         -------
         Shown
             For any model on the same device.
-
-        Raises
-        ------
-        ValueError
-            If the pixels have another shape or type, or there are fewer than two conditions.
         """
         shape = (*self._size, 3)
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != shape:
@@ -226,17 +203,7 @@ class DeviceModel:
         return Shown(tuple(names), self.device.put(pixels))
 
     def rdms(self, shown: Shown) -> dict[str, Floats]:
-        """Run the network on stimuli and return each layer's RDM.
-
-        Parameters
-        ----------
-        shown : Shown
-            From `show`.
-
-        Returns
-        -------
-        dict of str to ndarray of float64, shape (pairs,)
-            Condensed RDMs.
+        """Run the network on stimuli and return each layer's condensed RDM, in float64.
 
         Raises
         ------
@@ -268,13 +235,9 @@ class DeviceModel:
         shapes = {layer: self._network.width(layer).shape for layer in self._network.layers}
         return BlockNeeds(shapes, self._inner_bytes, n_conditions)
 
-    @functools.cached_property
-    def _inner_bytes(self) -> int:
-        return bytes_per_image(self._network.model, ())
-
     def _within_memory(self, shown: Shown) -> dict[str, _LayerRdm]:
         """Dissimilarities of each layer, in the blocks that the memory allows."""
-        needs = self._needs(shown.n_conditions)
+        needs = self._needs(len(shown.names))
         while True:
             plan = needs.plan(self.layers, self._limit)
             try:
@@ -291,8 +254,8 @@ class DeviceModel:
                 self._limit = needs.bytes(plan) // 2
 
     def _in_one_run(self, shown: Shown) -> dict[str, _LayerRdm]:
-        place = slice(0, shown.n_conditions)
-        out = self._sessions.run(self._sessions.open(*self._whole), {}, shown.pixels, place)
+        n = len(shown.names)
+        out = self._sessions.run(self._sessions.open(*self._whole), {}, shown.pixels, slice(0, n))
         by_layer: dict[str, _LayerRdm] = {}
         near = []
         for layer in self.layers:
@@ -304,14 +267,14 @@ class DeviceModel:
         # Pairs as close as copies of a stimulus need the differences of their rows.
         groups = [(layer,) for layer in near] if self._limit is not None else [tuple(near)]
         for layers in groups if near else ():
-            by_layer |= self._in_blocks(shown, layers, shown.n_conditions)
+            by_layer |= self._in_blocks(shown, layers, n)
         return by_layer
 
     def _in_blocks(
         self, shown: Shown, layers: tuple[str, ...], height: int
     ) -> dict[str, _LayerRdm]:
-        n = shown.n_conditions
-        session = self._sessions.open(rdm_graph.rows, self._network, layers, self._centre)
+        n = len(shown.names)
+        session = self._sessions.open(rdm_graph.rows, self._network, layers, self._measure.centre)
         blocks: list[ConditionBlock] = []
         host: dict[str, dict[str, Floats]] = {
             layer: {"products": np.empty((n, n))} for layer in layers

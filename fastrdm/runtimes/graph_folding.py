@@ -1,7 +1,7 @@
 """Batch norms folded into the layers before them, with recipes for the weights of every checkpoint."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -36,81 +36,55 @@ class _Norm(NamedTuple):
         return np.asarray(factor, np.float32)
 
 
-class Copied(NamedTuple):
+class WeightRecipe(NamedTuple):
+    """How to compute an input of the graph from a checkpoint's weights.
+
+    `like` is a weight of the same shape and type, `operands` are those that the input depends on, and `fill` writes it.
+    """
+
+    like: str
+    operands: tuple[WeightOperand, ...]
+    fill: Callable[[Array, Weights], None]
+
+
+def copied(source: str) -> WeightRecipe:
     """An input that equals a weight."""
-
-    source: str
-
-    @property
-    def operands(self) -> tuple[WeightOperand, ...]:
-        """What it is computed from."""
-        return (self.source,)
-
-    @property
-    def like(self) -> str:
-        """A weight of the same shape and type."""
-        return self.source
-
-    def fill(self, out: Array, weights: Weights) -> None:
-        """Write its values."""
-        np.copyto(out, weights[self.source])
+    return WeightRecipe(source, (source,), lambda out, weights: np.copyto(out, weights[source]))
 
 
-class _FoldedWeight(NamedTuple):
+def _folded_weight(source: str, norm: _Norm, axis: int) -> WeightRecipe:
     """A weight times a batch norm's factor of each output channel."""
 
-    source: str
-    norm: _Norm
-    axis: int
-
-    @property
-    def operands(self) -> tuple[WeightOperand, ...]:
-        return (self.source, *self.norm[:4])
-
-    @property
-    def like(self) -> str:
-        return self.source
-
-    def fill(self, out: Array, weights: Weights) -> None:
+    def fill(out: Array, weights: Weights) -> None:
         shape = [1] * out.ndim
-        shape[self.axis] = -1
-        np.multiply(weights[self.source], self.norm.factor(weights).reshape(shape), out=out)
+        shape[axis] = -1
+        np.multiply(weights[source], norm.factor(weights).reshape(shape), out=out)
+
+    return WeightRecipe(source, (source, *norm[:4]), fill)
 
 
-class _FoldedBias(NamedTuple):
+def _folded_bias(source: WeightOperand, norm: _Norm) -> WeightRecipe:
     """A bias, or zero, after a batch norm."""
 
-    source: WeightOperand
-    norm: _Norm
+    def fill(out: Array, weights: Weights) -> None:
+        np.subtract(_value(source, weights), weights[norm.mean], out=out)
+        out *= norm.factor(weights)
+        out += _value(norm.bias, weights)
 
-    @property
-    def operands(self) -> tuple[WeightOperand, ...]:
-        return (self.source, *self.norm[:4])
-
-    @property
-    def like(self) -> str:
-        return self.norm.mean
-
-    def fill(self, out: Array, weights: Weights) -> None:
-        np.subtract(_value(self.source, weights), weights[self.norm.mean], out=out)
-        out *= self.norm.factor(weights)
-        out += _value(self.norm.bias, weights)
+    return WeightRecipe(norm.mean, (source, *norm[:4]), fill)
 
 
 def _value(operand: WeightOperand, weights: Weights) -> Any:
     return weights[operand] if isinstance(operand, str) else np.float32(operand)
 
 
-Recipe: TypeAlias = Copied | _FoldedWeight | _FoldedBias
-
-
-def fold(graph: Any, weights: Mapping[str, tuple[int, ...]]) -> dict[str, Recipe]:
+def fold(graph: Any, weights: Mapping[str, tuple[int, ...]]) -> dict[str, WeightRecipe]:
     """Remove batch norms after a convolution or linear layer that nothing else reads; return new inputs → recipes."""
     makers = {name: node for node in graph.node for name in node.output}
     # The exporter reads the shape of a norm's input to fill missing scales and biases.
     uses = Counter(uses_of(graph, [node for node in graph.node if node.op_type != "Shape"]))
     renamed: dict[str, str] = {}
-    recipes: dict[str, Recipe] = {}
+    recipes: dict[str, WeightRecipe] = {}
     kept = []
     for node in graph.node:
         norm = _norm(node, makers, weights)
@@ -124,8 +98,8 @@ def fold(graph: Any, weights: Mapping[str, tuple[int, ...]]) -> dict[str, Recipe
             kept.append(node)
             continue
         names = [output_name(before.output[0], f"folded_{what}") for what in ("weight", "bias")]
-        recipes[names[0]] = _FoldedWeight(before.input[1], norm, axis)
-        recipes[names[1]] = _FoldedBias(bias, norm)
+        recipes[names[0]] = _folded_weight(before.input[1], norm, axis)
+        recipes[names[1]] = _folded_bias(bias, norm)
         renamed[before.output[0]] = node.output[0]
         before.input[1:] = names
         before.output[0] = node.output[0]

@@ -12,8 +12,9 @@ from fastrdm.networks import inputs_of
 class Nodes:
     """Nodes and constants to add to a graph, with unique names."""
 
-    def __init__(self, onnx: Any, prefix: str) -> None:
-        self.onnx, self._prefix = onnx, prefix
+    def __init__(self, prefix: str) -> None:
+        self.onnx = require("onnx", "run", "to make RDMs part of a network")
+        self._prefix = prefix
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 

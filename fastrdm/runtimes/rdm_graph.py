@@ -7,17 +7,16 @@ lacks ReduceMax, ReduceMin and Pad in some of them.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrdm._base import require
 from fastrdm.images import Preprocessing
 from fastrdm.networks import keep_named, prune
-from fastrdm.runtimes.graph_folding import Copied, Recipe, fold, output_name
+from fastrdm.runtimes.graph_folding import WeightRecipe, copied, fold, output_name
 from fastrdm.runtimes.graph_nodes import Nodes, declare, dtype_of, shape_of, uses_of
 
 PIXELS = "fastrdm/pixels"
@@ -30,14 +29,6 @@ _IR_VERSION, _OPSET = 8, 18
 # A condition's first channel replaces its mean if it differs by less than this share: for constant conditions it is
 # exact, the mean in float32 is not.
 _NEAR_MEAN = 1e-4
-
-
-class Centre(Enum):
-    """What is subtracted from a condition's activations before multiplication."""
-
-    NONE = "none"
-    #: Their mean over channels.
-    MEAN = "mean"
 
 
 class Width(NamedTuple):
@@ -67,7 +58,7 @@ class WeightInput:
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    recipe: Recipe
+    recipe: WeightRecipe
 
     @property
     def n_bytes(self) -> int:
@@ -125,21 +116,19 @@ def from_pixels(
         for name, initialiser in initialisers.items()
         if dtype_of(onnx, initialiser).kind == "f" and (weights is None or name in weights)
     }
-    recipes: dict[str, Recipe] = fold(graph, swapped)
+    recipes = fold(graph, swapped)
     prune(graph)
     used = set(uses_of(graph, graph.node))
-    recipes |= {name: Copied(name) for name in swapped if name in used}
+    recipes |= {name: copied(name) for name in swapped if name in used}
+    declare(onnx, graph.input, PIXELS, np.dtype(np.uint8), ("batch", *preprocessing.size, 3))
     inputs = {}
     for name, recipe in recipes.items():
         like = initialisers[recipe.like]
         inputs[name] = WeightInput(tuple(like.dims), dtype_of(onnx, like), recipe)
-    height, width = preprocessing.size
-    declare(onnx, graph.input, PIXELS, np.dtype(np.uint8), ("batch", height, width, 3))
-    for name, each in inputs.items():
-        declare(onnx, graph.input, name, each.dtype, each.shape)
+        declare(onnx, graph.input, name, inputs[name].dtype, inputs[name].shape)
     constant = used - set(swapped)
     graph.initializer.extend(i for name, i in initialisers.items() if name in constant)
-    nodes = Nodes(onnx, PIXELS)
+    nodes = Nodes(PIXELS)
     _preprocess(nodes, preprocessing, images[0])
     _insert(graph, nodes, 0)
     needed = {operand for each in inputs.values() for operand in each.recipe.operands}
@@ -151,26 +140,25 @@ def from_pixels(
     )
 
 
-def whole(network: PixelNetwork, layers: Sequence[str], centre: Centre) -> Any:
+def whole(network: PixelNetwork, layers: Sequence[str], centre: bool) -> Any:
     """The network in one graph with ``products`` (n, n) of each layer, and what their correction needs.
 
-    This is ``means`` (n,) over channels, finite if all of a condition's activations are, and for ``Centre.MEAN`` the
-    ``sums`` (n,) over channels of the centred activations.
+    This is ``means`` (n,) over channels, finite if all of a condition's activations are, and, if `centre` subtracts the
+    means from activations, the ``sums`` (n,) over channels of the results.
     """
-    return _with_ends(network, layers, centre, _whole_end)
+    return _with_ends(network, layers, centre, multiply=True)
 
 
-def rows(network: PixelNetwork, layers: Sequence[str], centre: Centre) -> Any:
+def rows(network: PixelNetwork, layers: Sequence[str], centre: bool) -> Any:
     """The network with ``rows`` (n, chunks, groups, chunk) of each layer instead of the products."""
-    return _with_ends(network, layers, centre, _rows_end)
+    return _with_ends(network, layers, centre, multiply=False)
 
 
 def products(width: Width) -> Any:
     """Rows ``a`` and ``b`` → ``products`` (n_a, n_b) in float64."""
-    onnx = require("onnx", "run", "to make RDMs part of a network")
-    nodes = Nodes(onnx, "fastrdm")
+    nodes = Nodes("fastrdm")
     _products(nodes, "a", "b", "products")
-    return _small(nodes, width, (), (), {"products": ("n_a", "n_b")})
+    return _model_of_rows(nodes, width, {}, "products", ("n_a", "n_b"))
 
 
 def squares(width: Width) -> Any:
@@ -178,8 +166,7 @@ def squares(width: Width) -> Any:
 
     The distances are between ``f * a[i]`` and ``g * b[j]``.
     """
-    onnx = require("onnx", "run", "to make RDMs part of a network")
-    nodes = Nodes(onnx, "fastrdm")
+    nodes = Nodes("fastrdm")
     shape = nodes.ints(-1, 1, 1, 1)
     left, right = (
         nodes("Mul", nodes("Gather", rows, index), nodes("Reshape", factor, shape))
@@ -188,7 +175,8 @@ def squares(width: Width) -> Any:
     difference = nodes("Sub", left, right)
     square = nodes("Mul", difference, difference)
     nodes.total(nodes.sum(nodes.sum(square, 3), 1), 1, "squares")
-    return _small(nodes, width, ("i", "j"), ("f", "g"), {"squares": ("pairs",)})
+    factors = {"i": np.int64, "j": np.int64, "f": np.float32, "g": np.float32}
+    return _model_of_rows(nodes, width, factors, "squares", ("pairs",))
 
 
 def _preprocess(nodes: Nodes, preprocessing: Preprocessing, images: str) -> None:
@@ -204,70 +192,40 @@ def _preprocess(nodes: Nodes, preprocessing: Preprocessing, images: str) -> None
     nodes("Div", value, nodes.constant(std), output=images)
 
 
-class _LayerEnd(NamedTuple):
-    """A layer to which outputs are added."""
-
-    layer: str
-    shape: tuple[int, ...]
-    centre: Centre
-
-    @property
-    def width(self) -> Width:
-        """Channels of the layer."""
-        return Width(math.prod(self.shape))
-
-
-#: Outputs and their shapes.
-_Ends: TypeAlias = dict[str, tuple[str | int, ...]]
-
-
-def _whole_end(nodes: Nodes, tap: _LayerEnd) -> _Ends:
-    flat, means = _flat(nodes, tap)
-    made, known = _rows(nodes, tap, flat, _centre(nodes, tap, flat, means), "")
-    product = _products(nodes, made, made, output_name(tap.layer, "products"))
-    return known | {means: ("batch",), product: ("batch", "batch")}
-
-
-def _rows_end(nodes: Nodes, tap: _LayerEnd) -> _Ends:
-    flat, means = _flat(nodes, tap)
-    made, known = _rows(
-        nodes, tap, flat, _centre(nodes, tap, flat, means), output_name(tap.layer, "rows")
-    )
-    return known | {means: ("batch",), made: ("batch", *tap.width.shape)}
-
-
-def _flat(nodes: Nodes, tap: _LayerEnd) -> tuple[str, str]:
-    """The layer as (n, channels), and its means over channels."""
-    value = tap.layer
+def _add_outputs(
+    nodes: Nodes, layer: str, shape: tuple[int, ...], centre: bool, multiply: bool
+) -> dict[str, tuple[str | int, ...]]:
+    """Add means and, if centred, sums of a layer, and its products or rows; return the shapes of these outputs."""
+    width = Width(math.prod(shape))
+    means = layer
     # Axis by axis: a sum over all channels loses digits if a runtime adds them one by one.
-    for axis in range(len(tap.shape), 0, -1):
-        output = output_name(tap.layer, "means") if axis == 1 else ""
-        value = nodes.mean(value, axis, output)
-    return nodes("Reshape", tap.layer, nodes.ints(-1, tap.width.channels)), value
+    for axis in range(len(shape), 0, -1):
+        means = nodes.mean(means, axis, output_name(layer, "means") if axis == 1 else "")
+    value = nodes("Reshape", layer, nodes.ints(-1, width.channels))
+    if centre:
+        value = nodes("Sub", value, _centre(nodes, value, means))
+    if width.zeros:
+        some = nodes("Slice", value, nodes.ints(0), nodes.ints(width.zeros), nodes.ints(1))
+        value = nodes("Concat", value, nodes("Sub", some, some), axis=1)
+    output = "" if multiply else output_name(layer, "rows")
+    arranged = nodes("Reshape", value, nodes.ints(-1, *width.shape), output=output)
+    shapes: dict[str, tuple[str | int, ...]] = {means: ("batch",)}
+    if centre:
+        short = nodes.sum(nodes.sum(arranged, 3), 2)
+        shapes[nodes.sum(short, 1, output_name(layer, "sums"))] = ("batch",)
+    if multiply:
+        product = _products(nodes, arranged, arranged, output_name(layer, "products"))
+        return shapes | {product: ("batch", "batch")}
+    return shapes | {arranged: ("batch", *width.shape)}
 
 
-def _centre(nodes: Nodes, tap: _LayerEnd, flat: str, means: str) -> str:
-    """Name of the value to subtract from each row; empty if none."""
-    if tap.centre is Centre.NONE:
-        return ""
+def _centre(nodes: Nodes, flat: str, means: str) -> str:
+    """Name of the value to subtract from each row."""
     mean = nodes("Reshape", means, nodes.ints(-1, 1))
     first = nodes("Slice", flat, nodes.ints(0), nodes.ints(1), nodes.ints(1))
     distance = nodes("Abs", nodes("Sub", first, mean))
     near = nodes("Mul", nodes("Abs", mean), nodes.constant(_NEAR_MEAN))
     return nodes("Where", nodes("LessOrEqual", distance, near), first, mean)
-
-
-def _rows(nodes: Nodes, tap: _LayerEnd, flat: str, centre: str, output: str) -> tuple[str, _Ends]:
-    """Centred rows (n, chunks, groups, chunk), and the outputs that their products need in addition."""
-    value = nodes("Sub", flat, centre) if centre else flat
-    if tap.width.zeros:
-        some = nodes("Slice", value, nodes.ints(0), nodes.ints(tap.width.zeros), nodes.ints(1))
-        value = nodes("Concat", value, nodes("Sub", some, some), axis=1)
-    made = nodes("Reshape", value, nodes.ints(-1, *tap.width.shape), output=output)
-    if tap.centre is not Centre.MEAN:
-        return made, {}
-    short = nodes.sum(nodes.sum(made, 3), 2)
-    return made, {nodes.sum(short, 1, output_name(tap.layer, "sums")): ("batch",)}
 
 
 def _products(nodes: Nodes, a: str, b: str, output: str) -> str:
@@ -280,13 +238,8 @@ def _products(nodes: Nodes, a: str, b: str, output: str) -> str:
     return nodes.total(nodes.sum(nodes("MatMul", left, right), 0), 0, output)
 
 
-def _with_ends(
-    network: PixelNetwork,
-    layers: Sequence[str],
-    centre: Centre,
-    build: Callable[[Nodes, _LayerEnd], _Ends],
-) -> Any:
-    """The network's model, pruned to some layers, with the outputs that `build` adds instead of the layers."""
+def _with_ends(network: PixelNetwork, layers: Sequence[str], centre: bool, multiply: bool) -> Any:
+    """The network's model, pruned to some layers, with their products or rows as outputs instead of the layers."""
     onnx = require("onnx", "run", "to make RDMs part of a network")
     graph = onnx.GraphProto()
     graph.CopyFrom(network.model.graph)
@@ -294,35 +247,28 @@ def _with_ends(
     prune(graph)
     del graph.output[:]
     for layer in layers:
-        nodes = Nodes(onnx, output_name(layer, "inner"))
-        ends = build(nodes, _LayerEnd(layer, network.layers[layer], centre))
+        nodes = Nodes(output_name(layer, "inner"))
+        shapes = _add_outputs(nodes, layer, network.layers[layer], centre, multiply)
         maker = next(k for k, node in enumerate(graph.node) if layer in node.output)
         # Immediately after the layer, so that its memory is free soon.
         _insert(graph, nodes, maker + 1)
-        for name, shape in ends.items():
+        for name, shape in shapes.items():
             dtype = np.dtype(np.float64 if name == output_name(layer, "products") else np.float32)
             declare(onnx, graph.output, name, dtype, shape)
     return _model(onnx, graph, network.model)
 
 
-def _small(
-    nodes: Nodes,
-    width: Width,
-    indices: Sequence[str],
-    factors: Sequence[str],
-    out: Mapping[str, Any],
+def _model_of_rows(
+    nodes: Nodes, width: Width, pairs: Mapping[str, Any], output: str, shape: tuple[str, ...]
 ) -> Any:
-    """A separate model for rows of a width, with inputs of indices and factors for pairs of them."""
+    """A separate model of rows ``a`` and ``b``; `pairs` has the types of further inputs, one value for each pair."""
     onnx = nodes.onnx
     graph = onnx.GraphProto(name="fastrdm")
     for name in ("a", "b"):
-        shape = (f"n_{name}", *width.shape)
-        declare(onnx, graph.input, name, np.dtype(np.float32), shape)
-    for names, dtype in ((indices, np.int64), (factors, np.float32)):
-        for name in names:
-            declare(onnx, graph.input, name, np.dtype(dtype), ("pairs",))
-    for name, shape in out.items():
-        declare(onnx, graph.output, name, np.dtype(np.float64), shape)
+        declare(onnx, graph.input, name, np.dtype(np.float32), (f"n_{name}", *width.shape))
+    for name, dtype in pairs.items():
+        declare(onnx, graph.input, name, np.dtype(dtype), ("pairs",))
+    declare(onnx, graph.output, output, np.dtype(np.float64), shape)
     _insert(graph, nodes, 0)
     opsets = [onnx.helper.make_opsetid("", _OPSET)]
     return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)

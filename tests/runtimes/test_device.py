@@ -20,7 +20,7 @@ from fastrdm.images import Preprocessing
 from fastrdm.networks import Graph, export_onnx
 from fastrdm.rdm import calc_rdm
 from fastrdm.runtimes import DeviceModel, OnnxModel, device, device_sessions, planning, rdm_graph
-from fastrdm.runtimes.rdm_graph import Centre, Width
+from fastrdm.runtimes.rdm_graph import Width
 from models.networks import TAPS, efficientnet_lite0, efficientnet_lite0_weights, resnet20
 
 METHODS = ["correlation", "cosine", "euclidean", "sqeuclidean"]
@@ -358,8 +358,8 @@ def test_graphs_are_valid(exported):
     model = on_device(exported("transformer"), "euclidean")
     for made in (
         model._network.model,
-        rdm_graph.whole(model._network, model.layers, Centre.NONE),
-        rdm_graph.rows(model._network, model.layers, Centre.MEAN),
+        rdm_graph.whole(model._network, model.layers, False),
+        rdm_graph.rows(model._network, model.layers, True),
         rdm_graph.products(Width(70)),
         rdm_graph.squares(Width(70)),
     ):
@@ -556,7 +556,7 @@ def test_only_products_are_copied_from_the_device(exported, pixels):
     """Bindings of a simulated device."""
     model = on_device(exported("transformer"), "euclidean", ["head"])
     shown = model.show(pixels)
-    session = model._sessions.open(rdm_graph.rows, model._network, ("head",), Centre.NONE)
+    session = model._sessions.open(rdm_graph.rows, model._network, ("head",), False)
     fake = mock.Mock()
     binding = fake.io_binding.return_value
     binding.get_outputs.return_value = session.outputs
