@@ -114,11 +114,8 @@ def bootstrap(
     data = SubjectData.take(subject_rdms, protocol, nan_policy, n_threads)
     models = data.take_models(rdms)
     labels = label_models(names_of(rdms) if names is None else names, len(models))
-    indices = _indices(data, over, n_draws, seed, draws)
-    subjects = count(indices["subjects"], data.n_subjects) if "subjects" in indices else None
-    conditions = (
-        count(indices["conditions"], data.n_conditions) if "conditions" in indices else None
-    )
+    counts = _counts(data, over, n_draws, seed, draws)
+    subjects, conditions = counts.get("subjects"), counts.get("conditions")
     observed = data.observed(models)
     evaluations = np.stack(_evaluations(data, models, observed, conditions, subjects))
     bounds, bound = np.full((*evaluations.shape[:2], 2), np.nan), np.full(2, np.nan)
@@ -136,7 +133,7 @@ def bootstrap(
         ceiling=bound,
         evaluations=evaluations,
         ceilings=bounds,
-        acceleration=_acceleration(_jackknives(data, models, observed, over)),
+        acceleration=_acceleration(data, models, observed, over),
         n_subjects=data.n_subjects,
         n_conditions=data.n_conditions,
         seed=None if draws is not None else int(seed),
@@ -176,31 +173,26 @@ def _resampled_values(data: SubjectData, models: Floats, conditions: Counts) -> 
         yield data.value(data.resampled(models, counts))
 
 
-def _jackknives(data: SubjectData, models: Floats, observed: Floats, over: str) -> Iterator[Floats]:
-    """Yield scores (left out, models) without each subject, and without each condition."""
+def _acceleration(data: SubjectData, models: Floats, observed: Floats, over: str) -> Floats:
+    # Scores (left out, models) without each subject, and without each condition.
+    jackknives = []
     if over != "conditions":
         values = data.value(observed)
-        yield (values.sum(axis=1) - values.T) / (data.n_subjects - 1)
+        jackknives.append((values.sum(axis=1) - values.T) / (data.n_subjects - 1))
     if over != "subjects":
         counts = 1 - np.eye(data.n_conditions, dtype=np.int32)
         parts = [part.mean(axis=2) for part in _resampled_values(data, models, counts)]
-        yield np.concatenate(parts)
-
-
-def _acceleration(jackknives: Iterator[Floats]) -> Floats:
+        jackknives.append(np.concatenate(parts))
     deviations = np.concatenate([j.mean(axis=0) - j for j in jackknives])
     squares = (deviations**2).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(squares > 0, (deviations**3).sum(axis=0) / (6 * squares**1.5), 0.0)
 
 
-def _indices(
-    data: SubjectData,
-    over: str,
-    n_draws: int,
-    seed: int,
-    draws: Mapping[str, ArrayLike] | None,
-) -> dict[str, NDArray[np.intp]]:
+def _counts(
+    data: SubjectData, over: str, n_draws: int, seed: int, draws: Mapping[str, ArrayLike] | None
+) -> dict[str, Counts]:
+    """Return how often each subject and each condition occurs in each draw, as far as `over` needs them."""
     sizes = {"subjects": data.n_subjects, "conditions": data.n_conditions}
     wanted = {name: sizes[name] for name in (sizes if over == "both" else (over,))}
     for name, least in (("subjects", 2), ("conditions", _MIN_CONDITIONS)):
@@ -209,15 +201,18 @@ def _indices(
     if draws is None:
         check_integer(n_draws, "n_draws", 2)
         streams = {"subjects": SUBJECTS, "conditions": CONDITIONS}
-        return {name: draw_indices(seed, streams[name], n_draws, n) for name, n in wanted.items()}
-    if set(draws) != set(wanted):
+        indices = {
+            name: draw_indices(seed, streams[name], n_draws, n) for name, n in wanted.items()
+        }
+    elif set(draws) != set(wanted):
         raise ValueError(
             f"over={over!r} needs draws of {' and '.join(wanted)}, got {', '.join(draws) or 'none'}"
         )
-    indices = {name: _checked_draws(draws[name], name, n) for name, n in wanted.items()}
+    else:
+        indices = {name: _checked_draws(draws[name], name, n) for name, n in wanted.items()}
     if len({len(array) for array in indices.values()}) > 1:
         raise ValueError("there must be as many draws of subjects as of conditions")
-    return indices
+    return {name: count(indices[name], n) for name, n in wanted.items()}
 
 
 def _checked_draws(draws: ArrayLike, name: str, n: int) -> NDArray[np.intp]:

@@ -45,17 +45,9 @@ class InferenceResult(abc.ABC):
         return "\n".join([self.facts(), *_table(self.rows())])
 
     def to_dataframe(self) -> Any:
-        """Return the table as a DataFrame, with the other fields in its `attrs`.
+        """Return the table, unrounded, as a pandas DataFrame with the other fields in its `attrs`.
 
-        Returns
-        -------
-        pandas.DataFrame
-            The rows of the printed table, unrounded.
-
-        Raises
-        ------
-        MissingExtraError
-            If pandas is not installed; the extra `table` installs it.
+        MissingExtraError if pandas is not installed; the extra `table` installs it.
         """
         frame = require("pandas", "table", "to make a DataFrame").DataFrame(self.rows())
         for field in dataclasses.fields(self):
@@ -73,10 +65,7 @@ class InferenceResult(abc.ABC):
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the result from the values of `to_dict`.
 
-        Raises
-        ------
-        ValueError
-            If the values are of another kind of result, or some are missing or unknown.
+        ValueError if the values are of another kind of result, or some are missing or unknown.
         """
         values = dict(values)
         if (kind := values.pop("kind", None)) not in (cls.__name__, *cls.former_names):

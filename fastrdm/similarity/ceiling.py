@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrdm._base import as_rdms, check_choice, warn_caller
-from fastrdm._kernels import FLOAT64, bound_of, settle
+from fastrdm._kernels import bound_of, settle
 from fastrdm.similarity.coefficients import Floats, Mask
 from fastrdm.similarity.pooling import means, over_time
+from fastrdm.similarity.protocol import Protocol
 from fastrdm.similarity.scales import summable
 from fastrdm.similarity.shapes import as_subjects, with_contiguous_rows
 from fastrdm.similarity.sides import Side, compare_sides
@@ -111,16 +112,9 @@ def noise_ceiling(
     on averaged RDMs, squared).
     """
     subjects, _ = as_subjects(subject_rdms, nan_policy=nan_policy)
-    ceiling, undefined = ceiling_of(
-        subjects,
-        method,
-        pool=pool,
-        squared=squared,
-        average_times=average_times,
-        nan_policy=nan_policy,
-        within=bound_of(as_rdms(subject_rdms, "subject_rdms").dtype),
-        n_threads=n_threads,
-    )
+    within = bound_of(as_rdms(subject_rdms, "subject_rdms").dtype)
+    protocol = Protocol("", method, squared, pool, "", "", average_times)
+    ceiling, undefined = ceiling_of(subjects, protocol, nan_policy, within, n_threads)
     if undefined.any():
         subject, time = (int(i) for i in np.argwhere(undefined)[0])
         warn_caller(
@@ -132,21 +126,17 @@ def noise_ceiling(
 
 def ceiling_of(
     subjects: Floats,
-    method: str,
-    *,
-    pool: str,
-    squared: bool,
-    average_times: bool = False,
-    nan_policy: str = "raise",
-    within: float = FLOAT64,
+    protocol: Protocol,
+    nan_policy: str,
+    within: float,
     n_threads: int | None = None,
 ) -> tuple[NoiseCeiling, Mask]:
     """Return the noise ceiling of condensed RDMs (subjects, times, pairs), and which have undefined similarities."""
-    similarity = get_similarity(method)
+    similarity, pool = get_similarity(protocol.method), protocol.pool
     check_choice(pool, ("raw", "rank"), "pool")
     if len(subjects) < 2:
         raise ValueError("a noise ceiling needs at least two subjects; subject_rdms has one")
-    if average_times:
+    if protocol.average_times:
         subjects = average_over_time(subjects, similarity, nan_policy, within)
     n_subjects, n_times, _ = subjects.shape
     tie_bound = tie_bound_of(similarity, pool, within)
@@ -164,7 +154,7 @@ def ceiling_of(
         lower, lacking = compare_sides(pooled.part(slice(1, None)), side, paired=True)
         bounds += lower[:, 0], upper[0]
         undefined[:, time] = missing[0] | lacking[:, 0]
-    bounds = (bounds / n_times) ** (2 if squared else 1)
+    bounds = (bounds / n_times) ** (2 if protocol.squared else 1)
     bounds.flags.writeable = False
     return NoiseCeiling(*bounds), undefined
 

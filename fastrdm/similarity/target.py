@@ -78,14 +78,14 @@ class Target:
 
     protocol: Protocol
     ceiling: float
+    is_computed: bool
+    tie_bound: float
     name: str | None
     nan_policy: str
-    tie_bound: float
     labels: Labels | None
     _subjects: Floats
     _side: Side
     _file: TargetFile | None
-    _is_computed: bool
     _ceiling: TargetCeiling
 
     def __init__(
@@ -105,57 +105,54 @@ class Target:
         chosen = get_protocol(protocol)
         if ceiling is not None:
             check_ceiling(ceiling, name or "the target", chosen)
-        self._set(subjects.copy(), chosen, name, nan_policy, bound_of(array.dtype), labels)
+        self._set(
+            subjects.copy(),
+            protocol=chosen,
+            is_computed=ceiling is None,
+            name=name,
+            nan_policy=nan_policy,
+            tie_bound=bound_of(array.dtype),
+            labels=labels,
+        )
         if ceiling is None and self.n_subjects < 2:
             raise ValueError(
                 f"{label} holds one subject, so no ceiling can be computed; pass ceiling="
             )
         self._check_subjects(label, array.shape)
-        is_computed = ceiling is None
         if ceiling is None:
             ceiling = self._ceiling.bound(self.noise_ceiling, self._label)
-        self._set_ceiling(ceiling, is_computed)
+        self.__dict__.update(ceiling=float(ceiling))
 
     def _set(
         self,
         subjects: Floats,
-        protocol: Protocol,
-        name: str | None,
-        nan_policy: str,
-        tie_bound: float,
-        labels: Labels | None,
         prepared: Prepared | None = None,
         file: TargetFile | None = None,
+        **facts: Any,
     ) -> None:
+        self.__dict__.update(facts)
         subjects.flags.writeable = False
         several = subjects.shape[1] > 1
         side = Side(
-            get_similarity(protocol.method),
+            get_similarity(self.protocol.method),
             subjects.reshape(-1, subjects.shape[2]),
-            nan_policy,
-            name or "the target",
+            self.nan_policy,
+            self._label,
             axes=("subject", "time") if several else ("subject",),
             lead=subjects.shape[: 2 if several else 1],
             prepared=prepared,
         )
-        self.__dict__.update(
-            _subjects=subjects,
-            _side=side,
-            _file=file,
-            _ceiling=TargetCeiling(subjects, protocol, nan_policy, tie_bound),
-            protocol=protocol,
-            name=name,
-            nan_policy=nan_policy,
-            tie_bound=tie_bound,
-            labels=labels,
-        )
-        if nan_policy != "raise":
+        ceiling = TargetCeiling(subjects, self.protocol, self.nan_policy, self.tie_bound)
+        self.__dict__.update(_subjects=subjects, _side=side, _file=file, _ceiling=ceiling)
+        if self.nan_policy != "raise":
             side.check()
         for rows in [side.whole] if side.is_whole else [group.whole for group in side.groups]:
             rows.values.flags.writeable = rows.squares.flags.writeable = False
 
-    def _set_ceiling(self, ceiling: float, is_computed: bool) -> None:
-        self.__dict__.update(ceiling=float(ceiling), _is_computed=is_computed)
+    def _facts(self) -> dict[str, Any]:
+        """Return the attributes that files and pickles contain."""
+        names = ("protocol", "ceiling", "is_computed", "tie_bound", "name", "nan_policy", "labels")
+        return {name: getattr(self, name) for name in names}
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Target cannot be changed, so {name} cannot be set; make another")
@@ -266,12 +263,12 @@ class Target:
         score = score_similarities(
             rho.reshape(len(models), self.n_subjects, self.n_times),
             squared=self.protocol.squared,
-            ceiling=self._ceiling.of_models(models, self.ceiling, self._is_computed),
+            ceiling=self._ceiling.of_models(models, self.ceiling, self.is_computed),
         )
         if not math.isnan(self.ceiling):
             unknown = np.isnan(score.ceiling) & ~np.isnan(score.value)
             if unknown.any():
-                self._ceiling.warn_unknown(unknown, self._label, self._is_computed)
+                self._ceiling.warn_unknown(unknown, self._label, self.is_computed)
         return score
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -291,15 +288,8 @@ class Target:
         if self._side.is_whole:
             whole = self._side.whole
             arrays |= {"values": whole.values, "squares": whole.squares}
-        facts = {
-            "protocol": self.protocol.facts(),
-            "ceiling": self.ceiling,
-            "is_computed": self._is_computed,
-            "tie_bound": self.tie_bound,
-            "name": self.name,
-            "nan_policy": self.nan_policy,
-            "labels": None if self.labels is None else asdict(self.labels),
-        }
+        labels = None if self.labels is None else asdict(self.labels)
+        facts = self._facts() | {"protocol": self.protocol.facts(), "labels": labels}
         write_target_file(Path(path), arrays, facts)
 
     @classmethod
@@ -342,39 +332,30 @@ class Target:
             )
         if not math.isnan(facts["ceiling"]):
             check_ceiling(facts["ceiling"], f"{facts['name'] or 'the target'} in {path}", protocol)
+        prepared = Prepared(arrays["values"], arrays["squares"]) if "values" in arrays else None
         return cls._make(
-            facts["ceiling"],
-            facts.get("is_computed", False),
             arrays["subjects"],
-            protocol,
-            facts["name"],
-            facts["nan_policy"],
-            facts.get("tie_bound", FLOAT64),
-            Labels.of(facts.get("labels")),
-            Prepared(arrays["values"], arrays["squares"]) if "values" in arrays else None,
+            prepared,
             file,
+            protocol=protocol,
+            ceiling=facts["ceiling"],
+            is_computed=facts.get("is_computed", False),
+            tie_bound=facts.get("tie_bound", FLOAT64),
+            name=facts["name"],
+            nan_policy=facts["nan_policy"],
+            labels=Labels.of(facts.get("labels")),
         )
 
     @classmethod
-    def _make(cls, ceiling: float, is_computed: bool, *state: Any) -> Self:
+    def _make(cls, *arrays: Any, **facts: Any) -> Self:
         self = cls.__new__(cls)
-        self._set(*state)
-        self._set_ceiling(ceiling, is_computed)
+        self._set(*arrays, **facts)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._file is not None:
             return _load_unchanged, (type(self), self._file)
-        return type(self)._make, (
-            self.ceiling,
-            self._is_computed,
-            np.array(self._subjects),
-            self.protocol,
-            self.name,
-            self.nan_policy,
-            self.tie_bound,
-            self.labels,
-        )
+        return functools.partial(type(self)._make, **self._facts()), (np.array(self._subjects),)
 
 
 def _load_unchanged(kind: type[Target], file: TargetFile) -> Target:

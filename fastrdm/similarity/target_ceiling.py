@@ -29,16 +29,7 @@ class TargetCeiling:
         if missing is not None:
             subjects = subjects.copy()
             subjects[:, :, missing] = np.nan
-        ceiling, _ = ceiling_of(
-            subjects,
-            self.protocol.method,
-            pool=self.protocol.pool,
-            squared=self.protocol.squared,
-            average_times=self.protocol.average_times,
-            nan_policy=self.nan_policy,
-            within=self.tie_bound,
-        )
-        return ceiling
+        return ceiling_of(subjects, self.protocol, self.nan_policy, self.tie_bound)[0]
 
     def bound(self, ceiling: NoiseCeiling, name: str) -> float:
         """Return the protocol's bound; ValueError if it is not positive."""
