@@ -89,8 +89,7 @@ def subject_test(
     """
     rows = _values(values)
     differences = rows - _against(against, rows.shape[1])
-    labels = labels_of(values, -1, "values", "subject")
-    if labels is not None:
+    if (labels := labels_of(values, -1, "values", "subject")) is not None:
         labels.check(labels_of(against, -1, "against", "subject"))
     label = "zero" if np.ndim(against) == 0 and against == 0 else "a given value"
     return _over_subjects(

@@ -148,22 +148,16 @@ def multiply(prepare: Prepare) -> Combine:
 def count_concordance(tau: Callable[[PairCounts, PairCounts, PairCounts, int], Floats]) -> Combine:
     """Return Kendall's tau from the numbers of concordant, discordant and untied pairs of entries."""
 
-    def of_rows(rows: Prepared, other: Prepared, chosen: slice, n_threads: int | None) -> Floats:
-        difference, untied1, untied2 = _kernels.concordance(
-            rows.values[chosen], other.values[chosen], n_threads
-        )
-        with np.errstate(invalid="ignore"):
-            similarity = tau(difference, untied1, untied2, rows.values.shape[1])
-        return similarity * rows.squares[chosen, None] * other.squares[chosen]
-
     def combine(
         rdms: Rows, present: Mask, other: Prepared, paired: bool, n_threads: int | None
     ) -> Floats:
-        rows = ranks(rdms, present, n_threads)
-        if not paired:
-            return of_rows(rows, other, slice(None), n_threads)
-        singles = [of_rows(rows, other, slice(i, i + 1), n_threads) for i in range(len(rdms))]
-        return np.concatenate(singles)
+        rows, parts = ranks(rdms, present, n_threads), []
+        for chosen in [slice(i, i + 1) for i in range(len(rdms))] if paired else [slice(None)]:
+            counts = _kernels.concordance(rows.values[chosen], other.values[chosen], n_threads)
+            with np.errstate(invalid="ignore"):
+                similarity = tau(*counts, rdms.shape[1])
+            parts.append(similarity * rows.squares[chosen, None] * other.squares[chosen])
+        return np.concatenate(parts)
 
     return combine
 

@@ -95,11 +95,8 @@ def compare(
     check_policy(nan_policy)
     first = as_condensed(as_rdms(rdms1, "rdms1"), "rdms1")
     second = as_condensed(as_rdms(rdms2, "rdms2"), "rdms2")
-    labels, others = (
-        labels_of(rdms, -1, name, PAIRS) for rdms, name in ((rdms1, "rdms1"), (rdms2, "rdms2"))
-    )
-    if labels is not None:
-        labels.check(others)
+    if (labels := labels_of(rdms1, -1, "rdms1", PAIRS)) is not None:
+        labels.check(labels_of(rdms2, -1, "rdms2", PAIRS))
     if first.shape[1] != second.shape[1]:
         raise ValueError(
             f"rdms1 has {first.shape[1]} pairs ({n_conditions(first.shape[1])} conditions) and rdms2"

@@ -105,8 +105,7 @@ def as_models(rdms: Any, n_pairs: int, subjects_name: str, labels: Labels | None
             f"rdms has shape {array.shape}; {subjects_name} has {n} conditions, so expected ({n}, {n}), ({n_pairs},),"
             f" (models, {n}, {n}) or (models, {n_pairs})"
         )
-    model_labels = rdm_labels(rdms, "rdms", square=square)
-    if model_labels is not None:
+    if (model_labels := rdm_labels(rdms, "rdms", square=square)) is not None:
         model_labels.check(labels)
     return with_contiguous_rows(array)
 

@@ -79,15 +79,8 @@ class Side:
 
     def part(self, block: slice) -> "Side":
         """Return some of the RDMs; a check of their values checks the values of all RDMs."""
-        part = Side(
-            self.method,
-            self.rdms[block],
-            self.nan_policy,
-            self.name,
-            axes=self.axes,
-            n_threads=self.n_threads,
-        )
-        part._parent = self
+        part = Side(self.method, self.rdms[block], self.nan_policy, self.name, axes=self.axes)
+        part._parent, part.n_threads = self, self.n_threads
         return part
 
     @property

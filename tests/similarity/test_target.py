@@ -163,7 +163,7 @@ def test_ceilings_over_a_models_pairs_are_computed_once(monkeypatch):
     target, several = Target(subjects(), nan_policy="omit"), models(6)
     computed = []
     monkeypatch.setattr(
-        "fastrdm.similarity.target_ceiling.ceiling_of",
+        "fastrdm.similarity.ceiling.ceiling_of",
         lambda *a, **k: computed.append(1) or ceiling_of(*a, **k),
     )
     target.score(several)
