@@ -158,10 +158,10 @@ class Bootstrap(InferenceResult):
             chosen = self._dof(self.evaluations) if dof is None else dof
             return t_interval(self.value, self.standard_error, chosen, level)
         draws = _valid(self.evaluations[0])
-        if kind == "percentile":
-            return percentiles(draws, level)
         tails = tails_of(level)
-        return quantiles(draws, _bca_tails(draws, self.value, self.acceleration, tails))
+        if kind == "bca":
+            tails = _bca_tails(draws, self.value, self.acceleration, tails)
+        return quantiles(draws, tails)
 
     def test(
         self, against: str = "zero", *, kind: str = "t-test", correction: str | None = "fdr_bh"

@@ -152,18 +152,16 @@ def _evaluations(
     subjects: Counts | None,
 ) -> list[Floats]:
     """Return scores (draws, models) with all that is drawn resampled; then, over both, each factor alone."""
-    over_subjects = []
-    if subjects is not None:
-        over_subjects = [weighted(subjects[:, None], data.value(observed)[None])]
+    alone = [] if subjects is None else [weighted(subjects[:, None], data.value(observed)[None])]
     if conditions is None:
-        return over_subjects
+        return alone
     drawn = list(_resampled_values(data, models, conditions))
     over_conditions = np.concatenate([part.mean(axis=2) for part in drawn])
     if subjects is None:
         return [over_conditions]
     weights = np.split(subjects, np.cumsum([len(part) for part in drawn])[:-1])
     both = [weighted(w[:, None], part) for w, part in zip(weights, drawn, strict=True)]
-    return [np.concatenate(both), *over_subjects, over_conditions]
+    return [np.concatenate(both), *alone, over_conditions]
 
 
 def _resampled_values(data: SubjectData, models: Floats, conditions: Counts) -> Iterator[Floats]:

@@ -13,7 +13,6 @@ from fastrdm.inference.draws import Counts, check_seed
 from fastrdm.inference.results import InferenceResult, made_by
 
 Floats = NDArray[np.float64]
-ALTERNATIVES = ("greater", "less", "two-sided")
 # Up to this number of permutations, all are taken and p is exact.
 EXACT = 1 << 16
 
@@ -237,11 +236,11 @@ def tails_of(level: float) -> Floats:
 
 def percentiles(draws: Floats, level: float) -> Floats:
     """Return percentile intervals (n, 2) of draws (draws, n)."""
-    return quantiles(draws, np.broadcast_to(tails_of(level), (draws.shape[1], 2)))
+    return quantiles(draws, tails_of(level))
 
 
 def quantiles(draws: Floats, tails: Floats) -> Floats:
-    """Return quantiles (n, tails) of draws (draws, n), the (n_draws + 1)p-th each."""
+    """Return quantiles (n, tails) of draws (draws, n), the (n_draws + 1)p-th each; `tails` (tails,) or (n, tails)."""
     n = len(draws)
     places = tails * (n + 1)
     if not ((places >= 1) & (places <= n)).all():
@@ -283,6 +282,6 @@ def all_pairs(
 
 def check_permutations(alternative: str, n_permutations: int, seed: int) -> None:
     """Raise ValueError for arguments that no permutation test takes."""
-    check_choice(alternative, ALTERNATIVES, "alternative")
+    check_choice(alternative, _ORIENTATIONS, "alternative")
     check_seed(seed)
     check_integer(n_permutations, "n_permutations", 1)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from fastrdm._base import as_rdms, check_choice, list_names, warn_caller
 from fastrdm._kernels import bound_of, settle
 from fastrdm.similarity.coefficients import Floats, Mask
-from fastrdm.similarity.pooling import means, over_time
+from fastrdm.similarity.pooling import means
 from fastrdm.similarity.protocol import Protocol
 from fastrdm.similarity.scales import summable
 from fastrdm.similarity.shapes import as_subjects, with_contiguous_rows
@@ -166,10 +166,16 @@ def ceiling_of(
 def average_over_time(
     subjects: Floats, similarity: Similarity, nan_policy: str, within: float
 ) -> Floats:
-    """Return subjects' RDMs averaged over time, (subjects, 1, pairs), with the ties of the exact means."""
+    """Return subjects' RDMs averaged over time, (subjects, 1, pairs), with the ties of the exact means.
+
+    ``"omit"`` averages over the times that have a pair; otherwise a pair that is NaN at any time is NaN.
+    """
     if subjects.shape[1] == 1:
         return subjects
-    return settle(over_time(subjects, nan_policy), tie_bound_of(similarity, "raw", within))
+    averages = np.stack([means(subject)[:1] for subject in subjects])
+    if nan_policy != "omit":
+        averages[np.isnan(subjects).any(axis=1, keepdims=True)] = np.nan
+    return settle(averages, tie_bound_of(similarity, "raw", within))
 
 
 def pool_values(subjects: Side, pool: str) -> Floats:

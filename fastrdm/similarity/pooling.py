@@ -1,4 +1,4 @@
-"""Means of RDMs over subjects, with all subjects and without each, and over time.
+"""Means of RDMs over subjects, with all subjects and without each.
 
 Sums carry their rounding errors, and nothing is subtracted from a total: neither the order of subjects nor one subject
 with extreme values costs the others digits. Apply `fastrdm._kernels.settle` before ranking the means.
@@ -26,17 +26,6 @@ def means(values: Floats, weights: Floats | None = None) -> Floats:
     sums = _sums(np.where(present, values, 0) * times[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(sums / np.concatenate([count[None], count - counts]))
-
-
-def over_time(rdms: Floats, nan_policy: str) -> Floats:
-    """Return RDMs (subjects, times, pairs) averaged over time, (subjects, 1, pairs).
-
-    ``"omit"`` averages over the times that have a pair; otherwise a pair that is NaN at any time is NaN.
-    """
-    out = np.stack([means(subject)[:1] for subject in rdms])
-    if nan_policy != "omit":
-        out[np.isnan(rdms).any(axis=1, keepdims=True)] = np.nan
-    return out
 
 
 def _sums(terms: Floats) -> Floats:

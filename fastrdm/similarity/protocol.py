@@ -145,6 +145,9 @@ class Score:
 
 def score_similarities(similarities: Floats, *, squared: bool, ceiling: Floats) -> Score:
     """Return the scores of similarities (models, subjects, times), given a ceiling for each model."""
+    # Imported here because it takes longer than the rest of the package.
+    from scipy.special import stdtr
+
     n = similarities.shape[1]
     # For so few numbers, array methods take longer than the arithmetic.
     rho = similarities[:, :, 0]
@@ -156,24 +159,16 @@ def score_similarities(similarities: Floats, *, squared: bool, ceiling: Floats) 
     deviations = values - value[:, None]
     spread = np.einsum("ij,ij->i", deviations, deviations)
     sample_std = np.sqrt(spread / (n - 1)) if n > 1 else np.full(len(rho), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = value * math.sqrt(n) / sample_std
     return Score(
         rho=rho,
         r2=r2,
         value=value,
         std=np.sqrt(spread / n),
         sample_std=sample_std,
-        p=_t_test(value, sample_std, n),
+        p=np.asarray(2 * stdtr(n - 1, -np.abs(t))),
         percent_nc=value * (100 / ceiling),
         ceiling=ceiling,
         mean_rho=mean_rho,
     )
-
-
-def _t_test(mean: Floats, sample_std: Floats, n: int) -> Floats:
-    """Return the two-sided p of the one-sample t-test against 0."""
-    # Imported here because it takes longer than the rest of the package.
-    from scipy.special import stdtr
-
-    with np.errstate(invalid="ignore", divide="ignore"):
-        t = mean * math.sqrt(n) / sample_std
-    return np.asarray(2 * stdtr(n - 1, -np.abs(t)))
