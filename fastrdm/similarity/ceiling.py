@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 from fastrdm._base import as_rdms, check_choice, list_names, warn_caller
 from fastrdm._kernels import bound_of, settle
 from fastrdm.similarity.coefficients import Floats, Mask
+from fastrdm.similarity.numerics import summable
 from fastrdm.similarity.pooling import means
 from fastrdm.similarity.protocol import Protocol
-from fastrdm.similarity.scales import summable
 from fastrdm.similarity.shapes import as_subjects, with_contiguous_rows
 from fastrdm.similarity.sides import Side, compare_sides
 from fastrdm.similarity.table import Similarity, get_similarity

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastrdm import _kernels
 from fastrdm._base import n_conditions, square
 from fastrdm._kernels import Prepared
-from fastrdm.similarity.scales import summable
+from fastrdm.similarity.numerics import summable
 
 Floats = NDArray[np.float64]
 Rows = NDArray[Any]  # float32 or float64

@@ -15,8 +15,8 @@ from fastrdm import _kernels
 from fastrdm._base import n_conditions
 from fastrdm._kernels import settle
 from fastrdm.similarity.blocks import blocks_of
+from fastrdm.similarity.numerics import in_range
 from fastrdm.similarity.pooling import means
-from fastrdm.similarity.scales import in_range
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int32]

@@ -17,10 +17,10 @@ from fastrdm._kernels import bound_of, settle
 from fastrdm.similarity.blocks import blocks_of
 from fastrdm.similarity.ceiling import average_over_time, pool_values, tie_bound_of
 from fastrdm.similarity.coefficients import Floats
+from fastrdm.similarity.numerics import differ, summable
 from fastrdm.similarity.pooling import means
 from fastrdm.similarity.protocol import Protocol, get_protocol
 from fastrdm.similarity.resamplers import Counts
-from fastrdm.similarity.scales import differ, summable
 from fastrdm.similarity.shapes import as_models, as_subjects
 from fastrdm.similarity.sides import Side, check_values, compare_sides
 from fastrdm.similarity.table import Similarity, get_similarity

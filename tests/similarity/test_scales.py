@@ -9,7 +9,7 @@ import pytest
 import fastrdm
 from fastrdm.inference import subject_intervals
 from fastrdm.similarity import in_range
-from fastrdm.similarity.scales import differ, summable
+from fastrdm.similarity.numerics import differ, summable
 from fastrdm.similarity.table import SIMILARITIES
 
 RNG = np.random.default_rng(0)
