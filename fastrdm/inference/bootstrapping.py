@@ -11,7 +11,6 @@ from fastrdm.inference.draws import CONDITIONS, SUBJECTS, Counts, count, draw_in
 from fastrdm.inference.significance import Floats, label_models, weighted
 from fastrdm.similarity import Protocol, SubjectData, Target, blocks_of
 
-OVER = ("subjects", "conditions", "both")
 # Minimum number of different conditions in a draw, as in rsatoolbox.
 _MIN_CONDITIONS = 3
 
@@ -110,7 +109,7 @@ def bootstrap(
     >>> result.interval().shape, result.compare_models().p.shape
     ((2, 2), (1,))
     """
-    check_choice(over, OVER, "over")
+    check_choice(over, ("subjects", "conditions", "both"), "over")
     data = SubjectData.take(subject_rdms, protocol, nan_policy, n_threads)
     models = data.take_models(rdms)
     labels = label_models(names_of(rdms) if names is None else names, len(models))

@@ -88,12 +88,16 @@ def subject_test(
         and xarray objects) differ, or an option is unknown.
     """
     rows = _values(values)
-    differences = rows - _against(against, rows.shape[1])
+    bound = as_floats(against, "against").astype(np.float64)
+    if bound.shape not in ((), (rows.shape[1],)) or not np.isfinite(bound).all():
+        raise ValueError(
+            f"against must be a number or one for each of {rows.shape[1]} subjects, got shape {bound.shape}"
+        )
     if (labels := labels_of(values, -1, "values", "subject")) is not None:
         labels.check(labels_of(against, -1, "against", "subject"))
     label = "zero" if np.ndim(against) == 0 and against == 0 else "a given value"
     return _over_subjects(
-        differences, label_models(names, len(rows)), label, test, alternative, correction,
+        rows - bound, label_models(names, len(rows)), label, test, alternative, correction,
         n_permutations, seed, level,
     )  # fmt: skip
 
@@ -324,12 +328,3 @@ def _values(values: ArrayLike) -> Floats:
         model, subject = np.argwhere(~np.isfinite(rows))[0]
         raise ValueError(f"values are not finite for model {model}, subject {subject}")
     return rows
-
-
-def _against(against: ArrayLike, n_subjects: int) -> Floats:
-    array = as_floats(against, "against").astype(np.float64)
-    if array.shape not in ((), (n_subjects,)) or not np.isfinite(array).all():
-        raise ValueError(
-            f"against must be a number or one for each of {n_subjects} subjects, got shape {array.shape}"
-        )
-    return array

@@ -184,15 +184,13 @@ def permutation_p(
     extreme = orient(observed)
     # Sums in another order differ in the last bits, and an equal statistic must count.
     least = extreme - 1e-10 * np.maximum(1, np.abs(np.where(np.isfinite(extreme), extreme, 1)))
-    hits, start, highest = [], 0, None
+    hits, tops, start = [], [], 0
     for block in null():
         block = orient(block)
         hits.append(np.count_nonzero(block >= least[start : start + block.shape[1]], axis=0))
         start += block.shape[1]
-        top = block.max(axis=1)
-        highest = top if highest is None else np.maximum(highest, top)
-    assert highest is not None
-    highest.sort()
+        tops.append(block.max(axis=1))
+    highest = np.sort(np.max(tops, axis=0))
     beyond = len(highest) - np.searchsorted(highest, least, side="left")
     more, n = (0, len(highest)) if exact else (1, len(highest) + 1)
     return (np.concatenate(hits) + more) / n, (beyond + more) / n

@@ -5,17 +5,16 @@ scores. Nothing here draws conclusions: that is `inference`.
 
 Read `comparison` first: `compare` correlates two stacks of RDMs. `table` has one row for each similarity, from Spearman
 to whitened cosine, which consists of the steps in `coefficients`. `sides` compares RDMs on the pairs that both have,
-`shapes` brings the RDMs of callers into one form. `ceiling` computes how well any model can do, from means of subjects
-(`pooling`); `numerics` keeps extreme numbers in range, `blocks` bounds memory. `protocol` lists conventions, and turns
+`shapes` brings the RDMs of callers into one form. `ceiling` computes how well any model can do, from means of subjects.
+`numerics` has these means, keeps extreme numbers in range and bounds memory. `protocol` lists conventions, and turns
 similarities into scores. A `target` holds one region's subjects, prepared for any number of models, in memory or in a
 `target_file`. For inference, `resampling` computes similarities of RDMs whose conditions or subjects are drawn again or
 permuted; `resamplers` are its fast paths.
 """
 
-from fastrdm.similarity.blocks import blocks_of
 from fastrdm.similarity.ceiling import NoiseCeiling, noise_ceiling
 from fastrdm.similarity.comparison import compare, rank
-from fastrdm.similarity.numerics import in_range
+from fastrdm.similarity.numerics import blocks_of, in_range
 from fastrdm.similarity.protocol import PROTOCOLS, Protocol, Score
 from fastrdm.similarity.resampling import SubjectData
 from fastrdm.similarity.sides import NAN_POLICIES, check_values

@@ -8,9 +8,8 @@ from numpy.typing import ArrayLike
 
 from fastrdm._base import as_rdms, check_choice, list_names, warn_caller
 from fastrdm._kernels import bound_of, settle
-from fastrdm.similarity.coefficients import Floats, Mask
-from fastrdm.similarity.numerics import summable
-from fastrdm.similarity.pooling import means
+from fastrdm.similarity.coefficients import Mask
+from fastrdm.similarity.numerics import Floats, means, summable
 from fastrdm.similarity.protocol import Protocol
 from fastrdm.similarity.shapes import as_subjects, with_contiguous_rows
 from fastrdm.similarity.sides import Side, compare_sides
@@ -209,10 +208,7 @@ class TargetCeiling:
 
     def compute(self, missing: Mask | None = None) -> NoiseCeiling:
         """Return both bounds, optionally without some pairs."""
-        subjects = self.subjects
-        if missing is not None:
-            subjects = subjects.copy()
-            subjects[:, :, missing] = np.nan
+        subjects = self.subjects if missing is None else np.where(missing, np.nan, self.subjects)
         return ceiling_of(subjects, self.protocol, self.nan_policy, self.tie_bound)[0]
 
     def bound(self, ceiling: NoiseCeiling, name: str) -> float:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from fastrdm import _kernels
 from fastrdm._base import n_conditions, square
 from fastrdm._kernels import Prepared
-from fastrdm.similarity.numerics import summable
+from fastrdm.similarity.numerics import Floats, summable
 
-Floats = NDArray[np.float64]
 Rows = NDArray[Any]  # float32 or float64
 Mask = NDArray[np.bool_]
 PairCounts = NDArray[np.int64]

@@ -13,8 +13,8 @@ from fastrdm._base import (
     n_conditions,
     warn_caller,
 )
-from fastrdm.similarity.blocks import blocks_of
-from fastrdm.similarity.coefficients import Floats, Mask
+from fastrdm.similarity.coefficients import Mask
+from fastrdm.similarity.numerics import Floats, blocks_of
 from fastrdm.similarity.shapes import as_condensed
 from fastrdm.similarity.sides import Side, check_policy, check_values, compare_sides
 from fastrdm.similarity.table import get_similarity

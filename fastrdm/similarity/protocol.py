@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastrdm._base import choose
-from fastrdm.similarity.coefficients import Floats
+from fastrdm.similarity.numerics import Floats
 
 
 @dataclass(frozen=True)

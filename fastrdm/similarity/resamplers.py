@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 from fastrdm import _kernels
 from fastrdm._base import n_conditions
 from fastrdm._kernels import settle
-from fastrdm.similarity.blocks import blocks_of
-from fastrdm.similarity.numerics import in_range
-from fastrdm.similarity.pooling import means
+from fastrdm.similarity.numerics import Floats, blocks_of, in_range, means
 
-Floats = NDArray[np.float64]
 Counts = NDArray[np.int32]
 Draws = Counts | None
 

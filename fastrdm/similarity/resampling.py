@@ -14,11 +14,8 @@ from numpy.typing import ArrayLike
 from fastrdm import _kernels
 from fastrdm._base import Labels, as_rdms, n_conditions, square
 from fastrdm._kernels import bound_of, settle
-from fastrdm.similarity.blocks import blocks_of
 from fastrdm.similarity.ceiling import average_over_time, pool_values, tie_bound_of
-from fastrdm.similarity.coefficients import Floats
-from fastrdm.similarity.numerics import differ, summable
-from fastrdm.similarity.pooling import means
+from fastrdm.similarity.numerics import Floats, blocks_of, differ, means, summable
 from fastrdm.similarity.protocol import Protocol, get_protocol
 from fastrdm.similarity.resamplers import Counts
 from fastrdm.similarity.shapes import as_models, as_subjects
@@ -176,8 +173,7 @@ class SubjectData:
 
     @property
     def _all_times(self) -> Side:
-        rows = self.subjects.reshape(-1, self.subjects.shape[2])
-        return self._side(rows, "subject_rdms")
+        return self._side(self.subjects.reshape(-1, self.subjects.shape[2]), "subject_rdms")
 
     def _side(self, rdms: Floats, name: str = "rdms") -> Side:
         return Side(self.similarity, rdms, self.nan_policy, name, n_threads=self.n_threads)

@@ -15,8 +15,8 @@ from fastrdm._base import (
     upper_triangle,
     warn_similarities,
 )
-from fastrdm.similarity.blocks import blocks_of
-from fastrdm.similarity.coefficients import Floats, Rows
+from fastrdm.similarity.coefficients import Rows
+from fastrdm.similarity.numerics import Floats, blocks_of
 from fastrdm.similarity.sides import check_values
 
 

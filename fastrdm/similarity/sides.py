@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from fastrdm._base import check_choice, check_finite
 from fastrdm._kernels import Prepared
-from fastrdm.similarity.blocks import blocks_of
-from fastrdm.similarity.coefficients import Floats, Mask, Rows
+from fastrdm.similarity.coefficients import Mask, Rows
+from fastrdm.similarity.numerics import Floats, blocks_of
 from fastrdm.similarity.table import Similarity
 
 NAN_POLICIES = ("raise", "omit", "propagate")
@@ -94,8 +94,8 @@ class Side:
         everything = np.ones(self.rdms.shape[1], bool)
         return self.method.prepare(self.rdms, everything, self.n_threads)
 
-    def check(self) -> None:
-        """Raise ValueError for values that the policy refuses, and find the missing pairs."""
+    def check(self) -> Mask:
+        """Raise ValueError for values that the policy refuses; return the missing pairs."""
         whole = self._parent
         if not whole._checked:
             shaped = whole.rdms.reshape(*whole.lead, whole.rdms.shape[1])
@@ -103,6 +103,7 @@ class Side:
             whole._checked = True
         if self._missing is None:
             self._missing = np.isnan(self.rdms)
+        return self._missing
 
     @property
     def is_whole(self) -> bool:
@@ -112,12 +113,9 @@ class Side:
     @functools.cached_property
     def groups(self) -> list[SideGroup]:
         """The RDMs, grouped by the pairs that they have."""
-        self.check()
-        missing = self._missing
-        complete = np.ones(self.rdms.shape[1], bool)
-        if missing is None or not missing.any():
-            return [SideGroup(self, np.arange(self.n), complete)]
-        if self.nan_policy == "propagate":
+        missing = self.check()
+        if self.is_whole or self.nan_policy == "propagate":
+            complete = np.ones(self.rdms.shape[1], bool)
             return [SideGroup(self, np.flatnonzero(~missing.any(axis=1)), complete)]
         masks, which = np.unique(np.packbits(missing, axis=1), axis=0, return_inverse=True)
         alike = [np.flatnonzero(which.ravel() == k) for k in range(len(masks))]

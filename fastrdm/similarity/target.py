@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from fastrdm._base import Labels, as_rdms, n_conditions
 from fastrdm._kernels import FLOAT64, Prepared, bound_of
 from fastrdm.similarity.ceiling import NoiseCeiling, TargetCeiling, check_ceiling
-from fastrdm.similarity.coefficients import Floats
 from fastrdm.similarity.comparison import warn_undefined
+from fastrdm.similarity.numerics import Floats
 from fastrdm.similarity.protocol import Protocol, Score, get_protocol, score_similarities
 from fastrdm.similarity.shapes import as_models, as_subjects
 from fastrdm.similarity.sides import Side, compare_sides

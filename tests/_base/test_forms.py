@@ -118,7 +118,7 @@ def test_the_warning_counts_similarities_in_a_stack():
 
 
 def test_a_stack_that_is_condensed_in_parts_warns_once(monkeypatch):
-    monkeypatch.setattr("fastrdm.similarity.blocks._BLOCK_SIZE", 300)
+    monkeypatch.setattr("fastrdm.similarity.numerics._BLOCK_SIZE", 300)
     target = fastrdm.Target(SUBJECTS, ceiling=1)
     with pytest.warns(RuntimeWarning, match="looks like similarities") as caught:
         target.score(CORRELATIONS)

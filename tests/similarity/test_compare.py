@@ -200,7 +200,7 @@ def test_blocks_change_nothing(kernels, method, monkeypatch):
     a, b = rdms(13, 45, 1), rdms(3, 45, 2)
     gaps = with_gaps(a, 3)
     whole, omitted = compare(a, b, method), compare(gaps, b, method, nan_policy="omit")
-    monkeypatch.setattr(importlib.import_module("fastrdm.similarity.blocks"), "_BLOCK_SIZE", 100)
+    monkeypatch.setattr(importlib.import_module("fastrdm.similarity.numerics"), "_BLOCK_SIZE", 100)
     np.testing.assert_array_equal(compare(a, b, method), whole)
     np.testing.assert_allclose(compare(gaps, b, method, nan_policy="omit"), omitted, atol=1e-15)
     with pytest.raises(ValueError, match="rdms1 has a value.*NaN at RDM 9, pair 3"):

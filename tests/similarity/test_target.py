@@ -454,7 +454,7 @@ def test_a_failed_save_keeps_the_existing_file(tmp_path, monkeypatch):
 def test_square_models_are_condensed_block_by_block(monkeypatch):
     target = Target(subjects())
     expected = target.score(models(9)).rho
-    monkeypatch.setattr("fastrdm.similarity.blocks._BLOCK_SIZE", 900)
+    monkeypatch.setattr("fastrdm.similarity.numerics._BLOCK_SIZE", 900)
     np.testing.assert_array_equal(target.score(square(models(9))).rho, expected)
 
 
