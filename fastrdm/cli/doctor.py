@@ -79,11 +79,10 @@ class Info:
 
     Attributes
     ----------
-    processor : Processor
+    processor, memory, kernels
+        The hardware, and the kernels in use.
     devices : tuple of str
         GPUs and other accelerators, by the names that drivers, ONNX Runtime or OpenVINO use.
-    memory : Memory
-    kernels : KernelInfo
     versions : dict of str to str
         Versions of Python and of the installed packages.
     providers : tuple of ProviderState

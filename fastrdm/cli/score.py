@@ -1,7 +1,6 @@
 """`fastrdm score`: a sweep without a store, whose results are printed."""
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import sys
@@ -70,8 +69,7 @@ def _score(arguments: argparse.Namespace) -> int:
     )
     failed = total = 0
     results: list[Result] = []
-    with contextlib.ExitStack() as stack:
-        write_csv = csv_writer(stack, arguments.csv, arguments.labels)
+    with csv_writer(arguments.csv, arguments.labels) as write_csv:
         for scored in scores:
             total += 1
             failed += bool(scored.error)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from fastrdm.scoring import CheckpointScores, Result, best_layers, layer_scores, sign_remarks
 from fastrdm.studies import Study, synthetic_notice
@@ -25,23 +25,23 @@ def plain(result: Result) -> dict[str, Any]:
     }
 
 
-def csv_writer(
-    stack: contextlib.ExitStack, path: str | None, labels: str
-) -> Callable[[CheckpointScores], None]:
+@contextlib.contextmanager
+def csv_writer(path: str | None, labels: str) -> Iterator[Callable[[CheckpointScores], None]]:
     """A function that writes results as CSV, with a column for each named group of `labels`."""
     if path is None:
-        return lambda scored: None
-    file: IO[str] = stack.enter_context(Path(path).open("w", newline="", encoding="utf-8"))  # noqa: SIM115
-    names = [field.name for field in dataclasses.fields(Result)]
-    writer = csv.DictWriter(file, [*names, *re.compile(labels).groupindex])
-    writer.writeheader()
+        yield lambda scored: None
+        return
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        names = [field.name for field in dataclasses.fields(Result)]
+        writer = csv.DictWriter(file, [*names, *re.compile(labels).groupindex])
+        writer.writeheader()
 
-    def write(scored: CheckpointScores) -> None:
-        for result in scored.results:
-            writer.writerow(dataclasses.asdict(result) | dict(scored.labels))
-        file.flush()
+        def write(scored: CheckpointScores) -> None:
+            for result in scored.results:
+                writer.writerow(dataclasses.asdict(result) | dict(scored.labels))
+            file.flush()
 
-    return write
+        yield write
 
 
 def _cell(result: Result, squared: bool) -> str:
