@@ -44,6 +44,10 @@ class _Kernels:
     def threads(self, n_threads: int | None) -> int:
         return n_threads or self.info.n_threads
 
+    def run(self, kernel: str, n_threads: int | None, *arguments: Any) -> None:
+        """Call a kernel whose last arguments are the number of threads and the instruction set."""
+        getattr(self.module, kernel)(*arguments, self.threads(n_threads), self.info.isa)
+
 
 def _choose_module(wanted: str) -> tuple[str, ModuleType]:
     if wanted and wanted not in _MODULES:

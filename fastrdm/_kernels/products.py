@@ -1,6 +1,5 @@
 """Kernels on activations and images: they allocate their results and call the kernels in use."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,17 +38,10 @@ def gram(
     chosen = active()
     n = len(x)
     out, sums = (np.empty((n, n)), np.empty(n)) if add_to is None else add_to
-    (kernel, (x,)), size = _for_type("gram", x), max(x.itemsize, 4)
-    kernel(
-        x,
-        np.zeros(n) if shift is None else shift,
-        share or chosen.module.share(x.shape[1], size, chosen.info.isa),
-        add_to is not None,
-        out,
-        sums,
-        chosen.threads(n_threads),
-        chosen.info.isa,
-    )
+    shift = np.zeros(n) if shift is None else shift
+    share = share or chosen.module.share(x.shape[1], max(x.itemsize, 4), chosen.info.isa)
+    kernel, (x,) = _for_type("gram", x)
+    chosen.run(kernel, n_threads, x, shift, share, add_to is not None, out, sums)
     return out, sums
 
 
@@ -66,18 +58,11 @@ def cross(
     """Return products (n_a, n_b) of all rows of `a` and `b` minus their shifts, to the bit those of `gram`."""
     chosen = active()
     out = np.empty((len(a), len(b))) if add_to is None else add_to
-    (kernel, (a, b)), size = _for_type("cross", a, b), max(a.itemsize, 4)
-    kernel(
-        a,
-        b,
-        np.zeros(len(a)) if shift_a is None else shift_a,
-        np.zeros(len(b)) if shift_b is None else shift_b,
-        share or chosen.module.share(a.shape[1], size, chosen.info.isa),
-        add_to is not None,
-        out,
-        chosen.threads(n_threads),
-        chosen.info.isa,
-    )
+    shift_a = np.zeros(len(a)) if shift_a is None else shift_a
+    shift_b = np.zeros(len(b)) if shift_b is None else shift_b
+    share = share or chosen.module.share(a.shape[1], max(a.itemsize, 4), chosen.info.isa)
+    kernel, (a, b) = _for_type("cross", a, b)
+    chosen.run(kernel, n_threads, a, b, shift_a, shift_b, share, add_to is not None, out)
     return out
 
 
@@ -95,19 +80,17 @@ def differences(
 
     Rows are read minus their shift, times their factor. Exactly 0 for equal rows; their order changes no bit.
     """
-    chosen = active()
     kernel, (a, b) = _for_type("differences", a, b)
     shifts = shifts or (np.zeros(len(a)), np.zeros(len(b)))
     factors = factors or (np.ones(len(a)), np.ones(len(b)))
-    threads, isa = chosen.threads(n_threads), chosen.info.isa
-    kernel(a, b, *shifts, *factors, pairs, out, threads, isa)
+    active().run(kernel, n_threads, a, b, *shifts, *factors, pairs, out)
 
 
 def guess_means(x: NDArray[Any]) -> Doubles:
     """Return the means (n,) of the rows or, for long rows, of 16 stretches of them."""
     kernel, (x,) = _for_type("guess_means", x)
     means = np.empty(len(x))
-    kernel(x, means)
+    getattr(active().module, kernel)(x, means)
     return means
 
 
@@ -115,16 +98,15 @@ def distinct(x: NDArray[Any], limit: int) -> NDArray[Any] | None:
     """Return the different numbers in all rows, in no order; None for `limit` or more. NaN and −0 count by bits."""
     out = np.empty(limit, np.float64 if x.itemsize == 8 else np.float32)
     kernel, (x,) = _for_type("distinct", x)
-    n = kernel(x, out)
+    n = getattr(active().module, kernel)(x, out)
     return out[:n] if n < limit else None
 
 
-def _for_type(kernel: str, *rows: NDArray[Any]) -> tuple[Callable[..., Any], list[NDArray[Any]]]:
+def _for_type(kernel: str, *rows: NDArray[Any]) -> tuple[str, tuple[NDArray[Any], ...]]:
     # 16-bit floats go to the kernels as their bits. dtype.name takes some microseconds.
     if rows[0].itemsize > 2:
-        return getattr(active().module, kernel), list(rows)
-    name = f"{kernel}_{rows[0].dtype.name}"
-    return getattr(active().module, name), [x.view(np.uint16) for x in rows]
+        return kernel, rows
+    return f"{kernel}_{rows[0].dtype.name}", tuple(x.view(np.uint16) for x in rows)
 
 
 def angles(

@@ -60,13 +60,9 @@ def rank_similarities(
     `squares` replaces the squares of the rows. `paired`: (n, 1), of row i with row i. NaN for a row that is not finite,
     or whose square is 0.
     """
-    chosen = active()
     out = np.empty((len(x), 1 if paired else len(prepared.values)))
-    values, others = prepared.values, prepared.squares
-    kernel = chosen.module.rank_similarities
-    kernel(
-        x, squares or 0.0, values, others, paired, out, chosen.threads(n_threads), chosen.info.isa
-    )
+    others = prepared.values, prepared.squares
+    active().run("rank_similarities", n_threads, x, squares or 0.0, *others, paired, out)
     return out
 
 
@@ -74,19 +70,9 @@ def similarities(
     a: Prepared, b: Prepared, *, paired: bool = False, n_threads: int | None = None
 ) -> Doubles:
     """Return products (n_a, n_b) of float64 rows over the roots of both squares; `paired`: (n, 1), of rows i."""
-    chosen = active()
     out = np.empty((len(a.values), 1 if paired else len(b.values)))
-    kernel = chosen.module.similarities
-    kernel(
-        a.values,
-        a.squares,
-        b.values,
-        b.squares,
-        paired,
-        out,
-        chosen.threads(n_threads),
-        chosen.info.isa,
-    )
+    rows = a.values, a.squares, b.values, b.squares
+    active().run("similarities", n_threads, *rows, paired, out)
     return out
 
 
@@ -94,12 +80,9 @@ def concordance(
     a: Doubles, b: Doubles, n_threads: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return concordant minus discordant pairs (n_a, n_b) of all rows of ranks, and the untied pairs of every row."""
-    chosen = active()
     out = np.empty((len(a), len(b)), np.int64)
     untied_a, untied_b = np.empty(len(a), np.int64), np.empty(len(b), np.int64)
-    chosen.module.concordance(
-        a, b, out, untied_a, untied_b, chosen.threads(n_threads), chosen.info.isa
-    )
+    active().run("concordance", n_threads, a, b, out, untied_a, untied_b)
     return out, untied_a, untied_b
 
 
@@ -118,10 +101,8 @@ def resampled_similarities(
     (draws, n, 1), of row i with row i. `untied`: rho-a. NaN if an RDM has no two different entries. The number of
     threads changes no bit.
     """
-    chosen = active()
     out = np.empty((len(counts), len(a), 1 if paired else len(b)))
-    kernel = chosen.module.resampled_similarities
-    kernel(a, b, counts, paired, untied, out, chosen.threads(n_threads), chosen.info.isa)
+    active().run("resampled_similarities", n_threads, a, b, counts, paired, untied, out)
     return out
 
 
@@ -142,22 +123,10 @@ def resampled_ceilings(
     subject that is not drawn; a subject who is alone stays in the pool. Pools are means of ranks if `ranked`, else of
     the numbers, which tie if they differ by no more than `within` of the larger (`fastrdm._kernels.ties`).
     """
-    chosen = active()
     counts = condition_counts if condition_counts is not None else subject_counts
     out = np.empty((1 if counts is None else len(counts), 2, len(subjects)))
-    both = condition_counts, subject_counts
-    kernel = chosen.module.resampled_ceilings
-    kernel(
-        subjects,
-        *both,
-        conditions,
-        ranked,
-        untied,
-        within,
-        out,
-        chosen.threads(n_threads),
-        chosen.info.isa,
-    )
+    data = subjects, condition_counts, subject_counts, conditions
+    active().run("resampled_ceilings", n_threads, *data, ranked, untied, within, out)
     return out
 
 
@@ -172,11 +141,7 @@ def permuted_similarities(
 
     `matrices` (n, conditions, conditions) hold the `Prepared.values` of their rows, `squares` their sums of squares.
     """
-    chosen = active()
     out = np.empty((len(permutations), len(matrices), len(prepared.values)))
-    others = prepared.values, prepared.squares
-    kernel = chosen.module.permuted_similarities
-    kernel(
-        matrices, squares, permutations, *others, out, chosen.threads(n_threads), chosen.info.isa
-    )
+    rows = matrices, squares, permutations, prepared.values, prepared.squares
+    active().run("permuted_similarities", n_threads, *rows, out)
     return out

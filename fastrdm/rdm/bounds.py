@@ -60,25 +60,7 @@ def n_components_for(n_conditions: int, eps: float) -> int:
     """Return how many components keep squared distances within a factor 1 ± eps, for any number of channels.
 
     The least k ≥ 4 ln(n) / (eps² / 2 − eps³ / 3): each distance between n conditions is then wrong by more with a
-    probability of at most 2 / n². scikit-learn's `johnson_lindenstrauss_min_dim` rounds the same number down.
-
-    Parameters
-    ----------
-    n_conditions : int
-    eps : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two conditions, or eps is not between 0 and 1.
-
-    References
-    ----------
+    probability of at most 2 / n². scikit-learn's `johnson_lindenstrauss_min_dim` rounds the same number down. See
     Dasgupta & Gupta (2003), An elementary proof of a theorem of Johnson and Lindenstrauss, Random Struct. Algorithms
     22, theorem 2.1.
     """

@@ -215,8 +215,7 @@ def calc_rdm(
         total = row.prepare(members[k], kind, noises[k], labels, n_threads)
         undefined = tiles.fill(rdms[k], total, row.measure, memory, n_threads)
         read, stored = total.terms[0].source.kind, working_dtype(members[k].rows)
-        if tolerance := tie_tolerance(kind, read, n_pairs, stored):
-            row.measure.settle(rdms[k], tolerance)
+        row.measure.settle(rdms[k], tie_tolerance(kind, read, n_pairs, stored))
         return undefined
 
     in_turn = memory is not None or noises[0] is not None

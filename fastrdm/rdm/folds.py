@@ -16,18 +16,12 @@ from fastrdm.rdm.whitening import FoldNoise, Noise, Noises
 
 @dataclass(frozen=True)
 class Folds:
-    """Measurements of each fold and condition.
+    """Measurements of each fold and condition."""
 
-    Attributes
-    ----------
-    index, weight : ndarray, shape (folds, repetitions, conditions)
-        Measurements by index, and their weights in the averages.
-    names : list
-        Sorted names of the folds.
-    """
-
+    #: Measurements (folds, repetitions, conditions) by index, and their weights in the averages.
     index: NDArray[np.intp]
     weight: Floats
+    #: Sorted names of the folds.
     names: list[Any]
 
     @property
@@ -104,12 +98,11 @@ class Folds:
     ) -> RowSource:
         """Return the sum over folds of a sign times the conditions' averages within the fold."""
         rows, name = member
-        chosen = slice(None) if members is None else members
+        chosen = np.arange(self.n_conditions) if members is None else members
         which = np.flatnonzero(signs)
-        index = self.index[which][:, :, chosen]
+        index = self.index[which][:, :, chosen].reshape(-1, len(chosen))
         weight = self.weight[which][:, :, chosen] * signs[which, None, None]
-        n = index.shape[2]
-        index, weight = index.reshape(-1, n), weight.reshape(-1, n)
+        weight = weight.reshape(index.shape)
 
         def take(begin: int, end: int, _: int | None) -> Rows:
             total = np.zeros((end - begin, rows.shape[1]))
@@ -122,14 +115,11 @@ class Folds:
                 total += some
             return total
 
-        def check() -> None:
-            check_finite(rows, name, ("measurement", "channel"))
-
         return RowSource(
-            index.shape[1],
+            len(chosen),
             rows.shape[1],
             take,
-            check,
+            lambda: check_finite(rows, name, ("measurement", "channel")),
             Kind(np.dtype(np.float64), discrete=kind.discrete),
             3 * 8 * rows.shape[1],
         )

@@ -189,7 +189,8 @@ def noises_of(
             f"{name}: {len(values)} for a stack of {len(members)}; pass one for each member, or one for all"
         )
     for member, checked in zip(members, noises, strict=True):
-        checked.check(member.rows.shape[1], member.name)
+        for source in checked.sources:
+            source.check(member.rows.shape[1], member.name)
     return noises
 
 

@@ -22,23 +22,15 @@ _BLOCK = 1 << 16
 
 
 class Kind(NamedTuple):
-    """How to read numbers so that as little as possible is rounded.
+    """How to read numbers so that as little as possible is rounded."""
 
-    Attributes
-    ----------
-    dtype : dtype
-        Type of products.
-    exact : bool
-        Whether products, and all that `calc_rdm` computes from them before a division or root, are exact.
-    shift : float
-        Subtracted from every value if they are exact; a multiple of the values' unit.
-    discrete : bool
-        Whether there are few different values.
-    """
-
+    #: Type of products.
     dtype: np.dtype[Any]
+    #: Whether products, and all that `calc_rdm` computes from them before a division or root, are exact.
     exact: bool = False
+    #: Subtracted from every value if they are exact; a multiple of the values' unit.
     shift: float = 0.0
+    #: Whether there are few different values.
     discrete: bool = False
 
     def read(self, rows: Rows) -> Reading:
@@ -57,10 +49,8 @@ def kind_of(rows: Rows) -> Kind:
         return Kind(dtype)
     wide = np.dtype(np.float64)
     values = values.astype(np.float64)
-    if not np.isfinite(values).all():
-        return Kind(dtype)
     few = whole or len(values) <= rows.size / 2 or rows.size <= _MAX_DISCRETE
-    if not few:
+    if not few or not np.isfinite(values).all():
         return Kind(dtype)
     unit = 1.0 if whole else _unit(values)
     for shift in (0.0, float(values.min())):
@@ -76,14 +66,7 @@ def kind_of(rows: Rows) -> Kind:
 def tie_tolerance(kind: Kind, read: Kind, n_pairs: int, stored: np.dtype[Any]) -> float:
     """Return the relative difference up to which dissimilarities count as equal; 0 to search for no ties.
 
-    Parameters
-    ----------
-    kind, read : Kind
-        Kind of the activations, and of the rows that were multiplied.
-    n_pairs : int
-        Pairs of the RDM.
-    stored : dtype
-        Type of the activations, or a wider one.
+    `kind` is of the activations, whose type is `stored` or narrower, and `read` of the rows that were multiplied.
     """
     if kind.discrete:
         rounded = stored == np.float32 and not (kind.exact or read.exact)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastrdm import _kernels
 from fastrdm.rdm.measures import Measure, OutOfRangeError, guess_means
@@ -14,32 +13,21 @@ from fastrdm.rdm.products import Floats, Index, Reading, Rows, gram, working_dty
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums for one measure: products and sums in float64 for angles, squared distances for distances.
-
-    Attributes
-    ----------
-    n_channels : int
-        Channels added so far.
-    product : ndarray, shape (n, n), or condensed
-        Products of the shifted conditions, or their squared distances.
-    sums, low, high : ndarray, shape (n,)
-        Sum over the shifted channels; least and greatest channel.
-    shift : ndarray, shape (n,), or None
-        Subtracted from each condition; None before the first block.
-    discrete, exact : bool
-        Whether all blocks have few different values, and whether all their products are exact.
-    single : bool
-        Whether any block was float32 or narrower.
-    """
+    """Sums for one measure: products and sums in float64 for angles, squared distances for distances."""
 
     n_channels: int
+    #: Products (n, n) of the shifted conditions, or their condensed squared distances.
     product: Floats
+    #: For each condition: sum over the shifted channels; least and greatest channel.
     sums: Floats
     low: Floats
     high: Floats
+    #: Subtracted from each condition; None before the first block.
     shift: Floats | None = None
+    #: Whether all blocks have few different values, and whether all their products are exact.
     discrete: bool = True
     exact: bool = True
+    #: Whether any block was float32 or narrower.
     single: bool = False
 
     @classmethod
@@ -108,18 +96,16 @@ class Sums:
 
     def rdm(self, measure: Measure) -> tuple[Floats, Index]:
         """Return the condensed RDM, and the conditions without dissimilarities."""
-        undefined: NDArray[np.intp] = np.empty(0, np.intp)
         if measure.undefined:
             rdm, undefined = self._angles(measure)
         else:
             rdm = np.sqrt(self.product) if measure.root else self.product.copy()
+            undefined = np.empty(0, np.intp)
         stored = np.dtype(np.float32 if self.single else np.float64)
         # Products for angles are float64 for all activations.
         read = Kind(np.dtype(np.float64) if measure.undefined else stored)
         kind = Kind(stored, self.exact, 0, self.discrete)
-        tolerance = tie_tolerance(kind, read, len(rdm), stored)
-        if tolerance:
-            measure.settle(rdm, tolerance)
+        measure.settle(rdm, tie_tolerance(kind, read, len(rdm), stored))
         return rdm, undefined
 
     def _angles(self, measure: Measure) -> tuple[Floats, Index]:

@@ -3,7 +3,8 @@
 The dissimilarity of a pair does not depend, by a bit, on its tile.
 """
 
-from typing import Any, NamedTuple
+from bisect import bisect_right
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,32 +22,16 @@ _THREAD_SUMS = 1 << 21
 _PACKED_ROW = 1 << 13
 
 
-class _TileMemory(NamedTuple):
-    """Memory of tiles: fixed, for each row of a tile, for each entry, and the number of threads' sums."""
-
-    fixed: int
-    row: int
-    entry: int
-    n_sums: int
-
-    @classmethod
-    def of(cls, source: RowSource, n_threads: int) -> "_TileMemory":
-        n = source.n_conditions
-        width = min(_kernels.share(source.n_channels, 8), source.n_channels)
-        # Shifts, sums and norms of all conditions; the centre, its sample and temporaries of the checks.
-        fixed = 64 * n + 64 * source.n_channels + source.work_bytes + n_threads * 48 * _PACKED_ROW
-        # Both tiles: their rows, a stripe in float64 and the packed operands; one tile: what near pairs need.
-        row = 2 * (source.row_bytes + 8 * width + n_threads * _PACKED_ROW) + 16 * width
-        return cls(fixed, row, 8 * _TILES, n_threads + 2)
-
-    def bytes(self, height: int) -> int:
-        entries = height**2
-        return (
-            self.fixed
-            + self.row * height
-            + self.entry * entries
-            + self.n_sums * min(8 * entries, _THREAD_SUMS)
-        )
+def _tile_bytes(source: RowSource, height: int, n_threads: int) -> int:
+    """Return the memory of tiles of so many conditions."""
+    n, n_channels, entries = source.n_conditions, source.n_channels, height**2
+    width = min(_kernels.share(n_channels, 8), n_channels)
+    # Shifts, sums and norms of all conditions; the centre, its sample and temporaries of the checks.
+    fixed = 64 * n + 64 * n_channels + source.work_bytes + n_threads * 48 * _PACKED_ROW
+    # Both tiles: their rows, a stripe in float64 and the packed operands; one tile: what near pairs need.
+    row = 2 * (source.row_bytes + 8 * width + n_threads * _PACKED_ROW) + 16 * width
+    sums = (n_threads + 2) * min(8 * entries, _THREAD_SUMS)
+    return fixed + row * height + 8 * _TILES * entries + sums
 
 
 def fill(
@@ -117,18 +102,17 @@ def _fill(
 
 def _height(source: RowSource, max_memory: int, n_threads: int) -> int:
     """Return the conditions of a tile: all, or equal shares as large as the limit allows."""
-    memory = _TileMemory.of(source, n_threads)
-    if memory.bytes(1) > max_memory:
+    n = source.n_conditions
+    least = _tile_bytes(source, 1, n_threads)
+    if least > max_memory:
         raise ValueError(
-            f"max_memory of {max_memory} bytes is too small for {source.n_conditions} conditions ×"
-            f" {source.n_channels} channels on {n_threads} threads; the minimum is {memory.bytes(1)} bytes"
+            f"max_memory of {max_memory} bytes is too small for {n} conditions × {source.n_channels} channels on"
+            f" {n_threads} threads; the minimum is {least} bytes"
         )
-    low, high = 1, source.n_conditions
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if memory.bytes(middle) <= max_memory else (low, middle - 1)
-    tiles = -(-source.n_conditions // low)
-    return -(-source.n_conditions // tiles)
+    heights = range(1, n + 1)
+    fitting = bisect_right(heights, max_memory, key=lambda h: _tile_bytes(source, h, n_threads))
+    tiles = -(-n // fitting)
+    return -(-n // tiles)
 
 
 class _Condensed:

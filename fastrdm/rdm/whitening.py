@@ -107,7 +107,7 @@ class Residuals:
                 f"{self._name} are constant, and have no precision, at channels: {list_names(constant, 10)}"
             )
         rows -= rows.mean(axis=0)
-        return ESTIMATORS[self._estimator](_Moments.of(rows))
+        return ESTIMATORS[self._estimator](rows, rows.T @ rows / (len(rows) - 1))
 
     @functools.cached_property
     def filters(self) -> Floats:
@@ -133,38 +133,27 @@ def _inverse_root(covariance: Floats) -> Floats:
 class Noise:
     """Filters of one noise, or of the mean covariance of several."""
 
-    def __init__(self, *sources: "Precision | Residuals") -> None:
-        self._sources = sources
-
-    def check(self, n_channels: int, activations: str) -> None:
-        """Raise ValueError unless the shape fits activations with so many channels."""
-        for source in self._sources:
-            source.check(n_channels, activations)
+    def __init__(self, *sources: Precision | Residuals) -> None:
+        self.sources = sources
 
     @property
     def work_bytes(self) -> int:
         """Memory for computing the filters."""
-        return max(source.work_bytes for source in self._sources) * len(self._sources)
+        return max(source.work_bytes for source in self.sources) * len(self.sources)
 
     @functools.cached_property
     def filters(self) -> Floats:
         """W (channels, channels) with Wᵀ W = precision."""
-        if len(self._sources) == 1:
-            return self._sources[0].filters
-        covariances = [source.covariance for source in self._sources]
-        mean = sum(covariances[1:], covariances[0]) / len(covariances)
-        return _inverse_root(mean)
+        if len(self.sources) == 1:
+            return self.sources[0].filters
+        covariances = [source.covariance for source in self.sources]
+        return _inverse_root(sum(covariances[1:], covariances[0]) / len(covariances))
 
 
 class FoldNoise(NamedTuple):
     """The noise of each fold, in the folds' order."""
 
-    sources: "list[Precision | Residuals]"
-
-    def check(self, n_channels: int, activations: str) -> None:
-        """Raise ValueError unless each shape fits activations with so many channels."""
-        for source in self.sources:
-            source.check(n_channels, activations)
+    sources: list[Precision | Residuals]
 
     def of(self, f: int, g: int) -> Noise:
         """Return the noise of a product of two folds, from the mean of their covariances, as in rsatoolbox."""
@@ -174,34 +163,12 @@ class FoldNoise(NamedTuple):
 Noises = Noise | FoldNoise
 
 
-class _Moments(NamedTuple):
-    """Centred residuals, and their moments."""
-
-    rows: Floats
-    degrees: int
-    covariance: Floats
-
-    @classmethod
-    def of(cls, rows: Floats) -> "_Moments":
-        degrees = len(rows) - 1
-        return cls(rows, degrees, rows.T @ rows / degrees)
-
-
-def _diagonal(moments: _Moments) -> Floats:
-    return np.diag(moments.covariance.diagonal())
-
-
-def _sample(moments: _Moments) -> Floats:
-    return moments.covariance
-
-
-def _towards_diagonal(moments: _Moments) -> Floats:
+def _towards_diagonal(rows: Floats, covariance: Floats) -> Floats:
     """Schäfer & Strimmer (2005), target D of table 2, with λ* of the correlations.
 
     Variances of correlations follow rsatoolbox, which has n − 1 in one place where the paper has n.
     """
-    rows, degrees, covariance = moments
-    n = len(rows)
+    n, degrees = len(rows), len(rows) - 1
     deviation = np.sqrt(covariance.diagonal())
     z2 = (rows / deviation) ** 2
     # Sums over pairs of different channels: sums over all pairs minus the channels with themselves.
@@ -215,11 +182,10 @@ def _towards_diagonal(moments: _Moments) -> Floats:
     return shrunk
 
 
-def _towards_identity(moments: _Moments) -> Floats:
+def _towards_identity(rows: Floats, covariance: Floats) -> Floats:
     """Ledoit & Wolf (2004), eq. 14 with the estimators of lemmata 3.2 to 3.4."""
-    rows, degrees, covariance = moments
     n, n_channels = rows.shape
-    sample = covariance * (degrees / n)
+    sample = covariance * ((n - 1) / n)
     mean = np.trace(sample) / n_channels
     square = np.sum(sample**2)
     d2 = square - n_channels * mean**2
@@ -227,13 +193,13 @@ def _towards_identity(moments: _Moments) -> Floats:
     share = b2 / d2 if d2 > 0 else 1.0
     shrunk = (1 - share) * sample
     shrunk[np.diag_indices(n_channels)] += share * mean
-    return np.asarray(shrunk * (n / degrees))
+    return np.asarray(shrunk * (n / (n - 1)))
 
 
-#: Estimators by rsatoolbox's names.
-ESTIMATORS: dict[str, Callable[[_Moments], Floats]] = {
+#: Estimators by rsatoolbox's names: centred residuals and their covariance → an estimate of the noise's.
+ESTIMATORS: dict[str, Callable[[Floats, Floats], Floats]] = {
     "shrinkage_diag": _towards_diagonal,
     "shrinkage_eye": _towards_identity,
-    "diag": _diagonal,
-    "full": _sample,
+    "diag": lambda rows, covariance: np.diag(covariance.diagonal()),
+    "full": lambda rows, covariance: covariance,
 }
