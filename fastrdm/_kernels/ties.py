@@ -26,21 +26,9 @@ def bound_of(kind: DTypeLike) -> float:
 
 
 def settle(values: Floats, within: float = FLOAT64, *, angles: bool = False) -> Floats:
-    """Make values equal that differ only by rounding.
+    """Make values of each row equal that differ by a relative difference up to `within`; in place, NaN is kept.
 
-    Parameters
-    ----------
-    values : ndarray of float64, shape (..., n)
-        Changed in place, row by row; NaN is kept.
-    within : float
-        Relative difference up to which values count as equal; 0 changes nothing.
-    angles : bool
-        Whether values are 1 − cosine of angles. Angles up to `within` are then 0.
-
-    Returns
-    -------
-    ndarray of float64
-        `values`.
+    `angles`: whether values are 1 − cosine of angles. Angles up to `within` are then 0.
     """
     if within == 0:
         return values

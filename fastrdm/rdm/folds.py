@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,12 +70,12 @@ class Folds:
         n_folds = len(here)
         if here.all() and not isinstance(noise, FoldNoise):
             folds = [(1.0, np.ones(n_folds)), *((-1.0, one) for one in np.eye(n_folds))]
-            sums = [(sign, self._sum(signs, member, kind, None)) for sign, signs in folds]
-            return SourceSum(
-                [Term(sign, _filtered(source, noise, n_threads)) for sign, source in sums],
-                n_folds * (n_folds - 1),
-            )
-        terms: list[Term] = []
+            terms = [
+                Term(sign, self._sum(signs, None, member, kind, noise, n_threads))
+                for sign, signs in folds
+            ]
+            return SourceSum(terms, n_folds * (n_folds - 1))
+        terms = []
         counts = np.zeros(self.n_conditions * (self.n_conditions - 1) // 2)
         first, second = np.triu_indices(self.n_conditions, 1)
         for f, g in combinations(range(n_folds), 2):
@@ -88,15 +88,20 @@ class Folds:
             for sign in (1.0, -1.0):
                 signs = np.zeros(n_folds)
                 signs[[f, g]] = 1, sign
-                total = self._sum(signs, member, kind, members)
-                source = _filtered(total, pair_noise, n_threads)
+                source = self._sum(signs, members, member, kind, pair_noise, n_threads)
                 terms.append(Term(sign, source, None if both.all() else members))
         return SourceSum(terms, 4 * counts)
 
     def _sum(
-        self, signs: Floats, member: Member, kind: Kind, members: NDArray[np.intp] | None
+        self,
+        signs: Floats,
+        members: NDArray[np.intp] | None,
+        member: Member,
+        kind: Kind,
+        noise: Noise | None,
+        n_threads: int,
     ) -> RowSource:
-        """Return the sum over folds of a sign times the conditions' averages within the fold."""
+        """Return the sum over folds of a sign times the conditions' averages within the fold, whitened."""
         rows, name = member
         chosen = np.arange(self.n_conditions) if members is None else members
         which = np.flatnonzero(signs)
@@ -115,7 +120,7 @@ class Folds:
                 total += some
             return total
 
-        return RowSource(
+        source = RowSource(
             len(chosen),
             rows.shape[1],
             take,
@@ -123,10 +128,7 @@ class Folds:
             Kind(np.dtype(np.float64), discrete=kind.discrete),
             3 * 8 * rows.shape[1],
         )
-
-
-def _filtered(source: RowSource, noise: Noises | None, n_threads: int) -> RowSource:
-    return source if noise is None else whitened(source, cast("Noise", noise), n_threads)
+        return source if noise is None else whitened(source, noise, n_threads)
 
 
 def _check_pairs(here: NDArray[np.bool_], names: list[Any]) -> None:

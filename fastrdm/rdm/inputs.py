@@ -89,11 +89,10 @@ def _warn_of_parts(activations: Sequence[Any]) -> None:
 
 def aligned(activations: Any, members: list[Member], options: dict[str, Any]) -> list[Any]:
     """Return precision, residuals, folds and conditions in the order of the activations, with labels checked."""
-    noises = [options[name] for name in ("precision", "residuals")]
+    noises = [_in_order(options[name], activations, name) for name in ("precision", "residuals")]
     folds, conditions = options["folds"], options["conditions"]
     if type(activations) is np.ndarray and folds is None and noises[0] is noises[1] is None:
         return [None] * 4
-    noises = [_in_order(options[name], activations, name) for name in ("precision", "residuals")]
     arrays = activations
     if isinstance(activations, Mapping):
         arrays = list(activations.values())
@@ -175,7 +174,8 @@ def noises_of(
         return Precision(value, name) if residuals is None else Residuals(value, estimator, name)
 
     def noise(value: Any, name: str) -> Noises:
-        if folds is None or not _is_by_fold(value, name == "precision" or precision is not None):
+        several = isinstance(value, Mapping) or _is_list_of_arrays(value)
+        if folds is None or not (several or (residuals is None and np.ndim(value) == 3)):
             return Noise(one(value, name))
         return FoldNoise([one(*named) for named in _by_fold(value, name, folds)])
 
@@ -192,13 +192,6 @@ def noises_of(
         for source in checked.sources:
             source.check(member.rows.shape[1], member.name)
     return noises
-
-
-def _is_by_fold(value: Any, precision: bool) -> bool:
-    """Whether each fold has its noise: a mapping or list of arrays, or precisions (folds, channels, channels)."""
-    if isinstance(value, Mapping) or _is_list_of_arrays(value):
-        return True
-    return precision and np.ndim(value) == 3
 
 
 def _by_fold(value: Any, name: str, folds: Folds) -> Iterator[tuple[Any, str]]:

@@ -59,7 +59,7 @@ class Measure(NamedTuple):
     #: Products → dissimilarities, flat or condensed, and how many are near, which their sign bit marks; the kernel.
     condense: Callable[[Operand, Operand, Floats, bool], tuple[Floats, int]]
     #: Factors of the rows in the differences of near pairs.
-    factors: Callable[[Operand], Floats | None]
+    factors: Callable[[Operand], Floats]
     #: Squared differences of near pairs → dissimilarities.
     refine: Callable[[Operand, Operand, NDArray[np.int32], Floats], Floats]
     #: Why a condition whose norm is zero has no dissimilarities; empty if it has some.
@@ -217,7 +217,7 @@ def _distance_products(read: Reading, kind: Kind, n_threads: int | None) -> tupl
         product, _ = gram(read, n_threads)
         norms = product.diagonal().copy()
         fine = (norms > _smallest(read)) & (norms < np.inf)
-    odd = np.flatnonzero(~fine) if not kind.exact else np.empty(0, np.intp)
+    odd = np.empty(0, np.intp) if kind.exact else np.flatnonzero(~fine)
     odd = odd[[bool(read.rows[i].any()) for i in odd]] if len(odd) else odd
     wide = read.wide()
     if len(odd):
@@ -235,8 +235,8 @@ def _condense_distances(
         return _kernels.distances(product, (a.norms, b.norms), near=a.near, condensed=condensed)
 
 
-def _no_factors(operand: Operand) -> None:
-    return None
+def _ones(operand: Operand) -> Floats:
+    return np.ones(operand.read.n)
 
 
 def _refine_distances(a: Operand, b: Operand, pairs: NDArray[np.int32], squares: Floats) -> Floats:
@@ -255,6 +255,6 @@ COSINE = Measure(
     _raw_products, _condense_angles, _unit, _refine_angles, "conditions that are zero have no angle"
 )
 SQUARED_DISTANCE = Measure(
-    _distance_products, _condense_distances, _no_factors, _refine_distances, apart=2.0
+    _distance_products, _condense_distances, _ones, _refine_distances, apart=2.0
 )
 DISTANCE = SQUARED_DISTANCE._replace(root=True, apart=1.0)

@@ -158,25 +158,13 @@ def show_methods(function: _Function) -> _Function:
 
 
 def _table() -> str:
-    head = ("method", "dissimilarity of conditions x and y", "also from")
-    rows = [head, *(_cells(row) for row in _ROWS)]
+    rows = [("method", "dissimilarity of conditions x and y", "also from")]
+    for row in _ROWS:
+        aliases = ", ".join(f"``{alias}``" for alias in row.aliases)
+        formula = f"{row.formula} (alias {aliases})" if aliases else row.formula
+        ways = {"blocks": not row.whole, "projections": row.projection, "device": row.on_device}
+        rows.append((row.name, formula, ", ".join(way for way in ways if ways[way]) or "–"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rule = " ".join("=" * width for width in widths)
     lines = [" ".join(map(str.ljust, cells, widths)).rstrip() for cells in rows]
     return "\n".join([rule, lines[0], rule, *lines[1:], rule])
-
-
-def _cells(row: RdmMethod) -> tuple[str, str, str]:
-    aliases = (
-        f" (alias {', '.join(f'``{alias}``' for alias in row.aliases)})" if row.aliases else ""
-    )
-    ways = {
-        "blocks": not row.whole,
-        "projections": row.projection,
-        "device": row.on_device,
-    }
-    return (
-        row.name,
-        row.formula + aliases,
-        ", ".join(way for way, able in ways.items() if able) or "–",
-    )

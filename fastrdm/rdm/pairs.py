@@ -94,7 +94,7 @@ def _refine(
     n_threads: int | None,
 ) -> None:
     """Replace the dissimilarities of near pairs by those from their differences."""
-    factors = _both_factors(measure, a, b)
+    factors = measure.factors(a), measure.factors(b)
     odd = [np.isin(np.arange(side.read.n), side.odd) for side in (a, b)]
     for places in _marked(values):
         pairs = pairs_at(places, b.read.n, condensed)
@@ -104,17 +104,13 @@ def _refine(
             # Also for pairs that are computed again in float64, which are rare.
             squares = differences(a.read, b.read, pairs, factors, n_threads)
             result = measure.refine(a, b, pairs, squares)
-            wide |= ~(result > _NEARER * _scale(measure, a, b, pairs))
+            size = 1.0 if measure.undefined else a.norms[pairs[:, 0]] + b.norms[pairs[:, 1]]
+            wide |= ~(result > _NEARER * size)
         else:
             wide[:] = True
         if wide.any():
             result[wide] = _in_float64(measure, a, b, pairs[wide], n_threads)
         values[places] = result
-
-
-def _both_factors(measure: Measure, a: Operand, b: Operand) -> tuple[Floats, Floats] | None:
-    left, right = measure.factors(a), measure.factors(b)
-    return None if left is None or right is None else (left, right)
 
 
 def _in_float64(
@@ -129,9 +125,10 @@ def _in_float64(
     )
     if left is not a:
         pairs = np.stack([first.ravel(), second.ravel()], axis=1).astype(np.int32)
-    factors = _both_factors(measure, left, right)
+    factors = measure.factors(left), measure.factors(right)
     squares = differences(left.wide, right.wide, pairs, factors, n_threads)
-    if factors is None and _vanished(left.wide, right.wide, pairs[squares < SMALLEST_SQUARE]):
+    small = pairs[squares < SMALLEST_SQUARE]
+    if not measure.undefined and _vanished(left.wide, right.wide, small):
         raise OutOfRangeError(OUT_OF_RANGE)
     return measure.refine(left, right, pairs, squares)
 
@@ -155,10 +152,3 @@ def _vanished(a: Reading, b: Reading, pairs: NDArray[np.int32]) -> bool:
 def _has_small(row: Floats) -> bool:
     sizes = np.abs(row)
     return bool(np.any((sizes > 0) & (sizes < np.sqrt(SMALLEST_SQUARE))))
-
-
-def _scale(measure: Measure, a: Operand, b: Operand, pairs: NDArray[np.int32]) -> Floats | float:
-    """Return what dissimilarities are relative to."""
-    if measure.undefined:
-        return 1.0
-    return np.asarray(a.norms[pairs[:, 0]] + b.norms[pairs[:, 1]])

@@ -116,13 +116,7 @@ def cross(a: Reading, b: Reading, n_threads: int | None) -> Floats:
     total, width = None, a.width
     for left, right in _together(a, b):
         total = _kernels.cross(
-            left,
-            right,
-            n_threads,
-            shift_a=a.shift,
-            shift_b=b.shift,
-            share=width,
-            add_to=total,
+            left, right, n_threads, shift_a=a.shift, shift_b=b.shift, share=width, add_to=total
         )
     assert total is not None
     return total
@@ -132,7 +126,7 @@ def differences(
     a: Reading,
     b: Reading,
     pairs: NDArray[np.int32],
-    factors: tuple[Floats, Floats] | None,
+    factors: tuple[Floats, Floats],
     n_threads: int | None,
 ) -> Floats:
     """Return squared distances (pairs,) of conditions of `a` and of `b`, times their factors; 0 if they are equal."""

@@ -32,10 +32,6 @@ class _Signs(NamedTuple):
     entries: NDArray[np.uint32]
     of_ones: NDArray[np.float32]
 
-    @property
-    def n_bytes(self) -> int:
-        return self.entries.nbytes + self.of_ones.nbytes
-
 
 @dataclass(frozen=True)
 class SparseProjection:
@@ -250,7 +246,7 @@ class Projector:
     @property
     def n_bytes(self) -> int:
         """Memory of the layer's matrix in bytes."""
-        return 0 if self._signs is None else self._signs.n_bytes
+        return 0 if self._signs is None else sum(array.nbytes for array in self._signs)
 
     def project(
         self,
@@ -305,22 +301,6 @@ class Projector:
             return out
         if out is None:
             out = np.empty(shape, np.float32)
-        self._fill(out, rows, self._signs, n_threads)
-        # Every channel has an entry, so any non-finite value reaches a component.
-        finite = np.isfinite(out).all(axis=1)
-        if not finite.all():
-            raise ValueError(
-                f"{what} are NaN, infinite or too large for float32, first in row {np.argmin(finite)}"
-            )
-        return out
-
-    def _fill(
-        self,
-        out: NDArray[np.float32],
-        rows: NDArray[np.float32],
-        signs: _Signs,
-        n_threads: int | None,
-    ) -> None:
         scale = 1 / math.sqrt(self.per_channel)
         centre = _rule(self.wanted).centre
         with np.errstate(all="ignore"):
@@ -328,9 +308,16 @@ class Projector:
             # correct for the rest of the mean.
             guess = _kernels.guess_means(rows) if centre else np.zeros(len(rows))
             shift = guess.astype(np.float32).astype(np.float64)
-            sums = _kernels.project(rows, signs.entries, shift, scale, out, n_threads)
+            sums = _kernels.project(rows, self._signs.entries, shift, scale, out, n_threads)
             if centre:
-                out -= np.multiply.outer(sums * (scale / self.n_channels), signs.of_ones)
+                out -= np.multiply.outer(sums * (scale / self.n_channels), self._signs.of_ones)
+        # Every channel has an entry, so any non-finite value reaches a component.
+        finite = np.isfinite(out).all(axis=1)
+        if not finite.all():
+            raise ValueError(
+                f"{what} are NaN, infinite or too large for float32, first in row {np.argmin(finite)}"
+            )
+        return out
 
     def bound(self, n_conditions: int) -> Bound:
         """Return the error bound of the dissimilarities of so many conditions.

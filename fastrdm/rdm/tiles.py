@@ -92,8 +92,7 @@ def _fill(
     if terms[0].members is not None:
         out[:] = 0
     for k, (term, height) in enumerate(zip(terms, heights, strict=True)):
-        n = 0 if term.members is None else (1 + int(np.sqrt(1 + 8 * len(out)))) // 2
-        into = _Condensed(out, term.weight, k > 0 or term.members is not None, term.members, n)
+        into = _Condensed(out, term.weight, k > 0 or term.members is not None, term.members)
         norms = _fill_term(into, term.source, measure, height, n_threads)
         if measure.undefined:
             undefined = np.flatnonzero(np.isnan(norms))
@@ -116,32 +115,31 @@ def _height(source: RowSource, max_memory: int, n_threads: int) -> int:
 
 
 class _Condensed:
-    """Condensed RDM that tiles of the square RDM are written to; `members` are the tiles' conditions among its `n`."""
+    """Condensed RDM that tiles of the square RDM are written to; `members` are the tiles' conditions, if not all."""
 
-    def __init__(
-        self, out: Floats, weight: float, add: bool, members: Index | None, n: int
-    ) -> None:
-        self._out, self._weight, self._add, self._members, self._n = out, weight, add, members, n
+    def __init__(self, out: Floats, weight: float, add: bool, members: Index | None) -> None:
+        self._out, self._weight, self._add, self._members = out, weight, add, members
+        self._n = (1 + int(np.sqrt(1 + 8 * len(out)))) // 2
 
-    def put(self, n: int, tile: Floats, first_row: int, first_column: int) -> None:
+    def put(self, tile: Floats, first_row: int, first_column: int) -> None:
         """Write a tile above the diagonal."""
         for i, row in enumerate(tile, first_row):
-            self._row(n, i, first_column, row)
+            self._row(i, first_column, row)
 
-    def put_condensed(self, n: int, tile: Floats, first: int, height: int) -> None:
+    def put_condensed(self, tile: Floats, first: int, height: int) -> None:
         """Write a condensed tile on the diagonal."""
-        if height == n and self._members is None:
+        if height == self._n and self._members is None:
             self._add_to(self._out, tile)
             return
         begin = 0
         for i in range(height - 1):
             end = begin + height - 1 - i
-            self._row(n, first + i, first + i + 1, tile[begin:end])
+            self._row(first + i, first + i + 1, tile[begin:end])
             begin = end
 
-    def _row(self, n: int, i: int, j: int, entries: Floats) -> None:
+    def _row(self, i: int, j: int, entries: Floats) -> None:
         if self._members is None:
-            begin = i * n - i * (i + 1) // 2 + j - i - 1
+            begin = i * self._n - i * (i + 1) // 2 + j - i - 1
             self._add_to(self._out[begin : begin + len(entries)], entries)
             return
         row, columns = int(self._members[i]), self._members[j : j + len(entries)]
@@ -172,16 +170,13 @@ def _fill_term(
         read = source.kind.read(rows(begin))
         columns, triangle = within(measure, read, source.kind, n_threads)
         norms[begin : begin + height] = columns.norms
-        out.put_condensed(n, triangle, begin, columns.read.n)
+        out.put_condensed(triangle, begin, columns.read.n)
         del triangle, read
         for start, operand in earlier:
             again = operand.with_rows(rows(start))
             tile = between(measure, again, columns, n_threads)
-            out.put(n, tile, start, begin)
+            out.put(tile, start, begin)
             del tile, again
         if begin + height < n:
-            earlier.append((begin, columns.with_rows(_NO_ROWS)))
+            earlier.append((begin, columns.with_rows(np.empty((0, 0)))))
     return norms
-
-
-_NO_ROWS = np.empty((0, 0))

@@ -328,8 +328,6 @@ class DeviceModel:
         places = np.flatnonzero(np.signbit(values))
         pairs = pairs_at(places, operand.read.n, True)
         factors = self._measure.factors(operand)
-        if factors is None:
-            factors = np.ones(operand.read.n)
         session = self._sessions.open(rdm_graph.squares, self._network.width(layer))
         squares = np.empty(len(pairs))
         for a, b in combinations_with_replacement(blocks, 2):
