@@ -46,7 +46,8 @@ class _Kernels:
 
     def run(self, kernel: str, n_threads: int | None, *arguments: Any) -> None:
         """Call a kernel whose last arguments are the number of threads and the instruction set."""
-        getattr(self.module, kernel)(*arguments, self.threads(n_threads), self.info.isa)
+        info = self.info
+        getattr(self.module, kernel)(*arguments, n_threads or info.n_threads, info.isa)
 
 
 def _choose_module(wanted: str) -> tuple[str, ModuleType]:

@@ -16,14 +16,17 @@ from fastrdm.rdm.products import Floats, Index, Reading, Rows, gram
 NEAR_ANGLE, NEAR_DISTANCE = 2.0**-7, 2.0**-5
 # Squares below this may have lost digits to underflow.
 SMALLEST_SQUARE = 1e-280
-OUT_OF_RANGE = (
-    "activations are so large, so small or so close together that their squares leave the range"
-    " of float64"
-)
 
 
 class OutOfRangeError(ValueError):
     """Squares of activations exceed the range of float64, or activations are NaN or infinite."""
+
+
+def out_of_range(how: str = "large, so small or so close together") -> OutOfRangeError:
+    """Return the error of activations that are so large, for example."""
+    return OutOfRangeError(
+        f"activations are so {how} that their squares leave the range of float64"
+    )
 
 
 class Operand(NamedTuple):
@@ -148,7 +151,7 @@ def _shift_and_scale(row: NDArray[np.generic], centre: bool) -> tuple[float, flo
     """Return the shift and scale that bring a row's deviations near 1, and NaN if all are zero."""
     values = np.ascontiguousarray(row, np.float64)
     if not np.isfinite(values).all():
-        raise OutOfRangeError(OUT_OF_RANGE)
+        raise out_of_range()
     low, high = float(values.min()), float(values.max())
     if (low == high) if centre else (low == 0 == high):
         return low, 1.0, np.nan
@@ -224,7 +227,7 @@ def _distance_products(read: Reading, kind: Kind, n_threads: int | None) -> tupl
         with np.errstate(all="ignore"):
             norms[odd] = gram(wide.some(odd), n_threads)[0].diagonal()
         if not (np.all(norms[odd] > SMALLEST_SQUARE) and np.isfinite(norms[odd]).all()):
-            raise OutOfRangeError(OUT_OF_RANGE)
+            raise out_of_range()
     return Operand(read, norms, None, odd, wide, 0.0 if kind.exact else NEAR_DISTANCE), product
 
 

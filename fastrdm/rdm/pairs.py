@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm.rdm.measures import OUT_OF_RANGE, SMALLEST_SQUARE, Measure, Operand, OutOfRangeError
+from fastrdm.rdm.measures import SMALLEST_SQUARE, Measure, Operand, out_of_range
 from fastrdm.rdm.numbers import Kind
 from fastrdm.rdm.products import Floats, Index, Reading, cross, differences
 
@@ -99,18 +99,16 @@ def _refine(
     for places in _marked(values):
         pairs = pairs_at(places, b.read.n, condensed)
         wide = odd[0][pairs[:, 0]] | odd[1][pairs[:, 1]]
-        result = np.zeros(len(pairs))
-        if a.read.dtype != np.float64:
-            # Also for pairs that are computed again in float64, which are rare.
-            squares = differences(a.read, b.read, pairs, factors, n_threads)
-            result = measure.refine(a, b, pairs, squares)
-            size = 1.0 if measure.undefined else a.norms[pairs[:, 0]] + b.norms[pairs[:, 1]]
-            wide |= ~(result > _NEARER * size)
-        else:
-            wide[:] = True
+        if a.read.dtype == np.float64:
+            values[places] = _in_float64(measure, a, b, pairs, n_threads)
+            continue
+        # Also for pairs that are computed again in float64, which are rare.
+        squares = differences(a.read, b.read, pairs, factors, n_threads)
+        values[places] = measure.refine(a, b, pairs, squares)
+        size = 1.0 if measure.undefined else a.norms[pairs[:, 0]] + b.norms[pairs[:, 1]]
+        wide |= ~(values[places] > _NEARER * size)
         if wide.any():
-            result[wide] = _in_float64(measure, a, b, pairs[wide], n_threads)
-        values[places] = result
+            values[places[wide]] = _in_float64(measure, a, b, pairs[wide], n_threads)
 
 
 def _in_float64(
@@ -129,7 +127,7 @@ def _in_float64(
     squares = differences(left.wide, right.wide, pairs, factors, n_threads)
     small = pairs[squares < SMALLEST_SQUARE]
     if not measure.undefined and _vanished(left.wide, right.wide, small):
-        raise OutOfRangeError(OUT_OF_RANGE)
+        raise out_of_range()
     return measure.refine(left, right, pairs, squares)
 
 

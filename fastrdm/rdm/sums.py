@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastrdm import _kernels
-from fastrdm.rdm.measures import Measure, OutOfRangeError, guess_means
+from fastrdm.rdm.measures import SMALLEST_SQUARE, Measure, guess_means, out_of_range
 from fastrdm.rdm.numbers import Kind, kind_of, tie_tolerance
 from fastrdm.rdm.pairs import within
 from fastrdm.rdm.products import Floats, Index, Reading, Rows, gram, working_dtype
@@ -59,9 +59,7 @@ class Sums:
         with np.errstate(all="ignore"):
             product, sums = gram(read._replace(shift=shift), n_threads)
         if not np.isfinite(product.diagonal()).all():
-            raise OutOfRangeError(
-                "activations are so large that their squares leave the range of float64"
-            )
+            raise out_of_range("large")
         low, high = (np.asarray(v, np.float64) for v in (rows.min(axis=1), rows.max(axis=1)))
         return replace(
             seen,
@@ -114,10 +112,8 @@ class Sums:
             norms, constant = n * raw - self.sums**2, self.low == self.high
         else:
             norms, constant = raw.copy(), (self.low == 0) & (self.high == 0)
-        if np.any(~constant & ~(norms > 1e-280)):
-            raise OutOfRangeError(
-                "activations are so small that their squares leave the range of float64"
-            )
+        if np.any(~constant & ~(norms > SMALLEST_SQUARE)):
+            raise out_of_range("small")
         norms[constant] = np.nan
         sums = (self.sums, self.sums) if measure.centre else None
         rdm, _ = _kernels.angles(self.product, (norms, norms), sums, n, condensed=True)

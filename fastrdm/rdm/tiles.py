@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm.rdm.measures import Measure, Operand, OutOfRangeError
+from fastrdm.rdm.measures import Measure, Operand, OutOfRangeError, out_of_range
 from fastrdm.rdm.pairs import between, within
 from fastrdm.rdm.products import Floats, Index
 from fastrdm.rdm.sources import RowSource, SourceSum, Term
@@ -75,9 +75,7 @@ def _unscale(out: Floats, exponent: int, least: float) -> None:
     with np.errstate(all="ignore"):
         power, lowest = np.abs(out).max(), np.abs(out[out != 0]).min(initial=np.inf)
         if not np.ldexp(power, exponent) < np.inf or np.ldexp(lowest, exponent) < least:
-            raise OutOfRangeError(
-                "activations are so large or small that their squares leave the range of float64"
-            )
+            raise out_of_range("large or small")
         np.ldexp(out, exponent, out=out)
 
 
