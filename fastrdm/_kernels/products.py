@@ -125,9 +125,8 @@ def angles(
     second.
     """
     out = np.empty(_n_results(product, condensed))
-    sums_a, sums_b = (None, None) if sums is None else sums
     kernel = active().module.angles
-    return out, kernel(product, condensed, *norms, sums_a, sums_b, float(n), near, out)
+    return out, kernel(product, condensed, *norms, *(sums or (None, None)), float(n), near, out)
 
 
 def distances(
