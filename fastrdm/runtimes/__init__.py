@@ -6,16 +6,16 @@ does not meet the request is refused: nothing runs silently on another processor
 Read `onnx_model` first: an `OnnxModel` runs images and returns each layer's activations or RDM. `providers` opens a
 session on one of the providers in `provider_table`, which come from `provider_sources`; `openvino_session` is for
 OpenVINO's own package. On the host, `network_session` runs batches, `planning` chooses batches and passes that fit
-`max_memory`, `extraction` writes activations to the memory that kernels read, and `host_rdms` computes their RDMs. On a
-device, `device` keeps pixels and products there, with the sessions of `device_sessions` and graphs from `rdm_graph`
-(`graph_nodes`, `graph_folding`). `foreign` runs another exporter's file once to find its tensors. `checkpoints` opens a
-file of any kind, also with graphs that take the weights of many files.
+`max_memory`, and `host_rdms` makes RDMs of the activations of each pass. On a device, `device` keeps pixels and
+products there, with the sessions of `device_sessions` and graphs from `rdm_graph` (`graph_nodes`, `graph_folding`).
+`foreign` runs another exporter's file once to find its tensors. `checkpoints` opens a file of any kind, also with
+graphs that take the weights of many files.
 """
 
 from fastrdm.runtimes.checkpoints import Architecture, import_arch, open_checkpoint
 from fastrdm.runtimes.device import DeviceModel
-from fastrdm.runtimes.extraction import Workspace
 from fastrdm.runtimes.foreign import inspect_file
+from fastrdm.runtimes.host_rdms import Workspace
 from fastrdm.runtimes.onnx_model import OnnxModel
 from fastrdm.runtimes.provider_table import AUTO, PRECISIONS, PROVIDERS, Provider
 from fastrdm.runtimes.providers import open_session, probe_graph

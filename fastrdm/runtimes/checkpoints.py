@@ -190,32 +190,12 @@ def open_checkpoint(
     taps: Taps | None = None,
     **options: Any,
 ) -> OnnxModel:
-    """Open a checkpoint of any file format.
+    """Open a checkpoint of any file format: an `.onnx` file from any exporter, or weights as for `read_weights`.
 
-    Parameters
-    ----------
-    path : path
-        An `.onnx` file from any exporter, or weights as for `read_weights`.
-    arch : str, path or Architecture, optional
-        The network of the weights: "module:callable" as for `import_arch`, an `.onnx` file from
-        `export_onnx` with any weights, or either in memory. Not needed if `path` is an `.onnx` file.
-    taps : mapping or sequence, optional
-        As for `export_onnx`, or, if `path` is an `.onnx` file, as for `OnnxModel`. Not for an `.onnx` file
-        as `arch`.
-    **options
-        As for `OnnxModel`.
-
-    Returns
-    -------
-    OnnxModel
-
-    Raises
-    ------
-    WeightsError
-        If the weights cannot be read or are another network's.
-    ValueError
-        If weights are given without `arch`, or taps for an exported architecture; otherwise as for
-        `import_arch`, `Architecture.export` and `OnnxModel`.
+    Weights need `arch`, their network: "module:callable" as for `import_arch`, an `.onnx` file from `export_onnx` with
+    any weights, or either in memory as an `Architecture`. `taps` are as for `export_onnx`, or, if `path` is an `.onnx`
+    file, as for `OnnxModel`, but not for an exported architecture; `options` are those of `OnnxModel`. WeightsError if
+    the weights cannot be read or are another network's.
     """
     if is_onnx(path):
         return OnnxModel(path, taps=taps, **options)

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import list_names, require
+from fastrdm._base import list_names
 from fastrdm.networks import Graph
 from fastrdm.runtimes.graph_folding import output_name
+from fastrdm.runtimes.provider_sources import runtime
 from fastrdm.runtimes.providers import open_session
 from fastrdm.runtimes.rdm_graph import PIXELS, PixelNetwork
 
@@ -51,14 +52,12 @@ class DeviceMemory(NamedTuple):
 
     def empty(self, n: int) -> Any:
         """Allocate `n` bytes."""
-        ort = require("onnxruntime", "onnx", "to run a network")
-        return ort.OrtValue.ortvalue_from_shape_and_type([n], np.uint8, *self)
+        return runtime().OrtValue.ortvalue_from_shape_and_type([n], np.uint8, *self)
 
     def put(self, array: NDArray[Any]) -> Any:
         """Copy an array there."""
-        ort = require("onnxruntime", "onnx", "to run a network")
         # ONNX Runtime only refers to arrays in main memory, hence the copy.
-        return ort.OrtValue.ortvalue_from_numpy(np.array(array, order="C"), *self)
+        return runtime().OrtValue.ortvalue_from_numpy(np.array(array, order="C"), *self)
 
 
 class ConditionBlock(NamedTuple):
@@ -143,8 +142,7 @@ class DeviceSessions:
             graph = Graph(self._name, build(*arguments).SerializeToString())
             opened = open_session(graph, self.provider, **self._options)
             self.provider = opened.provider
-            ort = require("onnxruntime", "onnx", "to run a network")
-            if not isinstance(opened.session, ort.InferenceSession):
+            if not isinstance(opened.session, runtime().InferenceSession):
                 raise ValueError(
                     f"provider {self.provider!r} runs without ONNX Runtime here, but RDMs on a device need its bindings"
                 )

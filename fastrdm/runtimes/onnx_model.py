@@ -15,9 +15,15 @@ from fastrdm.images import Images, Preprocessing, cached_pixels, image_name
 from fastrdm.networks import Graph, InconsistentError, Probes, Taps
 from fastrdm.rdm import SparseProjection, method_named
 from fastrdm.runtimes.device import DeviceModel, suits
-from fastrdm.runtimes.extraction import Workspace, run
 from fastrdm.runtimes.foreign import open_foreign
-from fastrdm.runtimes.host_rdms import RdmCollector, check_activations, plan_passes, run_passes
+from fastrdm.runtimes.host_rdms import (
+    RdmCollector,
+    Workspace,
+    check_activations,
+    plan_passes,
+    run,
+    run_passes,
+)
 from fastrdm.runtimes.network_session import NetworkSession
 from fastrdm.runtimes.planning import ChannelRange
 
@@ -221,7 +227,7 @@ class OnnxModel:
         batch_shape = (min(self.batch_size, len(pixels)), 3, *self.preprocessing.size)
         with _progress_bar(self.architecture, len(images), progress) as advance:
             for place, batch in self._session.batches(pixels, np.empty(batch_shape, np.float32)):
-                run(self._session.session, [(place, batch)], ranges, shapes)
+                run(self._session.session, [(place, batch)], ranges, shapes, {})
                 for layer, rows in gathered.items():
                     check_activations(rows[place], layer, images, place.start)
                 advance(place.stop)
@@ -283,7 +289,11 @@ class OnnxModel:
             As `calc_rdm`, naming the layer; if an inconsistent network was allowed.
         """
         wanted = self._check_layers(layers)
-        whole = _needs_whole_layers(method)
+        row = method_named(method)
+        if row.needs:
+            raise ValueError(
+                f"method {method!r} needs {row.needs}, which a network does not give; pass its activations to calc_rdm"
+            )
         check_choice(where, _WHERE, "where")
         if where == "device" and projection is not None:
             raise ValueError("a projection is computed on the host; omit where or the projection")
@@ -302,7 +312,7 @@ class OnnxModel:
         methods = {x: projectors[x].method if x in projectors else method for x in wanted}
         widths |= {layer: projector.n_components for layer, projector in projectors.items()}
         plan = plan_passes(
-            self._session, self._graph, widths, projectors, len(images), max_memory, whole
+            self._session, self._graph, widths, projectors, len(images), max_memory, bool(row.whole)
         )
         collector = RdmCollector(widths, methods, names, self._n_threads)
         total = len(images) * len(plan.passes)
@@ -382,13 +392,3 @@ def _progress_bar(title: str, total: int, show: bool) -> Iterator[Callable[[int]
     with rich.Progress(console=console, transient=console.is_terminal) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done: bar.update(task, completed=done)
-
-
-def _needs_whole_layers(method: str) -> bool:
-    """Whether a method needs all channels of a layer in one call; refuse methods that need more than activations."""
-    row = method_named(method)
-    if row.needs:
-        raise ValueError(
-            f"method {method!r} needs {row.needs}, which a network does not give; pass its activations to calc_rdm"
-        )
-    return bool(row.whole)

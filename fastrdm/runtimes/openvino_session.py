@@ -5,6 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,6 @@ class NodeArg:
 
     name: str
     shape: list[int | None]
-
-
-@dataclass(frozen=True)
-class ModelMetadata:
-    """Metadata of the ONNX file."""
-
-    custom_metadata_map: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -89,7 +83,7 @@ class OpenVinoSession:
     ) -> None:
         self._openvino = require("openvino", "openvino", "to run a network on OpenVINO")
         model = read_model(source)
-        self._metadata = metadata_of(model)
+        self._metadata = SimpleNamespace(custom_metadata_map=metadata_of(model))
         put_weights(model, initialisers)
         self._core = self._openvino.Core()
         if device not in self._core.available_devices:
@@ -121,9 +115,9 @@ class OpenVinoSession:
         """Outputs, in the file's order."""
         return self._outputs
 
-    def get_modelmeta(self) -> ModelMetadata:
+    def get_modelmeta(self) -> SimpleNamespace:
         """The file's metadata."""
-        return ModelMetadata(self._metadata)
+        return self._metadata
 
     def get_provider_options(self) -> dict[str, dict[str, str]]:
         """OpenVINO's properties."""

@@ -14,7 +14,6 @@ from fastrdm.runtimes.provider_sources import (
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
-
 # Best first. Others are used only by name: TensorRT compiles for minutes, OpenVINO in fp32 is not faster than the CPU
 # provider (17.7 and 16.0 ms per image of ResNet-20), CoreML does not report its rounding.
 AUTO = ("cuda", "migraphx", "rocm", "cpu")
@@ -112,7 +111,6 @@ _CUDA = {
     "tf32": PrecisionSetting({"use_tf32": "1"}, {"NVIDIA_TF32_OVERRIDE": ""}),
 }
 
-
 # TensorRT rounds to TF32 unless this is set before CUDA starts; its provider has no option.
 _TENSORRT = {
     "fp32": PrecisionSetting({}, {"NVIDIA_TF32_OVERRIDE": "0"}),
@@ -124,14 +122,12 @@ _TENSORRT_16 = {
     "fp16": PrecisionSetting({"trt_fp16_enable": "1"}),
 }
 
-
 # Passed as JSON in `load_config`, the only option that all three sources of OpenVINO support.
 _OPENVINO = {
     "fp32": PrecisionSetting({"INFERENCE_PRECISION_HINT": "f32"}),
     "bf16": PrecisionSetting({"INFERENCE_PRECISION_HINT": "bf16"}),
     "fp16": PrecisionSetting({"INFERENCE_PRECISION_HINT": "f16"}),
 }
-
 
 PROVIDERS: Mapping[str, Provider] = {
     "cpu": Provider(
