@@ -286,8 +286,10 @@ class DeviceModel:
             for layer in layers:
                 for what, values in on_host(out, layer).items():
                     host[layer].setdefault(what, np.empty(n))[place] = values
+                multiply = self._sessions.open(rdm_graph.products, self._network.width(layer))
                 for earlier in blocks:
-                    tile = self._multiply(layer, earlier, blocks[-1])
+                    both = {"a": earlier.rows[layer], "b": rows[layer]}
+                    tile = self._sessions.run(multiply, both)["products"].numpy()
                     host[layer]["products"][earlier.place, place] = tile
                     host[layer]["products"][place, earlier.place] = tile.T
         by_layer: dict[str, _LayerRdm] = {}
@@ -346,12 +348,6 @@ class DeviceModel:
                 inputs |= {"a": a.rows[layer], "b": b.rows[layer]}
                 squares[inside[part]] = self._sessions.run(session, inputs)["squares"].numpy()
         values[places] = self._measure.refine(operand, operand, pairs, squares)
-
-    def _multiply(self, layer: str, a: ConditionBlock, b: ConditionBlock) -> Floats:
-        session = self._sessions.open(rdm_graph.products, self._network.width(layer))
-        out = self._sessions.run(session, {"a": a.rows[layer], "b": b.rows[layer]})
-        products: Floats = out["products"].numpy()
-        return products
 
 
 def _measure(method: str) -> Measure:

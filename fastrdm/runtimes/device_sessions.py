@@ -29,12 +29,6 @@ class BoundSession(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
-    @classmethod
-    def of(cls, session: Any) -> "BoundSession":
-        """Read the names from a session of ONNX Runtime."""
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        return cls(session, tuple(i.name for i in inputs), tuple(o.name for o in outputs))
-
 
 class DeviceMemory(NamedTuple):
     """Memory that a session reads without a copy, by ONNX Runtime's name and number of the device."""
@@ -146,7 +140,9 @@ class DeviceSessions:
                 raise ValueError(
                     f"provider {self.provider!r} runs without ONNX Runtime here, but RDMs on a device need its bindings"
                 )
-            self._sessions[key] = BoundSession.of(opened.session)
+            inputs = tuple(value.name for value in opened.session.get_inputs())
+            outputs = tuple(value.name for value in opened.session.get_outputs())
+            self._sessions[key] = BoundSession(opened.session, inputs, outputs)
         return self._sessions[key]
 
     def run(

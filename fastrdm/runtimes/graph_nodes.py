@@ -35,10 +35,6 @@ class Nodes:
         """Add a constant of integers; return its name."""
         return self.constant(values, np.int64)
 
-    def mean(self, value: str, axis: int, output: str = "") -> str:
-        """Add a mean over an axis; return its name."""
-        return self("ReduceMean", value, self.ints(axis), keepdims=0, output=output)
-
     def sum(self, value: str, axis: int, output: str = "") -> str:
         """Add a sum over an axis; return its name."""
         return self("ReduceSum", value, self.ints(axis), keepdims=0, output=output)

@@ -7,7 +7,7 @@ import contextlib
 import math
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,44 +81,40 @@ def plan_passes(
 
 def run(
     session: Any,
-    batches: Iterable[tuple[slice, Floats32]],
+    place: slice,
+    images: Floats32,
     ranges: Mapping[ChannelRange, Floats32],
     shapes: Mapping[str, tuple[int, ...]],
     projectors: Mapping[str, Projector],
 ) -> None:
-    """Run batches of images and store ranges of channels of their activations.
+    """Run the images of the conditions in `place` and store ranges of channels of their activations.
 
     ONNX Runtime writes complete layers directly to their array in `ranges`, of shape (n_conditions, end - begin). Of
     other layers it allocates a batch, and the range is copied, for layers with a projector from their projection.
-    Batches are conditions and their images, which may be followed by others that fill the batch.
+    The images may be followed by others that fill the batch.
     """
+    n = place.stop - place.start
     options = runtime().RunOptions()
     options.only_execute_path_to_fetches = True
-    images_name = session.get_inputs()[0].name
-    whole = {
-        part
-        for part in ranges
-        if part.end - part.begin == math.prod(shapes[part.layer]) and part.layer not in projectors
-    }
-    for place, images in batches:
-        n = place.stop - place.start
-        direct = whole if n == len(images) else ()
-        binding = session.io_binding()
-        binding.bind_input(images_name, "cpu", 0, np.float32, images.shape, images.ctypes.data)
-        for part, rows in ranges.items():
-            if part in direct:
-                shape = (n, *shapes[part.layer])
-                address = rows[place].ctypes.data
-                binding.bind_output(part.layer, "cpu", 0, np.float32, shape, address)
-            else:
-                binding.bind_output(part.layer, "cpu")
-        session.run_with_iobinding(binding, options)
-        for (part, rows), output in zip(ranges.items(), binding.get_outputs(), strict=True):
-            if part not in direct:
-                values = output.numpy()[:n].reshape(n, -1)
-                if part.layer in projectors:
-                    values = projectors[part.layer].project(values)
-                rows[place] = values[:, part.begin : part.end]
+    binding = session.io_binding()
+    name = session.get_inputs()[0].name
+    binding.bind_input(name, "cpu", 0, np.float32, images.shape, images.ctypes.data)
+    copied = []
+    for part, rows in ranges.items():
+        layer, shape = part.layer, (n, *shapes[part.layer])
+        is_whole = part.end - part.begin == math.prod(shape[1:]) and layer not in projectors
+        if is_whole and n == len(images):
+            binding.bind_output(layer, "cpu", 0, np.float32, shape, rows[place].ctypes.data)
+        else:
+            binding.bind_output(layer, "cpu")
+            copied.append(part)
+    session.run_with_iobinding(binding, options)
+    for part, output in zip(ranges, binding.get_outputs(), strict=True):
+        if part in copied:
+            values = output.numpy()[:n].reshape(n, -1)
+            if part.layer in projectors:
+                values = projectors[part.layer].project(values)
+            ranges[part][place] = values[:, part.begin : part.end]
 
 
 def run_passes(
@@ -143,7 +139,7 @@ def run_passes(
         with workspace.arrays([*sizes, batch_shape]) as (*arrays, batch):
             rows = dict(zip(ranges, arrays, strict=True))
             for place, images in session.batches(pixels, batch):
-                run(session.session, [(place, images)], rows, shapes, projectors)
+                run(session.session, place, images, rows, shapes, projectors)
                 advance(k * n + place.stop)
             for part, values in rows.items():
                 collector.add(part, values)

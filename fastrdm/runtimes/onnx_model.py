@@ -27,8 +27,6 @@ from fastrdm.runtimes.host_rdms import (
 from fastrdm.runtimes.network_session import NetworkSession
 from fastrdm.runtimes.planning import ChannelRange
 
-_WHERE = ("auto", "host", "device")
-
 
 class OnnxModel:
     """An ONNX network that runs on images, preprocessed as its file or an argument specifies.
@@ -227,7 +225,7 @@ class OnnxModel:
         batch_shape = (min(self.batch_size, len(pixels)), 3, *self.preprocessing.size)
         with _progress_bar(self.architecture, len(images), progress) as advance:
             for place, batch in self._session.batches(pixels, np.empty(batch_shape, np.float32)):
-                run(self._session.session, [(place, batch)], ranges, shapes, {})
+                run(self._session.session, place, batch, ranges, shapes, {})
                 for layer, rows in gathered.items():
                     check_activations(rows[place], layer, images, place.start)
                 advance(place.stop)
@@ -294,7 +292,7 @@ class OnnxModel:
             raise ValueError(
                 f"method {method!r} needs {row.needs}, which a network does not give; pass its activations to calc_rdm"
             )
-        check_choice(where, _WHERE, "where")
+        check_choice(where, ("auto", "host", "device"), "where")
         if where == "device" and projection is not None:
             raise ValueError("a projection is computed on the host; omit where or the projection")
         pixels = self._pixels(images, background)
@@ -328,12 +326,9 @@ class OnnxModel:
                 f"{self.architecture} gives one image several answers, and images share batches on the device; omit"
                 " where"
             )
-        return where == "device" or (
-            where == "auto"
-            and projection is None
-            and is_consistent
-            and suits(self.provider, method)
-        )
+        if where != "auto":
+            return where == "device"
+        return projection is None and is_consistent and suits(self.provider, method)
 
     def _check_layers(self, layers: Sequence[str] | None) -> list[str]:
         if layers is None:

@@ -133,9 +133,8 @@ class BlockNeeds:
         if self.n_conditions * widest > room:
             height, room = 1, limit - self._work(1)
         if self.n_conditions * widest > room:
-            what = (
-                f"{self.n_conditions} conditions of a layer of {widest // 4} channels on the device"
-            )
+            n = self.n_conditions
+            what = f"{n} conditions of a layer of {widest // 4} channels on the device"
             enough = self.n_conditions * widest + self._work(1)
             raise _too_small(f"memory of {limit}", what, enough)
         groups: list[tuple[str, ...]] = [()]

@@ -41,10 +41,9 @@ class Builtin:
 
     def is_present(self) -> bool:
         """Whether the installed ONNX Runtime has it."""
-        ort = runtime()
         # The provider of a registered plug-in package is available, too.
         loaded = [device for device in _devices(self.name) if _library(device)]
-        return self.name in ort.get_available_providers() and loaded == self._bundled()
+        return self.name in runtime().get_available_providers() and loaded == self._bundled()
 
     def _bundled(self) -> list[Any]:
         """Devices of a plug-in inside the ONNX Runtime package."""
@@ -53,7 +52,6 @@ class Builtin:
 
     def session(self, graph: Graph, options: Mapping[str, str], settings: Any) -> Any:
         """Open a session on the provider."""
-        ort = runtime()
         pip = f"pip install {self.install or self.package}"
         if missing := self._missing_library():
             raise RefusedError(
@@ -61,7 +59,7 @@ class Builtin:
             )
         if devices := self._bundled():
             return _on_device(graph, devices, options, settings)
-        session = ort.InferenceSession(
+        session = runtime().InferenceSession(
             _readable(graph),
             settings,
             providers=[self.name],
@@ -78,10 +76,9 @@ class Builtin:
 
     def _missing_library(self) -> str:
         """Why the provider's library does not load; ONNX Runtime only prints it."""
-        ort = runtime()
         stem = f"onnxruntime_providers_{self.name.removesuffix('ExecutionProvider').lower()}"
         file = f"{stem}.dll" if sys.platform == "win32" else f"lib{stem}.so"
-        library = Path(ort.__file__).parent / "capi" / file
+        library = Path(runtime().__file__).parent / "capi" / file
         if not library.is_file():
             return ""
         _preload_cuda()
@@ -124,12 +121,12 @@ class Plugin:
 
     def _register(self) -> str:
         """Register the plug-in with ONNX Runtime, once per process; return its name."""
-        ort = runtime()
         plugin = importlib.import_module(self.module)
         name: str = plugin.get_ep_name()
         try:
             if not _devices(name):
-                ort.register_execution_provider_library(self.module, plugin.get_library_path())
+                library = plugin.get_library_path()
+                runtime().register_execution_provider_library(self.module, library)
         except Exception as error:
             if "already registered" not in str(error):
                 raise RefusedError(f"{self.package} does not load: {reason_of(error)}") from error

@@ -200,7 +200,8 @@ def _add_outputs(
     means = layer
     # Axis by axis: a sum over all channels loses digits if a runtime adds them one by one.
     for axis in range(len(shape), 0, -1):
-        means = nodes.mean(means, axis, output_name(layer, "means") if axis == 1 else "")
+        output = output_name(layer, "means") if axis == 1 else ""
+        means = nodes("ReduceMean", means, nodes.ints(axis), keepdims=0, output=output)
     value = nodes("Reshape", layer, nodes.ints(-1, width.channels))
     if centre:
         value = nodes("Sub", value, _centre(nodes, value, means))
