@@ -103,11 +103,13 @@ class Folds:
     ) -> RowSource:
         """Return the sum over folds of a sign times the conditions' averages within the fold, whitened."""
         rows, name = member
-        chosen = np.arange(self.n_conditions) if members is None else members
+        # All conditions as a slice, which copies nothing.
+        chosen = slice(None) if members is None else members
         which = np.flatnonzero(signs)
-        index = self.index[which][:, :, chosen].reshape(-1, len(chosen))
+        index = self.index[which][:, :, chosen]
         weight = self.weight[which][:, :, chosen] * signs[which, None, None]
-        weight = weight.reshape(index.shape)
+        n = index.shape[2]
+        index, weight = index.reshape(-1, n), weight.reshape(-1, n)
 
         def take(begin: int, end: int, _: int | None) -> Rows:
             total = np.zeros((end - begin, rows.shape[1]))
@@ -121,7 +123,7 @@ class Folds:
             return total
 
         source = RowSource(
-            len(chosen),
+            n,
             rows.shape[1],
             take,
             lambda: check_finite(rows, name, ("measurement", "channel")),
