@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fastrdm._base import format_bytes, format_seconds, require
+from fastrdm._base import counted, format_bytes, format_seconds, require
 from fastrdm.scoring import Estimate
 
 Event = dict[str, Any]
@@ -53,8 +53,9 @@ def print_estimate(estimate: Estimate, as_json: bool) -> int:
         f"{plan.new} to score, {format_bytes(plan.n_bytes)}; {plan.done} done, {plan.failed} failed"
     )
     if plan.new:
+        workers = counted(estimate.workers, "worker")
         print(
-            f"about {format_seconds(estimate.seconds)} with {estimate.workers} workers, each of up to"
+            f"about {format_seconds(estimate.seconds)} with {workers}, each of up to"
             f" {format_bytes(estimate.memory)}: measured on the first checkpoints, which are not stored"
         )
     return int(bool(plan.missing))
