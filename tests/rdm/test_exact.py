@@ -71,6 +71,18 @@ def test_permuted_conditions_have_the_permuted_rdm(kernels, method, data, seed):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("method", STREAMED)
+@pytest.mark.parametrize("n_channels", [4_097, 6_628, 20_000])
+def test_near_pairs_of_many_channels_do_not_depend_on_tiles(
+    kernels, method, n_channels, monkeypatch
+):
+    """Differences of near rows are summed in several calls for whole RDMs, in one for small tiles."""
+    x = np.random.default_rng(n_channels).normal(12, 1, (20, 2, n_channels))
+    whole = [calc_rdm(pair, method) for pair in x]
+    monkeypatch.setattr(tiles, "_height", lambda source, *_: 1)
+    np.testing.assert_array_equal([calc_rdm(pair, method, max_memory="1GB") for pair in x], whole)
+
+
 @pytest.mark.filterwarnings("ignore:conditions:RuntimeWarning")
 @pytest.mark.parametrize("method", METHODS)
 @quick

@@ -162,8 +162,9 @@ def _difference(
     factor_a: np.float64,
     factor_b: np.float64,
     lanes: Floats,
+    total: float,
 ) -> float:
-    total = 0.0
+    """Add the blocks' sums to `total` one after the other, so that columns may come in several calls."""
     for start in range(0, len(a), BLOCK):
         end = min(start + BLOCK, len(a))
         lanes[:] = 0
@@ -200,6 +201,6 @@ def differences(
     for p in numba.prange(len(pairs)):
         i, j = pairs[p]
         lanes = np.empty(LANES, a.dtype)
-        out[p] += _difference(
-            a[i], b[j], shifts[0][i], shifts[1][j], factors[0][i], factors[1][j], lanes
+        out[p] = _difference(
+            a[i], b[j], shifts[0][i], shifts[1][j], factors[0][i], factors[1][j], lanes, out[p]
         )
