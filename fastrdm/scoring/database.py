@@ -5,7 +5,6 @@ lose the last transactions but leaves the file whole. WAL needs a local file sys
 """
 
 import contextlib
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,15 +18,16 @@ _APPLICATION = 0x6652444D
 _HEADER = b"SQLite format 3\0"
 _PATIENCE_S = 60.0
 
+# By the names of SQLite's codes, since sqlite3 is imported only when a store is opened.
 _REASONS = {
-    sqlite3.SQLITE_FULL: "cannot be written because the disk is full; all that was reported done is in it, and the "
+    "SQLITE_FULL": "cannot be written because the disk is full; all that was reported done is in it, and the "
     "same command continues from there",
-    sqlite3.SQLITE_IOERR: "cannot be read or written ({error}); all that was reported done is in it",
-    sqlite3.SQLITE_CORRUPT: "is damaged ({error}); restore a copy, or start another store",
-    sqlite3.SQLITE_NOTADB: "is damaged or not a store of fastrdm: it is not an SQLite database",
-    sqlite3.SQLITE_BUSY: f"was locked by other writers for more than {_PATIENCE_S:g} s",
-    sqlite3.SQLITE_READONLY: "cannot be written: the file or its folder is read-only",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened; its folder must exist and be writable",
+    "SQLITE_IOERR": "cannot be read or written ({error}); all that was reported done is in it",
+    "SQLITE_CORRUPT": "is damaged ({error}); restore a copy, or start another store",
+    "SQLITE_NOTADB": "is damaged or not a store of fastrdm: it is not an SQLite database",
+    "SQLITE_BUSY": f"was locked by other writers for more than {_PATIENCE_S:g} s",
+    "SQLITE_READONLY": "cannot be written: the file or its folder is read-only",
+    "SQLITE_CANTOPEN": "cannot be opened; its folder must exist and be writable",
 }
 
 
@@ -35,6 +35,8 @@ class Database:
     """A store's file; parameters and errors as for `Store`."""
 
     def __init__(self, path: str | Path, *, write: bool = False) -> None:
+        import sqlite3
+
         self.path = Path(path)
         self._check_file(write)
         mode = "rwc" if write else "ro"
@@ -95,6 +97,8 @@ class Database:
             )
 
     def _prepare(self) -> None:
+        import sqlite3
+
         end = time.monotonic() + _PATIENCE_S
         while True:
             try:
@@ -125,15 +129,17 @@ class Database:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
+        import sqlite3
+
         try:
             yield
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", None)
             # The lower byte is the kind of error, the rest its details.
-            reason = _REASONS.get(0 if code is None else code & 0xFF)
-            if reason is None:
-                raise
-            raise StoreError(f"{self.path} {reason.format(error=error)}") from error
+            kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            for name, reason in _REASONS.items():
+                if kind == getattr(sqlite3, name):
+                    raise StoreError(f"{self.path} {reason.format(error=error)}") from error
+            raise
 
     @contextlib.contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
