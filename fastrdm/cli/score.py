@@ -17,10 +17,9 @@ from fastrdm.scoring import (
     LeftOut,
     Result,
     Sweep,
-    collect_studies,
     score_checkpoints,
 )
-from fastrdm.studies import Study, synthetic_notice
+from fastrdm.studies import Study, collect_studies, synthetic_notice
 
 
 def add_score(commands: Any) -> None:

@@ -23,7 +23,7 @@ from fastrdm.scoring.results import (
     sign_remarks,
 )
 from fastrdm.scoring.store import Store
-from fastrdm.scoring.sweeps import ENGINES, Sweep, collect_studies, sweep
+from fastrdm.scoring.sweeps import ENGINES, Sweep, sweep
 
 __all__ = [
     "COLUMNS",
@@ -35,7 +35,6 @@ __all__ = [
     "Store",
     "Sweep",
     "best_layers",
-    "collect_studies",
     "layer_scores",
     "modality_of",
     "score_checkpoints",

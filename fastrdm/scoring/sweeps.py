@@ -31,7 +31,7 @@ from fastrdm.scoring.ray_pool import RayPool
 from fastrdm.scoring.resolver import Resolver
 from fastrdm.scoring.scheduler import Event, Notify, WorkerPool, run_jobs
 from fastrdm.scoring.watching import stop_signals, watched
-from fastrdm.studies import Study, open_studies
+from fastrdm.studies import Study, collect_studies
 
 ENGINES: Mapping[str, Callable[..., WorkerPool]] = {
     "local": LocalPool,
@@ -290,28 +290,6 @@ def _event(outcome: Outcome) -> Event:
         return event | {"error": outcome.error}
     event |= {"sha256": outcome.sha256, "seconds": round(outcome.seconds, 3)}
     return event if isinstance(outcome, Known) else event | {"warnings": list(outcome.warnings)}
-
-
-def collect_studies(
-    data: "str | Path | Study | Sequence[str | Path | Study]",
-    sets: Sequence[str] | None = None,
-    modality: str = "fmri",
-) -> list[Study]:
-    """Open the studies in folders and choose by name; parameters and errors as for `open_studies`."""
-    items = [data] if isinstance(data, str | Path | Study) else list(data)
-    if not items:
-        raise ValueError("data is empty; name a folder with studies, or pass studies")
-    found: list[Study] = []
-    for item in items:
-        found += [item] if isinstance(item, Study) else open_studies(item, None, modality)
-    names = [study.name for study in found]
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"several studies have the name {twice[0]!r}")
-    if sets is None:
-        return found
-    if unknown := [name for name in sets if name not in names]:
-        raise ValueError(f"no study named {unknown[0]!r}; the studies are: {', '.join(names)}")
-    return [found[names.index(name)] for name in sets]
 
 
 def sweep(

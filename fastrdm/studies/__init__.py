@@ -10,7 +10,15 @@ scores submissions, and `algonauts` offers both modules as one namespace.
 
 from fastrdm.studies import algonauts
 from fastrdm.studies.challenge import CEILINGS
-from fastrdm.studies.opening import find_data, open_studies
+from fastrdm.studies.opening import collect_studies, find_data, open_studies
 from fastrdm.studies.study import Study, synthetic_notice
 
-__all__ = ["CEILINGS", "Study", "algonauts", "find_data", "open_studies", "synthetic_notice"]
+__all__ = [
+    "CEILINGS",
+    "Study",
+    "algonauts",
+    "collect_studies",
+    "find_data",
+    "open_studies",
+    "synthetic_notice",
+]

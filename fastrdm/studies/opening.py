@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -56,6 +56,33 @@ def open_studies(
     ValueError
         If a study's settings or files are invalid, or a name in `sets` is unknown.
     """
+    return _open(_find(root, modality), sets, f" in {root}")
+
+
+def collect_studies(
+    data: str | Path | Study | Sequence[str | Path | Study],
+    sets: Iterable[str] | None = None,
+    modality: str = "fmri",
+) -> list[Study]:
+    """Open the studies in several folders, beside studies given; parameters and errors as for `open_studies`."""
+    items = [data] if isinstance(data, str | Path | Study) else data
+    if not items:
+        raise ValueError("data is empty; name a folder with studies, or pass studies")
+    named: list[_Named] = []
+    for item in items:
+        if isinstance(item, Study):
+            named.append((item.name, partial(_given, item)))
+        else:
+            named += _find(item, modality)
+    return _open(named, sets)
+
+
+def _given(study: Study) -> Study:
+    return study
+
+
+def _find(root: str | Path, modality: str) -> list[_Named]:
+    """The studies in a folder by name, not opened yet."""
     root = Path(root)
     check_choice(modality, _MODALITIES, "modality")
     if not root.is_dir():
@@ -67,14 +94,19 @@ def open_studies(
             " Training_Data/92_Image_Set and 118_Image_Set of the Algonauts 2019 challenge in it"
             " and in its algonauts2019; `fastrdm sample DIR` writes a synthetic study to try"
         )
+    return named
+
+
+def _open(named: Sequence[_Named], sets: Iterable[str] | None, where: str = "") -> list[Study]:
+    """Open the studies chosen, and only those."""
     studies = dict(named)
     if repeated := [name for name, n in Counter(name for name, _ in named).items() if n > 1]:
-        raise ValueError(f"several studies in {root} have the name {repeated[0]!r}")
+        raise ValueError(f"several studies{where} have the name {repeated[0]!r}")
     wanted = list(studies) if sets is None else list(sets)
     if unknown := [name for name in wanted if name not in studies]:
+        present = "it holds" if where else "the studies are"
         raise ValueError(
-            f"no study named {', '.join(map(repr, unknown))} in {root}; it holds:"
-            f" {', '.join(studies)}"
+            f"no study named {', '.join(map(repr, unknown))}{where}; {present}: {', '.join(studies)}"
         )
     return [studies[name]() for name in wanted]
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -804,6 +805,16 @@ def test_score_takes_what_a_sweep_takes_and_has_its_results(here, capsys):
     assert sorted([row[k] for k in keys] for row in rows) == sorted(
         [row[k] for k in keys] for row in stored
     )
+
+
+def test_a_study_that_is_not_chosen_is_not_opened(here, capsys):
+    for name in ("good", "bad"):
+        shutil.copytree(here / "study", here / "data" / name)
+    np.save(here / "data" / "bad" / "it.npy", np.zeros(3))
+    arguments = [GOOD, "--arch", ARCH, "--data", "data", "--quiet"]
+    assert main(["score", *arguments, "--sets", "good", "--json", "--bootstrap", "0"]) == 0
+    assert {json.loads(line)["study"] for line in capsys.readouterr().out.splitlines()} == {"good"}
+    assert main(["sweep", *arguments, "--sets", "good", "--store", "s.db"]) == 0
 
 
 def test_score_writes_labels_as_columns_of_csv(here):
