@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from fastrdm.images import Preprocessing
@@ -66,10 +67,11 @@ class NetworkSpec:
         if isinstance(self.arch, str) and not is_onnx(self.arch):
             import_arch(self.arch)
         elif self.arch is not None:
-            self.setup()
+            _ = self.setup
 
+    @cached_property
     def setup(self) -> NetworkSetup:
-        """Export or read the architecture."""
+        """The architecture, exported or read at the first use."""
         if self.arch is None:
             return NetworkSetup(None, self.taps, self.preprocessing)
         if isinstance(self.arch, str) and not is_onnx(self.arch):
@@ -158,7 +160,7 @@ class Resolver:
                 made.append(NetworkSetup(None, spec.taps, spec.preprocessing))
                 continue
             try:
-                made.append(spec.setup())
+                made.append(spec.setup)
             except (ValueError, OSError) as error:
                 errors.append(error)
                 made.append(NetworkSetup(None, error=str(error)))
