@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 from scipy.spatial.distance import squareform
@@ -122,6 +122,8 @@ def test_meg_score_is_scipys(tmp_path_factory, n_subjects, n_times, n, seed):
         score = result.regions[region]
         np.testing.assert_allclose(score.rho, rho, atol=1e-12)
         np.testing.assert_allclose(score.r2, np.mean(rho**2), atol=1e-12)
+        # Subjects that differ by rounding alone have a t of rounding errors, in SciPy as here.
+        assume(np.ptp(rho**2) > 1e-9)
         np.testing.assert_allclose(score.p, ttest_1samp(rho**2, 0).pvalue, rtol=1e-8)
         np.testing.assert_allclose(score.std, np.std(rho**2), atol=1e-12)
         np.testing.assert_allclose(score.sample_std, np.std(rho**2, ddof=1), atol=1e-12)
