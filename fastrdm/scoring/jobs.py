@@ -139,7 +139,8 @@ class Scored:
     """A checkpoint's scores by study and region, a row for each layer.
 
     `rdms` are the layers' RDMs by study, if kept; `test_rdms` the best layer's RDM of the test images by modality, if
-    a submission is requested; `memory` is the worker's peak in bytes; `warnings` has their categories.
+    a submission is requested; `memory` is the worker's peak in bytes; `warnings` has their categories. `taken` is what
+    was taken of the weights' file ("key", "prefix", "ema", ...), without what is empty.
     """
 
     job: Job
@@ -153,6 +154,7 @@ class Scored:
     memory: int = 0
     warnings: Mapping[str, type[Warning]] = field(default_factory=dict)
     worker: str = ""
+    taken: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
