@@ -10,46 +10,71 @@ checkpoints against the studies that `open_studies` finds.
 from typing import TYPE_CHECKING
 
 from fastrdm._base import __version__ as __version__
-from fastrdm._base import condense, lazy_attributes, square
-from fastrdm._kernels import KernelInfo, kernels
-from fastrdm.images import Preprocessing
-from fastrdm.inference import (
-    Bootstrap,
-    TestResult,
-    bootstrap,
-    compare_models,
-    correct,
-    max_statistic,
-    permutation_test,
-    subject_test,
-)
-from fastrdm.rdm import RdmAccumulator, SparseProjection, calc_rdm
-from fastrdm.similarity import (
-    PROTOCOLS,
-    NoiseCeiling,
-    Protocol,
-    Score,
-    Target,
-    compare,
-    noise_ceiling,
-    rank,
-)
+from fastrdm._base import lazy_attributes
 
 if TYPE_CHECKING:
+    from fastrdm._base import condense, square
+    from fastrdm._kernels import KernelInfo, kernels
     from fastrdm.cli import Info, info
+    from fastrdm.images import Preprocessing
+    from fastrdm.inference import (
+        Bootstrap,
+        TestResult,
+        bootstrap,
+        compare_models,
+        correct,
+        max_statistic,
+        permutation_test,
+        subject_test,
+    )
     from fastrdm.networks import export_onnx
+    from fastrdm.rdm import RdmAccumulator, SparseProjection, calc_rdm
     from fastrdm.runtimes import OnnxModel
     from fastrdm.scoring import Store, score_checkpoints, sweep
+    from fastrdm.similarity import (
+        PROTOCOLS,
+        NoiseCeiling,
+        Protocol,
+        Score,
+        Target,
+        compare,
+        noise_ceiling,
+        rank,
+    )
     from fastrdm.studies import open_studies
 else:
-    # Names that need an extra or heavy imports are imported on first use; old paths of modules still work.
+    # Imported on first use, so that the command line starts quickly; old paths of modules still work.
     __getattr__ = lazy_attributes(
         __name__,
         {
+            "fastrdm._base": ["condense", "square"],
+            "fastrdm._kernels": ["KernelInfo", "kernels"],
             "fastrdm.cli": ["Info", "info"],
+            "fastrdm.images": ["Preprocessing"],
+            "fastrdm.inference": [
+                "Bootstrap",
+                "TestResult",
+                "bootstrap",
+                "compare_models",
+                "correct",
+                "max_statistic",
+                "permutation_test",
+                "subject_test",
+            ],
             "fastrdm.networks": ["export_onnx"],
+            "fastrdm.rdm": ["RdmAccumulator", "SparseProjection", "calc_rdm"],
             "fastrdm.runtimes": ["OnnxModel"],
             "fastrdm.scoring": ["Store", "score_checkpoints", "sweep"],
+            "fastrdm.similarity": [
+                "PROTOCOLS",
+                "NoiseCeiling",
+                "Protocol",
+                "Score",
+                "Target",
+                "compare",
+                "noise_ceiling",
+                "rank",
+            ],
             "fastrdm.studies": ["open_studies"],
         },
         {
@@ -61,6 +86,7 @@ else:
             "study": "fastrdm.studies.study",
             "weights": "fastrdm.networks.weights",
         },
+        packages=("images", "inference", "rdm", "similarity"),
     )
 
 __all__ = [
@@ -97,3 +123,7 @@ __all__ = [
     "subject_test",
     "sweep",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,28 +10,11 @@ converts between condensed and square RDMs. `arrays` reads arrays from .npy, .np
 that appear only when complete.
 """
 
-from fastrdm._base.arrays import UNNAMED, read_arrays
-from fastrdm._base.checks import check_choice, check_finite, check_fraction, check_integer, choose
-from fastrdm._base.conversion import depth
+from typing import TYPE_CHECKING
+
 from fastrdm._base.environment import __version__, run_program, versions
 from fastrdm._base.extras import MissingExtraError, require
 from fastrdm._base.files import new_file
-from fastrdm._base.forms import (
-    ASYMMETRY,
-    as_array,
-    as_floats,
-    as_rdms,
-    checked_triangle,
-    condense,
-    is_similarity,
-    n_conditions,
-    names_of,
-    square,
-    upper_triangle,
-    warn_caller,
-    warn_similarities,
-)
-from fastrdm._base.labels import CHANNELS, PAIRS, Labels, common_labels, labels_of, rdm_labels
 from fastrdm._base.lazy import lazy_attributes
 from fastrdm._base.text import (
     counted,
@@ -43,6 +26,72 @@ from fastrdm._base.text import (
     suggestion,
 )
 from fastrdm._base.units import format_bytes, format_seconds, parse_bytes
+
+if TYPE_CHECKING:
+    from fastrdm._base.arrays import UNNAMED, read_arrays
+    from fastrdm._base.checks import (
+        check_choice,
+        check_finite,
+        check_fraction,
+        check_integer,
+        choose,
+    )
+    from fastrdm._base.conversion import depth
+    from fastrdm._base.forms import (
+        ASYMMETRY,
+        as_array,
+        as_floats,
+        as_rdms,
+        checked_triangle,
+        condense,
+        is_similarity,
+        n_conditions,
+        names_of,
+        square,
+        upper_triangle,
+        warn_caller,
+        warn_similarities,
+    )
+    from fastrdm._base.labels import CHANNELS, PAIRS, Labels, common_labels, labels_of, rdm_labels
+else:
+    # These modules import NumPy, which takes longer than the rest of `fastrdm --help`.
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "fastrdm._base.arrays": ["UNNAMED", "read_arrays"],
+            "fastrdm._base.checks": [
+                "check_choice",
+                "check_finite",
+                "check_fraction",
+                "check_integer",
+                "choose",
+            ],
+            "fastrdm._base.conversion": ["depth"],
+            "fastrdm._base.forms": [
+                "ASYMMETRY",
+                "as_array",
+                "as_floats",
+                "as_rdms",
+                "checked_triangle",
+                "condense",
+                "is_similarity",
+                "n_conditions",
+                "names_of",
+                "square",
+                "upper_triangle",
+                "warn_caller",
+                "warn_similarities",
+            ],
+            "fastrdm._base.labels": [
+                "CHANNELS",
+                "PAIRS",
+                "Labels",
+                "common_labels",
+                "labels_of",
+                "rdm_labels",
+            ],
+        },
+    )
 
 __all__ = [
     "ASYMMETRY",

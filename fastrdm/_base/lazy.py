@@ -2,19 +2,22 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 
 def lazy_attributes(
-    package: str, names: Mapping[str, Sequence[str]], moved: Mapping[str, str] | None = None
+    package: str,
+    names: Mapping[str, Sequence[str]],
+    moved: Mapping[str, str] | None = None,
+    packages: Collection[str] = (),
 ) -> Callable[[str], Any]:
     """Make the `__getattr__` of a package that imports names on first use.
 
     `names` are those of the package's namespace, by the module that defines them; for type checkers, the package
     imports them under `TYPE_CHECKING`. With `moved`, modules by their old names, `import package.name` still gives
-    access to a module's contents.
+    access to a module's contents. `packages` are subpackages that are imported when the attribute is read.
     """
     module_of = {name: module for module, defined in names.items() for name in defined}
     for old, module in (moved or {}).items():
@@ -23,6 +26,8 @@ def lazy_attributes(
     def get(name: str) -> Any:
         if moved and name in moved:
             return sys.modules[f"{package}.{name}"]
+        if name in packages:
+            return importlib.import_module(f"{package}.{name}")
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(module_of[name]), name)

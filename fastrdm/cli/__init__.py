@@ -3,10 +3,11 @@
 In come the user's arguments; out go tables, lines of CSV or JSON, files, and an exit status. Commands only call other
 packages and compute nothing; an error is one sentence on stderr.
 
-Read `commands` first: the parser and the small commands. `score`, `sweeping`, `stores` and `evaluate` have one command
-each (`stores` two), `arguments` the options that they share. `tables` prints results, `progress` a sweep's estimate and
-events. `doctor` describes the machine. `sample` writes a synthetic study with a known answer, with pictures from
-`drawings` and the network from `sample_network`.
+Read `commands` first: the parser, and the module of each command, which is imported when the command is used. `score`,
+`sweeping`, `evaluate` and `sample` have one command each, `stores`, `layers` and `machine` two; `arguments` has the
+options that they share. `tables` prints results, `columns` any rows, `progress` a sweep's estimate and events. `doctor`
+describes the machine. The sample is a synthetic study with a known answer: `drawings` makes its pictures,
+`sample_network` its network.
 """
 
 from typing import TYPE_CHECKING

@@ -9,12 +9,10 @@ from fastrdm.inference import max_statistic, subject_intervals
 from fastrdm.studies import algonauts
 
 
-def add_evaluate(commands: Any) -> None:
-    """Add `evaluate` to the subparsers of the command line."""
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="score an Algonauts 2019 submission as the challenge does",
-        description="Score an Algonauts 2019 submission (.mat, .npy, .npz) against a target file.",
+def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    """Add the arguments of `evaluate`."""
+    evaluate.description = (
+        "Score an Algonauts 2019 submission (.mat, .npy, .npz) against a target file."
     )
     evaluate.add_argument("submission", metavar="SUBMISSION")
     evaluate.add_argument("target", metavar="TARGET")

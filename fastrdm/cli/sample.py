@@ -4,6 +4,7 @@ Each region's subjects have the geometry of one known layer of a small network, 
 those published for the Algonauts 2019 challenge's 92 images. Scoring that network finds the known layers best.
 """
 
+import argparse
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +47,21 @@ http://algonauts.csail.mit.edu. Unpack its download like this:
 
 and pass DATA to fastrdm, or set the environment variable FASTRDM_DATA to it.
 """
+
+
+def add_sample(sample: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sample`."""
+    sample.add_argument("folder", metavar="DIR")
+    sample.set_defaults(run=_sample)
+
+
+def _sample(arguments: argparse.Namespace) -> int:
+    folder = write_sample(arguments.folder)
+    print(
+        f"wrote {folder}: a SYNTHETIC study with simulated subjects and no brains; see its README.txt"
+    )
+    print(f"try: fastrdm score {folder / 'network.onnx'} --data {folder}")
+    return 0
 
 
 def write_sample(

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from fastrdm._base import require
 from fastrdm.cli.arguments import add_bootstrap, add_checkpoints, data_folders, sweep_options
@@ -22,13 +21,9 @@ from fastrdm.scoring import (
 from fastrdm.studies import Study, collect_studies, synthetic_notice
 
 
-def add_score(commands: Any) -> None:
-    """Add `score` to the subparsers of the command line."""
-    score = commands.add_parser(
-        "score",
-        help="score every layer of networks against brain data",
-        description="Score every layer of each checkpoint against every region of each study; name the best layer.",
-    )
+def add_score(score: argparse.ArgumentParser) -> None:
+    """Add the arguments of `score`."""
+    score.description = "Score every layer of each checkpoint against every region of each study; name the best layer."
     add_checkpoints(score)
     add = score.add_argument
     add("--submit", metavar="DIR", help="write the best layer's submission for the test images")

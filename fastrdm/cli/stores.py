@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastrdm.cli.tables import aligned
+from fastrdm.cli.columns import aligned
 from fastrdm.scoring import Store
 
 _SHOWN = ("checkpoint", "arch", "study", "region", "layer", "percent_nc", "mean_rho", "std", "p")
@@ -15,13 +15,9 @@ _SHOWN = ("checkpoint", "arch", "study", "region", "layer", "percent_nc", "mean_
 _OPPOSITE = "‡"
 
 
-def add_store_commands(commands: Any) -> None:
-    """Add `table` and `merge` to the subparsers of the command line."""
-    table = commands.add_parser(
-        "table",
-        help="print the results of a store",
-        description="Print the results of a store, even while a sweep writes to it.",
-    )
+def add_table(table: argparse.ArgumentParser) -> None:
+    """Add the arguments of `table`."""
+    table.description = "Print the results of a store, even while a sweep writes to it."
     add = table.add_argument
     add("store", metavar="SCORES.db")
     form = "(default: from the ending of --output, else text)"
@@ -31,10 +27,11 @@ def add_store_commands(commands: Any) -> None:
     add("--failures", action="store_true", help="print the checkpoints without a score, and why")
     table.set_defaults(run=_table)
 
-    merge = commands.add_parser(
-        "merge",
-        help="put the results of several stores into one",
-        description="Add to the first store, which is created if necessary, what the others hold beyond it.",
+
+def add_merge(merge: argparse.ArgumentParser) -> None:
+    """Add the arguments of `merge`."""
+    merge.description = (
+        "Add to the first store, which is created if necessary, what the others hold beyond it."
     )
     merge.add_argument("store", metavar="INTO.db")
     merge.add_argument("others", nargs="+", metavar="FROM.db")

@@ -1,20 +1,17 @@
 """`fastrdm sweep`: many checkpoints into a store."""
 
 import argparse
-from typing import Any
 
 from fastrdm.cli import progress
 from fastrdm.cli.arguments import add_checkpoints, data_folders, sweep_options
 from fastrdm.scoring import Sweep
 
 
-def add_sweep(commands: Any) -> None:
-    """Add `sweep` to the subparsers of the command line."""
-    sweep = commands.add_parser(
-        "sweep",
-        help="score many checkpoints into a store, each once, resumable",
-        description="Score every layer of every checkpoint against every region of each study, into a store. "
-        "The same command continues where a run was stopped or killed.",
+def add_sweep(sweep: argparse.ArgumentParser) -> None:
+    """Add the arguments of `sweep`."""
+    sweep.description = (
+        "Score every layer of every checkpoint against every region of each study, into a store. "
+        "The same command continues where a run was stopped or killed."
     )
     add_checkpoints(sweep)
     add = sweep.add_argument

@@ -11,19 +11,44 @@ without a store, `results` ranks its layers. A store is a `database` with tables
 (`records`) and SQL (`store_schema`).
 """
 
-from fastrdm.scoring.checkpoint_scores import CheckpointScores, score_checkpoints
-from fastrdm.scoring.listing import LeftOut
-from fastrdm.scoring.plans import Estimate
-from fastrdm.scoring.results import (
-    COLUMNS,
-    Result,
-    best_layers,
-    layer_scores,
-    modality_of,
-    sign_remarks,
-)
-from fastrdm.scoring.store import Store
-from fastrdm.scoring.sweeps import ENGINES, Sweep, sweep
+from typing import TYPE_CHECKING
+
+from fastrdm._base import lazy_attributes
+
+if TYPE_CHECKING:
+    from fastrdm.scoring.checkpoint_scores import CheckpointScores, score_checkpoints
+    from fastrdm.scoring.listing import LeftOut
+    from fastrdm.scoring.plans import Estimate
+    from fastrdm.scoring.results import (
+        COLUMNS,
+        Result,
+        best_layers,
+        layer_scores,
+        modality_of,
+        sign_remarks,
+    )
+    from fastrdm.scoring.store import Store
+    from fastrdm.scoring.sweeps import ENGINES, Sweep, sweep
+else:
+    # Imported on first use: reading a store needs neither runtimes nor networks.
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "fastrdm.scoring.checkpoint_scores": ["CheckpointScores", "score_checkpoints"],
+            "fastrdm.scoring.listing": ["LeftOut"],
+            "fastrdm.scoring.plans": ["Estimate"],
+            "fastrdm.scoring.results": [
+                "COLUMNS",
+                "Result",
+                "best_layers",
+                "layer_scores",
+                "modality_of",
+                "sign_remarks",
+            ],
+            "fastrdm.scoring.store": ["Store"],
+            "fastrdm.scoring.sweeps": ["ENGINES", "Sweep", "sweep"],
+        },
+    )
 
 __all__ = [
     "COLUMNS",

@@ -5,18 +5,21 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import __version__, check_integer
 from fastrdm._kernels import kernels
-from fastrdm.images import Preprocessing
-from fastrdm.networks import Taps, is_onnx
-from fastrdm.runtimes import Architecture
-from fastrdm.similarity import Score
-from fastrdm.studies import Study
+
+if TYPE_CHECKING:
+    # Not imported: who reads a store needs none of them.
+    from fastrdm.images import Preprocessing
+    from fastrdm.networks import Taps
+    from fastrdm.runtimes import Architecture
+    from fastrdm.similarity import Score
+    from fastrdm.studies import Study
 
 # A study's name, size and filter.
 PixelsKey: TypeAlias = tuple[str, tuple[int, int], str]
@@ -59,9 +62,9 @@ class NetworkSetup:
     `error` fail with this message. `known` has the SHA-256 of the weights that already have scores, sorted.
     """
 
-    architecture: Architecture | None
-    taps: Taps | None = None
-    preprocessing: Preprocessing | None = None
+    architecture: "Architecture | None"
+    taps: "Taps | None" = None
+    preprocessing: "Preprocessing | None" = None
     error: str = ""
     known: NDArray[np.bytes_] = field(default_factory=lambda: np.empty(0, "S32"))
 
@@ -81,7 +84,7 @@ class WorkerSetup:
     """
 
     networks: tuple[NetworkSetup, ...]
-    studies: tuple[Study, ...]
+    studies: "tuple[Study, ...]"
     options: RunOptions
     kernels: str
     submit: bool = False
@@ -98,6 +101,8 @@ class Stamp:
     @classmethod
     def of(cls, path: str | Path) -> "Stamp":
         """The current stamp of a file; of an `.onnx` file together with its weights in FILE.data."""
+        from fastrdm.networks import is_onnx
+
         # os.stat takes a fifth of pathlib's time, and a resumed sweep calls this for every checkpoint.
         try:
             found = [os.stat(path)]  # noqa: PTH116
@@ -147,7 +152,7 @@ class Scored:
     stamp: Stamp
     sha256: str
     layers: tuple[str, ...]
-    scores: Mapping[tuple[str, str], Score]
+    scores: Mapping[tuple[str, str], "Score"]
     rdms: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     test_rdms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     seconds: float = 0.0

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastrdm.studies import algonauts
-
 # Numbers that `Score` and `Result` have in common and that a store keeps.
 COLUMNS = ("r2", "std", "sample_std", "percent_nc", "p", "value")
 
@@ -65,6 +63,9 @@ class Result:
 
 def modality_of(region: str) -> str:
     """The challenge's modality of a region; an empty string for other regions."""
+    # Not at the top: a store has results without studies.
+    from fastrdm.studies import algonauts
+
     return next((m for m, regions in algonauts.REGIONS.items() if region in regions), "")
 
 

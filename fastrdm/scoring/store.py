@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,9 @@ from fastrdm.scoring.records import Pipeline, StoreError, TargetRecord, digest_o
 from fastrdm.scoring.results import COLUMNS
 from fastrdm.scoring.store_schema import MERGE
 from fastrdm.scoring.store_tables import StoreReader, packed
-from fastrdm.similarity import Score
+
+if TYPE_CHECKING:
+    from fastrdm.similarity import Score
 
 
 class Store(StoreReader):
@@ -159,7 +161,7 @@ class Store(StoreReader):
         return int(number)
 
     def _add_results(
-        self, checkpoint: int, target: int, layers: Sequence[str], score: Score
+        self, checkpoint: int, target: int, layers: Sequence[str], score: "Score"
     ) -> None:
         columns = [getattr(score, name).tolist() for name in COLUMNS]
         rho = np.ascontiguousarray(score.rho, "<f8")

@@ -1,0 +1,99 @@
+"""`fastrdm export` and `fastrdm layers`: a network as an ONNX file, and the layers that it can be tapped at."""
+
+import argparse
+import json
+
+from fastrdm._base import nearest
+from fastrdm.cli.arguments import add_taps
+from fastrdm.cli.columns import aligned
+from fastrdm.networks import (
+    NetworkLayers,
+    choose_taps,
+    compile_pattern,
+    export_onnx,
+    group_reasons,
+    inspect_module,
+    load_weights,
+)
+from fastrdm.runtimes import import_arch, inspect_file
+
+_LAYER_FIELDS = ("name", "operator", "part", "shape", "channels")
+
+
+def add_export(export: argparse.ArgumentParser) -> None:
+    """Add the arguments of `export`."""
+    export.add_argument("weights", metavar="WEIGHTS", help=".pth, .pt or .safetensors")
+    export.add_argument("output", metavar="FILE.onnx")
+    export.add_argument("--arch", required=True, metavar="MODULE:CALLABLE")
+    add_taps(export)
+    export.set_defaults(run=_export)
+
+
+def add_layers(layers: argparse.ArgumentParser) -> None:
+    """Add the arguments of `layers`."""
+    layers.description = (
+        "List the tensors of an ONNX file, or the modules of a torch network, that can be tapped."
+    )
+    network = layers.add_mutually_exclusive_group(required=True)
+    network.add_argument("file", nargs="?", metavar="FILE.onnx")
+    instead = "a torch network instead of a file"
+    network.add_argument("--arch", metavar="MODULE:CALLABLE", help=instead)
+    layers.add_argument("--match", metavar="PATTERN", help="only layers that match a pattern")
+    layers.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
+    layers.set_defaults(run=_layers)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    module = import_arch(arguments.arch)()
+    load_weights(module, arguments.weights)
+    path = export_onnx(module, arguments.output, arguments.taps, architecture=arguments.arch)
+    print(f"wrote {path}")
+    return 0
+
+
+def _layers(arguments: argparse.Namespace) -> int:
+    inspect = _torch_layers if arguments.arch else inspect_file
+    network, marks = inspect(arguments.arch or arguments.file)
+    wanted = arguments.match or "**"
+    expression = compile_pattern(wanted, network.kind)
+    matching = [layer for name, layer in network.layers.items() if expression.fullmatch(name)]
+    if not matching:
+        raise ValueError(
+            f"{network.name} has no {network.kind} that matches {wanted!r}; "
+            f"nearest: {nearest(wanted, network.layers)}"
+        )
+    listed = [layer for layer in matching if not layer.problem]
+    if arguments.json:
+        for layer in listed:
+            record = {name: getattr(layer, name) for name in _LAYER_FIELDS}
+            print(json.dumps(record | {"mib_per_100": layer.mib, "tap": marks.get(layer.name)}))
+        return 0
+    rows = [("", network.kind, "operator", "shape", "channels", "MiB/100", "tapped as")]
+    for layer in listed:
+        mark = marks.get(layer.name, "")
+        part = f"[{layer.part}]" if layer.part else ""
+        shape = " × ".join(map(str, layer.shape))
+        sizes = (str(layer.channels), f"{layer.mib:.1f}")
+        rows.append(("*" * bool(mark), layer.name, layer.operator + part, shape, *sizes, mark))
+    for line in aligned(lambda: rows, right={"channels", "MiB/100"}):
+        print(line)
+    print(
+        f"{len(listed)} {network.kind}s of {network.name} at {network.size[0]} × {network.size[1]} "
+        "pixels: shapes of one image, MiB of 100 images in float32"
+    )
+    if problems := {layer.name: layer.problem for layer in matching if layer.problem}:
+        print(f"{len(problems)} more cannot be tapped ({group_reasons(problems)})")
+    return 0
+
+
+def _torch_layers(arch: str) -> tuple[NetworkLayers, dict[str, str]]:
+    """Return a torch network, and the names that its layers have without --taps."""
+    from fastrdm.images import Preprocessing
+
+    module = import_arch(arch)()
+    preprocessing = getattr(module, "preprocessing", None) or Preprocessing()
+    network = inspect_module(module, preprocessing.size)
+    marks: dict[str, str] = {}
+    for name, choice in choose_taps(module, network).items():
+        marks[choice.layer.name] = ", ".join(filter(None, (marks.get(choice.layer.name), name)))
+    return network, marks
