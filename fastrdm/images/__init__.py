@@ -4,8 +4,8 @@ In come files, PIL images and arrays; out goes an array (n, 3, height, width) of
 package decides how images are decoded, so that scores do not depend on the reader.
 
 Read `preprocessing` first: a `Preprocessing` states size, filter, channel order, mean and deviation, and computes the
-array. `decoding` converts images of every kind to RGB pixels, in threads that run ahead; `cache` keeps decoded pixels
-in a file that all processes map, found by the contents of the images.
+array. `listing` finds the images of a folder; `decoding` converts images of every kind to RGB pixels, in threads that
+run ahead; `cache` keeps decoded pixels in a file that all processes map, found by the contents of the images.
 """
 
 from fastrdm.images.cache import cache_info, cached_pixels, clear_cache, hash_images
@@ -18,13 +18,8 @@ from fastrdm.images.decoding import (
     image_name,
     in_order,
 )
-from fastrdm.images.preprocessing import (
-    ORDERS,
-    Preprocessing,
-    describe_unread,
-    list_images,
-    unread_files,
-)
+from fastrdm.images.listing import ORDERS, describe_unread, list_images, name_in, unread_files
+from fastrdm.images.preprocessing import Preprocessing
 
 __all__ = [
     "ORDERS",
@@ -42,5 +37,6 @@ __all__ = [
     "image_name",
     "in_order",
     "list_images",
+    "name_in",
     "unread_files",
 ]

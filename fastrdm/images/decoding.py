@@ -50,11 +50,26 @@ if TYPE_CHECKING:
 else:
     ImageLike = Images = object
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif"),
+        *(".tif", ".tiff", ".webp", ".avif"),
+    }
+)
 """Suffixes of image files, in any case."""
 
 # Incremented when a rule above changes, so that pixels decoded by older rules are not taken from a cache.
 RULES_VERSION = 2
+
+# Formats that Pillow reads only with an optional library: offset and values of the signature, and what to install.
+_OPTIONAL_FORMATS = {
+    "AVIF": (
+        4,
+        (b"ftypavif", b"ftypavis"),
+        "install a wheel of Pillow 11.3 or later: pip install --upgrade 'pillow>=11.3'",
+    ),
+    "WebP": (8, (b"WEBP",), "install a wheel of Pillow: pip install --upgrade pillow"),
+}
 
 # Tags of baseline TIFF, and the interpretation in which 0 is white.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
@@ -124,11 +139,23 @@ def decode(image: ImageLike, index: int, background: str | None = None) -> "Imag
                 raise ValueError("it holds several frames or pages; a stimulus has one")
             return _upright_rgb(opened, background, in_place=True)
     except pil.UnidentifiedImageError:
-        reason = "Pillow does not know its format"
+        reason = _missing_codec(content or b"") or "Pillow does not know its format"
         raise ValueError(f"{name} cannot be read as an image: {reason}") from None
     # PIL's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damaged files.
     except Exception as error:
-        raise ValueError(f"{name} cannot be read as an image: {one_line(error)}") from error
+        reason = _missing_codec(content or b"") or one_line(error)
+        raise ValueError(f"{name} cannot be read as an image: {reason}") from error
+
+
+def _missing_codec(content: bytes) -> str:
+    """Say what to install for a format that this installation of Pillow lacks; empty for other contents."""
+    features = require("PIL.features", "data", "to read images")
+    for name, (start, signatures, advice) in _OPTIONAL_FORMATS.items():
+        if content[start:].startswith(signatures):
+            module = name.lower()
+            if not (module in features.modules and features.check_module(module)):
+                return f"it is {name}, which this installation of Pillow cannot read; {advice}"
+    return ""
 
 
 def _upright_rgb(image: Any, background: str | None, *, in_place: bool = False) -> "Image":

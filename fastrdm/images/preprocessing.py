@@ -1,108 +1,21 @@
-"""Stimulus images: the files of a folder, and the arrays that networks take."""
+"""Images → the arrays that networks take."""
 
 import json
 import operator
-import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm._base import check_choice, list_names, require
-from fastrdm.images.decoding import (
-    SUFFIXES,
-    Images,
-    check_images,
-    decode,
-    in_order,
-)
+from fastrdm._base import check_choice, require
+from fastrdm.images.decoding import Images, check_images, decode, in_order
 
-ORDERS = ("sorted", "natural")
-_DIGITS = re.compile(r"([0-9]+)")
 # PIL's names of its filters.
 _FILTERS = {"pil-bilinear": "BILINEAR", "pil-bicubic": "BICUBIC"}
 _CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0)}
-
-
-def list_images(folder: str | Path, order: str = "sorted") -> list[Path]:
-    """List the images of a folder in the order of their file names.
-
-    Parameters
-    ----------
-    folder : path
-        Subfolders and hidden files are ignored, and so are files of other kinds, which `unread_files` lists.
-    order : {"sorted", "natural"}
-        "sorted" compares names by characters, so that image_10 comes before image_2; "natural" compares the numbers in
-        them as numbers.
-
-    Returns
-    -------
-    list of Path
-        Files with the suffix jpg, jpeg, png, bmp, tif, tiff or webp, in any case.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder does not exist.
-    ValueError
-        If it contains no image, or `order` is neither.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the order is "sorted" and differs from "natural".
-    """
-    folder = Path(folder)
-    check_choice(order, ORDERS, "order")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder")
-    images = [path for path in _files(folder) if path.suffix.lower() in SUFFIXES]
-    if not images:
-        raise ValueError(
-            f"{folder} contains no images ({', '.join(sorted(SUFFIXES))}){describe_unread(folder)}"
-        )
-    by_name = sorted(images, key=lambda path: path.name)
-    naturally = sorted(images, key=lambda path: natural(path.name))
-    if order == "natural":
-        return naturally
-    if by_name != naturally:
-        here, other = next(
-            pair for pair in zip(by_name, naturally, strict=True) if pair[0] != pair[1]
-        )
-        warnings.warn(
-            f'the images of {folder} are in the order "sorted", where {here.name} comes before {other.name}; '
-            'the order "natural" compares their numbers as numbers',
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    return by_name
-
-
-def natural(name: str) -> tuple[Any, ...]:
-    """Return the sort key for natural order: numbers compare as numbers, then names by characters."""
-    parts = _DIGITS.split(name)
-    return (*(int(part) if k % 2 else part for k, part in enumerate(parts)), name)
-
-
-def unread_files(folder: str | Path) -> list[Path]:
-    """List the files of a folder that are not images, by name and without hidden ones."""
-    files = (path for path in _files(Path(folder)) if path.suffix.lower() not in SUFFIXES)
-    return sorted(files, key=lambda path: path.name)
-
-
-def describe_unread(folder: str | Path) -> str:
-    """Return the files of a folder that are not images, as the end of an error message."""
-    names = [path.name for path in unread_files(folder)]
-    return f"; present but not read: {list_names(names)}" if names else ""
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
 
 
 def _three(values: Any, name: str) -> tuple[float, float, float]:

@@ -2,23 +2,15 @@
 
 import csv
 import tomllib
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
-from fastrdm._base import UNNAMED, check_choice, list_names, nearest, read_arrays, suggestion
-from fastrdm.images import (
-    ORDERS,
-    SUFFIXES,
-    check_background,
-    describe_unread,
-    list_images,
-    unread_files,
-)
+from fastrdm._base import UNNAMED, check_choice, nearest, read_arrays
+from fastrdm.images import ORDERS, check_background, list_images
 from fastrdm.similarity import NAN_POLICIES, PROTOCOLS, Target
 from fastrdm.studies.challenge import subject_rdms
+from fastrdm.studies.stimuli import StimulusNames
 from fastrdm.studies.study import Study
 
 FILE_NAME = "study.toml"
@@ -61,7 +53,7 @@ class StudySettings:
             self.fields = tomllib.loads(file.read_text("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{file} is not valid TOML: {error}") from error
-        self._unlisted: list[str] = []
+        self.unlisted: tuple[str, ...] = ()
         self._check(self.fields, _FIELDS, "")
         self._require(
             self.fields, "order", "", ': a file with the stimuli\'s names, "sorted" or "natural"'
@@ -127,54 +119,39 @@ class StudySettings:
             others["test_stimuli"] = self._images("test_stimuli")
         return Study(self.name, stimuli, targets, **others)
 
+    def _folder(self, key: str) -> Path:
+        return self.file.parent / str(self.fields.get(key, key))
+
+    def _others(self, key: str) -> list[Path]:
+        """The other folder of images, which may be a subfolder of this one."""
+        keys = {"stimuli"} | ({"test_stimuli"} & self.fields.keys())
+        return [self._folder(other) for other in keys - {key}]
+
     def _images(self, key: str) -> tuple[Path, ...]:
-        folder = self.file.parent / self.fields.get(key, key)
+        folder = self._folder(key)
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"{self.file}: {key} = {folder.name!r} is not a folder beside it"
             )
         order = self.fields["order"]
-        if order in ORDERS:
-            return tuple(list_images(folder, order))
-        # If a file gives the order, the folder's order is irrelevant.
-        return tuple(list_images(folder, "natural" if key == "stimuli" else "sorted"))
+        if order not in ORDERS:
+            # If a file gives the order, the folder's order is irrelevant.
+            order = "natural" if key == "stimuli" else "sorted"
+        return tuple(list_images(folder, order, recursive=True, exclude=self._others(key)))
 
     def _stimuli(self) -> tuple[Path, ...]:
-        images = self._images("stimuli")
-        if self.fields["order"] in ORDERS:
-            return images
-        # macOS writes é as e and an accent, other systems as one character; NFC is the latter.
-        names = [normalize("NFC", name) for name in self._order()]
-        by_name: dict[str, Path] = {}
-        where = f"{self.file}: order = {self.fields['order']!r}"
-        for image in images:
-            name = normalize("NFC", image.name)
-            if name in by_name and name in names:
-                raise ValueError(
-                    f"{where} lists {name}, which exists twice, under two Unicode forms of one name"
-                )
-            by_name[name] = image
-        for name, count in Counter(names).items():
-            if name not in by_name:
-                raise ValueError(
-                    f"{where} lists {name}, which {self._absence(name, by_name, images[0].parent)}"
-                )
-            if count > 1:
-                raise ValueError(f"{where} lists {name} {count} times")
-        self._unlisted = [image.name for name, image in by_name.items() if name not in names]
-        return tuple(by_name[name] for name in names)
+        names = StimulusNames(
+            self._images("stimuli"), self._folder("stimuli"), self._others("stimuli")
+        )
+        chosen = tuple(names.images)
+        if self.fields["order"] not in ORDERS:
+            chosen = names.choose(self._order(), f"{self.file}: order = {self.fields['order']!r}")
+        self._names, self.unlisted = names, names.unlisted(chosen)
+        return chosen
 
-    def _absence(self, name: str, by_name: Mapping[str, Path], folder: Path) -> str:
-        """Why a name is not an image: not read, spelt differently in the folder, or missing."""
-        unread = {normalize("NFC", path.name): path for path in unread_files(folder)}
-        if name in unread:
-            return f"is in {folder} but not read: stimuli are {', '.join(sorted(SUFFIXES))} files"
-        alike = {normalize("NFKC", each).casefold(): each for each in (*by_name, *unread)}
-        if other := alike.get(normalize("NFKC", name).casefold()):
-            same = normalize("NFKC", other) == normalize("NFKC", name)
-            form = "under another Unicode form of its name" if same else "with other capitals"
-            return f"is in {folder} {form}, as {other}; use that spelling"
-        return f"is not an image in {folder}{suggestion(name, by_name)}"
+    def _left_out(self) -> str:
+        """What may explain a wrong number of stimuli, as the end of a sentence."""
+        return self._names.left_out(self.unlisted)
 
     def _order(self) -> list[str]:
         file = self.file.parent / self.fields["order"]
@@ -200,13 +177,6 @@ class StudySettings:
         if not names:
             raise ValueError(f"{self.file}: order = {file.name!r} lists no stimuli")
         return names
-
-    def _left_out(self) -> str:
-        """Files of the stimuli's folder that are not stimuli, as the end of a sentence."""
-        folder = self.file.parent / self.fields.get("stimuli", "stimuli")
-        names = self._unlisted
-        unlisted = f"; present but not listed: {list_names(names)}" if names else ""
-        return describe_unread(folder) + unlisted
 
     def _target(self, region: str, fields: Mapping[str, Any], n_stimuli: int) -> Target:
         where = f"{self.file}: targets.{region}"

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import AvifImagePlugin, Image, WebPImagePlugin, features
 
 from fastrdm.images import decode, in_order
 
@@ -426,3 +426,53 @@ def test_pil_images_stay_on_this_thread():
     image = Image.fromarray(RGB)
     threads = set(in_order(lambda *_: threading.get_ident(), [image, *ARRAYS], 8))
     assert threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize(("suffix", "format_"), [("jfif", "JPEG"), ("jpe", "JPEG"), ("gif", "GIF")])
+def test_files_of_less_common_suffixes(tmp_path, suffix, format_):
+    """GIF is lossless for images of up to 256 colours; the content says the format, not the suffix."""
+    content = (
+        encoded(palette(), "GIF") if format_ == "GIF" else encoded(Image.fromarray(RGB), "JPEG")
+    )
+    expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    np.testing.assert_array_equal(decoded(content, tmp_path, f"image.{suffix}"), expected)
+
+
+needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow cannot read AVIF")
+
+
+@needs_avif
+def test_avif(tmp_path):
+    content = encoded(Image.fromarray(RGB), "AVIF", quality=100, subsampling="4:4:4")
+    got = decoded(content, tmp_path, "image.avif")
+    np.testing.assert_allclose(got.astype(int), RGB, atol=8)
+
+
+@needs_avif
+def test_an_avif_sequence_is_refused(tmp_path):
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    content = encoded(frames[0], "AVIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match="holds several frames"):
+        decoded(content, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "advice"),
+    [
+        ("AVIF", b"\0\0\0\x20ftypavif\0\0\0\0avifmif1", "pip install --upgrade 'pillow>=11.3'"),
+        ("WebP", b"RIFF\x24\0\0\0WEBPVP8 \x18\0\0\0", "pip install --upgrade pillow"),
+    ],
+)
+def test_a_format_that_pillow_lacks_is_named(tmp_path, monkeypatch, name, content, advice):
+    monkeypatch.setattr(features, "check_module", lambda module: False)
+    plugin = {"AVIF": AvifImagePlugin, "WebP": WebPImagePlugin}[name]
+    monkeypatch.setattr(plugin, "SUPPORTED", False)
+    with pytest.raises(
+        ValueError, match=f"it is {name}, which this .*Pillow cannot read.*{advice}"
+    ):
+        decoded(content, tmp_path)
+
+
+def test_a_damaged_avif_is_not_a_missing_format(tmp_path):
+    with pytest.raises(ValueError, match="image cannot be read as an image"):
+        decoded(b"\0\0\0\x20ftypavif\0\0\0\0avifmif1", tmp_path)

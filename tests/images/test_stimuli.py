@@ -237,6 +237,26 @@ def test_list_images_sorts_by_name_and_skips_the_rest(tmp_path):
     assert [path.name for path in found] == sorted(names)
 
 
+def test_list_images_of_subfolders(tmp_path):
+    names = ["b.png", "set/a.GIF", "set1/c.avif", "set10/c.jfif", "set2/c.jpe", ".old/x.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = {
+        order: [path.relative_to(tmp_path).as_posix() for path in paths]
+        for order, paths in {
+            "flat": list_images(tmp_path),
+            "natural": list_images(tmp_path, "natural", recursive=True),
+            "some": list_images(tmp_path, recursive=True, exclude=[tmp_path / "set10"]),
+        }.items()
+    }
+    assert found["flat"] == names[:1]
+    assert found["natural"] == [*names[:3], names[4], names[3]]
+    assert found["some"] == [*names[:3], names[4]]
+    with pytest.warns(RuntimeWarning, match=r"set10/c\.jfif comes before set2/c\.jpe"):
+        assert len(list_images(tmp_path, recursive=True)) == 5
+
+
 def test_list_images_errors(tmp_path):
     with pytest.raises(ValueError, match="contains no images"):
         list_images(tmp_path)

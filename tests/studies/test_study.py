@@ -321,9 +321,9 @@ def test_names_are_compared_in_one_unicode_form(tmp_path, listed, there):
     ("listed", "there", "message"),
     [
         (
-            "cat.gif",
-            ["cat.gif"],
-            r"lists cat\.gif, which is in .* but not read: stimuli are \.bmp",
+            "cat.ppm",
+            ["cat.ppm"],
+            r"lists cat\.ppm, which is in .* but not read: stimuli are \.avif",
         ),
         (
             "cat.png",
@@ -351,11 +351,11 @@ def test_errors_say_why_a_listed_image_is_not_a_stimulus(tmp_path, listed, there
 def test_unread_files_are_named_if_the_numbers_differ(tmp_path, order):
     write_study(tmp_path, BASIC.replace("order.txt", order))
     write_images(tmp_path, *NAMES[:3])
-    for name in ("cat.gif", "dog.heic"):
+    for name in ("cat.svg", "dog.heic"):
         (tmp_path / "stimuli" / name).touch()
     (tmp_path / "order.txt").write_text("\n".join(NAMES[:3]))
     with pytest.raises(
-        ValueError, match=r"4 conditions, .* 3 stimuli; present but not read: cat\.gif, dog"
+        ValueError, match=r"4 conditions, .* 3 stimuli; present but not read: cat\.svg, dog"
     ):
         open_studies(tmp_path)
 
@@ -369,8 +369,8 @@ def test_unlisted_images_are_named_if_the_numbers_differ(tmp_path):
 
 def test_unread_files_of_the_challenge_are_named(tmp_path):
     write_challenge(tmp_path, 5, 6)
-    (tmp_path / "Training_Data/92_Image_Set/92images/5.gif").touch()
-    with pytest.raises(ValueError, match=r"has 5 images; present but not read: 5\.gif"):
+    (tmp_path / "Training_Data/92_Image_Set/92images/5.svg").touch()
+    with pytest.raises(ValueError, match=r"has 5 images; present but not read: 5\.svg"):
         open_studies(tmp_path)
 
 
@@ -381,3 +381,125 @@ def test_a_background_for_transparent_stimuli(tmp_path):
         (tmp_path / "study.toml").write_text(f"background = {wrong}\n" + BASIC)
         with pytest.raises(ValueError, match=r'study.toml: background must be .* "#rrggbb", not'):
             open_studies(tmp_path)
+
+
+def write_folders(folder, *names, settings=BASIC):
+    """A study whose images are in subfolders of `stimuli`; every image has its own grey."""
+    write_study(folder, settings)
+    write_images(folder)
+    for grey, name in enumerate(names):
+        path = folder / "stimuli" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (grey,) * 3).save(path)
+    return folder
+
+
+def stimuli_of(folder):
+    (study,) = open_studies(folder)
+    return [path.relative_to(folder / "stimuli").as_posix() for path in study.stimuli]
+
+
+IN_FOLDERS = ["faces/a.png", "faces/b.png", "houses/a.png", "houses/old/c.png"]
+
+
+@pytest.mark.parametrize("file", ["order.txt", "order.csv"])
+def test_stimuli_in_subfolders_are_listed_by_their_paths(tmp_path, file):
+    write_folders(tmp_path, *IN_FOLDERS, settings=BASIC.replace("order.txt", file))
+    listed = IN_FOLDERS[::-1]
+    (tmp_path / file).write_text("\n".join(["stimulus"] * (file == "order.csv") + listed))
+    assert stimuli_of(tmp_path) == listed
+    with Image.open(open_studies(tmp_path)[0].stimuli[3]) as image:
+        assert image.getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_paths_of_other_systems_and_unique_file_names_are_found(tmp_path):
+    write_folders(tmp_path, *IN_FOLDERS)
+    listed = ["c.png", "houses\\a.png", "./faces//a.png", "b.png"]
+    (tmp_path / "order.txt").write_text("\n".join(listed))
+    assert stimuli_of(tmp_path) == [IN_FOLDERS[k] for k in (3, 2, 0, 1)]
+
+
+def test_an_image_of_the_folder_itself_comes_before_its_namesakes(tmp_path):
+    write_folders(tmp_path, "a.png", *IN_FOLDERS)
+    (tmp_path / "order.txt").write_text("a.png\nb.png\nc.png\nhouses/a.png")
+    assert stimuli_of(tmp_path) == ["a.png", "faces/b.png", "houses/old/c.png", "houses/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ("a.png", r"lists a\.png, which is in several folders: faces/a\.png, houses/a\.png"),
+        ("../stimuli/faces/a.png", r"lists \.\./stimuli.*not a path inside .*stimuli; list paths"),
+        ("/faces/a.png", "lists /faces/a.png, which is not a path inside"),
+        ("C:\\faces\\a.png", "which is not a path inside"),
+        ("faces/A.png", "is in .* with other capitals, as faces/a.png; use that spelling"),
+        ("B.png", "is in .* with other capitals, as faces/b.png; use that spelling"),
+        ("faces/notes.txt", "lists faces/notes.txt, which is in .* but not read"),
+        ("face/a.png", "is not an image in .*stimuli; did you mean faces/a.png"),
+        ("b.png\nfaces/b.png", "lists faces/b.png 2 times"),
+        ("x.png\ny.png\nz.png", r"lists x\.png, which .* \(2 more: y\.png, z\.png\)"),
+        (
+            "faces/b.png",
+            r"has 1 stimuli; present but not read: .*; present but not listed: faces/a",
+        ),
+    ],
+)
+def test_errors_name_images_of_subfolders(tmp_path, listed, message):
+    write_folders(tmp_path, *IN_FOLDERS)
+    (tmp_path / "stimuli/faces/notes.txt").touch()
+    (tmp_path / "order.txt").write_text(listed)
+    with pytest.raises(ValueError, match=message):
+        open_studies(tmp_path)
+
+
+def test_an_absolute_path_is_refused(tmp_path):
+    write_folders(tmp_path, *IN_FOLDERS)
+    (tmp_path / "order.txt").write_text(str(tmp_path / "stimuli/faces/a.png"))
+    with pytest.raises(ValueError, match="is not a path inside .*list paths relative to this"):
+        open_studies(tmp_path)
+
+
+def test_orders_of_subfolders(tmp_path):
+    names = ["run10/a.png", "run2/a10.png", "run2/a9.png", "run/a.png"]
+    write_folders(tmp_path, *names, settings=BASIC.replace("order.txt", "natural"))
+    assert stimuli_of(tmp_path) == ["run/a.png", "run2/a9.png", "run2/a10.png", "run10/a.png"]
+    (tmp_path / "study.toml").write_text(BASIC.replace("order.txt", "sorted"))
+    with pytest.warns(RuntimeWarning, match=r"run10/a\.png comes before run2/a9\.png"):
+        assert stimuli_of(tmp_path) == ["run/a.png", "run10/a.png", "run2/a10.png", "run2/a9.png"]
+
+
+def test_hidden_folders_and_links_without_end_are_ignored(tmp_path):
+    settings = BASIC.replace("order.txt", "sorted")
+    write_folders(tmp_path, *IN_FOLDERS, ".trash/d.png", settings=settings)
+    (tmp_path / "stimuli/faces/up").symlink_to(tmp_path / "stimuli", target_is_directory=True)
+    assert stimuli_of(tmp_path) == IN_FOLDERS
+
+
+def test_a_linked_folder_is_read(tmp_path):
+    write_folders(tmp_path, *IN_FOLDERS, settings=BASIC.replace("order.txt", "sorted"))
+    (tmp_path / "stimuli/faces").rename(tmp_path / "elsewhere")
+    (tmp_path / "stimuli/faces").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert stimuli_of(tmp_path) == IN_FOLDERS
+
+
+def test_subfolders_are_counted_if_the_numbers_differ(tmp_path):
+    settings = BASIC.replace("order.txt", "sorted")
+    write_folders(tmp_path, "z.png", *IN_FOLDERS, settings=settings)
+    message = r"5 stimuli; subfolders are read too: 1 in the folder itself, 2 in faces, 1 in houses"
+    with pytest.raises(ValueError, match=message):
+        open_studies(tmp_path)
+
+
+def test_the_test_stimuli_may_be_a_subfolder_of_the_stimuli(tmp_path):
+    settings = 'test_stimuli = "stimuli/test"\n' + BASIC.replace("order.txt", "sorted")
+    write_folders(tmp_path, *IN_FOLDERS, "test/x.png", settings=settings)
+    assert stimuli_of(tmp_path) == IN_FOLDERS
+    (test,) = open_studies(tmp_path)[0].test_stimuli
+    assert test.name == "x.png"
+
+
+@pytest.mark.parametrize("suffix", ["gif", "GIF", "jfif", "jpe", "avif"])
+def test_more_formats(tmp_path, suffix):
+    write_study(tmp_path, BASIC.replace("order.txt", "sorted"))
+    write_images(tmp_path, *NAMES[:3], f"cat.{suffix}")
+    assert open_studies(tmp_path)[0].stimuli[1].name == f"cat.{suffix}"
