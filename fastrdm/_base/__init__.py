@@ -7,14 +7,14 @@ Read `extras` first (optional packages), then `environment` (versions, system pr
 first use). `text`, `units` and `checks` hold pieces of messages, bytes and seconds as text, and checks of arguments.
 `conversion` makes arrays of tensors, tables and lists, `labels` compares the labels that these carry, and `forms`
 converts between condensed and square RDMs. `arrays` reads arrays from .npy, .npz and .mat files; `files` writes files
-that appear only when complete.
+that appear only when complete, and checks before work that a file can be written.
 """
 
 from typing import TYPE_CHECKING
 
 from fastrdm._base.environment import __version__, run_program, versions
 from fastrdm._base.extras import MissingExtraError, require
-from fastrdm._base.files import new_file
+from fastrdm._base.files import check_writable_file, check_writable_folder, new_file
 from fastrdm._base.lazy import lazy_attributes
 from fastrdm._base.text import (
     counted,
@@ -108,6 +108,8 @@ __all__ = [
     "check_finite",
     "check_fraction",
     "check_integer",
+    "check_writable_file",
+    "check_writable_folder",
     "checked_triangle",
     "choose",
     "common_labels",

@@ -1,4 +1,4 @@
-"""Files that appear, or replace older ones, only when complete."""
+"""Files that appear, or replace older ones, only when complete; checks of files before they are written."""
 
 import contextlib
 import os
@@ -21,3 +21,44 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def check_writable_file(path: str | Path, name: str) -> None:
+    """Refuse a file that cannot be written: a folder, or a file in a folder that is missing or read-only.
+
+    `name` is the argument's, for the error. Nothing is written; an existing file keeps its content.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{name}: {path} is a folder, not a file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{name}: {path}: there is no folder {path.parent}")
+    if path.exists():
+        with _named(f"{name}: {path} cannot be written"):
+            path.open("ab").close()
+    _check_folder(path.parent, name)
+
+
+def check_writable_folder(path: str | Path, name: str) -> None:
+    """Refuse a folder that cannot be made or written to; `name` is the argument's, for the error."""
+    path = Path(path).absolute()
+    existing = next(each for each in (path, *path.parents) if each.exists())
+    if not existing.is_dir():
+        raise ValueError(f"{name}: {existing} is a file, not a folder")
+    _check_folder(existing, name)
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    import tempfile
+
+    # Permissions alone do not tell of read-only file systems and full disks.
+    with _named(f"{name}: files cannot be written in {folder}"), tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+@contextlib.contextmanager
+def _named(problem: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(f"{problem}: {error.strerror or error}") from None

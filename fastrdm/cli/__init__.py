@@ -5,9 +5,9 @@ packages and compute nothing; an error is one sentence on stderr.
 
 Read `commands` first: the parser, and the module of each command, which is imported when the command is used. `score`,
 `sweeping`, `evaluate` and `sample` have one command each, `stores`, `layers` and `machine` two; `arguments` has the
-options that they share. `tables` prints results, `columns` any rows, `progress` a sweep's estimate and events. `doctor`
-describes the machine. The sample is a synthetic study with a known answer: `drawings` makes its pictures,
-`sample_network` its network.
+options that they share. `tables` prints results, `columns` any rows, `progress` a sweep's estimate and events,
+`failures` errors. `doctor` describes the machine. The sample is a synthetic study with a known answer: `drawings` makes
+its pictures, `sample_network` its network.
 """
 
 from typing import TYPE_CHECKING

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 from fastrdm._base import __version__
+from fastrdm.cli.failures import add_debug, report_failure
 
 # The module of each command, in which `add_COMMAND` adds its arguments to a parser, and its help. Only the module of
 # the command in use is imported.
@@ -28,8 +29,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, or 1 after a failure. argparse exits with 2 for wrong usage."""
     argv = sys.argv[1:] if argv is None else argv
-    arguments = _parser(argv).parse_args(argv)
+    debug = "--debug" in argv
     try:
+        arguments = _parser(argv).parse_args(argv)
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             status: int = arguments.run(arguments)
@@ -42,9 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fastrdm: stopped", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError) as error:
-        print(f"fastrdm: error: {error}", file=sys.stderr)
-        return 1
+    except Exception as error:
+        return report_failure(error, debug)
 
 
 def _show_warning(message: Warning | str, *details: object, **more: object) -> None:
@@ -63,4 +64,5 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=purpose)
         if name == chosen:
             getattr(importlib.import_module(f"fastrdm.cli.{module}"), f"add_{name}")(command)
+    add_debug(parser, commands.choices.values())
     return parser

@@ -13,7 +13,7 @@ A manifest is a TOML file with a table for each network:
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from fastrdm.images import Preprocessing
 from fastrdm.networks import Taps, is_onnx
 from fastrdm.runtimes import Architecture
 from fastrdm.scoring.listing import Listing
+from fastrdm.scoring.path_labels import compile_labels
 
 _FIELDS: Mapping[str, tuple[type, ...]] = {
     "arch": (str,),
@@ -49,12 +50,21 @@ class CheckpointSource:
     row: str = ""
 
     def __post_init__(self) -> None:
-        try:
-            re.compile(self.labels)
-        except re.error as error:
-            raise ValueError(
-                f"labels {self.labels!r} is not a regular expression: {error}"
-            ) from None
+        compile_labels(self.labels)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return tuple(compile_labels(self.labels).groupindex)
+
+    @property
+    def pattern(self) -> tuple[str, str]:
+        """The pattern of labels with its place in a manifest; equal for all checkpoints of a command line."""
+        return self.row, self.labels
+
+    def matches(self, path: str) -> bool:
+        """Whether the pattern of labels is found in a path."""
+        return re.search(self.labels, path) is not None
 
     def labels_of(self, path: str) -> dict[str, str]:
         """The labels in a path; empty where the pattern does not match."""
@@ -67,6 +77,30 @@ class CheckpointSource:
         for path in self.weights:
             listing.add(path, self.row)
         return listing
+
+
+def check_labels(sources: Iterable[CheckpointSource]) -> set[tuple[str, str]]:
+    """Refuse a pattern of labels that matches no present checkpoint; return the patterns without a checkpoint yet."""
+    tried: dict[tuple[str, str], tuple[str, int]] = {}
+    matching, patterns = set(), set()
+    for source in sources:
+        if not source.labels:
+            continue
+        patterns.add(source.pattern)
+        for found in source.listing().found:
+            if source.matches(found.path):
+                matching.add(source.pattern)
+                break
+            first, n = tried.get(source.pattern, (found.path, 0))
+            tried[source.pattern] = (first, n + 1)
+    for pattern, (first, n) in tried.items():
+        if pattern not in matching:
+            row, labels = pattern
+            places = first if n == 1 else f"any of {n} paths, of which the first is {first}"
+            raise ValueError(
+                f"{row + ': ' if row else ''}labels '{labels}' does not match {places}"
+            )
+    return patterns - matching
 
 
 def is_manifest(path: str | Path) -> bool:

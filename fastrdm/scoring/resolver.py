@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from fastrdm._base import warn_caller
 from fastrdm.images import Preprocessing
 from fastrdm.networks import Taps, is_onnx
 from fastrdm.runtimes import Architecture, import_arch
 from fastrdm.scoring.jobs import Job, NetworkSetup, RunOptions, kernels_version
 from fastrdm.scoring.listing import Listing
-from fastrdm.scoring.manifest import CheckpointSource, is_manifest, read_manifest
+from fastrdm.scoring.manifest import CheckpointSource, check_labels, is_manifest, read_manifest
 from fastrdm.scoring.records import Pipeline
 
 
@@ -44,6 +45,11 @@ def sources(
         if found and replace(found[-1], weights=(name,)) == source:
             source = replace(source, weights=(*found.pop().weights, name))
         found.append(source)
+    given = {"an architecture": arch, "taps": taps, "labels": labels}
+    if useless := [name for name, value in given.items() if value and not n]:
+        raise ValueError(
+            f"{useless[0]} cannot be given for manifests alone; write it into their tables [[network]]"
+        )
     return found
 
 
@@ -116,6 +122,7 @@ class Resolver:
         labels: str = "",
     ) -> None:
         self.sources = sources(weights, arch, taps, labels)
+        self._untried = check_labels(self.sources)
         self.networks: list[NetworkSpec] = []
         self._numbers: dict[str, int] = {}
         # For each source, the network of its weights, and that of `.onnx` files among them.
@@ -142,7 +149,15 @@ class Resolver:
                         " exported .onnx file"
                     )
                 labels = source.labels_of(found.path)
+                self._try_labels(source, found.path)
                 yield Job(found.path, numbers[brings_graph], labels, found.row)
+
+    def _try_labels(self, source: CheckpointSource, path: str) -> None:
+        """Warn if the first checkpoint that appears for a pattern of labels does not match it."""
+        if source.pattern in self._untried:
+            self._untried.discard(source.pattern)
+            if not source.matches(path):
+                warn_caller(f"labels '{source.labels}' does not match the first checkpoint, {path}")
 
     def listings(self) -> list[Listing]:
         """What the sources hold now."""

@@ -1,0 +1,45 @@
+import pytest
+
+from fastrdm.cli import commands, machine, main
+
+
+def failing(monkeypatch, error):
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr(machine, "_kernels", fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("two\n  lines"), "two lines"),
+        (FileNotFoundError(2, "No such file or directory", "x.pth"), "x.pth: No such file"),
+        (TypeError("no luck"), "unexpected TypeError: no luck; --debug shows the traceback"),
+        (KeyError("layer9"), "unexpected KeyError: 'layer9'; --debug shows"),
+        (MemoryError(), "unexpected MemoryError; --debug shows the traceback"),
+        (RuntimeError("a\nb"), "unexpected RuntimeError: a b; --debug"),
+    ],
+)
+def test_an_error_of_any_type_is_one_line(capsys, monkeypatch, error, line):
+    failing(monkeypatch, error)
+    assert main(["kernels"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"fastrdm: error: {line}") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "kernels"], ["kernels", "--debug"]])
+@pytest.mark.parametrize("error", [ValueError("wrong"), TypeError("wrong")])
+def test_debug_prints_the_traceback_before_the_line(capsys, monkeypatch, arguments, error):
+    failing(monkeypatch, error)
+    assert main(arguments) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback") and "in fail" in err
+    assert err.splitlines()[-1].startswith("fastrdm: error:") and "--debug" not in err
+
+
+def test_every_command_has_debug(capsys):
+    for command in commands.COMMANDS:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert "--debug" in capsys.readouterr().out
