@@ -5,14 +5,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from fastrdm._base import check_choice
+from fastrdm.similarity import Target
 from fastrdm.studies.challenge import REGIONS, ChallengeImages, image_sets
 from fastrdm.studies.settings import FILE_NAME, StudySettings
-from fastrdm.studies.study import Study
+from fastrdm.studies.study import Report, Study
 
 _MODALITIES = {**{name: (name,) for name in REGIONS}, "both": tuple(REGIONS)}
-_Named = tuple[str, Callable[[], Study]]
+Opener: TypeAlias = Callable[[Report | None], Study]
+_Named = tuple[str, Opener]
 
 
 def find_data() -> Path | None:
@@ -56,7 +59,8 @@ def open_studies(
     ValueError
         If a study's settings or files are invalid, or a name in `sets` is unknown.
     """
-    return _open(_find(root, modality), sets, f" in {root}")
+    chosen = _choose(_find(root, modality), sets, f" in {root}")
+    return [open_study(None) for _, open_study in chosen]
 
 
 def collect_studies(
@@ -65,6 +69,18 @@ def collect_studies(
     modality: str = "fmri",
 ) -> list[Study]:
     """Open the studies in several folders, beside studies given; parameters and errors as for `open_studies`."""
+    return [open_study(None) for _, open_study in choose_studies(data, sets, modality)]
+
+
+def choose_studies(
+    data: str | Path | Study | Sequence[str | Path | Study],
+    sets: Iterable[str] | None = None,
+    modality: str = "fmri",
+) -> list[tuple[str, Opener]]:
+    """Return the names of the studies that `collect_studies` opens, and functions that open them.
+
+    Such a function raises errors of targets, or passes them to its argument if this is not None.
+    """
     items = [data] if isinstance(data, str | Path | Study) else data
     if not items:
         raise ValueError("data is empty; name a folder with studies, or pass studies")
@@ -74,10 +90,10 @@ def collect_studies(
             named.append((item.name, partial(_given, item)))
         else:
             named += _find(item, modality)
-    return _open(named, sets)
+    return _choose(named, sets)
 
 
-def _given(study: Study) -> Study:
+def _given(study: Study, report: Report | None) -> Study:
     return study
 
 
@@ -97,8 +113,8 @@ def _find(root: str | Path, modality: str) -> list[_Named]:
     return named
 
 
-def _open(named: Sequence[_Named], sets: Iterable[str] | None, where: str = "") -> list[Study]:
-    """Open the studies chosen, and only those."""
+def _choose(named: Sequence[_Named], sets: Iterable[str] | None, where: str = "") -> list[_Named]:
+    """The studies with the names in `sets`, in this order."""
     studies = dict(named)
     if repeated := [name for name, n in Counter(name for name, _ in named).items() if n > 1]:
         raise ValueError(f"several studies{where} have the name {repeated[0]!r}")
@@ -108,7 +124,7 @@ def _open(named: Sequence[_Named], sets: Iterable[str] | None, where: str = "") 
         raise ValueError(
             f"no study named {', '.join(map(repr, unknown))}{where}; {present}: {', '.join(studies)}"
         )
-    return [studies[name]() for name in wanted]
+    return [(name, studies[name]) for name in wanted]
 
 
 def _challenge_studies(root: Path, modalities: tuple[str, ...]) -> list[_Named]:
@@ -123,15 +139,36 @@ def _challenge_studies(root: Path, modalities: tuple[str, ...]) -> list[_Named]:
 
 
 def _challenge_study(
-    images: ChallengeImages, modalities: tuple[str, ...], test: tuple[Path, ...]
+    images: ChallengeImages,
+    modalities: tuple[str, ...],
+    test: tuple[Path, ...],
+    report: Report | None,
 ) -> Study:
     # Without any target, reading them raises the error.
     present = [m for m in modalities if m in images.targets] or modalities
-    targets = {
-        region: target for each in present for region, target in images.read_targets(each).items()
+    targets: dict[str, Target] = {}
+    for modality in present:
+        try:
+            targets |= images.read_targets(modality)
+        except (ValueError, OSError) as error:
+            if report is None:
+                raise
+            report(str(error))
+    sources = {
+        region: f"{REGIONS[modality][region]} of {images.targets[modality]}"
+        for modality in present
+        for region in REGIONS[modality].keys() & targets.keys()
     }
-    description = f"Algonauts 2019, {images.name} images (Cichy et al. 2019, arXiv:1905.05675)"
-    return Study(images.name, images.images, targets, description, test_stimuli=test)
+    return Study(
+        images.name,
+        images.images,
+        targets,
+        f"Algonauts 2019, {images.name} images (Cichy et al. 2019, arXiv:1905.05675)",
+        test_stimuli=test,
+        folder=images.images[0].parent,
+        order="sorted",
+        sources=sources,
+    )
 
 
 def _described_studies(root: Path) -> list[_Named]:

@@ -3,6 +3,7 @@
 import csv
 import tomllib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from fastrdm.images import ORDERS, check_background, list_images
 from fastrdm.similarity import NAN_POLICIES, PROTOCOLS, Target
 from fastrdm.studies.challenge import subject_rdms
 from fastrdm.studies.stimuli import StimulusNames
-from fastrdm.studies.study import Study
+from fastrdm.studies.study import Report, Study, collect_targets
 
 FILE_NAME = "study.toml"
 
@@ -54,6 +55,7 @@ class StudySettings:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{file} is not valid TOML: {error}") from error
         self.unlisted: tuple[str, ...] = ()
+        self._sources: dict[str, str] = {}
         self._check(self.fields, _FIELDS, "")
         self._require(
             self.fields, "order", "", ': a file with the stimuli\'s names, "sorted" or "natural"'
@@ -106,18 +108,28 @@ class StudySettings:
         if not table.get(key):
             raise ValueError(f"{self.file}: {prefix}{key} is missing{hint}")
 
-    def open(self) -> Study:
-        """Read the stimuli and targets."""
+    def open(self, report: Report | None = None) -> Study:
+        """Read the stimuli and targets; with `report`, errors of targets are passed to it instead of raised."""
         stimuli = self._stimuli()
-        targets = {
-            region: self._target(region, target, len(stimuli))
+        read = {
+            region: partial(self._target, region, target, len(stimuli))
             for region, target in self.fields["targets"].items()
         }
+        targets = collect_targets(read, report)
         names = ("description", "synthetic", "truth", "truth_network", "background")
         others = {name: self.fields[name] for name in names if name in self.fields}
         if "test_stimuli" in self.fields:
             others["test_stimuli"] = self._images("test_stimuli")
-        return Study(self.name, stimuli, targets, **others)
+        return Study(
+            self.name,
+            stimuli,
+            targets,
+            **others,
+            folder=self._folder("stimuli"),
+            order=self.fields["order"],
+            unlisted=self.unlisted,
+            sources=self._sources,
+        )
 
     def _folder(self, key: str) -> Path:
         return self.file.parent / str(self.fields.get(key, key))
@@ -191,6 +203,7 @@ class StudySettings:
                 f"{where}.key {problem} {file.name}: it holds {', '.join(arrays) or 'no array'}"
             )
         label = f"{file}" if key == UNNAMED else f"{key} of {file}"
+        self._sources[region] = label
         policy = fields.get("nan_policy", self.fields.get("nan_policy", "raise"))
         rdms = subject_rdms(arrays[key], label, policy)
         n_conditions = arrays[key].shape[-1]

@@ -1,10 +1,14 @@
 """A study: stimuli, and the brains that saw them."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from fastrdm.similarity import Target
+
+Report: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,14 @@ class Study:
         File name of the network with those layers.
     background : str or None
         The colour behind transparent pixels, as "#rrggbb"; None if images have none.
+    folder : Path or None
+        Folder to which the names of the stimuli are relative; None if unknown.
+    order : str
+        What the order of the stimuli comes from: "sorted", "natural", or the file that lists them.
+    unlisted : tuple of str
+        Names of images in the folder that are not stimuli.
+    sources : dict of str to str
+        By region, the array and the file of the subjects' RDMs.
     """
 
     name: str
@@ -42,6 +54,33 @@ class Study:
     truth: dict[str, str] = field(default_factory=dict)
     truth_network: str = ""
     background: str | None = None
+    folder: Path | None = None
+    order: str = ""
+    unlisted: tuple[str, ...] = ()
+    sources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the stimuli: their paths relative to `folder`, or to the folder that holds them all."""
+        folder = self.folder
+        if folder is None:
+            folder = Path(os.path.commonpath([path.absolute().parent for path in self.stimuli]))
+        return tuple(Path(os.path.relpath(path, folder)).as_posix() for path in self.stimuli)
+
+
+def collect_targets(
+    read: Mapping[str, Callable[[], Target]], report: Report | None = None
+) -> dict[str, Target]:
+    """Read the target of each region; with `report`, errors are passed to it, and these regions left out."""
+    targets = {}
+    for region, target in read.items():
+        try:
+            targets[region] = target()
+        except (ValueError, OSError) as error:
+            if report is None:
+                raise
+            report(str(error))
+    return targets
 
 
 def synthetic_notice(studies: Iterable[Study]) -> str:
