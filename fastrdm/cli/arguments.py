@@ -28,50 +28,78 @@ _INCONSISTENT = (
 )
 
 
-def add_taps(parser: argparse.ArgumentParser) -> None:
+def add_taps(parser: argparse._ActionsContainer) -> None:
     """Add which layers are tapped."""
     parser.add_argument("--taps", type=_names, metavar="A,B", help=_TAPS)
 
 
 def add_checkpoints(parser: argparse.ArgumentParser) -> None:
     """Add the checkpoints, the studies, and the workers."""
-    add = parser.add_argument
+    _add_input(parser)
+    _add_networks(parser.add_argument_group("networks"))
+    _add_studies(parser.add_argument_group("brain data"))
+    _add_running(parser.add_argument_group("running"))
+    _add_workers(parser.add_argument_group("workers"))
+    dry = "print how many checkpoints there are to score, and the time and memory it would take"
+    parser.add_argument("--dry-run", action="store_true", help=dry)
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
     paths = (
-        "checkpoints, folders, globs, .txt files of paths, or .toml manifests of several networks"
+        "checkpoints, exported .onnx files, folders, globs, .txt files with a path in each line, or .toml manifests of "
+        "several networks"
     )
-    add("weights", nargs="+", metavar="WEIGHTS", help=paths)
-    add("--arch", action="append", default=[], metavar="ARCH", help=_ARCH)
-    folders = "challenge data or studies (default: $FASTRDM_DATA, ../shared/data)"
-    add("--data", nargs="+", metavar="DIR", help=folders)
-    studies = "studies to score against, e.g. 92,118 (default: all)"
-    add("--sets", type=_names, metavar="A,B", help=studies)
-    modality = "of the challenge's data (default: fmri)"
-    add("--modality", choices=("fmri", "meg", "both"), default="fmri", help=modality)
-    add_taps(parser)
-    labels = r"searched in each path; its named groups become labels, e.g. 'epoch(?P<epoch>\d+)'"
+    parser.add_argument("weights", nargs="+", metavar="WEIGHTS", help=paths)
+    add = parser.add_argument_group("checkpoints").add_argument
+    labels = (
+        r"regular expression searched in each path; its named groups, as in 'epoch(?P<epoch>\d+)', become labels: "
+        "columns of the results"
+    )
     add("--labels", default="", metavar="REGEX", help=labels)
-    _add_workers(parser)
-    add_running(parser)
-
-
-def _add_workers(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
     add("--watch", action="store_true", help="score checkpoints as they appear, until a signal")
-    add("--patience", type=float, metavar="S", help="stop watching after S seconds without work")
-    add("--dry-run", action="store_true", help="print what there is to do, and what it would take")
-    place = "where workers run (default: in-process for score, local for sweep and with --workers)"
+    patience = "with --watch: stop after S seconds without work"
+    add("--patience", type=float, metavar="S", help=patience)
+
+
+def _add_networks(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--arch", action="append", default=[], metavar="ARCH", help=_ARCH)
+    add_taps(group)
+    group.add_argument("--allow-inconsistent", action="store_true", help=_INCONSISTENT)
+
+
+def _add_studies(group: argparse._ActionsContainer) -> None:
+    add = group.add_argument
+    folders = "folders of studies or of the challenge's data (default: $FASTRDM_DATA, else ../shared/data)"
+    add("--data", nargs="+", metavar="DIR", help=folders)
+    studies = "names of the studies to score against, such as 92,118 (default: all)"
+    add("--sets", type=_names, metavar="A,B", help=studies)
+    modality = (
+        "which of the challenge's data: fmri (EVC, IT), meg (early, late) or both (default: fmri)"
+    )
+    add("--modality", choices=("fmri", "meg", "both"), default="fmri", help=modality)
+    regions = "names of the regions to score against, such as evc,it (default: all)"
+    add("--regions", type=_names, metavar="A,B", help=regions)
+
+
+def _add_workers(group: argparse._ActionsContainer) -> None:
+    add = group.add_argument
+    place = (
+        "where workers run: in-process (one after the other), local (processes on this machine) or ray (a Ray cluster) "
+        "(default: in-process for score, local for sweep and with --workers)"
+    )
     add("--engine", choices=tuple(ENGINES), help=place)
-    add("--workers", type=int, metavar="N", help="(default: one for each accelerator, else one)")
-    add("--address", metavar="HOST:PORT", help="of the Ray cluster (default: $RAY_ADDRESS)")
-    add("--num-cpus", type=float, metavar="N", help="of each Ray actor (default: 1)")
-    gpus = "of each Ray actor (default: 1 if there are any)"
+    workers = "number of workers (default: one for each accelerator, else one)"
+    add("--workers", type=int, metavar="N", help=workers)
+    add("--address", metavar="HOST:PORT", help="address of the Ray cluster (default: $RAY_ADDRESS)")
+    add("--num-cpus", type=float, metavar="N", help="CPUs of each Ray actor (default: 1)")
+    gpus = "GPUs of each Ray actor (default: 1 if there are any)"
     add("--num-gpus", type=float, metavar="N", help=gpus)
 
 
 def sweep_options(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
     """Options of a `Sweep` from the arguments of `add_checkpoints`, with a default engine."""
     values = vars(arguments)
-    shared = ("sets", "modality", "taps", "labels")
+    shared = ("sets", "modality", "regions", "taps", "labels")
     of_networks = ("provider", "precision", "batch_size", "allow_inconsistent")
     options = {name: values[name] for name in (*shared, *of_networks)}
     options["provider_options"] = dict(arguments.provider_option)
@@ -98,18 +126,22 @@ def data_folders(arguments: argparse.Namespace) -> list[Path]:
     return [folder]
 
 
-def add_running(parser: argparse.ArgumentParser) -> None:
-    """Add where and how networks run."""
-    add = parser.add_argument
+def _add_running(group: argparse._ActionsContainer) -> None:
+    add = group.add_argument
     place = f"where networks run: auto, {', '.join(PROVIDERS)} (default: auto; `fastrdm info` lists which load)"
-    add("--provider", default="auto", help=place)
-    add("--precision", choices=PRECISIONS, default="fp32", help="of networks (default: fp32)")
-    more = "an option of the provider; may be repeated"
+    add("--provider", default="auto", metavar="NAME", help=place)
+    precision = "precision in which networks run (default: fp32)"
+    add("--precision", choices=PRECISIONS, default="fp32", help=precision)
+    option = "option of the provider; may be repeated"
     add(
-        "--provider-option", action="append", type=_pair, default=[], metavar="KEY=VALUE", help=more
+        "--provider-option",
+        action="append",
+        type=_pair,
+        default=[],
+        metavar="KEY=VALUE",
+        help=option,
     )
     add("--batch-size", type=_positive, default=32, metavar="N", help=_BATCH_SIZE)
-    add("--allow-inconsistent", action="store_true", help=_INCONSISTENT)
 
 
 def _names(text: str) -> list[str]:
@@ -141,7 +173,7 @@ _draws = _integer(
 )
 
 
-def add_bootstrap(parser: argparse.ArgumentParser) -> None:
+def add_bootstrap(parser: argparse._ActionsContainer) -> None:
     """Add the number of draws and their seed."""
     draws = "draws of subjects for 95 %% intervals; 0 gives neither intervals nor significance (default: 1000)"
     parser.add_argument("--bootstrap", type=_draws, default=1000, metavar="N", help=draws)

@@ -23,21 +23,27 @@ from fastrdm.studies import Study, collect_studies, synthetic_notice
 
 def add_score(score: argparse.ArgumentParser) -> None:
     """Add the arguments of `score`."""
-    score.description = "Score every layer of each checkpoint against every region of each study; name the best layer."
+    score.description = (
+        "Score every layer of each checkpoint against every region of each study, print a table, and name the best "
+        "layer. `fastrdm sweep` keeps the results in a store and continues from there."
+    )
     add_checkpoints(score)
-    add = score.add_argument
-    add("--submit", metavar="DIR", help="write the best layer's submission for the test images")
-    add("--figure", metavar="FILE", help="draw the scores (.png, .pdf, .svg)")
-    add("--csv", metavar="FILE", help="write the results as CSV too")
-    add("--json", action="store_true", help="print JSON lines instead of the table")
-    add_bootstrap(score)
-    add("--quiet", action="store_true", help="no progress on stderr")
+    add_bootstrap(score.add_argument_group("statistics"))
+    add = score.add_argument_group("output").add_argument
+    add("--csv", metavar="FILE", help="write the results as CSV too, with each subject's rho")
+    figure = "draw the scores; the ending is the format (.png, .pdf, .svg, ...)"
+    add("--figure", metavar="FILE", help=figure)
+    submit = "write the best layer's RDM of the challenge's test images as a submission"
+    add("--submit", metavar="DIR", help=submit)
+    add("--json", action="store_true", help="print the results as JSON lines instead of the table")
+    add("--quiet", action="store_true", help="print no progress")
     score.set_defaults(run=_score)
 
 
 def _score(arguments: argparse.Namespace) -> int:
     options = sweep_options(arguments, "in-process")
-    studies = collect_studies(data_folders(arguments), options.pop("sets"), options.pop("modality"))
+    choice = (options.pop(name) for name in ("sets", "modality", "regions"))
+    studies = collect_studies(data_folders(arguments), *choice)
     if arguments.dry_run:
         with Sweep(arguments.weights, arguments.arch, studies, **options) as sweep:
             return print_estimate(sweep.estimate(), arguments.json)

@@ -14,15 +14,16 @@ def add_sweep(sweep: argparse.ArgumentParser) -> None:
         "The same command continues where a run was stopped or killed."
     )
     add_checkpoints(sweep)
-    add = sweep.add_argument
-    add("--store", required=True, metavar="SCORES.db", help="file for the results")
-    add(
-        "--retry-failed", action="store_true", help="retry unchanged checkpoints that failed before"
-    )
-    add("--keep-rdms", action="store_true", help="store RDMs too, in float32")
-    add = sweep.add_mutually_exclusive_group().add_argument
-    add("--quiet", action="store_true", help="print only files left out, failures and the end")
-    add("--json", action="store_true", help="print events as JSON lines")
+    store = sweep.add_argument_group("store")
+    file = "file for the results, which later runs of the command add to; `fastrdm table` prints it"
+    store.add_argument("--store", required=True, metavar="SCORES.db", help=file)
+    retry = "retry unchanged checkpoints that failed before"
+    store.add_argument("--retry-failed", action="store_true", help=retry)
+    store.add_argument("--keep-rdms", action="store_true", help="store RDMs too, in float32")
+    output = sweep.add_argument_group("output").add_mutually_exclusive_group()
+    quiet = "print only the files left out, warnings, failures and the end"
+    output.add_argument("--quiet", action="store_true", help=quiet)
+    output.add_argument("--json", action="store_true", help="print events as JSON lines")
     sweep.set_defaults(run=_sweep)
 
 

@@ -56,6 +56,7 @@ class Sweep:
         store: str | Path | None = None,
         sets: Sequence[str] | None = None,
         modality: str = "fmri",
+        regions: Sequence[str] | None = None,
         taps: Taps | None = None,
         labels: str = "",
         engine: str | WorkerPool = "local",
@@ -66,7 +67,7 @@ class Sweep:
     ) -> None:
         self.options = RunOptions(**options)
         self._resolver = Resolver(weights, arch, taps, labels)
-        self.studies = collect_studies(data, sets, modality)
+        self.studies = collect_studies(data, sets, modality, regions)
         self._retry, self._submit = retry_failed, submit
         if isinstance(engine, str):
             make = choose(engine, ENGINES, "engine")
@@ -328,8 +329,8 @@ def sweep(
         Called with a dict when there is a plan, a worker is ready or lost, a checkpoint is given to a worker, scored,
         recognised under another name or failed, and at the end; ``"scored"`` follows the transaction.
     **options
-        ``sets``, ``modality`` as for `open_studies`; ``taps``; ``labels``, a regular expression searched in each path,
-        whose named groups become labels; ``engine``: "local", "ray", "in-process" or a
+        ``sets``, ``modality``, ``regions`` as for `open_studies`; ``taps``; ``labels``, a regular expression searched
+        in each path, whose named groups become labels; ``engine``: "local", "ray", "in-process" or a
         `fastrdm.scoring.scheduler.WorkerPool`; ``workers``; ``retry_failed``; ``keep_rdms``; ``provider``,
         ``precision``, ``provider_options``, ``batch_size``, ``allow_inconsistent``, ``n_threads`` as for `OnnxModel`.
 

@@ -4,9 +4,9 @@ In come folders: the Algonauts 2019 challenge's download, or any folder with a `
 its images in order and a `Target` for every region.
 
 Read `study` first: the `Study` class. `opening` finds and opens the studies of a folder, and finds the data folder;
-`settings` reads a `study.toml`, and `stimuli` finds the images that its order lists. `challenge` has the challenge's
-files and constants, `submissions` reads, writes and scores submissions, and `algonauts` offers both modules as one
-namespace.
+`settings` reads a `study.toml`, `stimuli` finds the images that its order lists, and `regions` keeps the targets that
+are chosen. `challenge` has the challenge's files and constants, `submissions` reads, writes and scores submissions, and
+`algonauts` offers both modules as one namespace.
 """
 
 from fastrdm.studies import algonauts

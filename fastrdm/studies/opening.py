@@ -10,6 +10,7 @@ from typing import TypeAlias
 from fastrdm._base import check_choice
 from fastrdm.similarity import Target
 from fastrdm.studies.challenge import REGIONS, ChallengeImages, image_sets
+from fastrdm.studies.regions import with_regions
 from fastrdm.studies.settings import FILE_NAME, StudySettings
 from fastrdm.studies.study import Report, Study
 
@@ -32,7 +33,10 @@ def find_data() -> Path | None:
 
 
 def open_studies(
-    root: str | Path, sets: Iterable[str] | None = None, modality: str = "fmri"
+    root: str | Path,
+    sets: Iterable[str] | None = None,
+    modality: str = "fmri",
+    regions: Iterable[str] | None = None,
 ) -> list[Study]:
     """Open and check the studies in a folder.
 
@@ -46,6 +50,9 @@ def open_studies(
         "92" and "118".
     modality : {"fmri", "meg", "both"}
         Which of the challenge's targets to read. Studies with a `study.toml` have all their targets read.
+    regions : iterable of str, optional
+        Names of the targets to keep, in this order, in any case; all by default. Studies without any of them are left
+        out with a warning, or refused if `sets` names them.
 
     Returns
     -------
@@ -57,19 +64,22 @@ def open_studies(
     FileNotFoundError
         If the folder does not exist or holds no study.
     ValueError
-        If a study's settings or files are invalid, or a name in `sets` is unknown.
+        If a study's settings or files are invalid, or a name in `sets` or `regions` is unknown.
     """
     chosen = _choose(_find(root, modality), sets, f" in {root}")
-    return [open_study(None) for _, open_study in chosen]
+    studies = [open_study(None) for _, open_study in chosen]
+    return with_regions(studies, regions, named=sets is not None)
 
 
 def collect_studies(
     data: str | Path | Study | Sequence[str | Path | Study],
     sets: Iterable[str] | None = None,
     modality: str = "fmri",
+    regions: Iterable[str] | None = None,
 ) -> list[Study]:
     """Open the studies in several folders, beside studies given; parameters and errors as for `open_studies`."""
-    return [open_study(None) for _, open_study in choose_studies(data, sets, modality)]
+    studies = [open_study(None) for _, open_study in choose_studies(data, sets, modality)]
+    return with_regions(studies, regions, named=sets is not None)
 
 
 def choose_studies(
