@@ -4,7 +4,7 @@ Arrays in, arrays out: `calc_rdm` makes RDMs of activations, `compare` correlate
 any model can reach, and a `Target` holds one region's subjects, ready to score any number of models. `bootstrap`,
 `permutation_test`, `subject_test`, `compare_models` and `max_statistic` quantify the uncertainty of scores.
 `export_onnx` and `OnnxModel` turn a network's weights into RDMs of its layers; `score_checkpoints` and `sweep` score
-checkpoints against the studies that `open_studies` finds.
+checkpoints against the studies that `open_studies` finds, and `check_study` reports what looks wrong with one.
 """
 
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         noise_ceiling,
         rank,
     )
-    from fastrdm.studies import open_studies
+    from fastrdm.studies import check_study, open_studies
 else:
     # Imported on first use, so that the command line starts quickly; old paths of modules still work.
     __getattr__ = lazy_attributes(
@@ -75,7 +75,7 @@ else:
                 "noise_ceiling",
                 "rank",
             ],
-            "fastrdm.studies": ["open_studies"],
+            "fastrdm.studies": ["check_study", "open_studies"],
         },
         {
             "algonauts": "fastrdm.studies.algonauts",
@@ -106,6 +106,7 @@ __all__ = [
     "TestResult",
     "bootstrap",
     "calc_rdm",
+    "check_study",
     "compare",
     "compare_models",
     "condense",

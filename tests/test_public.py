@@ -27,6 +27,7 @@ NAMES = [
     "TestResult",
     "bootstrap",
     "calc_rdm",
+    "check_study",
     "compare",
     "compare_models",
     "condense",

@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "sweep": ("sweeping", "score many checkpoints into a store, each once, resumable"),
     "table": ("stores", "print the results of a store"),
     "merge": ("stores", "put the results of several stores into one"),
+    "check": ("check", "report what was understood of a study, and everything that looks wrong"),
     "evaluate": ("evaluate", "score an Algonauts 2019 submission as the challenge does"),
     "export": ("layers", "write a network with weights as an ONNX file with tapped layers"),
     "layers": ("layers", "list the layers of a network that can be tapped, with shapes and sizes"),

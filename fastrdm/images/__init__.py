@@ -5,7 +5,8 @@ package decides how images are decoded, so that scores do not depend on the read
 
 Read `preprocessing` first: a `Preprocessing` states size, filter, channel order, mean and deviation, and computes the
 array. `listing` finds the images of a folder; `decoding` converts images of every kind to RGB pixels, in threads that
-run ahead; `cache` keeps decoded pixels in a file that all processes map, found by the contents of the images.
+run ahead; `cache` keeps decoded pixels in a file that all processes map, found by the contents of the images. `facts`
+describes image files, for the check of a study.
 """
 
 from fastrdm.images.cache import cache_info, cached_pixels, clear_cache, hash_images
@@ -18,13 +19,22 @@ from fastrdm.images.decoding import (
     image_name,
     in_order,
 )
-from fastrdm.images.listing import ORDERS, describe_unread, list_images, name_in, unread_files
+from fastrdm.images.facts import ImageFacts, inspect_image
+from fastrdm.images.listing import (
+    ORDERS,
+    describe_unread,
+    list_images,
+    name_in,
+    natural_key,
+    unread_files,
+)
 from fastrdm.images.preprocessing import Preprocessing
 
 __all__ = [
     "ORDERS",
     "RULES_VERSION",
     "SUFFIXES",
+    "ImageFacts",
     "Images",
     "Preprocessing",
     "cache_info",
@@ -36,7 +46,9 @@ __all__ = [
     "hash_images",
     "image_name",
     "in_order",
+    "inspect_image",
     "list_images",
     "name_in",
+    "natural_key",
     "unread_files",
 ]

@@ -167,7 +167,7 @@ def _upright_rgb(image: Any, background: str | None, *, in_place: bool = False) 
     tags = getattr(image, "tag_v2", {})
     # In place avoids a copy of the whole image, which would take a sixth as long as all the rest.
     image = upright(image, in_place=in_place) or image
-    alpha = _alpha(image)
+    alpha = opacity(image)
     # With this entry, PIL warns that transparency is lost, even on conversion to RGB.
     image.info.pop("transparency", None)
     if alpha is None:
@@ -186,7 +186,7 @@ def _upright_rgb(image: Any, background: str | None, *, in_place: bool = False) 
 _STRAIGHT = {"La": "LA", "RGBa": "RGBA"}
 
 
-def _alpha(image: Any) -> Any:
+def opacity(image: Any) -> Any:
     """Opacity of an image's pixels, from 0 to 255; None if all are opaque."""
     if not image.has_transparency_data:
         return None

@@ -61,7 +61,7 @@ def list_images(
         unread = describe_unread(folder, recursive=recursive, exclude=exclude)
         raise ValueError(f"{folder} contains no images ({', '.join(sorted(SUFFIXES))}){unread}")
     by_name = sorted(images, key=lambda path: path.relative_to(folder).parts)
-    naturally = sorted(images, key=lambda path: natural(path.relative_to(folder)))
+    naturally = sorted(images, key=lambda path: natural_key(path.relative_to(folder)))
     if order == "natural":
         return naturally
     if by_name != naturally:
@@ -78,7 +78,7 @@ def list_images(
     return by_name
 
 
-def natural(path: Path) -> tuple[Any, ...]:
+def natural_key(path: Path) -> tuple[Any, ...]:
     """Return the sort key for natural order: numbers compare as numbers, then names by characters."""
     split = [(_DIGITS.split(name), name) for name in path.parts]
     return tuple(

@@ -1,0 +1,107 @@
+"""`fastrdm check`: what was understood of studies, and what looks wrong."""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastrdm.cli.arguments import data_folders
+
+if TYPE_CHECKING:
+    from fastrdm.images import Preprocessing
+    from fastrdm.studies import StudyCheck
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `check`."""
+    parser.description = (
+        "Report what was understood of studies and everything that looks wrong, and write a page with their stimuli as "
+        "the network sees them, beside their names and rows. The exit status is 1 if a part cannot be scored."
+    )
+    add = parser.add_argument
+    folders = "a study.toml or its folder, challenge data, a folder of studies (default: $FASTRDM_DATA, ../shared/data)"
+    add("data", nargs="*", metavar="STUDY", help=folders)
+    names = "studies to check, e.g. 92,118 (default: all)"
+    add("--sets", type=_names, metavar="A,B", help=names)
+    modality = "of the challenge's data (default: fmri)"
+    add("--modality", choices=("fmri", "meg", "both"), default="fmri", help=modality)
+    network = (
+        "show the stimuli as this exported network sees them (default: 224 × 224, not cropped)"
+    )
+    add("--network", metavar="FILE.onnx", help=network)
+    output = "the page or picture, .html or .png (default: check-NAME.html for each study)"
+    add("--output", metavar="FILE", help=output)
+    add("--json", action="store_true", help="print one JSON object for each study")
+    parser.set_defaults(run=_check)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from fastrdm.report import check_output, write_check
+    from fastrdm.studies import check_studies
+
+    if arguments.output:
+        check_output(arguments.output)
+    checks = check_studies(
+        data_folders(arguments), arguments.sets, arguments.modality, _preprocessing(arguments)
+    )
+    for number, check in enumerate(checks):
+        if arguments.json:
+            print(json.dumps(check.to_dict()))
+        else:
+            print(*_lines(check), sep="\n", end="\n\n" if number < len(checks) - 1 else "\n")
+    # Studies that cannot be opened have nothing to show.
+    opened = [check for check in checks if check.study is not None]
+    for path, shown in _files(opened, arguments.output).items():
+        print(f"wrote {write_check(shown, path)}", file=sys.stderr)
+    return 1 if any(check.errors for check in checks) else 0
+
+
+def _preprocessing(arguments: argparse.Namespace) -> "Preprocessing | None":
+    if not arguments.network:
+        return None
+    from fastrdm.networks import OnnxFile
+
+    return OnnxFile.read(Path(arguments.network)).preprocessing()
+
+
+def _files(checks: "Sequence[StudyCheck]", output: str | None) -> "dict[Path, list[StudyCheck]]":
+    """Return the studies in each file."""
+    if output:
+        return {Path(output): list(checks)} if checks else {}
+    return {Path(f"check-{_file_name(check.name)}.html"): [check] for check in checks}
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "study"
+
+
+def _lines(check: "StudyCheck") -> list[str]:
+    """Return the lines of a report."""
+    from fastrdm.cli.columns import aligned
+    from fastrdm.report import check_tables
+
+    tables = check_tables(check)
+    lines = [f"study {check.name}", *(f"  {label:13}{text}" for label, text in tables.facts)]
+    if check.regions:
+        lines += ["", *(f"  {line}" for line in aligned(lambda: tables.regions))]
+        lines += [f"  {note}" for note in tables.notes]
+        lines += [f"  {each.name}: {each.source}" for each in check.regions if each.source]
+    if tables.subjects:
+        lines += [
+            "",
+            "  r of each subject with the mean RDM of the others (subjects counted from 0)",
+        ]
+        numbers = set(tables.subjects[0][1:])
+        lines += [f"  {line}" for line in aligned(lambda: tables.subjects, right=numbers)]
+    lines += ["", *(f"  error: {text}" for text in check.errors)]
+    lines += [f"  warning: {found.kind}: {found.text}" for found in check.suspicions]
+    if not (check.errors or check.suspicions):
+        lines.append("  nothing looks wrong")
+    return lines
