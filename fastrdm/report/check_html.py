@@ -45,13 +45,14 @@ table.facts th { width: 120px; font-weight: 600; color: var(--soft); }
 td.path { overflow-wrap: anywhere; }
 ul.findings { list-style: none; margin: 0; padding: 0; }
 ul.findings li { padding: 8px 12px; margin: 0 0 8px; border-radius: 6px; border-left: 4px solid; overflow-wrap: anywhere; }
-li.suspicion { background: #fff7e3; border-color: #e0a100; }
-li.error { background: #fdebea; border-color: #c5372c; }
-li.fine { background: #eaf6ee; border-color: #2d8a4e; }
+ul.findings li.suspicion { background: #fff7e3; border-color: #e0a100; }
+ul.findings li.error { background: #fdebea; border-color: #c5372c; }
+ul.findings li.fine { background: #eaf6ee; border-color: #2d8a4e; }
 .kind { font-weight: 600; margin-right: 6px; }
 .banner { background: #fff7e3; border: 1px solid #e0a100; border-radius: 8px; padding: 8px 14px; margin: 12px 0; font-weight: 600; }
 .rdms { display: flex; flex-wrap: wrap; gap: 20px; }
 figure { margin: 0; }
+figure.rdm { width: 300px; }
 figure.rdm img { width: 300px; height: 300px; image-rendering: pixelated; border: 1px solid var(--line); display: block; }
 .scale { height: 10px; width: 300px; margin-top: 6px; border-radius: 2px;
   background: linear-gradient(to right, #440154, #3e4989, #26828e, #35b779, #b5de2b, #fde725); }

@@ -187,7 +187,10 @@ def _examine(
     for region, target in study.targets.items():
         source = study.sources.get(region, "")
         facts = examine_region(region, target, source, published.get(region))
-        suspicions += suspect_region(target, facts, names)
+        with warnings.catch_warnings():
+            # NumPy warns of RDMs that are NaN throughout, which is a suspicion.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            suspicions += suspect_region(target, facts, names)
         regions.append(facts)
     suspicions += suspect_equal_regions(study.targets)
     if study.synthetic:

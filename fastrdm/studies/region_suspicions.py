@@ -106,21 +106,22 @@ def _agreement(facts: RegionFacts) -> Iterator[tuple[str, str]]:
     opposite = known & (values < -_OPPOSITE) & (-values >= median / 2)
     weak = known & ~opposite & (median >= _AGREEMENT) & (values < _ODD * median)
     for kind, chosen, text in (
-        ("opposite", opposite, "correlate negatively with the mean of the others"),
+        (
+            "opposite",
+            opposite,
+            "negative correlation with the mean of the others: {}; check whether these are similarities instead of"
+            " dissimilarities, or have their conditions in another order",
+        ),
         (
             "odd subject",
             weak,
-            f"agree much less with the others than the median subject ({median:.3f})",
+            f"much lower correlation with the mean of the others than the median of {median:.3f}: {{}}; check their"
+            " data and the order of their conditions",
         ),
     ):
         if chosen.any():
             who = [f"subject {i} ({values[i]:+.3f})" for i in np.flatnonzero(chosen)]
-            advice = (
-                "check whether these are similarities instead of dissimilarities, or in another order"
-                if kind == "opposite"
-                else "check their data and the order of their conditions"
-            )
-            yield kind, f"{list_names(who, _NAMED)}, counted from 0, {text}; {advice}"
+            yield kind, text.format(f"{list_names(who, _NAMED)}, counted from 0")
 
 
 def _copies(target: Target) -> Iterator[tuple[str, str]]:
@@ -136,8 +137,8 @@ def _copies(target: Target) -> Iterator[tuple[str, str]]:
         ]
         yield (
             "duplicates",
-            f"subjects {list_names(texts, _NAMED)}, counted from 0, have the same RDM; remove the copies, which raise"
-            " the noise ceiling",
+            f"subjects {list_names(texts, _NAMED)}, counted from 0, have the same RDM, which raises the noise ceiling;"
+            " remove the copies",
         )
 
 
