@@ -148,8 +148,13 @@ def _check(name: str, opener: Opener, preprocessing: Preprocessing | None) -> St
             study = opener(errors.append)
         except (ValueError, OSError) as error:
             errors.append(str(error))
-    texts = dict.fromkeys(str(each.message) for each in caught)
-    suspicions = [Suspicion(_kind(text), text) for text in texts]
+    sources = study.sources if study else {}
+    suspicions = [
+        Suspicion(
+            _kind(text), text, next((r for r, s in sources.items() if text.startswith(s)), "")
+        )
+        for text in dict.fromkeys(str(each.message) for each in caught)
+    ]
     if study is None:
         return StudyCheck(name, suspicions=tuple(suspicions), errors=tuple(errors))
     return _examine(study, preprocessing or Preprocessing(), suspicions, errors)

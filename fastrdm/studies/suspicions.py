@@ -1,6 +1,5 @@
 """What looks wrong with the stimuli of a study; each suspicion is a sentence that names images and says what to do."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,20 +174,18 @@ def _aspect(
         ratio = each.image.width / each.image.height / input_
         if max(ratio, 1 / ratio) > _ASPECT:
             found.append(each)
-    if not found or getattr(preprocessing, "crop", None) is not None:
+    if not found:
         return
-    sizes = Counter(_size(each) for each in stimuli)
-    kinds = "; the stimuli differ in shape" if len(_ratios(stimuli)) > 1 and len(sizes) > 1 else ""
+    is_cropped = getattr(preprocessing, "crop", None) is not None
+    how = "lose their sides by the crop to" if is_cropped else "are squashed to"
+    shapes = {round(each.image.width / each.image.height, 2) for each in stimuli}
+    differ = f"; the {what} differ in shape" if len(shapes) > 1 else ""
     yield Suspicion(
         "aspect",
-        f"{_share(found, stimuli, what)} are not of the shape of the network's input and are squashed to"
-        f" {width} × {height}: {_listed(found, _size)}{kinds}; crop or pad them as the subjects saw them",
+        f"{_share(found, stimuli, what)} are not of the shape of the network's input and {how} {width} × {height}:"
+        f" {_listed(found, _size)}{differ}; crop or pad them as the subjects saw them",
         stimuli=_names(found),
     )
-
-
-def _ratios(stimuli: Sequence[Stimulus]) -> set[float]:
-    return {round(each.image.width / each.image.height, 2) for each in stimuli}
 
 
 def _small(
