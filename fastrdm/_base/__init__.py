@@ -6,7 +6,8 @@ depends on what an RDM means, only on how its entries are stored.
 Read `extras` first (optional packages), then `environment` (versions, system programs) and `lazy` (names imported on
 first use). `text`, `units` and `checks` hold pieces of messages, bytes and seconds as text, and checks of arguments.
 `conversion` makes arrays of tensors, tables and lists, `labels` compares the labels that these carry, and `forms`
-converts between condensed and square RDMs. `arrays` reads arrays from .npy, .npz and .mat files; `files` writes files
+converts between condensed and square RDMs. `contents` lists and reads what a file of any format holds, with a module for each
+family of formats (`hdf5`, `matlab5`, `numpy_files`, `pickles`); `arrays` reads all its arrays. `files` writes files
 that appear only when complete, and checks before work that a file can be written.
 """
 
@@ -28,13 +29,24 @@ from fastrdm._base.text import (
 from fastrdm._base.units import format_bytes, format_seconds, parse_bytes
 
 if TYPE_CHECKING:
-    from fastrdm._base.arrays import UNNAMED, read_arrays
+    from fastrdm._base.arrays import read_arrays
     from fastrdm._base.checks import (
         check_choice,
         check_finite,
         check_fraction,
         check_integer,
         choose,
+    )
+    from fastrdm._base.contents import (
+        CELL,
+        GROUP,
+        NUMBERS,
+        STRUCT,
+        TEXT,
+        Contents,
+        Entry,
+        kind_of,
+        open_contents,
     )
     from fastrdm._base.conversion import depth
     from fastrdm._base.forms import (
@@ -53,18 +65,30 @@ if TYPE_CHECKING:
         warn_similarities,
     )
     from fastrdm._base.labels import CHANNELS, PAIRS, Labels, common_labels, labels_of, rdm_labels
+    from fastrdm._base.numpy_files import UNNAMED
 else:
     # These modules import NumPy, which takes longer than the rest of `fastrdm --help`.
     __getattr__ = lazy_attributes(
         __name__,
         {
-            "fastrdm._base.arrays": ["UNNAMED", "read_arrays"],
+            "fastrdm._base.arrays": ["read_arrays"],
             "fastrdm._base.checks": [
                 "check_choice",
                 "check_finite",
                 "check_fraction",
                 "check_integer",
                 "choose",
+            ],
+            "fastrdm._base.contents": [
+                "CELL",
+                "GROUP",
+                "NUMBERS",
+                "STRUCT",
+                "TEXT",
+                "Contents",
+                "Entry",
+                "kind_of",
+                "open_contents",
             ],
             "fastrdm._base.conversion": ["depth"],
             "fastrdm._base.forms": [
@@ -90,14 +114,22 @@ else:
                 "labels_of",
                 "rdm_labels",
             ],
+            "fastrdm._base.numpy_files": ["UNNAMED"],
         },
     )
 
 __all__ = [
     "ASYMMETRY",
+    "CELL",
     "CHANNELS",
+    "GROUP",
+    "NUMBERS",
     "PAIRS",
+    "STRUCT",
+    "TEXT",
     "UNNAMED",
+    "Contents",
+    "Entry",
     "Labels",
     "MissingExtraError",
     "__version__",
@@ -121,6 +153,7 @@ __all__ = [
     "format_bytes",
     "format_seconds",
     "is_similarity",
+    "kind_of",
     "labels_of",
     "lazy_attributes",
     "list_names",
@@ -129,6 +162,7 @@ __all__ = [
     "nearest",
     "new_file",
     "one_line",
+    "open_contents",
     "parse_bytes",
     "rdm_labels",
     "read_arrays",

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from fastrdm._base import (
     as_floats,
     check_choice,
-    condense,
     rdm_labels,
     read_arrays,
-    warn_similarities,
 )
 from fastrdm.images import describe_unread, list_images
-from fastrdm.similarity import Target, check_values
+from fastrdm.similarity import Target
+from fastrdm.studies.rdm_values import condensed_square
 
 #: Region → key in the challenge's files, by modality.
 REGIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -101,12 +100,7 @@ def subject_rdms(array: Any, name: str, nan_policy: str = "raise") -> NDArray[np
             f" for n >= 3 conditions{hint}"
         )
     rdm_labels(array, name, square=True)
-    warn_similarities(rdms, name)
-    # The diagonal is not used, and some files hold NaN there.
-    rdms = rdms.copy()
-    rdms[..., np.arange(n), np.arange(n)] = 0
-    check_values(rdms, name, _AXES[rdms.ndim], nan_policy)
-    return condense(rdms, name)
+    return condensed_square(rdms, name, _AXES[rdms.ndim], nan_policy)
 
 
 def read_target(

@@ -1,0 +1,301 @@
+"""The contents of a file of arrays: a description of each entry, and its value when it is asked for.
+
+Formats are recognised by content, not by the file's name. Values have one form whatever the file: arrays of numbers or
+text; MATLAB's structs as arrays with named fields, its cells as arrays of objects, as `scipy.io.loadmat` returns them;
+dicts for groups and pickles. Nothing outside the file is read, and nothing in it is run.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastrdm._base.extras import MissingExtraError
+from fastrdm._base.hdf5 import Hdf5File, is_hdf5
+from fastrdm._base.matlab5 import MATLAB_NUMERIC, list_matlab5, read_matlab5
+from fastrdm._base.numpy_files import UNNAMED, load_npy, load_npz
+from fastrdm._base.pickles import PickledRdms, load_pickle
+from fastrdm._base.text import first_line
+
+_MAX_GROUPS = 10_000
+
+NUMBERS, TEXT, STRUCT, CELL, GROUP, OTHER = "numbers", "text", "struct", "cell", "group", "other"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a file says of one of its entries: its kind, its shape, and the names of its axes if it has any."""
+
+    kind: str
+    shape: tuple[int, ...]
+    read: Callable[[], Any] = field(repr=False)
+    axes: tuple[str, ...] = ()
+    is_nested: bool = False
+
+    def __str__(self) -> str:
+        """Return the kind and shape, such as ``"struct (1, 4, 2)"``."""
+        if self.axes:
+            axes = zip(self.axes, self.shape, strict=True)
+            return f"{self.kind} ({', '.join(f'{name} {n}' for name, n in axes)})"
+        return f"{self.kind} {self.shape}" if self.shape else self.kind
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The entries of a file by key, and the format's name in messages.
+
+    Keys of groups and their members are joined with ``/``, those of MATLAB's structs and their fields with ``.``.
+    `root` are the attributes of a HDF5 file, or the whole of a pickle or JSON file.
+    """
+
+    path: Path
+    format: str
+    entries: Mapping[str, Entry]
+    root: Any = None
+
+    def read(self, key: str) -> Any:
+        """Return the value of an entry; ValueError if it cannot be read."""
+        with _reading(self.path, self.format):
+            return self.entries[key].read()
+
+
+def open_contents(path: str | Path) -> Contents:
+    """List what a file holds: MATLAB of any version, HDF5, netCDF, NumPy, pickles of arrays, or JSON.
+
+    FileNotFoundError if the file does not exist; ValueError if it is a folder, empty, damaged or of another format.
+    """
+    path = Path(path)
+    head = read_head(path)
+    name, listing = next((name, listing) for name, is_kind, listing in _FORMATS if is_kind(head))
+    with _reading(path, name):
+        return Contents(path, name, **listing(path))
+
+
+def read_head(path: Path, size: int = 4096) -> bytes:
+    """Return the first bytes of a file; FileNotFoundError or ValueError if there is none."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file of arrays")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    with path.open("rb") as file:
+        head = file.read(size)
+    if not head:
+        raise ValueError(f"{path} is empty")
+    return head
+
+
+@contextlib.contextmanager
+def _reading(path: Path, name: str) -> Iterator[None]:
+    try:
+        yield
+    except MissingExtraError:
+        raise
+    # scipy, h5py, zlib and pickle raise a dozen types of errors for damaged files.
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as {name}: {first_line(error)}") from error
+
+
+def _list_hdf5(path: Path) -> dict[str, Any]:
+    entries: dict[str, Entry] = {}
+    with Hdf5File(path) as file:
+        found = _matlab_items(file) if file.is_matlab else _plain_items(file, "", set())
+        for key, at, item in found:
+            axes: tuple[str, ...] = ()
+            if file.is_matlab:
+                kind, shape = _matlab_kind(file, item)
+            elif file.is_group(item):
+                kind, shape = GROUP, ()
+            elif item.shape is None or file.is_bare_dimension(item):
+                continue
+            else:
+                kind, shape, axes = _kind_of_dtype(item.dtype), item.shape, file.dimensions(item)
+            nested = "/" in at
+            entries[key] = Entry(kind, shape, partial(_read_hdf5, path, at), axes, nested)
+        entries |= {key: Entry("link", (), partial(_read_hdf5, path, key)) for key in file.links()}
+        return {"entries": entries, "root": file.attributes}
+
+
+def _read_hdf5(path: Path, at: str) -> Any:
+    with Hdf5File(path) as file:
+        return file.read(file.find(at))
+
+
+def _kind_of_dtype(dtype: Any) -> str:
+    # h5py describes text of variable length as objects with metadata.
+    if dtype.kind == "S" or (
+        dtype.kind == "O" and (dtype.metadata or {}).get("vlen") in (str, bytes)
+    ):
+        return TEXT
+    return NUMBERS if dtype.kind in "biufc" else OTHER
+
+
+def _plain_items(file: Hdf5File, group: str, seen: set[Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield path, path and object of datasets and groups; each group once, also where links form a cycle."""
+    for name, item in file.items(group or "/"):
+        path = f"{group}/{name}".lstrip("/")
+        if not file.is_group(item):
+            yield path, path, item
+        elif item.id not in seen and len(seen) < _MAX_GROUPS:
+            seen.add(item.id)
+            yield path, path, item
+            yield from _plain_items(file, path, seen)
+
+
+def _matlab_items(file: Hdf5File, group: str = "", key: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yield key, path and object of variables, and of the fields of single structs."""
+    for name, item in file.items(group or "/"):
+        own, at = f"{key}.{name}".lstrip("."), f"{group}/{name}".lstrip("/")
+        yield own, at, item
+        if (
+            file.is_group(item)
+            and own.count(".") < 4
+            and _matlab_kind(file, item) == (STRUCT, (1, 1))
+        ):
+            yield from _matlab_items(file, at, own)
+
+
+def _matlab_kind(file: Hdf5File, item: Any) -> tuple[str, tuple[int, ...]]:
+    if file.is_group(item):
+        if "MATLAB_sparse" in item.attrs:
+            return "sparse", ()
+        fields = [field for _, field in file.items(item.name)]
+        array = fields and all(
+            not file.is_group(f) and f.dtype.kind == "O" and "MATLAB_class" not in f.attrs
+            for f in fields
+        )
+        return STRUCT, tuple(reversed(fields[0].shape)) if array else (1, 1)
+    name = item.attrs.get("MATLAB_class", b"")
+    name = name.decode() if isinstance(name, bytes) else str(name)
+    shape = tuple(reversed(item.shape or ()))
+    if item.dtype.kind == "O":
+        return CELL, shape
+    return (TEXT if name == "char" else NUMBERS if name in MATLAB_NUMERIC | {""} else name), shape
+
+
+def _list_matlab5(path: Path) -> dict[str, Any]:
+    kinds = {"char": TEXT, "struct": STRUCT, "cell": CELL}
+    entries: dict[str, Entry] = {}
+    for name, (shape, kind) in list_matlab5(path).items():
+        kind = NUMBERS if kind in MATLAB_NUMERIC else kinds.get(kind, kind)
+        entries[name] = Entry(kind, shape, partial(_read_matlab5, path, name))
+        if kind == STRUCT and shape == (1, 1):
+            entries |= _fields(name, entries[name].read())
+    return {"entries": entries}
+
+
+def _read_matlab5(path: Path, name: str) -> Any:
+    return read_matlab5(path, [name])[name]
+
+
+def _fields(key: str, value: Any, depth: int = 0) -> dict[str, Entry]:
+    """Return entries of the fields of a single struct, and of single structs in these."""
+    entries: dict[str, Entry] = {}
+    for name in value.dtype.names or ():
+        member = np.asarray(value[name][0, 0])
+        own = f"{key}.{name}"
+        read = partial(_same, member)
+        entries[own] = Entry(kind_of(member), member.shape, read, is_nested=True)
+        if member.dtype.names and member.shape == (1, 1) and depth < 4:
+            entries |= _fields(own, member, depth + 1)
+    return entries
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def kind_of(value: Any) -> str:
+    """Return the kind of a value."""
+    if isinstance(value, Mapping):
+        return GROUP
+    dtype = np.asarray(value).dtype
+    if dtype.names:
+        return STRUCT
+    return {"O": CELL, "U": TEXT, "S": TEXT}.get(
+        dtype.kind, NUMBERS if dtype.kind in "biufc" else OTHER
+    )
+
+
+def _in_memory(values: Mapping[str, Any]) -> dict[str, Entry]:
+    entries = {}
+    for key, value in values.items():
+        array = np.asarray(value) if not isinstance(value, Mapping) else np.zeros(0)
+        kind = kind_of(value)
+        entries[key] = Entry(
+            kind,
+            () if kind == GROUP else array.shape,
+            partial(_same, array if kind != GROUP else value),
+        )
+    return entries
+
+
+def _list_npy(path: Path) -> dict[str, Any]:
+    return {"entries": _in_memory(load_npy(path))}
+
+
+def _list_npz(path: Path) -> dict[str, Any]:
+    return {"entries": _in_memory(load_npz(path))}
+
+
+def _list_pickle(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        root = load_pickle(file)
+    if isinstance(root, PickledRdms):
+        root = root.attributes
+    if isinstance(root, Mapping):
+        return {
+            "entries": _in_memory({str(key): value for key, value in root.items()}),
+            "root": root,
+        }
+    return {"entries": _in_memory({UNNAMED: root}), "root": root}
+
+
+def _list_json(path: Path) -> dict[str, Any]:
+    return {"entries": {}, "root": json.loads(path.read_text("utf-8-sig"))}
+
+
+def _list_netcdf(path: Path) -> dict[str, Any]:
+    from scipy.io import netcdf_file
+
+    entries = {}
+    with netcdf_file(path, "r", mmap=False, maskandscale=True) as file:
+        for name, variable in file.variables.items():
+            value = (
+                np.ma.filled(variable[...], np.nan)
+                if variable.typecode() in "fd"
+                else variable[...]
+            )
+            value, axes = np.asarray(value), tuple(variable.dimensions)
+            if value.dtype.kind == "S" and axes:
+                # Text is an array of single characters, with an axis of its own.
+                rows = np.ascontiguousarray(value).view(f"S{value.shape[-1]}")[..., 0]
+                value, axes = np.char.decode(rows, "utf-8", "replace"), axes[:-1]
+            entries[name] = Entry(kind_of(value), value.shape, partial(_same, value.copy()), axes)
+    return {"entries": entries}
+
+
+_Listing = Callable[[Path], dict[str, Any]]
+_FORMATS: tuple[tuple[str, Callable[[bytes], bool], _Listing], ...] = (
+    ("an HDF5 file", is_hdf5, _list_hdf5),
+    ("a .npy file", lambda head: head.startswith(b"\x93NUMPY"), _list_npy),
+    ("a .npz file", lambda head: head.startswith(b"PK"), _list_npz),
+    ("a netCDF file", lambda head: head.startswith((b"CDF\x01", b"CDF\x02")), _list_netcdf),
+    ("a pickle", lambda head: head.startswith(b"\x80") and 2 <= head[1] <= 5, _list_pickle),
+    (
+        "JSON",
+        lambda head: head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["),
+        _list_json,
+    ),
+    # MATLAB files before v7.3 have no common signature.
+    ("a MATLAB file", lambda head: head.startswith(b"MATLAB 5"), _list_matlab5),
+    (
+        "a MATLAB file (nor is it HDF5, netCDF, NumPy, a pickle or JSON)",
+        lambda head: True,
+        _list_matlab5,
+    ),
+)

@@ -1,0 +1,259 @@
+"""Reading of HDF5 files: MATLAB v7.3, netCDF 4, and those that other programs write.
+
+MATLAB stores axes in reverse, text as numbers, and the elements of structs and cells behind references. Its files are
+recognised by their signature: the text in the block before the HDF5 file, or the attribute `MATLAB_class` of an
+object. In other files axes are as they are.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._base.extras import require
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# MATLAB writes a header of 512 bytes before the HDF5 file; the format allows any power of two.
+HDF5_OFFSETS = (0, 512, 1024, 2048)
+_MATLAB_SIGNATURE = b"MATLAB 7.3 MAT-file"
+
+# zlib, the strongest usual filter, compresses up to 1032 : 1.
+_MAX_RATIO = 1100
+_MAX_DEPTH = 16
+
+
+def is_hdf5(head: bytes) -> bool:
+    """Return whether a file begins like HDF5, possibly after a user block."""
+    return any(head.startswith(HDF5_SIGNATURE, offset) for offset in HDF5_OFFSETS)
+
+
+class Hdf5File:
+    """An open HDF5 file, of which nothing outside the file is read."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            signed = file.read(len(_MATLAB_SIGNATURE)) == _MATLAB_SIGNATURE
+        purpose = "to read MATLAB v7.3 files" if signed else "to read HDF5 files"
+        self._h5py = require("h5py", "data", purpose)
+        self._size = path.stat().st_size
+        self._file = self._h5py.File(path, "r")
+        self.is_matlab = signed or any("MATLAB_class" in item.attrs for _, item in self.items())
+
+    def __enter__(self) -> "Hdf5File":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of the file."""
+        return self._attributes(self._file)
+
+    def items(self, group: str = "/") -> Iterator[tuple[str, Any]]:
+        """Yield names and objects of a group; links out of the file and MATLAB's own groups are passed over."""
+        parent = self._file[group]
+        for name in parent:
+            link = parent.get(name, getlink=True)
+            if isinstance(link, self._h5py.HardLink) and not name.startswith("#"):
+                yield name, parent[name]
+
+    def links(self) -> list[str]:
+        """Return the names at the top level that are links out of the file or to a name."""
+        hard = self._h5py.HardLink
+        return [n for n in self._file if not isinstance(self._file.get(n, getlink=True), hard)]
+
+    def find(self, key: str) -> Any:
+        """Return the object with a path; ValueError if a part of the path is a link."""
+        item = self._file
+        for name in filter(None, key.split("/")):
+            link = item.get(name, getlink=True)
+            if isinstance(link, self._h5py.ExternalLink):
+                raise ValueError(
+                    f"{key} is a link to another file, {link.filename}, which is not followed"
+                )
+            if isinstance(link, self._h5py.SoftLink):
+                raise ValueError(f"{key} is a link to {link.path}; name that instead")
+            item = item[name]
+        return item
+
+    def is_group(self, item: Any) -> bool:
+        """Return whether an object is a group."""
+        return isinstance(item, self._h5py.Group)
+
+    def is_bare_dimension(self, dataset: Any) -> bool:
+        """Return whether a dataset only stands for a dimension of netCDF that has no values."""
+        name = dataset.attrs.get("NAME", b"") if dataset.is_scale else b""
+        text = name.decode("latin1") if isinstance(name, bytes) else str(name)
+        return text.startswith("This is a netCDF dimension but not a netCDF variable")
+
+    def dimensions(self, dataset: Any) -> tuple[str, ...]:
+        """Return the names of a dataset's axes, as netCDF stores them; empty if an axis has none."""
+        names = []
+        for dimension in dataset.dims:
+            if len(dimension):
+                names.append(str(dimension[0].name).rpartition("/")[2])
+            elif dimension.label:
+                names.append(str(dimension.label))
+            elif dataset.is_scale and len(dataset.shape) == 1:
+                names.append(str(dataset.name).rpartition("/")[2])
+            else:
+                return ()
+        return tuple(names)
+
+    def read(self, item: Any) -> Any:
+        """Return the value of an object, in a MATLAB file as `scipy.io.loadmat` does."""
+        if self.is_matlab:
+            return self._matlab(item, 0)
+        return self._plain(item, 0)
+
+    def numbers(self, dataset: Any) -> Any:
+        """Return a dataset as it is stored; ValueError if it lies outside the file or is announced larger than that."""
+        if dataset.is_virtual:
+            raise ValueError(
+                f"{dataset.name} is a virtual dataset of other files, which are not read"
+            )
+        if dataset.external:
+            other = dataset.external[0][0]
+            raise ValueError(
+                f"{dataset.name} is stored in another file, {other}, which is not read"
+            )
+        if dataset.nbytes > _MAX_RATIO * self._size:
+            raise ValueError(
+                f"{dataset.name} announces shape {dataset.shape}, {dataset.nbytes} bytes, in a file of {self._size}"
+            )
+        return dataset[()]
+
+    def _plain(self, item: Any, depth: int) -> Any:
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"{item.name} is nested more than {_MAX_DEPTH} deep")
+        if self.is_group(item):
+            members = {name: self._plain(child, depth + 1) for name, child in self.items(item.name)}
+            return members | self._attributes(item)
+        if item.shape is None:
+            return None
+        if self._h5py.check_string_dtype(item.dtype):
+            value = np.asarray(self.numbers(item))
+            texts = [
+                t.decode("utf-8", "replace") if isinstance(t, bytes) else str(t) for t in value.flat
+            ]
+            return np.array(texts or np.zeros(0, "U1")).reshape(value.shape)
+        if self._h5py.check_ref_dtype(item.dtype):
+            raise ValueError(f"{item.name} holds references, which only MATLAB's files may")
+        value = _unpacked(self.numbers(item), self._attributes(item))
+        return value if self.dimensions(item) else _conditions_last(value)
+
+    def _attributes(self, item: Any) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for name, value in item.attrs.items():
+            array = np.asarray(value)
+            if array.dtype.kind == "S":
+                out[name] = np.char.decode(array, "utf-8", "replace")
+            elif array.dtype.kind in "biufU" or (
+                array.dtype == object and all(isinstance(v, str) for v in array.flat)
+            ):
+                out[name] = array.astype(str) if array.dtype == object else array
+        return out
+
+    def _matlab(self, item: Any, depth: int) -> Any:
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"{item.name} is nested more than {_MAX_DEPTH} deep")
+        kind = item.attrs.get("MATLAB_class", b"")
+        kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+        if self.is_group(item):
+            if "MATLAB_sparse" in item.attrs:
+                raise ValueError(f"{item.name} is a sparse matrix; save full(…) of it")
+            return self._struct(item, depth)
+        is_reference = self._h5py.check_ref_dtype(item.dtype) is not None
+        if item.attrs.get("MATLAB_empty", 0):
+            shape = tuple(int(n) for n in np.asarray(self.numbers(item)).flat)
+            if 0 not in shape:
+                raise ValueError(f"{item.name} is empty, but announces shape {shape}")
+            return np.zeros(shape, object if kind == "cell" else "U1" if kind == "char" else float)
+        value = np.transpose(self.numbers(item))
+        if is_reference:
+            return self._cells(value, depth)
+        if kind == "char":
+            rows = np.ascontiguousarray(value, "<u2")
+            rows = rows.reshape(-1, rows.shape[-1]) if rows.ndim else rows.reshape(1, 1)
+            return np.array([row.tobytes().decode("utf-16-le", "replace") for row in rows])
+        if value.dtype.names == ("real", "imag"):
+            return value["real"] + 1j * value["imag"]
+        if kind not in _MATLAB_NUMERIC:
+            raise ValueError(f"{item.name} is of MATLAB's class {kind}, which is not read")
+        return value
+
+    def _struct(self, group: Any, depth: int) -> NDArray[Any]:
+        """Return a struct array; fields of a single struct are stored directly, others behind references."""
+        fields = dict(self.items(group.name))
+        refers = {
+            name: not self.is_group(field)
+            and self._h5py.check_ref_dtype(field.dtype) is not None
+            and "MATLAB_class" not in field.attrs
+            for name, field in fields.items()
+        }
+        if not fields or not all(refers.values()):
+            out = np.zeros((1, 1), [(name, object) for name in fields])
+            for name, field in fields.items():
+                out[name][0, 0] = self._matlab(field, depth + 1)
+            return out
+        columns = {
+            name: self._cells(np.transpose(self.numbers(field)), depth)
+            for name, field in fields.items()
+        }
+        shapes = {column.shape for column in columns.values()}
+        if len(shapes) > 1:
+            raise ValueError(f"{group.name} has fields of different shapes: {sorted(shapes)}")
+        out = np.zeros(shapes.pop(), [(name, object) for name in fields])
+        for name, column in columns.items():
+            out[name] = column
+        return out
+
+    def _cells(self, references: NDArray[Any], depth: int) -> NDArray[Any]:
+        out = np.empty(references.shape, object)
+        for index in np.ndindex(references.shape):
+            if not references[index]:
+                raise ValueError("a reference to an element leads nowhere")
+            out[index] = self._matlab(self._file[references[index]], depth + 1)
+        return out
+
+
+def _unpacked(value: Any, attributes: Mapping[str, Any]) -> Any:
+    """Apply the conventions of netCDF for missing and packed numbers."""
+    value = np.asarray(value)
+    missing = [attributes[n] for n in ("_FillValue", "missing_value") if n in attributes]
+    packed = {"scale_factor", "add_offset"} & attributes.keys()
+    if value.dtype.kind not in "iuf" or not (missing or packed):
+        return value
+    gaps = np.zeros(value.shape, bool)
+    for number in missing:
+        gaps |= value == np.asarray(number).ravel()[0]
+    if packed or gaps.any():
+        value = value.astype(np.float64 if value.dtype.itemsize > 4 or packed else np.float32)
+        value = value * float(np.ravel(attributes.get("scale_factor", 1))[0])
+        value = value + float(np.ravel(attributes.get("add_offset", 0))[0])
+        value[gaps] = np.nan
+    return value
+
+
+def _conditions_last(array: NDArray[Any]) -> NDArray[Any]:
+    """Reverse the axes of an array if only its first two can be those of an RDM.
+
+    The challenge's MEG targets have MATLAB's axes without its signature: (n, n, times, subjects).
+    """
+    conditions_first = (
+        array.ndim > 2
+        and array.shape[0] == array.shape[1] > 1
+        and array.shape[-1] != array.shape[-2]
+        and array.dtype.kind in "biuf"
+        and np.array_equal(array, np.swapaxes(array, 0, 1), equal_nan=array.dtype.kind == "f")
+    )
+    return np.transpose(array) if conditions_first else array
+
+
+# Arrays that other programs wrote for MATLAB may have no class.
+_MATLAB_NUMERIC = frozenset(
+    {"", "double", "single", "logical"} | {f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)}
+)

@@ -1,0 +1,144 @@
+"""Unpickling of arrays, numbers, text and containers of them, which never runs what a pickle names."""
+
+import math
+import pickle
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def load_pickle(file: IO[bytes]) -> Any:
+    """Read a pickle of arrays, numbers, text, dicts, lists and tuples; UnpicklingError names anything else.
+
+    Arrays have numbers, text or such objects as elements. Arrays that Python 2 pickled are read too.
+    """
+    return _ArrayUnpickler(file, encoding="latin1").load()
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """An unpickler with its own constructors of arrays; it runs nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _CONSTRUCTORS[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f"its pickle holds {module}.{name}, which is not part of an array; it was not run"
+            ) from None
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError("its pickle refers to objects outside the file")
+
+
+class _PickledDtype:
+    """A dtype of numbers, text or objects; of its pickled state, only the byte order is used."""
+
+    def __init__(self, text: Any, align: Any = False, copy: Any = True) -> None:
+        name = text.decode("latin1") if isinstance(text, bytes) else text
+        # A repeated or structured dtype begins otherwise.
+        if not isinstance(name, str) or name[:1] not in set("biufcSUO") or "," in name:
+            raise pickle.UnpicklingError(
+                f"its pickle holds an array of type {name!r}, neither numbers nor text"
+            )
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: Any) -> None:
+        order = state[1]
+        if isinstance(order, bytes):
+            order = order.decode("latin1")
+        if order not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError(f"its pickle holds an array of byte order {order!r}")
+        if order in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(order)
+
+
+class _PickledArray(np.ndarray[Any, Any]):
+    """An array whose pickled state is checked; `numpy.asarray` makes it a plain array."""
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, is_fortran, content = state
+        made = _filled(content, dtype, shape, "F" if is_fortran else "C")
+        # The plain state of NumPy's own array of these elements.
+        super().__setstate__(made.__reduce__()[2])
+
+
+def _filled(content: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
+    if not isinstance(dtype, _PickledDtype):
+        raise pickle.UnpicklingError("its pickle holds an array without a type")
+    kind = dtype.dtype
+    shape = tuple(int(n) for n in (shape if isinstance(shape, (tuple, list)) else (shape,)))
+    count = math.prod(shape)
+    if isinstance(content, str):
+        # Python 2's bytes.
+        content = content.encode("latin1")
+    given = len(content) if kind.hasobject else memoryview(content).nbytes
+    if min(shape, default=0) < 0 or given != count * (1 if kind.hasobject else kind.itemsize):
+        raise pickle.UnpicklingError(
+            f"its pickle announces an array of shape {shape} and type {kind}, but holds {given}"
+            f" {'elements' if kind.hasobject else 'bytes'}"
+        )
+    if kind.hasobject:
+        flat = np.empty(count, object)
+        for i, element in enumerate(content):
+            flat[i] = element
+    else:
+        flat = np.frombuffer(content, kind) if kind.itemsize else np.zeros(count, kind)
+    return flat.reshape(shape, order="F" if order in ("F", b"F") else "C").copy()
+
+
+def _reconstruct(subtype: Any, shape: Any, kind: Any) -> Any:
+    return np.ndarray.__new__(_PickledArray, (0,), np.uint8)
+
+
+def _scalar(dtype: Any, content: Any = None) -> Any:
+    if isinstance(dtype, _PickledDtype) and dtype.dtype.hasobject:
+        return content
+    return _filled(content, dtype, (), "C")[()]
+
+
+def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> Any:
+    return _filled(content, dtype, shape, order)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """`codecs.encode` for bytes pickled by Python 2, without codec look-up."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"its pickle asks for the codec {encoding!r}")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    return b""
+
+
+def _ndarray(*_: Any) -> Any:
+    """Stand for the class, which `_reconstruct` gets as an argument."""
+    raise pickle.UnpicklingError("its pickle calls numpy.ndarray")
+
+
+class PickledRdms:
+    """The attributes of an `rsatoolbox.rdm.RDMs` that was pickled as an object."""
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            raise pickle.UnpicklingError("its pickle holds an RDMs object without attributes")
+        self.__dict__.update(attributes=state)
+
+
+_CONSTRUCTORS: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _ndarray,
+    ("numpy", "dtype"): _PickledDtype,
+    ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("rsatoolbox.rdm.rdms", "RDMs"): PickledRdms,
+} | {
+    # NumPy 2 moved numpy.core to numpy._core; files name the one that wrote them.
+    (f"numpy.{core}.{module}", name): constructor
+    for core in ("core", "_core")
+    for module, name, constructor in (
+        ("multiarray", "_reconstruct", _reconstruct),
+        ("multiarray", "scalar", _scalar),
+        ("numeric", "_frombuffer", _from_buffer),
+    )
+}
