@@ -3,8 +3,9 @@
 Arrays in, arrays out: `calc_rdm` makes RDMs of activations, `compare` correlates RDMs, `noise_ceiling` bounds what
 any model can reach, and a `Target` holds one region's subjects, ready to score any number of models. `bootstrap`,
 `permutation_test`, `subject_test`, `compare_models` and `max_statistic` quantify the uncertainty of scores.
-`export_onnx` and `OnnxModel` turn a network's weights into RDMs of its layers; `score_checkpoints` and `sweep` score
-checkpoints against the studies that `open_studies` finds, and `check_study` reports what looks wrong with one.
+`read_rdms` reads RDMs from the files of other programs. `export_onnx` and `OnnxModel` turn a network's weights into
+RDMs of its layers; `score_checkpoints` and `sweep` score checkpoints against the studies that `open_studies` finds, and
+`check_study` reports what looks wrong with one.
 """
 
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
         noise_ceiling,
         rank,
     )
-    from fastrdm.studies import check_study, open_studies
+    from fastrdm.studies import StoredRdms, check_study, open_studies, read_rdms
 else:
     # Imported on first use, so that the command line starts quickly; old paths of modules still work.
     __getattr__ = lazy_attributes(
@@ -75,7 +76,7 @@ else:
                 "noise_ceiling",
                 "rank",
             ],
-            "fastrdm.studies": ["check_study", "open_studies"],
+            "fastrdm.studies": ["StoredRdms", "check_study", "open_studies", "read_rdms"],
         },
         {
             "algonauts": "fastrdm.studies.algonauts",
@@ -102,6 +103,7 @@ __all__ = [
     "Score",
     "SparseProjection",
     "Store",
+    "StoredRdms",
     "Target",
     "TestResult",
     "bootstrap",
@@ -119,6 +121,7 @@ __all__ = [
     "open_studies",
     "permutation_test",
     "rank",
+    "read_rdms",
     "score_checkpoints",
     "square",
     "subject_test",

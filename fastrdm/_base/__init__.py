@@ -6,9 +6,9 @@ depends on what an RDM means, only on how its entries are stored.
 Read `extras` first (optional packages), then `environment` (versions, system programs) and `lazy` (names imported on
 first use). `text`, `units` and `checks` hold pieces of messages, bytes and seconds as text, and checks of arguments.
 `conversion` makes arrays of tensors, tables and lists, `labels` compares the labels that these carry, and `forms`
-converts between condensed and square RDMs. `contents` lists and reads what a file of any format holds, with a module for each
-family of formats (`hdf5`, `matlab5`, `numpy_files`, `pickles`); `arrays` reads all its arrays. `files` writes files
-that appear only when complete, and checks before work that a file can be written.
+converts between condensed and square RDMs. `contents` lists and reads what a file holds, with a module for each family
+of formats (`hdf5`, `matlab5`, `numpy_files`, `pickles`); `arrays` reads all its arrays. `files` writes files that
+appear only when complete, and checks before work that a file can be written.
 """
 
 from typing import TYPE_CHECKING

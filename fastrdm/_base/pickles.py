@@ -60,7 +60,8 @@ class _PickledArray(np.ndarray[Any, Any]):
         _, shape, dtype, is_fortran, content = state
         made = _filled(content, dtype, shape, "F" if is_fortran else "C")
         # The plain state of NumPy's own array of these elements.
-        super().__setstate__(made.__reduce__()[2])
+        plain: Any = made.__reduce__()[2]
+        super().__setstate__(plain)
 
 
 def _filled(content: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
@@ -120,19 +121,22 @@ def _ndarray(*_: Any) -> Any:
 class PickledRdms:
     """The attributes of an `rsatoolbox.rdm.RDMs` that was pickled as an object."""
 
+    attributes: dict[str, Any]
+
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, dict):
             raise pickle.UnpicklingError("its pickle holds an RDMs object without attributes")
-        self.__dict__.update(attributes=state)
+        self.attributes = state
 
 
-_CONSTRUCTORS: dict[tuple[str, str], Any] = {
+_FIXED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _ndarray,
     ("numpy", "dtype"): _PickledDtype,
     ("_codecs", "encode"): _encode,
     ("__builtin__", "bytes"): _no_bytes,
     ("rsatoolbox.rdm.rdms", "RDMs"): PickledRdms,
-} | {
+}
+_CONSTRUCTORS: dict[tuple[str, str], Any] = _FIXED | {
     # NumPy 2 moved numpy.core to numpy._core; files name the one that wrote them.
     (f"numpy.{core}.{module}", name): constructor
     for core in ("core", "_core")

@@ -4,11 +4,15 @@ In come folders: the Algonauts 2019 challenge's download, or any folder with a `
 its images in order and a `Target` for every region.
 
 Read `study` first: the `Study` class. `opening` finds and opens the studies of a folder, and finds the data folder;
-`settings` reads a `study.toml`, `stimuli` finds the images that its order lists, and `regions` keeps the targets that
-are chosen. `challenge` has the challenge's files and constants, `submissions` reads, writes and scores submissions, and
-`algonauts` offers both modules as one namespace. `check` reports what was understood of a study:
-`agreement` has the facts of a region's subjects, `suspicions` and `region_suspicions` what looks wrong with stimuli and
-RDMs.
+`settings` reads a `study.toml`, `stimuli` finds the images that its order lists, `targets` makes a `Target` of each of
+its tables, and `regions` keeps the targets that are chosen. `challenge` has the challenge's files and constants,
+`submissions` reads, writes and scores submissions, and `algonauts` offers both modules as one namespace. `check`
+reports what was understood of a study: `agreement` has the facts of a region's subjects, `suspicions` and
+`region_suspicions` what looks wrong with stimuli and RDMs.
+
+`rdm_files` reads RDMs from the files of other programs, with labels of conditions that `condition_labels` matches to
+the stimuli. It uses `rdm_formats`, the variables that a format has; `rdm_stacks`, a variable as a stack with named
+axes; and `rdm_values`, arrays of RDMs, square or condensed.
 """
 
 from fastrdm.studies import algonauts
@@ -16,6 +20,7 @@ from fastrdm.studies.agreement import RegionFacts, mean_rdm
 from fastrdm.studies.challenge import CEILINGS
 from fastrdm.studies.check import StudyCheck, check_studies, check_study
 from fastrdm.studies.opening import collect_studies, find_data, open_studies
+from fastrdm.studies.rdm_files import StoredRdms, read_rdms
 from fastrdm.studies.study import Study, synthetic_notice
 from fastrdm.studies.suspicions import Stimulus, Suspicion
 
@@ -23,6 +28,7 @@ __all__ = [
     "CEILINGS",
     "RegionFacts",
     "Stimulus",
+    "StoredRdms",
     "Study",
     "StudyCheck",
     "Suspicion",
@@ -33,5 +39,6 @@ __all__ = [
     "find_data",
     "mean_rdm",
     "open_studies",
+    "read_rdms",
     "synthetic_notice",
 ]

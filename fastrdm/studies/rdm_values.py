@@ -156,6 +156,8 @@ def _form(rdms: NDArray[Any], name: str, expected: int | None) -> str:
     if len(sizes) == 2:
         return _by_values(rdms, name)
     (form,) = sizes
+    if form == PAIRS and rdms.ndim == 3 and shape[0] == shape[1]:
+        raise ValueError(f"{name} has shape {shape}; {_expected(shape)}")
     first = pairs_of(shape[0]) if rdms.ndim == 2 else None
     if form == PAIRS and first is not None and (shape[0] > last or expected == first):
         raise ValueError(
@@ -185,8 +187,10 @@ def _by_values(rdms: NDArray[Any], name: str) -> str:
     symmetric = np.allclose(rdms, np.swapaxes(rdms, -1, -2), rtol=0, atol=tolerance, equal_nan=True)
     known = diagonal[~np.isnan(diagonal)]
     constant = known.size == 0 or np.ptp(known) <= tolerance
-    if symmetric == constant:
-        return CONDITIONS if symmetric else PAIRS
+    if symmetric and (constant or rdms.ndim > 2):
+        return CONDITIONS
+    if not (symmetric or constant):
+        return PAIRS
     n = rdms.shape[-1]
     why = (
         "is symmetric, but its diagonal varies"

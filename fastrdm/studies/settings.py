@@ -2,17 +2,19 @@
 
 import csv
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastrdm._base import UNNAMED, check_choice, nearest, read_arrays
-from fastrdm.images import ORDERS, check_background, list_images
-from fastrdm.similarity import NAN_POLICIES, PROTOCOLS, Target
-from fastrdm.studies.challenge import subject_rdms
+from fastrdm._base import check_choice, nearest
+from fastrdm.images import ORDERS, check_background, list_images, name_in
+from fastrdm.similarity import NAN_POLICIES, Target
+from fastrdm.studies.condition_labels import check_order, in_order, order_of
+from fastrdm.studies.rdm_files import StoredRdms
 from fastrdm.studies.stimuli import StimulusNames
 from fastrdm.studies.study import Report, Study, collect_targets
+from fastrdm.studies.targets import TARGET_FIELDS, check_target, make_target, stored_rdms
 
 FILE_NAME = "study.toml"
 
@@ -29,19 +31,16 @@ _FIELDS: Mapping[str, type] = {
     "truth": dict,
     "truth_network": str,
 }
-_TARGET_FIELDS: Mapping[str, type | tuple[type, ...]] = {
-    "file": str,
-    "key": str,
-    "protocol": str,
-    "ceiling": (int, float),
-    "nan_policy": str,
-}
+#: The order of the condition labels in the files of the targets.
+_TARGETS = "targets"
 
 _KINDS: Mapping[Any, str] = {
     str: "text",
     bool: "true or false",
     dict: "a table",
+    list: "a list",
     (int, float): "a number",
+    (str, list): "text or a list of text",
 }
 
 
@@ -58,7 +57,10 @@ class StudySettings:
         self._sources: dict[str, str] = {}
         self._check(self.fields, _FIELDS, "")
         self._require(
-            self.fields, "order", "", ': a file with the stimuli\'s names, "sorted" or "natural"'
+            self.fields,
+            "order",
+            "",
+            ': a file with the stimuli\'s names, "sorted", "natural" or "targets"',
         )
         try:
             check_background(self.fields.get("background"))
@@ -78,10 +80,9 @@ class StudySettings:
     def _check_target(self, target: Any, where: str) -> None:
         if not isinstance(target, dict):
             raise ValueError(f"{self.file}: {where} is {target!r}, not a table such as [{where}]")
-        self._check(target, _TARGET_FIELDS, f"{where}.")
+        self._check(target, TARGET_FIELDS, f"{where}.")
         self._require(target, "file", f"{where}.", "")
-        protocol = target.get("protocol", "algonauts2019")
-        check_choice(protocol, PROTOCOLS, f"{self.file}: {where}.protocol")
+        check_target(target, f"{self.file}: {where}.")
         self._check_policy(target, f"{where}.")
 
     def _check(self, table: Mapping[str, Any], fields: Mapping[str, Any], prefix: str) -> None:
@@ -111,10 +112,7 @@ class StudySettings:
     def open(self, report: Report | None = None) -> Study:
         """Read the stimuli and targets; with `report`, errors of targets are passed to it instead of raised."""
         stimuli = self._stimuli()
-        read = {
-            region: partial(self._target, region, target, len(stimuli))
-            for region, target in self.fields["targets"].items()
-        }
+        read = {region: partial(self._target, region, stimuli) for region in self.fields["targets"]}
         targets = collect_targets(read, report)
         names = ("description", "synthetic", "truth", "truth_network", "background")
         others = {name: self.fields[name] for name in names if name in self.fields}
@@ -156,7 +154,9 @@ class StudySettings:
             self._images("stimuli"), self._folder("stimuli"), self._others("stimuli")
         )
         chosen = tuple(names.images)
-        if self.fields["order"] not in ORDERS:
+        if self.fields["order"] == _TARGETS:
+            chosen = self._labelled(names)
+        elif self.fields["order"] not in ORDERS:
             chosen = names.choose(self._order(), f"{self.file}: order = {self.fields['order']!r}")
         self._names, self.unlisted = names, names.unlisted(chosen)
         return chosen
@@ -170,7 +170,7 @@ class StudySettings:
         if not file.is_file():
             raise FileNotFoundError(
                 f"{self.file}: order = {self.fields['order']!r} is neither a file beside it nor"
-                ' "sorted" or "natural"'
+                ' "sorted", "natural" or "targets"'
             )
         try:
             # Spreadsheet programs write a byte-order mark.
@@ -190,30 +190,39 @@ class StudySettings:
             raise ValueError(f"{self.file}: order = {file.name!r} lists no stimuli")
         return names
 
-    def _target(self, region: str, fields: Mapping[str, Any], n_stimuli: int) -> Target:
-        where = f"{self.file}: targets.{region}"
-        file = self.file.parent / fields["file"]
-        if not file.is_file():
-            raise FileNotFoundError(f"{where}.file = {fields['file']!r} is not a file beside it")
-        arrays = read_arrays(file)
-        key = fields.get("key") or (next(iter(arrays)) if len(arrays) == 1 else None)
-        if key not in arrays:
-            problem = f"= {key!r} is not in" if key else "is missing, and several arrays are in"
+    def _labelled(self, names: StimulusNames) -> tuple[Path, ...]:
+        """The stimuli in the order of the first target's labels."""
+        region = next(iter(self.fields["targets"]))
+        stored = self._stored(region, None)
+        where = f'{self._where(region)}: order = "targets"'
+        return names.choose(order_of(stored, names, where), where)
+
+    def _where(self, region: str) -> str:
+        return f"{self.file}: targets.{region}"
+
+    def _policy(self, region: str) -> str:
+        own = self.fields["targets"][region].get("nan_policy")
+        return str(own or self.fields.get("nan_policy", "raise"))
+
+    def _stored(self, region: str, n_conditions: int | None) -> StoredRdms:
+        fields, where = self.fields["targets"][region], self._where(region)
+        return stored_rdms(fields, self.file.parent, where, self._policy(region), n_conditions)
+
+    def _target(self, region: str, stimuli: Sequence[Path]) -> Target:
+        where, order = self._where(region), self.fields["order"]
+        stored = self._stored(region, len(stimuli))
+        self._sources[region] = stored.source
+        if stored.n_conditions != len(stimuli):
             raise ValueError(
-                f"{where}.key {problem} {file.name}: it holds {', '.join(arrays) or 'no array'}"
+                f"{where}.file: {stored.source} has {stored.n_conditions} conditions, but the study has"
+                f" {len(stimuli)} stimuli{self._left_out()}"
             )
-        label = f"{file}" if key == UNNAMED else f"{key} of {file}"
-        self._sources[region] = label
-        policy = fields.get("nan_policy", self.fields.get("nan_policy", "raise"))
-        rdms = subject_rdms(arrays[key], label, policy)
-        n_conditions = arrays[key].shape[-1]
-        if n_conditions != n_stimuli:
-            raise ValueError(
-                f"{where}.file: {label} has {n_conditions} conditions, but the study has"
-                f" {n_stimuli} stimuli{self._left_out()}"
-            )
-        protocol = fields.get("protocol", "algonauts2019")
-        try:
-            return Target(rdms, protocol, fields.get("ceiling"), region, nan_policy=policy)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
+        if order == _TARGETS:
+            own = order_of(stored, self._names, f'{where}: order = "targets"')
+            wanted = [name_in(path, self._names.folder) for path in stimuli]
+            stored = in_order(stored, own, wanted, where)
+        else:
+            check_order(stored, stimuli, self._names, where, order)
+        return make_target(
+            stored, region, self.fields["targets"][region], where, self._policy(region)
+        )

@@ -28,6 +28,13 @@ class StimulusNames:
             else:
                 self._by_file.setdefault(normalize("NFC", image.name), []).append(name)
             self._by_name[name] = image
+        # Names with their folders come before file names, and those with suffix before those without.
+        self._labels: list[dict[str, list[str]]] = [{}, {}, {}, {}]
+        for name in self._by_name:
+            path = PurePosixPath(name)
+            keys = (name, str(path.with_suffix("")), path.name, path.stem)
+            for key, names in zip(keys, self._labels, strict=True):
+                names.setdefault(key, []).append(name)
 
     def choose(self, listed: Sequence[str], where: str) -> tuple[Path, ...]:
         """Return the images with these names, in their order; `where` begins the errors.
@@ -47,6 +54,18 @@ class StimulusNames:
             if count > 1:
                 raise ValueError(f"{where} lists {name} {count} times")
         return tuple(self._by_name[name] for name in names)
+
+    def labelled(self, label: str) -> tuple[str, ...]:
+        """Return the names of the images that a label of a condition means: none, one, or several.
+
+        A label is the name of an image, or its path, with or without the suffix.
+        """
+        text = normalize("NFC", label).replace("\\", "/")
+        for known in (text, PurePosixPath(text).name):
+            for names in self._labels:
+                if found := names.get(known):
+                    return tuple(found)
+        return ()
 
     def unlisted(self, chosen: Sequence[Path]) -> tuple[str, ...]:
         """Return the names of the images that are not among those chosen."""

@@ -38,7 +38,8 @@ class Study:
     folder : Path or None
         Folder to which the names of the stimuli are relative; None if unknown.
     order : str
-        What the order of the stimuli comes from: "sorted", "natural", or the file that lists them.
+        What the order of the stimuli comes from: "sorted", "natural", "targets" (the condition labels in the targets'
+        files), or the file that lists them.
     unlisted : tuple of str
         Names of images in the folder that are not stimuli.
     sources : dict of str to str

@@ -1,0 +1,350 @@
+"""RDMs in the files of other programs → condensed RDMs of subjects, with names and labels of conditions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._base import UNNAMED, Contents, n_conditions, open_contents, suggestion
+from fastrdm.studies.rdm_formats import (
+    Loaded,
+    Variables,
+    describe,
+    label_sets,
+    texts_of,
+    variables_of,
+)
+from fastrdm.studies.rdm_stacks import RdmStack, arranged, stack_of, without_single_axes
+from fastrdm.studies.rdm_values import check_axes, leading_axes
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRdms:
+    """RDMs that were read from a file.
+
+    Attributes
+    ----------
+    rdms : ndarray, shape (subjects, pairs) or (subjects, times, pairs)
+        Condensed RDMs, with the mean over the sessions of a subject.
+    names : tuple of str or None
+        A name for each subject, or each RDM, if the file has any.
+    conditions : tuple of str or None
+        Labels of the conditions, in the order of the RDMs' rows; None if the file has none or several sets of them.
+    labels : dict of str to tuple of str
+        All sets of labels by name: rsatoolbox's pattern descriptors, Meadows' stimuli, coordinates of netCDF, or
+        variables of text with another text for each condition.
+    source : str
+        The key and the file.
+    """
+
+    rdms: NDArray[np.floating[Any]]
+    names: tuple[str, ...] | None = None
+    conditions: tuple[str, ...] | None = None
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def n_conditions(self) -> int:
+        """Number of conditions."""
+        return n_conditions(self.rdms.shape[-1])
+
+    def __repr__(self) -> str:
+        return f"StoredRdms({self.source}: shape {self.rdms.shape}, {self.n_conditions} conditions)"
+
+
+def read_rdms(
+    path: str | Path,
+    key: str | Sequence[str] | None = None,
+    *,
+    axes: Sequence[str] = (),
+    names: str | Sequence[str] | None = None,
+    labels: str | None = None,
+    n_conditions: int | None = None,
+    nan_policy: str = "raise",
+) -> StoredRdms:
+    """Read RDMs from a file of MATLAB, rsatoolbox, Meadows, Brain-Score, HDF5 or NumPy.
+
+    The format is recognised by the file's content. Arrays hold square RDMs, (..., n, n), or condensed ones,
+    (..., pairs). In MATLAB files, the elements of struct and cell arrays of any shape are RDMs. Only the file itself is
+    read, and nothing in it is run.
+
+    Parameters
+    ----------
+    path : path-like
+        `.mat` of any version, rsatoolbox's `.hdf5` and `.pkl`, Meadows' `.mat` and `.json`, netCDF, HDF5, `.npy`,
+        `.npz`.
+    key : str or sequence of str, optional
+        The variable that holds the RDMs; by default the only one. ``group/name`` in HDF5, ``struct.field`` in MATLAB
+        files. Of several keys, or a pattern with ``*``, each is a subject.
+    axes : sequence of str
+        Names of the axes, in their order: ``"subjects"``, ``"sessions"``, ``"times"``. They are needed for struct and
+        cell arrays with several axes longer than 1; axes of length 1 may be left out. If the axes of an array do not
+        end with the conditions, all axes are named, with ``"conditions"`` twice or ``"pairs"`` once. By default
+        arrays are (subjects, ...) or (subjects, times, ...). With several keys, the first axis is that of the keys.
+    names : str or sequence of str, optional
+        Names of the RDMs to read, or patterns with ``*``; by default all.
+    labels : str, optional
+        The set of labels, or the variable, that labels the conditions; by default the only one.
+    n_conditions : int, optional
+        Number of conditions, if it is known. It decides whether an array such as (6, 6) is one square RDM of 6
+        conditions or 6 condensed ones of 4.
+    nan_policy : {"raise", "omit", "propagate"}
+        ``"raise"``: NaN is an error. Otherwise NaN is kept; the mean over sessions is NaN where a session is NaN.
+
+    Returns
+    -------
+    StoredRdms
+        Condensed RDMs, with names and labels if the file has them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    ValueError
+        If it cannot be read; no key or an unknown one is given (the message lists the keys of the file); a variable
+        holds no RDMs or may be read in two ways; the axes do not fit; RDMs differ in size, are not symmetric or not
+        finite; or labels differ between keys.
+
+    Examples
+    --------
+    >>> subjects = read_rdms("92_brainRDMs.mat", axes=["subjects", "sessions"])  # doctest: +SKIP
+    >>> subjects.rdms.shape  # doctest: +SKIP
+    (4, 4186)
+    """
+    return read_stored(
+        path, key, axes, names, labels, n_conditions=n_conditions, nan_policy=nan_policy
+    )
+
+
+def read_stored(
+    path: str | Path,
+    key: str | Sequence[str] | None,
+    axes: Sequence[str],
+    names: str | Sequence[str] | None,
+    labels: str | None,
+    *,
+    n_conditions: int | None = None,
+    nan_policy: str = "raise",
+    where: str = "",
+) -> StoredRdms:
+    """As `read_rdms`; `where` precedes the names of arguments in errors."""
+    path = Path(path)
+    check_axes(axes, where)
+    contents = open_contents(path)
+    variables = variables_of(contents)
+    several = (key is not None and not isinstance(key, str)) or _is_pattern(key, variables)
+    keys = _chosen(variables, key, path, f"{where}key")
+    several = several or len(keys) > 1
+    source = _source(keys, path)
+    # With several keys, the first axis is that of the keys.
+    inner = list(axes)
+    if several and leading_axes(axes):
+        inner.remove(leading_axes(axes)[0])
+    read = [
+        _read(variables, each, path, inner, n_conditions, nan_policy, labels, contents, where)
+        for each in keys
+    ]
+    stack, sets = _joined(read, keys, path, not axes) if several else read[0][:2]
+    if several and not axes and len(stack.lead) > 1 and max(stack.lead[1:]) > 1:
+        raise ValueError(
+            f"{source} holds {stack.lead[1:]} RDMs a key; name the axes, such as {where}axes ="
+            ' ["subjects", "sessions"], where the first is that of the keys'
+        )
+    if not several and read[0][2].subjects and not axes and stack.names is not None:
+        _check_subjects(stack, source, where)
+    if names is not None:
+        stack = _selected(stack, names, source, f"{where}names")
+    rdms, subjects = arranged(stack, axes, source)
+    only = next(iter(sets.values())) if len(sets) == 1 else None
+    return StoredRdms(np.ascontiguousarray(rdms), subjects, only, sets, source)
+
+
+_Read = tuple[RdmStack, Mapping[str, tuple[str, ...]], Loaded]
+
+
+def _read(
+    variables: Variables,
+    key: str,
+    path: Path,
+    axes: Sequence[str],
+    expected: int | None,
+    nan_policy: str,
+    labels: str | None,
+    contents: Contents,
+    where: str,
+) -> _Read:
+    loaded = variables.by_key[key].load()
+    name = _source([key], path)
+    stack = stack_of(
+        loaded.value, name, axes=axes, expected=expected, form=loaded.form, nan_policy=nan_policy
+    )
+    if loaded.axes is not None and len(loaded.axes) == len(stack.lead):
+        stack = RdmStack(stack.rdms, loaded.axes, stack.names)
+    if loaded.names is not None and len(loaded.names) == int(np.prod(stack.lead)):
+        names = np.array(loaded.names, object).reshape(stack.lead)
+        stack = RdmStack(stack.rdms, stack.axes, names)
+    n = n_conditions(stack.rdms.shape[-1])
+    sets = dict(loaded.labels(n))
+    if labels is not None:
+        sets = {labels: _label_set(sets, labels, contents, n, name, f"{where}labels")}
+    return stack, sets, loaded
+
+
+def _label_set(
+    sets: Mapping[str, tuple[str, ...]],
+    chosen: str,
+    contents: Contents,
+    n: int,
+    name: str,
+    argument: str,
+) -> tuple[str, ...]:
+    if chosen in sets:
+        return sets[chosen]
+    if chosen not in contents.entries:
+        raise ValueError(
+            f"{argument} = {chosen!r} is neither a set of labels of {name} nor a variable of the file; it has"
+            f" {', '.join(sets) or 'no labels'}{suggestion(chosen, [*sets, *contents.entries])}"
+        )
+    value = contents.read(chosen)
+    texts = texts_of(value)
+    if texts is None:
+        raise ValueError(f"{argument} = {chosen!r} of {contents.path} is not a list of text")
+    found = label_sets({chosen: value}, n)
+    if not found:
+        raise ValueError(
+            f"{argument} = {chosen!r} of {contents.path} has {len(texts)} labels, {len(set(texts))} different ones, but"
+            f" {name} has {n} conditions"
+        )
+    return found[chosen]
+
+
+def _joined(
+    read: Sequence[_Read], keys: Sequence[str], path: Path, squeeze: bool
+) -> tuple[RdmStack, dict[str, tuple[str, ...]]]:
+    """Stack the RDMs of several keys; conditions in another order are brought into that of the first by label."""
+    _, sets, _ = read[0]
+    arrays: list[NDArray[Any]] = []
+    names: list[str] = []
+    for key, (stack, own, loaded) in zip(keys, read, strict=True):
+        rdms = without_single_axes(stack).rdms if squeeze else stack.rdms
+        if arrays and rdms.shape != arrays[0].shape:
+            raise ValueError(
+                f"the RDMs of {path} differ in size: {keys[0]} has shape {arrays[0].shape} with"
+                f" {arrays[0].shape[-1]} pairs, and {key} {rdms.shape} with {rdms.shape[-1]}"
+            )
+        for name in sets.keys() & own.keys():
+            if own[name] != sets[name]:
+                rdms = reordered(
+                    rdms, own[name], sets[name], f"{name} of {key} and {keys[0]} of {path}"
+                )
+                break
+        arrays.append(rdms)
+        names.append(loaded.names[0] if loaded.names and len(loaded.names) == 1 else key)
+    rdms = np.stack(arrays)
+    tiled = np.empty(rdms.shape[:-1], object)
+    for i, name in enumerate(names):
+        tiled[i] = name
+    common = {
+        name: labels for name, labels in sets.items() if all(name in own for _, own, _ in read)
+    }
+    return RdmStack(rdms, None, tiled), common
+
+
+def reordered(
+    rdms: NDArray[Any], labels: Sequence[str], wanted: Sequence[str], what: str
+) -> NDArray[Any]:
+    """Return condensed RDMs with the conditions in another order; ValueError if the labels are not the same."""
+    if set(labels) != set(wanted) or len(labels) != len(wanted):
+        odd = next(iter(set(labels) ^ set(wanted)), "")
+        raise ValueError(f"{what} differ: {odd!r} is only in one of them")
+    place = {label: i for i, label in enumerate(labels)}
+    order = np.array([place[label] for label in wanted])
+    n = len(order)
+    index = np.zeros((n, n), np.intp)
+    index[np.triu_indices(n, 1)] = np.arange(n * (n - 1) // 2)
+    index += index.T
+    return rdms[..., index[np.ix_(order, order)][np.triu_indices(n, 1)]]
+
+
+def _check_subjects(stack: RdmStack, source: str, where: str) -> None:
+    names = [str(name) for name in np.ravel(np.asarray(stack.names))]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"{source} holds {len(names)} RDMs of {len(set(names))} subjects; {where}axes ="
+            ' ["subjects", "sessions"] averages those of a subject, ["subjects", "times"] keeps them'
+        )
+
+
+def _selected(stack: RdmStack, names: str | Sequence[str], source: str, argument: str) -> RdmStack:
+    """Return the RDMs with these names."""
+    patterns = [names] if isinstance(names, str) else list(names)
+    if stack.names is None:
+        raise ValueError(f"{argument} = {names!r}: the RDMs of {source} have no names")
+    present = [str(name) for name in stack.names.ravel()]
+    for pattern in patterns:
+        if not any(_matches(name, pattern) for name in present):
+            raise ValueError(
+                f"{argument} = {pattern!r} is not a name of {source}; the names are"
+                f" {', '.join(dict.fromkeys(present))}{suggestion(pattern, present)}"
+            )
+    wanted = np.array([any(_matches(name, each) for each in patterns) for name in present])
+    kept = wanted.reshape(stack.lead)
+    if sum(n > 1 for n in stack.lead) > 1:
+        for axis in range(kept.ndim):
+            others = tuple(i for i in range(kept.ndim) if i != axis)
+            if np.array_equal(
+                kept, np.broadcast_to(np.expand_dims(kept.all(others), others), kept.shape)
+            ):
+                keep = np.flatnonzero(kept.all(others))
+                return RdmStack(
+                    stack.rdms.take(keep, axis), stack.axes, stack.names.take(keep, axis)
+                )
+        raise ValueError(f"{argument} = {names!r} does not select whole subjects of {source}")
+    rdms = stack.rdms.reshape(len(present), -1)[wanted]
+    return RdmStack(rdms, stack.axes if len(stack.lead) == 1 else None, stack.names.ravel()[wanted])
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
+
+
+def _is_pattern(key: str | Sequence[str] | None, variables: Variables) -> bool:
+    return isinstance(key, str) and key not in variables.by_key and any(c in key for c in "*?[")
+
+
+def _chosen(
+    variables: Variables, key: str | Sequence[str] | None, path: Path, argument: str
+) -> list[str]:
+    """Return the keys that are meant; ValueError lists those of the file."""
+    known = variables.by_key
+    if not key:
+        if variables.default:
+            return list(variables.default)
+        problem = "and the file holds several arrays" if known else "and the file holds no array"
+        several = (
+            "is missing, and several arrays are in" if known else "is missing, and no array is in"
+        )
+        del problem
+        raise ValueError(f"{argument} {several} {path.name}: it holds {describe(variables)}")
+    keys: list[str] = []
+    for each in [key] if isinstance(key, str) else key:
+        found = [each] if each in known else [k for k in known if fnmatchcase(k, each)]
+        if not found:
+            listed = ", ".join(known) or "no array"
+            raise ValueError(
+                f"{argument} = {each!r} is not in {path.name}: it holds {listed}{suggestion(each, known)}"
+            )
+        keys += found
+    if repeated := next((each for each in keys if keys.count(each) > 1), None):
+        raise ValueError(f"{argument} = {key!r} names {repeated} twice")
+    return keys
+
+
+def _source(keys: Sequence[str], path: Path) -> str:
+    if list(keys) == [UNNAMED]:
+        return str(path)
+    return f"{keys[0] if len(keys) == 1 else f'{keys[0]} … {keys[-1]}'} of {path}"

@@ -1,0 +1,351 @@
+"""The variables of a file that may hold RDMs, and what its format says of them: axes, names of RDMs, condition labels.
+
+rsatoolbox's files hold one stack of RDMs with descriptors, Meadows' one variable for each participant or task with the
+names of the stimuli, netCDF (as of Brain-Score) arrays with named axes and coordinates. In all other files, variables
+of text with a value for each condition are labels.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastrdm._base import CELL, GROUP, NUMBERS, STRUCT, TEXT, Contents, kind_of, list_names
+from fastrdm.studies.rdm_values import CONDITIONS, PAIRS
+
+
+def texts_of(value: Any) -> tuple[str, ...] | None:
+    """Return a list of text or whole numbers as text; None for other values."""
+    if isinstance(value, Mapping):
+        # rsatoolbox writes lists that are no arrays as groups with the positions as names.
+        if not value or not all(str(key).isdigit() for key in value):
+            return None
+        value = [value[key] for key in sorted(value, key=lambda key: int(str(key)))]
+        value = [np.asarray(each).item() if np.size(each) == 1 else each for each in value]
+        if not all(isinstance(each, (str, bytes, int)) for each in value):
+            return None
+    array = np.asarray(value)
+    if array.dtype == object:
+        items = [np.asarray(each) for each in array.flat]
+        if not all(each.size == 1 and each.dtype.kind in "US" for each in items):
+            return None
+        array = np.array([each.item() for each in items])
+    if array.ndim > 1:
+        array = array.ravel() if max(array.shape) == array.size else array
+    if array.ndim != 1 or array.dtype.kind not in "USiu":
+        return None
+    texts = (
+        t.decode("utf-8", "replace") if isinstance(t, bytes) else str(t) for t in array.tolist()
+    )
+    return tuple(text.strip() for text in texts)
+
+
+def label_sets(values: Mapping[str, Any], n: int) -> dict[str, tuple[str, ...]]:
+    """Return those values that give each of n conditions another label."""
+    sets = {}
+    for name, value in values.items():
+        texts = texts_of(value)
+        if texts is not None and len(texts) == n == len(set(texts)) and all(texts):
+            sets[name] = texts
+    return sets
+
+
+def _no_labels(n: int) -> dict[str, tuple[str, ...]]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A variable's value, with what the file says of it.
+
+    `form` is conditions or pairs, the last axes, if it is known. `axes` are the leading axes, if they are known.
+    `names` are those of the RDMs; if they are `subjects`, equal ones are RDMs of one subject. `labels` returns the sets
+    of labels of n conditions, by name.
+    """
+
+    value: Any
+    form: str | None = None
+    axes: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
+    subjects: bool = False
+    labels: Callable[[int], Mapping[str, tuple[str, ...]]] = _no_labels
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable that may hold RDMs, and its description in lists of keys."""
+
+    description: str
+    load: Callable[[], Loaded]
+
+
+@dataclass(frozen=True)
+class Variables:
+    """The variables of a file by key, and the keys that are read if none is chosen."""
+
+    by_key: Mapping[str, Variable]
+    default: tuple[str, ...] = ()
+
+
+def variables_of(contents: Contents) -> Variables:
+    """Return the variables of a file that may hold RDMs."""
+    for found in (_rsatoolbox(contents), _meadows_tree(contents), _meadows_arrays(contents)):
+        if found is not None:
+            return found
+    return _arrays(contents)
+
+
+# rsatoolbox
+
+_SUBJECTS = ("subject", "subjects", "participant", "subject_id", "sub")
+_STACK = "dissimilarities"
+
+
+def _rsatoolbox(contents: Contents) -> Variables | None:
+    keys = [
+        key
+        for key in contents.entries
+        if key.rpartition("/")[2] == _STACK
+        and f"{key[: -len(_STACK)]}pattern_descriptors" in contents.entries
+    ]
+    if not keys:
+        return None
+
+    def variable(key: str) -> Variable:
+        base = key[: -len(_STACK)]
+
+        def load() -> Loaded:
+            rdms = np.asarray(contents.read(key))
+            patterns = _group(contents, f"{base}pattern_descriptors")
+            described = _group(contents, f"{base}rdm_descriptors")
+            texts = {name: texts_of(value) for name, value in described.items()}
+            # The index is the position, whatever the order of the conditions.
+            own = {name: value for name, value in patterns.items() if name != "index"}
+            subject = next((name for name in _SUBJECTS if texts.get(name)), None)
+            names = texts.get(subject or "name")
+            if names is not None and len(names) != len(rdms):
+                names = None
+            labels = partial(label_sets, own)
+            return Loaded(rdms, PAIRS, ("subjects",), names, subject is not None, labels)
+
+        return Variable(f"RDMs of rsatoolbox {contents.entries[key].shape}", load)
+
+    return Variables({key: variable(key) for key in keys}, tuple(keys) if len(keys) == 1 else ())
+
+
+def _group(contents: Contents, key: str) -> Mapping[str, Any]:
+    value = contents.read(key) if key in contents.entries else {}
+    return value if isinstance(value, Mapping) else {}
+
+
+# Meadows
+
+_MEADOWS = "rdmutv"
+
+
+def _meadows_arrays(contents: Contents) -> Variables | None:
+    """A `.mat` download: `rdmutv` and `stimuli`, or these followed by an underscore and the participant."""
+    entries = contents.entries
+    keys = [key for key in entries if key == _MEADOWS or key.startswith(f"{_MEADOWS}_")]
+    if not keys:
+        return None
+
+    def variable(key: str) -> Variable:
+        participant = key[len(_MEADOWS) :]
+
+        def load() -> Loaded:
+            stimuli = next((k for k in (f"stimuli{participant}", "stimuli") if k in entries), None)
+            own = {"stimuli": contents.read(stimuli)} if stimuli else {}
+            names = (participant[1:].replace("_", "-"),) if participant else None
+            value = np.ravel(contents.read(key))
+            return Loaded(value, PAIRS, names=names, labels=partial(label_sets, own))
+
+        return Variable(str(entries[key]), load)
+
+    others = _arrays(contents).by_key
+    return Variables({**others, **{key: variable(key) for key in keys}}, tuple(keys))
+
+
+def _meadows_tree(contents: Contents) -> Variables | None:
+    """A `.json` download: a task, or the tasks of a participant, or these for each participant."""
+    root = contents.root
+    if not isinstance(root, Mapping) or contents.entries:
+        return None
+    tasks = _tasks(root)
+    if tasks:
+        found = {name: (name, task) for name, task in tasks.items()}
+        default = tuple(found) if len(found) == 1 else ()
+    else:
+        trees = {str(who): _tasks(tree) for who, tree in root.items() if isinstance(tree, Mapping)}
+        single = all(len(each) <= 1 for each in trees.values())
+        found = {
+            who if single else f"{who}/{name}": (who, task)
+            for who, each in trees.items()
+            for name, task in each.items()
+        }
+        default = tuple(found) if single else ()
+    if not found:
+        return None
+
+    def variable(name: str, task: Mapping[str, Any]) -> Variable:
+        rdm = np.asarray(task["rdm"], float)
+
+        def load() -> Loaded:
+            stimuli = [str(each.get("name", "")) for each in task["stimuli"]]
+            labels = partial(label_sets, {"stimuli": stimuli})
+            return Loaded(rdm, PAIRS, names=(name,), labels=labels)
+
+        return Variable(f"{NUMBERS} {rdm.shape}", load)
+
+    return Variables({key: variable(*each) for key, each in found.items()}, default)
+
+
+def _tasks(tree: Any) -> dict[str, Mapping[str, Any]]:
+    """Return the tasks with an RDM by name."""
+    if not isinstance(tree, Mapping):
+        return {}
+    listed = tree.get("tasks")
+    tasks: dict[str, Mapping[str, Any]] = {}
+    for i, task in enumerate(listed if isinstance(listed, list) else [tree]):
+        if isinstance(task, Mapping) and isinstance(task.get("rdm"), list) and task.get("stimuli"):
+            about = task.get("task")
+            name = str(about.get("name", "")) if isinstance(about, Mapping) else ""
+            tasks[name if name and name not in tasks else f"{name or 'task'}-{i}"] = task
+    return tasks
+
+
+# Arrays with or without named axes
+
+_RESPONSES = (
+    "neuroid",
+    "neuron",
+    "voxel",
+    "channel",
+    "unit",
+    "sensor",
+    "electrode",
+    "feature",
+    "choice",
+    "site",
+)
+_PRESENTED = ("presentation", "stimulus", "stimuli", "image", "trial")
+_LEADING = {
+    "subject": "subjects",
+    "participant": "subjects",
+    "animal": "subjects",
+    "monkey": "subjects",
+    "session": "sessions",
+    "time": "times",
+}
+
+
+def _arrays(contents: Contents) -> Variables:
+    entries = contents.entries
+    variables = {
+        key: Variable(str(entry), _loader(contents, key))
+        for key, entry in entries.items()
+        if entry.kind not in (TEXT, GROUP)
+    }
+    return Variables(variables, _only(contents, variables))
+
+
+def _only(contents: Contents, variables: Mapping[str, Variable]) -> tuple[str, ...]:
+    """Return the key of the only variable that is neither text nor a coordinate, if there is one."""
+    entries = contents.entries
+    candidates = []
+    for key in variables:
+        entry = entries[key]
+        parent = key.rpartition(".")[0]
+        fields = [k for k in entries if k.startswith(f"{key}.") and entries[k].is_nested]
+        if entry.kind not in (NUMBERS, STRUCT, CELL) or (entry.axes == (key.rpartition("/")[2],)):
+            continue
+        if len(entry.axes) == 1 and any(len(other.axes) > 1 for other in entries.values()):
+            # A coordinate of another array.
+            continue
+        if entry.is_nested and _has_rdm(parent, entries):
+            continue
+        if fields and not _has_rdm(key, entries):
+            continue
+        candidates.append(key)
+    if len(candidates) > 1:
+        # Lists of labels are cells too.
+        candidates = [
+            key
+            for key in candidates
+            if entries[key].kind != CELL or texts_of(contents.read(key)) is None
+        ]
+    return tuple(candidates) if len(candidates) == 1 else ()
+
+
+def _has_rdm(key: str, entries: Mapping[str, Any]) -> bool:
+    return any(f"{key}.{name}" in entries for name in ("RDM", "rdm"))
+
+
+def _loader(contents: Contents, key: str) -> Callable[[], Loaded]:
+    def load() -> Loaded:
+        entry = contents.entries[key]
+        value = contents.read(key)
+        if entry.axes and kind_of(value) == NUMBERS:
+            return _with_axes(contents, key, np.asarray(value), entry.axes)
+        return Loaded(value, labels=partial(_text_labels, contents, key))
+
+    return load
+
+
+def _with_axes(contents: Contents, key: str, value: Any, axes: Sequence[str]) -> Loaded:
+    """Read the names of axes; ValueError if they are those of responses."""
+    named = ", ".join(f"{axis} {n}" for axis, n in zip(axes, value.shape, strict=True))
+    presented = [axis for axis in axes if axis.lower().startswith(_PRESENTED)]
+    responses = [axis for axis in axes if axis.lower().startswith(_RESPONSES)]
+    if responses or (len(presented) == 1 and value.ndim > 1 and "pair" not in axes[-1].lower()):
+        raise ValueError(
+            f"{key} of {contents.path} with axes ({named}) holds responses, not RDMs: make RDMs of it first, with"
+            " fastrdm.calc_rdm, and save those"
+        )
+    is_square = len(axes) > 1 and (axes[-1] == axes[-2] or len(presented) == 2)
+    leading = axes[: -2 if is_square else -1]
+    known = [
+        next((own for start, own in _LEADING.items() if axis.lower().startswith(start)), None)
+        for axis in leading
+    ]
+    all_known = is_square or "pair" in axes[-1].lower()
+    own = tuple(name for name in known if name is not None)
+    return Loaded(
+        value,
+        (CONDITIONS if is_square else PAIRS) if all_known else None,
+        own if all_known and len(own) == len(leading) == len(set(own)) else None,
+        labels=partial(label_sets, _coordinates(contents, axes[-2:] if is_square else ())),
+    )
+
+
+def _coordinates(contents: Contents, axes: Sequence[str]) -> dict[str, Any]:
+    """Return the coordinates of axes."""
+    return {
+        key.rpartition("/")[2]: contents.read(key)
+        for key, entry in contents.entries.items()
+        if len(entry.axes) == 1 and entry.axes[0] in axes
+    }
+
+
+def _text_labels(contents: Contents, key: str, n: int) -> dict[str, tuple[str, ...]]:
+    """Return the variables of text with n values, of those in the same group or above it."""
+    found = {}
+    for name, entry in contents.entries.items():
+        sizes = {TEXT: (prod(entry.shape), *entry.shape[:1]), CELL: (prod(entry.shape),)}
+        group = name[: max(name.rfind("/"), name.rfind(".")) + 1]
+        if key.startswith(group) and n in sizes.get(entry.kind, ()):
+            found[name] = contents.read(name)
+    return label_sets({name: value for name, value in found.items() if not _is_numeric(value)}, n)
+
+
+def _is_numeric(value: Any) -> bool:
+    return np.asarray(value).dtype.kind in "biufc"
+
+
+def describe(variables: Variables, most: int = 20) -> str:
+    """List the keys of a file with what they hold."""
+    texts = [f"{key} {variable.description}" for key, variable in variables.by_key.items()]
+    return list_names(texts, most) or "no array"

@@ -1,0 +1,71 @@
+"""A target's table in a `study.toml`: its fields are checked, and its file becomes a `Target`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastrdm._base import check_choice, square
+from fastrdm.similarity import PROTOCOLS, Target
+from fastrdm.studies.rdm_files import StoredRdms, read_stored
+from fastrdm.studies.rdm_values import check_axes
+
+#: Fields, and the types of their values in TOML.
+TARGET_FIELDS: Mapping[str, type | tuple[type, ...]] = {
+    "file": str,
+    "key": (str, list),
+    "axes": list,
+    "names": (str, list),
+    "labels": str,
+    "protocol": str,
+    "ceiling": (int, float),
+    "nan_policy": str,
+}
+
+
+def check_target(fields: Mapping[str, Any], where: str) -> None:
+    """Check the values of a target's fields; `where` precedes their names in errors."""
+    check_choice(fields.get("protocol", "algonauts2019"), PROTOCOLS, f"{where}protocol")
+    for name in ("key", "axes", "names"):
+        values = fields.get(name)
+        if isinstance(values, list) and not all(isinstance(value, str) for value in values):
+            raise ValueError(f"{where}{name} = {values!r} is not a list of text")
+        if values == []:
+            raise ValueError(f"{where}{name} is an empty list")
+    check_axes(fields.get("axes", ()), where)
+
+
+def stored_rdms(
+    fields: Mapping[str, Any], folder: Path, where: str, nan_policy: str, n_conditions: int | None
+) -> StoredRdms:
+    """Read the RDMs of a target; the number of conditions may be unknown."""
+    file = folder / fields["file"]
+    if not file.is_file():
+        raise FileNotFoundError(f"{where}.file = {fields['file']!r} is not a file beside it")
+    return read_stored(
+        file,
+        fields.get("key"),
+        fields.get("axes", ()),
+        fields.get("names"),
+        fields.get("labels"),
+        n_conditions=n_conditions,
+        nan_policy=nan_policy,
+        where=f"{where}.",
+    )
+
+
+def make_target(
+    stored: StoredRdms, region: str, fields: Mapping[str, Any], where: str, nan_policy: str
+) -> Target:
+    """Prepare the RDMs of a target."""
+    protocol = fields.get("protocol", "algonauts2019")
+    rdms = stored.rdms
+    if rdms.ndim == 2 and rdms.shape[0] == rdms.shape[1]:
+        # As many subjects as pairs look like one square RDM,
+        rdms = rdms[:, None]
+    if rdms.shape[-2] == rdms.shape[-1]:
+        # and as many times as pairs like square RDMs of subjects.
+        rdms = square(rdms)
+    try:
+        return Target(rdms, protocol, fields.get("ceiling"), region, nan_policy=nan_policy)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
