@@ -94,14 +94,11 @@ def _lines(check: "StudyCheck") -> list[str]:
         lines += [f"  {note}" for note in tables.notes]
         lines += [f"  {each.name}: {each.source}" for each in check.regions if each.source]
     if tables.subjects:
-        lines += [
-            "",
-            "  r of each subject with the mean RDM of the others (subjects counted from 0)",
-        ]
+        lines += ["", "  r of each subject with the mean RDM of the others"]
         numbers = set(tables.subjects[0][1:])
         lines += [f"  {line}" for line in aligned(lambda: tables.subjects, right=numbers)]
     lines += ["", *(f"  error: {text}" for text in check.errors)]
     lines += [f"  warning: {found.kind}: {found.text}" for found in check.suspicions]
     if not (check.errors or check.suspicions):
         lines.append("  nothing looks wrong")
-    return lines
+    return [*lines, "  (rows and subjects are counted from 0)"]

@@ -46,7 +46,9 @@ def check_tables(check: StudyCheck) -> CheckTables:
 
 
 def fact_rows(check: StudyCheck) -> list[tuple[str, str]]:
-    """Return what was understood of a study's stimuli, as pairs of a label and a text."""
+    """Return what was understood of the stimuli, as pairs of a label and a text; nothing of a study without any."""
+    if not check.stimuli:
+        return []
     readable = [each for each in check.stimuli if each.image.format]
     rows = [
         ("description", check.description),

@@ -104,19 +104,21 @@ def check_study(
     Returns
     -------
     StudyCheck
-        Facts, suspicions and errors. Errors of a region or an image are among them, and do not end the check.
+        Facts, suspicions and errors. Errors of the settings, a region or an image are among them, and do not end the
+        check.
 
     Raises
     ------
     FileNotFoundError
         If the folder does not exist, or holds no study.
     ValueError
-        If the settings of the study are invalid, or the folder has several studies and `name` is not one of them.
+        If the folder has several studies and `name` is not one of them.
     """
-    chosen = choose_studies(_folder(study), None if name is None else [name], modality)
+    names = None if name is None else [name]
+    chosen = choose_studies(_folder(study), names, modality, lenient=True)
     if len(chosen) > 1:
-        names = ", ".join(each for each, _ in chosen)
-        raise ValueError(f"{study} holds several studies; pass the name of one of them: {names}")
+        present = ", ".join(each for each, _ in chosen)
+        raise ValueError(f"{study} holds several studies; pass the name of one of them: {present}")
     return _check(*chosen[0], preprocessing)
 
 
@@ -128,7 +130,7 @@ def check_studies(
 ) -> list[StudyCheck]:
     """Check the studies in several folders, as `check_study`; `sets` are the names of those to check."""
     items = [data] if isinstance(data, str | Path | Study) else list(data)
-    chosen = choose_studies([_folder(item) for item in items], sets, modality)
+    chosen = choose_studies([_folder(item) for item in items], sets, modality, lenient=True)
     return [_check(name, opener, preprocessing) for name, opener in chosen]
 
 

@@ -86,10 +86,13 @@ def choose_studies(
     data: str | Path | Study | Sequence[str | Path | Study],
     sets: Iterable[str] | None = None,
     modality: str = "fmri",
+    *,
+    lenient: bool = False,
 ) -> list[tuple[str, Opener]]:
     """Return the names of the studies that `collect_studies` opens, and functions that open them.
 
-    Such a function raises errors of targets, or passes them to its argument if this is not None.
+    Such a function raises errors of targets, or passes them to its argument if this is not None. If `lenient`, a study
+    with invalid settings has the name of its folder, and its function raises the error.
     """
     items = [data] if isinstance(data, str | Path | Study) else data
     if not items:
@@ -99,7 +102,7 @@ def choose_studies(
         if isinstance(item, Study):
             named.append((item.name, partial(_given, item)))
         else:
-            named += _find(item, modality)
+            named += _find(item, modality, lenient)
     return _choose(named, sets)
 
 
@@ -107,13 +110,13 @@ def _given(study: Study, report: Report | None) -> Study:
     return study
 
 
-def _find(root: str | Path, modality: str) -> list[_Named]:
+def _find(root: str | Path, modality: str, lenient: bool = False) -> list[_Named]:
     """The studies in a folder by name, not opened yet."""
     root = Path(root)
     check_choice(modality, _MODALITIES, "modality")
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder")
-    named = [*_challenge_studies(root, _MODALITIES[modality]), *_described_studies(root)]
+    named = [*_challenge_studies(root, _MODALITIES[modality]), *_described_studies(root, lenient)]
     if not named:
         raise FileNotFoundError(
             f"no study in {root}: looked for {FILE_NAME} in it and in its subfolders, and for"
@@ -181,7 +184,21 @@ def _challenge_study(
     )
 
 
-def _described_studies(root: Path) -> list[_Named]:
+def _described_studies(root: Path, lenient: bool) -> list[_Named]:
     at_root = root / FILE_NAME
     files = [at_root] if at_root.is_file() else sorted(root.glob(f"*/{FILE_NAME}"))
-    return [(settings.name, settings.open) for settings in map(StudySettings, files)]
+    return [_described(file, lenient) for file in files]
+
+
+def _described(file: Path, lenient: bool) -> _Named:
+    try:
+        settings = StudySettings(file)
+    except ValueError as error:
+        if not lenient:
+            raise
+        return file.resolve().parent.name, partial(_invalid, error)
+    return settings.name, settings.open
+
+
+def _invalid(error: ValueError, report: Report | None) -> Study:
+    raise error

@@ -62,10 +62,12 @@ def test_errors_do_not_end_the_check(tmp_path, capsys):
     write(tmp_path / "a", SETTINGS + "ceiling = 30.75\n")
     write(tmp_path / "b", SETTINGS.replace("sorted", "none.txt"))
     write(tmp_path / "c")
+    write(tmp_path / "d", "stimulus = 1\n" + SETTINGS)
     assert main(["check", "."]) == 1
     out, err = capsys.readouterr()
     assert "error: a/study.toml: targets.it: the ceiling of it is 30.75" in out
     assert "error: b/study.toml: order = 'none.txt' is neither a file" in out
+    assert "error: d/study.toml: unknown field stimulus; the nearest is stimuli" in out
     assert err.splitlines() == ["wrote check-a.html", "wrote check-c.html"]
 
 

@@ -249,6 +249,7 @@ def test_similarities(tmp_path):
     one = found(region(tmp_path, rdms), "similarities")
     assert str(tmp_path / "it.npy") in one.text
     assert "looks like similarities" in one.text
+    assert one.region == "it"
 
 
 def test_negative_values(tmp_path):
