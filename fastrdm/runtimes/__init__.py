@@ -9,11 +9,13 @@ OpenVINO's own package. On the host, `network_session` runs batches, `planning` 
 `max_memory`, and `host_rdms` makes RDMs of the activations of each pass. On a device, `device` keeps pixels and
 products there, with the sessions of `device_sessions` and graphs from `rdm_graph` (`graph_nodes`, `graph_folding`).
 `foreign` runs another exporter's file once to find its tensors. `checkpoints` opens a file of any kind, also with
-graphs that take the weights of many files.
+graphs that take the weights of many files; `exports` keeps these graphs on disk, as long as `export_inputs` finds all
+that made them unchanged and `rebuilding` finds nothing random in them.
 """
 
 from fastrdm.runtimes.checkpoints import Architecture, import_arch, open_checkpoint
 from fastrdm.runtimes.device import DeviceModel
+from fastrdm.runtimes.exports import Exports
 from fastrdm.runtimes.foreign import inspect_file
 from fastrdm.runtimes.host_rdms import Workspace
 from fastrdm.runtimes.onnx_model import OnnxModel
@@ -26,6 +28,7 @@ __all__ = [
     "PROVIDERS",
     "Architecture",
     "DeviceModel",
+    "Exports",
     "OnnxModel",
     "Provider",
     "Workspace",

@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +26,10 @@ from fastrdm.networks import (
     read_weights,
     trace_network,
 )
+from fastrdm.runtimes.export_inputs import search_current_folder
+from fastrdm.runtimes.exports import Exported, ExportRequest, Exports, warnings_recorded
 from fastrdm.runtimes.onnx_model import OnnxModel
+from fastrdm.runtimes.rebuilding import constants_digest
 
 if TYPE_CHECKING:
     import torch
@@ -46,9 +48,7 @@ def import_arch(arch: str) -> "Callable[[], torch.nn.Module]":
     module_name, colon, attribute = arch.partition(":")
     if not (module_name and colon and attribute):
         raise ValueError(f"arch {arch!r} is not module:callable")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    search_current_folder()
     try:
         target: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -56,7 +56,7 @@ def import_arch(arch: str) -> "Callable[[], torch.nn.Module]":
         if not error.name or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         raise ValueError(
-            f"arch {arch!r}: module {error.name!r} does not exist, neither installed nor in {here}"
+            f"arch {arch!r}: module {error.name!r} does not exist, neither installed nor in {Path.cwd()}"
         ) from None
     for part in attribute.split("."):
         if not hasattr(target, part):
@@ -97,40 +97,87 @@ class Architecture:
         input_size: int | tuple[int, int] | None = None,
         *,
         preprocessing: Preprocessing | None = None,
+        exports: Exports | None = None,
     ) -> "Architecture":
-        """Export a network without its weights, in memory.
+        """Export a network without its weights, in memory, or read what an earlier export of "module:callable" kept.
 
         `network` is "module:callable" as for `import_arch`, a callable that builds it, or the network itself; the other
-        arguments and errors are those of `export_onnx`. It is also a ValueError if parts of the old weights could stay
+        arguments and errors are those of `export_onnx`. `exports` are those of one call that exports several networks;
+        the module `exports` describes what is kept. It is also a ValueError if parts of the old weights could stay
         in the graph: an entry of the state dict in another form, entries that share memory without being one tensor, a
         constant that shares memory with an entry or, if the argument is a network, which may have run, any tensor that
         is neither parameter nor buffer nor written in the code. Copies of weights in buffers outside the state dict or
         in Python numbers are not detected.
         """
-        torch = require("torch", "export", "to export a network")
-        ir = require("onnxscript.ir", "export", "to export a network")
-        name = network if isinstance(network, str) else None
-        ready = isinstance(network, torch.nn.Module)
-        module: Any = network
+        sizes: dict[str, Any] = {"input_size": input_size, "preprocessing": preprocessing}
         if isinstance(network, str):
-            module = import_arch(network)()
-        elif not ready:
-            module = _build(repr(network), module)
-        program = trace_network(
-            module,
-            taps,
-            input_size,
-            preprocessing=preprocessing,
-            architecture=name,
-            fresh=not ready,
-        )
+            exports = exports or Exports()
+            found = cls.find(network, taps, **sizes, exports=exports)
+            return found or cls._kept(network, taps, **sizes, exports=exports)
+        torch = require("torch", "export", "to export a network")
+        ready = isinstance(network, torch.nn.Module)
+        module: Any = network if ready else _build(repr(network), network)
+        return cls._traced(module, type(module).__name__, taps, fresh=not ready, **sizes)
+
+    @classmethod
+    def find(
+        cls,
+        arch: str,
+        taps: Taps | None = None,
+        input_size: int | tuple[int, int] | None = None,
+        *,
+        preprocessing: Preprocessing | None = None,
+        exports: Exports | None = None,
+    ) -> "Architecture | None":
+        """Read what an earlier `export` of "module:callable" kept; None if a new export could differ from it.
+
+        Imports neither torch nor the module.
+        """
+        request = ExportRequest.of(arch, taps, input_size, preprocessing)
+        found = (exports or Exports()).find(request)
+        if found is None:
+            return None
+        found.warn()
+        layout = Layout.from_json(found.layout)
+        return cls(arch, found.graph, layout, found.initialisers, found.fingerprint)
+
+    @classmethod
+    def _kept(
+        cls,
+        arch: str,
+        taps: Taps | None,
+        input_size: int | tuple[int, int] | None,
+        preprocessing: Preprocessing | None,
+        exports: Exports,
+    ) -> "Architecture":
+        """Export "module:callable", and keep it if all that it depends on can be tracked."""
+        with warnings_recorded() as caught, exports.recorded():
+            build = import_arch(arch)
+            module = build()
+            constants = constants_digest(module)
+            options: dict[str, Any] = {"input_size": input_size, "preprocessing": preprocessing}
+            made = cls._traced(module, arch, taps, architecture=arch, fresh=True, **options)
+            is_reproducible = constants_digest(build()) == constants
+        if is_reproducible:
+            request = ExportRequest.of(arch, taps, input_size, preprocessing)
+            facts = (made.graph, made.layout.to_json(), made.initialisers, made.fingerprint)
+            exports.keep(request, Exported(*facts, tuple(caught)))
+        return made
+
+    @classmethod
+    def _traced(
+        cls, module: "torch.nn.Module", name: str, taps: Taps | None, **options: Any
+    ) -> "Architecture":
+        """Trace a network; `options` are those of `trace_network`."""
+        ir = require("onnxscript.ir", "export", "to export a network")
+        program = trace_network(module, taps, **options)
         state = module.state_dict().keys()
         for entry, value in program.model.graph.initializers.items():
             if entry in state:
                 value.const_value = ir.ExternalTensor(
                     _NO_FILE, None, None, value.dtype, shape=value.shape, name=entry
                 )
-        return cls._of(name or type(module).__name__, ir.to_proto(program.model))
+        return cls._of(name, ir.to_proto(program.model))
 
     @classmethod
     def read(cls, path: str | Path) -> "Architecture":

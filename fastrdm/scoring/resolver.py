@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from fastrdm._base import warn_caller
 from fastrdm.images import Preprocessing
 from fastrdm.networks import Taps, is_onnx
-from fastrdm.runtimes import Architecture, import_arch
+from fastrdm.runtimes import Architecture, Exports, import_arch
 from fastrdm.scoring.jobs import Job, NetworkSetup, RunOptions, kernels_version
 from fastrdm.scoring.listing import Listing
 from fastrdm.scoring.manifest import CheckpointSource, check_labels, is_manifest, read_manifest
@@ -60,6 +60,7 @@ class NetworkSpec:
     arch: str | Architecture | None
     taps: Taps | None
     preprocessing: Preprocessing | None
+    exports: Exports = field(default_factory=Exports)
 
     @property
     def key(self) -> str:
@@ -70,10 +71,19 @@ class NetworkSpec:
 
     def check(self) -> None:
         """Raise ValueError or FileNotFoundError if the architecture does not exist."""
-        if isinstance(self.arch, str) and not is_onnx(self.arch):
-            import_arch(self.arch)
-        elif self.arch is not None:
+        if not isinstance(self.arch, str) or is_onnx(self.arch):
             _ = self.setup
+        elif self._known is None:
+            with self.exports.recorded():
+                import_arch(self.arch)
+
+    @cached_property
+    def _known(self) -> Architecture | None:
+        """The architecture that an earlier process exported."""
+        assert isinstance(self.arch, str)
+        return Architecture.find(
+            self.arch, self.taps, preprocessing=self.preprocessing, exports=self.exports
+        )
 
     @cached_property
     def setup(self) -> NetworkSetup:
@@ -81,9 +91,10 @@ class NetworkSpec:
         if self.arch is None:
             return NetworkSetup(None, self.taps, self.preprocessing)
         if isinstance(self.arch, str) and not is_onnx(self.arch):
-            return NetworkSetup(
-                Architecture.export(self.arch, self.taps, preprocessing=self.preprocessing)
+            made = self._known or Architecture.export(
+                self.arch, self.taps, preprocessing=self.preprocessing, exports=self.exports
             )
+            return NetworkSetup(made)
         exported = (
             self.arch if isinstance(self.arch, Architecture) else Architecture.read(self.arch)
         )
@@ -124,6 +135,7 @@ class Resolver:
         self.sources = sources(weights, arch, taps, labels)
         self._untried = check_labels(self.sources)
         self.networks: list[NetworkSpec] = []
+        self._exports = Exports()
         self._numbers: dict[str, int] = {}
         # For each source, the network of its weights, and that of `.onnx` files among them.
         self._choices = [
@@ -131,7 +143,7 @@ class Resolver:
         ]
 
     def _number(self, source: CheckpointSource, arch: str | Architecture | None) -> int:
-        spec = NetworkSpec(arch, source.taps, source.preprocessing)
+        spec = NetworkSpec(arch, source.taps, source.preprocessing, self._exports)
         if spec.key not in self._numbers:
             spec.check()
             self._numbers[spec.key] = len(self.networks)
