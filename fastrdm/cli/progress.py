@@ -76,7 +76,7 @@ def _print_end(event: Event) -> None:
     if event["event"] == "failed":
         print(f"fastrdm: error: {event['error']}", file=sys.stderr, flush=True)
     elif event["event"] == "end":
-        print(f"fastrdm: {_end_of(event)}", file=sys.stderr, flush=True)
+        print(event.get("note") or f"fastrdm: {_end_of(event)}", file=sys.stderr, flush=True)
 
 
 class Board:
@@ -158,6 +158,6 @@ def _live() -> Iterator[Callable[[Event], None]]:
                     lines[name] = bars.add_task("", total=None)
                 bars.update(lines[name], description=f"{name}: {state}")
             if event["event"] == "end":
-                console.print(_end_of(event), highlight=False)
+                console.print(event.get("note") or _end_of(event), highlight=False)
 
         yield show

@@ -81,6 +81,7 @@ class Architecture:
     `name` is for messages. `graph` is ONNX, with its constants, but without the values of those `initialisers` that are
     entries of the state dict, of which `layout` is the layout. `fingerprint` is the SHA-256, in hexadecimal, of the
     layout and the graph: equal for networks that compute the same layers from the same weights and input size.
+    `preprocessing_json` is the preprocessing of images, which is not part of the graph.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Architecture:
     layout: Layout = field(repr=False)
     initialisers: tuple[str, ...] = field(repr=False)
     fingerprint: str
+    preprocessing_json: str = field(repr=False)
 
     @classmethod
     def export(
@@ -139,7 +141,8 @@ class Architecture:
             return None
         found.warn()
         layout = Layout.from_json(found.layout)
-        return cls(arch, found.graph, layout, found.initialisers, found.fingerprint)
+        facts = (found.initialisers, found.fingerprint, found.preprocessing)
+        return cls(arch, found.graph, layout, *facts)
 
     @classmethod
     def _kept(
@@ -161,7 +164,7 @@ class Architecture:
         if is_reproducible:
             request = ExportRequest.of(arch, taps, input_size, preprocessing)
             facts = (made.graph, made.layout.to_json(), made.initialisers, made.fingerprint)
-            exports.keep(request, Exported(*facts, tuple(caught)))
+            exports.keep(request, Exported(*facts, made.preprocessing_json, tuple(caught)))
         return made
 
     @classmethod
@@ -195,6 +198,7 @@ class Architecture:
         try:
             layout = Layout.from_json(metadata["fastrdm.state_dict"])
             fixed = metadata["fastrdm.fixed"]
+            preprocessing = metadata["fastrdm.preprocessing"]
         except (KeyError, ValueError):
             raise ValueError(
                 f"the metadata of {name} do not describe its weights; "
@@ -210,13 +214,13 @@ class Architecture:
         described = [dict(layout.entries), sorted(layout.tied), opsets]
         fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
         fingerprint.update(model.graph.SerializeToString(deterministic=True))
-        return cls(name, model.SerializeToString(), layout, used, fingerprint.hexdigest())
+        facts = (used, fingerprint.hexdigest(), preprocessing)
+        return cls(name, model.SerializeToString(), layout, *facts)
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Preprocessing of images, which is not part of the graph."""
-        metadata = metadata_of(read_model(self.graph, self.name))
-        return Preprocessing.from_json(metadata["fastrdm.preprocessing"])
+        """Preprocessing of images."""
+        return Preprocessing.from_json(self.preprocessing_json)
 
     def open(self, weights: str | Path, **options: Any) -> OnnxModel:
         """Open a model of this architecture with a file's weights; `options` are those of `OnnxModel`.

@@ -68,6 +68,7 @@ class Exported:
     layout: str
     initialisers: tuple[str, ...]
     fingerprint: str
+    preprocessing: str
     warnings: tuple[tuple[str, str], ...] = ()
 
     def warn(self) -> None:

@@ -79,21 +79,22 @@ class LocalPool:
     def __init__(self, workers: int | None = None, provider: str = "auto") -> None:
         if workers is not None and workers < 1:
             raise WorkerPoolError(f"workers must be at least 1, not {workers}")
-        variable, devices = accelerators(provider)
-        count = workers or len(devices) or 1
-        cores = kernels().n_threads
-        self.n_threads = None if devices or count == 1 else max(1, cores // count)
-        self._environments = [
-            {variable: devices[i % len(devices)]} if devices else {} for i in range(count)
-        ]
+        self._workers, self._provider = workers, provider
         self._launchers: list[Callable[[], WorkerHandle]] = []
 
     def launchers(self, setup: WorkerSetup) -> Iterator[Callable[[], WorkerHandle]]:
         """As for `WorkerPool`."""
+        # Not in advance: the drivers' programs and the providers' packages take longer than a sweep without work.
         if not self._launchers:
-            threads = setup.options.n_threads or self.n_threads
+            variable, devices = accelerators(self._provider)
+            count = self._workers or len(devices) or 1
+            shared = None if devices or count == 1 else max(1, kernels().n_threads // count)
+            threads = setup.options.n_threads or shared
             setup = replace(setup, options=replace(setup.options, n_threads=threads))
-            self._launchers = [partial(_Process, setup, each) for each in self._environments]
+            environments = [
+                {variable: devices[i % len(devices)]} if devices else {} for i in range(count)
+            ]
+            self._launchers = [partial(_Process, setup, each) for each in environments]
         yield from self._launchers
 
     def close(self) -> None:

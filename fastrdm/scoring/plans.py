@@ -20,6 +20,18 @@ class Plan:
     left_out: tuple[LeftOut, ...] = ()
     missing: tuple[str, ...] = ()
 
+    @property
+    def note(self) -> str:
+        """A sentence if there is nothing to score because all checkpoints were tried before, else empty."""
+        total = self.done + self.failed
+        if self.new or not total:
+            return ""
+        scored = f"{self.done} of {total} {'was' if self.done == 1 else 'were'} scored before"
+        if not self.failed:
+            return f"{scored}; nothing to do"
+        again = "tries it again" if self.failed == 1 else "tries them again"
+        return f"{scored}, {self.failed} failed before; nothing to do; --retry-failed {again}"
+
 
 @dataclass(frozen=True)
 class Summary:

@@ -184,6 +184,8 @@ class Sweep:
         summary = Summary(outcome_word, *numbers, plan, time.perf_counter() - start)
         facts = asdict(summary)
         del facts["before"]
+        if plan.note and not watch:
+            facts["note"] = plan.note
         on_event({"event": "end", **facts})
         return summary
 
