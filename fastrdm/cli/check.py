@@ -91,8 +91,7 @@ def _lines(check: "StudyCheck") -> list[str]:
     lines = [f"study {check.name}", *(f"  {label:13}{text}" for label, text in tables.facts)]
     if check.regions:
         lines += ["", *(f"  {line}" for line in aligned(lambda: tables.regions))]
-        lines += [f"  {note}" for note in tables.notes]
-        lines += [f"  {each.name}: {each.source}" for each in check.regions if each.source]
+        lines += [f"  {note}" for note in (*tables.notes, *tables.sources)]
     if tables.subjects:
         lines += ["", "  r of each subject with the mean RDM of the others"]
         numbers = set(tables.subjects[0][1:])

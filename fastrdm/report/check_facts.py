@@ -30,19 +30,21 @@ _LISTED = 4
 
 @dataclass(frozen=True)
 class CheckTables:
-    """A checked study as rows of text: facts with labels, regions and subjects with a header, and notes on columns."""
+    """A checked study as text: facts with labels, regions and subjects with a header, notes on columns, sources."""
 
     facts: Sequence[tuple[str, str]]
     regions: Sequence[Sequence[str]]
     notes: Sequence[str]
     subjects: Sequence[Sequence[str]]
+    sources: Sequence[str]
 
 
 def check_tables(check: StudyCheck) -> CheckTables:
     """Return the facts of a checked study as rows of text; those of regions are empty if none could be read."""
     regions = [REGION_COLUMNS, *map(region_row, check.regions)] if check.regions else []
     notes = region_notes(check.regions) if check.regions else []
-    return CheckTables(fact_rows(check), regions, notes, subject_rows(check.regions))
+    subjects, sources = subject_rows(check.regions), source_lines(check.regions)
+    return CheckTables(fact_rows(check), regions, notes, subjects, sources)
 
 
 def fact_rows(check: StudyCheck) -> list[tuple[str, str]]:
@@ -123,6 +125,16 @@ def subject_rows(regions: Sequence[RegionFacts]) -> list[tuple[str, ...]]:
     return rows
 
 
+def source_lines(regions: Sequence[RegionFacts]) -> list[str]:
+    """Return where the RDMs of each region come from, and the names of its subjects."""
+    lines = []
+    for facts in regions:
+        names = f"subjects {list_names(facts.subjects, 30)}" if facts.subjects else ""
+        texts = "; ".join(filter(None, (facts.source, names)))
+        lines += [f"{facts.name}: {texts}"] if texts else []
+    return lines
+
+
 def size(stimulus: Stimulus) -> str:
     """Return the size of an image; empty if it is not an image."""
     image = stimulus.image
@@ -146,6 +158,7 @@ def _order(order: str) -> str:
     names = {
         "sorted": "sorted file names, compared by characters",
         "natural": "sorted file names, numbers compared as numbers",
+        "targets": "the labels of the conditions in the files of the targets",
     }
     return names.get(order, f"listed in {order}" if order else "")
 

@@ -12,6 +12,7 @@ from fastrdm.report.check_facts import (
     region_notes,
     region_row,
     size,
+    source_lines,
 )
 from fastrdm.report.check_pictures import data_uri, rdm_pictures, thumbnails
 from fastrdm.studies import RegionFacts, Stimulus, StudyCheck
@@ -121,11 +122,8 @@ def _regions(check: StudyCheck) -> Iterator[str]:
     for facts in check.regions:
         yield f"<tr>{_cells('td', region_row(facts))}<td>{_bars(facts)}</td></tr>"
     yield "</table>"
-    for note in region_notes(check.regions):
+    for note in (*region_notes(check.regions), *source_lines(check.regions)):
         yield f'<p class="soft">{escape(note)}</p>'
-    for facts in check.regions:
-        if facts.source:
-            yield f'<p class="soft">{escape(facts.name)}: {escape(facts.source)}</p>'
     yield "</div><h2>RDMs averaged over subjects</h2>"
     yield '<div class="panel rdms">'
     for region, picture in rdm_pictures(check).items():
@@ -149,7 +147,7 @@ def _bars(facts: RegionFacts) -> str:
     width, half = 9, 18
     bars = []
     for i, r in enumerate(values):
-        title = f"<title>subject {i}: {r:.3f}</title>"
+        title = f"<title>{escape(facts.subject(i))}: {r:.3f}</title>"
         # A subject whose correlation is undefined has no bar.
         height = 0.0 if math.isnan(r) else half * min(abs(r), 1)
         top = half - height if r >= 0 else half

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import require
-from fastrdm.report.check_facts import REGION_COLUMNS, fact_rows, region_notes, region_row
+from fastrdm.report.check_facts import (
+    REGION_COLUMNS,
+    fact_rows,
+    region_notes,
+    region_row,
+    source_lines,
+)
 from fastrdm.report.check_pictures import rdm_pictures, thumbnails
 from fastrdm.studies import StudyCheck
 
@@ -113,7 +119,7 @@ def _add_study(sheet: Sheet, check: StudyCheck) -> None:
     sheet.y += _GAP
     if check.regions:
         sheet.cells([REGION_COLUMNS, *map(region_row, check.regions)])
-        for note in region_notes(check.regions):
+        for note in (*region_notes(check.regions), *source_lines(check.regions)):
             sheet.text(note, size=_SMALL, colour=_SOFT)
         sheet.y += _GAP
         _add_rdms(sheet, check)

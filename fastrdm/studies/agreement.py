@@ -3,6 +3,7 @@
 import itertools
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ class RegionFacts:
     ----------
     name, source : str
         The region; the array and the file of its RDMs, empty if unknown.
+    subjects : tuple of str
+        Names of the subjects; empty if unknown.
     n_subjects, n_times, n_conditions : int
         Shape of the RDMs: (subjects, times, conditions, conditions).
     protocol, method, nan_policy : str
@@ -56,6 +59,7 @@ class RegionFacts:
 
     name: str
     source: str
+    subjects: tuple[str, ...]
     n_subjects: int
     n_times: int
     n_conditions: int
@@ -75,6 +79,11 @@ class RegionFacts:
     n_splits: int
     spearman_brown: float
 
+    def subject(self, index: int) -> str:
+        """Return the number of a subject, counted from 0, and its name if it is known."""
+        name = self.subjects[index] if len(self.subjects) == self.n_subjects else ""
+        return f"subject {index}{f' {name!r}' if name else ''}"
+
     @property
     def mean_leave_one_out(self) -> float:
         """Mean of `leave_one_out`; NaN for one subject."""
@@ -82,9 +91,13 @@ class RegionFacts:
 
 
 def examine_region(
-    region: str, target: Target, source: str = "", published: float | None = None
+    region: str,
+    target: Target,
+    source: str = "",
+    names: Sequence[str] = (),
+    published: float | None = None,
 ) -> RegionFacts:
-    """Return the facts of a region; `published` is the challenge's ceiling for it, if there is one."""
+    """Return the facts of a region, with the names of its subjects and the published ceiling, if there are any."""
     subjects, protocol = target.subject_rdms, target.protocol
     facts: dict[str, Any] = {"lower": math.nan, "upper": math.nan, "leave_one_out": ()}
     facts |= {"between_subjects": math.nan, "split_half": math.nan, "n_splits": 0}
@@ -112,6 +125,7 @@ def examine_region(
     return RegionFacts(
         name=region,
         source=source,
+        subjects=tuple(names),
         n_subjects=target.n_subjects,
         n_times=target.n_times,
         n_conditions=target.n_conditions,

@@ -192,8 +192,8 @@ def _examine(
     suspicions += suspect_order(names, study.order)
     suspicions += suspect_unlisted(study.unlisted, unread, study.order)
     for region, target in study.targets.items():
-        source = study.sources.get(region, "")
-        facts = examine_region(region, target, source, published.get(region))
+        source, subjects = study.sources.get(region, ""), study.subjects.get(region, ())
+        facts = examine_region(region, target, source, subjects, published.get(region))
         with warnings.catch_warnings():
             # NumPy warns of RDMs that are NaN throughout, which is a suspicion.
             warnings.simplefilter("ignore", RuntimeWarning)

@@ -32,7 +32,7 @@ def suspect_region(target: Target, facts: RegionFacts, names: Sequence[str]) -> 
         *_ceilings(facts),
         *_agreement(facts),
         *_copies(target),
-        *_values(target),
+        *_values(target, facts),
         *_conditions(target, names),
     ):
         yield Suspicion(kind, f"{where}: {text}", facts.name)
@@ -120,7 +120,7 @@ def _agreement(facts: RegionFacts) -> Iterator[tuple[str, str]]:
         ),
     ):
         if chosen.any():
-            who = [f"subject {i} ({values[i]:+.3f})" for i in np.flatnonzero(chosen)]
+            who = [f"{facts.subject(int(i))} ({values[i]:+.3f})" for i in np.flatnonzero(chosen)]
             yield kind, text.format(f"{list_names(who, _NAMED)}, counted from 0")
 
 
@@ -142,12 +142,12 @@ def _copies(target: Target) -> Iterator[tuple[str, str]]:
         )
 
 
-def _values(target: Target) -> Iterator[tuple[str, str]]:
+def _values(target: Target, facts: RegionFacts) -> Iterator[tuple[str, str]]:
     rdms = target.subject_rdms
     missing = np.isnan(rdms).sum(axis=(1, 2))
     if missing.any():
         size = rdms[0].size
-        who = [f"subject {i} {n} of {size}" for i, n in enumerate(missing) if n]
+        who = [f"{facts.subject(i)} {n} of {size}" for i, n in enumerate(missing) if n]
         yield (
             "nan",
             f"pairs are NaN: {list_names(who, _NAMED)}; nan_policy is {target.nan_policy!r}, check that this is meant",
@@ -165,7 +165,7 @@ def _values(target: Target) -> Iterator[tuple[str, str]]:
         median = np.median(spread)
         large = np.flatnonzero(spread > _SPREAD * median)
         if median > 0 and len(large):
-            who = [f"subject {i} ({spread[i] / median:.0f} times)" for i in large]
+            who = [f"{facts.subject(int(i))} ({spread[i] / median:.0f} times)" for i in large]
             yield (
                 "units",
                 f"{list_names(who, _NAMED)}, counted from 0, have values that spread much more than those of the median"

@@ -55,6 +55,7 @@ class StudySettings:
             raise ValueError(f"{file} is not valid TOML: {error}") from error
         self.unlisted: tuple[str, ...] = ()
         self._sources: dict[str, str] = {}
+        self._subjects: dict[str, tuple[str, ...]] = {}
         self._check(self.fields, _FIELDS, "")
         self._require(
             self.fields,
@@ -127,6 +128,7 @@ class StudySettings:
             order=self.fields["order"],
             unlisted=self.unlisted,
             sources=self._sources,
+            subjects=self._subjects,
         )
 
     def _folder(self, key: str) -> Path:
@@ -212,6 +214,8 @@ class StudySettings:
         where, order = self._where(region), self.fields["order"]
         stored = self._stored(region, len(stimuli))
         self._sources[region] = stored.source
+        if stored.names is not None:
+            self._subjects[region] = stored.names
         if stored.n_conditions != len(stimuli):
             raise ValueError(
                 f"{where}.file: {stored.source} has {stored.n_conditions} conditions, but the study has"

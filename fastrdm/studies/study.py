@@ -44,6 +44,8 @@ class Study:
         Names of images in the folder that are not stimuli.
     sources : dict of str to str
         By region, the array and the file of the subjects' RDMs.
+    subjects : dict of str to tuple of str
+        By region, the names of the subjects, if the file has any.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Study:
     order: str = ""
     unlisted: tuple[str, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
+    subjects: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -77,8 +77,8 @@ def suspect_order(names: Sequence[str], order: str) -> Iterator[Suspicion]:
         )
         yield Suspicion(
             "order",
-            f"{order} lists {here} before {other}, as sorting by characters does; check that the rows of the RDMs are"
-            " in this order, and not in that of the numbers",
+            f"the order ({order or 'of the study'}) has {here} before {other}, as sorting by characters does; check"
+            " that the rows of the RDMs are in this order, and not in that of the numbers",
             stimuli=(here, other),
         )
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import re
 import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 from scipy.spatial.distance import squareform
 from scipy.stats import spearmanr
 
@@ -445,3 +447,37 @@ def test_the_challenge(challenge):
         ("ceiling", "it"),
         ("odd subject", "early"),
     }
+
+
+def test_subjects_are_named_if_the_file_names_them(tmp_path):
+    """One variable for each participant, as Meadows writes them."""
+    rdms = subjects(noise=0.5)
+    rdms[4] = (4 - rdms[4]) * (1 - np.eye(N))
+    write(tmp_path, settings=SETTINGS.replace("it.npy", "meadows.mat") + 'key = "rdm_*"\n')
+    animals = ["ant", "bee", "cat", "dog", "elk", "fox"]
+    arrays = {f"rdm_{name}": squareform(rdm)[None] for name, rdm in zip(animals, rdms, strict=True)}
+    savemat(tmp_path / "meadows.mat", arrays)
+    result = check(tmp_path)
+    assert [name.rpartition("_")[2] for name in result.regions[0].subjects] == animals
+    (text,) = [each.text for each in result.suspicions if each.kind == "opposite"]
+    assert re.search(r"subject 4 '\w*elk' \(-0\.", text)
+
+
+def test_the_human_subjects_of_kriegeskorte(data_root, tmp_path):
+    write(tmp_path)
+    source = data_root / "kriegeskorte2008/92_brainRDMs.mat"
+    for path in (tmp_path / "stimuli").iterdir():
+        path.unlink()
+    for i in range(92):
+        picture(i).save(tmp_path / f"stimuli/{i:02}.png")
+    (tmp_path / "brain.mat").write_bytes(source.read_bytes())
+    fields = 'file = "brain.mat"\naxes = ["subjects", "sessions"]\nprotocol = "rsatoolbox"\n'
+    (tmp_path / "study.toml").write_text(SETTINGS.replace('file = "it.npy"\n', fields))
+    result = check(tmp_path)
+    (facts,) = result.regions
+    assert (facts.n_subjects, facts.n_conditions, facts.source.split()[0]) == (4, 92, "RDMs")
+    assert (facts.lower, facts.upper) == (
+        pytest.approx(0.37231, abs=1e-5),
+        pytest.approx(0.66572, abs=1e-5),
+    )
+    assert result.errors == ()
