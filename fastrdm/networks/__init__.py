@@ -5,12 +5,15 @@ and weights that are known to fit. torch and onnx are imported only when needed.
 
 Read `layers` first: names, patterns and choice of layers. `onnx_files` reads and prunes ONNX models, and a `graph` is
 what every runtime opens. `inspection` lists the layers of a torch module, `export` traces it into a graph, and
-`foreign` rewrites the ONNX file of another program. `weight_files` reads checkpoints in all their formats, `weights`
-fits them to a network, and `swapping` finds whether the weights of a graph can be replaced. `probing` tests whether
-activations for an image depend on its batch, which `batch_dependence` explains; `footprint` estimates the memory of a
-graph, and `pretrained` reads the preprocessing of timm and transformers.
+`foreign` rewrites the ONNX file of another program. `weights` reads checkpoints for a network: `weight_files` are
+one file or several (`tensor_files`, `pickles` with their `pickle_contents`, `shards`), `state_dicts` what they hold,
+and `fitting` chooses the one that fits a network's `layout`, as far as a `selection` leaves it open. `swapping` finds
+whether the weights of a graph can be replaced. `probing` tests whether activations for an image depend on its batch,
+which `batch_dependence` explains; `footprint` estimates the memory of a graph, and `pretrained` reads the preprocessing
+of timm and transformers.
 """
 
+from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.export import export_onnx, trace_network
 from fastrdm.networks.footprint import bytes_per_image
 from fastrdm.networks.foreign import (
@@ -33,6 +36,7 @@ from fastrdm.networks.layers import (
     group_reasons,
     shape_problem,
 )
+from fastrdm.networks.layout import Layout, fit_weights
 from fastrdm.networks.onnx_files import (
     inputs_of,
     is_onnx,
@@ -45,17 +49,21 @@ from fastrdm.networks.onnx_files import (
 )
 from fastrdm.networks.pretrained import preprocessing_of
 from fastrdm.networks.probing import InconsistentError, Probes, Verdict, probe
+from fastrdm.networks.selection import Selection, Taken
+from fastrdm.networks.shards import files_of, holds_index, is_index
 from fastrdm.networks.weight_files import (
-    WeightsError,
     check_file,
     check_unchanged,
     hash_file,
     is_checkpoint,
     is_complete,
+)
+from fastrdm.networks.weights import (
     load_state_dict,
+    load_weights,
+    read_fitting,
     read_weights,
 )
-from fastrdm.networks.weights import Layout, fit_weights, load_weights
 
 __all__ = [
     "FLOATS",
@@ -68,6 +76,8 @@ __all__ = [
     "NetworkLayers",
     "OnnxFile",
     "Probes",
+    "Selection",
+    "Taken",
     "Taps",
     "Verdict",
     "WeightsError",
@@ -77,15 +87,18 @@ __all__ = [
     "choose_taps",
     "compile_pattern",
     "export_onnx",
+    "files_of",
     "find_taps",
     "fit_weights",
     "format_size",
     "group_reasons",
     "hash_file",
+    "holds_index",
     "inputs_of",
     "inspect_module",
     "is_checkpoint",
     "is_complete",
+    "is_index",
     "is_onnx",
     "keep_named",
     "load_state_dict",
@@ -96,6 +109,7 @@ __all__ = [
     "probe",
     "prune",
     "put_weights",
+    "read_fitting",
     "read_model",
     "read_weights",
     "rewrite",

@@ -23,7 +23,7 @@ from fastrdm.networks.inspection import (
 )
 from fastrdm.networks.layers import INPUT, Choice, Taps
 from fastrdm.networks.swapping import why_fixed
-from fastrdm.networks.weights import Layout
+from fastrdm.networks.layout import Layout
 
 if TYPE_CHECKING:
     import torch

@@ -22,12 +22,14 @@ from fastrdm.networks.onnx_files import (
 class Graph:
     """An ONNX file or its contents, and weights for those of its initialisers that refer to external data.
 
-    The weights are set before ONNX Runtime optimises the graph. `name` is that in messages.
+    The weights are set before ONNX Runtime optimises the graph. `name` is that in messages; `taken` is what was taken
+    of the weights' file, as `Taken.to_dict` has it.
     """
 
     name: str
     source: Path | bytes
     initialisers: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    taken: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Graph":

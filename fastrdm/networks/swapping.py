@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import require
-from fastrdm.networks.weights import Layout
+from fastrdm.networks.layout import Layout
 
 if TYPE_CHECKING:
     import torch

@@ -1,128 +1,121 @@
-"""Whether weights fit a network, and putting them into it."""
+"""Weights of a file for a network: read, chosen, and put into it."""
 
-import json
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import first_sentence, list_names
-from fastrdm.networks.weight_files import WeightsError, load_state_dict, numpy_dtype, type_name
+from fastrdm.networks.errors import WeightsError
+from fastrdm.networks.fitting import choose_weights
+from fastrdm.networks.layout import Layout, check_fit, check_tied, convert, fit_weights
+from fastrdm.networks.selection import Selection, Taken
+from fastrdm.networks.state_dicts import find_state_dicts, only_state_dict, under_key
+from fastrdm.networks.tensor_files import to_array
+from fastrdm.networks.weight_files import read_contents
 
 if TYPE_CHECKING:
     import torch
 
-T = TypeVar("T")
-
-# torchvision's DenseNet files date from when module names could hold a dot: norm.1 is now norm1.
-_DOTTED = re.compile(r"(\.denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Type ("float32", "bfloat16", ...) and shape of each entry of a state dict, and groups of names of one tensor."""
-
-    entries: Mapping[str, tuple[str, tuple[int, ...]]]
-    tied: tuple[tuple[str, ...], ...] = ()
-
-    @classmethod
-    def of(cls, module: "torch.nn.Module") -> "Layout":
-        """Return the layout of a module's state dict."""
-        state = module.state_dict()
-        same: dict[object, list[str]] = {}
-        for name, value in state.items():
-            place = (value.data_ptr(), value.shape, value.stride()) if value.numel() else name
-            same.setdefault(place, []).append(name)
-        return cls(
-            {name: (type_name(value), tuple(value.shape)) for name, value in state.items()},
-            tuple(tuple(names) for names in same.values() if len(names) > 1),
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> "Layout":
-        """Inverse of `to_json`; raise ValueError for any other text."""
-        try:
-            content = json.loads(text)
-            return cls(
-                {name: (kind, tuple(shape)) for name, (kind, shape) in content["entries"].items()},
-                tuple(tuple(names) for names in content["tied"]),
-            )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"not a layout of a state dict: {first_sentence(error)}") from None
-
-    def to_json(self) -> str:
-        """Return the layout as one line of text."""
-        return json.dumps({"entries": dict(self.entries), "tied": self.tied}, separators=(",", ":"))
+__all__ = [
+    "Layout",
+    "WeightsError",
+    "check_fit",
+    "fit_weights",
+    "load_state_dict",
+    "load_weights",
+    "read_fitting",
+    "read_weights",
+]
 
 
-def check_fit(
-    weights: "Mapping[str, torch.Tensor] | Mapping[str, NDArray[Any]]",
-    layout: Layout,
-    path: str | Path,
-    network: str,
-) -> None:
-    """Raise WeightsError unless weights fit a network.
+def load_state_dict(
+    path: str | Path, *, key: str | None = None, prefix: str | None = None, ema: bool = False
+) -> "dict[str, torch.Tensor]":
+    """Read a weight file without running any code in it.
 
-    Names and shapes must agree, floating-point numbers meet floating-point numbers, and tied names hold equal values;
-    the message lists the first differences. `num_batches_tracked` may differ or be missing, because evaluation does not
-    use it. Of tied names one is enough. `path` and `network` are names in messages.
+    Parameters
+    ----------
+    path : path
+        A `.safetensors` file, a file of `torch.save` with any name, the index of several such files, or the folder
+        that holds the index. A state dict may be under any key; beside it may be plain values, and harmless objects
+        such as NumPy scalars, Namespaces and paths.
+    key : str, optional
+        Dotted path of the state dict, such as "ema.module"; "." is the top level. By default the largest by far, or
+        the one under "state_dict", "model_state_dict" or "model".
+    prefix : str, optional
+        Removed from the names; entries without it are left out. By default "module." (from `DataParallel`) is removed
+        if all names have it.
+    ema : bool
+        Whether to take averaged weights, such as those under "state_dict_ema". By default these are taken only if
+        there are no others.
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        On the CPU, mapped from the file if its format allows.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, empty or truncated, is a pickle that would run code (it is not executed) or holds
+        other objects, which the message names; if it holds no state dict, or several and it is not clear which to take.
+    MissingExtraError
+        If torch or safetensors is not installed.
     """
-    replaced = {name for group in layout.tied if weights.keys() & group for name in group}
-    differences: dict[str, list[str]] = {
-        "missing": [],
-        "unexpected": [name for name in weights if name not in layout.entries],
-        "of another shape": [],
-        "of another type": [],
-    }
-    for name, (kind, shape) in layout.entries.items():
-        is_counter = name.endswith("num_batches_tracked")
-        if name not in weights:
-            if name not in replaced and not is_counter:
-                differences["missing"].append(name)
-            continue
-        value = weights[name]
-        if tuple(value.shape) != shape:
-            differences["of another shape"].append(f"{name} {tuple(value.shape)} for {shape}")
-        if _kind(type_name(value)) != _kind(kind) and not is_counter:
-            differences["of another type"].append(f"{name} {type_name(value)} for {kind}")
-    if not any(differences.values()):
-        differences["different, but one tensor in the network"] = [
-            f"{name} and {first}"
-            for first, *others in ([n for n in group if n in weights] for group in layout.tied)
-            for name in others
-            if not _equal(weights[first], weights[name])
-        ]
-    lists = [f"{kind}: {list_names(names)}" for kind, names in differences.items() if names]
-    if lists:
-        raise WeightsError(f"{path} does not fit {network}; {'; '.join(lists)}")
+    return _read(path, Selection.of(key, prefix, ema), as_arrays=False)
 
 
-def fit_weights(
-    weights: Mapping[str, NDArray[Any]], layout: Layout, path: str | Path, network: str
+def read_weights(
+    path: str | Path, *, key: str | None = None, prefix: str | None = None, ema: bool = False
 ) -> dict[str, NDArray[Any]]:
-    """Return weights in the types of a network's state dict, C-contiguous; raise WeightsError as `check_fit` does.
+    """Read a weight file as NumPy arrays, mapped from the file if its format allows.
 
-    An array is copied only if it is not contiguous or has another floating-point type, which is rounded to the nearest
-    value as in `torch.nn.Module.load_state_dict`. Tied names share an array.
+    Weights are loaded into memory when they are first accessed. A mapped file must not be overwritten in place while
+    the arrays exist; replacing it by a rename is harmless. `.safetensors` files are read without torch. The arrays are
+    read-only and keep the types of the file; bfloat16 and float8 are those of `ml_dtypes`. Arguments and errors are
+    those of `load_state_dict`; WeightsError also if a tensor is sparse or of a type that neither NumPy nor `ml_dtypes`
+    has.
     """
-    fitted = _renamed(weights, layout)
-    check_fit(fitted, layout, path, network)
-    for group in layout.tied:
-        fitted.update(dict.fromkeys(group, next(fitted[name] for name in group if name in fitted)))
-    # torch also overflows to infinity without a warning.
-    with np.errstate(over="ignore"):
-        return {
-            name: np.require(fitted[name], numpy_dtype(kind), ("C", "A"))
-            for name, (kind, _) in layout.entries.items()
-            if name in fitted
-        }
+    return _arrays(_read(path, Selection.of(key, prefix, ema), as_arrays=True), path)
 
 
-def load_weights(module: "torch.nn.Module", path: str | Path) -> None:
+def read_fitting(
+    path: str | Path,
+    layout: Layout,
+    network: str,
+    *,
+    needed: Collection[str] | None = None,
+    selection: Selection = Selection(),
+) -> tuple[dict[str, NDArray[Any]], Taken]:
+    """Read the weights of a file that fit a network, in the types of its state dict, and what was taken.
+
+    Only the entries `needed`, on which the tapped layers depend, are read; others may be missing. Parameters and errors
+    are those of `choose_weights`.
+    """
+    contents, kind = read_contents(path, as_arrays=True)
+    weights, taken = choose_weights(
+        contents, kind, layout, path, network, needed=needed, selection=selection
+    )
+    if needed is not None:
+        wanted = set(needed).union(*layout.tied)
+        weights = {name: value for name, value in weights.items() if name in wanted}
+    arrays = _arrays(weights, path)
+    check_tied(arrays, layout, path, network)
+    return convert(arrays, layout), taken
+
+
+def load_weights(
+    module: "torch.nn.Module",
+    path: str | Path,
+    *,
+    key: str | None = None,
+    prefix: str | None = None,
+    ema: bool = False,
+    allow_missing: Sequence[str] = (),
+    needed: Callable[[], Collection[str]] | None = None,
+) -> Taken:
     """Load the weights of a file into a network; leave the network unchanged if they do not fit.
 
     Parameters
@@ -131,32 +124,63 @@ def load_weights(module: "torch.nn.Module", path: str | Path) -> None:
         Changed in place.
     path : path
         As for `load_state_dict`.
+    key, prefix, ema
+        Which weights to take, by default the only ones that fit completely. Prefixes such as "module." are removed if
+        the names fit only without them, and never if they fit as they are; a `prefix` that is given is always removed.
+    allow_missing : sequence of str
+        Patterns of entries or modules, as for taps, that may be missing, of another shape, or unknown to the network.
+    needed : callable, optional
+        Returns the entries that must fit; it is called if not all do.
+
+    Returns
+    -------
+    Taken
+        What was taken of the file, and remarks for the user.
 
     Raises
     ------
     WeightsError
-        If the file cannot be read, or does not fit, as for `check_fit`.
+        If the file cannot be read, or does not fit, as for `check_fit`, or if several of its state dicts fit.
     """
-    layout = Layout.of(module)
-    weights = _renamed(load_state_dict(path), layout)
-    check_fit(weights, layout, path, type(module).__name__)
+    selection = Selection.of(key, prefix, ema, allow_missing)
+    layout, name = Layout.of(module), type(module).__name__
+    contents, kind = read_contents(path, as_arrays=False)
+
+    def choose(entries: Collection[str] | None = None) -> tuple[dict[str, Any], Taken]:
+        return choose_weights(
+            contents, kind, layout, path, name, needed=entries, selection=selection
+        )
+
+    try:
+        weights, taken = choose()
+    except WeightsError:
+        if needed is None:
+            raise
+        weights, taken = choose(needed())
+    else:
+        # Others may fit as far as they are needed.
+        if taken.remarks and needed is not None:
+            weights, taken = choose(needed())
+    check_tied(weights, layout, path, name)
     module.load_state_dict(weights, strict=False)
+    return taken
 
 
-def _renamed(weights: Mapping[str, T], layout: Layout) -> dict[str, T]:
-    """Rename weights from older names to those of the network."""
+def _read(path: str | Path, selection: Selection, *, as_arrays: bool) -> dict[str, Any]:
+    contents, kind = read_contents(path, as_arrays=as_arrays)
+    found = under_key(find_state_dicts(contents, kind, path), selection.key, path)
+    tensors = only_state_dict(found, selection, path).tensors
+    prefix = selection.prefix
+    if prefix is None:
+        prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
+    taken = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+    if not taken:
+        raise WeightsError(f"{path}: no entry has the prefix {prefix!r}")
+    return taken
 
-    def current(name: str) -> str:
-        newer = _DOTTED.sub(r"\1", name)
-        return newer if newer in layout.entries and newer not in weights else name
 
-    return {current(name): value for name, value in weights.items()}
-
-
-def _kind(type_name: str) -> str:
-    return next((kind for kind in ("float", "complex") if kind in type_name), "integer")
-
-
-def _equal(a: Any, b: Any) -> bool:
-    """Whether arrays or tensors hold the same values; NaN equal NaN, as after training that diverged."""
-    return not bool(((a != b) & ((a == a) | (b == b))).any())
+def _arrays(tensors: dict[str, Any], path: str | Path) -> dict[str, NDArray[Any]]:
+    return {
+        name: value if isinstance(value, np.ndarray) else to_array(value, f"{path}: {name}")
+        for name, value in tensors.items()
+    }

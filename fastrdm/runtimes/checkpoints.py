@@ -3,7 +3,8 @@
 import hashlib
 import importlib
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,16 +15,16 @@ from fastrdm.images import Preprocessing
 from fastrdm.networks import (
     Graph,
     Layout,
+    Selection,
     Taps,
     WeightsError,
     check_file,
-    fit_weights,
     is_onnx,
     map_weights,
     metadata_of,
     put_weights,
+    read_fitting,
     read_model,
-    read_weights,
     trace_network,
 )
 from fastrdm.runtimes.export_inputs import search_current_folder
@@ -222,23 +223,49 @@ class Architecture:
         """Preprocessing of images."""
         return Preprocessing.from_json(self.preprocessing_json)
 
-    def open(self, weights: str | Path, **options: Any) -> OnnxModel:
+    def open(
+        self,
+        weights: str | Path,
+        *,
+        key: str | None = None,
+        prefix: str | None = None,
+        ema: bool = False,
+        allow_missing: Sequence[str] = (),
+        on_remark: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> OnnxModel:
         """Open a model of this architecture with a file's weights; `options` are those of `OnnxModel`.
 
-        ONNX Runtime copies the weights, so the file may change afterwards. WeightsError if they cannot be read or do
-        not fit.
+        ONNX Runtime copies the weights, so the file may change afterwards. Entries on which no tapped layer depends may
+        be missing. `key`, `prefix`, `ema` and `allow_missing` are those of `fastrdm.networks.load_weights`; `on_remark`
+        gets a sentence for each thing that was left out, by default a RuntimeWarning. WeightsError if the weights
+        cannot be read or do not fit.
         """
-        arrays = fit_weights(read_weights(weights), self.layout, weights, self.name)
+        arrays, taken = read_fitting(
+            weights,
+            self.layout,
+            self.name,
+            needed=self.initialisers,
+            selection=Selection.of(key, prefix, ema, allow_missing),
+        )
+        for remark in taken.remarks:
+            (on_remark or _warn)(remark)
         if missing := [name for name in self.initialisers if name not in arrays]:
             raise WeightsError(f"{weights} does not fit {self.name}; missing: {missing[0]}")
         used = {name: arrays[name] for name in self.initialisers}
-        return OnnxModel(Graph(str(weights), self.graph, used), **options)
+        return OnnxModel(Graph(str(weights), self.graph, used, taken.to_dict()), **options)
 
 
 def open_checkpoint(
     path: str | Path,
     arch: str | Path | Architecture | None = None,
     taps: Taps | None = None,
+    *,
+    key: str | None = None,
+    prefix: str | None = None,
+    ema: bool = False,
+    allow_missing: Sequence[str] = (),
+    on_remark: Callable[[str], None] | None = None,
     **options: Any,
 ) -> OnnxModel:
     """Open a checkpoint of any file format: an `.onnx` file from any exporter, or weights as for `read_weights`.
@@ -247,8 +274,18 @@ def open_checkpoint(
     any weights, or either in memory as an `Architecture`. `taps` are as for `export_onnx`, or, if `path` is an `.onnx`
     file, as for `OnnxModel`, but not for an exported architecture; `options` are those of `OnnxModel`. WeightsError if
     the weights cannot be read or are another network's.
+
+    The state dict of a file is chosen if it is the only one that fits; `key` names one, `ema` takes averaged weights.
+    Prefixes of names are removed only if these then fit; `prefix` is always removed. Entries on which no tapped layer
+    depends may be missing or of another shape; `allow_missing` has patterns of others that the network lacks.
+    `model.taken` has what was taken. What was left out is a RuntimeWarning, or goes to `on_remark`.
     """
+    selection = Selection.of(key, prefix, ema, allow_missing)
     if is_onnx(path):
+        if selection:
+            raise ValueError(
+                f"{path}: an .onnx file has its own weights; leave out {', '.join(selection.to_dict())}"
+            )
         return OnnxModel(path, taps=taps, **options)
     if arch is None:
         raise ValueError(
@@ -264,7 +301,11 @@ def open_checkpoint(
             raise ValueError(
                 f"the architecture {architecture.name} already has layers; remove the taps"
             )
-    return architecture.open(path, **options)
+    return architecture.open(path, on_remark=on_remark, **vars(selection), **options)
+
+
+def _warn(remark: str) -> None:
+    warnings.warn(remark, RuntimeWarning, stacklevel=3)
 
 
 def _take_weights_out(model: Any, layout: Layout, path: Path) -> tuple[str, ...]:

@@ -74,6 +74,9 @@ class OnnxModel:
         Those in use.
     shapes : dict of str to tuple of int
         Layer → shape of the activations of one image.
+    taken : dict of str to str
+        Of a model from `open_checkpoint`, what was taken of the weights' file, where it was not all of it: "key",
+        "prefix", "ema" ("yes", or "no" if the file holds EMA weights that were not taken), "missing" (entries).
 
     Raises
     ------
@@ -129,6 +132,7 @@ class OnnxModel:
         self.provider, self.precision = session.provider, session.precision
         self.batch_size, self.layers = session.batch_size, session.layers
         self.preprocessing, self.architecture = session.preprocessing, session.architecture
+        self.taken = dict(graph.taken)
         self._device_models: dict[Any, DeviceModel] = {}
         # The session holds a copy of the weights; only a model on a device needs them again.
         kept = graph.initialisers if suits(self.provider, "correlation") else {}

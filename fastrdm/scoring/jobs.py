@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -59,7 +60,8 @@ class NetworkSetup:
     """What a worker needs to open the checkpoints of one network.
 
     `.onnx` checkpoints have taps and preprocessing in place of an architecture. Checkpoints of an architecture with an
-    `error` fail with this message. `known` has the SHA-256 of the weights that already have scores, sorted.
+    `error` fail with this message. `known` has the SHA-256 of the weights that already have scores, sorted. `selection`
+    is which weights of a file are taken: arguments of `Architecture.open`.
     """
 
     architecture: "Architecture | None"
@@ -67,6 +69,7 @@ class NetworkSetup:
     preprocessing: "Preprocessing | None" = None
     error: str = ""
     known: NDArray[np.bytes_] = field(default_factory=lambda: np.empty(0, "S32"))
+    selection: Mapping[str, Any] = field(default_factory=dict)
 
     def knows(self, sha256: str) -> bool:
         """Whether weights already have scores."""
@@ -100,18 +103,24 @@ class Stamp:
 
     @classmethod
     def of(cls, path: str | Path) -> "Stamp":
-        """The current stamp of a file; of an `.onnx` file together with its weights in FILE.data."""
-        from fastrdm.networks import is_onnx
+        """The current stamp of a file, together with the other files of its checkpoint, as for `files_of`."""
+        from fastrdm.networks import WeightsError, files_of, is_index, is_onnx
 
         # os.stat takes a fifth of pathlib's time, and a resumed sweep calls this for every checkpoint.
         try:
             found = [os.stat(path)]  # noqa: PTH116
         except OSError:
             return cls()
-        if is_onnx(path):
-            with contextlib.suppress(OSError):
-                found.append(os.stat(f"{path}.data"))  # noqa: PTH116
+        if is_onnx(path) or is_index(path) or stat.S_ISDIR(found[0].st_mode):
+            with contextlib.suppress(WeightsError):
+                found = list(_stats(files_of(path))) or found
         return cls(sum(s.st_size for s in found), max(s.st_mtime_ns for s in found))
+
+
+def _stats(paths: Sequence[Path]) -> Iterator[os.stat_result]:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            yield os.stat(path)  # noqa: PTH116
 
 
 @dataclass(frozen=True)

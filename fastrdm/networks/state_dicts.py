@@ -1,0 +1,125 @@
+"""The state dicts in the contents of a file, under any key at any nesting, and which of them are averaged weights."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastrdm._base import list_names
+from fastrdm.networks.errors import WeightsError
+from fastrdm.networks.selection import Selection
+
+TOP = "."
+"""Key of the tensors at the top level of a file."""
+
+COUNTER = "n_averaged"
+"""Entry that `torch.optim.swa_utils.AveragedModel` adds to the weights."""
+
+_DEPTH = 8
+_AVERAGED = re.compile(r"(?<![a-z])(ema|swa|averaged?|avg|polyak)(?![a-z])")
+# The order in which files without a network were read before other keys were known.
+_USUAL = ("state_dict", "model_state_dict", "model")
+
+
+@dataclass(frozen=True, eq=False)
+class StateDict:
+    """Tensors by name, under a dotted key; `is_average` is whether they are averaged weights, such as EMA."""
+
+    key: str
+    tensors: Mapping[str, Any]
+    is_average: bool
+
+    @property
+    def place(self) -> str:
+        """The key in messages."""
+        return "the top level" if self.key == TOP else self.key
+
+    @property
+    def is_weights(self) -> bool:
+        """Whether there are tensors that are not single numbers."""
+        return any(len(tensor.shape) for tensor in self.tensors.values())
+
+
+def is_average(name: str) -> bool:
+    """Whether a key or prefix is one of averaged weights, as in "state_dict_ema" or "swa_model."."""
+    return bool(_AVERAGED.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()))
+
+
+def find_state_dicts(contents: Any, kind: type, path: str | Path) -> list[StateDict]:
+    """Return all state dicts with their tensors of a `kind`, the top level first; WeightsError if there are none."""
+    found = list(_walk(contents, (), kind, ()))
+    if not found:
+        keys = f"; it holds {list_names(contents, 6)}" if isinstance(contents, Mapping) else ""
+        raise WeightsError(f"{path}: holds no state dict (tensors by name) under any key{keys}")
+    keys = {each.key for each in found}
+    # Lightning's WeightAveraging swaps them.
+    if {"state_dict", "current_model_state"} <= keys and "averaging_state" in contents:
+        found = [
+            StateDict(each.key, each.tensors, each.key == "state_dict" or each.is_average)
+            for each in found
+        ]
+    return found
+
+
+def _walk(
+    value: Any, place: tuple[str, ...], kind: type, above: tuple[int, ...]
+) -> Iterator[StateDict]:
+    if id(value) in above or len(place) > _DEPTH:
+        return
+    if isinstance(value, Mapping):
+        tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, kind)}
+        key = ".".join(place)
+        if tensors:
+            yield StateDict(key or TOP, tensors, is_average(key) or COUNTER in tensors)
+        if len(tensors) == len(value):
+            return
+        # An optimiser numbers its tensors.
+        inner = ((k, v) for k, v in value.items() if isinstance(k, str))
+    elif isinstance(value, list | tuple):
+        inner = ((str(i), each) for i, each in enumerate(value))
+    else:
+        return
+    for name, each in inner:
+        if isinstance(each, Mapping | list | tuple):
+            yield from _walk(each, (*place, name), kind, (*above, id(value)))
+
+
+def under_key(found: list[StateDict], key: str | None, path: str | Path) -> list[StateDict]:
+    """The state dicts at or below a key; all without one. WeightsError lists the keys if there is none."""
+    if key is None:
+        return found
+    if chosen := [each for each in found if each.key == key] or [
+        each for each in found if each.key.startswith(f"{key}.")
+    ]:
+        return chosen
+    raise WeightsError(
+        f"{path}: holds no state dict under the key {key!r}; there are {list_keys(found)}"
+    )
+
+
+def list_keys(found: list[StateDict]) -> str:
+    """The keys of state dicts, those with most tensors first."""
+    ordered = sorted(found, key=lambda each: -len(each.tensors))
+    return list_names([each.key for each in ordered], 8)
+
+
+def only_state_dict(found: list[StateDict], selection: Selection, path: str | Path) -> StateDict:
+    """The state dict to take without knowing the network; WeightsError if it is not clear which.
+
+    The largest by far, or one under the usual keys; averaged weights only if they are asked for, or there are no
+    others.
+    """
+    chosen = [each for each in found if each.is_weights] or found
+    if selection.key is None:
+        averages = [each for each in chosen if each.is_average]
+        if selection.ema and not averages:
+            raise WeightsError(f"{path}: holds no EMA weights; its keys are {list_keys(found)}")
+        chosen = averages if selection.ema else [e for e in chosen if not e.is_average] or averages
+    usual = [each for key in _USUAL for each in chosen if each.key == key]
+    ordered = usual or sorted(chosen, key=lambda each: -len(each.tensors))
+    if not usual and len(ordered) > 1 and 2 * len(ordered[1].tensors) > len(ordered[0].tensors):
+        raise WeightsError(
+            f"{path}: holds several state dicts, choose one with --key NAME (key=): {list_keys(ordered)}"
+        )
+    return ordered[0]
