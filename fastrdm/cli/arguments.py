@@ -33,6 +33,29 @@ def add_taps(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--taps", type=_names, metavar="A,B", help=_TAPS)
 
 
+SELECTION = ("key", "prefix", "ema", "allow_missing")
+"""Names of the arguments of `add_selection`."""
+
+
+def add_selection(parser: argparse._ActionsContainer) -> None:
+    """Add which weights of a file are taken."""
+    add = parser.add_argument
+    key = "dotted key of the weights in their file, such as ema.module (default: the only ones that fit)"
+    add("--key", metavar="NAME", help=key)
+    prefix = (
+        "remove this from the weights' names, and ignore names without it "
+        "(default: a prefix with which alone the names do not fit, such as module.)"
+    )
+    add("--prefix", metavar="TEXT", help=prefix)
+    ema = "take averaged (EMA) weights (default: the others, where a file has both)"
+    add("--ema", action="store_true", help=ema)
+    missing = (
+        "patterns of weights or modules, such as 'fc*', that may be missing, of another shape or unknown to the "
+        "network (default: those on which no tapped layer depends, with a warning)"
+    )
+    add("--allow-missing", type=_names, default=(), metavar="A,B", help=missing)
+
+
 def add_checkpoints(parser: argparse.ArgumentParser) -> None:
     """Add the checkpoints, the studies, and the workers."""
     _add_input(parser)
@@ -64,6 +87,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
 def _add_networks(group: argparse._ActionsContainer) -> None:
     group.add_argument("--arch", action="append", default=[], metavar="ARCH", help=_ARCH)
     add_taps(group)
+    add_selection(group)
     group.add_argument("--allow-inconsistent", action="store_true", help=_INCONSISTENT)
 
 
@@ -99,7 +123,7 @@ def _add_workers(group: argparse._ActionsContainer) -> None:
 def sweep_options(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
     """Options of a `Sweep` from the arguments of `add_checkpoints`, with a default engine."""
     values = vars(arguments)
-    shared = ("sets", "modality", "regions", "taps", "labels")
+    shared = ("sets", "modality", "regions", "taps", "labels", *SELECTION)
     of_networks = ("provider", "precision", "batch_size", "allow_inconsistent")
     options = {name: values[name] for name in (*shared, *of_networks)}
     options["provider_options"] = dict(arguments.provider_option)

@@ -2,9 +2,10 @@
 
 import argparse
 import json
+import warnings
 
 from fastrdm._base import nearest
-from fastrdm.cli.arguments import add_taps
+from fastrdm.cli.arguments import SELECTION, add_selection, add_taps
 from fastrdm.cli.columns import aligned
 from fastrdm.networks import (
     NetworkLayers,
@@ -14,6 +15,7 @@ from fastrdm.networks import (
     group_reasons,
     inspect_module,
     load_weights,
+    trace_network,
 )
 from fastrdm.runtimes import import_arch, inspect_file
 
@@ -22,10 +24,13 @@ _LAYER_FIELDS = ("name", "operator", "part", "shape", "channels")
 
 def add_export(export: argparse.ArgumentParser) -> None:
     """Add the arguments of `export`."""
-    export.add_argument("weights", metavar="WEIGHTS", help=".pth, .pt or .safetensors")
+    export.add_argument(
+        "weights", metavar="WEIGHTS", help=".pth, .pt, .ckpt, .safetensors, or an index"
+    )
     export.add_argument("output", metavar="FILE.onnx")
     export.add_argument("--arch", required=True, metavar="MODULE:CALLABLE")
     add_taps(export)
+    add_selection(export)
     export.set_defaults(run=_export)
 
 
@@ -45,7 +50,15 @@ def add_layers(layers: argparse.ArgumentParser) -> None:
 
 def _export(arguments: argparse.Namespace) -> int:
     module = import_arch(arguments.arch)()
-    load_weights(module, arguments.weights)
+
+    def needed() -> set[str]:
+        """The weights on which the tapped layers depend."""
+        return set(trace_network(module, arguments.taps).model.graph.initializers)
+
+    selection = {name: getattr(arguments, name) for name in SELECTION}
+    taken = load_weights(module, arguments.weights, needed=needed, **selection)
+    for remark in taken.remarks:
+        warnings.warn(remark, RuntimeWarning, stacklevel=2)
     path = export_onnx(module, arguments.output, arguments.taps, architecture=arguments.arch)
     print(f"wrote {path}")
     return 0

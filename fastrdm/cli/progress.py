@@ -28,7 +28,7 @@ def shown(as_json: bool = False, quiet: bool = False) -> Iterator[Callable[[Even
     if as_json:
         yield print_line
     elif quiet or not sys.stderr.isatty():
-        yield _print_end
+        yield _printed_end()
     else:
         with _live() as show:
             yield show
@@ -70,9 +70,31 @@ def _end_of(event: Event) -> str:
     )
 
 
-def _print_end(event: Event) -> None:
+def _printed_end() -> Callable[[Event], None]:
+    """A function that prints files left out, warnings, failures and the end."""
+    seen: set[str] = set()
+
+    def show(event: Event) -> None:
+        for text in _warnings_of(event, seen):
+            print(f"fastrdm: warning: {text}", file=sys.stderr, flush=True)
+        _print_end(event)
+
+    return show
+
+
+def _warnings_of(event: Event, seen: set[str]) -> Iterator[str]:
+    """Yield the warnings in an event; of those that differ by the checkpoint alone, the first."""
     for note in event.get("left_out", ()):
-        print(f"fastrdm: warning: {note['message']}", file=sys.stderr, flush=True)
+        yield note["message"]
+    checkpoint = event.get("checkpoint", "")
+    for text in event.get("warnings", ()):
+        kind = text.replace(checkpoint, "")
+        if kind not in seen:
+            seen.add(kind)
+            yield text if checkpoint in text else f"{checkpoint}: {text}"
+
+
+def _print_end(event: Event) -> None:
     if event["event"] == "failed":
         print(f"fastrdm: error: {event['error']}", file=sys.stderr, flush=True)
     elif event["event"] == "end":
@@ -141,11 +163,12 @@ def _live() -> Iterator[Callable[[Event], None]]:
     with rich.Progress(*columns, console=console, transient=True) as bars:
         main = bars.add_task("", total=None)
         lines: dict[str, Any] = {}
+        seen: set[str] = set()
 
         def show(event: Event) -> None:
             board.see(event)
-            for note in event.get("left_out", ()):
-                console.print(f"warning: {note['message']}", markup=False, highlight=False)
+            for text in _warnings_of(event, seen):
+                console.print(f"warning: {text}", markup=False, highlight=False)
             if event["event"] == "failed":
                 console.print(f"failed: {event['error']}", markup=False, highlight=False)
             completed = board.done + board.failed

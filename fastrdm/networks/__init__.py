@@ -49,7 +49,7 @@ from fastrdm.networks.onnx_files import (
 )
 from fastrdm.networks.pretrained import preprocessing_of
 from fastrdm.networks.probing import InconsistentError, Probes, Verdict, probe
-from fastrdm.networks.selection import Selection, Taken
+from fastrdm.networks.selection import ANY_FITTING, Selection, Taken
 from fastrdm.networks.shards import files_of, holds_index, is_index
 from fastrdm.networks.weight_files import (
     check_file,
@@ -66,6 +66,7 @@ from fastrdm.networks.weights import (
 )
 
 __all__ = [
+    "ANY_FITTING",
     "FLOATS",
     "INNER_SHAPES",
     "Choice",

@@ -22,8 +22,8 @@ from fastrdm.networks.inspection import (
     quiet,
 )
 from fastrdm.networks.layers import INPUT, Choice, Taps
-from fastrdm.networks.swapping import why_fixed
 from fastrdm.networks.layout import Layout
+from fastrdm.networks.swapping import why_fixed
 
 if TYPE_CHECKING:
     import torch

@@ -23,7 +23,7 @@ from fastrdm.networks.layout import (
     find_differences,
     with_current_names,
 )
-from fastrdm.networks.selection import Selection, Taken
+from fastrdm.networks.selection import ANY_FITTING, Selection, Taken
 from fastrdm.networks.state_dicts import (
     COUNTER,
     TOP,
@@ -37,8 +37,25 @@ from fastrdm.networks.state_dicts import (
 # Modules at the end of a network, of which files and networks have different ones.
 _HEADS = {
     *("fc", "fcs", "head", "heads", "head_dist", "classifier", "classif", "last_linear", "logits"),
-    *("lm_head", "linear_head", "projector", "projection", "projection_head", "predictor", "mlp_head"),
-    *("aux", "aux1", "aux2", "aux_classifier", "aux_logits", "auxlogits", "decoder_pred", "prototypes"),
+    *(
+        "lm_head",
+        "linear_head",
+        "projector",
+        "projection",
+        "projection_head",
+        "predictor",
+        "mlp_head",
+    ),
+    *(
+        "aux",
+        "aux1",
+        "aux2",
+        "aux_classifier",
+        "aux_logits",
+        "auxlogits",
+        "decoder_pred",
+        "prototypes",
+    ),
     *("classification_head", "cls_head", "proj_head", "contrastive_head"),
 }
 
@@ -121,7 +138,7 @@ def choose_weights(
     network: str,
     *,
     needed: Collection[str] | None = None,
-    selection: Selection = Selection(),
+    selection: Selection = ANY_FITTING,
 ) -> tuple[dict[str, Any], Taken]:
     """Choose the tensors of a file that a network takes, by their names in the network.
 
@@ -167,7 +184,7 @@ def _fits_of(state: StateDict, target: _Network, selection: Selection) -> Iterat
         yield whole
         return
     averages: dict[str, dict[str, Any]] = {}
-    rest = {}
+    rest: dict[str, Any] = {}
     for name, tensor in state.tensors.items():
         group = "" if state.is_average else _average_prefix(name, target.layout)
         (averages.setdefault(group, {}) if group else rest)[name] = tensor

@@ -97,9 +97,7 @@ def describe(differences: Differences) -> str:
     return "; ".join(f"{kind}: {list_names(names)}" for kind, names in lists)
 
 
-def check_tied(
-    weights: Mapping[str, Any], layout: Layout, path: str | Path, network: str
-) -> None:
+def check_tied(weights: Mapping[str, Any], layout: Layout, path: str | Path, network: str) -> None:
     """Raise WeightsError unless tied names hold equal values."""
     different = [
         f"{name} and {first}"

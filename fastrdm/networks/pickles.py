@@ -5,7 +5,6 @@ are read by an allow-list; files with any other object are refused, and the mess
 """
 
 import argparse
-import collections
 import datetime
 import decimal
 import fractions
@@ -15,7 +14,8 @@ import pickle
 import threading
 import types
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,11 @@ def _refusal(path: Path, objects: PickledObjects, known: set[str], error: Except
     ]
     if not unknown:
         reason = str(error).partition("WeightsUnpickler error:")[2].strip() or str(error)
+        if reason.startswith("Unsupported operand"):
+            return (
+                f"{path}: is pickled with a protocol that torch does not read safely; if you trust the file, save it "
+                f'again: torch.save({whole}{objects.weights}, "weights.pth")'
+            )
         return f"{path}: cannot be read without running code: {first_line(ValueError(reason))}"
     return (
         f"{path}: refused without running it, because it holds objects other than tensors and plain values: "
@@ -154,7 +159,7 @@ def _numpy(name: str) -> list[Callable[..., Any]]:
     multiarray = importlib.import_module("numpy._core.multiarray" if _is_new() else _OLD)
     function = _scalar if name.endswith(".scalar") else multiarray._reconstruct
     # The classes of dtypes, which are restored by their own __setstate__.
-    return [_renamed(name, function), np.ndarray, np.dtype, *_dtype_classes()]
+    return [_renamed(name, function), *_arrays()]
 
 
 def _dtype_classes() -> list[type]:
@@ -169,43 +174,59 @@ def _is_new() -> bool:
     return int(np.__version__.split(".")[0]) >= 2
 
 
+def _as_is(each: type) -> list[Callable[..., Any]]:
+    return [each]
+
+
+def _by_name(name: str, *functions: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The first function under a name, and others under their own."""
+    return [_renamed(name, functions[0]), *functions[1:]]
+
+
+def _arrays() -> list[Callable[..., Any]]:
+    return [np.ndarray, np.dtype, *_dtype_classes()]
+
+
+def _torch_version() -> list[Callable[..., Any]]:
+    return [importlib.import_module("torch.torch_version").TorchVersion]
+
+
+# torch adds items to plain dicts and lists alone.
+def _plain_dict(*factory: Any) -> dict[Any, Any]:
+    return {}
+
+
+def _plain_list(items: Sequence[Any] = (), *length: Any) -> list[Any]:
+    return list(items)
+
+
 def _table() -> dict[str, Callable[[], list[Callable[..., Any]]]]:
     """Harmless names and what they stand for."""
-    table: dict[str, Callable[[], list[Callable[..., Any]]]] = {}
     classes: tuple[type, ...] = (
         *(argparse.Namespace, types.SimpleNamespace),
         *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
         *(decimal.Decimal, fractions.Fraction, uuid.UUID, frozenset, range, slice),
-        *(pathlib.PurePath, pathlib.PurePosixPath, pathlib.PureWindowsPath),
-        *(dict, list, tuple, int, float, str, bool, bytes, object),
+        *(pathlib.PurePath, dict, list, tuple, int, float, str, bool, bytes, object),
     )
-    for each in classes:
-        table[f"{each.__module__}.{each.__qualname__}"] = lambda each=each: [each]
-    # torch adds items to plain dicts and lists alone.
-    plain = {"defaultdict": lambda *_: {}, "deque": lambda items=(), *_: list(items)}
-    for own, make in plain.items():
-        name = f"collections.{own}"
-        table[name] = lambda name=name, make=make: [_renamed(name, make)]
+    table: dict[str, Callable[[], list[Callable[..., Any]]]] = {
+        f"{each.__module__}.{each.__qualname__}": partial(_as_is, each) for each in classes
+    }
+    table["collections.defaultdict"] = partial(_by_name, "collections.defaultdict", _plain_dict)
+    table["collections.deque"] = partial(_by_name, "collections.deque", _plain_list)
     # A path of another system cannot be made, and is not needed.
     for module in ("pathlib", "pathlib._local"):
         for system in ("Posix", "Windows"):
             pure = getattr(pathlib, f"Pure{system}Path")
             for name in (f"{module}.{system}Path", f"{module}.Pure{system}Path"):
-                table[name] = lambda name=name, pure=pure: [_renamed(name, pure), pure]
+                table[name] = partial(_by_name, name, pure, pure)
     for package in ("numpy.core", "numpy._core"):
         for function in ("scalar", "_reconstruct"):
             name = f"{package}.multiarray.{function}"
-            table[name] = lambda name=name: _numpy(name)
-    table["numpy.dtype"] = table["numpy.ndarray"] = lambda: [
-        np.ndarray,
-        np.dtype,
-        *_dtype_classes(),
-    ]
-    table["torch.torch_version.TorchVersion"] = lambda: [
-        importlib.import_module("torch.torch_version").TorchVersion
-    ]
+            table[name] = partial(_numpy, name)
     for name in ("signal.Signals", "http.HTTPStatus"):
-        table[name] = lambda name=name: [_inert(name)]
+        table[name] = partial(_as_is, _inert(name))
+    table["numpy.dtype"] = table["numpy.ndarray"] = _arrays
+    table["torch.torch_version.TorchVersion"] = _torch_version
     return table
 
 

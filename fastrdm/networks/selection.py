@@ -45,12 +45,16 @@ class Selection:
         return cls(key, prefix, ema, tuple(patterns))
 
     def __bool__(self) -> bool:
-        return self != Selection()
+        return bool(self.to_dict())
 
     def to_dict(self) -> dict[str, object]:
         """Return the choices that differ from the default."""
         default = vars(Selection())
         return {name: value for name, value in vars(self).items() if value != default[name]}
+
+
+ANY_FITTING = Selection()
+"""The default: the only state dict that fits."""
 
 
 @dataclass(frozen=True)

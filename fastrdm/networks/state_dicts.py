@@ -52,9 +52,9 @@ def find_state_dicts(contents: Any, kind: type, path: str | Path) -> list[StateD
     if not found:
         keys = f"; it holds {list_names(contents, 6)}" if isinstance(contents, Mapping) else ""
         raise WeightsError(f"{path}: holds no state dict (tensors by name) under any key{keys}")
-    keys = {each.key for each in found}
+    known = {each.key for each in found}
     # Lightning's WeightAveraging swaps them.
-    if {"state_dict", "current_model_state"} <= keys and "averaging_state" in contents:
+    if {"state_dict", "current_model_state"} <= known and "averaging_state" in contents:
         found = [
             StateDict(each.key, each.tensors, each.key == "state_dict" or each.is_average)
             for each in found

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.fitting import choose_weights
 from fastrdm.networks.layout import Layout, check_fit, check_tied, convert, fit_weights
-from fastrdm.networks.selection import Selection, Taken
+from fastrdm.networks.selection import ANY_FITTING, Selection, Taken
 from fastrdm.networks.state_dicts import find_state_dicts, only_state_dict, under_key
 from fastrdm.networks.tensor_files import to_array
 from fastrdm.networks.weight_files import read_contents
@@ -87,7 +87,7 @@ def read_fitting(
     network: str,
     *,
     needed: Collection[str] | None = None,
-    selection: Selection = Selection(),
+    selection: Selection = ANY_FITTING,
 ) -> tuple[dict[str, NDArray[Any]], Taken]:
     """Read the weights of a file that fit a network, in the types of its state dict, and what was taken.
 
@@ -158,8 +158,8 @@ def load_weights(
             raise
         weights, taken = choose(needed())
     else:
-        # Others may fit as far as they are needed.
-        if taken.remarks and needed is not None:
+        # Others may fit as far as they are needed, or what is missing may be needed.
+        if needed is not None and (taken.remarks or taken.missing):
             weights, taken = choose(needed())
     check_tied(weights, layout, path, name)
     module.load_state_dict(weights, strict=False)

@@ -35,6 +35,8 @@ class CheckpointScores:
         Of the weights' file; empty after an error.
     labels : dict of str to str
         Labels found in the path.
+    taken : dict of str to str
+        What was taken of the weights' file, as `OnnxModel.taken`.
     """
 
     checkpoint: str
@@ -43,6 +45,7 @@ class CheckpointScores:
     submissions: tuple[Path, ...] = ()
     sha256: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    taken: Mapping[str, str] = field(default_factory=dict)
 
 
 def score_checkpoints(
@@ -163,7 +166,8 @@ def _scores(
         message = f"{job.path}: its submission cannot be written: {error}"
         return CheckpointScores(job.path, error=message)
     results = results_of(outcome, studies, n_draws=n_draws, seed=seed)
-    return CheckpointScores(job.path, results, "", tuple(written), outcome.sha256, job.labels)
+    facts = (tuple(written), outcome.sha256, job.labels, outcome.taken)
+    return CheckpointScores(job.path, results, "", *facts)
 
 
 def _submission_folders(submit: str | Path | None, paths: Sequence[str]) -> Callable[[Job], Path]:

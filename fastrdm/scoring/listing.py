@@ -2,12 +2,12 @@
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastrdm._base import list_names
-from fastrdm.networks import is_checkpoint, is_onnx
+from fastrdm.networks import holds_index, is_checkpoint, is_onnx
 
 # Ending of a file of weights beside an .onnx file.
 _DATA = ".data"
@@ -58,10 +58,10 @@ class Listing:
             # pathlib's globs skip hidden files under `**` and reject absolute patterns.
             names = glob.glob(_pattern(name), recursive=True)  # noqa: PTH207
             if "**" in name:
-                names = [each for each in names if is_checkpoint(each) or not Path(each).is_dir()]
+                names = [each for each in names if is_checkpoint(each) or not _is_plain(each)]
             self._sort_out(name, row, sorted(names), "no file matches {}")
         # A folder that is named like a checkpoint is an unreadable checkpoint, and must be reported.
-        elif path.is_dir() and not is_checkpoint(name):
+        elif path.is_dir() and not is_checkpoint(name) and not holds_index(name):
             # Strings take a fifth of pathlib's time for a hundred thousand files.
             names = [os.path.join(name, each) for each in sorted(os.listdir(name))]  # noqa: PTH118, PTH208
             self._sort_out(name, row, names, "there is no checkpoint in {}", skip_hidden=True)
@@ -76,13 +76,13 @@ class Listing:
         """Separate the checkpoints of a folder or glob from other files."""
         reasons: dict[str, list[str]] = {}
         n_before = len(self.found)
-        for name in names:
+        for name in _with_shards_joined(names):
             base = os.path.basename(name)  # noqa: PTH119
             weights = name.lower().removesuffix(_DATA)
             # A glob matches hidden files only if its pattern starts with a dot.
             if skip_hidden and base.startswith("."):
                 reasons.setdefault("hidden", []).append(base)
-            elif is_checkpoint(name):
+            elif is_checkpoint(name) or holds_index(name):
                 self.found.append(FoundCheckpoint(name, row))
             elif os.path.isdir(name):  # noqa: PTH112
                 reasons.setdefault("folders, which a glob with ** looks into", []).append(base)
@@ -109,6 +109,27 @@ class Listing:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 self.add(line.strip(), f"{path}, line {number}")
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a path is a folder that is no checkpoint."""
+    return os.path.isdir(path) and not holds_index(path)  # noqa: PTH112
+
+
+def _with_shards_joined(names: Sequence[str]) -> Iterator[str]:
+    """Yield names, with the folder that holds an index in place of the files in it."""
+    folders = {each: holds_index(each or ".") for each in {os.path.dirname(name) for name in names}}  # noqa: PTH120
+    joined = [each for each, is_joined in folders.items() if is_joined]
+    if not joined:
+        yield from names
+        return
+    seen = set()
+    for name in names:
+        folder = os.path.dirname(name)  # noqa: PTH120
+        whole = (folder or ".") if folders[folder] and not os.path.isdir(name) else name  # noqa: PTH112
+        if whole not in seen:
+            seen.add(whole)
+            yield whole
 
 
 def _pattern(text: str) -> str:

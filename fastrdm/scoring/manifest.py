@@ -7,6 +7,8 @@ A manifest is a TOML file with a table for each network:
     weights = ["runs/a/*.pth", "runs/b"]   # files, folders, globs or lists, relative to the manifest
     taps = ["layer*", "fc"]                # or a table, NAME = "LAYER"
     labels = 'seed(?P<seed>\d+)/epoch(?P<epoch>\d+)'
+    key = "ema.module"                     # which weights of a file, as for fastrdm.sweep: key, prefix, ema,
+    allow_missing = ["fc*"]                # allow_missing
     [network.preprocessing]                # fields of fastrdm.Preprocessing
     size = [224, 224]
 """
@@ -20,7 +22,7 @@ from typing import Any
 
 from fastrdm._base import nearest
 from fastrdm.images import Preprocessing
-from fastrdm.networks import Taps, is_onnx
+from fastrdm.networks import ANY_FITTING, Selection, Taps, is_onnx
 from fastrdm.runtimes import Architecture
 from fastrdm.scoring.listing import Listing
 from fastrdm.scoring.path_labels import compile_labels
@@ -31,7 +33,12 @@ _FIELDS: Mapping[str, tuple[type, ...]] = {
     "taps": (list, dict),
     "labels": (str,),
     "preprocessing": (dict,),
+    "key": (str,),
+    "prefix": (str,),
+    "ema": (bool,),
+    "allow_missing": (str, list),
 }
+_SELECTION = ("key", "prefix", "ema", "allow_missing")
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ class CheckpointSource:
     """Checkpoints of one network, or `.onnx` checkpoints without an architecture.
 
     `weights` are files, folders, globs or lists of paths; a path that exists is never read as a glob. `labels` is a
-    regular expression whose named groups become a checkpoint's labels; `row` is the place in a manifest.
+    regular expression whose named groups become a checkpoint's labels; `row` is the place in a manifest; `selection` is
+    which weights of a file are taken.
     """
 
     arch: str | Architecture | None
@@ -48,9 +56,15 @@ class CheckpointSource:
     preprocessing: Preprocessing | None = None
     labels: str = ""
     row: str = ""
+    selection: Selection = ANY_FITTING
 
     def __post_init__(self) -> None:
         compile_labels(self.labels)
+        if self.selection and self.arch is None:
+            raise ValueError(
+                f"{next(iter(self.selection.to_dict()))} is for weights with an architecture; .onnx files have their "
+                "own weights"
+            )
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -148,8 +162,9 @@ def _source(path: Path, number: int, table: Mapping[str, Any]) -> CheckpointSour
             _preprocessing(table.get("preprocessing")),
             table.get("labels", ""),
             row,
+            Selection.of(**{name: table[name] for name in _SELECTION if name in table}),
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{row}: {error}") from None
 
 

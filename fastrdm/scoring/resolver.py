@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastrdm._base import warn_caller
 from fastrdm.images import Preprocessing
-from fastrdm.networks import Taps, is_onnx
+from fastrdm.networks import ANY_FITTING, Selection, Taps, is_onnx
 from fastrdm.runtimes import Architecture, Exports, import_arch
 from fastrdm.scoring.jobs import Job, NetworkSetup, RunOptions, kernels_version
 from fastrdm.scoring.listing import Listing
@@ -21,11 +21,12 @@ def sources(
     arch: Sequence[str | Architecture] = (),
     taps: Taps | None = None,
     labels: str = "",
+    selection: Selection = ANY_FITTING,
 ) -> list[CheckpointSource]:
     """Group weights as given into checkpoints of one network each, in order.
 
-    There is one architecture for all weights, one for each, or none; manifests have their own, and their own taps and
-    labels.
+    There is one architecture for all weights, one for each, or none; manifests have their own, and their own taps,
+    labels and selection of weights.
     """
     names = [str(path) for path in weights]
     if not names:
@@ -41,11 +42,11 @@ def sources(
         if is_manifest(name):
             found += read_manifest(name)
             continue
-        source = CheckpointSource(next(archs), (name,), taps, None, labels)
+        source = CheckpointSource(next(archs), (name,), taps, None, labels, selection=selection)
         if found and replace(found[-1], weights=(name,)) == source:
             source = replace(source, weights=(*found.pop().weights, name))
         found.append(source)
-    given = {"an architecture": arch, "taps": taps, "labels": labels}
+    given = {"an architecture": arch, "taps": taps, "labels": labels, **selection.to_dict()}
     if useless := [name for name, value in given.items() if value and not n]:
         raise ValueError(
             f"{useless[0]} cannot be given for manifests alone; write it into their tables [[network]]"
@@ -60,6 +61,7 @@ class NetworkSpec:
     arch: str | Architecture | None
     taps: Taps | None
     preprocessing: Preprocessing | None
+    selection: Selection = ANY_FITTING
     exports: Exports = field(default_factory=Exports)
 
     @property
@@ -67,7 +69,7 @@ class NetworkSpec:
         """Equal for equal networks."""
         arch = self.arch if isinstance(self.arch, str | None) else id(self.arch)
         preprocessing = self.preprocessing and self.preprocessing.to_json()
-        return json.dumps([arch, self.taps, preprocessing])
+        return json.dumps([arch, self.taps, preprocessing, self.selection.to_dict()])
 
     def check(self) -> None:
         """Raise ValueError or FileNotFoundError if the architecture does not exist."""
@@ -94,7 +96,7 @@ class NetworkSpec:
             made = self._known or Architecture.export(
                 self.arch, self.taps, preprocessing=self.preprocessing, exports=self.exports
             )
-            return NetworkSetup(made)
+            return NetworkSetup(made, selection=self.selection.to_dict())
         exported = (
             self.arch if isinstance(self.arch, Architecture) else Architecture.read(self.arch)
         )
@@ -102,7 +104,7 @@ class NetworkSpec:
             raise ValueError(
                 f"the architecture {exported.name} has its own taps and preprocessing; leave both out"
             )
-        return NetworkSetup(exported)
+        return NetworkSetup(exported, selection=self.selection.to_dict())
 
     def pipeline(self, setup: NetworkSetup, options: RunOptions) -> Pipeline:
         """How this network's RDMs are made."""
@@ -117,6 +119,8 @@ class NetworkSpec:
         else:
             graph = f"the file's, {json.dumps(self.taps)}"
             preprocessing = self.preprocessing.to_json() if self.preprocessing else "the file's"
+        if self.selection:
+            graph += f", weights taken with {json.dumps(self.selection.to_dict())}"
         if options.allow_inconsistent:
             graph += f", inconsistent answers allowed in batches of {options.batch_size}"
         return Pipeline(name, graph, preprocessing, options.precision or "fp32", kernels_version())
@@ -131,8 +135,9 @@ class Resolver:
         arch: Sequence[str | Architecture] = (),
         taps: Taps | None = None,
         labels: str = "",
+        selection: Selection = ANY_FITTING,
     ) -> None:
-        self.sources = sources(weights, arch, taps, labels)
+        self.sources = sources(weights, arch, taps, labels, selection)
         self._untried = check_labels(self.sources)
         self.networks: list[NetworkSpec] = []
         self._exports = Exports()
@@ -143,7 +148,10 @@ class Resolver:
         ]
 
     def _number(self, source: CheckpointSource, arch: str | Architecture | None) -> int:
-        spec = NetworkSpec(arch, source.taps, source.preprocessing, self._exports)
+        selection = ANY_FITTING if arch is None else source.selection
+        spec = NetworkSpec(
+            arch, source.taps, source.preprocessing, selection, self._exports
+        )
         if spec.key not in self._numbers:
             spec.check()
             self._numbers[spec.key] = len(self.networks)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrdm._base import choose
-from fastrdm.networks import Taps
+from fastrdm.networks import Selection, Taps
 from fastrdm.runtimes import Architecture
 from fastrdm.scoring.jobs import (
     Failed,
@@ -59,6 +59,10 @@ class Sweep:
         regions: Sequence[str] | None = None,
         taps: Taps | None = None,
         labels: str = "",
+        key: str | None = None,
+        prefix: str | None = None,
+        ema: bool = False,
+        allow_missing: Sequence[str] = (),
         engine: str | WorkerPool = "local",
         workers: int | None = None,
         retry_failed: bool = False,
@@ -66,7 +70,8 @@ class Sweep:
         **options: Any,
     ) -> None:
         self.options = RunOptions(**options)
-        self._resolver = Resolver(weights, arch, taps, labels)
+        selection = Selection.of(key, prefix, ema, allow_missing)
+        self._resolver = Resolver(weights, arch, taps, labels, selection)
         self.studies = collect_studies(data, sets, modality, regions)
         self._retry, self._submit = retry_failed, submit
         if isinstance(engine, str):
@@ -98,7 +103,7 @@ class Sweep:
             wanted = {
                 job.network
                 for job in self._resolver.jobs()
-                if all_networks or Path(job.path).is_file()
+                if all_networks or Path(job.path).exists()
             }
             if all_networks:
                 wanted |= {i for i, n in enumerate(self._resolver.networks) if n.arch is not None}
@@ -316,7 +321,8 @@ def sweep(
     Parameters
     ----------
     weights : path-like or sequence of them
-        Files, folders, globs, `.txt` lists of paths, or manifests (`fastrdm.scoring.manifest`).
+        Files, folders, globs, `.txt` lists of paths, or manifests (`fastrdm.scoring.manifest`). A folder that holds
+        the index of weights in several files is one checkpoint.
     arch : str, Architecture or sequence of them
         As for `score_checkpoints`.
     data : path-like, Study or sequence of them
@@ -332,7 +338,8 @@ def sweep(
         recognised under another name or failed, and at the end; ``"scored"`` follows the transaction.
     **options
         ``sets``, ``modality``, ``regions`` as for `open_studies`; ``taps``; ``labels``, a regular expression searched
-        in each path, whose named groups become labels; ``engine``: "local", "ray", "in-process" or a
+        in each path, whose named groups become labels; ``key``, ``prefix``, ``ema``, ``allow_missing``, which weights
+        of a file are taken, as for `fastrdm.runtimes.open_checkpoint`; ``engine``: "local", "ray", "in-process" or a
         `fastrdm.scoring.scheduler.WorkerPool`; ``workers``; ``retry_failed``; ``keep_rdms``; ``provider``,
         ``precision``, ``provider_options``, ``batch_size``, ``allow_inconsistent``, ``n_threads`` as for `OnnxModel`.
 

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,9 @@ from fastrdm.scoring.scorer import results_of, score_layers
 from fastrdm.similarity import Score
 from fastrdm.studies import Study
 
+# Stamp, SHA-256, model (None if the weights are known), and remarks on what was taken of the file.
+_Opened: TypeAlias = tuple[Stamp, str, OnnxModel | None, list[str]]
+
 
 def peak_memory() -> int:
     """Peak memory of this process in bytes; 0 where the system does not report it."""
@@ -59,7 +63,7 @@ class Worker:
         self._pixels = dict(setup.pixels)
         self._options = {"workspace": Workspace(), "probes": Probes(), **setup.options.model}
         self._pool = ThreadPoolExecutor(1, "fastrdm-ahead")
-        self._ahead: dict[tuple[str, int], Future[tuple[Stamp, str, OnnxModel | None]]] = {}
+        self._ahead: dict[tuple[str, int], Future[_Opened]] = {}
 
     def handshake(self) -> Handshake | Exception:
         """Report the process and its environment; the error if it has other kernels, or the provider does not load."""
@@ -97,11 +101,15 @@ class Worker:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                stamp, sha256, model = opening.result()
+                stamp, sha256, model, remarks = opening.result()
                 if model is None:
                     return Known(job, stamp, sha256, time.perf_counter() - start, name)
+                for remark in remarks:
+                    warnings.warn(remark, RuntimeWarning, stacklevel=2)
                 layers, scores, rdms = self._scores(model)
-                scored = Scored(job, stamp, sha256, layers, scores, rdms, worker=name)
+                scored = Scored(
+                    job, stamp, sha256, layers, scores, rdms, worker=name, taken=model.taken
+                )
                 test_rdms = self._test_rdms(model, scored) if self._setup.submit else {}
             return replace(
                 scored,
@@ -114,7 +122,7 @@ class Worker:
         except Exception as error:
             return Failed(job, stamp, one_line(error), traceback.format_exc(), name)
 
-    def _open(self, job: Job) -> tuple[Stamp, str, OnnxModel | None]:
+    def _open(self, job: Job) -> _Opened:
         network = self._setup.networks[job.network]
         if network.error:
             raise ValueError(network.error)
@@ -122,12 +130,22 @@ class Worker:
         with check_unchanged(job.path):
             sha256 = hash_file(job.path)
             if network.knows(sha256):
-                return stamp, sha256, None
-            extra = {} if network.architecture else {"preprocessing": network.preprocessing}
-            model = open_checkpoint(
-                job.path, network.architecture, network.taps, **self._options, **extra
+                return stamp, sha256, None, []
+            # Not as warnings, which would be those of the checkpoint that is scored meanwhile.
+            remarks: list[str] = []
+            extra: dict[str, Any] = (
+                {} if network.architecture else {"preprocessing": network.preprocessing}
             )
-        return stamp, sha256, model
+            model = open_checkpoint(
+                job.path,
+                network.architecture,
+                network.taps,
+                on_remark=remarks.append,
+                **network.selection,
+                **self._options,
+                **extra,
+            )
+        return stamp, sha256, model, remarks
 
     def _scores(
         self, model: OnnxModel
