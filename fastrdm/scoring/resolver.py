@@ -149,9 +149,7 @@ class Resolver:
 
     def _number(self, source: CheckpointSource, arch: str | Architecture | None) -> int:
         selection = ANY_FITTING if arch is None else source.selection
-        spec = NetworkSpec(
-            arch, source.taps, source.preprocessing, selection, self._exports
-        )
+        spec = NetworkSpec(arch, source.taps, source.preprocessing, selection, self._exports)
         if spec.key not in self._numbers:
             spec.check()
             self._numbers[spec.key] = len(self.networks)
