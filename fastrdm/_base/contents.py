@@ -103,7 +103,7 @@ def _reading(path: Path, name: str) -> Iterator[None]:
 def _list_hdf5(path: Path) -> dict[str, Any]:
     entries: dict[str, Entry] = {}
     with Hdf5File(path) as file:
-        found = _matlab_items(file) if file.is_matlab else _plain_items(file, "", set())
+        found = _matlab_items(file) if file.is_matlab else _plain_items(file, set())
         for key, at, item in found:
             axes: tuple[str, ...] = ()
             if file.is_matlab:
@@ -134,36 +134,36 @@ def _kind_of_dtype(dtype: Any) -> str:
     return NUMBERS if dtype.kind in "biufc" else OTHER
 
 
-def _plain_items(file: Hdf5File, group: str, seen: set[Any]) -> Iterator[tuple[str, str, Any]]:
+def _plain_items(
+    file: Hdf5File, seen: set[Any], group: Any = None, at: str = ""
+) -> Iterator[tuple[str, str, Any]]:
     """Yield path, path and object of datasets and groups; each group once, also where links form a cycle."""
-    for name, item in file.items(group or "/"):
-        path = f"{group}/{name}".lstrip("/")
+    for name, item in file.items(group):
+        path = f"{at}/{name}".lstrip("/")
         if not file.is_group(item):
             yield path, path, item
         elif item.id not in seen and len(seen) < _MAX_GROUPS:
             seen.add(item.id)
             yield path, path, item
-            yield from _plain_items(file, path, seen)
+            yield from _plain_items(file, seen, item, path)
 
 
-def _matlab_items(file: Hdf5File, group: str = "", key: str = "") -> Iterator[tuple[str, str, Any]]:
+def _matlab_items(
+    file: Hdf5File, group: Any = None, at: str = "", key: str = ""
+) -> Iterator[tuple[str, str, Any]]:
     """Yield key, path and object of variables, and of the fields of single structs."""
-    for name, item in file.items(group or "/"):
-        own, at = f"{key}.{name}".lstrip("."), f"{group}/{name}".lstrip("/")
-        yield own, at, item
-        if (
-            file.is_group(item)
-            and own.count(".") < 4
-            and _matlab_kind(file, item) == (STRUCT, (1, 1))
-        ):
-            yield from _matlab_items(file, at, own)
+    for name, item in file.items(group):
+        own, path = f"{key}.{name}".lstrip("."), f"{at}/{name}".lstrip("/")
+        yield own, path, item
+        if own.count(".") < 4 and _matlab_kind(file, item) == (STRUCT, (1, 1)):
+            yield from _matlab_items(file, item, path, own)
 
 
 def _matlab_kind(file: Hdf5File, item: Any) -> tuple[str, tuple[int, ...]]:
     if file.is_group(item):
         if "MATLAB_sparse" in item.attrs:
             return "sparse", ()
-        fields = [field for _, field in file.items(item.name)]
+        fields = [field for _, field in file.items(item)]
         array = fields and all(
             not file.is_group(f) and f.dtype.kind == "O" and "MATLAB_class" not in f.attrs
             for f in fields

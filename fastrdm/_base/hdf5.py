@@ -39,7 +39,11 @@ class Hdf5File:
         self._h5py = require("h5py", "data", purpose)
         self._size = path.stat().st_size
         self._file = self._h5py.File(path, "r")
-        self.is_matlab = signed or any("MATLAB_class" in item.attrs for _, item in self.items())
+        try:
+            self.is_matlab = signed or any("MATLAB_class" in i.attrs for _, i in self.items())
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> "Hdf5File":
         return self
@@ -52,9 +56,9 @@ class Hdf5File:
         """The attributes of the file."""
         return self._attributes(self._file)
 
-    def items(self, group: str = "/") -> Iterator[tuple[str, Any]]:
-        """Yield names and objects of a group; links out of the file and MATLAB's own groups are passed over."""
-        parent = self._file[group]
+    def items(self, group: Any = None) -> Iterator[tuple[str, Any]]:
+        """Yield names and objects of a group, or the file; links to names and MATLAB's own groups are passed over."""
+        parent = self._file if group is None else group
         for name in parent:
             link = parent.get(name, getlink=True)
             if isinstance(link, self._h5py.HardLink) and not name.startswith("#"):
@@ -130,7 +134,7 @@ class Hdf5File:
         if depth > _MAX_DEPTH:
             raise ValueError(f"{item.name} is nested more than {_MAX_DEPTH} deep")
         if self.is_group(item):
-            members = {name: self._plain(child, depth + 1) for name, child in self.items(item.name)}
+            members = {name: self._plain(child, depth + 1) for name, child in self.items(item)}
             return members | self._attributes(item)
         if item.shape is None:
             return None
@@ -187,7 +191,7 @@ class Hdf5File:
 
     def _struct(self, group: Any, depth: int) -> NDArray[Any]:
         """Return a struct array; fields of a single struct are stored directly, others behind references."""
-        fields = dict(self.items(group.name))
+        fields = dict(self.items(group))
         refers = {
             name: not self.is_group(field)
             and self._h5py.check_ref_dtype(field.dtype) is not None

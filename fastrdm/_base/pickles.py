@@ -135,6 +135,7 @@ _FIXED: dict[tuple[str, str], Any] = {
     ("_codecs", "encode"): _encode,
     ("__builtin__", "bytes"): _no_bytes,
     ("rsatoolbox.rdm.rdms", "RDMs"): PickledRdms,
+    ("pyrsa.rdm.rdms", "RDMs"): PickledRdms,
 }
 _CONSTRUCTORS: dict[tuple[str, str], Any] = _FIXED | {
     # NumPy 2 moved numpy.core to numpy._core; files name the one that wrote them.

@@ -11,8 +11,8 @@ reports what was understood of a study: `agreement` has the facts of a region's 
 `region_suspicions` what looks wrong with stimuli and RDMs.
 
 `rdm_files` reads RDMs from the files of other programs, with labels of conditions that `condition_labels` matches to
-the stimuli. It uses `rdm_formats`, the variables that a format has; `rdm_stacks`, a variable as a stack with named
-axes; and `rdm_values`, arrays of RDMs, square or condensed.
+the stimuli. It uses `rdm_formats`, the variables that a format has; `rdm_choice`, keys and names; `rdm_stacks`, a
+variable as a stack with named axes; and `rdm_values`, arrays of RDMs, square or condensed.
 """
 
 from fastrdm.studies import algonauts

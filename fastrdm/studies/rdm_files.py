@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import UNNAMED, Contents, n_conditions, open_contents, suggestion
+from fastrdm._base import Contents, n_conditions, open_contents, suggestion
+from fastrdm.studies.rdm_choice import choose_keys, is_pattern, reordered, select_names, source_of
 from fastrdm.studies.rdm_formats import (
     Loaded,
     Variables,
-    describe,
     label_sets,
     texts_of,
     variables_of,
@@ -115,9 +114,14 @@ def read_rdms(
     >>> subjects.rdms.shape  # doctest: +SKIP
     (4, 4186)
     """
-    return read_stored(
+    found = read_stored(
         path, key, axes, names, labels, n_conditions=n_conditions, nan_policy=nan_policy
     )
+    if n_conditions not in (None, found.n_conditions):
+        raise ValueError(
+            f"{found.source} has {found.n_conditions} conditions, but n_conditions = {n_conditions}"
+        )
+    return found
 
 
 def read_stored(
@@ -136,10 +140,10 @@ def read_stored(
     check_axes(axes, where)
     contents = open_contents(path)
     variables = variables_of(contents)
-    several = (key is not None and not isinstance(key, str)) or _is_pattern(key, variables)
-    keys = _chosen(variables, key, path, f"{where}key")
-    several = several or len(keys) > 1
-    source = _source(keys, path)
+    keys = choose_keys(variables, key, path, f"{where}key")
+    listed = (key is not None and not isinstance(key, str)) or is_pattern(key, variables)
+    several = len(keys) > 1 or (listed and bool(axes))
+    source = source_of(keys, path)
     # With several keys, the first axis is that of the keys.
     inner = list(axes)
     if several and leading_axes(axes):
@@ -154,10 +158,10 @@ def read_stored(
             f"{source} holds {stack.lead[1:]} RDMs a key; name the axes, such as {where}axes ="
             ' ["subjects", "sessions"], where the first is that of the keys'
         )
-    if not several and read[0][2].subjects and not axes and stack.names is not None:
-        _check_subjects(stack, source, where)
     if names is not None:
-        stack = _selected(stack, names, source, f"{where}names")
+        stack = select_names(stack, names, source, f"{where}names")
+    if not several and not axes:
+        _check_subjects(stack, read[0][2], source, where)
     rdms, subjects = arranged(stack, axes, source)
     only = next(iter(sets.values())) if len(sets) == 1 else None
     return StoredRdms(np.ascontiguousarray(rdms), subjects, only, sets, source)
@@ -178,7 +182,7 @@ def _read(
     where: str,
 ) -> _Read:
     loaded = variables.by_key[key].load()
-    name = _source([key], path)
+    name = source_of([key], path)
     stack = stack_of(
         loaded.value, name, axes=axes, expected=expected, form=loaded.form, nan_policy=nan_policy
     )
@@ -254,97 +258,19 @@ def _joined(
     return RdmStack(rdms, None, tiled), common
 
 
-def reordered(
-    rdms: NDArray[Any], labels: Sequence[str], wanted: Sequence[str], what: str
-) -> NDArray[Any]:
-    """Return condensed RDMs with the conditions in another order; ValueError if the labels are not the same."""
-    if set(labels) != set(wanted) or len(labels) != len(wanted):
-        odd = next(iter(set(labels) ^ set(wanted)), "")
-        raise ValueError(f"{what} differ: {odd!r} is only in one of them")
-    place = {label: i for i, label in enumerate(labels)}
-    order = np.array([place[label] for label in wanted])
-    n = len(order)
-    index = np.zeros((n, n), np.intp)
-    index[np.triu_indices(n, 1)] = np.arange(n * (n - 1) // 2)
-    index += index.T
-    return rdms[..., index[np.ix_(order, order)][np.triu_indices(n, 1)]]
-
-
-def _check_subjects(stack: RdmStack, source: str, where: str) -> None:
-    names = [str(name) for name in np.ravel(np.asarray(stack.names))]
-    if len(set(names)) < len(names):
+def _check_subjects(stack: RdmStack, loaded: Loaded, source: str, where: str) -> None:
+    """Refuse RDMs that the file describes as something else than one of each subject."""
+    n = int(np.prod(stack.lead))
+    if n > 1 and loaded.unclear:
         raise ValueError(
-            f"{source} holds {len(names)} RDMs of {len(set(names))} subjects; {where}axes ="
-            ' ["subjects", "sessions"] averages those of a subject, ["subjects", "times"] keeps them'
+            f"{source} holds {loaded.unclear}, shape {stack.lead}; say with {where}axes what they are, such as"
+            f' axes = ["subjects"], or choose some with {where}names'
         )
-
-
-def _selected(stack: RdmStack, names: str | Sequence[str], source: str, argument: str) -> RdmStack:
-    """Return the RDMs with these names."""
-    patterns = [names] if isinstance(names, str) else list(names)
-    if stack.names is None:
-        raise ValueError(f"{argument} = {names!r}: the RDMs of {source} have no names")
-    present = [str(name) for name in stack.names.ravel()]
-    for pattern in patterns:
-        if not any(_matches(name, pattern) for name in present):
-            raise ValueError(
-                f"{argument} = {pattern!r} is not a name of {source}; the names are"
-                f" {', '.join(dict.fromkeys(present))}{suggestion(pattern, present)}"
-            )
-    wanted = np.array([any(_matches(name, each) for each in patterns) for name in present])
-    kept = wanted.reshape(stack.lead)
-    if sum(n > 1 for n in stack.lead) > 1:
-        for axis in range(kept.ndim):
-            others = tuple(i for i in range(kept.ndim) if i != axis)
-            if np.array_equal(
-                kept, np.broadcast_to(np.expand_dims(kept.all(others), others), kept.shape)
-            ):
-                keep = np.flatnonzero(kept.all(others))
-                return RdmStack(
-                    stack.rdms.take(keep, axis), stack.axes, stack.names.take(keep, axis)
-                )
-        raise ValueError(f"{argument} = {names!r} does not select whole subjects of {source}")
-    rdms = stack.rdms.reshape(len(present), -1)[wanted]
-    return RdmStack(rdms, stack.axes if len(stack.lead) == 1 else None, stack.names.ravel()[wanted])
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return name == pattern or fnmatchcase(name, pattern)
-
-
-def _is_pattern(key: str | Sequence[str] | None, variables: Variables) -> bool:
-    return isinstance(key, str) and key not in variables.by_key and any(c in key for c in "*?[")
-
-
-def _chosen(
-    variables: Variables, key: str | Sequence[str] | None, path: Path, argument: str
-) -> list[str]:
-    """Return the keys that are meant; ValueError lists those of the file."""
-    known = variables.by_key
-    if not key:
-        if variables.default:
-            return list(variables.default)
-        problem = "and the file holds several arrays" if known else "and the file holds no array"
-        several = (
-            "is missing, and several arrays are in" if known else "is missing, and no array is in"
+    if not loaded.subjects or stack.names is None:
+        return
+    names = {str(name) for name in stack.names.ravel()}
+    if len(names) < n:
+        raise ValueError(
+            f'{source} holds {n} RDMs of {len(names)} subjects; {where}axes = ["subjects", "sessions"] averages'
+            ' those of a subject, ["subjects", "times"] keeps them'
         )
-        del problem
-        raise ValueError(f"{argument} {several} {path.name}: it holds {describe(variables)}")
-    keys: list[str] = []
-    for each in [key] if isinstance(key, str) else key:
-        found = [each] if each in known else [k for k in known if fnmatchcase(k, each)]
-        if not found:
-            listed = ", ".join(known) or "no array"
-            raise ValueError(
-                f"{argument} = {each!r} is not in {path.name}: it holds {listed}{suggestion(each, known)}"
-            )
-        keys += found
-    if repeated := next((each for each in keys if keys.count(each) > 1), None):
-        raise ValueError(f"{argument} = {key!r} names {repeated} twice")
-    return keys
-
-
-def _source(keys: Sequence[str], path: Path) -> str:
-    if list(keys) == [UNNAMED]:
-        return str(path)
-    return f"{keys[0] if len(keys) == 1 else f'{keys[0]} … {keys[-1]}'} of {path}"

@@ -63,7 +63,7 @@ class Loaded:
 
     `form` is conditions or pairs, the last axes, if it is known. `axes` are the leading axes, if they are known.
     `names` are those of the RDMs; if they are `subjects`, equal ones are RDMs of one subject. `labels` returns the sets
-    of labels of n conditions, by name.
+    of labels of n conditions, by name. `unclear` says why several RDMs may not be those of subjects.
     """
 
     value: Any
@@ -71,6 +71,7 @@ class Loaded:
     axes: tuple[str, ...] | None = None
     names: tuple[str, ...] | None = None
     subjects: bool = False
+    unclear: str = ""
     labels: Callable[[int], Mapping[str, tuple[str, ...]]] = _no_labels
 
 
@@ -101,6 +102,8 @@ def variables_of(contents: Contents) -> Variables:
 # rsatoolbox
 
 _SUBJECTS = ("subject", "subjects", "participant", "subject_id", "sub")
+# Descriptors by which RDMs differ that are not those of subjects.
+_NOT_SUBJECTS = ("roi", "region", "model", "layer", "session", "run", "time", "voxel_index")
 _STACK = "dissimilarities"
 
 
@@ -125,11 +128,14 @@ def _rsatoolbox(contents: Contents) -> Variables | None:
             # The index is the position, whatever the order of the conditions.
             own = {name: value for name, value in patterns.items() if name != "index"}
             subject = next((name for name in _SUBJECTS if texts.get(name)), None)
-            names = texts.get(subject or "name")
+            named = next((n for n in (subject, "name", *_NOT_SUBJECTS) if n and texts.get(n)), "")
+            names = texts.get(named)
             if names is not None and len(names) != len(rdms):
                 names = None
             labels = partial(label_sets, own)
-            return Loaded(rdms, PAIRS, ("subjects",), names, subject is not None, labels)
+            others = [name for name in _NOT_SUBJECTS if len(set(texts.get(name) or ())) > 1]
+            unclear = f"RDMs that differ in {others[0]}" if others and subject is None else ""
+            return Loaded(rdms, PAIRS, ("subjects",), names, subject is not None, unclear, labels)
 
         return Variable(f"RDMs of rsatoolbox {contents.entries[key].shape}", load)
 
@@ -191,14 +197,18 @@ def _meadows_tree(contents: Contents) -> Variables | None:
         return None
 
     def variable(name: str, task: Mapping[str, Any]) -> Variable:
-        rdm = np.asarray(task["rdm"], float)
-
         def load() -> Loaded:
+            try:
+                rdm = np.asarray(task["rdm"], float)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{name} of {contents.path} has an rdm that is no list of numbers"
+                ) from None
             stimuli = [str(each.get("name", "")) for each in task["stimuli"]]
             labels = partial(label_sets, {"stimuli": stimuli})
             return Loaded(rdm, PAIRS, names=(name,), labels=labels)
 
-        return Variable(f"{NUMBERS} {rdm.shape}", load)
+        return Variable(f"{NUMBERS} {(len(task['rdm']),)}", load)
 
     return Variables({key: variable(*each) for key, each in found.items()}, default)
 
@@ -210,7 +220,10 @@ def _tasks(tree: Any) -> dict[str, Mapping[str, Any]]:
     listed = tree.get("tasks")
     tasks: dict[str, Mapping[str, Any]] = {}
     for i, task in enumerate(listed if isinstance(listed, list) else [tree]):
-        if isinstance(task, Mapping) and isinstance(task.get("rdm"), list) and task.get("stimuli"):
+        if not isinstance(task, Mapping) or not isinstance(task.get("rdm"), list):
+            continue
+        stimuli = task.get("stimuli")
+        if isinstance(stimuli, list) and all(isinstance(each, Mapping) for each in stimuli):
             about = task.get("task")
             name = str(about.get("name", "")) if isinstance(about, Mapping) else ""
             tasks[name if name and name not in tasks else f"{name or 'task'}-{i}"] = task
@@ -232,6 +245,8 @@ _RESPONSES = (
     "site",
 )
 _PRESENTED = ("presentation", "stimulus", "stimuli", "image", "trial")
+# How libraries name axes without a name.
+_UNNAMED_AXES = ("dim", "phony_dim", "rdm", "axis")
 _LEADING = {
     "subject": "subjects",
     "participant": "subjects",
@@ -252,6 +267,9 @@ def _arrays(contents: Contents) -> Variables:
     return Variables(variables, _only(contents, variables))
 
 
+_LEAST_PAIRS = 3
+
+
 def _only(contents: Contents, variables: Mapping[str, Variable]) -> tuple[str, ...]:
     """Return the key of the only variable that is neither text nor a coordinate, if there is one."""
     entries = contents.entries
@@ -261,6 +279,8 @@ def _only(contents: Contents, variables: Mapping[str, Variable]) -> tuple[str, .
         parent = key.rpartition(".")[0]
         fields = [k for k in entries if k.startswith(f"{key}.") and entries[k].is_nested]
         if entry.kind not in (NUMBERS, STRUCT, CELL) or (entry.axes == (key.rpartition("/")[2],)):
+            continue
+        if entry.kind == NUMBERS and prod(entry.shape) < _LEAST_PAIRS:
             continue
         if len(entry.axes) == 1 and any(len(other.axes) > 1 for other in entries.values()):
             # A coordinate of another array.
@@ -305,18 +325,26 @@ def _with_axes(contents: Contents, key: str, value: Any, axes: Sequence[str]) ->
             f"{key} of {contents.path} with axes ({named}) holds responses, not RDMs: make RDMs of it first, with"
             " fastrdm.calc_rdm, and save those"
         )
-    is_square = len(axes) > 1 and (axes[-1] == axes[-2] or len(presented) == 2)
+    # Without names that tell, the shape does.
+    form = PAIRS if "pair" in axes[-1].lower() else None
+    if len(axes) > 1 and (axes[-1] == axes[-2] or len(presented) == 2):
+        form = CONDITIONS
+    is_square = form == CONDITIONS or (form is None and value.shape[-2:] == value.shape[-1:] * 2)
     leading = axes[: -2 if is_square else -1]
     known = [
-        next((own for start, own in _LEADING.items() if axis.lower().startswith(start)), None)
+        next((own for start, own in _LEADING.items() if axis.lower().startswith(start)), "")
         for axis in leading
     ]
-    all_known = is_square or "pair" in axes[-1].lower()
-    own = tuple(name for name in known if name is not None)
+    unknown = [
+        axis
+        for axis, own in zip(leading, known, strict=True)
+        if not own and not axis.lower().startswith(_UNNAMED_AXES)
+    ]
     return Loaded(
         value,
-        (CONDITIONS if is_square else PAIRS) if all_known else None,
-        own if all_known and len(own) == len(leading) == len(set(own)) else None,
+        form,
+        tuple(known) if all(known) and len(known) == len(set(known)) else None,
+        unclear=f"an axis {unknown[0]}" if unknown else "",
         labels=partial(label_sets, _coordinates(contents, axes[-2:] if is_square else ())),
     )
 
@@ -331,14 +359,19 @@ def _coordinates(contents: Contents, axes: Sequence[str]) -> dict[str, Any]:
 
 
 def _text_labels(contents: Contents, key: str, n: int) -> dict[str, tuple[str, ...]]:
-    """Return the variables of text with n values, of those in the same group or above it."""
-    found = {}
-    for name, entry in contents.entries.items():
+    """Return the variables of text with n values in the same group or above it, by name without the group.
+
+    Of equal names, that in the nearest group counts.
+    """
+    found: dict[str, Any] = {}
+    for path, entry in sorted(contents.entries.items(), key=lambda item: len(item[0])):
         sizes = {TEXT: (prod(entry.shape), *entry.shape[:1]), CELL: (prod(entry.shape),)}
-        group = name[: max(name.rfind("/"), name.rfind(".")) + 1]
-        if key.startswith(group) and n in sizes.get(entry.kind, ()):
-            found[name] = contents.read(name)
-    return label_sets({name: value for name, value in found.items() if not _is_numeric(value)}, n)
+        at = max(path.rfind("/"), path.rfind(".") if entry.is_nested else -1) + 1
+        if key.startswith(path[:at]) and n in sizes.get(entry.kind, ()):
+            value = contents.read(path)
+            if not _is_numeric(value):
+                found[path[at:]] = value
+    return label_sets(found, n)
 
 
 def _is_numeric(value: Any) -> bool:

@@ -58,6 +58,12 @@ def stack_of(
     is_array = not isinstance(value, Mapping) and kind_of(value) == NUMBERS
     if is_array and len(stack.lead) <= len(_ARRAY_AXES):
         return replace(stack, axes=_ARRAY_AXES[: len(stack.lead)])
+    if len(leading_axes(axes)) == len(stack.lead) == 2 and stack.lead[0] == 1 < stack.lead[1]:
+        # MATLAB's rows and columns have two axes whether there are sessions or not.
+        raise ValueError(
+            f"{name} has shape {stack.lead}, one axis longer than 1, but axes = {list(axes)} names two; name that axis"
+            " alone"
+        )
     return stack
 
 

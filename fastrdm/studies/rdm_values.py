@@ -25,6 +25,8 @@ _LEAST = 3
 
 def check_axes(axes: Sequence[str], where: str) -> None:
     """Refuse names of axes that are unknown or repeated."""
+    if isinstance(axes, str):
+        raise ValueError(f"{where}axes = {axes!r} must be a list, such as [{axes!r}]")
     for name in axes:
         check_choice(name, (*LEADING, CONDITIONS, PAIRS), f"{where}axes: the name")
     for name in LEADING:
@@ -173,7 +175,8 @@ def _expected(shape: tuple[int, ...]) -> str:
         " (subjects, pairs) or (pairs,)"
     )
     if len(shape) in (3, 4) and shape[0] == shape[1]:
-        return f"{text}; the conditions seem to come first, so transpose it"
+        named = '"subjects"' if len(shape) == 3 else '"times", "subjects"'
+        return f'{text}; the conditions seem to come first: axes = ["conditions", "conditions", {named}]'
     if len(shape) == 2 and pairs_of(shape[0]):
         return f'{text}; the pairs seem to come first: axes = ["pairs", "subjects"]'
     return text

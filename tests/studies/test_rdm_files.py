@@ -195,6 +195,40 @@ def test_axes_that_do_not_fit(tmp_path, axes, message):
         read_rdms(tmp_path / "a.npy", axes=axes)
 
 
+def test_a_row_has_one_axis(tmp_path):
+    rdms = condensed(4)
+    savemat(
+        tmp_path / "a.mat", {"row": rsa_structs((1, 4), rdms), "column": rsa_structs((4, 1), rdms)}
+    )
+    with pytest.raises(
+        ValueError, match=r"row of .*\(1, 4\), one axis .* names two; name that axis al"
+    ):
+        read_rdms(tmp_path / "a.mat", "row", axes=["subjects", "sessions"])
+    assert read_rdms(tmp_path / "a.mat", "row", axes=["sessions"]).rdms.shape == (1, PAIRS)
+    found = read_rdms(tmp_path / "a.mat", "column", axes=["subjects", "sessions"])
+    np.testing.assert_array_equal(found.rdms, rdms)
+    with pytest.raises(
+        ValueError, match=r"axes = 'subjects' must be a list, such as \['subjects'\]"
+    ):
+        read_rdms(tmp_path / "a.mat", "row", axes="subjects")
+
+
+def test_names_choose_subjects_with_their_sessions(tmp_path):
+    rdms = condensed(3, 2)
+    cells = rsa_structs((1, 3, 2), rdms.reshape(6, PAIRS))
+    for i, index in enumerate(np.ndindex(3, 2)):
+        cells[0][index]["name"] = f"S{i // 2} session {i % 2}"
+    savemat(tmp_path / "a.mat", {"RDMs": cells})
+    axes = ["subjects", "sessions"]
+    found = read_rdms(tmp_path / "a.mat", axes=axes, names=["S0*", "S2*"])
+    np.testing.assert_allclose(found.rdms, rdms[[0, 2]].mean(1), rtol=1e-15)
+    assert found.names == ("S0 session", "S2 session")
+    second = read_rdms(tmp_path / "a.mat", axes=axes, names="*session 1")
+    np.testing.assert_array_equal(second.rdms, rdms[:, 1])
+    with pytest.raises(ValueError, match="names = 'S0 session 0' selects neither whole"):
+        read_rdms(tmp_path / "a.mat", axes=axes, names="S0 session 0")
+
+
 def test_v73_structs_and_cells(tmp_path):
     rdms = condensed(4, 2)
     members = squares(rdms).reshape(8, N, N)
@@ -237,6 +271,8 @@ def test_condensed_rdms_in_any_file(tmp_path):
     with h5py.File(tmp_path / "e.h5", "w") as file:
         file["x"] = rdms
     for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(ValueError, match="has 5 conditions, but n_conditions = 92"):
+            read_rdms(path, n_conditions=92)
         np.testing.assert_array_equal(read_rdms(path).rdms, rdms, err_msg=str(path))
     np.save(tmp_path / "one.npy", rdms[0])
     np.testing.assert_array_equal(read_rdms(tmp_path / "one.npy").rdms, rdms[:1])
@@ -299,7 +335,7 @@ def test_hdf5_of_python_has_its_axes_as_they_are_and_groups_as_paths(tmp_path):
         file["subjects/v1/stimuli"] = list("edcba")
     found = read_rdms(tmp_path / "a.h5", "subjects/it/rdms")
     np.testing.assert_array_equal(found.rdms, rdms)
-    assert found.labels == {"subjects/it/stimuli": tuple("abcde")}
+    assert found.labels == {"stimuli": tuple("abcde")}
     np.testing.assert_array_equal(read_rdms(tmp_path / "a.h5", "subjects/v1/rdms").rdms, rdms[::-1])
     with pytest.raises(
         ValueError, match="it holds subjects/it/rdms numbers .*, subjects/v1/rdms numb"
@@ -352,6 +388,26 @@ def test_keys_are_subjects(tmp_path):
             read_rdms(tmp_path / "a.mat", key)
 
 
+def test_groups_of_subjects_with_conditions_in_other_orders(tmp_path):
+    rdms = condensed(2)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["s1/rdm"] = rdms[0]
+        file["s1/stimuli"] = list("abcde")
+        file["s2/rdm"] = squareform(squareform(rdms[1])[::-1, ::-1])
+        file["s2/stimuli"] = list("edcba")
+    found = read_rdms(tmp_path / "a.h5", "*/rdm")
+    np.testing.assert_array_equal(found.rdms, rdms)
+    assert found.conditions == tuple("abcde")
+
+
+def test_a_list_of_one_key(tmp_path):
+    rdms = condensed(3)
+    np.savez(tmp_path / "a.npz", x=rdms, y=rdms)
+    np.testing.assert_array_equal(read_rdms(tmp_path / "a.npz", ["x"]).rdms, rdms)
+    found = read_rdms(tmp_path / "a.npz", ["x"], axes=["subjects", "sessions"])
+    np.testing.assert_allclose(found.rdms, rdms.mean(0)[None], rtol=1e-15)
+
+
 def test_keys_of_subjects_with_sessions(tmp_path):
     rdms = condensed(3, 2)
     np.savez(tmp_path / "a.npz", s1=rdms[0], s2=rdms[1], s3=squares(rdms[2]))
@@ -402,6 +458,18 @@ def test_rsatoolbox_rdms_of_subjects_with_sessions(tmp_path, kind):
     found = read_rdms(tmp_path / "a", axes=["subjects", "sessions"])
     np.testing.assert_allclose(found.rdms, rdms.reshape(2, 3, -1).mean(0), rtol=1e-15)
     assert found.names == ("x", "y", "z")
+
+
+@pytest.mark.parametrize("name", ["roi", "session", "time"])
+def test_rsatoolbox_rdms_that_are_not_those_of_subjects(tmp_path, name):
+    rsatoolbox_rdms(condensed(3), **{name: ["a", "b", "c"]}).save(str(tmp_path / "a"))
+    with pytest.raises(
+        ValueError, match=f"holds RDMs that differ in {name}, shape .3,.; say with axes"
+    ):
+        read_rdms(tmp_path / "a")
+    assert read_rdms(tmp_path / "a", names="b").names == ("b",)
+    assert read_rdms(tmp_path / "a", axes=["subjects"]).rdms.shape == (3, PAIRS)
+    assert read_rdms(tmp_path / "a", axes=["times"]).rdms.shape == (1, 3, PAIRS)
 
 
 def test_a_pickle_of_other_objects_is_not_run(tmp_path):
@@ -535,6 +603,30 @@ def test_rdms_of_brain_score(tmp_path):
     found = read_rdms(tmp_path / "a.nc")
     np.testing.assert_array_equal(found.rdms, rdms)
     assert found.labels == {"stimulus_id": tuple(coordinates["stimulus_id"])}
+
+
+@pytest.mark.parametrize(
+    ("leading", "shape"),
+    [
+        (("subject", "time_bin"), (3, 2, PAIRS)),
+        (("time", "participant_id"), (2, 3, PAIRS)),
+        (("subject", "session"), (3, PAIRS)),
+        (("dim_0", "dim_1"), (3, 2, PAIRS)),
+    ],
+)
+def test_named_axes(tmp_path, leading, shape):
+    dims = (*leading, "cond_a", "cond_b")
+    array = xarray.DataArray(squares(condensed(3, 2)), dims=dims, name="rdms")
+    array.to_netcdf(tmp_path / "a.nc", engine="scipy")
+    assert read_rdms(tmp_path / "a.nc").rdms.shape == shape
+
+
+def test_axes_of_other_things_need_to_be_named(tmp_path):
+    array = xarray.DataArray(squares(condensed(3)), dims=("roi", "cond_a", "cond_b"), name="rdms")
+    array.to_netcdf(tmp_path / "a.nc", engine="scipy")
+    with pytest.raises(ValueError, match=r"holds an axis roi, shape \(3,\); say with axes what"):
+        read_rdms(tmp_path / "a.nc")
+    assert read_rdms(tmp_path / "a.nc", axes=["subjects"]).rdms.shape == (3, PAIRS)
 
 
 def test_classic_netcdf(tmp_path):
