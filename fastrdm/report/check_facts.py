@@ -71,7 +71,9 @@ def describe_preprocessing(preprocessing: Preprocessing) -> str:
     """Return how a network sees an image."""
     height, width = preprocessing.size
     crop = getattr(preprocessing, "crop", None)
-    cropped = "without a crop" if crop is None else f"crop {crop}"
+    cropped = "not cropped" if crop is None else f"centre crop of {crop:g}"
+    if isinstance(crop, int):
+        cropped = f"shorter edge resized to {crop} and centre cropped"
     return f"{width} × {height}, {preprocessing.resize}, {cropped}, {preprocessing.channel_order}"
 
 
