@@ -90,7 +90,9 @@ def region_row(facts: RegionFacts) -> tuple[str, ...]:
         str(facts.n_conditions),
         facts.protocol,
         f"{facts.nan_policy}{f', {missing} pairs' if missing else ''}",
-        f"{facts.ceiling:.4f} {facts.ceiling_source}",
+        facts.ceiling_source
+        if math.isnan(facts.ceiling)
+        else f"{facts.ceiling:.4f} {facts.ceiling_source}",
         f"{facts.lower:.4f} … {facts.upper:.4f}" if computed else "–",
         f"{_number(facts.mean_leave_one_out)}{spread}",
         _number(facts.between_subjects),

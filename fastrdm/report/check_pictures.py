@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastrdm._base import require, square
 from fastrdm.images import in_order
-from fastrdm.studies import Stimulus, StudyCheck, mean_rdm
+from fastrdm.studies import Stimulus, StudyCheck
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,12 +48,7 @@ def thumbnails(check: StudyCheck, stimuli: Sequence[Stimulus]) -> list["Image | 
 
 def rdm_pictures(check: StudyCheck) -> dict[str, "Image"]:
     """Return the RDM of each region, averaged over subjects and times, in colours of percentiles."""
-    if check.study is None:
-        return {}
-    return {
-        region: _draw(_percentiles(mean_rdm(target)))
-        for region, target in check.study.targets.items()
-    }
+    return {facts.name: _draw(_percentiles(facts.mean_rdm)) for facts in check.regions}
 
 
 def _percentiles(rdm: NDArray[np.float64]) -> NDArray[np.float64]:

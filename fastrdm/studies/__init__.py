@@ -16,7 +16,7 @@ variable as a stack with named axes; and `rdm_values`, arrays of RDMs, square or
 """
 
 from fastrdm.studies import algonauts
-from fastrdm.studies.agreement import RegionFacts, mean_rdm
+from fastrdm.studies.agreement import RegionFacts
 from fastrdm.studies.challenge import CEILINGS
 from fastrdm.studies.check import StudyCheck, check_studies, check_study
 from fastrdm.studies.opening import collect_studies, find_data, open_studies
@@ -37,7 +37,6 @@ __all__ = [
     "check_study",
     "collect_studies",
     "find_data",
-    "mean_rdm",
     "open_studies",
     "read_rdms",
     "synthetic_notice",

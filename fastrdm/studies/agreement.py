@@ -4,7 +4,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,9 @@ class RegionFacts:
     n_missing : tuple of int
         Number of pairs that are NaN, by subject, over all times.
     ceiling : float
-        The noise ceiling that scores are divided by.
+        The noise ceiling that scores are divided by; NaN if there is no valid one.
     ceiling_source : str
-        "computed" from the subjects, "published" for the challenge's images, or "given".
+        "computed" from the subjects, "published" for the challenge's images, "given" or "invalid".
     bound : str
         Which computed bound the protocol divides by: "lower" or "upper".
     lower, upper : float
@@ -55,6 +55,8 @@ class RegionFacts:
     spearman_brown : float
         Reliability of the mean RDM of all subjects by the Spearman-Brown formula, 2 r / (1 + r) with r =
         `split_half`; NaN if r is not positive.
+    mean_rdm : ndarray, shape (pairs,)
+        Condensed RDM averaged over subjects and times; NaN where none has a value.
     """
 
     name: str
@@ -78,6 +80,7 @@ class RegionFacts:
     split_half: float
     n_splits: int
     spearman_brown: float
+    mean_rdm: Floats = field(repr=False, compare=False)
 
     def subject(self, index: int) -> str:
         """Return the number of a subject, counted from 0, and its name if it is known."""
@@ -137,6 +140,7 @@ def examine_region(
         ceiling=target.ceiling,
         ceiling_source="computed" if target.is_computed else origin,
         bound=protocol.bound,
+        mean_rdm=_mean(subjects.reshape(-1, target.n_pairs)),
         spearman_brown=2 * r / (1 + r) if r > 0 else math.nan,
         **facts,
     )
@@ -150,11 +154,6 @@ def correlations(target: Target) -> Floats:
         for t in range(target.n_times)
     ]
     return np.asarray(np.mean(times, axis=0))
-
-
-def mean_rdm(target: Target) -> Floats:
-    """Return the condensed RDM averaged over subjects and times; NaN where none has a value."""
-    return _mean(target.subject_rdms.reshape(-1, target.n_pairs))
 
 
 def _mean(rdms: Floats) -> Floats:

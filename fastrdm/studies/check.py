@@ -48,13 +48,13 @@ class StudyCheck:
     unlisted, unread : tuple of str
         Images of the folder that are not listed, and files that are not read.
     regions : tuple of RegionFacts
-        Subjects, ceilings and reliabilities of the regions that could be read.
+        Subjects, ceilings and reliabilities of the regions that could be read, also of those without a valid ceiling.
     suspicions : tuple of Suspicion
         Everything that looks wrong; empty if nothing does.
     errors : tuple of str
         Why parts of the study cannot be scored: RDMs that cannot be read, images that cannot be decoded.
     study : Study or None
-        The study, with the regions that could be read; None if it could not be opened.
+        The study, with the regions that can be scored; None if it could not be opened.
     preprocessing : Preprocessing
         The conversion of the images to a network's input for which they were checked.
     """
@@ -77,8 +77,8 @@ class StudyCheck:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts as plain numbers, texts, lists and dicts for JSON; NaN becomes None."""
-        names = [f.name for f in dataclasses.fields(self) if f.name != "study"]
-        return {name: _plain(getattr(self, name)) for name in names}
+        plain: dict[str, Any] = _plain(self)
+        return plain
 
 
 def check_study(
@@ -143,11 +143,17 @@ def _folder(study: Study | str | Path) -> Study | str | Path:
 
 def _check(name: str, opener: Opener, preprocessing: Preprocessing | None) -> StudyCheck:
     errors: list[str] = []
+    invalid: set[str] = set()
+
+    def report(region: str, error: str) -> None:
+        invalid.add(region)
+        errors.append(error)
+
     study = None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            study = opener(errors.append)
+            study = opener(report)
         except (ValueError, OSError) as error:
             errors.append(str(error))
     sources = study.sources if study else {}
@@ -159,7 +165,7 @@ def _check(name: str, opener: Opener, preprocessing: Preprocessing | None) -> St
     ]
     if study is None:
         return StudyCheck(name, suspicions=tuple(suspicions), errors=tuple(errors))
-    return _examine(study, preprocessing or Preprocessing(), suspicions, errors)
+    return _examine(study, preprocessing or Preprocessing(), suspicions, errors, invalid)
 
 
 def _kind(text: str) -> str:
@@ -167,7 +173,11 @@ def _kind(text: str) -> str:
 
 
 def _examine(
-    study: Study, preprocessing: Preprocessing, suspicions: list[Suspicion], errors: list[str]
+    study: Study,
+    preprocessing: Preprocessing,
+    suspicions: list[Suspicion],
+    errors: list[str],
+    invalid: set[str],
 ) -> StudyCheck:
     names, background = study.names, study.background
     stimuli = _inspect(study.stimuli, names, background, range(len(names)))
@@ -197,6 +207,8 @@ def _examine(
         with warnings.catch_warnings():
             # NumPy warns of RDMs that are NaN throughout, which is a suspicion.
             warnings.simplefilter("ignore", RuntimeWarning)
+            if region in invalid:
+                facts = dataclasses.replace(facts, ceiling=math.nan, ceiling_source="invalid")
             suspicions += suspect_region(target, facts, names)
         regions.append(facts)
     suspicions += suspect_equal_regions(study.targets)
@@ -215,8 +227,10 @@ def _examine(
         unread,
         tuple(regions),
         tuple(suspicions),
-        tuple(errors),
-        study,
+        tuple(dict.fromkeys(errors)),
+        dataclasses.replace(
+            study, targets={r: study.targets[r] for r in study.targets if r not in invalid}
+        ),
         preprocessing,
     )
 
@@ -239,7 +253,8 @@ def _inspect(
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        shown = (f.name for f in dataclasses.fields(value) if f.repr)
+        return {name: _plain(getattr(value, name)) for name in shown}
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]
     if isinstance(value, float) and math.isnan(value):

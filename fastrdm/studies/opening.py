@@ -166,7 +166,7 @@ def _challenge_study(
         except (ValueError, OSError) as error:
             if report is None:
                 raise
-            report(str(error))
+            report("", str(error))
     sources = {
         region: f"{REGIONS[modality][region]} of {images.targets[modality]}"
         for modality in present

@@ -56,8 +56,8 @@ def _subjects(facts: RegionFacts) -> Iterator[tuple[str, str]]:
     if facts.n_subjects == 1:
         yield (
             "one subject",
-            "there is one subject, so no noise ceiling, interval or test over subjects can be computed, and the given"
-            f" ceiling of {facts.ceiling:.4g} cannot be checked; check that the array is not an average over subjects",
+            "there is one subject, so no noise ceiling, interval or test over subjects can be computed, and a given"
+            " ceiling cannot be checked; check that the array is not an average over subjects",
         )
     elif facts.n_subjects < _FEW:
         yield (
@@ -86,7 +86,7 @@ def _ceilings(facts: RegionFacts) -> Iterator[tuple[str, str]]:
             f" ({bounds}); check that they are not copies, averages or a model",
         )
     computed = facts.upper if facts.bound == "upper" else facts.lower
-    if facts.ceiling_source == "computed" or not np.isfinite(computed):
+    if facts.ceiling_source in ("computed", "invalid") or not np.isfinite(computed):
         return
     if computed <= 0 or not 1 / _CEILING <= facts.ceiling / computed <= _CEILING:
         unit = "squared correlation" if facts.squared else "correlation"

@@ -111,9 +111,16 @@ class StudySettings:
             raise ValueError(f"{self.file}: {prefix}{key} is missing{hint}")
 
     def open(self, report: Report | None = None) -> Study:
-        """Read the stimuli and targets; with `report`, errors of targets are passed to it instead of raised."""
+        """Read the stimuli and targets.
+
+        With `report`, errors of targets are passed to it instead of raised, and a target without a valid ceiling has
+        one of 1.
+        """
         stimuli = self._stimuli()
-        read = {region: partial(self._target, region, stimuli) for region in self.fields["targets"]}
+        read = {
+            region: partial(self._target, region, stimuli, report)
+            for region in self.fields["targets"]
+        }
         targets = collect_targets(read, report)
         names = ("description", "synthetic", "truth", "truth_network", "background")
         others = {name: self.fields[name] for name in names if name in self.fields}
@@ -210,7 +217,7 @@ class StudySettings:
         fields, where = self.fields["targets"][region], self._where(region)
         return stored_rdms(fields, self.file.parent, where, self._policy(region), n_conditions)
 
-    def _target(self, region: str, stimuli: Sequence[Path]) -> Target:
+    def _target(self, region: str, stimuli: Sequence[Path], report: Report | None) -> Target:
         where, order = self._where(region), self.fields["order"]
         stored = self._stored(region, len(stimuli))
         self._sources[region] = stored.source
@@ -227,6 +234,11 @@ class StudySettings:
             stored = in_order(stored, own, wanted, where)
         else:
             check_order(stored, stimuli, self._names, where, order)
-        return make_target(
-            stored, region, self.fields["targets"][region], where, self._policy(region)
-        )
+        fields, policy = self.fields["targets"][region], self._policy(region)
+        try:
+            return make_target(stored, region, fields, where, policy)
+        except ValueError as error:
+            if report is None:
+                raise
+            report(region, str(error))
+        return make_target(stored, region, {**fields, "ceiling": 1.0}, where, policy)

@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 from fastrdm.similarity import Target
 
-Report: TypeAlias = Callable[[str], None]
+# Takes the name of a region, or an empty string, and an error.
+Report: TypeAlias = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def collect_targets(
         except (ValueError, OSError) as error:
             if report is None:
                 raise
-            report(str(error))
+            report(region, str(error))
     return targets
 
 

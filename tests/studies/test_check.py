@@ -389,9 +389,33 @@ def test_several_problems_at_once(tmp_path):
     (tmp_path / "stimuli" / NAMES[1]).write_bytes(b"")
     picture(2).save(tmp_path / "stimuli" / NAMES[3])
     result = check(tmp_path)
-    assert [facts.name for facts in result.regions] == ["it"]
-    assert [each.kind for each in result.suspicions] == ["duplicates"]
+    assert {facts.name: facts.ceiling_source for facts in result.regions} == {
+        "it": "computed",
+        "v4": "invalid",
+    }
+    assert [*result.study.targets] == ["it"]
+    assert "the regions it and v4 have the same RDMs" in result.suspicions[-1].text
+    assert [each.kind for each in result.suspicions] == ["duplicates", "duplicates"]
     assert len(result.errors) == 3
+
+
+def test_subjects_without_a_ceiling_are_examined(tmp_path):
+    """The subjects of a negative noise ceiling are those that have to be looked at."""
+    rdms = subjects(noise=0.1)
+    rdms[3:] = (4 - rdms[3:]) * (1 - np.eye(N))
+    result = region(tmp_path, rdms, SETTINGS + 'protocol = "rsatoolbox"\n')
+    assert "the lower noise ceiling of it is -" in result.errors[0]
+    assert len(result.errors) == 1
+    (facts,) = result.regions
+    assert (facts.ceiling_source, len(facts.leave_one_out)) == ("invalid", 6)
+    assert "do not agree" in text_of(result, "ceiling")
+    assert json.loads(json.dumps(result.to_dict()))["regions"][0]["ceiling"] is None
+
+
+def test_one_subject_without_a_ceiling(tmp_path):
+    result = region(tmp_path, subjects(n=1))
+    assert "holds one subject, so no ceiling can be computed" in result.errors[0]
+    assert "there is one subject" in text_of(result, "one subject")
 
 
 def test_a_study_that_cannot_be_opened(tmp_path):
