@@ -190,11 +190,7 @@ def _examine(
         # Images with transparent pixels are a suspicion.
         if each.image.problem and not each.image.transparent
     ]
-    unread: tuple[str, ...] = ()
-    if study.folder is not None:
-        folder = study.folder
-        files = unread_files(folder, recursive=True, exclude={p.parent for p in study.test_stimuli})
-        unread = tuple(name_in(path, folder) for path in files)
+    unread = _unread(study)
     published = CEILINGS.get(study.name, {})
     regions = []
     for images, what in ((stimuli, "stimuli"), (test, "test stimuli")):
@@ -233,6 +229,15 @@ def _examine(
         ),
         preprocessing,
     )
+
+
+def _unread(study: Study) -> tuple[str, ...]:
+    """Names of the files in the folder of the stimuli that are not read."""
+    if study.folder is None:
+        return ()
+    folder = study.folder
+    files = unread_files(folder, recursive=True, exclude={p.parent for p in study.test_stimuli})
+    return tuple(name_in(path, folder) for path in files)
 
 
 def _inspect(
