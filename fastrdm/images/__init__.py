@@ -3,10 +3,10 @@
 In come files, PIL images and arrays; out goes an array (n, 3, height, width) of float32, or its pixels. Only this
 package decides how images are decoded, so that scores do not depend on the reader.
 
-Read `preprocessing` first: a `Preprocessing` states size, filter, channel order, mean and deviation, and computes the
-array. `listing` finds the images of a folder; `decoding` converts images of every kind to RGB pixels, in threads that
-run ahead; `cache` keeps decoded pixels in a file that all processes map, found by the contents of the images. `facts`
-describes image files, for the check of a study.
+Read `preprocessing` first: a `Preprocessing` states size, filter, crop, channel order, mean and deviation, and computes
+the array. `listing` finds the images of a folder; `decoding` converts images of every kind to RGB pixels, in threads
+that run ahead; `cache` keeps decoded pixels in a file that all processes map, found by the contents of the images.
+`facts` describes image files, for the check of a study.
 """
 
 from fastrdm.images.cache import cache_info, cached_pixels, clear_cache, hash_images

@@ -1,8 +1,8 @@
 """Decoded stimuli on disk: images are decoded once for each size and filter, by the first process that needs them.
 
 A file holds the pixels of one list of images as `.npy`. Its name is the SHA-256 of all that determines them: the bytes
-of the image files (or the upright RGB pixels of arrays and PIL images) in their order, the size, the filter, the
-background of transparent images, the versions of Pillow and its JPEG library, and that of the rules in
+of the image files (or the upright RGB pixels of arrays and PIL images) in their order, the size, the filter, the crop,
+the background of transparent images, the versions of Pillow and its JPEG library, and that of the rules in
 `fastrdm.images`. Paths, times, mean, standard deviation and channel order are not part of it, so networks with the same
 input size share the pixels. A file never changes: it appears when it is complete, and several processes may write
 the same one.
@@ -68,7 +68,7 @@ def cached_pixels(
 
     The result is uint8 of shape (n, height, width, 3) and read-only, mapped from the file, so that processes share its
     pages; if `images` is an array of such pixels, a view of it. All files are read to identify them, which is much
-    faster than decoding. Of the preprocessing only size and filter matter.
+    faster than decoding. Of the preprocessing only size, filter and crop matter.
 
     `folder` is by default FASTRDM_CACHE, else `fastrdm` in the user's cache folder: XDG_CACHE_HOME or ~/.cache,
     ~/Library/Caches on macOS, %LOCALAPPDATA% on Windows. If this default cannot be read or written, the images are
@@ -178,6 +178,8 @@ def _key(images: Images, preprocessing: Preprocessing, background: str | None) -
     check_background(background)
     colour = background and background.lower()
     facts = [RULES_VERSION, *_versions(), preprocessing.resize, colour]
+    if preprocessing.crop is not None:
+        facts.append(preprocessing.crop)
     header = _header((len(images), *preprocessing.size, 3))
     return _hash(json.dumps(facts).encode() + header, images, background)
 

@@ -1,6 +1,7 @@
 """Images → the arrays that networks take."""
 
 import json
+import math
 import operator
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -29,7 +30,7 @@ def _three(values: Any, name: str) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The conversion of an image to a network's input: resize without cropping, x / 255, then (x − mean) / std.
+    """The conversion of an image to a network's input: resize, perhaps crop, x / 255, then (x − mean) / std.
 
     The defaults are those of the Algonauts 2019 development kit, with the mean and standard deviation of ImageNet.
 
@@ -41,6 +42,10 @@ class Preprocessing:
     to sum to 1. The filter runs along the rows, then along the columns, with weights of 22 binary places, and rounds to
     8 bits after each.
 
+    By default the whole image is resized to `size`, whatever its shape. With a `crop`, it is resized with its shape,
+    and the centre is cut out; the result is bit for bit that of torchvision or timm on PIL images. Where the resized
+    image is smaller than `size`, it is padded with black.
+
     Parameters
     ----------
     size : (int, int)
@@ -51,6 +56,10 @@ class Preprocessing:
         Of the channels in the input's order, for values in [0, 1].
     channel_order : {"RGB", "BGR"}
         Order of the channels in the network's input.
+    crop : int or float, optional
+        An integer is the length of the resized image's shorter edge: torchvision's `Resize(crop)` and
+        `CenterCrop(size)`. A float in (0, 1] is timm's `crop_pct` in its crop mode "center": the shorter edge is
+        resized to floor(size / crop), 256 pixels for 224 and 0.875. None crops nothing.
 
     Raises
     ------
@@ -67,6 +76,7 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     channel_order: str = "RGB"
+    crop: int | float | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -83,10 +93,20 @@ class Preprocessing:
         object.__setattr__(self, "std", _three(self.std, "std"))
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, not {self.std}")
+        object.__setattr__(self, "crop", _crop(self.crop))
+
+    @property
+    def geometry(self) -> tuple[tuple[int, int], str, int | float | None]:
+        """Size, filter and crop, which determine the pixels of an image; the other fields scale their values."""
+        return self.size, self.resize, self.crop
 
     def to_json(self) -> str:
-        """Return all fields as one JSON object."""
-        return json.dumps(asdict(self))
+        """Return all fields as one JSON object; `crop` only if there is one."""
+        values = asdict(self)
+        if self.crop is None:
+            # As in files and stores from before there were crops.
+            del values["crop"]
+        return json.dumps(values)
 
     @classmethod
     def from_json(cls, text: str) -> "Preprocessing":
@@ -95,21 +115,21 @@ class Preprocessing:
             values = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"the preprocessing is not valid JSON: {error}") from None
-        names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
+        names = {field.name for field in fields(cls)} - {"crop"}
+        if not isinstance(values, dict) or set(values) - {"crop"} != names:
             raise ValueError(f"the preprocessing must have the fields {', '.join(sorted(names))}")
         return cls(**values)
 
     def pixels(
         self, images: Images, *, n_threads: int | None = None, background: str | None = None
     ) -> NDArray[np.uint8]:
-        """Decode and resize images, bit for bit as torchvision's `Resize` of PIL images does.
+        """Decode, resize and crop images, bit for bit as torchvision's `Resize` and `CenterCrop` of PIL images do.
 
         Parameters
         ----------
         images : sequence of path, PIL image or uint8 array (h, w, 3)
             Of any size and kind; `fastrdm.images.decoding` lists the rule for each kind. An array
-            (n, height, width, 3) of this preprocessing's size is returned unchanged.
+            (n, height, width, 3) of this preprocessing's size is returned unchanged, also with a crop.
         n_threads : int, optional
             Threads that decode; by default the number of processors of this process.
         background : str, optional
@@ -152,14 +172,32 @@ class Preprocessing:
         pil = require("PIL.Image", "data", "to read images")
         # Otherwise a thread may miss a format that another thread is importing.
         pil.init()
-        filter_, (height, width) = pil.Resampling[_FILTERS[self.resize]], self.size
-        return in_order(
-            lambda image, index: np.asarray(
-                decode(image, index, background).resize((width, height), filter_)
-            ),
-            images,
-            n_threads,
-        )
+        filter_ = pil.Resampling[_FILTERS[self.resize]]
+
+        def fitted(image: Any, index: int) -> NDArray[np.uint8]:
+            decoded = decode(image, index, background)
+            height, width = self._resized(decoded.height, decoded.width)
+            resized = decoded.resize((width, height), filter_)
+            if self.crop is not None:
+                top, left = map(_offset, (height, width), self.size)
+                # Pillow fills what lies outside the image with black.
+                resized = resized.crop((left, top, left + self.size[1], top + self.size[0]))
+            return np.asarray(resized)
+
+        return in_order(fitted, images, n_threads)
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width to which an image of this size is resized, before the crop."""
+        if self.crop is None:
+            return self.size
+        if isinstance(self.crop, int):
+            return _with_shorter_edge(self.crop, height, width)
+        scaled = (math.floor(self.size[0] / self.crop), math.floor(self.size[1] / self.crop))
+        if scaled[0] == scaled[1]:
+            return _with_shorter_edge(scaled[0], height, width)
+        # timm's ResizeKeepRatio.
+        ratio = min(height / scaled[0], width / scaled[1])
+        return round(height / ratio), round(width / ratio)
 
     def normalise(
         self,
@@ -222,6 +260,32 @@ class Preprocessing:
             As for `pixels`.
         """
         return self.normalise(self.pixels(images, background=background))
+
+
+def _crop(value: Any) -> int | float | None:
+    """A crop as a plain number; raise ValueError if it is not valid."""
+    if value is None:
+        return None
+    if not isinstance(value, bool | np.bool_):
+        if isinstance(value, float | np.floating) and 0 < value <= 1:
+            return float(value)
+        if isinstance(value, int | np.integer) and value >= 1:
+            return int(value)
+    raise ValueError(
+        "crop must be the length of the resized image's shorter edge in pixels, or a fraction in (0, 1] with a"
+        f" decimal point, not {value!r}"
+    )
+
+
+def _with_shorter_edge(length: int, height: int, width: int) -> tuple[int, int]:
+    """Height and width of an image after torchvision's `Resize(length)`."""
+    longer = int(length * max(height, width) / min(height, width))
+    return (longer, length) if width <= height else (length, longer)
+
+
+def _offset(length: int, wanted: int) -> int:
+    """Where torchvision's `CenterCrop` begins; negative if it pads."""
+    return -((wanted - length) // 2) if length < wanted else round((length - wanted) / 2)
 
 
 def _check(array: Any, name: str, dtype: type, shape: tuple[int | str, ...]) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from fastrdm.similarity import Score
     from fastrdm.studies import Study
 
-# A study's name, size and filter.
-PixelsKey: TypeAlias = tuple[str, tuple[int, int], str]
+# A study's name; size, filter and crop.
+PixelsKey: TypeAlias = tuple[str, tuple[tuple[int, int], str, int | float | None]]
 
 
 class WorkerPoolError(RuntimeError, ValueError):
@@ -83,7 +83,7 @@ class WorkerSetup:
     """All that a worker needs beside its jobs.
 
     Every worker must have the kernels of `kernels_version`. `submit` asks for the best layers' RDMs of the test images.
-    `pixels` are decoded stimuli by study, size and filter; others come from the worker's cache.
+    `pixels` are decoded stimuli by study, size, filter and crop; others come from the worker's cache.
     """
 
     networks: tuple[NetworkSetup, ...]

@@ -187,7 +187,7 @@ def stimuli_of(
     study: Study, preprocessing: Preprocessing, known: dict[PixelsKey, NDArray[np.uint8]]
 ) -> NDArray[np.uint8]:
     """Decoded stimuli of a study, kept in `known`."""
-    key = (study.name, preprocessing.size, preprocessing.resize)
+    key = (study.name, preprocessing.geometry)
     if key not in known:
         paths = list(study.stimuli)
         known[key] = cached_pixels(paths, preprocessing, background=study.background)
