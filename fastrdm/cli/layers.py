@@ -10,11 +10,11 @@ from fastrdm.cli.columns import aligned
 from fastrdm.networks import (
     NetworkLayers,
     choose_taps,
-    compile_pattern,
     export_onnx,
     group_reasons,
     inspect_module,
     load_weights,
+    match_pattern,
     trace_network,
 )
 from fastrdm.runtimes import import_arch, inspect_file
@@ -68,8 +68,8 @@ def _layers(arguments: argparse.Namespace) -> int:
     inspect = _torch_layers if arguments.arch else inspect_file
     network, marks = inspect(arguments.arch or arguments.file)
     wanted = arguments.match or "**"
-    expression = compile_pattern(wanted, network.kind)
-    matching = [layer for name, layer in network.layers.items() if expression.fullmatch(name)]
+    names = match_pattern(wanted, network.layers, network.kind)
+    matching = [network.layers[name] for name in names]
     if not matching:
         raise ValueError(
             f"{network.name} has no {network.kind} that matches {wanted!r}; "

@@ -177,7 +177,12 @@ def _entries(folder: Path, suffix: str) -> Iterator[tuple[Path, os.stat_result]]
 def _key(images: Images, preprocessing: Preprocessing, background: str | None) -> str:
     check_background(background)
     colour = background and background.lower()
-    facts = [RULES_VERSION, *_versions(), preprocessing.resize, colour]
+    facts: list[int | float | str | None] = [
+        RULES_VERSION,
+        *_versions(),
+        preprocessing.resize,
+        colour,
+    ]
     if preprocessing.crop is not None:
         facts.append(preprocessing.crop)
     header = _header((len(images), *preprocessing.size, 3))

@@ -4,10 +4,11 @@ In come torch modules, ONNX files of any origin and weight files; out go ONNX gr
 and weights that are known to fit. torch and onnx are imported only when needed.
 
 Read `layers` first: names, patterns and choice of layers. `onnx_files` reads and prunes ONNX models, and a `graph` is
-what every runtime opens. `inspection` lists the layers of a torch module, `export` traces it into a graph, and
-`foreign` rewrites the ONNX file of another program. `weights` reads checkpoints for a network: `weight_files` are
-one file or several (`tensor_files`, `pickles` with their `pickle_contents`, `shards`), `state_dicts` what they hold,
-and `fitting` chooses the one that fits a network's `layout`, as far as a `selection` leaves it open. `swapping` finds
+what every runtime opens. `inspection` finds the layers of a torch module by its `module_calls`, `default_taps` chooses
+some where nobody named any, `export` traces the module into a graph, and `foreign` rewrites the ONNX file of another
+program. `weights` reads checkpoints for a network: `weight_files` are one file or several (`tensor_files`, `pickles`
+with their `pickle_contents`, `shards`), `state_dicts` what they hold, and `fitting` chooses the one that fits a
+network's `layout`, as far as a `selection` leaves it open. `swapping` finds
 whether the weights of a graph can be replaced. `probing` tests whether activations for an image depend on its batch,
 which `batch_dependence` explains; `footprint` estimates the memory of a graph, and `pretrained` reads the preprocessing
 of timm and transformers.
@@ -34,7 +35,8 @@ from fastrdm.networks.layers import (
     compile_pattern,
     find_taps,
     group_reasons,
-    shape_problem,
+    match_pattern,
+    needs_second_run,
 )
 from fastrdm.networks.layout import Layout, fit_weights
 from fastrdm.networks.onnx_files import (
@@ -105,7 +107,9 @@ __all__ = [
     "load_state_dict",
     "load_weights",
     "map_weights",
+    "match_pattern",
     "metadata_of",
+    "needs_second_run",
     "preprocessing_of",
     "probe",
     "prune",
@@ -115,6 +119,5 @@ __all__ = [
     "read_weights",
     "rewrite",
     "set_outputs",
-    "shape_problem",
     "trace_network",
 ]

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any
 from fastrdm._base import __version__, first_line, require
 from fastrdm.images import Preprocessing
 from fastrdm.networks.batch_dependence import RANDOM
-from fastrdm.networks.inspection import (
+from fastrdm.networks.inspection import choose_taps, inspect_module
+from fastrdm.networks.layers import INPUT, Choice, Layer, Taps
+from fastrdm.networks.layout import Layout
+from fastrdm.networks.module_calls import (
     arguments,
     blank_images,
-    choose_taps,
     inference,
-    inspect_module,
     output_tensor,
     quiet,
 )
-from fastrdm.networks.layers import INPUT, Choice, Taps
-from fastrdm.networks.layout import Layout
 from fastrdm.networks.swapping import why_fixed
 
 if TYPE_CHECKING:
@@ -56,6 +55,9 @@ def export_onnx(
     nothing is folded into them, so the file can serve as the architecture of any weights that fit the module.
     Buffers outside the state dict are stored under their names too.
 
+    A module that runs several times has a layer for each run: ``IT#0``, ``IT#1``, …, or ``IT#*`` for all. If the batch
+    is the second axis of an output, as in (tokens, batch, channels), it becomes the first one of the layer.
+
     A tap is ``[name=]layer[@tokens]``. The layer is a module's path or a pattern of paths: ``*`` and ``?`` stop
     at dots, ``**`` does not, ``[ab]`` matches one of the characters. The layers of a pattern are named by their
     paths and listed in the order in which they finish; those that cannot be tapped are skipped with a warning.
@@ -73,7 +75,8 @@ def export_onnx(
         `path`.data.
     taps : sequence of taps, or mapping of layer name to tap without name, optional
         As in ``["layer*.?", "fc"]`` or ``{"block1": "layer1"}``. By default the module's attribute `taps`;
-        without one, every direct child that runs exactly once and returns a tensor.
+        without one, every direct child that returns a tensor. Lists of blocks, and modules that contain them, are
+        replaced by the blocks; modules that return their input and repetitions of a layer are left out.
     input_size : int or (int, int), optional
         Height and width in pixels, replacing those of the preprocessing.
     preprocessing : Preprocessing, optional
@@ -90,9 +93,10 @@ def export_onnx(
     Raises
     ------
     ValueError
-        If a tap matches no module of the network, or one that does not run, runs more than once, or returns no
-        floating-point tensor with the batch as its first axis, or no tokens although some are selected; if the
-        network does not run on this input size, draws random numbers or cannot be exported with a dynamic batch.
+        If a tap matches no module of the network, or one that does not run, runs several times without the number of
+        a run, returns no floating-point tensor with the batch as its first or second axis, or no tokens although some
+        are selected; if the network does not run on this input size or on images alone, draws random numbers, or cannot
+        be exported with a dynamic batch.
     TypeError
         If `module` is not a torch module, or `taps` is a single string.
     FileNotFoundError
@@ -180,18 +184,26 @@ def _trace(
     args, kwargs = arguments(module, images)
     positional, named = arguments(module, {0: torch.export.Dim("batch")})
     shapes = named or positional
-    seen: dict[str, Any] = {}
+    # The outputs of each tapped module, in the order of its runs.
+    held: dict[int, list[Any]] = {}
+    parts = {name: module.get_submodule(choice.layer.path) for name, choice in taps.items()}
     with contextlib.ExitStack() as stack:
-        for name, choice in taps.items():
-            handle = module.get_submodule(choice.layer.name).register_forward_hook(
-                lambda part, args, output, name=name: seen.update({name: output_tensor(output)[1]})
+        for key, part in {id(part): part for part in parts.values()}.items():
+            # The exporter may run copies of modules, with the same hooks.
+            handle = part.register_forward_hook(
+                lambda part, args, output, key=key: held.setdefault(key, []).append(
+                    output_tensor(output)[1]
+                )
             )
             stack.callback(handle.remove)
+        stack.callback(module.register_forward_pre_hook(lambda part, args: held.clear()).remove)
         # Read here, after the last in-place operation. Cloned because two taps can be the same tensor (dropout in
         # evaluation), and an ONNX output has one name.
         handle = module.register_forward_hook(
             lambda part, args, output: tuple(
-                _TOKENS[choice.tokens.how](seen[name], choice.tokens.start).clone()
+                _TOKENS[choice.tokens.how](
+                    _batch_first(held[id(parts[name])], choice.layer), choice.tokens.start
+                ).clone()
                 for name, choice in taps.items()
             )
         )
@@ -221,6 +233,13 @@ def _trace(
             "the RDMs of its layers would differ from run to run"
         )
     return traced, program
+
+
+def _batch_first(outputs: "list[torch.Tensor]", layer: Layer) -> "torch.Tensor":
+    """A layer's activations among the outputs of its module, with the batch as the first axis."""
+    tensor = outputs[-1 if layer.run is None else layer.run]
+    # Moving the first axis to where it is would change the names in the graph, and with them its fingerprint.
+    return tensor.movedim(layer.axis, 0) if layer.axis else tensor
 
 
 def _clean_up(model: Any, taps: Mapping[str, Choice]) -> None:

@@ -140,7 +140,8 @@ def rewrite(
     new = {} if conversions else {images.name: INPUT}
     for layer, choice in chosen.items():
         name = choice.layer.name
-        if choice.tokens.how == "flatten" and types[name] == np.float32 and name not in new:
+        is_plain = choice.tokens.how == "flatten" and not choice.layer.axis
+        if is_plain and types[name] == np.float32 and name not in new:
             new[name] = layer
     for name in {INPUT, *chosen} & set(_names(graph)):
         new.setdefault(name, f"{name}/inner")
@@ -202,7 +203,7 @@ def _input_conversions(images: ImageInput) -> list[_Step]:
 
 
 def _tap_steps(choice: Choice, layer: str, graph: Any, opset: int) -> list[_Step]:
-    """Steps from a tensor to a layer: to float32, and from all tokens to the selected ones."""
+    """Steps from a tensor to a layer: to float32, the batch first, and from all tokens to the selected ones."""
     onnx = require("onnx", "run", "to read an ONNX model")
 
     def constant(name: str, values: Any) -> str:
@@ -212,6 +213,9 @@ def _tap_steps(choice: Choice, layer: str, graph: Any, opset: int) -> list[_Step
         return f"{layer}/{name}"
 
     steps: list[_Step] = [("Cast", [], {"to": 1})]
+    if choice.layer.axis:
+        others = range(2, len(choice.layer.shape) + 1)
+        steps.append(("Transpose", [], {"perm": [1, 0, *others]}))
     if choice.tokens.how == "cls":
         steps.append(("Gather", [constant("token", 0)], {"axis": 1}))
     if choice.tokens.how == "mean":

@@ -1,13 +1,11 @@
-"""A torch module → the layers that it has, found by running it once."""
+"""A torch module → the layers that it has, found by running it."""
 
 import contextlib
-import inspect
-import io
-import warnings
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import first_line, require
+from fastrdm.networks.default_taps import default_layers
 from fastrdm.networks.layers import (
     Choice,
     Layer,
@@ -15,52 +13,56 @@ from fastrdm.networks.layers import (
     Taps,
     Tokens,
     find_taps,
-    shape_problem,
+    needs_second_run,
 )
-from fastrdm.networks.swapping import attributes_restored
+from fastrdm.networks.module_calls import ModuleCall, blank_images, call_modules
 
 if TYPE_CHECKING:
     import torch
 
+# Numbers of images in the first run, and in the second one, which shows which axis is the batch.
+_FIRST, _SECOND = 2, 3
+
 
 def inspect_module(module: "torch.nn.Module", size: tuple[int, int]) -> NetworkLayers:
-    """Run a network once on black images of a size (height, width), and leave it unchanged.
+    """Run a network on black images of a size (height, width), and leave it unchanged.
 
-    Return a layer for each path to each module, in the order in which they finish; modules that do not run come last.
-    Raise ValueError if the network does not run on this input size.
+    Return a layer for each run of each module, by each path to it, in the order in which they finish; modules that do
+    not run come last. The network runs once, and once more on another number of images if it is not clear which axis of
+    an output is the batch. Raise ValueError if the network does not run on this input size.
     """
-    images = blank_images(module, size)
+    calls = call_modules(module, blank_images(module, size, _FIRST))
+    writes: dict[Any, int] = {}
+    for call in calls:
+        writes[call.memory] = max(writes.get(call.memory, 0), call.writes)
+    numbers = {memory: number for number, memory in enumerate(writes) if memory is not None}
     paths: dict[Any, list[str]] = {}
     for path, part in module.named_modules(remove_duplicate=False):
         if path:
             paths.setdefault(part, []).append(path)
-    # Not the outputs themselves: those of all modules may not fit in memory.
-    seen: dict[Any, list[tuple[str, tuple[int, ...], str]]] = {}
-    with contextlib.ExitStack() as stack:
-        for part in paths:
-            handle = part.register_forward_hook(
-                lambda part, args, output: seen.setdefault(part, []).append(_shape(output, images))
-            )
-            stack.callback(handle.remove)
-        # Attributes that this run leaves in the module would become constants of a traced graph.
-        stack.enter_context(inference(module))
-        args, kwargs = arguments(module, images)
-        try:
-            module(*args, **kwargs)
-        except Exception as error:
-            raise ValueError(
-                f"{type(module).__name__} does not run on images of shape {tuple(images.shape)}: "
-                f"{first_line(error)}"
-            ) from error
-
+    totals, counts = Counter(call.module for call in calls), Counter[Any]()
     layers = {}
-    for part in [*seen, *(part for part in paths if part not in seen)]:
-        calls = seen.get(part, [("", (), "does not run in the forward pass")])
-        key, shape, problem = calls[0]
-        if len(calls) > 1:
-            problem = f"runs {len(calls)} times in the forward pass, so its output is ambiguous"
-        for path in paths[part]:
-            layers[path] = Layer(path, type(part).__name__, shape, key, problem)
+    for call, shapes in zip(calls, _shapes(module, calls, size), strict=True):
+        layer = Layer(
+            "",
+            type(call.module).__name__,
+            part=call.part,
+            problem=call.problem,
+            run=counts[call.module] if totals[call.module] > 1 else None,
+            tensor=numbers.get(call.memory),
+            is_input=call.is_input,
+            is_overwritten=call.writes < writes[call.memory],
+        )
+        counts[call.module] += 1
+        if not layer.problem:
+            layer = layer.measured(*shapes)
+        for path in paths[call.module]:
+            name = path if layer.run is None else f"{path}#{layer.run}"
+            layers[name] = replace(layer, name=name)
+    for part, names in paths.items():
+        if part not in totals:
+            problem = "does not run in the forward pass"
+            layers |= {name: Layer(name, type(part).__name__, problem=problem) for name in names}
     weights = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     return NetworkLayers(type(module).__name__, "module", layers, size, weights)
 
@@ -74,72 +76,19 @@ def choose_taps(
     if taps is not None:
         requests = find_taps(taps, network.layers, network.name, network.kind)
         return network.choose(requests, stacklevel=4)
-    children = [network.layers[name] for name, _ in module.named_children()]
-    return {layer.name: Choice(layer, Tokens()) for layer in children if not layer.problem}
+    return {layer.name: Choice(layer, Tokens()) for layer in default_layers(module, network)}
 
 
-def blank_images(module: "torch.nn.Module", size: tuple[int, int]) -> "torch.Tensor":
-    """Return two black images: one could not show whether a first axis is the batch."""
-    torch = require("torch", "export", "to run a network")
-    parameter = next(module.parameters(), None)
-    return torch.zeros((2, 3, *size), device="cpu" if parameter is None else parameter.device)
-
-
-def arguments(module: "torch.nn.Module", value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return positional and keyword arguments of a network's forward; transformers names its images."""
-    keyword = "pixel_values"
-    if keyword in inspect.signature(module.forward).parameters:
-        return (), {keyword: value}
-    return (value,), {}
-
-
-def output_tensor(output: Any) -> tuple[str, "torch.Tensor | None"]:
-    """Return the key and the tensor of a module's output: the last hidden state, or the first tensor."""
-    torch = require("torch", "export", "to run a network")
-    if isinstance(output, torch.Tensor):
-        return "", output
-    parts: dict[Any, Any] = {}
-    if isinstance(output, Mapping):
-        parts = {"last_hidden_state": None} | dict(output)
-    elif isinstance(output, tuple | list):
-        parts = dict(enumerate(output))
-    tensors = ((str(key), part) for key, part in parts.items() if isinstance(part, torch.Tensor))
-    return next(tensors, ("", None))
-
-
-@contextlib.contextmanager
-def inference(module: "torch.nn.Module") -> Iterator[None]:
-    """Run a network in evaluation mode, without gradients and messages; restore the state of its modules."""
-    torch = require("torch", "export", "to run a network")
-    training = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with attributes_restored(module), quiet(), torch.no_grad():
-            yield
-    finally:
-        for part, flag in training:
-            part.training = flag
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Suppress printed messages and warnings."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _shape(output: Any, images: "torch.Tensor") -> tuple[str, tuple[int, ...], str]:
-    """Key and shape, for one image, of a module's output tensor, or why it has none."""
-    key, tensor = output_tensor(output)
-    if tensor is None:
-        return "", (), f"returns a {type(output).__name__} without a tensor"
-    if tensor.is_floating_point():
-        problem = shape_problem(tuple(tensor.shape), len(images))
-    else:
-        problem = f"returns {tensor.dtype}, not floating-point numbers"
-    return key, () if problem else tuple(tensor.shape[1:]), problem
+def _shapes(
+    module: "torch.nn.Module", calls: list[ModuleCall], size: tuple[int, int]
+) -> list[list[tuple[tuple[int, ...], int]]]:
+    """The shapes that each call returns, each with the number of images; those of one run if it shows the batch."""
+    shapes = [[(call.shape, _FIRST)] for call in calls]
+    if any(needs_second_run(call.shape, _FIRST) for call in calls):
+        # Some networks run on batches of one size only.
+        with contextlib.suppress(ValueError):
+            others = call_modules(module, blank_images(module, size, _SECOND))
+            if [call.module for call in others] == [call.module for call in calls]:
+                for each, other in zip(shapes, others, strict=True):
+                    each.append((other.shape, _SECOND))
+    return shapes

@@ -4,7 +4,7 @@ import math
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from fastrdm._base import list_names, nearest
@@ -19,6 +19,8 @@ INNER_SHAPES = "inner shapes may be fixed for one image; try batch_size=1 (--bat
 
 _SHOWN = 3
 _TOKENS = re.compile(r"flatten|cls|mean(?:\[(\d+):\])?")
+# The number of a run in the name of a layer.
+_RUN = re.compile(r"#\d+$")
 _WILD = re.compile(r"\*\*|\*|\?|\[!?+\]?+[^\]]*\]")
 # Separators at which "*" stops, by the kind of layer.
 _SEPARATORS = {"module": ".", "tensor": "/"}
@@ -41,6 +43,11 @@ class Layer:
     `operator` is the class of the module, or the operator that computes the tensor; `shape` is that of the activations
     for one image; `part` is the key or index of the tensor if a module has several outputs, else empty; `problem` is
     the reason why the layer cannot be tapped, as the rest of a sentence, or empty.
+
+    `run` is the number, from 0, of one run of a module that runs several times, whose name then ends in "#" and this
+    number; `axis` is that of the batch, 0 or 1. `tensor` is a number that layers with the same values share, `is_input`
+    whether a module returns its input unchanged, and `is_overwritten` whether a later in-place operation changes the
+    values.
     """
 
     name: str
@@ -48,6 +55,28 @@ class Layer:
     shape: tuple[int, ...] = ()
     part: str = ""
     problem: str = ""
+    run: int | None = None
+    axis: int = 0
+    tensor: int | None = None
+    is_input: bool = False
+    is_overwritten: bool = False
+
+    @property
+    def path(self) -> str:
+        """Path of the module, without the number of the run."""
+        return self.name if self.run is None else self.name.rpartition("#")[0]
+
+    def measured(self, *runs: tuple[tuple[int, ...], int]) -> "Layer":
+        """Return the layer with the shape for one image, the axis of the batch, and the problem of an output.
+
+        `runs` are the output's shapes, and the numbers of images of these runs. The batch is the first axis in all of
+        them, or else the second one of three or more, as in (tokens, batch, channels).
+        """
+        for axis in (0, 1):
+            if all(len(s) > axis + 1 and s[axis] == n and n > axis for s, n in runs):
+                shape, _ = runs[0]
+                return replace(self, shape=shape[:axis] + shape[axis + 1 :], axis=axis)
+        return replace(self, problem=next(filter(None, (shape_problem(s, n) for s, n in runs))))
 
     @property
     def channels(self) -> int:
@@ -191,6 +220,9 @@ def find_taps(taps: Taps, known: Collection[str], owner: str, kind: str) -> list
     and the slashes of tensors, ``**`` does not, ``[ab]`` matches one of the characters. The tokens are `flatten`, `cls`
     (token 0), `mean` (of the patch tokens), or ``mean[N:]`` (of tokens N and later).
 
+    The layers of a module that runs several times are named ``module#0``, ``module#1``, …; a pattern without ``#``
+    matches them if it matches the module's path.
+
     `owner` is the network's name in messages; `kind` is "module" or "tensor". Raise ValueError if there is no tap, or a
     tap matches no layer, gives a name to a pattern, or has other tokens.
     """
@@ -200,6 +232,17 @@ def find_taps(taps: Taps, known: Collection[str], owner: str, kind: str) -> list
         raise ValueError("taps is empty; name at least one layer")
     named = taps.items() if isinstance(taps, Mapping) else (_split(tap, known) for tap in taps)
     return [_request(name, text, known, owner, kind) for name, text in named]
+
+
+def match_pattern(text: str, names: Iterable[str], kind: str) -> tuple[str, ...]:
+    """Return the names that match a pattern of `find_taps`; raise ValueError if it is not valid."""
+    expression = compile_pattern(text, kind)
+    any_run = kind == "module" and "#" not in text
+    return tuple(
+        name
+        for name in names
+        if expression.fullmatch(name) or (any_run and expression.fullmatch(_RUN.sub("", name)))
+    )
 
 
 def compile_pattern(text: str, kind: str) -> re.Pattern[str]:
@@ -223,6 +266,11 @@ def compile_pattern(text: str, kind: str) -> re.Pattern[str]:
         return re.compile(expression, re.DOTALL)
     except re.error as error:
         raise ValueError(f"{text!r} is not a pattern: {error}") from None
+
+
+def needs_second_run(shape: tuple[int, ...], n: int) -> bool:
+    """Whether a run on another number of images than n has to show which axis of an output is the batch."""
+    return len(shape) > 2 and shape[1] == n
 
 
 def shape_problem(shape: tuple[int, ...], n: int) -> str:
@@ -265,6 +313,11 @@ def _request(name: str | None, text: str, known: Collection[str], owner: str, ki
         return Request(name, source, suffix, tokens, (source,), False)
     tap = text if name is None else name
     if not _WILD.search(source):
+        if runs := [each for each in known if _RUN.sub("", each) == source]:
+            raise ValueError(
+                f"tap {tap!r}: the {kind} {source!r} runs {len(runs)} times in the forward pass; tap one of its runs"
+                f" ({list_names(runs, _SHOWN)}) or all, as {f'{source}#*'!r}"
+            )
         raise ValueError(
             f"tap {tap!r}: {owner} has no {kind} {source!r}; nearest: {nearest(source, known)}"
         )
@@ -272,8 +325,7 @@ def _request(name: str | None, text: str, known: Collection[str], owner: str, ki
         raise ValueError(
             f"tap {tap!r}: {source!r} is a pattern, which cannot have a name; remove the name"
         )
-    expression = compile_pattern(source, kind)
-    matches = tuple(name for name in known if expression.fullmatch(name))
+    matches = match_pattern(source, known, kind)
     if not matches:
         raise ValueError(
             f"tap {tap!r}: {owner} has no {kind} that matches {source!r}; "

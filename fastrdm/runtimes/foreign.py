@@ -1,5 +1,6 @@
 """ONNX files from any exporter: running one once to find its tensors, and taking those that are tapped."""
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,9 @@ from fastrdm.networks import (
     Taps,
     find_taps,
     format_size,
+    needs_second_run,
     rewrite,
     set_outputs,
-    shape_problem,
 )
 from fastrdm.runtimes.providers import open_session
 
@@ -98,8 +99,8 @@ def _measure(
         return file, *_run(file, names, size, file.images.batch)
     single = replace(file, images=replace(file.images, batch=1))
     try:
-        # Two, to distinguish batches from single images.
-        network, types = _run(file, names, size, 2)
+        # Two, to distinguish batches from single images; three where it is unclear which axis is the batch.
+        network, types = _run(file, names, size, 2, 3)
     except ValueError as error:
         if batch_size not in {None, 1}:
             raise ValueError(f"{error}; its {INNER_SHAPES}") from error
@@ -110,9 +111,9 @@ def _measure(
 
 
 def _run(
-    file: OnnxFile, names: list[str], size: tuple[int, int], n: int
+    file: OnnxFile, names: list[str], size: tuple[int, int], n: int, second: int | None = None
 ) -> tuple[NetworkLayers, dict[str, np.dtype[Any]]]:
-    """Run a file on n black images; return layers and their types."""
+    """Run a file on n black images, and on a second number if that has to show the batch; return layers and types."""
     onnx = require("onnx", "onnx", "to read an ONNX file")
     known = file.tensors()
     probe = onnx.ModelProto()
@@ -120,22 +121,32 @@ def _run(
     # ONNX Runtime infers the types; onnx does not know its fused operators.
     set_outputs(probe.graph, [onnx.ValueInfoProto(name=name) for name in names])
     session = open_session(Graph.from_model(file.path, probe, file.weights), "cpu").session
+    values = _answer(file, session, names, size, n)
+    runs = [(values, n)]
+    if second is not None and any(needs_second_run(np.shape(value), n) for value in values):
+        with contextlib.suppress(ValueError):
+            runs.append((_answer(file, session, names, size, second), second))
+    layers, types = {}, {}
+    for name, value, *others in zip(names, *(values for values, _ in runs), strict=True):
+        layers[name] = Layer(name, known[name])
+        if isinstance(value, np.ndarray) and value.dtype in FLOATS.values():
+            types[name] = value.dtype
+            shapes = [(each.shape, n) for each, (_, n) in zip((value, *others), runs, strict=True)]
+            layers[name] = layers[name].measured(*shapes)
+        else:
+            problem = f"returns {getattr(value, 'dtype', 'no array')}, not floating-point numbers"
+            layers[name] = replace(layers[name], problem=problem)
+    weights = {tensor.name: tuple(tensor.dims) for tensor in file.model.graph.initializer}
+    return NetworkLayers(str(file.path), "tensor", layers, size, weights), types
+
+
+def _answer(file: OnnxFile, session: Any, names: list[str], size: tuple[int, int], n: int) -> Any:
     images = file.images.blank(n, size)
     try:
-        values = session.run(names, {file.images.name: images})
+        return session.run(names, {file.images.name: images})
     # The binding's exceptions have no common base class.
     except Exception as error:
         raise ValueError(
             f"{file.path} does not run on images of shape {images.shape}, which probe it: "
             f"{one_line(error)}"
         ) from error
-    layers, types = {}, {}
-    for name, value in zip(names, values, strict=True):
-        if isinstance(value, np.ndarray) and value.dtype in FLOATS.values():
-            problem = shape_problem(value.shape, n)
-            types[name] = value.dtype
-        else:
-            problem = f"returns {getattr(value, 'dtype', 'no array')}, not floating-point numbers"
-        layers[name] = Layer(name, known[name], () if problem else value.shape[1:], problem=problem)
-    weights = {tensor.name: tuple(tensor.dims) for tensor in file.model.graph.initializer}
-    return NetworkLayers(str(file.path), "tensor", layers, size, weights), types

@@ -88,7 +88,8 @@ def _decoder(num_classes: int) -> nn.Sequential:
 class _Recurrent(nn.Module):  # type: ignore[misc]
     """An area of CORnet-S: a bottleneck block that runs `times` times, each time on its previous output.
 
-    The passes share convolutions, but not batch norms. The first pass halves height and width.
+    The passes share convolutions, but not batch norms. The first pass halves height and width. Each pass ends with the
+    module `output`, so that the taps `IT.output#0` and `IT.output#1` are those of IT.
     """
 
     def __init__(self, in_channels: int, out_channels: int, times: int) -> None:
@@ -101,6 +102,7 @@ class _Recurrent(nn.Module):  # type: ignore[misc]
         self.conv1 = nn.Conv2d(out_channels, inner, 1, bias=False)
         self.conv2 = nn.Conv2d(inner, inner, 3, padding=1, bias=False)
         self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
+        self.output = nn.Identity()
         for time in range(times):
             for i, channels in enumerate((inner, inner, out_channels), 1):
                 self.add_module(f"norm{i}_{time}", nn.BatchNorm2d(channels))
@@ -114,7 +116,7 @@ class _Recurrent(nn.Module):  # type: ignore[misc]
             x = functional.relu(norm1(self.conv1(x)))
             x = functional.conv2d(x, self.conv2.weight, stride=1 if time else 2, padding=1)
             x = functional.relu(norm2(x))
-            x = functional.relu(norm3(self.conv3(x)) + skip)
+            x = self.output(functional.relu(norm3(self.conv3(x)) + skip))
         return x
 
 

@@ -149,15 +149,16 @@ def module(tmp_path_factory):
 def test_layers_of_a_torch_network(capsys, module):
     status, lines, err = run(capsys, "--arch", "test_layers_network:build")
     assert (status, err) == (0, "")
-    assert [line.split() for line in lines[:4]] == [
+    assert [line.split() for line in lines[:6]] == [
         ["module", "operator", "shape", "channels", "MiB/100", "tapped", "as"],
         ["*", "conv", "Conv2d", "4", "×", "28", "×", "28", "3136", "1.2", "first"],
+        ["twice#0", "ReLU", "4", "×", "28", "×", "28", "3136", "1.2"],
+        ["twice#1", "ReLU", "4", "×", "28", "×", "28", "3136", "1.2"],
         ["attend", "MultiheadAttention[0]", "784", "×", "4", "3136", "1.2"],
         ["*", "fc", "Linear", "2", "2", "0.0", "fc"],
     ]
-    assert "3 modules of Net at 224 × 224 pixels" in lines[4]
-    assert "2 more cannot be tapped (twice: runs 2 times" in lines[5]
-    assert "attend.out_proj: does not run" in lines[5]
+    assert "5 modules of Net at 224 × 224 pixels" in lines[6]
+    assert "1 more cannot be tapped (attend.out_proj: does not run" in lines[7]
 
 
 def test_layers_as_json(capsys, module):

@@ -1,0 +1,172 @@
+"""One run of a torch network → what each call of each of its modules returned, without keeping activations."""
+
+import contextlib
+import inspect
+import io
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from fastrdm._base import first_line, require
+from fastrdm.networks.swapping import attributes_restored
+
+if TYPE_CHECKING:
+    import torch
+
+# Storage, and the elements of it that a tensor has: equal for tensors with the same values in the same or another
+# order. The weak reference keeps the storage's address from being used again, but not its memory.
+Memory: TypeAlias = tuple[Any, tuple[int, ...]]
+
+# Where models of images and text keep their vision part: transformers, open_clip, LLaVA, SAM, BLIP.
+_VISION_PARTS = ("vision_model", "visual", "vision_tower", "vision_encoder", "visual_encoder")
+
+
+@dataclass(frozen=True)
+class ModuleCall:
+    """What one call of a module returned.
+
+    `part` is the key or index of the tensor among the outputs, `shape` is that of the tensor with the batch, `problem`
+    the reason why it cannot be tapped, or empty. `memory` identifies its values, and `writes` counts the in-place
+    operations on them until then; `is_input` is whether it is one of the module's arguments, unchanged.
+    """
+
+    module: Any
+    part: str
+    shape: tuple[int, ...]
+    problem: str
+    memory: Memory | None = None
+    writes: int = 0
+    is_input: bool = False
+
+
+def call_modules(module: "torch.nn.Module", images: "torch.Tensor") -> list[ModuleCall]:
+    """Run a network once, and return the calls of its modules in the order in which they finish.
+
+    Raise ValueError if the network does not run on images of this shape; for a model of images and text, the message
+    names its vision part.
+    """
+    calls: list[ModuleCall] = []
+    # The values of the arguments of calls that have not finished.
+    waiting: list[dict[Memory, int]] = []
+
+    def begin(part: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tensors = filter(_is_tensor, (*args, *kwargs.values()))
+        waiting.append({_memory(tensor): tensor._version for tensor in tensors})
+
+    def end(part: Any, args: tuple[Any, ...], output: Any) -> None:
+        calls.append(_call(part, output, waiting.pop()))
+
+    with contextlib.ExitStack() as stack:
+        for part in filter(lambda part: part is not module, module.modules()):
+            stack.callback(part.register_forward_pre_hook(begin, with_kwargs=True).remove)
+            stack.callback(part.register_forward_hook(end).remove)
+        # Attributes that this run leaves in the module would become constants of a traced graph.
+        stack.enter_context(inference(module))
+        args, kwargs = arguments(module, images)
+        try:
+            module(*args, **kwargs)
+        except Exception as error:
+            raise ValueError(
+                f"{type(module).__name__} does not run on images of shape {tuple(images.shape)}: "
+                f"{first_line(error)}{_advice(module)}"
+            ) from error
+    return calls
+
+
+def blank_images(module: "torch.nn.Module", size: tuple[int, int], n: int = 2) -> "torch.Tensor":
+    """Return black images: one could not show whether a first axis is the batch."""
+    torch = require("torch", "export", "to run a network")
+    parameter = next(module.parameters(), None)
+    return torch.zeros((n, 3, *size), device="cpu" if parameter is None else parameter.device)
+
+
+def arguments(module: "torch.nn.Module", value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return positional and keyword arguments of a network's forward; transformers names its images."""
+    keyword = "pixel_values"
+    if keyword in inspect.signature(module.forward).parameters:
+        return (), {keyword: value}
+    return (value,), {}
+
+
+def output_tensor(output: Any) -> tuple[str, "torch.Tensor | None"]:
+    """Return the key and the tensor of a module's output: the last hidden state, or the first tensor."""
+    if _is_tensor(output):
+        return "", output
+    parts: dict[Any, Any] = {}
+    if isinstance(output, Mapping):
+        parts = {"last_hidden_state": None} | dict(output)
+    elif isinstance(output, tuple | list):
+        parts = dict(enumerate(output))
+    tensors = ((str(key), part) for key, part in parts.items() if _is_tensor(part))
+    return next(tensors, ("", None))
+
+
+@contextlib.contextmanager
+def inference(module: "torch.nn.Module") -> Iterator[None]:
+    """Run a network in evaluation mode, without gradients and messages; restore the state of its modules."""
+    torch = require("torch", "export", "to run a network")
+    training = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with attributes_restored(module), quiet(), torch.no_grad():
+            yield
+    finally:
+        for part, flag in training:
+            part.training = flag
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress printed messages and warnings."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _call(module: Any, output: Any, inputs: Mapping[Memory, int]) -> ModuleCall:
+    part, tensor = output_tensor(output)
+    if tensor is None:
+        return ModuleCall(module, "", (), f"returns a {type(output).__name__} without a tensor")
+    if not tensor.is_floating_point():
+        return ModuleCall(module, part, (), f"returns {tensor.dtype}, not floating-point numbers")
+    memory, writes = _memory(tensor), tensor._version
+    is_input = inputs.get(memory) == writes
+    return ModuleCall(module, part, tuple(tensor.shape), "", memory, writes, is_input)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, require("torch", "export", "to run a network").Tensor)
+
+
+def _memory(tensor: "torch.Tensor") -> Memory:
+    reductions = require("torch.multiprocessing.reductions", "export", "to run a network")
+    shape, strides = tuple(tensor.shape), tensor.stride()
+    extent = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + 1
+    # A transposed or reshaped view of all elements has the same values.
+    elements = (extent,) if extent == math.prod(shape) else (*shape, *strides)
+    storage = reductions.StorageWeakRef(tensor.untyped_storage())
+    return storage, (tensor.storage_offset(), *elements)
+
+
+def _advice(module: "torch.nn.Module") -> str:
+    """How to use the vision part of a model of images and text, as the end of a message; else empty."""
+    children = dict(module.named_modules())
+    part = next((name for name in _VISION_PARTS if name in children), "")
+    if not part:
+        return ""
+    name, inner = type(module).__name__, type(children[part]).__name__
+    ready, line = "", f"return model.{part}"
+    if type(module).__module__.startswith("transformers."):
+        line = f"return transformers.{name}.from_pretrained(NAME).{part}"
+        if inner.endswith("VisionModel"):
+            ready = f", or transformers.{inner}.from_pretrained(NAME)"
+    return (
+        f"; {name} also takes text, so use its vision part, {part} ({inner}): the function that --arch names ends with"
+        f' "{line}"{ready}'
+    )
