@@ -6,7 +6,7 @@ import numpy as np
 
 from fastrdm._base import counted, list_names, square
 from fastrdm.similarity import Target
-from fastrdm.studies.agreement import RegionFacts, correlations
+from fastrdm.studies.agreement import Floats, RegionFacts, correlations
 from fastrdm.studies.suspicions import Suspicion
 
 # A mean correlation of a subject with the others below this is hardly agreement, one above _COPIES not that of brains.
@@ -128,8 +128,13 @@ def _copies(target: Target) -> Iterator[tuple[str, str]]:
     if target.n_subjects < 2:
         return
     rdms = target.subject_rdms
-    same = correlations(target) > 1 - 1e-9
-    pairs = [(int(i), int(j)) for i, j in zip(*np.nonzero(np.triu(same, 1)), strict=True)]
+    # Equal ranks are a first condition; a few conditions may have them by chance.
+    ranked = np.triu(correlations(target) > 1 - 1e-9, 1)
+    pairs = [
+        (int(i), int(j))
+        for i, j in zip(*np.nonzero(ranked), strict=True)
+        if _is_scaled(rdms[i].ravel(), rdms[j].ravel())
+    ]
     if pairs:
         texts = [
             f"{i} and {j}{'' if np.array_equal(rdms[i], rdms[j], equal_nan=True) else ' (in other units)'}"
@@ -140,6 +145,13 @@ def _copies(target: Target) -> Iterator[tuple[str, str]]:
             f"subjects {list_names(texts, _NAMED)}, counted from 0, have the same RDM, which raises the noise ceiling;"
             " remove the copies",
         )
+
+
+def _is_scaled(first: Floats, second: Floats) -> bool:
+    """Whether an RDM is the other in another unit."""
+    known = ~np.isnan(first) & ~np.isnan(second)
+    with np.errstate(all="ignore"):
+        return bool(np.corrcoef(first[known], second[known])[0, 1] > 1 - 1e-9)
 
 
 def _values(target: Target, facts: RegionFacts) -> Iterator[tuple[str, str]]:

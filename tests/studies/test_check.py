@@ -330,6 +330,13 @@ def test_subjects_with_the_same_rdm(tmp_path):
     assert "subjects 0 and 5 (in other units), 1 and 3, counted from 0, have the same RDM" in text
 
 
+def test_equal_ranks_are_no_copies(tmp_path):
+    """Few conditions may have equal ranks by chance."""
+    rdms = subjects()
+    rdms[3] = rdms[1] ** 3
+    assert not [each for each in region(tmp_path, rdms).suspicions if each.kind == "duplicates"]
+
+
 def test_regions_with_the_same_rdms(tmp_path):
     settings = SETTINGS + '[targets.evc]\nfile = "it.npy"\n'
     assert (
