@@ -70,7 +70,7 @@ def fact_rows(check: StudyCheck) -> list[tuple[str, str]]:
 def describe_preprocessing(preprocessing: Preprocessing) -> str:
     """Return how a network sees an image."""
     height, width = preprocessing.size
-    crop = getattr(preprocessing, "crop", None)
+    crop = preprocessing.crop
     cropped = "not cropped" if crop is None else f"centre crop of {crop:g}"
     if isinstance(crop, int):
         cropped = f"shorter edge resized to {crop} and centre cropped"

@@ -176,7 +176,7 @@ def _aspect(
             found.append(each)
     if not found:
         return
-    is_cropped = getattr(preprocessing, "crop", None) is not None
+    is_cropped = preprocessing.crop is not None
     how = "lose their sides by the crop to" if is_cropped else "are squashed to"
     shapes = {round(each.image.width / each.image.height, 2) for each in stimuli}
     differ = f"; the {what} differ in shape" if len(shapes) > 1 else ""

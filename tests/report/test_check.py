@@ -56,6 +56,24 @@ def test_thumbnails_are_what_the_network_sees(checked):
     np.testing.assert_array_equal(np.stack([np.asarray(p) for p in pictures[:4]]), expected)
 
 
+@pytest.mark.parametrize(
+    ("crop", "text"),
+    [
+        (None, "20 × 20, pil-bilinear, not cropped, RGB"),
+        (24, "shorter edge resized to 24 and centre cropped"),
+        (0.875, "centre crop of 0.875"),
+    ],
+)
+def test_thumbnails_are_cropped_like_the_input(study, crop, text):
+    preprocessing = Preprocessing(size=(20, 20), crop=crop)
+    checked = check_study(study, preprocessing=preprocessing)
+    (picture, *_) = thumbnails(checked, checked.stimuli)
+    np.testing.assert_array_equal(
+        np.asarray(picture), preprocessing.pixels([checked.stimuli[0].path])[0]
+    )
+    assert text in dict(check_tables(checked).facts)["seen as"]
+
+
 def test_a_page_needs_no_other_file(checked, tmp_path):
     path = write_check(checked, tmp_path / "check.html")
     page = path.read_text("utf-8")

@@ -187,6 +187,13 @@ def test_odd_images(tmp_path, image, kind, text):
     assert text in found(check(tmp_path), kind).text
 
 
+def test_a_crop_leaves_out_the_sides(tmp_path):
+    write(tmp_path)
+    picture(3, (32, 16)).save(tmp_path / "stimuli" / NAMES[3])
+    result = check_study(tmp_path, preprocessing=Preprocessing(size=SIZE, crop=1.0))
+    assert "lose their sides by the crop to 16 × 16: image_03.png" in found(result, "aspect").text
+
+
 def test_cmyk(tmp_path):
     write(tmp_path)
     (tmp_path / "stimuli" / NAMES[3]).unlink()
