@@ -7,8 +7,8 @@ dicts for groups and pickles. Nothing outside the file is read, and nothing in i
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,17 @@ NUMBERS, TEXT, STRUCT, CELL, GROUP, OTHER = "numbers", "text", "struct", "cell",
 
 @dataclass(frozen=True)
 class Entry:
-    """What a file says of one of its entries: its kind, its shape, and the names of its axes if it has any."""
+    """What a file says of one of its entries: its kind, its shape, and the names of its axes if it has any.
+
+    `fields` reads the fields of a single struct of MATLAB, if they are not listed with the file.
+    """
 
     kind: str
     shape: tuple[int, ...]
     read: Callable[[], Any] = field(repr=False)
     axes: tuple[str, ...] = ()
     is_nested: bool = False
+    fields: Callable[[], dict[str, "Entry"]] | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         """Return the kind and shape, such as ``"struct (1, 4, 2)"``."""
@@ -62,6 +66,17 @@ class Contents:
         """Return the value of an entry; ValueError if it cannot be read."""
         with _reading(self.path, self.format):
             return self.entries[key].read()
+
+    def with_fields(self, keys: Sequence[str] | None = None) -> "Contents":
+        """Return the contents with the fields of single structs, of all or of those to which keys lead."""
+        entries: dict[str, Entry] = {}
+        for name, entry in self.entries.items():
+            entries[name] = entry
+            wanted = keys is None or any(key.startswith(f"{name}.") for key in keys)
+            if entry.fields is not None and (wanted or any("*" in key for key in keys or ())):
+                with _reading(self.path, self.format):
+                    entries |= entry.fields()
+        return replace(self, entries=entries)
 
 
 def open_contents(path: str | Path) -> Contents:
@@ -182,14 +197,19 @@ def _list_matlab5(path: Path) -> dict[str, Any]:
     entries: dict[str, Entry] = {}
     for name, (shape, kind) in list_matlab5(path).items():
         kind = NUMBERS if kind in MATLAB_NUMERIC else kinds.get(kind, kind)
-        entries[name] = Entry(kind, shape, partial(_read_matlab5, path, name))
-        if kind == STRUCT and shape == (1, 1):
-            entries |= _fields(name, entries[name].read())
+        # Structs are read only as a whole, and may be large.
+        single = kind == STRUCT and shape == (1, 1)
+        fields = partial(_read_fields, path, name) if single else None
+        entries[name] = Entry(kind, shape, partial(_read_matlab5, path, name), fields=fields)
     return {"entries": entries}
 
 
 def _read_matlab5(path: Path, name: str) -> Any:
     return read_matlab5(path, [name])[name]
+
+
+def _read_fields(path: Path, name: str) -> dict[str, Entry]:
+    return _fields(name, _read_matlab5(path, name))
 
 
 def _fields(key: str, value: Any, depth: int = 0) -> dict[str, Entry]:

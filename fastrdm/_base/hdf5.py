@@ -57,12 +57,14 @@ class Hdf5File:
         return self._attributes(self._file)
 
     def items(self, group: Any = None) -> Iterator[tuple[str, Any]]:
-        """Yield names and objects of a group, or the file; links to names and MATLAB's own groups are passed over."""
+        """Yield names, and groups and datasets, of a group or the file, but not links and MATLAB's own groups."""
         parent = self._file if group is None else group
         for name in parent:
             link = parent.get(name, getlink=True)
-            if isinstance(link, self._h5py.HardLink) and not name.startswith("#"):
-                yield name, parent[name]
+            if name.startswith("#") or not isinstance(link, self._h5py.HardLink):
+                continue
+            if not isinstance(item := parent[name], self._h5py.Datatype):
+                yield name, item
 
     def links(self) -> list[str]:
         """Return the names at the top level that are links out of the file or to a name."""

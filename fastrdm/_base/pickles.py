@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from collections import OrderedDict
 from typing import IO, Any
 
 import numpy as np
@@ -133,6 +134,7 @@ _FIXED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _ndarray,
     ("numpy", "dtype"): _PickledDtype,
     ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): OrderedDict,
     ("__builtin__", "bytes"): _no_bytes,
     ("rsatoolbox.rdm.rdms", "RDMs"): PickledRdms,
     ("pyrsa.rdm.rdms", "RDMs"): PickledRdms,

@@ -138,7 +138,8 @@ def read_stored(
     """As `read_rdms`; `where` precedes the names of arguments in errors."""
     path = Path(path)
     check_axes(axes, where)
-    contents = open_contents(path)
+    named = [*([key] if isinstance(key, str) else key or ()), *([labels] if labels else ())]
+    contents = open_contents(path).with_fields(named if key else None)
     variables = variables_of(contents)
     keys = choose_keys(variables, key, path, f"{where}key")
     listed = (key is not None and not isinstance(key, str)) or is_pattern(key, variables)

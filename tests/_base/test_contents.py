@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from collections import OrderedDict
 
 import h5py
 import numpy as np
@@ -23,6 +24,7 @@ VALUES = {
     "scalar": np.float64(3),
     "text scalar": np.str_("q"),
     "truth": np.array(True),
+    "dict": OrderedDict(a=1),
 }
 
 
@@ -124,6 +126,22 @@ def test_virtual_and_external_datasets_are_not_read(tmp_path, outside):
         contents.read("raw")
 
 
+def test_types_that_are_stored_in_a_file_are_no_arrays(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kind"] = h5py.enum_dtype({"no": 0, "yes": 1})
+        file["x"] = np.eye(3)
+    assert [*open_contents(tmp_path / "a.h5").entries] == ["x"]
+
+
+def test_structs_are_read_only_if_they_are_named(tmp_path):
+    savemat(tmp_path / "a.mat", {"x": np.eye(3), "big": {"y": {"z": np.eye(4)}}})
+    contents = open_contents(tmp_path / "a.mat")
+    assert [*contents.entries] == [*contents.with_fields(["x"]).entries] == ["x", "big"]
+    for keys in (None, ["big.y"], ["*.z"]):
+        assert [*contents.with_fields(keys).entries] == ["x", "big", "big.y", "big.y.z"]
+    np.testing.assert_array_equal(contents.with_fields().read("big.y.z"), np.eye(4))
+
+
 def test_groups_that_hold_themselves(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["g/x"] = np.eye(3)
@@ -140,6 +158,7 @@ def test_damaged_structs_are_errors_not_crashes(tmp_path):
             (tmp_path / "a.mat").write_bytes(content[:start] + junk + content[start + 8 :])
             try:
                 contents = open_contents(tmp_path / "a.mat")
+                contents = contents.with_fields()
                 for key in contents.entries:
                     contents.read(key)
             except ValueError as error:

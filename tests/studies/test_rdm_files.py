@@ -195,6 +195,26 @@ def test_axes_that_do_not_fit(tmp_path, axes, message):
         read_rdms(tmp_path / "a.npy", axes=axes)
 
 
+def test_v73_fields_and_rows_of_text(tmp_path):
+    rdms = condensed(3)
+    path = tmp_path / "a.mat"
+    write_mat73(path, {"data": {"V1": squares(rdms), "more": {"IT": rdms}}, "x": np.eye(3)})
+    with h5py.File(path, "r+") as file:
+        letters = np.array([[ord(letter) for letter in f"im{i:<3}"] for i in range(N)], np.uint16)
+        file["stimuli"] = letters.T
+        file["stimuli"].attrs["MATLAB_class"] = np.bytes_("char")
+        file["nothing"] = np.array([0, 0], np.uint64)
+        file["nothing"].attrs.update(MATLAB_class=np.bytes_("double"), MATLAB_empty=np.uint8(1))
+    for key in ("data.V1", "data.more.IT"):
+        found = read_rdms(path, key)
+        np.testing.assert_array_equal(found.rdms, rdms)
+        assert found.conditions == ("im0", "im1", "im2", "im3", "im4")
+    with pytest.raises(ValueError, match="data.IT' is not in a.mat: .* did you mean data.more.IT"):
+        read_rdms(path, "data.IT")
+    with pytest.raises(ValueError, match=r"nothing of .* has shape \(0, 0\)"):
+        read_rdms(path, "nothing")
+
+
 def test_a_row_has_one_axis(tmp_path):
     rdms = condensed(4)
     savemat(
