@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 from fastrdm._base.environment import __version__, run_program, versions
 from fastrdm._base.extras import MissingExtraError, require
-from fastrdm._base.files import check_writable_file, check_writable_folder, new_file
+from fastrdm._base.files import check_writable_file, check_writable_folder, new_file, new_text_file
 from fastrdm._base.lazy import lazy_attributes
 from fastrdm._base.text import (
     counted,
     first_line,
     first_sentence,
     list_names,
+    natural_key,
     nearest,
     one_line,
     suggestion,
@@ -159,8 +160,10 @@ __all__ = [
     "list_names",
     "n_conditions",
     "names_of",
+    "natural_key",
     "nearest",
     "new_file",
+    "new_text_file",
     "one_line",
     "open_contents",
     "parse_bytes",

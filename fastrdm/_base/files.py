@@ -1,10 +1,11 @@
 """Files that appear, or replace older ones, only when complete; checks of files before they are written."""
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 
 @contextlib.contextmanager
@@ -21,6 +22,16 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def new_text_file(path: Path) -> Iterator[TextIO]:
+    """As `new_file`, for text in UTF-8 with line ends as they are written."""
+    with new_file(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        yield text
+        text.flush()
+        text.detach()
 
 
 def check_writable_file(path: str | Path, name: str) -> None:

@@ -1,7 +1,10 @@
 """Pieces of messages: an error on one line, lists of names, the nearest names, counts."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_DIGITS = re.compile(r"([0-9]+)")
 
 
 def one_line(error: BaseException) -> str:
@@ -41,3 +44,9 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 def counted(n: int, noun: str) -> str:
     """Return a number with its noun, such as ``"1 image"`` or ``"2 images"``."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def natural_key(name: str) -> tuple[int | str, ...]:
+    """Return the sort key for natural order: numbers in names compare as numbers, so that "a2" precedes "a10"."""
+    parts = _DIGITS.split(name)
+    return (*(int(part) if k % 2 else part for k, part in enumerate(parts)), name)

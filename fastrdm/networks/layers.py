@@ -1,5 +1,6 @@
 """Layers of a network, and taps that choose some of them by names, patterns and tokens."""
 
+import json
 import math
 import re
 import warnings
@@ -271,6 +272,16 @@ def compile_pattern(text: str, kind: str) -> re.Pattern[str]:
 def needs_second_run(shape: tuple[int, ...], n: int) -> bool:
     """Whether a run on another number of images than n has to show which axis of an output is the batch."""
     return len(shape) > 2 and shape[1] == n
+
+
+def describe_taps(metadata: Mapping[str, str]) -> str:
+    """Return the layers in an ONNX file's metadata as text, with what is tapped where it differs: "a,IT=b@cls"."""
+    entries = json.loads(metadata.get("fastrdm.taps", "{}"))
+    texts = []
+    for name in json.loads(metadata.get("fastrdm.layers", "[]")):
+        place = Choice.describe(entries[name]) if name in entries else name
+        texts.append(name if name == place else f"{name}={place}")
+    return ",".join(texts)
 
 
 def shape_problem(shape: tuple[int, ...], n: int) -> str:

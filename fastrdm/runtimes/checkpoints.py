@@ -19,6 +19,7 @@ from fastrdm.networks import (
     Taps,
     WeightsError,
     check_file,
+    describe_taps,
     is_onnx,
     map_weights,
     metadata_of,
@@ -82,7 +83,7 @@ class Architecture:
     `name` is for messages. `graph` is ONNX, with its constants, but without the values of those `initialisers` that are
     entries of the state dict, of which `layout` is the layout. `fingerprint` is the SHA-256, in hexadecimal, of the
     layout and the graph: equal for networks that compute the same layers from the same weights and input size.
-    `preprocessing_json` is the preprocessing of images, which is not part of the graph.
+    `preprocessing_json` is the preprocessing of images, which is not part of the graph, and `taps` lists the layers.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Architecture:
     initialisers: tuple[str, ...] = field(repr=False)
     fingerprint: str
     preprocessing_json: str = field(repr=False)
+    taps: str = field(repr=False)
 
     @classmethod
     def export(
@@ -142,7 +144,7 @@ class Architecture:
             return None
         found.warn()
         layout = Layout.from_json(found.layout)
-        facts = (found.initialisers, found.fingerprint, found.preprocessing)
+        facts = (found.initialisers, found.fingerprint, found.preprocessing, found.taps)
         return cls(arch, found.graph, layout, *facts)
 
     @classmethod
@@ -165,7 +167,9 @@ class Architecture:
         if is_reproducible:
             request = ExportRequest.of(arch, taps, input_size, preprocessing)
             facts = (made.graph, made.layout.to_json(), made.initialisers, made.fingerprint)
-            exports.keep(request, Exported(*facts, made.preprocessing_json, tuple(caught)))
+            exports.keep(
+                request, Exported(*facts, made.preprocessing_json, made.taps, tuple(caught))
+            )
         return made
 
     @classmethod
@@ -215,7 +219,7 @@ class Architecture:
         described = [dict(layout.entries), sorted(layout.tied), opsets]
         fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
         fingerprint.update(model.graph.SerializeToString(deterministic=True))
-        facts = (used, fingerprint.hexdigest(), preprocessing)
+        facts = (used, fingerprint.hexdigest(), preprocessing, describe_taps(metadata))
         return cls(name, model.SerializeToString(), layout, *facts)
 
     @property

@@ -69,6 +69,7 @@ class Exported:
     initialisers: tuple[str, ...]
     fingerprint: str
     preprocessing: str
+    taps: str
     warnings: tuple[tuple[str, str], ...] = ()
 
     def warn(self) -> None:

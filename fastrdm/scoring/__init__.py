@@ -8,7 +8,8 @@ networks from a `manifest`), a `scheduler` that hands the `jobs` to workers (`lo
 are the devices), and a `journal` that keeps the outcomes in a `store` or nowhere. A `worker` opens a checkpoint and
 scores it with `scorer`. `plans` are what a sweep reports, `watching` finds new files. `checkpoint_scores` is a sweep
 without a store, `results` ranks its layers. A store is a `database` with tables to read (`store_tables`), keys
-(`records`) and SQL (`store_schema`).
+(`records`) and SQL (`store_schema`). Its rows (`store_rows`, with `store_columns` and the labels of `path_labels`)
+become a `result_table` by `table_filters`, and files by `table_files`.
 """
 
 from typing import TYPE_CHECKING
@@ -18,7 +19,9 @@ from fastrdm._base import lazy_attributes
 if TYPE_CHECKING:
     from fastrdm.scoring.checkpoint_scores import CheckpointScores, score_checkpoints
     from fastrdm.scoring.listing import LeftOut
+    from fastrdm.scoring.path_labels import compile_labels
     from fastrdm.scoring.plans import Estimate
+    from fastrdm.scoring.result_table import ResultTable
     from fastrdm.scoring.results import (
         COLUMNS,
         Result,
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
         sign_remarks,
     )
     from fastrdm.scoring.store import Store
+    from fastrdm.scoring.store_columns import SETTINGS
     from fastrdm.scoring.sweeps import ENGINES, Sweep, sweep
+    from fastrdm.scoring.table_files import TABLE_FORMATS, write_table, write_table_text
 else:
     # Imported on first use: reading a store needs neither runtimes nor networks.
     __getattr__ = lazy_attributes(
@@ -36,7 +41,9 @@ else:
         {
             "fastrdm.scoring.checkpoint_scores": ["CheckpointScores", "score_checkpoints"],
             "fastrdm.scoring.listing": ["LeftOut"],
+            "fastrdm.scoring.path_labels": ["compile_labels"],
             "fastrdm.scoring.plans": ["Estimate"],
+            "fastrdm.scoring.result_table": ["ResultTable"],
             "fastrdm.scoring.results": [
                 "COLUMNS",
                 "Result",
@@ -46,23 +53,31 @@ else:
                 "sign_remarks",
             ],
             "fastrdm.scoring.store": ["Store"],
+            "fastrdm.scoring.store_columns": ["SETTINGS"],
             "fastrdm.scoring.sweeps": ["ENGINES", "Sweep", "sweep"],
+            "fastrdm.scoring.table_files": ["TABLE_FORMATS", "write_table", "write_table_text"],
         },
     )
 
 __all__ = [
     "COLUMNS",
     "ENGINES",
+    "SETTINGS",
+    "TABLE_FORMATS",
     "CheckpointScores",
     "Estimate",
     "LeftOut",
     "Result",
+    "ResultTable",
     "Store",
     "Sweep",
     "best_layers",
+    "compile_labels",
     "layer_scores",
     "modality_of",
     "score_checkpoints",
     "sign_remarks",
     "sweep",
+    "write_table",
+    "write_table_text",
 ]

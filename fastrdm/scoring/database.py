@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fastrdm.scoring.records import StoreError
-from fastrdm.scoring.store_schema import MIGRATIONS
+from fastrdm.scoring.store_schema import MIGRATIONS, VIEWS, statements
 
 # "fRDM": tells SQLite and `file` which program the database belongs to.
 _APPLICATION = 0x6652444D
@@ -53,6 +53,9 @@ class Database:
                 self._check_owner(write)
                 if write:
                     self._prepare()
+                elif self._version < len(MIGRATIONS):
+                    for statement in statements(VIEWS[self._version]):
+                        self._db.execute(statement)
         except BaseException:
             self._db.close()
             raise
@@ -90,7 +93,8 @@ class Database:
                 f"{self.path} was written by a later fastrdm: its schema has version {version}, and this fastrdm"
                 f" supports {len(MIGRATIONS)}"
             )
-        if not write and version < len(MIGRATIONS):
+        self._version = version
+        if not write and version < len(MIGRATIONS) and version not in VIEWS:
             raise StoreError(
                 f"{self.path} has version {version} of the schema, and this fastrdm reads {len(MIGRATIONS)};"
                 " a sweep or a merge into it upgrades it"
@@ -112,10 +116,22 @@ class Database:
         self._db.execute("PRAGMA synchronous=NORMAL")
         with self._transaction():
             for script in MIGRATIONS[self._one("PRAGMA user_version") :]:
-                for statement in filter(str.strip, script.split(";")):
+                for statement in statements(script):
                     self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id={_APPLICATION}")
             self._db.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the file had an older schema when it was opened."""
+        return bool(self._version < len(MIGRATIONS))
+
+    def copy(self, path: Path) -> None:
+        """Write a copy of the file."""
+        import sqlite3
+
+        with contextlib.closing(sqlite3.connect(path)) as target:
+            self._db.backup(target)
 
     def close(self) -> None:
         """Close the file."""
@@ -165,7 +181,13 @@ class Database:
             self._db.execute(insert, list(columns.values()))
             return int(self._one(f"SELECT id FROM {table} WHERE {key} = ?", columns[key]))
 
-    def _dicts(self, statement: str, *values: object) -> list[dict[str, Any]]:
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement."""
+        with self._errors():
+            return self._db.execute(statement, values).fetchall()
+
+    def dicts(self, statement: str, *values: object) -> list[dict[str, Any]]:
+        """Return the rows of a statement by the names of its columns."""
         with self._errors():
             found = self._db.execute(statement, values)
             names = [column[0] for column in found.description]

@@ -83,7 +83,8 @@ class WorkerSetup:
     """All that a worker needs beside its jobs.
 
     Every worker must have the kernels of `kernels_version`. `submit` asks for the best layers' RDMs of the test images.
-    `pixels` are decoded stimuli by study, size, filter and crop; others come from the worker's cache.
+    A copy of a checkpoint that a worker has scored is not scored again: it is `Known`, or has the same results if
+    `repeats`. `pixels` are decoded stimuli by study, size, filter and crop; others come from the worker's cache.
     """
 
     networks: tuple[NetworkSetup, ...]
@@ -91,6 +92,7 @@ class WorkerSetup:
     options: RunOptions
     kernels: str
     submit: bool = False
+    repeats: bool = False
     pixels: Mapping[PixelsKey, NDArray[np.uint8]] = field(default_factory=dict)
 
 
@@ -173,7 +175,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Known:
-    """A checkpoint whose weights already have scores under another path."""
+    """A checkpoint whose weights already have scores under another path, of this run or an earlier one."""
 
     job: Job
     stamp: Stamp

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ class Journal:
 
     def end(self, outcome: str) -> None:
         """End the run."""
+
+    def add_labels(self, jobs: Iterable[Job]) -> None:
+        """Add the labels of checkpoints that are scored already, or will be."""
 
     def add_worker(self, name: str, facts: Mapping[str, Any]) -> None:
         """Add a worker and its environment."""
@@ -87,6 +90,10 @@ class StoreJournal(Journal):
     def end(self, outcome: str) -> None:
         """As for `Journal`."""
         self._store.end_run(self._run, outcome)
+
+    def add_labels(self, jobs: Iterable[Job]) -> None:
+        """As for `Journal`."""
+        self._store.add_labels((job.path, job.labels) for job in jobs if job.labels)
 
     def add_worker(self, name: str, facts: Mapping[str, Any]) -> None:
         """As for `Journal`."""

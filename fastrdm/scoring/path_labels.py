@@ -13,7 +13,7 @@ RESERVED = frozenset(
         "checkpoint", "arch", "study", "layer", "region", "subject", "rho", "r2", "std", "sample_std", "percent_nc",
         "p", "value", "ceiling", "low", "high", "p_sign_flip", "p_corrected", "mean_rho", "sha256", "score", "best",
         "taps", "precision", "provider", "preprocessing", "kernels", "graph", "key", "prefix", "ema",
-        "allow_missing", "synthetic", "protocol",
+        "allow_missing", "synthetic", "protocol", "missing", "settings", "held",
     }
 )  # fmt: skip
 _SUBJECT = re.compile(r"rho_\d+")

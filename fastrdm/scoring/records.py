@@ -15,7 +15,7 @@ class StoreError(ValueError):
 class Pipeline:
     """How RDMs are made from weights.
 
-    `arch` is the name in tables, not part of the key; `graph` the architecture's fingerprint, or the taps of
+    `arch` and `taps` are for tables and not part of the key; `graph` is the architecture's fingerprint, or the taps of
     checkpoints that bring their own graph; `preprocessing` is JSON.
     """
 
@@ -24,11 +24,14 @@ class Pipeline:
     preprocessing: str
     precision: str
     kernels: str
+    taps: str = ""
 
     @property
     def key(self) -> str:
-        """SHA-256 of all but the name."""
-        return digest_of(asdict(self) | {"arch": None, "rdm": "correlation"})
+        """SHA-256 of all but the name and the text of the taps."""
+        facts = asdict(self) | {"arch": None, "rdm": "correlation"}
+        del facts["taps"]
+        return digest_of(facts)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Weights and architectures as given → networks, and the jobs that score their checkpoints."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -123,7 +123,15 @@ class NetworkSpec:
             graph += f", weights taken with {json.dumps(self.selection.to_dict())}"
         if options.allow_inconsistent:
             graph += f", inconsistent answers allowed in batches of {options.batch_size}"
-        return Pipeline(name, graph, preprocessing, options.precision or "fp32", kernels_version())
+        precision = options.precision or "fp32"
+        taps = setup.architecture.taps if setup.architecture else _taps_text(self.taps)
+        return Pipeline(name, graph, preprocessing, precision, kernels_version(), taps)
+
+
+def _taps_text(taps: Taps | None) -> str:
+    if isinstance(taps, Mapping):
+        return ",".join(f"{name}={layer}" for name, layer in taps.items())
+    return ",".join(taps or ())
 
 
 class Resolver:

@@ -4,22 +4,29 @@ Results are found by content. A result belongs to the SHA-256 of the weights, to
 precision, kernels) and to a `TargetRecord` (stimuli, subjects' RDMs, protocol, ceiling), so a renamed file is not
 scored again and a changed one is. The instruction set and the execution provider are recorded but not part of the key:
 they change the last bits of a score, and a sweep that moves to another machine must continue.
+
+Rows belong to paths. A path has the results of the content that it held last under a pipeline, so copies have a row
+each, and an overwritten file replaces its row and no other. Earlier contents stay in the store.
 """
 
 import datetime
 import json
 import os
 import socket
+import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base import suggestion
 from fastrdm.scoring.jobs import Failed, Known, Scored, Stamp
+from fastrdm.scoring.path_labels import check_label_names
 from fastrdm.scoring.records import Pipeline, StoreError, TargetRecord, digest_of
 from fastrdm.scoring.results import COLUMNS
 from fastrdm.scoring.store_schema import MERGE
@@ -27,6 +34,8 @@ from fastrdm.scoring.store_tables import StoreReader, packed
 
 if TYPE_CHECKING:
     from fastrdm.similarity import Score
+
+_LABELS_AT_ONCE = 10_000
 
 
 class Store(StoreReader):
@@ -48,7 +57,13 @@ class Store(StoreReader):
 
     def add_pipeline(self, pipeline: Pipeline) -> int:
         """Number of a pipeline in the store; added if it is new."""
-        return self._id("methods", {"key": pipeline.key} | asdict(pipeline))
+        number = self._id("methods", {"key": pipeline.key} | asdict(pipeline))
+        # Version 1 did not keep the taps.
+        with self._errors():
+            self._db.execute(
+                "UPDATE methods SET taps = ? WHERE id = ? AND taps = ''", (pipeline.taps, number)
+            )
+        return number
 
     def add_target(self, target: TargetRecord) -> int:
         """Number of a target in the store; added if it is new."""
@@ -80,14 +95,16 @@ class Store(StoreReader):
     def state(self, path: str, stamp: Stamp, pipeline: int, targets: Sequence[int]) -> str:
         """Whether a file is "done", "failed", or "new".
 
-        A file whose path, size and time are known is not read again; any other file is new.
+        A file whose path, size and time are known is not read again; any other file is new, and so is a copy that has
+        no row under this pipeline.
         """
         marks = ", ".join("?" * len(targets))
         key = (path, stamp.size, stamp.mtime_ns)
         with self._errors():
             done, failed = self._db.execute(
                 "SELECT (SELECT count(*) FROM files f JOIN checkpoints c ON c.sha256 = f.sha256 AND c.method = ?"
-                f" JOIN scored ON checkpoint = c.id AND target IN ({marks})"
+                " JOIN entries e ON e.path = f.path AND e.method = c.method AND e.checkpoint = c.id AND e.is_current"
+                f" JOIN scored s ON s.checkpoint = c.id AND s.target IN ({marks})"
                 " WHERE f.path = ? AND f.size = ? AND f.mtime_ns = ?),"
                 " (SELECT 1 FROM failures WHERE path = ? AND size = ? AND mtime_ns = ? AND method = ?)",
                 (pipeline, *targets, *key, *key, pipeline),
@@ -140,25 +157,54 @@ class Store(StoreReader):
                     for i, (layer, rdm) in enumerate(zip(scored.layers, rdms, strict=True))
                 ]
                 self._db.executemany("INSERT OR IGNORE INTO rdms VALUES (?, ?, ?, ?, ?)", rows)
-            self._remember(scored, pipeline)
+            self._enter(scored, pipeline, checkpoint)
         return added
 
     def _checkpoint(self, outcome: Scored | Known, pipeline: int) -> int:
-        path, labels = outcome.job.path, json.dumps(dict(outcome.job.labels))
+        """Number of the content; added if it is new."""
         key = (outcome.sha256, pipeline)
+        taken = dict(outcome.taken) if isinstance(outcome, Scored) else {}
         self._db.execute(
-            "INSERT OR IGNORE INTO checkpoints (sha256, method, path, labels) VALUES (?, ?, ?, ?)",
-            (*key, path, labels),
+            "INSERT INTO checkpoints (sha256, method, path, labels, taken) VALUES (?, ?, ?, '{}', ?)"
+            " ON CONFLICT (sha256, method) DO UPDATE SET taken = excluded.taken"
+            " WHERE taken = '{}' AND excluded.taken != '{}'",
+            (*key, outcome.job.path, json.dumps(taken, sort_keys=True)),
         )
-        number, before = self._db.execute(
-            "SELECT id, path FROM checkpoints WHERE sha256 = ? AND method = ?", key
-        ).fetchone()
-        # A renamed file takes its new name; of several copies, the name that sorts first counts.
-        if before != path and (path < before or not Path(before).exists()):
-            self._db.execute(
-                "UPDATE checkpoints SET path = ?, labels = ? WHERE id = ?", (path, labels, number)
-            )
-        return int(number)
+        return int(self._one("SELECT id FROM checkpoints WHERE sha256 = ? AND method = ?", *key))
+
+    def _enter(self, outcome: Scored | Known, pipeline: int, checkpoint: int) -> None:
+        """Give the path of an outcome its row, in place of that of its earlier content or of an earlier name."""
+        path, stamp, now = outcome.job.path, outcome.stamp, _now()
+        names = self._db.execute(
+            "SELECT path FROM entries WHERE checkpoint = ? AND is_current AND path != ?",
+            (checkpoint, path),
+        ).fetchall()
+        # A renamed file takes its new name; copies keep theirs.
+        gone = [name for (name,) in names if _is_other_name(name, path)]
+        self._db.executemany(
+            "UPDATE entries SET is_current = 0, at = ? WHERE path = ? AND checkpoint = ?",
+            [(now, name, checkpoint) for name in gone],
+        )
+        self._retire(path, pipeline, checkpoint)
+        self._db.execute(
+            "INSERT INTO entries VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET is_current = 1, at = excluded.at"
+            " WHERE NOT is_current",
+            (path, pipeline, checkpoint, now),
+        )
+        self._add_labels([(path, outcome.job.labels)])
+        self._db.execute(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
+            (path, stamp.size, stamp.mtime_ns, outcome.sha256),
+        )
+        self._db.execute("DELETE FROM failures WHERE path = ? AND method = ?", (path, pipeline))
+
+    def _retire(self, path: str, pipeline: int, content: int) -> None:
+        """Take its row from what a path held before `content`."""
+        self._db.execute(
+            "UPDATE entries SET is_current = 0, at = ?"
+            " WHERE path = ? AND method = ? AND is_current AND checkpoint != ?",
+            (_now(), path, pipeline, content),
+        )
 
     def _add_results(
         self, checkpoint: int, target: int, layers: Sequence[str], score: "Score"
@@ -173,24 +219,21 @@ class Store(StoreReader):
             ],
         )
 
-    def _remember(self, outcome: Scored | Known, pipeline: int) -> None:
-        path, stamp = outcome.job.path, outcome.stamp
-        self._db.execute(
-            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
-            (path, stamp.size, stamp.mtime_ns, outcome.sha256),
-        )
-        self._db.execute("DELETE FROM failures WHERE path = ? AND method = ?", (path, pipeline))
-
     def recognise(self, known: Known, pipeline: int) -> None:
         """Record that a file holds weights with scores under another name."""
         with self._errors(), self._transaction():
-            self._checkpoint(known, pipeline)
-            self._remember(known, pipeline)
+            self._enter(known, pipeline, self._checkpoint(known, pipeline))
 
     def fail(self, failed: Failed, pipeline: int, run: int) -> None:
-        """Record why a file could not be scored, in place of an earlier reason."""
+        """Record why a file could not be scored, in place of an earlier reason.
+
+        A file that changed since it was scored has no row any more.
+        """
         path, key = failed.job.path, (failed.stamp.size, failed.stamp.mtime_ns)
         with self._errors(), self._transaction():
+            before = self._db.execute("SELECT size, mtime_ns FROM files WHERE path = ?", (path,))
+            if key[0] >= 0 and before.fetchone() not in (None, key):
+                self._retire(path, pipeline, -1)
             self._db.execute(
                 "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET"
                 " run = excluded.run, size = excluded.size, mtime_ns = excluded.mtime_ns, at = excluded.at,"
@@ -198,18 +241,75 @@ class Store(StoreReader):
                 (path, pipeline, run, *key, _now(), failed.error, failed.traceback),
             )
 
-    def merge(self, other: "str | Path") -> int:
-        """Add what another store of the same schema holds, and return the number of checkpoints added.
+    def set_labels(self, labels: Mapping[str, Mapping[str, object]]) -> None:
+        """Add labels to paths, in place of labels of the same names; nothing is scored.
 
-        Results that both hold stay as they are. Errors as for opening either store; a store does not merge with itself.
+        Parameters
+        ----------
+        labels : mapping
+            Path as in `rows` → name → value.
+
+        Raises
+        ------
+        ValueError
+            If a path has no row, or a label has the name of a column.
         """
-        with Store(other):
-            pass
+        known = {path for (path,) in self._db.execute("SELECT path FROM entries")}
+        for path, values in labels.items():
+            if path not in known:
+                raise ValueError(f"{self.path} has no checkpoint {path}{suggestion(path, known)}")
+            check_label_names(values)
+        self.add_labels(labels.items())
+
+    def add_labels(self, labels: Iterable[tuple[str, Mapping[str, object]]]) -> None:
+        """As `set_labels`, in many transactions, also for paths that have no row yet."""
+        pairs = iter(labels)
+        while block := list(islice(pairs, _LABELS_AT_ONCE)):
+            with self._errors(), self._transaction():
+                self._add_labels(block)
+
+    def _add_labels(self, labels: Iterable[tuple[str, Mapping[str, object]]]) -> None:
+        self._db.executemany(
+            "INSERT INTO labels VALUES (?, ?) ON CONFLICT DO UPDATE SET labels = json_patch(labels, excluded.labels)"
+            " WHERE labels != json_patch(labels, excluded.labels)",
+            [
+                (path, json.dumps({name: str(value) for name, value in values.items()}))
+                for path, values in labels
+                if values
+            ],
+        )
+
+    def remove_labels(self, names: Collection[str]) -> None:
+        """Remove labels from all paths; ValueError for a name that no path has."""
+        known = self.label_names()
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{self.path} has no label {name}{suggestion(name, known)}")
+        patch = json.dumps(dict.fromkeys(names))
+        with self._errors(), self._transaction():
+            self._db.execute("UPDATE labels SET labels = json_patch(labels, ?)", (patch,))
+
+    def merge(self, other: "str | Path") -> int:
+        """Add what another store holds, and return the number of checkpoints added.
+
+        Results that both hold stay as they are. Of a path's contents, the one that was scored last has the row. Errors
+        as for opening either store; a store does not merge with itself.
+        """
         if Path(other).resolve() == self.path.resolve():
             raise StoreError(f"{other} cannot be merged into itself")
-        with self._errors():
+        with (
+            self._errors(),
+            Store(other) as source,
+            tempfile.TemporaryDirectory(prefix="fastrdm-") as folder,
+        ):
+            path = source.path.resolve()
+            if source.is_old:
+                # The other store is not changed, so a copy is upgraded.
+                path = Path(folder, "store.db")
+                source.copy(path)
+                Store(path, write=True).close()
             before = self.counts()["checkpoints"]
-            self._db.execute("ATTACH ? AS o", (f"{Path(other).resolve().as_uri()}?mode=ro",))
+            self._db.execute("ATTACH ? AS o", (f"{path.as_uri()}?mode=ro",))
             try:
                 with self._transaction():
                     for statement in MERGE:
@@ -217,6 +317,11 @@ class Store(StoreReader):
             finally:
                 self._db.execute("DETACH o")
             return self.counts()["checkpoints"] - before
+
+
+def _is_other_name(old: str, new: str) -> bool:
+    """Whether a path is the earlier name of a renamed file, or another spelling of the same path."""
+    return not Path(old).exists() or os.path.abspath(old) == os.path.abspath(new)  # noqa: PTH100
 
 
 def _now() -> str:

@@ -37,7 +37,54 @@ MIGRATIONS: tuple[str, ...] = (
         size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, at TEXT NOT NULL, attempts INTEGER NOT NULL,
         error TEXT NOT NULL, traceback TEXT NOT NULL, PRIMARY KEY (path, method)) WITHOUT ROWID;
     """,
+    # A row belongs to a path, results to a content. An entry is current while its path holds its content, as far as is
+    # known; `at` is when this changed last. Version 1 kept one path for each content; of several contents of a path,
+    # the last one is current.
+    """
+    ALTER TABLE methods ADD COLUMN taps TEXT NOT NULL DEFAULT '';
+    ALTER TABLE checkpoints ADD COLUMN taken TEXT NOT NULL DEFAULT '{}';
+    CREATE TABLE entries (
+        path TEXT NOT NULL, method INTEGER NOT NULL REFERENCES methods,
+        checkpoint INTEGER NOT NULL REFERENCES checkpoints, at TEXT NOT NULL, is_current INTEGER NOT NULL,
+        PRIMARY KEY (path, method, checkpoint)) WITHOUT ROWID;
+    CREATE INDEX entries_by_checkpoint ON entries (checkpoint);
+    CREATE TABLE labels (path TEXT PRIMARY KEY, labels TEXT NOT NULL) WITHOUT ROWID;
+    INSERT INTO entries
+        SELECT c.path, c.method, c.id,
+            coalesce((SELECT max(s.at) FROM scored s WHERE s.checkpoint = c.id), ''),
+            1 = row_number() OVER (
+                PARTITION BY c.path, c.method ORDER BY coalesce(f.sha256 = c.sha256, 0) DESC, c.id DESC)
+        FROM checkpoints c LEFT JOIN files f ON f.path = c.path;
+    INSERT OR REPLACE INTO labels
+        SELECT c.path, c.labels FROM checkpoints c JOIN entries e ON e.checkpoint = c.id
+        WHERE c.labels != '{}' ORDER BY e.is_current, c.id;
+    """,
 )
+
+# What a reader of an older store sees in place of the tables that it lacks, by the store's version.
+VIEWS: dict[int, str] = {
+    1: """
+    CREATE TEMP VIEW methods AS
+        SELECT id, key, arch, graph, preprocessing, precision, kernels, '' AS taps FROM main.methods;
+    CREATE TEMP TABLE entries AS
+        SELECT c.path, c.method, c.id AS checkpoint, '' AS at,
+            1 = row_number() OVER (
+                PARTITION BY c.path, c.method ORDER BY coalesce(f.sha256 = c.sha256, 0) DESC, c.id DESC)
+            AS is_current
+        FROM main.checkpoints c LEFT JOIN main.files f ON f.path = c.path;
+    CREATE TEMP TABLE labels (path TEXT PRIMARY KEY, labels TEXT NOT NULL);
+    INSERT OR REPLACE INTO labels
+        SELECT c.path, c.labels FROM main.checkpoints c JOIN entries e ON e.checkpoint = c.id
+        WHERE c.labels != '{}' ORDER BY e.is_current, c.id;
+    CREATE TEMP VIEW checkpoints AS
+        SELECT id, sha256, method, path, labels, '{}' AS taken FROM main.checkpoints;
+    """
+}
+
+
+def statements(script: str) -> list[str]:
+    """The statements of a script without semicolons in its texts."""
+    return [statement for statement in script.split(";") if statement.strip()]
 
 
 def _copy(table: str, columns: str) -> str:
@@ -58,12 +105,12 @@ _SAME_CHECKPOINT = (
 MERGE = (
     _copy("runs", "uuid, started, ended, outcome, host, pid, settings"),
     _copy("environments", "key, facts"),
-    _copy("methods", "key, arch, graph, preprocessing, precision, kernels"),
+    _copy("methods", "key, arch, graph, preprocessing, precision, kernels, taps"),
     _copy(
         "targets", "key, study, region, stimuli, subjects, protocol, ceiling, n_subjects, synthetic"
     ),
-    "INSERT OR IGNORE INTO main.checkpoints (sha256, method, path, labels)"
-    f" SELECT oc.sha256, m.id, oc.path, oc.labels FROM o.checkpoints oc {_SAME_METHOD.format('oc')}",
+    "INSERT OR IGNORE INTO main.checkpoints (sha256, method, path, labels, taken)"
+    f" SELECT oc.sha256, m.id, oc.path, oc.labels, oc.taken FROM o.checkpoints oc {_SAME_METHOD.format('oc')}",
     # Results come before the rows that mark them as complete, so that results of both stores are kept once.
     "INSERT OR IGNORE INTO main.results"
     " SELECT c.id, t.id, r.position, r.layer, r.r2, r.std, r.sample_std, r.percent_nc, r.p, r.value, r.rho"
@@ -74,9 +121,20 @@ MERGE = (
     " JOIN o.environments oe ON oe.id = s.environment JOIN main.environments e ON e.key = oe.key",
     "INSERT OR IGNORE INTO main.rdms SELECT c.id, d.stimuli, d.position, d.layer, d.content"
     f" FROM o.rdms d {_SAME_CHECKPOINT.format('d')}",
+    # Of two states of an entry, the later one; of several current contents of a path, the latest one.
+    "INSERT INTO main.entries (path, method, checkpoint, at, is_current)"
+    " SELECT oe.path, m.id, c.id, oe.at, oe.is_current"
+    f" FROM o.entries oe {_SAME_CHECKPOINT.format('oe')} WHERE true"
+    " ON CONFLICT DO UPDATE SET at = excluded.at, is_current = excluded.is_current"
+    " WHERE excluded.at > entries.at",
+    "UPDATE main.entries SET is_current = 0 WHERE is_current AND EXISTS (SELECT 1 FROM main.entries x"
+    " WHERE x.path = entries.path AND x.method = entries.method AND x.is_current"
+    " AND (x.at, x.checkpoint) > (entries.at, entries.checkpoint))",
+    "INSERT INTO main.labels (path, labels) SELECT path, labels FROM o.labels WHERE true"
+    " ON CONFLICT DO UPDATE SET labels = json_patch(excluded.labels, labels.labels)",
     "INSERT OR IGNORE INTO main.files SELECT path, size, mtime_ns, sha256 FROM o.files",
     "INSERT OR IGNORE INTO main.failures"
     " SELECT f.path, m.id, u.id, f.size, f.mtime_ns, f.at, f.attempts, f.error, f.traceback FROM o.failures f"
     f" {_SAME_METHOD.format('f')} {_SAME_RUN.format('f')} WHERE NOT EXISTS"
-    " (SELECT 1 FROM main.checkpoints c WHERE c.path = f.path AND c.method = m.id)",
+    " (SELECT 1 FROM main.entries e WHERE e.path = f.path AND e.method = m.id AND e.is_current)",
 )

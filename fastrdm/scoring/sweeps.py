@@ -116,7 +116,12 @@ class Sweep:
             for number, setup in enumerate(self._network_setups(all_networks))
         )
         return WorkerSetup(
-            networks, tuple(self.studies), self.options, kernels_version(), self._submit
+            networks,
+            tuple(self.studies),
+            self.options,
+            kernels_version(),
+            self._submit,
+            repeats=not self._journal.keeps,
         )
 
     def _jobs(self) -> Iterator[tuple[Job, Stamp, str]]:
@@ -213,6 +218,7 @@ class Sweep:
             raise ValueError(f"there is no checkpoint in {names}{left_out}")
         on_event({"event": "plan", **asdict(plan), "watch": watch})
         self._journal.begin(self._settings)
+        self._journal.add_labels(self._resolver.jobs())
         missing = [] if watch else self._missing("failed")
 
         def notify(event: Event) -> None:

@@ -227,7 +227,12 @@ def test_a_checkpoint_is_released_before_the_one_after_the_next_is_opened(
         return model
 
     monkeypatch.setattr(Architecture, "open", open_)
-    assert not any(s.error for s in score_checkpoints([weights] * 5, [SMALL], studies))
+    state, paths = torch.load(weights), []
+    for i in range(5):
+        state["4.bias"] = state["4.bias"] + 1
+        paths.append(weights.with_name(f"{i}.pth"))
+        torch.save(state, paths[-1])
+    assert not any(s.error for s in score_checkpoints(paths, [SMALL], studies))
     # Whether the first still exists when the second is opened depends on timing.
     assert len(held) == 5 and max(held) <= 1
 

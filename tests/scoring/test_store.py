@@ -11,64 +11,16 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+from store_writer import COLUMNS, LAYERS, PIPELINE, Writer, known, rows, scored, subjects
 
-from fastrdm import Target
 from fastrdm.cli import main
-from fastrdm.scoring import Store, database, store_tables
-from fastrdm.scoring.jobs import Failed, Job, Known, Scored, Stamp
+from fastrdm.scoring import Store, database, table_files
+from fastrdm.scoring.jobs import Stamp
 from fastrdm.scoring.records import Pipeline, StoreError, TargetRecord
-
-PIPELINE = Pipeline("net:resnet", "g" * 64, "{}", "fp32", "fastrdm 0.1.0 cpp")
-LAYERS = ("conv", "fc")
-COLUMNS = ["checkpoint", "arch", "epoch", "study", "layer", "region", "r2", "std", "sample_std"]
-COLUMNS += ["percent_nc", "p", "value", "ceiling", "mean_rho", "sha256"]
-
-
-def subjects(region, n=4):
-    return TargetRecord("92", region, "i" * 64, "s" * 64, "{}", 0.25, n, False)
-
-
-def target(seed=0, n_subjects=4):
-    rng = np.random.default_rng(seed)
-    return Target(rng.random((n_subjects, 21)) + rng.random(21), ceiling=0.25)
-
-
-def scored(i, regions=("evc", "it"), path=None, labels=None):
-    models = np.random.default_rng(i).random((len(LAYERS), 21))
-    scores = {("92", region): target(k).score(models) for k, region in enumerate(regions)}
-    labels = {"epoch": str(i)} if labels is None else labels
-    job = Job(path or f"epoch{i:03d}.pth", 0, labels)
-    rdms = {"92": models.astype(np.float32)}
-    return Scored(job, Stamp(10, i), f"{i:064x}", LAYERS, scores, rdms, seconds=0.5)
-
-
-def known(i, path, labels=None):
-    made = scored(i, path=path, labels=labels)
-    return Known(made.job, made.stamp, made.sha256)
-
-
-class Writer:
-    """A store in which a run has begun."""
-
-    def __init__(self, path, regions=("evc", "it")):
-        self.store = Store(path, write=True)
-        self.pipeline = self.store.add_pipeline(PIPELINE)
-        self.targets = {("92", r): self.store.add_target(subjects(r)) for r in regions}
-        self.environment = self.store.add_environment({"kernels": "cpp"})
-        self.run = self.store.begin_run({"arguments": ["x"]})
-
-    def record(self, made):
-        return self.store.record(made, self.pipeline, self.targets, self.run, self.environment)
-
-    def fail(self, path="bad.pth"):
-        failed = Failed(Job(path, 0), Stamp(1, 1), "it is bad", "Traceback")
-        self.store.fail(failed, self.pipeline, self.run)
-
-    def state(self, path, stamp):
-        return self.store.state(path, stamp, self.pipeline, list(self.targets.values()))
 
 
 @pytest.fixture
@@ -81,11 +33,6 @@ def writer(path):
     writer = Writer(path)
     yield writer
     writer.store.close()
-
-
-def rows(path, **options):
-    with Store(path) as store:
-        return list(store.rows(**options))
 
 
 def test_recorded_results_are_read_back_to_the_last_bit(writer, path):
@@ -102,11 +49,11 @@ def test_recorded_results_are_read_back_to_the_last_bit(writer, path):
         for layer in LAYERS
     ]
     score = scored(1).scores["92", "it"]
-    of_it = [r for r in table if (r["epoch"], r["region"]) == ("1", "it")]
+    of_it = [r for r in table if (r["epoch"], r["region"]) == (1, "it")]
     for name in ("r2", "std", "sample_std", "percent_nc", "p", "value", "mean_rho"):
         assert [r[name] for r in of_it] == getattr(score, name).tolist()
     assert {r["ceiling"] for r in of_it} == {0.25}
-    of_subjects = [r for r in rows(path, subjects=True) if (r[2], r[5]) == ("1", "it")]
+    of_subjects = [r for r in rows(path, subjects=True) if (r[2], r[5]) == (1, "it")]
     assert [r[6] for r in of_subjects] == [0, 1, 2, 3] * 2
     assert [r[7] for r in of_subjects] == score.rho.ravel().tolist()
     assert list(kept) == [("92", "conv"), ("92", "fc")]
@@ -142,13 +89,13 @@ def test_content_is_the_key(writer, path, tmp_path):
     assert writer.state("zzz.pth", Stamp(10, 0)) == "done"
     # The old path does not exist.
     assert {row[0] for row in rows(path)} == {"zzz.pth"}
-    # Of two existing copies, the first by name counts.
-    for name in ("b.pth", "a.pth"):
-        (tmp_path / name).touch()
-        writer.store.recognise(known(0, str(tmp_path / name)), writer.pipeline)
-    assert {row[0] for row in rows(path)} == {str(tmp_path / "a.pth")}
-    writer.store.recognise(known(0, str(tmp_path / "b.pth")), writer.pipeline)
-    assert {row[0] for row in rows(path)} == {str(tmp_path / "a.pth")}
+    # Copies that exist have a row each; earlier names do not.
+    copies = [str(tmp_path / name) for name in ("b.pth", "a.pth")]
+    for copy in copies:
+        Path(copy).touch()
+        writer.store.recognise(known(0, copy), writer.pipeline)
+    assert {row[0] for row in rows(path)} == set(copies)
+    assert {row[0] for row in rows(path, history=True)} == {"epoch000.pth", "zzz.pth", *copies}
 
 
 @pytest.mark.parametrize("field", ["graph", "preprocessing", "precision", "kernels"])
@@ -253,14 +200,14 @@ def test_a_store_with_an_older_schema_is_upgraded(path, monkeypatch):
     Writer(path).record(scored(0))
     more = (*database.MIGRATIONS, "ALTER TABLE runs ADD COLUMN note TEXT; SELECT 1")
     monkeypatch.setattr(database, "MIGRATIONS", more)
-    with pytest.raises(StoreError, match="has version 1 of the schema, and this fastrdm reads 2"):
+    with pytest.raises(StoreError, match="has version 2 of the schema, and this fastrdm reads 3"):
         Store(path)
     Store(path, write=True).close()
     assert len(rows(path)) == 4
     monkeypatch.undo()
     for write in (False, True):
         with pytest.raises(
-            StoreError, match="written by a later fastrdm: its schema has version 2"
+            StoreError, match="written by a later fastrdm: its schema has version 3"
         ):
             Store(path, write=write)
 
@@ -320,7 +267,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_store import Writer, scored
+from store_writer import Writer, scored
 writer = Writer(Path(sys.argv[2]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
 for i in range(1000):
@@ -332,7 +279,7 @@ for i in range(1000):
 def test_a_full_disk_loses_nothing_that_was_reported(path, request):
     """A limit on file sizes stands for a full disk: SQLite gets the same kind of write error."""
     run = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(request.path.parent), str(path)],
+        [sys.executable, "-c", LIMITED, str(request.path.parents[1]), str(path)],
         capture_output=True,
         text=True,
         check=False,
@@ -364,6 +311,7 @@ def test_tables(writer, path, tmp_path, capsys):
             "mean_rho",
             "std",
             "p",
+            "p_corrected",
         )
     ]
     negative = [row for row in rows(path) if row[13] < 0]
@@ -372,14 +320,17 @@ def test_tables(writer, path, tmp_path, capsys):
     assert len(lines) == 1 + 12 + 2 and lines[-1] == "3 checkpoints, 1 failed"
     assert main(["table", str(path), "--format", "csv"]) == 0
     table = list(csv.reader(io.StringIO(capsys.readouterr().out)))
-    assert table[0] == COLUMNS
     expected = rows(path)
-    assert [[*row[:6], *map(float, row[6:14]), row[14]] for row in table[1:]] == [
-        list(row) for row in expected
-    ]
+    assert table[0] == [*COLUMNS[:14], "p_sign_flip", "p_corrected", *COLUMNS[14:]]
+    for row in table[1:]:
+        del row[14:16]
+        row[2], row[6:14] = int(row[2]), map(float, row[6:14])
+    assert table[1:] == [list(row) for row in expected]
     assert main(["table", str(path), "--subjects", "--output", str(tmp_path / "t.csv")]) == 0
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 1 + 12 * 4
     assert main(["table", str(path), "--failures"]) == 0
+    assert capsys.readouterr().out == "bad.pth: it is bad\n"
+    assert main(["table", str(path), "--failures", "--debug"]) == 0
     assert capsys.readouterr().out == "bad.pth: it is bad\n    Traceback\n"
     assert main(["table", str(path), "--format", "parquet"]) == 1
     assert "--output FILE.parquet" in capsys.readouterr().err
@@ -388,12 +339,13 @@ def test_tables(writer, path, tmp_path, capsys):
 def test_frames_and_parquet_hold_the_same_rows(writer, path, tmp_path, monkeypatch):
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
-    monkeypatch.setattr(store_tables, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(table_files, "_ROWS_AT_ONCE", 7)
     for i in range(3):
         writer.record(scored(i))
     file = tmp_path / "t.parquet"
     for options, arguments in (({}, []), ({"subjects": True}, ["--subjects"])):
-        assert main(["table", str(path), "--output", str(file), *arguments]) == 0
+        arguments = ["--no-sign-flips", "--output", str(file), *arguments]
+        assert main(["table", str(path), *arguments]) == 0
         with Store(path) as store:
             frame = store.frame(**options)
         assert list(map(tuple, frame.itertuples(index=False))) == rows(path, **options)

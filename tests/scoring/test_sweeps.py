@@ -136,7 +136,7 @@ def test_rows_are_those_of_score(here, expected):
     with Store("scores.db") as store:
         columns = list(store.columns())
         table = [dict(zip(columns, row, strict=True)) for row in store.rows()]
-    assert {(r["seed"], r["epoch"]) for r in table} == {("1", "00"), ("1", "01")}
+    assert {(r["seed"], r["epoch"]) for r in table} == {(1, 0), (1, 1)}
     of_score = {}
     for scored in score_checkpoints(paths, [ARCH], studies):
         for r in scored.results:
@@ -162,7 +162,7 @@ def test_a_second_run_does_nothing_and_a_rename_costs_nothing(here, expected):
     assert (summary.known, summary.scored) == (1, 1)
     assert events["known"][0]["checkpoint"] == "runs/new.safetensors"
     assert events["scored"][0]["checkpoint"] == "runs/seed1-epoch04.safetensors"
-    assert len(rows()) == 13 * 4
+    assert len(rows()) == 12 * 4 and len(rows(history=True)) == 14 * 4
     assert "runs/new.safetensors" in {r[0] for r in rows()} and len({r[0] for r in rows()}) == 12
 
 
@@ -192,11 +192,11 @@ def test_networks_of_a_manifest(here):
     assert (summary.scored, summary.failed) == (4, 0)
     found = {(r[0].rpartition("/")[2], r[1], r[2], r[4]) for r in rows()}
     assert found == {
-        ("seed1-epoch00.safetensors", "sweep_net:build", "", "last"),
-        ("seed1-epoch01.safetensors", "sweep_net:build", "", "last"),
-        ("step7.pth", "sweep_net:wide", "7", "conv"),
-        ("exported.onnx", "", "", "conv"),
-        ("exported.onnx", "", "", "fc"),
+        ("seed1-epoch00.safetensors", "sweep_net:build", None, "last"),
+        ("seed1-epoch01.safetensors", "sweep_net:build", None, "last"),
+        ("step7.pth", "sweep_net:wide", 7, "conv"),
+        ("exported.onnx", "", None, "conv"),
+        ("exported.onnx", "", None, "fc"),
     }
     # The same files with other taps are another method.
     assert run("runs/*00.safetensors")[0].scored == 1
@@ -871,7 +871,7 @@ def test_a_sweeps_rows_are_those_of_its_networks_and_of_each_files_last_weights(
     with Sweep([GOOD], [ARCH], "study", store="scores.db") as sweep:
         sweep.run()
         found = list(sweep.rows(subjects=True))
-    assert len(rows()) == 12 and len(found) == 8 * 4
+    assert len(rows()) == 8 and len(rows(history=True)) == 12 and len(found) == 8 * 4
     (sha256,) = {row["sha256"] for row in found if row["checkpoint"] == GOOD}
     assert sha256 == hash_file(GOOD)
     with Sweep([GOOD], ["sweep_net:wide"], "study", store="scores.db") as sweep:
@@ -897,7 +897,7 @@ def test_the_nan_policy_is_part_of_a_targets_key(here):
         with Sweep(["runs"], [ARCH], replace(study, targets=targets), store="scores.db"):
             pass
     with Store("scores.db") as store:
-        found = store._dicts("SELECT key, protocol FROM targets WHERE region = 'it'")
+        found = store.dicts("SELECT key, protocol FROM targets WHERE region = 'it'")
     assert [json.loads(row["protocol"])["nan_policy"] for row in found] == ["raise", "omit"]
     # Absent, as before protocols could average over time, so that older results are found.
     assert "average_times" not in json.loads(found[0]["protocol"])
@@ -911,3 +911,75 @@ def test_a_target_whose_ceiling_is_nan_is_refused(here):
     target = Target(rdms, name="it", nan_policy="propagate")
     with pytest.raises(ValueError, match="the ceiling of it of the study 'study' is NaN"):
         Sweep(["runs"], [ARCH], replace(study, targets={"it": target}), store="scores.db")
+
+
+def test_copies_are_scored_once_and_listed_under_every_name(here, monkeypatch):
+    best, last = "runs/best.safetensors", "runs/last.safetensors"
+    for copy in (best, last):
+        shutil.copy(GOOD, copy)
+    for store, options in (
+        ("a.db", {"engine": "in-process"}),
+        ("b.db", {}),
+        ("c.db", {"workers": 3}),
+    ):
+        summary, events = run(store=store, labels=r"epoch(?P<epoch>\d+)", **options)
+        done = [e["checkpoint"] for e in (*events["scored"], *events.get("known", ()))]
+        assert len(done) == 14 and summary.failed == 0
+        # Several workers may score copies at once.
+        assert (summary.scored, summary.known) == (12, 2) or store == "c.db"
+        of_path = {}
+        for row in rows(store):
+            of_path.setdefault(row[0], []).append(row[3:])
+        assert len(of_path) == 14 and of_path[best] == of_path[last] == of_path[GOOD]
+        with Store(store) as opened:
+            assert opened.counts()["checkpoints"] == 12
+    # An overwritten file replaces its own row and no other.
+    shutil.copy("runs/seed1-epoch05.safetensors", last)
+    assert run(store="a.db")[0].known == 1
+    overwritten = {}
+    for row in rows("a.db"):
+        overwritten.setdefault(row[0], []).append(row[3:])
+    assert overwritten[last] == overwritten["runs/seed1-epoch05.safetensors"] != of_path[last]
+    del overwritten[last], of_path[last]
+    assert overwritten == of_path
+
+
+def test_score_gives_a_copy_the_results_of_its_original(here, monkeypatch):
+    from fastrdm.scoring.worker import Worker
+
+    copy, scored, original = "runs/seed1-epoch00-copy.safetensors", [], Worker._scores
+    shutil.copy(GOOD, copy)
+
+    def scores(self, model):
+        scored.append(model)
+        return original(self, model)
+
+    monkeypatch.setattr(Worker, "_scores", scores)
+    other = "runs/seed1-epoch01.safetensors"
+    paths = [GOOD, copy, other, copy]
+    found = list(score_checkpoints(paths, [ARCH], "study", labels=r"00(?P<copy>-copy)?"))
+    assert [each.checkpoint for each in found] == paths and len(scored) == 2
+    assert [dict(each.labels) for each in found] == [{}, {"copy": "-copy"}, {}, {"copy": "-copy"}]
+    first, second, third, fourth = (each.results for each in found)
+    assert [replace(result, checkpoint=copy) for result in first] == list(second) == list(fourth)
+    assert {result.checkpoint for result in second} == {copy} and third != first
+    assert found[0].sha256 == found[1].sha256 == hash_file(GOOD)
+
+
+def test_a_copy_of_a_checkpoint_that_fails_fails_too(here):
+    save_file({"other": torch.zeros(3)}, "runs/a.safetensors")
+    shutil.copy("runs/a.safetensors", "runs/b.safetensors")
+    summary, _ = run(["runs/a.safetensors", "runs/b.safetensors", GOOD], engine="in-process")
+    assert (summary.failed, summary.scored, summary.known) == (2, 1, 0)
+
+
+def test_labels_are_added_to_a_finished_store_without_scoring(here):
+    run()
+    before = rows()
+    summary, events = run(labels=r"epoch(?P<epoch>\d+)")
+    assert (summary.scored, summary.known, summary.before.done) == (0, 0, 12)
+    assert "ready" not in events
+    assert [row[2] for row in rows()] == [i for i in range(12) for _ in range(4)]
+    assert [row[:2] + row[3:] for row in rows()] == before
+    with pytest.raises(ValueError, match="a label cannot be named 'layer'"):
+        run(labels="(?P<layer>.)")

@@ -77,7 +77,7 @@ def test_scores_agree_with_fastrdm_score(scored, place):
     rows = table(scored)
     assert [(row["epoch"], row["region"], row["layer"]) for row in rows] == [
         (epoch, region, layer)
-        for epoch in ("001", "002", "003")
+        for epoch in (1, 2, 3)
         for region in ("it", "v1")
         for layer in ("conv", "fc")
     ]
@@ -198,7 +198,7 @@ def test_a_failure_is_reported_and_the_next_checkpoint_is_scored(silent):
     assert silent.said[0].startswith("epoch 1 could not be scored: ")
     assert "epoch_001.pth" in silent.said[0]
     assert silent.said[1].startswith("epoch 2 scored: best ")
-    assert {row["epoch"] for row in table(silent.run.folder)} == {"002"}
+    assert {row["epoch"] for row in table(silent.run.folder)} == {2}
 
 
 def test_waiting_checkpoints_are_dropped_at_the_end(silent, monkeypatch):

@@ -1,0 +1,215 @@
+"""The rows of a store: for each path, the results of the content that it held last."""
+
+import json
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._base import natural_key
+from fastrdm.scoring.database import Database
+from fastrdm.scoring.results import COLUMNS
+from fastrdm.scoring.store_columns import (
+    HELD,
+    SETTINGS,
+    TAKEN,
+    LabelColumn,
+    label_columns,
+    preprocessing_text,
+    protocol_text,
+    table_columns,
+)
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """Which rows there are, and with which columns: a row for each subject; contents that no path holds; sign flips.
+
+    `pipelines` and `targets` are the only ones; with them, rows are of the weights that each file held last.
+    """
+
+    subjects: bool = False
+    history: bool = False
+    sign_flips: bool = False
+    pipelines: Collection[int] | None = None
+    targets: Collection[int] | None = None
+
+
+class PathEntry(NamedTuple):
+    """A content of a path under a pipeline."""
+
+    path: str
+    method: int
+    checkpoint: int
+    is_current: int
+
+
+class LayerResult(NamedTuple):
+    """A row of the table `results`."""
+
+    target: int
+    layer: str
+    numbers: Sequence[float]
+    rho: NDArray[np.float64]
+
+
+class RowReader:
+    """Reads the rows of a store's paths, one path after the other."""
+
+    def __init__(self, database: Database, options: RowOptions) -> None:
+        self._db, self._options = database, options
+        self._cache: dict[tuple[str, int], dict[str, Any]] = {}
+
+    @cached_property
+    def labels(self) -> list[LabelColumn]:
+        """The columns of labels."""
+        condition = "" if self._options.history else "WHERE e.is_current"
+        return label_columns(
+            self._db.query(
+                "SELECT DISTINCT j.key, j.value FROM entries e JOIN labels l ON l.path = e.path,"
+                f" json_each(l.labels) j {condition}"
+            )
+        )
+
+    @cached_property
+    def columns(self) -> dict[str, type]:
+        """Names and types of the columns."""
+        options = self._options
+        return table_columns(
+            self.labels,
+            subjects=options.subjects,
+            history=options.history,
+            sign_flips=options.sign_flips,
+        )
+
+    def entries(self) -> list[PathEntry]:
+        """The contents of paths, in natural order of the paths; earlier contents in order of time."""
+        conditions = [] if self._options.history else ["e.is_current"]
+        if self._options.pipelines is not None:
+            numbers = ", ".join(map(str, self._options.pipelines))
+            conditions += [
+                f"e.method IN ({numbers})",
+                "EXISTS (SELECT 1 FROM files f WHERE f.path = e.path AND f.sha256 ="
+                " (SELECT sha256 FROM checkpoints c WHERE c.id = e.checkpoint))",
+            ]
+        found = self._db.query(
+            "SELECT e.path, e.method, e.checkpoint, e.is_current FROM entries e JOIN methods m ON m.id = e.method"
+            f" {'WHERE ' if conditions else ''}{' AND '.join(conditions)} ORDER BY m.key, e.is_current, e.at"
+        )
+        entries = [PathEntry(*row) for row in found]
+        entries.sort(key=lambda entry: natural_key(entry.path))
+        return entries
+
+    def head(self, entry: PathEntry) -> Row:
+        """The columns before the results: path, architecture, labels."""
+        found = self._db.query("SELECT labels FROM labels WHERE path = ?", entry.path)
+        values = json.loads(found[0][0]) if found else {}
+        arch = self._fact("methods", entry.method)["arch"]
+        return (entry.path, arch, *(label.value(values) for label in self.labels))
+
+    def rows(self, entry: PathEntry) -> list[Row]:
+        """The rows of an entry by study, region and position of the layer."""
+        results = self._results(entry.checkpoint)
+        flips = self._sign_flips(results) if self._options.sign_flips else [()] * len(results)
+        head, tails = self._settings(entry, results)
+        wanted = self._options.targets
+        rows: list[Row] = []
+        for result, p in zip(results, flips, strict=True):
+            if wanted is not None and result.target not in wanted:
+                continue
+            target = self._fact("targets", result.target)
+            place = (target["study"], result.layer, target["region"])
+            mean = float(np.add.reduce(result.rho) / len(result.rho))
+            numbers = (*result.numbers, target["ceiling"], mean, *p, *tails[result.target])
+            if self._options.subjects:
+                rows += [
+                    (*head, *place, *each, *numbers) for each in enumerate(result.rho.tolist())
+                ]
+            else:
+                rows.append((*head, *place, *numbers))
+        return rows
+
+    def _settings(
+        self, entry: PathEntry, results: Sequence[LayerResult]
+    ) -> tuple[Row, dict[int, Row]]:
+        """The first columns of an entry, and the last columns by target."""
+        method = self._fact("methods", entry.method)
+        ((sha256, taken),) = self._db.query(
+            "SELECT sha256, taken FROM checkpoints WHERE id = ?", entry.checkpoint
+        )
+        parts, head = json.loads(taken), self.head(entry)
+        taps = method["taps"] or ",".join(dict.fromkeys(result.layer for result in results))
+        of_entry = {
+            **method,
+            "taps": taps,
+            **{name: str(parts.get(name, "")) for name in TAKEN},
+            HELD: "now" if entry.is_current else "before",
+            "sha256": sha256,
+        }
+        names = [name for name in (*SETTINGS, HELD, "sha256") if name in self.columns]
+        tails = {}
+        for target, number in self._db.query(
+            "SELECT target, environment FROM scored WHERE checkpoint = ?", entry.checkpoint
+        ):
+            provider = self._fact("environments", number)["provider"]
+            protocol = self._fact("targets", target)["protocol"]
+            all_values = {**of_entry, "provider": provider, "protocol": protocol}
+            tails[target] = tuple(all_values[name] for name in names)
+        return head, tails
+
+    def _results(self, checkpoint: int) -> list[LayerResult]:
+        found = self._db.query(
+            f"SELECT target, layer, {', '.join(COLUMNS)}, rho FROM results WHERE checkpoint = ?"
+            " ORDER BY target, position",
+            checkpoint,
+        )
+        results = [
+            # SQLite has no NaN.
+            LayerResult(
+                target,
+                layer,
+                [math.nan if n is None else n for n in numbers],
+                np.frombuffer(rho, "<f8"),
+            )
+            for target, layer, *numbers, rho in found
+        ]
+        results.sort(key=lambda result: self._fact("targets", result.target)["order"])
+        return results
+
+    def _fact(self, table: str, number: int) -> dict[str, Any]:
+        """A row of a small table, which is read once."""
+        if (table, number) not in self._cache:
+            (fact,) = self._db.dicts(f"SELECT * FROM {table} WHERE id = ?", number)
+            if table == "targets":
+                fact["order"] = (fact["study"], fact["region"], fact["key"])
+                fact["protocol"] = protocol_text(fact["protocol"])
+            elif table == "environments":
+                fact["provider"] = str(json.loads(fact["facts"]).get("provider", ""))
+            elif table == "methods":
+                fact["preprocessing"] = preprocessing_text(fact["preprocessing"])
+                fact["settings"] = fact["key"][:8]
+            self._cache[table, number] = fact
+        return self._cache[table, number]
+
+    @staticmethod
+    def _sign_flips(results: Sequence[LayerResult]) -> list[Row]:
+        """P values of sign flips, corrected over all layers, regions and studies of a content, as `score` has them."""
+        from fastrdm.inference import max_statistic
+
+        flips: list[Row] = [(math.nan, math.nan)] * len(results)
+        tested: dict[int, list[int]] = {}
+        for i, result in enumerate(results):
+            if len(result.rho) > 1 and np.isfinite(result.rho).all():
+                tested.setdefault(result.target, []).append(i)
+        if tested:
+            rhos = [np.stack([results[i].rho for i in rows]) for rows in tested.values()]
+            places = [i for rows in tested.values() for i in rows]
+            for i, *p in zip(places, *max_statistic(rhos), strict=True):
+                flips[i] = tuple(map(float, p))
+        return flips

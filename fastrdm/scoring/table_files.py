@@ -1,0 +1,137 @@
+"""Tables as files and DataFrames: CSV, JSON, Parquet, Excel."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from fastrdm._base import new_file, require
+
+if TYPE_CHECKING:
+    import pandas
+
+_ROWS_AT_ONCE = 50_000
+# Of an Excel sheet, with its header.
+_MOST_ROWS = 1 << 20
+
+
+class Table(Protocol):
+    """What can be written: names and types of columns, and rows."""
+
+    columns: dict[str, type]
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows."""
+
+
+def frame_of(table: Table) -> "pandas.DataFrame":
+    """A table as a pandas DataFrame; integers with missing values have the type Int64."""
+    pandas = require("pandas", "table", "to make a DataFrame")
+    frame = pandas.DataFrame(table.rows(), columns=list(table.columns), dtype=object)
+    kinds = {str: "object", int: "int64", float: "float64"}
+    types = {name: kinds[kind] for name, kind in table.columns.items()}
+    for name, kind in types.items():
+        if kind == "int64" and frame[name].isna().any():
+            types[name] = "Int64"
+    return frame.astype(types)
+
+
+def write_csv(table: Table, file: IO[str]) -> None:
+    """Write CSV; numbers keep all bits."""
+    writer = csv.writer(file)
+    writer.writerow(table.columns)
+    writer.writerows(table.rows())
+
+
+def write_json(table: Table, file: IO[str]) -> None:
+    """Write a JSON array with an object for each row; JSON has no NaN, so missing numbers are null."""
+    separator = "[\n"
+    for row in table.rows():
+        values = (None if isinstance(v, float) and math.isnan(v) else v for v in row)
+        record = dict(zip(table.columns, values, strict=True))
+        file.write(separator + json.dumps(record, ensure_ascii=False))
+        separator = ",\n"
+    file.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def _write_parquet(table: Table, file: BinaryIO) -> None:
+    arrow = require("pyarrow", "table", "to write Parquet")
+    parquet = require("pyarrow.parquet", "table", "to write Parquet")
+    kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
+    schema = arrow.schema([(name, kinds[kind]) for name, kind in table.columns.items()])
+    with parquet.ParquetWriter(file, schema) as writer:
+        rows = table.rows()
+        while block := list(islice(rows, _ROWS_AT_ONCE)):
+            values = zip(*block, strict=True)
+            arrays = [arrow.array(v, f.type) for v, f in zip(values, schema, strict=True)]
+            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+
+
+def _write_xlsx(table: Table, file: BinaryIO) -> None:
+    openpyxl = require("openpyxl", "table", "to write Excel files")
+    illegal = require("openpyxl.cell.cell", "table", "to write Excel files").ILLEGAL_CHARACTERS_RE
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet("results")
+    sheet.freeze_panes = "A2"
+    cell_of = require("openpyxl.cell", "table", "to write Excel files").WriteOnlyCell
+
+    def cell(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            return None if math.isnan(value) else str(value)
+        if isinstance(value, str):
+            value = illegal.sub("\N{REPLACEMENT CHARACTER}", value)
+            if value.startswith("="):
+                made = cell_of(sheet, value)
+                made.data_type = "s"
+                return made
+        return value
+
+    try:
+        sheet.append(list(table.columns))
+        for number, row in enumerate(table.rows(), 2):
+            if number > _MOST_ROWS:
+                raise ValueError(
+                    f"the table has more than the {_MOST_ROWS:,} rows of an Excel sheet; write .csv or .parquet,"
+                    " or choose rows"
+                )
+            sheet.append([cell(value) for value in row])
+    finally:
+        sheet.close()
+    book.save(file)
+
+
+_TEXTS: Mapping[str, Callable[[Table, IO[str]], None]] = {"csv": write_csv, "json": write_json}
+
+
+def _as_bytes(write: Callable[[Table, IO[str]], None]) -> Callable[[Table, BinaryIO], None]:
+    def write_bytes(table: Table, file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, "utf-8", newline="")
+        write(table, text)
+        text.flush()
+        text.detach()
+
+    return write_bytes
+
+
+_WRITERS: Mapping[str, Callable[[Table, BinaryIO], None]] = {
+    "csv": _as_bytes(write_csv),
+    "json": _as_bytes(write_json),
+    "parquet": _write_parquet,
+    "xlsx": _write_xlsx,
+}
+TABLE_FORMATS = tuple(_WRITERS)
+
+
+def write_table(table: Table, path: str | Path, form: str) -> None:
+    """Write a file of a format ("csv", "json", "parquet", "xlsx"), which appears only when it is complete."""
+    with new_file(Path(path)) as file:
+        _WRITERS[form](table, file)
+
+
+def write_table_text(table: Table, file: IO[str], form: str) -> None:
+    """Write a table in a text format ("csv", "json") to an open file."""
+    _TEXTS[form](table, file)
