@@ -4,10 +4,10 @@ In come the user's arguments; out go tables, lines of CSV or JSON, files, and an
 packages and compute nothing; an error is one sentence on stderr.
 
 Read `commands` first: the parser, and the module of each command, which is imported when the command is used. `score`,
-`sweeping`, `evaluate` and `sample` have one command each, `stores`, `layers` and `machine` two; `arguments` has the
-options that they share. `tables` prints results, `columns` any rows, `progress` a sweep's estimate and events,
-`failures` errors. `doctor` describes the machine. The sample is a synthetic study with a known answer: `drawings` makes
-its pictures, `sample_network` its network.
+`sweeping`, `stores`, `check`, `evaluate` and `sample` have one command each, `store_changes`, `layers` and `machine`
+two; `arguments` has the options that they share. `tables` prints results, `store_text` those of a store, `columns` any
+rows, `progress` a sweep's estimate and events, `failures` errors. `doctor` describes the machine. The sample is a
+synthetic study with a known answer: `drawings` makes its pictures, `sample_network` its network.
 """
 
 from typing import TYPE_CHECKING

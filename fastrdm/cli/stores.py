@@ -1,18 +1,18 @@
-"""`fastrdm table` and `fastrdm merge`: what a store holds."""
+"""`fastrdm table`: what a store holds."""
 
 import argparse
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastrdm.cli.columns import aligned
-from fastrdm.scoring import Store
+from fastrdm._base import check_writable_file, new_text_file
+from fastrdm.cli.store_text import print_table
+from fastrdm.scoring import TABLE_FORMATS, Store, write_table, write_table_text
 
-_SHOWN = ("checkpoint", "arch", "study", "region", "layer", "percent_nc", "mean_rho", "std", "p")
-# Marks a layer with a negative mean similarity.
-_OPPOSITE = "‡"
+_ENDINGS = {".txt": "text", **{f".{form}": form for form in TABLE_FORMATS}}
+# Options for results, which failures do not have.
+_OF_RESULTS = ("regions", "sets", "layers", "where", "best", "sort", "subjects", "history")
 
 
 def add_table(table: argparse.ArgumentParser) -> None:
@@ -20,84 +20,116 @@ def add_table(table: argparse.ArgumentParser) -> None:
     table.description = "Print the results of a store, even while a sweep writes to it."
     add = table.add_argument
     add("store", metavar="SCORES.db")
-    form = "(default: from the ending of --output, else text)"
-    add("--format", choices=("text", "csv", "parquet"), help=form)
-    add("--output", metavar="FILE", help="output file (default: standard output)")
+    add("--regions", type=_names, metavar="A,B", help="only these regions")
+    add("--sets", type=_names, metavar="A,B", help="only these studies")
+    add("--layers", type=_names, metavar="A,B", help="only layers that match these patterns")
+    where = (
+        "only rows whose column meets a condition COLUMN OP VALUE, e.g. 'epoch >= 10' or 'checkpoint ~ seed1'; OP is "
+        "= != < <= > >= or ~ (regular expression); may be repeated, and all must be met"
+    )
+    add("--where", action="append", default=[], metavar="EXPR", help=where)
+    best = "only the best layer of each checkpoint, among the layers, regions and studies chosen"
+    add("--best", action="store_true", help=best)
+    add("--sort", metavar="COLUMN", help="(default: by checkpoint; numbers compare as numbers)")
+    add("--descending", action="store_true", help="sort from high to low")
     add("--subjects", action="store_true", help="print a row for each subject, with its rho")
-    add("--failures", action="store_true", help="print the checkpoints without a score, and why")
+    history = "print results of contents too that their paths do not hold any more"
+    add("--history", action="store_true", help=history)
+    flips = "leave out the sign-flip tests, which take milliseconds for each checkpoint"
+    add("--no-sign-flips", action="store_true", help=flips)
+    failures = "print the checkpoints without a score, and why; with --debug and tracebacks"
+    add("--failures", action="store_true", help=failures)
+    form = "(default: from the ending of --output, else text)"
+    add("--format", choices=tuple(_ENDINGS.values()), help=form)
+    endings = f"output file ({', '.join(_ENDINGS)}; default: standard output)"
+    add("--output", metavar="FILE", help=endings)
     table.set_defaults(run=_table)
 
 
-def add_merge(merge: argparse.ArgumentParser) -> None:
-    """Add the arguments of `merge`."""
-    merge.description = (
-        "Add to the first store, which is created if necessary, what the others hold beyond it."
-    )
-    merge.add_argument("store", metavar="INTO.db")
-    merge.add_argument("others", nargs="+", metavar="FROM.db")
-    merge.set_defaults(run=_merge)
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    form = arguments.format or {".csv": "csv", ".parquet": "parquet"}.get(
-        Path(arguments.output or "").suffix, "text"
-    )
-    if form == "parquet" and not arguments.output:
-        raise ValueError("Parquet needs a file; name it with --output FILE.parquet")
+    form = _format(arguments.format, arguments.output)
+    if arguments.descending and not arguments.sort:
+        raise ValueError("--descending needs --sort COLUMN")
+    options = {name: getattr(arguments, name) for name in _OF_RESULTS}
     with Store(arguments.store) as store:
         if arguments.failures:
-            _print_failures(store)
-        elif form == "parquet":
-            store.write_parquet(arguments.output, subjects=arguments.subjects)
-        elif arguments.output:
-            with Path(arguments.output).open("w", newline="", encoding="utf-8") as file:
-                _write(store, form, file, arguments.subjects)
+            if given := [name for name, value in options.items() if value]:
+                raise ValueError(f"--{given[0]} is for results, and not for --failures")
+            table: Any = _Failures(store, arguments.debug)
         else:
-            _write(store, form, sys.stdout, arguments.subjects)
-    if arguments.output and not arguments.failures:
-        print(f"wrote {arguments.output}", file=sys.stderr)
+            flips = not arguments.no_sign_flips
+            table = store.table(**options, descending=arguments.descending, sign_flips=flips)
+        if arguments.output:
+            _write_file(store, table, form, Path(arguments.output))
+        elif form == "text":
+            _print(store, table, sys.stdout)
+        else:
+            write_table_text(table, sys.stdout, form)
     return 0
 
 
-def _write(store: Store, form: str, file: Any, subjects: bool) -> None:
-    if form == "csv":
-        store.write_csv(file, subjects=subjects)
-        return
-    is_opposite = False
-    for line in aligned(partial(_cells, store, subjects)):
-        print(line, file=file)
-        is_opposite |= _OPPOSITE in line
-    if is_opposite:
-        print(f"{_OPPOSITE} mean rho below 0: the layer is opposite to the brain", file=file)
-    counts = store.counts()
-    print(f"{counts['checkpoints']} checkpoints, {counts['failures']} failed", file=file)
+def _format(form: str | None, output: str | None) -> str:
+    """The format, from its name or the ending of a file that can be written."""
+    if output is None:
+        if form in ("parquet", "xlsx"):
+            raise ValueError(f"--format {form} needs a file; name it with --output FILE.{form}")
+        return form or "text"
+    ending = Path(output).suffix.lower()
+    if ending not in _ENDINGS:
+        raise ValueError(
+            f"--output {output}: its ending must be one of {', '.join(_ENDINGS)}, which name the format"
+        )
+    if form not in (None, _ENDINGS[ending]):
+        raise ValueError(f"--output {output}: its ending contradicts --format {form}")
+    check_writable_file(output, "--output")
+    return _ENDINGS[ending]
 
 
-def _cells(store: Store, subjects: bool) -> Iterator[tuple[str, ...]]:
-    columns = list(store.columns(subjects=subjects))
-    shown = [*_SHOWN[:2], *store.labels(), *_SHOWN[2:5]]
-    shown += ["subject", "rho"] if subjects else _SHOWN[5:]
-    places = [columns.index(name) for name in shown]
-    yield tuple(shown)
-    signed = columns.index("mean_rho")
-    for row in store.rows(subjects=subjects):
-        cells = [f"{row[i]:.4g}" if isinstance(row[i], float) else str(row[i]) for i in places]
-        if row[signed] < 0 and "mean_rho" in shown:
-            cells[shown.index("mean_rho")] += f" {_OPPOSITE}"
-        yield tuple(cells)
+def _write_file(store: Store, table: Any, form: str, path: Path) -> None:
+    if form == "text":
+        with new_text_file(path) as file:
+            _print(store, table, file)
+    else:
+        write_table(table, path, form)
+    print(f"wrote {path}", file=sys.stderr)
 
 
-def _print_failures(store: Store) -> None:
-    for failure in store.failures():
-        times = f" ({failure['attempts']} times)" if failure["attempts"] > 1 else ""
-        print(f"{failure['checkpoint']}{times}: {failure['error']}")
-        for line in failure["traceback"].rstrip().splitlines():
-            print(f"    {line}")
+def _print(store: Store, table: Any, file: Any) -> None:
+    if isinstance(table, _Failures):
+        for line in table.lines():
+            print(line, file=file)
+    else:
+        print_table(store, table, file)
 
 
-def _merge(arguments: argparse.Namespace) -> int:
-    with Store(arguments.store, write=True) as store:
-        for other in arguments.others:
-            print(f"{other}: {store.merge(other)} checkpoints added")
-        print(f"{arguments.store}: {store.counts()['checkpoints']} checkpoints")
-    return 0
+class _Failures:
+    """The failures of a store as a table; with tracebacks on request."""
+
+    def __init__(self, store: Store, tracebacks: bool) -> None:
+        self.columns: dict[str, type] = {
+            "checkpoint": str,
+            "arch": str,
+            "at": str,
+            "attempts": int,
+            "error": str,
+        }
+        if tracebacks:
+            self.columns["traceback"] = str
+        self._found = store.failures()
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield a row for each failure."""
+        for failure in self._found:
+            yield tuple(failure[name] for name in self.columns)
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line for each failure, and its traceback."""
+        for failure in self._found:
+            times = f" ({failure['attempts']} times)" if failure["attempts"] > 1 else ""
+            yield f"{failure['checkpoint']}{times}: {' '.join(failure['error'].split())}"
+            if "traceback" in self.columns:
+                yield from (f"    {line}" for line in failure["traceback"].rstrip().splitlines())

@@ -1,0 +1,68 @@
+"""`fastrdm merge` and `fastrdm label`: changes to stores that score nothing."""
+
+import argparse
+import re
+
+from fastrdm._base import list_names
+from fastrdm.scoring import Store, compile_labels
+
+
+def add_merge(merge: argparse.ArgumentParser) -> None:
+    """Add the arguments of `merge`."""
+    merge.description = (
+        "Add to the first store, which is created if necessary, what the others hold beyond it."
+    )
+    merge.add_argument("store", metavar="INTO.db")
+    merge.add_argument("others", nargs="+", metavar="FROM.db")
+    merge.set_defaults(run=_merge)
+
+
+def add_label(label: argparse.ArgumentParser) -> None:
+    """Add the arguments of `label`."""
+    label.description = (
+        "Add labels to the checkpoints of a store, or remove them; nothing is scored."
+    )
+    label.add_argument("store", metavar="SCORES.db")
+    add = label.add_argument
+    labels = r"searched in each path; its named groups become labels, e.g. 'epoch(?P<epoch>\d+)'"
+    add("--labels", default="", metavar="REGEX", help=labels)
+    remove = "label to remove from all checkpoints first; may be repeated"
+    add("--remove", action="append", default=[], metavar="NAME", help=remove)
+    label.set_defaults(run=_label)
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    with Store(arguments.store, write=True) as store:
+        for other in arguments.others:
+            print(f"{other}: {store.merge(other)} checkpoints added")
+        print(f"{arguments.store}: {store.counts()['checkpoints']} checkpoints")
+    return 0
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    if not arguments.labels and not arguments.remove:
+        raise ValueError("nothing to do: name labels with --labels REGEX, or --remove NAME")
+    pattern = compile_labels(arguments.labels)
+    # Opened for reading first, so that a mistake in the name creates no store.
+    with Store(arguments.store) as store:
+        paths = store.paths()
+    found = {path: _labels_of(pattern, path) for path in paths} if arguments.labels else {}
+    without = [path for path, labels in found.items() if not labels]
+    if arguments.labels and len(without) == len(paths):
+        names = f": {list_names(paths)}" if paths else ""
+        raise ValueError(
+            f"labels {arguments.labels!r} match none of the {len(paths)} paths of {arguments.store}{names}"
+        )
+    with Store(arguments.store, write=True) as store:
+        if arguments.remove:
+            store.remove_labels(arguments.remove)
+        store.set_labels({path: labels for path, labels in found.items() if labels})
+    if arguments.labels:
+        others = f"; not {list_names(without)}" if without else ""
+        print(f"{len(found) - len(without)} of {len(paths)} paths have labels{others}")
+    return 0
+
+
+def _labels_of(pattern: re.Pattern[str], path: str) -> dict[str, str]:
+    match = pattern.search(path)
+    return {k: v for k, v in match.groupdict().items() if v is not None} if match else {}

@@ -1,0 +1,71 @@
+"""A store's results as text, with the settings in which they differ."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import IO, Any
+
+from fastrdm.cli.columns import aligned
+from fastrdm.scoring import SETTINGS, Store
+
+_PLACE = ("study", "region", "layer")
+_NUMBERS = ("percent_nc", "mean_rho", "std", "p", "p_corrected", "score")
+# Marks a layer with a negative mean similarity.
+_OPPOSITE = "‡"
+
+
+def print_table(store: Store, table: Any, file: IO[str]) -> None:
+    """Print a `ResultTable`; settings are shown only where they differ between its rows.
+
+    A row is read once and kept in a temporary file, so that a long table need not be in memory.
+    """
+    names = list(table.columns)
+    places = {name: i for i, name in enumerate(names)}
+    values: dict[str, set[Any]] = {name: set() for name in SETTINGS}
+    shown: set[tuple[Any, ...]] = set()
+    is_opposite = False
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
+        for row in table.rows():
+            for name, found in values.items():
+                found.add(row[places[name]])
+            shown.add((row[places["checkpoint"]], row[places["settings"]], row[places["sha256"]]))
+            is_opposite |= row[places["mean_rho"]] < 0
+            print(json.dumps(_texts(row, table.columns, places)), file=kept)
+        columns = _columns(table, {name for name, found in values.items() if len(found) > 1})
+        right = {name for name in table.labels if table.columns[name] is not str}
+        for line in aligned(partial(_cells, kept, columns, places), right):
+            print(line, file=file)
+    if is_opposite and "subject" not in places:
+        print(f"{_OPPOSITE} mean rho below 0: the layer is opposite to the brain", file=file)
+    total = store.n_listed()
+    of_all = f" of {total}" if len(shown) < total else ""
+    print(f"{len(shown)}{of_all} checkpoints, {store.counts()['failures']} failed", file=file)
+
+
+def _columns(table: Any, differ: set[str]) -> list[str]:
+    numbers = ("subject", "rho") if "subject" in table.columns else _NUMBERS
+    settings = (name for name in SETTINGS if name in differ)
+    names = ["checkpoint", "arch", *table.labels, *settings, "held", *_PLACE, *numbers]
+    return [name for name in names if name in table.columns]
+
+
+def _texts(row: Sequence[Any], columns: dict[str, type], places: dict[str, int]) -> list[str]:
+    texts = [_text(value) for value in row]
+    if row[places["mean_rho"]] < 0:
+        texts[places["mean_rho"]] += f" {_OPPOSITE}"
+    return texts
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _cells(kept: IO[str], columns: Sequence[str], places: dict[str, int]) -> Iterator[list[str]]:
+    yield list(columns)
+    kept.seek(0)
+    for line in kept:
+        texts = json.loads(line)
+        yield [texts[places[name]] for name in columns]
