@@ -71,8 +71,12 @@ def read_torch(path: Path) -> Any:
         refused: Exception = error
     harmless = list(_harmless(objects))
     try:
-        with _LOCK, torch.serialization.safe_globals(harmless):
-            return load()
+        with _LOCK:
+            # Those of the caller must stay when ours are removed.
+            already = torch.serialization.get_safe_globals()
+            added = [each for each in harmless if each not in already]
+            with torch.serialization.safe_globals(added):
+                return load()
     except Exception as error:
         refused = error
     known = {f"{each.__module__}.{each.__qualname__}" for each in harmless}
