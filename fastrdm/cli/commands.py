@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser(argv).parse_args(argv)
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            # Each time: by default, a warning is shown once for each place in the code.
+            warnings.filterwarnings("always", category=RuntimeWarning)
             status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status

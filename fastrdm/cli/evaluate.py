@@ -6,6 +6,7 @@ from typing import Any
 
 from fastrdm.cli.arguments import add_bootstrap
 from fastrdm.inference import max_statistic, subject_intervals
+from fastrdm.scoring import score_name
 from fastrdm.studies import algonauts
 
 
@@ -55,7 +56,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             line += f"{interval:>18}{facts['p_sign_flip']:15.4e}{facts['p_corrected']:12.4e}"
         print(line)
     score = evaluation.score
-    print(f"{'score':7}{score.r2:8.4f}{'':28}{score.percent_nc:14.4f}")
+    name = score_name(list(evaluation.regions))
+    ceilings = [region.ceiling for region in evaluation.regions.values()]
+    ceiling = sum(ceilings) / len(ceilings)
+    print(f"{name} = {score.r2:.4f} ÷ {ceiling:.4f} = {score.percent_nc:.4f} %")
     if any(region.mean_rho < 0 for region in evaluation.regions.values()):
         print(
             "‡ mean ρ below 0: the submission is opposite to the brain, which the score does not show"

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from fastrdm._base import counted, format_bytes, format_seconds, require
@@ -19,19 +20,62 @@ _WINDOW = 50
 
 
 @contextlib.contextmanager
-def shown(as_json: bool = False, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
+def shown(
+    as_json: bool = False, quiet: bool = False, debug: bool = False
+) -> Iterator[Callable[[Event], None]]:
     """Show a sweep's events until the context ends.
 
-    Events are printed as lines of JSON if `as_json`. If `quiet`, or without a terminal, only left-out files, failures
-    and the end are printed, on standard error.
+    Events are printed as lines of JSON if `as_json`. If `quiet`, or without a terminal, only left-out files, warnings,
+    failures and the end are printed, on standard error. Tracebacks of failures are shown if `debug`.
     """
     if as_json:
-        yield print_line
+        yield partial(_print_event, debug=debug)
     elif quiet or not sys.stderr.isatty():
-        yield _printed_end()
+        yield Notices(_to_stderr, debug, "fastrdm: ")
     else:
-        with _live() as show:
+        with _live(debug) as show:
             yield show
+
+
+def _print_event(event: Event, debug: bool) -> None:
+    print_line({name: value for name, value in event.items() if debug or name != "traceback"})
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class Notices:
+    """Lines about a sweep's events: left-out files, warnings, failures and the end.
+
+    Of warnings that differ by the checkpoint alone, the first is printed, and their number at the end.
+    """
+
+    def __init__(self, show: Callable[[str], None], debug: bool, prefix: str = "") -> None:
+        self._show, self._debug, self._prefix = show, debug, prefix
+        self._warnings: collections.Counter[str] = collections.Counter()
+
+    def __call__(self, event: Event) -> None:
+        """Print the lines of an event."""
+        for note in event.get("left_out", ()):
+            self._show(f"{self._prefix}warning: {note['message']}")
+        checkpoint = event.get("checkpoint", "")
+        for text in event.get("warnings", ()):
+            kind = text.replace(f"{checkpoint}: ", "").replace(checkpoint, "…")
+            self._warnings[kind] += 1
+            if self._warnings[kind] == 1:
+                self._show(
+                    f"{self._prefix}warning: {text if checkpoint in text else f'{checkpoint}: {text}'}"
+                )
+        if event["event"] == "failed":
+            if self._debug:
+                print(event["traceback"], end="", file=sys.stderr, flush=True)
+            self._show(f"{self._prefix}error: {event['error']}")
+        elif event["event"] == "end":
+            for text, n in self._warnings.items():
+                if n > 1:
+                    self._show(f"{self._prefix}warning: {counted(n, 'checkpoint')}: {text}")
+            self._show(event.get("note") or f"{self._prefix}{_end_of(event)}")
 
 
 def print_line(event: Event) -> None:
@@ -68,37 +112,6 @@ def _end_of(event: Event) -> str:
         f"{event['outcome']}: {event['scored']} scored{known}, {event['failed']} failed in"
         f" {format_seconds(event['seconds'])}{more}"
     )
-
-
-def _printed_end() -> Callable[[Event], None]:
-    """A function that prints files left out, warnings, failures and the end."""
-    seen: set[str] = set()
-
-    def show(event: Event) -> None:
-        for text in _warnings_of(event, seen):
-            print(f"fastrdm: warning: {text}", file=sys.stderr, flush=True)
-        _print_end(event)
-
-    return show
-
-
-def _warnings_of(event: Event, seen: set[str]) -> Iterator[str]:
-    """Yield the warnings in an event; of those that differ by the checkpoint alone, the first."""
-    for note in event.get("left_out", ()):
-        yield note["message"]
-    checkpoint = event.get("checkpoint", "")
-    for text in event.get("warnings", ()):
-        kind = text.replace(checkpoint, "")
-        if kind not in seen:
-            seen.add(kind)
-            yield text if checkpoint in text else f"{checkpoint}: {text}"
-
-
-def _print_end(event: Event) -> None:
-    if event["event"] == "failed":
-        print(f"fastrdm: error: {event['error']}", file=sys.stderr, flush=True)
-    elif event["event"] == "end":
-        print(event.get("note") or f"fastrdm: {_end_of(event)}", file=sys.stderr, flush=True)
 
 
 class Board:
@@ -154,23 +167,20 @@ class Board:
 
 
 @contextlib.contextmanager
-def _live() -> Iterator[Callable[[Event], None]]:
+def _live(debug: bool) -> Iterator[Callable[[Event], None]]:
     rich = require("rich.progress", "run", "to show progress")
     console = require("rich.console", "run", "to show progress").Console(stderr=True)
     board = Board()
+    notices = Notices(partial(console.print, markup=False, highlight=False, soft_wrap=True), debug)
     text = rich.TextColumn("{task.description}", markup=False)
     columns = (rich.SpinnerColumn(), rich.BarColumn(), text)
     with rich.Progress(*columns, console=console, transient=True) as bars:
         main = bars.add_task("", total=None)
         lines: dict[str, Any] = {}
-        seen: set[str] = set()
 
         def show(event: Event) -> None:
             board.see(event)
-            for text in _warnings_of(event, seen):
-                console.print(f"warning: {text}", markup=False, highlight=False)
-            if event["event"] == "failed":
-                console.print(f"failed: {event['error']}", markup=False, highlight=False)
+            notices(event)
             completed = board.done + board.failed
             total = board.total or None
             bars.update(main, description=board.text, total=total, completed=completed)
@@ -180,7 +190,5 @@ def _live() -> Iterator[Callable[[Event], None]]:
                 if name not in lines:
                     lines[name] = bars.add_task("", total=None)
                 bars.update(lines[name], description=f"{name}: {state}")
-            if event["event"] == "end":
-                console.print(event.get("note") or _end_of(event), highlight=False)
 
         yield show

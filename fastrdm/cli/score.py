@@ -4,18 +4,19 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
-from fastrdm._base import require
+from fastrdm._base import check_writable_folder, require
 from fastrdm.cli.arguments import add_bootstrap, add_checkpoints, data_folders, sweep_options
+from fastrdm.cli.outputs import ScoreFiles
 from fastrdm.cli.progress import print_estimate
-from fastrdm.cli.tables import csv_writer, plain, print_results
+from fastrdm.cli.tables import plain, print_results
 from fastrdm.scoring import (
     CheckpointScores,
     LeftOut,
-    Result,
     Sweep,
+    label_names,
     score_checkpoints,
 )
 from fastrdm.studies import Study, collect_studies, synthetic_notice
@@ -44,6 +45,10 @@ def _score(arguments: argparse.Namespace) -> int:
     options = sweep_options(arguments, "in-process")
     choice = (options.pop(name) for name in ("sets", "modality", "regions"))
     studies = collect_studies(data_folders(arguments), *choice)
+    labels = label_names(arguments.weights, arguments.labels)
+    files = ScoreFiles(arguments.csv, arguments.figure, labels, studies)
+    if arguments.submit:
+        check_writable_folder(arguments.submit, "--submit")
     if arguments.dry_run:
         with Sweep(arguments.weights, arguments.arch, studies, **options) as sweep:
             return print_estimate(sweep.estimate(), arguments.json)
@@ -67,32 +72,47 @@ def _score(arguments: argparse.Namespace) -> int:
         on_left_out=partial(_report_left_out, as_json=arguments.json),
         **options,
     )
-    failed = total = 0
-    results: list[Result] = []
-    with csv_writer(arguments.csv, arguments.labels) as write_csv:
-        for scored in scores:
-            total += 1
-            failed += bool(scored.error)
-            results += scored.results
-            write_csv(scored)
-            _print(scored, studies, arguments.json)
-    if arguments.figure and results:
-        from fastrdm.report import plot_scores
+    return _print_all(scores, files, studies, arguments)
 
-        print(f"wrote {plot_scores(results, arguments.figure, notice)}", file=sys.stderr)
+
+def _print_all(
+    scores: Iterable[CheckpointScores],
+    files: ScoreFiles,
+    studies: Sequence[Study],
+    arguments: argparse.Namespace,
+) -> int:
+    """Print and write the results as they come; return the exit status."""
+    failed = total = wrong = 0
+    is_begun = False
+    try:
+        for scored in scores:
+            is_begun = True
+            total += 1
+            wrong += bool(scored.error)
+            failed += bool(scored.error) and not scored.results
+            _print(scored, studies, arguments)
+            files.add(scored)
+    finally:
+        # Also when it is stopped; but files of earlier results stay as they are if nothing could begin.
+        if is_begun:
+            files.finish()
     if failed:
         print(f"fastrdm: {failed} of {total} checkpoints could not be scored", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if wrong or files.failed else 0
 
 
-def _print(scored: CheckpointScores, studies: Sequence[Study], as_json: bool) -> None:
-    if scored.error:
-        print(f"fastrdm: error: {scored.error}", file=sys.stderr)
-    elif as_json:
+def _print(
+    scored: CheckpointScores, studies: Sequence[Study], arguments: argparse.Namespace
+) -> None:
+    if arguments.json:
         for result in scored.results:
             print(json.dumps(plain(result) | dict(scored.labels)), flush=True)
-    else:
+    elif scored.results:
         print_results(scored.results, studies)
+    if scored.error:
+        if arguments.debug:
+            print(scored.traceback, end="", file=sys.stderr)
+        print(f"fastrdm: error: {scored.error}", file=sys.stderr)
     for path in scored.submissions:
         print(f"wrote {path}", file=sys.stderr)
 

@@ -34,7 +34,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     with Sweep(arguments.weights, arguments.arch, data_folders(arguments), **options) as sweep:
         if arguments.dry_run:
             return progress.print_estimate(sweep.estimate(), arguments.json)
-        with progress.shown(arguments.json, arguments.quiet) as show:
+        with progress.shown(arguments.json, arguments.quiet, arguments.debug) as show:
             summary = sweep.run(watch=arguments.watch, patience=arguments.patience, on_event=show)
     if summary.outcome == "stopped":
         return 130

@@ -1,56 +1,49 @@
-"""Results as tables, rows of CSV and JSON."""
+"""Results as tables and as JSON."""
 
-import contextlib
-import csv
 import dataclasses
 import math
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastrdm.scoring import CheckpointScores, Result, best_layers, layer_scores, sign_remarks
+from fastrdm.scoring import Result, best_layers, layer_scores, score_names, sign_remarks
 from fastrdm.studies import Study, synthetic_notice
 
 _SIGNIFICANT = 0.05
+# In place of NaN.
+_NONE = "–"
+# Width of a score's column on a terminal, where its long name is wrapped.
+_SCORE_WIDTH = 24
 
 
 def plain(result: Result) -> dict[str, Any]:
     """A result for JSON, which has no NaN."""
+    facts = dataclasses.asdict(result)
     return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in dataclasses.asdict(result).items()
+        key: [_plain(each) for each in value] if isinstance(value, tuple) else _plain(value)
+        for key, value in facts.items()
     }
 
 
-@contextlib.contextmanager
-def csv_writer(path: str | None, labels: str) -> Iterator[Callable[[CheckpointScores], None]]:
-    """A function that writes results as CSV, with a column for each named group of `labels`."""
-    if path is None:
-        yield lambda scored: None
-        return
-    with Path(path).open("w", newline="", encoding="utf-8") as file:
-        names = [field.name for field in dataclasses.fields(Result)]
-        writer = csv.DictWriter(file, [*names, *re.compile(labels).groupindex])
-        writer.writeheader()
-
-        def write(scored: CheckpointScores) -> None:
-            for result in scored.results:
-                writer.writerow(dataclasses.asdict(result) | dict(scored.labels))
-            file.flush()
-
-        yield write
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _cell(result: Result, squared: bool) -> str:
     """A value as a table shows it."""
+    if math.isnan(result.percent_nc):
+        return f"{_NONE}{'  ' * squared}"
     sign = f" {result.mean_rho:+.3f}{'‡' if result.mean_rho < 0 else ' '}" if squared else ""
     if math.isnan(result.low):
         return f"{result.percent_nc:.2f} ± {100 * result.std / result.ceiling:.2f}{sign}"
     mark = "†" if result.p_corrected < _SIGNIFICANT else " "
     return f"{result.percent_nc:.2f} [{result.low:.1f}, {result.high:.1f}]{mark}{sign}"
+
+
+def _percent(score: float) -> str:
+    return _NONE if math.isnan(score) else f"{score:.2f}"
 
 
 def print_results(results: Sequence[Result], studies: Sequence[Study]) -> None:
@@ -76,27 +69,37 @@ def print_results(results: Sequence[Result], studies: Sequence[Study]) -> None:
             f" † ρ above 0, p < 0.05 corrected{sign}"
         )
     notice = synthetic_notice(studies) or None
-    table = Table(title=title, caption=notice, show_footer=True, title_justify="left")
+    table = Table(caption=notice, show_footer=True)
     table.add_column("layer", footer="ceiling")
     add_numbers = partial(table.add_column, justify="right", no_wrap=True)
     for study, region in columns:
         add_numbers(f"{study}\n{region.upper()}", footer=f"{ceilings[study, region]:.4f}")
-    for modality in scores:
-        add_numbers(f"score{f', {modality}' if len(scores) > 1 else ''}\nmean of sets")
+    width = _SCORE_WIDTH if sys.stdout.isatty() else None
+    for name in score_names(results, studies).values():
+        table.add_column(name, justify="right", max_width=width)
     for layer in dict.fromkeys(r.layer for r in results):
         table.add_row(
             layer,
             *(_cell(cells[layer, *column], column in squared) for column in columns),
-            *(f"{scores[m][layer]:.2f}{' *' if best.get(m) == layer else '  '}" for m in scores),
+            *(
+                f"{_percent(scores[m][layer])}{' *' if best.get(m) == layer else '  '}"
+                for m in scores
+            ),
             style="bold" if layer in best.values() else None,
         )
     # A pipe or a file has no width.
     console = Console(width=None if sys.stdout.isatty() else 300)
     # Paths are not wrapped, so that they can be copied.
     console.print(results[0].checkpoint, highlight=False, soft_wrap=True, style="bold")
+    console.print(title, highlight=False, style="italic")
     console.print(table)
     for line in _conclusions(results, studies, scores, best):
         console.print(line, highlight=False)
+
+
+def _of(modality: str, scores: Collection[str]) -> str:
+    """Which of several scores is meant."""
+    return f" ({modality or 'other studies'})" if len(scores) > 1 else ""
 
 
 def _conclusions(
@@ -106,8 +109,10 @@ def _conclusions(
     best: dict[str, str],
 ) -> Iterator[str]:
     for modality, layer in best.items():
-        name = f" ({modality})" if len(scores) > 1 else ""
-        yield f"* best layer{name}: {layer}, {scores[modality][layer]:.2f} % of the noise ceiling"
+        yield f"* best layer{_of(modality, scores)}: {layer}, {scores[modality][layer]:.2f} % of the noise ceiling"
+    for modality in scores:
+        if modality not in best:
+            yield f"no layer has a score{_of(modality, scores)}"
     for remark in sign_remarks(results):
         yield f"‡ {remark}"
     for study in studies:

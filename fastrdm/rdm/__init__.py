@@ -13,6 +13,7 @@ reduces wide layers first; `bounds` has the errors that this causes.
 
 from fastrdm.rdm.accumulator import RdmAccumulator
 from fastrdm.rdm.calc import calc_rdm
+from fastrdm.rdm.inputs import UndefinedPairsWarning
 from fastrdm.rdm.measures import NEAR_ANGLE, Measure, Operand, operand_of
 from fastrdm.rdm.methods import method_named, names_where
 from fastrdm.rdm.pairs import pairs_at
@@ -25,6 +26,7 @@ __all__ = [
     "Projector",
     "RdmAccumulator",
     "SparseProjection",
+    "UndefinedPairsWarning",
     "calc_rdm",
     "method_named",
     "names_where",

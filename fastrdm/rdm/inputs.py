@@ -31,6 +31,23 @@ _MANY = 8
 _FEW_CONDITIONS, _BATCH = 64, 32
 
 
+class UndefinedPairsWarning(RuntimeWarning):
+    """Conditions without dissimilarities.
+
+    Attributes
+    ----------
+    conditions : tuple of int
+        Their indices.
+    layer : str
+        The layer of a network; empty for other activations.
+    """
+
+    def __init__(self, message: str, conditions: Sequence[int] = (), layer: str = "") -> None:
+        super().__init__(message)
+        self.conditions = tuple(map(int, conditions))
+        self.layer = layer
+
+
 def check_options(method: str, row: RdmMethod, given: set[str]) -> None:
     """Raise ValueError for an option that the method does not take, or one that it lacks."""
     for name in sorted(given - row.takes):
@@ -212,8 +229,5 @@ def warn_undefined(name: str, reason: str, conditions: NDArray[np.intp]) -> None
     if not len(conditions):
         return
     prefix = f"{name}: " if name else ""
-    warnings.warn(
-        f"{prefix}{reason}, their pairs are NaN: {list_names(conditions, 10)}",
-        RuntimeWarning,
-        stacklevel=3,
-    )
+    text = f"{prefix}{reason}, their pairs are NaN: {list_names(conditions, 10)}"
+    warnings.warn(UndefinedPairsWarning(text, conditions.tolist()), stacklevel=3)

@@ -10,6 +10,13 @@ Read `plot`: a figure with a panel for each study and region, and a bar for each
 
 from fastrdm.report.check import check_output, write_check
 from fastrdm.report.check_facts import CheckTables, check_tables
-from fastrdm.report.plot import plot_scores
+from fastrdm.report.plot import check_figure, plot_scores
 
-__all__ = ["CheckTables", "check_output", "check_tables", "plot_scores", "write_check"]
+__all__ = [
+    "CheckTables",
+    "check_figure",
+    "check_output",
+    "check_tables",
+    "plot_scores",
+    "write_check",
+]

@@ -1,11 +1,36 @@
 """Figures of scores."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastrdm._base import require
+from fastrdm._base import first_line, require
 from fastrdm.scoring import Result
+
+
+def check_figure(path: str | Path, name: str = "path") -> None:
+    """Refuse a figure that cannot be drawn; `name` is the argument's, for the error.
+
+    MissingExtraError without matplotlib, ValueError unless the ending is a format that matplotlib can write here.
+    """
+    require("matplotlib", "plot", "to draw figures")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    formats = FigureCanvasAgg.get_supported_filetypes()
+    form = Path(path).suffix.lstrip(".").lower()
+    if form not in formats:
+        endings = ", ".join(f".{each}" for each in sorted(formats))
+        raise ValueError(f"{name}: {path} must end in one of: {endings}")
+    figure = Figure(figsize=(1, 1))
+    FigureCanvasAgg(figure)
+    figure.text(0, 0, "1")
+    # Some formats need other programs or packages.
+    try:
+        figure.savefig(io.BytesIO(), format=form)
+    except Exception as error:
+        raise ValueError(f"{name}: .{form} cannot be written here: {first_line(error)}") from error
 
 
 def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") -> Path:
@@ -22,11 +47,7 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
     path = Path(path)
     if not results:
         raise ValueError("there are no results to draw")
-    formats = FigureCanvasAgg.get_supported_filetypes()
-    if path.suffix.lstrip(".").lower() not in formats:
-        raise ValueError(
-            f"{path} must end in one of: {', '.join(f'.{f}' for f in sorted(formats))}"
-        )
+    check_figure(path)
 
     checkpoints = list(dict.fromkeys(r.checkpoint for r in results))
     studies = list(dict.fromkeys(r.study for r in results))

@@ -16,6 +16,7 @@ from fastrdm.rdm import (
     NEAR_ANGLE,
     Measure,
     Operand,
+    UndefinedPairsWarning,
     method_named,
     names_where,
     operand_of,
@@ -224,11 +225,8 @@ class DeviceModel:
             values, undefined = by_layer[layer]
             rdms[layer] = np.sqrt(values, out=values) if self._measure.root else values
             if len(undefined):
-                warnings.warn(
-                    f"layer {layer!r}: {self._measure.undefined}, their pairs are NaN: {list_names(undefined, 10)}",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+                text = f"layer {layer!r}: {self._measure.undefined}, their pairs are NaN: {list_names(undefined, 10)}"
+                warnings.warn(UndefinedPairsWarning(text, undefined.tolist(), layer), stacklevel=2)
         return rdms
 
     def _needs(self, n_conditions: int) -> BlockNeeds:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fastrdm._base import parse_bytes
 from fastrdm.images import Images, image_name
 from fastrdm.networks import Graph, bytes_per_image
-from fastrdm.rdm import Projector, RdmAccumulator, calc_rdm
+from fastrdm.rdm import Projector, RdmAccumulator, UndefinedPairsWarning, calc_rdm
 from fastrdm.runtimes.network_session import NetworkSession
 from fastrdm.runtimes.planning import BatchNeeds, BatchPlan, ChannelRange
 from fastrdm.runtimes.provider_sources import runtime
@@ -188,8 +188,12 @@ def _named(layer: str, values: Floats32, images: Sequence[str]) -> Iterator[None
             check_activations(values, layer, images, 0)
             raise
     for warning in caught:
+        text, found = f"layer {layer!r}: {warning.message}", warning.message
+        named: Warning = warning.category(text)
+        if isinstance(found, UndefinedPairsWarning):
+            named = UndefinedPairsWarning(text, found.conditions, layer)
         # The caller of `OnnxModel.rdms`.
-        warnings.warn(f"layer {layer!r}: {warning.message}", warning.category, stacklevel=6)
+        warnings.warn(named, stacklevel=6)
 
 
 def check_activations(values: Floats32, layer: str, images: Images, start: int) -> None:

@@ -6,8 +6,9 @@ which a killed sweep continues.
 Read `sweeps` first: a sweep has a `resolver` (weights as given → networks and jobs; files from `listing`, several
 networks from a `manifest`), a `scheduler` that hands the `jobs` to workers (`local_pool`, `ray_pool`; `accelerators`
 are the devices), and a `journal` that keeps the outcomes in a `store` or nowhere. A `worker` opens a checkpoint and
-scores it with `scorer`. `plans` are what a sweep reports, `watching` finds new files. `checkpoint_scores` is a sweep
-without a store, `results` ranks its layers. A store is a `database` with tables to read (`store_tables`), keys
+scores it with `scorer`; `undefined` has the reasons of NaN. `plans` are what a sweep reports, `watching` finds new
+files, `path_labels` checks patterns of labels. `checkpoint_scores` is a sweep without a store, `results` ranks its
+layers, `wording` puts their scores into words. A store is a `database` with tables to read (`store_tables`), keys
 (`records`) and SQL (`store_schema`). Its rows (`store_rows`, with `store_columns` and the labels of `path_labels`)
 become a `result_table` by `table_filters`, and files by `table_files`.
 """
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fastrdm.scoring.listing import LeftOut
     from fastrdm.scoring.path_labels import compile_labels
     from fastrdm.scoring.plans import Estimate
+    from fastrdm.scoring.resolver import label_names
     from fastrdm.scoring.result_table import ResultTable
     from fastrdm.scoring.results import (
         COLUMNS,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from fastrdm.scoring.store_columns import SETTINGS
     from fastrdm.scoring.sweeps import ENGINES, Sweep, sweep
     from fastrdm.scoring.table_files import TABLE_FORMATS, write_table, write_table_text
+    from fastrdm.scoring.wording import score_name, score_names
 else:
     # Imported on first use: reading a store needs neither runtimes nor networks.
     __getattr__ = lazy_attributes(
@@ -44,6 +47,7 @@ else:
             "fastrdm.scoring.path_labels": ["compile_labels"],
             "fastrdm.scoring.plans": ["Estimate"],
             "fastrdm.scoring.result_table": ["ResultTable"],
+            "fastrdm.scoring.resolver": ["label_names"],
             "fastrdm.scoring.results": [
                 "COLUMNS",
                 "Result",
@@ -52,6 +56,7 @@ else:
                 "modality_of",
                 "sign_remarks",
             ],
+            "fastrdm.scoring.wording": ["score_name", "score_names"],
             "fastrdm.scoring.store": ["Store"],
             "fastrdm.scoring.store_columns": ["SETTINGS"],
             "fastrdm.scoring.sweeps": ["ENGINES", "Sweep", "sweep"],
@@ -73,9 +78,12 @@ __all__ = [
     "Sweep",
     "best_layers",
     "compile_labels",
+    "label_names",
     "layer_scores",
     "modality_of",
     "score_checkpoints",
+    "score_name",
+    "score_names",
     "sign_remarks",
     "sweep",
     "write_table",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastrdm._base import check_writable_folder
 from fastrdm.runtimes import Architecture
 from fastrdm.scoring.jobs import Failed, Job, Outcome, Scored
 from fastrdm.scoring.listing import LeftOut
@@ -28,7 +29,7 @@ class CheckpointScores:
     results : tuple of Result
         By study, layer and region.
     error : str
-        One sentence; empty on success.
+        One sentence; empty on success. There are results too if only the submission could not be written.
     submissions : tuple of Path
         Files written for the test images.
     sha256 : str
@@ -37,6 +38,8 @@ class CheckpointScores:
         Labels found in the path.
     taken : dict of str to str
         What was taken of the weights' file, as `OnnxModel.taken`.
+    traceback : str
+        Of the error, if it has one.
     """
 
     checkpoint: str
@@ -46,6 +49,7 @@ class CheckpointScores:
     sha256: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     taken: Mapping[str, str] = field(default_factory=dict)
+    traceback: str = ""
 
 
 def score_checkpoints(
@@ -100,7 +104,8 @@ def score_checkpoints(
     ------
     ValueError, FileNotFoundError
         Before work starts: if a checkpoint, architecture, study or provider does not exist, or a submission is
-        requested for studies without test images or for regions other than the challenge's.
+        requested for studies without test images or for regions other than the challenge's, or in a folder that cannot
+        be written.
 
     Warns
     -----
@@ -111,6 +116,7 @@ def score_checkpoints(
     options = engine | options | {"submit": submit is not None}
     with Sweep(weights, arch, studies, **options) as sweep:
         if submit is not None:
+            check_writable_folder(submit, "submit")
             _check_submittable(sweep.studies)
         plan = sweep.plan()
         for left_out in plan.left_out:
@@ -154,20 +160,21 @@ def _scores(
 ) -> CheckpointScores:
     job = outcome.job
     if isinstance(outcome, Failed):
-        return CheckpointScores(job.path, error=outcome.error)
+        return CheckpointScores(job.path, error=outcome.error, traceback=outcome.traceback)
     assert isinstance(outcome, Scored)  # without a store nothing is known before
     for text, kind in outcome.warnings.items():
-        warnings.warn(text, kind, stacklevel=3)
+        named = text if job.path in text else f"{job.path}: {text}"
+        warnings.warn(named, kind, stacklevel=3)
     written: list[Path] = []
+    problem = ""
     try:
         for modality, rdm in outcome.test_rdms.items():
             written += algonauts.write_submission(folder_of(job), rdm, modality)
     except OSError as error:
-        message = f"{job.path}: its submission cannot be written: {error}"
-        return CheckpointScores(job.path, error=message)
+        problem = f"{job.path}: its submission cannot be written: {error}"
     results = results_of(outcome, studies, n_draws=n_draws, seed=seed)
     facts = (tuple(written), outcome.sha256, job.labels, outcome.taken)
-    return CheckpointScores(job.path, results, "", *facts)
+    return CheckpointScores(job.path, results, problem, *facts)
 
 
 def _submission_folders(submit: str | Path | None, paths: Sequence[str]) -> Callable[[Job], Path]:

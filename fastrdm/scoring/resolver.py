@@ -54,6 +54,12 @@ def sources(
     return found
 
 
+def label_names(weights: Sequence[str | Path], labels: str = "") -> list[str]:
+    """Names of all labels that checkpoints can have, those of manifests included."""
+    found = sources(weights, labels=labels)
+    return list(dict.fromkeys(name for source in found for name in source.label_names))
+
+
 @dataclass(frozen=True, eq=False)
 class NetworkSpec:
     """A network as asked for: an architecture with taps and preprocessing, or `.onnx` checkpoints with both."""

@@ -36,6 +36,8 @@ class Result:
     mean_rho : float
         Mean over subjects of the unsquared similarity. A negative value means that the layer orders pairs oppositely
         to the brain, however high its squared score is. NaN in results from versions that did not keep it.
+    rho : tuple of float
+        Each subject's unsquared similarity, averaged over time; empty if unknown.
     """
 
     checkpoint: str
@@ -54,6 +56,7 @@ class Result:
     p_sign_flip: float = math.nan
     p_corrected: float = math.nan
     mean_rho: float = math.nan
+    rho: tuple[float, ...] = ()
 
     @property
     def signed_value(self) -> float:
@@ -69,6 +72,22 @@ def modality_of(region: str) -> str:
     return next((m for m, regions in algonauts.REGIONS.items() if region in regions), "")
 
 
+def modalities(results: Iterable[Result]) -> dict[tuple[str, str], str]:
+    """The modality of each region of each study, as (study, region) → modality.
+
+    A study's regions are scored together, unless all of them are the challenge's: then by its modalities. For other
+    studies, whose regions may happen to have the names of the challenge's, the modality is empty.
+    """
+    regions: dict[str, dict[str, str]] = {}
+    for r in results:
+        regions.setdefault(r.study, {})[r.region] = modality_of(r.region)
+    return {
+        (study, region): modality if all(found.values()) else ""
+        for study, found in regions.items()
+        for region, modality in found.items()
+    }
+
+
 def layer_scores(results: Iterable[Result], *, signed: bool = False) -> dict[str, dict[str, float]]:
     """Mean score of each layer of a checkpoint over the studies, as modality → layer → percent of the noise ceiling.
 
@@ -76,9 +95,11 @@ def layer_scores(results: Iterable[Result], *, signed: bool = False) -> dict[str
     (2019) chooses the layer with the highest mean over the two training sets. With `signed`, the value of a region with
     a negative mean similarity counts as negative.
     """
+    results = list(results)
     groups: dict[str, dict[str, dict[str, list[Result]]]] = {}
+    modality = modalities(results)
     for r in results:
-        layers = groups.setdefault(modality_of(r.region), {})
+        layers = groups.setdefault(modality[r.study, r.region], {})
         layers.setdefault(r.layer, {}).setdefault(r.study, []).append(r)
     return {
         modality: {
@@ -115,11 +136,12 @@ def sign_remarks(results: Iterable[Result]) -> list[str]:
     results = list(results)
     signed = _highest(layer_scores(results, signed=True))
     remarks = []
+    of = modalities(results)
     for modality, layer in best_layers(results).items():
         opposite = ", ".join(
             f"{r.region.upper()} of {r.study} (mean rho {r.mean_rho:.3f})"
             for r in results
-            if modality_of(r.region) == modality and r.layer == layer and r.mean_rho < 0
+            if of[r.study, r.region] == modality and r.layer == layer and r.mean_rho < 0
         )
         if opposite:
             other = f"; with signed scores the best is {signed[modality]}"

@@ -1,5 +1,6 @@
 """RDMs of layers → scores; scores of a checkpoint → results with intervals and p values."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,15 +14,21 @@ from fastrdm.studies import Study
 
 
 def score_layers(target: Target, rdms: NDArray[np.float64]) -> Score:
-    """Score layers; those with NaN in their RDMs, because they are constant over conditions, have NaN as scores."""
+    """Score layers; those with NaN in their RDMs have NaN as scores. `UndefinedScores` has the reasons."""
     complete = np.asarray(np.isfinite(rdms).all(axis=1))
-    score = target.score(rdms[complete])
-    if complete.all():
+    is_constant = complete & (np.ptp(rdms, axis=1) == 0)
+    score = target.score(rdms[complete & ~is_constant])
+    if (complete & ~is_constant).all():
         return score
+    with warnings.catch_warnings():
+        # They are described with the layer's name instead.
+        warnings.simplefilter("ignore")
+        of_constant = target.score(rdms[is_constant])
     filled = {}
     for name, values in vars(score).items():
         filled[name] = np.full((len(complete), *values.shape[1:]), np.nan)
-        filled[name][complete] = values
+        filled[name][complete & ~is_constant] = values
+        filled[name][is_constant] = getattr(of_constant, name)
     return Score(**filled)
 
 
@@ -45,6 +52,7 @@ def results_of(
             layer,
             region,
             ceiling=target.ceiling,
+            rho=tuple(scored.scores[study.name, region].rho[i].tolist()),
             **{
                 name: float(getattr(scored.scores[study.name, region], name)[i])
                 for name in (*COLUMNS, "mean_rho")

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from fastrdm._base import choose
+from fastrdm._base import check_writable_file, choose
 from fastrdm.networks import Selection, Taps
 from fastrdm.runtimes import Architecture
 from fastrdm.scoring.jobs import (
@@ -70,6 +70,8 @@ class Sweep:
         **options: Any,
     ) -> None:
         self.options = RunOptions(**options)
+        if store is not None:
+            check_writable_file(store, "store")
         selection = Selection.of(key, prefix, ema, allow_missing)
         self._resolver = Resolver(weights, arch, taps, labels, selection)
         self.studies = collect_studies(data, sets, modality, regions)
@@ -301,7 +303,7 @@ def _event(outcome: Outcome) -> Event:
         "worker": outcome.worker,
     }
     if isinstance(outcome, Failed):
-        return event | {"error": outcome.error}
+        return event | {"error": outcome.error, "traceback": outcome.traceback}
     event |= {"sha256": outcome.sha256, "seconds": round(outcome.seconds, 3)}
     return event if isinstance(outcome, Known) else event | {"warnings": list(outcome.warnings)}
 

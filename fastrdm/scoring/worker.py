@@ -38,6 +38,7 @@ from fastrdm.scoring.jobs import (
 )
 from fastrdm.scoring.results import best_layers, sign_remarks
 from fastrdm.scoring.scorer import results_of, score_layers
+from fastrdm.scoring.undefined import UndefinedScores, undefined_images
 from fastrdm.similarity import Score
 from fastrdm.studies import Study
 
@@ -165,24 +166,35 @@ class Worker:
         """Layers, scores by study and region, and the RDMs to keep by study."""
         options = self._setup.options
         layers: tuple[str, ...] = ()
-        scores, kept = {}, {}
+        scores, kept, undefined = {}, {}, UndefinedScores()
         for study in self._setup.studies:
-            rdms = model.rdms(
-                stimuli_of(study, model.preprocessing, self._pixels),
-                progress=options.progress,
-                names=[str(path) for path in study.stimuli],
-                background=study.background,
-            )
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                rdms = model.rdms(
+                    stimuli_of(study, model.preprocessing, self._pixels),
+                    progress=options.progress,
+                    names=[str(path) for path in study.stimuli],
+                    background=study.background,
+                )
+            constant, others = undefined_images(caught)
+            for warning in others:
+                warnings.warn(warning.message, warning.category, stacklevel=2)
             layers, stack = tuple(rdms), np.stack(list(rdms.values()))
-            for region, target in study.targets.items():
-                scores[study.name, region] = score_layers(target, stack)
+            found = [score_layers(target, stack) for target in study.targets.values()]
+            for region, score in zip(study.targets, found, strict=True):
+                scores[study.name, region] = score
+            undefined.add(study, rdms, found, constant)
             if options.keep_rdms:
                 kept[study.name] = stack.astype(np.float32)
+        for sentence in undefined.sentences():
+            warnings.warn(sentence, RuntimeWarning, stacklevel=2)
         return layers, scores, kept
 
     def _test_rdms(self, model: OnnxModel, scored: Scored) -> Mapping[str, NDArray[np.float64]]:
         results = results_of(scored, self._setup.studies, n_draws=0)
         best = best_layers(results)
+        if not best:
+            raise ValueError("no layer has a score, so none can be submitted")
         for remark in sign_remarks(results):
             warnings.warn(f"of the submission, {remark}", RuntimeWarning, stacklevel=2)
         study = next(study for study in self._setup.studies if study.test_stimuli)

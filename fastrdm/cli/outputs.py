@@ -1,0 +1,106 @@
+"""Files that `score` writes beside its table: checked before work, so that nothing computed is lost."""
+
+import csv
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from fastrdm._base import check_writable_file, one_line
+from fastrdm.scoring import CheckpointScores, Result
+from fastrdm.studies import Study, synthetic_notice
+
+_CSV_ENDINGS = ("", ".csv", ".txt")
+
+
+class ResultsCsv:
+    """A file of results, a row for each layer and region; a column for each label and for each subject's rho.
+
+    The file is made, or an older one replaced, when the first results come.
+    """
+
+    def __init__(self, path: str | Path, labels: Sequence[str], studies: Sequence[Study]) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() not in _CSV_ENDINGS:
+            raise ValueError(f"--csv: {path} does not end in .csv")
+        check_writable_file(path, "--csv")
+        n = max(target.n_subjects for study in studies for target in study.targets.values())
+        fields = [field.name for field in dataclasses.fields(Result) if field.name != "rho"]
+        self._columns = [*fields, *(f"rho_{i}" for i in range(n)), *labels]
+        self._file: IO[str] | None = None
+
+    def write(self, scored: CheckpointScores) -> None:
+        """Add the results of a checkpoint."""
+        file = self._open()
+        writer = csv.DictWriter(file, self._columns)
+        for result in scored.results:
+            row: dict[str, Any] = dataclasses.asdict(result)
+            subjects = {f"rho_{i}": value for i, value in enumerate(row.pop("rho"))}
+            writer.writerow(row | subjects | dict(scored.labels))
+        file.flush()
+
+    def _open(self) -> IO[str]:
+        if self._file is None:
+            self._file = self.path.open("w", newline="", encoding="utf-8")
+            csv.DictWriter(self._file, self._columns).writeheader()
+        return self._file
+
+    def close(self) -> None:
+        """Close the file; without results it has only the header."""
+        self._open().close()
+
+
+class ScoreFiles:
+    """The CSV file and the figure of `score`; a file that cannot be written is reported and stops nothing."""
+
+    def __init__(
+        self,
+        csv_path: str | None,
+        figure: str | None,
+        labels: Sequence[str],
+        studies: Sequence[Study],
+    ) -> None:
+        if csv_path and figure and Path(csv_path).resolve() == Path(figure).resolve():
+            raise ValueError(f"--csv and --figure are the same file, {figure}")
+        self._csv = ResultsCsv(csv_path, labels, studies) if csv_path else None
+        self._figure, self._notice = figure, synthetic_notice(studies)
+        self._results: list[Result] = []
+        self.failed = False
+        if figure:
+            from fastrdm.report import check_figure
+
+            check_figure(figure, "--figure")
+            check_writable_file(figure, "--figure")
+
+    def add(self, scored: CheckpointScores) -> None:
+        """Add the results of a checkpoint."""
+        if self._figure:
+            self._results += scored.results
+        try:
+            if self._csv and scored.results:
+                self._csv.write(scored)
+        except OSError as error:
+            self._report(self._csv and self._csv.path, error)
+            self._csv = None
+
+    def finish(self) -> None:
+        """Close the CSV file and draw the figure."""
+        if self._csv:
+            try:
+                self._csv.close()
+            except OSError as error:
+                self._report(self._csv.path, error)
+        if self._figure and self._results:
+            from fastrdm.report import plot_scores
+
+            # matplotlib's errors have many types.
+            try:
+                path = plot_scores(self._results, self._figure, self._notice)
+                print(f"wrote {path}", file=sys.stderr)
+            except Exception as error:
+                self._report(self._figure, error)
+
+    def _report(self, path: object, error: Exception) -> None:
+        self.failed = True
+        print(f"fastrdm: error: {path} cannot be written: {one_line(error)}", file=sys.stderr)

@@ -1,0 +1,82 @@
+"""Why layers have no score, in one sentence for each reason."""
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._base import list_names
+from fastrdm.rdm import UndefinedPairsWarning
+from fastrdm.similarity import Score
+from fastrdm.studies import Study
+
+
+class UndefinedScores:
+    """Layers whose scores are NaN, with the reason."""
+
+    def __init__(self) -> None:
+        # Study and reason → layers.
+        self._layers: dict[tuple[str, str], list[str]] = {}
+
+    def add(
+        self,
+        study: Study,
+        rdms: Mapping[str, NDArray[np.float64]],
+        scores: Sequence[Score],
+        constant: Mapping[str, Sequence[int]],
+    ) -> None:
+        """Add the layers without a score in a study.
+
+        `constant` has the indices of the images for which a layer is constant.
+        """
+        for i, (layer, rdm) in enumerate(rdms.items()):
+            if not any(np.isnan(score.rho[i]).any() for score in scores):
+                continue
+            if len(images := constant.get(layer, ())):
+                names = _names(study.stimuli, images)
+                self._note(
+                    study, f"activations are constant (equal in all channels) for {names}", layer
+                )
+            elif np.ptp(rdm) == 0:
+                self._note(
+                    study, "RDM is constant (all pairs of images are equally dissimilar)", layer
+                )
+
+    def _note(self, study: Study, reason: str, layer: str) -> None:
+        self._layers.setdefault((study.name, reason), []).append(layer)
+
+    def sentences(self) -> Iterator[str]:
+        """Yield a sentence for each reason, with the layers and the studies that it holds for."""
+        studies: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+        for (study, reason), layers in self._layers.items():
+            studies.setdefault((reason, tuple(layers)), []).append(study)
+        for (reason, members), names in studies.items():
+            which = list_names(map(repr, members), 5)
+            subject = f"layer {which} has" if len(members) == 1 else f"layers {which} have"
+            whose = "its" if len(members) == 1 else "their"
+            yield f"{subject} no score on {', '.join(names)}: {whose} {reason}"
+
+
+def undefined_images(
+    caught: Sequence[warnings.WarningMessage],
+) -> tuple[dict[str, Sequence[int]], list[warnings.WarningMessage]]:
+    """Separate the warnings of a network's RDMs: the images for which a layer is constant, and other warnings."""
+    constant: dict[str, Sequence[int]] = {}
+    others = []
+    for warning in caught:
+        if isinstance(warning.message, UndefinedPairsWarning):
+            constant[warning.message.layer] = warning.message.conditions
+        else:
+            others.append(warning)
+    return constant, others
+
+
+def _names(stimuli: Sequence[Path], chosen: Sequence[int]) -> str:
+    """Names of images relative to the folder of all."""
+    if len(chosen) == len(stimuli):
+        return f"all {len(stimuli)} images"
+    folder = os.path.commonpath([path.parent for path in stimuli])
+    return list_names((stimuli[i].relative_to(folder).as_posix() for i in chosen), 3)
