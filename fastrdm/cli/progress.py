@@ -61,7 +61,7 @@ class Notices:
             self._show(f"{self._prefix}warning: {note['message']}")
         checkpoint = event.get("checkpoint", "")
         for text in event.get("warnings", ()):
-            kind = text.replace(f"{checkpoint}: ", "").replace(checkpoint, "…")
+            kind = text.replace(f"{checkpoint}: ", "").replace(checkpoint or "\n", "…")
             self._warnings[kind] += 1
             if self._warnings[kind] == 1:
                 self._show(
