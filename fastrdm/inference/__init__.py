@@ -3,10 +3,11 @@
 In come targets and RDMs, or scores of subjects; out go results with intervals and p values, which print as a table and
 convert to JSON, dicts and DataFrames and back.
 
-Read `comparisons` first: tests over subjects, comparisons of models, the maximum over all layers and regions.
-`bootstrapping` resamples subjects and conditions (`bootstrap_result` computes the intervals), `mantel` permutes
-conditions. All random draws (`draws`) follow from a seed. `significance` holds the common parts: the result of tests, p
-values and their corrections, intervals, pairs; `results` prints and converts every result.
+Read `comparisons` first: tests over subjects, comparisons of models, the maximum over all layers and regions
+(`sign_flips` takes all flips of few subjects). `bootstrapping` resamples subjects and conditions (`bootstrap_result`
+computes the intervals), `mantel` permutes conditions. All random draws (`draws`) follow from a seed. `significance`
+holds the common parts: the result of tests, p values and their corrections, intervals, pairs; `results` prints and
+converts every result.
 """
 
 from fastrdm.inference.bootstrap_result import Bootstrap

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrdm._base import as_floats, check_choice, check_fraction, check_integer, depth, labels_of
-from fastrdm.inference.draws import SUBJECTS, all_signs, check_seed, count, draw_indices, draw_signs
+from fastrdm.inference.draws import SUBJECTS, check_seed, count, draw_indices, draw_signs
+from fastrdm.inference.sign_flips import all_flips
 from fastrdm.inference.significance import (
     EXACT,
     Floats,
@@ -287,8 +288,10 @@ def _flipped(
 ) -> tuple[Floats, Floats, int, bool]:
     """Return p of sign flips, p corrected by the maximum, the number of flips, and whether p is exact."""
     most = max(part.shape[1] for part in parts)
-    exact = most < 63 and 1 << most <= EXACT
-    signs = all_signs(most) if exact else draw_signs(seed, n_permutations, most)
+    if most < 63 and 1 << most <= EXACT:
+        p, corrected = all_flips(parts, alternative)
+        return p, corrected, 1 << most, True
+    signs = draw_signs(seed, n_permutations, most)
 
     def null() -> Iterator[Floats]:
         for part in parts:
@@ -299,8 +302,8 @@ def _flipped(
                 )
 
     observed = np.concatenate([_t(part) for part in parts])
-    p, corrected = permutation_p(observed, null, alternative, exact)
-    return p, corrected, len(signs), exact
+    p, corrected = permutation_p(observed, null, alternative, exact=False)
+    return p, corrected, len(signs), False
 
 
 def _t(rows: Floats) -> Floats:
