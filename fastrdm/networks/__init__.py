@@ -6,11 +6,12 @@ and weights that are known to fit. torch and onnx are imported only when needed.
 Read `layers` first: names, patterns and choice of layers. `onnx_files` reads and prunes ONNX models, and a `graph` is
 what every runtime opens. `inspection` finds the layers of a torch module by its `module_calls`, `default_taps` chooses
 some where nobody named any, `export` traces the module into a graph, and `foreign` rewrites the ONNX file of another
-program. `weights` reads checkpoints for a network: `weight_files` are one file or several (`tensor_files`, `pickles`
-with their `pickle_contents`, `shards`), `state_dicts` what they hold, and `fitting` chooses the one that fits a
-network's `layout`, as far as a `selection` leaves it open. `swapping` finds whether the weights of a graph can be
-replaced. `probing` tests whether activations for an image depend on its batch, which `batch_dependence` explains;
-`footprint` estimates the memory of a graph, and `pretrained` reads the preprocessing of timm and transformers.
+program. `weights` reads checkpoints for a network: `weight_files` are one file or several (`tensor_files`; those of
+torch are `torch_archives` if they are plain, else `pickles` with their `pickle_contents`; `shards`), `state_dicts` what
+they hold, and `fitting` chooses the one that fits a network's `layout`, as far as a `selection` leaves it open.
+`swapping` finds whether the weights of a graph can be replaced. `probing` tests whether activations for an image depend
+on its batch, which `batch_dependence` explains; `footprint` estimates the memory of a graph, and `pretrained` reads the
+preprocessing of timm and transformers.
 """
 
 from fastrdm.networks.errors import WeightsError

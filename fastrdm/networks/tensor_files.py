@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastrdm._base import first_sentence, require
 from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.pickles import read_torch
+from fastrdm.networks.torch_archives import map_torch
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,11 @@ def read_tensors(path: Path) -> Any:
     load_file = require("safetensors.torch", "export", "to read .safetensors").load_file
     with _safetensors_errors(path):
         return load_file(path)
+
+
+def map_tensors(path: Path) -> Any:
+    """Map the arrays of a file without torch; raise `NotPlainError` if only torch can read it."""
+    return map_safetensors(path) if is_safetensors(path) else map_torch(path)
 
 
 def map_safetensors(path: Path) -> Any:

@@ -6,7 +6,6 @@ reports what is wrong with it.
 """
 
 import collections
-import contextlib
 import io
 import pickle
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import require
+from fastrdm._base import MissingExtraError, require
 
 _STORAGES = {
     **{"FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16"},
@@ -30,14 +29,21 @@ _STORAGES = {
 
 
 class NotPlainError(Exception):
-    """The file holds more than state dicts consist of, or is damaged."""
+    """A file of `torch.save` holds more than state dicts consist of, or is damaged."""
 
 
 def map_torch(path: Path) -> Any:
-    """Return what `torch.save` has saved, with read-only arrays in place of tensors; None if torch has to read it."""
-    with contextlib.suppress(Exception):
+    """Return what `torch.save` has saved, with read-only arrays as tensors.
+
+    NotPlainError if torch must read it.
+    """
+    try:
         return _ArchiveReader(path).read()
-    return None
+    except MissingExtraError:
+        raise
+    # Damaged files raise errors of all kinds; torch's messages describe them.
+    except Exception as error:
+        raise NotPlainError(str(error)) from error
 
 
 class _ArchiveReader:

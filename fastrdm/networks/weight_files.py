@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from fastrdm.networks.pickles import ZIP
 from fastrdm.networks.shards import files_of, find_index, is_index, read_index, shards_of
 from fastrdm.networks.tensor_files import (
     is_safetensors,
-    map_safetensors,
+    map_tensors,
     read_tensors,
     safetensors_header,
 )
+from fastrdm.networks.torch_archives import NotPlainError
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".th", ".pth.tar", ".pt.tar", ".safetensors")
 """Suffixes of weight files, in any case; `.onnx` is not among them."""
@@ -46,16 +47,22 @@ def check_file(path: str | Path) -> None:
 def read_contents(path: str | Path, *, as_arrays: bool) -> tuple[Any, type]:
     """Return all that a checkpoint holds, mapped if its format allows, and the type of its tensors.
 
-    `as_arrays` reads safetensors as NumPy arrays, without torch; tensors of torch are on the CPU.
+    `as_arrays` reads NumPy arrays without torch, unless a file of `torch.save` holds what only torch can read. Tensors
+    of torch are on the CPU.
     """
     check_file(path)
     index = find_index(path)
-    first = next(iter(shards_of(read_index(index)))) if index else Path(path)
-    with_torch = not (as_arrays and is_safetensors(first))
-    kind = require("torch", "export", "to read weights").Tensor if with_torch else np.ndarray
-    read = read_tensors if with_torch else map_safetensors
+    if as_arrays:
+        with contextlib.suppress(NotPlainError):
+            return _read_all(Path(path), index, map_tensors), np.ndarray
+    kind: type = require("torch", "export", "to read weights").Tensor
+    return _read_all(Path(path), index, read_tensors), kind
+
+
+def _read_all(path: Path, index: Path | None, read: Callable[[Path], Any]) -> Any:
+    """The contents of a file, or the tensors of the files that an index names."""
     if index is None:
-        return read(Path(path)), kind
+        return read(path)
     tensors = {}
     for file, names in shards_of(read_index(index)).items():
         content = read(file)
@@ -64,7 +71,7 @@ def read_contents(path: str | Path, *, as_arrays: bool) -> tuple[Any, type]:
                 f"{file}: lacks tensors that {index.name} lists: {list_names(missing)}"
             )
         tensors.update({name: content[name] for name in names})
-    return tensors, kind
+    return tensors
 
 
 def hash_file(path: str | Path) -> str:

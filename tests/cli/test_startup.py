@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import fastrdm
 from fastrdm.cli import main
@@ -103,8 +103,9 @@ def test_a_sweep_without_work_names_the_failures_before(swept):
     assert not RUNTIMES & modules
 
 
-def test_scoring_a_network_that_was_exported_before_needs_no_torch(swept):
-    checkpoint = "runs/epoch00.safetensors"
+@pytest.mark.parametrize("checkpoint", ["runs/epoch00.safetensors", "epoch00.pth"])
+def test_scoring_a_network_that_was_exported_before_needs_no_torch(swept, checkpoint):
+    torch.save(load_file(swept / "runs" / "epoch00.safetensors"), swept / "epoch00.pth")
     arguments = ("score", checkpoint, "--arch", "small_net:build", "--data", "study", "--json")
     output, _, modules = run(*arguments, cwd=swept)
     assert json.loads(output.splitlines()[0])["checkpoint"] == checkpoint

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastrdm.networks.torch_archives import map_torch
+from fastrdm.networks.torch_archives import NotPlainError, map_torch
 from models.networks import resnet20
 
 DTYPES = [
@@ -76,7 +76,8 @@ def test_types_and_views(tmp_path, dtype):
 )
 def test_other_objects_are_left_to_torch(tmp_path, saved):
     torch.save(saved, tmp_path / "a.pth")
-    assert map_torch(tmp_path / "a.pth") is None
+    with pytest.raises(NotPlainError):
+        map_torch(tmp_path / "a.pth")
 
 
 def test_damaged_and_other_files_are_left_to_torch(tmp_path):
@@ -92,7 +93,8 @@ def test_damaged_and_other_files_are_left_to_torch(tmp_path):
         for name in archive.namelist():
             compressed.writestr(name, archive.read(name))
     for name in ("truncated", "old", "script", "compressed"):
-        assert map_torch(tmp_path / f"{name}.pth") is None, name
+        with pytest.raises(NotPlainError):
+            map_torch(tmp_path / f"{name}.pth")
     assert map_torch(tmp_path / "a.pth")["a"].sum() == 1000
 
 
@@ -101,7 +103,8 @@ def test_a_tensor_beyond_its_memory_is_left_to_torch(tmp_path):
     torch.save({"a": torch.ones(1000)}, tmp_path / "a.pth")
     damaged = (tmp_path / "a.pth").read_bytes().replace(b"M\xe8\x03\x85", b"M\xe9\x03\x85")
     (tmp_path / "a.pth").write_bytes(damaged)
-    assert map_torch(tmp_path / "a.pth") is None
+    with pytest.raises(NotPlainError):
+        map_torch(tmp_path / "a.pth")
 
 
 def test_no_code_in_a_file_runs(tmp_path):
@@ -111,8 +114,10 @@ def test_no_code_in_a_file_runs(tmp_path):
 
     torch.save({"a": Runs()}, tmp_path / "a.pth")
     code = (
-        "import sys\nfrom pathlib import Path\nfrom fastrdm.networks.torch_archives import map_torch\n"
-        f"print(map_torch(Path({str(tmp_path / 'a.pth')!r})), 'torch' in sys.modules)"
+        "import sys\nfrom pathlib import Path\n"
+        "from fastrdm.networks.torch_archives import NotPlainError, map_torch\n"
+        f"try:\n    map_torch(Path({str(tmp_path / 'a.pth')!r}))\n"
+        "except NotPlainError as error:\n    print(error, 'torch' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert answer.stdout == b"None False\n"
+    assert answer.stdout == b"__builtin__.print False\n"
