@@ -26,6 +26,8 @@ _STORAGES = {
     **{"LongStorage": "int64", "ComplexFloatStorage": "complex64"},
     "ComplexDoubleStorage": "complex128",
 }
+# The default of `torch.save`, and the only one that torch reads without running code.
+_PROTOCOL = b"\x80\x02"
 
 
 class NotPlainError(Exception):
@@ -62,6 +64,8 @@ class _ArchiveReader:
             } or f"{self._root}constants.pkl" in archive.NameToInfo:
                 raise NotPlainError(orders)
             self._pickle = archive.read(pickled)
+            if not self._pickle.startswith(_PROTOCOL):
+                raise NotPlainError("another protocol of pickle")
 
     def read(self) -> Any:
         """Unpickle the contents."""
