@@ -116,7 +116,7 @@ class Hdf5File:
         return self._plain(item, 0)
 
     def numbers(self, dataset: Any) -> Any:
-        """Return a dataset as it is stored; ValueError if it lies outside the file or is announced larger than that."""
+        """Return a dataset; ValueError if other files hold its data, or its size is impossible for the file."""
         if dataset.is_virtual:
             raise ValueError(
                 f"{dataset.name} is a virtual dataset of other files, which are not read"
@@ -147,7 +147,7 @@ class Hdf5File:
             ]
             return np.array(texts or np.zeros(0, "U1")).reshape(value.shape)
         if self._h5py.check_ref_dtype(item.dtype):
-            raise ValueError(f"{item.name} holds references, which only MATLAB's files may")
+            raise ValueError(f"{item.name} holds references, which are read only in MATLAB's files")
         value = _unpacked(self.numbers(item), self._attributes(item))
         return value if self.dimensions(item) else _conditions_last(value)
 
@@ -221,7 +221,7 @@ class Hdf5File:
         out = np.empty(references.shape, object)
         for index in np.ndindex(references.shape):
             if not references[index]:
-                raise ValueError("a reference to an element leads nowhere")
+                raise ValueError("the reference of an element is empty")
             out[index] = self._matlab(self._file[references[index]], depth + 1)
         return out
 

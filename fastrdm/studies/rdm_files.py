@@ -156,8 +156,8 @@ def read_stored(
     stack, sets = _joined(read, keys, path, not axes) if several else read[0][:2]
     if several and not axes and len(stack.lead) > 1 and max(stack.lead[1:]) > 1:
         raise ValueError(
-            f"{source} holds {stack.lead[1:]} RDMs a key; name the axes, such as {where}axes ="
-            ' ["subjects", "sessions"], where the first is that of the keys'
+            f"each key of {source} holds RDMs of shape {stack.lead[1:]}; name the axes, starting with that of the keys,"
+            f' such as {where}axes = ["subjects", "sessions"]'
         )
     if names is not None:
         stack = select_names(stack, names, source, f"{where}names")
@@ -260,12 +260,12 @@ def _joined(
 
 
 def _check_subjects(stack: RdmStack, loaded: Loaded, source: str, where: str) -> None:
-    """Refuse RDMs that the file describes as something else than one of each subject."""
+    """Raise a ValueError if the file says that its RDMs are not one of each subject."""
     n = int(np.prod(stack.lead))
     if n > 1 and loaded.unclear:
         raise ValueError(
-            f"{source} holds {loaded.unclear}, shape {stack.lead}; say with {where}axes what they are, such as"
-            f' axes = ["subjects"], or choose some with {where}names'
+            f"{source} holds {loaded.unclear}, shape {stack.lead}, which may not be subjects; name the axes, such as"
+            f' {where}axes = ["subjects"], or choose RDMs with {where}names'
         )
     if not loaded.subjects or stack.names is None:
         return

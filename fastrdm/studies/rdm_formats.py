@@ -20,7 +20,7 @@ from fastrdm.studies.rdm_values import CONDITIONS, PAIRS
 def texts_of(value: Any) -> tuple[str, ...] | None:
     """Return a list of text or whole numbers as text; None for other values."""
     if isinstance(value, Mapping):
-        # rsatoolbox writes lists that are no arrays as groups with the positions as names.
+        # rsatoolbox writes lists of mixed types as groups, named by position.
         if not value or not all(str(key).isdigit() for key in value):
             return None
         value = [value[key] for key in sorted(value, key=lambda key: int(str(key)))]
@@ -202,7 +202,7 @@ def _meadows_tree(contents: Contents) -> Variables | None:
                 rdm = np.asarray(task["rdm"], float)
             except (TypeError, ValueError):
                 raise ValueError(
-                    f"{name} of {contents.path} has an rdm that is no list of numbers"
+                    f"the rdm of {name} of {contents.path} is not a list of numbers"
                 ) from None
             stimuli = [str(each.get("name", "")) for each in task["stimuli"]]
             labels = partial(label_sets, {"stimuli": stimuli})

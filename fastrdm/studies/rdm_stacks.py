@@ -69,7 +69,7 @@ def stack_of(
 
 def _stacked(value: Any, name: str, condense: _Condense, depth: int) -> RdmStack:
     if depth > 4:
-        raise ValueError(f"{name} is nested too deep")
+        raise ValueError(f"{name} has structs or cells in more than 4 levels")
     if isinstance(value, Mapping):
         raise ValueError(f"{name} is a group; name one of its members: {list_names(value, 10)}")
     array = np.asarray(value)

@@ -60,10 +60,10 @@ def make_target(
     protocol = fields.get("protocol", "algonauts2019")
     rdms = stored.rdms
     if rdms.ndim == 2 and rdms.shape[0] == rdms.shape[1]:
-        # As many subjects as pairs look like one square RDM,
+        # (n, n) would be refused as a possible square RDM.
         rdms = rdms[:, None]
     if rdms.shape[-2] == rdms.shape[-1]:
-        # and as many times as pairs like square RDMs of subjects.
+        # (subjects, n, n) would be read as square RDMs.
         rdms = square(rdms)
     try:
         return Target(rdms, protocol, fields.get("ceiling"), region, nan_policy=nan_policy)

@@ -126,7 +126,7 @@ def test_virtual_and_external_datasets_are_not_read(tmp_path, outside):
         contents.read("raw")
 
 
-def test_types_that_are_stored_in_a_file_are_no_arrays(tmp_path):
+def test_types_that_are_stored_in_a_file_are_not_arrays(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["kind"] = h5py.enum_dtype({"no": 0, "yes": 1})
         file["x"] = np.eye(3)

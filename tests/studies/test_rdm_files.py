@@ -431,7 +431,9 @@ def test_a_list_of_one_key(tmp_path):
 def test_keys_of_subjects_with_sessions(tmp_path):
     rdms = condensed(3, 2)
     np.savez(tmp_path / "a.npz", s1=rdms[0], s2=rdms[1], s3=squares(rdms[2]))
-    with pytest.raises(ValueError, match=r"holds \(2,\) RDMs a key; name the axes"):
+    with pytest.raises(
+        ValueError, match=r"each key of .* holds RDMs of shape \(2,\); name the axes"
+    ):
         read_rdms(tmp_path / "a.npz", "s*")
     found = read_rdms(tmp_path / "a.npz", "s*", axes=["subjects", "sessions"])
     np.testing.assert_allclose(found.rdms, rdms.mean(1), rtol=1e-15)
@@ -484,7 +486,7 @@ def test_rsatoolbox_rdms_of_subjects_with_sessions(tmp_path, kind):
 def test_rsatoolbox_rdms_that_are_not_those_of_subjects(tmp_path, name):
     rsatoolbox_rdms(condensed(3), **{name: ["a", "b", "c"]}).save(str(tmp_path / "a"))
     with pytest.raises(
-        ValueError, match=f"holds RDMs that differ in {name}, shape .3,.; say with axes"
+        ValueError, match=f"holds RDMs that differ in {name}, shape .3,., which may not be"
     ):
         read_rdms(tmp_path / "a")
     assert read_rdms(tmp_path / "a", names="b").names == ("b",)
@@ -644,7 +646,7 @@ def test_named_axes(tmp_path, leading, shape):
 def test_axes_of_other_things_need_to_be_named(tmp_path):
     array = xarray.DataArray(squares(condensed(3)), dims=("roi", "cond_a", "cond_b"), name="rdms")
     array.to_netcdf(tmp_path / "a.nc", engine="scipy")
-    with pytest.raises(ValueError, match=r"holds an axis roi, shape \(3,\); say with axes what"):
+    with pytest.raises(ValueError, match=r"holds an axis roi, shape \(3,\), which may not be"):
         read_rdms(tmp_path / "a.nc")
     assert read_rdms(tmp_path / "a.nc", axes=["subjects"]).rdms.shape == (3, PAIRS)
 
