@@ -54,7 +54,7 @@ class Contents:
     """The entries of a file by key, and the format's name in messages.
 
     Keys of groups and their members are joined with ``/``, those of MATLAB's structs and their fields with ``.``.
-    `root` are the attributes of a HDF5 file, or the whole of a pickle or JSON file.
+    `root` is the whole of a pickle or JSON file.
     """
 
     path: Path
@@ -132,7 +132,7 @@ def _list_hdf5(path: Path) -> dict[str, Any]:
             nested = "/" in at
             entries[key] = Entry(kind, shape, partial(_read_hdf5, path, at), axes, nested)
         entries |= {key: Entry("link", (), partial(_read_hdf5, path, key)) for key in file.links()}
-        return {"entries": entries, "root": file.attributes}
+        return {"entries": entries}
 
 
 def _read_hdf5(path: Path, at: str) -> Any:

@@ -51,11 +51,6 @@ class Hdf5File:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """The attributes of the file."""
-        return self._attributes(self._file)
-
     def items(self, group: Any = None) -> Iterator[tuple[str, Any]]:
         """Yield names, and groups and datasets, of a group or the file, but not links and MATLAB's own groups."""
         parent = self._file if group is None else group

@@ -104,6 +104,10 @@ def condensed(
         if rdms.ndim == 2 and rdms.shape[1] == 1 and pairs_of(rdms.shape[0]):
             rdms = rdms.T
         form = _form(rdms, name, expected)
+    if form == PAIRS and pairs_of(rdms.shape[-1] if rdms.ndim else 0) is None:
+        raise ValueError(
+            f"{name} has shape {rdms.shape}; a condensed RDM has n (n - 1) / 2 entries for n >= {_LEAST} conditions"
+        )
     # What the leading axes are is decided later.
     names = [f"RDM axis {i}" for i in range(rdms.ndim)]
     if 0 in rdms.shape:

@@ -589,6 +589,27 @@ def test_meadows_json(tmp_path):
     np.testing.assert_allclose(both.rdms, rdms.mean(0)[None], rtol=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("rdm", "message"),
+    [
+        ([1.0] * 9, r"ma of .*a.json has shape \(9,\); a condensed RDM has n \(n - 1\) / 2"),
+        (["x"] * 10, "the rdm of ma of .*a.json is not a list of numbers"),
+        ([None, *[1.0] * 9], "NaN at"),
+    ],
+)
+def test_damaged_meadows_json(tmp_path, rdm, message):
+    (tmp_path / "a.json").write_text(json.dumps(task("ma", rdm)))
+    with pytest.raises(ValueError, match=message):
+        read_rdms(tmp_path / "a.json")
+
+
+def test_json_of_other_things(tmp_path):
+    for content in ([], {}, {"tasks": 3}, {"tasks": [{"rdm": [1], "stimuli": ["a"]}]}):
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match="key is missing, and no array is in a.json"):
+            read_rdms(tmp_path / "a.json")
+
+
 # netCDF
 
 
