@@ -10,16 +10,38 @@ holds the common parts: the result of tests, p values and their corrections, int
 converts every result.
 """
 
-from fastrdm.inference.bootstrap_result import Bootstrap
-from fastrdm.inference.bootstrapping import bootstrap
-from fastrdm.inference.comparisons import (
-    compare_models,
-    max_statistic,
-    subject_intervals,
-    subject_test,
-)
-from fastrdm.inference.mantel import permutation_test
-from fastrdm.inference.significance import TestResult, correct
+from typing import TYPE_CHECKING
+
+from fastrdm._base import lazy_attributes
+
+if TYPE_CHECKING:
+    from fastrdm.inference.bootstrap_result import Bootstrap
+    from fastrdm.inference.bootstrapping import bootstrap
+    from fastrdm.inference.comparisons import (
+        compare_models,
+        max_statistic,
+        subject_intervals,
+        subject_test,
+    )
+    from fastrdm.inference.mantel import permutation_test
+    from fastrdm.inference.significance import TestResult, correct
+else:
+    # Imported on first use: the table of a store needs only tests over subjects.
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "fastrdm.inference.bootstrap_result": ["Bootstrap"],
+            "fastrdm.inference.bootstrapping": ["bootstrap"],
+            "fastrdm.inference.comparisons": [
+                "compare_models",
+                "max_statistic",
+                "subject_intervals",
+                "subject_test",
+            ],
+            "fastrdm.inference.mantel": ["permutation_test"],
+            "fastrdm.inference.significance": ["TestResult", "correct"],
+        },
+    )
 
 __all__ = [
     "Bootstrap",

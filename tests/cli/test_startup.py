@@ -149,7 +149,7 @@ def test_every_command_has_a_help(command, capsys):
     assert capsys.readouterr().out.startswith(f"usage: fastrdm {command} ")
 
 
-@pytest.mark.parametrize("package", ["", "_base", "cli", "scoring"])
+@pytest.mark.parametrize("package", ["", "_base", "cli", "inference", "scoring"])
 def test_names_imported_on_first_use_are_those_that_type_checkers_see(package):
     tree = ast.parse((PACKAGE / package / "__init__.py").read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
