@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Result,
         best_layers,
         layer_scores,
+        modalities,
         modality_of,
         sign_remarks,
     )
@@ -53,6 +54,7 @@ else:
                 "Result",
                 "best_layers",
                 "layer_scores",
+                "modalities",
                 "modality_of",
                 "sign_remarks",
             ],
@@ -80,6 +82,7 @@ __all__ = [
     "compile_labels",
     "label_names",
     "layer_scores",
+    "modalities",
     "modality_of",
     "score_checkpoints",
     "score_name",

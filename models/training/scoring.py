@@ -1,6 +1,5 @@
 """Checkpoints scored against brain data by a thread beside the training."""
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from fastrdm.scoring import Store, Sweep
 from fastrdm.studies import Study, synthetic_notice
 from models.training.curve import draw_curve
 from models.training.run import TrainingRun
+from models.training.score_table import ScoreTable, results_by_epoch
 
 # The training uses the other processors.
 _THREADS = 1
@@ -19,7 +19,7 @@ _LABELS = r"epoch_(?P<epoch>\d+)\.pth$"
 
 
 class Scorer:
-    """Scores checkpoints in the order in which they are submitted, into `scores.db`, and draws `curve.png`.
+    """Scores checkpoints in the order in which they are submitted, into `scores.db`, `scores.csv` and `curve.png`.
 
     Each checkpoint is a sweep of its own, so results that the store holds for the same weights, graph and studies are
     not computed again. Used as a context, it drops at the end what has not begun. `graph` is a file of `export_onnx`;
@@ -36,6 +36,7 @@ class Scorer:
         self._architecture = Architecture.read(graph)
         self._run, self._studies, self._report = run, studies, report
         self._store = run.folder / "scores.db"
+        self._table: ScoreTable | None = None
         if self._store.exists():
             Store(self._store).close()
         self._pool = ThreadPoolExecutor(1, "scoring")
@@ -53,6 +54,12 @@ class Scorer:
     def finish(self) -> None:
         """Wait for all submitted checkpoints."""
         self._pool.submit(lambda: None).result()
+
+    def report_table(self) -> None:
+        """Report the scores of all epochs, if there are any."""
+        if self._table is not None:
+            for line in self._table.lines():
+                self._report(line)
 
     def _score(self, epoch: int, path: Path) -> None:
         events: list[dict[str, Any]] = []
@@ -75,20 +82,9 @@ class Scorer:
                 self._report(f"epoch {epoch} could not be scored: {error}")
             elif summary.scored or summary.known:
                 self._run.write("curve.png", draw_curve(rows, synthetic_notice(self._studies)))
-                best = _best([row for row in rows if int(row["epoch"]) == epoch])
-                self._report(f"epoch {epoch} scored: {best}")
+                self._table = ScoreTable(results_by_epoch(rows), self._studies)
+                self._run.write("scores.csv", self._table.csv())
+                self._report(f"epoch {epoch} scored: {self._table.sentence(epoch)}")
         # No error of scoring may stop the training.
         except Exception as error:
             self._report(f"epoch {epoch} could not be scored: {one_line(error)}")
-
-
-def _best(rows: Sequence[dict[str, Any]]) -> str:
-    scored = [row for row in rows if not math.isnan(row["percent_nc"])]
-    if not scored:
-        return "no layer has a score, their RDMs are constant"
-    best = max(scored, key=lambda row: float(row["percent_nc"]))
-    sign = (
-        f", opposite to the brain (mean ρ {best['mean_rho']:.3f})" if best["mean_rho"] < 0 else ""
-    )
-    region = f"{best['region'].upper()}, {best['study']}"
-    return f"best {best['percent_nc']:.2f} % of the noise ceiling of {region}, by {best['layer']}{sign}"

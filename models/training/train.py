@@ -5,8 +5,11 @@ To continue a run that was stopped or killed, rerun the same command. docs/train
 
 import argparse
 import contextlib
+import json
+import re
 import shlex
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +19,7 @@ import torch
 import torchvision
 
 from fastrdm._base import one_line
-from fastrdm.networks import export_onnx
+from fastrdm.networks import Taps, export_onnx
 from fastrdm.studies import Study, open_studies
 from models.training.batches import WHERE, Batches
 from models.training.data import TrainingImages, find_images, training_pixels
@@ -76,21 +79,27 @@ def train(
     where: str = "auto",
     cache: str | Path | None = None,
     score: str | Path | None = None,
+    score_sets: Sequence[str] | None = None,
+    score_modality: str = "both",
+    score_regions: Sequence[str] | None = None,
+    score_taps: Taps | None = None,
     score_size: int | None = None,
     signals: Signals | None = None,
 ) -> bool:
     """Train a network, or continue the run in the folder `out`; return False if a signal stopped it.
 
     Arguments are as for `find_images` (data), `choose_device`, `Batches` (where), `training_pixels` (cache) and
-    `fastrdm.open_studies` (score: studies against which each new checkpoint is scored). `score_size` is the height and
-    width of the stimuli, by default those of the network's preprocessing.
+    `fastrdm.open_studies` (score: studies against which each new checkpoint is scored; score_sets, score_modality,
+    score_regions). `score_taps` are the layers to score, as for `fastrdm.export_onnx`, and `score_size` is the height
+    and width of the stimuli, by default those of the network.
 
     Unsuitable arguments, images or folders raise ValueError, OSError or MissingExtraError before work starts;
     DivergedError is raised if the loss becomes NaN or infinite.
     """
     recipe, report, signals = recipe or Recipe(), TrainingReport(), signals or Signals()
     chosen = choose_device(device)
-    studies = open_studies(score, modality="both") if score is not None else []
+    chosen_studies = (score_sets, score_modality, score_regions)
+    studies = open_studies(score, *chosen_studies) if score is not None else []
     images = find_images(data)
     run = TrainingRun(out)
     with run.locked():
@@ -103,13 +112,13 @@ def train(
         first = run.agree(_config(recipe, images, environment), changeable)
         state = run.load()
         network = build_network(recipe.arch, len(images.classes), recipe.seed)
+        # The network is still on the CPU and unchanged.
+        graph = export(network, run, score_taps, score_size, report, needed=bool(studies))
         resize = preprocessing_of(network).resize
         batches = {}
         for split in (images.train, images.val):
             pixels = training_pixels(split, recipe.image_size, resize, cache, say=report.line)
             batches[split.name] = Batches(pixels, split.labels, chosen, where)
-        # The network is still on the CPU and unchanged.
-        graph = export(network, run, score_size, report, needed=bool(studies))
         trainer = Trainer(
             recipe, network, **batches, num_classes=len(images.classes), device=chosen
         )
@@ -123,12 +132,14 @@ def train(
                 done = fit(trainer, run, report, stopping=stopping, on_checkpoint=submit)
             if done and scorer:
                 scorer.finish()
+                scorer.report_table()
     return done
 
 
 def export(
     network: torch.nn.Module,
     run: TrainingRun,
+    taps: Taps | None,
     size: int | None,
     report: TrainingReport,
     *,
@@ -136,14 +147,15 @@ def export(
 ) -> Path | None:
     """Write a network's graph to the run's folder, unless it exists; return None if it fails and is not needed.
 
-    `size` is the height and width of the input, by default those of the network's preprocessing.
+    `taps` are its layers, by default the network's own; `size` is the height and width of the input, by default those
+    of the network's preprocessing. Both are in the file's name.
     """
     height, width = (size, size) if size else preprocessing_of(network).size
-    path = run.folder / f"network-{height}x{width}.onnx"
+    path = run.folder / f"network-{height}x{width}{_named(taps)}.onnx"
     try:
         if not path.is_file():
             with torch.random.fork_rng(devices=[]):
-                export_onnx(network, path, input_size=(height, width))
+                export_onnx(network, path, taps, input_size=(height, width))
         return path
     except (ValueError, ImportError) as error:
         if needed:
@@ -152,6 +164,15 @@ def export(
             f"the graph cannot be exported, so --score is unavailable: {one_line(error)[:200]}"
         )
         return None
+
+
+def _named(taps: Taps | None) -> str:
+    """Taps as part of a file's name, which differs for different taps."""
+    if taps is None:
+        return ""
+    text = json.dumps(taps)
+    words = re.sub(r"[^\w.,=]+", "-", ",".join(taps)).strip("-")[:60]
+    return f"-{words}-{zlib.crc32(text.encode()):08x}"
 
 
 @contextlib.contextmanager
@@ -248,10 +269,36 @@ def _parser() -> argparse.ArgumentParser:
     add("--where", choices=WHERE, default="auto", help=where)
     cache = "folder for decoded images (default: FASTRDM_CACHE, or the user's cache)"
     add("--cache", metavar="DIR", help=cache)
-    add("--score", metavar="DIR", help="score each checkpoint against the studies there")
+    _add_scoring(parser.add_argument_group("scoring"))
+    return parser
+
+
+def _add_scoring(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--score", metavar="DIR", help="score each checkpoint against the studies in this folder")
+    sets = "names of the studies to score against, such as 92,118 (default: all)"
+    add("--score-sets", type=_names, metavar="A,B", help=sets)
+    modality = (
+        "which of the challenge's data: fmri (EVC, IT), meg (early, late) or both (default: both)"
+    )
+    add("--score-modality", choices=("fmri", "meg", "both"), default="both", help=modality)
+    regions = "names of the regions to score against, such as evc,it (default: all)"
+    add("--score-regions", type=_names, metavar="A,B", help=regions)
+    taps = "layers to score, each [NAME=]LAYER[@TOKENS], as for `fastrdm score --taps` (default: the network's own)"
+    add("--score-taps", type=_names, metavar="A,B", help=taps)
     size = "height and width of the stimuli (default: the network's preprocessing)"
     add("--score-size", type=int, metavar="N", help=size)
-    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _check_scoring(options: Mapping[str, Any]) -> None:
+    """Refuse options of scoring without `--score`."""
+    for name in ("score_sets", "score_regions", "score_taps"):
+        if options[name] is not None and options["score"] is None:
+            raise ValueError(f"{flag(name)} needs --score DIR")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -260,6 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = ["python", "-m", "models.training.train", *(sys.argv[1:] if argv is None else argv)]
 
     def work(signals: Signals) -> bool:
+        _check_scoring(options)
         recipe = Recipe(**{name: options.pop(name) for name in FIELDS})
         return train(recipe=recipe, signals=signals, **options)
 
