@@ -8,10 +8,10 @@ what every runtime opens. `inspection` finds the layers of a torch module by its
 some where nobody named any, `export` traces the module into a graph, and `foreign` rewrites the ONNX file of another
 program. `weights` reads checkpoints for a network: `weight_files` are one file or several (`tensor_files`; those of
 torch are `torch_archives` if they are plain, else `pickles` with their `pickle_contents`; `shards`), `state_dicts` what
-they hold, and `fitting` chooses the one that fits a network's `layout`, as far as a `selection` leaves it open.
-`swapping` finds whether the weights of a graph can be replaced. `probing` tests whether activations for an image depend
-on its batch, which `batch_dependence` explains; `footprint` estimates the memory of a graph, and `pretrained` reads the
-preprocessing of timm and transformers.
+they hold, and `fitting` chooses the one that fits a network's `layout` (with the `file_names` of its library), as far
+as a `selection` leaves it open. `swapping` finds whether the weights of a graph can be replaced. `probing` tests
+whether activations for an image depend on its batch, which `batch_dependence` explains; `footprint` estimates the
+memory of a graph, and `pretrained` reads the preprocessing of timm and transformers.
 """
 
 from fastrdm.networks.errors import WeightsError
@@ -53,7 +53,7 @@ from fastrdm.networks.onnx_files import (
 from fastrdm.networks.pretrained import preprocessing_of
 from fastrdm.networks.probing import InconsistentError, Probes, Verdict, probe
 from fastrdm.networks.selection import ANY_FITTING, Selection, Taken
-from fastrdm.networks.shards import files_of, holds_index, is_index
+from fastrdm.networks.shards import files_of, holds_index, is_index, is_shard
 from fastrdm.networks.weight_files import (
     check_file,
     check_unchanged,
@@ -105,6 +105,7 @@ __all__ = [
     "is_complete",
     "is_index",
     "is_onnx",
+    "is_shard",
     "keep_named",
     "load_state_dict",
     "load_weights",

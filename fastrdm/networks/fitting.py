@@ -60,6 +60,9 @@ _HEADS = {
 }
 
 
+_HEAD_NEEDED = ", on which tapped layers depend; tap others with --taps (taps=)"
+
+
 @dataclass(frozen=True, eq=False)
 class _Network:
     """What weights must fit; `needed` are the entries on which the taps depend, None if that is not known."""
@@ -207,7 +210,7 @@ def _best(
     prefixes = _prefixes(tensors, target.layout)
     fits = [_fit(key, tensors, prefix, is_ema, target, selection) for prefix in prefixes]
     fitting = [fit for fit in fits if fit.fits]
-    return fitting or [min([whole, *fits], key=lambda fit: fit.n_problems)]
+    return fitting or [min([whole, *fits], key=lambda fit: fit.n_problems + len(fit.ignored))]
 
 
 def _fit(
@@ -266,7 +269,7 @@ def _prefixes(tensors: Mapping[str, Any], layout: Layout) -> list[str]:
     for name in tensors:
         dot = name.find(".")
         while dot >= 0:
-            if current_name(name[dot + 1 :], layout.entries) in layout.entries:
+            if current_name(name[dot + 1 :], layout) in layout.entries:
                 counts[name[: dot + 1]] += 1
             dot = name.find(".", dot + 1)
     most = max(counts.values(), default=0)
@@ -354,13 +357,23 @@ def _why_none(fits: Sequence[_Fit], target: _Network, path: str | Path) -> str:
     if len(weighty) == 1:
         (fit,) = weighty
         place = "" if fit.key == TOP and not fit.prefix else f" (under {fit.place})"
-        return f"{path}{place} does not fit {target.name}; {describe(fit.problems)}"
+        hint = "" if not _is_head_alone(fit, target) else _HEAD_NEEDED
+        return f"{path}{place} does not fit {target.name}; {describe(fit.problems)}{hint}"
     texts = [f"{fit.place} ({describe(fit.problems)})" for fit in weighty[:3]]
     more = [fit.key for fit in weighty[3:]]
     rest = f", nor {list_names(more, 8)}" if more else ""
     return (
         f"{path}: none of its {counted(len(weighty), 'state dict')} fits {target.name}: "
         f"{', '.join(texts)}{rest}; --key NAME (key=) chooses one"
+    )
+
+
+def _is_head_alone(fit: _Fit, target: _Network) -> bool:
+    """Whether nothing but a head that taps depend on does not fit."""
+    return target.needed is not None and all(
+        _HEADS & {module.lower() for module in name.split(".")[:-1]}
+        for names in fit.problems.values()
+        for name in names
     )
 
 

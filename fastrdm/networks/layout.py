@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastrdm._base import first_sentence, list_names
 from fastrdm.networks.errors import WeightsError
+from fastrdm.networks.file_names import names_in_files
 from fastrdm.networks.tensor_files import numpy_dtype, type_name
 
 if TYPE_CHECKING:
@@ -25,10 +26,14 @@ _DOTTED = re.compile(r"(\.denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
 
 @dataclass(frozen=True)
 class Layout:
-    """Type ("float32", "bfloat16", ...) and shape of each entry of a state dict, and groups of names of one tensor."""
+    """Type ("float32", "bfloat16", ...) and shape of each entry of a state dict, and groups of names of one tensor.
+
+    `in_files` has the name of an entry by another one that it has in files, as from `names_in_files`.
+    """
 
     entries: Mapping[str, tuple[str, tuple[int, ...]]]
     tied: tuple[tuple[str, ...], ...] = ()
+    in_files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, module: "torch.nn.Module") -> "Layout":
@@ -41,6 +46,7 @@ class Layout:
         return cls(
             {name: (type_name(value), tuple(value.shape)) for name, value in state.items()},
             tuple(tuple(names) for names in same.values() if len(names) > 1),
+            names_in_files(module),
         )
 
     @classmethod
@@ -51,13 +57,17 @@ class Layout:
             return cls(
                 {name: (kind, tuple(shape)) for name, (kind, shape) in content["entries"].items()},
                 tuple(tuple(names) for names in content["tied"]),
+                dict(content.get("in_files", {})),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a layout of a state dict: {first_sentence(error)}") from None
 
     def to_json(self) -> str:
         """Return the layout as one line of text."""
-        return json.dumps({"entries": dict(self.entries), "tied": self.tied}, separators=(",", ":"))
+        content = {"entries": dict(self.entries), "tied": self.tied}
+        if self.in_files:
+            content["in_files"] = dict(self.in_files)
+        return json.dumps(content, separators=(",", ":"))
 
 
 Differences = dict[str, dict[str, str]]
@@ -156,17 +166,17 @@ def convert(weights: Mapping[str, NDArray[Any]], layout: Layout) -> dict[str, ND
         }
 
 
-def current_name(name: str, known: Collection[str]) -> str:
-    """Return the name that a network gives to an entry with an older name; other names as they are."""
-    newer = _DOTTED.sub(r"\1", name) if ".denselayer" in name else name
-    return newer if newer in known else name
+def current_name(name: str, layout: Layout) -> str:
+    """Return the name that a network gives to an entry with another name in files; other names as they are."""
+    newer = _DOTTED.sub(r"\1", name) if ".denselayer" in name else layout.in_files.get(name, name)
+    return newer if newer in layout.entries else name
 
 
 def with_current_names(weights: Mapping[str, T], layout: Layout) -> dict[str, T]:
     """Rename weights from older names to those of the network."""
 
     def current(name: str) -> str:
-        newer = current_name(name, layout.entries)
+        newer = current_name(name, layout)
         return name if newer in weights else newer
 
     return {current(name): value for name, value in weights.items()}

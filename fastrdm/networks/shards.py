@@ -6,6 +6,7 @@ each tensor, all in its own folder. The folder that holds an index is one checkp
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -14,12 +15,18 @@ from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.onnx_files import is_onnx
 
 INDEX_SUFFIXES = (".safetensors.index.json", ".bin.index.json")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.(safetensors|bin)$")
 _NAMES = ("model", "pytorch_model", "diffusion_pytorch_model")
 
 
 def is_index(path: str | Path) -> bool:
     """Whether a file name is that of an index."""
     return str(path).lower().endswith(INDEX_SUFFIXES)
+
+
+def is_shard(path: str | Path) -> bool:
+    """Whether a file name is that of one of several files of weights."""
+    return bool(_SHARD.search(str(path).lower()))
 
 
 def indices_in(names: list[str]) -> list[str]:

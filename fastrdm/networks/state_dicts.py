@@ -17,6 +17,7 @@ COUNTER = "n_averaged"
 """Entry that `torch.optim.swa_utils.AveragedModel` adds to the weights."""
 
 _DEPTH = 8
+_NESTS = (dict, list, tuple)
 _AVERAGED = re.compile(r"(?<![a-z])(ema|swa|averaged?|avg|polyak)(?![a-z])")
 # The order in which files without a network were read before other keys were known.
 _USUAL = ("state_dict", "model_state_dict", "model")
@@ -67,7 +68,8 @@ def _walk(
 ) -> Iterator[StateDict]:
     if id(value) in above or len(place) > _DEPTH:
         return
-    if isinstance(value, Mapping):
+    # Pickles hold no other mappings than dicts.
+    if isinstance(value, dict):
         tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, kind)}
         key = ".".join(place)
         if tensors:
@@ -75,14 +77,11 @@ def _walk(
         if len(tensors) == len(value):
             return
         # An optimiser numbers its tensors.
-        inner = ((k, v) for k, v in value.items() if isinstance(k, str))
-    elif isinstance(value, list | tuple):
-        inner = ((str(i), each) for i, each in enumerate(value))
+        inner = [(k, v) for k, v in value.items() if isinstance(k, str) and isinstance(v, _NESTS)]
     else:
-        return
+        inner = [(str(i), each) for i, each in enumerate(value) if isinstance(each, _NESTS)]
     for name, each in inner:
-        if isinstance(each, Mapping | list | tuple):
-            yield from _walk(each, (*place, name), kind, (*above, id(value)))
+        yield from _walk(each, (*place, name), kind, (*above, id(value)))
 
 
 def under_key(found: list[StateDict], key: str | None, path: str | Path) -> list[StateDict]:

@@ -11,7 +11,7 @@ from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.fitting import choose_weights
 from fastrdm.networks.layout import Layout, check_fit, check_tied, convert, fit_weights
 from fastrdm.networks.selection import ANY_FITTING, Selection, Taken
-from fastrdm.networks.state_dicts import find_state_dicts, only_state_dict, under_key
+from fastrdm.networks.state_dicts import COUNTER, find_state_dicts, only_state_dict, under_key
 from fastrdm.networks.tensor_files import to_array
 from fastrdm.networks.weight_files import read_contents
 
@@ -172,7 +172,9 @@ def _read(path: str | Path, selection: Selection, *, as_arrays: bool) -> dict[st
     tensors = only_state_dict(found, selection, path).tensors
     prefix = selection.prefix
     if prefix is None:
-        prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
+        # An AveragedModel has its counter beside the module.
+        names = [name for name in tensors if name != COUNTER]
+        prefix = "module." if all(name.startswith("module.") for name in names) else ""
     taken = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
     if not taken:
         raise WeightsError(f"{path}: no entry has the prefix {prefix!r}")

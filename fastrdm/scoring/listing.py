@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastrdm._base import list_names
-from fastrdm.networks import holds_index, is_checkpoint, is_onnx
+from fastrdm.networks import holds_index, is_checkpoint, is_onnx, is_shard
 
 # Ending of a file of weights beside an .onnx file.
 _DATA = ".data"
@@ -82,6 +82,8 @@ class Listing:
             # A glob matches hidden files only if its pattern starts with a dot.
             if skip_hidden and base.startswith("."):
                 reasons.setdefault("hidden", []).append(base)
+            elif is_shard(base):
+                reasons.setdefault("parts of weights without their index", []).append(base)
             elif is_checkpoint(name) or holds_index(name):
                 self.found.append(FoundCheckpoint(name, row))
             elif os.path.isdir(name):  # noqa: PTH112

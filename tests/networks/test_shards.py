@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from fastrdm.networks import (
+    Layout,
     WeightsError,
     check_unchanged,
     files_of,
@@ -19,6 +20,8 @@ from fastrdm.networks import (
     is_checkpoint,
     is_complete,
     load_state_dict,
+    load_weights,
+    read_fitting,
     read_weights,
 )
 
@@ -64,6 +67,33 @@ def test_sharded_models_of_transformers(tmp_path):
     assert len(list((tmp_path / "run").glob("*.safetensors"))) > 1
     found = read_weights(tmp_path / "run")
     assert found.keys() == model.state_dict().keys()
+
+
+def test_transformers_of_images_are_saved_under_names_of_earlier_versions(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.ViTConfig(
+        intermediate_size=8, image_size=32, patch_size=8, num_labels=3, **small
+    )
+    saved = transformers.ViTForImageClassification(config)
+    saved.save_pretrained(tmp_path / "run", max_shard_size="2KB")
+    other = transformers.ViTForImageClassification(config)
+    assert load_weights(other, tmp_path / "run").to_dict() == {}
+    # As part of a larger network, whose layout has been stored.
+    base = torch.nn.Sequential(transformers.ViTModel(config, add_pooling_layer=False))
+    layout = Layout.from_json(Layout.of(base).to_json())
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, saved.state_dict()[name])
+    renamed = {
+        name.replace("vit.", "0."): value
+        for name, value in load_state_dict(tmp_path / "run").items()
+        if name.startswith("vit.")
+    }
+    save_file(renamed, tmp_path / "a.safetensors")
+    arrays, taken = read_fitting(tmp_path / "a.safetensors", layout, "net")
+    for name in base.state_dict():
+        np.testing.assert_array_equal(arrays[name], saved.vit.state_dict()[name[2:]].numpy())
+    assert taken.to_dict() == {}
 
 
 def test_sharded_safetensors_need_no_torch(tmp_path):

@@ -238,7 +238,8 @@ def test_a_sweep_prints_each_kind_of_warning_once(here, capsys):
     sweep_it = ["sweep", "0.pth", "1.pth", "2.pth", "--arch", ARCH, "--data", "study"]
     assert main([*sweep_it, "--store", "scores.db", "--engine", "in-process"]) == 0
     err = capsys.readouterr().err
-    assert err.count("fastrdm: warning: ") == 1
+    assert err.count("fastrdm: warning: ") == 2
+    assert "fastrdm: warning: 3 checkpoints: took the weights under net, not" in err
     assert (
         "warning: 0.pth: took the weights under net, not the averaged (EMA) ones under ema" in err
     )
@@ -295,6 +296,12 @@ def test_a_folder_with_an_index_is_one_checkpoint(here):
     assert listed("runs/a") == listed("runs/a/*.safetensors") == ["runs/a"]
     assert listed(index) == [index]
     (here / "runs" / "readme").mkdir()
+    (here / "runs" / "model-00001-of-00002.safetensors").touch()
+    (here / "torn").mkdir()
+    (here / "torn" / "model-00001-of-00002.safetensors").touch()
+    torn = Listing()
+    torn.add("torn")
+    assert [each.reason for each in torn.left_out] == ["parts of weights without their index"]
     assert listed("runs") == ["runs/a", "runs/b", "runs/c.pth"]
     for name, seed in (("runs/a", 0), (index, 0), ("runs/b", 1)):
         (scored,) = score_checkpoints([name], [ARCH], ["study"], n_draws=0)
