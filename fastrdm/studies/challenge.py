@@ -10,14 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import (
+    CELL,
+    NUMBERS,
+    STRUCT,
+    Contents,
     as_floats,
     check_choice,
+    kind_of,
+    n_conditions,
+    open_contents,
     rdm_labels,
-    read_arrays,
 )
 from fastrdm.images import describe_unread, list_images
 from fastrdm.similarity import Target
-from fastrdm.studies.rdm_values import condensed_square
+from fastrdm.studies.rdm_files import read_stored
+from fastrdm.studies.rdm_values import condensed_square, pairs_of
 
 #: Region → key in the challenge's files, by modality.
 REGIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -111,8 +118,8 @@ def read_target(
     Parameters
     ----------
     path : path-like
-        `.mat` (any version), `.npy` or `.npz` with the keys `EVC_RDMs` and `IT_RDMs`, or
-        `MEG_RDMs_early` and `MEG_RDMs_late`, of shapes as for `subject_rdms`.
+        A file of any format that `read_rdms` reads, with the keys `EVC_RDMs` and `IT_RDMs`, or `MEG_RDMs_early` and
+        `MEG_RDMs_late`: arrays of shapes as for `subject_rdms`, condensed RDMs, or MATLAB's structs and cells.
     modality : {"fmri", "meg"}, optional
         Which regions to read; by default those in the file.
     set : {"infer", "92", "118", "78", "none"}
@@ -132,7 +139,8 @@ def read_target(
         If the file cannot be read, lacks a key, holds RDMs that are not square, symmetric and
         finite, or differs from the set in the number of conditions.
     """
-    arrays = read_arrays(path)
+    contents = open_contents(path)
+    arrays = {k: v for k, v in contents.entries.items() if v.kind in (NUMBERS, STRUCT, CELL)}
     if modality is None:
         modalities = modalities_of(arrays, path)
     else:
@@ -141,9 +149,10 @@ def read_target(
     targets = {}
     keys = {region: key for name in modalities for region, key in REGIONS[name].items()}
     for region, key in keys.items():
-        array, source = array_of(arrays, key, path), f"{key} of {path}"
-        rdms = subject_rdms(array, source)
-        image_set = published_set(set, int(array.shape[-1]), source)
+        check_key(arrays, key, path)
+        source = f"{key} of {path}"
+        rdms = _subjects_of(contents, key, source)
+        image_set = published_set(set, n_conditions(rdms.shape[-1]), source)
         ceiling = None if image_set is None else CEILINGS[image_set][region]
         try:
             targets[region] = Target(rdms, "algonauts2019", ceiling, region)
@@ -218,6 +227,17 @@ def image_sets(root: str | Path) -> dict[str, ChallengeImages]:
     return found
 
 
+def _subjects_of(contents: Contents, key: str, source: str) -> NDArray[np.floating[Any]]:
+    """Return the condensed RDMs of a key, of square RDMs or of another form."""
+    value = np.asarray(contents.read(key))
+    is_square = value.ndim > 1 and value.shape[-1] == value.shape[-2]
+    if kind_of(value) == NUMBERS and (
+        is_square or pairs_of(value.shape[-1] if value.ndim else 0) is None
+    ):
+        return subject_rdms(value, source)
+    return read_stored(contents.path, key, (), None, None).rdms
+
+
 def modalities_of(arrays: Mapping[str, Any], path: str | Path) -> tuple[str, ...]:
     """Return the modalities of a file; one region's key is enough to recognise one."""
     present = tuple(name for name, keys in REGIONS.items() if {*keys.values()} & arrays.keys())
@@ -226,12 +246,11 @@ def modalities_of(arrays: Mapping[str, Any], path: str | Path) -> tuple[str, ...
     return present
 
 
-def array_of(arrays: Mapping[str, NDArray[Any]], key: str, path: str | Path) -> NDArray[Any]:
-    """Return the array of a key; ValueError that lists the file's keys if it is missing."""
+def check_key(arrays: Mapping[str, Any], key: str, path: str | Path) -> None:
+    """Raise a ValueError that lists the file's keys if one is missing."""
     if key not in arrays:
         modality = next(name for name, keys in REGIONS.items() if key in keys.values())
         raise ValueError(_missing(arrays, path, modality))
-    return arrays[key]
 
 
 def _missing(arrays: Mapping[str, Any], path: str | Path, *modalities: str) -> str:

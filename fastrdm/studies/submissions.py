@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastrdm._base import as_floats, choose, common_labels, rdm_labels, read_arrays, square
 from fastrdm.studies.challenge import (
     REGIONS,
-    array_of,
+    check_key,
     modalities_of,
     published_set,
     read_target,
@@ -53,7 +53,8 @@ def read_submission(path: str | Path) -> dict[str, NDArray[np.floating[Any]]]:
     rdms = {}
     for region, key in REGIONS[modality].items():
         name = f"{key} of {path}"
-        rdms[region] = _submitted(array_of(arrays, key, path), name)
+        check_key(arrays, key, path)
+        rdms[region] = _submitted(arrays[key], name)
         if np.ptp(rdms[region]) == 0:
             raise ValueError(
                 f"{name} is constant, {rdms[region][0]:g} for every pair of conditions:"

@@ -200,6 +200,22 @@ def test_every_format_gives_the_same_submission(tmp_path, kind):
         np.testing.assert_array_equal(read[region], squareform(arrays[key], checks=False))
 
 
+def test_targets_in_other_forms(tmp_path, submission):
+    arrays = pair(FMRI, 3, 8)
+    savemat(tmp_path / "square.mat", arrays)
+    condensed = {key: np.array([squareform(rdm) for rdm in rdms]) for key, rdms in arrays.items()}
+    np.savez(tmp_path / "condensed.npz", **condensed)
+    structs = {key: np.zeros((1, 3), [("RDM", object), ("name", object)]) for key in FMRI}
+    for key, members in structs.items():
+        members[0] = [(rdm, f"subject {i}") for i, rdm in enumerate(arrays[key])]
+    savemat(tmp_path / "structs.mat", structs)
+    with h5py.File(tmp_path / "python.h5", "w") as file:
+        file.update(arrays)
+    expected = algonauts.evaluate(submission, tmp_path / "square.mat").to_dict()
+    for name in ("condensed.npz", "structs.mat", "python.h5"):
+        assert algonauts.evaluate(submission, tmp_path / name).to_dict() == expected
+
+
 def test_the_format_is_recognised_by_content(tmp_path):
     write_v73(tmp_path / "target.npy", pair(FMRI, 3, 7))
     assert [*algonauts.read_target(tmp_path / "target.npy")] == ["evc", "it"]
