@@ -110,15 +110,15 @@ class StoreReader(Database):
         return ResultTable(self, **options)
 
     def frame(self, **options: Any) -> "pandas.DataFrame":
-        """The results as a pandas DataFrame; options as for `table`."""
+        """The results as a pandas DataFrame; options as for `table`, without sign flips by default."""
         return frame_of(self.table(**{"sign_flips": False} | options))
 
     def write_csv(self, file: IO[str], **options: Any) -> None:
-        """Write the results as CSV; numbers keep all bits; options as for `table`."""
+        """Write the results as CSV; numbers keep all bits; options as for `frame`."""
         write_csv(self.table(**{"sign_flips": False} | options), file)
 
     def write_parquet(self, path: str | Path, **options: Any) -> None:
-        """Write the results as a Parquet file, which appears only when it is complete; options as for `table`."""
+        """Write the results as a Parquet file, which appears only when it is complete; options as for `frame`."""
         write_table(self.table(**{"sign_flips": False} | options), path, "parquet")
 
     def rdms(self, sha256: str) -> dict[tuple[str, str], NDArray[np.float32]]:

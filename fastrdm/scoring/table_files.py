@@ -48,10 +48,10 @@ def write_csv(table: Table, file: IO[str]) -> None:
 
 
 def write_json(table: Table, file: IO[str]) -> None:
-    """Write a JSON array with an object for each row; JSON has no NaN, so missing numbers are null."""
+    """Write a JSON array with an object for each row; NaN and infinity, which JSON does not have, are null."""
     separator = "[\n"
     for row in table.rows():
-        values = (None if isinstance(v, float) and math.isnan(v) else v for v in row)
+        values = (None if isinstance(v, float) and not math.isfinite(v) else v for v in row)
         record = dict(zip(table.columns, values, strict=True))
         file.write(separator + json.dumps(record, ensure_ascii=False))
         separator = ",\n"

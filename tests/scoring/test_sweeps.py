@@ -983,3 +983,33 @@ def test_labels_are_added_to_a_finished_store_without_scoring(here):
     assert [row[:2] + row[3:] for row in rows()] == before
     with pytest.raises(ValueError, match="a label cannot be named 'layer'"):
         run(labels="(?P<layer>.)")
+
+
+def test_what_was_taken_of_a_file_of_weights_is_a_column(here, capsys):
+    state = load_file(GOOD)
+    torch.save({"net": state, "epoch": 3}, here / "net.pth")
+    torch.save({f"module.{name}": value for name, value in state.items()}, here / "module.pth")
+    torch.save(
+        {"state_dict": state, "state_dict_ema": {k: v + 1 for k, v in state.items()}},
+        here / "ema.pth",
+    )
+    for arguments in (
+        ["net.pth", "module.pth"],
+        ["ema.pth", "--ema"],
+        ["ema.pth", "--key", "state_dict"],
+    ):
+        command = ["sweep", *arguments, "--arch", ARCH, "--data", "study", "--store", "scores.db"]
+        assert main([*command, "--quiet"]) == 0
+    with Store("scores.db") as store:
+        places = [
+            list(store.columns()).index(name) for name in ("key", "prefix", "ema", "settings")
+        ]
+        found = {(row[0], *(row[place] for place in places)) for row in store.rows()}
+        taps = {row[list(store.columns()).index("taps")] for row in store.rows()}
+    assert {row[:4] for row in found} == {
+        ("net.pth", "net", "", ""),
+        ("module.pth", "", "module.", ""),
+        ("ema.pth", "state_dict_ema", "", "yes"),
+        ("ema.pth", "state_dict", "", ""),
+    }
+    assert len({row[4] for row in found}) == 3 and taps == {"conv=1,fc=3"}
