@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastrdm.images import FILTERS
 from fastrdm.runtimes import PRECISIONS, PROVIDERS
 from fastrdm.scoring import ENGINES
 from fastrdm.studies import find_data
@@ -31,6 +32,39 @@ _INCONSISTENT = (
 def add_taps(parser: argparse._ActionsContainer) -> None:
     """Add which layers are tapped."""
     parser.add_argument("--taps", type=_names, metavar="A,B", help=_TAPS)
+
+
+def add_preprocessing(parser: argparse._ActionsContainer) -> None:
+    """Add how images are prepared."""
+    add = parser.add_argument
+    source = (
+        "preprocessing of images: timm (pretrained_cfg of the network), transformers (preprocessor_config.json beside "
+        "the weights), or a file of timm, of transformers or with fields of fastrdm.Preprocessing (default: the "
+        "network's own, else that of the Algonauts development kit)"
+    )
+    add("--preprocessing", metavar="SOURCE", help=source)
+    size = "height and width of images in pixels (default: those of the preprocessing)"
+    add("--size", type=_size, metavar="H[,W]", help=size)
+    add("--resize", choices=FILTERS, help="filter (default: that of the preprocessing)")
+    crop = (
+        "crop the centre after resizing: N is the shorter edge in pixels (torchvision), a fraction such as 0.875 is "
+        "timm's crop_pct; none keeps the whole image"
+    )
+    add("--crop", type=_crop, default=argparse.SUPPRESS, metavar="N|FRACTION", help=crop)
+    for name in ("mean", "std"):
+        text = f"{name} of the channels, for pixels in [0, 1]"
+        add(f"--{name}", type=_three, metavar="A,B,C", help=text)
+
+
+def preprocessing_of_arguments(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Return the preprocessing that the arguments of `add_preprocessing` ask for; None if they are not given."""
+    values = vars(arguments)
+    found = {name: values[name] for name in ("size", "resize", "mean", "std") if values[name]}
+    if "crop" in values:
+        found["crop"] = values["crop"]
+    if arguments.preprocessing:
+        found["source"] = arguments.preprocessing
+    return found or None
 
 
 SELECTION = ("key", "prefix", "ema", "allow_missing")
@@ -87,6 +121,7 @@ def _add_input(parser: argparse.ArgumentParser) -> None:
 def _add_networks(group: argparse._ActionsContainer) -> None:
     group.add_argument("--arch", action="append", default=[], metavar="ARCH", help=_ARCH)
     add_taps(group)
+    add_preprocessing(group)
     add_selection(group)
     group.add_argument("--allow-inconsistent", action="store_true", help=_INCONSISTENT)
 
@@ -126,6 +161,7 @@ def sweep_options(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
     shared = ("sets", "modality", "regions", "taps", "labels", *SELECTION)
     of_networks = ("provider", "precision", "batch_size", "allow_inconsistent")
     options = {name: values[name] for name in (*shared, *of_networks)}
+    options["preprocessing"] = preprocessing_of_arguments(arguments)
     options["provider_options"] = dict(arguments.provider_option)
     engine = arguments.engine or ("local" if arguments.workers else engine)
     of_ray = ("address", "num_cpus", "num_gpus")
@@ -170,6 +206,35 @@ def _add_running(group: argparse._ActionsContainer) -> None:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, comma, width = text.partition(",")
+    try:
+        return _positive(height), _positive(width if comma else height)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not H or H,W in pixels") from None
+
+
+def _crop(text: str) -> int | float | None:
+    if text == "none":
+        return None
+    if text.strip() == "1":
+        raise argparse.ArgumentTypeError(
+            "1 is a shorter edge of one pixel; write 1.0 for the fraction"
+        )
+    try:
+        return int(text) if text.strip().isdigit() else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor none") from None
+
+
+def _three(text: str) -> tuple[float, ...]:
+    try:
+        first, second, third = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers A,B,C") from None
+    return first, second, third
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -3,18 +3,29 @@
 import argparse
 import json
 import warnings
+from pathlib import Path
 
 from fastrdm._base import nearest
-from fastrdm.cli.arguments import SELECTION, add_selection, add_taps
+from fastrdm.cli.arguments import (
+    SELECTION,
+    add_preprocessing,
+    add_selection,
+    add_taps,
+    preprocessing_of_arguments,
+)
 from fastrdm.cli.columns import aligned
 from fastrdm.networks import (
     NetworkLayers,
+    PreprocessingRequest,
+    RequestedPreprocessing,
     choose_taps,
     export_onnx,
     group_reasons,
     inspect_module,
     load_weights,
     match_pattern,
+    preprocessing_for,
+    request_preprocessing,
     trace_network,
 )
 from fastrdm.runtimes import import_arch, inspect_file
@@ -30,6 +41,7 @@ def add_export(export: argparse.ArgumentParser) -> None:
     export.add_argument("output", metavar="FILE.onnx")
     export.add_argument("--arch", required=True, metavar="MODULE:CALLABLE")
     add_taps(export)
+    add_preprocessing(export)
     add_selection(export)
     export.set_defaults(run=_export)
 
@@ -43,30 +55,44 @@ def add_layers(layers: argparse.ArgumentParser) -> None:
     network.add_argument("file", nargs="?", metavar="FILE.onnx")
     instead = "a torch network instead of a file"
     network.add_argument("--arch", metavar="MODULE:CALLABLE", help=instead)
+    add_preprocessing(layers)
     layers.add_argument("--match", metavar="PATTERN", help="only layers that match a pattern")
     layers.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
     layers.set_defaults(run=_layers)
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    wanted = request_preprocessing(preprocessing_of_arguments(arguments))
+    if isinstance(wanted, PreprocessingRequest):
+        weights = Path(arguments.weights)
+        wanted = wanted.beside([weights if weights.is_dir() else weights.parent])
     module = import_arch(arguments.arch)()
 
     def needed() -> set[str]:
         """The weights on which the tapped layers depend."""
-        return set(trace_network(module, arguments.taps).model.graph.initializers)
+        return set(
+            trace_network(module, arguments.taps, preprocessing=wanted).model.graph.initializers
+        )
 
     selection = {name: getattr(arguments, name) for name in SELECTION}
     taken = load_weights(module, arguments.weights, needed=needed, **selection)
     for remark in taken.remarks:
         warnings.warn(remark, RuntimeWarning, stacklevel=2)
-    path = export_onnx(module, arguments.output, arguments.taps, architecture=arguments.arch)
+    path = export_onnx(
+        module,
+        arguments.output,
+        arguments.taps,
+        preprocessing=wanted,
+        architecture=arguments.arch,
+    )
     print(f"wrote {path}")
     return 0
 
 
 def _layers(arguments: argparse.Namespace) -> int:
     inspect = _torch_layers if arguments.arch else inspect_file
-    network, marks = inspect(arguments.arch or arguments.file)
+    preprocessing = request_preprocessing(preprocessing_of_arguments(arguments))
+    network, marks = inspect(arguments.arch or arguments.file, preprocessing)
     wanted = arguments.match or "**"
     names = match_pattern(wanted, network.layers, network.kind)
     matching = [network.layers[name] for name in names]
@@ -99,13 +125,12 @@ def _layers(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _torch_layers(arch: str) -> tuple[NetworkLayers, dict[str, str]]:
+def _torch_layers(
+    arch: str, preprocessing: RequestedPreprocessing | None
+) -> tuple[NetworkLayers, dict[str, str]]:
     """Return a torch network, and the names that its layers have without --taps."""
-    from fastrdm.images import Preprocessing
-
     module = import_arch(arch)()
-    preprocessing = getattr(module, "preprocessing", None) or Preprocessing()
-    network = inspect_module(module, preprocessing.size)
+    network = inspect_module(module, preprocessing_for(module, preprocessing).size)
     marks: dict[str, str] = {}
     for name, choice in choose_taps(module, network).items():
         marks[choice.layer.name] = ", ".join(filter(None, (marks.get(choice.layer.name), name)))

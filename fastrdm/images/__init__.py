@@ -28,9 +28,10 @@ from fastrdm.images.listing import (
     natural_key,
     unread_files,
 )
-from fastrdm.images.preprocessing import Preprocessing
+from fastrdm.images.preprocessing import FILTERS, Preprocessing
 
 __all__ = [
+    "FILTERS",
     "ORDERS",
     "RULES_VERSION",
     "SUFFIXES",

@@ -14,8 +14,8 @@ from fastrdm import _kernels
 from fastrdm._base import check_choice, require
 from fastrdm.images.decoding import Images, check_images, decode, in_order
 
-# PIL's names of its filters.
-_FILTERS = {"pil-bilinear": "BILINEAR", "pil-bicubic": "BICUBIC"}
+FILTERS = {"pil-bilinear": "BILINEAR", "pil-bicubic": "BICUBIC"}
+"""Filters, and PIL's names of them."""
 _CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0)}
 
 
@@ -85,7 +85,7 @@ class Preprocessing:
             height = width = 0
         if min(height, width) < 1:
             raise ValueError(f"size must be (height, width) in pixels, not {self.size!r}")
-        check_choice(self.resize, _FILTERS, "resize")
+        check_choice(self.resize, FILTERS, "resize")
         check_choice(self.channel_order, _CHANNELS, "channel_order")
         # Store plain tuples, so that equal values compare and print equal.
         object.__setattr__(self, "size", (height, width))
@@ -172,7 +172,7 @@ class Preprocessing:
         pil = require("PIL.Image", "data", "to read images")
         # Otherwise a thread may miss a format that another thread is importing.
         pil.init()
-        filter_ = pil.Resampling[_FILTERS[self.resize]]
+        filter_ = pil.Resampling[FILTERS[self.resize]]
 
         def fitted(image: Any, index: int) -> NDArray[np.uint8]:
             decoded = decode(image, index, background)

@@ -11,7 +11,8 @@ torch are `torch_archives` if they are plain, else `pickles` with their `pickle_
 they hold, and `fitting` chooses the one that fits a network's `layout` (with the `file_names` of its library), as far
 as a `selection` leaves it open. `swapping` finds whether the weights of a graph can be replaced. `probing` tests
 whether activations for an image depend on its batch, which `batch_dependence` explains; `footprint` estimates the
-memory of a graph, and `pretrained` reads the preprocessing of timm and transformers.
+memory of a graph, `pretrained` reads the preprocessing of timm and transformers, and `requested_preprocessing` finds
+the one that a user asks for.
 """
 
 from fastrdm.networks.errors import WeightsError
@@ -52,6 +53,12 @@ from fastrdm.networks.onnx_files import (
 )
 from fastrdm.networks.pretrained import preprocessing_of
 from fastrdm.networks.probing import InconsistentError, Probes, Verdict, probe
+from fastrdm.networks.requested_preprocessing import (
+    PreprocessingRequest,
+    RequestedPreprocessing,
+    preprocessing_for,
+    request_preprocessing,
+)
 from fastrdm.networks.selection import ANY_FITTING, Selection, Taken
 from fastrdm.networks.shards import files_of, holds_index, is_index, is_shard
 from fastrdm.networks.weight_files import (
@@ -79,7 +86,9 @@ __all__ = [
     "Layout",
     "NetworkLayers",
     "OnnxFile",
+    "PreprocessingRequest",
     "Probes",
+    "RequestedPreprocessing",
     "Selection",
     "Taken",
     "Taps",
@@ -113,6 +122,7 @@ __all__ = [
     "match_pattern",
     "metadata_of",
     "needs_second_run",
+    "preprocessing_for",
     "preprocessing_of",
     "probe",
     "prune",
@@ -120,6 +130,7 @@ __all__ = [
     "read_fitting",
     "read_model",
     "read_weights",
+    "request_preprocessing",
     "rewrite",
     "set_outputs",
     "trace_network",

@@ -3,14 +3,12 @@
 import contextlib
 import json
 import tempfile
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import __version__, first_line, require
-from fastrdm.images import Preprocessing
 from fastrdm.networks.batch_dependence import RANDOM
 from fastrdm.networks.inspection import choose_taps, inspect_module
 from fastrdm.networks.layers import INPUT, Choice, Layer, Taps
@@ -22,6 +20,7 @@ from fastrdm.networks.module_calls import (
     output_tensor,
     quiet,
 )
+from fastrdm.networks.requested_preprocessing import RequestedPreprocessing, preprocessing_for
 from fastrdm.networks.swapping import why_fixed
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def export_onnx(
     taps: Taps | None = None,
     input_size: int | tuple[int, int] | None = None,
     *,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: RequestedPreprocessing | None = None,
     architecture: str | None = None,
 ) -> Path:
     """Write a network as an ONNX file with a dynamic batch and an output for each tapped layer.
@@ -81,7 +80,8 @@ def export_onnx(
         Height and width in pixels, replacing those of the preprocessing.
     preprocessing : Preprocessing, optional
         Stored in the file. By default the module's attribute `preprocessing`, else that of the development
-        kit; `fastrdm.networks.preprocessing_of` returns that of timm and transformers.
+        kit; `fastrdm.networks.preprocessing_of` returns that of timm and transformers. What
+        `fastrdm.networks.request_preprocessing` returns replaces single fields.
     architecture : str, optional
         Stored in the file; by default the name of the module's class.
 
@@ -124,7 +124,7 @@ def trace_network(
     taps: Taps | None = None,
     input_size: int | tuple[int, int] | None = None,
     *,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: RequestedPreprocessing | None = None,
     architecture: str | None = None,
     fresh: bool = False,
 ) -> Any:
@@ -139,22 +139,21 @@ def trace_network(
     require("onnxscript", "export", "to export a network")
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, not {type(module).__name__}")
-    if preprocessing is None:
-        preprocessing = _default_preprocessing(module)
+    prepared = preprocessing_for(module, preprocessing)
     if input_size is not None:
         size = (input_size, input_size) if isinstance(input_size, int) else input_size
-        preprocessing = replace(preprocessing, size=size)
-    network = inspect_module(module, preprocessing.size)
+        prepared = replace(prepared, size=size)
+    network = inspect_module(module, prepared.size)
     tapped = choose_taps(module, network, taps)
     if not tapped:
         raise ValueError(f"{network.name} has no child that can be tapped; pass taps=")
     with inference(module):
-        traced, program = _trace(module, blank_images(module, preprocessing.size), tapped)
+        traced, program = _trace(module, blank_images(module, prepared.size), tapped)
     program.model.metadata_props.update(
         {
             "fastrdm.layers": json.dumps(list(tapped)),
             "fastrdm.taps": json.dumps({name: choice.to_dict() for name, choice in tapped.items()}),
-            "fastrdm.preprocessing": preprocessing.to_json(),
+            "fastrdm.preprocessing": prepared.to_json(),
             "fastrdm.architecture": architecture or type(module).__name__,
             "fastrdm.version": __version__,
             "fastrdm.state_dict": Layout.of(module).to_json(),
@@ -162,18 +161,6 @@ def trace_network(
         }
     )
     return program
-
-
-def _default_preprocessing(module: "torch.nn.Module") -> Preprocessing:
-    """The module's attribute `preprocessing`, or the development kit's."""
-    preprocessing: Preprocessing | None = getattr(module, "preprocessing", None)
-    if preprocessing is None and hasattr(module, "pretrained_cfg"):
-        warnings.warn(
-            f"{type(module).__name__} has a pretrained_cfg of timm, which is not used; "
-            "pass fastrdm.networks.preprocessing_of(module), or Preprocessing() for the default",
-            stacklevel=4,
-        )
-    return preprocessing or Preprocessing()
 
 
 def _trace(

@@ -23,6 +23,7 @@ from fastrdm.networks.onnx_files import (
     replace_all,
     subgraphs,
 )
+from fastrdm.networks.requested_preprocessing import RequestedPreprocessing
 
 # Types of images, by ONNX's numbers of types.
 FLOATS: dict[int, np.dtype[Any]] = {
@@ -78,21 +79,27 @@ class OnnxFile:
                 tensors |= dict.fromkeys(filter(None, node.output), node.op_type)
         return tensors
 
-    def preprocessing(self, wanted: Preprocessing | None = None) -> Preprocessing:
+    def preprocessing(self, wanted: RequestedPreprocessing | None = None) -> Preprocessing:
         """Return the preprocessing that is wanted, else that in the file, else the default at the file's size."""
         fixed = (self.images.height, self.images.width)
-        if wanted is None:
+        if isinstance(wanted, Preprocessing):
+            prepared = wanted
+        else:
             if "fastrdm.preprocessing" in self.metadata:
-                return Preprocessing.from_json(self.metadata["fastrdm.preprocessing"])
-            default = Preprocessing()
-            height, width = default.size
-            return replace(default, size=(fixed[0] or height, fixed[1] or width))
-        if any(a not in {None, b} for a, b in zip(fixed, wanted.size, strict=True)):
+                own = Preprocessing.from_json(self.metadata["fastrdm.preprocessing"])
+            else:
+                own = Preprocessing()
+                height, width = own.size
+                own = replace(own, size=(fixed[0] or height, fixed[1] or width))
+            if wanted is None:
+                return own
+            prepared = wanted.of(own, str(self.path))
+        if any(a not in {None, b} for a, b in zip(fixed, prepared.size, strict=True)):
             raise ValueError(
                 f"{self.path} takes images of {format_size(fixed)} pixels; its preprocessing makes "
-                f"{format_size(wanted.size)}"
+                f"{format_size(prepared.size)}"
             )
-        return wanted
+        return prepared
 
 
 def _image_input(path: Path, graph: Any) -> ImageInput:

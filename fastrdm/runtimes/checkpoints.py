@@ -5,7 +5,7 @@ import importlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,13 @@ from fastrdm.images import Preprocessing
 from fastrdm.networks import (
     Graph,
     Layout,
+    RequestedPreprocessing,
     Selection,
     Taps,
     WeightsError,
     check_file,
     describe_taps,
+    format_size,
     is_onnx,
     map_weights,
     metadata_of,
@@ -101,7 +103,7 @@ class Architecture:
         taps: Taps | None = None,
         input_size: int | tuple[int, int] | None = None,
         *,
-        preprocessing: Preprocessing | None = None,
+        preprocessing: RequestedPreprocessing | None = None,
         exports: Exports | None = None,
     ) -> "Architecture":
         """Export a network without its weights, in memory, or read what an earlier export of "module:callable" kept.
@@ -131,7 +133,7 @@ class Architecture:
         taps: Taps | None = None,
         input_size: int | tuple[int, int] | None = None,
         *,
-        preprocessing: Preprocessing | None = None,
+        preprocessing: RequestedPreprocessing | None = None,
         exports: Exports | None = None,
     ) -> "Architecture | None":
         """Read what an earlier `export` of "module:callable" kept; None if a new export could differ from it.
@@ -153,7 +155,7 @@ class Architecture:
         arch: str,
         taps: Taps | None,
         input_size: int | tuple[int, int] | None,
-        preprocessing: Preprocessing | None,
+        preprocessing: RequestedPreprocessing | None,
         exports: Exports,
     ) -> "Architecture":
         """Export "module:callable", and keep it if all that it depends on can be tracked."""
@@ -226,6 +228,21 @@ class Architecture:
     def preprocessing(self) -> Preprocessing:
         """Preprocessing of images."""
         return Preprocessing.from_json(self.preprocessing_json)
+
+    def prepared(self, wanted: RequestedPreprocessing) -> "Architecture":
+        """Return the architecture with another preprocessing; ValueError if that changes the size of its images."""
+        own = self.preprocessing
+        new = wanted if isinstance(wanted, Preprocessing) else wanted.of(own, self.name)
+        if new.size != own.size:
+            raise ValueError(
+                f"{self.name} takes images of {format_size(own.size)} pixels, not of {format_size(new.size)}; export "
+                "the network again to change the size"
+            )
+        model = read_model(self.graph, self.name)
+        for entry in model.metadata_props:
+            if entry.key == "fastrdm.preprocessing":
+                entry.value = new.to_json()
+        return replace(self, graph=model.SerializeToString(), preprocessing_json=new.to_json())
 
     def open(
         self,

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from fastrdm._base import __version__, new_file
-from fastrdm.images import Preprocessing, cache_info
+from fastrdm.images import cache_info
+from fastrdm.networks import RequestedPreprocessing
 from fastrdm.runtimes.export_inputs import (
     ExportInputs,
     Recorder,
@@ -54,7 +55,7 @@ class ExportRequest:
 
     @classmethod
     def of(
-        cls, arch: str, taps: Any, input_size: Any, preprocessing: Preprocessing | None
+        cls, arch: str, taps: Any, input_size: Any, preprocessing: RequestedPreprocessing | None
     ) -> "ExportRequest":
         """Return the request for an export with the arguments of `Architecture.export`."""
         return cls(arch, taps, input_size, preprocessing.to_json() if preprocessing else None)

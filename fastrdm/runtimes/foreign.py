@@ -19,6 +19,7 @@ from fastrdm.networks import (
     Layer,
     NetworkLayers,
     OnnxFile,
+    RequestedPreprocessing,
     Taps,
     find_taps,
     format_size,
@@ -32,7 +33,7 @@ from fastrdm.runtimes.providers import open_session
 def open_foreign(
     path: str | Path,
     taps: Taps | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: RequestedPreprocessing | None = None,
     *,
     batch_size: int | None = None,
 ) -> Graph:
@@ -62,7 +63,8 @@ def open_foreign(
     names = [name for name in known if name in matches]
     file, network, types = _measure(file, names, prepared.size, batch_size)
     chosen = network.choose(requests)
-    if preprocessing is None and "fastrdm.preprocessing" not in file.metadata:
+    is_whole = isinstance(preprocessing, Preprocessing)
+    if not is_whole and "fastrdm.preprocessing" not in file.metadata:
         warn(
             f"the metadata of {path} do not describe its preprocessing; images are resized to "
             f"{format_size(prepared.size)} ({prepared.resize}), {prepared.channel_order}, with mean "
@@ -72,14 +74,16 @@ def open_foreign(
     return rewrite(file, chosen, types, prepared)
 
 
-def inspect_file(path: str | Path) -> tuple[NetworkLayers, dict[str, str]]:
+def inspect_file(
+    path: str | Path, preprocessing: RequestedPreprocessing | None = None
+) -> tuple[NetworkLayers, dict[str, str]]:
     """Run an ONNX file once, on black images, to find its tensors.
 
     Returns a layer for each tensor that depends on the images, in the order of the graph, and a mark for each output:
     "output", or the tap of `export_onnx`.
     """
     file = OnnxFile.read(Path(path))
-    _, network, _ = _measure(file, list(file.tensors()), file.preprocessing().size)
+    _, network, _ = _measure(file, list(file.tensors()), file.preprocessing(preprocessing).size)
     taps = json.loads(file.metadata.get("fastrdm.taps", "{}"))
     marks = {
         output.name: Choice.describe(taps[output.name]) if output.name in taps else "output"

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import check_choice, check_integer, nearest, require
-from fastrdm.images import Images, Preprocessing, cached_pixels, image_name
-from fastrdm.networks import Graph, InconsistentError, Probes, Taps
+from fastrdm.images import Images, cached_pixels, image_name
+from fastrdm.networks import Graph, InconsistentError, Probes, RequestedPreprocessing, Taps
 from fastrdm.rdm import SparseProjection, method_named
 from fastrdm.runtimes.device import DeviceModel, suits
 from fastrdm.runtimes.foreign import open_foreign
@@ -49,7 +49,8 @@ class OnnxModel:
         Tensors of the file to use as layers, each with a choice of tokens, or patterns of names, as in
         `fastrdm.networks.find_taps`. By default the layers of a file from `export_onnx`; other files need taps.
     preprocessing : Preprocessing, optional
-        Replaces the file's. Without either, the challenge's development kit's with a warning.
+        Replaces the file's, or fields of it (`fastrdm.networks.request_preprocessing`). Without either, the challenge's
+        development kit's with a warning.
     precision : {"fp32", "tf32", "bf16", "fp16"}, optional
         Rounding of the operands of convolutions and matrix products; by default fp32 on every provider. Activations
         are always float32.
@@ -102,7 +103,7 @@ class OnnxModel:
         n_threads: int | None = None,
         workspace: Workspace | None = None,
         taps: Taps | None = None,
-        preprocessing: Preprocessing | None = None,
+        preprocessing: RequestedPreprocessing | None = None,
         precision: str | None = None,
         provider_options: Mapping[str, str] | None = None,
         allow_inconsistent: bool = False,

@@ -16,8 +16,7 @@ from fastrdm._kernels import kernels
 
 if TYPE_CHECKING:
     # Not imported: who reads a store needs none of them.
-    from fastrdm.images import Preprocessing
-    from fastrdm.networks import Taps
+    from fastrdm.networks import RequestedPreprocessing, Taps
     from fastrdm.runtimes import Architecture
     from fastrdm.similarity import Score
     from fastrdm.studies import Study
@@ -66,7 +65,7 @@ class NetworkSetup:
 
     architecture: "Architecture | None"
     taps: "Taps | None" = None
-    preprocessing: "Preprocessing | None" = None
+    preprocessing: "RequestedPreprocessing | None" = None
     error: str = ""
     known: NDArray[np.bytes_] = field(default_factory=lambda: np.empty(0, "S32"))
     selection: Mapping[str, Any] = field(default_factory=dict)

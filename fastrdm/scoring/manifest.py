@@ -9,20 +9,32 @@ A manifest is a TOML file with a table for each network:
     labels = 'seed(?P<seed>\d+)/epoch(?P<epoch>\d+)'
     key = "ema.module"                     # which weights of a file, as for fastrdm.sweep: key, prefix, ema,
     allow_missing = ["fc*"]                # allow_missing
+    preprocessing = "timm"                 # or "transformers", or a file, as for fastrdm.sweep
+
+or, in place of the last line, a table whose fields replace those of the network's own preprocessing or of a source:
+
     [network.preprocessing]                # fields of fastrdm.Preprocessing
+    source = "timm"
     size = [224, 224]
+    crop = 0.9
 """
 
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastrdm._base import nearest
-from fastrdm.images import Preprocessing
-from fastrdm.networks import ANY_FITTING, Selection, Taps, is_onnx
+from fastrdm.networks import (
+    ANY_FITTING,
+    RequestedPreprocessing,
+    Selection,
+    Taps,
+    is_onnx,
+    request_preprocessing,
+)
 from fastrdm.runtimes import Architecture
 from fastrdm.scoring.listing import Listing
 from fastrdm.scoring.path_labels import compile_labels
@@ -32,7 +44,7 @@ _FIELDS: Mapping[str, tuple[type, ...]] = {
     "weights": (str, list),
     "taps": (list, dict),
     "labels": (str,),
-    "preprocessing": (dict,),
+    "preprocessing": (str, dict),
     "key": (str,),
     "prefix": (str,),
     "ema": (bool,),
@@ -53,7 +65,7 @@ class CheckpointSource:
     arch: str | Architecture | None
     weights: tuple[str, ...]
     taps: Taps | None = None
-    preprocessing: Preprocessing | None = None
+    preprocessing: RequestedPreprocessing | None = None
     labels: str = ""
     row: str = ""
     selection: Selection = ANY_FITTING
@@ -159,24 +171,10 @@ def _source(path: Path, number: int, table: Mapping[str, Any]) -> CheckpointSour
             arch,
             tuple(str(path.parent / each) for each in weights),
             table.get("taps"),
-            _preprocessing(table.get("preprocessing")),
+            request_preprocessing(table.get("preprocessing"), path.parent),
             table.get("labels", ""),
             row,
             Selection.of(**{name: table[name] for name in _SELECTION if name in table}),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, FileNotFoundError) as error:
         raise ValueError(f"{row}: {error}") from None
-
-
-def _preprocessing(table: Mapping[str, Any] | None) -> Preprocessing | None:
-    if table is None:
-        return None
-    names = sorted(field.name for field in fields(Preprocessing))
-    if unknown := sorted(table.keys() - set(names)):
-        raise ValueError(
-            f"preprocessing has no field {unknown[0]}; the fields are {', '.join(names)}"
-        )
-    try:
-        return Preprocessing(**table)
-    except ValueError as error:
-        raise ValueError(f"preprocessing: {error}") from None

@@ -5,10 +5,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fastrdm._base import warn_caller
-from fastrdm.images import Preprocessing
-from fastrdm.networks import ANY_FITTING, Selection, Taps, is_onnx
+from fastrdm.networks import (
+    ANY_FITTING,
+    PreprocessingRequest,
+    RequestedPreprocessing,
+    Selection,
+    Taps,
+    is_onnx,
+)
 from fastrdm.runtimes import Architecture, Exports, import_arch
 from fastrdm.scoring.jobs import Job, NetworkSetup, RunOptions, kernels_version
 from fastrdm.scoring.listing import Listing
@@ -22,11 +29,12 @@ def sources(
     taps: Taps | None = None,
     labels: str = "",
     selection: Selection = ANY_FITTING,
+    preprocessing: RequestedPreprocessing | None = None,
 ) -> list[CheckpointSource]:
     """Group weights as given into checkpoints of one network each, in order.
 
     There is one architecture for all weights, one for each, or none; manifests have their own, and their own taps,
-    labels and selection of weights.
+    preprocessing, labels and selection of weights.
     """
     names = [str(path) for path in weights]
     if not names:
@@ -42,16 +50,33 @@ def sources(
         if is_manifest(name):
             found += read_manifest(name)
             continue
-        source = CheckpointSource(next(archs), (name,), taps, None, labels, selection=selection)
+        source = CheckpointSource(
+            next(archs), (name,), taps, preprocessing, labels, selection=selection
+        )
         if found and replace(found[-1], weights=(name,)) == source:
             source = replace(source, weights=(*found.pop().weights, name))
         found.append(source)
-    given = {"an architecture": arch, "taps": taps, "labels": labels, **selection.to_dict()}
+    given: dict[str, Any] = {"an architecture": arch, "taps": taps, "preprocessing": preprocessing}
+    given |= {"labels": labels, **selection.to_dict()}
     if useless := [name for name, value in given.items() if value and not n]:
         raise ValueError(
             f"{useless[0]} cannot be given for manifests alone; write it into their tables [[network]]"
         )
-    return found
+    return [_with_processor(source) for source in found]
+
+
+def _with_processor(source: CheckpointSource) -> CheckpointSource:
+    """Read the image processor beside the weights of a source, if that is its preprocessing."""
+    wanted = source.preprocessing
+    if not isinstance(wanted, PreprocessingRequest) or wanted.source != "transformers":
+        return source
+    paths = [Path(found.path) for found in source.listing().found]
+    folders = {path if path.is_dir() else path.parent for path in paths}
+    folders |= {Path(name) for name in source.weights if Path(name).is_dir()}
+    try:
+        return replace(source, preprocessing=wanted.beside(folders))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{source.row}: {error}" if source.row else str(error)) from None
 
 
 def label_names(weights: Sequence[str | Path], labels: str = "") -> list[str]:
@@ -66,7 +91,7 @@ class NetworkSpec:
 
     arch: str | Architecture | None
     taps: Taps | None
-    preprocessing: Preprocessing | None
+    preprocessing: RequestedPreprocessing | None
     selection: Selection = ANY_FITTING
     exports: Exports = field(default_factory=Exports)
 
@@ -106,10 +131,12 @@ class NetworkSpec:
         exported = (
             self.arch if isinstance(self.arch, Architecture) else Architecture.read(self.arch)
         )
-        if self.taps is not None or self.preprocessing is not None:
+        if self.taps is not None:
             raise ValueError(
-                f"the architecture {exported.name} has its own taps and preprocessing; leave both out"
+                f"the architecture {exported.name} has its own taps and preprocessing; leave the taps out"
             )
+        if self.preprocessing is not None:
+            exported = exported.prepared(self.preprocessing)
         return NetworkSetup(exported, selection=self.selection.to_dict())
 
     def pipeline(self, setup: NetworkSetup, options: RunOptions) -> Pipeline:
@@ -125,6 +152,8 @@ class NetworkSpec:
         else:
             graph = f"the file's, {json.dumps(self.taps)}"
             preprocessing = self.preprocessing.to_json() if self.preprocessing else "the file's"
+            if isinstance(self.preprocessing, PreprocessingRequest):
+                preprocessing = f"the file's, with {preprocessing}"
         if self.selection:
             graph += f", weights taken with {json.dumps(self.selection.to_dict())}"
         if options.allow_inconsistent:
@@ -150,8 +179,9 @@ class Resolver:
         taps: Taps | None = None,
         labels: str = "",
         selection: Selection = ANY_FITTING,
+        preprocessing: RequestedPreprocessing | None = None,
     ) -> None:
-        self.sources = sources(weights, arch, taps, labels, selection)
+        self.sources = sources(weights, arch, taps, labels, selection, preprocessing)
         self._untried = check_labels(self.sources)
         self.networks: list[NetworkSpec] = []
         self._exports = Exports()

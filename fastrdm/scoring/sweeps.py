@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrdm._base import check_writable_file, choose
-from fastrdm.networks import Selection, Taps
+from fastrdm.networks import RequestedPreprocessing, Selection, Taps, request_preprocessing
 from fastrdm.runtimes import Architecture
 from fastrdm.scoring.jobs import (
     Failed,
@@ -58,6 +58,7 @@ class Sweep:
         modality: str = "fmri",
         regions: Sequence[str] | None = None,
         taps: Taps | None = None,
+        preprocessing: "RequestedPreprocessing | str | Path | Mapping[str, Any] | None" = None,
         labels: str = "",
         key: str | None = None,
         prefix: str | None = None,
@@ -73,7 +74,8 @@ class Sweep:
         if store is not None:
             check_writable_file(store, "store")
         selection = Selection.of(key, prefix, ema, allow_missing)
-        self._resolver = Resolver(weights, arch, taps, labels, selection)
+        wanted = request_preprocessing(preprocessing)
+        self._resolver = Resolver(weights, arch, taps, labels, selection, wanted)
         self.studies = collect_studies(data, sets, modality, regions)
         self._retry, self._submit = retry_failed, submit
         if isinstance(engine, str):
@@ -345,8 +347,10 @@ def sweep(
         Called with a dict when there is a plan, a worker is ready or lost, a checkpoint is given to a worker, scored,
         recognised under another name or failed, and at the end; ``"scored"`` follows the transaction.
     **options
-        ``sets``, ``modality``, ``regions`` as for `open_studies`; ``taps``; ``labels``, a regular expression searched
-        in each path, whose named groups become labels; ``key``, ``prefix``, ``ema``, ``allow_missing``, which weights
+        ``sets``, ``modality``, ``regions`` as for `open_studies`; ``taps``; ``preprocessing``, as for
+        `fastrdm.networks.request_preprocessing`: a `Preprocessing`, "timm", "transformers", a file, or a dict of
+        fields that replace the network's own; ``labels``, a regular expression searched in each path, whose named
+        groups become labels; ``key``, ``prefix``, ``ema``, ``allow_missing``, which weights
         of a file are taken, as for `fastrdm.runtimes.open_checkpoint`; ``engine``: "local", "ray", "in-process" or a
         `fastrdm.scoring.scheduler.WorkerPool`; ``workers``; ``retry_failed``; ``keep_rdms``; ``provider``,
         ``precision``, ``provider_options``, ``batch_size``, ``allow_inconsistent``, ``n_threads`` as for `OnnxModel`.

@@ -115,7 +115,7 @@ def test_timm(name, tmp_path):
     network = pytest.importorskip("timm").create_model(name, **TIMM[name][0])
     with warnings.catch_warnings(action="error"):
         assert_equals_hooks(network, TIMM[name], tmp_path)
-    config, own = network.pretrained_cfg, preprocessing_of(network)
+    config, own = network.pretrained_cfg, preprocessing_of(network, crop=False)
     assert (own.size, own.resize) == (config["input_size"][1:], "pil-bicubic")
     assert (own.mean, own.std) == (config["mean"], config["std"])
 
@@ -138,7 +138,7 @@ def test_image_processors_of_transformers(monkeypatch):
         (224, 224), "pil-bilinear", half, half
     )
     clip = transformers.CLIPImageProcessor()
-    assert preprocessing_of(clip) == Preprocessing(
+    assert preprocessing_of(clip, crop=False) == Preprocessing(
         (224, 224), "pil-bicubic", tuple(clip.image_mean), tuple(clip.image_std)
     )
     assert preprocessing_of(transformers.ConvNextImageProcessor()).size == (384, 384)
@@ -160,13 +160,14 @@ def processor(**changes):
 def test_preprocessing_of_models_and_processors():
     config = {"input_size": (3, 20, 30), "interpolation": "bilinear", "crop_pct": 0.9}
     network = SimpleNamespace(pretrained_cfg=config | {"mean": (0.1, 0.2, 0.3), "std": (1, 1, 1)})
-    assert preprocessing_of(network) == Preprocessing((20, 30), mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
+    expected = Preprocessing((20, 30), mean=(0.1, 0.2, 0.3), std=(1, 1, 1))
+    assert preprocessing_of(network, crop=False) == expected
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     assert preprocessing_of(processor()) == Preprocessing((30, 40), "pil-bicubic", mean, std)
     cropped = processor(
         size={"shortest_edge": 50}, crop_size={"height": 44, "width": 44}, do_center_crop=True
     )
-    assert preprocessing_of(cropped).size == (44, 44)
+    assert preprocessing_of(cropped, crop=False).size == (44, 44)
     plain = preprocessing_of(processor(do_normalize=False, size={"shortest_edge": 50}))
     assert plain == Preprocessing((50, 50), "pil-bicubic", (0, 0, 0), (1, 1, 1))
 
