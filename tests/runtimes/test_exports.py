@@ -67,5 +67,9 @@ def test_warnings_are_given_each_time(answers):
     assert answers["stderr"].count("pretrained_cfg of timm") == 2
 
 
+def test_a_folder_that_cannot_be_used_is_a_warning(answers):
+    assert answers["stderr"].count("the export of net:network cannot be kept: ") == 1
+
+
 def test_the_folder_is_bounded(answers):
     assert answers["left"] <= 1
