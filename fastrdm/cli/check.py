@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastrdm.cli.arguments import data_folders
+from fastrdm.cli.arguments import add_preprocessing, data_folders, preprocessing_of_arguments
 
 if TYPE_CHECKING:
     from fastrdm.images import Preprocessing
@@ -32,6 +32,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         "show the stimuli as this exported network sees them (default: 224 × 224, not cropped)"
     )
     add("--network", metavar="FILE.onnx", help=network)
+    add_preprocessing(parser)
     output = "the page or picture, .html or .png (default: check-NAME.html for each study)"
     add("--output", metavar="FILE", help=output)
     add("--json", action="store_true", help="print one JSON object for each study")
@@ -64,11 +65,20 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _preprocessing(arguments: argparse.Namespace) -> "Preprocessing | None":
-    if not arguments.network:
+    """Return how the network sees the images; None if nothing says so."""
+    wanted = preprocessing_of_arguments(arguments)
+    if not (arguments.network or wanted):
         return None
-    from fastrdm.networks import OnnxFile
+    from fastrdm.images import Preprocessing
+    from fastrdm.networks import OnnxFile, request_preprocessing
 
-    return OnnxFile.read(Path(arguments.network)).preprocessing()
+    own = Preprocessing()
+    if arguments.network:
+        own = OnnxFile.read(Path(arguments.network)).preprocessing()
+    request = request_preprocessing(wanted)
+    if request is None or isinstance(request, Preprocessing):
+        return request or own
+    return request.of(own, arguments.network or "the network of fastrdm check")
 
 
 def _files(checks: "Sequence[StudyCheck]", output: str | None) -> "dict[Path, list[StudyCheck]]":

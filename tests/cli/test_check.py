@@ -86,6 +86,19 @@ def test_the_preprocessing_of_a_network(tmp_path, capsys):
     main(["sample", "sample"])
     assert main(["check", "mine", "--network", "sample/network.onnx"]) == 0
     assert "seen as      96 × 96, pil-bilinear" in capsys.readouterr().out
+    options = ["--size", "64", "--crop", "0.875", "--resize", "pil-bicubic"]
+    assert main(["check", "mine", "--network", "sample/network.onnx", *options]) == 0
+    seen = "seen as      64 × 64, pil-bicubic, centre crop of 0.875, RGB"
+    assert seen in capsys.readouterr().out
+    assert main(["check", "mine", "--size", "32,48", "--output", "page.html"]) == 0
+    assert "seen as      48 × 32, pil-bilinear, not cropped" in capsys.readouterr().out
+
+
+def test_the_preprocessing_of_a_file(tmp_path, capsys):
+    write(tmp_path / "mine")
+    (tmp_path / "config.json").write_text('{"size": [40, 40], "crop": 46}')
+    assert main(["check", "mine", "--preprocessing", "config.json"]) == 0
+    assert "40 × 40, pil-bilinear, shorter edge resized to 46" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -96,6 +109,7 @@ def test_the_preprocessing_of_a_network(tmp_path, capsys):
         (["mine", "--output", "page.pdf"], "page.pdf must end in one of: .html, .htm, .png"),
         (["mine", "--output", "none/page.html"], "none: no such folder"),
         (["mine", "--network", "none.onnx"], "none.onnx"),
+        (["mine", "--preprocessing", "timm"], "has no pretrained_cfg of timm; name a file or the"),
     ],
 )
 def test_usage_errors(tmp_path, capsys, arguments, message):
