@@ -91,8 +91,13 @@ class Recorder:
             return
         name = os.fsdecode(path)
         if mode is None:
-            mode = "r" if flags & (os.O_WRONLY | os.O_RDWR) == os.O_RDONLY else "w"
-        (self._opened if "r" in mode and "+" not in mode else self._written).add(name)
+            is_new = flags & os.O_TRUNC or (flags & os.O_CREAT and flags & os.O_EXCL)
+            mode = "w" if is_new or flags & os.O_WRONLY else "r+" if flags & os.O_RDWR else "r"
+        # What a network wrote before it read it is not an input.
+        if ("r" in mode or "a+" in mode.replace("b", "")) and name not in self._written:
+            self._opened.add(name)
+        if mode.strip("rbtU"):
+            self._written.add(name)
 
     def inputs(self) -> ExportInputs:
         """All that was read; UntrackedError if a later process could not check it."""
@@ -112,7 +117,7 @@ class Recorder:
             if kind == _USER or ("." not in name and find_module(name) == path):
                 modules[name] = path
         program = vars(sys.modules["__main__"]).get("__file__")
-        for path in self._opened - self._written - {program}:
+        for path in self._opened - {program}:
             found = _source(path)
             if found and found not in packages and _kind(found) == _USER:
                 files[found] = self._content(found)

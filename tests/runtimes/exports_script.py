@@ -41,6 +41,16 @@ def online():
         pass
     return network()
 
+def counting():
+    number = int(open("count.txt").read())
+    open("count.txt", "w").write(str(number + 1))
+    return network()
+
+def writing():
+    open("new.txt", "w").write("4")
+    open("new.txt").read()
+    return network()
+
 def warning():
     net = network()
     net.pretrained_cfg = {}
@@ -127,6 +137,8 @@ def main():
         answers["damaged"].append(find())
     answers["rewritten"] = export()[1]
     answers["random"] = export("net:Noisy")[1]
+    Path("count.txt").write_text("1")
+    answers["counting"], answers["writing"] = export("net:counting")[1], export("net:writing")[1]
     answers["online"] = export("net:online")[1]
     export("net:warning")
     exports._MAX_BYTES = 10

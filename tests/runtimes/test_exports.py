@@ -59,6 +59,11 @@ def test_random_constants_are_not_kept(answers):
     assert not answers["random"]
 
 
+def test_networks_that_change_what_they_read_are_not_kept(answers):
+    assert not answers["counting"]
+    assert answers["writing"]
+
+
 def test_networks_that_use_the_connection_are_not_kept(answers):
     assert not answers["online"]
 
