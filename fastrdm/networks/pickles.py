@@ -1,25 +1,14 @@
 """Files of `torch.save`, read without running any code that is in them.
 
-torch reads tensors and plain values. Harmless objects beside the weights, such as NumPy scalars, Namespaces and paths,
-are read by an allow-list; files with any other object are refused, and the message names the object's type.
+torch reads tensors and plain values. Objects beside the weights whose types are in a list of harmless ones, such as
+NumPy scalars, Namespaces and paths, are skipped: inert objects take their places. Files with any other object are
+refused, and the message names the object's type.
 """
 
-import argparse
-import datetime
-import decimal
-import fractions
-import importlib
-import pathlib
 import pickle
 import threading
-import types
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fastrdm._base import first_line, first_sentence, list_names, require
 from fastrdm.networks.errors import WeightsError
@@ -36,7 +25,44 @@ _RUNNING = {
     *("timeit", "pdb", "bdb", "profile", "cProfile", "asyncio", "multiprocessing", "platform"),
     *("builtins", "__builtin__", "operator", "tempfile", "urllib.request", "torch.hub"),
 }
-# Prefixes of classes that only describe a run; inert objects replace them.
+_HARMLESS = {
+    *(
+        "argparse.Namespace",
+        "types.SimpleNamespace",
+        "collections.defaultdict",
+        "collections.deque",
+    ),
+    *("datetime.datetime", "datetime.date", "datetime.time", "datetime.timedelta"),
+    *(
+        "datetime.timezone",
+        "decimal.Decimal",
+        "fractions.Fraction",
+        "uuid.UUID",
+        "zoneinfo.ZoneInfo",
+    ),
+    *(f"builtins.{name}" for name in ("dict", "list", "tuple", "int", "float", "str", "bool")),
+    *(
+        "builtins.bytes",
+        "builtins.object",
+        "builtins.frozenset",
+        "builtins.range",
+        "builtins.slice",
+    ),
+    *("numpy.dtype", "numpy.ndarray", "signal.Signals", "http.HTTPStatus"),
+    "torch.torch_version.TorchVersion",
+    *(
+        f"numpy.{core}.multiarray.{name}"
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+    *(
+        f"{module}.{name}"
+        for module in ("pathlib", "pathlib._local")
+        for name in ("Path", "PosixPath", "WindowsPath")
+        for name in (name, f"Pure{name}")
+    ),
+}
+# Prefixes of other harmless types, which describe a run.
 _DESCRIPTIONS = (
     *("lightning.", "lightning_fabric.", "pytorch_lightning.", "numpy.random.", "PIL.Image."),
     "torchvision.transforms.",
@@ -69,18 +95,13 @@ def read_torch(path: Path) -> Any:
                 f"{path}: truncated, damaged or not a file of torch.save: {first_sentence(error)}"
             ) from error
         refused: Exception = error
-    harmless = list(_harmless(objects))
+    harmless = [name for name in objects.names if _is_harmless(name)]
     try:
-        with _LOCK:
-            # Those of the caller must stay when ours are removed.
-            already = torch.serialization.get_safe_globals()
-            added = [each for each in harmless if each not in already]
-            with torch.serialization.safe_globals(added):
-                return load()
+        with _LOCK, torch.serialization.safe_globals([_stand_in(name) for name in harmless]):
+            return load()
     except Exception as error:
         refused = error
-    known = {f"{each.__module__}.{each.__qualname__}" for each in harmless}
-    raise WeightsError(_refusal(path, objects, known, refused)) from refused
+    raise WeightsError(_refusal(path, objects, set(harmless), refused)) from refused
 
 
 def _refusal(path: Path, objects: PickledObjects, known: set[str], error: Exception) -> str:
@@ -118,120 +139,20 @@ def _refusal(path: Path, objects: PickledObjects, known: set[str], error: Except
     )
 
 
-def _harmless(objects: PickledObjects) -> Iterator[Callable[..., Any]]:
-    """Yield what torch may call for the names in a file, under these names."""
-    for name in objects.names:
-        if name in _ALLOWED:
-            yield from _ALLOWED[name]()
-        elif name.startswith(_DESCRIPTIONS):
-            yield _inert(name)
+def _is_harmless(name: str) -> bool:
+    return name in _HARMLESS or name.startswith(_DESCRIPTIONS)
 
 
-def _renamed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that torch finds under the name in the file."""
-
-    def call(*args: Any) -> Any:
-        return function(*args)
-
-    call.__module__, _, call.__qualname__ = name.rpartition(".")
-    return call
-
-
-def _inert(name: str) -> type:
-    """A class that takes any arguments and state, and does nothing with them."""
+def _stand_in(name: str) -> type:
+    """A class under a name in the file, which takes any arguments and state, and does nothing with them."""
     module, _, own = name.rpartition(".")
-    # torch sets items of plain dicts alone.
-    is_dict = own.endswith("Dict")
+    # torch adds items to plain dicts and lists alone.
+    plain: type | None = dict if own.lower().endswith("dict") else list if own == "deque" else None
     content = {
         "__module__": module,
         "__qualname__": own,
-        "__new__": lambda cls, *args, **kwargs: {} if is_dict else object.__new__(cls),
+        "__new__": lambda cls, *args, **kwargs: plain() if plain else object.__new__(cls),
         "__init__": lambda self, *args, **kwargs: None,
         "__setstate__": lambda self, state: None,
     }
     return type(own, (), content)
-
-
-def _scalar(dtype: np.dtype[Any], data: Any = None) -> Any:
-    """A NumPy scalar; objects are left out, which NumPy would read from memory."""
-    if dtype.hasobject or not isinstance(data, bytes | str):
-        raise pickle.UnpicklingError(f"a NumPy scalar of type {dtype} is not read")
-    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype)[0]
-
-
-def _numpy(name: str) -> list[Callable[..., Any]]:
-    multiarray = importlib.import_module("numpy._core.multiarray" if _is_new() else _OLD)
-    function = _scalar if name.endswith(".scalar") else multiarray._reconstruct
-    # The classes of dtypes, which are restored by their own __setstate__.
-    return [_renamed(name, function), *_arrays()]
-
-
-def _dtype_classes() -> list[type]:
-    kinds = (*"?bBhHiIlLqQefdgFDG", "S", "U", "M8[s]", "m8[s]", "V", "O")
-    return list({type(np.dtype(kind)) for kind in kinds})
-
-
-_OLD = "numpy.core.multiarray"
-
-
-def _is_new() -> bool:
-    return int(np.__version__.split(".")[0]) >= 2
-
-
-def _as_is(each: type) -> list[Callable[..., Any]]:
-    return [each]
-
-
-def _by_name(name: str, *functions: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """The first function under a name, and others under their own."""
-    return [_renamed(name, functions[0]), *functions[1:]]
-
-
-def _arrays() -> list[Callable[..., Any]]:
-    return [np.ndarray, np.dtype, *_dtype_classes()]
-
-
-def _torch_version() -> list[Callable[..., Any]]:
-    return [importlib.import_module("torch.torch_version").TorchVersion]
-
-
-# torch adds items to plain dicts and lists alone.
-def _plain_dict(*factory: Any) -> dict[Any, Any]:
-    return {}
-
-
-def _plain_list(items: Sequence[Any] = (), *length: Any) -> list[Any]:
-    return list(items)
-
-
-def _table() -> dict[str, Callable[[], list[Callable[..., Any]]]]:
-    """Harmless names and what they stand for."""
-    classes: tuple[type, ...] = (
-        *(argparse.Namespace, types.SimpleNamespace),
-        *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
-        *(decimal.Decimal, fractions.Fraction, uuid.UUID, frozenset, range, slice),
-        *(pathlib.PurePath, dict, list, tuple, int, float, str, bool, bytes, object),
-    )
-    table: dict[str, Callable[[], list[Callable[..., Any]]]] = {
-        f"{each.__module__}.{each.__qualname__}": partial(_as_is, each) for each in classes
-    }
-    table["collections.defaultdict"] = partial(_by_name, "collections.defaultdict", _plain_dict)
-    table["collections.deque"] = partial(_by_name, "collections.deque", _plain_list)
-    # A path of another system cannot be made, and is not needed.
-    for module in ("pathlib", "pathlib._local"):
-        for system in ("Posix", "Windows"):
-            pure = getattr(pathlib, f"Pure{system}Path")
-            for name in (f"{module}.{system}Path", f"{module}.Pure{system}Path"):
-                table[name] = partial(_by_name, name, pure, pure)
-    for package in ("numpy.core", "numpy._core"):
-        for function in ("scalar", "_reconstruct"):
-            name = f"{package}.multiarray.{function}"
-            table[name] = partial(_numpy, name)
-    for name in ("signal.Signals", "http.HTTPStatus"):
-        table[name] = partial(_as_is, _inert(name))
-    table["numpy.dtype"] = table["numpy.ndarray"] = _arrays
-    table["torch.torch_version.TorchVersion"] = _torch_version
-    return table
-
-
-_ALLOWED = _table()
