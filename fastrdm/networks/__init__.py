@@ -8,11 +8,11 @@ what every runtime opens. `inspection` finds the layers of a torch module by its
 some where nobody named any, `export` traces the module into a graph, and `foreign` rewrites the ONNX file of another
 program. `weights` reads checkpoints for a network: `weight_files` are one file or several (`tensor_files`; those of
 torch are `torch_archives` if they are plain, else `pickles` with their `pickle_contents`; `shards`), `state_dicts` what
-they hold, and `fitting` chooses the one that fits a network's `layout` (with the `file_names` of its library), as far
-as a `selection` leaves it open. `swapping` finds whether the weights of a graph can be replaced. `probing` tests
-whether activations for an image depend on its batch, which `batch_dependence` explains; `footprint` estimates the
-memory of a graph, `pretrained` reads the preprocessing of timm and transformers, and `requested_preprocessing` finds
-the one that a user asks for.
+they hold, and `fitting` chooses the one whose `matching` with a network's `layout` (and the `file_names` of its
+library) is complete, as far as a `selection` leaves it open. `swapping` finds whether the weights of a graph can be
+replaced. `probing` tests whether activations for an image depend on its batch, which `batch_dependence` explains;
+`footprint` estimates the memory of a graph, `pretrained` reads the preprocessing of timm and transformers, and
+`requested_preprocessing` finds the one that a user asks for.
 """
 
 from fastrdm.networks.errors import WeightsError
