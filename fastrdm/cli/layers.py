@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import warnings
 from pathlib import Path
 
 from fastrdm._base import nearest
@@ -75,9 +74,7 @@ def _export(arguments: argparse.Namespace) -> int:
         )
 
     selection = {name: getattr(arguments, name) for name in SELECTION}
-    taken = load_weights(module, arguments.weights, needed=needed, **selection)
-    for remark in taken.remarks:
-        warnings.warn(remark, RuntimeWarning, stacklevel=2)
+    load_weights(module, arguments.weights, needed=needed, **selection)
     path = export_onnx(
         module,
         arguments.output,

@@ -103,22 +103,28 @@ def list_keys(found: list[StateDict]) -> str:
     return list_names([each.key for each in ordered], 8)
 
 
-def only_state_dict(found: list[StateDict], selection: Selection, path: str | Path) -> StateDict:
-    """The state dict to take without knowing the network; WeightsError if it is not clear which.
+def only_state_dict(
+    found: list[StateDict], selection: Selection, path: str | Path
+) -> tuple[StateDict, list[StateDict]]:
+    """The state dict to take without knowing the network, and averaged weights that are passed over.
+
+    WeightsError if it is not clear which to take.
 
     The largest by far, or one under the usual keys; averaged weights only if they are asked for, or there are no
     others.
     """
     chosen = [each for each in found if each.is_weights] or found
+    passed_over: list[StateDict] = []
     if selection.key is None:
         averages = [each for each in chosen if each.is_average]
         if selection.ema and not averages:
             raise WeightsError(f"{path}: holds no EMA weights; its keys are {list_keys(found)}")
         chosen = averages if selection.ema else [e for e in chosen if not e.is_average] or averages
+        passed_over = [] if chosen == averages else averages
     usual = [each for key in _USUAL for each in chosen if each.key == key]
     ordered = usual or sorted(chosen, key=lambda each: -len(each.tensors))
     if not usual and len(ordered) > 1 and 2 * len(ordered[1].tensors) > len(ordered[0].tensors):
         raise WeightsError(
             f"{path}: holds several state dicts, choose one with --key NAME (key=): {list_keys(ordered)}"
         )
-    return ordered[0]
+    return ordered[0], passed_over

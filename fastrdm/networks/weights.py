@@ -1,5 +1,6 @@
 """Weights of a file for a network: read, chosen, and put into it."""
 
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ def load_state_dict(
         if all names have it.
     ema : bool
         Whether to take averaged weights, such as those under "state_dict_ema". By default these are taken only if
-        there are no others.
+        there are no others; if both are there, a RuntimeWarning names them.
 
     Returns
     -------
@@ -135,7 +136,12 @@ def load_weights(
     Returns
     -------
     Taken
-        What was taken of the file, and remarks for the user.
+        What was taken of the file.
+
+    Warns
+    -----
+    RuntimeWarning
+        If something was left out: averaged weights, entries without the prefix, or entries that differ.
 
     Raises
     ------
@@ -162,6 +168,8 @@ def load_weights(
         if needed is not None and (taken.remarks or taken.missing):
             weights, taken = choose(needed())
     check_tied(weights, layout, path, name)
+    for remark in taken.remarks:
+        warnings.warn(remark, RuntimeWarning, stacklevel=2)
     module.load_state_dict(weights, strict=False)
     return taken
 
@@ -169,7 +177,15 @@ def load_weights(
 def _read(path: str | Path, selection: Selection, *, as_arrays: bool) -> dict[str, Any]:
     contents, kind = read_contents(path, as_arrays=as_arrays)
     found = under_key(find_state_dicts(contents, kind, path), selection.key, path)
-    tensors = only_state_dict(found, selection, path).tensors
+    chosen, others = only_state_dict(found, selection, path)
+    if others:
+        warnings.warn(
+            f"{path}: took the weights under {chosen.place}, not the averaged (EMA) ones under {others[0].place}, "
+            "which ema=True takes",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    tensors = chosen.tensors
     prefix = selection.prefix
     if prefix is None:
         # An AveragedModel has its counter beside the module.

@@ -153,7 +153,11 @@ def test_averaged_weights_beside_others_are_never_passed_over_silently(path, nam
     assert assert_taken(content, path, averaged, {"key": ema, "ema": "yes"}, ema=True) == ()
     assert assert_taken(content, path, averaged, {"key": ema, "ema": "yes"}, key=ema) == ()
     torch.testing.assert_close(load_state_dict(path, ema=True)["fc.bias"], averaged["fc.bias"])
-    torch.testing.assert_close(load_state_dict(path)["fc.bias"], weights["fc.bias"])
+    with pytest.warns(
+        RuntimeWarning, match=rf"not the averaged \(EMA\) ones under {ema}, which ema"
+    ):
+        found = load_state_dict(path)
+    torch.testing.assert_close(found["fc.bias"], weights["fc.bias"])
 
 
 def test_averaged_weights_below_a_key_and_with_a_prefix(path):
@@ -361,7 +365,8 @@ def test_load_weights_without_taps_needs_all_but_what_is_allowed(tmp_path):
     taken = load_weights(net, tmp_path / "a.pth", allow_missing=["fc"])
     assert (taken.missing, taken.remarks) == (("fc.weight", "fc.bias"), ())
     assert torch.equal(net.conv.weight, weights_of(n_classes=7)["conv.weight"])
-    taken = load_weights(net, tmp_path / "a.pth", needed=lambda: TAPPED)
+    with pytest.warns(RuntimeWarning, match=r"a\.pth: left out fc\.weight, fc\.bias"):
+        taken = load_weights(net, tmp_path / "a.pth", needed=lambda: TAPPED)
     assert len(taken.remarks) == 1
 
 
