@@ -19,11 +19,11 @@ class ResultTable:
     Parameters
     ----------
     store : Store
-    regions, sets : sequence of str, optional
+    regions, sets : str or sequence of str, optional
         Only these regions and studies, in any case; by default all.
-    layers : sequence of str, optional
+    layers : str or sequence of str, optional
         Only layers that match one of these patterns, as for taps: ``*`` stands for any characters but dots.
-    where : sequence of str
+    where : str or sequence of str
         Conditions COLUMN OP VALUE that rows must meet: ``= != < <= > >=``, and ``~`` with a regular expression for
         text. An empty value means a missing label.
     best : bool
@@ -51,10 +51,10 @@ class ResultTable:
         self,
         store: Database,
         *,
-        regions: Sequence[str] | None = None,
-        sets: Sequence[str] | None = None,
-        layers: Sequence[str] | None = None,
-        where: Sequence[str] = (),
+        regions: str | Sequence[str] | None = None,
+        sets: str | Sequence[str] | None = None,
+        layers: str | Sequence[str] | None = None,
+        where: str | Sequence[str] = (),
         best: bool = False,
         sort: str | None = None,
         descending: bool = False,
@@ -77,11 +77,11 @@ class ResultTable:
         self._best, self._sort, self._descending = best, sort, descending
         self._places = {name: i for i, name in enumerate(self.columns)}
         self._filters = {
-            "region": _chosen(store, regions, "region"),
-            "study": _chosen(store, sets, "study"),
+            "region": _chosen(store, _listed(regions), "region"),
+            "study": _chosen(store, _listed(sets), "study"),
         }
-        self._layers = _LayerFilter(layers)
-        conditions = [read_condition(text, self.columns) for text in where]
+        self._layers = _LayerFilter(_listed(layers))
+        conditions = [read_condition(text, self.columns) for text in _listed(where) or ()]
         # Those on a checkpoint's first columns, before its results are read.
         n_first = self._places["study"]
         self._of_entry = [each for each in conditions if self._places[each.column] < n_first]
@@ -195,6 +195,10 @@ class _LayerFilter:
                 raise ValueError(
                     f"no layer matches {text!r}; layers are {list_names(self._verdicts, 6)}"
                 )
+
+
+def _listed(names: str | Sequence[str] | None) -> Sequence[str] | None:
+    return [names] if isinstance(names, str) else names
 
 
 def _chosen(store: Database, names: Sequence[str] | None, column: str) -> set[str] | None:

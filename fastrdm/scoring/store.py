@@ -247,7 +247,7 @@ class Store(StoreReader):
         Parameters
         ----------
         labels : mapping
-            Path as in `rows` → name → value.
+            Path as in `rows` → name → value; None removes a label.
 
         Raises
         ------
@@ -270,10 +270,11 @@ class Store(StoreReader):
 
     def _add_labels(self, labels: Iterable[tuple[str, Mapping[str, object]]]) -> None:
         self._db.executemany(
-            "INSERT INTO labels VALUES (?, ?) ON CONFLICT DO UPDATE SET labels = json_patch(labels, excluded.labels)"
+            "INSERT INTO labels VALUES (?, json_patch('{}', ?))"
+            " ON CONFLICT DO UPDATE SET labels = json_patch(labels, excluded.labels)"
             " WHERE labels != json_patch(labels, excluded.labels)",
             [
-                (path, json.dumps({name: str(value) for name, value in values.items()}))
+                (path, json.dumps({k: None if v is None else str(v) for k, v in values.items()}))
                 for path, values in labels
                 if values
             ],

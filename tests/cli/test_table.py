@@ -110,6 +110,15 @@ def test_conditions(text, store):
     assert seen(table("--where", text), *names) == seen(expected, *names)
 
 
+def test_a_single_name_needs_no_list(store):
+    with Store(store) as opened:
+        found = opened.table(
+            regions="it", sets="92", layers="fc", where="epoch = 2", sign_flips=False
+        )
+        assert [row[0] for row in found.rows()] == ["epoch2.pth"]
+        assert len(opened.frame(where="epoch = 2", best=True)) == 3
+
+
 def test_all_conditions_must_be_met(store):
     found = table("--where", "epoch>1", "--where", "region=it", "--where", "layer=fc")
     assert seen(found, "epoch", "study") == [("2", "118"), ("2", "92"), ("10", "118"), ("10", "92")]

@@ -87,6 +87,9 @@ def test_labels_are_added_to_a_finished_store_without_scoring(writer, capsys):
     with Store("scores.db", write=True) as store:
         store.set_labels({"run1.pth": {"epoch": 3, "rate": 0.5}})
     assert column("epoch") == [None, None, 3] and column("rate")[2] == 0.5
+    with Store("scores.db", write=True) as store:
+        store.set_labels({"run1.pth": {"epoch": None, "rate": 1}})
+        assert store.labels() == ["rate"]
 
 
 MISTAKES = {

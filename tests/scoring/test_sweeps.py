@@ -134,16 +134,16 @@ def test_rows_are_those_of_score(here, expected):
     assert (summary.outcome, summary.scored, summary.failed) == ("finished", 2, 0)
     assert [e["checkpoint"] for e in events["scored"]] == paths
     with Store("scores.db") as store:
-        columns = list(store.columns())
-        table = [dict(zip(columns, row, strict=True)) for row in store.rows()]
+        found = store.table()
+        table = [dict(zip(found.columns, row, strict=True)) for row in found.rows()]
     assert {(r["seed"], r["epoch"]) for r in table} == {(1, 0), (1, 1)}
     of_score = {}
+    names = (*COLUMNS, "mean_rho", "p_sign_flip", "p_corrected")
     for scored in score_checkpoints(paths, [ARCH], studies):
         for r in scored.results:
-            of_score[r.checkpoint, r.study, r.layer, r.region] = [getattr(r, c) for c in COLUMNS]
+            of_score[r.checkpoint, r.study, r.layer, r.region] = [getattr(r, c) for c in names]
     got = {
-        (r["checkpoint"], r["study"], r["layer"], r["region"]): [r[c] for c in COLUMNS]
-        for r in table
+        (r["checkpoint"], r["study"], r["layer"], r["region"]): [r[c] for c in names] for r in table
     }
     assert got == of_score and len(got) == 2 * 2 * 2
 
