@@ -32,7 +32,7 @@ def default_layers(module: "torch.nn.Module", network: NetworkLayers) -> list[La
         layer for layer in network.layers.values() if layer.path in paths and not layer.problem
     ]
     # A network of nothing but identities has no other layers.
-    found = [layer for layer in found if not layer.is_input] or found
+    found = [layer for layer in found if not layer.is_trivial] or found
     kept: dict[int | None, Layer] = {}
     for layer in found:
         first = kept.get(layer.tensor)

@@ -50,7 +50,7 @@ def inspect_module(module: "torch.nn.Module", size: tuple[int, int]) -> NetworkL
             problem=call.problem,
             run=counts[call.module] if totals[call.module] > 1 else None,
             tensor=numbers.get(call.memory),
-            is_input=call.is_input,
+            is_trivial=call.is_trivial,
             is_overwritten=call.writes < writes[call.memory],
         )
         counts[call.module] += 1

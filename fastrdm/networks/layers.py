@@ -46,9 +46,9 @@ class Layer:
     the reason why the layer cannot be tapped, as the rest of a sentence, or empty.
 
     `run` is the number, from 0, of one run of a module that runs several times, whose name then ends in "#" and this
-    number; `axis` is that of the batch, 0 or 1. `tensor` is a number that layers with the same values share, `is_input`
-    whether a module returns its input unchanged, and `is_overwritten` whether a later in-place operation changes the
-    values.
+    number; `axis` is that of the batch, 0 or 1. `tensor` is a number that layers with the same values share,
+    `is_trivial` whether a module returns its input unchanged or has none, and `is_overwritten` whether a later in-place
+    operation changes the values.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Layer:
     run: int | None = None
     axis: int = 0
     tensor: int | None = None
-    is_input: bool = False
+    is_trivial: bool = False
     is_overwritten: bool = False
 
     @property

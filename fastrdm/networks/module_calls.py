@@ -29,7 +29,8 @@ class ModuleCall:
 
     `part` is the key or index of the tensor among the outputs, `shape` is that of the tensor with the batch, `problem`
     the reason why it cannot be tapped, or empty. `memory` identifies its values, and `writes` counts the in-place
-    operations on them until then; `is_input` is whether it is one of the module's arguments, unchanged.
+    operations on them until then. `is_trivial` is whether it is one of the module's arguments, unchanged, or the
+    arguments are constants, so that the module does not see the images.
     """
 
     module: Any
@@ -38,7 +39,7 @@ class ModuleCall:
     problem: str
     memory: Memory | None = None
     writes: int = 0
-    is_input: bool = False
+    is_trivial: bool = False
 
 
 def call_modules(module: "torch.nn.Module", images: "torch.Tensor") -> list[ModuleCall]:
@@ -48,12 +49,14 @@ def call_modules(module: "torch.nn.Module", images: "torch.Tensor") -> list[Modu
     names its vision part.
     """
     calls: list[ModuleCall] = []
-    # The values of the arguments of calls that have not finished.
-    waiting: list[dict[Memory, int]] = []
+    # The tensors among the arguments of calls that have not finished; None for constants.
+    waiting: list[dict[Memory, int] | None] = []
 
     def begin(part: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tensors = filter(_is_tensor, (*args, *kwargs.values()))
-        waiting.append({_memory(tensor): tensor._version for tensor in tensors})
+        leaves = list(_leaves((args, kwargs)))
+        is_constant = all(each is None or isinstance(each, int | float | str) for each in leaves)
+        tensors = {_memory(each): _writes(each) for each in leaves if _is_tensor(each)}
+        waiting.append(None if is_constant else tensors)
 
     def end(part: Any, args: tuple[Any, ...], output: Any) -> None:
         calls.append(_call(part, output, waiting.pop()))
@@ -129,23 +132,40 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _call(module: Any, output: Any, inputs: Mapping[Memory, int]) -> ModuleCall:
+def _call(module: Any, output: Any, inputs: Mapping[Memory, int] | None) -> ModuleCall:
     part, tensor = output_tensor(output)
     if tensor is None:
         return ModuleCall(module, "", (), f"returns a {type(output).__name__} without a tensor")
     if not tensor.is_floating_point():
         return ModuleCall(module, part, (), f"returns {tensor.dtype}, not floating-point numbers")
-    memory, writes = _memory(tensor), tensor._version
-    is_input = inputs.get(memory) == writes
-    return ModuleCall(module, part, tuple(tensor.shape), "", memory, writes, is_input)
+    memory, writes = _memory(tensor), _writes(tensor)
+    is_trivial = inputs is None or inputs.get(memory) == writes
+    return ModuleCall(module, part, tuple(tensor.shape), "", memory, writes, is_trivial)
 
 
 def _is_tensor(value: Any) -> bool:
     return isinstance(value, require("torch", "export", "to run a network").Tensor)
 
 
+def _leaves(value: Any) -> Iterator[Any]:
+    """What is in nested arguments."""
+    if isinstance(value, Mapping | tuple | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _leaves(each)
+    else:
+        yield value
+
+
+def _writes(tensor: "torch.Tensor") -> int:
+    """Number of in-place operations on a tensor's memory, which torch does not count in its inference mode."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
 def _memory(tensor: "torch.Tensor") -> Memory:
+    torch = require("torch", "export", "to run a network")
     reductions = require("torch.multiprocessing.reductions", "export", "to run a network")
+    if tensor.layout != torch.strided:
+        return object(), ()
     shape, strides = tuple(tensor.shape), tensor.stride()
     extent = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + 1
     # A transposed or reshaped view of all elements has the same values.
@@ -156,9 +176,13 @@ def _memory(tensor: "torch.Tensor") -> Memory:
 
 def _advice(module: "torch.nn.Module") -> str:
     """How to use the vision part of a model of images and text, as the end of a message; else empty."""
+    takes_text = any(
+        "text" in name or name == "input_ids"
+        for name in inspect.signature(module.forward).parameters
+    )
     children = dict(module.named_modules())
     part = next((name for name in _VISION_PARTS if name in children), "")
-    if not part:
+    if not (part and takes_text):
         return ""
     name, inner = type(module).__name__, type(children[part]).__name__
     ready, line = "", f"return model.{part}"

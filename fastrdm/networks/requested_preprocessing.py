@@ -129,20 +129,32 @@ def request_preprocessing(
 def preprocessing_for(module: Any, wanted: RequestedPreprocessing | None = None) -> Preprocessing:
     """Return the preprocessing for a torch module: the one wanted, else the module's attribute, else the default.
 
-    Warn if a module of timm has neither.
+    Warn if a module of timm or transformers has neither.
     """
     if isinstance(wanted, Preprocessing):
         return wanted
     own: Preprocessing | None = getattr(module, "preprocessing", None)
-    is_timm = getattr(module, "pretrained_cfg", None) is not None
-    if own is None and is_timm and not (wanted and wanted.source):
+    if own is None and not (wanted and wanted.source):
+        _warn_of_default(module)
+    own = own or Preprocessing()
+    return own if wanted is None else wanted.of_module(module, own)
+
+
+def _warn_of_default(module: Any) -> None:
+    """Warn if a module comes from a library with preprocessing of its own, which is not used."""
+    name = type(module).__name__
+    if getattr(module, "pretrained_cfg", None) is not None:
         warn_caller(
-            f"{type(module).__name__} has a pretrained_cfg of timm, which is not used; pass --preprocessing timm "
+            f"{name} has a pretrained_cfg of timm, which is not used; pass --preprocessing timm "
             "(fastrdm.networks.preprocessing_of(module)) to use it, or Preprocessing() for the default",
             UserWarning,
         )
-    own = own or Preprocessing()
-    return own if wanted is None else wanted.of_module(module, own)
+    elif type(module).__module__.startswith("transformers."):
+        warn_caller(
+            f"{name} of transformers does not state its preprocessing, and the default is used; pass --preprocessing "
+            f"transformers or the path of its {_PROCESSOR}, or Preprocessing() for the default",
+            UserWarning,
+        )
 
 
 def _changes(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:

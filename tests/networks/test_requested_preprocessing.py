@@ -266,6 +266,15 @@ def test_bad_files(tmp_path, text, match):
         request_preprocessing(path)
 
 
+def test_a_network_of_transformers_without_preprocessing_is_reported(tmp_path):
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1])
+    network = transformers.ResNetModel(config)
+    with pytest.warns(UserWarning, match="ResNetModel of transformers does not state its prepro"):
+        assert preprocessing_for(network) == Preprocessing()
+    network.preprocessing = Preprocessing((32, 32))
+    assert preprocessing_for(network) == network.preprocessing
+
+
 # Files and architectures that have a preprocessing already.
 
 
