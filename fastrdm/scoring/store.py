@@ -270,9 +270,10 @@ class Store(StoreReader):
 
     def _add_labels(self, labels: Iterable[tuple[str, Mapping[str, object]]]) -> None:
         self._db.executemany(
-            "INSERT INTO labels VALUES (?, json_patch('{}', ?))"
-            " ON CONFLICT DO UPDATE SET labels = json_patch(labels, excluded.labels)"
-            " WHERE labels != json_patch(labels, excluded.labels)",
+            # A value of null removes a label.
+            "INSERT INTO labels VALUES (?1, json_patch('{}', ?2))"
+            " ON CONFLICT DO UPDATE SET labels = json_patch(labels, ?2)"
+            " WHERE labels != json_patch(labels, ?2)",
             [
                 (path, json.dumps({k: None if v is None else str(v) for k, v in values.items()}))
                 for path, values in labels
