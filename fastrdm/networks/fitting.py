@@ -114,7 +114,7 @@ def _why_none(fits: Sequence[Match], target: WeightsTarget, path: str | Path) ->
     weighty = [fit for fit in ordered if fit.is_weights] or ordered
     if len(weighty) == 1:
         (fit,) = weighty
-        place = "" if fit.key == TOP and not fit.prefix else f" (under {fit.place})"
+        place = "" if fit.key == TOP and not fit.prefix else f" ({fit.place})"
         is_tapped = target.needed is not None and fit.is_wrong_in_heads_alone
         hint = _HEAD_NEEDED if is_tapped else ""
         return f"{path}{place} does not fit {target.name}; {describe(fit.problems)}{hint}"
@@ -146,14 +146,14 @@ def _taken(
     if fit.is_average:
         ema = "yes"
         if not is_asked:
-            place = "" if fit.key == TOP and not fit.prefix else f" under {fit.place}"
+            place = "" if fit.key == TOP and not fit.prefix else f" {fit.place}"
             remarks.append(
                 f"{path}: took the averaged (EMA) weights{place}, because no others fit {target.name}"
             )
     elif other is not None:
         ema = "no"
         remarks.append(
-            f"{path}: took the weights under {fit.place}, not the averaged (EMA) ones under {other.place}, "
+            f"{path}: took the weights {fit.place}, not the averaged (EMA) ones {other.place}, "
             "which --ema (ema=True) takes"
         )
     if fit.ignored:

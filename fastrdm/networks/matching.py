@@ -108,10 +108,10 @@ class Match:
 
     @property
     def place(self) -> str:
-        """Key and prefix in messages."""
-        parts = [self.key] if self.key != TOP else []
-        parts += [f"prefix {self.prefix!r}"] if self.prefix else []
-        return ", ".join(parts) or "the top level"
+        """Key and prefix in messages, such as "under net with the prefix 'module.'"."""
+        parts = [f"under {self.key}"] if self.key != TOP else []
+        parts += [f"with the prefix {self.prefix!r}"] if self.prefix else []
+        return " ".join(parts) or "at the top level"
 
 
 def matches_of(state: StateDict, target: WeightsTarget, selection: Selection) -> Iterator[Match]:

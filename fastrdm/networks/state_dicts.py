@@ -33,8 +33,8 @@ class StateDict:
 
     @property
     def place(self) -> str:
-        """The key in messages."""
-        return "the top level" if self.key == TOP else self.key
+        """The key in messages, such as "under net"."""
+        return "at the top level" if self.key == TOP else f"under {self.key}"
 
     @property
     def is_weights(self) -> bool:

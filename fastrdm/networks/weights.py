@@ -180,7 +180,7 @@ def _read(path: str | Path, selection: Selection, *, as_arrays: bool) -> dict[st
     chosen, others = only_state_dict(found, selection, path)
     if others:
         warnings.warn(
-            f"{path}: took the weights under {chosen.place}, not the averaged (EMA) ones under {others[0].place}, "
+            f"{path}: took the weights {chosen.place}, not the averaged (EMA) ones {others[0].place}, "
             "which ema=True takes",
             RuntimeWarning,
             stacklevel=3,

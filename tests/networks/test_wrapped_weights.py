@@ -121,7 +121,8 @@ def test_when_none_fits_the_differences_of_each_are_listed(path):
     message = str(caught.value)
     assert message.startswith(f"{path}: none of its 2 state dicts fits net: ")
     assert (
-        "critic (missing: conv.weight, conv.bias, bn.weight and 7 more; unexpected: w)" in message
+        "under critic (missing: conv.weight, conv.bias, bn.weight and 7 more; unexpected: w)"
+        in message
     )
     assert "of another shape: conv.weight (4, 3, 5, 5) for (4, 3, 3, 3)" in message
     assert message.endswith("; --key NAME (key=) chooses one")
@@ -176,7 +177,7 @@ def test_averaged_weights_in_the_same_state_dict(path, prefix):
     content = {"state_dict": prefixed(weights, "model.") | prefixed(averaged, prefix)}
     facts = {"key": "state_dict", "prefix": "model.", "ema": "no"}
     (remark,) = assert_taken(content, path, weights, facts)
-    assert f"the averaged (EMA) ones under state_dict, prefix '{prefix}'" in remark
+    assert f"the averaged (EMA) ones under state_dict with the prefix '{prefix}'" in remark
     facts = {"key": "state_dict", "prefix": prefix, "ema": "yes"}
     assert_taken(content, path, averaged, facts, ema=True)
     content = weights | prefixed(averaged, prefix)
@@ -202,7 +203,7 @@ def test_models_of_swa_utils(path):
     averaged = AveragedModel(net).state_dict()
     assert "n_averaged" in averaged
     (remark,) = assert_taken(averaged, path, net.state_dict(), {"prefix": "module.", "ema": "yes"})
-    assert remark.startswith(f"{path}: took the averaged (EMA) weights under prefix 'module.'")
+    assert remark.startswith(f"{path}: took the averaged (EMA) weights with the prefix 'module.'")
     other = weights_of(5)
     content = {"model": other, "average": averaged}
     assert_taken(content, path, other, {"key": "model", "ema": "no"})
@@ -253,7 +254,7 @@ def test_names_that_fit_without_a_prefix_alone_are_not_stripped(path):
     weights = weights_of()
     part = {name: value for name, value in weights.items() if not name.startswith("conv")}
     with pytest.raises(
-        WeightsError, match=r"\(under prefix 'model\.'\) does not fit net; missing: c"
+        WeightsError, match=r"\(with the prefix 'model\.'\) does not fit net; missing: c"
     ):
         take(prefixed(part, "model."), path)
 

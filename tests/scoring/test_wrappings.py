@@ -180,7 +180,7 @@ def test_what_was_taken_is_kept_with_the_result(here):
     weights, ema = network(0).state_dict(), network(1).state_dict()
     torch.save({"net": prefixed(weights, "module."), "net_ema": ema}, "a.pth")
     with pytest.warns(
-        RuntimeWarning, match=r"a\.pth: took the weights under net, prefix 'module\.'"
+        RuntimeWarning, match=r"a\.pth: took the weights under net with the prefix 'module\.'"
     ):
         (raw,) = score_checkpoints(["a.pth"], [ARCH], ["study"], n_draws=0)
     assert raw.taken == {"key": "net", "prefix": "module.", "ema": "no"}
