@@ -19,8 +19,10 @@ from fastrdm._base.files import check_writable_file, check_writable_folder, new_
 from fastrdm._base.lazy import lazy_attributes
 from fastrdm._base.text import (
     counted,
+    error_text,
     first_line,
     first_sentence,
+    is_expected,
     list_names,
     natural_key,
     nearest,
@@ -149,10 +151,12 @@ __all__ = [
     "condense",
     "counted",
     "depth",
+    "error_text",
     "first_line",
     "first_sentence",
     "format_bytes",
     "format_seconds",
+    "is_expected",
     "is_similarity",
     "kind_of",
     "labels_of",

@@ -12,6 +12,21 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def is_expected(error: BaseException) -> bool:
+    """Whether the text of an error is for users: that of errors that fastrdm raises itself."""
+    return isinstance(error, ValueError | OSError | ImportError)
+
+
+def error_text(error: BaseException) -> str:
+    """Return an error on one line, with the file of an error of the system and the type of an unexpected one."""
+    if isinstance(error, OSError) and error.strerror and len(error.args) > 1:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if is_expected(error):
+        return one_line(error)
+    text = " ".join(str(error).split())
+    return f"unexpected {type(error).__name__}{': ' if text else ''}{text}"
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text that is not blank, or its type's name."""
     lines = (line.strip() for line in str(error).splitlines())

@@ -163,6 +163,8 @@ def sweep_options(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
     options = {name: values[name] for name in (*shared, *of_networks)}
     options["preprocessing"] = preprocessing_of_arguments(arguments)
     options["provider_options"] = dict(arguments.provider_option)
+    if arguments.patience is not None and not arguments.watch:
+        raise ValueError("--patience is for --watch")
     engine = arguments.engine or ("local" if arguments.workers else engine)
     of_ray = ("address", "num_cpus", "num_gpus")
     resources = {name: values[name] for name in of_ray if values[name] is not None}

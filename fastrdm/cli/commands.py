@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -32,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, or 1 after a failure. argparse exits with 2 for wrong usage."""
     argv = sys.argv[1:] if argv is None else argv
     debug = "--debug" in argv
+    for stream in (sys.stdout, sys.stderr):
+        # Tables have symbols that not every terminal and pipe can show.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         arguments = _parser(argv).parse_args(argv)
         with warnings.catch_warnings():

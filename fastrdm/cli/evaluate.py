@@ -15,8 +15,10 @@ def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     evaluate.description = (
         "Score an Algonauts 2019 submission (.mat, .npy, .npz) against a target file."
     )
-    evaluate.add_argument("submission", metavar="SUBMISSION")
-    evaluate.add_argument("target", metavar="TARGET")
+    evaluate.add_argument("submission", metavar="SUBMISSION", help="RDMs of a model")
+    evaluate.add_argument(
+        "target", metavar="TARGET", help="RDMs of the subjects, such as target_fmri.mat"
+    )
     ceilings = (
         "use the ceilings published for these images; none computes them from the subjects (default: by number of "
         "conditions)"

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 
-from fastrdm._base import one_line
+from fastrdm._base import error_text, is_expected
 
 _HELP = "print the traceback of errors"
 
@@ -23,23 +23,9 @@ def report_failure(error: Exception, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    print(f"fastrdm: error: {_text(error)}{_hint(error, debug)}", file=sys.stderr)
+    print(f"fastrdm: error: {error_text(error)}{_hint(error, debug)}", file=sys.stderr)
     return 1
 
 
-def _text(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and len(error.args) > 1:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if _is_expected(error):
-        return one_line(error)
-    kind, text = type(error).__name__, " ".join(str(error).split())
-    return f"unexpected {kind}{': ' if text else ''}{text}"
-
-
-def _is_expected(error: Exception) -> bool:
-    """Whether the message is for users: the errors that fastrdm raises itself."""
-    return isinstance(error, ValueError | OSError | ImportError)
-
-
 def _hint(error: Exception, debug: bool) -> str:
-    return "" if debug or _is_expected(error) else "; --debug shows the traceback"
+    return "" if debug or is_expected(error) else "; --debug shows the traceback"

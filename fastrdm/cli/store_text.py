@@ -24,12 +24,15 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
     places = {name: i for i, name in enumerate(names)}
     values: dict[str, set[Any]] = {name: set() for name in SETTINGS}
     shown: set[tuple[Any, ...]] = set()
+    protocols: dict[tuple[str, str], str] = {}
     is_opposite = False
     with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
         for row in table.rows():
             for name, found in values.items():
                 found.add(row[places[name]])
             shown.add((row[places["checkpoint"]], row[places["settings"]], row[places["sha256"]]))
+            place = row[places["study"]], row[places["region"]]
+            protocols[place] = row[places["protocol"]].partition(" ")[0]
             is_opposite |= row[places["mean_rho"]] < 0
             print(json.dumps(_texts(row, table.columns, places)), file=kept)
         columns = _columns(table, {name for name, found in values.items() if len(found) > 1})
@@ -38,9 +41,23 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
             print(line, file=file)
     if is_opposite and "subject" not in places:
         print(f"{_OPPOSITE} mean rho below 0: the layer is opposite to the brain", file=file)
+    if "score" in places:
+        for line in _scores_in_words(protocols):
+            print(line, file=file)
     total = store.n_listed()
     of_all = f" of {total}" if len(shown) < total else ""
     print(f"{len(shown)}{of_all} checkpoints, {store.counts()['failures']} failed", file=file)
+
+
+def _scores_in_words(protocols: dict[tuple[str, str], str]) -> Iterator[str]:
+    """What the column of the score is, by study and region with their protocol's name."""
+    # Imported here, because other tables need neither similarities nor studies.
+    from fastrdm.scoring import names_of_protocols
+    from fastrdm.similarity import PROTOCOLS
+
+    names = names_of_protocols({place: PROTOCOLS.get(name) for place, name in protocols.items()})
+    for modality, name in names.items():
+        yield name if len(names) == 1 else f"{modality or 'other studies'}, {name}"
 
 
 def _columns(table: Any, differ: set[str]) -> list[str]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fastrdm.scoring.store_columns import SETTINGS
     from fastrdm.scoring.sweeps import ENGINES, Sweep, sweep
     from fastrdm.scoring.table_files import TABLE_FORMATS, write_table, write_table_text
-    from fastrdm.scoring.wording import score_name, score_names
+    from fastrdm.scoring.wording import names_of_protocols, score_name, score_names
 else:
     # Imported on first use: reading a store needs neither runtimes nor networks.
     __getattr__ = lazy_attributes(
@@ -58,7 +58,7 @@ else:
                 "modality_of",
                 "sign_remarks",
             ],
-            "fastrdm.scoring.wording": ["score_name", "score_names"],
+            "fastrdm.scoring.wording": ["names_of_protocols", "score_name", "score_names"],
             "fastrdm.scoring.store": ["Store"],
             "fastrdm.scoring.store_columns": ["SETTINGS"],
             "fastrdm.scoring.sweeps": ["ENGINES", "Sweep", "sweep"],
@@ -84,6 +84,7 @@ __all__ = [
     "layer_scores",
     "modalities",
     "modality_of",
+    "names_of_protocols",
     "score_checkpoints",
     "score_name",
     "score_names",

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastrdm._base import list_names, natural_key, nearest
 from fastrdm.scoring.database import Database
-from fastrdm.scoring.results import COLUMNS, Result, best_layers, layer_scores, modality_of
+from fastrdm.scoring.results import COLUMNS, Result, best_layers, layer_scores, modalities
 from fastrdm.scoring.store_columns import SCORE, table_columns
 from fastrdm.scoring.store_rows import PathEntry, Row, RowOptions, RowReader
 from fastrdm.scoring.table_filters import Condition, known_names, read_condition
@@ -139,10 +139,10 @@ class ResultTable:
         """The rows of the best layer of each modality, with its score."""
         results = [self._result(row) for row in rows]
         best, scores = best_layers(results), layer_scores(results)
-        place = self._places[SCORE]
+        place, modality_of = self._places[SCORE], modalities(results)
         kept = []
         for row, result in zip(rows, results, strict=True):
-            modality = modality_of(result.region)
+            modality = modality_of[result.study, result.region]
             if best.get(modality) == result.layer:
                 kept.append((*row[:place], scores[modality][result.layer], *row[place:]))
         return kept

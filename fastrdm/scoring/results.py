@@ -73,14 +73,19 @@ def modality_of(region: str) -> str:
 
 
 def modalities(results: Iterable[Result]) -> dict[tuple[str, str], str]:
+    """The modality of each region of each study in results, as `modalities_of`."""
+    return modalities_of((r.study, r.region) for r in results)
+
+
+def modalities_of(places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """The modality of each region of each study, as (study, region) → modality.
 
     A study's regions are scored together, unless all of them are the challenge's: then by its modalities. For other
     studies, whose regions may happen to have the names of the challenge's, the modality is empty.
     """
     regions: dict[str, dict[str, str]] = {}
-    for r in results:
-        regions.setdefault(r.study, {})[r.region] = modality_of(r.region)
+    for study, region in places:
+        regions.setdefault(study, {})[region] = modality_of(region)
     return {
         (study, region): modality if all(found.values()) else ""
         for study, found in regions.items()

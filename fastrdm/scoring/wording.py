@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from fastrdm._base import list_names
-from fastrdm.scoring.results import Result, modalities
+from fastrdm.scoring.results import Result, modalities_of
 from fastrdm.similarity import PROTOCOLS, Protocol
 from fastrdm.studies import Study, algonauts
 
@@ -18,10 +18,13 @@ _SYMBOLS: Mapping[str, str] = {
 _MOST_REGIONS = 4
 
 
-def score_name(regions: Sequence[str], protocols: Iterable[Protocol] = (CHALLENGE,)) -> str:
-    """Name the score over regions: "challenge score: mean R² of EVC and IT ÷ mean ceiling"."""
+def score_name(regions: Sequence[str], protocols: Iterable[Protocol | None] = (CHALLENGE,)) -> str:
+    """Name the score over regions: "challenge score: mean R² of EVC and IT ÷ mean ceiling".
+
+    A protocol is None if it is unknown.
+    """
     protocols = set(protocols)
-    symbols = {"R²" if p.squared else _SYMBOLS.get(p.method, p.method) for p in protocols}
+    symbols = {_symbol(protocol) for protocol in protocols}
     value = symbols.pop() if len(symbols) == 1 else "score"
     names = [region.upper() for region in regions]
     if len(names) == 1:
@@ -33,25 +36,31 @@ def score_name(regions: Sequence[str], protocols: Iterable[Protocol] = (CHALLENG
     return f"{'challenge ' * is_challenge}score: mean {value} of {which} ÷ mean ceiling"
 
 
+def _symbol(protocol: Protocol | None) -> str:
+    """What a protocol reports."""
+    if protocol is None:
+        return "score"
+    return "R²" if protocol.squared else _SYMBOLS.get(protocol.method, protocol.method)
+
+
 def score_names(results: Iterable[Result], studies: Sequence[Study]) -> dict[str, str]:
     """Name the scores of `layer_scores`, by modality; with several studies, they are means over the studies."""
-    results = list(results)
-    modality_of = modalities(results)
-    by_modality: dict[str, dict[str, list[str]]] = {}
-    for r in results:
-        regions = by_modality.setdefault(modality_of[r.study, r.region], {}).setdefault(r.study, [])
-        if r.region not in regions:
-            regions.append(r.region)
     targets = {study.name: study.targets for study in studies}
+    return names_of_protocols(
+        {(r.study, r.region): targets[r.study][r.region].protocol for r in results}
+    )
+
+
+def names_of_protocols(protocols: Mapping[tuple[str, str], Protocol | None]) -> dict[str, str]:
+    """Name the scores over regions by modality, given the protocol of each study and region, if it is known."""
+    by_modality: dict[str, dict[str, list[str]]] = {}
+    for (study, region), modality in modalities_of(protocols).items():
+        by_modality.setdefault(modality, {}).setdefault(study, []).append(region)
     names = {}
     for modality, by_study in by_modality.items():
-        protocols = {
-            targets[study][region].protocol
-            for study, regions in by_study.items()
-            for region in regions
-        }
         regions = list(dict.fromkeys(region for each in by_study.values() for region in each))
-        name = score_name(regions, protocols)
+        used = {protocols[study, region] for study, each in by_study.items() for region in each}
+        name = score_name(regions, used)
         if any(set(each) != set(regions) for each in by_study.values()):
             name = "score: mean over each study's regions ÷ mean ceiling"
         more = f", mean over {' and '.join(by_study)}" if 1 < len(by_study) < 4 else ""

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import one_line, versions
+from fastrdm._base import error_text, versions
 from fastrdm._kernels import kernels
 from fastrdm.images import Preprocessing, cached_pixels
 from fastrdm.networks import Probes, check_unchanged, hash_file
@@ -126,7 +126,9 @@ class Worker:
             return scored
         # One bad file must not stop the rest, whatever error it causes.
         except Exception as error:
-            return Failed(job, stamp, one_line(error), traceback.format_exc(), name)
+            text = error_text(error)
+            named = text if job.path in text else f"{job.path}: {text}"
+            return Failed(job, stamp, named, traceback.format_exc(), name)
 
     def _again(self, job: Job, stamp: Stamp, sha256: str, seconds: float, name: str) -> Outcome:
         """The outcome of a checkpoint whose weights have scores; without their warnings, which were given."""

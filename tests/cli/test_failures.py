@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from fastrdm.cli import commands, machine, main
@@ -43,3 +47,14 @@ def test_every_command_has_debug(capsys):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         assert "--debug" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_symbols_that_a_pipe_cannot_show_are_replaced(tmp_path, encoding):
+    from fastrdm.cli.sample import write_sample
+
+    sample = write_sample(tmp_path / "s")
+    command = [sys.executable, "-m", "fastrdm", "score", sample / "network.onnx", "--data", sample]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    result = subprocess.run(command, capture_output=True, env=environment, check=True)
+    assert b"best layer: fc" in result.stdout and b"mean ?" in result.stdout

@@ -190,3 +190,44 @@ def test_score_checkpoints_checks_the_submissions_folder(sample, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="submit: .*file is a file, not a folder"):
         next(score_checkpoints([sample / "network.onnx"], (), sample, submit=tmp_path / "file"))
+
+
+def test_what_was_scored_before_a_stop_is_drawn(score, tmp_path, monkeypatch):
+    original = score_checkpoints
+
+    def stopped(*arguments, **options):
+        yield from original(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastrdm.cli.score.score_checkpoints", stopped)
+    status, out, err = score("--csv", tmp_path / "x.csv", "--figure", tmp_path / "x.png")
+    assert status == 130 and "* best layer" in out and err.endswith("fastrdm: stopped\n")
+    assert (tmp_path / "x.png").is_file()
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == 11
+
+
+def test_patience_needs_watch(score):
+    status, _, err = score("--patience", "3")
+    assert status == 1 and err == "fastrdm: error: --patience is for --watch\n"
+
+
+def test_an_unexpected_exception_of_a_checkpoint_names_it(score, sample, monkeypatch):
+    def fail(*arguments, **options):
+        raise KeyError("layer9")
+
+    monkeypatch.setattr("fastrdm.scoring.worker.open_checkpoint", fail)
+    status, _, err = score("--quiet")
+    first = f"fastrdm: error: {sample / 'network.onnx'}: unexpected KeyError: 'layer9'"
+    assert status == 1 and err.splitlines()[0] == first
+    assert "Traceback" in score("--quiet", "--debug")[2]
+
+
+def test_the_best_layers_of_a_store_have_the_scores_name(sample, tmp_path, capsys):
+    store = str(tmp_path / "s.db")
+    arguments = [str(sample / "network.onnx"), "--data", str(sample), "--engine", "in-process"]
+    assert main(["sweep", *arguments, "--store", store]) == 0
+    capsys.readouterr()
+    assert main(["table", store, "--best"]) == 0
+    assert f"\n{CHALLENGE} (%)\n" in capsys.readouterr().out
+    assert main(["table", store]) == 0
+    assert "score" not in capsys.readouterr().out

@@ -71,3 +71,22 @@ def test_the_regions_of_ones_own_study_are_scored_together():
     assert layer_scores(own) == {"": pytest.approx({"conv": 20, "fc": 40})}
     assert best_layers(own) == {"": "fc"}
     assert list(layer_scores(own + results(study("92", "evc", "it")))) == ["", "fmri"]
+
+
+def test_the_best_layer_of_ones_own_study_is_in_the_table_of_a_store(tmp_path):
+    """Its region IT is not the challenge's, and its rows are not left out."""
+    from fastrdm.cli.sample import write_sample
+    from fastrdm.scoring import Store, sweep
+    from fastrdm.studies import open_studies
+
+    sample = write_sample(tmp_path / "sample")
+    (opened,) = open_studies(sample)
+    own = dataclasses.replace(
+        opened, targets={"v1": opened.targets["evc"], "it": opened.targets["it"]}
+    )
+    sweep([sample / "network.onnx"], (), own, store=tmp_path / "s.db", engine="in-process")
+    with Store(tmp_path / "s.db") as store:
+        table = store.table(best=True)
+        found = [dict(zip(table.columns, row, strict=True)) for row in table.rows()]
+    assert {row["region"] for row in found} == {"it", "v1"}
+    assert {row["layer"] for row in found} == {"fc"} and len({row["score"] for row in found}) == 1
