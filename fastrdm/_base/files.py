@@ -44,10 +44,12 @@ def check_writable_file(path: str | Path, name: str) -> None:
         raise ValueError(f"{name}: {path} is a folder, not a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{name}: {path}: there is no folder {path.parent}")
-    if path.exists():
-        with _named(f"{name}: {path} cannot be written"):
-            path.open("ab").close()
-    _check_folder(path.parent, name)
+    # Not opened: to close a file of SQLite would release the locks that this process has on it.
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(f"{name}: {path} is read-only")
+    # Devices and pipes need no other file in their folder.
+    if path.is_file() or not path.exists():
+        _check_folder(path.parent, name)
 
 
 def check_writable_folder(path: str | Path, name: str) -> None:

@@ -126,9 +126,13 @@ class Worker:
             return scored
         # One bad file must not stop the rest, whatever error it causes.
         except Exception as error:
-            text = error_text(error)
-            named = text if job.path in text else f"{job.path}: {text}"
-            return Failed(job, stamp, named, traceback.format_exc(), name)
+            return Failed(job, stamp, self._explain(job, error), traceback.format_exc(), name)
+
+    def _explain(self, job: Job, error: Exception) -> str:
+        """An error that names the checkpoint, unless it is about its network."""
+        text = error_text(error)
+        is_named = job.path in text or text == self._setup.networks[job.network].error
+        return text if is_named else f"{job.path}: {text}"
 
     def _again(self, job: Job, stamp: Stamp, sha256: str, seconds: float, name: str) -> Outcome:
         """The outcome of a checkpoint whose weights have scores; without their warnings, which were given."""

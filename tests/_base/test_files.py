@@ -11,6 +11,7 @@ def test_a_file_that_can_be_written_is_accepted_and_kept(tmp_path):
     check_writable_file(tmp_path / "old.csv", "--csv")
     check_writable_file(tmp_path / "new.csv", "--csv")
     check_writable_folder(tmp_path / "a" / "b", "--submit")
+    check_writable_file("/dev/null", "--csv")
     assert [path.name for path in tmp_path.iterdir()] == ["old.csv"]
     assert (tmp_path / "old.csv").read_text() == "kept"
 
@@ -30,6 +31,10 @@ def test_read_only_folders_are_refused(tmp_path, monkeypatch):
     def refuse(dir):
         raise PermissionError(errno.EACCES, "Permission denied", str(dir))
 
+    (tmp_path / "old.csv").touch()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match=r"--csv: .*old\.csv is read-only"):
+        check_writable_file(tmp_path / "old.csv", "--csv")
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     match = f"--csv: files cannot be written in {tmp_path}: Permission denied"
     with pytest.raises(PermissionError, match=match):
