@@ -27,7 +27,8 @@ def add_score(score: argparse.ArgumentParser) -> None:
     score.description = (
         "Score every layer of each checkpoint against every region of each study, print a table, and name the best "
         "layer: the one with the highest score over regions and studies, which for the challenge's data is the "
-        "challenge score (mean R² of EVC and IT ÷ mean ceiling). `fastrdm sweep` keeps the results in a store and continues from there."
+        "challenge score (mean R² of EVC and IT ÷ mean ceiling). `fastrdm sweep` keeps the results in a store and "
+        "continues from there."
     )
     add_checkpoints(score)
     add_bootstrap(score.add_argument_group("statistics"))
