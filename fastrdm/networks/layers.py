@@ -330,7 +330,8 @@ def _request(name: str | None, text: str, known: Collection[str], owner: str, ki
                 f" ({list_names(runs, _SHOWN)}) or all, as {f'{source}#*'!r}"
             )
         raise ValueError(
-            f"tap {tap!r}: {owner} has no {kind} {source!r}; nearest: {nearest(source, known)}"
+            f"tap {tap!r}: {owner} has no {kind} {source!r}{_runs_of(source, known)}; "
+            f"nearest: {nearest(source, known)}"
         )
     if name is not None:
         raise ValueError(
@@ -343,6 +344,20 @@ def _request(name: str | None, text: str, known: Collection[str], owner: str, ki
             f"nearest: {nearest(source, known)}"
         )
     return Request(name, source, suffix, tokens, matches, True)
+
+
+def _runs_of(source: str, known: Collection[str]) -> str:
+    """What runs how often, if a source is a run that does not exist, as part of a message; else empty."""
+    path = _RUN.sub("", source)
+    if path == source or path not in known:
+        return ""
+    inner = [name for name in known if name.startswith(f"{path}.") and name.endswith("#1")]
+    inside = (
+        f"; in it run several times: {list_names([_RUN.sub('#*', name) for name in inner])}"
+        if inner
+        else ""
+    )
+    return f", because {path!r} runs once{inside}"
 
 
 def _n_prefix_tokens(weights: Mapping[str, tuple[int, ...]]) -> int:

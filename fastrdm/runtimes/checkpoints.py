@@ -282,6 +282,7 @@ def open_checkpoint(
     arch: str | Path | Architecture | None = None,
     taps: Taps | None = None,
     *,
+    preprocessing: RequestedPreprocessing | None = None,
     key: str | None = None,
     prefix: str | None = None,
     ema: bool = False,
@@ -293,8 +294,8 @@ def open_checkpoint(
 
     Weights need `arch`, their network: "module:callable" as for `import_arch`, an `.onnx` file from `export_onnx` with
     any weights, or either in memory as an `Architecture`. `taps` are as for `export_onnx`, or, if `path` is an `.onnx`
-    file, as for `OnnxModel`, but not for an exported architecture; `options` are those of `OnnxModel`. WeightsError if
-    the weights cannot be read or are another network's.
+    file, as for `OnnxModel`, but not for an exported architecture. `preprocessing` replaces that of any of them;
+    `options` are those of `OnnxModel`. WeightsError if the weights cannot be read or are another network's.
 
     The state dict of a file is chosen if it is the only one that fits; `key` names one, `ema` takes averaged weights.
     Prefixes of names are removed only if these then fit; `prefix` is always removed. Entries on which no tapped layer
@@ -307,7 +308,7 @@ def open_checkpoint(
             raise ValueError(
                 f"{path}: an .onnx file has its own weights; leave out {', '.join(selection.to_dict())}"
             )
-        return OnnxModel(path, taps=taps, **options)
+        return OnnxModel(path, taps=taps, preprocessing=preprocessing, **options)
     if arch is None:
         raise ValueError(
             f"{path}: weights need arch, the module:callable that builds their network or its exported .onnx file"
@@ -315,13 +316,15 @@ def open_checkpoint(
     # Before an export, which takes seconds.
     check_file(path)
     if isinstance(arch, str) and not is_onnx(arch):
-        architecture = Architecture.export(arch, taps)
+        architecture = Architecture.export(arch, taps, preprocessing=preprocessing)
     else:
         architecture = arch if isinstance(arch, Architecture) else Architecture.read(arch)
         if taps is not None:
             raise ValueError(
                 f"the architecture {architecture.name} already has layers; remove the taps"
             )
+        if preprocessing is not None:
+            architecture = architecture.prepared(preprocessing)
     return architecture.open(path, on_remark=on_remark, **vars(selection), **options)
 
 

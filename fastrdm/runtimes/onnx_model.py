@@ -110,6 +110,8 @@ class OnnxModel:
         probes: Probes | None = None,
     ) -> None:
         if isinstance(path, Graph):
+            if taps is not None or preprocessing is not None:
+                raise ValueError(f"{path.name} is in memory with its own taps and preprocessing")
             graph = path
         elif taps is None and preprocessing is None:
             graph = Graph.from_file(path)

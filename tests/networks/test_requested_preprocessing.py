@@ -21,7 +21,7 @@ from fastrdm.networks import (
     read_model,
     request_preprocessing,
 )
-from fastrdm.runtimes import Architecture, OnnxModel
+from fastrdm.runtimes import Architecture, OnnxModel, open_checkpoint
 
 nn = torch.nn
 HALF = (0.5, 0.5, 0.5)
@@ -289,6 +289,12 @@ def test_an_exported_file_takes_another_preprocessing_of_its_size(tmp_path):
     assert changed.fingerprint == architecture.fingerprint
     opened = changed.open(tmp_path / "w.pth", provider="cpu")
     assert opened.preprocessing == changed.preprocessing == model.preprocessing
+    for arch in (path, architecture, None):
+        weights = tmp_path / ("w.pth" if arch else "a.onnx")
+        opened = open_checkpoint(weights, arch, preprocessing=wanted, provider="cpu")
+        assert opened.preprocessing == model.preprocessing
+    with pytest.raises(ValueError, match="is in memory with its own taps and preprocessing"):
+        architecture.open(tmp_path / "w.pth", preprocessing=wanted)
     expected = model.preprocessing.load([image])
     np.testing.assert_array_equal(model.activations([image])["conv"], model.run(expected)["conv"])
     for open_ in (

@@ -114,9 +114,10 @@ def test_a_module_that_runs_several_times_needs_a_run(recurrent):
 
 def test_a_run_that_does_not_exist(recurrent):
     network = inspect_module(recurrent, (8, 8))
-    for tap in ("IT#3", "fc#0"):
-        with pytest.raises(ValueError, match=f"has no module '{tap}'; nearest: "):
-            choose_taps(recurrent, network, [tap])
+    with pytest.raises(ValueError, match=r"has no module 'IT#3'; nearest: IT#"):
+        choose_taps(recurrent, network, ["IT#3"])
+    with pytest.raises(ValueError, match=r"no module 'fc#0', because 'fc' runs once; nearest: "):
+        choose_taps(recurrent, network, ["fc#0"])
 
 
 def test_the_passes_of_cornet_s():
@@ -126,6 +127,9 @@ def test_the_passes_of_cornet_s():
         runs = [name for name in layers if name.startswith(f"{area}.output#")]
         assert runs == [f"{area}.output#{time}" for time in range(times)]
         assert layers[runs[-1]].tensor == layers[area].tensor
+    message = r"'IT' runs once; in it run several times: IT.conv1#\*, IT.conv3#\*, IT.output#\*"
+    with pytest.raises(ValueError, match=message):
+        choose_taps(network, inspect_module(network, (32, 32)), ["IT#0"])
 
 
 def test_the_command_line_lists_runs(capsys, tmp_path, monkeypatch):
