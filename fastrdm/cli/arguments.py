@@ -78,7 +78,7 @@ def add_selection(parser: argparse._ActionsContainer) -> None:
     add("--key", metavar="NAME", help=key)
     prefix = (
         "remove this from the weights' names, and ignore names without it "
-        "(default: a prefix with which alone the names do not fit, such as module.)"
+        "(default: prefixes such as module. are removed if the names fit only then)"
     )
     add("--prefix", metavar="TEXT", help=prefix)
     ema = "take averaged (EMA) weights (default: the others, where a file has both)"
