@@ -87,8 +87,8 @@ def print_results(results: Sequence[Result], studies: Sequence[Study]) -> None:
             ),
             style="bold" if layer in best.values() else None,
         )
-    # A pipe or a file has no width.
-    console = Console(width=None if sys.stdout.isatty() else 300)
+    # A pipe or a file has no width: no line is wrapped.
+    console = Console(width=None if sys.stdout.isatty() else 1000)
     # Paths are not wrapped, so that they can be copied.
     console.print(results[0].checkpoint, highlight=False, soft_wrap=True, style="bold")
     console.print(title, highlight=False, style="italic")

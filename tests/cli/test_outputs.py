@@ -142,6 +142,14 @@ def test_the_tables_column_is_named_for_what_the_score_is(score):
     assert "score: R² of IT ÷ ceiling (%)" in score("--regions", "it")[1]
 
 
+def test_headings_are_not_wrapped_in_a_pipe(capsys, challenge, sample):
+    arguments = ["score", str(sample / "network.onnx"), "--data", str(challenge), "--quiet"]
+    assert main([*arguments, "--modality", "both", "--bootstrap", "0"]) == 0
+    out = capsys.readouterr().out
+    assert f" {CHALLENGE} (%), mean over 92 and 118 " in out
+    assert f" {CHALLENGE.replace('EVC and IT', 'EARLY and LATE')} (%), mean over 92 and 118 " in out
+
+
 def test_evaluate_names_the_challenge_score(capsys, challenge):
     main(
         [
