@@ -29,7 +29,7 @@ def add_sweep(sweep: argparse.ArgumentParser) -> None:
 
 def _sweep(arguments: argparse.Namespace) -> int:
     options = sweep_options(arguments, "local")
-    for name in ("store", "keep_rdms", "retry_failed"):
+    for name in ("store", "keep_rdms", "retry_failed", "watch"):
         options[name] = getattr(arguments, name)
     with Sweep(arguments.weights, arguments.arch, data_folders(arguments), **options) as sweep:
         if arguments.dry_run:

@@ -114,7 +114,7 @@ def score_checkpoints(
     """
     engine = {} if options.get("workers") else {"engine": "in-process"}
     options = engine | options | {"submit": submit is not None}
-    with Sweep(weights, arch, studies, **options) as sweep:
+    with Sweep(weights, arch, studies, watch=watch, **options) as sweep:
         if submit is not None:
             check_writable_folder(submit, "submit")
             _check_submittable(sweep.studies)

@@ -105,8 +105,11 @@ class CheckpointSource:
         return listing
 
 
-def check_labels(sources: Iterable[CheckpointSource]) -> set[tuple[str, str]]:
-    """Refuse a pattern of labels that matches no present checkpoint; return the patterns without a checkpoint yet."""
+def check_labels(sources: Iterable[CheckpointSource], watch: bool) -> set[tuple[str, str]]:
+    """Refuse a pattern of labels that matches no present checkpoint, unless others may come (`watch`).
+
+    Returns the patterns that match no checkpoint yet.
+    """
     tried: dict[tuple[str, str], tuple[str, int]] = {}
     matching, patterns = set(), set()
     for source in sources:
@@ -120,7 +123,7 @@ def check_labels(sources: Iterable[CheckpointSource]) -> set[tuple[str, str]]:
             first, n = tried.get(source.pattern, (found.path, 0))
             tried[source.pattern] = (first, n + 1)
     for pattern, (first, n) in tried.items():
-        if pattern not in matching:
+        if not watch and pattern not in matching:
             row, labels = pattern
             places = first if n == 1 else f"any of {n} paths, of which the first is {first}"
             raise ValueError(

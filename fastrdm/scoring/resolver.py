@@ -180,9 +180,10 @@ class Resolver:
         labels: str = "",
         selection: Selection = ANY_FITTING,
         preprocessing: RequestedPreprocessing | None = None,
+        watch: bool = False,
     ) -> None:
         self.sources = sources(weights, arch, taps, labels, selection, preprocessing)
-        self._untried = check_labels(self.sources)
+        self._untried = check_labels(self.sources, watch)
         self.networks: list[NetworkSpec] = []
         self._exports = Exports()
         self._numbers: dict[str, int] = {}

@@ -44,7 +44,7 @@ class Sweep:
     """Checkpoints, studies and perhaps a store, checked and ready.
 
     Parameters are those of `sweep`; without a store nothing is kept. `submit` asks for the best layers' RDMs of the
-    test images.
+    test images, `watch` accepts labels that match no checkpoint yet, with a warning.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Sweep:
         workers: int | None = None,
         retry_failed: bool = False,
         submit: bool = False,
+        watch: bool = False,
         **options: Any,
     ) -> None:
         self.options = RunOptions(**options)
@@ -75,7 +76,7 @@ class Sweep:
             check_writable_file(store, "store")
         selection = Selection.of(key, prefix, ema, allow_missing)
         wanted = request_preprocessing(preprocessing)
-        self._resolver = Resolver(weights, arch, taps, labels, selection, wanted)
+        self._resolver = Resolver(weights, arch, taps, labels, selection, wanted, watch)
         self.studies = collect_studies(data, sets, modality, regions)
         self._retry, self._submit = retry_failed, submit
         if isinstance(engine, str):
@@ -364,5 +365,5 @@ def sweep(
     """
     weights = [weights] if isinstance(weights, str | Path) else weights
     arch = [arch] if isinstance(arch, str | Architecture) else arch
-    with Sweep(weights, arch, data, store=store, **options) as ready:
+    with Sweep(weights, arch, data, store=store, watch=watch, **options) as ready:
         return ready.run(watch=watch, patience=patience, on_event=on_event)

@@ -61,6 +61,15 @@ def test_the_first_checkpoint_that_appears_and_does_not_match_is_a_warning(tmp_p
     assert len(list(resolver.jobs())) == 1
 
 
+def test_while_watching_a_pattern_may_match_later(tmp_path):
+    (tmp_path / "first.onnx").touch()
+    resolver = Resolver([tmp_path], labels=r"epoch(?P<epoch>\d+)", watch=True)
+    with pytest.warns(RuntimeWarning, match=r"does not match the first checkpoint, .*first\.onnx"):
+        list(resolver.jobs())
+    (tmp_path / "epoch1.onnx").touch()
+    assert [dict(job.labels) for job in resolver.jobs()] == [{"epoch": "1"}, {}]
+
+
 def test_options_of_a_manifests_networks_cannot_be_given_beside_manifests_alone(tmp_path):
     (tmp_path / "m.toml").write_text("[[network]]\nweights = 'a.onnx'\n")
     for options, name in (
