@@ -87,7 +87,7 @@ def test_crops_of_usual_sizes(shape, size):
 
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "convnext_atto"])
 def test_the_transform_that_timm_makes_for_a_model(name):
-    config = timm.data.resolve_data_config(timm.create_model(name).pretrained_cfg)
+    config = timm.data.resolve_data_config({}, timm.get_pretrained_cfg(name).to_dict())
     preprocessing = Preprocessing(
         config["input_size"][1:],
         f"pil-{config['interpolation']}",

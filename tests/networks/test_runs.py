@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fastrdm.cli import main
+from fastrdm.images import Preprocessing
 from fastrdm.networks import choose_taps, export_onnx, inspect_module
 from fastrdm.runtimes import Architecture, OnnxModel, inspect_file
 from models.networks import cornet_s
@@ -55,9 +56,16 @@ def hooked(network, path, images):
     return seen
 
 
-def test_each_run_is_a_layer(recurrent, tmp_path):
-    path = export_onnx(recurrent, tmp_path / "a.onnx", ["last=IT#2", "IT#*", "act#0", "fc"], 8)
-    model = OnnxModel(path, provider="cpu")
+TAPS = ["last=IT#2@flatten", "IT#*", "act#0", "fc"]
+
+
+@pytest.fixture(scope="module")
+def exported(recurrent, tmp_path_factory):
+    return export_onnx(recurrent, tmp_path_factory.mktemp("runs") / "a.onnx", TAPS, 8)
+
+
+def test_each_run_is_a_layer(recurrent, exported):
+    model = OnnxModel(exported, provider="cpu")
     assert model.layers == ("last", "IT#0", "IT#1", "act#0", "fc")
     got = model.run(batch(3).numpy())
     runs = hooked(recurrent, "IT", batch(3))
@@ -70,22 +78,21 @@ def test_each_run_is_a_layer(recurrent, tmp_path):
         np.testing.assert_allclose(got[layer], expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_runs_in_the_metadata_of_a_file(recurrent, tmp_path):
-    path = export_onnx(recurrent, tmp_path / "a.onnx", ["IT#1", "second=IT#2@flatten", "fc"], 8)
-    metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+def test_runs_in_the_metadata_of_a_file(recurrent, exported, tmp_path):
+    metadata = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
     assert json.loads(metadata["fastrdm.taps"])["IT#1"] == {
         "of": "IT#1",
         "part": "",
         "tokens": "flatten",
     }
-    _, marks = inspect_file(path)
-    assert marks == {"IT#1": "IT#1", "second": "IT#2", "fc": "fc"}
-    assert OnnxModel(path, taps=["IT#1"], provider="cpu").layers == ("IT#1",)
-    assert OnnxModel(path, taps=["IT#*"], provider="cpu").layers == ("IT#1",)
+    _, marks = inspect_file(exported)
+    assert marks["IT#1"] == "IT#1" and marks["last"] == "IT#2"
+    assert OnnxModel(exported, taps=["IT#1"], provider="cpu").layers == ("IT#1",)
+    assert OnnxModel(exported, taps=["IT#*"], provider="cpu").layers == ("IT#0", "IT#1")
     # Weights of the same network fit the exported architecture.
     torch.save(recurrent.state_dict(), tmp_path / "w.pth")
-    model = Architecture.read(path).open(tmp_path / "w.pth", provider="cpu")
-    assert model.layers == ("IT#1", "second", "fc")
+    model = Architecture.read(exported).open(tmp_path / "w.pth", provider="cpu")
+    assert model.layers == ("last", "IT#0", "IT#1", "act#0", "fc")
 
 
 @pytest.mark.parametrize(
@@ -122,14 +129,15 @@ def test_a_run_that_does_not_exist(recurrent):
 
 def test_the_passes_of_cornet_s():
     network = cornet_s(10)
-    layers = inspect_module(network, (32, 32)).layers
+    found = inspect_module(network, (32, 32))
+    layers = found.layers
     for area, times in (("V2", 2), ("V4", 4), ("IT", 2)):
         runs = [name for name in layers if name.startswith(f"{area}.output#")]
         assert runs == [f"{area}.output#{time}" for time in range(times)]
         assert layers[runs[-1]].tensor == layers[area].tensor
     message = r"'IT' runs once; in it run several times: IT.conv1#\*, IT.conv3#\*, IT.output#\*"
     with pytest.raises(ValueError, match=message):
-        choose_taps(network, inspect_module(network, (32, 32)), ["IT#0"])
+        choose_taps(network, found, ["IT#0"])
 
 
 def test_the_command_line_lists_runs(capsys, tmp_path, monkeypatch):
@@ -177,18 +185,19 @@ class Swap(nn.Module):
 
 
 @pytest.mark.parametrize("size", [8, 4], ids=["5 tokens", "2 tokens"])
-def test_the_batch_on_the_second_axis(size, tmp_path):
+def test_the_axis_of_the_batch(size):
     """With two tokens, a probe of two images alone could not show which axis is the batch."""
-    torch.manual_seed(0)
-    network = TokensFirst().eval()
-    n_tokens = 1 + (size // 4) ** 2
-    layers = inspect_module(network, (size, size)).layers
-    assert layers["attention"].shape == layers["swap"].shape == (n_tokens, 8)
+    layers = inspect_module(TokensFirst(), (size, size)).layers
+    assert layers["attention"].shape == layers["swap"].shape == (1 + (size // 4) ** 2, 8)
     assert [layers[name].axis for name in ("attention", "first", "swap", "patches")] == [1, 1, 0, 0]
 
+
+def test_the_batch_on_the_second_axis(tmp_path):
+    torch.manual_seed(0)
+    network = TokensFirst().eval()
     taps = ["first", "attention", "cls=first@cls", "mean=attention@mean", "swap", "head"]
-    model = OnnxModel(export_onnx(network, tmp_path / "a.onnx", taps, size), provider="cpu")
-    images = batch(7, size)
+    model = OnnxModel(export_onnx(network, tmp_path / "a.onnx", taps, 8), provider="cpu")
+    images = batch(7)
     got = model.run(images.numpy())
     expected = {name: hooked(network, name, images)[0] for name in ("first", "attention", "swap")}
     first, attention = expected["first"], expected["attention"][0]
@@ -218,7 +227,8 @@ def test_the_batch_on_the_second_axis_of_a_file(fixed, tmp_path):
     # The tensor that the module returns is the input of the last transposition.
     swap = next(node for node in reversed(graph.node) if node.op_type == "Transpose")
     tap = swap.input[0]
-    model = OnnxModel(path, taps={"all": tap, "cls": f"{tap}@cls"}, provider="cpu", batch_size=3)
+    taps, plain = {"all": tap, "cls": f"{tap}@cls"}, Preprocessing((8, 8))
+    model = OnnxModel(path, taps=taps, preprocessing=plain, provider="cpu", batch_size=3)
     got = model.run(images.numpy())
     np.testing.assert_allclose(got["all"], attention[0].transpose(0, 1), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(got["cls"], attention[0][0], rtol=1e-4, atol=1e-5)
