@@ -41,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser(argv).parse_args(argv)
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            # Each time: by default, a warning is shown once for each place in the code.
-            warnings.filterwarnings("always", category=RuntimeWarning)
+            if not sys.warnoptions:
+                # Each time: by default, a warning is shown once for each place in the code.
+                warnings.filterwarnings("always", category=RuntimeWarning)
             status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status

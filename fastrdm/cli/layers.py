@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from fastrdm._base import nearest
+from fastrdm._base import check_writable_file, nearest
 from fastrdm.cli.arguments import (
     SELECTION,
     add_preprocessing,
@@ -61,6 +61,7 @@ def add_layers(layers: argparse.ArgumentParser) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    check_writable_file(arguments.output, "FILE.onnx")
     wanted = request_preprocessing(preprocessing_of_arguments(arguments))
     if isinstance(wanted, PreprocessingRequest):
         weights = Path(arguments.weights)

@@ -89,8 +89,8 @@ class CheckpointSource:
         return self.row, self.labels
 
     def matches(self, path: str) -> bool:
-        """Whether the pattern of labels is found in a path."""
-        return re.search(self.labels, path) is not None
+        """Whether the pattern finds a label in a path."""
+        return bool(self.labels_of(path))
 
     def labels_of(self, path: str) -> dict[str, str]:
         """The labels in a path; empty where the pattern does not match."""

@@ -49,12 +49,11 @@ def test_every_command_has_debug(capsys):
         assert "--debug" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_symbols_that_a_pipe_cannot_show_are_replaced(tmp_path, encoding):
+def test_symbols_that_a_pipe_cannot_show_are_replaced(tmp_path):
     from fastrdm.cli.sample import write_sample
 
     sample = write_sample(tmp_path / "s")
     command = [sys.executable, "-m", "fastrdm", "score", sample / "network.onnx", "--data", sample]
-    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     result = subprocess.run(command, capture_output=True, env=environment, check=True)
     assert b"best layer: fc" in result.stdout and b"mean ?" in result.stdout

@@ -79,6 +79,14 @@ def test_the_stores_folder_is_checked_before_work(sample, tmp_path, capsys):
     assert "is a folder, not a file" in capsys.readouterr().err
 
 
+def test_the_exported_file_is_checked_before_the_network_is_built(tmp_path, capsys):
+    output = str(tmp_path / "no" / "x.onnx")
+    assert main(["export", "none.pth", output, "--arch", "no_such_module:build"]) == 1
+    assert capsys.readouterr().err.startswith(
+        f"fastrdm: error: FILE.onnx: {output}: there is no folder"
+    )
+
+
 def test_an_earlier_csv_file_is_kept_when_nothing_can_begin(score, tmp_path):
     (tmp_path / "x.csv").write_text("kept")
     assert score("--csv", tmp_path / "x.csv", weights=[tmp_path / "none" / "*.onnx"])[0] == 1

@@ -42,6 +42,8 @@ def test_a_pattern_that_matches_no_checkpoint_is_refused(tmp_path):
         Resolver(paths, labels=r"step(?P<step>\d+)")
     with pytest.raises(ValueError, match=r"does not match \S*last\.onnx$"):
         Resolver(paths[1:], labels=r"epoch(?P<epoch>\d+)")
+    with pytest.raises(ValueError, match="does not match any of 3 paths"):
+        Resolver(paths, labels=r"(step(?P<step>\d+))?")
     jobs = list(Resolver(paths, labels=r"epoch(?P<epoch>\d+)").jobs())
     assert [dict(job.labels) for job in jobs] == [{"epoch": "1"}, {"epoch": "2"}, {}]
     (tmp_path / "m.toml").write_text(
