@@ -30,10 +30,11 @@ def with_regions(
         if names:
             chosen.append(replace(study, targets={name: study.targets[name] for name in names}))
             continue
-        problem = f"the study {study.name!r} has no region {' or '.join(wanted)}; it has {', '.join(study.targets)}"
+        missing, present = (list(map(repr, each)) for each in (wanted, study.targets))
+        problem = f"the study {study.name!r} has no region {' or '.join(missing)}, only {', '.join(present)}"
         if named:
             raise ValueError(problem)
-        warn_caller(f"{problem}; it is left out")
+        warn_caller(f"{problem}; the study is left out")
     return chosen
 
 

@@ -57,9 +57,11 @@ def test_an_unknown_region_is_refused_with_those_present_and_the_nearest():
 
 def test_a_study_without_the_regions_is_left_out_with_a_warning_unless_it_is_named():
     every = [study("a", "v1"), study("b", "it")]
-    with pytest.warns(RuntimeWarning, match="'a' has no region it; it has v1; it is left out"):
+    with pytest.warns(
+        RuntimeWarning, match="'a' has no region 'it', only 'v1'; the study is left out"
+    ):
         assert [each.name for each in collect_studies(every, regions=["it"])] == ["b"]
-    with pytest.raises(ValueError, match="the study 'a' has no region it; it has v1$"):
+    with pytest.raises(ValueError, match="the study 'a' has no region 'it', only 'v1'$"):
         collect_studies(every, ["a", "b"], regions=["it"])
 
 
