@@ -73,7 +73,7 @@ def call_modules(module: "torch.nn.Module", images: "torch.Tensor") -> list[Modu
         except Exception as error:
             raise ValueError(
                 f"{type(module).__name__} does not run on images of shape {tuple(images.shape)}: "
-                f"{first_line(error)}{_advice(module)}"
+                f"{first_line(error)}{_advice(module, error)}"
             ) from error
     return calls
 
@@ -174,8 +174,8 @@ def _memory(tensor: "torch.Tensor") -> Memory:
     return storage, (tensor.storage_offset(), *elements)
 
 
-def _advice(module: "torch.nn.Module") -> str:
-    """How to use the vision part of a model of images and text, as the end of a message; else empty."""
+def _advice(module: "torch.nn.Module", error: Exception) -> str:
+    """How to run a network after an error, as the end of a message: on images of another size, or its vision part."""
     takes_text = any(
         "text" in name or name == "input_ids"
         for name in inspect.signature(module.forward).parameters
@@ -183,7 +183,8 @@ def _advice(module: "torch.nn.Module") -> str:
     children = dict(module.named_modules())
     part = next((name for name in _VISION_PARTS if name in children), "")
     if not (part and takes_text):
-        return ""
+        is_about_size = any(word in str(error).lower() for word in ("size", "height", "shape"))
+        return "; --size (input_size=) sets the size of images" if is_about_size else ""
     name, inner = type(module).__name__, type(children[part]).__name__
     ready, line = "", f"return model.{part}"
     if type(module).__module__.startswith("transformers."):

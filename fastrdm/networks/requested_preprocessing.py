@@ -28,8 +28,9 @@ class PreprocessingRequest:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return source and changes as one JSON object."""
-        return json.dumps({"source": self.source, **self.changes})
+        """Return the source, if there is one, and the changes as one JSON object."""
+        source = {"source": self.source} if self.source else {}
+        return json.dumps(source | dict(self.changes))
 
     def beside(self, folders: Iterable[Path]) -> "Preprocessing | PreprocessingRequest":
         """Return what the image processor's file in the weights' folders states; unchanged for other sources.

@@ -182,6 +182,15 @@ def test_fields_replace_those_of_the_network():
     assert request_preprocessing(None) is None and request_preprocessing({}) is None
 
 
+def test_an_error_about_the_size_names_the_option():
+    network = timm.create_model("vit_tiny_patch16_224", depth=1, img_size=64)
+    network.preprocessing = Preprocessing()
+    with pytest.raises(
+        ValueError, match=r"does not run on .*; --size \(input_size=\) sets the size"
+    ):
+        Architecture.export(network)
+
+
 def test_timm_is_the_networks_pretrained_cfg(recwarn):
     own = preprocessing_of(vit(), crop=False)
     wanted = request_preprocessing({"source": "timm", "crop": 0.9, "size": (32, 48)})
