@@ -16,7 +16,7 @@ from fastrdm.networks.matching import Match, WeightsTarget, matches_of
 from fastrdm.networks.selection import ANY_FITTING, Selection, Taken
 from fastrdm.networks.state_dicts import TOP, StateDict, find_state_dicts, list_keys, under_key
 
-_HEAD_NEEDED = ", on which tapped layers depend; tap others with --taps (taps=)"
+_HEAD_NEEDED = "; tapped layers depend on them: build the network with the same head, or tap others with --taps (taps=)"
 
 
 def choose_weights(
@@ -118,12 +118,16 @@ def _why_none(fits: Sequence[Match], target: WeightsTarget, path: str | Path) ->
         is_tapped = target.needed is not None and fit.is_wrong_in_heads_alone
         hint = _HEAD_NEEDED if is_tapped else ""
         return f"{path}{place} does not fit {target.name}; {describe(fit.problems)}{hint}"
-    texts = [f"{fit.place} ({describe(fit.problems)})" for fit in weighty[:3]]
-    more = [fit.key for fit in weighty[3:]]
+    in_heads = [fit for fit in weighty if fit.is_wrong_in_heads_alone]
+    is_tapped = target.needed is not None and bool(in_heads)
+    shown = in_heads if is_tapped else weighty
+    texts = [f"{fit.place} ({describe(fit.problems)})" for fit in shown[: 1 if is_tapped else 3]]
+    more = [fit.key for fit in weighty if fit not in shown[: len(texts)]]
     rest = f", nor {list_names(more, 8)}" if more else ""
+    hint = _HEAD_NEEDED if is_tapped else "; --key NAME (key=) chooses one"
     return (
         f"{path}: none of its {counted(len(weighty), 'state dict')} fits {target.name}: "
-        f"{', '.join(texts)}{rest}; --key NAME (key=) chooses one"
+        f"{', '.join(texts)}{rest}{hint}"
     )
 
 

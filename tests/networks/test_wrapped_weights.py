@@ -339,9 +339,21 @@ def test_allowed_entries_may_be_missing_without_a_warning(path):
     assert assert_taken(content, path, weights_of(), facts, **choice) == ()
     with pytest.raises(
         WeightsError,
-        match=r"missing: fc\.weight, fc\.bias, on which tapped layers depend; tap others",
+        match=r"missing: fc\.weight, fc\.bias; tapped layers depend on them: .* or tap others",
     ):
         take(content, path, needed=list(weights_of()), **choice)
+
+
+def test_a_tapped_head_of_another_size_is_named_once_for_several_state_dicts(path):
+    content = {"net": weights_of(0, n_classes=7), "ema": weights_of(1, n_classes=7)}
+    with pytest.raises(
+        WeightsError, match="none of its 2 state dicts fits net: under net"
+    ) as error:
+        take(content, path, needed=list(weights_of()))
+    assert str(error.value).endswith(
+        "; tapped layers depend on them: build the network with the same head, or tap others with --taps (taps=)"
+    )
+    assert "--key" not in str(error.value)
 
 
 def test_parts_of_a_larger_network_are_not_heads(path):
