@@ -43,6 +43,7 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
     require("matplotlib", "plot", "to draw figures")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     path = Path(path)
     if not results:
@@ -55,9 +56,10 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
     present = {(r.study, r.region) for r in results}
     panels = [(s, r) for s in studies for r in regions if (s, r) in present]
     n_bars = len({(r.checkpoint, r.layer) for r in results})
-    figure = Figure(
-        figsize=(max(7.0, 2.5 + 0.26 * n_bars), 1.2 + 2.1 * len(panels)), layout="constrained"
-    )
+    # In inches: 0.07 for a character of the layers' names below the panels, 0.17 for a row of the legend.
+    below = 0.07 * max(len(r.layer) for r in results) + 0.17 * -(-len(checkpoints) // 2)
+    height = 1.2 + 1.9 * len(panels) + below
+    figure = Figure(figsize=(max(7.0, 2.5 + 0.26 * n_bars), height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (study, region) in zip(axes, panels, strict=True):
@@ -66,12 +68,16 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
         axis.set_title(
             f"{study} · {region.upper()} (100 % = {shown[0].ceiling:.4f})", loc="left", fontsize=10
         )
+        axis.set_ylabel("% of ceiling", fontsize=9)
     hatched = "; hatched: mean ρ below 0" if any(r.mean_rho < 0 for r in results) else ""
-    figure.supylabel(f"percent of noise ceiling ± SD over subjects{hatched}", fontsize=10)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
-    if title:
-        figure.suptitle(title, fontsize=11)
+    note = f"percent of the noise ceiling ± SD over subjects{hatched}"
+    # Patches of their own: a legend would copy the hatching of a checkpoint's first bar.
+    handles = [
+        Patch(color=f"C{number}", label=Path(checkpoint).name)
+        for number, checkpoint in enumerate(checkpoints)
+    ]
+    figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
+    figure.suptitle("\n".join(filter(None, (title, note))), x=0.01, ha="left", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     return path
@@ -88,7 +94,6 @@ def _draw_panel(axis: Any, results: Sequence[Result], checkpoints: Sequence[str]
             yerr=[100 * r.std / r.ceiling for r in group],
             color=f"C{number}",
             error_kw={"elinewidth": 0.8, "ecolor": "0.35"},
-            label=Path(checkpoint).name,
         )
         for bar, result in zip(bars, group, strict=True):
             if result.mean_rho < 0:
