@@ -175,7 +175,7 @@ def test_offered_names_are_not_names_of_modules(package):
     names = {name for name in OFFERED[package] if is_module(package, name)}
     whole = {
         alias.name
-        for node in parse(f"{package}/__init__.py").body
+        for node in ast.walk(parse(f"{package}/__init__.py"))
         if isinstance(node, ast.ImportFrom) and node.module == f"fastrdm.{package}"
         for alias in node.names
     }

@@ -83,6 +83,7 @@ def main():
         measure(("score", "net.onnx", *study), folder)
         for title, command in {
             "`--help`": ("--help",),
+            "`score --help`": ("score", "--help"),
             "`kernels`": ("kernels",),
             "`table scores.db`": ("table", "scores.db"),
             "`score net.onnx`": ("score", "net.onnx", *study),

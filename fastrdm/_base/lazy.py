@@ -17,7 +17,7 @@ def lazy_attributes(
 
     `names` are those of the package's namespace, by the module that defines them; for type checkers, the package
     imports them under `TYPE_CHECKING`. With `moved`, modules by their old names, `import package.name` still gives
-    access to a module's contents. `packages` are subpackages that are imported when the attribute is read.
+    access to a module's contents. `packages` are subpackages and modules that are imported when the attribute is read.
     """
     module_of = {name: module for module, defined in names.items() for name in defined}
     for old, module in (moved or {}).items():

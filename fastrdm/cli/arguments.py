@@ -8,7 +8,6 @@ from typing import Any
 from fastrdm.images import FILTERS
 from fastrdm.runtimes import PRECISIONS, PROVIDERS
 from fastrdm.scoring import ENGINES
-from fastrdm.studies import find_data
 
 _TAPS = (
     "layers to tap, each [NAME=]LAYER[@TOKENS]: a module's path, a tensor's name in an .onnx file, or a pattern as in "
@@ -180,6 +179,8 @@ def data_folders(arguments: argparse.Namespace) -> list[Path]:
     """Return the folders of studies: the arguments, or the default folder."""
     if arguments.data:
         return [Path(folder) for folder in arguments.data]
+    from fastrdm.studies import find_data
+
     folder = find_data()
     if folder is None:
         raise ValueError(

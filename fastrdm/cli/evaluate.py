@@ -2,12 +2,12 @@
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastrdm.cli.arguments import add_bootstrap
-from fastrdm.inference import max_statistic, subject_intervals
-from fastrdm.scoring import score_name
-from fastrdm.studies import algonauts
+
+if TYPE_CHECKING:
+    from fastrdm.studies import algonauts
 
 
 def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
@@ -31,6 +31,9 @@ def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    from fastrdm.scoring import score_name
+    from fastrdm.studies import algonauts
+
     evaluation = algonauts.evaluate(arguments.submission, arguments.target, arguments.set)
     uncertainty = _uncertainty(evaluation, arguments.bootstrap, arguments.seed)
     if arguments.json:
@@ -76,9 +79,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _uncertainty(
-    evaluation: algonauts.Evaluation, n_draws: int, seed: int
+    evaluation: "algonauts.Evaluation", n_draws: int, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Interval of the percentage and sign-flip tests by region; empty for one subject or without draws."""
+    from fastrdm.inference import max_statistic, subject_intervals
+
     regions = evaluation.regions
     rho = [[region.rho] for region in regions.values()]
     if n_draws == 0 or any(len(one[0]) < 2 for one in rho):

@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastrdm._base import check_writable_file, nearest
 from fastrdm.cli.arguments import (
@@ -13,21 +14,9 @@ from fastrdm.cli.arguments import (
     preprocessing_of_arguments,
 )
 from fastrdm.cli.columns import aligned
-from fastrdm.networks import (
-    NetworkLayers,
-    PreprocessingRequest,
-    RequestedPreprocessing,
-    choose_taps,
-    export_onnx,
-    group_reasons,
-    inspect_module,
-    load_weights,
-    match_pattern,
-    preprocessing_for,
-    request_preprocessing,
-    trace_network,
-)
-from fastrdm.runtimes import import_arch, inspect_file
+
+if TYPE_CHECKING:
+    from fastrdm.networks import NetworkLayers, RequestedPreprocessing
 
 _LAYER_FIELDS = ("name", "operator", "part", "shape", "channels")
 
@@ -61,6 +50,15 @@ def add_layers(layers: argparse.ArgumentParser) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from fastrdm.networks import (
+        PreprocessingRequest,
+        export_onnx,
+        load_weights,
+        request_preprocessing,
+        trace_network,
+    )
+    from fastrdm.runtimes import import_arch
+
     check_writable_file(arguments.output, "FILE.onnx")
     wanted = request_preprocessing(preprocessing_of_arguments(arguments))
     if isinstance(wanted, PreprocessingRequest):
@@ -88,6 +86,9 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _layers(arguments: argparse.Namespace) -> int:
+    from fastrdm.networks import group_reasons, match_pattern, request_preprocessing
+    from fastrdm.runtimes import inspect_file
+
     inspect = _torch_layers if arguments.arch else inspect_file
     preprocessing = request_preprocessing(preprocessing_of_arguments(arguments))
     network, marks = inspect(arguments.arch or arguments.file, preprocessing)
@@ -124,9 +125,12 @@ def _layers(arguments: argparse.Namespace) -> int:
 
 
 def _torch_layers(
-    arch: str, preprocessing: RequestedPreprocessing | None
-) -> tuple[NetworkLayers, dict[str, str]]:
+    arch: str, preprocessing: "RequestedPreprocessing | None"
+) -> "tuple[NetworkLayers, dict[str, str]]":
     """Return a torch network, and the names that its layers have without --taps."""
+    from fastrdm.networks import choose_taps, inspect_module, preprocessing_for
+    from fastrdm.runtimes import import_arch
+
     module = import_arch(arch)()
     network = inspect_module(module, preprocessing_for(module, preprocessing).size)
     marks: dict[str, str] = {}

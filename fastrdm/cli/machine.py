@@ -3,9 +3,12 @@
 import argparse
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 from fastrdm._base import format_bytes
-from fastrdm._kernels import KernelInfo, kernels
+
+if TYPE_CHECKING:
+    from fastrdm._kernels import KernelInfo
 
 
 def add_info(info: argparse.ArgumentParser) -> None:
@@ -56,10 +59,12 @@ def _size(n_bytes: int | None) -> str:
 
 
 def _kernels(arguments: argparse.Namespace) -> int:
+    from fastrdm._kernels import kernels
+
     print(f"kernels {_describe_kernels(kernels())}")
     return 0
 
 
-def _describe_kernels(info: KernelInfo) -> str:
+def _describe_kernels(info: "KernelInfo") -> str:
     isas = ", ".join(info.available_isas)
     return f"{info.name}, instruction set {info.isa} (of {isas}), {info.n_threads} threads"

@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import counted, format_bytes, format_seconds, require
-from fastrdm.scoring import Estimate
+
+if TYPE_CHECKING:
+    from fastrdm.scoring import Estimate
 
 Event = dict[str, Any]
 
@@ -83,7 +85,7 @@ def print_line(event: Event) -> None:
     print(json.dumps(event), flush=True)
 
 
-def print_estimate(estimate: Estimate, as_json: bool) -> int:
+def print_estimate(estimate: "Estimate", as_json: bool) -> int:
     """Print an estimate; return 1 if something that was named does not exist, else 0."""
     plan = estimate.plan
     if as_json:

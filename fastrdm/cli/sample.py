@@ -8,17 +8,13 @@ import argparse
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from fastrdm._base import require
 
-from fastrdm._base import require, square
-from fastrdm.cli.drawings import CATEGORIES, draw
-from fastrdm.cli.sample_network import write_network
-from fastrdm.runtimes import OnnxModel
-from fastrdm.similarity import Target
-from fastrdm.studies import CEILINGS
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 #: Region → layer of the sample's network from which its subjects are simulated.
 LAYERS: Mapping[str, str] = {"evc": "conv1", "it": "fc"}
@@ -74,6 +70,13 @@ def write_sample(
     for "evc", 0.3075 for "it". An earlier sample in the folder is replaced, file by file. A sample has at least 10
     conditions and 8 subjects: with fewer subjects, noise alone has a ceiling above the published one.
     """
+    import numpy as np
+
+    from fastrdm._base import square
+    from fastrdm.cli.sample_network import write_network
+    from fastrdm.runtimes import OnnxModel
+    from fastrdm.studies import CEILINGS
+
     folder = Path(folder)
     _check(folder, n_conditions, n_subjects)
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,13 +139,17 @@ def _settings(n_subjects: int) -> str:
 
 
 def _simulate(
-    rdm: NDArray[np.float64], ceiling: float, n_subjects: int, seed: tuple[int, int], name: str
-) -> NDArray[np.float64]:
+    rdm: "NDArray[np.float64]", ceiling: float, n_subjects: int, seed: tuple[int, int], name: str
+) -> "NDArray[np.float64]":
     """Return RDMs (subjects, pairs): `rdm` plus as much noise as gives the noise ceiling."""
+    import numpy as np
+
+    from fastrdm.similarity import Target
+
     noise = np.random.default_rng(seed).standard_normal((n_subjects, len(rdm)))
     signal = (rdm - rdm.mean()) / rdm.std()
 
-    def subjects(sigma: float) -> NDArray[np.float64]:
+    def subjects(sigma: float) -> "NDArray[np.float64]":
         return np.asarray(1 + 0.1 * (signal + sigma * noise) / np.hypot(1, sigma))
 
     low, high = 0.0, 16.0
@@ -154,6 +161,10 @@ def _simulate(
 
 
 def _draw_all(folder: Path, n: int, seed: int) -> list[Path]:
+    import numpy as np
+
+    from fastrdm.cli.drawings import CATEGORIES, draw
+
     folder.mkdir()
     names = list(CATEGORIES)
     paths = []

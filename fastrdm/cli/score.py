@@ -6,20 +6,16 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fastrdm._base import check_writable_folder, require
 from fastrdm.cli.arguments import add_bootstrap, add_checkpoints, data_folders, sweep_options
-from fastrdm.cli.outputs import ScoreFiles
 from fastrdm.cli.progress import print_estimate
-from fastrdm.cli.tables import plain, print_results
-from fastrdm.scoring import (
-    CheckpointScores,
-    LeftOut,
-    Sweep,
-    label_names,
-    score_checkpoints,
-)
-from fastrdm.studies import Study, collect_studies, synthetic_notice
+
+if TYPE_CHECKING:
+    from fastrdm.cli.outputs import ScoreFiles
+    from fastrdm.scoring import CheckpointScores, LeftOut
+    from fastrdm.studies import Study
 
 
 def add_score(score: argparse.ArgumentParser) -> None:
@@ -44,6 +40,10 @@ def add_score(score: argparse.ArgumentParser) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> int:
+    from fastrdm.cli.outputs import ScoreFiles
+    from fastrdm.scoring import Sweep, label_names, score_checkpoints
+    from fastrdm.studies import collect_studies, synthetic_notice
+
     options = sweep_options(arguments, "in-process")
     choice = (options.pop(name) for name in ("sets", "modality", "regions"))
     studies = collect_studies(data_folders(arguments), *choice)
@@ -78,9 +78,9 @@ def _score(arguments: argparse.Namespace) -> int:
 
 
 def _print_all(
-    scores: Iterable[CheckpointScores],
-    files: ScoreFiles,
-    studies: Sequence[Study],
+    scores: "Iterable[CheckpointScores]",
+    files: "ScoreFiles",
+    studies: "Sequence[Study]",
     arguments: argparse.Namespace,
 ) -> int:
     """Print and write the results as they come; return the exit status."""
@@ -104,8 +104,10 @@ def _print_all(
 
 
 def _print(
-    scored: CheckpointScores, studies: Sequence[Study], arguments: argparse.Namespace
+    scored: "CheckpointScores", studies: "Sequence[Study]", arguments: argparse.Namespace
 ) -> None:
+    from fastrdm.cli.tables import plain, print_results
+
     if arguments.json:
         for result in scored.results:
             print(json.dumps(plain(result) | dict(scored.labels)), flush=True)
@@ -123,7 +125,7 @@ def _announce(checkpoint: str) -> None:
     print(f"scoring {checkpoint}", file=sys.stderr, flush=True)
 
 
-def _report_left_out(left_out: LeftOut, as_json: bool) -> None:
+def _report_left_out(left_out: "LeftOut", as_json: bool) -> None:
     print(f"fastrdm: warning: {left_out.message}", file=sys.stderr)
     if as_json:
         print(json.dumps({"event": "left_out", **dataclasses.asdict(left_out)}), flush=True)

@@ -4,7 +4,6 @@ import argparse
 import re
 
 from fastrdm._base import list_names
-from fastrdm.scoring import Store, compile_labels
 
 
 def add_merge(merge: argparse.ArgumentParser) -> None:
@@ -32,6 +31,8 @@ def add_label(label: argparse.ArgumentParser) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
+    from fastrdm.scoring import Store
+
     with Store(arguments.store, write=True) as store:
         for other in arguments.others:
             print(f"{other}: {store.merge(other)} checkpoints added")
@@ -40,6 +41,8 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _label(arguments: argparse.Namespace) -> int:
+    from fastrdm.scoring import Store, compile_labels
+
     if not arguments.labels and not arguments.remove:
         raise ValueError("nothing to do: name labels with --labels REGEX, or --remove NAME")
     pattern = compile_labels(arguments.labels)

@@ -4,11 +4,13 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import check_writable_file, new_text_file
-from fastrdm.cli.store_text import print_table
-from fastrdm.scoring import TABLE_FORMATS, Store, write_table, write_table_text
+from fastrdm.scoring import TABLE_FORMATS
+
+if TYPE_CHECKING:
+    from fastrdm.scoring import Store
 
 _ENDINGS = {".txt": "text", **{f".{form}": form for form in TABLE_FORMATS}}
 # Options for results, which failures do not have.
@@ -51,6 +53,8 @@ def _names(text: str) -> list[str]:
 
 
 def _table(arguments: argparse.Namespace) -> int:
+    from fastrdm.scoring import Store, write_table_text
+
     form = _format(arguments.format, arguments.output)
     if arguments.descending and not arguments.sort:
         raise ValueError("--descending needs --sort COLUMN")
@@ -89,7 +93,9 @@ def _format(form: str | None, output: str | None) -> str:
     return _ENDINGS[ending]
 
 
-def _write_file(store: Store, table: Any, form: str, path: Path) -> None:
+def _write_file(store: "Store", table: Any, form: str, path: Path) -> None:
+    from fastrdm.scoring import write_table
+
     if form == "text":
         with new_text_file(path) as file:
             _print(store, table, file)
@@ -98,7 +104,9 @@ def _write_file(store: Store, table: Any, form: str, path: Path) -> None:
     print(f"wrote {path}", file=sys.stderr)
 
 
-def _print(store: Store, table: Any, file: Any) -> None:
+def _print(store: "Store", table: Any, file: Any) -> None:
+    from fastrdm.cli.store_text import print_table
+
     if isinstance(table, _Failures):
         for line in table.lines():
             print(line, file=file)
@@ -109,7 +117,7 @@ def _print(store: Store, table: Any, file: Any) -> None:
 class _Failures:
     """The failures of a store as a table; with tracebacks on request."""
 
-    def __init__(self, store: Store, tracebacks: bool) -> None:
+    def __init__(self, store: "Store", tracebacks: bool) -> None:
         self.columns: dict[str, type] = {
             "checkpoint": str,
             "arch": str,

@@ -4,7 +4,6 @@ import argparse
 
 from fastrdm.cli import progress
 from fastrdm.cli.arguments import add_checkpoints, data_folders, sweep_options
-from fastrdm.scoring import Sweep
 
 
 def add_sweep(sweep: argparse.ArgumentParser) -> None:
@@ -28,6 +27,8 @@ def add_sweep(sweep: argparse.ArgumentParser) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
+    from fastrdm.scoring import Sweep
+
     options = sweep_options(arguments, "local")
     for name in ("store", "keep_rdms", "retry_failed", "watch"):
         options[name] = getattr(arguments, name)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from fastrdm import _kernels
 from fastrdm._base import check_choice, require
 from fastrdm.images.decoding import Images, check_images, decode, in_order
+from fastrdm.images.filters import FILTERS
 
-FILTERS = {"pil-bilinear": "BILINEAR", "pil-bicubic": "BICUBIC"}
-"""Filters, and PIL's names of them."""
 _CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0)}
 
 

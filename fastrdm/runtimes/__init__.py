@@ -13,14 +13,34 @@ graphs that take the weights of many files; `exports` keeps these graphs on disk
 that made them unchanged and `rebuilding` finds nothing random in them.
 """
 
-from fastrdm.runtimes.checkpoints import Architecture, import_arch, open_checkpoint
-from fastrdm.runtimes.device import DeviceModel
-from fastrdm.runtimes.exports import Exports
-from fastrdm.runtimes.foreign import inspect_file
-from fastrdm.runtimes.host_rdms import Workspace
-from fastrdm.runtimes.onnx_model import OnnxModel
-from fastrdm.runtimes.provider_table import AUTO, PRECISIONS, PROVIDERS, Provider
-from fastrdm.runtimes.providers import open_session, probe_graph
+from typing import TYPE_CHECKING
+
+from fastrdm._base import lazy_attributes
+
+if TYPE_CHECKING:
+    from fastrdm.runtimes.checkpoints import Architecture, import_arch, open_checkpoint
+    from fastrdm.runtimes.device import DeviceModel
+    from fastrdm.runtimes.exports import Exports
+    from fastrdm.runtimes.foreign import inspect_file
+    from fastrdm.runtimes.host_rdms import Workspace
+    from fastrdm.runtimes.onnx_model import OnnxModel
+    from fastrdm.runtimes.provider_table import AUTO, PRECISIONS, PROVIDERS, Provider
+    from fastrdm.runtimes.providers import open_session, probe_graph
+else:
+    # Imported on first use: the arguments of the command line need only the names of providers and precisions.
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "fastrdm.runtimes.checkpoints": ["Architecture", "import_arch", "open_checkpoint"],
+            "fastrdm.runtimes.device": ["DeviceModel"],
+            "fastrdm.runtimes.exports": ["Exports"],
+            "fastrdm.runtimes.foreign": ["inspect_file"],
+            "fastrdm.runtimes.host_rdms": ["Workspace"],
+            "fastrdm.runtimes.onnx_model": ["OnnxModel"],
+            "fastrdm.runtimes.provider_table": ["AUTO", "PRECISIONS", "PROVIDERS", "Provider"],
+            "fastrdm.runtimes.providers": ["open_session", "probe_graph"],
+        },
+    )
 
 __all__ = [
     "AUTO",

@@ -12,10 +12,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import one_line, require
-from fastrdm.networks import Graph
+
+if TYPE_CHECKING:
+    from fastrdm.networks import Graph
 
 
 class RefusedError(ValueError):
@@ -50,7 +52,7 @@ class Builtin:
         folder = str(Path(runtime().__file__).parent)
         return [device for device in _devices(self.name) if _library(device).startswith(folder)]
 
-    def session(self, graph: Graph, options: Mapping[str, str], settings: Any) -> Any:
+    def session(self, graph: "Graph", options: Mapping[str, str], settings: Any) -> Any:
         """Open a session on the provider."""
         pip = f"pip install {self.install or self.package}"
         if missing := self._missing_library():
@@ -104,7 +106,7 @@ class Plugin:
             runtime(), "register_execution_provider_library"
         )
 
-    def session(self, graph: Graph, options: Mapping[str, str], settings: Any) -> Any:
+    def session(self, graph: "Graph", options: Mapping[str, str], settings: Any) -> Any:
         """Open a session on a device, of the kind `device_type` if that is an option."""
         kind = options.get("device_type")
         devices = [
@@ -144,7 +146,7 @@ class OpenVinoPackage:
         """Whether the package is installed."""
         return importlib.util.find_spec("openvino") is not None
 
-    def session(self, graph: Graph, options: Mapping[str, str], settings: Any) -> Any:
+    def session(self, graph: "Graph", options: Mapping[str, str], settings: Any) -> Any:
         """Open a session with those methods of ONNX Runtime's that fastrdm uses."""
         from fastrdm.runtimes.openvino_session import OpenVinoSession
 
@@ -174,7 +176,9 @@ def _library(device: Any) -> str:
     return path
 
 
-def _on_device(graph: Graph, devices: list[Any], options: Mapping[str, str], settings: Any) -> Any:
+def _on_device(
+    graph: "Graph", devices: list[Any], options: Mapping[str, str], settings: Any
+) -> Any:
     """Open a session on the first device, or the one with the index `device_id`."""
     number = options.get("device_id", "0")
     if not number.isdecimal() or int(number) >= len(devices):
@@ -194,7 +198,7 @@ def _preload_cuda() -> None:
             ort.preload_dlls()
 
 
-def _readable(graph: Graph) -> str | bytes:
+def _readable(graph: "Graph") -> str | bytes:
     return graph.source if isinstance(graph.source, bytes) else str(graph.source)
 
 

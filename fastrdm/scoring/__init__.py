@@ -4,13 +4,13 @@ In come checkpoints, architectures and studies; out go scores for each layer and
 which a killed sweep continues.
 
 Read `sweeps` first: a sweep has a `resolver` (weights as given → networks and jobs; files from `listing`, several
-networks from a `manifest`), a `scheduler` that hands the `jobs` to workers (`local_pool`, `ray_pool`; `accelerators`
-are the devices), and a `journal` that keeps the outcomes in a `store` or nowhere. A `worker` opens a checkpoint and
-scores it with `scorer`; `undefined` has the reasons of NaN. `plans` are what a sweep reports, `watching` finds new
-files, `path_labels` checks patterns of labels. `checkpoint_scores` is a sweep without a store, `results` ranks its
-layers, `wording` puts their scores into words. A store is a `database` with tables to read (`store_tables`), keys
-(`records`) and SQL (`store_schema`). Its rows (`store_rows`, with `store_columns` and the labels of `path_labels`)
-become a `result_table` by `table_filters`, and files by `table_files`.
+networks from a `manifest`), a `scheduler` that hands the `jobs` to workers (`local_pool` or `ray_pool`, by name in
+`engines`; `accelerators` are the devices), and a `journal` that keeps the outcomes in a `store` or nowhere. A `worker`
+opens a checkpoint and scores it with `scorer`; `undefined` has the reasons of NaN. `plans` are what a sweep reports,
+`watching` finds new files, `path_labels` checks patterns of labels. `checkpoint_scores` is a sweep without a store,
+`results` ranks its layers, `wording` puts their scores into words. A store is a `database` with tables to read
+(`store_tables`), keys (`records`) and SQL (`store_schema`). Its rows (`store_rows`, with `store_columns` and the labels
+of `path_labels`) become a `result_table` by `table_filters`, and files by `table_files`.
 """
 
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from fastrdm._base import lazy_attributes
 
 if TYPE_CHECKING:
     from fastrdm.scoring.checkpoint_scores import CheckpointScores, score_checkpoints
+    from fastrdm.scoring.engines import ENGINES
     from fastrdm.scoring.listing import LeftOut
     from fastrdm.scoring.path_labels import compile_labels
     from fastrdm.scoring.plans import Estimate
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     )
     from fastrdm.scoring.store import Store
     from fastrdm.scoring.store_columns import SETTINGS
-    from fastrdm.scoring.sweeps import ENGINES, Sweep, sweep
+    from fastrdm.scoring.sweeps import Sweep, sweep
     from fastrdm.scoring.table_files import TABLE_FORMATS, write_table, write_table_text
     from fastrdm.scoring.wording import names_of_protocols, score_name, score_names
 else:
@@ -44,6 +45,7 @@ else:
         __name__,
         {
             "fastrdm.scoring.checkpoint_scores": ["CheckpointScores", "score_checkpoints"],
+            "fastrdm.scoring.engines": ["ENGINES"],
             "fastrdm.scoring.listing": ["LeftOut"],
             "fastrdm.scoring.path_labels": ["compile_labels"],
             "fastrdm.scoring.plans": ["Estimate"],
@@ -61,7 +63,7 @@ else:
             "fastrdm.scoring.wording": ["names_of_protocols", "score_name", "score_names"],
             "fastrdm.scoring.store": ["Store"],
             "fastrdm.scoring.store_columns": ["SETTINGS"],
-            "fastrdm.scoring.sweeps": ["ENGINES", "Sweep", "sweep"],
+            "fastrdm.scoring.sweeps": ["Sweep", "sweep"],
             "fastrdm.scoring.table_files": ["TABLE_FORMATS", "write_table", "write_table_text"],
         },
     )

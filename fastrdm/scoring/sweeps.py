@@ -12,6 +12,7 @@ from typing import Any
 from fastrdm._base import check_writable_file, choose
 from fastrdm.networks import RequestedPreprocessing, Selection, Taps, request_preprocessing
 from fastrdm.runtimes import Architecture
+from fastrdm.scoring.engines import ENGINES
 from fastrdm.scoring.jobs import (
     Failed,
     Job,
@@ -25,19 +26,12 @@ from fastrdm.scoring.jobs import (
     kernels_version,
 )
 from fastrdm.scoring.journal import Journal, StoreJournal
-from fastrdm.scoring.local_pool import InProcessPool, LocalPool
+from fastrdm.scoring.local_pool import LocalPool
 from fastrdm.scoring.plans import Estimate, Plan, Summary
-from fastrdm.scoring.ray_pool import RayPool
 from fastrdm.scoring.resolver import Resolver
 from fastrdm.scoring.scheduler import Event, Notify, WorkerPool, run_jobs
 from fastrdm.scoring.watching import stop_signals, watched
 from fastrdm.studies import Study, collect_studies
-
-ENGINES: Mapping[str, Callable[..., WorkerPool]] = {
-    "local": LocalPool,
-    "ray": RayPool,
-    "in-process": InProcessPool,
-}
 
 
 class Sweep:

@@ -15,14 +15,34 @@ the stimuli. It uses `rdm_formats`, the variables that a format has; `rdm_choice
 variable as a stack with named axes; and `rdm_values`, arrays of RDMs, square or condensed.
 """
 
-from fastrdm.studies import algonauts
-from fastrdm.studies.agreement import RegionFacts
-from fastrdm.studies.challenge import CEILINGS
-from fastrdm.studies.check import StudyCheck, check_studies, check_study
-from fastrdm.studies.opening import collect_studies, find_data, open_studies
-from fastrdm.studies.rdm_files import StoredRdms, read_rdms
-from fastrdm.studies.study import Study, synthetic_notice
-from fastrdm.studies.suspicions import Stimulus, Suspicion
+from typing import TYPE_CHECKING
+
+from fastrdm._base import lazy_attributes
+
+if TYPE_CHECKING:
+    from fastrdm.studies import algonauts
+    from fastrdm.studies.agreement import RegionFacts
+    from fastrdm.studies.challenge import CEILINGS
+    from fastrdm.studies.check import StudyCheck, check_studies, check_study
+    from fastrdm.studies.opening import collect_studies, find_data, open_studies
+    from fastrdm.studies.rdm_files import StoredRdms, read_rdms
+    from fastrdm.studies.study import Study, synthetic_notice
+    from fastrdm.studies.suspicions import Stimulus, Suspicion
+else:
+    # Imported on first use: to find the data, or to read RDMs, takes few of these modules.
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "fastrdm.studies.agreement": ["RegionFacts"],
+            "fastrdm.studies.challenge": ["CEILINGS"],
+            "fastrdm.studies.check": ["StudyCheck", "check_studies", "check_study"],
+            "fastrdm.studies.opening": ["collect_studies", "find_data", "open_studies"],
+            "fastrdm.studies.rdm_files": ["StoredRdms", "read_rdms"],
+            "fastrdm.studies.study": ["Study", "synthetic_notice"],
+            "fastrdm.studies.suspicions": ["Stimulus", "Suspicion"],
+        },
+        packages=("algonauts",),
+    )
 
 __all__ = [
     "CEILINGS",

@@ -215,7 +215,7 @@ def test_what_was_scored_before_a_stop_is_drawn(score, tmp_path, monkeypatch):
         yield from original(*arguments, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastrdm.cli.score.score_checkpoints", stopped)
+    monkeypatch.setattr("fastrdm.scoring.score_checkpoints", stopped)
     status, out, err = score("--csv", tmp_path / "x.csv", "--figure", tmp_path / "x.png")
     assert status == 130 and "* best layer" in out and err.endswith("fastrdm: stopped\n")
     assert (tmp_path / "x.png").is_file()

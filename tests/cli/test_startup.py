@@ -125,6 +125,25 @@ def test_help_imports_not_even_numpy():
     assert not HEAVY & modules
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_imports_only_what_its_parser_needs(command):
+    output, _, modules = run(command, "--help")
+    assert output.startswith(f"usage: fastrdm {command} ")
+    assert not (HEAVY | {"sqlite3", "h5py"}) & modules
+    assert not {"numpy", "fastrdm._kernels", "fastrdm.runtimes.onnx_model"} & modules
+
+
+def test_names_of_engines_import_no_pool_of_workers():
+    code = (
+        "import sys\nfrom fastrdm.scoring import ENGINES\n"
+        "print(*ENGINES, *(name for name in sys.modules if name.endswith('_pool')))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["local", "ray", "in-process"]
+
+
 def test_kernels_imports_the_kernels_alone():
     _, _, modules = run("kernels")
     assert "fastrdm._kernels" in modules
@@ -149,12 +168,17 @@ def test_every_command_has_a_help(command, capsys):
     assert capsys.readouterr().out.startswith(f"usage: fastrdm {command} ")
 
 
-@pytest.mark.parametrize("package", ["", "_base", "cli", "inference", "scoring"])
+@pytest.mark.parametrize(
+    "package", ["", "_base", "cli", "images", "inference", "runtimes", "scoring", "studies"]
+)
 def test_names_imported_on_first_use_are_those_that_type_checkers_see(package):
     tree = ast.parse((PACKAGE / package / "__init__.py").read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     seen = {node.module: sorted(alias.name for alias in node.names) for node in block.body}
+    modules = seen.pop(f"fastrdm.{package}", [])
     (names,) = (node for node in ast.walk(block) if isinstance(node, ast.Call)
                 and getattr(node.func, "id", "") == "lazy_attributes")  # fmt: skip
     used = ast.literal_eval(names.args[1])
     assert {module: sorted(found) for module, found in used.items()} == seen
+    options = {option.arg: ast.literal_eval(option.value) for option in names.keywords}
+    assert set(modules) <= set(options.get("packages", ()))
