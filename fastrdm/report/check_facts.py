@@ -89,7 +89,7 @@ def region_row(facts: RegionFacts) -> tuple[str, ...]:
         str(facts.n_times),
         str(facts.n_conditions),
         facts.protocol,
-        f"{facts.nan_policy}{f', {missing} pairs' if missing else ''}",
+        f"{facts.nan_policy}, {counted(missing, 'pair')}" if missing else facts.nan_policy,
         facts.ceiling_source
         if math.isnan(facts.ceiling)
         else f"{facts.ceiling:.4f} {facts.ceiling_source}",

@@ -218,7 +218,7 @@ class TargetCeiling:
         if not (bound > 0 or unknown):
             raise ValueError(
                 f"the {self.protocol.bound} noise ceiling of {name} is {bound:.4g}: its subjects do not agree, so no"
-                " score can be a percentage of it; pass ceiling="
+                " score can be a percentage of it; set ceiling"
             )
         return bound
 

@@ -115,7 +115,7 @@ class Target:
         )
         if ceiling is None and self.n_subjects < 2:
             raise ValueError(
-                f"{label} holds one subject, so no ceiling can be computed; pass ceiling="
+                f"{label} holds one subject, so no ceiling can be computed; set ceiling"
             )
         self._check_subjects(label, array.shape)
         if ceiling is None:

@@ -1,6 +1,6 @@
 """What is chosen of a file of RDMs: variables by their keys, which may be stacked, and RDMs by their names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -53,15 +53,22 @@ def source_of(keys: Sequence[str], path: Path) -> str:
 
 
 def select_names(
-    stack: RdmStack, names: str | Sequence[str], source: str, argument: str
+    stack: RdmStack,
+    names: str | Sequence[str],
+    source: str,
+    argument: str,
+    descriptors: Mapping[str, Sequence[str]],
 ) -> RdmStack:
-    """Return the RDMs with these names."""
+    """Return the RDMs with these names, or with these values of another descriptor."""
     patterns = [names] if isinstance(names, str) else list(names)
     if stack.names is None:
         raise ValueError(f"{argument} = {names!r}: the RDMs of {source} have no names")
     present = [str(name) for name in stack.names.ravel()]
+    for values in descriptors.values():
+        if not _all_match(patterns, present) and _all_match(patterns, values):
+            present = list(values)
     for pattern in patterns:
-        if not any(_matches(name, pattern) for name in present):
+        if not _all_match([pattern], present):
             raise ValueError(
                 f"{argument} = {pattern!r} is not a name of {source}; the names are"
                 f" {', '.join(dict.fromkeys(present))}{suggestion(pattern, present)}"
@@ -91,6 +98,10 @@ def select_names(
         stack.axes if len(stack.lead) == 1 else None,
         np.ravel(np.asarray(stack.names))[wanted],
     )
+
+
+def _all_match(patterns: Sequence[str], names: Sequence[str]) -> bool:
+    return all(any(_matches(name, pattern) for name in names) for pattern in patterns)
 
 
 def _matches(name: str, pattern: str) -> bool:

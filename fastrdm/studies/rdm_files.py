@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import Contents, n_conditions, open_contents, suggestion
+from fastrdm._base import Contents, list_names, n_conditions, open_contents, suggestion
 from fastrdm.studies.rdm_choice import choose_keys, is_pattern, reordered, select_names, source_of
 from fastrdm.studies.rdm_formats import (
     Loaded,
@@ -18,7 +18,7 @@ from fastrdm.studies.rdm_formats import (
     variables_of,
 )
 from fastrdm.studies.rdm_stacks import RdmStack, arranged, stack_of, without_single_axes
-from fastrdm.studies.rdm_values import check_axes, leading_axes
+from fastrdm.studies.rdm_values import LEADING, check_axes, leading_axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,8 @@ def read_rdms(
         end with the conditions, all axes are named, with ``"conditions"`` twice or ``"pairs"`` once. By default
         arrays are (subjects, ...) or (subjects, times, ...). With several keys, the first axis is that of the keys.
     names : str or sequence of str, optional
-        Names of the RDMs to read, or patterns with ``*``; by default all.
+        Names of the RDMs to read, or patterns with ``*``; by default all. In rsatoolbox's files, these may be values
+        of any RDM descriptor, such as a region.
     labels : str, optional
         The set of labels, or the variable, that labels the conditions; by default the only one.
     n_conditions : int, optional
@@ -160,11 +161,12 @@ def read_stored(
             f' such as {where}axes = ["subjects", "sessions"]'
         )
     if names is not None:
-        stack = select_names(stack, names, source, f"{where}names")
+        descriptors = {} if several else read[0][2].descriptors
+        stack = select_names(stack, names, source, f"{where}names", descriptors)
     if not several and not axes:
         _check_subjects(stack, read[0][2], source, where)
     rdms, subjects = arranged(stack, axes, source)
-    only = next(iter(sets.values())) if len(sets) == 1 else None
+    only = next(iter(sets.values())) if len(set(sets.values())) == 1 else None
     return StoredRdms(np.ascontiguousarray(rdms), subjects, only, sets, source)
 
 
@@ -184,8 +186,11 @@ def _read(
 ) -> _Read:
     loaded = variables.by_key[key].load()
     name = source_of([key], path)
+    value = loaded.value
+    if loaded.order is not None and not set(axes) - set(LEADING):
+        value = value.transpose(loaded.order)
     stack = stack_of(
-        loaded.value, name, axes=axes, expected=expected, form=loaded.form, nan_policy=nan_policy
+        value, name, axes=axes, expected=expected, form=loaded.form, nan_policy=nan_policy
     )
     if loaded.axes is not None and len(loaded.axes) == len(stack.lead):
         stack = RdmStack(stack.rdms, loaded.axes, stack.names)
@@ -259,6 +264,10 @@ def _joined(
     return RdmStack(rdms, None, tiled), common
 
 
+# Descriptors of RDMs that are not averaged.
+_REGIONS = ("roi", "region", "model", "layer")
+
+
 def _check_subjects(stack: RdmStack, loaded: Loaded, source: str, where: str) -> None:
     """Raise a ValueError if the file says that its RDMs are not one of each subject."""
     n = int(np.prod(stack.lead))
@@ -271,6 +280,18 @@ def _check_subjects(stack: RdmStack, loaded: Loaded, source: str, where: str) ->
         return
     names = {str(name) for name in stack.names.ravel()}
     if len(names) < n:
+        # RDMs that were chosen by their names have fewer than the descriptors.
+        differing = (
+            name
+            for name in _REGIONS
+            if len(values := loaded.descriptors.get(name, ())) == n and len(set(values)) > 1
+        )
+        if (regions := next(differing, None)) is not None:
+            found = list_names(dict.fromkeys(loaded.descriptors[regions]), 10)
+            raise ValueError(
+                f"{source} holds {n} RDMs of {len(names)} subjects that differ in {regions} ({found}); choose those of"
+                f" one with {where}names"
+            )
         raise ValueError(
             f'{source} holds {n} RDMs of {len(names)} subjects; {where}axes = ["subjects", "sessions"] averages'
             ' those of a subject, ["subjects", "times"] keeps them'

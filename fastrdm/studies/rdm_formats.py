@@ -6,7 +6,7 @@ of text with a value for each condition are labels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from typing import Any
@@ -62,8 +62,9 @@ class Loaded:
     """A variable's value, with what the file says of it.
 
     `form` is conditions or pairs, the last axes, if it is known. `axes` are the leading axes, if they are known.
-    `names` are those of the RDMs; if they are `subjects`, equal ones are RDMs of one subject. `labels` returns the sets
-    of labels of n conditions, by name. `unclear` says why several RDMs may not be those of subjects.
+    `names` are those of the RDMs; if they are `subjects`, equal ones are RDMs of one subject. `descriptors` are other
+    names of the RDMs, such as their regions. `labels` returns the sets of labels of n conditions, by name. `unclear`
+    says why several RDMs may not be those of subjects. `order` is the order of the axes that has the conditions last.
     """
 
     value: Any
@@ -72,6 +73,8 @@ class Loaded:
     names: tuple[str, ...] | None = None
     subjects: bool = False
     unclear: str = ""
+    descriptors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    order: tuple[int, ...] | None = None
     labels: Callable[[int], Mapping[str, tuple[str, ...]]] = _no_labels
 
 
@@ -133,9 +136,19 @@ def _rsatoolbox(contents: Contents) -> Variables | None:
             if names is not None and len(names) != len(rdms):
                 names = None
             labels = partial(label_sets, own)
-            others = [name for name in _NOT_SUBJECTS if len(set(texts.get(name) or ())) > 1]
-            unclear = f"RDMs that differ in {others[0]}" if others and subject is None else ""
-            return Loaded(rdms, PAIRS, ("subjects",), names, subject is not None, unclear, labels)
+            differing = [name for name in _NOT_SUBJECTS if len(set(texts.get(name) or ())) > 1]
+            unclear = f"RDMs that differ in {differing[0]}" if differing and subject is None else ""
+            others = {k: v for k, v in texts.items() if v and k != named and len(v) == len(rdms)}
+            return Loaded(
+                rdms,
+                PAIRS,
+                ("subjects",),
+                names,
+                subject is not None,
+                unclear,
+                others,
+                labels=labels,
+            )
 
         return Variable(f"RDMs of rsatoolbox {contents.entries[key].shape}", load)
 
@@ -166,7 +179,8 @@ def _meadows_arrays(contents: Contents) -> Variables | None:
             stimuli = next((k for k in (f"stimuli{participant}", "stimuli") if k in entries), None)
             own = {"stimuli": contents.read(stimuli)} if stimuli else {}
             names = (participant[1:].replace("_", "-"),) if participant else None
-            value = np.ravel(contents.read(key))
+            value = np.asarray(contents.read(key))
+            value = value.ravel() if max(value.shape, default=0) == value.size else value
             return Loaded(value, PAIRS, names=names, labels=partial(label_sets, own))
 
         return Variable(str(entries[key]), load)
@@ -233,16 +247,8 @@ def _tasks(tree: Any) -> dict[str, Mapping[str, Any]]:
 # Arrays with or without named axes
 
 _RESPONSES = (
-    "neuroid",
-    "neuron",
-    "voxel",
-    "channel",
-    "unit",
-    "sensor",
-    "electrode",
-    "feature",
-    "choice",
-    "site",
+    *("neuroid", "neuron", "voxel", "channel", "unit"),
+    *("sensor", "electrode", "feature", "choice", "site"),
 )
 _PRESENTED = ("presentation", "stimulus", "stimuli", "image", "trial")
 # How libraries name axes without a name.
@@ -325,11 +331,16 @@ def _with_axes(contents: Contents, key: str, value: Any, axes: Sequence[str]) ->
             f"{key} of {contents.path} with axes ({named}) holds responses, not RDMs: make RDMs of it first, with"
             " fastrdm.calc_rdm, and save those"
         )
+    order = None
+    if len(presented) == 2 and value.ndim > 2:
+        order = tuple(sorted(range(value.ndim), key=lambda i: axes[i] in presented))
+        axes = [axes[i] for i in order]
+    shape = value.shape if order is None else tuple(value.shape[i] for i in order)
     # Without names that tell, the shape does.
     form = PAIRS if "pair" in axes[-1].lower() else None
     if len(axes) > 1 and (axes[-1] == axes[-2] or len(presented) == 2):
         form = CONDITIONS
-    is_square = form == CONDITIONS or (form is None and value.shape[-2:] == value.shape[-1:] * 2)
+    is_square = form == CONDITIONS or (form is None and shape[-2:] == shape[-1:] * 2)
     leading = axes[: -2 if is_square else -1]
     known = [
         next((own for start, own in _LEADING.items() if axis.lower().startswith(start)), "")
@@ -345,6 +356,7 @@ def _with_axes(contents: Contents, key: str, value: Any, axes: Sequence[str]) ->
         form,
         tuple(known) if all(known) and len(known) == len(set(known)) else None,
         unclear=f"an axis {unknown[0]}" if unknown else "",
+        order=order,
         labels=partial(label_sets, _coordinates(contents, axes[-2:] if is_square else ())),
     )
 

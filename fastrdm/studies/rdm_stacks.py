@@ -201,7 +201,7 @@ def arranged(
         if len(long) > 1:
             raise ValueError(
                 f"{name} has shape {stack.lead} with several axes longer than 1; name them in their order, such as"
-                f" axes = {_example(len(long))}: sessions are averaged, times are kept"
+                f" axes = {_example(len(long))}: sessions are averaged, times are kept{_choice(names)}"
             )
         rdms = rdms.reshape(-1, rdms.shape[-1])
         return rdms, None if names is None else tuple(map(str, names.ravel()))
@@ -230,6 +230,13 @@ def arranged(
         stack.axes is not None and "times" in stack.axes
     )
     return (rdms if keeps_times else rdms[:, 0]), subjects
+
+
+def _choice(names: NDArray[Any] | None) -> str:
+    """Return, as the end of a sentence, that RDMs may be chosen by their names, if they have any."""
+    if names is None:
+        return ""
+    return f"; if an axis is neither, choose RDMs by their names ({list_names(names.flat, 3)})"
 
 
 def _example(n: int) -> str:

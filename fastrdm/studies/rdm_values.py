@@ -113,11 +113,25 @@ def condensed(
     if 0 in rdms.shape:
         raise ValueError(f"{name} has shape {rdms.shape}, without an RDM")
     if form == CONDITIONS:
+        if not set(axes) - set(LEADING):
+            _check_conditions_last(rdms, name)
         lead = ["subject", "time"] if rdms.ndim < 5 else names
         return condensed_square(rdms, name, (*lead[: rdms.ndim - 2], "row", "column"), nan_policy)
     lead = ["subject", "time"] if rdms.ndim < 4 else names
     check_values(rdms, name, (*lead[: rdms.ndim - 1], "pair"), nan_policy)
     return np.ascontiguousarray(rdms)
+
+
+def _check_conditions_last(rdms: NDArray[Any], name: str) -> None:
+    """Raise a ValueError if (n, n, n) has the conditions first."""
+    if rdms.ndim != 3 or len(set(rdms.shape)) > 1:
+        return
+    same = np.isclose(rdms, np.swapaxes(rdms, 0, 1), equal_nan=True).all()
+    if same and not np.isclose(rdms, np.swapaxes(rdms, 1, 2), equal_nan=True).all():
+        raise ValueError(
+            f"{name} with shape {rdms.shape} is symmetric in its first two axes, not in its last two; name its axes:"
+            ' axes = ["conditions", "conditions", "subjects"]'
+        )
 
 
 def _named(rdms: NDArray[Any], name: str, axes: Sequence[str]) -> tuple[NDArray[Any], str]:

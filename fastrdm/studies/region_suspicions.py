@@ -162,7 +162,8 @@ def _values(target: Target, facts: RegionFacts) -> Iterator[tuple[str, str]]:
         who = [f"{facts.subject(i)} {n} of {size}" for i, n in enumerate(missing) if n]
         yield (
             "nan",
-            f"pairs are NaN: {list_names(who, _NAMED)}; nan_policy is {target.nan_policy!r}, check that this is meant",
+            f"pairs are NaN: {list_names(who, _NAMED)}; nan_policy = {target.nan_policy!r}"
+            " applies to them, check that this is meant",
         )
     negative = [i for i, rdm in enumerate(rdms) if np.nanmin(rdm, initial=0) < 0]
     if negative:

@@ -213,13 +213,36 @@ class StudySettings:
         own = self.fields["targets"][region].get("nan_policy")
         return str(own or self.fields.get("nan_policy", "raise"))
 
-    def _stored(self, region: str, n_conditions: int | None) -> StoredRdms:
+    def _stored(
+        self, region: str, n_conditions: int | None, nan_policy: str | None = None
+    ) -> StoredRdms:
         fields, where = self.fields["targets"][region], self._where(region)
-        return stored_rdms(fields, self.file.parent, where, self._policy(region), n_conditions)
+        policy = nan_policy or self._policy(region)
+        return stored_rdms(fields, self.file.parent, where, policy, n_conditions)
+
+    def _examined(self, region: str, n_conditions: int, report: Report) -> tuple[StoredRdms, str]:
+        """Read the RDMs of a target, and return the policy for NaN; NaN is reported and kept."""
+        policy = self._policy(region)
+        try:
+            return self._stored(region, n_conditions), policy
+        except ValueError as error:
+            try:
+                stored = self._stored(region, n_conditions, "omit")
+            except ValueError:
+                raise error from None
+            report(
+                region,
+                f'{self._where(region)}: {error}; nan_policy = "omit" leaves such pairs out, as this check does',
+            )
+            return stored, "omit"
 
     def _target(self, region: str, stimuli: Sequence[Path], report: Report | None) -> Target:
         where, order = self._where(region), self.fields["order"]
-        stored = self._stored(region, len(stimuli))
+        policy = self._policy(region)
+        if report is None:
+            stored = self._stored(region, len(stimuli))
+        else:
+            stored, policy = self._examined(region, len(stimuli), report)
         self._sources[region] = stored.source
         if stored.names is not None:
             self._subjects[region] = stored.names
@@ -234,7 +257,7 @@ class StudySettings:
             stored = in_order(stored, own, wanted, where)
         else:
             check_order(stored, stimuli, self._names, where, order)
-        fields, policy = self.fields["targets"][region], self._policy(region)
+        fields = self.fields["targets"][region]
         try:
             return make_target(stored, region, fields, where, policy)
         except ValueError as error:

@@ -381,6 +381,19 @@ def test_missing_values(tmp_path):
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["name"] == result.name
 
 
+def test_nan_does_not_hide_other_suspicions(tmp_path):
+    rdms = subjects()
+    rdms[2] = rdms[1]
+    rdms[4, [0, 2], [2, 0]] = np.nan
+    result = region(tmp_path, rdms)
+    (error,) = result.errors
+    assert re.search(
+        "targets.it: .*the first is NaN at subject 4, row 0, column 2; nan_policy = .omit.", error
+    )
+    assert {each.kind for each in result.suspicions} == {"nan", "duplicates"}
+    assert result.regions[0].n_missing == (0, 0, 0, 0, 1, 0)
+
+
 def test_a_subject_in_another_unit(tmp_path):
     rdms = subjects()
     rdms[2] *= 1000

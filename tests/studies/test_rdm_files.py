@@ -321,6 +321,15 @@ def test_ambiguous_arrays_are_refused(tmp_path, kind):
     assert read_rdms(tmp_path / "a.npy", axes=["subjects", "pairs"]).rdms.shape == (6, 6)
 
 
+def test_a_cube_with_its_conditions_in_front(tmp_path):
+    rdms = condensed(N)
+    np.save(tmp_path / "a.npy", squares(rdms).transpose(1, 2, 0))
+    with pytest.raises(ValueError, match='axes = ."conditions", "conditions", "subjects".'):
+        read_rdms(tmp_path / "a.npy")
+    found = read_rdms(tmp_path / "a.npy", axes=["conditions", "conditions", "subjects"])
+    np.testing.assert_array_equal(found.rdms, rdms)
+
+
 def test_pairs_or_conditions_in_front(tmp_path):
     rdms = condensed(4)
     np.savez(
@@ -494,6 +503,34 @@ def test_rsatoolbox_rdms_that_are_not_those_of_subjects(tmp_path, name):
     assert read_rdms(tmp_path / "a", axes=["times"]).rdms.shape == (1, 3, PAIRS)
 
 
+@pytest.mark.parametrize("kind", ["hdf5", "pkl"])
+def test_rsatoolbox_rdms_of_one_region_are_chosen(tmp_path, kind):
+    rdms = condensed(6)
+    subjects, regions = ["x", "y", "z"] * 2, ["V1"] * 3 + ["IT"] * 3
+    saved = rsatoolbox_rdms(rdms, subject=subjects, roi=regions)
+    saved.save(str(tmp_path / "a"), file_type=kind)
+    with pytest.raises(
+        ValueError, match=r"6 RDMs of 3 subjects that differ in roi \(V1, IT\); choose those of one"
+    ):
+        read_rdms(tmp_path / "a")
+    found = read_rdms(tmp_path / "a", names="IT")
+    np.testing.assert_array_equal(found.rdms, rdms[3:])
+    assert found.names == ("x", "y", "z")
+    with pytest.raises(ValueError, match="names = 'MT' is not a name of"):
+        read_rdms(tmp_path / "a", names="MT")
+
+
+def test_regions_of_a_struct_array_are_chosen_by_name(tmp_path):
+    rdms = condensed(3, 2)
+    structs = rsa_structs((3, 2), rdms.reshape(6, PAIRS))
+    for i, index in enumerate(np.ndindex(3, 2)):
+        structs[index]["name"] = f"{('EVC', 'IT')[i % 2]} | S{i // 2}"
+    savemat(tmp_path / "a.mat", {"RDMs": structs})
+    with pytest.raises(ValueError, match=r"choose RDMs by their names \(EVC \| S0, IT \| S0, "):
+        read_rdms(tmp_path / "a.mat")
+    np.testing.assert_array_equal(read_rdms(tmp_path / "a.mat", names="IT*").rdms, rdms[:, 1])
+
+
 def test_a_pickle_of_other_objects_is_not_run(tmp_path):
     witness = tmp_path / "ran"
 
@@ -551,6 +588,12 @@ def test_meadows_participants_with_stimuli_in_other_orders(tmp_path):
     savemat(tmp_path / "a.mat", content | {"stimuli_c_d": np.array(list("edcbx"))})
     with pytest.raises(ValueError, match="stimuli of rdmutv_c_d and rdmutv_a_b of .* only in one"):
         read_rdms(tmp_path / "a.mat")
+
+
+def test_meadows_rows_of_several_participants(tmp_path):
+    rdms = condensed(3)
+    savemat(tmp_path / "a.mat", {"rdmutv": rdms, "stimuli": np.array(list("abcde"))})
+    np.testing.assert_array_equal(read_rdms(tmp_path / "a.mat").rdms, rdms)
 
 
 def test_meadows_single_participant(tmp_path):
@@ -662,6 +705,22 @@ def test_named_axes(tmp_path, leading, shape):
     array = xarray.DataArray(squares(condensed(3, 2)), dims=dims, name="rdms")
     array.to_netcdf(tmp_path / "a.nc", engine="scipy")
     assert read_rdms(tmp_path / "a.nc").rdms.shape == shape
+
+
+def test_named_conditions_may_precede_other_axes(tmp_path):
+    rdms = condensed(3, 2)
+    dims = ("subject", "time", "image", "image_2")
+    labels = [f"{i}.png" for i in range(N)]
+    array = xarray.DataArray(
+        squares(rdms), dims=dims, coords={"image": labels, "image_2": labels}, name="rdms"
+    )
+    array.transpose("image", "subject", "image_2", "time").to_netcdf(
+        tmp_path / "a.nc", engine="scipy"
+    )
+    for axes in ([], ["conditions", "subjects", "conditions", "times"]):
+        found = read_rdms(tmp_path / "a.nc", axes=axes)
+        np.testing.assert_array_equal(found.rdms, rdms)
+        assert found.conditions == tuple(labels)
 
 
 def test_axes_of_other_things_need_to_be_named(tmp_path):
