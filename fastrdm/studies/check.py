@@ -147,7 +147,7 @@ def _check(name: str, opener: Opener, preprocessing: Preprocessing | None) -> St
 
     def report(region: str, error: str) -> None:
         invalid.add(region)
-        errors.append(error)
+        errors.append(error if f"targets.{region}" in error else f"{region}: {error}")
 
     study = None
     with warnings.catch_warnings(record=True) as caught:

@@ -167,9 +167,10 @@ def _values(target: Target, facts: RegionFacts) -> Iterator[tuple[str, str]]:
         )
     negative = [i for i, rdm in enumerate(rdms) if np.nanmin(rdm, initial=0) < 0]
     if negative:
+        verb = "has" if len(negative) == 1 else "have"
         yield (
             "similarities",
-            f"{counted(len(negative), 'subject')} of {len(rdms)} have negative values (the least is"
+            f"{len(negative)} of {counted(len(rdms), 'subject')} {verb} negative values (the least is"
             f" {np.nanmin(rdms):.4g}), as crossvalidated distances may and similarities do; if these are similarities"
             " such as correlations r, pass 1 - r",
         )

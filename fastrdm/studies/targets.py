@@ -68,4 +68,6 @@ def make_target(
     try:
         return Target(rdms, protocol, fields.get("ceiling"), region, nan_policy=nan_policy)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        # The argument's name means nothing in a study.toml.
+        text = str(error).replace(f"subject_rdms of {region}", stored.source)
+        raise ValueError(f"{where}: {text}") from error

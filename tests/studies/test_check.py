@@ -266,7 +266,7 @@ def test_negative_values(tmp_path):
     rdms[2] -= 1.5 * (1 - np.eye(N))
     one = found(region(tmp_path, rdms), "similarities")
     assert "it (" in one.text
-    assert "1 subject of 6 have negative values" in one.text
+    assert "1 of 6 subjects has negative values" in one.text
     assert "1 - r" in one.text
 
 
@@ -392,6 +392,20 @@ def test_nan_does_not_hide_other_suspicions(tmp_path):
     )
     assert {each.kind for each in result.suspicions} == {"nan", "duplicates"}
     assert result.regions[0].n_missing == (0, 0, 0, 0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda rdms: rdms.astype(complex), r"^it: .*it.npy must hold real numbers"),
+        (lambda rdms: rdms * 0 + 1, r"targets.it: [^ ]*it.npy with shape .* is constant for"),
+        (lambda rdms: rdms[0], r"targets.it: [^ ]*it.npy holds one subject, .*; set ceiling"),
+    ],
+)
+def test_errors_name_the_region_and_the_file(tmp_path, change, error):
+    (found,) = region(tmp_path, change(subjects())).errors
+    assert re.search(error, found)
+    assert "subject_rdms" not in found
 
 
 def test_a_subject_in_another_unit(tmp_path):
