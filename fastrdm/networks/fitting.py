@@ -6,6 +6,7 @@ exactly goes before those that fit in part; averaged weights (EMA) and others ar
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.layout import Layout, describe
 from fastrdm.networks.matching import Match, WeightsTarget, matches_of
 from fastrdm.networks.selection import ANY_FITTING, Selection, Taken
-from fastrdm.networks.state_dicts import TOP, StateDict, find_state_dicts, list_keys, under_key
+from fastrdm.networks.state_dicts import (
+    TOP,
+    StateDict,
+    find_state_dicts,
+    find_unnamed_averages,
+    list_keys,
+    under_key,
+)
 
 _HEAD_NEEDED = "; tapped layers depend on them: build the network with the same head, or tap others with --taps (taps=)"
 
@@ -55,9 +63,22 @@ def choose_weights(
     target = WeightsTarget(layout, network, needed)
     found = under_key(find_state_dicts(contents, kind, path), selection.key, path)
     fits = [fit for each in found for fit in matches_of(each, target, selection)]
+    unnamed = find_unnamed_averages(contents, kind)
+    if selection.ema and unnamed and not any(fit.is_average for fit in fits):
+        raise WeightsError(
+            f"{path}: the averaged (EMA) weights under {unnamed} are a list without names, which --ema (ema=True) "
+            "cannot take; copy them into the network in training and save its state dict"
+        )
     fit, other = _choose(fits, found, target, selection, path)
     is_asked = selection.ema or selection.key is not None or selection.prefix is not None
-    return dict(fit.weights), _taken(fit, other, is_asked, target, path)
+    taken = _taken(fit, other, is_asked, target, path)
+    if unnamed and not taken.ema:
+        remark = (
+            f"{path}: took the weights {fit.place}, not the averaged (EMA) ones under {unnamed}, "
+            "which are a list without names"
+        )
+        taken = replace(taken, ema="no", remarks=(remark, *taken.remarks))
+    return dict(fit.weights), taken
 
 
 def _choose(

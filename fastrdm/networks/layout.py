@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 # torchvision's DenseNet files date from when module names could hold a dot: norm.1 is now norm1.
 _DOTTED = re.compile(r"(\.denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
+# What torch.compile, activation checkpointing and FSDP add to names of inner modules (at the beginning: prefixes).
+_WRAPPERS = re.compile(r"(?<=\.)(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
 
 
 @dataclass(frozen=True)
@@ -167,13 +169,19 @@ def convert(weights: Mapping[str, NDArray[Any]], layout: Layout) -> dict[str, ND
 
 
 def current_name(name: str, layout: Layout) -> str:
-    """Return the name that a network gives to an entry with another name in files; other names as they are."""
-    newer = _DOTTED.sub(r"\1", name) if ".denselayer" in name else layout.in_files.get(name, name)
+    """Return the name that a network gives to an entry with another name in files; other names as they are.
+
+    Wrappers of inner modules, such as those of `torch.compile`, are removed.
+    """
+    inner = _WRAPPERS.sub("", name) if "._" in name and name not in layout.entries else name
+    newer = (
+        _DOTTED.sub(r"\1", inner) if ".denselayer" in inner else layout.in_files.get(inner, inner)
+    )
     return newer if newer in layout.entries else name
 
 
 def with_current_names(weights: Mapping[str, T], layout: Layout) -> dict[str, T]:
-    """Rename weights from older names to those of the network."""
+    """Rename weights from names in files to those of the network."""
 
     def current(name: str) -> str:
         newer = current_name(name, layout)

@@ -117,7 +117,7 @@ class Match:
 def matches_of(state: StateDict, target: WeightsTarget, selection: Selection) -> Iterator[Match]:
     """Yield a state dict as far as it fits, without each prefix that its names may have."""
     if selection.prefix is not None:
-        prefix = _with_dot(selection.prefix, state.tensors)
+        prefix = with_dot(selection.prefix, state.tensors)
         is_ema = state.is_average or is_average(prefix)
         fit = _fit(state.key, state.tensors, prefix, is_ema, target, selection)
         yield fit if fit.weights or not prefix else replace(fit, problems=_no_prefix(state, prefix))
@@ -150,6 +150,9 @@ def _best(
     prefixes = _prefixes(tensors, target.layout)
     fits = [_fit(key, tensors, prefix, is_ema, target, selection) for prefix in prefixes]
     fitting = [fit for fit in fits if fit.fits]
+    if is_ema and any(is_average(fit.prefix) for fit in fitting):
+        # The EMA of ema_pytorch keeps the raw weights (online_model.) beside the averaged ones (ema_model.).
+        fitting = [replace(fit, is_average=is_average(fit.prefix)) for fit in fitting]
     return fitting or [min([whole, *fits], key=lambda fit: fit.n_problems + len(fit.ignored))]
 
 
@@ -227,7 +230,7 @@ def _average_prefix(name: str, layout: Layout) -> str:
     return ""
 
 
-def _with_dot(prefix: str, tensors: Mapping[str, Any]) -> str:
+def with_dot(prefix: str, tensors: Mapping[str, Any]) -> str:
     """A prefix with the dot that separates it from the names, if they have one there."""
     dotted = f"{prefix}."
     has_dot = not prefix or prefix.endswith(".")

@@ -93,14 +93,38 @@ def under_key(found: list[StateDict], key: str | None, path: str | Path) -> list
     ]:
         return chosen
     raise WeightsError(
-        f"{path}: holds no state dict under the key {key!r}; there are {list_keys(found)}"
+        f"{path}: holds no state dict under the key {key!r}; there are state dicts under {list_keys(found)}"
     )
 
 
 def list_keys(found: list[StateDict]) -> str:
     """The keys of state dicts, those with most tensors first."""
     ordered = sorted(found, key=lambda each: -len(each.tensors))
-    return list_names([each.key for each in ordered], 8)
+    return list_names([_shown(each.key) for each in ordered], 8)
+
+
+def _shown(key: str) -> str:
+    return '"." (the top level)' if key == TOP else key
+
+
+def find_unnamed_averages(contents: Any, kind: type) -> str:
+    """Return the key of averaged weights that are a list without names, such as "ema.shadow_params"; else empty."""
+    return next(_unnamed(contents, (), kind), "")
+
+
+def _unnamed(value: Any, place: tuple[str, ...], kind: type) -> Iterator[str]:
+    if not isinstance(value, dict) or len(place) > _DEPTH:
+        return
+    for name, each in value.items():
+        if not isinstance(name, str):
+            continue
+        key = ".".join((*place, name))
+        if isinstance(each, list | tuple):
+            is_weights = len(each) > 1 and all(isinstance(tensor, kind) for tensor in each)
+            if is_weights and (is_average(key) or name == "shadow_params"):
+                yield key
+        else:
+            yield from _unnamed(each, (*place, name), kind)
 
 
 def only_state_dict(

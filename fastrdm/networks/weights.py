@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.fitting import choose_weights
 from fastrdm.networks.layout import Layout, check_fit, check_tied, convert, fit_weights
+from fastrdm.networks.matching import with_dot
 from fastrdm.networks.selection import ANY_FITTING, Selection, Taken
 from fastrdm.networks.state_dicts import COUNTER, find_state_dicts, only_state_dict, under_key
 from fastrdm.networks.tensor_files import to_array
@@ -191,6 +192,7 @@ def _read(path: str | Path, selection: Selection, *, as_arrays: bool) -> dict[st
         # An AveragedModel has its counter beside the module.
         names = [name for name in tensors if name != COUNTER]
         prefix = "module." if all(name.startswith("module.") for name in names) else ""
+    prefix = with_dot(prefix, tensors)
     taken = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
     if not taken:
         raise WeightsError(f"{path}: no entry has the prefix {prefix!r}")

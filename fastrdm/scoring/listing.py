@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,10 @@ from fastrdm.networks import holds_index, is_checkpoint, is_onnx, is_shard
 _DATA = ".data"
 _LISTS = (".txt", ".lst")
 _SHOWN = 3
+# What the Trainer of transformers and accelerate save beside the weights.
+_TRAINING_STATE = re.compile(
+    r"(optimizer|scheduler|scaler|random_states|sampler|rng_state|training_args|trainer_state)(_\d+)*\.\w+"
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,14 @@ class Listing:
                 reasons.setdefault("hidden", []).append(base)
             elif is_shard(base):
                 reasons.setdefault("parts of weights without their index", []).append(base)
+            elif base.endswith(".distcp"):
+                reason = (
+                    "parts of a distributed checkpoint, which dcp_to_torch_save of "
+                    "torch.distributed.checkpoint.format_utils joins"
+                )
+                reasons.setdefault(reason, []).append(base)
+            elif is_checkpoint(name) and _TRAINING_STATE.fullmatch(base):
+                reasons.setdefault("state of the training, not weights", []).append(base)
             elif is_checkpoint(name) or holds_index(name):
                 self.found.append(FoundCheckpoint(name, row))
             elif os.path.isdir(name):  # noqa: PTH112

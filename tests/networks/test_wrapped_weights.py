@@ -107,6 +107,13 @@ def test_one_state_dict_under_two_keys_is_no_choice(path):
     assert_taken({"model": weights, "best": weights}, path, weights, {"key": "model"})
 
 
+def test_the_key_of_the_top_level_is_explained(path):
+    with pytest.raises(
+        WeightsError, match=r"there are state dicts under \"\.\" \(the top level\)$"
+    ):
+        take(weights_of(), path, key="model")
+
+
 def test_a_key_can_lead_to_the_one_below_it_and_to_the_top_level(path):
     first, second = weights_of(0), weights_of(1)
     content = {"a": {"net": first}, "b": {"net": second}, **prefixed(second, "x.")}
@@ -185,6 +192,32 @@ def test_averaged_weights_in_the_same_state_dict(path, prefix):
     assert_taken(content, path, averaged, {"prefix": prefix, "ema": "yes"}, ema=True)
 
 
+def test_the_raw_weights_that_ema_pytorch_keeps_are_not_taken_as_averaged(path):
+    raw, average = weights_of(0), weights_of(1)
+    kept = prefixed(raw, "online_model.") | prefixed(average, "ema_model.")
+    content = {"model": raw, "ema": {"initted": torch.tensor(True)} | kept}
+    (remark,) = assert_taken(content, path, raw, {"key": "model", "ema": "no"})
+    assert "not the averaged (EMA) ones under ema with the prefix 'ema_model.', which" in remark
+    facts = {"key": "ema", "prefix": "ema_model.", "ema": "yes"}
+    assert_taken(content, path, average, facts, ema=True)
+
+
+@pytest.mark.parametrize("key", ["ema", "average"])
+def test_averaged_weights_without_names_are_named(path, key):
+    weights = weights_of()
+    content = {"model": weights, key: {"decay": 0.9, "shadow_params": [*weights.values()]}}
+    (remark,) = assert_taken(content, path, weights, {"key": "model", "ema": "no"})
+    assert remark == (
+        f"{path}: took the weights under model, not the averaged (EMA) ones under {key}.shadow_params, "
+        "which are a list without names"
+    )
+    if key == "ema":
+        with pytest.raises(
+            WeightsError, match=r"under ema\.shadow_params are a list without names"
+        ):
+            take(content, path, ema=True)
+
+
 def test_a_file_with_averaged_weights_alone(path):
     averaged = weights_of()
     facts = {"key": "model_ema", "ema": "yes"}
@@ -233,6 +266,25 @@ def test_prefixes_of_all_names_are_removed(tmp_path, prefix, suffix):
     assert assert_taken(prefixed(weights, prefix), path, weights, {"prefix": prefix}) == ()
 
 
+@pytest.mark.parametrize(
+    "wrapper", ["_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"]
+)
+def test_wrappers_of_inner_modules_are_removed(path, wrapper):
+    weights = weights_of()
+    inner = {name.replace("block.", f"block.{wrapper}."): each for name, each in weights.items()}
+    assert assert_taken(inner, path, weights, {}) == ()
+    prefix = f"module.{wrapper}."
+    assert assert_taken(prefixed(inner, prefix), path, weights, {"prefix": prefix}) == ()
+
+
+def test_a_compiled_inner_module_as_torch_saves_it(path):
+    net = Net()
+    weights = net.state_dict()
+    net.block = torch.compile(net.block)
+    assert "block._orig_mod.0.weight" in net.state_dict()
+    assert_taken(net.state_dict(), path, weights, {})
+
+
 def test_a_prefix_that_the_network_has_is_kept(tmp_path):
     class Wrapped(nn.Module):
         def __init__(self):
@@ -271,7 +323,8 @@ def test_a_prefix_that_some_names_have(path):
             "criterion.weight, metrics.total"
         )
     torch.save(content, path)
-    assert load_state_dict(path, prefix="model.").keys() == weights.keys()
+    for prefix in ("model.", "model"):
+        assert load_state_dict(path, prefix=prefix).keys() == weights.keys()
 
 
 def test_several_prefixes_that_fit_are_an_error_that_offers_prefix(path):

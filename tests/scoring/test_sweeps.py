@@ -681,6 +681,32 @@ def test_files_left_out_of_a_folder_or_glob_are_counted_and_named(here):
     assert [each.count for each in listed("list.txt")[1].left_out] == [4, 1]
 
 
+def test_the_training_state_beside_weights_is_left_out(here):
+    """The files that the Trainer of transformers, accelerate and torch.distributed.checkpoint write."""
+    folder = here / "hf" / "checkpoint-500"
+    folder.mkdir(parents=True)
+    state = [
+        "optimizer.pt",
+        "rng_state.pth",
+        "rng_state_0.pth",
+        "scaler.pt",
+        "scheduler.pt",
+        "training_args.bin",
+    ]
+    for name in ["model.safetensors", "optimizer_net.pt", *state]:
+        (folder / name).touch()
+    for pattern in ("hf/checkpoint-500", "hf/**"):
+        found, listing = listed(pattern)
+        names = ["model.safetensors", "optimizer_net.pt"]
+        assert found == [f"hf/checkpoint-500/{name}" for name in names]
+        (left_out,) = listing.left_out
+        assert left_out.count == 6 and left_out.reason == "state of the training, not weights"
+    assert len(listed("hf/checkpoint-500/optimizer.pt")[0]) == 1
+    (here / "dcp").mkdir()
+    (here / "dcp" / "__0_0.distcp").touch()
+    assert "dcp_to_torch_save" in listed("dcp")[1].left_out[0].message
+
+
 def test_a_sweep_reports_what_it_leaves_out(here, capsys):
     (here / "runs" / "notes.md").touch()
     _, events = run()
