@@ -23,6 +23,7 @@ from fastrdm._base.pickles import PickledRdms, load_pickle
 from fastrdm._base.text import first_line
 
 _MAX_GROUPS = 10_000
+_MAX_DICTS = 4
 
 NUMBERS, TEXT, STRUCT, CELL, GROUP, OTHER = "numbers", "text", "struct", "cell", "group", "other"
 
@@ -241,16 +242,19 @@ def kind_of(value: Any) -> str:
     )
 
 
-def _in_memory(values: Mapping[str, Any]) -> dict[str, Entry]:
+def _in_memory(values: Mapping[Any, Any], at: str = "") -> dict[str, Entry]:
+    """Return entries of values, and of arrays in dicts in these."""
     entries = {}
-    for key, value in values.items():
-        array = np.asarray(value) if not isinstance(value, Mapping) else np.zeros(0)
-        kind = kind_of(value)
-        entries[key] = Entry(
-            kind,
-            () if kind == GROUP else array.shape,
-            partial(_same, array if kind != GROUP else value),
-        )
+    for name, value in values.items():
+        key = f"{at}{name}"
+        if isinstance(value, Mapping):
+            entries[key] = Entry(GROUP, (), partial(_same, value))
+            if key.count("/") < _MAX_DICTS:
+                inner = {k: v for k, v in value.items() if isinstance(v, (np.ndarray, Mapping))}
+                entries |= _in_memory(inner, f"{key}/")
+        else:
+            array = np.asarray(value)
+            entries[key] = Entry(kind_of(value), array.shape, partial(_same, array))
     return entries
 
 
@@ -269,7 +273,7 @@ def _list_pickle(path: Path) -> dict[str, Any]:
         root = root.attributes
     if isinstance(root, Mapping):
         return {
-            "entries": _in_memory({str(key): value for key, value in root.items()}),
+            "entries": _in_memory(root),
             "root": root,
         }
     return {"entries": _in_memory({UNNAMED: root}), "root": root}

@@ -21,6 +21,9 @@ def choose_keys(
     if not key:
         if variables.default:
             return list(variables.default)
+        if len(known) == 1:
+            # It may hold no RDMs, which is an error of its own.
+            return list(known)
         what = "several arrays are" if known else "no array is"
         raise ValueError(
             f"{argument} is missing, and {what} in {path.name}: it holds {describe(variables)}"
@@ -88,6 +91,7 @@ def select_names(
                     stack.rdms.take(keep, axis),
                     stack.axes,
                     np.asarray(stack.names).take(keep, axis),
+                    stack.is_shared,
                 )
         raise ValueError(
             f"{argument} = {names!r} selects neither whole subjects nor whole sessions of {source}"
@@ -97,6 +101,7 @@ def select_names(
         rdms,
         stack.axes if len(stack.lead) == 1 else None,
         np.ravel(np.asarray(stack.names))[wanted],
+        stack.is_shared,
     )
 
 

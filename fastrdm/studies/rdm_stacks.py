@@ -21,11 +21,15 @@ _Condense = Callable[[Any, str], NDArray[np.floating[Any]]]
 
 @dataclass(frozen=True)
 class RdmStack:
-    """Condensed RDMs (..., pairs), the names of their leading axes if they are known, and names of the RDMs."""
+    """Condensed RDMs (..., pairs), the names of their leading axes if they are known, and names of the RDMs.
+
+    Shared names are those of several RDMs each, such as a region's; they do not name subjects.
+    """
 
     rdms: NDArray[np.floating[Any]]
     axes: tuple[str, ...] | None = None
     names: NDArray[Any] | None = None
+    is_shared: bool = False
 
     @property
     def lead(self) -> tuple[int, ...]:
@@ -106,17 +110,21 @@ def _stacked(value: Any, name: str, condense: _Condense, depth: int) -> RdmStack
         if names is not None and prod(single.lead) == 1:
             single = replace(single, names=names.reshape(single.lead))
         return single
-    if names is None and all(stack.names is not None and stack.names.size == 1 for stack in stacks):
-        names = np.array([s.names.item() for s in stacks if s.names is not None], object)
-        names = names.reshape(members.shape)
-    return RdmStack(rdms, names=names)
+    is_shared = names is not None and rdms.size > members.size * rdms.shape[-1]
+    if names is not None:
+        names = names.reshape(*members.shape, *[1] * (rdms.ndim - 1 - members.ndim))
+        names = np.broadcast_to(names, rdms.shape[:-1])
+    elif all(stack.names is not None for stack in stacks):
+        names = np.array([name for s in stacks for name in np.ravel(np.asarray(s.names))], object)
+        names = names.reshape(rdms.shape[:-1])
+    return RdmStack(rdms, names=names, is_shared=is_shared)
 
 
 def without_single_axes(stack: RdmStack) -> RdmStack:
     """Return a stack without leading axes of length 1, such as that of a row vector."""
     lead = tuple(n for n in stack.lead if n > 1)
     names = None if stack.names is None else stack.names.reshape(lead)
-    return RdmStack(stack.rdms.reshape(*lead, -1), None, names)
+    return RdmStack(stack.rdms.reshape(*lead, -1), None, names, stack.is_shared)
 
 
 def _element(name: str, index: tuple[int, ...], shape: tuple[int, ...]) -> str:
@@ -194,14 +202,15 @@ def arranged(
         and "subjects" in named
         and sum(n > 1 for n in stack.lead) == 1
     ):
-        stack = _regrouped(stack)
-    names, rdms = stack.names, stack.rdms
+        stack, named = _regrouped(stack, named)
+    keeps_times = named is not None and "times" in named
+    names, rdms = None if stack.is_shared else stack.names, stack.rdms
     if named is None:
         long = [n for n in stack.lead if n > 1]
         if len(long) > 1:
             raise ValueError(
                 f"{name} has shape {stack.lead} with several axes longer than 1; name them in their order, such as"
-                f" axes = {_example(len(long))}: sessions are averaged, times are kept{_choice(names)}"
+                f" axes = {_example(len(long))}: sessions are averaged, times are kept{_choice(stack.names)}"
             )
         rdms = rdms.reshape(-1, rdms.shape[-1])
         return rdms, None if names is None else tuple(map(str, names.ravel()))
@@ -226,9 +235,6 @@ def arranged(
         subjects = tuple(_common(list(map(str, row))) for row in rows)
     # One session is not averaged, so that its precision is kept.
     rdms = rdms[:, 0] if rdms.shape[1] == 1 else rdms.mean(axis=1, dtype=np.float64)
-    keeps_times = "times" in leading_axes(axes) or (
-        stack.axes is not None and "times" in stack.axes
-    )
     return (rdms if keeps_times else rdms[:, 0]), subjects
 
 
@@ -236,27 +242,28 @@ def _choice(names: NDArray[Any] | None) -> str:
     """Return, as the end of a sentence, that RDMs may be chosen by their names, if they have any."""
     if names is None:
         return ""
-    return f"; if an axis is neither, choose RDMs by their names ({list_names(names.flat, 3)})"
+    return f"; if an axis is neither, choose RDMs by their names ({list_names(dict.fromkeys(names.flat), 3)})"
 
 
 def _example(n: int) -> str:
     return '["subjects", "sessions"]' if n == 2 else '["subjects", "sessions", "times"]'
 
 
-def _regrouped(stack: RdmStack) -> RdmStack:
-    """Give RDMs in one axis, with as many of each subject, an axis of subjects and another."""
-    if stack.names is None:
-        return stack
+def _regrouped(stack: RdmStack, axes: tuple[str, ...]) -> tuple[RdmStack, tuple[str, ...]]:
+    """Give RDMs in one axis, with as many of each subject, an axis of subjects and the other one of `axes`."""
+    if stack.names is None or stack.is_shared:
+        return stack, axes
     names = [str(name) for name in stack.names.ravel()]
     rows: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         rows.setdefault(name, []).append(i)
     counts = {len(each) for each in rows.values()}
     if len(counts) != 1 or len(rows) == len(names):
-        return stack
+        return stack, axes
     flat = stack.rdms.reshape(len(names), -1)[list(rows.values())]
     tiled = np.array([[name] * counts.copy().pop() for name in rows], object)
-    return RdmStack(flat, names=tiled)
+    (other,) = (axis for axis in axes if axis != "subjects")
+    return RdmStack(flat, names=tiled), ("subjects", other)
 
 
 def _common(names: list[str]) -> str:

@@ -504,6 +504,17 @@ def test_rsatoolbox_rdms_that_are_not_those_of_subjects(tmp_path, name):
 
 
 @pytest.mark.parametrize("kind", ["hdf5", "pkl"])
+def test_sessions_and_subjects_of_rsatoolbox_in_any_order(tmp_path, kind):
+    rdms = condensed(6)
+    saved = rsatoolbox_rdms(rdms, subject=["x", "y", "z"] * 2)
+    saved.save(str(tmp_path / "a"), file_type=kind)
+    for axes in (["subjects", "sessions"], ["sessions", "subjects"]):
+        found = read_rdms(tmp_path / "a", axes=axes)
+        np.testing.assert_allclose(found.rdms, rdms.reshape(2, 3, -1).mean(0), rtol=1e-15)
+        assert found.names == ("x", "y", "z")
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "pkl"])
 def test_rsatoolbox_rdms_of_one_region_are_chosen(tmp_path, kind):
     rdms = condensed(6)
     subjects, regions = ["x", "y", "z"] * 2, ["V1"] * 3 + ["IT"] * 3
@@ -520,6 +531,42 @@ def test_rsatoolbox_rdms_of_one_region_are_chosen(tmp_path, kind):
         read_rdms(tmp_path / "a", names="MT")
 
 
+def test_structs_with_the_rdms_of_all_subjects(tmp_path):
+    rdms = condensed(2, 3)
+    structs = rsa_structs((1, 2), squares(rdms))
+    structs["name"] = [["EVC", "IT"]]
+    savemat(tmp_path / "a.mat", {"RDMs": structs})
+    for axes in ([], ["sessions", "subjects"]):
+        found = read_rdms(tmp_path / "a.mat", names="IT", axes=axes)
+        np.testing.assert_array_equal(found.rdms, rdms[1])
+        assert found.names is None
+    found = read_rdms(tmp_path / "a.mat", axes=["sessions", "subjects"])
+    np.testing.assert_allclose(found.rdms, rdms.mean(0), rtol=1e-15)
+    with pytest.raises(ValueError, match=r"choose RDMs by their names \(EVC, IT\)"):
+        read_rdms(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((0, PAIRS)), r"shape \(0, 10\), without an RDM"),
+        (np.float64(3), r"shape \(\); expected"),
+    ],
+)
+def test_a_single_array_without_rdms(tmp_path, array, message):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(ValueError, match=message):
+        read_rdms(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("form", [squares, np.asarray])
+def test_sessions_of_an_array_are_no_times(tmp_path, form):
+    rdms = condensed(3, 2)
+    np.save(tmp_path / "a.npy", form(rdms))
+    found = read_rdms(tmp_path / "a.npy", axes=["subjects", "sessions"])
+    np.testing.assert_allclose(found.rdms, rdms.mean(1), rtol=1e-15)
+
+
 def test_regions_of_a_struct_array_are_chosen_by_name(tmp_path):
     rdms = condensed(3, 2)
     structs = rsa_structs((3, 2), rdms.reshape(6, PAIRS))
@@ -529,6 +576,17 @@ def test_regions_of_a_struct_array_are_chosen_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"choose RDMs by their names \(EVC \| S0, IT \| S0, "):
         read_rdms(tmp_path / "a.mat")
     np.testing.assert_array_equal(read_rdms(tmp_path / "a.mat", names="IT*").rdms, rdms[:, 1])
+
+
+def test_pickles_of_dicts_in_dicts(tmp_path):
+    rdms = condensed(2)
+    values = {f"s{i}": {"it": rdm, "labels": np.array(list("abcde"))} for i, rdm in enumerate(rdms)}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(values))
+    found = read_rdms(tmp_path / "a.pkl", "s*/it")
+    np.testing.assert_array_equal(found.rdms, rdms)
+    assert found.conditions == tuple("abcde")
+    with pytest.raises(ValueError, match=r"it holds s0/it numbers \(10,\), s1/it numbers"):
+        read_rdms(tmp_path / "a.pkl")
 
 
 def test_a_pickle_of_other_objects_is_not_run(tmp_path):
