@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import Contents, list_names, n_conditions, open_contents, suggestion
+from fastrdm._base import Contents, counted, list_names, n_conditions, open_contents, suggestion
 from fastrdm.studies.rdm_choice import choose_keys, is_pattern, reordered, select_names, source_of
 from fastrdm.studies.rdm_formats import (
     Loaded,
@@ -163,8 +163,8 @@ def read_stored(
     if names is not None:
         descriptors = {} if several else read[0][2].descriptors
         stack = select_names(stack, names, source, f"{where}names", descriptors)
-    if not several and not axes:
-        _check_subjects(stack, read[0][2], source, where)
+    if not several:
+        _check_subjects(stack, read[0][2], axes, source, where)
     rdms, subjects = arranged(stack, axes, source)
     only = next(iter(sets.values())) if len(set(sets.values())) == 1 else None
     return StoredRdms(np.ascontiguousarray(rdms), subjects, only, sets, source)
@@ -268,10 +268,12 @@ def _joined(
 _REGIONS = ("roi", "region", "model", "layer")
 
 
-def _check_subjects(stack: RdmStack, loaded: Loaded, source: str, where: str) -> None:
+def _check_subjects(
+    stack: RdmStack, loaded: Loaded, axes: Sequence[str], source: str, where: str
+) -> None:
     """Raise a ValueError if the file says that its RDMs are not one of each subject."""
     n = int(np.prod(stack.lead))
-    if n > 1 and loaded.unclear:
+    if n > 1 and loaded.unclear and not axes:
         raise ValueError(
             f"{source} holds {loaded.unclear}, shape {stack.lead}, which may not be subjects; name the axes, such as"
             f' {where}axes = ["subjects"], or choose RDMs with {where}names'
@@ -279,20 +281,22 @@ def _check_subjects(stack: RdmStack, loaded: Loaded, source: str, where: str) ->
     if not loaded.subjects or stack.names is None:
         return
     names = {str(name) for name in stack.names.ravel()}
-    if len(names) < n:
-        # RDMs that were chosen by their names have fewer than the descriptors.
-        differing = (
-            name
-            for name in _REGIONS
-            if len(values := loaded.descriptors.get(name, ())) == n and len(set(values)) > 1
-        )
-        if (regions := next(differing, None)) is not None:
-            found = list_names(dict.fromkeys(loaded.descriptors[regions]), 10)
-            raise ValueError(
-                f"{source} holds {n} RDMs of {len(names)} subjects that differ in {regions} ({found}); choose those of"
-                f" one with {where}names"
-            )
+    if len(names) == n or list(axes) == ["subjects"]:
+        return
+    held = f"{source} holds {n} RDMs of {counted(len(names), 'subject')}"
+    # RDMs that were chosen by their names have fewer than the descriptors.
+    differing = (
+        name
+        for name in _REGIONS
+        if len(values := loaded.descriptors.get(name, ())) == n and len(set(values)) > 1
+    )
+    if (regions := next(differing, None)) is not None:
+        found = list_names(dict.fromkeys(loaded.descriptors[regions]), 10)
         raise ValueError(
-            f'{source} holds {n} RDMs of {len(names)} subjects; {where}axes = ["subjects", "sessions"] averages'
-            ' those of a subject, ["subjects", "times"] keeps them'
+            f"{held} that differ in {regions} ({found}); choose those of one with {where}names"
+        )
+    if not axes:
+        raise ValueError(
+            f'{held}; {where}axes = ["subjects", "sessions"] averages those of a subject, ["subjects", "times"] keeps'
+            " them"
         )

@@ -520,10 +520,11 @@ def test_rsatoolbox_rdms_of_one_region_are_chosen(tmp_path, kind):
     subjects, regions = ["x", "y", "z"] * 2, ["V1"] * 3 + ["IT"] * 3
     saved = rsatoolbox_rdms(rdms, subject=subjects, roi=regions)
     saved.save(str(tmp_path / "a"), file_type=kind)
-    with pytest.raises(
-        ValueError, match=r"6 RDMs of 3 subjects that differ in roi \(V1, IT\); choose those of one"
-    ):
-        read_rdms(tmp_path / "a")
+    for axes in ([], ["subjects", "sessions"]):
+        with pytest.raises(
+            ValueError, match=r"6 RDMs of 3 subjects that differ in roi \(V1, IT\); choose those of"
+        ):
+            read_rdms(tmp_path / "a", axes=axes)
     found = read_rdms(tmp_path / "a", names="IT")
     np.testing.assert_array_equal(found.rdms, rdms[3:])
     assert found.names == ("x", "y", "z")
