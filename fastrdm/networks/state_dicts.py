@@ -51,8 +51,7 @@ def find_state_dicts(contents: Any, kind: type, path: str | Path) -> list[StateD
     """Return all state dicts with their tensors of a `kind`, the top level first; WeightsError if there are none."""
     found = list(_walk(contents, (), kind, ()))
     if not found:
-        keys = f"; it holds {list_names(contents, 6)}" if isinstance(contents, Mapping) else ""
-        raise WeightsError(f"{path}: holds no state dict (tensors by name) under any key{keys}")
+        raise WeightsError(_why_no_state_dict(contents, path))
     known = {each.key for each in found}
     # Lightning's WeightAveraging swaps them.
     if {"state_dict", "current_model_state"} <= known and "averaging_state" in contents:
@@ -61,6 +60,31 @@ def find_state_dicts(contents: Any, kind: type, path: str | Path) -> list[StateD
             for each in found
         ]
     return found
+
+
+def _why_no_state_dict(contents: Any, path: str | Path) -> str:
+    place = _place_of_arrays(contents, ())
+    if place:
+        return (
+            f"{path}: the weights {place} are NumPy arrays, not tensors; save tensors: "
+            "torch.save({name: torch.from_numpy(array) for name, array in weights.items()}, "
+            '"weights.pth")'
+        )
+    keys = ""
+    if isinstance(contents, Mapping):
+        keys = f"; it holds {list_names(contents, 6)}" if contents else "; it is an empty dict"
+    return f"{path}: holds no state dict (tensors by name) under any key{keys}"
+
+
+def _place_of_arrays(value: Any, place: tuple[str, ...]) -> str:
+    """The place of a dict of NumPy arrays, for which `read_torch` puts inert objects; empty if there is none."""
+    if not isinstance(value, dict) or len(place) > _DEPTH:
+        return ""
+    arrays = [each for each in value.values() if type(each).__qualname__ == "_reconstruct"]
+    if len(arrays) > len(value) / 2:
+        return f"under {'.'.join(place)}" if place else "at the top level"
+    places = (_place_of_arrays(each, (*place, str(name))) for name, each in value.items())
+    return next(filter(None, places), "")
 
 
 def _walk(

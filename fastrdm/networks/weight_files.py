@@ -33,7 +33,7 @@ def is_checkpoint(path: str | Path) -> bool:
 
 
 def check_file(path: str | Path) -> None:
-    """Raise WeightsError unless all files of a checkpoint exist and are not empty."""
+    """Raise WeightsError unless all files of a checkpoint exist, and none is empty, a Git LFS pointer or a web page."""
     path = Path(path)
     for file in files_of(path):
         if not file.is_file():
@@ -42,6 +42,17 @@ def check_file(path: str | Path) -> None:
             raise WeightsError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
         if not file.stat().st_size:
             raise WeightsError(f"{file}: the file is empty")
+        _check_not_placeholder(file)
+
+
+def _check_not_placeholder(file: Path) -> None:
+    """Raise WeightsError for what an unfinished download leaves in place of a file."""
+    with file.open("rb") as stream:
+        head = stream.read(64).lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{file}: is a Git LFS pointer, not the file; run `git lfs pull`")
+    if head.startswith((b"<!doctype html", b"<html")):
+        raise WeightsError(f"{file}: is a web page, not weights; download the file again")
 
 
 def read_contents(path: str | Path, *, as_arrays: bool) -> tuple[Any, type]:

@@ -107,6 +107,37 @@ def test_one_state_dict_under_two_keys_is_no_choice(path):
     assert_taken({"model": weights, "best": weights}, path, weights, {"key": "model"})
 
 
+@pytest.mark.parametrize("key", ["", "model"])
+def test_weights_in_numpy_arrays_are_named(path, key):
+    arrays = {name: value.numpy() for name, value in weights_of().items()}
+    place = f"under {key}" if key else "at the top level"
+    with pytest.raises(
+        WeightsError,
+        match=rf"the weights {place} are NumPy arrays, not tensors; save tensors: torch",
+    ):
+        take({key: arrays, "author": "me"} if key else arrays, path)
+
+
+def test_an_empty_dict_is_named(path):
+    with pytest.raises(WeightsError, match="under any key; it is an empty dict$"):
+        take({}, path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n", "is a Git LFS pointer"),
+     ("\n<!DOCTYPE html>\n<title>404</title>", "is a web page, not weights")],
+)  # fmt: skip
+def test_what_stands_in_place_of_a_download_is_named(tmp_path, suffix, text, match):
+    path = tmp_path / f"a{suffix}"
+    path.write_text(text)
+    with pytest.raises(WeightsError, match=match):
+        read_fitting(path, LAYOUT, "net")
+    with pytest.raises(WeightsError, match=match):
+        load_state_dict(path)
+
+
 def test_the_key_of_the_top_level_is_explained(path):
     with pytest.raises(
         WeightsError, match=r"there are state dicts under \"\.\" \(the top level\)$"
