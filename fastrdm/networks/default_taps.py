@@ -17,17 +17,16 @@ _STEM = 4
 def default_layers(module: "torch.nn.Module", network: NetworkLayers) -> list[Layer]:
     """Choose layers of a network for which nobody named any, in the order of the forward pass.
 
-    These are the direct children, in all their runs. Instead of a `ModuleList`, a `Sequential` with several weights, or
-    a module that contains a list of blocks, they are its children; instead of a stage, its blocks. A stage or encoder
-    itself follows if its output is not that of its last block. In a network with blocks, a `Sequential` of a few
-    convolutions is one layer, the stem or head. Modules that return their input unchanged are left out if there are
-    others, and so are layers with the values of another one, such as those of a pooling layer when they are flattened.
-    Of layers that share memory, the first one that is not overwritten in place is kept.
+    These are the direct children, in all their runs, and those of a network in a wrapper. Instead of a `ModuleList`, a
+    `Sequential` with several weights, or a module that contains a list of blocks, they are its children; instead of a
+    stage, its blocks. A stage or encoder itself follows if its output is not that of its last block. In a network with
+    blocks, a `Sequential` of a few convolutions is one layer, the stem or head. Modules that return their input
+    unchanged are left out if there are others, and so are layers with the values of another one, such as those of a
+    pooling layer when they are flattened. Of layers that share memory, the first one that is not overwritten in place
+    is kept.
     """
     stem = _STEM if any(map(_has_blocks, module.modules())) else 1
-    paths = {
-        path for name, child in module.named_children() for path in _paths(name, child, stem, False)
-    }
+    paths = {path for name, child in _parts(module) for path in _paths(name, child, stem, False)}
     found = [
         layer for layer in network.layers.values() if layer.path in paths and not layer.problem
     ]
@@ -39,6 +38,16 @@ def default_layers(module: "torch.nn.Module", network: NetworkLayers) -> list[La
         if first is None or (first.is_overwritten and not layer.is_overwritten):
             kept[layer.tensor] = layer
     return [layer for layer in found if kept[layer.tensor] is layer]
+
+
+def _parts(module: Any) -> Iterator[tuple[str, Any]]:
+    """The direct children; of a module that only wraps another one, also the children of that one."""
+    children = list(module.named_children())
+    yield from children
+    if len(children) == 1:
+        (name, child) = children[0]
+        for inner, part in _parts(child):
+            yield f"{name}.{inner}", part
 
 
 def _paths(path: str, module: Any, stem: int, is_element: bool) -> Iterator[str]:

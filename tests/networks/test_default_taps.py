@@ -216,6 +216,22 @@ def test_an_own_network_without_identities_and_repetitions():
     ]
 
 
+class Wrapper(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x)
+
+
+def test_a_wrapper_has_the_layers_of_its_network():
+    names = layers_of(Student(), 16)
+    assert layers_of(Wrapper(Student()), 16) == [f"model.{name}" for name in names]
+    twice = Wrapper(Wrapper(Student()))
+    assert layers_of(twice, 16) == [f"model.model.{name}" for name in names]
+
+
 class Shared(nn.Module):
     """A layer under two names, and a block in a list that returns what the list's owner returns."""
 
