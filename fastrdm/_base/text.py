@@ -28,7 +28,9 @@ def error_text(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text that is not blank, or its type's name."""
+    """Return the first line of an error's text that is not blank, or its type's name; a KeyError's text is a key."""
+    if isinstance(error, KeyError):
+        return f"KeyError: {error}"
     lines = (line.strip() for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
 

@@ -1,6 +1,7 @@
 """A store's results as text, with the settings in which they differ."""
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -13,6 +14,8 @@ _PLACE = ("study", "region", "layer")
 _NUMBERS = ("percent_nc", "mean_rho", "std", "p", "p_corrected", "score")
 # Marks a layer with a negative mean similarity.
 _OPPOSITE = "‡"
+# In place of NaN.
+_UNDEFINED = "–"
 
 
 def print_table(store: Store, table: Any, file: IO[str]) -> None:
@@ -46,7 +49,8 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
             print(line, file=file)
     total = store.n_listed()
     of_all = f" of {total}" if len(shown) < total else ""
-    print(f"{len(shown)}{of_all} checkpoints, {store.counts()['failures']} failed", file=file)
+    noun = "checkpoint" if max(total, len(shown)) == 1 else "checkpoints"
+    print(f"{len(shown)}{of_all} {noun}, {store.counts()['failures']} failed", file=file)
 
 
 def _scores_in_words(protocols: dict[tuple[str, str], str]) -> Iterator[str]:
@@ -69,6 +73,10 @@ def _columns(table: Any, differ: set[str]) -> list[str]:
 
 def _texts(row: Sequence[Any], columns: dict[str, type], places: dict[str, int]) -> list[str]:
     texts = [_text(value) for value in row]
+    # A missing label is NaN where the others are not all whole numbers.
+    for place in range(places["study"]):
+        if _is_nan(row[place]):
+            texts[place] = ""
     if row[places["mean_rho"]] < 0:
         texts[places["mean_rho"]] += f" {_OPPOSITE}"
     return texts
@@ -77,7 +85,13 @@ def _texts(row: Sequence[Any], columns: dict[str, type], places: dict[str, int])
 def _text(value: Any) -> str:
     if value is None:
         return ""
+    if _is_nan(value):
+        return _UNDEFINED
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _cells(kept: IO[str], columns: Sequence[str], places: dict[str, int]) -> Iterator[list[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastrdm._base import nearest
 
-_CONDITION = re.compile(r"\s*([^\s=!<>~]+)\s*(<=|>=|!=|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
+_CONDITION = re.compile(r"\s*([^=!<>~]*[^\s=!<>~])\s*(<=|>=|!=|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
     "==": operator.eq,

@@ -61,3 +61,7 @@ def test_fractions_are_checked(number):
     check_fraction(0.5, "level")
     with pytest.raises(ValueError, match="level must be between 0 and 1, not"):
         check_fraction(number, "level")
+
+
+def test_the_key_of_a_key_error_is_named_as_such():
+    assert first_line(KeyError(64)) == "KeyError: 64"

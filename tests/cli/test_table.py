@@ -364,3 +364,36 @@ def test_the_end_of_a_table_counts_what_is_shown(store, capsys):
     for arguments, count in (([], "3"), (["--where", "epoch>1", "--best"], "2 of 3")):
         assert main(["table", "s.db", *arguments]) == 0
         assert capsys.readouterr().out.splitlines()[-1] == f"{count} checkpoints, 1 failed"
+
+
+def test_text_has_a_dash_for_nan_and_nothing_for_a_missing_label(tmp_path, capsys):
+    writer = Writer(tmp_path / "scores.db")
+    made = scored(1, labels={"rate": "0.5"})
+    made.scores["92", "it"].rho[0] = math.nan
+    writer.record(made)
+    writer.record(scored(2, labels={}))
+    writer.store.close()
+    assert main(["table", str(tmp_path / "scores.db"), "--where", "region = it"]) == 0
+    out = capsys.readouterr().out
+    assert "–" in out and "nan" not in out
+    unlabelled = [line for line in out.splitlines() if line.startswith("epoch002.pth")]
+    assert len(unlabelled) == 2 and not any("–" in line for line in unlabelled)
+
+
+def test_a_table_of_one_checkpoint_counts_in_the_singular(tmp_path, capsys):
+    writer = Writer(tmp_path / "scores.db")
+    writer.record(scored(1))
+    writer.store.close()
+    assert main(["table", str(tmp_path / "scores.db")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 checkpoint, 0 failed"
+
+
+def test_a_condition_may_name_a_label_with_spaces(tmp_path):
+    writer = Writer(tmp_path / "scores.db")
+    writer.record(scored(1))
+    writer.record(scored(2))
+    writer.store.set_labels(
+        {"epoch001.pth": {"learning rate": 0.5}, "epoch002.pth": {"learning rate": 2}}
+    )
+    rows = list(writer.store.table(where="learning rate > 1").rows())
+    assert {row[0] for row in rows} == {"epoch002.pth"}
