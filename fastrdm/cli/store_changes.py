@@ -33,6 +33,9 @@ def add_label(label: argparse.ArgumentParser) -> None:
 def _merge(arguments: argparse.Namespace) -> int:
     from fastrdm.scoring import Store
 
+    # Opened first, so that a mistake in a name creates no store.
+    for other in arguments.others:
+        Store(other).close()
     with Store(arguments.store, write=True) as store:
         for other in arguments.others:
             print(f"{other}: {store.merge(other)} checkpoints added")

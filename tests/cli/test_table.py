@@ -397,3 +397,11 @@ def test_a_condition_may_name_a_label_with_spaces(tmp_path):
     )
     rows = list(writer.store.table(where="learning rate > 1").rows())
     assert {row[0] for row in rows} == {"epoch002.pth"}
+
+
+def test_merging_what_is_not_a_store_creates_none(store, tmp_path, capsys):
+    (tmp_path / "wrong.db").write_text("text")
+    for name in ("wrong.db", "absent.db"):
+        assert main(["merge", str(tmp_path / "all.db"), str(store), str(tmp_path / name)]) == 1
+        assert name in capsys.readouterr().err
+        assert not (tmp_path / "all.db").exists()
