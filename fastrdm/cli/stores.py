@@ -138,6 +138,8 @@ class _Failures:
         """Yield a line for each failure, and its traceback."""
         for failure in self._found:
             times = f" ({failure['attempts']} times)" if failure["attempts"] > 1 else ""
-            yield f"{failure['checkpoint']}{times}: {' '.join(failure['error'].split())}"
+            # Many errors begin with the path.
+            error = " ".join(failure["error"].split()).removeprefix(f"{failure['checkpoint']}: ")
+            yield f"{failure['checkpoint']}{times}: {error}"
             if "traceback" in self.columns:
                 yield from (f"    {line}" for line in failure["traceback"].rstrip().splitlines())

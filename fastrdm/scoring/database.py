@@ -26,7 +26,8 @@ _REASONS = {
     "SQLITE_CORRUPT": "is damaged ({error}); restore a copy, or start another store",
     "SQLITE_NOTADB": "is damaged or not a store of fastrdm: it is not an SQLite database",
     "SQLITE_BUSY": f"was locked by other writers for more than {_PATIENCE_S:g} s",
-    "SQLITE_READONLY": "cannot be written: the file or its folder is read-only",
+    "SQLITE_READONLY": "cannot be written: the file or its folder is read-only, or the store was opened without "
+    "write=True",
     "SQLITE_CANTOPEN": "cannot be opened; its folder must exist and be writable",
 }
 

@@ -15,6 +15,7 @@ from fastrdm.cli import main
 from fastrdm.inference import max_statistic
 from fastrdm.scoring import Result, Store, best_layers, layer_scores
 from fastrdm.scoring.jobs import Failed, Job, Stamp
+from fastrdm.scoring.records import StoreError
 
 LAYERS = ("layer1.0", "layer1.1", "layer2.0", "fc")
 REGIONS = ("evc", "it")
@@ -405,3 +406,17 @@ def test_merging_what_is_not_a_store_creates_none(store, tmp_path, capsys):
         assert main(["merge", str(tmp_path / "all.db"), str(store), str(tmp_path / name)]) == 1
         assert name in capsys.readouterr().err
         assert not (tmp_path / "all.db").exists()
+
+
+def test_a_failure_has_its_path_once(tmp_path, capsys):
+    writer = Writer(tmp_path / "scores.db")
+    failed = Failed(Job("bad.pth", 0), Stamp(1, 1), "bad.pth: truncated", "Traceback")
+    writer.store.fail(failed, writer.pipeline, writer.run)
+    writer.store.close()
+    assert main(["table", str(tmp_path / "scores.db"), "--failures"]) == 0
+    assert capsys.readouterr().out == "bad.pth: truncated\n"
+
+
+def test_writing_to_a_store_that_was_opened_for_reading_names_the_option(store):
+    with Store(store) as opened, pytest.raises(StoreError, match="opened without write=True"):
+        opened.set_labels({"epoch1.pth": {"rate": 1}})
