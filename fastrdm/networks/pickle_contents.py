@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 _DEPTH = 6
+#: The name with which Python 3.11.0 to 3.11.3 pickles members of enums: as an attribute of their class.
+GETATTR = "builtins.getattr"
 _HARMLESS = {"collections.OrderedDict": collections.OrderedDict, "builtins.set": set}
 # Names of torch and the standard library that torch reads without an allow-list.
 _PLAIN = (
@@ -26,6 +28,7 @@ class PickledObjects:
 
     `places` has the first place of the objects of each class, as in ``["args"]``; `networks` the class of each whole
     network by place; `plain` the names that torch reads by itself; `weights` is the place of the largest state dict.
+    `has_members` is whether objects are pickled as attributes of their classes.
     """
 
     names: dict[str, None] = field(default_factory=dict)
@@ -33,6 +36,7 @@ class PickledObjects:
     networks: dict[str, str] = field(default_factory=dict)
     weights: str = ""
     n_weights: int = 0
+    has_members: bool = False
 
     @property
     def plain(self) -> set[str]:
@@ -88,15 +92,26 @@ class _Inspector(pickle.Unpickler):
     def __init__(self, file: Any) -> None:
         super().__init__(file)
         self.classes: dict[str, Any] = {}
+        self.has_members = False
 
     def find_class(self, module: str, name: str) -> Any:
         # Files of torch name Python's modules as Python 2 did.
         module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
         path = f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"
+        if path == GETATTR:
+            return self._member
         if path not in self.classes:
             stand_in = type(name, (PickledObject,), {"kind": path})
             self.classes[path] = _HARMLESS.get(path, stand_in)
         return self.classes[path]
+
+    def _member(self, owner: Any, *names: Any) -> Any:
+        """Stand for a member of a class; the attribute of anything else is noted as a call."""
+        if isinstance(owner, type) and issubclass(owner, PickledObject):
+            self.has_members = True
+            return owner(*names)
+        self.classes[GETATTR] = PickledObject
+        return PickledObject()
 
     def persistent_load(self, reference: Any) -> Any:
         return PickledObject()
@@ -120,7 +135,8 @@ def inspect_pickle(path: Path) -> PickledObjects | None:
     # Whatever is wrong, the file is not a pickle that can be read.
     except Exception:
         return None
-    found = PickledObjects({name: None for each in inspectors for name in each.classes})
+    names = {name: None for each in inspectors for name in each.classes}
+    found = PickledObjects(names, has_members=any(each.has_members for each in inspectors))
     _look(content, "", _DEPTH, found)
     for name in found.names:
         if name not in found.plain:

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastrdm._base import first_line, first_sentence, list_names, require
 from fastrdm.networks.errors import WeightsError
-from fastrdm.networks.pickle_contents import PickledObjects, inspect_pickle
+from fastrdm.networks.pickle_contents import GETATTR, PickledObjects, inspect_pickle
 
 # Only torch's newer files can be mapped: they are uncompressed zip archives.
 ZIP = b"PK\x03\x04"
@@ -96,6 +96,8 @@ def read_torch(path: Path) -> Any:
             ) from error
         refused: Exception = error
     harmless = [name for name in objects.names if _is_harmless(name)]
+    if objects.has_members and GETATTR not in objects.names:
+        harmless.append(GETATTR)
     try:
         with _LOCK, torch.serialization.safe_globals([_stand_in(name) for name in harmless]):
             return load()

@@ -169,6 +169,28 @@ def test_each_kind_of_object_is_named(weights, package, tmp_path):
     assert 'mypackage.Colour in ["args"].colours[0]' in message
 
 
+class AttributeOf:
+    """Is pickled as the attribute of a class, as members of enums are by Python 3.11.0 to 3.11.3."""
+
+    def __init__(self, owner, name):
+        self.call = getattr, (owner, name)
+
+    def __reduce__(self):
+        return self.call
+
+
+def test_members_of_enums_that_are_pickled_as_attributes(weights, package, tmp_path):
+    transforms = pytest.importorskip("torchvision.transforms")
+    path = tmp_path / "a.pth"
+    member = AttributeOf(transforms.InterpolationMode, "BICUBIC")
+    torch.save({"net": weights, "interpolation": member}, path)
+    assert load_state_dict(path).keys() == weights.keys()
+    message = refusal({"net": weights, "colour": AttributeOf(package.Colour, "RED")}, path)
+    assert 'mypackage.Colour in ["colour"]' in message
+    message = refusal({"net": weights, "name": AttributeOf(AttributeOf(str, "join"), "x")}, path)
+    assert "it would run code: builtins.getattr" in message
+
+
 class Running:
     def __init__(self, function, *arguments):
         self.call = function, arguments
