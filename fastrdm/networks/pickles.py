@@ -18,7 +18,7 @@ from fastrdm.networks.pickle_contents import GETATTR, PickledObjects, inspect_pi
 ZIP = b"PK\x03\x04"
 # The allow-list is global in torch.
 _LOCK = threading.Lock()
-# Modules whose functions a weight file can call for no harmless reason.
+# Modules with functions that a weight file has no harmless reason to call.
 _RUNNING = {
     *("os", "posix", "nt", "sys", "subprocess", "io", "_io", "shutil", "socket", "importlib"),
     *("runpy", "pty", "ctypes", "webbrowser", "pickle", "_pickle", "marshal", "code", "codeop"),

@@ -65,7 +65,7 @@ class PreprocessingRequest:
         return replace(own, **self.changes)
 
     def of_module(self, module: Any, own: Preprocessing) -> Preprocessing:
-        """Return the preprocessing for a torch module, whose own or default one is `own`."""
+        """Return the preprocessing for a torch module; `own` is the module's, or the default."""
         if self.source != "timm":
             return self.of(own, type(module).__name__)
         if not getattr(module, "pretrained_cfg", None):

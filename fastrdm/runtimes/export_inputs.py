@@ -192,14 +192,16 @@ def _source(path: str) -> str | None:
     """A path as opened; of compiled code, that of its source."""
     if "__pycache__" not in path:
         return path
-    with contextlib.suppress(ValueError, NotImplementedError):
+    try:
         source = importlib.util.source_from_cache(path)
-        return source if Path(source).is_file() else None
-    return None
+    # Other programs, such as pytest, name their compiled files differently.
+    except ValueError:
+        return None
+    return source if Path(source).is_file() else None
 
 
 def _state(path: str) -> str:
-    """The SHA-256 of a file, or what else identifies its content; that it does not exist."""
+    """The SHA-256 of a file; size, times and inode of a large one; a word if it cannot be read."""
     try:
         found = os.stat(path)  # noqa: PTH116
         if not os.path.isfile(path):  # noqa: PTH113

@@ -95,8 +95,8 @@ class Store(StoreReader):
     def state(self, path: str, stamp: Stamp, pipeline: int, targets: Sequence[int]) -> str:
         """Whether a file is "done", "failed", or "new".
 
-        A file whose path, size and time are known is not read again; any other file is new, and so is a copy that has
-        no row under this pipeline.
+        A file with known path, size and time is not read again. Any other file is new, as is a copy without a row under
+        this pipeline.
         """
         marks = ", ".join("?" * len(targets))
         key = (path, stamp.size, stamp.mtime_ns)

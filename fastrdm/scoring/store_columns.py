@@ -104,7 +104,7 @@ def table_columns(
 
 
 def preprocessing_text(text: str) -> str:
-    """A pipeline's preprocessing as a short text: the size, the filter, and what is not usual."""
+    """A pipeline's preprocessing as a short text: the size, the filter, and what differs from the default."""
     try:
         fields = json.loads(text)
     except ValueError:
@@ -119,7 +119,7 @@ def preprocessing_text(text: str) -> str:
 
 
 def protocol_text(text: str) -> str:
-    """A target's protocol as a short text: its name, and the rule for NaN if it is not to refuse them."""
+    """A target's protocol as a short text: its name, and the NaN policy unless it is "raise"."""
     facts = json.loads(text)
     name, policy = str(facts.get("name", "")), facts.get("nan_policy", "raise")
     return name if policy == "raise" else f"{name} nan_policy {policy}"
