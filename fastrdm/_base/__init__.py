@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 
 from fastrdm._base.environment import __version__, run_program, versions
 from fastrdm._base.extras import MissingExtraError, require
-from fastrdm._base.files import check_writable_file, check_writable_folder, new_file, new_text_file
+from fastrdm._base.files import (
+    check_writable_file,
+    check_writable_folder,
+    file_stamp,
+    new_file,
+    new_text_file,
+)
 from fastrdm._base.lazy import lazy_attributes
 from fastrdm._base.text import (
     counted,
@@ -152,6 +158,7 @@ __all__ = [
     "counted",
     "depth",
     "error_text",
+    "file_stamp",
     "first_line",
     "first_sentence",
     "format_bytes",

@@ -156,10 +156,8 @@ def only_state_dict(
 ) -> tuple[StateDict, list[StateDict]]:
     """The state dict to take without knowing the network, and averaged weights that are passed over.
 
-    WeightsError if it is not clear which to take.
-
-    The largest by far, or one under the usual keys; averaged weights only if they are asked for, or there are no
-    others.
+    One under the usual keys, or the largest by far; averaged weights only if they are asked for, or there are no
+    others. WeightsError if it is not clear which to take.
     """
     chosen = [each for each in found if each.is_weights] or found
     passed_over: list[StateDict] = []

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrdm._base import list_names, require
+from fastrdm._base import file_stamp, list_names, require
 from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.onnx_files import is_onnx
 from fastrdm.networks.pickles import ZIP
@@ -132,16 +131,8 @@ def check_unchanged(path: str | Path) -> Iterator[None]:
     """Raise WeightsError if a file of a checkpoint is written to within the context."""
     check_file(path)
     files = files_of(path)
-    before = [_state(file) for file in files]
+    before = [file_stamp(file) for file in files]
     yield
     for file, state in zip(files, before, strict=True):
-        if _state(file) != state:
+        if file_stamp(file) != state:
             raise WeightsError(f"{file}: was written to while it was read")
-
-
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        found = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return -1, -1
-    return found.st_size, found.st_mtime_ns

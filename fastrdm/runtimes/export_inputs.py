@@ -19,6 +19,8 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from fastrdm._base import file_stamp
+
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 _STANDARD = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
@@ -50,7 +52,7 @@ class ExportInputs:
         return (
             all(_digest(os.environ.get(name)) == value for name, value in self.variables.items())
             and all(_state(path) == state for path, state in self.files.items())
-            and all(_stamp(path) == tuple(stamp) for path, stamp in self.packages.items())
+            and all(file_stamp(path) == tuple(stamp) for path, stamp in self.packages.items())
             and all(
                 _kind(path) != _USER or name not in loaded for name, path in self.modules.items()
             )
@@ -213,14 +215,6 @@ def _state(path: str) -> str:
         return "missing"
     except OSError:
         return "unreadable"
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    try:
-        found = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
 
 
 def _digest(value: str | None) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fastrdm._base import suggestion
 from fastrdm.images import name_in
-from fastrdm.studies.rdm_choice import reordered
 from fastrdm.studies.rdm_files import StoredRdms
+from fastrdm.studies.rdm_values import reordered
 from fastrdm.studies.stimuli import StimulusNames
 
 

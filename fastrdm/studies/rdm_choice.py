@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastrdm._base import UNNAMED, suggestion
 from fastrdm.studies.rdm_formats import Variables, describe
@@ -111,19 +109,3 @@ def _all_match(patterns: Sequence[str], names: Sequence[str]) -> bool:
 
 def _matches(name: str, pattern: str) -> bool:
     return name == pattern or fnmatchcase(name, pattern)
-
-
-def reordered(
-    rdms: NDArray[Any], labels: Sequence[str], wanted: Sequence[str], what: str
-) -> NDArray[Any]:
-    """Return condensed RDMs with the conditions in another order; ValueError if the labels are not the same."""
-    if set(labels) != set(wanted) or len(labels) != len(wanted):
-        odd = next(iter(set(labels) ^ set(wanted)), "")
-        raise ValueError(f"{what} differ: {odd!r} is only in one of them")
-    place = {label: i for i, label in enumerate(labels)}
-    order = np.array([place[label] for label in wanted])
-    n = len(order)
-    index = np.zeros((n, n), np.intp)
-    index[np.triu_indices(n, 1)] = np.arange(n * (n - 1) // 2)
-    index += index.T
-    return rdms[..., index[np.ix_(order, order)][np.triu_indices(n, 1)]]

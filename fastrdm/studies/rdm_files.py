@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import Contents, counted, list_names, n_conditions, open_contents, suggestion
-from fastrdm.studies.rdm_choice import choose_keys, is_pattern, reordered, select_names, source_of
+from fastrdm.studies.rdm_choice import choose_keys, is_pattern, select_names, source_of
 from fastrdm.studies.rdm_formats import (
     Loaded,
     Variables,
@@ -18,7 +18,7 @@ from fastrdm.studies.rdm_formats import (
     variables_of,
 )
 from fastrdm.studies.rdm_stacks import RdmStack, arranged, stack_of, without_single_axes
-from fastrdm.studies.rdm_values import LEADING, check_axes, leading_axes
+from fastrdm.studies.rdm_values import LEADING, check_axes, leading_axes, reordered
 
 
 @dataclass(frozen=True, eq=False)

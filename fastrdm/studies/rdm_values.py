@@ -1,4 +1,4 @@
-"""Arrays of RDMs, square or condensed → checked condensed RDMs with their leading axes."""
+"""Arrays of RDMs, square or condensed → checked condensed RDMs with their leading axes, also in another order."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -223,3 +223,19 @@ def _by_values(rdms: NDArray[Any], name: str) -> str:
         f' RDMs of {pairs_of(n)} conditions; name its axes, such as axes = ["conditions", "conditions"] or'
         ' ["subjects", "pairs"]'
     )
+
+
+def reordered(
+    rdms: NDArray[Any], labels: Sequence[str], wanted: Sequence[str], what: str
+) -> NDArray[Any]:
+    """Return condensed RDMs with the conditions in another order; ValueError if the labels are not the same."""
+    if set(labels) != set(wanted) or len(labels) != len(wanted):
+        odd = next(iter(set(labels) ^ set(wanted)), "")
+        raise ValueError(f"{what} differ: {odd!r} is only in one of them")
+    place = {label: i for i, label in enumerate(labels)}
+    order = np.array([place[label] for label in wanted])
+    n = len(order)
+    index = np.zeros((n, n), np.intp)
+    index[np.triu_indices(n, 1)] = np.arange(n * (n - 1) // 2)
+    index += index.T
+    return rdms[..., index[np.ix_(order, order)][np.triu_indices(n, 1)]]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fastrdm._base import check_writable_file, check_writable_folder
+from fastrdm._base import check_writable_file, check_writable_folder, file_stamp
 
 
 def test_a_file_that_can_be_written_is_accepted_and_kept(tmp_path):
@@ -39,3 +39,12 @@ def test_read_only_folders_are_refused(tmp_path, monkeypatch):
     match = f"--csv: files cannot be written in {tmp_path}: Permission denied"
     with pytest.raises(PermissionError, match=match):
         check_writable_file(Path(tmp_path / "x.csv"), "--csv")
+
+
+def test_a_stamp_changes_when_the_file_does(tmp_path):
+    path = tmp_path / "file"
+    assert file_stamp(path) == (-1, -1)
+    path.write_text("abc")
+    assert file_stamp(path) == (3, path.stat().st_mtime_ns)
+    path.write_text("abcd")
+    assert file_stamp(path) == (4, path.stat().st_mtime_ns)
