@@ -94,7 +94,6 @@ def read_torch(path: Path) -> Any:
             raise WeightsError(
                 f"{path}: truncated, damaged or not a file of torch.save: {first_sentence(error)}"
             ) from error
-        refused: Exception = error
     harmless = [name for name in objects.names if _is_harmless(name)]
     if objects.has_members and GETATTR not in objects.names:
         harmless.append(GETATTR)
@@ -102,8 +101,7 @@ def read_torch(path: Path) -> Any:
         with _LOCK, torch.serialization.safe_globals([_stand_in(name) for name in harmless]):
             return load()
     except Exception as error:
-        refused = error
-    raise WeightsError(_refusal(path, objects, set(harmless), refused)) from refused
+        raise WeightsError(_refusal(path, objects, set(harmless), error)) from error
 
 
 def _refusal(path: Path, objects: PickledObjects, known: set[str], error: Exception) -> str:
