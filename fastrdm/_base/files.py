@@ -74,7 +74,7 @@ def check_writable_folder(path: str | Path, name: str) -> None:
 def _check_folder(folder: Path, name: str) -> None:
     import tempfile
 
-    # Permissions alone do not tell of read-only file systems and full disks.
+    # Permissions do not reveal read-only file systems and full disks.
     with _named(f"{name}: files cannot be written in {folder}"), tempfile.TemporaryFile(dir=folder):
         pass
 
