@@ -1,10 +1,12 @@
-"""The keys of a store: how a checkpoint was scored, and against which subjects."""
+"""The keys and checksums of a store: how a checkpoint was scored, and against which subjects."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+import struct
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class StoreError(ValueError):
@@ -60,3 +62,27 @@ class TargetRecord:
 def digest_of(facts: Mapping[str, Any]) -> str:
     """SHA-256 of a mapping as JSON."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+class LayerRow(NamedTuple):
+    """What a checksum covers of a layer's result: its numbers in the order of `COLUMNS`, and the bytes of rho."""
+
+    position: int
+    layer: str
+    numbers: Sequence[float]
+    rho: bytes
+
+
+def checksum_of(sha256: str, pipeline: str, target: str, layers: Iterable[LayerRow]) -> str:
+    """SHA-256 of a checkpoint's results against a target, with the keys that identify them."""
+    digest = hashlib.sha256("\0".join((sha256, pipeline, target)).encode())
+    for position, layer, numbers, rho in layers:
+        name = layer.encode("utf-8", "surrogatepass")
+        digest.update(struct.pack("<qqq", position, len(name), len(rho)) + name + rho)
+        digest.update(struct.pack(f"<{len(numbers)}d", *map(_stored, numbers)))
+    return digest.hexdigest()
+
+
+def _stored(number: float) -> float:
+    """A number as it is read back: SQLite has neither signs of zero nor kinds of NaN."""
+    return math.nan if math.isnan(number) else number + 0.0

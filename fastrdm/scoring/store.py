@@ -27,7 +27,14 @@ from numpy.typing import NDArray
 from fastrdm._base import suggestion
 from fastrdm.scoring.jobs import Failed, Known, Scored, Stamp
 from fastrdm.scoring.path_labels import check_label_names
-from fastrdm.scoring.records import Pipeline, StoreError, TargetRecord, digest_of
+from fastrdm.scoring.records import (
+    LayerRow,
+    Pipeline,
+    StoreError,
+    TargetRecord,
+    checksum_of,
+    digest_of,
+)
 from fastrdm.scoring.results import COLUMNS
 from fastrdm.scoring.store_schema import MERGE
 from fastrdm.scoring.store_tables import StoreReader, packed
@@ -141,14 +148,18 @@ class Store(StoreReader):
         added = False
         with self._errors(), self._transaction():
             checkpoint = self._checkpoint(scored, pipeline)
+            keys = scored.sha256, self._one("SELECT key FROM methods WHERE id = ?", pipeline)
             for key, score in scored.scores.items():
+                layers = _layer_rows(scored.layers, score)
+                of_target = self._one("SELECT key FROM targets WHERE id = ?", targets[key])
+                checksum = checksum_of(*keys, of_target, layers)
                 new = self._db.execute(
-                    "INSERT OR IGNORE INTO scored VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (checkpoint, targets[key], *facts),
+                    "INSERT OR IGNORE INTO scored VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (checkpoint, targets[key], *facts, checksum),
                 )
                 if new.rowcount:
                     added = True
-                    self._add_results(checkpoint, targets[key], scored.layers, score)
+                    self._add_results(checkpoint, targets[key], layers)
             for study, rdms in scored.rdms.items():
                 target = next(number for key, number in targets.items() if key[0] == study)
                 stimuli = self._one("SELECT stimuli FROM targets WHERE id = ?", target)
@@ -206,16 +217,12 @@ class Store(StoreReader):
             (_now(), path, pipeline, content),
         )
 
-    def _add_results(
-        self, checkpoint: int, target: int, layers: Sequence[str], score: "Score"
-    ) -> None:
-        columns = [getattr(score, name).tolist() for name in COLUMNS]
-        rho = np.ascontiguousarray(score.rho, "<f8")
+    def _add_results(self, checkpoint: int, target: int, layers: Iterable[LayerRow]) -> None:
         self._db.executemany(
             f"INSERT INTO results VALUES ({', '.join('?' * (5 + len(COLUMNS)))})",
             [
-                (checkpoint, target, i, layer, *numbers, rho[i].tobytes())
-                for i, (layer, *numbers) in enumerate(zip(layers, *columns, strict=True))
+                (checkpoint, target, position, layer, *numbers, rho)
+                for position, layer, numbers, rho in layers
             ],
         )
 
@@ -319,6 +326,15 @@ class Store(StoreReader):
             finally:
                 self._db.execute("DETACH o")
             return self.counts()["checkpoints"] - before
+
+
+def _layer_rows(layers: Sequence[str], score: "Score") -> list[LayerRow]:
+    columns = [getattr(score, name).tolist() for name in COLUMNS]
+    rho = np.ascontiguousarray(score.rho, "<f8")
+    return [
+        LayerRow(i, layer, numbers, rho[i].tobytes())
+        for i, (layer, *numbers) in enumerate(zip(layers, *columns, strict=True))
+    ]
 
 
 def _is_other_name(old: str, new: str) -> bool:

@@ -59,11 +59,21 @@ MIGRATIONS: tuple[str, ...] = (
         SELECT c.path, c.labels FROM checkpoints c JOIN entries e ON e.checkpoint = c.id
         WHERE c.labels != '{}' ORDER BY e.is_current, c.id;
     """,
+    # Of a checkpoint's results against a target; empty for those that an older version wrote.
+    """
+    ALTER TABLE scored ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
+    """,
 )
+
+_SCORED_WITHOUT_CHECKSUMS = """
+    CREATE TEMP VIEW scored AS
+        SELECT checkpoint, target, run, environment, at, seconds, warnings, '' AS checksum FROM main.scored;
+    """
 
 # What a reader of an older store sees in place of the tables that it lacks, by the store's version.
 VIEWS: dict[int, str] = {
-    1: """
+    1: _SCORED_WITHOUT_CHECKSUMS
+    + """
     CREATE TEMP VIEW methods AS
         SELECT id, key, arch, graph, preprocessing, precision, kernels, '' AS taps FROM main.methods;
     CREATE TEMP TABLE entries AS
@@ -78,7 +88,8 @@ VIEWS: dict[int, str] = {
         WHERE c.labels != '{}' ORDER BY e.is_current, c.id;
     CREATE TEMP VIEW checkpoints AS
         SELECT id, sha256, method, path, labels, '{}' AS taken FROM main.checkpoints;
-    """
+    """,
+    2: _SCORED_WITHOUT_CHECKSUMS,
 }
 
 
@@ -116,7 +127,8 @@ MERGE = (
     " SELECT c.id, t.id, r.position, r.layer, r.r2, r.std, r.sample_std, r.percent_nc, r.p, r.value, r.rho"
     f" FROM o.results r {_SAME_CHECKPOINT.format('r')} {_SAME_TARGET.format('r')}"
     " WHERE NOT EXISTS (SELECT 1 FROM main.scored s WHERE s.checkpoint = c.id AND s.target = t.id)",
-    "INSERT OR IGNORE INTO main.scored SELECT c.id, t.id, u.id, e.id, s.at, s.seconds, s.warnings"
+    "INSERT OR IGNORE INTO main.scored"
+    " SELECT c.id, t.id, u.id, e.id, s.at, s.seconds, s.warnings, s.checksum"
     f" FROM o.scored s {_SAME_CHECKPOINT.format('s')} {_SAME_TARGET.format('s')} {_SAME_RUN.format('s')}"
     " JOIN o.environments oe ON oe.id = s.environment JOIN main.environments e ON e.key = oe.key",
     "INSERT OR IGNORE INTO main.rdms SELECT c.id, d.stimuli, d.position, d.layer, d.content"

@@ -200,14 +200,14 @@ def test_a_store_with_an_older_schema_is_upgraded(path, monkeypatch):
     Writer(path).record(scored(0))
     more = (*database.MIGRATIONS, "ALTER TABLE runs ADD COLUMN note TEXT; SELECT 1")
     monkeypatch.setattr(database, "MIGRATIONS", more)
-    with pytest.raises(StoreError, match="has version 2 of the schema, and this fastrdm reads 3"):
+    with pytest.raises(StoreError, match="has version 3 of the schema, and this fastrdm reads 4"):
         Store(path)
     Store(path, write=True).close()
     assert len(rows(path)) == 4
     monkeypatch.undo()
     for write in (False, True):
         with pytest.raises(
-            StoreError, match="written by a later fastrdm: its schema has version 3"
+            StoreError, match="written by a later fastrdm: its schema has version 4"
         ):
             Store(path, write=write)
 
