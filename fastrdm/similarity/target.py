@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._base import Labels, as_rdms, n_conditions
-from fastrdm._kernels import FLOAT64, Prepared, bound_of
+from fastrdm._kernels import Prepared, bound_of
 from fastrdm.similarity.ceiling import NoiseCeiling, TargetCeiling, check_ceiling
 from fastrdm.similarity.comparison import warn_undefined
 from fastrdm.similarity.numerics import Floats
@@ -20,6 +20,7 @@ from fastrdm.similarity.protocol import Protocol, Score, get_protocol, score_sim
 from fastrdm.similarity.shapes import as_models, as_subjects
 from fastrdm.similarity.sides import Side, compare_sides
 from fastrdm.similarity.table import get_similarity
+from fastrdm.similarity.target_contents import checked_facts, checked_prepared
 from fastrdm.similarity.target_file import TargetFile, read_target_file, write_target_file
 
 
@@ -310,18 +311,19 @@ class Target:
         FileNotFoundError
             If the file does not exist.
         ValueError
-            If it is not a target, damaged, truncated, or written by a later version of fastrdm; if its ceiling is above
-            1; or if an earlier version wrote it for ``net2brain`` with several time points, with a ceiling that was not
-            that of RDMs averaged over time.
+            If it is not a target, damaged, truncated, or written by a later version of fastrdm; if an array has another
+            type, shape or place than the format says, or contents that no target has; if its ceiling is above 1; or if
+            an earlier version wrote it for ``net2brain`` with several time points, with a ceiling that was not that of
+            RDMs averaged over time.
 
         Notes
         -----
         Files of earlier versions do not record whether the ceiling was computed; it counts as given.
         """
         file, facts, arrays = read_target_file(Path(path))
-        protocol = Protocol(**facts["protocol"])
+        attributes = checked_facts(Path(path), facts, arrays["subjects"].shape[2])
         if (
-            protocol.name == "net2brain"
+            attributes["protocol"].name == "net2brain"
             and facts["version"] < 2
             and arrays["subjects"].shape[1] > 1
         ):
@@ -329,21 +331,11 @@ class Target:
                 f"{path} was saved by an earlier fastrdm, whose net2brain ceiling of several time points was not of"
                 " RDMs averaged over time; make the target again from its subjects"
             )
-        if not math.isnan(facts["ceiling"]):
-            check_ceiling(facts["ceiling"], f"{facts['name'] or 'the target'} in {path}", protocol)
-        prepared = Prepared(arrays["values"], arrays["squares"]) if "values" in arrays else None
-        return cls._make(
-            arrays["subjects"],
-            prepared,
-            file,
-            protocol=protocol,
-            ceiling=facts["ceiling"],
-            is_computed=facts.get("is_computed", False),
-            tie_bound=facts.get("tie_bound", FLOAT64),
-            name=facts["name"],
-            nan_policy=facts["nan_policy"],
-            labels=Labels.of(facts.get("labels")),
-        )
+        method = get_similarity(attributes["protocol"].method)
+        prepared = checked_prepared(Path(path), arrays, method, attributes["nan_policy"])
+        target = cls._make(arrays["subjects"], prepared, file, **attributes)
+        target._check_subjects(f"subjects in {path}", arrays["subjects"].shape)
+        return target
 
     @classmethod
     def _make(cls, *arrays: Any, **facts: Any) -> Self:

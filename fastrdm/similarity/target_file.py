@@ -1,15 +1,19 @@
 """The file of a target, which processes map.
 
 It consists of `_MAGIC`, the length and the checksum of the header as eight hexadecimal digits each, the header, and
-the bytes of the arrays, each at a multiple of `_ALIGNMENT`. The header holds the checksum of those bytes.
+the bytes of the arrays, each at a multiple of `_ALIGNMENT` bytes of the file. The header is a JSON object: the version
+of the format, the size and the checksum of the arrays, the type, shape and offset of each array, and the facts of the
+target. Nothing of it is trusted before it has been checked; `target_contents` checks what it means.
 """
 
+import itertools
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +21,11 @@ from numpy.typing import NDArray
 from fastrdm._base import new_file
 
 _MAGIC = b"fastrdm target\n"
-_VERSION = 2
+_VERSION = 3
 _ALIGNMENT = 64
+# Number of axes of each array.
+_AXES = {"subjects": 3, "values": 2, "squares": 1}
+_TYPES = ("<f4", "<f8")
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,24 @@ def read_target_file(path: Path) -> tuple[TargetFile, dict[str, Any], dict[str, 
     """Return the file, the facts of its header, and its arrays, mapped; errors as in `Target.load`."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file")
+    facts, begin = _read_header(path)
+    entries = _checked_entries(path, facts, begin)
+    found, expected = path.stat().st_size, begin + facts["size"]
+    if found != expected:
+        raise ValueError(
+            f"{path} is damaged or incomplete: it has {found} bytes instead of {expected}"
+        )
+    mapped = np.memmap(path, np.uint8, "r", begin)
+    if zlib.crc32(mapped.data) != facts["checksum"]:
+        raise ValueError(f"{path} is damaged: the checksum of its arrays differs")
+    arrays = {}
+    for name, (kind, shape, start, end) in entries.items():
+        arrays[name] = np.asarray(mapped[start:end].view(kind).reshape(shape))
+    return TargetFile(str(path.resolve()), facts["checksum"]), facts, arrays
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the facts of a header whose checksum and version fit, and where the arrays begin."""
     damaged = ValueError(f"{path} is damaged or incomplete")
     with path.open("rb") as file:
         head = file.read(len(_MAGIC) + 17)
@@ -72,26 +97,61 @@ def read_target_file(path: Path) -> tuple[TargetFile, dict[str, Any], dict[str, 
             size, checksum = (int(head[len(_MAGIC) + at :][:8], 16) for at in (0, 8))
         except ValueError:
             raise damaged from None
+        if not 0 <= size <= path.stat().st_size:
+            raise damaged
         text = file.read(size)
     if len(text) != size or zlib.crc32(text) != checksum:
         raise damaged
-    facts = json.loads(text)
-    if facts["version"] > _VERSION:
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} is damaged: its header is not JSON") from None
+    version = facts.get("version") if isinstance(facts, dict) else None
+    if not _is_count(version, least=1):
+        raise ValueError(f"{path} is damaged: its header has no version")
+    if version > _VERSION:
         raise ValueError(
-            f"{path} was saved by a later fastrdm, in version {facts['version']} of the format; this one reads versions"
+            f"{path} was saved by a later fastrdm, in version {version} of the format; this one reads versions"
             f" up to {_VERSION}"
         )
-    begin = len(head) + size
-    if path.stat().st_size != begin + facts["size"]:
-        raise ValueError(
-            f"{path} is damaged or incomplete: it has {path.stat().st_size} bytes instead of {begin + facts['size']}"
-        )
-    mapped = np.memmap(path, np.uint8, "r", begin)
-    if zlib.crc32(mapped.data) != facts["checksum"]:
-        raise ValueError(f"{path} is damaged: the checksum of its arrays differs")
-    arrays = {}
-    for name, entry in facts["arrays"].items():
-        kind, shape = np.dtype(entry["dtype"]), tuple(entry["shape"])
-        part = mapped[entry["offset"] : entry["offset"] + int(np.prod(shape)) * kind.itemsize]
-        arrays[name] = np.asarray(part.view(kind).reshape(shape))
-    return TargetFile(str(path.resolve()), facts["checksum"]), facts, arrays
+    return facts, len(head) + size
+
+
+def _checked_entries(
+    path: Path, facts: Mapping[str, Any], begin: int
+) -> dict[str, tuple[np.dtype[Any], tuple[int, ...], int, int]]:
+    """Return type, shape, begin and end of each array; ValueError for arrays that the file cannot hold as announced."""
+
+    def refuse(problem: str) -> ValueError:
+        return ValueError(f"{path} is damaged: {problem}")
+
+    size, entries = facts.get("size"), facts.get("arrays")
+    if not _is_count(size) or not _is_count(facts.get("checksum")):
+        raise refuse("its header lacks the size or the checksum of the arrays")
+    if not isinstance(entries, dict) or set(entries) not in ({"subjects"}, set(_AXES)):
+        raise refuse(f"its header does not list the arrays {', '.join(_AXES)}, or subjects alone")
+    checked: dict[str, tuple[np.dtype[Any], tuple[int, ...], int, int]] = {}
+    for name, entry in entries.items():
+        found = entry if isinstance(entry, dict) else {}
+        kind, shape, start = found.get("dtype"), found.get("shape"), found.get("offset")
+        if kind not in _TYPES:
+            raise refuse(f"the type of {name} is {kind!r} instead of {' or '.join(_TYPES)}")
+        if not isinstance(shape, list) or not all(_is_count(length, least=1) for length in shape):
+            raise refuse(f"the shape of {name} is {shape!r}, not a list of positive integers")
+        if len(shape) != _AXES[name]:
+            raise refuse(f"{name} has {len(shape)} axes instead of {_AXES[name]}")
+        if not _is_count(start) or (begin + start) % _ALIGNMENT:
+            raise refuse(f"the offset of {name} is {start!r}, not a multiple of {_ALIGNMENT}")
+        end = start + math.prod(shape) * np.dtype(kind).itemsize
+        if end > size:
+            raise refuse(f"{name} with shape {tuple(shape)} at {start} ends after the file")
+        checked[name] = np.dtype(kind), tuple(shape), start, end
+    places = sorted((start, end, name) for name, (_, _, start, end) in checked.items())
+    for (_, end, first), (start, _, second) in itertools.pairwise(places):
+        if start < end:
+            raise refuse(f"the arrays {first} and {second} overlap")
+    return checked
+
+
+def _is_count(value: object, least: int = 0) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

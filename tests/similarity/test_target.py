@@ -433,7 +433,7 @@ def test_a_file_of_a_later_version(tmp_path, monkeypatch):
     monkeypatch.setattr("fastrdm.similarity.target_file._VERSION", 7)
     Target(subjects()).save(tmp_path / "it.target")
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="later fastrdm, in version 7 of the format; .* up to 2"):
+    with pytest.raises(ValueError, match="later fastrdm, in version 7 of the format; .* up to 3"):
         Target.load(tmp_path / "it.target")
 
 
