@@ -49,7 +49,7 @@ def scores_of(study, rdms):
 class Stub:
     """A worker in this process that replaces networks by random RDMs, different for each file."""
 
-    lost, depth = (), 2
+    lost, depth, start_advice = (), 2, ""
 
     def launchers(self, setup):
         self.setup = setup

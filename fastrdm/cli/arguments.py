@@ -148,6 +148,8 @@ def _add_workers(group: argparse._ActionsContainer) -> None:
     add("--engine", choices=tuple(ENGINES), help=place)
     workers = "number of workers (default: one for each accelerator, else one)"
     add("--workers", type=int, metavar="N", help=workers)
+    start = "seconds until a worker must be ready (default: 120); more if the nodes of a cluster start later"
+    add("--start-timeout", type=float, default=120.0, metavar="S", help=start)
     add("--address", metavar="HOST:PORT", help="address of the Ray cluster (default: $RAY_ADDRESS)")
     add("--num-cpus", type=float, metavar="N", help="CPUs of each Ray actor (default: 1)")
     gpus = "GPUs of each Ray actor (default: 1 if there are any)"
@@ -158,7 +160,7 @@ def sweep_options(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
     """Options of a `Sweep` from the arguments of `add_checkpoints`, with a default engine."""
     values = vars(arguments)
     shared = ("sets", "modality", "regions", "taps", "labels", *SELECTION)
-    of_networks = ("provider", "precision", "batch_size", "allow_inconsistent")
+    of_networks = ("provider", "precision", "batch_size", "allow_inconsistent", "start_timeout")
     options = {name: values[name] for name in (*shared, *of_networks)}
     options["preprocessing"] = preprocessing_of_arguments(arguments)
     options["provider_options"] = dict(arguments.provider_option)

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, or 1 after a failure. argparse exits with 2 for wrong usage."""
+    """Run the command line; return 0, 1 after a failure, or 128 and the number of the signal that stopped it.
+
+    argparse exits with 2 for wrong usage.
+    """
     argv = sys.argv[1:] if argv is None else argv
     debug = "--debug" in argv
     for stream in (sys.stdout, sys.stderr):
@@ -51,9 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader closed the pipe; the interpreter must not flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("fastrdm: stopped", file=sys.stderr)
-        return 130
+        # Without a number it is Ctrl-C.
+        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
     except Exception as error:
         return report_failure(error, debug)
 

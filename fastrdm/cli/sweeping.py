@@ -38,5 +38,5 @@ def _sweep(arguments: argparse.Namespace) -> int:
         with progress.shown(arguments.json, arguments.quiet, arguments.debug) as show:
             summary = sweep.run(watch=arguments.watch, patience=arguments.patience, on_event=show)
     if summary.outcome == "stopped":
-        return 130
+        return 128 + summary.signal
     return 1 if summary.failed else 0

@@ -31,7 +31,10 @@ class WorkerPoolError(RuntimeError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How checkpoints are scored: arguments of `OnnxModel`, whether RDMs are kept, whether progress bars are shown."""
+    """How checkpoints are scored: arguments of `OnnxModel`, whether RDMs are kept, whether progress bars are shown.
+
+    `start_timeout` is how many seconds may pass until a worker is ready.
+    """
 
     provider: str = "auto"
     precision: str | None = None
@@ -41,16 +44,19 @@ class RunOptions:
     n_threads: int | None = None
     keep_rdms: bool = False
     progress: bool = False
+    start_timeout: float = 120.0
 
     def __post_init__(self) -> None:
         check_integer(self.batch_size, "batch_size", 1)
         if self.n_threads is not None:
             check_integer(self.n_threads, "n_threads", 1)
+        if not self.start_timeout > 0:
+            raise ValueError(f"start_timeout must be positive, not {self.start_timeout}")
 
     @property
     def model(self) -> dict[str, Any]:
         """Arguments for `OnnxModel`."""
-        others = ("keep_rdms", "progress")
+        others = ("keep_rdms", "progress", "start_timeout")
         return {name: value for name, value in vars(self).items() if name not in others}
 
 

@@ -1,24 +1,32 @@
 """Workers on this machine: in the calling process, or in processes of their own."""
 
 import contextlib
-import multiprocessing
 import os
-import signal
+import pickle
+import queue
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from fastrdm._kernels import kernels
 from fastrdm.scoring.accelerators import accelerators
 from fastrdm.scoring.jobs import Handshake, Job, Outcome, WorkerPoolError, WorkerSetup
 from fastrdm.scoring.scheduler import WorkerHandle
 from fastrdm.scoring.worker import Worker
+from fastrdm.scoring.worker_process import command, death_of, dump_setup, skip_start
 
 T = TypeVar("T")
+
+# Seconds in which a worker without work must end by itself.
+_END_S = 10.0
+
+
+class WorkerLostError(RuntimeError):
+    """A worker process ended before it answered."""
 
 
 class InProcessPool:
@@ -29,6 +37,7 @@ class InProcessPool:
 
     lost: tuple[type[BaseException], ...] = ()
     depth = 1
+    start_advice = ""
 
     def __init__(self, workers: int | None = None, provider: str = "auto") -> None:
         if workers not in (None, 1):
@@ -73,8 +82,9 @@ class LocalPool:
     Without accelerators several workers share the processors.
     """
 
-    lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+    lost: tuple[type[BaseException], ...] = (WorkerLostError,)
     depth = 2
+    start_advice = "the machine may be busy or its disk slow"
 
     def __init__(self, workers: int | None = None, provider: str = "auto") -> None:
         if workers is not None and workers < 1:
@@ -101,57 +111,80 @@ class LocalPool:
         """As for `WorkerPool`."""
 
 
+# What is sent, and the future of the answer.
+_Request: TypeAlias = "tuple[Any, Future[Any]]"
+
+
 class _Process:
-    """A pool of one process, so that a process that dies is replaced alone."""
+    """A worker process, with a thread that sends requests and receives answers.
+
+    The process does not import the caller's main module, so that a script needs no `if __name__ == "__main__"`. This
+    process holds only its own ends of the pipes: when the worker dies, writing and reading fail at once, however much
+    of a message was transferred.
+    """
 
     def __init__(self, setup: WorkerSetup, environment: Mapping[str, str]) -> None:
-        # A forked process would inherit locks of threads, and share the accelerator.
-        self._pool = ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn"), _start, (setup, environment)
+        self._owner = os.getpid()
+        # A forked worker would inherit locks of threads, and share the accelerator.
+        self._process = subprocess.Popen(
+            command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **environment},
         )
-        self._handshake: Future[Handshake | Exception] = self._pool.submit(_handshake)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._to_worker, self._from_worker = self._process.stdin, self._process.stdout
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._handshake: Future[Handshake | Exception] = self._request(setup)
+        # A daemon: the interpreter must not wait for it.
+        threading.Thread(target=self._serve, daemon=True).start()
 
     def handshake(self) -> "Future[Handshake | Exception]":
         return self._handshake
 
     def submit(self, job: Job, following: Job | None, name: str) -> "Future[Outcome]":
-        return self._pool.submit(_score, job, following, name)
+        return self._request((job, following, name))
 
     def close(self, now: bool) -> None:
-        is_ready = self._handshake.done() and not self._handshake.exception()
-        answer = self._handshake.result() if is_ready else None
-        if now and isinstance(answer, Handshake):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(answer.pid, signal.SIGKILL)
-        # A process that is still starting ends with this one at the latest.
-        self._pool.shutdown(wait=not now or answer is not None, cancel_futures=True)
+        # In a process that the caller forked, the worker is still its parent's.
+        if os.getpid() != self._owner:
+            return
+        self._requests.put(None)
+        if now:
+            self._process.kill()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
+    def _request(self, message: object) -> "Future[Any]":
+        answer: Future[Any] = Future()
+        self._requests.put((message, answer))
+        return answer
 
-# The worker of this process; a pool's process can keep it only in a global.
-_here: dict[str, Worker] = {}
+    def _serve(self) -> None:
+        while (request := self._requests.get()) is not None:
+            message, answer = request
+            try:
+                answer.set_result(self._ask(message))
+            # Whatever it is, the scheduler waits for this future.
+            except BaseException as error:
+                answer.set_exception(error)
+        for pipe in (self._to_worker, self._from_worker):
+            with contextlib.suppress(OSError):
+                pipe.close()
 
-
-def _start(setup: WorkerSetup, environment: Mapping[str, str]) -> None:
-    os.environ.update(environment)
-    # Ctrl-C reaches every process of a terminal, and a batch system's signal every process of a job; the sweep lets
-    # its workers finish and then ends them.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _here["worker"] = Worker(setup)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is killed, which a pool's process does not notice."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _handshake() -> Handshake | Exception:
-    return _here["worker"].handshake()
-
-
-def _score(job: Job, following: Job | None, name: str) -> Outcome:
-    return _here["worker"].score(job, following, name)
+    def _ask(self, message: object) -> Any:
+        try:
+            # The answer explains why a worker ended before it had read the request.
+            with contextlib.suppress(BrokenPipeError):
+                if isinstance(message, WorkerSetup):
+                    skip_start(self._from_worker)
+                    dump_setup(message, self._to_worker)
+                else:
+                    pickle.dump(message, self._to_worker)
+                self._to_worker.flush()
+            return pickle.load(self._from_worker)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            raise WorkerLostError(death_of(self._process)) from None

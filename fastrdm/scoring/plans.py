@@ -37,7 +37,7 @@ class Plan:
 class Summary:
     """What a sweep did: "finished", or "stopped" by a signal; checkpoints scored, recognised and failed; the plan.
 
-    Missing files are among the failed ones of every run.
+    `signal` is the signal's number. Missing files are among the failed ones of every run.
     """
 
     outcome: str
@@ -46,6 +46,7 @@ class Summary:
     failed: int
     before: Plan
     seconds: float
+    signal: int = 0
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,10 @@ class RayPool:
     """
 
     depth = 2
+    start_advice = (
+        "the cluster may be occupied by others; `ray status` shows what its nodes have, and --num-cpus and --num-gpus"
+        " are what a worker needs"
+    )
 
     def __init__(
         self,

@@ -25,6 +25,10 @@ Notify: TypeAlias = Callable[[Event], None]
 # A checkpoint is given up after this many deaths of its workers. After the first it runs alone, so that it is to blame.
 _MAX_DEATHS = 3
 _POLL_S = 0.3
+# After a request to stop, checkpoints in work have this many seconds, and this many times what the longest has taken.
+_GRACE_S, _GRACE_FACTOR = 60.0, 3.0
+# Between two looks at the workers; more passes only while this process is stopped.
+_LONG_STEP_S = 5.0
 
 
 class WorkerHandle(Protocol):
@@ -44,11 +48,12 @@ class WorkerPool(Protocol):
     """Starts workers.
 
     The futures of a worker that died raise one of `lost`. A worker has up to `depth` jobs submitted, so that it runs
-    while results are stored.
+    while results are stored. `start_advice` is why workers may not become ready in time, and what to do.
     """
 
     lost: tuple[type[BaseException], ...]
     depth: int
+    start_advice: str
 
     def launchers(self, setup: WorkerSetup) -> Iterator[Callable[[], WorkerHandle]]:
         """Yield a function to start each worker wanted now; the same functions as long as nothing changes."""
@@ -73,6 +78,21 @@ class _Slot:
         return any(job.deaths for job in self.running.values())
 
 
+@dataclass
+class _Elapsed:
+    """Seconds for which something has been so, without the time in which this process was stopped."""
+
+    seconds: float = 0.0
+    looked: float | None = None
+
+    def lasts(self, is_so: bool) -> float:
+        now = time.monotonic()
+        step = 0.0 if self.looked is None else min(now - self.looked, _LONG_STEP_S)
+        self.seconds = self.seconds + step if is_so else 0.0
+        self.looked = now
+        return self.seconds
+
+
 def run_jobs(
     pool: WorkerPool,
     setup: WorkerSetup,
@@ -83,8 +103,9 @@ def run_jobs(
     """Run jobs on the workers of a pool, and yield their outcomes in order of completion.
 
     `jobs` is advanced when a worker has room; None means that no job is ready yet. When `is_stopped` returns true, only
-    the submitted jobs are finished. `notify` is called when a worker is ready or lost, or is given a job. Raises the
-    error that prevents a worker's start, and `WorkerPoolError` if workers repeatedly die while starting.
+    the submitted jobs are finished, and those that take too long are given up. `notify` is called when a worker is
+    ready or lost, or is given a job. Raises the error that prevents a worker's start, and `WorkerPoolError` if workers
+    repeatedly die while starting, or if none is ready for `start_timeout` seconds.
     """
     scheduler = _Scheduler(pool, setup, jobs, is_stopped, notify)
     try:
@@ -105,6 +126,9 @@ class _Scheduler:
     n_launched: int = 0
     is_exhausted: bool = False
     failed_starts: int = 0
+    longest: float = 0.0
+    unready: _Elapsed = field(default_factory=_Elapsed)
+    stopping: _Elapsed = field(default_factory=_Elapsed)
 
     def outcomes(self) -> Iterator[Outcome]:
         while True:
@@ -117,6 +141,9 @@ class _Scheduler:
             is_idle = not any(slot.running for slot in self.slots.values())
             if is_idle and (self.is_stopped() or (self.is_exhausted and not self.retries)):
                 return
+            if self.stopping.lasts(self.is_stopped()) > _GRACE_S + _GRACE_FACTOR * self.longest:
+                return
+            self._check_start(bool(ready))
             pending: list[Future[Any]] = []
             for slot in self.slots.values():
                 pending += slot.running if slot.handshake else [slot.starting]
@@ -126,6 +153,15 @@ class _Scheduler:
                 time.sleep(_POLL_S)
             for launch, slot in list(self.slots.items()):
                 yield from self._collect(launch, slot)
+
+    def _check_start(self, is_ready: bool) -> None:
+        timeout = self.setup.options.start_timeout
+        if self.unready.lasts(not is_ready) > timeout:
+            names = ", ".join(slot.name for slot in self.slots.values()) or "none"
+            raise WorkerPoolError(
+                f"no worker was ready within {timeout:g} s (starting: {names}): {self.pool.start_advice};"
+                " --start-timeout (start_timeout) sets how long to wait"
+            )
 
     def _launch(self) -> None:
         wanted = list(self.pool.launchers(self.setup))
@@ -206,6 +242,7 @@ class _Scheduler:
             for future in [future for future in slot.running if future.done()]:
                 outcome = future.result()
                 del slot.running[future]
+                self.longest = max(self.longest, getattr(outcome, "seconds", 0.0))
                 yield outcome
         except self.pool.lost as error:
             del self.slots[launch]

@@ -30,7 +30,8 @@ from fastrdm.scoring.local_pool import LocalPool
 from fastrdm.scoring.plans import Estimate, Plan, Summary
 from fastrdm.scoring.resolver import Resolver
 from fastrdm.scoring.scheduler import Event, Notify, WorkerPool, run_jobs
-from fastrdm.scoring.watching import stop_signals, watched
+from fastrdm.scoring.stopping import stop_signals
+from fastrdm.scoring.watching import watched
 from fastrdm.studies import Study, collect_studies
 
 
@@ -179,10 +180,13 @@ class Sweep:
         patience: float | None = None,
         on_event: Notify = lambda event: None,
     ) -> Summary:
-        """Score what is new, with parameters as for `sweep`; SIGINT and SIGTERM let the checkpoints in work finish."""
+        """Score what is new, with parameters as for `sweep`; the first signal lets the checkpoints in work finish."""
         start = time.perf_counter()
         plan = self.plan()
         counts: Counter[str] = Counter()
+        if plan.new or watch:
+            # Not within the signals' handlers: an export ends at once.
+            self._network_setups(watch)
         with stop_signals() as is_stopped:
             outcomes = self.outcomes(plan, watch, patience, on_event, is_stopped)
             with contextlib.closing(outcomes):
@@ -190,7 +194,8 @@ class Sweep:
                     counts[_kind(outcome)] += 1
             outcome_word = "stopped" if is_stopped() else "finished"
         numbers = (counts["scored"], counts["known"], counts["failed"])
-        summary = Summary(outcome_word, *numbers, plan, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        summary = Summary(outcome_word, *numbers, plan, seconds, is_stopped.number)
         facts = asdict(summary)
         del facts["before"]
         if plan.note and not watch:
@@ -318,10 +323,10 @@ def sweep(
 ) -> Summary:
     """Score checkpoints against studies into a store, each once; a later call continues from there.
 
-    A checkpoint's results are stored in one transaction. SIGINT and SIGTERM end a sweep after the checkpoints in work;
-    a sweep that was killed, or that filled the disk, has lost nothing that it reported. A checkpoint that cannot be
-    scored, or that kills its worker, is stored as a failure and stops no other. Worker processes import the caller's
-    main module, which therefore must not start a sweep on import.
+    A checkpoint's results are stored in one transaction. SIGINT, SIGTERM and SIGHUP end a sweep after the checkpoints
+    in work; a sweep that was killed, or that filled the disk, has lost nothing that it reported. A checkpoint that
+    cannot be scored, or that kills its worker, is stored as a failure and stops no other. Worker processes do not
+    import the caller's main module, so a script needs no ``if __name__ == "__main__"``.
 
     Parameters
     ----------
@@ -347,7 +352,8 @@ def sweep(
         fields that replace the network's own; ``labels``, a regular expression searched in each path, whose named
         groups become labels; ``key``, ``prefix``, ``ema``, ``allow_missing``, which weights
         of a file are taken, as for `fastrdm.runtimes.open_checkpoint`; ``engine``: "local", "ray", "in-process" or a
-        `fastrdm.scoring.scheduler.WorkerPool`; ``workers``; ``retry_failed``; ``keep_rdms``; ``provider``,
+        `fastrdm.scoring.scheduler.WorkerPool`; ``workers``; ``start_timeout``, seconds until a worker must be
+        ready (120); ``retry_failed``; ``keep_rdms``; ``provider``,
         ``precision``, ``provider_options``, ``batch_size``, ``allow_inconsistent``, ``n_threads`` as for `OnnxModel`.
 
     Raises

@@ -1,8 +1,5 @@
-"""Jobs of checkpoints that appear while a sweep runs, and the signals that end it."""
+"""Jobs of checkpoints that appear while a sweep runs."""
 
-import contextlib
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -52,24 +49,3 @@ def watched(
             elif patience is not None and time.monotonic() - last > patience:
                 return
             yield None
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Give a function that reports whether a signal has asked to stop; a second signal interrupts."""
-    is_asked = threading.Event()
-
-    def stop(number: int, frame: object) -> None:
-        if is_asked.is_set():
-            raise KeyboardInterrupt
-        is_asked.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield is_asked.is_set
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield is_asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
