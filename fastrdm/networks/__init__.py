@@ -3,16 +3,16 @@
 In come torch modules, ONNX files of any origin and weight files; out go ONNX graphs with the chosen layers as outputs,
 and weights that are known to fit. torch and onnx are imported only when needed.
 
-Read `layers` first: names, patterns and choice of layers. `onnx_files` reads and prunes ONNX models, and a `graph` is
-what every runtime opens. `inspection` finds the layers of a torch module by its `module_calls`, `default_taps` chooses
-some where nobody named any, `export` traces the module into a graph, and `foreign` rewrites the ONNX file of another
-program. `weights` reads checkpoints for a network: `weight_files` are one file or several (`tensor_files`; those of
-torch are `torch_archives` if they are plain, else `pickles` with their `pickle_contents`; `shards`), `state_dicts` what
-they hold, and `fitting` chooses the one whose `matching` with a network's `layout` (and the `file_names` of its
-library) is complete, as far as a `selection` leaves it open. `swapping` finds whether the weights of a graph can be
-replaced. `probing` tests whether activations for an image depend on its batch, which `batch_dependence` explains;
-`footprint` estimates the memory of a graph, `pretrained` reads the preprocessing of timm and transformers, and
-`requested_preprocessing` finds the one that a user asks for.
+Read `layers` first: names, patterns and choice of layers. `onnx_files` reads and prunes ONNX models, with weights in
+other files as far as `external_data` allows, and a `graph` is what every runtime opens. `inspection` finds the layers
+of a torch module by its `module_calls`, `default_taps` chooses some where nobody named any, `export` traces the module
+into a graph, and `foreign` rewrites the ONNX file of another program. `weights` reads checkpoints for a network:
+`weight_files` are one file or several (`tensor_files`; those of torch are `torch_archives` if they are plain, else
+`pickles` with their `pickle_contents`; `shards`), `state_dicts` what they hold, and `fitting` chooses the one whose
+`matching` with a network's `layout` (and the `file_names` of its library) is complete, as far as a `selection` leaves
+it open. `swapping` finds whether the weights of a graph can be replaced. `probing` tests whether activations for an
+image depend on its batch, which `batch_dependence` explains; `footprint` estimates the memory of a graph, `pretrained`
+reads the preprocessing of timm and transformers, and `requested_preprocessing` finds the one that a user asks for.
 """
 
 from fastrdm.networks.errors import WeightsError
@@ -50,6 +50,7 @@ from fastrdm.networks.onnx_files import (
     prune,
     put_weights,
     read_model,
+    store_inner,
 )
 from fastrdm.networks.pretrained import preprocessing_of
 from fastrdm.networks.probing import InconsistentError, Probes, Verdict, probe
@@ -133,5 +134,6 @@ __all__ = [
     "request_preprocessing",
     "rewrite",
     "set_outputs",
+    "store_inner",
     "trace_network",
 ]

@@ -16,10 +16,9 @@ from fastrdm.networks.layers import INPUT, Choice
 from fastrdm.networks.onnx_files import (
     inputs_of,
     keep_named,
-    map_weights,
     metadata_of,
     prune,
-    read_model,
+    read_with_weights,
     replace_all,
     subgraphs,
 )
@@ -67,8 +66,7 @@ class OnnxFile:
     @classmethod
     def read(cls, path: Path) -> "OnnxFile":
         """Read an ONNX file, and map the weights that it keeps in other files."""
-        model = read_model(path)
-        weights = map_weights(model.graph.initializer, path)
+        model, weights = read_with_weights(path)
         return cls(path, model, weights, _image_input(path, model.graph), metadata_of(model))
 
     def tensors(self) -> dict[str, str]:

@@ -9,18 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import require
+from fastrdm.networks.external_data import external_files
 from fastrdm.networks.onnx_files import (
     existing_file,
     is_external,
-    map_weights,
     put_weights,
     read_model,
+    read_with_weights,
 )
 
 
 @dataclass(frozen=True)
 class Graph:
-    """An ONNX file or its contents, and weights for those of its initialisers that refer to external data.
+    """An ONNX file without external data, or a model's contents and its initialisers that are external data.
 
     The weights are set before ONNX Runtime optimises the graph. `name` is that in messages; `taken` is what was taken
     of the weights' file, as `Taken.to_dict` has it.
@@ -33,8 +34,11 @@ class Graph:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Graph":
-        """Return the graph of an ONNX file; raise FileNotFoundError if it does not exist."""
+        """Return the graph of an ONNX file; errors are those of `read_with_weights`."""
         path = existing_file(path)
+        # Runtimes do not check the files of weights.
+        if external_files(path):
+            return cls.from_model(path, *read_with_weights(path))
         return cls(str(path), path)
 
     @classmethod
@@ -52,8 +56,6 @@ class Graph:
         """Return the ONNX model with its weights, and all its initialisers that have values."""
         onnx = require("onnx", "run", "to read an ONNX model")
         model = self.read()
-        if isinstance(self.source, Path):
-            put_weights(model, map_weights(model.graph.initializer, self.source))
         put_weights(model, self.initialisers)
         values = {
             tensor.name: onnx.numpy_helper.to_array(tensor)

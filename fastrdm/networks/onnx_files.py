@@ -1,7 +1,9 @@
 """ONNX models: read, filled with weights, and pruned to the nodes that their outputs need."""
 
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import one_line, require
+from fastrdm.networks.external_data import external_file, external_files
 
 
 def is_onnx(path: str | Path) -> bool:
@@ -57,28 +60,121 @@ def is_external(tensor: Any) -> bool:
 
 
 def map_weights(tensors: Iterable[Any], path: Path) -> dict[str, NDArray[Any]]:
-    """Map those initialisers of an ONNX file that it keeps in other files, below its folder."""
+    """Map those initialisers of an ONNX file that it keeps in other files, below its folder.
+
+    Tensors of types that NumPy lacks are stored in the model instead. Raise FileNotFoundError if a file does not exist,
+    and ValueError if it is too short or as `external_file` does.
+    """
     onnx = require("onnx", "run", "to read an ONNX model")
-    folder = path.parent.resolve()
-    weights = {}
+    weights: dict[str, NDArray[Any]] = {}
     for tensor in filter(is_external, tensors):
+        place = _ExternalPlace.of(tensor, path)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        # 1 marks the types of NumPy itself.
+        if dtype.isbuiltin != 1:
+            place.store(tensor)
+        # NumPy cannot map an empty array.
+        elif place.n_bytes:
+            weights[tensor.name] = np.memmap(
+                place.file, dtype, "r", place.offset, tuple(tensor.dims)
+            )
+        else:
+            weights[tensor.name] = np.empty(tuple(tensor.dims), dtype)
+    return weights
+
+
+def read_with_weights(path: Path) -> tuple[Any, dict[str, NDArray[Any]]]:
+    """Read an ONNX file, and map the initialisers that it keeps in other files.
+
+    Other tensors in these files, such as those of branches and attributes, are stored in the model. Errors are those of
+    `read_model` and `map_weights`.
+    """
+    model = read_model(path)
+    weights = map_weights(model.graph.initializer, path)
+    if external_files(path):
+        store_inner(model, path, set(weights))
+    return model, weights
+
+
+def store_inner(model: Any, path: Path, kept: Collection[str]) -> None:
+    """Store the tensors of a model that are in other files in the model, but for the initialisers `kept`."""
+    # A list, because protobuf makes new objects for messages that nobody holds.
+    left = [tensor for tensor in model.graph.initializer if tensor.name in kept]
+    ids = set(map(id, left))
+    for tensor in _tensors(model):
+        if is_external(tensor) and id(tensor) not in ids:
+            _ExternalPlace.of(tensor, path).store(tensor)
+
+
+@dataclass(frozen=True)
+class _ExternalPlace:
+    """Where a file holds a tensor."""
+
+    file: Path
+    offset: int
+    n_bytes: int
+
+    @classmethod
+    def of(cls, tensor: Any, path: Path) -> "_ExternalPlace":
+        """The place to which a tensor of an ONNX file refers, checked."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        file = (folder / entries.get("location", "")).resolve()
-        if not file.is_relative_to(folder):
-            raise ValueError(f"{path} refers to weights outside its folder: {file}")
+        file = external_file(path, entries.get("location", ""))
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file; {path} keeps its weights there")
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        shape, offset = tuple(tensor.dims), int(entries.get("offset", 0))
-        if offset + math.prod(shape) * dtype.itemsize > file.stat().st_size:
+        n_bytes = _n_bytes(tensor, path)
+        try:
+            offset = int(entries.get("offset", 0))
+            length = int(entries.get("length", n_bytes))
+        except ValueError:
+            offset = length = -1
+        if offset < 0 or length != n_bytes:
+            raise ValueError(
+                f"{path}: the place of {tensor.name!r} in {file} is not an offset and a length of {n_bytes} bytes"
+            )
+        if offset + n_bytes > file.stat().st_size:
             raise ValueError(f"{file} is too short for the weights of {path}: truncated")
-        # NumPy cannot map an empty array.
-        weights[tensor.name] = (
-            np.memmap(file, dtype, "r", offset, shape)
-            if math.prod(shape)
-            else np.empty(shape, dtype)
+        return cls(file, offset, n_bytes)
+
+    def store(self, tensor: Any) -> None:
+        """Store the values in the tensor."""
+        with self.file.open("rb") as file:
+            file.seek(self.offset)
+            tensor.raw_data = file.read(self.n_bytes)
+        del tensor.external_data[:]
+        tensor.data_location = tensor.DEFAULT
+
+
+def _n_bytes(tensor: Any, path: Path) -> int:
+    """Size of a tensor's values in bytes."""
+    onnx = require("onnx", "run", "to read an ONNX model")
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except (KeyError, ValueError):
+        dtype = np.dtype(object)
+    name = onnx.TensorProto.DataType.Name(tensor.data_type) if not dtype.hasobject else ""
+    if not name or min(tensor.dims, default=0) < 0:
+        raise ValueError(
+            f"{path}: the tensor {tensor.name!r} of type {tensor.data_type} and shape {tuple(tensor.dims)} cannot be"
+            " in another file"
         )
-    return weights
+    # Types of fewer than eight bits are packed; NumPy's have a byte.
+    packed = re.search(r"(?:INT|FLOAT)([124])(?!\d)", name)
+    bits = int(packed[1]) if packed else 8 * dtype.itemsize
+    return int(-(-math.prod(tensor.dims) * bits // 8))
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """All tensors in a message, at any depth."""
+    waiting = [message]
+    while waiting:
+        for field, value in waiting.pop().ListFields():
+            if field.message_type is None:
+                continue
+            for each in value if isinstance(value, Iterable) else [value]:
+                if field.message_type.name == "TensorProto":
+                    yield each
+                else:
+                    waiting.append(each)
 
 
 def put_weights(model: Any, weights: Mapping[str, NDArray[Any]]) -> None:

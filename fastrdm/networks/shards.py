@@ -8,10 +8,11 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from fastrdm._base import list_names
 from fastrdm.networks.errors import WeightsError
+from fastrdm.networks.external_data import external_files, is_inside
 from fastrdm.networks.onnx_files import is_onnx
 
 INDEX_SUFFIXES = (".safetensors.index.json", ".bin.index.json")
@@ -77,8 +78,9 @@ def read_index(index: Path) -> dict[str, Path]:
         ) from None
     if not files:
         raise WeightsError(f"{index}: lists no tensors")
+    # Links are followed, as those of the hub's cache must be.
     for name in set(files.values()):
-        if not _is_inside(name):
+        if not is_inside(name):
             raise WeightsError(f"{index}: refers to a file outside its folder: {name}")
     return {name: index.parent / file for name, file in files.items()}
 
@@ -92,26 +94,21 @@ def shards_of(files: Mapping[str, Path]) -> dict[Path, list[str]]:
 
 
 def files_of(path: str | Path) -> list[Path]:
-    """Return all files of a checkpoint: its file, the FILE.data of an `.onnx` file, an index and its shards.
+    """Return all files of a checkpoint: its file, those to which an `.onnx` file refers, an index and its shards.
 
-    Raise WeightsError as `read_index` does.
+    The FILE.data of an `.onnx` file comes second, and belongs to it even if the graph does not refer to it. Raise
+    WeightsError as `read_index` and `external_files` do.
     """
     path = Path(path)
     index = find_index(path)
     if index is not None:
         return [index, *shards_of(read_index(index))]
-    beside = Path(f"{path}.data")
-    return [path, beside] if is_onnx(path) and beside.is_file() else [path]
+    if not is_onnx(path):
+        return [path]
+    beside, external = Path(f"{path}.data"), external_files(path)
+    first = [beside] if beside in external or beside.is_file() else []
+    return [path, *first, *(file for file in external if file != beside)]
 
 
 def _suffix_of(name: str) -> str:
     return next(suffix for suffix in INDEX_SUFFIXES if name.lower().endswith(suffix))
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a name is that of a file below the index; links are followed, as those of the hub's cache must be."""
-    for kind in (PurePosixPath, PureWindowsPath):
-        path = kind(name)
-        if path.anchor or ".." in path.parts or not path.parts:
-            return False
-    return True

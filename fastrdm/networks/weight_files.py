@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ def check_file(path: str | Path) -> None:
     path = Path(path)
     for file in files_of(path):
         if not file.is_file():
-            if file.parent != path.parent or is_index(path):
+            if file != path:
                 raise WeightsError(f"{path}: the file {file.name} is missing")
             raise WeightsError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
         if not file.stat().st_size:
@@ -87,11 +88,20 @@ def _read_all(path: Path, index: Path | None, read: Callable[[Path], Any]) -> An
 def hash_file(path: str | Path) -> str:
     """Return the SHA-256 of a checkpoint in hexadecimal.
 
-    It includes the weights of an `.onnx` file in FILE.data, and all files that an index names.
+    It includes all files in which an `.onnx` file keeps weights, and all files that an index names.
     """
-    digest = hashlib.sha256()
-    for part in files_of(path):
+    path, digest = Path(path), hashlib.sha256()
+    files = files_of(path)
+    # The contents of one file, of FILE and FILE.data, and of an index and its shards follow each other without names,
+    # as in the keys of older stores. For other files, the border between two contents matters.
+    is_named = is_onnx(path) and bool(set(files) - {path, Path(f"{path}.data")})
+    for part in files:
         with part.open("rb") as file:
+            if is_named:
+                name = "" if part == path else part.relative_to(path.parent).as_posix()
+                digest.update(
+                    f"{os.fstat(file.fileno()).st_size} {name}\n".encode(errors="surrogateescape")
+                )
             hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
@@ -100,11 +110,10 @@ def is_complete(path: str | Path) -> bool:
     """Whether a checkpoint is complete, as far as its format shows: a training may still be writing it.
 
     Archives of `torch.save` end with their directory, and `.safetensors` files state their length. Other files
-    count as incomplete only if they are empty. Of an index, all files must be complete.
+    count as incomplete only if they are empty. All files of a checkpoint must be complete.
     """
     try:
-        files = files_of(path)
-        return all(map(_is_complete, files)) if find_index(path) else _is_complete(files[0])
+        return all(map(_is_complete, files_of(path)))
     except WeightsError:
         return False
 

@@ -28,6 +28,7 @@ from fastrdm.networks import (
     put_weights,
     read_fitting,
     read_model,
+    store_inner,
     trace_network,
 )
 from fastrdm.runtimes.export_inputs import search_current_folder
@@ -349,6 +350,7 @@ def _take_weights_out(model: Any, layout: Layout, path: Path) -> tuple[str, ...]
             external_data=[place],
         )
         tensor.CopyFrom(bare)
+    store_inner(model, path, {tensor.name for tensor in entries})
     return tuple(tensor.name for tensor in entries)
 
 

@@ -1,6 +1,7 @@
 """What a sweep and its workers exchange: the set-up, jobs, outcomes."""
 
 import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from fastrdm.runtimes import Architecture
     from fastrdm.similarity import Score
     from fastrdm.studies import Study
+
+# In nanoseconds.
+_SECOND = 10**9
 
 # A study's name; size, filter and crop.
 PixelsKey: TypeAlias = tuple[str, tuple[tuple[int, int], str, int | float | None]]
@@ -110,7 +114,11 @@ class Stamp:
 
     @classmethod
     def of(cls, path: str | Path) -> "Stamp":
-        """The current stamp of a file, together with the other files of its checkpoint, as for `files_of`."""
+        """The current stamp of a file, together with the other files of its checkpoint, as for `files_of`.
+
+        Of several files, the size is the sum, and the time is that of the newest in whole seconds, with a fraction that
+        depends on the size and time of each.
+        """
         from fastrdm.networks import WeightsError, files_of, is_index, is_onnx
 
         # os.stat takes a fifth of pathlib's time, and a resumed sweep calls this for every checkpoint.
@@ -121,7 +129,12 @@ class Stamp:
         if is_onnx(path) or is_index(path) or stat.S_ISDIR(found[0].st_mode):
             with contextlib.suppress(WeightsError):
                 found = list(_stats(files_of(path))) or found
-        return cls(sum(s.st_size for s in found), max(s.st_mtime_ns for s in found))
+        size, time = sum(s.st_size for s in found), max(s.st_mtime_ns for s in found)
+        if len(found) > 1:
+            facts = repr([(s.st_size, s.st_mtime_ns) for s in found]).encode()
+            fraction = int.from_bytes(hashlib.sha256(facts).digest()[:8], "big") % _SECOND
+            time += fraction - time % _SECOND
+        return cls(size, time)
 
 
 def _stats(paths: Sequence[Path]) -> Iterator[os.stat_result]:
