@@ -7,8 +7,9 @@ Read `extras` first (optional packages), then `environment` (versions, system pr
 first use). `text`, `units` and `checks` hold pieces of messages, bytes and seconds as text, and checks of arguments.
 `conversion` makes arrays of tensors, tables and lists, `labels` compares the labels that these carry, and `forms`
 converts between condensed and square RDMs. `contents` lists and reads what a file holds, with a module for each family
-of formats (`hdf5`, `matlab5`, `numpy_files`, `pickles`); `arrays` reads all its arrays. `files` writes files that
-appear only when complete, and checks before work that a file can be written.
+of formats (`hdf5`, `matlab5` and `matlab4`, `numpy_files`, `pickles`) and the bounds on what files may expand to
+(`expansion`); `arrays` reads all its arrays. `files` writes files that appear only when complete, and checks
+before work that a file can be written.
 """
 
 from typing import TYPE_CHECKING

@@ -185,8 +185,7 @@ def _matlab_kind(file: Hdf5File, item: Any) -> tuple[str, tuple[int, ...]]:
             for f in fields
         )
         return STRUCT, tuple(reversed(fields[0].shape)) if array else (1, 1)
-    name = item.attrs.get("MATLAB_class", b"")
-    name = name.decode() if isinstance(name, bytes) else str(name)
+    name = file.text_of(item, "MATLAB_class")
     shape = tuple(reversed(item.shape or ()))
     if item.dtype.kind == "O":
         return CELL, shape
@@ -206,7 +205,7 @@ def _list_matlab5(path: Path) -> dict[str, Any]:
 
 
 def _read_matlab5(path: Path, name: str) -> Any:
-    return read_matlab5(path, [name])[name]
+    return read_matlab5(path, name)
 
 
 def _read_fields(path: Path, name: str) -> dict[str, Entry]:

@@ -5,6 +5,8 @@ recognised by their signature: the text in the block before the HDF5 file, or th
 object. In other files axes are as they are.
 """
 
+import math
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base.expansion import check_expansion, limit_of
 from fastrdm._base.extras import require
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -19,9 +22,13 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 HDF5_OFFSETS = (0, 512, 1024, 2048)
 _MATLAB_SIGNATURE = b"MATLAB 7.3 MAT-file"
 
-# zlib, the strongest usual filter, compresses up to 1032 : 1.
-_MAX_RATIO = 1100
 _MAX_DEPTH = 16
+# The least bytes that an object takes in a file, and objects that files of any size may have.
+_LEAST_OBJECT, _FEW_OBJECTS = 32, 1000
+# zlib compresses up to 1032 : 1.
+_DEFLATE, _ZLIB_RATIO = 1, 1032
+# Bytes of a character in an array of text.
+_CHARACTER = 4
 
 
 def is_hdf5(head: bytes) -> bool:
@@ -38,6 +45,7 @@ class Hdf5File:
         purpose = "to read MATLAB v7.3 files" if signed else "to read HDF5 files"
         self._h5py = require("h5py", "data", purpose)
         self._size = path.stat().st_size
+        self._taken = self._n_objects = 0
         self._file = self._h5py.File(path, "r")
         try:
             self.is_matlab = signed or any("MATLAB_class" in i.attrs for _, i in self.items())
@@ -55,6 +63,7 @@ class Hdf5File:
         """Yield names, and groups and datasets, of a group or the file, but not links and MATLAB's own groups."""
         parent = self._file if group is None else group
         for name in parent:
+            self._count_object()
             link = parent.get(name, getlink=True)
             if name.startswith("#") or not isinstance(link, self._h5py.HardLink):
                 continue
@@ -86,8 +95,7 @@ class Hdf5File:
 
     def is_bare_dimension(self, dataset: Any) -> bool:
         """Return whether a dataset only stands for a dimension of netCDF that has no values."""
-        name = dataset.attrs.get("NAME", b"") if dataset.is_scale else b""
-        text = name.decode("latin1") if isinstance(name, bytes) else str(name)
+        text = self.text_of(dataset, "NAME") if dataset.is_scale else ""
         return text.startswith("This is a netCDF dimension but not a netCDF variable")
 
     def dimensions(self, dataset: Any) -> tuple[str, ...]:
@@ -121,13 +129,70 @@ class Hdf5File:
             raise ValueError(
                 f"{dataset.name} is stored in another file, {other}, which is not read"
             )
-        if dataset.nbytes > _MAX_RATIO * self._size:
-            raise ValueError(
-                f"{dataset.name} announces shape {dataset.shape}, {dataset.nbytes} bytes, in a file of {self._size}"
-            )
+        self._check_size(dataset)
+        if self._h5py.check_dtype(vlen=dataset.dtype) is not None:
+            return self._of_any_length(dataset)
         return dataset[()]
 
+    def _check_size(self, dataset: Any) -> None:
+        """Check what all datasets that were read so far take, and what the filters of this one may make of it."""
+        n_bytes = dataset.size * dataset.dtype.itemsize
+        if dataset.dtype.kind == "S":
+            n_bytes *= 1 + _CHARACTER
+        chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
+        self._take(max(n_bytes, chunk), f"{dataset.name} announces shape {dataset.shape}, which")
+        if not dataset.chunks:
+            return
+        filters = dataset.id.get_create_plist()
+        codes = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
+        if codes.count(_DEFLATE) > 1:
+            raise ValueError(f"{dataset.name} is compressed several times, which is not read")
+        if _DEFLATE in codes and _ZLIB_RATIO * self._size > limit_of(self._size):
+            self._check_chunks(dataset, chunk)
+
+    def _check_chunks(self, dataset: Any, size: int) -> None:
+        """Check that no large chunk holds more than its size, all of which HDF5 would inflate."""
+        for i in range(dataset.id.get_num_chunks()):
+            info = dataset.id.get_chunk_info(i)
+            if _ZLIB_RATIO * info.size <= limit_of(0) or info.filter_mask:
+                continue
+            content = dataset.id.read_direct_chunk(info.chunk_offset)[1]
+            # Checksums follow the data.
+            if len(zlib.decompressobj().decompress(content, size + 9)) > size + 8:
+                raise ValueError(f"{dataset.name} holds more than the {size} bytes of a chunk")
+
+    def _take(self, n_bytes: int, what: str) -> None:
+        self._taken += n_bytes
+        check_expansion(self._taken, self._size, what)
+
+    def _count_object(self) -> None:
+        self._n_objects += 1
+        if self._n_objects > _FEW_OBJECTS + self._size // _LEAST_OBJECT:
+            raise ValueError(
+                f"its objects refer to each other {self._n_objects} times, more often than {self._size} bytes of"
+                " contents can"
+            )
+
+    def _of_any_length(self, dataset: Any) -> NDArray[Any]:
+        """Return elements of different lengths, read so few at a time that each may be as large as the file."""
+        flat = np.empty(dataset.size, object)
+        if not dataset.shape:
+            flat[0] = dataset[()]
+            return flat.reshape(())
+        per_row = max(1, dataset.size // max(1, dataset.shape[0]))
+        n_rows = max(1, limit_of(0) // (self._size * per_row))
+        if not flat.size:
+            return flat.reshape(dataset.shape)
+        if per_row * self._size > limit_of(self._size):
+            raise ValueError(f"{dataset.name} has {per_row} texts in a row, too many to read")
+        for start in range(0, dataset.shape[0], n_rows):
+            rows = np.ravel(dataset[start : start + n_rows])
+            self._take(sum(len(each) for each in rows) * _CHARACTER, f"the text of {dataset.name}")
+            flat[start * per_row : start * per_row + rows.size] = rows
+        return flat.reshape(dataset.shape)
+
     def _plain(self, item: Any, depth: int) -> Any:
+        self._count_object()
         if depth > _MAX_DEPTH:
             raise ValueError(f"{item.name} is nested more than {_MAX_DEPTH} deep")
         if self.is_group(item):
@@ -146,9 +211,26 @@ class Hdf5File:
         value = _unpacked(self.numbers(item), self._attributes(item))
         return value if self.dimensions(item) else _conditions_last(value)
 
+    def _attribute(self, item: Any, name: str) -> Any:
+        """Return an attribute; None if there is none, or its texts might be far larger than the file."""
+        if name not in item.attrs:
+            return None
+        attribute = item.attrs.get_id(name)
+        n_bytes = math.prod(attribute.shape or ()) * attribute.dtype.itemsize
+        if self._h5py.check_dtype(vlen=attribute.dtype) is not None:
+            n_bytes = math.prod(attribute.shape or ()) * self._size
+        return item.attrs[name] if n_bytes <= limit_of(self._size) else None
+
+    def text_of(self, item: Any, name: str) -> str:
+        """Return an attribute as text; empty if there is none."""
+        value = self._attribute(item, name)
+        return value.decode("latin1") if isinstance(value, bytes) else str(value or "")
+
     def _attributes(self, item: Any) -> dict[str, Any]:
         out: dict[str, Any] = {}
-        for name, value in item.attrs.items():
+        for name in item.attrs:
+            if (value := self._attribute(item, name)) is None:
+                continue
             array = np.asarray(value)
             if array.dtype.kind == "S":
                 out[name] = np.char.decode(array, "utf-8", "replace")
@@ -159,16 +241,16 @@ class Hdf5File:
         return out
 
     def _matlab(self, item: Any, depth: int) -> Any:
+        self._count_object()
         if depth > _MAX_DEPTH:
             raise ValueError(f"{item.name} is nested more than {_MAX_DEPTH} deep")
-        kind = item.attrs.get("MATLAB_class", b"")
-        kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+        kind = self.text_of(item, "MATLAB_class")
         if self.is_group(item):
             if "MATLAB_sparse" in item.attrs:
                 raise ValueError(f"{item.name} is a sparse matrix; save full(…) of it")
             return self._struct(item, depth)
         is_reference = self._h5py.check_ref_dtype(item.dtype) is not None
-        if item.attrs.get("MATLAB_empty", 0):
+        if self._attribute(item, "MATLAB_empty"):
             shape = tuple(int(n) for n in np.asarray(self.numbers(item)).flat)
             if 0 not in shape:
                 raise ValueError(f"{item.name} is empty, but announces shape {shape}")

@@ -3,12 +3,14 @@
 import math
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base.expansion import check_expansion
 from fastrdm._base.pickles import load_pickle
 
 #: The key of a single array in a `.npy` file.
@@ -33,29 +35,49 @@ def load_npy(path: Path) -> dict[str, NDArray[Any]]:
 def load_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Read the arrays of an archive by name."""
     arrays = {}
+    held = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
+        members = archive.infolist()
+        check_members(members, held)
+        for member in members:
             with archive.open(member) as file:
-                arrays[member.filename.removesuffix(".npy")] = _load(file, member.file_size)
+                name = member.filename.removesuffix(".npy")
+                arrays[name] = _load(file, member.file_size)
     return arrays
 
 
-def _load(file: IO[bytes], size: int) -> Any:
-    read_header = _HEADERS.get(np.lib.format.read_magic(file))
-    if read_header is not None:
-        shape, _, dtype = read_header(file)
-        if dtype.hasobject:
-            return load_pickle(file)
-        # NumPy would allocate what the header announces before it reads.
-        if math.prod(shape) * dtype.itemsize > size:
+def check_members(members: Sequence[zipfile.ZipInfo], held: int) -> None:
+    """Raise ValueError if members of an archive of `held` bytes expand too far, or are packed in an unusual way."""
+    for member in members:
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(
-                f"it announces an array of shape {shape} and type {dtype}, but has {size} bytes"
+                f"its member {member.filename} is compressed by method {member.compress_type}, which is not read"
             )
+        if member.flag_bits & 1:
+            raise ValueError(f"its member {member.filename} is encrypted")
+    check_expansion(sum(member.file_size for member in members), held, "its contents")
+
+
+def _load(file: IO[bytes], size: int) -> Any:
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"it has version {version} of the format, which is not read")
+    shape, _, dtype = _HEADERS[version](file)
+    if dtype.hasobject:
+        return load_pickle(file, size)
+    # NumPy would allocate what the header announces before it reads.
+    if min(shape, default=0) < 0 or math.prod(shape) * max(1, dtype.itemsize) > size:
+        raise ValueError(
+            f"it announces an array of shape {shape} and type {dtype}, but has {size} bytes"
+        )
+    check_expansion(math.prod(shape) * dtype.itemsize, size, "its array")
     file.seek(0, os.SEEK_SET)
     return np.load(file, allow_pickle=False)
 
 
+# Version 3.0 differs from 2.0 only in the characters of field names.
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,
 }
