@@ -66,7 +66,7 @@ class Store(StoreReader):
         """Number of a pipeline in the store; added if it is new."""
         number = self._id("methods", {"key": pipeline.key} | asdict(pipeline))
         # Version 1 did not keep the taps.
-        with self._errors():
+        with self._change():
             self._db.execute(
                 "UPDATE methods SET taps = ? WHERE id = ? AND taps = ''", (pipeline.taps, number)
             )
@@ -94,7 +94,7 @@ class Store(StoreReader):
 
     def end_run(self, run: int, outcome: str) -> None:
         """Record how a run ended; a killed run has no end."""
-        with self._errors():
+        with self._change():
             self._db.execute(
                 "UPDATE runs SET ended = ?, outcome = ? WHERE id = ?", (_now(), outcome, run)
             )
@@ -146,7 +146,7 @@ class Store(StoreReader):
         """
         facts = (run, environment, _now(), scored.seconds, json.dumps(list(scored.warnings)))
         added = False
-        with self._errors(), self._transaction():
+        with self._change():
             checkpoint = self._checkpoint(scored, pipeline)
             keys = scored.sha256, self._one("SELECT key FROM methods WHERE id = ?", pipeline)
             for key, score in scored.scores.items():
@@ -228,7 +228,7 @@ class Store(StoreReader):
 
     def recognise(self, known: Known, pipeline: int) -> None:
         """Record that a file holds weights with scores under another name."""
-        with self._errors(), self._transaction():
+        with self._change():
             self._enter(known, pipeline, self._checkpoint(known, pipeline))
 
     def fail(self, failed: Failed, pipeline: int, run: int) -> None:
@@ -237,7 +237,7 @@ class Store(StoreReader):
         A file that changed since it was scored has no row any more.
         """
         path, key = failed.job.path, (failed.stamp.size, failed.stamp.mtime_ns)
-        with self._errors(), self._transaction():
+        with self._change():
             before = self._db.execute("SELECT size, mtime_ns FROM files WHERE path = ?", (path,))
             if key[0] >= 0 and before.fetchone() not in (None, key):
                 self._retire(path, pipeline, -1)
@@ -272,7 +272,7 @@ class Store(StoreReader):
         """As `set_labels`, in many transactions, also for paths that have no row yet."""
         pairs = iter(labels)
         while block := list(islice(pairs, _LABELS_AT_ONCE)):
-            with self._errors(), self._transaction():
+            with self._change():
                 self._add_labels(block)
 
     def _add_labels(self, labels: Iterable[tuple[str, Mapping[str, object]]]) -> None:
@@ -295,7 +295,7 @@ class Store(StoreReader):
             if name not in known:
                 raise ValueError(f"{self.path} has no label {name}{suggestion(name, known)}")
         patch = json.dumps(dict.fromkeys(names))
-        with self._errors(), self._transaction():
+        with self._change():
             self._db.execute("UPDATE labels SET labels = json_patch(labels, ?)", (patch,))
 
     def merge(self, other: "str | Path") -> int:
@@ -312,7 +312,7 @@ class Store(StoreReader):
             tempfile.TemporaryDirectory(prefix="fastrdm-") as folder,
         ):
             path = source.path.resolve()
-            if source.is_old:
+            if source.is_old or source.is_unshared:
                 # The other store is not changed, so a copy is upgraded.
                 path = Path(folder, "store.db")
                 source.copy(path)
@@ -320,7 +320,7 @@ class Store(StoreReader):
             before = self.counts()["checkpoints"]
             self._db.execute("ATTACH ? AS o", (f"{path.as_uri()}?mode=ro",))
             try:
-                with self._transaction():
+                with self._change():
                     for statement in MERGE:
                         self._db.execute(statement)
             finally:
