@@ -8,8 +8,8 @@ networks from a `manifest`), a `scheduler` that hands the `jobs` to workers (`lo
 `engines`; `accelerators` are the devices), and a `journal` that keeps the outcomes in a `store` or nowhere. A `worker`
 opens a checkpoint and scores it with `scorer`; `undefined` has the reasons of NaN. `plans` are what a sweep reports,
 `watching` finds new files, `path_labels` checks patterns of labels. `checkpoint_scores` is a sweep without a store,
-`results` ranks its layers, `wording` puts their scores into words. A store is a `database` with tables to read
-(`store_tables`), keys (`records`) and SQL (`store_schema`). Its rows (`store_rows`, with `store_columns` and the labels
+`results` ranks its layers, `wording` puts their scores into words. A store is a `database` (its files are
+watched by `store_files`) with tables to read (`store_tables`), keys (`records`) and SQL (`store_schema`). Its rows (`store_rows`, with `store_columns` and the labels
 of `path_labels`) become a `result_table` by `table_filters`, and files by `table_files`.
 """
 
