@@ -48,7 +48,7 @@ def _to_stderr(line: str) -> None:
 
 
 class Notices:
-    """Lines about a sweep's events: left-out files, warnings, failures and the end.
+    """Lines about a sweep's events: left-out files, warnings, failures, waiting for other sweeps, and the end.
 
     Of warnings that differ by the checkpoint alone, the first is printed, and their number at the end.
     """
@@ -56,6 +56,7 @@ class Notices:
     def __init__(self, show: Callable[[str], None], debug: bool, prefix: str = "") -> None:
         self._show, self._debug, self._prefix = show, debug, prefix
         self._warnings: collections.Counter[str] = collections.Counter()
+        self._is_waiting = False
 
     def __call__(self, event: Event) -> None:
         """Print the lines of an event."""
@@ -69,7 +70,11 @@ class Notices:
                 self._show(
                     f"{self._prefix}warning: {text if checkpoint in text else f'{checkpoint}: {text}'}"
                 )
-        if event["event"] == "failed":
+        if event["event"] == "waiting":
+            if event["count"] and not self._is_waiting:
+                self._show(f"{self._prefix}{_waiting_text(event)}")
+            self._is_waiting = bool(event["count"])
+        elif event["event"] == "failed":
             if self._debug:
                 print(event["traceback"], end="", file=sys.stderr, flush=True)
             self._show(f"{self._prefix}error: {event['error']}")
@@ -109,10 +114,19 @@ def print_estimate(estimate: "Estimate", as_json: bool) -> int:
 
 def _end_of(event: Event) -> str:
     known = f", {event['known']} known under other names" if event["known"] else ""
+    if event["elsewhere"]:
+        known += f", {event['elsewhere']} scored by another sweep"
     more = "" if event["outcome"] == "finished" else "; run the same command to continue"
     return (
         f"{event['outcome']}: {event['scored']} scored{known}, {event['failed']} failed in"
         f" {format_seconds(event['seconds'])}{more}"
+    )
+
+
+def _waiting_text(event: Event) -> str:
+    holders = " and ".join(event["holders"])
+    return (
+        f"waiting for {counted(event['count'], 'checkpoint')} that another sweep scores: {holders}"
     )
 
 
@@ -121,6 +135,7 @@ class Board:
 
     def __init__(self) -> None:
         self.total, self.done, self.failed = 0, 0, 0
+        self.n_claimed = 0
         self.is_open = False
         self.workers: dict[str, str] = {}
         self._queues: dict[str, collections.deque[str]] = {}
@@ -141,7 +156,9 @@ class Board:
         elif kind == "given":
             self._queues[worker].append(event["checkpoint"])
             self.workers[worker] = self._queues[worker][0]
-        elif kind in ("scored", "known", "failed"):
+        elif kind == "waiting":
+            self.n_claimed = event["count"]
+        elif kind in ("scored", "known", "elsewhere", "failed"):
             self.done += kind != "failed"
             self.failed += kind == "failed"
             self.total = max(self.total, self.done + self.failed)
@@ -162,6 +179,8 @@ class Board:
         """Counts, rate and time left, in one line."""
         left = self.total - self.done - self.failed
         parts = [f"{self.done} done", f"{self.failed} failed", f"{left} to go"]
+        if self.n_claimed:
+            parts.append(f"waiting for {self.n_claimed} of another sweep")
         if self.rate:
             parts.append(f"{self.rate:.2f}/s")
             parts.append("watching" if self.is_open else f"{format_seconds(left / self.rate)} left")

@@ -92,8 +92,7 @@ class WorkerSetup:
     """All that a worker needs beside its jobs.
 
     Every worker must have the kernels of `kernels_version`. `submit` asks for the best layers' RDMs of the test images.
-    A copy of a checkpoint that a worker has scored is not scored again: it is `Known`, or has the same results if
-    `repeats`. `pixels` are decoded stimuli by study, size, filter and crop; others come from the worker's cache.
+    `pixels` are decoded stimuli by study, size, filter and crop; others come from the worker's cache.
     """
 
     networks: tuple[NetworkSetup, ...]
@@ -101,7 +100,6 @@ class WorkerSetup:
     options: RunOptions
     kernels: str
     submit: bool = False
-    repeats: bool = False
     pixels: Mapping[PixelsKey, NDArray[np.uint8]] = field(default_factory=dict)
 
 
@@ -148,7 +146,8 @@ class Job:
     """A checkpoint to score.
 
     `network` is an index in the set-up, `row` the row of a list or manifest that names the checkpoint, `deaths` the
-    number of workers that died while scoring it, `number` its position in the order given.
+    number of workers that died while scoring it, `number` its position in the order given. `known` are the SHA-256 of
+    weights that may be its own and that have scores since the set-up was made.
     """
 
     path: str
@@ -157,6 +156,7 @@ class Job:
     row: str = ""
     deaths: int = 0
     number: int = 0
+    known: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, int]:
@@ -213,7 +213,19 @@ class Failed:
     worker: str = ""
 
 
-Outcome: TypeAlias = Scored | Known | Failed
+@dataclass(frozen=True)
+class Elsewhere:
+    """A checkpoint that another sweep on the same store has scored since it was planned here.
+
+    If it could not be scored, `error` is the reason.
+    """
+
+    job: Job
+    stamp: Stamp
+    error: str = ""
+
+
+Outcome: TypeAlias = Scored | Known | Failed | Elsewhere
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm.images import hash_images
-from fastrdm.scoring.jobs import Job, Known, Outcome, Scored, Stamp
+from fastrdm.scoring.jobs import Failed, Job, Known, Outcome, Scored, Stamp
 from fastrdm.scoring.records import Pipeline, TargetRecord
-from fastrdm.scoring.store import Store
+from fastrdm.scoring.shared_store import SharedStore
 from fastrdm.studies import Study
 
 
@@ -28,6 +28,28 @@ class Journal:
     def known(self, network: int) -> NDArray[np.bytes_]:
         """SHA-256 of the weights of a network that have all scores, sorted."""
         return np.empty(0, "S32")
+
+    def error(self, job: Job) -> str:
+        """Why a checkpoint failed."""
+        return ""
+
+    def pipeline(self, network: int) -> int:
+        """Number of a network's pipeline."""
+        return network
+
+    def claim(self, pipeline: int, sample: str) -> tuple[str, ...] | None:
+        """Claim the contents with a sample; None if another sweep has the claim.
+
+        Returns the SHA-256 of such contents that have all scores.
+        """
+        return ()
+
+    def release(self, pipeline: int, sample: str, sha256: str = "") -> None:
+        """End a claim; `sha256` is that of the content if it has scores now."""
+
+    def claimed(self) -> dict[tuple[int, str], str]:
+        """Claims of other sweeps, by pipeline and sample, with the names of their holders."""
+        return {}
 
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Begin a run."""
@@ -60,7 +82,7 @@ class StoreJournal(Journal):
     def __init__(
         self, path: str | Path, pipelines: Sequence[Pipeline], studies: Sequence[Study]
     ) -> None:
-        self._store = Store(path, write=True)
+        self._store = SharedStore(path, write=True)
         try:
             self._targets = {
                 (record.study, record.region): self._store.add_target(record)
@@ -83,8 +105,29 @@ class StoreJournal(Journal):
         """As for `Journal`."""
         return self._store.known(self._pipelines[network], self._numbers)
 
+    def error(self, job: Job) -> str:
+        """As for `Journal`."""
+        return self._store.error(job.path, self._pipelines[job.network])
+
+    def pipeline(self, network: int) -> int:
+        """As for `Journal`."""
+        return self._pipelines[network]
+
+    def claim(self, pipeline: int, sample: str) -> tuple[str, ...] | None:
+        """As for `Journal`."""
+        return self._store.claim(pipeline, sample, self._numbers)
+
+    def release(self, pipeline: int, sample: str, sha256: str = "") -> None:
+        """As for `Journal`."""
+        self._store.release(pipeline, sample, sha256)
+
+    def claimed(self) -> dict[tuple[int, str], str]:
+        """As for `Journal`."""
+        return self._store.claimed()
+
     def begin(self, settings: Mapping[str, Any]) -> None:
         """As for `Journal`."""
+        self._store.share()
         self._run = self._store.begin_run(settings)
 
     def end(self, outcome: str) -> None:
@@ -107,7 +150,7 @@ class StoreJournal(Journal):
             self._store.record(outcome, pipeline, self._targets, self._run, environment)
         elif isinstance(outcome, Known):
             self._store.recognise(outcome, pipeline)
-        else:
+        elif isinstance(outcome, Failed):
             self._store.fail(outcome, pipeline, self._run)
 
     def rows(self, subjects: bool) -> Iterator[dict[str, Any]]:

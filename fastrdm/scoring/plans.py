@@ -37,13 +37,15 @@ class Plan:
 class Summary:
     """What a sweep did: "finished", or "stopped" by a signal; checkpoints scored, recognised and failed; the plan.
 
-    `signal` is the signal's number. Missing files are among the failed ones of every run.
+    `elsewhere` counts checkpoints that other sweeps on the same store scored meanwhile, `signal` is the signal's
+    number. Missing files are among the failed ones of every run.
     """
 
     outcome: str
     scored: int
     known: int
     failed: int
+    elsewhere: int
     before: Plan
     seconds: float
     signal: int = 0

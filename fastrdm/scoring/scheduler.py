@@ -96,16 +96,17 @@ class _Elapsed:
 def run_jobs(
     pool: WorkerPool,
     setup: WorkerSetup,
-    jobs: Iterator[Job | None],
+    jobs: Iterator[Job | Outcome | None],
     is_stopped: Callable[[], bool] = lambda: False,
     notify: Notify = lambda event: None,
 ) -> Generator[Outcome, None, None]:
     """Run jobs on the workers of a pool, and yield their outcomes in order of completion.
 
-    `jobs` is advanced when a worker has room; None means that no job is ready yet. When `is_stopped` returns true, only
-    the submitted jobs are finished, and those that take too long are given up. `notify` is called when a worker is
-    ready or lost, or is given a job. Raises the error that prevents a worker's start, and `WorkerPoolError` if workers
-    repeatedly die while starting, or if none is ready for `start_timeout` seconds.
+    `jobs` is advanced when a worker has room; None means that no job is ready yet, and an outcome is yielded as it is.
+    When `is_stopped` returns true, only the submitted jobs are finished, and those that take too long are given up.
+    `notify` is called when a worker is ready or lost, or is given a job. Raises the error that prevents a worker's
+    start, and `WorkerPoolError` if workers repeatedly die while starting, or if none is ready for `start_timeout`
+    seconds.
     """
     scheduler = _Scheduler(pool, setup, jobs, is_stopped, notify)
     try:
@@ -118,13 +119,15 @@ def run_jobs(
 class _Scheduler:
     pool: WorkerPool
     setup: WorkerSetup
-    jobs: Iterator[Job | None]
+    jobs: Iterator[Job | Outcome | None]
     is_stopped: Callable[[], bool]
     notify: Notify
     slots: dict[Callable[[], WorkerHandle], _Slot] = field(default_factory=dict)
     retries: deque[Job] = field(default_factory=deque)
+    settled: deque[Outcome] = field(default_factory=deque)
     n_launched: int = 0
     is_exhausted: bool = False
+    is_dry: bool = False
     failed_starts: int = 0
     longest: float = 0.0
     unready: _Elapsed = field(default_factory=_Elapsed)
@@ -136,8 +139,10 @@ class _Scheduler:
             ready = [slot for slot in self.slots.values() if slot.handshake]
             for slot in ready:
                 self._feed(slot)
-            if self.is_exhausted:
+            if self.is_dry:
                 self._rebalance(ready)
+            while self.settled:
+                yield self.settled.popleft()
             is_idle = not any(slot.running for slot in self.slots.values())
             if is_idle and (self.is_stopped() or (self.is_exhausted and not self.retries)):
                 return
@@ -196,16 +201,20 @@ class _Scheduler:
                 return
 
     def _next(self) -> Job | None:
-        if self.is_exhausted:
-            return None
-        try:
-            return next(self.jobs)
-        except StopIteration:
-            self.is_exhausted = True
-            return None
+        item: Job | Outcome | None = None
+        while not self.is_exhausted:
+            try:
+                item = next(self.jobs)
+            except StopIteration:
+                self.is_exhausted, item = True, None
+            if item is None or isinstance(item, Job):
+                break
+            self.settled.append(item)
+        self.is_dry = item is None
+        return item if isinstance(item, Job) else None
 
     def _rebalance(self, ready: Sequence[_Slot]) -> None:
-        """Give idle workers the jobs that others hold, once no new jobs come."""
+        """Give idle workers the jobs that others hold, while no new jobs come."""
         for slot in ready:
             if slot.running or slot.held:
                 continue

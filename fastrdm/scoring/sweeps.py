@@ -14,6 +14,7 @@ from fastrdm.networks import RequestedPreprocessing, Selection, Taps, request_pr
 from fastrdm.runtimes import Architecture
 from fastrdm.scoring.engines import ENGINES
 from fastrdm.scoring.jobs import (
+    Elsewhere,
     Failed,
     Job,
     Known,
@@ -30,6 +31,7 @@ from fastrdm.scoring.local_pool import LocalPool
 from fastrdm.scoring.plans import Estimate, Plan, Summary
 from fastrdm.scoring.resolver import Resolver
 from fastrdm.scoring.scheduler import Event, Notify, WorkerPool, run_jobs
+from fastrdm.scoring.sharing import Sharing
 from fastrdm.scoring.stopping import stop_signals
 from fastrdm.scoring.watching import watched
 from fastrdm.studies import Study, collect_studies
@@ -79,6 +81,8 @@ class Sweep:
             engine = make(workers=workers, provider=self.options.provider)
         self._pool = engine
         self._setups: list[NetworkSetup] | None = None
+        # Hashes of the keys of new jobs, which take a fifth of the memory of the keys.
+        self._planned: set[int] = set()
         self._journal = Journal()
         if store is not None:
             networks = zip(self._resolver.networks, self._network_setups(True), strict=True)
@@ -121,15 +125,17 @@ class Sweep:
             self.options,
             kernels_version(),
             self._submit,
-            repeats=not self._journal.keeps,
         )
 
     def _jobs(self) -> Iterator[tuple[Job, Stamp, str]]:
         """Yield each present checkpoint with its stamp and state."""
         for job in self._resolver.jobs():
-            stamp = Stamp.of(job.path)
-            state = self._journal.state(job, stamp)
-            yield job, stamp, "new" if state == "failed" and self._retry else state
+            yield job, *self._state(job)
+
+    def _state(self, job: Job) -> tuple[Stamp, str]:
+        stamp = Stamp.of(job.path)
+        state = self._journal.state(job, stamp)
+        return stamp, "new" if state == "failed" and self._retry else state
 
     def paths(self) -> Iterator[str]:
         """Yield the paths of the present checkpoints."""
@@ -139,6 +145,7 @@ class Sweep:
         """Count what there is to do."""
         counts: Counter[str] = Counter()
         n_bytes = 0
+        self._planned.clear()
         listings = self._resolver.listings()
         missing = [message for listing in listings for _, message in listing.empty]
         for job, stamp, state in self._jobs():
@@ -146,6 +153,7 @@ class Sweep:
             if stamp.size < 0:
                 missing.append(_missing(job))
             if state == "new":
+                self._planned.add(hash(job.key))
                 n_bytes += max(0, stamp.size)
         numbers = (counts["new"], counts["done"], counts["failed"])
         left_out = tuple(each for listing in listings for each in listing.left_out)
@@ -193,7 +201,7 @@ class Sweep:
                 for outcome in outcomes:
                     counts[_kind(outcome)] += 1
             outcome_word = "stopped" if is_stopped() else "finished"
-        numbers = (counts["scored"], counts["known"], counts["failed"])
+        numbers = (counts["scored"], counts["known"], counts["failed"], counts["elsewhere"])
         seconds = time.perf_counter() - start
         summary = Summary(outcome_word, *numbers, plan, seconds, is_stopped.number)
         facts = asdict(summary)
@@ -231,19 +239,28 @@ class Sweep:
             on_event(event)
 
         in_work: set[tuple[str, int]] = set()
-        jobs = watched(self._retried_once, in_work, is_stopped, patience) if watch else self._new()
+        sharing = Sharing(self._journal, self._state, self._planned, on_event)
+        jobs = (
+            watched(lambda: sharing.present(self._retried_once()), in_work, is_stopped, patience)
+            if watch
+            else self._new(sharing.present(self._jobs()))
+        )
         if plan.new or watch:
             outcomes = run_jobs(
-                self._pool, self._worker_setup(watch), _numbered(jobs), is_stopped, notify
+                self._pool,
+                self._worker_setup(watch),
+                sharing.ready(_numbered(jobs)),
+                is_stopped,
+                notify,
             )
             with contextlib.closing(outcomes):
                 for outcome in outcomes:
-                    in_work.discard(outcome.job.key)
                     if isinstance(outcome, Failed):
                         outcome = replace(outcome, error=outcome.job.explain(outcome.error))
-                    self._journal.add(outcome)
-                    on_event(_event(outcome))
-                    yield outcome
+                    for kept in sharing.keep(outcome):
+                        in_work.discard(kept.job.key)
+                        on_event(_event(kept))
+                        yield kept
         is_finished = not is_stopped()
         if watch and is_finished:
             missing = self._missing("new", "failed")
@@ -274,10 +291,9 @@ class Sweep:
         yield from self._jobs()
         self._retry = False
 
-    def _new(self) -> Iterator[Job]:
+    def _new(self, present: Iterator[tuple[Job, Stamp, str]]) -> Iterator[Job]:
         submitted = set()
-        # The state is read again here, because another sweep may have scored the checkpoint since it was planned.
-        for job, _, state in self._jobs():
+        for job, _, state in present:
             if state == "new" and not (self._journal.keeps and job.key in submitted):
                 submitted.add(job.key)
                 yield job
@@ -295,15 +311,18 @@ def _missing(job: Job) -> str:
 
 
 def _kind(outcome: Outcome) -> str:
-    return type(outcome).__name__.lower()
+    is_failure = isinstance(outcome, Elsewhere) and outcome.error
+    return "failed" if is_failure else type(outcome).__name__.lower()
 
 
 def _event(outcome: Outcome) -> Event:
     event: Event = {
         "event": _kind(outcome),
         "checkpoint": outcome.job.path,
-        "worker": outcome.worker,
+        "worker": "" if isinstance(outcome, Elsewhere) else outcome.worker,
     }
+    if isinstance(outcome, Elsewhere):
+        return event | ({"error": outcome.error, "traceback": ""} if outcome.error else {})
     if isinstance(outcome, Failed):
         return event | {"error": outcome.error, "traceback": outcome.traceback}
     event |= {"sha256": outcome.sha256, "seconds": round(outcome.seconds, 3)}

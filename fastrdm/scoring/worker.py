@@ -65,8 +65,6 @@ class Worker:
         self._options = {"workspace": Workspace(), "probes": Probes(), **setup.options.model}
         self._pool = ThreadPoolExecutor(1, "fastrdm-ahead")
         self._ahead: dict[tuple[str, int], Future[_Opened]] = {}
-        # What this worker has scored, by network and content; its results only if copies need them.
-        self._scored: dict[tuple[int, str], Scored | None] = {}
 
     def handshake(self) -> Handshake | Exception:
         """Report the process and its environment; the error if it has other kernels, or the provider does not load."""
@@ -105,9 +103,8 @@ class Worker:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 stamp, sha256, model, remarks = opening.result()
-                # A copy may have been opened before its original was scored.
-                if model is None or (job.network, sha256) in self._scored:
-                    return self._again(job, stamp, sha256, time.perf_counter() - start, name)
+                if model is None:
+                    return Known(job, stamp, sha256, time.perf_counter() - start, name)
                 for remark in remarks:
                     warnings.warn(remark, RuntimeWarning, stacklevel=2)
                 layers, scores, rdms = self._scores(model)
@@ -115,15 +112,13 @@ class Worker:
                     job, stamp, sha256, layers, scores, rdms, worker=name, taken=model.taken
                 )
                 test_rdms = self._test_rdms(model, scored) if self._setup.submit else {}
-            scored = replace(
+            return replace(
                 scored,
                 test_rdms=test_rdms,
                 seconds=time.perf_counter() - start,
                 memory=peak_memory(),
                 warnings={str(warning.message): warning.category for warning in caught},
             )
-            self._scored[job.network, sha256] = scored if self._setup.repeats else None
-            return scored
         # One bad file must not stop the rest, whatever error it causes.
         except Exception as error:
             return Failed(job, stamp, self._explain(job, error), traceback.format_exc(), name)
@@ -134,13 +129,6 @@ class Worker:
         is_named = job.path in text or text == self._setup.networks[job.network].error
         return text if is_named else f"{job.path}: {text}"
 
-    def _again(self, job: Job, stamp: Stamp, sha256: str, seconds: float, name: str) -> Outcome:
-        """The outcome of a checkpoint whose weights have scores; without their warnings, which were given."""
-        scored = self._scored.get((job.network, sha256))
-        if scored is None:
-            return Known(job, stamp, sha256, seconds, name)
-        return replace(scored, job=job, stamp=stamp, seconds=seconds, worker=name, warnings={})
-
     def _open(self, job: Job) -> _Opened:
         network = self._setup.networks[job.network]
         if network.error:
@@ -148,7 +136,7 @@ class Worker:
         stamp = Stamp.of(job.path)
         with check_unchanged(job.path):
             sha256 = hash_file(job.path)
-            if network.knows(sha256) or (job.network, sha256) in self._scored:
+            if network.knows(sha256) or sha256 in job.known:
                 return stamp, sha256, None, []
             # Not as warnings, which would be those of the checkpoint that is scored meanwhile.
             remarks: list[str] = []

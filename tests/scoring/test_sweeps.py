@@ -951,8 +951,7 @@ def test_copies_are_scored_once_and_listed_under_every_name(here, monkeypatch):
         summary, events = run(store=store, labels=r"epoch(?P<epoch>\d+)", **options)
         done = [e["checkpoint"] for e in (*events["scored"], *events.get("known", ()))]
         assert len(done) == 14 and summary.failed == 0
-        # Several workers may score copies at once.
-        assert (summary.scored, summary.known) == (12, 2) or store == "c.db"
+        assert (summary.scored, summary.known) == (12, 2)
         of_path = {}
         for row in rows(store):
             of_path.setdefault(row[0], []).append(row[3:])
