@@ -14,12 +14,12 @@ def small_model(seed=0, size=SIZE, functions=()):
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         [
-            helper.make_node("Conv", ["x", "w1"], ["first"]),
+            helper.make_node("Conv", ["images", "w1"], ["first"]),
             helper.make_node("Relu", ["first"], ["rectified"]),
             helper.make_node("Conv", ["rectified", "w2"], ["second"]),
         ],
         "small",
-        [value("x", TensorProto.FLOAT, ("n", 3, size, size))],
+        [value("images", TensorProto.FLOAT, ("n", 3, size, size))],
         [value("second", TensorProto.FLOAT, ("n", 4, size - 4, size - 4))],
         [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
     )

@@ -222,6 +222,9 @@ class Architecture:
         described = [dict(layout.entries), sorted(layout.tied), opsets]
         fingerprint = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
         fingerprint.update(model.graph.SerializeToString(deterministic=True))
+        # Exports have none.
+        for function in model.functions:
+            fingerprint.update(function.SerializeToString(deterministic=True))
         facts = (used, fingerprint.hexdigest(), preprocessing, describe_taps(metadata))
         return cls(name, model.SerializeToString(), layout, *facts)
 

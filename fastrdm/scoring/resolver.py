@@ -1,6 +1,7 @@
 """Weights and architectures as given → networks, and the jobs that score their checkpoints."""
 
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from fastrdm.networks import (
     RequestedPreprocessing,
     Selection,
     Taps,
+    hash_file,
     is_onnx,
 )
 from fastrdm.runtimes import Architecture, Exports, import_arch
@@ -21,6 +23,9 @@ from fastrdm.scoring.jobs import Job, NetworkSetup, RunOptions, kernels_version
 from fastrdm.scoring.listing import Listing
 from fastrdm.scoring.manifest import CheckpointSource, check_labels, is_manifest, read_manifest
 from fastrdm.scoring.records import Pipeline
+
+# They choose the device, which is recorded with a result but not part of its key.
+_DEVICE_OPTIONS = ("device_id", "device_type")
 
 
 def sources(
@@ -158,9 +163,21 @@ class NetworkSpec:
             graph += f", weights taken with {json.dumps(self.selection.to_dict())}"
         if options.allow_inconsistent:
             graph += f", inconsistent answers allowed in batches of {options.batch_size}"
+        if chosen := _provider_facts(options.provider_options or {}):
+            graph += f", provider options {json.dumps(chosen)}"
         precision = options.precision or "fp32"
         taps = setup.architecture.taps if setup.architecture else _taps_text(self.taps)
         return Pipeline(name, graph, preprocessing, precision, kernels_version(), taps)
+
+
+def _provider_facts(options: Mapping[str, str]) -> list[list[str]]:
+    """Options of a provider that can change numbers, with the SHA-256 of files that they name."""
+    facts = []
+    for name, value in sorted(options.items()):
+        if name not in _DEVICE_OPTIONS:
+            is_file = os.path.isfile(value)  # noqa: PTH113
+            facts.append([name, value, *([hash_file(value)] if is_file else [])])
+    return facts
 
 
 def _taps_text(taps: Taps | None) -> str:
