@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from fastrdm._base.text import unescaped
+
 
 def file_stamp(path: str | Path) -> tuple[int, int]:
     """Size and modification time (ns) of a file, which change when it is written to; −1 each if there is none."""
@@ -16,6 +18,14 @@ def file_stamp(path: str | Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return found.st_size, found.st_mtime_ns
+
+
+def existing_name(name: str) -> str:
+    """Return a path as it is given, or, if only that exists, the path that messages show as `name` (`printable`)."""
+    if "\\" not in name or os.path.lexists(name):
+        return name
+    plain = unescaped(name)
+    return plain if "\0" not in plain and os.path.lexists(plain) else name
 
 
 @contextlib.contextmanager

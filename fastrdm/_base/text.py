@@ -1,10 +1,18 @@
-"""Pieces of messages: an error on one line, lists of names, the nearest names, counts."""
+"""Pieces of messages: an error on one line, lists of names, the nearest names, counts, text that is safe to show."""
 
 import difflib
+import json
+import os
 import re
+import unicodedata
 from collections.abc import Iterable
 
 _DIGITS = re.compile(r"([0-9]+)")
+# Categories of characters that are shown although `str.isprintable` is false for them: spaces, private use, unassigned.
+_SHOWN = ("Zs", "Co", "Cn")
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_ESCAPE = re.compile(r"\\(?:([nrt])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def one_line(error: BaseException) -> str:
@@ -67,3 +75,65 @@ def natural_key(name: str) -> tuple[int | str, ...]:
     """Return the sort key for natural order: numbers in names compare as numbers, so that "a2" precedes "a10"."""
     parts = _DIGITS.split(name)
     return (*(int(part) if k % 2 else part for k, part in enumerate(parts)), name)
+
+
+def printable(text: str) -> str:
+    r"""Return text with escapes in place of characters that would act on a terminal or hide what a name is.
+
+    These are control characters, bidirectional and other format characters, line separators and surrogates. A byte of a
+    file name that is not UTF-8 becomes ``\xe9``, a character ``\x1b``, ``\u202e`` or ``\U000e0001``. A second call
+    changes nothing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if _is_shown(c) else _escaped(c) for c in text)
+
+
+def encodable(text: str) -> str:
+    r"""Return text with escapes, such as ``\xe9``, in place of surrogates alone, which UTF-8 cannot encode."""
+    return text if text.isascii() else _SURROGATE.sub(lambda found: _escaped(found[0]), text)
+
+
+def unescaped(text: str) -> str:
+    """Return the text that `printable` has escaped."""
+    plain = _ESCAPE.sub(_character, text)
+    try:
+        # Bytes that form a character together.
+        return os.fsdecode(os.fsencode(plain))
+    except UnicodeError:
+        return plain
+
+
+def json_text(value: object, *, ascii_only: bool = True) -> str:
+    """Return JSON on one line, in which escapes stand for all characters that `printable` escapes."""
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    if text.isprintable():
+        return text
+    return "".join(c if _is_shown(c) else _json_escape(c) for c in text)
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) in _SHOWN
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return _SHORT.get(character, f"\\x{code:02x}")
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _character(found: re.Match[str]) -> str:
+    short, byte, unit, code = found.groups()
+    if short:
+        return {"n": "\n", "r": "\r", "t": "\t"}[short]
+    number = int(byte or unit or code, 16)
+    if byte and number >= 0x80:
+        number += 0xDC00
+    return chr(number) if number < 0x110000 else found[0]
+
+
+def _json_escape(character: str) -> str:
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]

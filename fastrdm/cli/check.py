@@ -1,14 +1,13 @@
 """`fastrdm check`: what was understood of studies, and what looks wrong."""
 
 import argparse
-import json
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastrdm.cli.arguments import add_preprocessing, data_folders, preprocessing_of_arguments
+from fastrdm.cli.printing import complain, echo, echo_json
 
 if TYPE_CHECKING:
     from fastrdm.images import Preprocessing
@@ -54,13 +53,14 @@ def _check(arguments: argparse.Namespace) -> int:
     )
     for number, check in enumerate(checks):
         if arguments.json:
-            print(json.dumps(check.to_dict()))
+            echo_json(check.to_dict())
         else:
-            print(*_lines(check), sep="\n", end="\n\n" if number < len(checks) - 1 else "\n")
+            for line in (*_lines(check), *[""] * (number < len(checks) - 1)):
+                echo(line)
     # Studies that cannot be opened have nothing to show.
     opened = [check for check in checks if check.study is not None]
     for path, shown in _files(opened, arguments.output).items():
-        print(f"wrote {write_check(shown, path)}", file=sys.stderr)
+        complain(f"wrote {write_check(shown, path)}")
     return 1 if any(check.errors for check in checks) else 0
 
 

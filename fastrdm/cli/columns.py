@@ -1,7 +1,9 @@
 """Rows of text as aligned columns."""
 
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+from fastrdm._base import printable
+from fastrdm.cli.printing import console, echo
 
 
 def aligned(
@@ -11,26 +13,33 @@ def aligned(
 
     `rows` is called twice, so that a long table need not be in memory.
     """
-    lines = iter(rows())
+    lines = _printable(rows)
     header = next(lines)
     widths = [len(cell) for cell in header]
     for cells in lines:
         widths = [max(width, len(cell)) for width, cell in zip(widths, cells, strict=True)]
     justify = [str.rjust if name in right else str.ljust for name in header]
-    for cells in rows():
+    for cells in _printable(rows):
         padded = (pad(text, width) for pad, text, width in zip(justify, cells, widths, strict=True))
         yield "  ".join(padded).rstrip()
+
+
+def _printable(rows: Callable[[], Iterable[Sequence[str]]]) -> Iterator[list[str]]:
+    for cells in rows():
+        yield list(map(printable, cells))
 
 
 def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table, by rich where it is installed."""
     try:
-        from rich.console import Console
+        import rich.console  # noqa: F401
         from rich.table import Table
     except ImportError:
-        print(*aligned(lambda: [header, *rows] if header else rows), sep="\n")
+        for line in aligned(lambda: [header, *rows] if header else rows):
+            echo(line)
         return
     table = Table(*header, show_header=bool(header), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table, highlight=False)
+        table.add_row(*map(printable, row))
+    with console(width=200) as out:
+        out.print(table)

@@ -2,15 +2,23 @@
 
 import argparse
 import importlib
-import io
-import os
 import signal
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
-from fastrdm._base import __version__
+from fastrdm._base import __version__, printable
 from fastrdm.cli.failures import add_debug, report_failure
+from fastrdm.cli.printing import (
+    CLOSED_PIPE,
+    OutputClosedError,
+    complain,
+    discard,
+    flush,
+    replace_symbols,
+    write,
+)
 
 # The module of each command, in which `add_COMMAND` adds its arguments to a parser, and its help. Only the module of
 # the command in use is imported.
@@ -33,14 +41,24 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 1 after a failure, or 128 and the number of the signal that stopped it.
 
-    argparse exits with 2 for wrong usage.
+    It is 141, for SIGPIPE, if the reader of the output has closed the pipe. argparse exits with 2 for wrong usage.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    replace_symbols()
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            flush()
+    except OutputClosedError:
+        discard()
+        return CLOSED_PIPE
+    except OSError as error:
+        discard()
+        return report_failure(error, debug=False)
+
+
+def _run(argv: Sequence[str]) -> int:
     debug = "--debug" in argv
-    for stream in (sys.stdout, sys.stderr):
-        # Tables have symbols that not every terminal and pipe can show.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
     try:
         arguments = _parser(argv).parse_args(argv)
         with warnings.catch_warnings():
@@ -49,29 +67,35 @@ def main(argv: Sequence[str] | None = None) -> int:
                 # Each time: by default, a warning is shown once for each place in the code.
                 warnings.filterwarnings("always", category=RuntimeWarning)
             status: int = arguments.run(arguments)
-        sys.stdout.flush()
         return status
-    except BrokenPipeError:
-        # The reader closed the pipe; the interpreter must not flush into it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt as interrupt:
-        print("fastrdm: stopped", file=sys.stderr)
+        complain("fastrdm: stopped")
         # Without a number it is Ctrl-C.
         return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
+    except OutputClosedError:
+        raise
     except Exception as error:
         return report_failure(error, debug)
 
 
 def _show_warning(message: Warning | str, *details: object, **more: object) -> None:
-    print(f"fastrdm: warning: {message}", file=sys.stderr)
+    complain(f"fastrdm: warning: {message}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors show arguments harmlessly, and whose help does not hide that a pipe is closed."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and a message, and exit."""
+        super().error(printable(message))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        write(message, sys.stderr if file is None else file)
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser with all commands, and the arguments of the one in `argv`."""
-    parser = argparse.ArgumentParser(
-        prog="fastrdm", description="Compare neural networks with the visual brain."
-    )
+    parser = _Parser(prog="fastrdm", description="Compare neural networks with the visual brain.")
     parser.add_argument("--version", action="version", version=f"fastrdm {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     chosen = next((argument for argument in argv if not argument.startswith("-")), None)

@@ -1,10 +1,10 @@
 """`fastrdm evaluate`: a submission, scored as the challenge does."""
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from fastrdm.cli.arguments import add_bootstrap
+from fastrdm.cli.printing import echo, echo_json
 
 if TYPE_CHECKING:
     from fastrdm.studies import algonauts
@@ -40,12 +40,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         record = evaluation.to_dict()
         for name, facts in uncertainty.items():
             record[name] |= {**facts, "draws": arguments.bootstrap, "seed": arguments.seed}
-        print(json.dumps(record))
+        echo_json(record)
         return 0
     published = evaluation.set and f"published for the {evaluation.set} images"
-    print(f"noise ceilings {published or 'computed from the subjects'}")
+    echo(f"noise ceilings {published or 'computed from the subjects'}")
     more = f"{'95 % interval':>18}{'p, sign flips':>15}{'corrected':>12}" if uncertainty else ""
-    print(
+    echo(
         f"{'':7}{'R²':>8}{'± SD':>9}{'mean ρ':>10}{'ceiling':>9}{'% of ceiling':>14}{'p':>12}{more}"
     )
     for name, region in evaluation.regions.items():
@@ -59,20 +59,22 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             low, high = facts["interval"]
             interval = f"[{low:.2f}, {high:.2f}]"
             line += f"{interval:>18}{facts['p_sign_flip']:15.4e}{facts['p_corrected']:12.4e}"
-        print(line)
+        echo(line)
     score = evaluation.score
     name = score_name(list(evaluation.regions))
     ceilings = [region.ceiling for region in evaluation.regions.values()]
     ceiling = sum(ceilings) / len(ceilings)
-    print(f"{name} = {score.r2:.4f} ÷ {ceiling:.4f} = {score.percent_nc:.4f} %")
+    echo(f"{name} = {score.r2:.4f} ÷ {ceiling:.4f} = {score.percent_nc:.4f} %")
     if any(region.mean_rho < 0 for region in evaluation.regions.values()):
-        print(
+        echo(
             "‡ mean ρ below 0: the submission is opposite to the brain, which the score does not show"
         )
     if uncertainty:
-        print(
+        echo(
             "p is the challenge's test of ρ², which is never negative; the sign flips test over subjects whether ρ is"
-            "\nabove 0, corrected for both regions. The interval of % of ceiling comes from subjects resampled"
+        )
+        echo(
+            "above 0, corrected for both regions. The interval of % of ceiling comes from subjects resampled"
             f" {arguments.bootstrap} times, seed {arguments.seed}."
         )
     return 0

@@ -1,10 +1,10 @@
 """Errors on one line, and with `--debug` their traceback."""
 
 import argparse
-import sys
 from collections.abc import Iterable
 
 from fastrdm._base import error_text, is_expected
+from fastrdm.cli.printing import complain, complain_lines
 
 _HELP = "print the traceback of errors"
 
@@ -22,8 +22,8 @@ def report_failure(error: Exception, debug: bool) -> int:
     if debug:
         import traceback
 
-        traceback.print_exception(error)
-    print(f"fastrdm: error: {error_text(error)}{_hint(error, debug)}", file=sys.stderr)
+        complain_lines("".join(traceback.format_exception(error)))
+    complain(f"fastrdm: error: {error_text(error)}{_hint(error, debug)}")
     return 1
 
 

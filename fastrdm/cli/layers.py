@@ -1,7 +1,6 @@
 """`fastrdm export` and `fastrdm layers`: a network as an ONNX file, and the layers that it can be tapped at."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from fastrdm.cli.arguments import (
     preprocessing_of_arguments,
 )
 from fastrdm.cli.columns import aligned
+from fastrdm.cli.printing import echo, echo_json
 
 if TYPE_CHECKING:
     from fastrdm.networks import NetworkLayers, RequestedPreprocessing
@@ -81,7 +81,7 @@ def _export(arguments: argparse.Namespace) -> int:
         preprocessing=wanted,
         architecture=arguments.arch,
     )
-    print(f"wrote {path}")
+    echo(f"wrote {path}")
     return 0
 
 
@@ -104,7 +104,7 @@ def _layers(arguments: argparse.Namespace) -> int:
     if arguments.json:
         for layer in listed:
             record = {name: getattr(layer, name) for name in _LAYER_FIELDS}
-            print(json.dumps(record | {"mib_per_100": layer.mib, "tap": marks.get(layer.name)}))
+            echo_json(record | {"mib_per_100": layer.mib, "tap": marks.get(layer.name)})
         return 0
     rows = [("", network.kind, "operator", "shape", "channels", "MiB/100", "tapped as")]
     for layer in listed:
@@ -114,13 +114,13 @@ def _layers(arguments: argparse.Namespace) -> int:
         sizes = (str(layer.channels), f"{layer.mib:.1f}")
         rows.append(("*" * bool(mark), layer.name, layer.operator + part, shape, *sizes, mark))
     for line in aligned(lambda: rows, right={"channels", "MiB/100"}):
-        print(line)
-    print(
+        echo(line)
+    echo(
         f"{len(listed)} {network.kind}s of {network.name} at {network.size[0]} × {network.size[1]} "
         "pixels: shapes of one image, MiB of 100 images in float32"
     )
     if problems := {layer.name: layer.problem for layer in matching if layer.problem}:
-        print(f"{len(problems)} more cannot be tapped ({group_reasons(problems)})")
+        echo(f"{len(problems)} more cannot be tapped ({group_reasons(problems)})")
     return 0
 
 

@@ -2,10 +2,10 @@
 
 import argparse
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 from fastrdm._base import format_bytes
+from fastrdm.cli.printing import echo, echo_json
 
 if TYPE_CHECKING:
     from fastrdm._kernels import KernelInfo
@@ -28,7 +28,7 @@ def _info(arguments: argparse.Namespace) -> int:
 
     info = find_info()
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(info)))
+        echo_json(dataclasses.asdict(info))
         return 0
     processor, memory = info.processor, info.memory
     quota = f" ({processor.quota:g} by quota)" if processor.quota else ""
@@ -44,13 +44,13 @@ def _info(arguments: argparse.Namespace) -> int:
         ("stimuli", f"cached in {info.cache}"),
     ]
     print_rows([], facts)
-    print()
+    echo()
     rows = []
     for each in info.providers:
         name = each.provider + " *" * (each.provider == info.auto)
         rows.append((name, each.state, " ".join(each.precisions), each.detail))
     print_rows(["provider", "state", "precisions", ""], rows)
-    print(f"* selected by --provider auto: {info.auto or 'none, because no network can run'}")
+    echo(f"* selected by --provider auto: {info.auto or 'none, because no network can run'}")
     return 0
 
 
@@ -61,7 +61,7 @@ def _size(n_bytes: int | None) -> str:
 def _kernels(arguments: argparse.Namespace) -> int:
     from fastrdm._kernels import kernels
 
-    print(f"kernels {_describe_kernels(kernels())}")
+    echo(f"kernels {_describe_kernels(kernels())}")
     return 0
 
 

@@ -2,13 +2,13 @@
 
 import csv
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from fastrdm._base import check_writable_file, one_line
-from fastrdm.scoring import CheckpointScores, Result
+from fastrdm.cli.printing import complain
+from fastrdm.scoring import CheckpointScores, Result, csv_cells
 from fastrdm.studies import Study, synthetic_notice
 
 _CSV_ENDINGS = ("", ".csv", ".txt")
@@ -20,8 +20,14 @@ class ResultsCsv:
     The file is made, or an older one replaced, when the first results come.
     """
 
-    def __init__(self, path: str | Path, labels: Sequence[str], studies: Sequence[Study]) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        labels: Sequence[str],
+        studies: Sequence[Study],
+        raw_cells: bool = False,
+    ) -> None:
+        self.path, self._raw_cells = Path(path), raw_cells
         if self.path.suffix.lower() not in _CSV_ENDINGS:
             raise ValueError(f"--csv: {path} does not end in .csv")
         check_writable_file(path, "--csv")
@@ -33,17 +39,19 @@ class ResultsCsv:
     def write(self, scored: CheckpointScores) -> None:
         """Add the results of a checkpoint."""
         file = self._open()
-        writer = csv.DictWriter(file, self._columns)
+        writer = csv.writer(file)
         for result in scored.results:
             row: dict[str, Any] = dataclasses.asdict(result)
             subjects = {f"rho_{i}": value for i, value in enumerate(row.pop("rho"))}
-            writer.writerow(row | subjects | dict(scored.labels))
+            values = row | subjects | dict(scored.labels)
+            cells = [values.get(name, "") for name in self._columns]
+            writer.writerow(csv_cells(cells, self._raw_cells))
         file.flush()
 
     def _open(self) -> IO[str]:
         if self._file is None:
             self._file = self.path.open("w", newline="", encoding="utf-8")
-            csv.DictWriter(self._file, self._columns).writeheader()
+            csv.writer(self._file).writerow(csv_cells(self._columns, self._raw_cells))
         return self._file
 
     def close(self) -> None:
@@ -60,10 +68,11 @@ class ScoreFiles:
         figure: str | None,
         labels: Sequence[str],
         studies: Sequence[Study],
+        raw_cells: bool = False,
     ) -> None:
         if csv_path and figure and Path(csv_path).resolve() == Path(figure).resolve():
             raise ValueError(f"--csv and --figure are the same file, {figure}")
-        self._csv = ResultsCsv(csv_path, labels, studies) if csv_path else None
+        self._csv = ResultsCsv(csv_path, labels, studies, raw_cells) if csv_path else None
         self._figure, self._notice = figure, synthetic_notice(studies)
         self._results: list[Result] = []
         self.failed = False
@@ -97,10 +106,10 @@ class ScoreFiles:
             # matplotlib's errors have many types.
             try:
                 path = plot_scores(self._results, self._figure, self._notice)
-                print(f"wrote {path}", file=sys.stderr)
+                complain(f"wrote {path}")
             except Exception as error:
                 self._report(self._figure, error)
 
     def _report(self, path: object, error: Exception) -> None:
         self.failed = True
-        print(f"fastrdm: error: {path} cannot be written: {one_line(error)}", file=sys.stderr)
+        complain(f"fastrdm: error: {path} cannot be written: {one_line(error)}")

@@ -3,14 +3,14 @@
 import collections
 import contextlib
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import counted, format_bytes, format_seconds, require
+from fastrdm._base import counted, format_bytes, format_seconds, printable, require
+from fastrdm.cli.printing import complain, complain_lines, echo, echo_json
 
 if TYPE_CHECKING:
     from fastrdm.scoring import Estimate
@@ -33,18 +33,14 @@ def shown(
     if as_json:
         yield partial(_print_event, debug=debug)
     elif quiet or not sys.stderr.isatty():
-        yield Notices(_to_stderr, debug, "fastrdm: ")
+        yield Notices(complain, debug, "fastrdm: ")
     else:
         with _live(debug) as show:
             yield show
 
 
 def _print_event(event: Event, debug: bool) -> None:
-    print_line({name: value for name, value in event.items() if debug or name != "traceback"})
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    echo_json({name: value for name, value in event.items() if debug or name != "traceback"})
 
 
 class Notices:
@@ -76,7 +72,7 @@ class Notices:
             self._is_waiting = bool(event["count"])
         elif event["event"] == "failed":
             if self._debug:
-                print(event["traceback"], end="", file=sys.stderr, flush=True)
+                complain_lines(event["traceback"])
             self._show(f"{self._prefix}error: {event['error']}")
         elif event["event"] == "end":
             for text, n in self._warnings.items():
@@ -85,27 +81,22 @@ class Notices:
             self._show(event.get("note") or f"{self._prefix}{_end_of(event)}")
 
 
-def print_line(event: Event) -> None:
-    """Print an event as a line of JSON."""
-    print(json.dumps(event), flush=True)
-
-
 def print_estimate(estimate: "Estimate", as_json: bool) -> int:
     """Print an estimate; return 1 if something that was named does not exist, else 0."""
     plan = estimate.plan
     if as_json:
-        print_line({"event": "estimate", **dataclasses.asdict(estimate)})
+        echo_json({"event": "estimate", **dataclasses.asdict(estimate)})
         return int(bool(plan.missing))
     for note in plan.left_out:
-        print(f"fastrdm: warning: {note.message}", file=sys.stderr)
+        complain(f"fastrdm: warning: {note.message}")
     for missing in plan.missing:
-        print(f"fastrdm: error: {missing}", file=sys.stderr)
-    print(
+        complain(f"fastrdm: error: {missing}")
+    echo(
         f"{plan.new} to score, {format_bytes(plan.n_bytes)}; {plan.done} done, {plan.failed} failed"
     )
     if plan.new:
         workers = counted(estimate.workers, "worker")
-        print(
+        echo(
             f"about {format_seconds(estimate.seconds)} with {workers}, each of up to"
             f" {format_bytes(estimate.memory)}: measured on the first checkpoints, which are not stored"
         )
@@ -190,9 +181,15 @@ class Board:
 @contextlib.contextmanager
 def _live(debug: bool) -> Iterator[Callable[[Event], None]]:
     rich = require("rich.progress", "run", "to show progress")
-    console = require("rich.console", "run", "to show progress").Console(stderr=True)
+    console = require("rich.console", "run", "to show progress").Console(
+        stderr=True, markup=False, emoji=False, highlight=False
+    )
     board = Board()
-    notices = Notices(partial(console.print, markup=False, highlight=False, soft_wrap=True), debug)
+
+    def show_line(line: str) -> None:
+        console.print(printable(line), soft_wrap=True)
+
+    notices = Notices(show_line, debug)
     text = rich.TextColumn("{task.description}", markup=False)
     columns = (rich.SpinnerColumn(), rich.BarColumn(), text)
     with rich.Progress(*columns, console=console, transient=True) as bars:
@@ -210,6 +207,6 @@ def _live(debug: bool) -> Iterator[Callable[[Event], None]]:
             for name, state in board.workers.items():
                 if name not in lines:
                     lines[name] = bars.add_task("", total=None)
-                bars.update(lines[name], description=f"{name}: {state}")
+                bars.update(lines[name], description=printable(f"{name}: {state}"))
 
         yield show

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import require
+from fastrdm.cli.printing import echo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,10 +54,10 @@ def add_sample(sample: argparse.ArgumentParser) -> None:
 
 def _sample(arguments: argparse.Namespace) -> int:
     folder = write_sample(arguments.folder)
-    print(
+    echo(
         f"wrote {folder}: a SYNTHETIC study with simulated subjects and no brains; see its README.txt"
     )
-    print(f"try: fastrdm score {folder / 'network.onnx'} --data {folder}")
+    echo(f"try: fastrdm score {folder / 'network.onnx'} --data {folder}")
     return 0
 
 

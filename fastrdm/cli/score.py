@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastrdm._base import check_writable_folder, require
 from fastrdm.cli.arguments import add_bootstrap, add_checkpoints, data_folders, sweep_options
+from fastrdm.cli.printing import RAW_CELLS, complain, complain_lines, echo_json
 from fastrdm.cli.progress import print_estimate
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def add_score(score: argparse.ArgumentParser) -> None:
     add_bootstrap(score.add_argument_group("statistics"))
     add = score.add_argument_group("output").add_argument
     add("--csv", metavar="FILE", help="write the results as CSV too, with each subject's rho")
+    add("--raw-cells", action="store_true", help=RAW_CELLS)
     figure = "draw the scores; the ending is the format (.png, .pdf, .svg, ...)"
     add("--figure", metavar="FILE", help=figure)
     submit = "write the best layer's RDM of the challenge's test images as a submission"
@@ -48,7 +49,7 @@ def _score(arguments: argparse.Namespace) -> int:
     choice = (options.pop(name) for name in ("sets", "modality", "regions"))
     studies = collect_studies(data_folders(arguments), *choice)
     labels = label_names(arguments.weights, arguments.labels)
-    files = ScoreFiles(arguments.csv, arguments.figure, labels, studies)
+    files = ScoreFiles(arguments.csv, arguments.figure, labels, studies, arguments.raw_cells)
     if arguments.submit:
         check_writable_folder(arguments.submit, "--submit")
     if arguments.dry_run:
@@ -60,7 +61,7 @@ def _score(arguments: argparse.Namespace) -> int:
         options["on_start"] = _announce
     notice = synthetic_notice(studies)
     if arguments.json and notice:
-        print(notice, file=sys.stderr)
+        complain(notice)
     scores = score_checkpoints(
         arguments.weights,
         arguments.arch,
@@ -99,7 +100,7 @@ def _print_all(
         if is_begun:
             files.finish()
     if failed:
-        print(f"fastrdm: {failed} of {total} checkpoints could not be scored", file=sys.stderr)
+        complain(f"fastrdm: {failed} of {total} checkpoints could not be scored")
     return 1 if wrong or files.failed else 0
 
 
@@ -110,22 +111,22 @@ def _print(
 
     if arguments.json:
         for result in scored.results:
-            print(json.dumps(plain(result) | dict(scored.labels)), flush=True)
+            echo_json(plain(result) | dict(scored.labels))
     elif scored.results:
         print_results(scored.results, studies)
     if scored.error:
         if arguments.debug:
-            print(scored.traceback, end="", file=sys.stderr)
-        print(f"fastrdm: error: {scored.error}", file=sys.stderr)
+            complain_lines(scored.traceback)
+        complain(f"fastrdm: error: {scored.error}")
     for path in scored.submissions:
-        print(f"wrote {path}", file=sys.stderr)
+        complain(f"wrote {path}")
 
 
 def _announce(checkpoint: str) -> None:
-    print(f"scoring {checkpoint}", file=sys.stderr, flush=True)
+    complain(f"scoring {checkpoint}")
 
 
 def _report_left_out(left_out: "LeftOut", as_json: bool) -> None:
-    print(f"fastrdm: warning: {left_out.message}", file=sys.stderr)
+    complain(f"fastrdm: warning: {left_out.message}")
     if as_json:
-        print(json.dumps({"event": "left_out", **dataclasses.asdict(left_out)}), flush=True)
+        echo_json({"event": "left_out", **dataclasses.asdict(left_out)})

@@ -4,6 +4,7 @@ import argparse
 import re
 
 from fastrdm._base import list_names
+from fastrdm.cli.printing import echo
 
 
 def add_merge(merge: argparse.ArgumentParser) -> None:
@@ -38,8 +39,8 @@ def _merge(arguments: argparse.Namespace) -> int:
         Store(other).close()
     with Store(arguments.store, write=True) as store:
         for other in arguments.others:
-            print(f"{other}: {store.merge(other)} checkpoints added")
-        print(f"{arguments.store}: {store.counts()['checkpoints']} checkpoints")
+            echo(f"{other}: {store.merge(other)} checkpoints added")
+        echo(f"{arguments.store}: {store.counts()['checkpoints']} checkpoints")
     return 0
 
 
@@ -65,7 +66,7 @@ def _label(arguments: argparse.Namespace) -> int:
         store.set_labels({path: labels for path, labels in found.items() if labels})
     if arguments.labels:
         others = f"; not {list_names(without)}" if without else ""
-        print(f"{len(found) - len(without)} of {len(paths)} paths have labels{others}")
+        echo(f"{len(found) - len(without)} of {len(paths)} paths have labels{others}")
     return 0
 
 

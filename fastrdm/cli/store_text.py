@@ -8,6 +8,7 @@ from functools import partial
 from typing import IO, Any
 
 from fastrdm.cli.columns import aligned
+from fastrdm.cli.printing import echo
 from fastrdm.scoring import SETTINGS, Store
 
 _PLACE = ("study", "region", "layer")
@@ -41,16 +42,16 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
         columns = _columns(table, {name for name, found in values.items() if len(found) > 1})
         right = {name for name in table.labels if table.columns[name] is not str}
         for line in aligned(partial(_cells, kept, columns, places), right):
-            print(line, file=file)
+            echo(line, file)
     if is_opposite and "subject" not in places:
-        print(f"{_OPPOSITE} mean rho below 0: the layer is opposite to the brain", file=file)
+        echo(f"{_OPPOSITE} mean rho below 0: the layer is opposite to the brain", file)
     if "score" in places:
         for line in _scores_in_words(protocols):
-            print(line, file=file)
+            echo(line, file)
     total = store.n_listed()
     of_all = f" of {total}" if len(shown) < total else ""
     noun = "checkpoint" if max(total, len(shown)) == 1 else "checkpoints"
-    print(f"{len(shown)}{of_all} {noun}, {store.counts()['failures']} failed", file=file)
+    echo(f"{len(shown)}{of_all} {noun}, {store.counts()['failures']} failed", file)
 
 
 def _scores_in_words(protocols: dict[tuple[str, str], str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import check_writable_file, new_text_file
+from fastrdm.cli.printing import RAW_CELLS, complain, echo, noticing_closed_pipes
 from fastrdm.scoring import TABLE_FORMATS
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def add_table(table: argparse.ArgumentParser) -> None:
     add("--format", choices=tuple(_ENDINGS.values()), help=form)
     endings = f"output file ({', '.join(_ENDINGS)}; default: standard output)"
     add("--output", metavar="FILE", help=endings)
+    add("--raw-cells", action="store_true", help=RAW_CELLS)
     table.set_defaults(run=_table)
 
 
@@ -68,11 +70,12 @@ def _table(arguments: argparse.Namespace) -> int:
             flips = not arguments.no_sign_flips
             table = store.table(**options, descending=arguments.descending, sign_flips=flips)
         if arguments.output:
-            _write_file(store, table, form, Path(arguments.output))
+            _write_file(store, table, form, Path(arguments.output), arguments.raw_cells)
         elif form == "text":
             _print(store, table, sys.stdout)
         else:
-            write_table_text(table, sys.stdout, form)
+            with noticing_closed_pipes():
+                write_table_text(table, sys.stdout, form, raw_cells=arguments.raw_cells)
     return 0
 
 
@@ -93,15 +96,15 @@ def _format(form: str | None, output: str | None) -> str:
     return _ENDINGS[ending]
 
 
-def _write_file(store: "Store", table: Any, form: str, path: Path) -> None:
+def _write_file(store: "Store", table: Any, form: str, path: Path, raw_cells: bool) -> None:
     from fastrdm.scoring import write_table
 
     if form == "text":
         with new_text_file(path) as file:
             _print(store, table, file)
     else:
-        write_table(table, path, form)
-    print(f"wrote {path}", file=sys.stderr)
+        write_table(table, path, form, raw_cells=raw_cells)
+    complain(f"wrote {path}")
 
 
 def _print(store: "Store", table: Any, file: Any) -> None:
@@ -109,7 +112,7 @@ def _print(store: "Store", table: Any, file: Any) -> None:
 
     if isinstance(table, _Failures):
         for line in table.lines():
-            print(line, file=file)
+            echo(line, file)
     else:
         print_table(store, table, file)
 

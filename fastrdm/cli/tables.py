@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fastrdm._base import printable
+from fastrdm.cli.printing import console
 from fastrdm.scoring import Result, best_layers, layer_scores, score_names, sign_remarks
 from fastrdm.studies import Study, synthetic_notice
 
@@ -48,7 +50,6 @@ def _percent(score: float) -> str:
 
 def print_results(results: Sequence[Result], studies: Sequence[Study]) -> None:
     """Print a row for each layer, a column for each region of a study, and the score that chooses the best layer."""
-    from rich.console import Console
     from rich.table import Table
 
     columns = list(dict.fromkeys((r.study, r.region) for r in results))
@@ -73,13 +74,16 @@ def print_results(results: Sequence[Result], studies: Sequence[Study]) -> None:
     table.add_column("layer", footer="ceiling")
     add_numbers = partial(table.add_column, justify="right", no_wrap=True)
     for study, region in columns:
-        add_numbers(f"{study}\n{region.upper()}", footer=f"{ceilings[study, region]:.4f}")
+        add_numbers(
+            f"{printable(study)}\n{printable(region.upper())}",
+            footer=f"{ceilings[study, region]:.4f}",
+        )
     width = _SCORE_WIDTH if sys.stdout.isatty() else None
     for name in score_names(results, studies).values():
-        table.add_column(name, justify="right", max_width=width)
+        table.add_column(printable(name), justify="right", max_width=width)
     for layer in dict.fromkeys(r.layer for r in results):
         table.add_row(
-            layer,
+            printable(layer),
             *(_cell(cells[layer, *column], column in squared) for column in columns),
             *(
                 f"{_percent(scores[m][layer])}{' *' if best.get(m) == layer else '  '}"
@@ -88,13 +92,13 @@ def print_results(results: Sequence[Result], studies: Sequence[Study]) -> None:
             style="bold" if layer in best.values() else None,
         )
     # A pipe or a file has no width: no line is wrapped.
-    console = Console(width=None if sys.stdout.isatty() else 1000)
-    # Paths are not wrapped, so that they can be copied.
-    console.print(results[0].checkpoint, highlight=False, soft_wrap=True, style="bold")
-    console.print(title, highlight=False, style="italic")
-    console.print(table)
-    for line in _conclusions(results, studies, scores, best):
-        console.print(line, highlight=False)
+    with console(width=1000) as out:
+        # Paths are not wrapped, so that they can be copied.
+        out.print(printable(results[0].checkpoint), soft_wrap=True, style="bold")
+        out.print(title, style="italic")
+        out.print(table)
+        for line in _conclusions(results, studies, scores, best):
+            out.print(printable(line))
 
 
 def _of(modality: str, scores: Collection[str]) -> str:

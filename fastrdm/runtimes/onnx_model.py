@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import check_choice, check_integer, nearest, require
+from fastrdm._base import check_choice, check_integer, nearest, printable, require
 from fastrdm.images import Images, cached_pixels, image_name
 from fastrdm.networks import Graph, InconsistentError, Probes, RequestedPreprocessing, Taps
 from fastrdm.rdm import SparseProjection, method_named
@@ -390,7 +390,8 @@ def _progress_bar(title: str, total: int, show: bool) -> Iterator[Callable[[int]
         yield lambda done: None
         return
     rich = require("rich.progress", "run", "to show a progress bar")
+    escape = require("rich.markup", "run", "to show a progress bar").escape
     console = require("rich.console", "run", "to show a progress bar").Console(stderr=True)
     with rich.Progress(console=console, transient=console.is_terminal) as bar:
-        task = bar.add_task(title, total=total)
+        task = bar.add_task(escape(printable(title)), total=total)
         yield lambda done: bar.update(task, completed=done)

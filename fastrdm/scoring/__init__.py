@@ -8,9 +8,10 @@ networks from a `manifest`), a `scheduler` that hands the `jobs` to workers (`lo
 `engines`; `accelerators` are the devices), and a `journal` that keeps the outcomes in a `store` or nowhere. A `worker`
 opens a checkpoint and scores it with `scorer`; `undefined` has the reasons of NaN. `plans` are what a sweep reports,
 `watching` finds new files, `path_labels` checks patterns of labels. `checkpoint_scores` is a sweep without a store,
-`results` ranks its layers, `wording` puts their scores into words. A store is a `database` (its files are
-watched by `store_files`) with tables to read (`store_tables`), keys (`records`) and SQL (`store_schema`). Its rows (`store_rows`, with `store_columns` and the labels
-of `path_labels`) become a `result_table` by `table_filters`, and files by `table_files`.
+`results` ranks its layers, `wording` puts their scores into words. A store is a `database` (its files are watched by
+`store_files`) with tables to read (`store_tables`), keys (`records`) and SQL (`store_schema`). Its rows (`store_rows`,
+with `store_columns` and the labels of `path_labels`) become a `result_table` by `table_filters`, and files by
+`table_files`; `cells` are the texts in these.
 """
 
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from fastrdm._base import lazy_attributes
 
 if TYPE_CHECKING:
+    from fastrdm.scoring.cells import csv_cells
     from fastrdm.scoring.checkpoint_scores import CheckpointScores, score_checkpoints
     from fastrdm.scoring.engines import ENGINES
     from fastrdm.scoring.listing import LeftOut
@@ -44,6 +46,7 @@ else:
     __getattr__ = lazy_attributes(
         __name__,
         {
+            "fastrdm.scoring.cells": ["csv_cells"],
             "fastrdm.scoring.checkpoint_scores": ["CheckpointScores", "score_checkpoints"],
             "fastrdm.scoring.engines": ["ENGINES"],
             "fastrdm.scoring.listing": ["LeftOut"],
@@ -82,6 +85,7 @@ __all__ = [
     "Sweep",
     "best_layers",
     "compile_labels",
+    "csv_cells",
     "label_names",
     "layer_scores",
     "modalities",

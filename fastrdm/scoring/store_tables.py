@@ -113,9 +113,13 @@ class StoreReader(Database):
         """The results as a pandas DataFrame; options as for `table`, without sign flips by default."""
         return frame_of(self.table(**{"sign_flips": False} | options))
 
-    def write_csv(self, file: IO[str], **options: Any) -> None:
-        """Write the results as CSV; numbers keep all bits; options as for `frame`."""
-        write_csv(self.table(**{"sign_flips": False} | options), file)
+    def write_csv(self, file: IO[str], *, raw_cells: bool = False, **options: Any) -> None:
+        """Write the results as CSV; numbers keep all bits; options as for `frame`.
+
+        Text that spreadsheets would take for a formula begins with an apostrophe, and control characters are escaped,
+        unless `raw_cells`.
+        """
+        write_csv(self.table(**{"sign_flips": False} | options), file, raw_cells)
 
     def write_parquet(self, path: str | Path, **options: Any) -> None:
         """Write the results as a Parquet file, which appears only when it is complete; options as for `frame`."""

@@ -1,5 +1,10 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastrdm._base import (
     check_choice,
@@ -7,12 +12,17 @@ from fastrdm._base import (
     check_integer,
     choose,
     counted,
+    encodable,
+    existing_name,
     first_line,
     first_sentence,
+    json_text,
     list_names,
     nearest,
     one_line,
+    printable,
     suggestion,
+    unescaped,
 )
 
 
@@ -65,3 +75,41 @@ def test_fractions_are_checked(number):
 
 def test_the_key_of_a_key_error_is_named_as_such():
     assert first_line(KeyError(64)) == "KeyError: 64"
+
+
+def test_text_that_would_act_on_a_terminal_is_escaped():
+    assert printable("a\x1b[31mb\u202ec\x07\n\t\x7f\u009b") == (
+        r"a\x1b[31mb\u202ec\x07\n\t\x7f\u009b"
+    )
+    assert printable("plain é 日本 ρ \xa0\u2009") == "plain é 日本 ρ \xa0\u2009"
+    assert printable("caf\udce9 \ud800 \U000e0041") == r"caf\xe9 \ud800 \U000e0041"
+
+
+@given(st.text())
+def test_escapes_can_be_undone(text):
+    shown = printable(text)
+    encodable(text).encode()
+    assert printable(shown) == shown
+    if "\\" not in text and not any("\ud800" <= c <= "\udfff" for c in text):
+        assert unescaped(shown) == text
+
+
+def test_bytes_of_one_character_are_joined():
+    assert unescaped(r"caf\xc3\xa9 \xe9 \u009b \U00110000") == "café \udce9 \x9b \\U00110000"
+
+
+@given(st.text())
+def test_json_is_printable_and_keeps_the_text(text):
+    for ascii_only in (True, False):
+        shown = json_text([text], ascii_only=ascii_only)
+        assert json.loads(shown) == [text] and printable(shown) == shown
+
+
+def test_an_escaped_name_stands_for_a_file_only_if_none_has_the_name_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "a\x1b\udce9.pth"
+    Path(name).touch()
+    assert existing_name(printable(name)) == name == existing_name(name)
+    assert existing_name(r"b\x1b.pth") == r"b\x1b.pth" and existing_name("b\\x00") == "b\\x00"
+    Path(printable(name)).touch()
+    assert existing_name(printable(name)) == printable(name)

@@ -1,0 +1,112 @@
+"""Lines on standard output and standard error: names shown harmlessly, and a closed pipe told from other errors."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import IO, Any
+
+from fastrdm._base import json_text, printable, require
+
+#: Exit status after the reader of a pipe has closed it: 128 + SIGPIPE, as a shell reports it.
+CLOSED_PIPE = 141
+
+
+#: Help of the option.
+RAW_CELLS = (
+    "write text into CSV and Excel cells as it is, for programs (default: text that a spreadsheet would take for a "
+    "formula begins with an apostrophe, and control characters are escaped)"
+)
+
+
+class OutputClosedError(Exception):
+    """The reader of standard output or standard error has closed the pipe."""
+
+
+def echo(line: str = "", file: IO[str] | None = None, *, flush: bool = False) -> None:
+    """Write a line, by default to standard output, with escapes for what would act on a terminal."""
+    write(f"{printable(line)}\n", file, flush=flush)
+
+
+def complain(line: str) -> None:
+    """Write a line to standard error."""
+    echo(line, sys.stderr, flush=True)
+
+
+def complain_lines(text: str) -> None:
+    """Write the lines of a traceback to standard error."""
+    for line in text.splitlines():
+        complain(line)
+
+
+def echo_json(value: Any) -> None:
+    """Write a value to standard output as one line of JSON."""
+    write(f"{json_text(value)}\n", flush=True)
+
+
+def write(text: str, file: IO[str] | None = None, *, flush: bool = False) -> None:
+    """Write text as it is; OutputClosedError if the reader has closed the pipe."""
+    file = sys.stdout if file is None else file
+    # A process that is started without streams has None in their place.
+    if file is None:
+        return
+    with noticing_closed_pipes():
+        file.write(text)
+        if flush:
+            file.flush()
+
+
+@contextlib.contextmanager
+def console(width: int) -> Iterator[Any]:
+    """Give a console of rich for standard output; without a terminal, its lines have `width` characters.
+
+    It takes neither markup nor names of emoji from text. By itself, rich ends the process when a pipe is closed.
+    """
+    make = require("rich.console", "onnx", "to print tables").Console
+    is_terminal = sys.stdout.isatty()
+    text = io.StringIO()
+    yield make(
+        file=text,
+        force_terminal=is_terminal,
+        width=None if is_terminal else width,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    write(text.getvalue())
+
+
+@contextlib.contextmanager
+def noticing_closed_pipes() -> Iterator[None]:
+    """Raise OutputClosedError in place of the error of a closed pipe."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise OutputClosedError from None
+
+
+def replace_symbols() -> None:
+    """Show a question mark for a character that the encoding of a stream does not have, such as a symbol in a table."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def flush() -> None:
+    """Write what the streams hold still."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with noticing_closed_pipes():
+                stream.flush()
+
+
+def discard() -> None:
+    """Drop what the streams cannot write, so that the interpreter does not try again when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
