@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 from fastrdm._base.environment import __version__, run_program, versions
 from fastrdm._base.extras import MissingExtraError, require
 from fastrdm._base.files import (
+    check_private_folder,
     check_writable_file,
     check_writable_folder,
     existing_name,
     file_stamp,
+    make_private_folder,
     new_file,
     new_text_file,
 )
@@ -155,6 +157,7 @@ __all__ = [
     "check_finite",
     "check_fraction",
     "check_integer",
+    "check_private_folder",
     "check_writable_file",
     "check_writable_folder",
     "checked_triangle",
@@ -178,6 +181,7 @@ __all__ = [
     "labels_of",
     "lazy_attributes",
     "list_names",
+    "make_private_folder",
     "n_conditions",
     "names_of",
     "natural_key",

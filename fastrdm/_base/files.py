@@ -81,6 +81,39 @@ def check_writable_folder(path: str | Path, name: str) -> None:
     _check_folder(existing, name)
 
 
+def check_private_folder(folder: Path, prefix: str) -> None:
+    """Refuse a folder that other users control; one that does not exist is accepted.
+
+    A folder of this user in which all names begin with `prefix` is made private (mode 0700). Raise PermissionError if
+    the folder belongs to another user, or holds other files and others can write to it. Windows has access lists
+    instead, which are not checked.
+    """
+    if not hasattr(os, "geteuid"):
+        return
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return
+    if found.st_uid != os.geteuid():
+        raise PermissionError(
+            f"the folder {folder} belongs to another user (number {found.st_uid}), who could change its files"
+        )
+    if not found.st_mode & 0o077:
+        return
+    if all(each.name.startswith(prefix) for each in folder.iterdir()):
+        folder.chmod(0o700)
+    elif found.st_mode & 0o022:
+        raise PermissionError(
+            f"others can write to the folder {folder}; make it private with: chmod 700 {folder}"
+        )
+
+
+def make_private_folder(folder: Path, prefix: str) -> None:
+    """Make a folder with mode 0700, and its parents; an existing one is checked as by `check_private_folder`."""
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+    check_private_folder(folder, prefix)
+
+
 def _check_folder(folder: Path, name: str) -> None:
     import tempfile
 

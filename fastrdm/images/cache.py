@@ -7,8 +7,9 @@ the background of transparent images, the versions of Pillow and its JPEG librar
 input size share the pixels. A file never changes: it appears when it is complete, and several processes may write
 the same one.
 
-A file is used only if its header and size are as expected; otherwise it is written again. This detects truncated,
-empty and foreign files, but not changed pixels.
+A file is used only if its header and size are as expected and the SHA-256 of its name and pixels is the one at its
+end; otherwise it is written again. Hashing 118 images of 224 × 224 pixels takes 10 ms, or 50 ms on processors without
+instructions for it. The folder is private: it is made with mode 0700, and that of another user is refused.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import new_file, require
+from fastrdm._base import check_private_folder, make_private_folder, new_file, require
 from fastrdm.images.decoding import (
     RULES_VERSION,
     Images,
@@ -43,7 +44,11 @@ _VARIABLE = "FASTRDM_CACHE"
 # The variable with the user's cache folder, and the default below the home folder.
 _USER_CACHES = {"win32": ("LOCALAPPDATA", "AppData/Local"), "darwin": ("", "Library/Caches")}
 _XDG = ("XDG_CACHE_HOME", ".cache")
-_PREFIX = "fastrdm-pixels-"
+_OURS = "fastrdm-"
+_PREFIX = f"{_OURS}pixels-"
+# Version of the files' format: 2 ends with a digest.
+_FORMAT = 2
+_DIGEST_SIZE = 32
 _A_DAY = 24 * 3600.0
 
 
@@ -72,7 +77,8 @@ def cached_pixels(
 
     `folder` is by default FASTRDM_CACHE, else `fastrdm` in the user's cache folder: XDG_CACHE_HOME or ~/.cache,
     ~/Library/Caches on macOS, %LOCALAPPDATA% on Windows. If this default cannot be read or written, the images are
-    decoded without the cache, with a RuntimeWarning; for another folder, OSError is raised.
+    decoded without the cache, with a RuntimeWarning; for another folder, OSError is raised. A folder that belongs to
+    another user, or that others can write to, is not used.
 
     Images, threads, background and other errors are those of `Preprocessing.pixels`; ValueError also if the images
     change while they are decoded.
@@ -85,12 +91,13 @@ def cached_pixels(
     try:
         with _cache_errors():
             path = _folder(folder) / f"{_PREFIX}{key}.npy"
+            check_private_folder(path.parent, _OURS)
             pixels = _map(path, shape)
             if pixels is None:
                 _make(path, shape, _decoded(images, preprocessing, key, n_threads, background))
                 pixels = _map(path, shape)
             if pixels is None:
-                raise FileNotFoundError(f"{path} disappeared after it was written")
+                raise FileNotFoundError(f"{path} disappeared or changed after it was written")
             return pixels
     except CacheError as error:
         if folder or os.environ.get(_VARIABLE):
@@ -178,6 +185,7 @@ def _key(images: Images, preprocessing: Preprocessing, background: str | None) -
     check_background(background)
     colour = background and background.lower()
     facts: list[int | float | str | None] = [
+        _FORMAT,
         RULES_VERSION,
         *_versions(),
         preprocessing.resize,
@@ -232,12 +240,15 @@ def _header(shape: tuple[int, ...]) -> bytes:
 
 
 def _make(path: Path, shape: tuple[int, ...], rows: Iterator[NDArray[np.uint8]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(path.parent, _OURS)
+    digest = hashlib.sha256(path.name.encode())
     try:
         with new_file(path) as file:
             file.write(_header(shape))
             for row in rows:
                 file.write(row.data)
+                digest.update(row.data)
+            file.write(digest.digest())
     except PermissionError:
         # Windows cannot replace a mapped file, which another process may have written meanwhile.
         if _map(path, shape) is None:
@@ -245,17 +256,24 @@ def _make(path: Path, shape: tuple[int, ...], rows: Iterator[NDArray[np.uint8]])
 
 
 def _map(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Map the pixels of a file; return None if it does not exist or is not complete."""
+    """Map the pixels of a file; return None if it does not exist, is not complete, or has another digest."""
     header = _header(shape)
+    end = len(header) + math.prod(shape)
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return None
     with file:
         is_valid = file.read(len(header)) == header
-        if not is_valid or os.fstat(file.fileno()).st_size != len(header) + math.prod(shape):
+        if not is_valid or os.fstat(file.fileno()).st_size != end + _DIGEST_SIZE:
             return None
         pixels = np.asarray(np.memmap(file, np.uint8, "r", len(header), shape))
+        file.seek(end)
+        expected = file.read()
+    digest = hashlib.sha256(path.name.encode())
+    digest.update(pixels.data)
+    if digest.digest() != expected:
+        return None
     # Mark as recently used. This may not be allowed for files of other users.
     with contextlib.suppress(OSError):
         os.utime(path)

@@ -3,7 +3,8 @@
 A file holds the graph of one "module:callable" with its taps and preprocessing. Its name is the SHA-256 of these, of
 the file that the module is found in, and of the versions of Python and the packages that export. It also lists all that
 the export read, see `export_inputs`: if any of this has changed, the network is exported again. Files appear when they
-are complete, and several processes may write the same one; damaged files are written again.
+are complete, and several processes may write the same one. Files without the digest of their content are written
+again. The folder is private: it is made with mode 0700, and that of another user is neither read nor written.
 
 What cannot be tracked is not kept: networks in memory and callables, modules that the program had imported before,
 networks that differ between two builds, that used the network connection while they were built, or whose files changed
@@ -24,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastrdm._base import __version__, new_file
+from fastrdm._base import __version__, check_private_folder, make_private_folder, new_file
 from fastrdm.images import cache_info
 from fastrdm.networks import RequestedPreprocessing
 from fastrdm.runtimes.export_inputs import (
@@ -38,7 +39,8 @@ from fastrdm.runtimes.export_inputs import (
 VARIABLE = "FASTRDM_EXPORTS"
 """Environment variable that turns the cache off if it is "off"."""
 
-_PREFIX, _SUFFIX = "fastrdm-export-", ".bin"
+_OURS = "fastrdm-"
+_PREFIX, _SUFFIX = f"{_OURS}export-", ".bin"
 _MAGIC = b"fastrdm export 1\n"
 _MAX_BYTES = 512 * 2**20
 _PACKAGES = ("numpy", "onnx", "onnx_ir", "onnxscript", "torch")
@@ -171,14 +173,15 @@ def _write(path: Path, exported: Exported, inputs: ExportInputs) -> None:
     del facts["graph"]
     header = json.dumps({"exported": facts, "inputs": asdict(inputs)}).encode()
     content = len(header).to_bytes(8, "little") + header + exported.graph
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(path.parent, _OURS)
     with new_file(path) as file:
         file.write(_MAGIC + hashlib.sha256(content).digest() + content)
     _prune(path.parent)
 
 
 def _read(path: Path) -> tuple[Exported, ExportInputs]:
-    """Read a file; ValueError if it is damaged."""
+    """Read a file; ValueError if it is damaged, PermissionError if its folder is not this user's."""
+    check_private_folder(path.parent, _OURS)
     content = path.read_bytes()
     start = len(_MAGIC) + 32
     body = memoryview(content)[start:]

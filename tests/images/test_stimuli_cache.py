@@ -140,9 +140,15 @@ def damage(how):
         lambda content: content + b"\0",
         lambda content: bytes(len(content)),
         lambda content: content.replace(b"(5, 8, 10, 3)", b"(5, 8, 3, 10)"),
+        lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+        lambda content: content[:-32],
     ],
-    ids=["empty", "header cut", "pixel missing", "too long", "zeros", "another shape"],
-)
+    ids=[
+        "empty", "header cut", "digest cut", "too long", "zeros", "another shape", "changed pixel",
+        "changed digest", "of an earlier version",
+    ],
+)  # fmt: skip
 def test_a_damaged_file_is_written_again(stimuli, folder, counted, how):
     expected = np.array(cached_pixels(stimuli, PREPROCESSING, folder))
     (file,) = folder.iterdir()
@@ -151,6 +157,69 @@ def test_a_damaged_file_is_written_again(stimuli, folder, counted, how):
     np.testing.assert_array_equal(cached_pixels(stimuli, PREPROCESSING, folder), expected)
     assert len(counted) == len(stimuli)
     np.testing.assert_array_equal(np.load(file), expected)
+
+
+def test_a_file_under_the_name_of_another_is_written_again(stimuli, folder, counted):
+    first, second = stimuli[:2], stimuli[2:4]
+    cached_pixels(first, PREPROCESSING, folder)
+    (file,) = folder.iterdir()
+    expected = np.array(cached_pixels(second, PREPROCESSING, folder))
+    (other,) = set(folder.iterdir()) - {file}
+    other.write_bytes(file.read_bytes())
+    counted.clear()
+    np.testing.assert_array_equal(cached_pixels(second, PREPROCESSING, folder), expected)
+    assert len(counted) == 2
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="no owners and modes of files")
+
+
+@posix
+def test_the_folder_is_private(stimuli, folder):
+    cached_pixels(stimuli, PREPROCESSING, folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    # One of an earlier version.
+    folder.chmod(0o755)
+    cached_pixels(stimuli, PREPROCESSING, folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o755])
+def test_a_folder_that_others_can_write_to_is_refused(stimuli, folder, mode):
+    """Only a folder with the cache alone is made private: others may need the rest."""
+    folder.mkdir(parents=True)
+    (folder / "others").touch()
+    folder.chmod(mode)
+    if mode & 0o022:
+        text = (
+            f"the cache of pixels cannot be used: others can write to the folder {folder}; make it"
+        )
+        with pytest.raises(OSError, match=text) as caught:
+            cached_pixels(stimuli, PREPROCESSING, folder)
+        assert "\n" not in str(caught.value)
+    else:
+        cached_pixels(stimuli, PREPROCESSING, folder)
+    assert folder.stat().st_mode & 0o777 == mode
+
+
+@posix
+@pytest.mark.parametrize("is_filled", [True, False])
+def test_the_folder_of_another_user_is_refused(stimuli, folder, monkeypatch, is_filled):
+    folder.mkdir(parents=True)
+    if is_filled:
+        cached_pixels(stimuli, PREPROCESSING, folder)
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    text = f"cannot be used: the folder {folder} belongs to another user \\(number {user}\\)"
+    with pytest.raises(OSError, match=text):
+        cached_pixels(stimuli, PREPROCESSING, folder)
+    monkeypatch.delenv("FASTRDM_CACHE", raising=False)
+    monkeypatch.setattr(stimuli_cache, "_folder", lambda _: folder)
+    with pytest.warns(RuntimeWarning, match=text):
+        pixels = cached_pixels(stimuli, PREPROCESSING)
+    np.testing.assert_array_equal(pixels, PREPROCESSING.pixels(stimuli))
+    assert len(list(folder.iterdir())) == is_filled
 
 
 def test_pixels_are_returned_unchanged(folder):

@@ -97,6 +97,11 @@ def main():
     made, answers["again"] = export()
     (file,) = CACHE.glob("fastrdm-export-*")
     again = Architecture.export("net:network", None, SIZE, exports=session())
+    answers["mode"] = CACHE.stat().st_mode & 0o777
+    if user := getattr(os, "geteuid", None):
+        os.geteuid = lambda: user() + 1
+        answers["of another user"] = find()
+        os.geteuid = user
     answers["imported"] = "net" in sys.modules
     answers["equal"] = vars(made) == vars(again)
     answers["module"] = changed("net.py", SOURCE + "# changed\n")

@@ -55,6 +55,12 @@ def test_damaged_files_are_written_again(answers):
     assert answers["rewritten"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no owners and modes of files")
+def test_the_folder_is_private_and_that_of_another_user_is_not_read(answers):
+    assert answers["mode"] == 0o700
+    assert not answers["of another user"]
+
+
 def test_random_constants_are_not_kept(answers):
     assert not answers["random"]
 
