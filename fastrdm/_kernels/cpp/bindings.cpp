@@ -13,8 +13,9 @@
 #include <string>
 #include <type_traits>
 
+#include "interrupt.hpp"
 #include "isa.hpp"
-#include "kernels.hpp"
+#include "pace.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -48,6 +49,37 @@ Matrix<S> matrix(const Rows<Stored<S>>& rows, const double* shift) {
           static_cast<Index>(rows.stride(0)), shift};
 }
 
+// A call whose kernel computes without the GIL. Every 100 ms, Python's signal handlers run if this is the main thread; if one of them raises, the
+// kernel is interrupted, and the exception stays set.
+class Released final : public fastrdm::Call {
+ public:
+  Released() : thread_(PyEval_SaveThread()) {}
+  ~Released() { PyEval_RestoreThread(thread_); }
+
+ private:
+  bool stop_asked() override {
+    if (elsewhere_) return false;
+    PyEval_RestoreThread(thread_);
+    const bool raised = PyErr_CheckSignals() != 0;
+    // In other threads there is nothing to ask for, and waiting for the GIL takes time.
+    if (!raised) elsewhere_ = !in_main_thread();
+    thread_ = PyEval_SaveThread();
+    return raised;
+  }
+
+  static bool in_main_thread() {
+    try {
+      const auto ident = nb::module_::import_("threading").attr("main_thread")().attr("ident");
+      return nb::cast<unsigned long>(ident) == PyThread_get_thread_ident();
+    } catch (const std::exception&) {  // the interpreter is being shut down
+      return true;
+    }
+  }
+
+  PyThreadState* thread_;
+  bool elsewhere_ = false;
+};
+
 void check(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
 }
@@ -59,14 +91,16 @@ void gram(const Rows<Stored<S>>& x, const Vector& shift, std::size_t share, bool
         "gram: shapes disagree");
   const auto& chosen = fastrdm::isa_named(isa);
   const auto a = matrix<S>(x, shift.data());
-  const nb::gil_scoped_release release;
+  Released released;
   fastrdm::products<S>(chosen, a, nullptr, static_cast<Index>(share), add, out.data(), static_cast<Index>(out.shape(1)), sums.data(), n_threads);
 }
 
 template <typename S>
 void guess_means(const Rows<Stored<S>>& x, OutVector& means) {
   check(means.shape(0) == x.shape(0) && x.shape(1) > 0, "guess_means: shapes disagree");
-  fastrdm::guess_means<S>(matrix<S>(x, nullptr), means.data());
+  const auto rows = matrix<S>(x, nullptr);
+  Released released;
+  fastrdm::guess_means<S>(rows, means.data());
 }
 
 template <typename S>
@@ -77,7 +111,7 @@ void cross(const Rows<Stored<S>>& a, const Rows<Stored<S>>& b, const Vector& shi
         "cross: shapes disagree");
   const auto& chosen = fastrdm::isa_named(isa);
   const auto left = matrix<S>(a, shift_a.data()), right = matrix<S>(b, shift_b.data());
-  const nb::gil_scoped_release release;
+  Released released;
   fastrdm::products<S>(chosen, left, &right, static_cast<Index>(share), add, out.data(), static_cast<Index>(out.shape(1)), nullptr, n_threads);
 }
 
@@ -89,14 +123,16 @@ void differences(const Rows<Stored<S>>& a, const Rows<Stored<S>>& b, const Vecto
   check(a.shape(1) == b.shape(1) && shift_a.shape(0) == a.shape(0) && shift_b.shape(0) == b.shape(0) && factor_a.shape(0) == a.shape(0) &&
             factor_b.shape(0) == b.shape(0) && out.shape(0) == pairs.shape(0),
         "differences: shapes disagree");
-  for (std::size_t p = 0; p < pairs.shape(0); ++p) {
-    const std::int32_t i = pairs.data()[2 * p], j = pairs.data()[2 * p + 1];
-    check(i >= 0 && j >= 0 && static_cast<std::size_t>(i) < a.shape(0) && static_cast<std::size_t>(j) < b.shape(0), "differences: no such row");
-  }
   static_assert(sizeof(fastrdm::Pair) == 2 * sizeof(std::int32_t));
   const auto& chosen = fastrdm::isa_named(isa);
   const auto left = matrix<S>(a, shift_a.data()), right = matrix<S>(b, shift_b.data());
-  const nb::gil_scoped_release release;
+  Released released;
+  fastrdm::in_stretches(static_cast<Index>(pairs.shape(0)), [&](Index begin, Index end) {
+    for (Index p = begin; p < end; ++p) {
+      const std::int32_t i = pairs.data()[2 * p], j = pairs.data()[2 * p + 1];
+      check(i >= 0 && j >= 0 && i < left.rows && j < right.rows, "differences: no such row");
+    }
+  });
   fastrdm::differences<S>(chosen, left, factor_a.data(), right, factor_b.data(), reinterpret_cast<const fastrdm::Pair*>(pairs.data()),
                           static_cast<Index>(pairs.shape(0)), out.data(), n_threads);
 }
@@ -104,7 +140,9 @@ void differences(const Rows<Stored<S>>& a, const Rows<Stored<S>>& b, const Vecto
 template <typename S>
 Index distinct(const Rows<Stored<S>>& x, nb::ndarray<typename fastrdm::ProductOf<S>::Type, nb::shape<-1>, nb::c_contig, nb::device::cpu>& out) {
   check(x.shape(1) > 0 && out.shape(0) > 0 && out.shape(0) < 1 << 16, "distinct: shapes disagree");
-  return fastrdm::distinct<S>(matrix<S>(x, nullptr), static_cast<Index>(out.shape(0)), out.data());
+  const auto rows = matrix<S>(x, nullptr);
+  Released released;
+  return fastrdm::distinct<S>(rows, static_cast<Index>(out.shape(0)), out.data());
 }
 
 std::size_t share(std::size_t cols, std::size_t size, const std::string& isa) {
@@ -127,7 +165,7 @@ void similarities(const Prepared<double>& a, const Vector& squares_a, const Prep
   check(left.stride == right.stride, "similarities: shapes disagree");
   check_similarities(a.shape(0), b.shape(0), paired, out);
   const auto& chosen = fastrdm::isa_named(isa);
-  const nb::gil_scoped_release release;
+  Released released;
   fastrdm::similarities(chosen, left, right, paired, out.data(), n_threads);
 }
 
@@ -139,7 +177,7 @@ void rank_similarities(const Rows<T>& a, double squares, const Prepared<float>& 
   check(left.cols > 0 && left.cols <= right.stride && a.shape(1) < (std::size_t{1} << 32), "rank_similarities: shapes disagree");
   check_similarities(a.shape(0), b.shape(0), paired, out);
   const auto& chosen = fastrdm::isa_named(isa);
-  const nb::gil_scoped_release release;
+  Released released;
   fastrdm::rank_similarities(chosen, left.data, left.rows, left.cols, left.stride, squares, right, paired, out.data(), n_threads);
 }
 
@@ -149,14 +187,14 @@ void centred_ranks(const Rows<T>& x, nb::ndarray<float, nb::ndim<2>, nb::c_conti
   check(rows.cols > 0 && out.shape(0) == x.shape(0) && squares.shape(0) == x.shape(0) && out.shape(1) >= x.shape(1) &&
             x.shape(1) < (std::size_t{1} << 32),
         "centred_ranks: shapes disagree");
-  const nb::gil_scoped_release release;
+  Released released;
   fastrdm::centred_ranks(rows.data, rows.rows, rows.cols, rows.stride, out.data(), static_cast<Index>(out.shape(1)), squares.data(), n_threads);
 }
 
 void rank(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& x, OutMatrix& out, int n_threads) {
   check(x.shape(0) == out.shape(0) && x.shape(1) == out.shape(1), "rank: shapes disagree");
   check(x.shape(1) < (std::size_t{1} << 32), "rank: more than 2**32 values in a row");
-  const nb::gil_scoped_release release;
+  Released released;
   fastrdm::rank(x.data(), static_cast<Index>(x.shape(0)), static_cast<Index>(x.shape(1)), out.data(), n_threads);
 }
 
@@ -175,14 +213,14 @@ Index angles(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::devi
   check(sums_a.has_value() == sums_b.has_value() && (!sums_a || (sums_a->shape(0) == product.shape(0) && sums_b->shape(0) == product.shape(1))),
         "angles: shapes disagree");
   const double *left = sums_a ? sums_a->data() : nullptr, *right = sums_b ? sums_b->data() : nullptr;
-  const nb::gil_scoped_release release;
+  Released released;
   return fastrdm::angles(of, left, right, n, near, out.data());
 }
 
 Index distances(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>& product, bool condensed, const Vector& norms_a,
                 const Vector& norms_b, double near, OutVector& out) {
   const auto of = tile(product, condensed, norms_a, norms_b, out);
-  const nb::gil_scoped_release release;
+  Released released;
   return fastrdm::distances(of, near, out.data());
 }
 
@@ -193,7 +231,7 @@ void concordance(const RankRows& a, const RankRows& b, OutCounts<2>& out, OutCou
         "concordance: shapes disagree");
   check(a.shape(1) < (std::size_t{1} << 32) - 1, "concordance: more than 2**32 values in a row");
   const auto& chosen = fastrdm::isa_named(isa);
-  const nb::gil_scoped_release release;
+  Released released;
   fastrdm::concordance(chosen, a.data(), static_cast<Index>(a.shape(0)), b.data(), static_cast<Index>(b.shape(0)), static_cast<Index>(a.shape(1)),
                        out.data(), untied_a.data(), untied_b.data(), n_threads);
 }
@@ -206,7 +244,9 @@ std::size_t pairs_of(std::size_t conditions) { return conditions * (conditions -
 
 void check_counts(const Counts& counts, std::size_t columns) {
   check(counts.shape(1) == columns, "counts: shapes disagree");
-  for (std::size_t i = 0; i < counts.size(); ++i) check(counts.data()[i] >= 0 && counts.data()[i] < 1 << 16, "counts: one is negative, or too large");
+  fastrdm::in_stretches(static_cast<Index>(counts.size()), [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) check(counts.data()[i] >= 0 && counts.data()[i] < 1 << 16, "counts: one is negative, or too large");
+  });
 }
 
 void resampled_similarities(const RankRows& a, const RankRows& b, const Counts& counts, bool paired, bool untied, OutDoubles<3>& out, int n_threads,
@@ -215,9 +255,9 @@ void resampled_similarities(const RankRows& a, const RankRows& b, const Counts& 
   check(n >= 2 && a.shape(1) == pairs_of(n) && b.shape(1) == pairs_of(n) && a.shape(1) < (std::size_t{1} << 32) && out.shape(0) == counts.shape(0) &&
             out.shape(1) == a.shape(0) && out.shape(2) == (paired ? 1 : b.shape(0)) && (!paired || a.shape(0) == b.shape(0)),
         "resampled_similarities: shapes disagree");
-  check_counts(counts, n);
   const auto& chosen = fastrdm::isa_named(isa);
-  const nb::gil_scoped_release release;
+  Released released;
+  check_counts(counts, n);
   fastrdm::resampled_similarities(chosen, a.data(), static_cast<Index>(a.shape(0)), b.data(), static_cast<Index>(b.shape(0)), static_cast<Index>(n),
                                   counts.data(), static_cast<Index>(counts.shape(0)), paired, untied, out.data(), n_threads);
 }
@@ -229,12 +269,12 @@ void resampled_ceilings(const RankRows& subjects, const std::optional<Counts>& c
             out.shape(2) == subjects.shape(0) && (!condition_counts || condition_counts->shape(0) == draws) &&
             (!subject_counts || subject_counts->shape(0) == draws),
         "resampled_ceilings: shapes disagree");
-  if (condition_counts) check_counts(*condition_counts, conditions);
-  if (subject_counts) check_counts(*subject_counts, subjects.shape(0));
   const auto& chosen = fastrdm::isa_named(isa);
   const auto* of_conditions = condition_counts ? condition_counts->data() : nullptr;
   const auto* of_subjects = subject_counts ? subject_counts->data() : nullptr;
-  const nb::gil_scoped_release release;
+  Released released;
+  if (condition_counts) check_counts(*condition_counts, conditions);
+  if (subject_counts) check_counts(*subject_counts, subjects.shape(0));
   fastrdm::resampled_ceilings(chosen, subjects.data(), static_cast<Index>(subjects.shape(0)), static_cast<Index>(conditions), of_conditions,
                               of_subjects, static_cast<Index>(draws), ranked, untied, within, out.data(), n_threads);
 }
@@ -248,10 +288,12 @@ void permuted_similarities(const nb::ndarray<const T, nb::ndim<3>, nb::c_contig,
   check(n >= 2 && a.shape(2) == n && permutations.shape(1) == n && squares_a.shape(0) == a.shape(0) && b.shape(1) >= pairs_of(n) &&
             out.shape(0) == permutations.shape(0) && out.shape(1) == a.shape(0) && out.shape(2) == b.shape(0),
         "permuted_similarities: shapes disagree");
-  for (std::size_t i = 0; i < permutations.size(); ++i)
-    check(permutations.data()[i] >= 0 && static_cast<std::size_t>(permutations.data()[i]) < n, "permuted_similarities: no such condition");
   const auto& chosen = fastrdm::isa_named(isa);
-  const nb::gil_scoped_release release;
+  Released released;
+  fastrdm::in_stretches(static_cast<Index>(permutations.size()), [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i)
+      check(permutations.data()[i] >= 0 && static_cast<std::size_t>(permutations.data()[i]) < n, "permuted_similarities: no such condition");
+  });
   fastrdm::permuted_similarities(chosen, a.data(), squares_a.data(), static_cast<Index>(a.shape(0)), static_cast<Index>(n), permutations.data(),
                                  static_cast<Index>(permutations.shape(0)), right, out.data(), n_threads);
 }
@@ -262,7 +304,7 @@ void normalise(const nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::c_contig, 
   check(pixels.shape(2) == 3 && out.shape(0) == pixels.shape(0) && out.shape(1) == 3 && out.shape(2) == pixels.shape(1),
         "normalise: shapes disagree");
   for (const int channel : channels) check(0 <= channel && channel < 3, "normalise: no such channel");
-  const nb::gil_scoped_release release;
+  Released released;
   fastrdm::normalise(pixels.data(), static_cast<Index>(pixels.shape(0)), static_cast<Index>(pixels.shape(1)), table.data(), channels.data(),
                      out.data(), n_threads);
 }
@@ -273,7 +315,7 @@ void project(const Rows<float>& x, const nb::ndarray<const std::uint32_t, nb::nd
   check(entries.shape(0) == (x.shape(1) + fastrdm::kSignBlock - 1) / fastrdm::kSignBlock && shift.shape(0) == x.shape(0) &&
             out.shape(0) == x.shape(0) && sums.shape(0) == x.shape(0),
         "project: shapes disagree");
-  const nb::gil_scoped_release release;
+  Released released;
   fastrdm::project(rows, {entries.data(), static_cast<Index>(entries.shape(1)), static_cast<Index>(out.shape(1))}, scale, out.data(), sums.data(),
                    n_threads);
 }
@@ -287,6 +329,13 @@ std::vector<std::string> isas() {
 }  // namespace
 
 NB_MODULE(_core, m) {
+  // The handler's exception is set already.
+  nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const fastrdm::Interrupted&) {
+    }
+  });
   const auto define = [&m](const std::string& suffix, auto of) {
     using S = decltype(of);
     m.def(("gram" + suffix).c_str(), &gram<S>, "x"_a.noconvert(), "shift"_a.noconvert(), "share"_a, "add"_a, "out"_a.noconvert(),

@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "isa.hpp"
+#include "pace.hpp"
 #include "parallel.hpp"
 
 namespace fastrdm {
@@ -30,10 +31,12 @@ class Row {
   void read(const double* ranks, std::size_t n, Put&& place) {
     // Average ranks of two groups of ties differ by at least 1, so their integer parts identify groups.
     starts_.assign(n + 1, 0);
-    for (std::size_t i = 0; i < n; ++i) {
-      if (!(ranks[i] >= 1 && ranks[i] <= static_cast<double>(n))) throw std::invalid_argument("concordance: rows must hold average ranks");
-      ++starts_[static_cast<std::size_t>(ranks[i])];
-    }
+    in_stretches(static_cast<Index>(n), [&](Index begin, Index end) {
+      for (Index i = begin; i < end; ++i) {
+        if (!(ranks[i] >= 1 && ranks[i] <= static_cast<double>(n))) throw std::invalid_argument("concordance: rows must hold average ranks");
+        ++starts_[static_cast<std::size_t>(ranks[i])];
+      }
+    });
     ends_.clear();
     std::int64_t tied = 0;
     std::uint32_t total = 0;
@@ -47,10 +50,15 @@ class Row {
     untied = static_cast<std::int64_t>(n) * (static_cast<std::int64_t>(n) - 1) / 2 - tied;
     next_ = starts_;
     order_.resize(n);
-    for (std::size_t i = 0; i < n; ++i) order_[next_[static_cast<std::size_t>(ranks[i])]++] = static_cast<std::uint32_t>(i);
+    in_stretches(static_cast<Index>(n), [&](Index begin, Index end) {
+      for (Index i = begin; i < end; ++i) order_[next_[static_cast<std::size_t>(ranks[i])]++] = static_cast<std::uint32_t>(i);
+    });
+    Pace pace;
     std::uint32_t position = 0;
-    for (const std::uint32_t end : ends_)
+    for (const std::uint32_t end : ends_) {
+      pace(end - position);
       for (const std::uint32_t begin = position; position < end; ++position) place(order_[position], position, begin, end);
+    }
   }
 
  private:
@@ -107,6 +115,7 @@ void concordance_by(TwiceLess<Position>* twice_less_of, const double* a, Index r
     std::vector<std::uint64_t> scratch(marks_size(n));
     Row row;
     std::array<Block<Position>, kTile / kWays> blocks;
+    Pace pace;
     for (Index t = begin; t < end; ++t) {
       const Index i0 = t / across * tile, i1 = std::min(rows_a, i0 + tile), j0 = t % across * kTile, j1 = std::min(rows_b, j0 + kTile);
       for (Index j = j0; j < j1; j += kAcross) {
@@ -118,6 +127,7 @@ void concordance_by(TwiceLess<Position>* twice_less_of, const double* a, Index r
         row.read(a + i * cols, n, [](std::size_t, std::uint32_t, std::uint32_t, std::uint32_t) {});
         if (j0 == 0) untied_a[i] = row.untied;
         for (Index j = j0; j < j1; j += kAcross) {
+          pace(cols);
           std::array<std::uint64_t, kWays> twice_less;  // less + (marked - greater), summed
           twice_less_of(row.sorted(), blocks[static_cast<std::size_t>((j - j0) / kAcross)].interleaved(), scratch.data(), twice_less.data());
           for (Index w = 0; w < std::min(kAcross, j1 - j); ++w)

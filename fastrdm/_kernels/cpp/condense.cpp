@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels.hpp"
+#include "pace.hpp"
 
 namespace fastrdm {
 namespace {
@@ -39,6 +39,7 @@ Index angles(const Tile& tile, const double* sums_a, const double* sums_b, doubl
   const Scaled a(tile.norms_a, tile.rows), b(tile.norms_b, tile.cols);
   const double *factors = b.factor.data(), *norms = b.norm.data();
   Marker mark;
+  Pace pace;
   for (Index i = 0; i < tile.rows; ++i) {
     const double *row = tile.product + i * tile.stride, factor = a.factor[static_cast<std::size_t>(i)], norm = a.norm[static_cast<std::size_t>(i)];
     const Index begin = tile.condensed ? i + 1 : 0;
@@ -56,13 +57,15 @@ Index angles(const Tile& tile, const double* sums_a, const double* sums_b, doubl
     else
       for (Index j = begin; j < tile.cols; ++j) finish(j, row[j]);
     out += tile.cols - begin;
+    pace(tile.cols - begin);
   }
   return mark.count;
 }
 
 Index distances(const Tile& tile, double near, double* out) {
   Marker mark;
-  for (Index i = 0; i < tile.rows; ++i)
+  Pace pace;
+  for (Index i = 0; i < tile.rows; ++i, pace(tile.cols))
     for (Index j = tile.condensed ? i + 1 : 0; j < tile.cols; ++j) {
       const double sum = tile.norms_a[i] + tile.norms_b[j], square = sum - 2 * tile.product[i * tile.stride + j];
       *out++ = mark(square < 0 ? 0 : square, square < near * sum);

@@ -7,6 +7,7 @@
 
 #include "half.hpp"
 #include "isa.hpp"
+#include "pace.hpp"
 #include "parallel.hpp"
 
 #ifdef FASTRDM_BUILT_X86
@@ -112,6 +113,13 @@ thread_local Scratch scratch;
 
 using Doubles = std::vector<double>;
 
+Doubles zeros(Index size) {
+  Doubles made;
+  made.reserve(static_cast<std::size_t>(size));
+  in_stretches(size, [&](Index, Index end) { made.resize(static_cast<std::size_t>(end)); });
+  return made;
+}
+
 }  // namespace
 
 void* take_scratch(std::size_t bytes) {
@@ -144,6 +152,7 @@ class Total {
   void take(Index share, double* part, const Range& right, bool with_sums) {
     const bool add = add_ || share > 0;
     const Index end = std::min(right.end, cols_);
+    Pace pace;
     for (Index i = 0; i < (symmetric_ ? std::min(rows_, end) : rows_); ++i) {
       const Index begin = symmetric_ ? std::max(i, right.begin) : right.begin;
       double *to = out_ + i * stride_, *from = part + i * ld_;
@@ -152,6 +161,7 @@ class Total {
       else
         for (Index j = begin; j < end; ++j) to[j] = from[j];
       std::fill(from + begin, from + std::max(begin, right.end), 0.0);
+      pace(right.end - begin);
     }
     if (!with_sums || !sums_) return;
     for (Index i = 0; i < rows_; ++i) {
@@ -213,12 +223,15 @@ class Together {
     }
     freed_.notify_all();
     // No deadlock: the worker whose share is next has no share waiting, so it has a free buffer, because each worker has its buffers.
-    freed_.wait(lock, [&] { return failed_ || !buffers_[worker].free.empty() || buffers_[worker].made.size() < kMaxBuffers; });
-    if (failed_) throw std::bad_alloc();
+    wait(freed_, lock, [&] { return failed_ || !buffers_[worker].free.empty() || buffers_[worker].made.size() < kMaxBuffers; });
+    if (failed_) {
+      checkpoint();
+      throw std::bad_alloc();
+    }
     return take(worker);
   }
 
-  // A worker that runs out of memory leaves a share unfinished; no one must wait for it.
+  // A worker that runs out of memory or is interrupted leaves a share unfinished; no one must wait for it.
   void fail() {
     const std::lock_guard<std::mutex> lock(guard_);
     failed_ = true;
@@ -301,7 +314,7 @@ void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, Index widt
       }
     });
   } else {
-    Doubles part(static_cast<std::size_t>(size + a.rows));
+    Doubles part = zeros(size + a.rows);
     // Of a symmetric product only i <= j is computed, so work grows with j: equal parts end at square roots.
     const auto bound = [&](int worker) {
       const double share = static_cast<double>(worker) / n_threads;
@@ -318,7 +331,8 @@ void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, Index widt
   }
   if (b) return;
   constexpr Index kSquare = 64;  // mirrored in squares, so that columns are not read one number per cache line
-  for (Index i0 = 0; i0 < a.rows; i0 += kSquare)
+  Pace pace;
+  for (Index i0 = 0; i0 < a.rows; i0 += kSquare, pace(i0 * kSquare))
     for (Index j0 = 0; j0 <= i0; j0 += kSquare)
       for (Index i = i0; i < std::min(i0 + kSquare, a.rows); ++i)
         for (Index j = j0; j < std::min(j0 + kSquare, i); ++j) out[i * out_stride + j] = out[j * out_stride + i];
@@ -342,7 +356,9 @@ void guess_means(const Matrix<S>& x, double* mean) {
   const Index stretches = all ? 1 : kStretches, width = all ? x.cols : kWidth;
   Index starts[kStretches] = {};
   for (Index s = 1; s < stretches; ++s) starts[s] = s * (x.cols - width) / (kStretches - 1);
+  Pace pace;
   for (Index i = 0; i < x.rows; ++i) {
+    pace(stretches * width);
     double lanes[kWidth] = {};
     for (Index s = 0; s < stretches; ++s) {
       const S* from = x.data + i * x.stride + starts[s];

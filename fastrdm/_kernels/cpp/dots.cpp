@@ -5,6 +5,7 @@
 // standard library: the linker would keep one copy for all instruction sets.
 
 #include "isa.hpp"
+#include "pace.hpp"
 #include "simd.hpp"
 
 namespace fastrdm::FASTRDM_ISA_NAME {
@@ -14,19 +15,23 @@ using V = Vec<double>;
 
 // Columns beyond `cols_b` repeat the last column and are not written.
 template <int kRows, int kCols, typename T>
-inline void tile(const T* a, Index stride_a, const T* b, Index cols_b, Index stride_b, Index length, double* out, Index ld_out) {
+inline void tile(const T* a, Index stride_a, const T* b, Index cols_b, Index stride_b, Index length, double* out, Index ld_out, Pace& pace) {
   V::Reg sum[kRows][kCols];
   const T* right[kCols];
   for (int c = 0; c < kCols; ++c) right[c] = b + (c < cols_b ? c : cols_b - 1) * stride_b;
   for (int r = 0; r < kRows; ++r)
     for (int c = 0; c < kCols; ++c) sum[r][c] = V::zero();
-  for (Index k = 0; k < length; k += V::lanes) {
-    V::Reg x[kRows];
-    for (int r = 0; r < kRows; ++r) x[r] = V::load(a + r * stride_a + k);
-    for (int c = 0; c < kCols; ++c) {
-      const V::Reg y = V::load(right[c] + k);
-      for (int r = 0; r < kRows; ++r) sum[r][c] = V::fma(x[r], y, sum[r][c]);
+  for (Index begin = 0; begin < length; begin += kStretch) {
+    const Index end = length - begin < kStretch ? length : begin + kStretch;
+    for (Index k = begin; k < end; k += V::lanes) {
+      V::Reg x[kRows];
+      for (int r = 0; r < kRows; ++r) x[r] = V::load(a + r * stride_a + k);
+      for (int c = 0; c < kCols; ++c) {
+        const V::Reg y = V::load(right[c] + k);
+        for (int r = 0; r < kRows; ++r) sum[r][c] = V::fma(x[r], y, sum[r][c]);
+      }
     }
+    pace(end - begin);
   }
   for (int r = 0; r < kRows; ++r)
     for (int c = 0; c < kCols && c < cols_b; ++c) {
@@ -42,12 +47,13 @@ void dots_of(const T* a, Index rows_a, Index stride_a, const T* b, Index rows_b,
   static_assert(kRowLength % V::lanes == 0);
   constexpr int kWide = 2 * kTileCols;  // a single row needs more sums to hide the latency
   const Index whole = rows_a / kTileRows * kTileRows;
+  Pace pace;
   for (Index j = 0; j < rows_b; j += kTileCols)
     for (Index i = 0; i < whole; i += kTileRows)
-      tile<kTileRows, kTileCols>(a + i * stride_a, stride_a, b + j * stride_b, rows_b - j, stride_b, cols, out + i * ld_out + j, ld_out);
+      tile<kTileRows, kTileCols>(a + i * stride_a, stride_a, b + j * stride_b, rows_b - j, stride_b, cols, out + i * ld_out + j, ld_out, pace);
   for (Index j = 0; j < rows_b; j += kWide)
     for (Index i = whole; i < rows_a; ++i)
-      tile<1, kWide>(a + i * stride_a, stride_a, b + j * stride_b, rows_b - j, stride_b, cols, out + i * ld_out + j, ld_out);
+      tile<1, kWide>(a + i * stride_a, stride_a, b + j * stride_b, rows_b - j, stride_b, cols, out + i * ld_out + j, ld_out, pace);
 }
 
 }  // namespace

@@ -46,6 +46,9 @@ struct Pair {
 // One instruction set: isa.hpp.
 struct Isa;
 
+// Throws Interrupted if the call has to stop (interrupt.hpp). pace.hpp says how often kernels come here.
+void checkpoint();
+
 // A multiple of every tile height and width, so that padded operands need no edge code.
 constexpr Index kRowPad = 12;
 constexpr Index pad_rows(Index rows) { return (rows + kRowPad - 1) / kRowPad * kRowPad; }

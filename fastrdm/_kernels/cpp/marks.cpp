@@ -17,6 +17,7 @@
 #endif
 
 #include "isa.hpp"
+#include "pace.hpp"
 
 namespace fastrdm::FASTRDM_ISA_NAME {
 namespace {
@@ -165,17 +166,21 @@ void count(const SortedRow& a, const RowBlock<Count>& b, std::uint64_t* scratch,
     marks.template mark<3>(at[3]);
   };
   if (a.tied) {
+    Pace pace;
     std::size_t begin = 0;
     for (std::size_t g = 0; g < a.groups; ++g) {
       const std::size_t end = a.ends[g];
       for (std::size_t k = begin; k < end; ++k) look(a.order[k]);
+      pace(static_cast<Index>(end - begin));
       for (; begin < end; ++begin) mark(a.order[begin]);
     }
   } else {
-    for (std::size_t k = 0; k < a.n; ++k) {
-      look(a.order[k]);
-      mark(a.order[k]);
-    }
+    in_stretches(static_cast<Index>(a.n), [&](Index begin, Index end) {
+      for (Index k = begin; k < end; ++k) {
+        look(a.order[k]);
+        mark(a.order[k]);
+      }
+    });
   }
   constexpr std::uint64_t times = kTied ? 1 : 2;
   out[0] = times * less0;

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <list>
+#include <stdexcept>
 #include <system_error>
 #include <thread>
 
@@ -52,11 +53,29 @@ class Pool {
     wake_.notify_all();
     for (int piece; (piece = begin(job)) >= 0;) finish(job, piece);
     for (int spin = 0; spin < kSpins && job.unfinished.load(std::memory_order_acquire) > 0; ++spin) relax();
+    // The job is on the caller's stack, so an interrupted call ends only after the pieces that other threads have begun.
+    bool interrupted = false;
     std::unique_lock<std::mutex> lock(guard_);
-    done_.wait(lock, [&] { return job.unfinished.load(std::memory_order_acquire) == 0; });
+    while (!done_.wait_for(lock, Call::kInterval, [&] { return job.unfinished.load(std::memory_order_acquire) == 0; })) {
+      lock.unlock();
+      try {
+        checkpoint();
+      } catch (const Interrupted&) {
+        interrupted = true;
+      }
+      if (forked()) throw std::runtime_error("this process was forked while a kernel ran in several threads, which the child does not have");
+      lock.lock();
+    }
+    if (interrupted) throw Interrupted();
   }
 
+  // A forked child has the pool's memory but none of its threads. Around a fork, the forking thread holds the lock, so that it is free in the child.
+  void before_fork() { guard_.lock(); }
+  void after_fork() { guard_.unlock(); }
+
  private:
+  bool forked() const;
+
   void grow(int wanted) {
     try {
       for (; threads_ < wanted; ++threads_) std::thread([this] { run_jobs(); }).detach();
@@ -108,14 +127,26 @@ class Pool {
 
 std::atomic<Pool*> pool{nullptr};
 
+bool Pool::forked() const { return pool.load(std::memory_order_acquire) != this; }
+
 // Never destroyed, because its threads wait in it until the process ends.
 Pool& the_pool() {
   Pool* existing = pool.load(std::memory_order_acquire);
   if (existing) return *existing;
   static const bool registered = [] {
 #if defined(__unix__) || defined(__APPLE__)
-    // A forked child has the pool's memory but none of its threads.
-    pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr, std::memory_order_release); });
+    static Pool* held = nullptr;
+    pthread_atfork(
+        [] {
+          if ((held = pool.load(std::memory_order_acquire))) held->before_fork();
+        },
+        [] {
+          if (held) held->after_fork();
+        },
+        [] {
+          if (held) held->after_fork();
+          pool.store(nullptr, std::memory_order_release);
+        });
 #endif
     return true;
   }();

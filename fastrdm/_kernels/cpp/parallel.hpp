@@ -2,15 +2,27 @@
 #pragma once
 
 #include <algorithm>
+#include <condition_variable>
 #include <exception>
 #include <mutex>
 
+#include "interrupt.hpp"
 #include "kernels.hpp"
 
 namespace fastrdm {
 
 // Calls call(context, piece) for every piece in [0, pieces), on this thread and the threads of the process's pool.
 void run_pieces(void (*call)(void*, int), void* context, int pieces);
+
+// Waits on the calling thread of a kernel, and meets a checkpoint every 100 ms. The lock is free during checkpoints.
+template <typename Condition>
+void wait(std::condition_variable& changed, std::unique_lock<std::mutex>& lock, Condition&& condition) {
+  while (!changed.wait_for(lock, Call::kInterval, condition)) {
+    lock.unlock();
+    checkpoint();
+    lock.lock();
+  }
+}
 
 // Calls work(begin, end, worker) over [0, count), in pieces that start at multiples of `grain`. Rethrows an exception of any piece after all have
 // ended.
@@ -22,10 +34,13 @@ void parallel(Index count, Index grain, int n_threads, Work&& work) {
     work(Index{0}, count, 0);
     return;
   }
+  Call* const call = Call::present();
   std::exception_ptr failure;
   std::mutex guard;
   auto piece = [&](int worker) {
+    const Joined joined(call);
     try {
+      checkpoint();
       work(grains * worker / workers * grain, std::min(count, grains * (worker + 1) / workers * grain), worker);
     } catch (...) {
       const std::lock_guard<std::mutex> lock(guard);

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "isa.hpp"
+#include "pace.hpp"
 #include "simd.hpp"
 
 // Sums stay in registers only if the loops over a tile are unrolled before register allocation; unrolling the loop over columns by four gains 2 %.
@@ -412,6 +413,8 @@ void products(const Matrix<S>& a, const Matrix<S>* b, const Range& right_range, 
   const auto packers = [&](const Range& block, T* to, double* row_sums) {
     return Packers<S>{{left, block, to, with_sums ? row_sums : nullptr}, {other, block, to + left_size, nullptr}};
   };
+  Pace pace;
+  constexpr Index kTileWork = kTileRows * kTileCols * kBlock<T> / 64;  // products are fast
   Cursor<T> cursor(shares, a.cols);
   packers(cursor.block(), now, sums).pack_rest(96);
   while (!cursor.over()) {
@@ -426,6 +429,7 @@ void products(const Matrix<S>& a, const Matrix<S>* b, const Range& right_range, 
     walk(left.rows, right, !b, [&](Index i, Index j, int width) {
       const T *left_rows = now + i * kStride<T>, *right_rows = others + j * kStride<T>;
       double* corner = part + i * ld + j;
+      pace(kTileWork);
       Piece<S> piece;
       if (inside && width == kTileCols && length == kBlock<T> && following.take(piece)) {
         tile_and_pack(left_rows, right_rows, corner, ld, piece);
@@ -485,8 +489,10 @@ void differences(const Matrix<S>& a, const double* factor_a, const Matrix<S>& b,
                  double* out) {
   using T = typename ProductOf<S>::Type;
   const auto number = [](const double* values, Index i, double fallback) { return static_cast<T>(values ? values[i] : fallback); };
+  Pace pace;
   for (Index k = 0; k < a.cols; k += kBlock<T>)
     for (Index p = 0; p < n_pairs; ++p) {
+      pace(kBlock<T>);
       const Index i = pairs[p].first, j = pairs[p].second;
       out[p] += block_difference(a.data + i * a.stride + k, b.data + j * b.stride + k, least(kBlock<T>, a.cols - k), number(a.shift, i, 0),
                                  number(b.shift, j, 0), number(factor_a, i, 1), number(factor_b, j, 1));

@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "pace.hpp"
 #include "parallel.hpp"
 
 namespace fastrdm {
@@ -52,7 +53,9 @@ void add_blocks(const Group& x, const SignMatrix& matrix, Index begin, Index end
   alignas(64) float transposed[2 * kSignBlock * kLanes];
   std::memset(out, 0, static_cast<std::size_t>(matrix.components * kLanes) * sizeof(float));
   for (Index l = 0; l < kLanes; ++l) sums[l] = 0;
+  Pace pace;
   for (Index block = begin; block < end; ++block) {
+    pace(matrix.per_block + 2 * kSignBlock);
     const Index first = block * kSignBlock, length = std::min(kSignBlock, x.cols - first);
     if (length < kSignBlock) std::memset(transposed, 0, sizeof transposed);
     for (Index c = 0; c < length; ++c)
@@ -113,7 +116,9 @@ void project(const Matrix<float>& x, const SignMatrix& matrix, double scale, flo
       for (Index s = 0; s < shares; ++s) sums[first + l] += part_sums[s][l];
     }
     parallel(matrix.components, 1024, n_threads, [&](Index begin, Index end, int) {
+      Pace pace;
       for (Index j = begin; j < end; ++j) {
+        pace(shares * kLanes);
         double total[kLanes] = {};
         for (Index s = 0; s < shares; ++s)
           for (Index l = 0; l < kLanes; ++l) total[l] += parts.data()[s * size + j * kLanes + l];

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "isa.hpp"
+#include "pace.hpp"
 #include "parallel.hpp"
 #include "ranker.hpp"
 
@@ -46,7 +47,9 @@ void rank(const double* data, Index rows, Index cols, double* ranks, int n_threa
   if (cols == 0) return;
   parallel(rows, 1, threads_for(static_cast<double>(rows * cols), kWorth, n_threads), [&](Index begin, Index end, int) {
     Ranker ranker(cols);
+    Pace pace;
     for (Index row = begin; row < end; ++row) {
+      pace(cols);
       double* out = ranks + row * cols;
       const double* x = data + row * cols;
       ranker.rank(x, ranker.range(x),
@@ -59,7 +62,9 @@ template <typename T>
 void centred_ranks(const T* data, Index rows, Index cols, Index stride, float* out, Index out_stride, double* squares, int n_threads) {
   parallel(rows, 1, threads_for(static_cast<double>(rows * cols), kWorth, n_threads), [&](Index begin, Index end, int) {
     Ranker ranker(cols);
+    Pace pace;
     for (Index row = begin; row < end; ++row) {
+      pace(cols);
       squares[row] = twice_centred(ranker, data + row * stride, cols, out + row * out_stride);
       std::fill(out + row * out_stride + cols, out + (row + 1) * out_stride, 0.0f);
     }
@@ -82,7 +87,9 @@ void rank_similarities(const Isa& isa, const T* a, Index rows_a, Index cols, Ind
     std::vector<double> row_squares(static_cast<std::size_t>(rows_a));
     parallel(rows_a, 1, n_threads, [&](Index begin, Index end, int) {
       Ranker ranker(cols);
-      for (Index row = begin; row < end; ++row) row_squares[static_cast<std::size_t>(row)] = ranked(ranker, row, ranks.data() + row * b.stride);
+      Pace pace;
+      for (Index row = begin; row < end; ++row, pace(cols))
+        row_squares[static_cast<std::size_t>(row)] = ranked(ranker, row, ranks.data() + row * b.stride);
     });
     parallel(b.rows, kRowPad, threads_for(work * static_cast<double>(rows_a), kWorthDots, n_threads), [&](Index begin, Index end, int) {
       dots(ranks.data(), rows_a, b.stride, b.data + begin * b.stride, end - begin, b.stride, b.stride, out + begin, b.rows);
@@ -94,11 +101,13 @@ void rank_similarities(const Isa& isa, const T* a, Index rows_a, Index cols, Ind
   n_threads = threads_for(static_cast<double>(rows_a) * (static_cast<double>(cols) + work / 32), kWorth, n_threads);
   parallel(rows_a, 1, n_threads, [&](Index begin, Index end, int) {
     Ranker ranker(cols);
+    Pace pace;
     const Index at_once = paired ? 1 : std::min(kRowPad, end - begin);
     std::vector<float> ranks(static_cast<std::size_t>(at_once * b.stride));
     std::array<double, kRowPad> row_squares;
     for (Index row = begin; row < end; row += at_once) {
       const Index here = std::min(at_once, end - row);
+      pace(here * (cols + across));
       for (Index i = 0; i < here; ++i) row_squares[static_cast<std::size_t>(i)] = ranked(ranker, row + i, ranks.data() + i * b.stride);
       const Index other = paired ? row : 0;
       dots(ranks.data(), here, b.stride, b.data + other * b.stride, across, b.stride, b.stride, out + row * across, across);
@@ -120,7 +129,9 @@ void similarities(const Isa& isa, const Rows<double>& a, const Rows<double>& b, 
   }
   parallel(a.rows, 1, n_threads, [&](Index begin, Index end, int) {
     const Index at_once = paired ? 1 : kRowPad;
+    Pace pace;
     for (Index row = begin; row < end; row += at_once) {
+      pace(at_once * (a.stride + across));
       const Index here = std::min(at_once, end - row), other = paired ? row : 0;
       dots(a.data + row * a.stride, here, a.stride, b.data + other * b.stride, across, b.stride, b.stride, out + row * across, across);
       scale(out + row * across, a.squares + row, here, b.squares + other, across, across);

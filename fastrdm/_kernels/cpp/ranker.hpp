@@ -13,7 +13,7 @@
 #include <limits>
 #include <vector>
 
-#include "kernels.hpp"
+#include "pace.hpp"
 
 namespace fastrdm {
 
@@ -41,10 +41,12 @@ class Ranker {
       most[lane] = value > most[lane] ? value : most[lane];
       zero[lane] += value - value;  // NaN for infinities
     };
-    std::size_t i = 0;
-    for (; i + kLanes <= n; i += kLanes)
-      for (std::size_t lane = 0; lane < kLanes; ++lane) take(lane, x[i + lane]);
-    for (; i < n; ++i) take(0, x[i]);
+    const std::size_t whole = n / kLanes * kLanes;
+    in_stretches(static_cast<Index>(whole), [&](Index begin, Index end) {
+      for (Index i = begin; i < end; i += kLanes)
+        for (std::size_t lane = 0; lane < kLanes; ++lane) take(lane, x[i + static_cast<Index>(lane)]);
+    });
+    for (std::size_t i = whole; i < n; ++i) take(0, x[i]);
     T sum = 0;
     for (const T z : zero) sum += z;
     return {static_cast<double>(*std::min_element(least.begin(), least.end())), static_cast<double>(*std::max_element(most.begin(), most.end())),
@@ -104,15 +106,17 @@ class Ranker {
     const double scale = static_cast<double>((std::uint64_t{1} << bits) - 1) / width;
     keys.packed.resize(n_);
     Packed* packed = keys.packed.data();
-    if (bits < 32) {  // signed conversions are faster
-      for (std::size_t i = 0; i < n_; ++i)
-        packed[i] =
-            static_cast<Packed>(static_cast<std::int32_t>((static_cast<double>(x[i]) - low) * scale)) << keys.kPositionBits | static_cast<Packed>(i);
-    } else {
-      for (std::size_t i = 0; i < n_; ++i)
-        packed[i] =
-            static_cast<Packed>(static_cast<std::int64_t>((static_cast<double>(x[i]) - low) * scale)) << keys.kPositionBits | static_cast<Packed>(i);
-    }
+    in_stretches(static_cast<Index>(n_), [&](Index begin, Index end) {
+      if (bits < 32) {  // signed conversions are faster
+        for (Index i = begin; i < end; ++i)
+          packed[i] = static_cast<Packed>(static_cast<std::int32_t>((static_cast<double>(x[i]) - low) * scale)) << keys.kPositionBits |
+                      static_cast<Packed>(i);
+      } else {
+        for (Index i = begin; i < end; ++i)
+          packed[i] = static_cast<Packed>(static_cast<std::int64_t>((static_cast<double>(x[i]) - low) * scale)) << keys.kPositionBits |
+                      static_cast<Packed>(i);
+      }
+    });
     sort(keys, digits, (bits + digits - 1) / digits);
     return settle<false>(keys, x, write);
   }
@@ -120,7 +124,10 @@ class Ranker {
   template <typename T, typename Write>
   void by_bits(const T* x, Write& write) {
     wide_.packed.resize(n_);
-    for (std::size_t i = 0; i < n_; ++i) wide_.packed[i] = bits_of(static_cast<double>(x[i])) >> 32 << 32 | i;
+    std::uint64_t* packed = wide_.packed.data();
+    in_stretches(static_cast<Index>(n_), [&](Index begin, Index end) {
+      for (Index i = begin; i < end; ++i) packed[i] = bits_of(static_cast<double>(x[i])) >> 32 << 32 | static_cast<std::uint64_t>(i);
+    });
     sort(wide_, 3, kDigitBits);
     settle<true>(wide_, x, write);
   }
@@ -131,20 +138,23 @@ class Ranker {
     keys.spare.resize(n_);
     const std::uint32_t mask = (std::uint32_t{1} << bits) - 1;
     for (int d = 0; d < digits; ++d) std::fill_n(counts_[static_cast<std::size_t>(d)].begin(), mask + 1, 0u);
-    if (digits == 2) {
-      for (const Packed p : keys.packed) {
-        const std::uint32_t key = keys.key(p);
-        ++counts_[0][key & mask];
-        ++counts_[1][key >> bits];
+    const Packed* packed = keys.packed.data();
+    in_stretches(static_cast<Index>(n_), [&](Index begin, Index end) {
+      if (digits == 2) {
+        for (Index i = begin; i < end; ++i) {
+          const std::uint32_t key = keys.key(packed[i]);
+          ++counts_[0][key & mask];
+          ++counts_[1][key >> bits];
+        }
+      } else {
+        for (Index i = begin; i < end; ++i) {
+          const std::uint32_t key = keys.key(packed[i]);
+          ++counts_[0][key & mask];
+          ++counts_[1][key >> bits & mask];
+          ++counts_[2][key >> 2 * bits];
+        }
       }
-    } else {
-      for (const Packed p : keys.packed) {
-        const std::uint32_t key = keys.key(p);
-        ++counts_[0][key & mask];
-        ++counts_[1][key >> bits & mask];
-        ++counts_[2][key >> 2 * bits];
-      }
-    }
+    });
     for (int d = 0; d < digits; ++d) {
       auto& starts = counts_[static_cast<std::size_t>(d)];
       const int shift = d * bits;
@@ -155,8 +165,11 @@ class Ranker {
         starts[k] = total;
         total += size;
       }
+      const Packed* from = keys.packed.data();
       Packed* to = keys.spare.data();
-      for (const Packed p : keys.packed) to[starts[keys.key(p) >> shift & mask]++] = p;
+      in_stretches(static_cast<Index>(n_), [&](Index begin, Index end) {
+        for (Index i = begin; i < end; ++i) to[starts[keys.key(from[i]) >> shift & mask]++] = from[i];
+      });
       keys.packed.swap(keys.spare);
     }
   }
@@ -167,7 +180,12 @@ class Ranker {
     if (within_ > 0) return settle_near<kSort>(keys, x, write);
     Packed* packed = keys.packed.data();
     const auto value = [&](std::size_t i) { return x[keys.position(packed[i])]; };
+    std::size_t next_stretch = kStretch;
     for (std::size_t begin = 0, end; begin < n_; begin = end) {
+      if (begin >= next_stretch) {
+        checkpoint();
+        next_stretch = begin + kStretch;
+      }
       const std::uint32_t key = keys.key(packed[begin]);
       end = begin + 1;
       if (end == n_ || keys.key(packed[end]) != key) {
@@ -195,12 +213,13 @@ class Ranker {
   bool settle_near(Keys<Packed>& keys, const T* x, Write& write) {
     Packed* packed = keys.packed.data();
     const auto value = [&](std::size_t i) { return static_cast<double>(x[keys.position(packed[i])]); };
-    for (std::size_t begin = 0, end; begin < n_; begin = end) {
+    Pace pace;
+    for (std::size_t begin = 0, end; begin < n_; pace(static_cast<Index>(end - begin)), begin = end) {
       bool same = true;
       for (end = begin + 1; end < n_ && keys.key(packed[end]) == keys.key(packed[begin]); ++end) same &= value(end) == value(begin);
       if (!same && !order<kSort>(keys, x, begin, end)) return false;
     }
-    for (std::size_t tie = 0, stop; tie < n_; tie = stop) {
+    for (std::size_t tie = 0, stop; tie < n_; pace(static_cast<Index>(stop - tie)), tie = stop) {
       const double least = value(tie);
       for (stop = tie + 1; stop < n_ && near(least, value(stop)); ++stop) {
       }
@@ -217,11 +236,14 @@ class Ranker {
   bool order(Keys<Packed>& keys, const T* x, std::size_t begin, std::size_t end) {
     Packed* packed = keys.packed.data();
     if (end - begin > kCrowd) {
-      if (kSort)
+      if (kSort) {
+        Pace pace;
         // By bits, which are ordered even for NaN.
-        std::sort(packed + begin, packed + end, [x](Packed p, Packed q) {
+        std::sort(packed + begin, packed + end, [x, &pace](Packed p, Packed q) {
+          pace(1);
           return bits_of(static_cast<double>(x[Keys<Packed>::position(p)])) < bits_of(static_cast<double>(x[Keys<Packed>::position(q)]));
         });
+      }
       return kSort;
     }
     for (std::size_t i = begin + 1; i < end; ++i) {

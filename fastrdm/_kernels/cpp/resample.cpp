@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "isa.hpp"
+#include "pace.hpp"
 #include "parallel.hpp"
 #include "ranker.hpp"
 
@@ -32,7 +33,8 @@ class Orders {
         tied_(static_cast<std::size_t>(rows)) {
     parallel(rows, 1, n_threads, [&](Index begin, Index end, int) {
       Ranker ranker(cols);
-      for (Index row = begin; row < end; ++row) fill(ranker, data + row * cols, static_cast<std::size_t>(row));
+      Pace pace;
+      for (Index row = begin; row < end; ++row, pace(cols)) fill(ranker, data + row * cols, static_cast<std::size_t>(row));
     });
   }
   const std::uint32_t* entries(Index row) const { return entries_.data() + static_cast<std::size_t>(row) * cols_; }
@@ -136,7 +138,9 @@ class Sample {
     size_ = 0;
     total_ = 0;
     Place* to = of_.data();
+    Pace pace;
     for (Index i = 0; i < n_; ++i) {
+      pace(n_ - i);
       const std::uint32_t first = counts ? static_cast<std::uint32_t>(counts[i]) : 1;
       for (Index j = i + 1; j < n_; ++j, ++to) {
         const std::uint32_t weight = first * (counts ? static_cast<std::uint32_t>(counts[j]) : 1);
@@ -163,15 +167,18 @@ class Sample {
     const std::uint32_t* entries = orders.entries(row);
     auto before = -static_cast<std::int64_t>(total_);
     if (!orders.tied(row)) {
-      for (Index k = 0; k < cols_; ++k) {
-        const Place place = of_[entries[k]];
-        before += place.weight;
-        out[place.at] = static_cast<double>(before);
-        before += place.weight;
-      }
+      in_stretches(cols_, [&](Index begin, Index end) {
+        for (Index k = begin; k < end; ++k) {
+          const Place place = of_[entries[k]];
+          before += place.weight;
+          out[place.at] = static_cast<double>(before);
+          before += place.weight;
+        }
+      });
     } else {
       const std::uint8_t* ends = orders.ends(row);
-      for (Index k = 0, stop; k < cols_; k = stop) {
+      Pace pace;
+      for (Index k = 0, stop; k < cols_; pace(stop - k), k = stop) {
         std::int64_t weight = 0;
         for (stop = k;;) {
           weight += of_[entries[stop]].weight;
@@ -332,8 +339,10 @@ class Pools {
         [&](std::size_t i, std::int64_t rank, std::int64_t) { pooled_[i] = static_cast<double>(rank); });
     sample_.clear(pooled_.data());
     with_pooled(count, upper);
+    Pace pace;
     for (Index s = 0; s < rows_; ++s) {
       const std::int32_t own_times = count(s);
+      pace(1 + n);
       if (own_times == 0) continue;
       if (drawn == 1) {  // no one is left; as in rsatoolbox, the subject itself is the pool
         lower[s] = upper[s];
@@ -361,12 +370,14 @@ class Pools {
       for (Doubles* x : {&high, &low, &size}) x->assign(static_cast<std::size_t>(n), 0.0);
     }
     void add(const Sum& before, const double* x, double times) {
-      for (std::size_t k = 0; k < high.size(); ++k) {
-        const double term = times * x[k], sum = before.high[k] + term;
-        low[k] = before.low[k] + lost(before.high[k], term, sum);
-        size[k] = before.size[k] + std::abs(term);
-        high[k] = sum;
-      }
+      in_stretches(static_cast<Index>(high.size()), [&](Index begin, Index end) {
+        for (auto k = static_cast<std::size_t>(begin); k < static_cast<std::size_t>(end); ++k) {
+          const double term = times * x[k], sum = before.high[k] + term;
+          low[k] = before.low[k] + lost(before.high[k], term, sum);
+          size[k] = before.size[k] + std::abs(term);
+          high[k] = sum;
+        }
+      });
     }
     // The rounding error of a + b (Knuth, The Art of Computer Programming 2, 4.2.2).
     static double lost(double a, double b, double sum) {
@@ -377,11 +388,13 @@ class Pools {
   // The sum of both; 0 if its terms cancel to within their rounding errors.
   void join(const Sum& a, const Sum& b, double* out) const {
     constexpr double kCancelled = 0x1p-50;  // as in fastrdm/_kernels/ties.py
-    for (std::size_t k = 0; k < a.high.size(); ++k) {
-      const double high = a.high[k] + b.high[k];
-      const double sum = std::isfinite(high) ? high + (Sum::lost(a.high[k], b.high[k], high) + a.low[k] + b.low[k]) : high;
-      out[k] = std::abs(sum) <= kCancelled * (a.size[k] + b.size[k]) ? 0 : sum;
-    }
+    in_stretches(static_cast<Index>(a.high.size()), [&](Index begin, Index end) {
+      for (auto k = static_cast<std::size_t>(begin); k < static_cast<std::size_t>(end); ++k) {
+        const double high = a.high[k] + b.high[k];
+        const double sum = std::isfinite(high) ? high + (Sum::lost(a.high[k], b.high[k], high) + a.low[k] + b.low[k]) : high;
+        out[k] = std::abs(sum) <= kCancelled * (a.size[k] + b.size[k]) ? 0 : sum;
+      }
+    });
   }
 
   // Pools without a subject are summed, not subtracted from the sum of all: one distant subject would cost the others their digits.
@@ -391,13 +404,16 @@ class Pools {
     const auto last = static_cast<std::size_t>(rows_);
     for (Sum& sum : sums_) sum.clear(sample_.size());
     // sums_[s]: subject s and all after it; the last one: all before.
-    for (std::size_t s = last; s-- > 0;) sums_[s].add(sums_[s + 1], values + static_cast<Index>(s) * stride, count(static_cast<Index>(s)));
+    Pace pace;
+    for (std::size_t s = last; s-- > 0; pace(sample_.size()))
+      sums_[s].add(sums_[s + 1], values + static_cast<Index>(s) * stride, count(static_cast<Index>(s)));
     Sum& before = sums_[last + 1];
     join(before, sums_[0], others_.data());
     sample_.rank(others_.data(), within, pooled_.data());
     with_pooled(count, upper);
     for (Index s = 0; s < rows_; ++s) {
       const double times = count(s);
+      pace(1 + sample_.size());
       if (times == 0) continue;
       if (drawn == 1) {
         lower[s] = upper[s];
@@ -441,7 +457,9 @@ void resampled_similarities(const Isa& isa, const double* a, Index rows_a, const
       sample.weigh(to, weighted_to);
       return untied ? sample.untied() : dot(isa, to, weighted_to, sample.length());
     };
+    Pace pace;
     for (Index d = begin; d < end; ++d) {
+      pace(cols);
       sample.draw(counts + d * conditions);
       double* to = out + d * rows_a * across;
       if (sample.size() == 0) {
@@ -449,9 +467,11 @@ void resampled_similarities(const Isa& isa, const double* a, Index rows_a, const
         continue;
       }
       if (!paired)
-        for (Index j = 0; j < rows_b; ++j) squares_b[static_cast<std::size_t>(j)] = rank(orders_b, j, others.data() + j * stride, weighted.data());
+        for (Index j = 0; j < rows_b; ++j, pace(cols))
+          squares_b[static_cast<std::size_t>(j)] = rank(orders_b, j, others.data() + j * stride, weighted.data());
       for (Index i = 0; i < rows_a; i += at_once) {
         const Index here = std::min(at_once, rows_a - i);
+        pace(here * cols);
         if (paired) squares_b[0] = rank(orders_b, i, others.data(), weighted.data());
         for (Index k = 0; k < here; ++k) squares[static_cast<std::size_t>(k)] = rank(orders_a, i + k, ranks.data(), weighted.data() + k * stride);
         double* products = to + i * across;
@@ -473,11 +493,13 @@ void resampled_ceilings(const Isa& isa, const double* subjects, Index rows, Inde
   parallel(draws, 1, n_threads, [&](Index begin, Index end, int) {
     Sample sample(conditions);
     Pools pools(isa, sample, rows, untied);
+    Pace pace;
     for (Index d = begin; d < end; ++d) {
+      pace(rows);
       const auto count = [&](Index s) { return subject_counts ? subject_counts[d * rows + s] : 1; };
       if (d == begin || condition_counts) {
         sample.draw(condition_counts ? condition_counts + d * conditions : nullptr);
-        for (Index s = 0; s < rows && sample.size() > 0; ++s)
+        for (Index s = 0; s < rows && sample.size() > 0; ++s, pace(cols))
           if (!condition_counts || count(s) > 0) pools.subject(orders, subjects + s * cols, s, ranked);
       }
       double* lower = out + d * 2 * rows;
@@ -494,6 +516,7 @@ void permuted_similarities(const Isa& isa, const T* a, const double* squares_a, 
   const Index ld = rows_a * b.rows;
   parallel(n_permutations, kRowPad, n_threads, [&](Index begin, Index end, int) {
     std::vector<T> rows(static_cast<std::size_t>(kRowPad * b.stride));
+    Pace pace;
     for (Index p = begin; p < end; p += kRowPad) {
       const Index here = std::min(kRowPad, end - p);
       for (Index i = 0; i < rows_a; ++i) {
@@ -502,6 +525,7 @@ void permuted_similarities(const Isa& isa, const T* a, const double* squares_a, 
           const std::int32_t* permutation = permutations + (p + k) * conditions;
           T* to = rows.data() + k * b.stride;
           for (Index r = 0; r < conditions; ++r) {
+            pace(conditions - r);
             const T* row = square + permutation[r] * conditions;
             for (Index c = r + 1; c < conditions; ++c) *to++ = row[permutation[c]];
           }
