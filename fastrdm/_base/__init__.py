@@ -7,8 +7,8 @@ Read `extras` first (optional packages), then `environment` (versions, system pr
 first use). `text`, `units` and `checks` hold pieces of messages, bytes and seconds as text, and checks of arguments.
 `conversion` makes arrays of tensors, tables and lists, `labels` compares the labels that these carry, and `forms`
 converts between condensed and square RDMs. `contents` lists and reads what a file holds, with a module for each family
-of formats (`hdf5`, `matlab5` and `matlab4`, `numpy_files`, `pickles`) and the bounds on what files may expand to
-(`expansion`); `arrays` reads all its arrays. `files` writes files that appear only when complete, and checks
+of formats (`hdf5`, `matlab5` and `matlab4`, `numpy_files`, `pickles` on `unpickling`) and the bounds on what files may
+expand to (`expansion`); `arrays` reads all its arrays. `files` writes files that appear only when complete, and checks
 before work that a file can be written.
 """
 
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         open_contents,
     )
     from fastrdm._base.conversion import depth
+    from fastrdm._base.expansion import check_expansion
     from fastrdm._base.forms import (
         ASYMMETRY,
         as_array,
@@ -82,7 +83,8 @@ if TYPE_CHECKING:
         warn_similarities,
     )
     from fastrdm._base.labels import CHANNELS, PAIRS, Labels, common_labels, labels_of, rdm_labels
-    from fastrdm._base.numpy_files import UNNAMED
+    from fastrdm._base.numpy_files import UNNAMED, check_members
+    from fastrdm._base.unpickling import BoundedUnpickler, StandIn, expanded_size
 else:
     # These modules import NumPy, which takes longer than the rest of `fastrdm --help`.
     __getattr__ = lazy_attributes(
@@ -131,7 +133,9 @@ else:
                 "labels_of",
                 "rdm_labels",
             ],
-            "fastrdm._base.numpy_files": ["UNNAMED"],
+            "fastrdm._base.expansion": ["check_expansion"],
+            "fastrdm._base.numpy_files": ["UNNAMED", "check_members"],
+            "fastrdm._base.unpickling": ["BoundedUnpickler", "StandIn", "expanded_size"],
         },
     )
 
@@ -145,18 +149,22 @@ __all__ = [
     "STRUCT",
     "TEXT",
     "UNNAMED",
+    "BoundedUnpickler",
     "Contents",
     "Entry",
     "Labels",
     "MissingExtraError",
+    "StandIn",
     "__version__",
     "as_array",
     "as_floats",
     "as_rdms",
     "check_choice",
+    "check_expansion",
     "check_finite",
     "check_fraction",
     "check_integer",
+    "check_members",
     "check_private_folder",
     "check_writable_file",
     "check_writable_folder",
@@ -169,6 +177,7 @@ __all__ = [
     "encodable",
     "error_text",
     "existing_name",
+    "expanded_size",
     "file_stamp",
     "first_line",
     "first_sentence",

@@ -3,14 +3,31 @@
 import _compat_pickle
 import collections
 import contextlib
-import pickle
+import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastrdm._base import BoundedUnpickler, StandIn, expanded_size
+
+# Files of torch that are zip archives, of which only uncompressed ones can be mapped.
+ZIP = b"PK\x03\x04"
 _DEPTH = 6
+# Bytes of a number, by a part of the name of its type.
+_SIZES = {
+    "ComplexDouble": 16,
+    "Double": 8,
+    "Long": 8,
+    "ComplexFloat": 8,
+    "Half": 2,
+    "BFloat16": 2,
+} | {
+    **{"Short": 2, "Bool": 1, "Byte": 1, "Char": 1},
+}
+# Names that torch calls with a number of bytes or elements to reserve.
+_RESERVING = ("bytearray", "Tensor", "Storage")
 #: The name with which Python 3.11.0 to 3.11.3 pickles members of enums: as an attribute of their class.
 GETATTR = "builtins.getattr"
 _HARMLESS = {"collections.OrderedDict": collections.OrderedDict, "builtins.set": set}
@@ -28,7 +45,8 @@ class PickledObjects:
 
     `places` has the first place of the objects of each class, as in ``["args"]``; `networks` the class of each whole
     network by place; `plain` the names that torch reads by itself; `weights` is the place of the largest state dict.
-    `has_members` is whether objects are pickled as attributes of their classes.
+    `has_members` is whether objects are pickled as attributes of their classes, `is_damaged` whether the pickle ends
+    early. `n_bytes` is what the contents take in memory, `n_stored` what the tensors take in the file.
     """
 
     names: dict[str, None] = field(default_factory=dict)
@@ -37,6 +55,9 @@ class PickledObjects:
     weights: str = ""
     n_weights: int = 0
     has_members: bool = False
+    is_damaged: bool = False
+    n_bytes: int = 0
+    n_stored: int = 0
 
     @property
     def plain(self) -> set[str]:
@@ -48,10 +69,11 @@ class PickledObjects:
         }
 
 
-class PickledObject:
+class PickledObject(StandIn):
     """Stands for an object of any class, with its arguments and state."""
 
     kind = ""
+    nbytes = 0
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "PickledObject":
         """Keep the arguments."""
@@ -63,6 +85,16 @@ class PickledObject:
         self.args: tuple[Any, ...]
         self.state: Any
         self.items: dict[Any, Any]
+
+    def parts(self) -> Iterable[Any]:
+        """The memory of a tensor, or what was given to another object."""
+        if _is_tensor(self):
+            yield PickledMemory(_size_of_tensor(self.args))
+            return
+        if self.kind.endswith(_RESERVING):
+            numbers = [abs(n) for n in self.args if isinstance(n, int)]
+            yield PickledMemory(8 * math.prod(numbers) if numbers else 0)
+        yield from (*self.args, self.state, *self.items, *self.items.values())
 
     def __call__(self, *args: Any, **kwargs: Any) -> "PickledObject":
         """Stand for the result too."""
@@ -86,13 +118,30 @@ class PickledObject:
             self.append(value)
 
 
-class _Inspector(pickle.Unpickler):
+@dataclass(frozen=True)
+class PickledMemory:
+    """Stands for memory: its size in bytes, and in bytes of each number."""
+
+    nbytes: int
+    itemsize: int = 8
+
+
+def _size_of_tensor(args: tuple[Any, ...]) -> int:
+    memory = args[0] if args else None
+    shape = next((each for each in args[1:] if isinstance(each, tuple)), ())
+    if not all(isinstance(n, int) for n in shape):
+        return 0
+    return math.prod(shape) * (memory.itemsize if isinstance(memory, PickledMemory) else 8)
+
+
+class _Inspector(BoundedUnpickler):
     """Reads a pickle into dicts, lists and stand-ins."""
 
-    def __init__(self, file: Any) -> None:
-        super().__init__(file)
+    def __init__(self, file: Any, size: int) -> None:
+        super().__init__(file, size)
         self.classes: dict[str, Any] = {}
         self.has_members = False
+        self.memory: dict[str, PickledMemory] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         # Files of torch name Python's modules as Python 2 did.
@@ -101,8 +150,10 @@ class _Inspector(pickle.Unpickler):
         if path == GETATTR:
             return self._member
         if path not in self.classes:
-            stand_in = type(name, (PickledObject,), {"kind": path})
-            self.classes[path] = _HARMLESS.get(path, stand_in)
+            if path in _HARMLESS:
+                self.classes[path] = _HARMLESS[path]
+            else:
+                self.classes[path] = type("PickledObject", (PickledObject,), {"kind": path})
         return self.classes[path]
 
     def _member(self, owner: Any, *names: Any) -> Any:
@@ -114,38 +165,77 @@ class _Inspector(pickle.Unpickler):
         return PickledObject()
 
     def persistent_load(self, reference: Any) -> Any:
-        return PickledObject()
+        """Stand for the memory of a tensor: a word, its type, name and place, and the count of its numbers."""
+        kind = getattr(reference[1], "kind", "")
+        n_numbers = reference[4]
+        size = next((n for word, n in _SIZES.items() if word in kind), 4)
+        memory = PickledMemory(n_numbers * size if isinstance(n_numbers, int) else 0, size)
+        return self.memory.setdefault(str(reference[2]), memory)
+
+    def set_state(self, value: Any, state: Any) -> None:
+        """Keep the state of a stand-in, but not the metadata of a state dict."""
+        if not isinstance(value, collections.OrderedDict):
+            super().set_state(value, state)
+
+    def container(self, kind: type) -> Any:
+        """Add items to stand-ins too."""
+        top = self.stack[-1]
+        return top if isinstance(top, PickledObject) else super().container(kind)
 
 
 def inspect_pickle(path: Path) -> PickledObjects | None:
-    """Return what a file of `torch.save` holds; None if it is not one, or is damaged."""
+    """Return what a file of `torch.save` holds, up to where it is damaged; None if it is not one."""
+    inspectors: list[_Inspector] = []
+    content = None
+    is_damaged = False
     try:
         with contextlib.ExitStack() as stack:
             file: Any = stack.enter_context(path.open("rb"))
-            if zipfile.is_zipfile(path):
+            size = path.stat().st_size
+            if file.read(len(ZIP)) == ZIP:
                 archive = stack.enter_context(zipfile.ZipFile(path))
-                (name,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))
-                file = stack.enter_context(archive.open(name))
-            inspectors = [inspector := _Inspector(file)]
-            content = inspector.load()
+                name = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
+                file, size = (
+                    stack.enter_context(archive.open(name)),
+                    archive.getinfo(name).file_size,
+                )
+            else:
+                file.seek(0)
             # Older files begin with three more pickles: a magic number, the protocol and the system.
-            for _ in range(3 if isinstance(content, int) else 0):
-                inspectors.append(inspector := _Inspector(file))
+            for i in range(4):
+                before = file.tell()
+                inspectors.append(inspector := _Inspector(file, size))
                 content = inspector.load()
-    # Whatever is wrong, the file is not a pickle that can be read.
+                size -= file.tell() - before
+                if i == 0 and not isinstance(content, int):
+                    break
+    # Whatever is wrong, the rest cannot be read.
     except Exception:
-        return None
+        is_damaged = True
     names = {name: None for each in inspectors for name in each.classes}
-    found = PickledObjects(names, has_members=any(each.has_members for each in inspectors))
-    _look(content, "", _DEPTH, found)
+    if is_damaged and not names:
+        return None
+    memory = {name: value for each in inspectors for name, value in each.memory.items()}
+    found = PickledObjects(
+        names,
+        has_members=any(each.has_members for each in inspectors),
+        is_damaged=is_damaged,
+        n_bytes=0 if is_damaged else expanded_size(content, cycles=True),
+        n_stored=sum(value.nbytes for value in memory.values()),
+    )
+    if not is_damaged:
+        _look(content, "", _DEPTH, found, {})
     for name in found.names:
         if name not in found.plain:
             found.places.setdefault(name, "")
     return found
 
 
-def _look(value: Any, place: str, depth: int, found: PickledObjects) -> None:
-    """Add the objects at a place and below it."""
+def _look(value: Any, place: str, depth: int, found: PickledObjects, seen: dict[int, int]) -> None:
+    """Add the objects at a place and below it, unless they were seen at a place that is no deeper."""
+    if seen.get(id(value), -1) >= depth:
+        return
+    seen[id(value)] = depth
     if isinstance(value, PickledObject):
         if value.kind and value.kind not in found.plain:
             found.places.setdefault(value.kind, place)
@@ -160,7 +250,7 @@ def _look(value: Any, place: str, depth: int, found: PickledObjects) -> None:
         if n > found.n_weights:
             found.weights, found.n_weights = place, n
     for name, each in _parts(value):
-        _look(each, f"{place}{name}", depth - 1, found)
+        _look(each, f"{place}{name}", depth - 1, found, seen)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:

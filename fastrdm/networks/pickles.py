@@ -7,15 +7,21 @@ refused, and the message names the object's type.
 
 import pickle
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
-from fastrdm._base import first_line, first_sentence, list_names, require
+from fastrdm._base import (
+    check_expansion,
+    check_members,
+    first_line,
+    first_sentence,
+    list_names,
+    require,
+)
 from fastrdm.networks.errors import WeightsError
-from fastrdm.networks.pickle_contents import GETATTR, PickledObjects, inspect_pickle
+from fastrdm.networks.pickle_contents import GETATTR, ZIP, PickledObjects, inspect_pickle
 
-# Only torch's newer files can be mapped: they are uncompressed zip archives.
-ZIP = b"PK\x03\x04"
 # The allow-list is global in torch.
 _LOCK = threading.Lock()
 # Modules with functions that a weight file has no harmless reason to call.
@@ -24,6 +30,11 @@ _RUNNING = {
     *("runpy", "pty", "ctypes", "webbrowser", "pickle", "_pickle", "marshal", "code", "codeop"),
     *("timeit", "pdb", "bdb", "profile", "cProfile", "asyncio", "multiprocessing", "platform"),
     *("builtins", "__builtin__", "operator", "tempfile", "urllib.request", "torch.hub"),
+}
+# Packages of which no module has such a reason.
+_RUNNING_PACKAGES = {
+    *("importlib", "ctypes", "asyncio", "multiprocessing", "concurrent", "distutils", "http"),
+    *("commands", "popen2", "threading", "xmlrpc", "pip", "setuptools", "ensurepip", "venv"),
 }
 _HARMLESS = {
     *(
@@ -72,8 +83,10 @@ _DESCRIPTIONS = (
 def read_torch(path: Path) -> Any:
     """Read a file of `torch.save`, on the CPU and mapped if its format allows; raise WeightsError."""
     torch = require("torch", "export", "to read weights")
-    with path.open("rb") as file:
-        mapped = file.read(len(ZIP)) == ZIP
+    mapped = _is_mappable(path)
+    objects = inspect_pickle(path)
+    if objects is not None:
+        _check_size(path, objects)
 
     def load() -> Any:
         # Its warning about another pickle protocol is not suppressed: that would suppress the warnings of
@@ -89,8 +102,14 @@ def read_torch(path: Path) -> Any:
                 f"{path}: is a TorchScript archive, not weights; save its weights alone: "
                 f'torch.save(torch.jit.load("{path}").state_dict(), "weights.pth")'
             ) from error
-        objects = inspect_pickle(path) if isinstance(error, pickle.UnpicklingError) else None
-        if objects is None:
+        if "legacy .tar" in str(error):
+            raise WeightsError(
+                f"{path}: is a tar archive of an old torch, which cannot be read without running code; if you trust it,"
+                f' save it again: torch.save(torch.load("{path}", weights_only=False), "weights.pth")'
+            ) from error
+        if objects is not None and (code := _code(objects, set())):
+            raise WeightsError(_would_run(path, code)) from error
+        if objects is None or objects.is_damaged or not isinstance(error, pickle.UnpicklingError):
             raise WeightsError(
                 f"{path}: truncated, damaged or not a file of torch.save: {first_sentence(error)}"
             ) from error
@@ -104,14 +123,51 @@ def read_torch(path: Path) -> Any:
         raise WeightsError(_refusal(path, objects, set(harmless), error)) from error
 
 
+def _is_mappable(path: Path) -> bool:
+    """Whether a file is an archive whose members are not compressed."""
+    with path.open("rb") as file:
+        if file.read(len(ZIP)) != ZIP:
+            return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            check_members(members, path.stat().st_size)
+    except (OSError, zipfile.BadZipFile, NotImplementedError):
+        # torch reports what is wrong with it.
+        return True
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    return all(member.compress_type == zipfile.ZIP_STORED for member in members)
+
+
+def _check_size(path: Path, objects: PickledObjects) -> None:
+    """Raise WeightsError if torch would reserve far more memory than the file takes."""
+    for n_bytes, what in ((objects.n_bytes, "its contents"), (objects.n_stored, "its tensors")):
+        try:
+            check_expansion(n_bytes, path.stat().st_size, what)
+        except ValueError as error:
+            raise WeightsError(f"{path}: {error}") from error
+
+
+def _code(objects: PickledObjects, known: set[str]) -> str:
+    """The first function in a pickle that runs code, except known ones; empty if there is none."""
+    for name in objects.names:
+        module, _, function = name.rpartition(".")
+        runs = module in _RUNNING or module.partition(".")[0] in _RUNNING_PACKAGES
+        if runs and name not in known | objects.plain and not _is_harmless(name):
+            return f"os.{function}" if module in {"posix", "nt"} else name
+    return ""
+
+
+def _would_run(path: Path, code: str) -> str:
+    return f"{path}: refused without running it, because reading it would run code: {code}"
+
+
 def _refusal(path: Path, objects: PickledObjects, known: set[str], error: Exception) -> str:
     """Why a file was not read, in one sentence."""
     whole = f'torch.load("{path}", weights_only=False)'
-    for name in objects.names:
-        module, _, function = name.rpartition(".")
-        if module in _RUNNING and name not in known | objects.plain:
-            shown = f"os.{function}" if module in {"posix", "nt"} else name
-            return f"{path}: refused without running it, because reading it would run code: {shown}"
+    if code := _code(objects, known):
+        return _would_run(path, code)
     if objects.networks:
         place, kind = next(iter(objects.networks.items()))
         return (

@@ -17,6 +17,8 @@ COUNTER = "n_averaged"
 """Entry that `torch.optim.swa_utils.AveragedModel` adds to the weights."""
 
 _DEPTH = 8
+# A file whose dicts contain each other has no end of places.
+_MAX_VISITS, _MAX_FOUND = 100_000, 1000
 _NESTS = (dict, list, tuple)
 _AVERAGED = re.compile(r"(?<![a-z])(ema|swa|averaged?|avg|polyak)(?![a-z])")
 # The order in which files without a network were read before other keys were known.
@@ -49,7 +51,9 @@ def is_average(name: str) -> bool:
 
 def find_state_dicts(contents: Any, kind: type, path: str | Path) -> list[StateDict]:
     """Return all state dicts with their tensors of a `kind`, the top level first; WeightsError if there are none."""
-    found = list(_walk(contents, (), kind, ()))
+    found = list(_walk(contents, (), kind, (), iter(range(_MAX_VISITS))))
+    if len(found) > _MAX_FOUND:
+        raise WeightsError(f"{path}: holds more than {_MAX_FOUND} state dicts")
     if not found:
         raise WeightsError(_why_no_state_dict(contents, path))
     known = {each.key for each in found}
@@ -88,9 +92,14 @@ def _place_of_arrays(value: Any, place: tuple[str, ...]) -> str:
 
 
 def _walk(
-    value: Any, place: tuple[str, ...], kind: type, above: tuple[int, ...]
+    value: Any,
+    place: tuple[str, ...],
+    kind: type,
+    above: tuple[int, ...],
+    visits: Iterator[int],
 ) -> Iterator[StateDict]:
-    if id(value) in above or len(place) > _DEPTH:
+    """The state dicts at a place and below it, as far as there are visits left."""
+    if id(value) in above or len(place) > _DEPTH or next(visits, None) is None:
         return
     # Pickles hold no other mappings than dicts.
     if isinstance(value, dict):
@@ -105,7 +114,7 @@ def _walk(
     else:
         inner = [(str(i), each) for i, each in enumerate(value) if isinstance(each, _NESTS)]
     for name, each in inner:
-        yield from _walk(each, (*place, name), kind, (*above, id(value)))
+        yield from _walk(each, (*place, name), kind, (*above, id(value)), visits)
 
 
 def under_key(found: list[StateDict], key: str | None, path: str | Path) -> list[StateDict]:

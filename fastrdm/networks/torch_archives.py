@@ -7,7 +7,6 @@ reports what is wrong with it.
 
 import collections
 import io
-import pickle
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
@@ -17,7 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import MissingExtraError, require
+from fastrdm._base import (
+    BoundedUnpickler,
+    MissingExtraError,
+    check_expansion,
+    check_members,
+    expanded_size,
+    require,
+)
 
 _STORAGES = {
     **{"FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16"},
@@ -54,7 +60,9 @@ class _ArchiveReader:
     def __init__(self, path: Path) -> None:
         self._content: NDArray[np.uint8] = np.asarray(np.memmap(path, np.uint8, "r"))
         with zipfile.ZipFile(path) as archive:
-            self._members = {each.filename: each for each in archive.infolist()}
+            members = archive.infolist()
+            check_members(members, self._content.size)
+            self._members = {each.filename: each for each in members}
             (pickled,) = (name for name in self._members if name.endswith("/data.pkl"))
             self._root = pickled.removesuffix("data.pkl")
             order = f"{self._root}byteorder"
@@ -68,8 +76,10 @@ class _ArchiveReader:
                 raise NotPlainError("another protocol of pickle")
 
     def read(self) -> Any:
-        """Unpickle the contents."""
-        return _PlainUnpickler(self._pickle, self._storage).load()
+        """Unpickle the contents; views of memory that repeat may not expand without bound."""
+        contents = _PlainUnpickler(self._pickle, self._storage).load()
+        check_expansion(expanded_size(contents), self._content.size, "its tensors")
+        return contents
 
     def _storage(self, kind: str, key: str, n_numbers: int) -> NDArray[Any]:
         """The memory of a tensor."""
@@ -78,6 +88,8 @@ class _ArchiveReader:
             raise NotPlainError(key)
         # The name and the extra field of a member precede its data.
         start = member.header_offset + 30
+        if not 30 <= start <= self._content.size:
+            raise NotPlainError(key)
         lengths = self._content[start - 4 : start].view("<u2")
         start += int(lengths[0]) + int(lengths[1])
         dtype = _dtype(kind)
@@ -87,12 +99,17 @@ class _ArchiveReader:
         return self._content[start : start + n_bytes].view(dtype)
 
 
-class _PlainUnpickler(pickle.Unpickler):
+class _PlainUnpickler(BoundedUnpickler):
     """Calls nothing but the functions below."""
 
     def __init__(self, data: bytes, storage: Callable[[str, str, int], NDArray[Any]]) -> None:
-        super().__init__(io.BytesIO(data), encoding="utf-8")
+        super().__init__(io.BytesIO(data), len(data), encoding="utf-8")
         self._storage = storage
+
+    def set_state(self, value: Any, state: Any) -> None:
+        """Leave out the metadata of a state dict."""
+        if not isinstance(value, collections.OrderedDict):
+            super().set_state(value, state)
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for a class or function."""

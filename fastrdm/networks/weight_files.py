@@ -13,7 +13,7 @@ import numpy as np
 from fastrdm._base import file_stamp, list_names, require
 from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.onnx_files import is_onnx
-from fastrdm.networks.pickles import ZIP
+from fastrdm.networks.pickle_contents import ZIP
 from fastrdm.networks.shards import files_of, find_index, is_index, read_index, shards_of
 from fastrdm.networks.tensor_files import (
     is_safetensors,
