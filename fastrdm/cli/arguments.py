@@ -171,9 +171,8 @@ def sweep_options(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
     resources = {name: values[name] for name in of_ray if values[name] is not None}
     if resources and engine != "ray":
         raise ValueError(f"--{next(iter(resources)).replace('_', '-')} is for --engine ray")
-    options["engine"] = ENGINES[engine](
-        workers=arguments.workers, provider=arguments.provider, **resources
-    )
+    limits = {"workers": arguments.workers, "start_timeout": arguments.start_timeout}
+    options["engine"] = ENGINES[engine](provider=arguments.provider, **limits, **resources)
     return options
 
 

@@ -5,8 +5,9 @@ which a killed sweep continues.
 
 Read `sweeps` first: a sweep has a `resolver` (weights as given → networks and jobs; files from `listing`, several
 networks from a `manifest`), a `scheduler` that hands the `jobs` to workers (`local_pool` or `ray_pool`, by name in
-`engines`; `accelerators` are the devices), and a `journal` that keeps the outcomes in a `store` or nowhere. A `worker`
-opens a checkpoint and scores it with `scorer`; `undefined` has the reasons of NaN. `plans` are what a sweep reports,
+`engines`; `accelerators` are the devices, `ray_cluster` connects to a cluster), and a `journal` that keeps the outcomes
+in a `store` or nowhere. A `worker` opens a checkpoint and scores it with `scorer`; `worker_process` is its process on
+this machine, `undefined` has the reasons of NaN. `plans` are what a sweep reports, `stopping` the signals that end it,
 `watching` finds new files, `path_labels` checks patterns of labels. `checkpoint_scores` is a sweep without a store,
 `results` ranks its layers, `wording` puts their scores into words. A store is a `database` (its files are watched by
 `store_files`) with tables to read (`store_tables`), keys (`records`) and SQL (`store_schema`). Its rows (`store_rows`,

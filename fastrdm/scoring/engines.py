@@ -1,5 +1,6 @@
 """Where the workers of a sweep run; a pool of workers is imported when it is made."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,8 @@ if TYPE_CHECKING:
     from fastrdm.scoring.scheduler import WorkerPool
 
 
-def _local(**options: Any) -> "WorkerPool":
+# The start of processes on this machine is watched by the scheduler alone.
+def _local(start_timeout: float = math.inf, **options: Any) -> "WorkerPool":
     from fastrdm.scoring.local_pool import LocalPool
 
     return LocalPool(**options)
@@ -19,7 +21,7 @@ def _ray(**options: Any) -> "WorkerPool":
     return RayPool(**options)
 
 
-def _in_process(**options: Any) -> "WorkerPool":
+def _in_process(start_timeout: float = math.inf, **options: Any) -> "WorkerPool":
     from fastrdm.scoring.local_pool import InProcessPool
 
     return InProcessPool(**options)

@@ -1,24 +1,30 @@
 """Workers on the nodes of a Ray cluster."""
 
+import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import one_line, require
+from fastrdm._base import require
 from fastrdm.scoring.accelerators import LISTS
-from fastrdm.scoring.jobs import Handshake, Job, Outcome, PixelsKey, WorkerPoolError, WorkerSetup
+from fastrdm.scoring.jobs import Handshake, Job, Outcome, PixelsKey, WorkerSetup
+from fastrdm.scoring.ray_cluster import connect, within
 from fastrdm.scoring.scheduler import WorkerHandle
 from fastrdm.scoring.worker import Worker, stimuli_of
 
 # Seconds between two queries of the free resources of the cluster.
 _QUERY_S = 2.0
+# Seconds for the cluster to end an actor, or this process's connection.
+_END_S = 30.0
 
 
 class RayPool:
@@ -34,10 +40,6 @@ class RayPool:
     """
 
     depth = 2
-    start_advice = (
-        "the cluster may be occupied by others; `ray status` shows what its nodes have, and --num-cpus and --num-gpus"
-        " are what a worker needs"
-    )
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class RayPool:
         address: str | None = None,
         num_cpus: float | None = None,
         num_gpus: float | None = None,
+        start_timeout: float = 120.0,
     ) -> None:
         self._ray = require("ray", "ray", "to sweep on a Ray cluster")
         gone = require("ray.exceptions", "ray", "to sweep on a Ray cluster")
@@ -58,12 +61,7 @@ class RayPool:
         )
         self._is_ours = not self._ray.is_initialized()
         if self._is_ours:
-            try:
-                self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise WorkerPoolError(
-                    f"the Ray cluster {address or ''} cannot be reached: {one_line(error)}"
-                ) from None
+            connect(self._ray, address, start_timeout)
         self._limit = workers
         if num_gpus is None:
             has_gpus = any(node["Resources"].get("GPU") for node in self._nodes())
@@ -76,6 +74,23 @@ class RayPool:
 
     def _nodes(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
+
+    @property
+    def start_advice(self) -> str:
+        """As for `WorkerPool`."""
+        needs = ", ".join(
+            f"{amount:g} {name}" for name, amount in self._resources.items() if amount
+        )
+        if self._capacity:
+            return f"others may occupy the cluster, of which each worker needs {needs}; see `ray status`"
+        nodes = "; ".join(
+            ", ".join(f"{node['Resources'].get(name, 0):g} {name}" for name in self._resources)
+            for node in self._nodes()
+        )
+        return (
+            f"no node of the Ray cluster has room for a worker, which needs {needs} (nodes: {nodes or 'none'});"
+            " add nodes, or ask for less with --num-cpus and --num-gpus (num_cpus, num_gpus)"
+        )
 
     def launchers(self, setup: WorkerSetup) -> Iterator[Callable[[], WorkerHandle]]:
         """As for `WorkerPool`."""
@@ -105,7 +120,17 @@ class RayPool:
         self._setup = None
         self._launchers.clear()
         if self._is_ours:
-            self._ray.shutdown()
+            with contextlib.suppress(TimeoutError):
+                within(_END_S, self._ray.shutdown)
+
+
+class RayWorker(Worker):
+    """A worker that reads relative paths as the sweep does, where its node has the sweep's current folder."""
+
+    def __init__(self, setup: WorkerSetup, folder: str) -> None:
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
+        super().__init__(setup)
 
 
 class _Actor:
@@ -114,7 +139,7 @@ class _Actor:
         cpus, gpus = resources["CPU"], resources["GPU"]
         # Ray would restart a lost actor only if there is room, and keep its jobs waiting until then.
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0}
-        self._actor = ray.remote(Worker).options(**options).remote(setup)
+        self._actor = ray.remote(RayWorker).options(**options).remote(setup, str(Path.cwd()))
 
     def handshake(self) -> "Future[Handshake | Exception]":
         future: Future[Handshake | Exception] = self._actor.handshake.remote().future()
@@ -125,4 +150,6 @@ class _Actor:
         return future
 
     def close(self, now: bool) -> None:
-        self._ray.kill(self._actor)
+        # Whatever is wrong with the cluster, the sweep ends.
+        with contextlib.suppress(Exception):
+            within(_END_S, partial(self._ray.kill, self._actor))

@@ -48,12 +48,15 @@ class WorkerPool(Protocol):
     """Starts workers.
 
     The futures of a worker that died raise one of `lost`. A worker has up to `depth` jobs submitted, so that it runs
-    while results are stored. `start_advice` is why workers may not become ready in time, and what to do.
+    while results are stored.
     """
 
     lost: tuple[type[BaseException], ...]
     depth: int
-    start_advice: str
+
+    @property
+    def start_advice(self) -> str:
+        """Why no worker is ready in time, and what to do."""
 
     def launchers(self, setup: WorkerSetup) -> Iterator[Callable[[], WorkerHandle]]:
         """Yield a function to start each worker wanted now; the same functions as long as nothing changes."""
@@ -260,7 +263,9 @@ class _Scheduler:
             if not slot.handshake:
                 self.failed_starts += 1
                 if self.failed_starts >= 2 * _MAX_DEATHS:
-                    raise WorkerPoolError(f"workers die while starting: {error}") from error
+                    raise WorkerPoolError(
+                        f"workers die while starting: {one_line(error)}"
+                    ) from error
             yield from self._reassign(slot)
 
     def _reassign(self, slot: _Slot) -> Iterator[Outcome]:

@@ -78,7 +78,8 @@ class Sweep:
         self._retry, self._submit = retry_failed, submit
         if isinstance(engine, str):
             make = choose(engine, ENGINES, "engine")
-            engine = make(workers=workers, provider=self.options.provider)
+            limits = {"workers": workers, "start_timeout": self.options.start_timeout}
+            engine = make(provider=self.options.provider, **limits)
         self._pool = engine
         self._setups: list[NetworkSetup] | None = None
         # Hashes of the keys of new jobs, which take a fifth of the memory of the keys.

@@ -1,4 +1,4 @@
-"""Interrupts sweeps of 30 checkpoints at random moments, resumes them, and compares their stores with an undisturbed one.
+"""Interrupts sweeps of 30 checkpoints at random moments, resumes them, and compares them with an undisturbed sweep.
 
     python tests/campaigns/interruptions.py --count 300 --engines local ray
 
@@ -49,7 +49,12 @@ DEADLINE_S = 300.0
 ORPHANS_S = 60.0
 
 KINDS = ("kill-main", "kill-workers", "kill-both", "stop-cont", "term", "int", "int-twice", "hup")
-ENDING = {"term": signal.SIGTERM, "int": signal.SIGINT, "int-twice": signal.SIGINT, "hup": signal.SIGHUP}
+ENDING = {
+    "term": signal.SIGTERM,
+    "int": signal.SIGINT,
+    "int-twice": signal.SIGINT,
+    "hup": signal.SIGHUP,
+}
 COUNTS = ("lost", "doubled", "changed", "hung", "wrong_status", "failed")
 
 NETWORK = """
@@ -84,7 +89,10 @@ class Tally:
     def text(self):
         lines = [
             f"{self.interruptions.total()} interruptions of {self.sweeps} sweeps in {self.rounds} rounds",
-            *(f"  {engine:6} {kind:13} {n}" for (engine, kind), n in sorted(self.interruptions.items())),
+            *(
+                f"  {engine:6} {kind:13} {n}"
+                for (engine, kind), n in sorted(self.interruptions.items())
+            ),
             ", ".join(f"{name} {self.problems[name]}" for name in COUNTS),
         ]
         return "\n".join(lines)
@@ -125,7 +133,7 @@ class Sweep:
         command = [sys.executable, "-m", "fastrdm", "sweep", "runs", "--arch", "campaign_net:build"]
         command += ["--data", "data", "--store", str(store), "--json", *engine.arguments]
         environment = os.environ | {"PYTHONPATH": str(home), "FASTRDM_CACHE": str(cache)}
-        self.errors = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=self.errors
         )
@@ -159,7 +167,9 @@ class Sweep:
 
     def orphans(self):
         self.workers()
-        return [pid for pid, birth in self._seen if birth and birth_of(pid) == birth and is_alive(pid)]
+        return [
+            pid for pid, birth in self._seen if birth and birth_of(pid) == birth and is_alive(pid)
+        ]
 
     def wait(self, seconds):
         """The exit status; None after the deadline."""
@@ -300,7 +310,9 @@ class Campaign:
         status = sweep.wait(DEADLINE_S)
         if status != 0:
             sweep.process.kill()
-            raise RuntimeError(f"an undisturbed sweep ended with {status}: {sweep.error_text()} {sweep.events[-3:]}")
+            raise RuntimeError(
+                f"an undisturbed sweep ended with {status}: {sweep.error_text()} {sweep.events[-3:]}"
+            )
         return rows_of(self.home, store)
 
     def round(self, number):
@@ -395,7 +407,9 @@ def run(home, engines, count, seed=0, data=None, minutes=None, kinds=KINDS):
             campaign = Campaign(home, engine, seed, tally, kinds)
             number = 0
             while tally.interruptions.total() < wanted:
-                if minutes is not None and time.monotonic() - start > 60 * minutes * (i + 1) / len(engines):
+                if minutes is not None and time.monotonic() - start > 60 * minutes * (i + 1) / len(
+                    engines
+                ):
                     break
                 campaign.round(number)
                 number += 1
