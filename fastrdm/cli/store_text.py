@@ -24,6 +24,7 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
 
     A row is read once and kept in a temporary file, so that a long table need not be in memory.
     """
+    total, n_failed = store.n_listed(), store.counts()["failures"]
     names = list(table.columns)
     places = {name: i for i, name in enumerate(names)}
     values: dict[str, set[Any]] = {name: set() for name in SETTINGS}
@@ -48,10 +49,9 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
     if "score" in places:
         for line in _scores_in_words(protocols):
             echo(line, file)
-    total = store.n_listed()
     of_all = f" of {total}" if len(shown) < total else ""
     noun = "checkpoint" if max(total, len(shown)) == 1 else "checkpoints"
-    echo(f"{len(shown)}{of_all} {noun}, {store.counts()['failures']} failed", file)
+    echo(f"{len(shown)}{of_all} {noun}, {n_failed} failed", file)
 
 
 def _scores_in_words(protocols: dict[tuple[str, str], str]) -> Iterator[str]:

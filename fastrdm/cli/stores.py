@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import check_writable_file, new_text_file
+from fastrdm._base import check_writable_file, counted, new_text_file
 from fastrdm.cli.printing import RAW_CELLS, complain, echo, noticing_closed_pipes
 from fastrdm.scoring import TABLE_FORMATS
 
@@ -42,6 +42,11 @@ def add_table(table: argparse.ArgumentParser) -> None:
     add("--no-sign-flips", action="store_true", help=flips)
     failures = "print the checkpoints without a score, and why; with --debug and tracebacks"
     add("--failures", action="store_true", help=failures)
+    check = (
+        "check the store instead: SQLite's integrity, the checksum of every result, rows without those that they refer "
+        "to, and values that cannot be; the exit status is 1 if anything is wrong"
+    )
+    add("--check", action="store_true", help=check)
     form = "(default: from the ending of --output, else text)"
     add("--format", choices=tuple(_ENDINGS.values()), help=form)
     endings = f"output file ({', '.join(_ENDINGS)}; default: standard output)"
@@ -57,6 +62,8 @@ def _names(text: str) -> list[str]:
 def _table(arguments: argparse.Namespace) -> int:
     from fastrdm.scoring import Store, write_table_text
 
+    if arguments.check:
+        return _check(arguments)
     form = _format(arguments.format, arguments.output)
     if arguments.descending and not arguments.sort:
         raise ValueError("--descending needs --sort COLUMN")
@@ -76,6 +83,39 @@ def _table(arguments: argparse.Namespace) -> int:
         else:
             with noticing_closed_pipes():
                 write_table_text(table, sys.stdout, form, raw_cells=arguments.raw_cells)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    """Print what is wrong in a store, or that nothing is."""
+    from fastrdm.scoring import Store
+
+    others = (
+        *_OF_RESULTS,
+        "descending",
+        "no_sign_flips",
+        "failures",
+        "format",
+        "output",
+        "raw_cells",
+    )
+    if given := [name for name in others if getattr(arguments, name)]:
+        option = given[0].replace("_", "-")
+        raise ValueError(f"--check is for the whole store; leave out --{option}")
+    with Store(arguments.store) as store:
+        found = store.check()
+    for problem in found.problems:
+        echo(problem)
+    if found.problems:
+        n = counted(len(found.problems), "problem")
+        complain(f"fastrdm: error: {arguments.store} is damaged: {n}")
+        return 1
+    echo(
+        f"nothing is wrong with {counted(found.n_results, 'result')} of {counted(found.n_checkpoints, 'checkpoint')}"
+    )
+    if found.n_without_checksum:
+        n = counted(found.n_without_checksum, "result")
+        echo(f"{n} without a checksum, from an older version of fastrdm, could not be compared")
     return 0
 
 

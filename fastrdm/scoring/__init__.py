@@ -9,10 +9,10 @@ networks from a `manifest`), a `scheduler` that hands the `jobs` to workers (`lo
 in a `store` or nowhere. A `worker` opens a checkpoint and scores it with `scorer`; `worker_process` is its process on
 this machine, `undefined` has the reasons of NaN. `plans` are what a sweep reports, `stopping` the signals that end it,
 `watching` finds new files, `path_labels` checks patterns of labels. `checkpoint_scores` is a sweep without a store,
-`results` ranks its layers, `wording` puts their scores into words. A store is a `database` (its files are watched by
-`store_files`) with tables to read (`store_tables`), keys (`records`) and SQL (`store_schema`). Its rows (`store_rows`,
-with `store_columns` and the labels of `path_labels`) become a `result_table` by `table_filters`, and files by
-`table_files`; `cells` are the texts in these.
+`results` ranks its layers, `wording` puts their scores into words. A store is a `database`, whose files `store_files`
+watches, with tables to read (`store_tables`), keys and checksums (`records`) and SQL (`store_schema`). Its rows
+(`store_rows`, with `store_values`, `store_columns` and the labels of `path_labels`) become a `result_table` by
+`table_filters`, and files by `table_files` with the texts of `cells`; `store_check` finds what is wrong in them.
 """
 
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         sign_remarks,
     )
     from fastrdm.scoring.store import Store
+    from fastrdm.scoring.store_check import StoreCheck
     from fastrdm.scoring.store_columns import SETTINGS
     from fastrdm.scoring.sweeps import Sweep, sweep
     from fastrdm.scoring.table_files import TABLE_FORMATS, write_table, write_table_text
@@ -66,6 +67,7 @@ else:
             ],
             "fastrdm.scoring.wording": ["names_of_protocols", "score_name", "score_names"],
             "fastrdm.scoring.store": ["Store"],
+            "fastrdm.scoring.store_check": ["StoreCheck"],
             "fastrdm.scoring.store_columns": ["SETTINGS"],
             "fastrdm.scoring.sweeps": ["Sweep", "sweep"],
             "fastrdm.scoring.table_files": ["TABLE_FORMATS", "write_table", "write_table_text"],
@@ -83,6 +85,7 @@ __all__ = [
     "Result",
     "ResultTable",
     "Store",
+    "StoreCheck",
     "Sweep",
     "best_layers",
     "compile_labels",

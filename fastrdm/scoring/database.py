@@ -13,7 +13,8 @@ from typing import Any, Self
 from fastrdm._base import file_stamp
 from fastrdm.scoring.records import StoreError
 from fastrdm.scoring.store_files import StoreFiles
-from fastrdm.scoring.store_schema import MIGRATIONS, VIEWS, statements
+from fastrdm.scoring.store_schema import MIGRATIONS, VIEWS, columns_of, statements
+from fastrdm.scoring.store_values import RowError
 
 # "fRDM": tells SQLite and `file` which program the database belongs to.
 _APPLICATION = 0x6652444D
@@ -34,7 +35,7 @@ _REASONS = {
     "SQLITE_READONLY_ROLLBACK": "must be repaired after an interruption; repeat the command that wrote it",
     "SQLITE_READONLY": "cannot be written: {read_only}",
     "SQLITE_CANTOPEN": "cannot be opened; its folder must exist and be writable",
-    "SQLITE_ERROR": "is not a whole store ({error})",
+    "SQLITE_ERROR": "is damaged ({error})",
 }
 # Where a reader cannot make the files that it shares with a writer.
 _UNSHARED = ("SQLITE_CANTOPEN", "SQLITE_IOERR_SHM", "SQLITE_READONLY_CANTINIT")
@@ -123,11 +124,28 @@ class Database:
                 f" supports {len(MIGRATIONS)}"
             )
         self._version = version
+        if not is_new:
+            self._check_tables()
         if not self._write and version < len(MIGRATIONS) and version not in VIEWS:
             raise StoreError(
                 f"{self.path} has version {version} of the schema, and this fastrdm reads {len(MIGRATIONS)};"
                 " a sweep or a merge into it upgrades it"
             )
+
+    def _check_tables(self) -> None:
+        """Refuse a store that lacks tables or columns."""
+        found: dict[str, set[str]] = {}
+        for table, column in self._db.execute(
+            "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c"
+        ):
+            found.setdefault(table, set()).add(column)
+        missing = []
+        for table, columns in columns_of(self._version).items():
+            names = [name for name, *_ in columns if name not in found.get(table, ())]
+            if names:
+                missing.append(f"{table} ({', '.join(names)})" if table in found else table)
+        if missing:
+            raise StoreError(f"{self.path} is damaged: it has no table {', '.join(missing)}")
 
     def _check_new(self, n_bytes: int) -> None:
         """Refuse to begin a store that has lost its content, and to read one that has none yet."""
@@ -171,6 +189,11 @@ class Database:
                 time.sleep(0.05)
 
     @property
+    def version(self) -> int:
+        """Version of the schema when the file was opened."""
+        return int(self._version)
+
+    @property
     def is_old(self) -> bool:
         """Whether the file had an older schema when it was opened."""
         return bool(self._version < len(MIGRATIONS))
@@ -205,10 +228,18 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise StoreError(f"{self.path} {self._reason(error)}") from error
+        except RowError as error:
+            raise StoreError(
+                f"{self.path} is damaged: {error}; `fastrdm table {self.path} --check` lists all that is wrong"
+            ) from error
         if self._stamp not in (None, file_stamp(self._files.file)) or self._has_writer():
             raise StoreError(
                 f"{self.path} was changed while it was read from a folder that cannot be written; repeat the command"
             )
+
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """Put errors of reading, and `RowError`, into sentences that name the store."""
+        return self._errors()
 
     def _has_writer(self) -> bool:
         return self._stamp is not None and self._files.log_to_read() is not None
@@ -294,6 +325,11 @@ class Database:
         """Return the rows of a statement."""
         with self._errors():
             return self._db.execute(statement, values).fetchall()
+
+    def each(self, statement: str) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a statement, which need not be in memory together."""
+        with self._errors():
+            yield from self._db.execute(statement)
 
     def dicts(self, statement: str, *values: object) -> list[dict[str, Any]]:
         """Return the rows of a statement by the names of its columns."""

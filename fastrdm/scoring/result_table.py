@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from fastrdm._base import list_names, natural_key, nearest
+from fastrdm.scoring import store_values as values
 from fastrdm.scoring.database import Database
 from fastrdm.scoring.results import COLUMNS, Result, best_layers, layer_scores, modalities
 from fastrdm.scoring.store_columns import SCORE, table_columns
@@ -204,7 +205,9 @@ def _listed(names: str | Sequence[str] | None) -> Sequence[str] | None:
 def _chosen(store: Database, names: Sequence[str] | None, column: str) -> set[str] | None:
     if names is None:
         return None
-    known = [name for (name,) in store.query(f"SELECT DISTINCT {column} FROM targets ORDER BY 1")]
+    found = store.query(f"SELECT DISTINCT {column} FROM targets ORDER BY 1")
+    with store.reading():
+        known = [values.text(name, f"{column} of a target") for (name,) in found]
     return known_names(names, known, column)
 
 

@@ -36,8 +36,10 @@ from fastrdm.scoring.records import (
     digest_of,
 )
 from fastrdm.scoring.results import COLUMNS
+from fastrdm.scoring.store_check import StoreCheck, check_store
 from fastrdm.scoring.store_schema import MERGE
 from fastrdm.scoring.store_tables import StoreReader, packed
+from fastrdm.scoring.store_values import sha256
 
 if TYPE_CHECKING:
     from fastrdm.similarity import Score
@@ -129,7 +131,8 @@ class Store(StoreReader):
                 f" WHERE method = ? AND target IN ({marks}) GROUP BY id HAVING count(*) = ?",
                 (pipeline, *targets, len(targets)),
             )
-            return np.sort(np.fromiter((bytes.fromhex(sha) for (sha,) in found), "S32"))
+            digests = (bytes.fromhex(sha256(each, "sha256 of a checkpoint")) for (each,) in found)
+            return np.sort(np.fromiter(digests, "S32"))
 
     def record(
         self,
@@ -261,7 +264,7 @@ class Store(StoreReader):
         ValueError
             If a path has no row, or a label has the name of a column.
         """
-        known = {path for (path,) in self._db.execute("SELECT path FROM entries")}
+        known = set(self.paths())
         for path, values in labels.items():
             if path not in known:
                 raise ValueError(f"{self.path} has no checkpoint {path}{suggestion(path, known)}")
@@ -298,6 +301,13 @@ class Store(StoreReader):
         with self._change():
             self._db.execute("UPDATE labels SET labels = json_patch(labels, ?)", (patch,))
 
+    def check(self) -> StoreCheck:
+        """Check what the store holds: SQLite's integrity, checksums, keys, values and relations of rows.
+
+        Results of versions that wrote no checksums are counted, and are no problem.
+        """
+        return check_store(self)
+
     def merge(self, other: "str | Path") -> int:
         """Add what another store holds, and return the number of checkpoints added.
 
@@ -323,6 +333,8 @@ class Store(StoreReader):
                 with self._change():
                     for statement in MERGE:
                         self._db.execute(statement)
+            except StoreError as error:
+                raise StoreError(f"{other} cannot be merged: {error}") from error
             finally:
                 self._db.execute("DETACH o")
             return self.counts()["checkpoints"] - before

@@ -109,8 +109,12 @@ def preprocessing_text(text: str) -> str:
         fields = json.loads(text)
     except ValueError:
         return text
+    if not isinstance(fields, dict):
+        return text
     size, resize = fields.pop("size", None), fields.pop("resize", "")
-    parts = [] if size is None else [f"{size[0]}×{size[1]}"]
+    parts = (
+        [] if size is None else ["×".join(map(str, size)) if isinstance(size, list) else str(size)]
+    )
     parts += [str(resize)] if resize else []
     for name, value in fields.items():
         if value and value != _USUAL.get(name):

@@ -1,8 +1,7 @@
 """The rows of a store: for each path, the results of the content that it held last."""
 
-import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import natural_key
+from fastrdm.scoring import store_values as values
 from fastrdm.scoring.database import Database
 from fastrdm.scoring.results import COLUMNS
 from fastrdm.scoring.store_columns import (
@@ -70,12 +70,14 @@ class RowReader:
     def labels(self) -> list[LabelColumn]:
         """The columns of labels."""
         condition = "" if self._options.history else "WHERE e.is_current"
-        return label_columns(
-            self._db.query(
-                "SELECT DISTINCT j.key, j.value FROM entries e JOIN labels l ON l.path = e.path,"
-                f" json_each(l.labels) j {condition}"
+        with self._db.reading():
+            return label_columns(
+                (name, values.text(value, f"label {name}"))
+                for name, value in self._db.query(
+                    "SELECT DISTINCT j.key, j.value FROM entries e JOIN labels l ON l.path = e.path,"
+                    f" json_each(l.labels) j {condition}"
+                )
             )
-        )
 
     @cached_property
     def columns(self) -> dict[str, type]:
@@ -102,19 +104,25 @@ class RowReader:
             "SELECT e.path, e.method, e.checkpoint, e.is_current FROM entries e JOIN methods m ON m.id = e.method"
             f" {'WHERE ' if conditions else ''}{' AND '.join(conditions)} ORDER BY m.key, e.is_current, e.at"
         )
-        entries = [PathEntry(*row) for row in found]
+        with self._db.reading():
+            entries = [PathEntry(values.text(path, "a path"), *row) for path, *row in found]
         entries.sort(key=lambda entry: natural_key(entry.path))
         return entries
 
     def head(self, entry: PathEntry) -> Row:
         """The columns before the results: path, architecture, labels."""
         found = self._db.query("SELECT labels FROM labels WHERE path = ?", entry.path)
-        values = json.loads(found[0][0]) if found else {}
-        arch = self._fact("methods", entry.method)["arch"]
-        return (entry.path, arch, *(label.value(values) for label in self.labels))
+        with self._db.reading():
+            labels = values.texts(found[0][0], f"labels of {entry.path}") if found else {}
+            arch = self._fact("methods", entry.method)["arch"]
+        return (entry.path, arch, *(label.value(labels) for label in self.labels))
 
     def rows(self, entry: PathEntry) -> list[Row]:
         """The rows of an entry by study, region and position of the layer."""
+        with self._db.reading():
+            return self._rows(entry)
+
+    def _rows(self, entry: PathEntry) -> list[Row]:
         results = self._results(entry.checkpoint)
         flips = self._sign_flips(results) if self._options.sign_flips else [()] * len(results)
         head, tails = self._settings(entry, results)
@@ -140,17 +148,15 @@ class RowReader:
     ) -> tuple[Row, dict[int, Row]]:
         """The first columns of an entry, and the last columns by target."""
         method = self._fact("methods", entry.method)
-        ((sha256, taken),) = self._db.query(
-            "SELECT sha256, taken FROM checkpoints WHERE id = ?", entry.checkpoint
-        )
-        parts, head = json.loads(taken), self.head(entry)
+        content = self._fact("checkpoints", entry.checkpoint)
+        parts, head = content["taken"], self.head(entry)
         taps = method["taps"] or ",".join(dict.fromkeys(result.layer for result in results))
         of_entry = {
             **method,
             "taps": taps,
             **{name: str(parts.get(name, "")) for name in TAKEN},
             HELD: "now" if entry.is_current else "before",
-            "sha256": sha256,
+            "sha256": content["sha256"],
         }
         names = [name for name in (*SETTINGS, HELD, "sha256") if name in self.columns]
         tails = {}
@@ -161,6 +167,10 @@ class RowReader:
             protocol = self._fact("targets", target)["protocol"]
             all_values = {**of_entry, "provider": provider, "protocol": protocol}
             tails[target] = tuple(all_values[name] for name in names)
+        if missing := {result.target for result in results} - tails.keys():
+            raise values.RowError(
+                f"scored has no row of checkpoint {entry.checkpoint} and target {min(missing)}"
+            )
         return head, tails
 
     def _results(self, checkpoint: int) -> list[LayerResult]:
@@ -169,31 +179,33 @@ class RowReader:
             " ORDER BY target, position",
             checkpoint,
         )
-        results = [
-            # SQLite has no NaN.
-            LayerResult(
-                target,
-                layer,
-                [math.nan if n is None else n for n in numbers],
-                np.frombuffer(rho, "<f8"),
+        results = []
+        for target, layer, *numbers, rho in found:
+            results.append(
+                LayerResult(
+                    target,
+                    values.text(layer, "a layer"),
+                    [values.number(n, name) for n, name in zip(numbers, COLUMNS, strict=True)],
+                    values.similarities(rho, f"rho of {layer}"),
+                )
             )
-            for target, layer, *numbers, rho in found
-        ]
+        if len({(result.target, len(result.rho)) for result in results}) > len(
+            {result.target for result in results}
+        ):
+            raise values.RowError("the layers of a checkpoint have different numbers of subjects")
         results.sort(key=lambda result: self._fact("targets", result.target)["order"])
         return results
 
     def _fact(self, table: str, number: int) -> dict[str, Any]:
         """A row of a small table, which is read once."""
         if (table, number) not in self._cache:
-            (fact,) = self._db.dicts(f"SELECT * FROM {table} WHERE id = ?", number)
-            if table == "targets":
-                fact["order"] = (fact["study"], fact["region"], fact["key"])
-                fact["protocol"] = protocol_text(fact["protocol"])
-            elif table == "environments":
-                fact["provider"] = str(json.loads(fact["facts"]).get("provider", ""))
-            elif table == "methods":
-                fact["preprocessing"] = preprocessing_text(fact["preprocessing"])
-                fact["settings"] = fact["key"][:8]
+            found = self._db.dicts(f"SELECT * FROM {table} WHERE id = ?", number)
+            if not found:
+                raise values.RowError(f"{table} has no row {number}")
+            fact = _FACTS[table](found[0])
+            # There are as many checkpoints as entries.
+            if table == "checkpoints":
+                return fact
             self._cache[table, number] = fact
         return self._cache[table, number]
 
@@ -213,3 +225,39 @@ class RowReader:
             for i, *p in zip(places, *max_statistic(rhos), strict=True):
                 flips[i] = tuple(map(float, p))
         return flips
+
+
+def _target(fact: dict[str, Any]) -> dict[str, Any]:
+    for name in ("study", "region", "key"):
+        values.text(fact[name], f"{name} of a target")
+    values.integer(fact["n_subjects"], "n_subjects of a target", 1)
+    if math.isnan(values.number(fact["ceiling"], "ceiling of a target")):
+        raise values.RowError("ceiling of a target is missing")
+    values.facts(fact["protocol"], "protocol of a target")
+    order = (fact["study"], fact["region"], fact["key"])
+    return fact | {"order": order, "protocol": protocol_text(fact["protocol"])}
+
+
+def _environment(fact: dict[str, Any]) -> dict[str, Any]:
+    found = values.facts(fact["facts"], "facts of an environment")
+    return fact | {"provider": str(found.get("provider", ""))}
+
+
+def _method(fact: dict[str, Any]) -> dict[str, Any]:
+    for name in ("key", "arch", "taps", "precision", "kernels", "preprocessing"):
+        values.text(fact[name], f"{name} of a method")
+    preprocessing = preprocessing_text(fact["preprocessing"])
+    return fact | {"preprocessing": preprocessing, "settings": fact["key"][:8]}
+
+
+def _checkpoint(fact: dict[str, Any]) -> dict[str, Any]:
+    values.sha256(fact["sha256"], "sha256 of a checkpoint")
+    return fact | {"taken": values.facts(fact["taken"], "taken of a checkpoint")}
+
+
+_FACTS: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "targets": _target,
+    "environments": _environment,
+    "methods": _method,
+    "checkpoints": _checkpoint,
+}

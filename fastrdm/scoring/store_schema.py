@@ -1,5 +1,9 @@
 """The SQL of a store: its schema, and the statements that merge one store into another."""
 
+import contextlib
+import functools
+from collections.abc import Mapping
+
 # Each upgrades a store from the version of its index to the next. Released ones never change.
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -96,6 +100,25 @@ VIEWS: dict[int, str] = {
 def statements(script: str) -> list[str]:
     """The statements of a script without semicolons in its texts."""
     return [statement for statement in script.split(";") if statement.strip()]
+
+
+@functools.cache
+def columns_of(version: int) -> Mapping[str, list[tuple[str, str, bool]]]:
+    """Columns of each table of a version of the schema: name, type, and whether they can be NULL."""
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(":memory:")) as empty:
+        for script in MIGRATIONS[:version]:
+            for statement in statements(script):
+                empty.execute(statement)
+        found = empty.execute(
+            'SELECT t.name, c.name, c.type, NOT (c."notnull" OR c.pk)'
+            " FROM sqlite_schema t JOIN pragma_table_info(t.name) c WHERE t.type = 'table'"
+        )
+        columns: dict[str, list[tuple[str, str, bool]]] = {}
+        for table, name, kind, can_be_null in found:
+            columns.setdefault(table, []).append((name, kind, bool(can_be_null)))
+    return columns
 
 
 def _copy(table: str, columns: str) -> str:

@@ -1,6 +1,5 @@
 """What a store holds, as rows, tables and RDMs."""
 
-import json
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import natural_key
+from fastrdm.scoring import store_values as values
 from fastrdm.scoring.database import Database
 from fastrdm.scoring.result_table import ResultTable
 from fastrdm.scoring.store_rows import RowOptions, RowReader
@@ -35,10 +35,16 @@ class StoreReader(Database):
 
     def failures(self) -> list[dict[str, Any]]:
         """Files that could not be scored, with error and traceback."""
-        return self.dicts(
+        found = self.dicts(
             "SELECT path AS checkpoint, arch, at, attempts, error, traceback FROM failures"
             " JOIN methods ON methods.id = method ORDER BY path, key"
         )
+        with self._errors():
+            for row in found:
+                values.integer(row["attempts"], "attempts of a failure", 1)
+                for name in row.keys() - {"attempts"}:
+                    values.text(row[name], f"{name} of a failure")
+        return found
 
     def runs(self) -> list[dict[str, Any]]:
         """The runs in order of time; `ended` is None for a run that continues or was killed."""
@@ -48,7 +54,9 @@ class StoreReader(Database):
 
     def environments(self) -> list[dict[str, Any]]:
         """Versions, kernels and providers of the workers."""
-        return [json.loads(row["facts"]) for row in self.dicts("SELECT facts FROM environments")]
+        found = self.query("SELECT facts FROM environments")
+        with self._errors():
+            return [values.facts(facts, "facts of an environment") for (facts,) in found]
 
     def labels(self) -> list[str]:
         """Names of the columns of labels."""
@@ -62,7 +70,8 @@ class StoreReader(Database):
     def paths(self) -> list[str]:
         """All paths that have or had results, in natural order."""
         found = self.query("SELECT DISTINCT path FROM entries")
-        return sorted((path for (path,) in found), key=natural_key)
+        with self._errors():
+            return sorted((values.text(path, "a path") for (path,) in found), key=natural_key)
 
     def columns(self, *, subjects: bool = False, history: bool = False) -> dict[str, type]:
         """Names and types of the columns of `rows`.
@@ -134,7 +143,7 @@ class StoreReader(Database):
                 " WHERE c.sha256 = ? ORDER BY t.study, d.position",
                 (sha256,),
             ).fetchall()
-        return {(study, layer): _unpacked(content) for study, _, layer, content in found}
+            return {(study, layer): unpacked(content) for study, _, layer, content in found}
 
 
 def packed(rdm: NDArray[np.float32]) -> bytes:
@@ -142,6 +151,10 @@ def packed(rdm: NDArray[np.float32]) -> bytes:
     return zlib.compress(np.ascontiguousarray(rdm, "<f4").view(np.uint8).reshape(-1, 4).T.tobytes())
 
 
-def _unpacked(content: bytes) -> NDArray[np.float32]:
-    values = np.frombuffer(zlib.decompress(content), np.uint8).reshape(4, -1).T
-    return np.ascontiguousarray(values).view("<f4").ravel()
+def unpacked(content: Any) -> NDArray[np.float32]:
+    """The RDM that `packed` has compressed; RowError if it is damaged."""
+    try:
+        planes = np.frombuffer(zlib.decompress(content), np.uint8).reshape(4, -1).T
+    except (TypeError, ValueError, zlib.error):
+        raise values.RowError("content of an RDM is not what was written") from None
+    return np.ascontiguousarray(planes).view("<f4").ravel()
