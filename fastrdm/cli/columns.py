@@ -1,5 +1,6 @@
 """Rows of text as aligned columns."""
 
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from fastrdm._base import printable
@@ -15,13 +16,27 @@ def aligned(
     """
     lines = _printable(rows)
     header = next(lines)
-    widths = [len(cell) for cell in header]
+    widths = [_width(cell) for cell in header]
     for cells in lines:
-        widths = [max(width, len(cell)) for width, cell in zip(widths, cells, strict=True)]
-    justify = [str.rjust if name in right else str.ljust for name in header]
+        widths = [max(width, _width(cell)) for width, cell in zip(widths, cells, strict=True)]
     for cells in _printable(rows):
-        padded = (pad(text, width) for pad, text, width in zip(justify, cells, widths, strict=True))
+        padded = []
+        for name, cell, width in zip(header, cells, widths, strict=True):
+            space = " " * (width - _width(cell))
+            padded.append(space + cell if name in right else cell + space)
         yield "  ".join(padded).rstrip()
+
+
+def _width(text: str) -> int:
+    """Columns that a terminal takes to show text."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(map(_has_no_width, text))
+
+
+def _has_no_width(character: str) -> bool:
+    return unicodedata.category(character) in ("Mn", "Me")
 
 
 def _printable(rows: Callable[[], Iterable[Sequence[str]]]) -> Iterator[list[str]]:

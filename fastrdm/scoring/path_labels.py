@@ -7,6 +7,8 @@ import contextlib
 import re
 from collections.abc import Iterable
 
+from fastrdm._base import printable
+
 # Columns of `score --csv`, of its JSON lines, and of a store's tables.
 RESERVED = frozenset(
     {
@@ -37,8 +39,13 @@ def compile_labels(pattern: str) -> re.Pattern[str]:
 
 
 def check_label_names(names: Iterable[str]) -> None:
-    """Refuse a label with the name of a column of results."""
+    """Refuse a label with the name of a column of results, and a name that a table cannot show as it is."""
     for name in names:
+        if not isinstance(name, str) or not name or name != name.strip() or printable(name) != name:
+            raise ValueError(
+                f"a label cannot be named {name!r}; a name is text without control characters, and without spaces at"
+                " its ends"
+            )
         if name in RESERVED or _SUBJECT.fullmatch(name):
             raise ValueError(
                 f"a label cannot be named {name!r}, which is a column of the results; use another name"

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from fastrdm._base import encodable
+
 
 class StoreError(ValueError):
     """A store cannot be opened, read or written; one sentence that names it."""
@@ -53,10 +55,17 @@ class TargetRecord:
     n_subjects: int
     synthetic: bool
 
+    def facts(self) -> dict[str, Any]:
+        """The fields, with escapes for bytes of names that are not UTF-8."""
+        return {
+            name: encodable(value) if isinstance(value, str) else value
+            for name, value in asdict(self).items()
+        }
+
     @property
     def key(self) -> str:
         """SHA-256 of all fields."""
-        return digest_of(asdict(self))
+        return digest_of(self.facts())
 
 
 def digest_of(facts: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import suggestion
+from fastrdm._base import encodable, suggestion
 from fastrdm.scoring.jobs import Failed, Known, Scored, Stamp
 from fastrdm.scoring.path_labels import check_label_names
 from fastrdm.scoring.records import (
@@ -39,7 +39,7 @@ from fastrdm.scoring.results import COLUMNS
 from fastrdm.scoring.store_check import StoreCheck, check_store
 from fastrdm.scoring.store_schema import MERGE
 from fastrdm.scoring.store_tables import StoreReader, packed
-from fastrdm.scoring.store_values import sha256
+from fastrdm.scoring.store_values import sha256, stored
 
 if TYPE_CHECKING:
     from fastrdm.similarity import Score
@@ -76,7 +76,7 @@ class Store(StoreReader):
 
     def add_target(self, target: TargetRecord) -> int:
         """Number of a target in the store; added if it is new."""
-        return self._id("targets", {"key": target.key} | asdict(target))
+        return self._id("targets", {"key": target.key} | target.facts())
 
     def add_environment(self, facts: Mapping[str, Any]) -> int:
         """Number of a worker's environment in the store; added if it is new."""
@@ -108,7 +108,7 @@ class Store(StoreReader):
         this pipeline.
         """
         marks = ", ".join("?" * len(targets))
-        key = (path, stamp.size, stamp.mtime_ns)
+        key = (stored(path), stamp.size, stamp.mtime_ns)
         with self._errors():
             done, failed = self._db.execute(
                 "SELECT (SELECT count(*) FROM files f JOIN checkpoints c ON c.sha256 = f.sha256 AND c.method = ?"
@@ -182,19 +182,19 @@ class Store(StoreReader):
             "INSERT INTO checkpoints (sha256, method, path, labels, taken) VALUES (?, ?, ?, '{}', ?)"
             " ON CONFLICT (sha256, method) DO UPDATE SET taken = excluded.taken"
             " WHERE taken = '{}' AND excluded.taken != '{}'",
-            (*key, outcome.job.path, json.dumps(taken, sort_keys=True)),
+            (*key, stored(outcome.job.path), json.dumps(taken, sort_keys=True)),
         )
         return int(self._one("SELECT id FROM checkpoints WHERE sha256 = ? AND method = ?", *key))
 
     def _enter(self, outcome: Scored | Known, pipeline: int, checkpoint: int) -> None:
         """Give the path of an outcome its row, in place of that of its earlier content or of an earlier name."""
-        path, stamp, now = outcome.job.path, outcome.stamp, _now()
+        path, stamp, now = stored(outcome.job.path), outcome.stamp, _now()
         names = self._db.execute(
             "SELECT path FROM entries WHERE checkpoint = ? AND is_current AND path != ?",
             (checkpoint, path),
         ).fetchall()
         # A renamed file takes its new name; copies keep theirs.
-        gone = [name for (name,) in names if _is_other_name(name, path)]
+        gone = [name for (name,) in names if _is_other_name(os.fsdecode(name), outcome.job.path)]
         self._db.executemany(
             "UPDATE entries SET is_current = 0, at = ? WHERE path = ? AND checkpoint = ?",
             [(now, name, checkpoint) for name in gone],
@@ -205,14 +205,14 @@ class Store(StoreReader):
             " WHERE NOT is_current",
             (path, pipeline, checkpoint, now),
         )
-        self._add_labels([(path, outcome.job.labels)])
+        self._add_labels([(outcome.job.path, outcome.job.labels)])
         self._db.execute(
             "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
             (path, stamp.size, stamp.mtime_ns, outcome.sha256),
         )
         self._db.execute("DELETE FROM failures WHERE path = ? AND method = ?", (path, pipeline))
 
-    def _retire(self, path: str, pipeline: int, content: int) -> None:
+    def _retire(self, path: str | bytes, pipeline: int, content: int) -> None:
         """Take its row from what a path held before `content`."""
         self._db.execute(
             "UPDATE entries SET is_current = 0, at = ?"
@@ -239,7 +239,8 @@ class Store(StoreReader):
 
         A file that changed since it was scored has no row any more.
         """
-        path, key = failed.job.path, (failed.stamp.size, failed.stamp.mtime_ns)
+        path, key = stored(failed.job.path), (failed.stamp.size, failed.stamp.mtime_ns)
+        texts = encodable(failed.error), encodable(failed.traceback)
         with self._change():
             before = self._db.execute("SELECT size, mtime_ns FROM files WHERE path = ?", (path,))
             if key[0] >= 0 and before.fetchone() not in (None, key):
@@ -248,7 +249,7 @@ class Store(StoreReader):
                 "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET"
                 " run = excluded.run, size = excluded.size, mtime_ns = excluded.mtime_ns, at = excluded.at,"
                 " attempts = attempts + 1, error = excluded.error, traceback = excluded.traceback",
-                (path, pipeline, run, *key, _now(), failed.error, failed.traceback),
+                (path, pipeline, run, *key, _now(), *texts),
             )
 
     def set_labels(self, labels: Mapping[str, Mapping[str, object]]) -> None:
@@ -285,7 +286,10 @@ class Store(StoreReader):
             " ON CONFLICT DO UPDATE SET labels = json_patch(labels, ?2)"
             " WHERE labels != json_patch(labels, ?2)",
             [
-                (path, json.dumps({k: None if v is None else str(v) for k, v in values.items()}))
+                (
+                    stored(path),
+                    json.dumps({k: None if v is None else str(v) for k, v in values.items()}),
+                )
                 for path, values in labels
                 if values
             ],

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -172,7 +173,7 @@ def _changed(database: Database) -> Iterator[str]:
             checkpoint,
             target,
         )
-        where = f"{path} against {region} of {study}"
+        where = f"{_name(path)} against {region} of {study}"
         if checksum and _checksum(keys, found) != checksum:
             yield f"results of {where} are not what was written: their checksum differs"
         elif any(not isinstance(row[-1], bytes) or len(row[-1]) != 8 * n_subjects for row in found):
@@ -207,4 +208,8 @@ def _damaged_rdms(database: Database) -> Iterator[str]:
         except values.RowError:
             n = -1
         if n < 0 or math.isqrt(8 * n + 1) ** 2 != 8 * n + 1:
-            yield f"the RDM of {layer} of {path} is damaged"
+            yield f"the RDM of {layer} of {_name(path)} is damaged"
+
+
+def _name(path: Any) -> str:
+    return os.fsdecode(path) if isinstance(path, bytes) else str(path)

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from fastrdm.scoring.results import COLUMNS
@@ -75,7 +76,8 @@ def _kind(values: Collection[str]) -> type:
     texts = [value for value in values if value]
     if texts and all(map(_INTEGER.fullmatch, texts)):
         return int
-    return float if texts and all(map(_NUMBER.fullmatch, texts)) else str
+    is_number = texts and all(_NUMBER.fullmatch(text) and isfinite(float(text)) for text in texts)
+    return float if is_number else str
 
 
 def table_columns(

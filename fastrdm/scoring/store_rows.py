@@ -70,13 +70,13 @@ class RowReader:
     def labels(self) -> list[LabelColumn]:
         """The columns of labels."""
         condition = "" if self._options.history else "WHERE e.is_current"
+        found = self._db.query(
+            f"SELECT DISTINCT l.labels FROM entries e JOIN labels l ON l.path = e.path {condition}"
+        )
         with self._db.reading():
+            # Not read by SQLite, because a label may have bytes that are not UTF-8.
             return label_columns(
-                (name, values.text(value, f"label {name}"))
-                for name, value in self._db.query(
-                    "SELECT DISTINCT j.key, j.value FROM entries e JOIN labels l ON l.path = e.path,"
-                    f" json_each(l.labels) j {condition}"
-                )
+                pair for (labels,) in found for pair in values.texts(labels, "labels").items()
             )
 
     @cached_property
@@ -105,13 +105,15 @@ class RowReader:
             f" {'WHERE ' if conditions else ''}{' AND '.join(conditions)} ORDER BY m.key, e.is_current, e.at"
         )
         with self._db.reading():
-            entries = [PathEntry(values.text(path, "a path"), *row) for path, *row in found]
+            entries = [PathEntry(values.path(path), *row) for path, *row in found]
         entries.sort(key=lambda entry: natural_key(entry.path))
         return entries
 
     def head(self, entry: PathEntry) -> Row:
         """The columns before the results: path, architecture, labels."""
-        found = self._db.query("SELECT labels FROM labels WHERE path = ?", entry.path)
+        found = self._db.query(
+            "SELECT labels FROM labels WHERE path = ?", values.stored(entry.path)
+        )
         with self._db.reading():
             labels = values.texts(found[0][0], f"labels of {entry.path}") if found else {}
             arch = self._fact("methods", entry.method)["arch"]

@@ -42,6 +42,7 @@ class StoreReader(Database):
         with self._errors():
             for row in found:
                 values.integer(row["attempts"], "attempts of a failure", 1)
+                row["checkpoint"] = values.path(row["checkpoint"])
                 for name in row.keys() - {"attempts"}:
                     values.text(row[name], f"{name} of a failure")
         return found
@@ -71,7 +72,7 @@ class StoreReader(Database):
         """All paths that have or had results, in natural order."""
         found = self.query("SELECT DISTINCT path FROM entries")
         with self._errors():
-            return sorted((values.text(path, "a path") for (path,) in found), key=natural_key)
+            return sorted((values.path(path) for (path,) in found), key=natural_key)
 
     def columns(self, *, subjects: bool = False, history: bool = False) -> dict[str, type]:
         """Names and types of the columns of `rows`.

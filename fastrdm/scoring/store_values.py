@@ -2,13 +2,21 @@
 
 import json
 import math
+import os
 import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base import encodable
+
 _SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def stored(path: str) -> str | bytes:
+    """A path as a store holds it: text, or the bytes of a file name that is not UTF-8."""
+    return path if encodable(path) == path else os.fsencode(path)
 
 
 class RowError(ValueError):
@@ -20,6 +28,11 @@ def text(value: Any, column: str) -> str:
     if not isinstance(value, str):
         raise RowError(f"{column} is {_shown(value)}, not text")
     return value
+
+
+def path(value: Any, column: str = "a path") -> str:
+    """Return a path that `stored` has converted."""
+    return os.fsdecode(value) if isinstance(value, bytes) else text(value, column)
 
 
 def integer(value: Any, column: str, least: int = 0) -> int:

@@ -333,5 +333,5 @@ def use_all(path):
         one_sentence(store.label_names)
         one_sentence(lambda: store.known(1, [1, 2]))
         one_sentence(lambda: store.rdms(f"{1:064x}"))
-        one_sentence(lambda: store.frame(regions="evc"))
+        one_sentence(lambda: store.frame())
         one_sentence(lambda: store.set_labels({"epoch001.pth": {"x": 1}}))
