@@ -1,4 +1,4 @@
-"""Connects to a Ray cluster, within a deadline."""
+"""Connects to a Ray cluster, or starts one that listens at loopback alone, within a deadline."""
 
 import os
 import re
@@ -6,13 +6,17 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
-from fastrdm._base import one_line
+from fastrdm._base import one_line, require
 from fastrdm.scoring.jobs import WorkerPoolError
 
 T = TypeVar("T")
 
+# Ray's name of a new cluster on this machine, and its switch for one that others can join.
+_LOCAL = "local"
+_LOOPBACK_VARIABLE, _LOOPBACK_NAME = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "ENABLE_RAY_CLUSTER"
 # Seconds for the head of a cluster to accept a connection and to answer.
 _PROBE_S = 10.0
 # The start of HTTP/2, with which gRPC begins, and empty settings; the answer begins with settings too.
@@ -27,11 +31,11 @@ def connect(ray: Any, address: str | None, timeout: float) -> None:
     # Ray itself tries for minutes.
     if problem := _problem_of(named):
         raise WorkerPoolError(f"{what} cannot be reached: {problem}")
+    is_local = named in ("", _LOCAL)
+    start = partial(_start_local, ray) if is_local else partial(ray.init, address)
     try:
-        within(
-            timeout,
-            lambda: ray.init(address=address, log_to_driver=False, logging_level="ERROR"),
-        )
+        call = partial(start, log_to_driver=False, logging_level="ERROR")
+        within(timeout, call, has_processes=is_local)
     except TimeoutError:
         raise WorkerPoolError(
             f"{what} did not answer within {timeout:g} s; see `ray status`, and --start-timeout (start_timeout) for"
@@ -39,6 +43,33 @@ def connect(ray: Any, address: str | None, timeout: float) -> None:
         ) from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise WorkerPoolError(f"{what} cannot be reached: {one_line(error)}") from None
+
+
+def _start_local(ray: Any, **options: Any) -> None:
+    """Start a cluster on this machine whose ports listen at 127.0.0.1 alone; RuntimeError if they do not.
+
+    By default they listen on all networks, and whoever reaches one can run code. Ray's switch for this is made for
+    macOS and Windows; as an argument, 127.0.0.1 is replaced by the address of the machine.
+    """
+    constants = require("ray._private.ray_constants", "ray", "to sweep on a Ray cluster")
+    before = os.environ.get(_LOOPBACK_VARIABLE), getattr(constants, _LOOPBACK_NAME, None)
+    try:
+        # The variable is for the processes that Ray starts; this one may have read it before.
+        os.environ[_LOOPBACK_VARIABLE] = "0"
+        setattr(constants, _LOOPBACK_NAME, False)
+        ray.init(_LOCAL, include_dashboard=False, **options)
+    finally:
+        setattr(constants, _LOOPBACK_NAME, before[1])
+        del os.environ[_LOOPBACK_VARIABLE]
+        if before[0] is not None:
+            os.environ[_LOOPBACK_VARIABLE] = before[0]
+    addresses = {node["NodeManagerAddress"] for node in ray.nodes()}
+    if addresses != {"127.0.0.1"}:
+        ray.shutdown()
+        raise RuntimeError(
+            f"this version of Ray listens at {', '.join(sorted(addresses))} instead of 127.0.0.1; start a cluster with"
+            " `ray start` on a network that you trust, and name it with --address"
+        )
 
 
 def _problem_of(address: str) -> str:
@@ -57,10 +88,11 @@ def _problem_of(address: str) -> str:
     return "" if len(head) == 9 and head[3] == _SETTINGS else "it is another program's port"
 
 
-def within(seconds: float, call: Callable[[], T]) -> T:
+def within(seconds: float, call: Callable[[], T], *, has_processes: bool = False) -> T:
     """Return what a call returns; TimeoutError after some seconds, while which signals are handled.
 
-    The call goes on in a thread for which the interpreter does not wait.
+    The call goes on in a thread for which the interpreter does not wait. `has_processes` is whether the call starts
+    processes, which must outlive it.
     """
     done: Future[T] = Future()
 
@@ -69,6 +101,9 @@ def within(seconds: float, call: Callable[[], T]) -> T:
             done.set_result(call())
         except BaseException as error:
             done.set_exception(error)
+        # Linux ends the processes of Ray with the thread that started them, not with the process.
+        if has_processes:
+            threading.Event().wait()
 
     threading.Thread(target=run, daemon=True).start()
     return done.result(seconds)

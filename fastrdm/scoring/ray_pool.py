@@ -34,9 +34,9 @@ class RayPool:
     scored, from a file system that all nodes share. Ray places the actors and reports lost ones, whose jobs go to
     other actors, and which are replaced.
 
-    By default the cluster is that of `RAY_ADDRESS`, else the one this process is connected to, else a new one on this
-    machine; each actor has one processor, and one GPU if the provider runs on GPUs or, with "auto", if any node has
-    one.
+    By default the cluster is the one this process is connected to, else that of `RAY_ADDRESS`, else a new one on this
+    machine, whose ports only accept connections from it, because Ray has no authentication. Each actor has one
+    processor, and one GPU if the provider runs on GPUs or, with "auto", if any node has one.
     """
 
     depth = 2
