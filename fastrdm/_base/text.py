@@ -60,6 +60,14 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     return ", ".join(difflib.get_close_matches(name, list(known), n, cutoff=0)) or "none"
 
 
+def nearest_known(name: str, known: Iterable[str]) -> str:
+    """Return ``"the nearest are X, Y"``, ``"the nearest is X"`` if only one is known, or ``"there is none"``."""
+    names = list(known)
+    if not names:
+        return "there is none"
+    return f"the nearest {'is' if len(names) == 1 else 'are'} {nearest(name, names)}"
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean X?"`` for the most similar known name, empty if none is similar."""
     similar = difflib.get_close_matches(name, list(known), 1)

@@ -182,7 +182,8 @@ class _Failures:
         for failure in self._found:
             times = f" ({failure['attempts']} times)" if failure["attempts"] > 1 else ""
             # Many errors begin with the path.
-            error = " ".join(failure["error"].split()).removeprefix(f"{failure['checkpoint']}: ")
+            error = failure["error"].removeprefix(f"{failure['checkpoint']}: ")
+            error = " ".join(error.split())
             yield f"{failure['checkpoint']}{times}: {error}"
             if "traceback" in self.columns:
                 yield from (f"    {line}" for line in failure["traceback"].rstrip().splitlines())

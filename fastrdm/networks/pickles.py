@@ -14,6 +14,7 @@ from typing import Any
 from fastrdm._base import (
     check_expansion,
     check_members,
+    encodable,
     first_line,
     first_sentence,
     list_names,
@@ -91,7 +92,11 @@ def read_torch(path: Path) -> Any:
     def load() -> Any:
         # Its warning about another pickle protocol is not suppressed: that would suppress the warnings of
         # all threads.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        if encodable(str(path)) == str(path):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        # torch maps files with names in UTF-8 only.
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
 
     try:
         return load()

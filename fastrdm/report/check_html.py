@@ -1,11 +1,11 @@
 """A checked study as one HTML page, which needs no other file."""
 
+import html
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
-from fastrdm._base import __version__
+from fastrdm._base import __version__, printable
 from fastrdm.report.check_facts import (
     REGION_COLUMNS,
     fact_rows,
@@ -74,23 +74,28 @@ def check_page(checks: Sequence[StudyCheck]) -> str:
     title = f"fastrdm check: {', '.join(check.name for check in checks)}"
     body = "\n".join(line for check in checks for line in _study(check))
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_escape(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{_STYLE}</style></head>\n<body><main>\n{body}\n"
-        f'<p class="soft">Made by fastrdm {escape(__version__)}. Rows and subjects are counted from 0.</p>\n'
+        f'<p class="soft">Made by fastrdm {_escape(__version__)}. Rows and subjects are counted from 0.</p>\n'
         "</main></body></html>\n"
     )
 
 
+def _escape(text: str) -> str:
+    """Text without markup, and without characters that hide what a name is."""
+    return html.escape(printable(text))
+
+
 def _study(check: StudyCheck) -> Iterator[str]:
-    yield f'<section class="study"><h1>{escape(check.name)}</h1>'
+    yield f'<section class="study"><h1>{_escape(check.name)}</h1>'
     if check.synthetic:
         yield '<p class="banner">SYNTHETIC DATA: simulated subjects, no brains</p>'
     yield "<h2>What looks wrong</h2>"
     yield from _findings(check)
     yield '<h2>Stimuli and order</h2><div class="panel"><table class="facts">'
     for label, text in fact_rows(check):
-        yield f'<tr><th>{escape(label)}</th><td class="path">{escape(text)}</td></tr>'
+        yield f'<tr><th>{_escape(label)}</th><td class="path">{_escape(text)}</td></tr>'
     yield "</table></div>"
     if check.regions:
         yield from _regions(check)
@@ -107,10 +112,10 @@ def _study(check: StudyCheck) -> Iterator[str]:
 def _findings(check: StudyCheck) -> Iterator[str]:
     yield '<ul class="findings">'
     for text in check.errors:
-        yield f'<li class="error"><span class="kind">error</span>{escape(text)}</li>'
+        yield f'<li class="error"><span class="kind">error</span>{_escape(text)}</li>'
     for found in check.suspicions:
-        kind = f'<span class="kind">{escape(found.kind)}</span>'
-        yield f'<li class="suspicion">{kind}{escape(found.text)}</li>'
+        kind = f'<span class="kind">{_escape(found.kind)}</span>'
+        yield f'<li class="suspicion">{kind}{_escape(found.text)}</li>'
     if not (check.errors or check.suspicions):
         yield '<li class="fine">Nothing.</li>'
     yield "</ul>"
@@ -123,20 +128,20 @@ def _regions(check: StudyCheck) -> Iterator[str]:
         yield f"<tr>{_cells('td', region_row(facts))}<td>{_bars(facts)}</td></tr>"
     yield "</table>"
     for note in (*region_notes(check.regions), *source_lines(check.regions)):
-        yield f'<p class="soft">{escape(note)}</p>'
+        yield f'<p class="soft">{_escape(note)}</p>'
     yield "</div><h2>RDMs averaged over subjects</h2>"
     yield '<div class="panel rdms">'
     for region, picture in rdm_pictures(check).items():
         yield (
-            f'<figure class="rdm"><img alt="RDM of {escape(region)}" src="{data_uri(picture, 600)}">'
+            f'<figure class="rdm"><img alt="RDM of {_escape(region)}" src="{data_uri(picture, 600)}">'
             '<div class="scale"></div>'
-            f"<figcaption>{escape(region)}: percentiles of dissimilarity, 0 to 100; grey is NaN</figcaption></figure>"
+            f"<figcaption>{_escape(region)}: percentiles of dissimilarity, 0 to 100; grey is NaN</figcaption></figure>"
         )
     yield "</div>"
 
 
 def _cells(tag: str, texts: Iterable[str]) -> str:
-    return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
+    return "".join(f"<{tag}>{_escape(text)}</{tag}>" for text in texts)
 
 
 def _bars(facts: RegionFacts) -> str:
@@ -147,7 +152,7 @@ def _bars(facts: RegionFacts) -> str:
     width, half = 9, 18
     bars = []
     for i, r in enumerate(values):
-        title = f"<title>{escape(facts.subject(i))}: {r:.3f}</title>"
+        title = f"<title>{_escape(facts.subject(i))}: {r:.3f}</title>"
         # A subject whose correlation is undefined has no bar.
         height = 0.0 if math.isnan(r) else half * min(abs(r), 1)
         top = half - height if r >= 0 else half
@@ -171,9 +176,9 @@ def _grid(check: StudyCheck, stimuli: Sequence[Stimulus]) -> Iterator[str]:
         classes += " pixels" if max(check.preprocessing.size) <= _PIXELATED else ""
         row = f'<span class="row">{each.row}</span>' if each.row >= 0 else ""
         yield (
-            f'<figure class="{classes}" title="{escape(str(each.path))}">{_picture(each, picture, most)}'
-            f'<figcaption>{row}{escape(each.name)}<br><span class="soft">{escape(size(each))}'
-            f" {escape(each.image.format)}</span></figcaption></figure>"
+            f'<figure class="{classes}" title="{_escape(str(each.path))}">{_picture(each, picture, most)}'
+            f'<figcaption>{row}{_escape(each.name)}<br><span class="soft">{_escape(size(each))}'
+            f" {_escape(each.image.format)}</span></figcaption></figure>"
         )
     yield "</div>"
 
@@ -181,5 +186,5 @@ def _grid(check: StudyCheck, stimuli: Sequence[Stimulus]) -> Iterator[str]:
 def _picture(stimulus: Stimulus, picture: "Image | None", most: int) -> str:
     if picture is None:
         reason = stimulus.image.problem.rpartition("as an image: ")[2]
-        return f'<div class="missing">refused: {escape(reason)}</div>'
-    return f'<img loading="lazy" alt="{escape(stimulus.name)}" src="{data_uri(picture, most)}">'
+        return f'<div class="missing">refused: {_escape(reason)}</div>'
+    return f'<img loading="lazy" alt="{_escape(stimulus.name)}" src="{data_uri(picture, most)}">'

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import require
+from fastrdm._base import printable, require
 from fastrdm.report.check_facts import (
     REGION_COLUMNS,
     fact_rows,
@@ -38,14 +38,16 @@ class Sheet:
 
     def text(self, text: str, *, size: int = _PLAIN, colour: str = _INK) -> None:
         """Add lines of text, wrapped at the width of the sheet."""
-        for line in textwrap.wrap(text, int(1.75 * (_WIDTH - 2 * _MARGIN) / size)) or [""]:
+        for line in textwrap.wrap(printable(text), int(1.75 * (_WIDTH - 2 * _MARGIN) / size)) or [
+            ""
+        ]:
             self.place(self.label(line, _WIDTH - 2 * _MARGIN, size, colour), _MARGIN, self.y)
             self.y += round(1.45 * size)
 
     def label(self, text: str, width: int, size: int = _SMALL, colour: str = _INK) -> "Image":
         """Return one line of text as a picture of a width; what does not fit is replaced by an ellipsis."""
         font = self._font(size)
-        shown = text
+        shown = printable(text)
         while shown and font.getlength(shown) > width:
             # The end of a name tells images apart more often than its start.
             shown = f"…{shown.lstrip('…')[1:]}"
@@ -57,7 +59,8 @@ class Sheet:
         """Add rows of text in aligned columns; the first row is the header."""
         font = self._font(13)
         widths = [
-            max(font.getlength(text) for text in column) for column in zip(*rows, strict=True)
+            max(font.getlength(printable(text)) for text in column)
+            for column in zip(*rows, strict=True)
         ]
         for number, row in enumerate(rows):
             x = _MARGIN

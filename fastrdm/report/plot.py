@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastrdm._base import first_line, require
+from fastrdm._base import first_line, printable, require
 from fastrdm.scoring import Result
 
 
@@ -66,21 +66,33 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
         shown = [r for r in results if (r.study, r.region) == (study, region)]
         _draw_panel(axis, shown, checkpoints)
         axis.set_title(
-            f"{study} · {region.upper()} (100 % = {shown[0].ceiling:.4f})", loc="left", fontsize=10
+            f"{_label(study)} · {_label(region.upper())} (100 % = {shown[0].ceiling:.4f})",
+            loc="left",
+            fontsize=10,
         )
         axis.set_ylabel("% of ceiling", fontsize=9)
     hatched = "; hatched: mean ρ below 0" if any(r.mean_rho < 0 for r in results) else ""
     note = f"percent of the noise ceiling ± SD over subjects{hatched}"
     # Patches of their own: a legend would copy the hatching of a checkpoint's first bar.
     handles = [
-        Patch(color=f"C{number}", label=Path(checkpoint).name)
+        Patch(color=f"C{number}", label=_legend_label(Path(checkpoint).name))
         for number, checkpoint in enumerate(checkpoints)
     ]
     figure.legend(handles=handles, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
-    figure.suptitle("\n".join(filter(None, (title, note))), x=0.01, ha="left", fontsize=10)
+    figure.suptitle("\n".join(filter(None, (_label(title), note))), x=0.01, ha="left", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     return path
+
+
+def _label(text: str) -> str:
+    """Text in which matplotlib finds no formula."""
+    return printable(text).replace("$", r"\$")
+
+
+def _legend_label(text: str) -> str:
+    # matplotlib leaves labels that begin with an underscore out of legends.
+    return f"{' ' * text.startswith('_')}{_label(text)}"
 
 
 def _draw_panel(axis: Any, results: Sequence[Result], checkpoints: Sequence[str]) -> None:
@@ -98,7 +110,7 @@ def _draw_panel(axis: Any, results: Sequence[Result], checkpoints: Sequence[str]
         for bar, result in zip(bars, group, strict=True):
             if result.mean_rho < 0:
                 bar.set_hatch("///")
-        ticks += [(place, r.layer) for place, r in zip(places, group, strict=True)]
+        ticks += [(place, _label(r.layer)) for place, r in zip(places, group, strict=True)]
         position += len(group) + 1
     axis.set_xticks([t for t, _ in ticks], [layer for _, layer in ticks], rotation=90, fontsize=8)
     axis.set_xlim(-1, position - 1)

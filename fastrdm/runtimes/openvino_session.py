@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import require
+from fastrdm._base import encodable, require
 from fastrdm.networks import metadata_of, put_weights, read_model
 
 Floats32 = NDArray[np.float32]
@@ -90,8 +90,9 @@ class OpenVinoSession:
             raise ValueError(
                 f"device_type {device} is unavailable; OpenVINO finds {', '.join(self._core.available_devices)}"
             )
-        # A path, so that weights in files beside it are found.
-        readable = source if isinstance(source, Path) and not initialisers else None
+        # A path, so that weights in files beside it are found; OpenVINO takes names in UTF-8 only.
+        is_file = isinstance(source, Path) and encodable(str(source)) == str(source)
+        readable = source if is_file and not initialisers else None
         self._network = self._core.read_model(readable or model.SerializeToString())
         names = [value.name for value in model.graph.output]
         self._inputs = [_describe(port, port.any_name) for port in self._network.inputs]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import one_line, require
+from fastrdm._base import encodable, one_line, require
 
 if TYPE_CHECKING:
     from fastrdm.networks import Graph
@@ -199,7 +199,11 @@ def _preload_cuda() -> None:
 
 
 def _readable(graph: "Graph") -> str | bytes:
-    return graph.source if isinstance(graph.source, bytes) else str(graph.source)
+    if isinstance(graph.source, bytes):
+        return graph.source
+    name = str(graph.source)
+    # ONNX Runtime takes names in UTF-8 only.
+    return name if encodable(name) == name else graph.source.read_bytes()
 
 
 def reason_of(error: Exception) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastrdm._base import list_names
+from fastrdm._base import existing_name, list_names, unescaped
 from fastrdm.networks import holds_index, is_checkpoint, is_onnx, is_shard
 
 # Ending of a file of weights beside an .onnx file.
@@ -18,6 +18,11 @@ _SHOWN = 3
 _TRAINING_STATE = re.compile(
     r"(optimizer|scheduler|scaler|random_states|sampler|rng_state|training_args|trainer_state)(_\d+)*\.\w+"
 )
+
+
+# The Trainer of transformers saves each checkpoint in a folder of its own.
+_SAVED_FOLDER = re.compile(r"checkpoint-\d+")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,15 @@ class Listing:
     empty: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, name: str, row: str = "") -> None:
-        """Add a file, a folder, a list, or a glob if no path has exactly this name."""
+        """Add a file, a folder, a list, or a glob if no path has exactly this name; also a name as messages show it."""
+        name = existing_name(name)
         path = Path(name)
         if not os.path.lexists(name) and glob.has_magic(name):
             # pathlib's globs skip hidden files under `**` and reject absolute patterns.
             names = glob.glob(_pattern(name), recursive=True)  # noqa: PTH207
+            if not names and (plain := unescaped(name)) != name and "\0" not in plain:
+                names = glob.glob(_pattern(plain), recursive=True)  # noqa: PTH207
+            names = _with_saved_folders(names)
             if "**" in name:
                 names = [each for each in names if is_checkpoint(each) or not _is_plain(each)]
             self._sort_out(name, row, sorted(names), "no file matches {}")
@@ -111,14 +120,14 @@ class Listing:
     def _add_rows(self, path: str) -> None:
         """Add the rows of a list."""
         try:
-            # Spreadsheets write a byte-order mark.
-            lines = Path(path).read_text("utf-8-sig").splitlines()
+            content = Path(path).read_bytes()
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such list of checkpoints") from None
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path} is not UTF-8 text, so it is not a list of checkpoints"
-            ) from error
+        if b"\0" in content or content.startswith(_UTF_16):
+            raise ValueError(f"{path} is not UTF-8 text, so it is not a list of checkpoints")
+        # Spreadsheets write a byte-order mark. Names of files need not be UTF-8.
+        text = content.decode("utf-8-sig", "surrogateescape")
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         if not any(map(str.strip, lines)):
             self.empty.append((path, f"{path} lists no checkpoint"))
         for number, line in enumerate(lines, 1):
@@ -129,6 +138,19 @@ class Listing:
 def _is_plain(path: str) -> bool:
     """Whether a path is a folder that is no checkpoint."""
     return os.path.isdir(path) and not holds_index(path)  # noqa: PTH112
+
+
+def _with_saved_folders(names: Sequence[str]) -> list[str]:
+    """Names that match a glob, with the files in the folders of the Trainer of transformers in their place."""
+    found = []
+    for name in names:
+        base = os.path.basename(name)  # noqa: PTH119
+        if _SAVED_FOLDER.fullmatch(base) and _is_plain(name):
+            inner = (each for each in os.listdir(name) if not each.startswith("."))  # noqa: PTH208
+            found += [os.path.join(name, each) for each in inner]  # noqa: PTH118
+        else:
+            found.append(name)
+    return list(dict.fromkeys(found))
 
 
 def _with_shards_joined(names: Sequence[str]) -> Iterator[str]:

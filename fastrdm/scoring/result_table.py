@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from fastrdm._base import list_names, natural_key, nearest
+from fastrdm._base import list_names, natural_key, nearest_known
 from fastrdm.scoring import store_values as values
 from fastrdm.scoring.database import Database
 from fastrdm.scoring.results import COLUMNS, Result, best_layers, layer_scores, modalities
@@ -89,7 +89,7 @@ class ResultTable:
         self._of_row = [each for each in conditions if self._places[each.column] >= n_first]
         if sort is not None and sort not in self.columns:
             raise ValueError(
-                f"there is no column {sort!r} to sort by; the nearest are {nearest(sort, self.columns)}"
+                f"there is no column {sort!r} to sort by; {nearest_known(sort, self.columns)}"
             )
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastrdm._base import nearest
+from fastrdm._base import nearest_known, printable
 
 _CONDITION = re.compile(r"\s*([^=!<>~]*[^\s=!<>~])\s*(<=|>=|!=|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -43,7 +43,7 @@ def read_condition(text: str, columns: Mapping[str, type]) -> Condition:
     column, op, value = found.groups()
     if column not in columns:
         raise ValueError(
-            f"condition {text!r}: there is no column {column!r}; the nearest are {nearest(column, columns)}"
+            f"condition {text!r}: there is no column {column!r}; {nearest_known(column, columns)}"
         )
     value = _unquoted(value)
     if op == "~":
@@ -51,7 +51,7 @@ def read_condition(text: str, columns: Mapping[str, type]) -> Condition:
     if columns[column] is str:
         if op not in ("=", "==", "!="):
             raise ValueError(f"condition {text!r}: {column} is text; compare it with =, != or ~")
-        return Condition(column, _comparison(op, value))
+        return Condition(column, _text_comparison(op, value))
     if not value and op in ("=", "==", "!="):
         wanted = op != "!="
         return Condition(column, lambda number: _is_missing(number) is wanted)
@@ -66,6 +66,12 @@ def read_condition(text: str, columns: Mapping[str, type]) -> Condition:
 def _comparison(op: str, value: Any) -> Callable[[Any], bool]:
     compare, is_different = _COMPARE[op], op == "!="
     return lambda each: is_different if _is_missing(each) else compare(each, value)
+
+
+def _text_comparison(op: str, value: str) -> Callable[[Any], bool]:
+    """Compare text as it is, and as messages and tables show it."""
+    is_different = op == "!="
+    return lambda each: (each == value or printable(each or "") == value) is not is_different
 
 
 def _search(text: str, pattern: str) -> Callable[[Any], bool]:
@@ -96,7 +102,5 @@ def known_names(names: Iterable[str], known: Sequence[str], kind: str) -> set[st
         elif name.casefold() in by_case:
             found.add(by_case[name.casefold()])
         else:
-            raise ValueError(
-                f"the store has no {kind} {name!r}; the nearest are {nearest(name, known)}"
-            )
+            raise ValueError(f"the store has no {kind} {name!r}; {nearest_known(name, known)}")
     return found

@@ -126,6 +126,8 @@ class Worker:
     def _explain(self, job: Job, error: Exception) -> str:
         """An error that names the checkpoint, unless it is about its network."""
         text = error_text(error)
+        # Line breaks in a name are spaces in an error on one line.
+        text = text.replace(" ".join(job.path.split()), job.path)
         is_named = job.path in text or text == self._setup.networks[job.network].error
         return text if is_named else f"{job.path}: {text}"
 

@@ -19,6 +19,7 @@ from fastrdm._base import (
     json_text,
     list_names,
     nearest,
+    nearest_known,
     one_line,
     printable,
     suggestion,
@@ -44,6 +45,9 @@ def test_long_lists_are_shortened():
 def test_names_are_suggested():
     assert nearest("layer5", ["layer4", "x"], 1) == "layer4"
     assert nearest("a", []) == "none"
+    assert nearest_known("93", ["92"]) == "the nearest is 92"
+    assert nearest_known("93", ["92", "x"]) == "the nearest are 92, x"
+    assert nearest_known("93", []) == "there is none"
     assert suggestion("layer5", ["layer4", "x"]) == "; did you mean layer4?"
     assert suggestion("zzz", ["layer4"]) == ""
     assert counted(1, "image") == "1 image" and counted(2, "image") == "2 images"

@@ -709,7 +709,7 @@ def test_the_training_state_beside_weights_is_left_out(here):
     ]
     for name in ["model.safetensors", "optimizer_net.pt", *state]:
         (folder / name).touch()
-    for pattern in ("hf/checkpoint-500", "hf/**"):
+    for pattern in ("hf/checkpoint-500", "hf/**", "hf/*", "hf/checkpoint-*"):
         found, listing = listed(pattern)
         names = ["model.safetensors", "optimizer_net.pt"]
         assert found == [f"hf/checkpoint-500/{name}" for name in names]
