@@ -41,7 +41,8 @@ def connect(ray: Any, address: str | None, timeout: float) -> None:
             f"{what} did not answer within {timeout:g} s; see `ray status`, and --start-timeout (start_timeout) for"
             " how long to wait"
         ) from None
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    # Ray raises errors of many kinds, plain exceptions among them.
+    except Exception as error:
         raise WorkerPoolError(f"{what} cannot be reached: {one_line(error)}") from None
 
 

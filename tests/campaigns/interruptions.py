@@ -47,6 +47,8 @@ N_CHECKPOINTS = 30
 # A sweep takes seconds. Beside other programs on a busy machine it may take minutes, but not this long.
 DEADLINE_S = 300.0
 ORPHANS_S = 60.0
+# Sweeps into one store that are interrupted; the next one may finish.
+MAX_DISTURBED = 8
 
 KINDS = ("kill-main", "kill-workers", "kill-both", "stop-cont", "term", "int", "int-twice", "hup")
 ENDING = {
@@ -324,9 +326,8 @@ class Campaign:
             cache = self.home / f"cache-{self.engine.name}-{number}"
         reported = collections.Counter()
         self.tally.rounds += 1
-        # A few, so that every part of a sweep is reached, and then until it is done.
         for attempt in range(50):
-            if self._sweep(store, cache, reported, is_disturbed=attempt < 8):
+            if self._sweep(store, cache, reported, is_disturbed=attempt < MAX_DISTURBED):
                 break
         self._compare(store, reported)
         for path in self.home.glob(f"{store.name}*"):

@@ -1,10 +1,12 @@
 """A sweep cannot hang: workers that die or never start, scripts without a guard, signals, start methods."""
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from multiprocessing import get_all_start_methods
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,10 @@ import torch
 from PIL import Image
 
 import fastrdm
-from fastrdm.scoring import Store, Sweep
+from fastrdm.scoring import ENGINES, Store, Sweep
 from fastrdm.scoring.jobs import WorkerPoolError
 from fastrdm.scoring.local_pool import LocalPool, WorkerLostError
+from fastrdm.scoring.stopping import stop_signals
 
 # Far beyond what anything here takes: it only tells what ends from what hangs.
 DEADLINE_S = 120
@@ -232,3 +235,182 @@ def test_one_signal_ends_an_export(here, monkeypatch, number):
     process.send_signal(number)
     _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode in (-number, 128 + number), err
+
+
+START_METHODS = """
+import multiprocessing
+import sys
+import fastrdm
+import numpy as np
+
+def score():
+    (found,) = fastrdm.score_checkpoints(["runs/epoch0.pth"], ["net.onnx"], "study")
+    return found.results[0].r2
+
+def work(method):
+    store = f"{method}.db"
+    summary = fastrdm.sweep("runs", "net.onnx", "study", store=store)
+    return score(), summary.scored
+
+if __name__ == "__main__":
+    expected = score()
+    # The threads of the kernels exist before the fork.
+    fastrdm.calc_rdm(np.random.default_rng(0).random((300, 400)))
+    for method in sys.argv[1:]:
+        # Daemons, which multiprocessing does not let start processes of its kind.
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            assert pool.apply_async(work, (method,)).get(100) == (expected, 4), method
+"""
+
+
+def test_sweeps_run_in_processes_of_every_start_method(here):
+    Path("script.py").write_text(START_METHODS)
+    methods = [m for m in ("fork", "spawn", "forkserver") if m in get_all_start_methods()]
+    subprocess.run([sys.executable, "script.py", *methods], timeout=3 * DEADLINE_S, check=True)
+
+
+FORKED_NUMBA = """
+import multiprocessing
+import numpy as np
+import fastrdm
+
+data = np.random.default_rng(0).random((30, 40))
+fastrdm.calc_rdm(data)
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    try:
+        pool.apply_async(fastrdm.calc_rdm, (data,)).get(60)
+    except RuntimeError as error:
+        print(error)
+    else:
+        print("right")
+"""
+
+
+@ON_LINUX
+def test_numba_kernels_say_that_they_do_not_survive_a_fork(here, monkeypatch):
+    monkeypatch.setenv("FASTRDM_KERNELS", "numba")
+    command = [sys.executable, "-c", FORKED_NUMBA]
+    done = subprocess.run(command, timeout=DEADLINE_S, capture_output=True, text=True)
+    # Some threads of numba do survive.
+    assert '"spawn"' in done.stdout or "right" in done.stdout, done.stderr
+
+
+def kept_jobs(seconds):
+    """A worker program that is ready at once and then takes its time."""
+    return (
+        "import os, pickle, sys, time\n"
+        "from fastrdm.scoring.jobs import Handshake\n"
+        "sys.stdout.buffer.write(b'fastrdm worker\\n'); sys.stdout.buffer.flush()\n"
+        "pickle.load(sys.stdin.buffer)\n"
+        "pickle.dump(Handshake(os.getpid(), 'here', {}), sys.stdout.buffer)\n"
+        f"sys.stdout.buffer.flush(); time.sleep({seconds})\n"
+    )
+
+
+def test_a_checkpoint_that_takes_too_long_is_given_up_after_a_signal(here, monkeypatch):
+    workers_run(monkeypatch, kept_jobs(1000))
+    monkeypatch.setattr("fastrdm.scoring.scheduler._GRACE_S", 0.5)
+
+    def on_event(event):
+        events.append(event)
+        if event["event"] == "given":
+            signal.raise_signal(signal.SIGTERM)
+
+    events = []
+    summary = sweep(on_event=on_event)
+    assert (summary.outcome, summary.signal, summary.scored) == ("stopped", signal.SIGTERM, 0)
+    assert not is_alive(next(e["pid"] for e in events if e["event"] == "ready"))
+
+
+def test_a_second_signal_interrupts(here, monkeypatch):
+    monkeypatch.setattr("fastrdm.scoring.local_pool._END_S", 0.1)
+    workers_run(monkeypatch, kept_jobs(1000))
+
+    def on_event(event):
+        if event["event"] == "given":
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(on_event=on_event)
+
+
+def test_hangups_stay_ignored_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals() as is_stopped:
+            signal.raise_signal(signal.SIGHUP)
+            assert not is_stopped()
+            signal.raise_signal(signal.SIGINT)
+            assert is_stopped() and is_stopped.number == signal.SIGINT
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@ON_LINUX
+def test_workers_end_when_their_sweep_is_killed(here):
+    process = start("--arch", "net.onnx", "--watch", "--workers", "2")
+    wait_for(lambda: len(processes_below(process.pid)) >= 2)
+    workers = processes_below(process.pid)
+    process.kill()
+    process.communicate(timeout=DEADLINE_S)
+    wait_for(lambda: not any(map(is_alive, workers)))
+
+
+@pytest.fixture
+def ray():
+    """Ray, disconnected afterwards."""
+    ray = pytest.importorskip("ray")
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("reply", "match"),
+    [(None, "did not answer within 0.5 s"), (b"HTTP/1.1 404", "another program's port")],
+)
+def test_a_port_that_is_no_cluster_is_refused(ray, monkeypatch, reply, match):
+    monkeypatch.setattr("fastrdm.scoring.ray_cluster._PROBE_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                if reply:
+                    connection.sendall(reply)
+                connection.recv(100)
+                time.sleep(1)
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(WorkerPoolError, match=match):
+            ENGINES["ray"](address=address)
+    with pytest.raises(WorkerPoolError, match=f"{address} cannot be reached: .*refused"):
+        ENGINES["ray"](address=address)
+    with pytest.raises(WorkerPoolError, match="nowhere.invalid:1 cannot be reached"):
+        ENGINES["ray"](address="nowhere.invalid:1")
+
+
+def test_connecting_to_a_cluster_has_a_deadline(here, ray, monkeypatch):
+    monkeypatch.setattr(ray, "init", lambda **options: time.sleep(1000))
+    with pytest.raises(WorkerPoolError, match="did not answer within 0.5 s.*start_timeout"):
+        Sweep(["runs"], ["net.onnx"], "study", engine="ray", start_timeout=0.5)
+    monkeypatch.setattr(ray, "init", lambda **options: [][0])
+    with pytest.raises(WorkerPoolError, match="cannot be reached: list index out of range"):
+        Sweep(["runs"], ["net.onnx"], "study", engine="ray")
+
+
+def test_a_cluster_without_room_and_workers_that_die_at_their_start_are_reported(here, ray):
+    environment = {"env_vars": {"FASTRDM_KERNELS": "none"}}
+    ray.init(
+        "local", num_cpus=1, log_to_driver=False, logging_level="ERROR", runtime_env=environment
+    )
+    engine = ENGINES["ray"](num_cpus=64)
+    with pytest.raises(
+        WorkerPoolError,
+        match=r"no node .* has room for a worker, which needs 64 CPU \(nodes: 1 CPU, 0 GPU\)",
+    ):
+        sweep(engine=engine, start_timeout=0.5)
+    with pytest.raises(Exception, match="FASTRDM_KERNELS=none") as caught:
+        sweep(engine="ray")
+    assert "\n" not in str(caught.value)

@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -27,6 +29,22 @@ def parallel_jit(function: F) -> F:
     return cast(F, numba.njit(cache=True, parallel=True)(function))
 
 
+@functools.cache
+def _first_process() -> int:
+    """The process that called the first kernel."""
+    return os.getpid()
+
+
+def _check_fork() -> None:
+    """Raise an error where numba would end the process: its threads of GNU OpenMP do not survive a fork."""
+    if _first_process() != os.getpid() and sys.platform == "linux":
+        if numba.threading_layer() == "omp":
+            raise RuntimeError(
+                "the numba kernels cannot run in a process that was forked after they ran; start processes with the"
+                ' method "spawn" or "forkserver", or set NUMBA_THREADING_LAYER=workqueue'
+            )
+
+
 def kernel(function: Callable[..., None]) -> Callable[..., None]:
     """Compile a kernel of `_core`. Callers add the number of threads and, for some kernels, the instruction set."""
     compiled, names = parallel_jit(function), [*inspect.signature(function).parameters]
@@ -35,6 +53,7 @@ def kernel(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run(*arguments: Any) -> None:
+        _check_fork()
         before = numba.get_num_threads()
         n_threads = max(1, min(arguments[place], numba.config.NUMBA_NUM_THREADS))
         numba.set_num_threads(n_threads)
