@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, TypeVar
 
@@ -95,6 +95,23 @@ def within(seconds: float, call: Callable[[], T], *, has_processes: bool = False
     The call goes on in a thread for which the interpreter does not wait. `has_processes` is whether the call starts
     processes, which must outlive it.
     """
+    return _begin(call, has_processes).result(seconds)
+
+
+def finish(seconds: float, call: Callable[[], object]) -> None:
+    """Make a call that releases something; ignore its errors, and what takes longer. An interrupt comes after it.
+
+    Ray ends the process with status 1 if the interpreter ends during such a call.
+    """
+    done = _begin(call)
+    try:
+        wait([done], seconds)
+    except KeyboardInterrupt:
+        wait([done], seconds)
+        raise
+
+
+def _begin(call: Callable[[], T], has_processes: bool = False) -> "Future[T]":
     done: Future[T] = Future()
 
     def run() -> None:
@@ -107,4 +124,4 @@ def within(seconds: float, call: Callable[[], T], *, has_processes: bool = False
             threading.Event().wait()
 
     threading.Thread(target=run, daemon=True).start()
-    return done.result(seconds)
+    return done

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastrdm._base import require
 from fastrdm.scoring.accelerators import LISTS
 from fastrdm.scoring.jobs import Handshake, Job, Outcome, PixelsKey, WorkerSetup
-from fastrdm.scoring.ray_cluster import connect, within
+from fastrdm.scoring.ray_cluster import connect, finish
 from fastrdm.scoring.scheduler import WorkerHandle
 from fastrdm.scoring.worker import Worker, stimuli_of
 
@@ -120,8 +120,7 @@ class RayPool:
         self._setup = None
         self._launchers.clear()
         if self._is_ours:
-            with contextlib.suppress(TimeoutError):
-                within(_END_S, self._ray.shutdown)
+            finish(_END_S, self._ray.shutdown)
 
 
 class RayWorker(Worker):
@@ -151,5 +150,4 @@ class _Actor:
 
     def close(self, now: bool) -> None:
         # Whatever is wrong with the cluster, the sweep ends.
-        with contextlib.suppress(Exception):
-            within(_END_S, partial(self._ray.kill, self._actor))
+        finish(_END_S, partial(self._ray.kill, self._actor))
