@@ -392,10 +392,10 @@ def test_a_port_that_is_no_cluster_is_refused(ray, monkeypatch, reply, match):
 
 
 def test_connecting_to_a_cluster_has_a_deadline(here, ray, monkeypatch):
-    monkeypatch.setattr(ray, "init", lambda **options: time.sleep(1000))
+    monkeypatch.setattr(ray, "init", lambda *_, **options: time.sleep(1000))
     with pytest.raises(WorkerPoolError, match="did not answer within 0.5 s.*start_timeout"):
         Sweep(["runs"], ["net.onnx"], "study", engine="ray", start_timeout=0.5)
-    monkeypatch.setattr(ray, "init", lambda **options: [][0])
+    monkeypatch.setattr(ray, "init", lambda *_, **options: [][0])
     with pytest.raises(WorkerPoolError, match="cannot be reached: list index out of range"):
         Sweep(["runs"], ["net.onnx"], "study", engine="ray")
 
