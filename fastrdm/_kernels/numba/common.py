@@ -1,10 +1,14 @@
-"""What the numba kernels share: decorators, types, and the lanes of sums."""
+"""What the numba kernels share: decorators, types, and the lanes of sums.
+
+Python's signal handlers cannot run within compiled code, so a kernel is called for some items at a time. No result
+depends on how the items are divided.
+"""
 
 import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import numba
@@ -17,6 +21,8 @@ F = TypeVar("F")
 
 # Lanes of a sum: enough for the registers of every processor.
 LANES = 32
+# Simple operations of one thread in a call of compiled code, for about 50 ms.
+OPERATIONS = 5e7
 
 
 def jit(function: F) -> F:
@@ -45,21 +51,41 @@ def _check_fork() -> None:
             )
 
 
-def kernel(function: Callable[..., None]) -> Callable[..., None]:
-    """Compile a kernel of `_core`. Callers add the number of threads and, for some kernels, the instruction set."""
-    compiled, names = parallel_jit(function), [*inspect.signature(function).parameters]
-    # Functions that call `numba.get_num_threads` cannot be cached, so some kernels have the number as an argument.
-    place = names.index("n_threads") if "n_threads" in names else len(names)
+def chunks(n_items: int, operations: float) -> Iterator[tuple[int, int]]:
+    """Yield ranges of items, each with that many operations of one thread; one empty range if there are no items."""
+    size = max(1, int(OPERATIONS / max(1.0, operations)))
+    yield 0, min(size, n_items)
+    for begin in range(size, n_items, size):
+        yield begin, min(begin + size, n_items)
 
-    @functools.wraps(function)
-    def run(*arguments: Any) -> None:
-        _check_fork()
-        before = numba.get_num_threads()
-        n_threads = max(1, min(arguments[place], numba.config.NUMBA_NUM_THREADS))
-        numba.set_num_threads(n_threads)
-        try:
-            compiled(*(*arguments[:place], n_threads)[: len(names)])
-        finally:
-            numba.set_num_threads(before)
 
-    return run
+def kernel(
+    plan: Callable[..., tuple[int, float]],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Compile a kernel of `_core` that computes the items from `begin` to `end`, its last arguments.
+
+    `plan` returns the number of items and the operations of one, for the arguments before the number of threads.
+    Callers add the number of threads and, for some kernels, the instruction set.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        compiled = parallel_jit(function)
+        place = [*inspect.signature(function).parameters].index("begin")
+
+        @functools.wraps(function)
+        def run(*arguments: Any) -> None:
+            _check_fork()
+            before = numba.get_num_threads()
+            n_threads = max(1, min(arguments[place], numba.config.NUMBA_NUM_THREADS))
+            given = arguments[:place]
+            n_items, operations = plan(*given)
+            numba.set_num_threads(n_threads)
+            try:
+                for begin, end in chunks(n_items, operations / n_threads):
+                    compiled(*given, begin, end)
+            finally:
+                numba.set_num_threads(before)
+
+        return run
+
+    return decorate

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._kernels.numba.common import Doubles, jit, kernel, parallel_jit
+from fastrdm._kernels.numba.common import Doubles, jit, kernel
 
 
 @jit
@@ -65,12 +65,13 @@ def _concordance_of(
     return total
 
 
-@parallel_jit
-def _places(ranks: Doubles, untied: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Return, for each row: entries in rising order, each entry's place in it, and the range of its ties."""
+@kernel(lambda ranks, *_: (len(ranks), 10 * ranks.shape[1]))
+def _place(
+    ranks: Doubles, untied: NDArray[np.int64], places: NDArray[np.int32], begin: int, end: int
+) -> None:
+    """Fill, for each row: entries in rising order, each entry's place in it, and the range of its ties."""
     n = ranks.shape[1]
-    places = np.empty((4, *ranks.shape), np.int32)
-    for row in numba.prange(len(ranks)):
+    for row in numba.prange(begin, end):
         # Average ranks of two groups of ties differ by at least 1, so their integer parts identify groups.
         starts = np.zeros(n + 1, np.int32)
         for i in range(n):
@@ -91,19 +92,32 @@ def _places(ranks: Doubles, untied: NDArray[np.int64]) -> NDArray[np.int32]:
         for i in range(n):
             places[2, row, i] = starts[int(ranks[row, i])]
             places[3, row, i] = following[int(ranks[row, i])]
-    return places
 
 
-@kernel
+@kernel(lambda left, right, out: (out.size, 60 * left.shape[2]))
+def _count(
+    left: NDArray[np.int32],
+    right: NDArray[np.int32],
+    out: NDArray[np.int64],
+    begin: int,
+    end: int,
+) -> None:
+    for pair in numba.prange(begin, end):
+        i, j = pair // out.shape[1], pair % out.shape[1]
+        out[i, j] = _concordance_of(left[0, i], left[3, i], right[1, j], right[2, j], right[3, j])
+
+
 def concordance(
     a: Doubles,
     b: Doubles,
     out: NDArray[np.int64],
     untied_a: NDArray[np.int64],
     untied_b: NDArray[np.int64],
+    n_threads: int,
+    isa: str,
 ) -> None:
     """Concordant minus discordant pairs of rows of ranks, and untied pairs."""
-    left, right = _places(a, untied_a), _places(b, untied_b)
-    for pair in numba.prange(out.size):
-        i, j = pair // out.shape[1], pair % out.shape[1]
-        out[i, j] = _concordance_of(left[0, i], left[3, i], right[1, j], right[2, j], right[3, j])
+    left, right = (np.empty((4, *ranks.shape), np.int32) for ranks in (a, b))
+    _place(a, untied_a, left, n_threads)
+    _place(b, untied_b, right, n_threads)
+    _count(left, right, out, n_threads)

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._kernels.numba.common import LANES, Doubles, Floats, jit, kernel
+from fastrdm._kernels.numba.common import LANES, OPERATIONS, Doubles, Floats, chunks, jit, kernel
 
 # Columns packed per block, and columns over which sums run in the rows' type.
 BLOCK, CHAIN = 512, 128
@@ -18,6 +18,9 @@ BLOCK, CHAIN = 512, 128
 SHARE = 8 * BLOCK
 # Multiplications that justify a thread, as in dispatch.cpp.
 WORK_PER_THREAD = 4e6
+# Multiplications in the time of a simple operation, and those of a strip of rows.
+PER_OPERATION = 16
+PRODUCTS = int(PER_OPERATION * OPERATIONS)
 
 
 @jit
@@ -96,7 +99,59 @@ def share(cols: int, size: int, isa: str) -> int:
     return SHARE
 
 
-@kernel
+def _workers(n_left: int, n_right: int, n_columns: int, n_threads: int) -> int:
+    n_threads = min(n_threads, numba.config.NUMBA_NUM_THREADS)
+    return int(min(n_threads, 1 + n_left * n_right * n_columns / WORK_PER_THREAD))
+
+
+def _room(x: Floats, workers: int) -> NDArray[Any]:
+    """Return room for each worker to pack a block of the rows."""
+    return np.zeros((workers, -(-len(x) // LANES), BLOCK // 4, 4 * LANES), x.dtype)
+
+
+def _strips(n_left: int, n_right: int) -> int:
+    """Return into how many strips of left rows to divide the products of a block."""
+    return max(1, -(-n_left * n_right * BLOCK // PRODUCTS))
+
+
+def _plan(n_left: int, n_right: int, n_columns: int) -> tuple[int, float]:
+    strips = _strips(n_left, n_right)
+    products = n_left * n_right * BLOCK / PER_OPERATION
+    return -(-n_columns // BLOCK) * strips, products / strips + 2 * (n_left + n_right) * BLOCK
+
+
+@kernel(lambda x, *_: _plan(len(x), len(x), x.shape[1]))
+def _gram(
+    x: Floats,
+    shift: Floats,
+    out: Doubles,
+    sums: Doubles,
+    room: NDArray[Any],
+    strips: int,
+    begin: int,
+    end: int,
+) -> None:
+    n, n_columns = x.shape
+    workers = len(room)
+    for w in numba.prange(workers):
+        packed = room[w]
+        row_sums = sums if w == 0 else np.zeros(n)
+        for item in range(begin, end):
+            start, strip = item // strips * BLOCK, item % strips
+            if strip == 0:
+                _pack(x, shift, start, packed, row_sums)
+            padded = (min(BLOCK, n_columns - start) + 3) // 4 * 4
+            first, step = strip * workers + w, strips * workers
+            _add_products(packed, packed, n, n, padded, True, out, first, step)
+
+
+@jit
+def _mirror(out: Doubles, begin: int, end: int) -> None:
+    for i in range(begin, end):
+        for j in range(i):
+            out[i, j] = out[j, i]
+
+
 def gram(
     x: Floats,
     shift: Doubles,
@@ -105,27 +160,46 @@ def gram(
     out: Doubles,
     sums: Doubles,
     n_threads: int,
+    isa: str,
 ) -> None:
     """Symmetric product of the shifted rows, and their sums."""
     if not add:
         out[:] = 0
         sums[:] = 0
     n, n_columns = x.shape
-    shifts = shift.astype(x.dtype)
-    workers = int(min(n_threads, 1 + n * n * n_columns / WORK_PER_THREAD))
+    room = _room(x, _workers(n, n, n_columns, n_threads))
+    _gram(x, shift.astype(x.dtype), out, sums, room, _strips(n, n), n_threads)
+    for begin, end in chunks(n, n):
+        _mirror(out, begin, end)
+
+
+@kernel(lambda a, b, *_: _plan(len(a), len(b), a.shape[1]))
+def _cross(
+    a: Floats,
+    b: Floats,
+    shift_a: Floats,
+    shift_b: Floats,
+    out: Doubles,
+    room_a: NDArray[Any],
+    room_b: NDArray[Any],
+    strips: int,
+    begin: int,
+    end: int,
+) -> None:
+    n_a, n_b, n_columns = len(a), len(b), a.shape[1]
+    workers = len(room_a)
     for w in numba.prange(workers):
-        packed = np.zeros(((n + LANES - 1) // LANES, BLOCK // 4, 4 * LANES), x.dtype)
-        row_sums = sums if w == 0 else np.zeros(n)
-        for start in range(0, n_columns, BLOCK):
-            _pack(x, shifts, start, packed, row_sums)
+        sums_a, sums_b = np.zeros(n_a), np.zeros(n_b)
+        for item in range(begin, end):
+            start, strip = item // strips * BLOCK, item % strips
+            if strip == 0:
+                _pack(a, shift_a, start, room_a[w], sums_a)
+                _pack(b, shift_b, start, room_b[w], sums_b)
             padded = (min(BLOCK, n_columns - start) + 3) // 4 * 4
-            _add_products(packed, packed, n, n, padded, True, out, w, workers)
-    for i in range(n):
-        for j in range(i):
-            out[i, j] = out[j, i]
+            first, step = strip * workers + w, strips * workers
+            _add_products(room_a[w], room_b[w], n_a, n_b, padded, False, out, first, step)
 
 
-@kernel
 def cross(
     a: Floats,
     b: Floats,
@@ -135,22 +209,15 @@ def cross(
     add: bool,
     out: Doubles,
     n_threads: int,
+    isa: str,
 ) -> None:
     """Products of all shifted rows of `a` with all shifted rows of `b`."""
     if not add:
         out[:] = 0
-    n_a, n_b, n_columns = len(a), len(b), a.shape[1]
-    shifts_a, shifts_b = shift_a.astype(a.dtype), shift_b.astype(a.dtype)
-    workers = int(min(n_threads, 1 + n_a * n_b * n_columns / WORK_PER_THREAD))
-    for w in numba.prange(workers):
-        left = np.zeros(((n_a + LANES - 1) // LANES, BLOCK // 4, 4 * LANES), a.dtype)
-        right = np.zeros(((n_b + LANES - 1) // LANES, BLOCK // 4, 4 * LANES), a.dtype)
-        sums_a, sums_b = np.zeros(n_a), np.zeros(n_b)
-        for start in range(0, n_columns, BLOCK):
-            _pack(a, shifts_a, start, left, sums_a)
-            _pack(b, shifts_b, start, right, sums_b)
-            padded = (min(BLOCK, n_columns - start) + 3) // 4 * 4
-            _add_products(left, right, n_a, n_b, padded, False, out, w, workers)
+    shifts = shift_a.astype(a.dtype), shift_b.astype(a.dtype)
+    workers = _workers(len(a), len(b), a.shape[1], n_threads)
+    rooms = _room(a, workers), _room(b, workers)
+    _cross(a, b, *shifts, out, *rooms, _strips(len(a), len(b)), n_threads)
 
 
 @jit
@@ -184,7 +251,7 @@ def _difference(
     return total
 
 
-@kernel
+@kernel(lambda a, *arguments: (len(arguments[-2]), 2 * a.shape[1]))
 def differences(
     a: Floats,
     b: Floats,
@@ -194,11 +261,13 @@ def differences(
     factor_b: Doubles,
     pairs: NDArray[np.int32],
     out: Doubles,
+    begin: int,
+    end: int,
 ) -> None:
     """Add squared differences of pairs of shifted and scaled rows."""
     shifts = shift_a.astype(a.dtype), shift_b.astype(a.dtype)
     factors = factor_a.astype(a.dtype), factor_b.astype(a.dtype)
-    for p in numba.prange(len(pairs)):
+    for p in numba.prange(begin, end):
         i, j = pairs[p]
         lanes = np.empty(LANES, a.dtype)
         out[p] = _difference(

@@ -41,7 +41,12 @@ def _add_blocks(
                 out[component, lane] += turned[place, lane]
 
 
-@kernel
+@kernel(
+    lambda x, entries, *_: (
+        -(-len(x) // _ROWS),
+        len(entries) * _ROWS * (entries.shape[1] + 4 * _SIGN_BLOCK) / 2,
+    )
+)
 def project(
     x: NDArray[np.float32],
     entries: NDArray[np.uint32],
@@ -49,19 +54,21 @@ def project(
     scale: float,
     out: NDArray[np.float32],
     sums: Doubles,
+    begin: int,
+    end: int,
 ) -> None:
     """Shifted rows times a sparse matrix of signs, and their sums."""
     shifts = shift.astype(np.float32)
     n_blocks = len(entries)
     shares = max(1, min(_SHARES, n_blocks // _BLOCKS_PER_SHARE))
-    for first in range(0, len(x), _ROWS):
-        last = min(first + _ROWS, len(x))
+    for group in range(begin, end):
+        first, last = group * _ROWS, min((group + 1) * _ROWS, len(x))
         parts = np.zeros((shares, out.shape[1], _ROWS), np.float32)
         part_sums = np.zeros((shares, _ROWS))
         for s in numba.prange(shares):
-            begin, end = n_blocks * s // shares, n_blocks * (s + 1) // shares
+            left, right = n_blocks * s // shares, n_blocks * (s + 1) // shares
             _add_blocks(
-                x[first:last], shifts[first:last], entries[begin:end], begin, parts[s], part_sums[s]
+                x[first:last], shifts[first:last], entries[left:right], left, parts[s], part_sums[s]
             )
         for lane in range(last - first):
             for component in range(out.shape[1]):
@@ -75,16 +82,18 @@ def project(
             sums[first + lane] = total
 
 
-@kernel
+@kernel(lambda pixels, *_: (len(pixels), 3 * pixels.shape[1]))
 def normalise(
     pixels: NDArray[np.uint8],
     table: NDArray[np.float32],
     channels: tuple[int, int, int],
     out: NDArray[np.float32],
+    begin: int,
+    end: int,
 ) -> None:
     """Look up each channel of every pixel in a table."""
     c0, c1, c2 = channels
-    for i in numba.prange(len(pixels)):
+    for i in numba.prange(begin, end):
         for p in range(pixels.shape[1]):
             out[i, 0, p] = table[0, pixels[i, p, c0]]
             out[i, 1, p] = table[1, pixels[i, p, c1]]

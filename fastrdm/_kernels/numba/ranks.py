@@ -122,10 +122,10 @@ def _rank_row(
     return (float(n) * float(n) * float(n) - float(n) - tied) / 3
 
 
-@kernel
-def rank(x: Doubles, out: Doubles) -> None:
+@kernel(lambda x, *_: (len(x), 20 * x.shape[1]))
+def rank(x: Doubles, out: Doubles, begin: int, end: int) -> None:
     """Average ranks of each row."""
-    for row in numba.prange(x.shape[0]):
+    for row in numba.prange(begin, end):
         low, high, finite = extremes(x[row])
         _rank_row(x[row], low, high, finite, out[row], 1.0, 0.5)
 
@@ -139,10 +139,12 @@ def _twice_centred(x: Floats, out: Floats) -> float:
     return _rank_row(x, low, high, True, out[: len(x)], -float(len(x)), 1.0)
 
 
-@kernel
-def centred_ranks(x: Floats, out: NDArray[np.float32], squares: Doubles) -> None:
+@kernel(lambda x, *_: (len(x), 20 * x.shape[1]))
+def centred_ranks(
+    x: Floats, out: NDArray[np.float32], squares: Doubles, begin: int, end: int
+) -> None:
     """Ranks as prepared rows."""
-    for row in numba.prange(len(x)):
+    for row in numba.prange(begin, end):
         squares[row] = _twice_centred(x[row], out[row])
 
 
@@ -185,7 +187,7 @@ def _rank_and_multiply(
         out[j] = similarity(dot(ranks, b[j], lanes), square, squares_b[j])
 
 
-@kernel
+@kernel(lambda x, _, b, _squares, paired, _out: (len(x), (20 + (paired or len(b))) * b.shape[1]))
 def rank_similarities(
     x: Floats,
     squares: float,
@@ -193,23 +195,32 @@ def rank_similarities(
     squares_b: Doubles,
     paired: bool,
     out: Doubles,
+    begin: int,
+    end: int,
 ) -> None:
     """Similarities of ranked rows to prepared ones."""
     if len(x) == 1:
         # Threads take longer to start than one row takes.
         _rank_and_multiply(x[0], squares, b, squares_b, out[0])
         return
-    for i in numba.prange(len(x)):
-        begin, end = (np.intp(i), np.intp(i + 1)) if paired else (0, len(b))
-        _rank_and_multiply(x[i], squares, b[begin:end], squares_b[begin:end], out[i])
+    for i in numba.prange(begin, end):
+        first, last = (np.intp(i), np.intp(i + 1)) if paired else (0, len(b))
+        _rank_and_multiply(x[i], squares, b[first:last], squares_b[first:last], out[i])
 
 
-@kernel
+@kernel(lambda a, _a, b, _b, paired, _out: (len(a), (paired or len(b)) * a.shape[1]))
 def similarities(
-    a: Doubles, squares_a: Doubles, b: Doubles, squares_b: Doubles, paired: bool, out: Doubles
+    a: Doubles,
+    squares_a: Doubles,
+    b: Doubles,
+    squares_b: Doubles,
+    paired: bool,
+    out: Doubles,
+    begin: int,
+    end: int,
 ) -> None:
     """Similarities of prepared rows."""
-    for i in numba.prange(len(a)):
+    for i in numba.prange(begin, end):
         lanes = np.empty(LANES)
         for j in range(out.shape[1]):
             other = np.intp(i) if paired else np.intp(j)

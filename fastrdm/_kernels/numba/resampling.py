@@ -1,12 +1,12 @@
 """Similarities of RDMs with resampled or permuted conditions, in portable form: as resample.cpp."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._kernels.numba.common import LANES, Doubles, Floats, jit, kernel, parallel_jit
+from fastrdm._kernels.numba.common import LANES, Doubles, Floats, jit, kernel
 from fastrdm._kernels.numba.ranks import POSITION, dot, extremes, similarity, sorted_entries
 
 # A row of subjects' sums: the sum, its rounding error, and the sum of magnitudes.
@@ -27,18 +27,24 @@ class _Draw(NamedTuple):
     total: float
 
 
-@parallel_jit
-def _sorted_rows(x: Doubles) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Return the entries of each row in rising order, and whether each ends a group of ties."""
+@kernel(lambda x, *_: (len(x), 20 * x.shape[1]))
+def _sort_rows(
+    x: Doubles, order: NDArray[np.int32], ends: NDArray[np.bool_], begin: int, end: int
+) -> None:
     n = x.shape[1]
-    order, ends = np.empty(x.shape, np.int32), np.empty(x.shape, np.bool_)
-    for row in numba.prange(len(x)):
+    for row in numba.prange(begin, end):
         low, high, finite = extremes(x[row])
         packed = sorted_entries(x[row], low, high, finite)
         for k in range(n):
             order[row, k] = packed[k] & POSITION
         for k in range(n):
             ends[row, k] = k == n - 1 or x[row, order[row, k]] != x[row, order[row, k + 1]]
+
+
+def _sorted_rows(x: Doubles, n_threads: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Return the entries of each row in rising order, and whether each ends a group of ties."""
+    order, ends = np.empty(x.shape, np.int32), np.empty(x.shape, np.bool_)
+    _sort_rows(x, order, ends, n_threads)
     return order, ends
 
 
@@ -131,28 +137,58 @@ def _square(ranks: Doubles, draw: _Draw, untied: bool, weighted: Doubles, lanes:
     return dot(ranks, weighted, lanes)
 
 
-@kernel
-def resampled_similarities(
-    a: Doubles, b: Doubles, counts: NDArray[np.int32], paired: bool, untied: bool, out: Doubles
+_Sorted = tuple[NDArray[np.int32], NDArray[np.bool_]]
+
+
+def _work_of_draws(
+    a: _Sorted, b: _Sorted, counts: NDArray[np.int32], paired: bool, *_: Any
+) -> tuple[int, float]:
+    (rows_a, n_pairs), rows_b = a[0].shape, len(b[0])
+    return len(counts), n_pairs * (5 + 3 * (rows_a + rows_b) + rows_a * (paired or rows_b))
+
+
+@kernel(_work_of_draws)
+def _correlate_draws(
+    a: _Sorted,
+    b: _Sorted,
+    counts: NDArray[np.int32],
+    paired: bool,
+    untied: bool,
+    out: Doubles,
+    begin: int,
+    end: int,
 ) -> None:
-    """Spearman's coefficients of RDMs with resampled conditions."""
-    order_a, ends_a = _sorted_rows(a)
-    order_b, ends_b = _sorted_rows(b)
-    for d in numba.prange(len(counts)):
+    (order_a, ends_a), (order_b, ends_b) = a, b
+    for d in numba.prange(begin, end):
         draw = _draw(counts[d])
         n, lanes = len(draw.packed_weights), np.empty(LANES)
         ranks, weighted = np.empty(n), np.empty(n)
-        ranks_b, squares_b = np.empty((len(b), n)), np.empty(len(b))
-        for j in range(len(b)):
+        ranks_b, squares_b = np.empty((len(order_b), n)), np.empty(len(order_b))
+        for j in range(len(order_b)):
             squares_b[j] = _weighted_ranks(
                 order_b[j], ends_b[j], draw, untied, ranks_b[j], weighted, lanes
             )
-        for i in range(len(a)):
+        for i in range(len(order_a)):
             square = _weighted_ranks(order_a[i], ends_a[i], draw, untied, ranks, weighted, lanes)
             for j in range(out.shape[2]):
                 other = np.intp(i) if paired else np.intp(j)
                 product = dot(weighted, ranks_b[other], lanes)
                 out[d, i, j] = similarity(product, square, squares_b[other])
+
+
+def resampled_similarities(
+    a: Doubles,
+    b: Doubles,
+    counts: NDArray[np.int32],
+    paired: bool,
+    untied: bool,
+    out: Doubles,
+    n_threads: int,
+    isa: str,
+) -> None:
+    """Spearman's coefficients of RDMs with resampled conditions."""
+    rows = _sorted_rows(a, n_threads), _sorted_rows(b, n_threads)
+    _correlate_draws(*rows, counts, paired, untied, out, n_threads)
 
 
 @jit
@@ -182,25 +218,22 @@ def _join(a: Doubles, b: Doubles, out: Doubles) -> None:
         out[k] = 0.0 if abs(total) <= _CANCELLED * size else total
 
 
-@kernel
-def resampled_ceilings(
+@kernel(lambda subjects, *arguments: (len(arguments[-1]), 40 * subjects.size))
+def _correlate_pools(
     subjects: Doubles,
-    condition_counts: NDArray[np.int32] | None,
-    subject_counts: NDArray[np.int32] | None,
-    n_conditions: int,
+    sorted_subjects: _Sorted,
+    all_conditions: NDArray[np.int32],
+    all_times: NDArray[np.int32],
     ranked: bool,
     untied: bool,
     within: float,
     out: Doubles,
+    begin: int,
+    end: int,
 ) -> None:
-    """Similarities of subjects to pools of those drawn."""
     n = len(subjects)
-    ones = np.ones((1, max(n, n_conditions)), np.int32)
-    all_conditions = ones[:, :n_conditions] if condition_counts is None else condition_counts
-    all_times = ones[:, :n] if subject_counts is None else subject_counts
-    order, ends = _sorted_rows(subjects)
-    out[:] = np.nan
-    for d in numba.prange(len(out)):
+    order, ends = sorted_subjects
+    for d in numba.prange(begin, end):
         # One row of counts applies to every draw.
         draw = _draw(all_conditions[d % len(all_conditions)])
         times = all_times[d % len(all_times)]
@@ -240,7 +273,34 @@ def resampled_ceilings(
                 out[d, 1 if left_out < 0 else 0, s] = similarity(product, square, squares[s])
 
 
-@kernel
+def resampled_ceilings(
+    subjects: Doubles,
+    condition_counts: NDArray[np.int32] | None,
+    subject_counts: NDArray[np.int32] | None,
+    n_conditions: int,
+    ranked: bool,
+    untied: bool,
+    within: float,
+    out: Doubles,
+    n_threads: int,
+    isa: str,
+) -> None:
+    """Similarities of subjects to pools of those drawn."""
+    counts = (
+        np.ones((1, n), np.int32) if given is None else given
+        for given, n in ((condition_counts, n_conditions), (subject_counts, len(subjects)))
+    )
+    out[:] = np.nan
+    rows = _sorted_rows(subjects, n_threads)
+    _correlate_pools(subjects, rows, *counts, ranked, untied, within, out, n_threads)
+
+
+@kernel(
+    lambda a, _, permutations, b, *_rest: (
+        len(permutations),
+        len(a) * b.shape[1] * (2 + len(b)),
+    )
+)
 def permuted_similarities(
     a: Floats,
     squares_a: Doubles,
@@ -248,10 +308,12 @@ def permuted_similarities(
     b: Floats,
     squares_b: Doubles,
     out: Doubles,
+    begin: int,
+    end: int,
 ) -> None:
     """Similarities of matrices whose conditions are permuted."""
     n = a.shape[1]
-    for p in numba.prange(len(permutations)):
+    for p in numba.prange(begin, end):
         lanes, row = np.empty(LANES), np.zeros(b.shape[1], b.dtype)
         for i in range(len(a)):
             k = 0

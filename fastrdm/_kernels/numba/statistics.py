@@ -7,19 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._kernels.numba.common import Doubles, Floats, jit
+from fastrdm._kernels.numba.common import Doubles, Floats, chunks, jit
 from fastrdm._kernels.numba.products import SHARE, cross, differences, gram
 
 
 @jit
-def _distinct(bits: NDArray[Any], out: NDArray[Any]) -> int:
-    limit = len(out)
-    size = 64
-    while size < 2 * limit:
-        size *= 2
-    table = np.zeros(size, np.int32)
-    found = 0
-    for i in range(len(bits)):
+def _add_distinct(
+    bits: NDArray[Any],
+    table: NDArray[np.int32],
+    out: NDArray[Any],
+    found: int,
+    begin: int,
+    end: int,
+) -> int:
+    limit, size = len(out), len(table)
+    for i in range(begin, end):
         for k in range(bits.shape[1]):
             value = bits[i, k]
             if k > 0 and value == bits[i, k - 1]:
@@ -35,6 +37,17 @@ def _distinct(bits: NDArray[Any], out: NDArray[Any]) -> int:
             out[found] = value
             found += 1
             table[at] = found
+    return found
+
+
+def _distinct(bits: NDArray[Any], out: NDArray[Any]) -> int:
+    # At most half full.
+    table = np.zeros(max(64, 2 << (len(out) - 1).bit_length()), np.int32)
+    found = 0
+    for begin, end in chunks(len(bits), bits.shape[1]):
+        found = _add_distinct(bits, table, out, found, begin, end)
+        if found == len(out):
+            break
     return found
 
 
