@@ -17,6 +17,8 @@ _CSV_ENDINGS = ("", ".csv", ".txt")
 class ResultsCsv:
     """A file of results, a row for each layer and region; a column for each label and for each subject's rho.
 
+    With several networks, it has columns of their settings too.
+
     The file is made, or an older one replaced, when the first results come.
     """
 
@@ -38,12 +40,14 @@ class ResultsCsv:
 
     def write(self, scored: CheckpointScores) -> None:
         """Add the results of a checkpoint."""
+        if self._file is None and scored.settings:
+            self._columns += scored.settings
         file = self._open()
         writer = csv.writer(file)
         for result in scored.results:
             row: dict[str, Any] = dataclasses.asdict(result)
             subjects = {f"rho_{i}": value for i, value in enumerate(row.pop("rho"))}
-            values = row | subjects | dict(scored.labels)
+            values = row | subjects | dict(scored.settings) | dict(scored.labels)
             cells = [values.get(name, "") for name in self._columns]
             writer.writerow(csv_cells(cells, self._raw_cells))
         file.flush()

@@ -111,7 +111,7 @@ def _print(
 
     if arguments.json:
         for result in scored.results:
-            echo_json(plain(result) | dict(scored.labels))
+            echo_json(plain(result) | dict(scored.settings) | dict(scored.labels))
     elif scored.results:
         print_results(scored.results, studies)
     if scored.error:

@@ -3,6 +3,7 @@
 import json
 import math
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import IO, Any
@@ -28,14 +29,15 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
     names = list(table.columns)
     places = {name: i for i, name in enumerate(names)}
     values: dict[str, set[Any]] = {name: set() for name in SETTINGS}
-    shown: set[tuple[Any, ...]] = set()
+    # The contents of each path under each of the settings.
+    shown: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     protocols: dict[tuple[str, str], str] = {}
     is_opposite = False
     with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
         for row in table.rows():
             for name, found in values.items():
                 found.add(row[places[name]])
-            shown.add((row[places["checkpoint"]], row[places["settings"]], row[places["sha256"]]))
+            shown[row[places["checkpoint"]], row[places["settings"]]].add(row[places["sha256"]])
             place = row[places["study"]], row[places["region"]]
             protocols[place] = row[places["protocol"]].partition(" ")[0]
             is_opposite |= row[places["mean_rho"]] < 0
@@ -51,7 +53,9 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
             echo(line, file)
     of_all = f" of {total}" if len(shown) < total else ""
     noun = "checkpoint" if max(total, len(shown)) == 1 else "checkpoints"
-    echo(f"{len(shown)}{of_all} {noun}, {n_failed} failed", file)
+    n_contents = sum(map(len, shown.values()))
+    contents = f"{n_contents} contents of " if n_contents > len(shown) else ""
+    echo(f"{contents}{len(shown)}{of_all} {noun}, {n_failed} failed", file)
 
 
 def _scores_in_words(protocols: dict[tuple[str, str], str]) -> Iterator[str]:

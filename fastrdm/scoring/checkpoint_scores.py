@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from fastrdm.scoring.listing import LeftOut
 from fastrdm.scoring.results import Result, modality_of
 from fastrdm.scoring.scheduler import Event
 from fastrdm.scoring.scorer import results_of
+from fastrdm.scoring.store_columns import pipeline_settings
 from fastrdm.scoring.sweeps import Sweep
 from fastrdm.studies import Study, algonauts
 
@@ -40,6 +41,9 @@ class CheckpointScores:
         What was taken of the weights' file, as `OnnxModel.taken`.
     traceback : str
         Of the error, if it has one.
+    settings : dict of str to str
+        How it was scored if there are several networks, as in the columns of a store's tables: arch, taps, precision,
+        preprocessing, and "settings", which differs between all settings. Empty for one network, and after an error.
     """
 
     checkpoint: str
@@ -50,6 +54,7 @@ class CheckpointScores:
     labels: Mapping[str, str] = field(default_factory=dict)
     taken: Mapping[str, str] = field(default_factory=dict)
     traceback: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def score_checkpoints(
@@ -127,10 +132,15 @@ def score_checkpoints(
                 on_start(event["checkpoint"])
 
         folder_of = _submission_folders(submit, [] if watch else list(sweep.paths()))
+        has_several = watch or len(sweep.networks()) > 1
         outcomes = sweep.outcomes(plan, watch, patience, on_event)
         with contextlib.closing(outcomes):
             for outcome in _in_order(outcomes):
-                yield _scores(outcome, sweep.studies, folder_of, n_draws, seed)
+                scores = _scores(outcome, sweep.studies, folder_of, n_draws, seed)
+                if isinstance(outcome, Scored) and has_several:
+                    pipeline = sweep.pipeline(outcome.job.network)
+                    scores = replace(scores, settings=pipeline_settings(pipeline, outcome.layers))
+                yield scores
 
 
 def _in_order(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from fastrdm.scoring.records import Pipeline
 from fastrdm.scoring.results import COLUMNS
 
 # What was taken of the weights' file.
@@ -102,6 +103,17 @@ def table_columns(
         **(_OF_SUBJECTS if subjects else {}),
         **dict.fromkeys(numbers, float),
         **dict.fromkeys(texts, str),
+    }
+
+
+def pipeline_settings(pipeline: Pipeline, layers: Iterable[str]) -> dict[str, str]:
+    """The settings of a pipeline, and of the layers that it scored, by the names of their columns."""
+    return {
+        "arch": pipeline.arch,
+        "taps": pipeline.taps or ",".join(layers),
+        "precision": pipeline.precision,
+        "preprocessing": preprocessing_text(pipeline.preprocessing),
+        "settings": pipeline.key[:8],
     }
 
 

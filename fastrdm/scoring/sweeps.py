@@ -29,6 +29,7 @@ from fastrdm.scoring.jobs import (
 from fastrdm.scoring.journal import Journal, StoreJournal
 from fastrdm.scoring.local_pool import LocalPool
 from fastrdm.scoring.plans import Estimate, Plan, Summary
+from fastrdm.scoring.records import Pipeline
 from fastrdm.scoring.resolver import Resolver
 from fastrdm.scoring.scheduler import Event, Notify, WorkerPool, run_jobs
 from fastrdm.scoring.sharing import Sharing
@@ -137,6 +138,15 @@ class Sweep:
         stamp = Stamp.of(job.path)
         state = self._journal.state(job, stamp)
         return stamp, "new" if state == "failed" and self._retry else state
+
+    def networks(self) -> set[int]:
+        """The numbers of the networks of the present checkpoints."""
+        return {job.network for job in self._resolver.jobs()}
+
+    def pipeline(self, network: int) -> Pipeline:
+        """How the checkpoints of a network are scored."""
+        setup = self._network_setups(False)[network]
+        return self._resolver.networks[network].pipeline(setup, self.options)
 
     def paths(self) -> Iterator[str]:
         """Yield the paths of the present checkpoints."""

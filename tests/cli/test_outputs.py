@@ -144,6 +144,28 @@ def test_labels_of_a_manifest_are_columns_too(score, sample, tmp_path):
         assert [row["seed"] for row in csv.DictReader(lines)] == [""] * 10 + ["3"] * 10
 
 
+def test_settings_tell_rows_of_one_path_apart(score, sample, tmp_path):
+    (tmp_path / "m.toml").write_text(
+        "".join(
+            f"[[network]]\nweights = '{sample / 'network.onnx'}'\n{more}\n"
+            for more in ("", "[network.preprocessing]\nmean = [0.5, 0.5, 0.5]\n")
+        )
+    )
+    file = tmp_path / "x.csv"
+    status, out, err = score("--json", "--csv", file, weights=[tmp_path / "m.toml"])
+    assert status == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert len({row["checkpoint"] for row in rows}) == 1
+    assert (
+        len({row["settings"] for row in rows}) == 2 == len({row["preprocessing"] for row in rows})
+    )
+    with file.open() as lines:
+        written = list(csv.DictReader(lines))
+    for name in ("arch", "taps", "precision", "preprocessing", "settings"):
+        assert [row[name] for row in written] == [row[name] for row in rows]
+    assert {row["precision"] for row in rows} == {"fp32"}
+
+
 def test_the_tables_column_is_named_for_what_the_score_is(score):
     out = score()[1]
     assert f"{CHALLENGE} (%)" in out and "mean over" not in out

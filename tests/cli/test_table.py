@@ -367,6 +367,16 @@ def test_the_end_of_a_table_counts_what_is_shown(store, capsys):
         assert capsys.readouterr().out.splitlines()[-1] == f"{count} checkpoints, 1 failed"
 
 
+def test_the_end_of_a_history_counts_paths_and_contents(tmp_path, capsys):
+    writer = Writer(tmp_path / "scores.db")
+    for i in (1, 2, 3):
+        writer.record(scored(i, path="last.pth" if i < 3 else "other.pth"))
+    writer.store.close()
+    for arguments, count in (([], "2 checkpoints"), (["--history"], "3 contents of 2 checkpoints")):
+        assert main(["table", str(tmp_path / "scores.db"), *arguments]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"{count}, 0 failed"
+
+
 def test_text_has_a_dash_for_nan_and_nothing_for_a_missing_label(tmp_path, capsys):
     writer = Writer(tmp_path / "scores.db")
     made = scored(1, labels={"rate": "0.5"})
