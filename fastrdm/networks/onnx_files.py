@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import one_line, require
+from fastrdm._base import check_expansion, one_line, require
 from fastrdm.networks.external_data import external_file, external_files
 
 
@@ -67,8 +67,7 @@ def map_weights(tensors: Iterable[Any], path: Path) -> dict[str, NDArray[Any]]:
     """
     onnx = require("onnx", "run", "to read an ONNX model")
     weights: dict[str, NDArray[Any]] = {}
-    for tensor in filter(is_external, tensors):
-        place = _ExternalPlace.of(tensor, path)
+    for tensor, place in _places(filter(is_external, tensors), path):
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         # 1 marks the types of NumPy itself.
         if dtype.isbuiltin != 1:
@@ -101,9 +100,20 @@ def store_inner(model: Any, path: Path, kept: Collection[str]) -> None:
     # A list, because protobuf makes new objects for messages that nobody holds.
     left = [tensor for tensor in model.graph.initializer if tensor.name in kept]
     ids = set(map(id, left))
-    for tensor in _tensors(model):
-        if is_external(tensor) and id(tensor) not in ids:
-            _ExternalPlace.of(tensor, path).store(tensor)
+    moved = [each for each in _tensors(model) if is_external(each) and id(each) not in ids]
+    for tensor, place in _places(moved, path):
+        place.store(tensor)
+
+
+def _places(tensors: Iterable[Any], path: Path) -> "list[tuple[Any, _ExternalPlace]]":
+    """Tensors with the places to which they refer, checked; ValueError if they repeat the files' bytes too often."""
+    found = [(tensor, _ExternalPlace.of(tensor, path)) for tensor in tensors]
+    announced = sum(place.n_bytes for _, place in found)
+    held = sum(file.stat().st_size for file in {place.file for _, place in found})
+    if announced > held:
+        advice = "its tensors share the same bytes of their files"
+        check_expansion(announced, held, f"{path}: the weights in other files", advice)
+    return found
 
 
 @dataclass(frozen=True)

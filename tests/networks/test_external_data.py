@@ -313,3 +313,16 @@ def test_stamps_need_no_onnx(tmp_path):
     found = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
     size = path.stat().st_size + (tmp_path / "w").stat().st_size
     assert found.stdout == f"{size} []\n", found.stderr
+
+
+def test_tensors_that_share_bytes_cannot_expand_without_bound(tmp_path):
+    """200 tensors of 1 MB in one file of 1 MB."""
+    path, model = tmp_path / "net.onnx", small_model()
+    (tmp_path / "w").write_bytes(bytes(2**20))
+    for i in range(200):
+        tensor = TensorProto(name=f"t{i}", data_type=TensorProto.FLOAT, dims=[2**18])
+        refer(tensor, "w")
+        model.graph.initializer.append(tensor)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="would expand to 200 MiB from 1.* share the same bytes"):
+        Graph.from_file(path)
