@@ -402,6 +402,10 @@ def run(home, engines, count, seed=0, data=None, minutes=None, kinds=KINDS):
     """Interrupt sweeps of each engine `count` times in all, or for some minutes; return the tally."""
     tally, start = Tally(), time.monotonic()
     make_home(home, data)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        # Under nohup and in the background the sweeps would inherit that they are ignored.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     for i, name in enumerate(engines):
         wanted = count * (i + 1) // len(engines)
         with ENGINES[name]() as engine:
