@@ -418,8 +418,7 @@ def run(home, engines, count, seed=0, data=None, minutes=None, kinds=KINDS):
                     break
                 campaign.round(number)
                 number += 1
-                if number % 10 == 0:
-                    print(tally.text, flush=True)
+                print(tally.text, flush=True)
     return tally
 
 
