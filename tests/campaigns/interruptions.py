@@ -4,14 +4,15 @@
 
 An interruption is a signal at a random moment of a sweep's life, from its imports to its end:
 
-======================  ============================================================================
-``kill-main``           SIGKILL of the sweep
-``kill-workers``        SIGKILL of its workers; the sweep goes on
-``kill-both``           SIGKILL of the sweep and its workers, in random order
-``stop-cont``           SIGSTOP and SIGCONT of the sweep, its workers, or both; the sweep goes on
-``term`` ``int`` ``hup``  the signal, once
-``int-twice``           SIGINT, and again up to half a second later
-======================  ============================================================================
+=================  ================================================================================
+kill-main          SIGKILL of the sweep
+kill-workers       SIGKILL of its workers; the sweep goes on
+kill-both          SIGKILL of the sweep and its workers, in random order
+stop-cont          SIGSTOP and SIGCONT of the sweep, its workers, or both; the sweep goes on
+term, int, hup     the signal, once
+term-all, int-all  the signal for the sweep and its workers, as batch systems and terminals send it
+int-twice          SIGINT, and again up to half a second later
+=================  ================================================================================
 
 A sweep that an interruption ends is started again with the same command, until one ends by itself. Then the store must
 hold what an undisturbed sweep stores. The campaign counts
@@ -50,13 +51,15 @@ ORPHANS_S = 60.0
 # Sweeps into one store that are interrupted; the next one may finish.
 MAX_DISTURBED = 8
 
-KINDS = ("kill-main", "kill-workers", "kill-both", "stop-cont", "term", "int", "int-twice", "hup")
 ENDING = {
     "term": signal.SIGTERM,
+    "term-all": signal.SIGTERM,
     "int": signal.SIGINT,
+    "int-all": signal.SIGINT,
     "int-twice": signal.SIGINT,
     "hup": signal.SIGHUP,
 }
+KINDS = ("kill-main", "kill-workers", "kill-both", "stop-cont", *ENDING)
 COUNTS = ("lost", "doubled", "changed", "hung", "wrong_status", "failed")
 
 NETWORK = """
@@ -252,7 +255,10 @@ def interrupt(kind, sweep, rng):
     if not sweep.is_running or (kind == "kill-workers" and not workers):
         return False
     if kind in ENDING:
-        send(main, ENDING[kind])
+        chosen = [main, *(workers if kind.endswith("-all") else [])]
+        rng.shuffle(chosen)
+        for pid in chosen:
+            send(pid, ENDING[kind])
         if kind == "int-twice":
             time.sleep(rng.uniform(0, 0.5))
             if sweep.is_running:
