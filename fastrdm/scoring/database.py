@@ -287,8 +287,8 @@ class Database:
                 " restored"
             )
         if not self._files.is_log_in_place():
-            busy, n_pages, n_saved = self._db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
-            is_saved = not busy and n_pages == n_saved
+            # With another log at its place, another process may have written pages that are not in this one.
+            is_saved = not self._files.log.exists() and self._save_log()
             kept = (
                 "all that was reported done was saved; repeat the command"
                 if is_saved
@@ -297,6 +297,11 @@ class Database:
             raise StoreError(
                 f"{self.path}: its log {self._files.log.name} was removed or replaced while the store was open; {kept}"
             )
+
+    def _save_log(self) -> bool:
+        """Put the log into the database, and return whether all of it is there."""
+        busy, n_pages, n_saved = self._db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+        return not busy and n_pages == n_saved
 
     def _put_log_into_file(self) -> None:
         """Put the log into the database now and then: what is in it would be lost with the log."""

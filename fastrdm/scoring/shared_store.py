@@ -13,12 +13,13 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from fastrdm.scoring.processes import ProcessIdentity
 from fastrdm.scoring.records import StoreError
 from fastrdm.scoring.store import Store
+from fastrdm.scoring.store_files import StoreFiles
+from fastrdm.scoring.store_values import stored
 
 # Seconds between two heartbeats, and without one until a claim ends.
 _BEAT_S, _LEASE_S = 2.0, 30.0
@@ -59,9 +60,9 @@ class Leases:
 class Heartbeat(threading.Thread):
     """Counts the heartbeats of a holder in a store, until it is stopped."""
 
-    def __init__(self, path: Path, row: tuple[Any, ...]) -> None:
+    def __init__(self, files: StoreFiles, row: tuple[Any, ...]) -> None:
         super().__init__(name="fastrdm-heartbeat", daemon=True)
-        self._path, self._row = path, row
+        self._files, self._row = files, row
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -69,9 +70,12 @@ class Heartbeat(threading.Thread):
         import sqlite3
 
         while not self._stopped.wait(_BEAT_S):
+            # SQLite would make another log in place of one that was removed.
+            if not (self._files.is_in_place() and self._files.is_log_in_place()):
+                continue
             with contextlib.suppress(sqlite3.Error):
                 # Not kept open: a store that was removed or replaced must not be written.
-                address = f"{self._path.resolve().as_uri()}?mode=rw"
+                address = f"{self._files.file.as_uri()}?mode=rw"
                 with contextlib.closing(
                     sqlite3.connect(address, uri=True, timeout=_BEAT_S, isolation_level=None)
                 ) as database:
@@ -107,7 +111,7 @@ class SharedStore(Store):
             # A sweep that begins alone finds all contents among the checkpoints.
             self._db.execute("DELETE FROM samples WHERE NOT EXISTS (SELECT 1 FROM holders)")
             self._db.execute(_BEAT, row)
-        self._heartbeat = Heartbeat(self.path, row)
+        self._heartbeat = Heartbeat(self._files, row)
         self._heartbeat.start()
 
     def claim(self, pipeline: int, sample: str, targets: Sequence[int]) -> tuple[str, ...] | None:
@@ -172,7 +176,7 @@ class SharedStore(Store):
         """Why a file could not be scored; empty if it could."""
         with self._errors():
             query = "SELECT error FROM failures WHERE path = ? AND method = ?"
-            return str(self._one(query, path, pipeline) or "")
+            return str(self._one(query, stored(path), pipeline) or "")
 
     def close(self) -> None:
         """End all claims, and close the file."""

@@ -209,6 +209,17 @@ def test_a_log_that_was_removed_while_it_was_written_is_saved(path):
     assert len(rows(path)) == 12
 
 
+def test_a_log_that_was_replaced_is_not_mixed_with_the_new_one(path):
+    writer = Writer(path)
+    writer.record(scored(0))
+    log_of(path).unlink()
+    log_of(path).touch()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"what was reported done last may be lost"):
+        writer.record(scored(1))
+    assert path.read_bytes() == before
+
+
 def test_what_is_in_the_log_comes_into_the_file_within_seconds(path, monkeypatch):
     monkeypatch.setattr("fastrdm.scoring.database._CHECKPOINT_S", 0)
     writer = Writer(path)

@@ -1,5 +1,6 @@
 """Sweeps score every checkpoint once, even if files, workers, the sweep itself or its disk fail."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -499,6 +500,55 @@ def test_two_sweeps_on_one_store(here, expected):
     processes = [start() for _ in range(2)]
     outs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outs
+    assert rows(subjects=True) == expected
+
+
+@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("gone", ["scores.db", "scores.db-wal"])
+def test_a_store_that_is_removed_while_a_sweep_runs_ends_it_with_1(
+    stop, gone, here, expected, monkeypatch, capsys
+):
+    """The sweep neither continues in a file that has no name, nor creates a new one."""
+    from fastrdm.cli import progress
+
+    @contextlib.contextmanager
+    def remove(*arguments):
+        def show(event):
+            if event["event"] == "scored" and len(seen) < 3:
+                seen.append(event["checkpoint"])
+                if len(seen) == 3:
+                    (here / gone).unlink()
+                    if stop:
+                        os.kill(os.getpid(), signal.SIGTERM)
+
+        yield show
+
+    seen = []
+    monkeypatch.setattr(progress, "shown", remove)
+    arguments = [
+        "--arch",
+        ARCH,
+        "--data",
+        "study",
+        "--store",
+        "scores.db",
+        "--engine",
+        "in-process",
+    ]
+    assert main(["sweep", "runs", *arguments]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and f"{gone} was removed or replaced" in err
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    if gone == "scores.db":
+        assert not (here / gone).exists()
+        with pytest.raises(ValueError, match="was removed, but not its log"):
+            run()
+        (here / "scores.db-wal").unlink()
+    else:
+        assert set(seen) <= {row[0] for row in rows()}
+        assert main(["table", "scores.db", "--check"]) == 0
+    assert run()[0].failed == 0
     assert rows(subjects=True) == expected
 
 
