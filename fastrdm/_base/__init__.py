@@ -9,7 +9,7 @@ first use). `text`, `units` and `checks` hold pieces of messages, bytes and seco
 converts between condensed and square RDMs. `contents` lists and reads what a file holds, with a module for each family
 of formats (`hdf5`, `matlab5` and `matlab4`, `numpy_files`, `pickles` on `unpickling`) and the bounds on what files may
 expand to (`expansion`); `arrays` reads all its arrays. `files` writes files that appear only when complete, and checks
-before work that a file can be written.
+before work that a file can be written; `settings_files` reads TOML, JSON and lists within bounds.
 """
 
 from typing import TYPE_CHECKING
@@ -85,6 +85,13 @@ if TYPE_CHECKING:
     )
     from fastrdm._base.labels import CHANNELS, PAIRS, Labels, common_labels, labels_of, rdm_labels
     from fastrdm._base.numpy_files import UNNAMED, check_members
+    from fastrdm._base.settings_files import (
+        parse_json,
+        read_column,
+        read_json,
+        read_lines,
+        read_toml,
+    )
     from fastrdm._base.unpickling import BoundedUnpickler, StandIn, expanded_size
 else:
     # These modules import NumPy, which takes longer than the rest of `fastrdm --help`.
@@ -136,6 +143,13 @@ else:
             ],
             "fastrdm._base.expansion": ["check_expansion"],
             "fastrdm._base.numpy_files": ["UNNAMED", "check_members"],
+            "fastrdm._base.settings_files": [
+                "parse_json",
+                "read_column",
+                "read_json",
+                "read_lines",
+                "read_toml",
+            ],
             "fastrdm._base.unpickling": ["BoundedUnpickler", "StandIn", "expanded_size"],
         },
     )
@@ -202,9 +216,14 @@ __all__ = [
     "one_line",
     "open_contents",
     "parse_bytes",
+    "parse_json",
     "printable",
     "rdm_labels",
     "read_arrays",
+    "read_column",
+    "read_json",
+    "read_lines",
+    "read_toml",
     "require",
     "run_program",
     "square",

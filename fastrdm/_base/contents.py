@@ -6,7 +6,9 @@ dicts for groups and pickles. Nothing outside the file is read, and nothing in i
 """
 
 import contextlib
+import io
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -282,11 +284,24 @@ def _list_json(path: Path) -> dict[str, Any]:
     return {"entries": {}, "root": json.loads(path.read_text("utf-8-sig"))}
 
 
+class _NetcdfFile(io.FileIO):
+    """A file that is never asked for more bytes than it has, for which Python would reserve memory first."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        if size is not None and size > left:
+            raise ValueError(f"it announces {size} bytes where {left} are left: truncated")
+        return super().read(size) or b""
+
+
 def _list_netcdf(path: Path) -> dict[str, Any]:
     from scipy.io import netcdf_file
 
     entries = {}
-    with netcdf_file(path, "r", mmap=False, maskandscale=True) as file:
+    with (
+        _NetcdfFile(path) as bounded,
+        netcdf_file(bounded, "r", mmap=False, maskandscale=True) as file,
+    ):
         for name, variable in file.variables.items():
             value = (
                 np.ma.filled(variable[...], np.nan)

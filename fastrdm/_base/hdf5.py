@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastrdm._base.expansion import check_expansion, limit_of
 from fastrdm._base.extras import require
+from fastrdm._base.hdf5_heaps import check_heaps
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # MATLAB writes a header of 512 bytes before the HDF5 file; the format allows any power of two.
@@ -46,6 +47,7 @@ class Hdf5File:
         self._h5py = require("h5py", "data", purpose)
         self._size = path.stat().st_size
         self._taken = self._n_objects = 0
+        self._path, self._has_heaps_checked = path, False
         self._file = self._h5py.File(path, "r")
         try:
             self.is_matlab = signed or any("MATLAB_class" in i.attrs for _, i in self.items())
@@ -100,6 +102,8 @@ class Hdf5File:
 
     def dimensions(self, dataset: Any) -> tuple[str, ...]:
         """Return the names of a dataset's axes, as netCDF stores them; empty if an axis has none."""
+        if {"DIMENSION_LIST", "DIMENSION_LABELS"} & {*dataset.attrs}:
+            self._check_heaps()
         names = []
         for dimension in dataset.dims:
             if len(dimension):
@@ -173,8 +177,16 @@ class Hdf5File:
                 " contents can"
             )
 
+    def _check_heaps(self) -> None:
+        """Check the places of texts of any length once, in which HDF5 2.0 loses its way if a size is zero."""
+        if not self._has_heaps_checked:
+            sizes = self._file.id.get_create_plist().get_sizes()
+            check_heaps(self._path, sizes[1])
+            self._has_heaps_checked = True
+
     def _of_any_length(self, dataset: Any) -> NDArray[Any]:
         """Return elements of different lengths, read so few at a time that each may be as large as the file."""
+        self._check_heaps()
         flat = np.empty(dataset.size, object)
         if not dataset.shape:
             flat[0] = dataset[()]
@@ -216,6 +228,8 @@ class Hdf5File:
         if name not in item.attrs:
             return None
         attribute = item.attrs.get_id(name)
+        if attribute.dtype.hasobject:
+            self._check_heaps()
         n_bytes = math.prod(attribute.shape or ()) * attribute.dtype.itemsize
         if self._h5py.check_dtype(vlen=attribute.dtype) is not None:
             n_bytes = math.prod(attribute.shape or ()) * self._size

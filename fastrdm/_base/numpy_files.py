@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base.expansion import check_expansion
-from fastrdm._base.pickles import load_pickle
+from fastrdm._base.pickles import check_text, load_pickle
 
 #: The key of a single array in a `.npy` file.
 UNNAMED = "(unnamed)"
@@ -72,7 +72,9 @@ def _load(file: IO[bytes], size: int) -> Any:
         )
     check_expansion(math.prod(shape) * dtype.itemsize, size, "its array")
     file.seek(0, os.SEEK_SET)
-    return np.load(file, allow_pickle=False)
+    array = np.load(file, allow_pickle=False)
+    check_text(array)
+    return array
 
 
 # Version 3.0 differs from 2.0 only in the characters of field names.

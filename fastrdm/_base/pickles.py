@@ -6,6 +6,7 @@ Arrays are made of the shape, type and content in the file, not by NumPy's const
 import math
 import os
 import pickle
+import sys
 from collections.abc import Iterable
 from typing import IO, Any
 
@@ -53,6 +54,16 @@ class _ArrayUnpickler(BoundedUnpickler):
             value.__setstate__(state)
         else:
             super().set_state(value, state)
+
+
+def check_text(array: NDArray[Any]) -> None:
+    """Raise ValueError if text holds numbers that are not those of characters, with which Python fails later."""
+    for name in array.dtype.names or ():
+        check_text(array[name])
+    if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
+        codes = np.ascontiguousarray(array).view(np.dtype("u4").newbyteorder(array.dtype.byteorder))
+        if codes.max() > sys.maxunicode:
+            raise ValueError("its text holds characters that do not exist")
 
 
 class _PickledDtype(StandIn):
@@ -117,6 +128,7 @@ def _filled(content: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
             flat[i] = element
     else:
         flat = np.frombuffer(content, kind) if kind.itemsize else np.zeros(count, kind)
+        check_text(flat)
     return flat.reshape(shape, order="F" if order in ("F", b"F") else "C").copy()
 
 

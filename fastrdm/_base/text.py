@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+# Letters of a name that is compared with others; the time grows with their square.
+_MOST = 500
 _DIGITS = re.compile(r"([0-9]+)")
 # Categories of characters that are shown although `str.isprintable` is false for them: spaces, private use, unassigned.
 _SHOWN = ("Zs", "Co", "Cn")
@@ -57,7 +59,7 @@ def list_names(names: Iterable[object], most: int = 3, separator: str = ", ") ->
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """Join the `n` known names most similar to `name`; ``"none"`` if none are known."""
-    return ", ".join(difflib.get_close_matches(name, list(known), n, cutoff=0)) or "none"
+    return ", ".join(difflib.get_close_matches(name[:_MOST], list(known), n, cutoff=0)) or "none"
 
 
 def nearest_known(name: str, known: Iterable[str]) -> str:
@@ -70,7 +72,7 @@ def nearest_known(name: str, known: Iterable[str]) -> str:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean X?"`` for the most similar known name, empty if none is similar."""
-    similar = difflib.get_close_matches(name, list(known), 1)
+    similar = difflib.get_close_matches(name[:_MOST], list(known), 1)
     return f"; did you mean {similar[0]}?" if similar else ""
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm._base import check_choice, require
+from fastrdm._base import check_choice, parse_json, require
 from fastrdm.images.decoding import Images, check_images, decode, in_order
 from fastrdm.images.filters import FILTERS
 
+_MAX_SIDE = 16384
 _CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0)}
 
 
@@ -82,8 +83,10 @@ class Preprocessing:
             height, width = map(operator.index, self.size)
         except (TypeError, ValueError):
             height = width = 0
-        if min(height, width) < 1:
-            raise ValueError(f"size must be (height, width) in pixels, not {self.size!r}")
+        if min(height, width) < 1 or max(height, width) > _MAX_SIDE:
+            raise ValueError(
+                f"size must be (height, width) in pixels, each at most {_MAX_SIDE}, not {self.size!r}"
+            )
         check_choice(self.resize, FILTERS, "resize")
         check_choice(self.channel_order, _CHANNELS, "channel_order")
         # Store plain tuples, so that equal values compare and print equal.
@@ -111,13 +114,16 @@ class Preprocessing:
     def from_json(cls, text: str) -> "Preprocessing":
         """Inverse of `to_json`; raise ValueError unless the text is a JSON object with these fields."""
         try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
+            values = parse_json(text)
+        except ValueError as error:
             raise ValueError(f"the preprocessing is not valid JSON: {error}") from None
         names = {field.name for field in fields(cls)} - {"crop"}
         if not isinstance(values, dict) or set(values) - {"crop"} != names:
             raise ValueError(f"the preprocessing must have the fields {', '.join(sorted(names))}")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"the preprocessing has a field of another type: {error}") from None
 
     def pixels(
         self, images: Images, *, n_threads: int | None = None, background: str | None = None

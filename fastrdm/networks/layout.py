@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import first_sentence, list_names
+from fastrdm._base import first_sentence, list_names, parse_json
 from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.file_names import names_in_files
 from fastrdm.networks.tensor_files import numpy_dtype, type_name
@@ -55,7 +55,7 @@ class Layout:
     def from_json(cls, text: str) -> "Layout":
         """Inverse of `to_json`; raise ValueError for any other text."""
         try:
-            content = json.loads(text)
+            content = parse_json(text)
             return cls(
                 {name: (kind, tuple(shape)) for name, (kind, shape) in content["entries"].items()},
                 tuple(tuple(names) for names in content["tied"]),

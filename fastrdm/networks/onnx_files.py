@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastrdm._base import check_expansion, one_line, require
 from fastrdm.networks.external_data import external_file, external_files
+from fastrdm.networks.onnx_checks import check_model
 
 
 def is_onnx(path: str | Path) -> bool:
@@ -46,6 +47,7 @@ def read_model(source: str | Path | bytes, name: str = "") -> Any:
         ) from error
     if not model.graph.node:
         raise ValueError(f"{name} holds no ONNX graph (truncated, or another kind of file)")
+    check_model(model, name)
     return model
 
 

@@ -72,6 +72,8 @@ def preprocessing_of(source: Any, crop: bool | None = None) -> Preprocessing:
     elif _settings(source)("image_mean") is not None:
         settings = _settings(source)
         name = settings("image_processor_type") or settings("feature_extractor_type") or name
+        if not isinstance(name, str):
+            raise ValueError(f"the type of the image processor is {name!r}, not text")
         whole, how = _of_processor(name, settings)
     else:
         raise ValueError(

@@ -1,13 +1,12 @@
 """Preprocessing as people ask for it: by the name of its source, by a file, or by the fields that differ."""
 
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fastrdm._base import list_names, warn_caller
+from fastrdm._base import first_line, list_names, read_json, read_toml, warn_caller
 from fastrdm.images import Preprocessing
 from fastrdm.networks.pretrained import preprocessing_of
 
@@ -180,13 +179,16 @@ def _read_whole(path: Path, changes: Mapping[str, Any]) -> Preprocessing:
     """Read the preprocessing of a pretrained network's file."""
     try:
         whole = preprocessing_of(_read(path), crop=False if "crop" in changes else None)
-    except (KeyError, TypeError, ValueError) as error:
+    # The values of a damaged file may be of any type.
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if str(path) in str(error):
+            raise
         if "neither a timm model" in str(error):
             raise ValueError(
                 f"{path} states no preprocessing: it is neither transformers' {_PROCESSOR} nor timm's config.json, nor "
                 f"has it only fields of Preprocessing ({', '.join(sorted(_FIELDS))})"
             ) from None
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {first_line(error)}") from None
     return replace(whole, **changes)
 
 
@@ -195,12 +197,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"preprocessing {str(path)!r} is neither a file nor one of: {', '.join(SOURCES)}"
         )
-    try:
-        text = path.read_text("utf-8")
-        content = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
-        kind = "TOML" if path.suffix.lower() == ".toml" else "JSON"
-        raise ValueError(f"{path} is not valid {kind}: {error}") from None
+    content = read_toml(path) if path.suffix.lower() == ".toml" else read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold the fields of a preprocessing")
     return content

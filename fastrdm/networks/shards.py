@@ -4,13 +4,12 @@ An index is the JSON that transformers and diffusers write, such as `model.safet
 each tensor, all in its own folder. The folder that holds an index is one checkpoint.
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from fastrdm._base import list_names
+from fastrdm._base import list_names, read_json
 from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.external_data import external_files, is_inside
 from fastrdm.networks.onnx_files import is_onnx
@@ -66,7 +65,7 @@ def holds_index(folder: str | Path) -> bool:
 def read_index(index: Path) -> dict[str, Path]:
     """Return the file of each tensor; raise WeightsError if the index is damaged, or a file is outside its folder."""
     try:
-        content = json.loads(index.read_bytes())
+        content = read_json(index)
         files = content["weight_map"]
         if not (isinstance(files, dict) and all(isinstance(each, str) for each in files.values())):
             raise ValueError

@@ -1,7 +1,6 @@
 """One file of tensors, of `torch.save` or safetensors, in memory or mapped."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import first_sentence, require
+from fastrdm._base import first_sentence, parse_json, require
 from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.pickles import read_torch
 from fastrdm.networks.torch_archives import map_torch
@@ -65,7 +64,7 @@ def map_safetensors(path: Path) -> Any:
 
 def safetensors_header(text: bytes) -> dict[str, Any]:
     """Type, shape and place of each tensor of a `.safetensors` file."""
-    header: dict[str, Any] = json.loads(text)
+    header: dict[str, Any] = parse_json(text)
     header.pop("__metadata__", None)
     return header
 

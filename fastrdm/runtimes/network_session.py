@@ -1,13 +1,13 @@
 """An opened graph that runs batches of normalised images."""
 
 import functools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base import parse_json
 from fastrdm.images import Preprocessing
 from fastrdm.networks import Graph, Probes, Verdict, probe
 from fastrdm.runtimes.providers import open_session
@@ -37,17 +37,20 @@ class NetworkSession:
         self.precision = opened.precision
         self._settings = (sorted((options or {}).items()), n_threads)
         self._n_threads = n_threads
-        rows = self.session.get_inputs()[0].shape[0]
+        try:
+            rows = self.session.get_inputs()[0].shape[0]
+        except (IndexError, UnicodeDecodeError):
+            raise ValueError(f"{graph.name} has no input of images that can be read") from None
         self.fixed = isinstance(rows, int)
         self.batch_size: int = rows if isinstance(rows, int) else batch_size
         self._read_metadata(graph.name)
 
     def _read_metadata(self, name: str) -> None:
         """Read layers, preprocessing and architecture, and check them against the file's outputs."""
-        metadata = self.session.get_modelmeta().custom_metadata_map
-        outputs = [output.name for output in self.session.get_outputs()]
         try:
-            layers = json.loads(metadata["fastrdm.layers"])
+            metadata = self.session.get_modelmeta().custom_metadata_map
+            outputs = [output.name for output in self.session.get_outputs()]
+            layers = parse_json(metadata["fastrdm.layers"])
             self.preprocessing = Preprocessing.from_json(metadata["fastrdm.preprocessing"])
             self.architecture: str = metadata["fastrdm.architecture"]
             if layers != outputs:

@@ -228,7 +228,8 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise StoreError(f"{self.path} {self._reason(error)}") from error
-        except RowError as error:
+        # Names in a damaged schema are not UTF-8, nor then the messages with them.
+        except (RowError, UnicodeDecodeError) as error:
             raise StoreError(
                 f"{self.path} is damaged: {error}; `fastrdm table {self.path} --check` lists all that is wrong"
             ) from error

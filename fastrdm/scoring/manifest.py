@@ -20,13 +20,12 @@ or, in place of the last line, a table whose fields replace those of the network
 """
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastrdm._base import nearest
+from fastrdm._base import nearest, read_toml
 from fastrdm.networks import (
     ANY_FITTING,
     RequestedPreprocessing,
@@ -142,10 +141,7 @@ def read_manifest(path: str | Path) -> list[CheckpointSource]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such manifest")
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
+    content = read_toml(path)
     tables = content.pop("network", None)
     if content or not isinstance(tables, list) or not tables:
         stray = f", not {next(iter(content))!r}" if content else ""

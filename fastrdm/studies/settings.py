@@ -1,13 +1,11 @@
 """Reading a `study.toml`: its fields are checked, and the files it names become a `Study`; see docs/study.md."""
 
-import csv
-import tomllib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from fastrdm._base import check_choice, nearest
+from fastrdm._base import check_choice, nearest, read_column, read_lines, read_toml
 from fastrdm.images import ORDERS, check_background, list_images, name_in
 from fastrdm.similarity import NAN_POLICIES, Target
 from fastrdm.studies.condition_labels import check_order, in_order, order_of
@@ -49,10 +47,7 @@ class StudySettings:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        try:
-            self.fields = tomllib.loads(file.read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} is not valid TOML: {error}") from error
+        self.fields = read_toml(file)
         self.unlisted: tuple[str, ...] = ()
         self._sources: dict[str, str] = {}
         self._subjects: dict[str, tuple[str, ...]] = {}
@@ -68,6 +63,8 @@ class StudySettings:
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
         self._require(self.fields, "targets", "", ", such as [targets.it]")
+        for field in ("stimuli", "test_stimuli", "order"):
+            self._check_path(self.fields.get(field, ""), field)
         self._check_policy(self.fields, "")
         for region, target in self.fields["targets"].items():
             self._check_target(target, f"targets.{region}")
@@ -83,8 +80,19 @@ class StudySettings:
             raise ValueError(f"{self.file}: {where} is {target!r}, not a table such as [{where}]")
         self._check(target, TARGET_FIELDS, f"{where}.")
         self._require(target, "file", f"{where}.", "")
+        self._check_path(target["file"], f"{where}.file")
         check_target(target, f"{self.file}: {where}.")
         self._check_policy(target, f"{where}.")
+
+    def _check_path(self, path: str, where: str) -> None:
+        """Refuse a path that leaves the folder of the study; links below it are followed."""
+        for kind in (PurePosixPath, PureWindowsPath):
+            named = kind(path)
+            if named.anchor or ".." in named.parts or "\0" in path:
+                raise ValueError(
+                    f"{self.file}: {where} = {path!r} is not a path inside the study's folder, the only one"
+                    " that is read"
+                )
 
     def _check(self, table: Mapping[str, Any], fields: Mapping[str, Any], prefix: str) -> None:
         for key, value in table.items():
@@ -181,19 +189,16 @@ class StudySettings:
                 f"{self.file}: order = {self.fields['order']!r} is neither a file beside it nor"
                 ' "sorted", "natural" or "targets"'
             )
-        try:
-            # Spreadsheet programs write a byte-order mark.
-            lines = file.read_text("utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self.file}: order = {file.name!r} is not UTF-8 text") from error
-        if file.suffix.lower() == ".csv":
-            rows = csv.DictReader(lines)
-            if "stimulus" not in (rows.fieldnames or ()):
-                raise ValueError(
-                    f"{self.file}: order = {file.name!r} has no column named stimulus; its first"
-                    f" line is {(lines or [''])[0]!r}"
-                )
-            lines = [row["stimulus"] or "" for row in rows]
+        name = f"{self.file}: order = {file.name!r}"
+        lines = read_lines(file, name)
+        is_csv = file.suffix.lower() == ".csv"
+        column = read_column(lines, "stimulus", name) if is_csv else lines
+        if column is None:
+            raise ValueError(
+                f"{self.file}: order = {file.name!r} has no column named stimulus; its first"
+                f" line is {(lines or [''])[0][:200]!r}"
+            )
+        lines = column
         names = [line.strip() for line in lines if line.strip()]
         if not names:
             raise ValueError(f"{self.file}: order = {file.name!r} lists no stimuli")
