@@ -8,8 +8,8 @@ input size share the pixels. A file never changes: it appears when it is complet
 the same one.
 
 A file is used only if its header and size are as expected and the SHA-256 of its name and pixels is the one at its
-end; otherwise it is written again. Hashing 118 images of 224 × 224 pixels takes 10 ms, or 50 ms on processors without
-instructions for it. The folder is private: it is made with mode 0700, and that of another user is refused.
+end; otherwise it is written again. Hashing 118 images of 224 × 224 pixels takes 10 ms on processors with instructions
+for it. The folder is private: it is made with mode 0700, and that of another user is refused.
 """
 
 import contextlib

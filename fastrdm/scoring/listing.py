@@ -1,5 +1,6 @@
 """The checkpoints that files, folders, globs and lists of paths name at present."""
 
+import contextlib
 import glob
 import os
 import re
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastrdm._base import existing_name, list_names, unescaped
-from fastrdm.networks import holds_index, is_checkpoint, is_onnx, is_shard
+from fastrdm.networks import WeightsError, files_of, holds_index, is_checkpoint, is_onnx, is_shard
 
 # Ending of a file of weights beside an .onnx file.
 _DATA = ".data"
@@ -90,9 +91,12 @@ class Listing:
         """Separate the checkpoints of a folder or glob from other files."""
         reasons: dict[str, list[str]] = {}
         n_before = len(self.found)
+        of_graphs = _files_of_graphs(names)
         for name in _with_shards_joined(names):
             base = os.path.basename(name)  # noqa: PTH119
             weights = name.lower().removesuffix(_DATA)
+            if Path(name) in of_graphs:
+                continue
             # A glob matches hidden files only if its pattern starts with a dot.
             if skip_hidden and base.startswith("."):
                 reasons.setdefault("hidden", []).append(base)
@@ -133,6 +137,16 @@ class Listing:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 self.add(line.strip(), f"{path}, line {number}")
+
+
+def _files_of_graphs(names: Sequence[str]) -> set[Path]:
+    """The files in which `.onnx` files keep weights, whatever their names."""
+    found: set[Path] = set()
+    for name in filter(is_onnx, names):
+        # What cannot be right fails when the checkpoint is scored.
+        with contextlib.suppress(WeightsError):
+            found.update(files_of(name)[1:])
+    return found
 
 
 def _is_plain(path: str) -> bool:

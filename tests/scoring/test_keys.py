@@ -16,6 +16,7 @@ from fastrdm.runtimes import provider_table
 from fastrdm.runtimes.provider_sources import PrecisionSetting
 from fastrdm.scoring import jobs
 from fastrdm.scoring.jobs import RunOptions
+from fastrdm.scoring.listing import Listing
 from fastrdm.studies import open_studies
 
 PLAIN = Preprocessing((SIZE, SIZE))
@@ -87,6 +88,17 @@ def test_weights_in_other_files(here, names):
     assert (of_file(), of_file()) == (1, 0)
     write_small(here / "net.onnx", *names)
     assert of_file() == 0
+
+
+@pytest.mark.parametrize("names", [("a.bin", "b.pth"), ("net.onnx_data",)], ids=str)
+def test_weights_of_a_graph_are_no_checkpoints(here, names):
+    (here / "runs").mkdir()
+    write_small(here / "runs" / "net.onnx", *names)
+    for weights in ("runs", "runs/*"):
+        listing = Listing()
+        listing.add(weights)
+        assert [found.path for found in listing.found] == ["runs/net.onnx"]
+        assert not listing.left_out
 
 
 def test_two_graphs_with_different_weights_are_two_results(here):
