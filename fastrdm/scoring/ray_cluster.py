@@ -49,7 +49,7 @@ def connect(ray: Any, address: str | None, timeout: float) -> None:
 def _start_local(ray: Any, **options: Any) -> None:
     """Start a cluster on this machine whose ports listen at 127.0.0.1 alone; RuntimeError if they do not.
 
-    By default they listen on all networks, and whoever reaches one can run code. Ray's switch for this is made for
+    By default they listen on all networks, and anyone who reaches one can run code. Ray's switch for this is made for
     macOS and Windows; as an argument, 127.0.0.1 is replaced by the address of the machine.
     """
     constants = require("ray._private.ray_constants", "ray", "to sweep on a Ray cluster")

@@ -1,4 +1,4 @@
-"""Every input of a score belongs to its key: whoever changes one gets a new result, and nobody else."""
+"""Every input of a score belongs to its key: a change of one gives a new result, and nothing else does."""
 
 import inspect
 from dataclasses import fields, replace
