@@ -66,6 +66,9 @@ class Journal:
     def add(self, outcome: Outcome) -> None:
         """Add an outcome."""
 
+    def add_names(self, names: Sequence[Known]) -> None:
+        """Add names of one content that has scores, under one network."""
+
     def rows(self, subjects: bool) -> Iterator[dict[str, Any]]:
         """Yield the results kept."""
         yield from ()
@@ -149,9 +152,13 @@ class StoreJournal(Journal):
             environment = self._environments[outcome.worker]
             self._store.record(outcome, pipeline, self._targets, self._run, environment)
         elif isinstance(outcome, Known):
-            self._store.recognise(outcome, pipeline)
+            self._store.recognise([outcome], pipeline)
         elif isinstance(outcome, Failed):
             self._store.fail(outcome, pipeline, self._run)
+
+    def add_names(self, names: Sequence[Known]) -> None:
+        """Add names in one transaction."""
+        self._store.recognise(names, self._pipelines[names[0].job.network])
 
     def rows(self, subjects: bool) -> Iterator[dict[str, Any]]:
         """As for `Journal`."""

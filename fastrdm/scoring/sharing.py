@@ -57,8 +57,11 @@ class Sharing:
         self._claimed: list[tuple[Job, _Content]] = []
         self._holders: list[str] = []
         self._again: deque[Job] = deque()
-        self._prepared: deque[Job | Elsewhere] = deque()
+        self._prepared: deque[Job | Outcome] = deque()
         self._hashes: dict[tuple[int, Identity], str] = {}
+        # Names of files with scores, by content and SHA-256. They are kept together, because the store looks at all
+        # other names of a content.
+        self._names: dict[tuple[_Content, str], list[Known]] = {}
         # Results for copies, where no store has them.
         self._scored: dict[_Content, dict[str, Scored]] = {}
         self._polled, self._announced = -math.inf, 0
@@ -91,16 +94,25 @@ class Sharing:
                     continue
                 is_idle = job is None
                 item = job and self._admit(job)
+            if item is None and not is_idle and time.monotonic() - looked < _SCAN_S:
+                continue
+            self._prepared.extend(self._keep_names())
             if is_idle or not self._claimed:
                 self._announce(len(self._claimed))
-            if item or is_idle or time.monotonic() - looked > _SCAN_S:
+            if item or not self._prepared:
                 yield item
-                looked = time.monotonic()
+            looked = time.monotonic()
         self._announce(0)
 
     @property
     def _is_waiting(self) -> bool:
-        return bool(self._prepared or self._again or self._claimed or any(self._running.values()))
+        return bool(
+            self._prepared
+            or self._again
+            or self._claimed
+            or self._names
+            or any(self._running.values())
+        )
 
     def _announce(self, count: int) -> None:
         if count != self._announced and (self._holders or not count):
@@ -127,7 +139,8 @@ class Sharing:
         candidate = _Candidate(job, sample)
         content = self._content(candidate)
         if sha256 := self._hashes.get((content[0], sample.identity)):
-            return self._copy(candidate, content, sha256)
+            self._add_name(candidate, content, sha256)
+            return None
         if content in self._running:
             self._running[content].setdefault(sample.identity, []).append(candidate)
             return None
@@ -163,22 +176,27 @@ class Sharing:
         return Elsewhere(job, stamp, error)
 
     def keep(self, outcome: Outcome) -> Iterator[Outcome]:
-        """Add an outcome to the journal; yield it, and then those of other names of the same file."""
+        """Add an outcome of a worker to the journal; yield it, and then those of other names of the same file."""
+        is_kept = isinstance(outcome, Elsewhere) or (
+            isinstance(outcome, Known) and not outcome.worker
+        )
+        if is_kept:
+            yield outcome
+            return
         candidate = self._candidates.pop(outcome.job.number, None)
         content = candidate and self._content(candidate)
         if content and isinstance(outcome, Known) and not self._journal.keeps:
             original = self._scored[content][outcome.sha256]
             outcome = _repeated(original, outcome.job, outcome.stamp, outcome.seconds)
-        if not isinstance(outcome, Elsewhere):
-            self._journal.add(outcome)
-        yield outcome
+        self._journal.add(outcome)
         if candidate and content:
-            yield from self._settle(outcome, candidate, content)
+            self._settle(outcome, candidate, content)
+        names = self._keep_names()
+        yield outcome
+        yield from names
 
-    def _settle(
-        self, outcome: Outcome, candidate: _Candidate, content: _Content
-    ) -> Iterator[Outcome]:
-        """End the claim of an outcome; yield the outcomes of other names of its file, and start the next copy."""
+    def _settle(self, outcome: Outcome, candidate: _Candidate, content: _Content) -> None:
+        """Note the other names of a file with an outcome, end the claim, and start the next copy."""
         waiting, sha256 = self._running[content], ""
         if isinstance(outcome, Scored | Known):
             sha256 = outcome.sha256
@@ -188,7 +206,7 @@ class Sharing:
                 identity = candidate.sample.identity
                 remember(self._hashes, (content[0], identity), sha256)
                 for name in waiting.pop(identity, ()):
-                    yield from self.keep(self._copy(name, content, sha256))
+                    self._add_name(name, content, sha256)
         self._journal.release(*content, sha256)
         if waiting:
             self._start_next(content)
@@ -198,12 +216,22 @@ class Sharing:
     def _content(self, candidate: _Candidate) -> _Content:
         return self._journal.pipeline(candidate.job.network), candidate.sample.digest
 
-    def _copy(self, candidate: _Candidate, content: _Content, sha256: str) -> Scored | Known:
-        """The outcome of another name of a file that is scored."""
-        job, stamp = candidate.job, candidate.sample.stamp
-        if self._journal.keeps:
-            return Known(job, stamp, sha256)
-        return _repeated(self._scored[content][sha256], job, stamp)
+    def _add_name(self, candidate: _Candidate, content: _Content, sha256: str) -> None:
+        known = Known(candidate.job, candidate.sample.stamp, sha256)
+        self._names.setdefault((content, sha256), []).append(known)
+
+    def _keep_names(self) -> list[Outcome]:
+        """Add the names of files with scores to the journal, and return their outcomes."""
+        outcomes: list[Outcome] = []
+        for (content, sha256), names in self._names.items():
+            self._journal.add_names(names)
+            if self._journal.keeps:
+                outcomes += names
+            else:
+                scored = self._scored[content][sha256]
+                outcomes += [_repeated(scored, each.job, each.stamp) for each in names]
+        self._names.clear()
+        return outcomes
 
 
 def _repeated(scored: Scored, job: Job, stamp: Stamp, seconds: float = 0.0) -> Scored:

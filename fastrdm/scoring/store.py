@@ -186,19 +186,24 @@ class Store(StoreReader):
         )
         return int(self._one("SELECT id FROM checkpoints WHERE sha256 = ? AND method = ?", *key))
 
-    def _enter(self, outcome: Scored | Known, pipeline: int, checkpoint: int) -> None:
-        """Give the path of an outcome its row, in place of that of its earlier content or of an earlier name."""
+    def _enter(
+        self,
+        outcome: Scored | Known,
+        pipeline: int,
+        checkpoint: int,
+        names: dict[str, str | bytes] | None = None,
+    ) -> None:
+        """Give the path of an outcome its row, in place of that of its earlier content or of an earlier name.
+
+        `names` are those of the content, as `_names` returns them.
+        """
         path, stamp, now = stored(outcome.job.path), outcome.stamp, _now()
-        names = self._db.execute(
-            "SELECT path FROM entries WHERE checkpoint = ? AND is_current AND path != ?",
-            (checkpoint, path),
-        ).fetchall()
-        # A renamed file takes its new name; copies keep theirs.
-        gone = [name for (name,) in names if _is_other_name(os.fsdecode(name), outcome.job.path)]
-        self._db.executemany(
-            "UPDATE entries SET is_current = 0, at = ? WHERE path = ? AND checkpoint = ?",
-            [(now, name, checkpoint) for name in gone],
-        )
+        names = self._names(checkpoint, {path}) if names is None else names
+        # Two spellings of a path have one row.
+        place = os.path.abspath(outcome.job.path)  # noqa: PTH100
+        if names.setdefault(place, path) != path:
+            self._lose(checkpoint, names[place])
+            names[place] = path
         self._retire(path, pipeline, checkpoint)
         self._db.execute(
             "INSERT INTO entries VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET is_current = 1, at = excluded.at"
@@ -211,6 +216,28 @@ class Store(StoreReader):
             (path, stamp.size, stamp.mtime_ns, outcome.sha256),
         )
         self._db.execute("DELETE FROM failures WHERE path = ? AND method = ?", (path, pipeline))
+
+    def _names(self, checkpoint: int, paths: Collection[str | bytes]) -> dict[str, str | bytes]:
+        """Current names of a content by absolute path; those that are gone, except `paths`, lose their rows.
+
+        A renamed file takes its new name; copies keep theirs.
+        """
+        found = self._db.execute(
+            "SELECT path FROM entries WHERE checkpoint = ? AND is_current", (checkpoint,)
+        ).fetchall()
+        names: dict[str, str | bytes] = {}
+        for (name,) in found:
+            if name in paths or os.path.exists(name):  # noqa: PTH110
+                names[os.path.abspath(os.fsdecode(name))] = name  # noqa: PTH100
+            else:
+                self._lose(checkpoint, name)
+        return names
+
+    def _lose(self, checkpoint: int, name: str | bytes) -> None:
+        self._db.execute(
+            "UPDATE entries SET is_current = 0, at = ? WHERE path = ? AND checkpoint = ?",
+            (_now(), name, checkpoint),
+        )
 
     def _retire(self, path: str | bytes, pipeline: int, content: int) -> None:
         """Take its row from what a path held before `content`."""
@@ -229,10 +256,13 @@ class Store(StoreReader):
             ],
         )
 
-    def recognise(self, known: Known, pipeline: int) -> None:
-        """Record that a file holds weights with scores under another name."""
+    def recognise(self, known: Sequence[Known], pipeline: int) -> None:
+        """Record that files, all with the same content, hold weights with scores under another name."""
         with self._change():
-            self._enter(known, pipeline, self._checkpoint(known, pipeline))
+            checkpoint = self._checkpoint(known[0], pipeline)
+            names = self._names(checkpoint, {stored(each.job.path) for each in known})
+            for each in known:
+                self._enter(each, pipeline, checkpoint, names)
 
     def fail(self, failed: Failed, pipeline: int, run: int) -> None:
         """Record why a file could not be scored, in place of an earlier reason.
@@ -351,11 +381,6 @@ def _layer_rows(layers: Sequence[str], score: "Score") -> list[LayerRow]:
         LayerRow(i, layer, numbers, rho[i].tobytes())
         for i, (layer, *numbers) in enumerate(zip(layers, *columns, strict=True))
     ]
-
-
-def _is_other_name(old: str, new: str) -> bool:
-    """Whether a path is the earlier name of a renamed file, or another spelling of the same path."""
-    return not Path(old).exists() or os.path.abspath(old) == os.path.abspath(new)  # noqa: PTH100
 
 
 def _now() -> str:

@@ -85,7 +85,7 @@ def test_content_is_the_key(writer, path, tmp_path):
     assert writer.state("zzz.pth", Stamp(10, 0)) == "new"
     done = writer.store.known(writer.pipeline, list(writer.targets.values()))
     assert done.tolist() == [bytes(32).rstrip(b"\0")]
-    writer.store.recognise(known(0, "zzz.pth", {}), writer.pipeline)
+    writer.store.recognise([known(0, "zzz.pth", {})], writer.pipeline)
     assert writer.state("zzz.pth", Stamp(10, 0)) == "done"
     # The old path does not exist.
     assert {row[0] for row in rows(path)} == {"zzz.pth"}
@@ -93,7 +93,7 @@ def test_content_is_the_key(writer, path, tmp_path):
     copies = [str(tmp_path / name) for name in ("b.pth", "a.pth")]
     for copy in copies:
         Path(copy).touch()
-        writer.store.recognise(known(0, copy), writer.pipeline)
+        writer.store.recognise([known(0, copy)], writer.pipeline)
     assert {row[0] for row in rows(path)} == set(copies)
     assert {row[0] for row in rows(path, history=True)} == {"epoch000.pth", "zzz.pth", *copies}
 

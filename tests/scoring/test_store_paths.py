@@ -39,7 +39,7 @@ def add(writer, path, i, *, known_before=False, mtime=0):
     made = known(i, path, {}) if known_before else scored(i, path=path, labels={})
     made = replace(made, stamp=Stamp(10, mtime or i))
     if known_before:
-        writer.store.recognise(made, writer.pipeline)
+        writer.store.recognise([made], writer.pipeline)
     else:
         writer.record(made)
 

@@ -427,6 +427,11 @@ def test_a_ray_cluster_that_loses_a_node_and_gets_another_gives_the_same(here, e
     assert len(done) == len(set(done)) == 12
     kinds = [e["event"] for e in events]
     assert "lost" in kinds and kinds.count("ready") >= 2
+    # Copies are scored once, whichever node they go to.
+    shutil.copy(GOOD, "runs/copy.safetensors")
+    (here / "runs" / "link.safetensors").hardlink_to(GOOD)
+    summary, _ = run(store="copies.db", engine="ray")
+    assert (summary.scored, summary.known, summary.failed) == (12, 2, 0)
 
 
 COMMAND = [sys.executable, "-m", "fastrdm", "sweep", "runs", "--arch", ARCH, "--data", "study"]
