@@ -81,10 +81,16 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def natural_key(name: str) -> tuple[int | str, ...]:
+def natural_key(name: str) -> tuple[tuple[int, str] | str, ...]:
     """Return the sort key for natural order: numbers in names compare as numbers, so that "a2" precedes "a10"."""
     parts = _DIGITS.split(name)
-    return (*(int(part) if k % 2 else part for k, part in enumerate(parts)), name)
+    return (*(_number_key(part) if k % 2 else part for k, part in enumerate(parts)), name)
+
+
+def _number_key(digits: str) -> tuple[int, str]:
+    # Python converts no numbers of thousands of digits.
+    digits = digits.lstrip("0")
+    return len(digits), digits
 
 
 def printable(text: str) -> str:

@@ -33,12 +33,18 @@ _REASONS = {
     "SQLITE_BUSY": f"was locked by other writers for more than {_PATIENCE_S:g} s",
     "SQLITE_PROTOCOL": "was locked by other programs for too long",
     "SQLITE_READONLY_ROLLBACK": "must be repaired after an interruption; repeat the command that wrote it",
+    "SQLITE_READONLY_DIRECTORY": "cannot be opened; its folder must exist and be writable",
     "SQLITE_READONLY": "cannot be written: {read_only}",
     "SQLITE_CANTOPEN": "cannot be opened; its folder must exist and be writable",
     "SQLITE_ERROR": "is damaged ({error})",
 }
 # Where a reader cannot make the files that it shares with a writer.
-_UNSHARED = ("SQLITE_CANTOPEN", "SQLITE_IOERR_SHM", "SQLITE_READONLY_CANTINIT")
+_UNSHARED = (
+    "SQLITE_CANTOPEN",
+    "SQLITE_IOERR_SHM",
+    "SQLITE_READONLY_CANTINIT",
+    "SQLITE_READONLY_DIRECTORY",
+)
 
 
 class Database:

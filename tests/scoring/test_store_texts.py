@@ -179,6 +179,18 @@ def test_names_of_columns_are_refused(name, writer):
         writer.store.set_labels({"epoch001.pth": {name: 1}})
 
 
+def test_numbers_of_thousands_of_digits_sort_as_numbers(writer):
+    for i in (1, 2, 3):
+        writer.record(scored(i))
+    long = "9" * 5000
+    values = {"epoch001.pth": f"{long}0", "epoch002.pth": f"a{long}", "epoch003.pth": f"0{long}"}
+    writer.store.set_labels({path: {"n": value} for path, value in values.items()})
+    found = dict.fromkeys(row[0] for row in writer.store.table(sort="n").rows())
+    assert list(found) == ["epoch003.pth", "epoch001.pth", "epoch002.pth"]
+    writer.store.set_labels({"epoch002.pth": {"n": "5"}})
+    assert writer.store.columns()["n"] is str
+
+
 def test_wide_and_combining_characters_are_aligned():
     rows = [("a", "b"), ("日本", "x"), ("e\u0301", "y")]
     lines = list(aligned(lambda: rows))
