@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from fastrdm._base import file_stamp
+from fastrdm._base import file_stamp, printable
 from fastrdm.scoring.records import StoreError
 from fastrdm.scoring.store_files import StoreFiles
 from fastrdm.scoring.store_schema import MIGRATIONS, VIEWS, columns_of, statements
@@ -237,7 +237,8 @@ class Database:
         # Names in a damaged schema are not UTF-8, nor then the messages with them.
         except (RowError, UnicodeDecodeError) as error:
             raise StoreError(
-                f"{self.path} is damaged: {error}; `fastrdm table {self.path} --check` lists all that is wrong"
+                f"{self.path} is damaged: {printable(str(error))};"
+                f" `fastrdm table {self.path} --check` lists all that is wrong"
             ) from error
         if self._stamp not in (None, file_stamp(self._files.file)) or self._has_writer():
             raise StoreError(
@@ -260,8 +261,8 @@ class Database:
                 read_only = "the file or its folder is read-only"
                 if not self._write:
                     read_only = "the store was opened without write=True"
-                return reason.format(error=error, read_only=read_only)
-        return f"cannot be used: {error}"
+                return reason.format(error=printable(str(error)), read_only=read_only)
+        return f"cannot be used: {printable(str(error))}"
 
     @contextlib.contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:

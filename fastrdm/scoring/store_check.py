@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastrdm._base import counted
+from fastrdm._base import counted, printable
 from fastrdm.scoring import store_values as values
 from fastrdm.scoring.database import Database
 from fastrdm.scoring.records import (
@@ -66,7 +66,7 @@ def check_store(database: Database) -> StoreCheck:
         ((numbers[2],),) = database.query(
             "SELECT count(*) FROM results JOIN scored USING (checkpoint, target) WHERE checksum = ''"
         )
-    return StoreCheck(tuple(problems), *numbers)
+    return StoreCheck(tuple(map(printable, problems)), *numbers)
 
 
 def _shown(problems: Iterable[str], nouns: str) -> Iterator[str]:
