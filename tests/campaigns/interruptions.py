@@ -134,7 +134,7 @@ def make_home(home, data=None):
 class Sweep:
     """A sweep's process, the events that it has printed, and the processes of its workers."""
 
-    def __init__(self, home, store, engine, seed, cache):
+    def __init__(self, home, store, engine, cache):
         command = [sys.executable, "-m", "fastrdm", "sweep", "runs", "--arch", "campaign_net:build"]
         command += ["--data", "data", "--store", str(store), "--json", *engine.arguments]
         environment = os.environ | {"PYTHONPATH": str(home), "FASTRDM_CACHE": str(cache)}
@@ -304,7 +304,6 @@ class Campaign:
         self.home, self.engine, self.tally, self.kinds = home, engine, tally, kinds
         self.rng = random.Random(f"{engine.name} {seed}")
         self.cache = home / "cache"
-        start = time.monotonic()
         self.expected = self._undisturbed()
         # Again, since the first one exported the network.
         start = time.monotonic()
@@ -314,7 +313,7 @@ class Campaign:
 
     def _undisturbed(self):
         store = self.home / f"undisturbed-{self.engine.name}-{time.time_ns()}.db"
-        sweep = Sweep(self.home, store, self.engine, 0, self.cache)
+        sweep = Sweep(self.home, store, self.engine, self.cache)
         status = sweep.wait(DEADLINE_S)
         if status != 0:
             sweep.process.kill()
@@ -341,7 +340,8 @@ class Campaign:
 
     def _sweep(self, store, cache, reported, is_disturbed):
         """Run a sweep, perhaps with interruptions; return whether it ended by itself with status 0."""
-        sweep = Sweep(self.home, store, self.engine, 0, cache)
+        start = time.monotonic()
+        sweep = Sweep(self.home, store, self.engine, cache)
         self.tally.sweeps += 1
         done, worker_kills = [], 0
         while is_disturbed and sweep.is_running:
@@ -359,7 +359,11 @@ class Campaign:
                 self.tally.interruptions[self.engine.name, kind] += 1
                 if kind not in ("kill-workers", "stop-cont"):
                     break
-        return self._end(sweep, store, reported, done)
+        is_complete = self._end(sweep, store, reported, done)
+        if not done:
+            # The first measurement may have been that of a busy moment.
+            self.usual_s = min(self.usual_s, time.monotonic() - start)
+        return is_complete
 
     def _end(self, sweep, store, reported, done):
         where = f"{store.name} after {', '.join(done) or 'no interruption'}"
