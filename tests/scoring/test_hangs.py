@@ -2,10 +2,12 @@
 
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing, suppress
 from multiprocessing import get_all_start_methods
 from pathlib import Path
 
@@ -414,3 +416,23 @@ def test_a_cluster_without_room_and_workers_that_die_at_their_start_are_reported
     with pytest.raises(Exception, match="FASTRDM_KERNELS=none") as caught:
         sweep(engine="ray")
     assert "\n" not in str(caught.value)
+
+
+@ON_LINUX
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_one_signal_ends_a_sweep_that_waits_for_its_store(here, number):
+    with Store("s.db", write=True), closing(sqlite3.connect("s.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        process = start("--arch", "net.onnx")
+        wait_for(lambda: "s.db" in open_files(process.pid))
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode in (-number, 128 + number), err
+
+
+def open_files(pid):
+    found = []
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(OSError):
+            found.append(link.readlink().name)
+    return found
