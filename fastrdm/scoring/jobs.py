@@ -33,6 +33,10 @@ class WorkerPoolError(RuntimeError, ValueError):
     """Workers are unavailable; one sentence."""
 
 
+class WorkerLostError(RuntimeError):
+    """A worker ended before it answered; how, in one sentence."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """How checkpoints are scored: arguments of `OnnxModel`, whether RDMs are kept, whether progress bars are shown.

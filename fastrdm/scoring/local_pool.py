@@ -14,7 +14,14 @@ from typing import Any, TypeAlias, TypeVar
 
 from fastrdm._kernels import kernels
 from fastrdm.scoring.accelerators import accelerators
-from fastrdm.scoring.jobs import Handshake, Job, Outcome, WorkerPoolError, WorkerSetup
+from fastrdm.scoring.jobs import (
+    Handshake,
+    Job,
+    Outcome,
+    WorkerLostError,
+    WorkerPoolError,
+    WorkerSetup,
+)
 from fastrdm.scoring.scheduler import WorkerHandle
 from fastrdm.scoring.worker import Worker
 from fastrdm.scoring.worker_process import command, death_of, dump_setup, skip_start
@@ -23,10 +30,6 @@ T = TypeVar("T")
 
 # Seconds in which a worker without work must end by itself.
 _END_S = 10.0
-
-
-class WorkerLostError(RuntimeError):
-    """A worker process ended before it answered."""
 
 
 class InProcessPool:

@@ -22,6 +22,7 @@ _PROBE_S = 10.0
 # The start of HTTP/2, with which gRPC begins, and empty settings; the answer begins with settings too.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _SETTINGS = 4
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def connect(ray: Any, address: str | None, timeout: float) -> None:
@@ -125,3 +126,11 @@ def _begin(call: Callable[[], T], has_processes: bool = False) -> "Future[T]":
 
     threading.Thread(target=run, daemon=True).start()
     return done
+
+
+def cause_of(error: BaseException) -> str:
+    """Why Ray lost a worker, on one line: the error at the end of its traceback if there is one."""
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
+    if any(line.endswith("Traceback (most recent call last):") for line in lines):
+        return lines[-1]
+    return " ".join(" ".join(lines).split()) or type(error).__name__

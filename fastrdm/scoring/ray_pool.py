@@ -16,8 +16,16 @@ from numpy.typing import NDArray
 
 from fastrdm._base import require
 from fastrdm.scoring.accelerators import LISTS
-from fastrdm.scoring.jobs import Handshake, Job, Outcome, PixelsKey, WorkerSetup
-from fastrdm.scoring.ray_cluster import connect, finish
+from fastrdm.scoring.jobs import (
+    Handshake,
+    Job,
+    Outcome,
+    PixelsKey,
+    WorkerLostError,
+    WorkerPoolError,
+    WorkerSetup,
+)
+from fastrdm.scoring.ray_cluster import cause_of, connect, finish
 from fastrdm.scoring.scheduler import WorkerHandle
 from fastrdm.scoring.worker import Worker, stimuli_of
 
@@ -54,6 +62,7 @@ class RayPool:
         self._ray = require("ray", "ray", "to sweep on a Ray cluster")
         gone = require("ray.exceptions", "ray", "to sweep on a Ray cluster")
         self.lost: tuple[type[BaseException], ...] = (
+            WorkerLostError,
             gone.RayActorError,
             gone.WorkerCrashedError,
             gone.OutOfMemoryError,
@@ -66,6 +75,11 @@ class RayPool:
         if num_gpus is None:
             has_gpus = any(node["Resources"].get("GPU") for node in self._nodes())
             num_gpus = 1.0 if provider in LISTS or (provider == "auto" and has_gpus) else 0.0
+        needs = [amount for amount in (num_cpus, num_gpus) if amount is not None]
+        if num_cpus == num_gpus == 0 or not all(0 <= amount < math.inf for amount in needs):
+            raise WorkerPoolError(
+                f"a worker cannot have {num_cpus} CPUs and {num_gpus} GPUs; it needs some of either"
+            )
         self._resources = {"CPU": 1.0 if num_cpus is None else num_cpus, "GPU": num_gpus}
         self._launchers: list[Callable[[], WorkerHandle]] = []
         self._setup: Any = None
@@ -82,7 +96,10 @@ class RayPool:
             f"{amount:g} {name}" for name, amount in self._resources.items() if amount
         )
         if self._capacity:
-            return f"others may occupy the cluster, of which each worker needs {needs}; see `ray status`"
+            return (
+                f"others may occupy the cluster, of which each worker needs {needs}, or its processes cannot start; see"
+                " `ray status` and the logs of its nodes"
+            )
         nodes = "; ".join(
             ", ".join(f"{node['Resources'].get(name, 0):g} {name}" for name in self._resources)
             for node in self._nodes()
@@ -108,7 +125,8 @@ class RayPool:
             self._capacity = sum(self._room(node["Resources"]) for node in self._nodes())
         wanted = self._capacity if self._limit is None else min(self._capacity, self._limit)
         while len(self._launchers) < wanted:
-            self._launchers.append(partial(_Actor, self._ray, self._setup, self._resources))
+            launch = partial(_Actor, self._ray, self._setup, self._resources, self.lost)
+            self._launchers.append(launch)
         yield from self._launchers[:wanted]
 
     def _room(self, node: Mapping[str, float]) -> int:
@@ -133,20 +151,39 @@ class RayWorker(Worker):
 
 
 class _Actor:
-    def __init__(self, ray: Any, setup: Any, resources: Mapping[str, float]) -> None:
-        self._ray = ray
+    def __init__(
+        self,
+        ray: Any,
+        setup: Any,
+        resources: Mapping[str, float],
+        lost: tuple[type[BaseException], ...],
+    ) -> None:
+        self._ray, self._lost = ray, lost
         cpus, gpus = resources["CPU"], resources["GPU"]
         # Ray would restart a lost actor only if there is room, and keep its jobs waiting until then.
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": 0}
         self._actor = ray.remote(RayWorker).options(**options).remote(setup, str(Path.cwd()))
 
     def handshake(self) -> "Future[Handshake | Exception]":
-        future: Future[Handshake | Exception] = self._actor.handshake.remote().future()
-        return future
+        return self._answer(self._actor.handshake.remote())
 
     def submit(self, job: Job, following: Job | None, name: str) -> "Future[Outcome]":
-        future: Future[Outcome] = self._actor.score.remote(job, following, name).future()
-        return future
+        return self._answer(self._actor.score.remote(job, following, name))
+
+    def _answer(self, reference: Any) -> "Future[Any]":
+        """The future of an answer, with Ray's long errors of lost workers on one line."""
+        answer: Future[Any] = Future()
+
+        def finish_answer(found: "Future[Any]") -> None:
+            error = found.exception()
+            if error is None:
+                answer.set_result(found.result())
+            else:
+                is_lost = isinstance(error, self._lost)
+                answer.set_exception(WorkerLostError(cause_of(error)) if is_lost else error)
+
+        reference.future().add_done_callback(finish_answer)
+        return answer
 
     def close(self, now: bool) -> None:
         # Whatever is wrong with the cluster, the sweep ends.
