@@ -402,7 +402,10 @@ def test_connecting_to_a_cluster_has_a_deadline(here, ray, monkeypatch):
         Sweep(["runs"], ["net.onnx"], "study", engine="ray")
 
 
-def test_a_cluster_without_room_and_workers_that_die_at_their_start_are_reported(here, ray):
+def test_a_cluster_without_room_and_workers_that_die_at_their_start_are_reported(
+    here, ray, monkeypatch
+):
+    monkeypatch.setattr("fastrdm.scoring.scheduler._MAX_DEATHS", 1)
     environment = {"env_vars": {"FASTRDM_KERNELS": "none"}}
     ray.init(
         "local", num_cpus=1, log_to_driver=False, logging_level="ERROR", runtime_env=environment
