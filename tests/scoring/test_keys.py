@@ -1,6 +1,9 @@
 """Every input of a score belongs to its key: a change of one gives a new result, and nothing else does."""
 
+import contextlib
+import hashlib
 import inspect
+import sqlite3
 from dataclasses import fields, replace
 
 import numpy as np
@@ -87,6 +90,19 @@ def test_weights_in_other_files(here, names):
     write_small(here / "net.onnx", *names, seed=1)
     assert (of_file(), of_file()) == (1, 0)
     write_small(here / "net.onnx", *names)
+    assert of_file() == 0
+
+
+def test_checkpoints_of_several_files_in_an_older_store_are_not_scored_again(here):
+    """Their stamp was the time of the newest file; the hash of FILE.onnx and FILE.onnx.data is that of before."""
+    path = write_small(here / "net.onnx", "net.onnx.data")
+    assert of_file() == 1
+    content = path.read_bytes() + (here / "net.onnx.data").read_bytes()
+    newest = max(each.stat().st_mtime_ns for each in (path, here / "net.onnx.data"))
+    with contextlib.closing(sqlite3.connect("scores.db")) as store, store:
+        ((sha256,),) = store.execute("SELECT sha256 FROM files").fetchall()
+        store.execute("UPDATE files SET mtime_ns = ?", (newest,))
+    assert sha256 == hashlib.sha256(content).hexdigest()
     assert of_file() == 0
 
 
