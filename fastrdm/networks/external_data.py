@@ -162,9 +162,12 @@ def _fields(read: _Read, start: int, end: int) -> Iterator[_Field]:
             depth += 1 if encoding == _GROUP else -1
         else:
             raise NotOnnxError(f"it has a field of the unknown encoding {encoding}")
-        if start > end or depth < 0 or not number:
+        if start > end or depth < 0:
             raise NotOnnxError("a field ends after its message")
+        # protobuf does not check the numbers in groups that it does not know.
         if not depth:
+            if not number:
+                raise NotOnnxError("a field has the number 0")
             yield number, encoding, value, first, start
     if depth:
         raise NotOnnxError("a group has no end")

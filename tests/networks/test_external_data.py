@@ -158,8 +158,11 @@ def test_bytes_that_are_no_model_have_no_locations(content, tmp_path):
     assert files_of(path) == [path]
 
 
-def test_groups_are_skipped():
-    content = small_model().SerializeToString() + b"\xa3\x06\x08\x01\xa4\x06"
+@pytest.mark.parametrize("inner", [b"", b"\x08\x01", b"\x00\x01", b"\xab\x06\xac\x06"])
+def test_groups_are_skipped(inner):
+    """protobuf reads models with them, also if a field in them has the number 0."""
+    content = small_model().SerializeToString() + b"\xa3\x06" + inner + b"\xa4\x06"
+    assert onnx.load_model_from_string(content).graph.node
     assert external_locations(lambda start, n: content[start : start + n], len(content)) == ()
 
 
