@@ -25,6 +25,7 @@ from fastrdm._base.files import (
     make_private_folder,
     new_file,
     new_text_file,
+    open_regular,
 )
 from fastrdm._base.lazy import lazy_attributes
 from fastrdm._base.text import (
@@ -215,6 +216,7 @@ __all__ = [
     "new_text_file",
     "one_line",
     "open_contents",
+    "open_regular",
     "parse_bytes",
     "parse_json",
     "printable",

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -18,6 +19,25 @@ def file_stamp(path: str | Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return found.st_size, found.st_mtime_ns
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file to read it; OSError for a pipe, a socket or a device, which could block or never end."""
+    # Opening a device can have effects of its own, and what has the name may be replaced before it is opened.
+    _check_regular(path, os.stat(path).st_mode)  # noqa: PTH116
+    flags = (getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"))
+    descriptor = os.open(path, os.O_RDONLY | sum(flags))
+    try:
+        _check_regular(path, os.fstat(descriptor).st_mode)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(path: str | Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise OSError(f"{path} is not a regular file")
 
 
 def existing_name(name: str) -> str:

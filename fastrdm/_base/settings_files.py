@@ -1,12 +1,15 @@
 """Files of settings, TOML and JSON: read within a bound of size, and damaged ones refused in one sentence."""
 
 import csv
+import io
 import json
+import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastrdm._base.files import open_regular
 from fastrdm._base.text import one_line
 from fastrdm._base.units import format_bytes
 
@@ -62,10 +65,12 @@ def _read(path: Path, parse: Callable[[str], Any], kind: str) -> Any:
 
 
 def _text(path: Path, encoding: str, name: str, kind: str) -> str:
-    size = path.stat().st_size
-    if size > _MAX_BYTES:
-        raise ValueError(f"{name} is not {kind} that is read: it has {format_bytes(size)}")
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > _MAX_BYTES:
+            raise ValueError(f"{name} is not {kind} that is read: it has {format_bytes(size)}")
+        content = file.read(_MAX_BYTES)
     try:
-        return path.read_text(encoding)
+        return io.TextIOWrapper(io.BytesIO(content), encoding).read()
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} is not {kind}: {one_line(error)}") from error

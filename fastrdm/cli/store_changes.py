@@ -1,7 +1,6 @@
 """`fastrdm merge` and `fastrdm label`: changes to stores that score nothing."""
 
 import argparse
-import re
 
 from fastrdm._base import list_names
 from fastrdm.cli.printing import echo
@@ -45,15 +44,15 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _label(arguments: argparse.Namespace) -> int:
-    from fastrdm.scoring import Store, compile_labels
+    from fastrdm.scoring import Store, compile_labels, find_labels
 
     if not arguments.labels and not arguments.remove:
         raise ValueError("nothing to do: name labels with --labels REGEX, or --remove NAME")
-    pattern = compile_labels(arguments.labels)
+    compile_labels(arguments.labels)
     # Opened for reading first, so that a mistake in the name creates no store.
     with Store(arguments.store) as store:
         paths = store.paths()
-    found = {path: _labels_of(pattern, path) for path in paths} if arguments.labels else {}
+    found = find_labels(arguments.labels, paths) if arguments.labels else {}
     without = [path for path, labels in found.items() if not labels]
     if arguments.labels and len(without) == len(paths):
         names = f": {list_names(paths)}" if paths else ""
@@ -68,8 +67,3 @@ def _label(arguments: argparse.Namespace) -> int:
         others = f"; not {list_names(without)}" if without else ""
         echo(f"{len(found) - len(without)} of {len(paths)} paths have labels{others}")
     return 0
-
-
-def _labels_of(pattern: re.Pattern[str], path: str) -> dict[str, str]:
-    match = pattern.search(path)
-    return {k: v for k, v in match.groupdict().items() if v is not None} if match else {}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TypeAlias
 
+from fastrdm._base import open_regular
 from fastrdm.networks.errors import WeightsError
 
 # In each kind of message, the fields that can hold tensors, by ONNX's numbers of fields.
@@ -105,7 +106,7 @@ def external_file(path: Path, location: str) -> Path:
 
 @functools.lru_cache(maxsize=2**16)
 def _locations(path: str, size: int, mtime_ns: int, inode: int) -> tuple[str, ...]:
-    with Path(path).open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         return external_locations(_reader(file.fileno()), size)
 
 

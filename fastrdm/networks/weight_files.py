@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrdm._base import file_stamp, list_names, require
+from fastrdm._base import file_stamp, list_names, open_regular, require
 from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.onnx_files import is_onnx
 from fastrdm.networks.pickle_contents import ZIP
@@ -26,6 +26,9 @@ from fastrdm.networks.torch_archives import NotPlainError
 SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".th", ".pth.tar", ".pt.tar", ".safetensors")
 """Suffixes of weight files, in any case; `.onnx` is not among them."""
 
+# safetensors reads no longer headers.
+_LARGEST_HEADER = 100_000_000
+
 
 def is_checkpoint(path: str | Path) -> bool:
     """Whether a file name ends as those of weights, their indices or ONNX files do, in any case."""
@@ -39,10 +42,17 @@ def check_file(path: str | Path) -> None:
         if not file.is_file():
             if file != path:
                 raise WeightsError(f"{path}: the file {file.name} is missing")
-            raise WeightsError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+            raise WeightsError(f"{path}: {_what_it_is(path)}")
         if not file.stat().st_size:
             raise WeightsError(f"{file}: the file is empty")
         _check_not_placeholder(file)
+
+
+def _what_it_is(path: Path) -> str:
+    """What is in the place of a file."""
+    if path.is_dir():
+        return "is a folder"
+    return "is a pipe, a socket or a device, not a file" if path.exists() else "no such file"
 
 
 def _check_not_placeholder(file: Path) -> None:
@@ -121,17 +131,18 @@ def is_complete(path: str | Path) -> bool:
 def _is_complete(path: Path) -> bool:
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(8)
             if is_safetensors(path):
                 length = int.from_bytes(head, "little")
-                if len(head) < 8 or 8 + length > size:
+                if len(head) < 8 or 8 + length > size or length > _LARGEST_HEADER:
                     return False
                 tensors = safetensors_header(file.read(length))
                 ends = [tensor["data_offsets"][1] for tensor in tensors.values()]
                 return bool(8 + length + max(ends, default=0) == size)
         return zipfile.is_zipfile(path) if head.startswith(ZIP) else size > 0
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    # A header may also be nested too deeply for the parser.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

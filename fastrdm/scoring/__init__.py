@@ -8,12 +8,12 @@ networks from a `manifest`), a `scheduler` that hands the `jobs` to workers (`lo
 `engines`; `accelerators` are the devices, `ray_cluster` connects to a cluster), and a `journal` that keeps the outcomes
 in a `store` or nowhere. A `worker` opens a checkpoint and scores it with `scorer`; `worker_process` is its process on
 this machine, `undefined` has the reasons of NaN. `plans` are what a sweep reports, `stopping` the signals that end it,
-`watching` finds new files, `path_labels` checks patterns of labels. `checkpoint_scores` is a sweep without a store,
+`watching` finds new files, `path_labels` checks patterns of labels, `pattern_search` searches them. A
+`guarded_process` makes calls that may hang (`file_looks` too). `checkpoint_scores` is a sweep without a store,
 `results` ranks its layers, `wording` puts their scores into words. A store is a `database`, whose files `store_files`
-watches, with tables to read (`store_tables`), keys and checksums (`records`) and SQL
-(`store_schema`). Its rows (`store_rows`, with `store_values`, `store_columns` and the labels of `path_labels`) become a
-`result_table` by `table_filters`, and files by `table_files` with the texts of `cells`; `store_check` finds what is
-wrong in them.
+watches, with tables to read (`store_tables`), keys and checksums (`records`) and SQL (`store_schema`). Its rows
+(`store_rows`, with `store_values`, `store_columns` and the labels of `path_labels`) become a `result_table` by
+`table_filters`, and files by `table_files` with the texts of `cells`; `store_check` finds what is wrong in them.
 """
 
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastrdm.scoring.engines import ENGINES
     from fastrdm.scoring.listing import LeftOut
     from fastrdm.scoring.path_labels import compile_labels
+    from fastrdm.scoring.pattern_search import find_labels
     from fastrdm.scoring.plans import Estimate
     from fastrdm.scoring.resolver import label_names
     from fastrdm.scoring.result_table import ResultTable
@@ -54,6 +55,7 @@ else:
             "fastrdm.scoring.engines": ["ENGINES"],
             "fastrdm.scoring.listing": ["LeftOut"],
             "fastrdm.scoring.path_labels": ["compile_labels"],
+            "fastrdm.scoring.pattern_search": ["find_labels"],
             "fastrdm.scoring.plans": ["Estimate"],
             "fastrdm.scoring.result_table": ["ResultTable"],
             "fastrdm.scoring.resolver": ["label_names"],
@@ -91,6 +93,7 @@ __all__ = [
     "best_layers",
     "compile_labels",
     "csv_cells",
+    "find_labels",
     "label_names",
     "layer_scores",
     "modalities",

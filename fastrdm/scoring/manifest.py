@@ -19,7 +19,6 @@ or, in place of the last line, a table whose fields replace those of the network
     crop = 0.9
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +36,7 @@ from fastrdm.networks import (
 from fastrdm.runtimes import Architecture
 from fastrdm.scoring.listing import Listing
 from fastrdm.scoring.path_labels import compile_labels
+from fastrdm.scoring.pattern_search import PatternSearch
 
 _FIELDS: Mapping[str, tuple[type, ...]] = {
     "arch": (str,),
@@ -87,15 +87,6 @@ class CheckpointSource:
         """The pattern of labels with its place in a manifest; equal for all checkpoints of a command line."""
         return self.row, self.labels
 
-    def matches(self, path: str) -> bool:
-        """Whether the pattern finds a label in a path."""
-        return bool(self.labels_of(path))
-
-    def labels_of(self, path: str) -> dict[str, str]:
-        """The labels in a path; empty where the pattern does not match."""
-        match = re.search(self.labels, path)
-        return {k: v for k, v in match.groupdict().items() if v is not None} if match else {}
-
     def listing(self) -> Listing:
         """List what exists now."""
         listing = Listing()
@@ -104,7 +95,9 @@ class CheckpointSource:
         return listing
 
 
-def check_labels(sources: Iterable[CheckpointSource], watch: bool) -> set[tuple[str, str]]:
+def check_labels(
+    sources: Iterable[CheckpointSource], watch: bool, search: PatternSearch
+) -> set[tuple[str, str]]:
     """Refuse a pattern of labels that matches no present checkpoint, unless others may come (`watch`).
 
     Returns the patterns that match no checkpoint yet.
@@ -115,11 +108,12 @@ def check_labels(sources: Iterable[CheckpointSource], watch: bool) -> set[tuple[
         if not source.labels:
             continue
         patterns.add(source.pattern)
-        for found in source.listing().found:
-            if source.matches(found.path):
+        paths = [found.path for found in source.listing().found]
+        for path, found in zip(paths, search.labels(source.labels, paths), strict=True):
+            if found:
                 matching.add(source.pattern)
                 break
-            first, n = tried.get(source.pattern, (found.path, 0))
+            first, n = tried.get(source.pattern, (path, 0))
             tried[source.pattern] = (first, n + 1)
     for pattern, (first, n) in tried.items():
         if not watch and pattern not in matching:

@@ -22,6 +22,7 @@ from fastrdm.runtimes import Architecture, Exports, import_arch
 from fastrdm.scoring.jobs import Job, NetworkSetup, RunOptions, kernels_version
 from fastrdm.scoring.listing import Listing
 from fastrdm.scoring.manifest import CheckpointSource, check_labels, is_manifest, read_manifest
+from fastrdm.scoring.pattern_search import PatternSearch
 from fastrdm.scoring.records import Pipeline
 
 # They choose the device, which is recorded with a result but not part of its key.
@@ -200,7 +201,8 @@ class Resolver:
         watch: bool = False,
     ) -> None:
         self.sources = sources(weights, arch, taps, labels, selection, preprocessing)
-        self._untried = check_labels(self.sources, watch)
+        self._search = PatternSearch()
+        self._untried = check_labels(self.sources, watch, self._search)
         self.networks: list[NetworkSpec] = []
         self._exports = Exports()
         self._numbers: dict[str, int] = {}
@@ -221,23 +223,29 @@ class Resolver:
     def jobs(self) -> Iterator[Job]:
         """Yield the present checkpoints in the order given; refuse weights that need an architecture and have none."""
         for source, numbers in zip(self.sources, self._choices, strict=True):
-            for found in source.listing().found:
+            listed = source.listing().found
+            paths = (found.path for found in listed)
+            every = self._search.labels(source.labels, paths)
+            for found, labels in zip(listed, every, strict=True):
                 brings_graph = is_onnx(found.path)
                 if source.arch is None and not brings_graph:
                     raise ValueError(
                         f"{found.path}: weights need arch, the module:callable that builds their network or its"
                         " exported .onnx file"
                     )
-                labels = source.labels_of(found.path)
-                self._try_labels(source, found.path)
+                self._try_labels(source, found.path, labels)
                 yield Job(found.path, numbers[brings_graph], labels, found.row)
 
-    def _try_labels(self, source: CheckpointSource, path: str) -> None:
+    def _try_labels(self, source: CheckpointSource, path: str, labels: Mapping[str, str]) -> None:
         """Warn if the first checkpoint that appears for a pattern of labels does not match it."""
         if source.pattern in self._untried:
             self._untried.discard(source.pattern)
-            if not source.matches(path):
+            if not labels:
                 warn_caller(f"labels '{source.labels}' does not match the first checkpoint, {path}")
+
+    def close(self) -> None:
+        """End the process that searches labels."""
+        self._search.close()
 
     def listings(self) -> list[Listing]:
         """What the sources hold now."""

@@ -101,6 +101,7 @@ class Sweep:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._resolver.close()
         self._journal.close()
 
     def _network_setups(self, all_networks: bool) -> list[NetworkSetup]:

@@ -1,5 +1,6 @@
 """Conditions on the rows of a table, such as ``epoch >= 10``."""
 
+import functools
 import math
 import operator
 import re
@@ -8,8 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastrdm._base import nearest_known, printable
+from fastrdm.scoring.pattern_search import PatternSearch
 
 _CONDITION = re.compile(r"\s*([^=!<>~]*[^\s=!<>~])\s*(<=|>=|!=|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
+# Texts on which the result of a search is remembered.
+_N_REMEMBERED = 10_000
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
     "==": operator.eq,
@@ -76,10 +80,16 @@ def _text_comparison(op: str, value: str) -> Callable[[Any], bool]:
 
 def _search(text: str, pattern: str) -> Callable[[Any], bool]:
     try:
-        compiled = re.compile(pattern)
+        re.compile(pattern)
     except re.error as error:
         raise ValueError(f"condition {text!r}: not a regular expression: {error}") from None
-    return lambda each: not _is_missing(each) and compiled.search(str(each)) is not None
+    searches = PatternSearch()
+
+    @functools.lru_cache(maxsize=_N_REMEMBERED)
+    def is_found(each: str) -> bool:
+        return next(searches.groups(pattern, [each])) is not None
+
+    return lambda each: not _is_missing(each) and is_found(str(each))
 
 
 def _is_missing(value: Any) -> bool:

@@ -1,9 +1,10 @@
 """Jobs of checkpoints that appear while a sweep runs."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from fastrdm.networks import is_complete
+from fastrdm.scoring.file_looks import FileLooks
 from fastrdm.scoring.jobs import Job, Stamp
 
 # Seconds between two looks at folders; without changes before a file counts as complete; and without changes before a
@@ -22,6 +23,17 @@ def watched(
     `present` yields the present checkpoints with their stamps and states. Jobs that are yielded are added to `in_work`,
     and the caller removes them. Watching ends after `patience` seconds without work.
     """
+    with contextlib.closing(FileLooks()) as looks:
+        yield from _watched(present, in_work, is_stopped, patience, looks)
+
+
+def _watched(
+    present: Callable[[], Iterator[tuple[Job, Stamp, str]]],
+    in_work: set[tuple[str, int]],
+    is_stopped: Callable[[], bool],
+    patience: float | None,
+    looks: FileLooks,
+) -> Iterator[Job | None]:
     submitted: dict[tuple[str, int], Stamp] = {}
     waiting: dict[str, tuple[Stamp, float]] = {}
     last = time.monotonic()
@@ -36,7 +48,7 @@ def watched(
             since = since if before == stamp else time.monotonic()
             # Both clocks count, because the file's may be another machine's.
             age = max(time.monotonic() - since, time.time() - stamp.mtime_ns / 1e9)
-            if age > _ABANDONED_S or (age > _SETTLED_S and is_complete(job.path)):
+            if age > _ABANDONED_S or (age > _SETTLED_S and looks.is_complete(job.path, stamp)):
                 submitted[job.key] = stamp
                 in_work.add(job.key)
                 yield job
