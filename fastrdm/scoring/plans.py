@@ -1,7 +1,9 @@
 """What a sweep has to do, what it would take, and what it did."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from fastrdm.scoring.jobs import Elsewhere, Failed, Known, Outcome
 from fastrdm.scoring.listing import LeftOut
 
 
@@ -59,3 +61,24 @@ class Estimate:
     seconds: float
     memory: int
     workers: int
+
+
+def kind_of(outcome: Outcome) -> str:
+    """The event of an outcome."""
+    is_failure = isinstance(outcome, Elsewhere) and outcome.error
+    return "failed" if is_failure else type(outcome).__name__.lower()
+
+
+def event_of(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as an event."""
+    event: dict[str, Any] = {
+        "event": kind_of(outcome),
+        "checkpoint": outcome.job.path,
+        "worker": "" if isinstance(outcome, Elsewhere) else outcome.worker,
+    }
+    if isinstance(outcome, Elsewhere):
+        return event | ({"error": outcome.error, "traceback": ""} if outcome.error else {})
+    if isinstance(outcome, Failed):
+        return event | {"error": outcome.error, "traceback": outcome.traceback}
+    event |= {"sha256": outcome.sha256, "seconds": round(outcome.seconds, 3)}
+    return event if isinstance(outcome, Known) else event | {"warnings": list(outcome.warnings)}

@@ -14,10 +14,8 @@ from fastrdm.networks import RequestedPreprocessing, Selection, Taps, request_pr
 from fastrdm.runtimes import Architecture
 from fastrdm.scoring.engines import ENGINES
 from fastrdm.scoring.jobs import (
-    Elsewhere,
     Failed,
     Job,
-    Known,
     NetworkSetup,
     Outcome,
     RunOptions,
@@ -28,7 +26,7 @@ from fastrdm.scoring.jobs import (
 )
 from fastrdm.scoring.journal import Journal, StoreJournal
 from fastrdm.scoring.local_pool import LocalPool
-from fastrdm.scoring.plans import Estimate, Plan, Summary
+from fastrdm.scoring.plans import Estimate, Plan, Summary, event_of, kind_of
 from fastrdm.scoring.records import Pipeline
 from fastrdm.scoring.resolver import Resolver
 from fastrdm.scoring.scheduler import Event, Notify, WorkerPool, run_jobs
@@ -211,7 +209,7 @@ class Sweep:
             outcomes = self.outcomes(plan, watch, patience, on_event, is_stopped)
             with contextlib.closing(outcomes):
                 for outcome in outcomes:
-                    counts[_kind(outcome)] += 1
+                    counts[kind_of(outcome)] += 1
             outcome_word = "stopped" if is_stopped() else "finished"
         numbers = (counts["scored"], counts["known"], counts["failed"], counts["elsewhere"])
         seconds = time.perf_counter() - start
@@ -271,13 +269,13 @@ class Sweep:
                         outcome = replace(outcome, error=outcome.job.explain(outcome.error))
                     for kept in sharing.keep(outcome):
                         in_work.discard(kept.job.key)
-                        on_event(_event(kept))
+                        on_event(event_of(kept))
                         yield kept
         is_finished = not is_stopped()
         if watch and is_finished:
             missing = self._missing("new", "failed")
         for failed in missing:
-            on_event(_event(failed))
+            on_event(event_of(failed))
             yield failed
         self._journal.end("finished" if is_finished else "stopped")
 
@@ -322,25 +320,6 @@ def _missing(job: Job) -> str:
     return job.explain(f"{job.path}: no such file")
 
 
-def _kind(outcome: Outcome) -> str:
-    is_failure = isinstance(outcome, Elsewhere) and outcome.error
-    return "failed" if is_failure else type(outcome).__name__.lower()
-
-
-def _event(outcome: Outcome) -> Event:
-    event: Event = {
-        "event": _kind(outcome),
-        "checkpoint": outcome.job.path,
-        "worker": "" if isinstance(outcome, Elsewhere) else outcome.worker,
-    }
-    if isinstance(outcome, Elsewhere):
-        return event | ({"error": outcome.error, "traceback": ""} if outcome.error else {})
-    if isinstance(outcome, Failed):
-        return event | {"error": outcome.error, "traceback": outcome.traceback}
-    event |= {"sha256": outcome.sha256, "seconds": round(outcome.seconds, 3)}
-    return event if isinstance(outcome, Known) else event | {"warnings": list(outcome.warnings)}
-
-
 def sweep(
     weights: "str | Path | Sequence[str | Path]",
     arch: "str | Architecture | Sequence[str | Architecture]" = (),
@@ -354,10 +333,11 @@ def sweep(
 ) -> Summary:
     """Score checkpoints against studies into a store, each once; a later call continues from there.
 
-    A checkpoint's results are stored in one transaction. SIGINT, SIGTERM and SIGHUP end a sweep after the checkpoints
-    in work; a sweep that was killed, or that filled the disk, has lost nothing that it reported. A checkpoint that
-    cannot be scored, or that kills its worker, is stored as a failure and stops no other. Worker processes do not
-    import the caller's main module, so a script needs no ``if __name__ == "__main__"``.
+    Sweeps that run on one store at the same time share the checkpoints, and each waits for what the others score. A
+    checkpoint's results are stored in one transaction. SIGINT, SIGTERM and SIGHUP end a sweep after the checkpoints in
+    work; a sweep that was killed, or that filled the disk, has lost nothing that it reported. A checkpoint that cannot
+    be scored, or that kills its worker, is stored as a failure and stops no other. Worker processes do not import the
+    caller's main module, so a script needs no ``if __name__ == "__main__"``.
 
     Parameters
     ----------
@@ -376,7 +356,8 @@ def sweep(
         Seconds without work after which watching ends; by default it continues until a signal.
     on_event : callable
         Called with a dict when there is a plan, a worker is ready or lost, a checkpoint is given to a worker, scored,
-        recognised under another name or failed, and at the end; ``"scored"`` follows the transaction.
+        recognised under another name, scored by another sweep (``"elsewhere"``) or failed, when the sweep waits for
+        others, and at the end; ``"scored"`` follows the transaction.
     **options
         ``sets``, ``modality``, ``regions`` as for `open_studies`; ``taps``; ``preprocessing``, as for
         `fastrdm.networks.request_preprocessing`: a `Preprocessing`, "timm", "transformers", a file, or a dict of
