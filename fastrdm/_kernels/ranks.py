@@ -47,6 +47,12 @@ def centred_ranks(x: NDArray[Any], n_threads: int | None = None) -> Prepared:
     return Prepared(values, squares)
 
 
+def merge_near(values: Doubles, within: float, n_threads: int | None = None) -> None:
+    """Make values of each row equal that differ by rounding, in place; as `ties.settle`, for long rows."""
+    chosen = active()
+    chosen.module.merge_near(values, within, chosen.threads(n_threads))
+
+
 def rank_similarities(
     x: NDArray[Any],
     prepared: Prepared,

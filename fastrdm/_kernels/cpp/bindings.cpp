@@ -224,6 +224,12 @@ Index distances(const nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::d
   return fastrdm::distances(of, near, out.data());
 }
 
+void merge_near(OutMatrix& values, double within, int n_threads) {
+  check(values.shape(1) < (std::size_t{1} << 32), "merge_near: more than 2**32 values in a row");
+  Released released;
+  fastrdm::merge_near(values.data(), static_cast<Index>(values.shape(0)), static_cast<Index>(values.shape(1)), within, n_threads);
+}
+
 void concordance(const RankRows& a, const RankRows& b, OutCounts<2>& out, OutCounts<1>& untied_a, OutCounts<1>& untied_b, int n_threads,
                  const std::string& isa) {
   check(a.shape(1) == b.shape(1) && out.shape(0) == a.shape(0) && out.shape(1) == b.shape(0) && untied_a.shape(0) == a.shape(0) &&
@@ -365,6 +371,7 @@ NB_MODULE(_core, m) {
   m.def("centred_ranks", &centred_ranks<float>, "x"_a.noconvert(), "out"_a.noconvert(), "squares"_a.noconvert(), "n_threads"_a);
   m.def("centred_ranks", &centred_ranks<double>, "x"_a.noconvert(), "out"_a.noconvert(), "squares"_a.noconvert(), "n_threads"_a);
   m.def("rank", &rank, "x"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a);
+  m.def("merge_near", &merge_near, "values"_a.noconvert(), "within"_a, "n_threads"_a);
   m.def("concordance", &concordance, "a"_a.noconvert(), "b"_a.noconvert(), "out"_a.noconvert(), "untied_a"_a.noconvert(), "untied_b"_a.noconvert(),
         "n_threads"_a, "isa"_a);
   m.def("resampled_similarities", &resampled_similarities, "a"_a.noconvert(), "b"_a.noconvert(), "counts"_a.noconvert(), "paired"_a, "untied"_a,

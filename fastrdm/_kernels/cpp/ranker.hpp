@@ -3,7 +3,7 @@
 // Each number is quantised to one of about 2^20 equal steps between the row's extremes. The step is packed above the number's position and sorted by
 // two digits; the few numbers that share a step are sorted by comparison. 6903 random numbers take 27 us, against 100 us for a radix sort of their
 // bits, which needs three passes over keys twice as wide. Rows that crowd into a few steps (an outlier, a geometric series) are sorted by the bits of
-// doubles, which with the sign handled have the order of the numbers.
+// doubles, which with the sign handled have the order of the numbers. Rows of more than kLarge entries are sorted in little memory (large_sort.hpp).
 #pragma once
 
 #include <algorithm>
@@ -13,6 +13,7 @@
 #include <limits>
 #include <vector>
 
+#include "large_sort.hpp"
 #include "pace.hpp"
 
 namespace fastrdm {
@@ -22,6 +23,9 @@ class Ranker {
   // Numbers that differ by no more than `within` times the larger magnitude tie: a group of ties starts at the smallest number that is in no group
   // yet, and takes all numbers near it (fastrdm/_kernels/ties.py).
   explicit Ranker(Index cols, double within = 0) : n_(static_cast<std::size_t>(cols)), within_(within) {}
+
+  // The number of entries of the next row, at most as many as before.
+  void resize(std::size_t n) { n_ = n; }
 
   struct Range {
     double low, high;
@@ -62,14 +66,25 @@ class Ranker {
       for (std::size_t i = 0; i < n_; ++i) write(i, std::size_t{0}, n_);
       return 0;
     }
-    const double width = high - low;
+    tied_ = 0;
+    if (n_ > kLarge) {
+      by_buckets(x, write);
+      return squares();
+    }
+    rank_short(x, range, write);
+    return squares();
+  }
+
+  // Rows up to kLarge with different entries: the same calls of `write`.
+  template <typename T, typename Write>
+  void rank_short(const T* x, const Range& range, Write& write) {
+    const double low = range.low, width = range.high - low;
     tied_ = 0;
     if (range.finite && width <= std::numeric_limits<double>::max() && std::isfinite(kMostSteps / width)) {
-      if (n_ <= kNarrow ? by_steps(narrow_, x, low, width, write) : by_steps(wide_, x, low, width, write)) return squares();
+      if (n_ <= kNarrow ? by_steps(narrow_, x, low, width, write) : by_steps(wide_, x, low, width, write)) return;
       tied_ = 0;
     }
     by_bits(x, write);
-    return squares();
   }
 
  private:
@@ -82,6 +97,7 @@ class Ranker {
   };
 
   static constexpr std::size_t kNarrow = std::size_t{1} << Keys<std::uint32_t>::kPositionBits;
+  static constexpr std::size_t kLarge = std::size_t{1} << 17;
   static constexpr double kMostSteps = 4294967295.0;
   static constexpr std::size_t kCrowd = 32;  // different entries on one step that justify sorting by bits
   static constexpr int kDigitBits = 11;
@@ -119,6 +135,25 @@ class Ranker {
     });
     sort(keys, digits, (bits + digits - 1) / digits);
     return settle<false>(keys, x, write);
+  }
+
+  // Sorts a long row; a group is written when its end is known.
+  template <typename T, typename Write>
+  void by_buckets(const T* x, Write& write) {
+    std::size_t begin = 0;
+    T least = 0;
+    const auto end_group = [&](std::size_t end) {
+      for (std::size_t k = begin; k < end; ++k) write(large_.at(k), begin, end);
+      const double size = static_cast<double>(end - begin);
+      tied_ += size * size * size - size;
+      begin = end;
+    };
+    const std::size_t size = large_.run(x, n_, [&](std::size_t k, T value) {
+      if (k > 0 && near(static_cast<double>(least), static_cast<double>(value))) return;
+      end_group(k);
+      least = value;
+    });
+    end_group(size);
   }
 
   template <typename T, typename Write>
@@ -261,6 +296,7 @@ class Ranker {
   double tied_ = 0;  // sum of t^3 - t over groups of t ties
   Keys<std::uint32_t> narrow_;
   Keys<std::uint64_t> wide_;
+  LargeSort<Ranker> large_;
   std::array<std::array<std::uint32_t, std::size_t{1} << kDigitBits>, 3> counts_;
 };
 

@@ -7,7 +7,13 @@ from fastrdm._kernels.numba.condense import angles, distances
 from fastrdm._kernels.numba.kendall import concordance
 from fastrdm._kernels.numba.products import cross, differences, gram, share
 from fastrdm._kernels.numba.projection import normalise, project
-from fastrdm._kernels.numba.ranks import centred_ranks, rank, rank_similarities, similarities
+from fastrdm._kernels.numba.ranks import (
+    centred_ranks,
+    merge_near,
+    rank,
+    rank_similarities,
+    similarities,
+)
 from fastrdm._kernels.numba.resampling import (
     permuted_similarities,
     resampled_ceilings,
@@ -26,6 +32,7 @@ __all__ = [
     "gram",
     "guess_means",
     "isas",
+    "merge_near",
     "normalise",
     "permuted_similarities",
     "project",

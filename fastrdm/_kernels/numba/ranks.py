@@ -130,6 +130,22 @@ def rank(x: Doubles, out: Doubles, begin: int, end: int) -> None:
         _rank_row(x[row], low, high, finite, out[row], 1.0, 0.5)
 
 
+@kernel
+def merge_near(values: Doubles, within: float) -> None:
+    """Make near values of each row equal; as merge_near.cpp."""
+    for row in numba.prange(len(values)):
+        x = values[row]
+        # NaN are last.
+        order = np.argsort(x)
+        least = np.nan
+        for place in order:
+            scale = max(abs(least), abs(x[place]))
+            if np.isfinite(scale) and x[place] - least <= within * scale:
+                x[place] = least
+            else:
+                least = x[place]
+
+
 @jit
 def _twice_centred(x: Floats, out: Floats) -> float:
     low, high, finite = extremes(x)
