@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from fastrdm._base.text import first_line
 
 # Asymmetry above this share of the largest entry is not a rounding error.
 ASYMMETRY = 1e-5
+# Conditions from which square RDMs are condensed row by row, and rows of a block.
+_LARGE = 1000
+_ROWS = 64
 
 
 def n_conditions(n_pairs: int, name: str = "rdms") -> int:
@@ -174,6 +177,8 @@ def upper_triangle(array: NDArray[Any], name: str) -> NDArray[Any]:
         raise ValueError(
             f"{name} has shape {array.shape}; a square RDM is (..., n, n) for n >= 2 conditions"
         )
+    if n >= _LARGE:
+        return _upper_triangle_of_large(array, name)
     rows, columns = np.triu_indices(n, 1)
     upper, lower = array[..., rows, columns], array[..., columns, rows]
     with np.errstate(invalid="ignore"):
@@ -185,13 +190,48 @@ def upper_triangle(array: NDArray[Any], name: str) -> NDArray[Any]:
         np.argmax(np.where(np.isnan(difference), np.inf, difference)), difference.shape
     )
     if not difference[worst] <= ASYMMETRY * largest:
-        i, j = int(rows[worst[-1]]), int(columns[worst[-1]])
-        stack = f" of RDM {tuple(int(w) for w in worst[:-1])}" if array.ndim > 2 else ""
-        raise ValueError(
-            f"{name} with shape {array.shape} is not symmetric: entries ({i}, {j}) and ({j}, {i}){stack} are"
-            f" {upper[worst]:.6g} and {lower[worst]:.6g}"
-        )
+        entry = int(rows[worst[-1]]), int(columns[worst[-1]])
+        raise _asymmetric(array, name, worst[:-1], entry)
     return np.ascontiguousarray(upper)
+
+
+def _asymmetric(
+    array: NDArray[Any], name: str, rdm: Sequence[Any], entry: tuple[int, int]
+) -> ValueError:
+    i, j = entry
+    stack = f" of RDM {tuple(int(w) for w in rdm)}" if array.ndim > 2 else ""
+    matrix = array[tuple(rdm)]
+    return ValueError(
+        f"{name} with shape {array.shape} is not symmetric: entries ({i}, {j}) and ({j}, {i}){stack} are"
+        f" {matrix[i, j]:.6g} and {matrix[j, i]:.6g}"
+    )
+
+
+def _upper_triangle_of_large(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """As `upper_triangle`, row by row: index arrays of all pairs take more memory than the RDMs."""
+    n = array.shape[-1]
+    out = np.empty((*array.shape[:-2], n * (n - 1) // 2), array.dtype)
+    largest, worst, place = 0.0, -1.0, ((), (0, 0))
+    for rdm in np.ndindex(array.shape[:-2]):
+        matrix, end = array[rdm], 0
+        for i in range(n - 1):
+            if i % _ROWS == 0:
+                # Columns are read in blocks, because each entry of one is on another cache line.
+                lower = np.ascontiguousarray(matrix[i:, i : i + _ROWS].T)
+            upper, below = matrix[i, i + 1 :], lower[i % _ROWS, i % _ROWS + 1 :]
+            begin, end = end, end + len(upper)
+            out[rdm][begin:end] = upper
+            with np.errstate(invalid="ignore"):
+                difference = np.abs(upper - below)
+            difference[(upper == below) | (np.isnan(upper) & np.isnan(below))] = 0
+            difference[np.isnan(difference)] = np.inf
+            largest = np.max(np.abs(upper[np.isfinite(upper)]), initial=largest)
+            at = int(np.argmax(difference))
+            if difference[at] > worst:
+                worst, place = float(difference[at]), (rdm, (i, i + 1 + at))
+    if not worst <= ASYMMETRY * largest:
+        raise _asymmetric(array, name, *place)
+    return out
 
 
 def square(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:

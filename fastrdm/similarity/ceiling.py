@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrdm._base import as_rdms, check_choice, list_names, warn_caller
-from fastrdm._kernels import bound_of, settle
-from fastrdm.similarity.coefficients import Mask
-from fastrdm.similarity.numerics import Floats, means, summable
+from fastrdm._base import check_choice, list_names, warn_caller
+from fastrdm._kernels import Prepared, settle
+from fastrdm.similarity.coefficients import Mask, Rows
+from fastrdm.similarity.numerics import Floats, is_large, means, summable
+from fastrdm.similarity.pools import Pools, ceilings_of_large
 from fastrdm.similarity.protocol import Protocol
 from fastrdm.similarity.shapes import as_subjects, with_contiguous_rows
 from fastrdm.similarity.sides import Side, compare_sides
@@ -114,10 +115,11 @@ def noise_ceiling(
     Nili et al. (2014), PLoS Comput. Biol. 10(4), "Noise ceiling"; Cichy et al. (2019), arXiv:1905.05675 (upper bound
     on averaged RDMs, squared).
     """
-    subjects, _ = as_subjects(subject_rdms, nan_policy=nan_policy)
-    within = bound_of(as_rdms(subject_rdms, "subject_rdms").dtype)
+    subjects = as_subjects(subject_rdms, nan_policy=nan_policy)
     protocol = Protocol("", method, squared, pool, bound="", source="", average_times=average_times)
-    ceiling, undefined = ceiling_of(subjects, protocol, nan_policy, within, n_threads)
+    ceiling, undefined = ceiling_of(
+        subjects.rdms, protocol, nan_policy, subjects.tie_bound, n_threads
+    )
     if undefined.any():
         subject, time = (int(i) for i in np.argwhere(undefined)[0])
         warn_caller(
@@ -133,8 +135,12 @@ def ceiling_of(
     nan_policy: str,
     within: float,
     n_threads: int | None = None,
+    whole: Prepared | None = None,
 ) -> tuple[NoiseCeiling, Mask]:
-    """Return the noise ceiling of condensed RDMs (subjects, times, pairs), and which have undefined similarities."""
+    """Return the noise ceiling of condensed RDMs (subjects, times, pairs), and which have undefined similarities.
+
+    `whole`: the RDMs of large subjects at one time, if they are prepared on all their pairs.
+    """
     similarity, pool = get_similarity(protocol.method), protocol.pool
     check_choice(pool, ("raw", "rank"), "pool")
     if len(subjects) < 2:
@@ -145,9 +151,16 @@ def ceiling_of(
     tie_bound = tie_bound_of(similarity, pool, within)
 
     bounds = np.zeros((2, n_subjects))
+    large = is_large(subjects)
     undefined = np.zeros((n_subjects, n_times), bool)
     for time in range(n_times):
         rows = with_contiguous_rows(subjects[:, time])
+        if large:
+            found, undefined[:, time] = _bounds_of_large(
+                rows, similarity, pool, nan_policy, tie_bound, n_threads, whole
+            )
+            bounds += found
+            continue
         side = Side(similarity, rows, nan_policy, "subject_rdms", n_threads=n_threads)
         if nan_policy != "raise":
             side.check()
@@ -160,6 +173,21 @@ def ceiling_of(
     bounds = (bounds / n_times) ** (2 if protocol.squared else 1)
     bounds.flags.writeable = False
     return NoiseCeiling(*bounds), undefined
+
+
+def _bounds_of_large(
+    rows: Rows,
+    similarity: Similarity,
+    pool: str,
+    nan_policy: str,
+    within: float,
+    n_threads: int | None,
+    whole: Prepared | None,
+) -> tuple[Floats, Mask]:
+    if whole is None and not similarity.grows(rows) and not np.isnan(rows.sum()):
+        whole = Side(similarity, rows, nan_policy, "subject_rdms", n_threads=n_threads).whole
+    pools = Pools(rows, similarity, pool, nan_policy, prepared=whole, n_threads=n_threads)
+    return ceilings_of_large(pools, within)
 
 
 def average_over_time(
@@ -206,10 +234,11 @@ class TargetCeiling:
         self.nan_policy, self.tie_bound = nan_policy, tie_bound
         self._cache: dict[bytes, float] = {}
 
-    def compute(self, missing: Mask | None = None) -> NoiseCeiling:
-        """Return both bounds, optionally without some pairs."""
+    def compute(self, missing: Mask | None = None, whole: Prepared | None = None) -> NoiseCeiling:
+        """Return both bounds, optionally without some pairs, or from RDMs prepared on all their pairs."""
         subjects = self.subjects if missing is None else np.where(missing, np.nan, self.subjects)
-        return ceiling_of(subjects, self.protocol, self.nan_policy, self.tie_bound)[0]
+        facts = self.protocol, self.nan_policy, self.tie_bound
+        return ceiling_of(subjects, *facts, whole=whole)[0]
 
     def bound(self, ceiling: NoiseCeiling, name: str) -> float:
         """Return the protocol's bound; ValueError if it is not positive."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastrdm import _kernels
 from fastrdm._base import n_conditions, square
 from fastrdm._kernels import Prepared
-from fastrdm.similarity.numerics import Floats, summable
+from fastrdm.similarity.numerics import Floats, is_large, summable
 
 Rows = NDArray[Any]  # float32 or float64
 Mask = NDArray[np.bool_]
@@ -23,26 +23,33 @@ Prepare = Callable[[Rows, Mask, int | None], Prepared]
 Combine = Callable[[Rows, Mask, Prepared, bool, int | None], Floats]
 
 
-def _scale(rows: Rows) -> Prepared:
+def scale(rows: Rows) -> Prepared:
+    """Divide each RDM by its largest magnitude."""
     # Division by the largest value keeps squares of very large or small values in range.
     values = np.zeros((len(rows), _kernels.padded(rows.shape[1])))
     with np.errstate(invalid="ignore", divide="ignore"):
-        largest = np.abs(rows).max(axis=1, keepdims=True)
-        np.divide(rows, largest, out=values[:, : rows.shape[1]], dtype=np.float64)
+        np.divide(rows, _largest_of(rows), out=values[:, : rows.shape[1]], dtype=np.float64)
     # Rows of zeros are divided by zero; rows that are not finite are partly NaN.
     squares = np.einsum("ij,ij->i", values, values)
     values[np.isnan(squares)] = 0
     return Prepared(values, squares)
 
 
+def _largest_of(rows: Rows) -> Rows:
+    """Return the largest magnitude of each row, (n, 1); NaN for a row with NaN."""
+    return np.asarray(np.maximum(rows.max(axis=1, keepdims=True), -rows.min(axis=1, keepdims=True)))
+
+
 def _unit(rows: Rows) -> Floats:
-    unit = _scale(rows)
+    unit = scale(rows)
     values = unit.values[:, : rows.shape[1]]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(values / np.sqrt(unit.squares)[:, None], np.float64)
+        values /= np.sqrt(unit.squares)[:, None]
+    return values
 
 
-def _centre(rdms: Rows) -> Floats:
+def centre(rdms: Rows) -> Floats:
+    """Subtract the mean of each RDM."""
     with np.errstate(invalid="ignore", over="ignore"):
         mean = rdms.mean(axis=1, keepdims=True, dtype=np.float64)
         if not np.isfinite(mean).all():
@@ -62,6 +69,8 @@ def _whiten(rdms: Rows, present: Mask) -> Floats:
     :math:`d^\top (I + B B^\top / 2)^{-1} d`. The square root of that matrix maps d to
     :math:`d + B f(B^\top B) B^\top d`, :math:`f(s) = -1 / (2 u (1 + u))`, :math:`u = \sqrt{1 + s/2}`.
     """
+    if is_large(rdms) and present.all():
+        return np.concatenate([_whiten_whole(rdm)[None] for rdm in rdms])
     n = n_conditions(len(present))
     first, second = (index[present] for index in np.triu_indices(n, 1))
     whole = np.zeros((len(rdms), len(present)))
@@ -79,6 +88,26 @@ def _whiten(rdms: Rows, present: Mask) -> Floats:
     out = rdms + spread[:, first]
     out += spread[:, second]
     return np.asarray(out)
+
+
+def _whiten_whole(rdm: Rows) -> Floats:
+    """Whiten an RDM (pairs,) without missing pairs, row by row of its square form."""
+    n = n_conditions(len(rdm))
+    index = np.arange(n)
+    starts = index * n - index * (index + 1) // 2
+    out, sums = rdm.astype(np.float64), np.zeros(n)
+    for i, start in enumerate(starts[:-1]):
+        row = out[start : start + n - 1 - i]
+        sums[i] += row.sum()
+        sums[i + 1 :] += row
+    mean = sums.mean()
+    terms = _root_term(np.array([n - 2, 2 * n - 2]))
+    spread = terms[0] * (sums - mean) + terms[1] * mean
+    for i, start in enumerate(starts[:-1]):
+        row = out[start : start + n - 1 - i]
+        row += spread[i]
+        row += spread[i + 1 :]
+    return out
 
 
 def _root_term(s: Floats) -> Floats:
@@ -111,13 +140,13 @@ def ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
 
 
 def _scaled(transform: Callable[[Rows, Mask], Rows]) -> Prepare:
-    return lambda rdms, present, n_threads: _scale(transform(rdms, present))
+    return lambda rdms, present, n_threads: scale(transform(rdms, present))
 
 
 scaled = _scaled(lambda rdms, present: rdms)
-centred = _scaled(lambda rdms, present: _centre(rdms))
+centred = _scaled(lambda rdms, present: centre(rdms))
 whitened = _scaled(lambda rdms, present: _whiten(_unit(rdms), present))
-centred_whitened = _scaled(lambda rdms, present: _whiten(_unit(_centre(rdms)), present))
+centred_whitened = _scaled(lambda rdms, present: _whiten(_unit(centre(rdms)), present))
 
 
 def multiply_ranks(*, untied: bool) -> Combine:
@@ -184,7 +213,7 @@ def uncentred_ranks(rdms: Rows, prepared: Prepared) -> Rows:
 
 def z_scores(rdms: Rows, prepared: Prepared) -> Rows:
     """Return RDMs with a mean of 0 and a standard deviation of 1."""
-    return unit_squares(_centre(rdms), prepared)
+    return unit_squares(centre(rdms), prepared)
 
 
 def unit_squares(rdms: Rows, prepared: Prepared) -> Rows:

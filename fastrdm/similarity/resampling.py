@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrdm import _kernels
-from fastrdm._base import Labels, as_rdms, n_conditions, square
-from fastrdm._kernels import bound_of, settle
+from fastrdm._base import Labels, n_conditions, square
+from fastrdm._kernels import settle
 from fastrdm.similarity.ceiling import average_over_time, pool_values, tie_bound_of
 from fastrdm.similarity.numerics import Floats, blocks_of, differ, means, summable
 from fastrdm.similarity.protocol import Protocol, get_protocol
@@ -49,7 +49,8 @@ class SubjectData:
         ValueError if a shape does not fit, the policy refuses a value, or a subject has no similarity to anything.
         """
         if isinstance(subject_rdms, Target):
-            subjects, within = subject_rdms.subject_rdms, subject_rdms.tie_bound
+            subjects = np.ascontiguousarray(subject_rdms.subject_rdms, np.float64)
+            within = subject_rdms.tie_bound
             chosen = get_protocol(subject_rdms.protocol if protocol is None else protocol)
             policy = nan_policy or subject_rdms.nan_policy
             if policy == "raise":
@@ -57,8 +58,9 @@ class SubjectData:
             labels = subject_rdms.labels
         else:
             policy = nan_policy or "raise"
-            subjects, labels = as_subjects(subject_rdms, nan_policy=policy)
-            within = bound_of(as_rdms(subject_rdms, "subject_rdms").dtype)
+            given = as_subjects(subject_rdms, nan_policy=policy)
+            subjects = np.ascontiguousarray(given.rdms, np.float64)
+            labels, within = given.labels, given.tie_bound
             chosen = get_protocol("rsatoolbox" if protocol is None else protocol)
         similarity = get_similarity(chosen.method)
         for subject, rows in enumerate(subjects):

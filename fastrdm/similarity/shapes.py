@@ -1,6 +1,7 @@
 """Subjects and models, in the shapes that callers pass → condensed RDMs."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,9 @@ from fastrdm._base import (
     upper_triangle,
     warn_similarities,
 )
+from fastrdm._kernels import bound_of
 from fastrdm.similarity.coefficients import Rows
-from fastrdm.similarity.numerics import Floats, blocks_of
+from fastrdm.similarity.numerics import blocks_of, is_large, release
 from fastrdm.similarity.sides import check_values
 
 
@@ -57,11 +59,26 @@ def with_contiguous_rows(array: Rows) -> Rows:
     return np.ascontiguousarray(rows)
 
 
+class SubjectRdms(NamedTuple):
+    """Subjects' RDMs as they were passed to a function.
+
+    `rdms` are condensed, (subjects, times, pairs), in float64; large RDMs of float32 stay as they are. `is_own` is
+    whether they share no memory with the argument, `shape` the argument's shape, `tie_bound` the relative difference
+    within which pooled values tie.
+    """
+
+    rdms: Rows
+    labels: Labels | None
+    tie_bound: float
+    shape: tuple[int, ...]
+    is_own: bool
+
+
 def as_subjects(
     subject_rdms: Any, name: str = "subject_rdms", *, nan_policy: str = "raise"
-) -> tuple[Floats, Labels | None]:
-    """Return subject RDMs of any form as condensed RDMs (subjects, times, pairs), and their labels."""
-    array = as_rdms(subject_rdms, name)
+) -> SubjectRdms:
+    """Return subject RDMs of any form as condensed RDMs (subjects, times, pairs)."""
+    array = given = as_rdms(mapped(subject_rdms), name)
     expected = "expected (subjects, n, n), (subjects, pairs), or with a time axis second"
     if array.ndim not in (2, 3, 4):
         raise ValueError(f"{name} has shape {array.shape}; {expected}")
@@ -82,8 +99,31 @@ def as_subjects(
         raise ValueError(f"{name} has shape {array.shape}; {expected}, none of them empty")
     axes = ("subject", "pair") if array.ndim == 2 else ("subject", "time", "pair")
     check_values(array, name, axes, nan_policy)
+    release(given)
     shaped = array if array.ndim == 3 else array[:, None]
-    return np.ascontiguousarray(shaped, np.float64), labels
+    rdms = np.ascontiguousarray(shaped, None if is_large(shaped) else np.float64)
+    is_own = isinstance(subject_rdms, (list, tuple, Mapping)) or not np.may_share_memory(
+        rdms, given
+    )
+    return SubjectRdms(rdms, labels, bound_of(given.dtype), given.shape, is_own)
+
+
+def mapped(rdms: Any) -> Any:
+    """Return a contiguous HDF5 dataset as a mapped array, and any other argument as it is."""
+    if type(rdms).__module__.partition(".")[0] != "h5py" or not hasattr(rdms, "chunks"):
+        return rdms
+    kind, place = rdms.dtype, rdms.id.get_offset()
+    is_readable = kind.kind == "f" and kind.isnative and place is not None
+    if (
+        not is_readable
+        or rdms.chunks
+        or rdms.external
+        or rdms.is_virtual
+        or rdms.file.driver != "sec2"
+    ):
+        return rdms
+    rdms.file.flush()
+    return np.memmap(rdms.file.filename, kind, "r", place, rdms.shape)
 
 
 def as_models(rdms: Any, n_pairs: int, subjects_name: str, labels: Labels | None) -> Rows:

@@ -1,6 +1,7 @@
 """The RDMs on one side of a comparison, in groups with the same missing pairs, and the similarities of two sides."""
 
 import functools
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from fastrdm._base import check_choice, check_finite
 from fastrdm._kernels import Prepared
 from fastrdm.similarity.coefficients import Mask, Rows
-from fastrdm.similarity.numerics import Floats, blocks_of
+from fastrdm.similarity.numerics import Floats, blocks_of, is_large, is_mapped, release
 from fastrdm.similarity.table import Similarity
 
 NAN_POLICIES = ("raise", "omit", "propagate")
@@ -30,7 +31,9 @@ class SideGroup:
     """RDMs of a side that have the same pairs."""
 
     def __init__(self, side: "Side", members: NDArray[np.intp], present: Mask) -> None:
-        self.members, self.present, self._side = members, present, side
+        self.members, self.present = members, present
+        # The side holds its groups; a cycle would keep large arrays until the next collection.
+        self._side: Side = weakref.proxy(side)
 
     @functools.cached_property
     def whole(self) -> Prepared:
@@ -39,11 +42,18 @@ class SideGroup:
 
     def values(self, members: NDArray[np.intp], present: Mask) -> Rows:
         """Return some of the RDMs on some of their pairs."""
-        return self._side.rdms[np.ix_(members, present)]
+        if present.all():
+            return self._side.rdms[members]
+        # Row by row, because indices of pairs take more memory than a row.
+        out = np.empty((len(members), np.count_nonzero(present)), self._side.rdms.dtype)
+        for row, member in zip(out, members, strict=True):
+            row[:] = self._side.rdms[member][present]
+        return out
 
     def prepared(self, members: NDArray[np.intp], present: Mask, n_threads: int | None) -> Prepared:
         """Return some of the RDMs, prepared on some of their pairs."""
-        if len(members) == len(self.members) and np.array_equal(present, self.present):
+        is_kept = not self._side.method.grows(self._side.rdms)
+        if is_kept and len(members) == len(self.members) and np.array_equal(present, self.present):
             return self.whole
         return self._prepare(members, present, n_threads)
 
@@ -72,8 +82,10 @@ class Side:
     ) -> None:
         self.method, self.rdms, self.nan_policy, self.name = method, rdms, nan_policy, name
         self.axes, self.lead, self.n_threads = axes, lead or (len(rdms),), n_threads
-        self._parent, self._checked = self, False
-        self._missing: Mask | None = None
+        self._parent: Side | None = None
+        self._checked = False
+        # Whether a pair is missing; None before a check.
+        self._has_gaps: bool | None = None
         if prepared is not None:
             self.whole = prepared
 
@@ -92,32 +104,50 @@ class Side:
     def whole(self) -> Prepared:
         """All RDMs prepared on all pairs."""
         everything = np.ones(self.rdms.shape[1], bool)
-        return self.method.prepare(self.rdms, everything, self.n_threads)
+        if not (is_large(self.rdms) and is_mapped(self.rdms)):
+            return self.method.prepare(self.rdms, everything, self.n_threads)
+        width = self.method.prepared_length(self.rdms.shape[1])
+        values = np.empty((self.n, width), self.method.sample.values.dtype)
+        squares = np.empty(self.n)
+        for i in range(self.n):
+            one = self.method.prepare(self.rdms[i : i + 1], everything, self.n_threads)
+            values[i], squares[i] = one.values[0], one.squares[0]
+            release(self.rdms)
+        return Prepared(values, squares)
 
-    def check(self) -> Mask:
-        """Raise ValueError for values that the policy refuses; return the missing pairs."""
-        whole = self._parent
+    @property
+    def grows(self) -> bool:
+        """Whether the RDMs are prepared for each comparison, because prepared ones are too large to keep."""
+        return self.method.grows(self.rdms)
+
+    def check(self) -> None:
+        """Raise ValueError for values that the policy refuses, and find out whether pairs are missing."""
+        whole = self._parent or self
         if not whole._checked:
             shaped = whole.rdms.reshape(*whole.lead, whole.rdms.shape[1])
             check_values(shaped, self.name, (*self.axes, "pair"), self.nan_policy)
             whole._checked = True
-        if self._missing is None:
-            self._missing = np.isnan(self.rdms)
-        return self._missing
+        if self._has_gaps is None:
+            blocks = blocks_of(*self.rdms.shape)
+            self._has_gaps = any(bool(np.isnan(self.rdms[block]).any()) for block in blocks)
 
     @property
     def is_whole(self) -> bool:
         """Whether no pair is known to be missing; `check` finds the missing pairs."""
-        return self._missing is None or not self._missing.any()
+        return not self._has_gaps
 
     @functools.cached_property
     def groups(self) -> list[SideGroup]:
         """The RDMs, grouped by the pairs that they have."""
-        missing = self.check()
+        self.check()
+        missing = np.isnan(self.rdms)
         if self.is_whole or self.nan_policy == "propagate":
             complete = np.ones(self.rdms.shape[1], bool)
             return [SideGroup(self, np.flatnonzero(~missing.any(axis=1)), complete)]
-        masks, which = np.unique(np.packbits(missing, axis=1), axis=0, return_inverse=True)
+        # As bytes: along an axis, `np.unique` makes a type with a field for each column.
+        packed = np.packbits(missing, axis=1)
+        packed = packed.view(np.dtype((np.void, packed.shape[1])))
+        masks, which = np.unique(packed, return_inverse=True)
         alike = [np.flatnonzero(which.ravel() == k) for k in range(len(masks))]
         return [SideGroup(self, m, ~missing[m[0]]) for m in alike if not missing[m[0]].all()]
 
@@ -143,7 +173,11 @@ def compare_sides(first: Side, second: Side, *, paired: bool = False) -> tuple[F
 def _compare_block(first: Side, second: Side, paired: bool) -> tuple[Floats, Mask]:
     if second.is_whole:
         everything = np.ones(first.rdms.shape[1], bool)
-        out = first.method.combine(first.rdms, everything, second.whole, paired, first.n_threads)
+        if second.grows and not paired:
+            out = _combine_each(first, second, everything)
+        else:
+            combine = first.method.combine
+            out = combine(first.rdms, everything, second.whole, paired, first.n_threads)
         undefined = np.isnan(out)
         if not undefined.any():
             return out, undefined
@@ -152,6 +186,17 @@ def _compare_block(first: Side, second: Side, paired: bool) -> tuple[Floats, Mas
         if first.is_whole and second.is_whole:
             return out, undefined
     return _compare_groups(first, second, paired)
+
+
+def _combine_each(first: Side, second: Side, everything: Mask) -> Floats:
+    """Prepare the first RDMs once, and each of the second ones when it is compared."""
+    method, n_threads = first.method, first.n_threads
+    base = method.prepare(first.rdms, everything, n_threads)
+    columns = [
+        method.combine(second.rdms[j : j + 1], everything, base, False, n_threads)
+        for j in range(second.n)
+    ]
+    return np.ascontiguousarray(np.concatenate(columns).T)
 
 
 def _compare_groups(first: Side, second: Side, paired: bool) -> tuple[Floats, Mask]:
@@ -165,9 +210,11 @@ def _compare_groups(first: Side, second: Side, paired: bool) -> tuple[Floats, Ma
                 members = others = np.intersect1d(members, others)
             if not (present.any() and len(members)):
                 continue
-            here = np.ix_(members, np.zeros(1, np.intp) if paired else others)
             rdms = one.values(members, present)
-            prepared = other.prepared(others, present, first.n_threads)
-            similarities = first.method.combine(rdms, present, prepared, paired, first.n_threads)
-            out[here], undefined[here] = similarities, np.isnan(similarities)
+            at_once = 1 if second.grows and not paired else max(1, len(others))
+            for some in (others[k : k + at_once] for k in range(0, len(others), at_once)):
+                here = np.ix_(members, np.zeros(1, np.intp) if paired else some)
+                prepared = other.prepared(some, present, first.n_threads)
+                found = first.method.combine(rdms, present, prepared, paired, first.n_threads)
+                out[here], undefined[here] = found, np.isnan(found)
     return out, undefined

@@ -1,5 +1,6 @@
 """The table of similarities: one row is all that `compare`, ceilings, targets and inference know of a similarity."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from types import MappingProxyType
@@ -7,8 +8,9 @@ from types import MappingProxyType
 import numpy as np
 
 from fastrdm._base import choose
-from fastrdm._kernels import Prepared
+from fastrdm._kernels import Prepared, padded
 from fastrdm.similarity import coefficients as steps
+from fastrdm.similarity.numerics import is_large
 from fastrdm.similarity.resamplers import Resampler, resample_products, resample_ranks
 
 
@@ -33,6 +35,20 @@ class Similarity:
     # Fast similarities and ceilings of resampled conditions; None where every draw is written out.
     resampler: Resampler | None
     aliases: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def sample(self) -> Prepared:
+        """Three entries, prepared: their type and length are those of every prepared RDM."""
+        return self.prepare(np.array([[0.0, 1.0, 2.0]]), np.ones(3, bool), 1)
+
+    def prepared_length(self, n_pairs: int) -> int:
+        """Return the length of a prepared RDM of n pairs."""
+        # Ranks that are only counted are not padded.
+        return padded(n_pairs) if self.sample.values.shape[1] == padded(3) else n_pairs
+
+    def grows(self, rdms: steps.Rows) -> bool:
+        """Return whether prepared RDMs are too large to keep: RDMs are large, and these in a longer type."""
+        return is_large(rdms) and self.sample.values.itemsize > rdms.itemsize
 
     def undefined_rdms(self, rdms: steps.Rows) -> steps.Mask:
         """Return which RDMs (n,) have no similarity to any other."""

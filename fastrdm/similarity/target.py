@@ -11,11 +11,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import Labels, as_rdms, n_conditions
-from fastrdm._kernels import Prepared, bound_of
+from fastrdm._base import Labels, n_conditions
+from fastrdm._kernels import Prepared
 from fastrdm.similarity.ceiling import NoiseCeiling, TargetCeiling, check_ceiling
+from fastrdm.similarity.coefficients import Rows
 from fastrdm.similarity.comparison import warn_undefined
-from fastrdm.similarity.numerics import Floats
+from fastrdm.similarity.numerics import blocks_of, is_large, release
 from fastrdm.similarity.protocol import Protocol, Score, get_protocol, score_similarities
 from fastrdm.similarity.shapes import as_models, as_subjects
 from fastrdm.similarity.sides import Side, compare_sides
@@ -83,7 +84,7 @@ class Target:
     name: str | None
     nan_policy: str
     labels: Labels | None
-    _subjects: Floats
+    _subjects: Rows
     _side: Side
     _file: TargetFile | None
     _ceiling: TargetCeiling
@@ -98,40 +99,44 @@ class Target:
         nan_policy: str = "raise",
     ) -> None:
         label = f"subject_rdms of {name}" if name else "subject_rdms"
-        subjects, labels = as_subjects(subject_rdms, label, nan_policy=nan_policy)
+        given = as_subjects(subject_rdms, label, nan_policy=nan_policy)
+        labels = given.labels
         if labels is not None:
             labels = replace(labels, name=name or "the target")
-        array = as_rdms(subject_rdms, label)
         chosen = get_protocol(protocol)
         if ceiling is not None:
             check_ceiling(ceiling, name or "the target", chosen)
+        # Large RDMs are copied last, when the memory of all else is free again.
+        copied_last = is_large(given.rdms) or given.is_own
         self._set(
-            subjects.copy(),
+            given.rdms.view() if copied_last else given.rdms.copy(),
             protocol=chosen,
             is_computed=ceiling is None,
             name=name,
             nan_policy=nan_policy,
-            tie_bound=bound_of(array.dtype),
+            tie_bound=given.tie_bound,
             labels=labels,
         )
         if ceiling is None and self.n_subjects < 2:
             raise ValueError(
                 f"{label} holds one subject, so no ceiling can be computed; set ceiling"
             )
-        self._check_subjects(label, array.shape)
+        self._check_subjects(label, given.shape)
         if ceiling is None:
             ceiling = self._ceiling.bound(self.noise_ceiling, self._label)
         self.__dict__.update(ceiling=float(ceiling))
+        self._prepare()
+        if copied_last and not given.is_own:
+            self._keep(_copy(given.rdms))
 
     def _set(
         self,
-        subjects: Floats,
+        subjects: Rows,
         prepared: Prepared | None = None,
         file: TargetFile | None = None,
         **facts: Any,
     ) -> None:
         self.__dict__.update(facts)
-        subjects.flags.writeable = False
         several = subjects.shape[1] > 1
         side = Side(
             get_similarity(self.protocol.method),
@@ -143,11 +148,25 @@ class Target:
             prepared=prepared,
         )
         ceiling = TargetCeiling(subjects, self.protocol, self.nan_policy, self.tie_bound)
-        self.__dict__.update(_subjects=subjects, _side=side, _file=file, _ceiling=ceiling)
+        self.__dict__.update(_side=side, _file=file, _ceiling=ceiling)
+        self._keep(subjects)
         if self.nan_policy != "raise":
             side.check()
+
+    def _prepare(self) -> None:
+        """Prepare the RDMs, unless this is done for each comparison; after the ceiling, which needs memory."""
+        side = self._side
+        if side.grows:
+            return
         for rows in [side.whole] if side.is_whole else [group.whole for group in side.groups]:
             rows.values.flags.writeable = rows.squares.flags.writeable = False
+
+    def _keep(self, subjects: Rows) -> None:
+        """Take the subjects' RDMs, or a copy of them."""
+        subjects.flags.writeable = False
+        self._side.rdms = subjects.reshape(-1, subjects.shape[2])
+        self._ceiling.subjects = subjects
+        self.__dict__.update(_subjects=subjects)
 
     def _facts(self) -> dict[str, Any]:
         """Return the attributes that files and pickles contain."""
@@ -178,8 +197,8 @@ class Target:
         return self.name or "the target"
 
     @property
-    def subject_rdms(self) -> Floats:
-        """The subjects' condensed RDMs, (subjects, times, pairs), read-only."""
+    def subject_rdms(self) -> Rows:
+        """The subjects' condensed RDMs, (subjects, times, pairs), read-only; large ones of float32 in float32."""
         return self._subjects
 
     @property
@@ -205,13 +224,23 @@ class Target:
     @functools.cached_property
     def noise_ceiling(self) -> NoiseCeiling:
         """Both bounds, computed from the subjects as the protocol says."""
-        return self._ceiling.compute()
+        whole = self._side.whole if self._shares_ranks else None
+        return self._ceiling.compute(whole=whole)
+
+    @property
+    def _shares_ranks(self) -> bool:
+        """Whether the ceiling is computed from the RDMs that models are compared with."""
+        side, averages = self._side, self.protocol.average_times
+        is_one = self.n_times == 1 and is_large(self._subjects)
+        return is_one and side.is_whole and not (side.grows or averages)
 
     @functools.cached_property
     def sha256(self) -> str:
         """Hexadecimal digest of the subjects' RDMs, their shape and their order."""
         digest = hashlib.sha256(str(self._subjects.shape).encode())
-        digest.update(np.ascontiguousarray(self._subjects, "<f8").data)
+        rows = self._subjects.reshape(-1)
+        for block in blocks_of(len(rows), 1):
+            digest.update(np.ascontiguousarray(rows[block], "<f8").data)
         return digest.hexdigest()
 
     def __repr__(self) -> str:
@@ -285,7 +314,7 @@ class Target:
             If it cannot be written.
         """
         arrays: dict[str, NDArray[Any]] = {"subjects": self._subjects}
-        if self._side.is_whole:
+        if self._side.is_whole and not self._side.grows:
             whole = self._side.whole
             arrays |= {"values": whole.values, "squares": whole.squares}
         labels = None if self.labels is None else asdict(self.labels)
@@ -341,12 +370,22 @@ class Target:
     def _make(cls, *arrays: Any, **facts: Any) -> Self:
         self = cls.__new__(cls)
         self._set(*arrays, **facts)
+        self._prepare()
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._file is not None:
             return _load_unchanged, (type(self), self._file)
         return functools.partial(type(self)._make, **self._facts()), (np.array(self._subjects),)
+
+
+def _copy(rdms: Rows) -> Rows:
+    """Copy RDMs (subjects, times, pairs) one by one, and release pages of a mapped file."""
+    out = np.empty_like(rdms, subok=False)
+    for row, to in zip(rdms, out, strict=True):
+        to[:] = row
+        release(rdms)
+    return out
 
 
 def _load_unchanged(kind: type[Target], file: TargetFile) -> Target:

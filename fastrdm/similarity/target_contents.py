@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import Labels, n_conditions
-from fastrdm._kernels import FLOAT64, Prepared, padded
+from fastrdm._kernels import FLOAT64, Prepared
 from fastrdm.similarity.ceiling import check_ceiling
 from fastrdm.similarity.numerics import blocks_of
 from fastrdm.similarity.protocol import Protocol
@@ -134,14 +134,12 @@ def checked_prepared(
         return None
     rows = subjects.reshape(-1, subjects.shape[2])
     values, squares = arrays["values"], arrays["squares"]
-    sample = method.prepare(np.array([[0.0, 1.0, 2.0]]), np.ones(3, bool), 1).values
-    # Ranks that are only counted are not padded.
-    width = padded(rows.shape[1]) if sample.shape[1] == padded(3) else rows.shape[1]
+    width = method.prepared_length(rows.shape[1])
     expected = {"values": (len(rows), width), "squares": (len(rows),)}
     for name, shape in expected.items():
         if arrays[name].shape != shape:
             raise _refusal(path, f"{name} has shape {arrays[name].shape} instead of {shape}")
-    if values.dtype != sample.dtype or squares.dtype != np.float64:
+    if values.dtype != method.sample.values.dtype or squares.dtype != np.float64:
         raise _refusal(
             path,
             f"values and squares have types {values.dtype} and {squares.dtype} for {method.name}",
