@@ -27,7 +27,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_ranks_of_long_rows(kernels, name):
+def test_ranks_of_long_rows(name):
     row = ROWS[name](SORTED)
     expected = rankdata(row)
     np.testing.assert_array_equal(_kernels.rank(row[None].astype(np.float64))[0], expected)

@@ -130,10 +130,10 @@ def rank(x: Doubles, out: Doubles, begin: int, end: int) -> None:
         _rank_row(x[row], low, high, finite, out[row], 1.0, 0.5)
 
 
-@kernel
-def merge_near(values: Doubles, within: float) -> None:
+@kernel(lambda values, *_: (len(values), 60 * values.shape[1]))
+def merge_near(values: Doubles, within: float, begin: int, end: int) -> None:
     """Make near values of each row equal; as merge_near.cpp."""
-    for row in numba.prange(len(values)):
+    for row in numba.prange(begin, end):
         x = values[row]
         # NaN are last.
         order = np.argsort(x)
