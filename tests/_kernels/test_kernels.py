@@ -164,6 +164,17 @@ def test_a_product_depends_on_its_two_rows_alone(kernels, shape, dtype):
         np.testing.assert_array_equal(across, product[part])
 
 
+@pytest.mark.parametrize("n_threads", [13, 16, 64])
+def test_sums_of_rows_with_more_threads_than_tiles(kernels, n_threads):
+    x = numbers((100, 20_000), dtype=np.float32)
+    _, expected = _kernels.gram(x, n_threads=1)
+    made = np.full((100, 100), np.nan), np.full(100, np.nan)
+    chosen = _kernels.active()
+    width = _kernels.share(20_000, 4)
+    chosen.run("gram", n_threads, x, np.zeros(100), width, False, *made)
+    np.testing.assert_array_equal(made[1], expected)
+
+
 @dtypes
 def test_products_may_be_added_up_share_by_share(kernels, dtype):
     x = numbers((13, 30_000)).astype(dtype)

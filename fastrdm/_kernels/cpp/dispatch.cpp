@@ -99,7 +99,7 @@ constexpr Index kPrivateSums = 1 << 18;
 constexpr Index kBlocks = 16, kShares = 4;
 
 // Multiplications that justify waking a thread, which takes about 0.1 ms.
-constexpr double kWorkPerThread = 1.5e7;
+constexpr double kWorkPerThread = worth(1.5e7);
 
 constexpr std::size_t kLine = 64, kKept = 4 << 20;
 
@@ -298,6 +298,11 @@ void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, Index widt
   const double work = static_cast<double>(a.rows) * static_cast<double>(cols) * static_cast<double>(a.cols);
   n_threads = static_cast<int>(std::max(1.0, std::min<double>(n_threads, 1 + work / kWorkPerThread)));
   const Index shares = (a.cols + width - 1) / width;
+  if (shares == 0) {
+    for (Index i = 0; i < a.rows && !add; ++i) std::fill_n(out + i * out_stride, cols, 0.0);
+    if (sums && !add) std::fill_n(sums, a.rows, 0.0);
+    return;
+  }
   Total total(out, out_stride, sums, add, !b, a.rows, cols);
   if (n_threads > 1 && size <= kPrivateSums && shares >= n_threads) {
     Together together(shares, total, {0, ld}, size + a.rows, n_threads);
@@ -323,7 +328,8 @@ void products(const Isa& isa, const Matrix<S>& a, const Matrix<S>* b, Index widt
     parallel(n_threads, 1, n_threads, [&](Index begin, Index end, int) {
       for (Index w = begin; w < end; ++w) {
         const Range right{bound(static_cast<int>(w)), bound(static_cast<int>(w) + 1)};
-        const bool with_sums = sums && w == n_threads - 1;  // this worker reads all rows
+        if (right.begin == right.end) continue;          // there are more workers than tiles
+        const bool with_sums = sums && right.end == ld;  // this worker reads all rows
         InTurn in_turn(width, shares, total, right, with_sums);
         multiply(a, b, right, in_turn, part.data(), ld, with_sums);
       }

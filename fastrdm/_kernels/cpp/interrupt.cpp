@@ -12,7 +12,8 @@ thread_local bool calling = false;
 
 }  // namespace
 
-Call::Call() : next_(std::chrono::steady_clock::now() + kInterval), outer_(fastrdm::present), outer_calling_(calling) {
+Call::Call(std::chrono::milliseconds interval)
+    : interval_(interval), next_(std::chrono::steady_clock::now() + interval), outer_(fastrdm::present), outer_calling_(calling) {
   fastrdm::present = this;
   calling = true;
 }
@@ -29,7 +30,7 @@ void Call::check(bool on_calling_thread) {
     const auto now = std::chrono::steady_clock::now();
     if (now < next_) return;
     if (stop_asked()) stopped_.store(true, std::memory_order_relaxed);
-    next_ = std::chrono::steady_clock::now() + kInterval;
+    next_ = std::chrono::steady_clock::now() + interval_;
   }
   if (stopped_.load(std::memory_order_relaxed)) throw Interrupted();
 }

@@ -13,13 +13,13 @@ struct Interrupted final : std::exception {
 };
 
 // A call of a kernel that can be interrupted, on this thread from construction to destruction. Calls may be nested. The threads of a call meet
-// checkpoints; the one on the calling thread asks stop_asked() every 100 ms, and once it returns true, the next checkpoint of each thread throws
+// checkpoints; the one on the calling thread asks stop_asked() once per interval, and once it returns true, the next checkpoint of each thread throws
 // Interrupted.
 class Call {
  public:
   static constexpr std::chrono::milliseconds kInterval{100};
 
-  Call();
+  explicit Call(std::chrono::milliseconds interval = kInterval);
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
@@ -35,6 +35,7 @@ class Call {
 
  private:
   std::atomic<bool> stopped_{false};
+  std::chrono::milliseconds interval_;
   std::chrono::steady_clock::time_point next_;
   Call* outer_;
   bool outer_calling_;

@@ -93,7 +93,7 @@ class Packer {
  public:
   // Adds the rows' sums to `sums` unless it is null.
   Packer(const Matrix<S>& m, const Range& columns, T* to, double* sums)
-      : m_(m), from_(m.data + columns.begin), length_(columns.end - columns.begin), to_(to), sums_(sums) {
+      : m_(m), from_(m.rows > 0 ? m.data + columns.begin : m.data), length_(columns.end - columns.begin), to_(to), sums_(sums) {
     if (length_ <= 0) m_.rows = 0;
   }
 
