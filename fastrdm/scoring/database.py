@@ -5,12 +5,13 @@ lose the last transactions but leaves the file whole. WAL needs a local file sys
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from fastrdm._base import file_stamp, printable
+from fastrdm._base import file_stamp, printable, warn_caller
 from fastrdm.scoring.records import StoreError
 from fastrdm.scoring.store_files import StoreFiles
 from fastrdm.scoring.store_schema import MIGRATIONS, VIEWS, columns_of, statements
@@ -55,6 +56,7 @@ class Database:
         self._write = write
         self._files = StoreFiles(self.path)
         self._files.check(write)
+        self._process = os.getpid()
         # Of a file that is read without locks.
         self._stamp: tuple[int, int] | None = None
         self._checkpointed = time.monotonic()
@@ -132,6 +134,7 @@ class Database:
         self._version = version
         if not is_new:
             self._check_tables()
+            self._check_log()
         if not self._write and version < len(MIGRATIONS) and version not in VIEWS:
             raise StoreError(
                 f"{self.path} has version {version} of the schema, and this fastrdm reads {len(MIGRATIONS)};"
@@ -152,6 +155,19 @@ class Database:
                 missing.append(f"{table} ({', '.join(names)})" if table in found else table)
         if missing:
             raise StoreError(f"{self.path} is damaged: it has no table {', '.join(missing)}")
+
+    def _check_log(self) -> None:
+        """Warn if the last writer was killed and its log is not there."""
+        if "writers" not in columns_of(self._version):
+            return
+        with self._transaction("BEGIN"):
+            is_open = self._one("SELECT max(is_open) FROM writers")
+            is_lost = is_open and not self._files.log_to_read()
+        if is_lost:
+            warn_caller(
+                f"{self.path} was not closed, and its log {self._files.log.name} is not beside it: what was reported"
+                " done last may be missing, and is scored again by the same sweep"
+            )
 
     def _check_new(self, n_bytes: int) -> None:
         """Refuse to begin a store that has lost its content, and to read one that has none yet."""
@@ -179,6 +195,16 @@ class Database:
         # The first look at the content makes the log.
         self._one("SELECT count(*) FROM sqlite_schema")
         self._files.remember()
+        self._mark(1)
+        # So that the mark is not in the log alone.
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _mark(self, is_open: int) -> None:
+        """Mark the store as open or closed."""
+        self._db.execute(
+            "UPDATE writers SET is_open = ? WHERE typeof(is_open) != 'integer' OR is_open != ?",
+            (is_open, is_open),
+        )
 
     def _use_log(self) -> None:
         import sqlite3
@@ -218,7 +244,18 @@ class Database:
 
     def close(self) -> None:
         """Close the file."""
+        import sqlite3
+
+        # A process that was forked has no locks.
+        if self._write and self._process == os.getpid() and self._files.is_in_place():
+            with contextlib.suppress(sqlite3.Error):
+                self._mark(0)
         self._db.close()
+
+    def __del__(self) -> None:
+        # Also of a store that was not opened.
+        with contextlib.suppress(Exception):
+            self.close()
 
     def __enter__(self) -> Self:
         return self

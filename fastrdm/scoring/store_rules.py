@@ -49,6 +49,7 @@ VALUES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "attempts": ("attempts > 0", "not positive"),
     },
     "entries": {"is_current": (_STATE.format("is_current"), "not a known state")},
+    "writers": {"is_open": (_STATE.format("is_open"), "not a known state")},
     "labels": {"labels": (_OBJECT.format("labels"), "not a JSON object")},
 }
 

@@ -63,9 +63,12 @@ MIGRATIONS: tuple[str, ...] = (
         SELECT c.path, c.labels FROM checkpoints c JOIN entries e ON e.checkpoint = c.id
         WHERE c.labels != '{}' ORDER BY e.is_current, c.id;
     """,
-    # Of a checkpoint's results against a target; empty for those that an older version wrote.
+    # The checksum is of a checkpoint's results against a target, and empty for those that an older version wrote. While
+    # a writer is open, the log may hold what the database does not.
     """
     ALTER TABLE scored ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
+    CREATE TABLE writers (is_open INTEGER NOT NULL);
+    INSERT INTO writers VALUES (0);
     """,
 )
 

@@ -136,7 +136,7 @@ def test_a_sweep_and_its_tables(run, home):
     assert f"{SHOWN}.md" in err
     _, err = run("sweep", NAME, *scoring(*store, "--debug"), status=1)
     assert f"{SHOWN}/{SHOWN}bad.pth: " in err and err.count(f"error: {SHOWN}") == 1
-    out, _ = run("sweep", NAME, *scoring(*store, "--json"))
+    out, _ = run("sweep", NAME, *scoring(*store, "--json"), status=1)
     plan, end = map(json.loads, out.splitlines())
     assert plan["done"] == 3 and plan["failed"] == 1 and end["scored"] == 0
     assert plan["left_out"][0]["names"] == [f"{NAME}.md"]

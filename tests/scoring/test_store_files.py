@@ -15,7 +15,9 @@ from store_writer import Writer, rows, scored
 
 from fastrdm.cli import main
 from fastrdm.scoring import Store
+from fastrdm.scoring.database import _APPLICATION
 from fastrdm.scoring.records import StoreError
+from fastrdm.scoring.store_schema import MIGRATIONS, statements
 
 # Windows does not remove files that are open, and has neither SIGKILL nor FIFOs.
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
@@ -94,15 +96,22 @@ def written_by_0_1(path):
 def test_an_empty_file_is_read_from_its_log(path, tmp_path):
     """SQLite itself would delete the log, and begin a new database."""
     first = tmp_path / "first.db"
-    with contextlib.closing(written_by_0_1(first)):
-        writer = Writer(first)
-        writer.record(scored(0))
+    with contextlib.closing(written_by_0_1(first)) as database:
+        for script in MIGRATIONS[:2]:
+            for statement in statements(script):
+                database.execute(statement)
+        database.execute(f"PRAGMA application_id={_APPLICATION}")
+        database.execute("PRAGMA user_version=2")
+        database.execute("INSERT INTO labels VALUES ('a.pth', '{\"epoch\": \"1\"}')")
         shutil.copy(log_of(first), log_of(path))
-        writer.store.close()
     path.touch()
-    assert len(rows(path)) == 4 and log_of(path).stat().st_size > 0
+    with Store(path) as store:
+        assert store.label_names() == ["epoch"]
+    assert log_of(path).stat().st_size > 0
     write(path, 1)
-    assert len(rows(path)) == 8
+    assert len(rows(path)) == 4
+    with Store(path) as store:
+        assert store.label_names() == ["epoch"] and store.check().problems == ()
 
 
 @pytest.mark.parametrize("content", [None, b"x" * 100])
@@ -142,11 +151,33 @@ def test_a_file_that_lost_its_content_with_its_log_is_no_new_store(write, path):
     assert path.read_bytes() == content
 
 
-def test_a_store_is_never_without_its_schema_when_its_log_is_removed(path):
+def test_a_log_that_was_removed_after_a_kill_is_noticed(path, capsys):
+    """The schema is in the file itself, so that no new store begins."""
     killed(path)
     log_of(path).unlink()
-    with Store(path) as store:
+    message = "scores.db was not closed, and its log scores.db-wal is not beside it"
+    with pytest.warns(RuntimeWarning, match=message), Store(path) as store:
         assert store.counts()["failures"] == 0
+    assert main(["table", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert message in err and err.count("\n") == 1 and "0 checkpoints" in out
+    with pytest.warns(RuntimeWarning, match=message):
+        write(path, 0)
+    assert len(rows(path)) == 4 and main(["table", str(path)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_copy_of_an_open_store_without_its_log_is_noticed(path):
+    writer = Writer(path)
+    writer.record(scored(0))
+    copy = path.with_name("copy.db")
+    shutil.copy(path, copy)
+    with pytest.warns(RuntimeWarning, match="copy.db was not closed"):
+        rows(copy)
+    # Not beside the log, nor after the store was closed, also if only its object is gone.
+    assert len(rows(path)) == 4
+    del writer
+    assert not log_of(path).exists() and len(rows(path)) == 4
 
 
 def test_a_store_that_is_just_being_created_has_no_content_yet(path, capsys):
@@ -232,7 +263,8 @@ def test_what_is_in_the_log_comes_into_the_file_within_seconds(path, monkeypatch
     writer.record(scored(0))
     alone = path.with_name("alone.db")
     shutil.copy(path, alone)
-    assert rows(alone) == rows(path) != []
+    with pytest.warns(RuntimeWarning, match="was not closed"):
+        assert rows(alone) == rows(path) != []
     writer.store.close()
 
 
