@@ -3,9 +3,9 @@
 Arrays in, arrays out: `calc_rdm` makes RDMs of activations, `compare` correlates RDMs, `noise_ceiling` bounds what
 any model can reach, and a `Target` holds one region's subjects, ready to score any number of models. `bootstrap`,
 `permutation_test`, `subject_test`, `compare_models` and `max_statistic` quantify the uncertainty of scores.
-`read_rdms` reads RDMs from the files of other programs. `export_onnx` and `OnnxModel` turn a network's weights into
-RDMs of its layers; `score_checkpoints` and `sweep` score checkpoints against the studies that `open_studies` finds, and
-`check_study` reports what looks wrong with one.
+`read_rdms` reads RDMs from the files of other programs. `export_onnx` and `OnnxModel`, or `TorchModel` without a
+file, turn a network's weights into RDMs of its layers; `score_checkpoints` and `sweep` score checkpoints against the
+studies that `open_studies` finds, and `check_study` reports what looks wrong with one.
 """
 
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from fastrdm.networks import export_onnx
     from fastrdm.rdm import RdmAccumulator, SparseProjection, calc_rdm
-    from fastrdm.runtimes import OnnxModel
+    from fastrdm.runtimes import OnnxModel, TorchModel
     from fastrdm.scoring import Store, score_checkpoints, sweep
     from fastrdm.similarity import (
         PROTOCOLS,
@@ -64,7 +64,7 @@ else:
             ],
             "fastrdm.networks": ["export_onnx"],
             "fastrdm.rdm": ["RdmAccumulator", "SparseProjection", "calc_rdm"],
-            "fastrdm.runtimes": ["OnnxModel"],
+            "fastrdm.runtimes": ["OnnxModel", "TorchModel"],
             "fastrdm.scoring": ["Store", "score_checkpoints", "sweep"],
             "fastrdm.similarity": [
                 "PROTOCOLS",
@@ -106,6 +106,7 @@ __all__ = [
     "StoredRdms",
     "Target",
     "TestResult",
+    "TorchModel",
     "bootstrap",
     "calc_rdm",
     "check_study",

@@ -26,6 +26,7 @@ NAMES = [
     "StoredRdms",
     "Target",
     "TestResult",
+    "TorchModel",
     "bootstrap",
     "calc_rdm",
     "check_study",

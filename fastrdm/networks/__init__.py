@@ -5,14 +5,15 @@ and weights that are known to fit. torch and onnx are imported only when needed.
 
 Read `layers` first: names, patterns and choice of layers. `onnx_files` reads and prunes ONNX models, with weights in
 other files as far as `external_data` allows, and a `graph` is what every runtime opens. `inspection` finds the layers
-of a torch module by its `module_calls`, `default_taps` chooses some where nobody named any, `export` traces the module
-into a graph, and `foreign` rewrites the ONNX file of another program. `weights` reads checkpoints for a network:
-`weight_files` are one file or several (`tensor_files`; those of torch are `torch_archives` if they are plain, else
-`pickles` with their `pickle_contents`; `shards`), `state_dicts` what they hold, and `fitting` chooses the one whose
-`matching` with a network's `layout` (and the `file_names` of its library) is complete, as far as a `selection` leaves
-it open. `swapping` finds whether the weights of a graph can be replaced. `probing` tests whether activations for an
-image depend on its batch, which `batch_dependence` explains; `footprint` estimates the memory of a graph, `pretrained`
-reads the preprocessing of timm and transformers, and `requested_preprocessing` finds the one that a user asks for.
+of a torch module by its `module_calls`, `default_taps` chooses some where nobody named any, `tapping` keeps them while
+the module runs, `export` traces it into a graph, and `foreign` rewrites the ONNX file of another program. `weights`
+reads checkpoints for a network: `weight_files` are one file or several (`tensor_files`; those of torch are
+`torch_archives` if they are plain, else `pickles` with their `pickle_contents`; `shards`), `state_dicts` what they
+hold, and `fitting` chooses the one whose `matching` with a network's `layout` (and the `file_names` of its library) is
+complete, as far as a `selection` leaves it open. `swapping` finds whether the weights of a graph can be replaced.
+`probing` tests whether activations for an image depend on its batch, which `batch_dependence` explains; `footprint`
+estimates the memory of a graph, `pretrained` reads the preprocessing of timm and transformers, and
+`requested_preprocessing` finds the one that a user asks for.
 """
 
 from fastrdm.networks.errors import WeightsError
@@ -41,6 +42,7 @@ from fastrdm.networks.layers import (
     needs_second_run,
 )
 from fastrdm.networks.layout import Layout, fit_weights
+from fastrdm.networks.module_calls import arguments, inference
 from fastrdm.networks.onnx_files import (
     inputs_of,
     is_onnx,
@@ -53,7 +55,13 @@ from fastrdm.networks.onnx_files import (
     store_inner,
 )
 from fastrdm.networks.pretrained import preprocessing_of
-from fastrdm.networks.probing import InconsistentError, Probes, Verdict, probe
+from fastrdm.networks.probing import (
+    InconsistentError,
+    Probes,
+    Verdict,
+    probe,
+    probe_module,
+)
 from fastrdm.networks.requested_preprocessing import (
     PreprocessingRequest,
     RequestedPreprocessing,
@@ -62,6 +70,7 @@ from fastrdm.networks.requested_preprocessing import (
 )
 from fastrdm.networks.selection import ANY_FITTING, Selection, Taken
 from fastrdm.networks.shards import files_of, holds_index, is_index, is_shard
+from fastrdm.networks.tapping import tapped
 from fastrdm.networks.weight_files import (
     check_file,
     check_unchanged,
@@ -95,6 +104,7 @@ __all__ = [
     "Taps",
     "Verdict",
     "WeightsError",
+    "arguments",
     "bytes_per_image",
     "check_file",
     "check_unchanged",
@@ -109,6 +119,7 @@ __all__ = [
     "group_reasons",
     "hash_file",
     "holds_index",
+    "inference",
     "inputs_of",
     "inspect_module",
     "is_checkpoint",
@@ -126,6 +137,7 @@ __all__ = [
     "preprocessing_for",
     "preprocessing_of",
     "probe",
+    "probe_module",
     "prune",
     "put_weights",
     "read_fitting",
@@ -135,5 +147,6 @@ __all__ = [
     "rewrite",
     "set_outputs",
     "store_inner",
+    "tapped",
     "trace_network",
 ]

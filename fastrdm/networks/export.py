@@ -11,29 +11,23 @@ from typing import TYPE_CHECKING, Any
 from fastrdm._base import __version__, first_line, require
 from fastrdm.networks.batch_dependence import RANDOM
 from fastrdm.networks.inspection import choose_taps, inspect_module
-from fastrdm.networks.layers import INPUT, Choice, Layer, Taps
+from fastrdm.networks.layers import INPUT, Choice, Taps
 from fastrdm.networks.layout import Layout
 from fastrdm.networks.module_calls import (
     arguments,
     blank_images,
     inference,
-    output_tensor,
     quiet,
 )
 from fastrdm.networks.requested_preprocessing import RequestedPreprocessing, preprocessing_for
 from fastrdm.networks.swapping import why_fixed
+from fastrdm.networks.tapping import tapped
 
 if TYPE_CHECKING:
     import torch
 
 # protobuf cannot hold more; larger weights are stored beside the file, in FILE.data.
 _LARGEST_FILE = 2**31 - 2**24
-# Selections from a tensor (batch, tokens, channels).
-_TOKENS = {
-    "flatten": lambda tensor, start: tensor,
-    "cls": lambda tensor, start: tensor[:, 0],
-    "mean": lambda tensor, start: tensor[:, start:].mean(1),
-}
 
 
 def export_onnx(
@@ -171,28 +165,12 @@ def _trace(
     args, kwargs = arguments(module, images)
     positional, named = arguments(module, {0: torch.export.Dim("batch")})
     shapes = named or positional
-    # The outputs of each tapped module, in the order of its runs.
-    held: dict[int, list[Any]] = {}
-    parts = {name: module.get_submodule(choice.layer.path) for name, choice in taps.items()}
     with contextlib.ExitStack() as stack:
-        for key, part in {id(part): part for part in parts.values()}.items():
-            # The exporter may run copies of modules, with the same hooks.
-            handle = part.register_forward_hook(
-                lambda part, args, output, key=key: held.setdefault(key, []).append(
-                    output_tensor(output)[1]
-                )
-            )
-            stack.callback(handle.remove)
-        stack.callback(module.register_forward_pre_hook(lambda part, args: held.clear()).remove)
+        read = stack.enter_context(tapped(module, taps))
         # Read here, after the last in-place operation. Cloned because two taps can be the same tensor (dropout in
         # evaluation), and an ONNX output has one name.
         handle = module.register_forward_hook(
-            lambda part, args, output: tuple(
-                _TOKENS[choice.tokens.how](
-                    _batch_first(held[id(parts[name])], choice.layer), choice.tokens.start
-                ).clone()
-                for name, choice in taps.items()
-            )
+            lambda part, args, output: tuple(tensor.clone() for tensor in read().values())
         )
         stack.callback(handle.remove)
         try:
@@ -220,13 +198,6 @@ def _trace(
             "the RDMs of its layers would differ from run to run"
         )
     return traced, program
-
-
-def _batch_first(outputs: "list[torch.Tensor]", layer: Layer) -> "torch.Tensor":
-    """A layer's activations among the outputs of its module, with the batch as the first axis."""
-    tensor = outputs[-1 if layer.run is None else layer.run]
-    # Moving the first axis to where it is would change the names in the graph, and with them its fingerprint.
-    return tensor.movedim(layer.axis, 0) if layer.axis else tensor
 
 
 def _clean_up(model: Any, taps: Mapping[str, Choice]) -> None:

@@ -9,7 +9,7 @@ opened: the same image alone, alone once more, and between two others.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,26 @@ class Probes:
     """
 
     passed: set[str] = field(default_factory=set)
+
+
+class Causes(Protocol):
+    """What may make the activations of a layer differ, as text; empty if nothing is known to."""
+
+    def random(self, layer: str) -> str:
+        """Operators that draw random numbers."""
+        ...
+
+    def joins(self, layer: str) -> str:
+        """Operators that join images."""
+        ...
+
+
+class _UnknownCauses:
+    def random(self, layer: str) -> str:
+        return ""
+
+    def joins(self, layer: str) -> str:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +151,30 @@ def probe(
     return Verdict()
 
 
+def probe_module(
+    name: str,
+    layers: Sequence[str],
+    run: Callable[[Floats], Activations],
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    precision: str,
+    on_cpu: bool,
+) -> Verdict:
+    """Probe a torch module as `probe` does a graph; the causes of a difference are unknown."""
+    images = pictures(preprocessing)
+    first, again = (_run(name, run, images[:1]) for _ in range(2))
+    among = _run(name, run, images[[1, 0, 2] if batch_size > 2 else [1, 0]])
+    tolerance = _CPU if on_cpu and precision == "fp32" else _ROUNDING[precision]
+    unknown = _UnknownCauses()
+    difference = _worst(layers, unknown, first, again, among, tolerance)
+    if difference is None:
+        return Verdict()
+    if difference.how == "batch" and batch_size == 1:
+        return Verdict(alone=True)
+    return Verdict(problem=_problem(name, difference, unknown, tolerance))
+
+
 def pictures(preprocessing: Preprocessing) -> Floats:
     """Return three generated images, normalised: one of medium contrast, one of the highest, and a smooth one."""
     height, width = preprocessing.size
@@ -168,7 +212,7 @@ def _tolerance(model: Any, provider: str, precision: str) -> float:
 
 def _worst(
     layers: Sequence[str],
-    dependence: BatchDependence,
+    dependence: Causes,
     first: Activations,
     again: Activations,
     among: Activations,
@@ -205,9 +249,7 @@ def _largest(a: NDArray[Any], b: NDArray[Any]) -> float:
     return float(np.nan_to_num(differences, nan=np.inf).max(initial=0))
 
 
-def _problem(
-    name: str, difference: Difference, dependence: BatchDependence, tolerance: float
-) -> str:
+def _problem(name: str, difference: Difference, dependence: Causes, tolerance: float) -> str:
     joins = dependence.joins(difference.layer)
     how, cause = {
         "run": ("from run to run", dependence.random(difference.layer) or joins),

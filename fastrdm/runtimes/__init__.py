@@ -1,16 +1,18 @@
 """Where a network runs.
 
-In come graphs, weights and images; out go activations, or RDMs if they are computed on the device. A provider that
-does not meet the request is refused: nothing runs silently on another processor or in lower precision.
+In come graphs, weights and images; out go activations, or RDMs if they are computed on the device. A provider that does
+not meet the request is refused: nothing runs silently on another processor or in lower precision.
 
 Read `onnx_model` first: an `OnnxModel` runs images and returns each layer's activations or RDM. `providers` opens a
 session on one of the providers in `provider_table`, which come from `provider_sources`; `openvino_session` is for
 OpenVINO's own package. On the host, `network_session` runs batches, `planning` chooses batches and passes that fit
 `max_memory`, and `host_rdms` makes RDMs of the activations of each pass. On a device, `device` keeps pixels and
-products there, with the sessions of `device_sessions` and graphs from `rdm_graph` (`graph_nodes`, `graph_folding`).
-`foreign` runs another exporter's file once to find its tensors. `checkpoints` opens a file of any kind, also with
-graphs that take the weights of many files; `exports` keeps these graphs on disk, as long as `export_inputs` finds all
-that made them unchanged and `rebuilding` finds nothing random in them.
+products there, with the sessions of `device_sessions` and graphs from `rdm_graph` (`graph_nodes`, `graph_folding`). A
+`torch_model` runs a torch module where its weights are, by a `torch_session` on one of the `torch_devices`;
+`torch_rdms` are made of its `torch_products` of conditions, and `torch_weights` replaces its weights. `foreign` runs
+another exporter's file once to find its tensors. `checkpoints` opens a file of any kind, also with graphs that take the
+weights of many files; `exports` keeps these graphs on disk, as long as `export_inputs` finds all that made them
+unchanged and `rebuilding` finds nothing random in them.
 """
 
 from typing import TYPE_CHECKING
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from fastrdm.runtimes.onnx_model import OnnxModel
     from fastrdm.runtimes.provider_table import AUTO, PRECISIONS, PROVIDERS, Provider
     from fastrdm.runtimes.providers import open_session, probe_graph
+    from fastrdm.runtimes.torch_model import TorchModel
 else:
     # Imported on first use: the arguments of the command line need only the names of providers and precisions.
     __getattr__ = lazy_attributes(
@@ -39,6 +42,7 @@ else:
             "fastrdm.runtimes.onnx_model": ["OnnxModel"],
             "fastrdm.runtimes.provider_table": ["AUTO", "PRECISIONS", "PROVIDERS", "Provider"],
             "fastrdm.runtimes.providers": ["open_session", "probe_graph"],
+            "fastrdm.runtimes.torch_model": ["TorchModel"],
         },
     )
 
@@ -51,6 +55,7 @@ __all__ = [
     "Exports",
     "OnnxModel",
     "Provider",
+    "TorchModel",
     "Workspace",
     "import_arch",
     "inspect_file",

@@ -1,0 +1,90 @@
+"""Devices of torch: which one a network runs on, how it rounds, and what it can do."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from fastrdm._base import check_choice, first_line, list_names, require
+
+if TYPE_CHECKING:
+    import torch
+
+_PURPOSE = ("torch", "export", "to run a torch module")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+
+
+def torch_package() -> Any:
+    """Return the torch package; MissingExtraError without it."""
+    return require(*_PURPOSE)
+
+
+def device_of(module: "torch.nn.Module", wanted: str) -> "torch.device":
+    """Return the device to run a module on: the one that is named, or that of its weights for "auto".
+
+    Raise ValueError if there is no such device, or if the weights are on several devices or on none.
+    """
+    torch = torch_package()
+    name = type(module).__name__
+    places = sorted({str(t.device) for t in (*module.parameters(), *module.buffers())})
+    if "meta" in places:
+        raise ValueError(
+            f"{name} has weights on the meta device, which hold no values; load them first"
+        )
+    if wanted == "auto":
+        if len(places) > 1:
+            raise ValueError(
+                f"{name} has weights on several devices ({list_names(places)}); move it to one of them"
+            )
+        return torch.device(places[0] if places else "cpu")
+    try:
+        device = torch.device(wanted)
+        # Without a number, the current device.
+        device = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {wanted!r} is not available: {first_line(error)}") from None
+    return device
+
+
+def has_double(device: "torch.device") -> bool:
+    """Whether a device computes in float64."""
+    return bool(device.type != "mps")
+
+
+def check_precision(precision: str, device: "torch.device") -> str:
+    """Return a precision that the device has; ValueError otherwise."""
+    check_choice(precision, PRECISIONS, "precision")
+    if precision == "tf32" and device.type != "cuda":
+        raise ValueError(f"precision 'tf32' needs a CUDA device, not {device}")
+    return precision
+
+
+@contextlib.contextmanager
+def rounding(precision: str, device: "torch.device") -> Iterator[None]:
+    """Run convolutions and matrix products in a precision, whatever the surrounding code has chosen."""
+    torch = torch_package()
+    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+    try:
+        with torch.autocast(
+            device.type, dtypes.get(precision, torch.bfloat16), enabled=precision in dtypes
+        ):
+            yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def free_bytes(device: "torch.device") -> int | None:
+    """Return the free memory of a device with memory of its own; None if unknown."""
+    torch = torch_package()
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free + kept)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device had too little memory."""
+    return isinstance(error, torch_package().OutOfMemoryError)

@@ -1,0 +1,97 @@
+"""Products of all pairs of conditions on a torch device, from which the host computes RDMs."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm.runtimes.torch_devices import has_double, torch_package
+
+if TYPE_CHECKING:
+    import torch
+
+# Channels whose products are summed in float32 before they are added up in float64.
+_CHUNK = {"half": 4096, "single": 64}
+# Elements converted to float64 at a time.
+_CONVERTED = 1 << 25
+
+
+class HostProducts(NamedTuple):
+    """Products (n, n) and sums, least and greatest activations (n,) of a layer, in float64."""
+
+    products: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+class LayerProducts:
+    """Products of all pairs of conditions of one layer, summed over ranges of its channels.
+
+    float32 activations are multiplied in float64, or if the device has none, in float32 by chunks that are summed in
+    float64 on the host. Products of 16-bit activations are exact in float32; sums over a chunk are rounded.
+    """
+
+    def __init__(self, n: int, device: "torch.device") -> None:
+        torch = torch_package()
+        self._double = has_double(device)
+        place = device if self._double else torch.device("cpu")
+        self.products = torch.zeros(n, n, dtype=torch.float64, device=place)
+        self.sums = torch.zeros(n, dtype=torch.float64, device=place)
+        self.low = torch.full((n,), torch.inf, dtype=torch.float64, device=place)
+        self.high = torch.full((n,), -torch.inf, dtype=torch.float64, device=place)
+
+    def add(self, rows: "torch.Tensor") -> None:
+        """Add channels of all conditions, (n, channels)."""
+        torch = torch_package()
+        low, high = torch.aminmax(rows, dim=1)
+        place = self.products.device
+        self.low = torch.minimum(self.low, low.to(place).double())
+        self.high = torch.maximum(self.high, high.to(place).double())
+        if rows.itemsize == 2 and rows.is_cuda:
+            self._add_chunks(rows, _CHUNK["half"])
+        elif self._double:
+            self._add_doubles(rows)
+        else:
+            self._add_chunks(rows.float(), _CHUNK["single"])
+
+    def _add_doubles(self, rows: "torch.Tensor") -> None:
+        torch = torch_package()
+        n, n_channels = rows.shape
+        step = min(n_channels, max(1, _CONVERTED // (n + 1)))
+        # The last row makes the sums a product, which takes less time than reading everything again.
+        block = torch.ones((n + 1, step), dtype=torch.float64, device=rows.device)
+        for start in range(0, n_channels, step):
+            part = block[:, : min(step, n_channels - start)]
+            part[:n] = rows[:, start : start + step]
+            product = part @ part.T
+            self.products += product[:n, :n]
+            self.sums += product[n, :n]
+
+    def _add_chunks(self, rows: "torch.Tensor", chunk: int) -> None:
+        torch = torch_package()
+        whole = rows.shape[1] // chunk * chunk
+        # A view: neither the rows nor their chunks are copied.
+        chunks = rows[:, :whole].unflatten(1, (-1, chunk)).transpose(0, 1) if whole else None
+        for each in (chunks, rows[:, whole:].unsqueeze(0)):
+            if each is None or not each.shape[-1]:
+                continue
+            if each.itemsize == 2:
+                partial = torch.bmm(each, each.transpose(1, 2), out_dtype=torch.float32)
+            else:
+                partial = torch.bmm(each, each.transpose(1, 2))
+            place = self.products.device
+            self.products += partial.to(place).sum(0, dtype=torch.float64)
+            sums = each.sum(2, dtype=torch.float32)
+            self.sums += sums.to(place).sum(0, dtype=torch.float64)
+
+    def flat(self) -> "torch.Tensor":
+        """Return all values as one tensor, so that one copy brings them to the host."""
+        return torch_package().cat([self.products.flatten(), self.sums, self.low, self.high])
+
+
+def split(values: NDArray[np.float64], n: int) -> HostProducts:
+    """Return the values of `LayerProducts.flat`."""
+    ends = [n * n, n * n + n, n * n + 2 * n]
+    products, sums, low, high = np.split(values, ends)
+    return HostProducts(products.reshape(n, n), sums, low, high)

@@ -1,0 +1,169 @@
+"""RDMs of a torch module's layers: their products on the device, or their activations on the host."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._base import list_names
+from fastrdm.rdm import Projector, UndefinedPairsWarning, method_named, rdm_from_products
+from fastrdm.runtimes.host_rdms import RdmCollector
+from fastrdm.runtimes.planning import BatchPlan
+from fastrdm.runtimes.torch_devices import torch_package
+from fastrdm.runtimes.torch_products import LayerProducts, split
+from fastrdm.runtimes.torch_session import TorchSession
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class ShownImages:
+    """Stimuli on a device, from `TorchModel.show`; their memory is freed with this object."""
+
+    names: tuple[str, ...]
+    pixels: "torch.Tensor"
+
+
+class PendingRdms:
+    """RDMs that a device is computing, from `TorchModel.start`."""
+
+    def __init__(
+        self, widths: Mapping[str, int], method: str, names: tuple[str, ...], values: Any
+    ) -> None:
+        package = torch_package()
+        self._widths, self._method, self._names = widths, method, names
+        self._event = None
+        flat = package.cat([each.flat() for each in values.values()])
+        self._layers = list(values)
+        if flat.is_cuda:
+            self._host = package.empty(flat.shape, dtype=flat.dtype, pin_memory=True)
+            self._host.copy_(flat, non_blocking=True)
+            self._event = package.cuda.Event()
+            self._event.record(package.cuda.current_stream(flat.device))
+        else:
+            self._host = flat.cpu()
+
+    def rdms(self) -> dict[str, NDArray[np.float64]]:
+        """Wait for the device, and return each layer's condensed RDM; errors and warnings as `TorchModel.rdms`."""
+        if self._event is not None:
+            self._event.synchronize()
+        n = len(self._names)
+        parts = np.split(self._host.numpy(), len(self._layers))
+        rdms = {}
+        for layer, part in zip(self._layers, parts, strict=True):
+            values = split(part, n)
+            finite = np.isfinite(values.products.diagonal())
+            if not finite.all():
+                first = self._names[int(np.argmin(finite))]
+                raise ValueError(
+                    f"layer {layer!r} has NaN, infinite or too large activations, first for {first}"
+                )
+            rdm, undefined = rdm_from_products(
+                self._method, values.products, self._widths[layer], *values[1:]
+            )
+            if len(undefined):
+                reason = method_named(self._method).measure.undefined
+                text = (
+                    f"layer {layer!r}: {reason}, their pairs are NaN: {list_names(undefined, 10)}"
+                )
+                warning = UndefinedPairsWarning(text, undefined.tolist(), layer)
+                warnings.warn(warning, stacklevel=3)
+            rdms[layer] = rdm
+        return rdms
+
+
+class DeviceRdms:
+    """RDMs that the device of a session computes; with `cuda_graph`, repeated calls are replayed."""
+
+    def __init__(self, session: TorchSession, cuda_graph: bool) -> None:
+        self._session, self._cuda_graph = session, cuda_graph
+        self._graphs: dict[Any, tuple[Any, ShownImages, dict[str, LayerProducts]]] = {}
+
+    def start(
+        self, shown: ShownImages, method: str, wanted: Sequence[str], plan: BatchPlan
+    ) -> PendingRdms:
+        """Start to compute the RDMs of some layers."""
+        widths = {layer: math.prod(self._session.shapes[layer]) for layer in wanted}
+        if self._cuda_graph:
+            values = self._replayed(shown, wanted, plan)
+        else:
+            values = _products(self._session, shown.pixels, wanted, plan)
+        return PendingRdms(widths, method, shown.names, values)
+
+    def _replayed(
+        self, shown: ShownImages, wanted: Sequence[str], plan: BatchPlan
+    ) -> dict[str, LayerProducts]:
+        torch = torch_package()
+        key = (shown.pixels.data_ptr(), tuple(wanted))
+        if key not in self._graphs:
+            # A first run outside the graph lets libraries choose algorithms and allocate their memory.
+            _products(self._session, shown.pixels, wanted, plan)
+            torch.cuda.synchronize(self._session.device)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                values = _products(self._session, shown.pixels, wanted, plan)
+            self._graphs[key] = graph, shown, values
+        graph, _, values = self._graphs[key]
+        graph.replay()
+        return values
+
+
+def _products(
+    session: TorchSession, pixels: "torch.Tensor", wanted: Sequence[str], plan: BatchPlan
+) -> dict[str, LayerProducts]:
+    """Products of all pairs of conditions of each layer, on the device."""
+    n = len(pixels)
+    products = {layer: LayerProducts(n, session.device) for layer in wanted}
+    with session.running():
+        if len(plan.passes) == 1 and plan.batch_size >= n:
+            for layer, values in session.forward(pixels, wanted).items():
+                products[layer].add(_rows(values))
+            return products
+        for ranges in plan.passes:
+            layers = [part.layer for part in ranges]
+            kept: list[Any] = []
+            for place, outputs in session.batches(pixels, plan.batch_size, layers):
+                for k, part in enumerate(ranges):
+                    values = outputs[part.layer].flatten(1)[:, part.begin : part.end]
+                    if k == len(kept):
+                        kept.append(values.new_empty((n, part.end - part.begin)))
+                    kept[k][place] = values
+            for part, rows in zip(ranges, kept, strict=True):
+                products[part.layer].add(rows)
+    return products
+
+
+def rdms_on_host(
+    session: TorchSession,
+    pixels: NDArray[np.uint8],
+    plan: BatchPlan,
+    collector: RdmCollector,
+    projectors: Mapping[str, Projector],
+) -> None:
+    """Run the images once per pass, and give the collector the channels that each pass keeps."""
+    n = len(pixels)
+    shown = session.on_device(pixels)
+    for ranges in plan.passes:
+        arrays = [np.empty((n, part.end - part.begin), np.float32) for part in ranges]
+        layers = list(dict.fromkeys(part.layer for part in ranges))
+        with session.running():
+            for place, outputs in session.batches(shown, plan.batch_size, layers):
+                rows = {x: v.float().flatten(1).cpu().numpy() for x, v in outputs.items()}
+                rows |= {x: p.project(rows[x]) for x, p in projectors.items() if x in rows}
+                for part, array in zip(ranges, arrays, strict=True):
+                    array[place] = rows[part.layer][:, part.begin : part.end]
+        for part, array in zip(ranges, arrays, strict=True):
+            collector.add(part, array)
+
+
+def _rows(values: "torch.Tensor") -> "torch.Tensor":
+    """Activations (n, channels), in the order of memory, which makes no difference to products of conditions."""
+    torch = torch_package()
+    if values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
+        values = values.permute(0, 2, 3, 1)
+    return values.flatten(1)
