@@ -66,7 +66,7 @@ def test_one_signal_stops_a_sweep_that_waits_for_work(tiny, number):
 
 
 @ON_LINUX
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_ends_an_export(tiny, monkeypatch, number):
     monkeypatch.setenv("FASTRDM_EXPORTS", "off")
     monkeypatch.syspath_prepend(tiny)
@@ -145,15 +145,14 @@ def test_workers_end_when_their_sweep_is_killed(tiny):
 
 
 @ON_LINUX
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_one_signal_ends_a_sweep_that_waits_for_its_store(tiny, number):
+def test_one_signal_ends_a_sweep_that_waits_for_its_store(tiny):
     with Store("s.db", write=True), closing(sqlite3.connect("s.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         process = start("--arch", "net.onnx")
         wait_for(lambda: "s.db" in open_files(process.pid))
-        process.send_signal(number)
+        process.terminate()
         _, err = process.communicate(timeout=30)
-        assert process.returncode in (-number, 128 + number), err
+        assert process.returncode == -signal.SIGTERM, err
 
 
 def open_files(pid):
