@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrdm._base.expansion import check_expansion
 from fastrdm._base.extras import MissingExtraError
 from fastrdm._base.hdf5 import Hdf5File, is_hdf5
 from fastrdm._base.matlab5 import MATLAB_NUMERIC, list_matlab5, read_matlab5
@@ -91,6 +92,9 @@ def open_contents(path: str | Path) -> Contents:
     head = read_head(path)
     name, listing = next((name, listing) for name, is_kind, listing in _FORMATS if is_kind(head))
     with _reading(path, name):
+        if listing is not _list_hdf5:
+            size = path.stat().st_size
+            check_expansion(size, size, "it")
         return Contents(path, name, **listing(path))
 
 

@@ -5,6 +5,7 @@ recognised by their signature: the text in the block before the HDF5 file, or th
 object. In other files axes are as they are.
 """
 
+import functools
 import math
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from fastrdm._base.expansion import check_expansion, limit_of
 from fastrdm._base.extras import require
-from fastrdm._base.hdf5_heaps import check_heaps
+from fastrdm._base.files import file_stamp
+from fastrdm._base.hdf5_heaps import Hdf5Heaps, heaps_of
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # MATLAB writes a header of 512 bytes before the HDF5 file; the format allows any power of two.
@@ -47,7 +49,7 @@ class Hdf5File:
         self._h5py = require("h5py", "data", purpose)
         self._size = path.stat().st_size
         self._taken = self._n_objects = 0
-        self._path, self._has_heaps_checked = path, False
+        self._path = path
         self._file = self._h5py.File(path, "r")
         try:
             self.is_matlab = signed or any("MATLAB_class" in i.attrs for _, i in self.items())
@@ -97,20 +99,28 @@ class Hdf5File:
 
     def is_bare_dimension(self, dataset: Any) -> bool:
         """Return whether a dataset only stands for a dimension of netCDF that has no values."""
-        text = self.text_of(dataset, "NAME") if dataset.is_scale else ""
+        text = self.text_of(dataset, "NAME") if self._is_scale(dataset) else ""
         return text.startswith("This is a netCDF dimension but not a netCDF variable")
+
+    def _is_scale(self, dataset: Any) -> bool:
+        # HDF5 2.0's own function for this writes beyond its memory where the attribute is not one text.
+        return self.text_of(dataset, "CLASS") == "DIMENSION_SCALE"
 
     def dimensions(self, dataset: Any) -> tuple[str, ...]:
         """Return the names of a dataset's axes, as netCDF stores them; empty if an axis has none."""
-        if {"DIMENSION_LIST", "DIMENSION_LABELS"} & {*dataset.attrs}:
-            self._check_heaps()
+        n_axes = len(dataset.shape)
+        lists, labels = (
+            [] if value is None or np.shape(value)[:1] != (n_axes,) else value
+            for value in (self._attribute(dataset, f"DIMENSION_{n}") for n in ("LIST", "LABELS"))
+        )
         names = []
-        for dimension in dataset.dims:
-            if len(dimension):
-                names.append(str(dimension[0].name).rpartition("/")[2])
-            elif dimension.label:
-                names.append(str(dimension.label))
-            elif dataset.is_scale and len(dataset.shape) == 1:
+        for axis in range(n_axes):
+            if len(lists) and len(lists[axis]):
+                names.append(str(self._file[lists[axis][0]].name).rpartition("/")[2])
+            elif len(labels) and labels[axis]:
+                label = labels[axis]
+                names.append(label.decode("latin1") if isinstance(label, bytes) else str(label))
+            elif n_axes == 1 and self._is_scale(dataset):
                 names.append(str(dataset.name).rpartition("/")[2])
             else:
                 return ()
@@ -177,16 +187,19 @@ class Hdf5File:
                 " contents can"
             )
 
-    def _check_heaps(self) -> None:
-        """Check the places of texts of any length once, in which HDF5 2.0 loses its way if a size is zero."""
-        if not self._has_heaps_checked:
-            sizes = self._file.id.get_create_plist().get_sizes()
-            check_heaps(self._path, sizes[1])
-            self._has_heaps_checked = True
+    @functools.cached_property
+    def _heaps(self) -> Hdf5Heaps:
+        """The places of texts of any length, checked."""
+        properties = self._file.id.get_create_plist()
+        if properties.get_sizes() != (8, 8):
+            raise ValueError(
+                f"its addresses have other sizes than 8 bytes: {properties.get_sizes()}"
+            )
+        return heaps_of(self._path, properties.get_userblock(), file_stamp(self._path))
 
     def _of_any_length(self, dataset: Any) -> NDArray[Any]:
         """Return elements of different lengths, read so few at a time that each may be as large as the file."""
-        self._check_heaps()
+        self._heaps.check_chunks(dataset)
         flat = np.empty(dataset.size, object)
         if not dataset.shape:
             flat[0] = dataset[()]
@@ -229,7 +242,7 @@ class Hdf5File:
             return None
         attribute = item.attrs.get_id(name)
         if attribute.dtype.hasobject:
-            self._check_heaps()
+            _ = self._heaps
         n_bytes = math.prod(attribute.shape or ()) * attribute.dtype.itemsize
         if self._h5py.check_dtype(vlen=attribute.dtype) is not None:
             n_bytes = math.prod(attribute.shape or ()) * self._size

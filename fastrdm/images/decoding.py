@@ -22,6 +22,8 @@ several frames or pages         refused: it is unknown which one is meant
 truncated, empty, not an image  refused
 more pixels than twice          refused as a decompression bomb; above the limit itself, Pillow warns
 `PIL.Image.MAX_IMAGE_PIXELS`
+128 MiB of pixels or more that  refused
+take 100 times the file's size
 =============================== ========================================================================
 
 Damage in formats without a checksum (JPEG, BMP, uncompressed TIFF) is not detected. Arrays are uint8, RGB. Of a PIL
@@ -40,7 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm._base import one_line, require
+from fastrdm._base import check_expansion, one_line, require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -76,6 +78,9 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 _BACKGROUND = re.compile(r"#[0-9a-fA-F]{6}")
 
+# Bytes of a pixel while it is converted.
+_PIXEL = 4
+
 T = TypeVar("T")
 Tags: TypeAlias = Mapping[int, Any]
 
@@ -102,7 +107,10 @@ def check_background(background: str | None) -> None:
 def read_file(path: str | Path) -> bytes:
     """Read the bytes of an image file; raise if it is missing or empty."""
     try:
-        content = Path(path).read_bytes()
+        path = Path(path)
+        size = path.stat().st_size
+        check_expansion(size, size, f"{path} cannot be read: it")
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise FileNotFoundError(f"{path}: no such image file") from None
     except OSError as error:
@@ -135,6 +143,7 @@ def decode(image: ImageLike, index: int, background: str | None = None) -> "Imag
         if content is None:
             return _upright_rgb(image, background)
         with pil.open(io.BytesIO(content)) as opened:
+            check_size(opened, content)
             if getattr(opened, "is_animated", False) and opened.format != "MPO":
                 raise ValueError("it holds several frames or pages; a stimulus has one")
             return _upright_rgb(opened, background, in_place=True)
@@ -145,6 +154,12 @@ def decode(image: ImageLike, index: int, background: str | None = None) -> "Imag
     except Exception as error:
         reason = _missing_codec(content or b"") or one_line(error)
         raise ValueError(f"{name} cannot be read as an image: {reason}") from error
+
+
+def check_size(image: Any, content: bytes) -> None:
+    """Raise ValueError if the pixels of an image take far more memory than its file."""
+    width, height = image.size
+    check_expansion(_PIXEL * width * height, len(content), "it")
 
 
 def _missing_codec(content: bytes) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastrdm._base import one_line, require
-from fastrdm.images.decoding import decode, opacity, read_file
+from fastrdm.images.decoding import check_size, decode, opacity, read_file
 
 # The tag of EXIF whose value is 1 if the image is stored upright.
 _ORIENTATION = 0x0112
@@ -89,6 +89,7 @@ def _opened(path: str | Path) -> dict[str, Any]:
             facts |= {"format": image.format or "", "mode": image.mode}
             facts |= {"width": image.width, "height": image.height}
             facts["is_turned"] = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+            check_size(image, content)
             alpha = opacity(image)
             if alpha is not None:
                 facts["transparent"] = float((np.asarray(alpha) < 255).mean())

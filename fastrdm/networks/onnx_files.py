@@ -14,6 +14,9 @@ from fastrdm._base import check_expansion, one_line, require
 from fastrdm.networks.external_data import external_file, external_files
 from fastrdm.networks.onnx_checks import check_model
 
+# The limit of protobuf.
+_MAX_BYTES = 2**31
+
 
 def is_onnx(path: str | Path) -> bool:
     """Whether a file name ends in `.onnx`, in any case."""
@@ -37,6 +40,10 @@ def read_model(source: str | Path | bytes, name: str = "") -> Any:
     onnx = require("onnx", "run", "to read an ONNX model")
     name = name or ("the graph" if isinstance(source, bytes) else str(source))
     file = None if isinstance(source, bytes) else existing_file(source)
+    if file and file.stat().st_size >= _MAX_BYTES:
+        raise ValueError(
+            f"{name} cannot be read as an ONNX model: the format allows less than 2 GiB"
+        )
     try:
         model = onnx.load_model_from_string(file.read_bytes() if file else source)
     # protobuf's errors have no common base class.

@@ -99,6 +99,9 @@ def _walk(
     visits: Iterator[int],
 ) -> Iterator[StateDict]:
     """The state dicts at a place and below it, as far as there are visits left."""
+    # A file may hold a single value.
+    if not isinstance(value, _NESTS):
+        return
     if id(value) in above or len(place) > _DEPTH or next(visits, None) is None:
         return
     # Pickles hold no other mappings than dicts.

@@ -142,7 +142,15 @@ def _is_complete(path: Path) -> bool:
                 return bool(8 + length + max(ends, default=0) == size)
         return zipfile.is_zipfile(path) if head.startswith(ZIP) else size > 0
     # A header may also be nested too deeply for the parser.
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        zipfile.BadZipFile,
+    ):
         return False
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from fastrdm._base import file_stamp, printable, warn_caller
+from fastrdm._base import file_stamp, one_line, printable, warn_caller
 from fastrdm.scoring.records import StoreError
 from fastrdm.scoring.store_files import StoreFiles
 from fastrdm.scoring.store_schema import MIGRATIONS, VIEWS, columns_of, statements
@@ -298,8 +298,8 @@ class Database:
                 read_only = "the file or its folder is read-only"
                 if not self._write:
                     read_only = "the store was opened without write=True"
-                return reason.format(error=printable(str(error)), read_only=read_only)
-        return f"cannot be used: {printable(str(error))}"
+                return reason.format(error=printable(one_line(error)), read_only=read_only)
+        return f"cannot be used: {printable(one_line(error))}"
 
     @contextlib.contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:

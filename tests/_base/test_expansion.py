@@ -252,3 +252,83 @@ def test_a_pickle_changes_no_function_of_its_reader(tmp_path):
         pickled = pickled.replace(b"N}", b"N}", 1).replace(b"tsb.", b"ts\x86b.")
         (tmp_path / "a.pkl").write_bytes(pickled)
         refused(tmp_path / "a.pkl", "its pickle holds a state of a (function|type)")
+
+
+def test_images_of_one_colour(tmp_path, bounded):
+    from PIL import Image
+
+    from fastrdm.images import decode, inspect_image
+
+    path = tmp_path / "a.png"
+    Image.new("1", (9000, 9000)).save(path)
+    with pytest.raises(
+        ValueError, match=r"a\.png cannot be read as an image: it would expand to 309 MiB"
+    ):
+        decode(path, 0)
+    assert "would expand to" in inspect_image(path).problem
+
+
+def test_netcdf_variables_larger_than_the_file(tmp_path, bounded):
+    from scipy.io import netcdf_file
+
+    path = tmp_path / "a.nc"
+    with netcdf_file(path, "w") as file:
+        file.createDimension("x", 5)
+        file.createVariable("y", "f8", ("x",))[:] = 1
+    content = path.read_bytes()
+    at = content.index(b"x\0\0\0") + 4
+    path.write_bytes(content[:at] + (2**30).to_bytes(4, "big") + content[at + 4 :])
+    refused(path, "it announces 8589934592 bytes where .* are left")
+
+
+@pytest.mark.parametrize("size", [0, 2**60])
+def test_heaps_of_hdf5_that_have_no_end(tmp_path, size):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=np.array(["a", "b"], object), dtype=h5py.string_dtype())
+    content = bytearray(path.read_bytes())
+    # The free space follows two objects of 16 and 8 bytes.
+    at = content.index(b"GCOL") + 16 + 2 * 24
+    assert content[at : at + 2] == bytes(2)
+    content[at + 8 : at + 16] = size.to_bytes(8, "little")
+    path.write_bytes(content)
+    refused(path, f"has an object of {size} bytes: damaged")
+
+
+@pytest.mark.parametrize("place", ["attribute", "dataset", "compressed"])
+def test_lengths_of_texts_that_the_file_does_not_hold(tmp_path, place, bounded):
+    path = tmp_path / "a.h5"
+    text = h5py.string_dtype()
+    with h5py.File(path, "w", userblock_size=512) as file:
+        if place == "attribute":
+            file["x"] = np.eye(3)
+            file["x"].attrs.create("y", "abcde", dtype=text)
+        else:
+            packed = {"compression": "gzip", "shuffle": True} if place == "compressed" else {}
+            file.create_dataset("x", data=np.array(["abcde"] * 3, object), dtype=text, **packed)
+    assert "x" in read_all(path)
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL") - 512
+    if place == "compressed":
+        with h5py.File(path, "r+") as file:
+            mask, packed = file["x"].id.read_direct_chunk((0,))
+            chunk = bytearray(zlib.decompress(packed))
+            # The fourth byte of each length.
+            chunk[3::16] = b"\x7f" * 3
+            file["x"].id.write_direct_chunk((0,), zlib.compress(chunk), mask)
+    else:
+        at = content.index(heap.to_bytes(8, "little"))
+        content[at - 4 : at] = (2**31).to_bytes(4, "little")
+        path.write_bytes(content)
+    refused(path, r"it announces a text of \d+ bytes where the file has \d")
+
+
+def test_text_of_characters_that_do_not_exist(tmp_path):
+    text = np.array(["ab"])
+    wrong = np.frombuffer(
+        text.tobytes().replace(b"a", b"\xff", 1)[:3] + b"\xff" + text.tobytes()[4:], "<U2"
+    )
+    np.save(tmp_path / "a.npy", wrong)
+    refused(tmp_path / "a.npy", "its text holds characters that do not exist")
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"x": wrong}))
+    refused(tmp_path / "a.pkl", "its text holds characters that do not exist")

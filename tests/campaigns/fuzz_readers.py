@@ -11,9 +11,12 @@ import collections
 import contextlib
 import faulthandler
 import importlib
+import itertools
 import json
+import os
 import random
 import selectors
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,10 +26,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-DEADLINE = 60.0
+# Seconds of the processor, so that other programs do not matter, and of the clock where those are not known.
+DEADLINE, PATIENCE = 20.0, 900.0
 MEMORY = 768 * 2**20
 # A worker starts again after so many files, in case one left something behind.
 RENEWED = 5000
+BATCH = 200
 FINE = ("read", "refused")
 
 
@@ -47,7 +52,7 @@ def outcome_of(reader, path):
             cause = cause.__cause__ or cause.__context__
         if any(isinstance(each, MemoryError) for each in chain) and "parser" not in repr(chain):
             found = "memory", text
-        elif not named or "\n" in text or len(text) > 2000:
+        elif not named or "\n" in text:
             found = (
                 "other exception",
                 f"not one sentence that names the file: {type(error).__name__}: {text}",
@@ -119,6 +124,8 @@ def work(folder, seed):
         (place / name).unlink(missing_ok=True)
         (place / name).write_bytes(content)
         outcome, text = outcome_of(reader, place / name)
+        if outcome not in FINE:
+            shutil.copy(place / name, folder / f"finding-{number}-{name}")
         if number == 0 and outcome == "refused":
             outcome, text = "other exception", f"the file as it was written is refused: {text}"
         answers.write(json.dumps([outcome, text]) + "\n")
@@ -126,15 +133,16 @@ def work(folder, seed):
 
 
 class Worker:
-    """A process that reads files one after the other."""
+    """A process that reads files one after the other, given many at a time."""
 
     def __init__(self, seed):
-        self.seed, self.process, self.job = seed, None, None
-        self.n_done, self.content = 0, b""
+        self.seed, self.process, self.content = seed, None, b""
+        self.jobs = collections.deque()
+        self.n_done = 0
 
-    def give(self, job):
-        if self.process is None or self.n_done >= RENEWED:
-            self.end()
+    def begin(self, jobs):
+        """Give the jobs to the process, a new one if there is none."""
+        if self.process is None:
             self.folder = tempfile.TemporaryDirectory(prefix="fuzz-")
             command = [
                 sys.executable,
@@ -146,98 +154,126 @@ class Worker:
             ]
             with Path(self.folder.name, "log.txt").open("w") as log:
                 self.process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
                 )
             self.n_done = 0
-            self.until = 120.0
-        else:
-            self.until = DEADLINE
-        self.job = job
-        self.process.stdin.write(json.dumps(job) + "\n")
+        self.jobs.extend(jobs)
+        self.process.stdin.write(b"".join(json.dumps(job).encode() + b"\n" for job in jobs))
         self.process.stdin.flush()
-        self.until += time.monotonic()
+        self._started = self._now()
 
-    def answer(self):
-        """What came of the file; a crash if the process ended."""
-        line = self.process.stdout.readline()
-        self.n_done += 1
-        if line:
-            found = tuple(json.loads(line))
-            self.content = b"" if found[0] in FINE else self.file.read_bytes()
-            return found
-        code = self.process.wait()
-        text = (
-            Path(self.folder.name, "crash.txt").read_text()
-            + Path(self.folder.name, "log.txt").read_text()
-        )
-        self.end()
-        return "crash", f"exit status {code}: {text[-1500:]}"
+    def answers(self):
+        """What came of files since the last time; a crash of the first one left if the process ended."""
+        received = self.process.stdout.read1()
+        self._left = getattr(self, "_left", b"") + received
+        *lines, self._left = self._left.split(b"\n")
+        for line in lines:
+            outcome, text = json.loads(line)
+            name, number = job = self.jobs.popleft()
+            if outcome not in FINE:
+                self.content = Path(self.folder.name, f"finding-{number}-{name}").read_bytes()
+            yield job, outcome, text
+            self.n_done += 1
+        if not received:
+            code = self.process.wait()
+            files = (Path(self.folder.name, name) for name in ("crash.txt", "log.txt"))
+            text = "".join(file.read_text() for file in files)[-1500:]
+            job = self.jobs.popleft()
+            self.end(job)
+            yield job, "crash", f"exit status {code}: {text}"
+        else:
+            self._started = self._now()
 
-    @property
-    def file(self):
-        """The file of the job."""
-        name = self.job[0]
-        return Path(self.folder.name, name.replace(".", "-"), name)
+    def is_late(self):
+        """Whether one file has taken longer than the deadline."""
+        processor, clock = self._now()
+        return processor > self._started[0] + DEADLINE or clock > self._started[1] + PATIENCE
 
-    def end(self):
+    def _now(self):
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+            taken = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except OSError:
+            taken = 0.0
+        return taken, time.monotonic()
+
+    def end(self, job=None):
+        """End the process; keep the content of the file that it was reading."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-            with contextlib.suppress(OSError, TypeError):
-                self.content = self.file.read_bytes()
+            if job is not None:
+                with contextlib.suppress(OSError):
+                    name = job[0]
+                    self.content = Path(self.folder.name, name.replace(".", "-"), name).read_bytes()
             self.process.stdin.close()
             self.process.stdout.close()
             self.folder.cleanup()
-        self.process = None
+        self.process, self._left = None, b""
+
+
+class Campaign:
+    """Mutations of each kind of file in turn, with counts by reader and outcome, and the findings."""
+
+    def __init__(self, names, n_files, seed, first, keep, show):
+        self.jobs = ((names[i % len(names)], first + i // len(names)) for i in range(n_files))
+        self.counts = {name: collections.Counter() for name in names}
+        self.findings, self.seed, self.keep, self.show = [], seed, keep, show
+
+    def note(self, worker, job, outcome, text):
+        """Count what came of a file, and keep it if it is a finding."""
+        name, number = job
+        self.counts[name][outcome] += 1
+        if outcome in FINE:
+            return
+        if self.keep:
+            self.keep.mkdir(parents=True, exist_ok=True)
+            (self.keep / f"{number}-{name}").write_bytes(worker.content)
+        self.findings.append((name, number, outcome, text))
+        if sum(each[2:] == (outcome, text) for each in self.findings) == 1:
+            self.show(f"{name} {number}: {outcome}: {text[:600]}")
+
+    def run(self, n_workers):
+        """Read all files."""
+        workers = [Worker(self.seed) for _ in range(n_workers)]
+        waiting = selectors.DefaultSelector()
+
+        def begin(worker):
+            left = list(worker.jobs) or list(itertools.islice(self.jobs, BATCH))
+            worker.jobs.clear()
+            if worker.n_done >= RENEWED or not left:
+                worker.end()
+            if left:
+                worker.begin(left)
+                waiting.register(worker.process.stdout, selectors.EVENT_READ, worker)
+
+        try:
+            for worker in workers:
+                begin(worker)
+            while waiting.get_map():
+                for key, _ in waiting.select(1.0):
+                    for found in key.data.answers():
+                        self.note(key.data, *found)
+                    if key.data.process is None or not key.data.jobs:
+                        waiting.unregister(key.fileobj)
+                        begin(key.data)
+                for key in list(waiting.get_map().values()):
+                    if key.data.is_late():
+                        waiting.unregister(key.fileobj)
+                        job = key.data.jobs.popleft()
+                        key.data.end(job)
+                        self.note(key.data, job, "hang", f"no answer after {DEADLINE:.0f} s")
+                        begin(key.data)
+        finally:
+            for worker in workers:
+                worker.end()
 
 
 def fuzz(names, n_files, n_workers=1, seed=0, keep=None, first=0, show=print):
     """Read mutations of each kind of file in turn; return counts by reader and outcome, and the findings."""
-    jobs = (
-        (name, first + i // len(names)) for i in range(n_files) for name in [names[i % len(names)]]
-    )
-    counts = {name: collections.Counter() for name in names}
-    findings = []
-    workers = [Worker(seed) for _ in range(n_workers)]
-    waiting = selectors.DefaultSelector()
-
-    def note(worker, outcome, text):
-        name, number = worker.job
-        counts[name][outcome] += 1
-        if outcome not in FINE:
-            findings.append((name, number, outcome, text))
-            if keep and worker.content:
-                keep.mkdir(parents=True, exist_ok=True)
-                (keep / f"{number}-{name}").write_bytes(worker.content)
-            if sum(f[2:] == (outcome, text) for f in findings) == 1:
-                show(f"{name} {number}: {outcome}: {text[:600]}")
-
-    def begin(worker):
-        job = next(jobs, None)
-        if job is None:
-            worker.end()
-            return
-        worker.give(job)
-        waiting.register(worker.process.stdout, selectors.EVENT_READ, worker)
-
-    try:
-        for worker in workers:
-            begin(worker)
-        while waiting.get_map():
-            for key, _ in waiting.select(1.0):
-                waiting.unregister(key.fileobj)
-                note(key.data, *key.data.answer())
-                begin(key.data)
-            for key in list(waiting.get_map().values()):
-                if time.monotonic() > key.data.until:
-                    waiting.unregister(key.fileobj)
-                    key.data.end()
-                    note(key.data, "hang", f"no answer after {DEADLINE:.0f} s")
-                    begin(key.data)
-    finally:
-        for worker in workers:
-            worker.end()
-    return counts, findings
+    campaign = Campaign(names, n_files, seed, first, keep, show)
+    campaign.run(n_workers)
+    return campaign.counts, campaign.findings
 
 
 OUTCOMES = (*FINE, "crash", "hang", "memory", "other exception")

@@ -43,3 +43,39 @@ def test_weights_metadata_and_names(model):
 def test_bytes_that_are_not_a_model_are_named(content, match):
     with pytest.raises(ValueError, match=match):
         read_model(content, "net")
+
+
+def test_names_that_are_not_text(model):
+    content = model.SerializeToString()
+    with pytest.raises(
+        ValueError, match="net cannot be read as an ONNX model: its .* is not UTF-8"
+    ):
+        read_model(content.replace(b"Add", b"A\xff\xff"), "net")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("layers", "[1]"),
+        ("layers", "{}"),
+        ("layers", "["),
+        ("taps", "[]"),
+        ("taps", '{"a": 1}'),
+        ("taps", '{"a": {"of": "b"}}'),
+        ("taps", "[" * 100_000),
+    ],
+)
+def test_metadata_of_another_form(model, key, value):
+    helper.set_model_props(model, {f"fastrdm.{key}": value})
+    with pytest.raises(ValueError, match=f"the metadata fastrdm.{key} of net are not a"):
+        read_model(model.SerializeToString(), "net")
+
+
+def test_files_that_the_format_does_not_allow(tmp_path):
+    path = tmp_path / "a.onnx"
+    with path.open("wb") as file:
+        file.truncate(2**36)
+    with pytest.raises(
+        ValueError, match="a.onnx cannot be read as an ONNX model: the format allows"
+    ):
+        read_model(path)

@@ -1,6 +1,7 @@
 """Files of `torch.save` that would take far more memory than they should, or run code however they are damaged."""
 
 import io
+import os
 import pickle
 import tarfile
 import zipfile
@@ -8,7 +9,7 @@ import zipfile
 import pytest
 import torch
 
-from fastrdm.networks import WeightsError, load_state_dict, read_weights
+from fastrdm.networks import WeightsError, is_complete, load_state_dict, read_weights
 
 READERS = [read_weights, load_state_dict]
 LARGE = (2**33).to_bytes(5, "little")
@@ -159,3 +160,28 @@ def test_a_pickle_changes_no_function_of_its_reader(path):
     refused(
         path, "truncated, damaged or not a file of torch.save|cannot be read without running code"
     )
+
+
+@pytest.mark.parametrize("value", [1, "text", None, [1.0], {1: torch.zeros(2)}, {"a": {2: {}}}])
+def test_files_without_names(path, value):
+    torch.save(value, path)
+    refused(path, "holds no state dict")
+
+
+def test_a_function_alone(path):
+    archive(path, b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n.")
+    refused(path, "holds no state dict|truncated, damaged|cannot be read without running code")
+
+
+# The end of an archive of two disks.
+SPANNING = b"PK\x06\x07" + bytes(12) + b"\x02\0\0\0" + b"PK\x05\x06" + bytes(18)
+
+
+def test_what_is_no_file_or_damaged_is_not_complete(tmp_path):
+    os.mkfifo(tmp_path / "a.safetensors")
+    (tmp_path / "b.pth").write_bytes(b"PK\x03\x04" + bytes(30) + SPANNING)
+    (tmp_path / "c.safetensors").write_bytes((2**40).to_bytes(8, "little"))
+    with (tmp_path / "c.safetensors").open("r+b") as file:
+        file.truncate(2**41)
+    for path in tmp_path.iterdir():
+        assert not is_complete(path)
