@@ -72,6 +72,7 @@ def _score(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         watch=arguments.watch,
         patience=arguments.patience,
+        repeat=arguments.watch,
         on_left_out=partial(_report_left_out, as_json=arguments.json),
         **options,
     )

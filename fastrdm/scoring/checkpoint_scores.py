@@ -67,6 +67,7 @@ def score_checkpoints(
     seed: int = 0,
     watch: bool = False,
     patience: float | None = None,
+    repeat: bool = True,
     on_start: Callable[[str], None] = lambda checkpoint: None,
     on_left_out: Callable[[LeftOut], None] | None = None,
     **options: Any,
@@ -92,6 +93,8 @@ def score_checkpoints(
         intervals nor sign-flip tests.
     watch, patience
         As for `fastrdm.sweep`.
+    repeat : bool
+        Whether a checkpoint that is named several times is yielded as often, with the same results.
     on_start : callable
         Called with each checkpoint's path before work on it begins.
     on_left_out : callable, optional
@@ -135,7 +138,8 @@ def score_checkpoints(
         has_several = watch or len(sweep.networks()) > 1
         outcomes = sweep.outcomes(plan, watch, patience, on_event)
         with contextlib.closing(outcomes):
-            for outcome in _in_order(outcomes):
+            ordered = _in_order(outcomes)
+            for outcome in ordered if repeat else _once(ordered):
                 scores = _scores(outcome, sweep.studies, folder_of, n_draws, seed)
                 if isinstance(outcome, Scored) and has_several:
                     pipeline = sweep.pipeline(outcome.job.network)
@@ -155,6 +159,15 @@ def _in_order(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
         while following in waiting:
             yield waiting.pop(following)
             following += 1
+
+
+def _once(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """Yield the first outcome of each checkpoint, whatever its path is called."""
+    seen = set()
+    for outcome in outcomes:
+        if outcome.job.place not in seen:
+            seen.add(outcome.job.place)
+            yield outcome
 
 
 def _warn(left_out: LeftOut) -> None:

@@ -167,6 +167,11 @@ class Job:
         """Path and network, which identify what is computed."""
         return self.path, self.network
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """As `key`, and equal for all spellings of a path, such as "a" and "./a"."""
+        return os.path.abspath(self.path), self.network  # noqa: PTH100
+
     def explain(self, error: str) -> str:
         """An error about the checkpoint that names its row."""
         return f"{self.row}: {error}" if self.row else error

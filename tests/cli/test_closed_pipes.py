@@ -20,6 +20,7 @@ COMMANDS = {
     "table --format json": "table {tmp}/s.db --format json",
     "table --format csv": "table {tmp}/s.db --format csv",
     "table --failures": "table {tmp}/s.db --failures",
+    "table --check": "table {tmp}/s.db --check",
     "merge": "merge {tmp}/into.db {tmp}/s.db",
     "label": "label {tmp}/s.db --labels epoch(?P<number>[0-9]+)",
     "check": "check {sample} --output {tmp}/page.html",

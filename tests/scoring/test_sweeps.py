@@ -1107,3 +1107,24 @@ def test_what_was_taken_of_a_file_of_weights_is_a_column(here, capsys):
         ("ema.pth", "state_dict", "", ""),
     }
     assert len({row[4] for row in found}) == 3 and taps == {"conv=1,fc=3"}
+
+
+def test_score_prints_a_checkpoint_once_that_is_named_several_times(here, capsys):
+    first = "runs/seed1-epoch00.safetensors"
+    for path in sorted((here / "runs").iterdir())[3:]:
+        path.unlink()
+    weights = [first, first, f"./{first}", "runs", "runs/*"]
+    options = ["--arch", ARCH, "--data", "study", "--bootstrap", "0", "--json"]
+    assert main(["score", *weights, *options]) == 0
+    out, err = capsys.readouterr()
+    found = dict.fromkeys(json.loads(line)["checkpoint"] for line in out.splitlines())
+    assert list(found) == [f"runs/seed1-epoch0{i}.safetensors" for i in range(3)]
+    assert len(out.splitlines()) == 3 * 2 * 2 and err.count(f"scoring {first}") == 1
+    # With another network it is another checkpoint.
+    archs = [ARCH, "sweep_net:wide"]
+    found = list(
+        score_checkpoints(
+            [first, first], archs, "study", n_draws=0, allow_missing="*", repeat=False
+        )
+    )
+    assert len(found) == 2
