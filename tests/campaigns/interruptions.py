@@ -60,6 +60,8 @@ ENDING = {
     "hup": signal.SIGHUP,
 }
 KINDS = ("kill-main", "kill-workers", "kill-both", "stop-cont", *ENDING)
+# What an interpreter prints that SIGINT ends, with status 1, before it runs a program.
+EARLY = ("Failed to import the site module", "Could not import runpy module")
 COUNTS = ("lost", "doubled", "changed", "hung", "wrong_status", "failed")
 
 NETWORK = """
@@ -185,7 +187,7 @@ class Sweep:
 
     def error_text(self):
         self.errors.seek(0)
-        return self.errors.read().decode(errors="replace")[-2000:]
+        return self.errors.read().decode(errors="replace")
 
 
 def children_of(pid):
@@ -353,6 +355,8 @@ class Campaign:
             while sweep.is_running and time.monotonic() < end:
                 sweep.workers()
                 time.sleep(0.02)
+            while kind == "kill-workers" and sweep.is_running and not sweep.workers():
+                time.sleep(self.rng.uniform(0, 0.3))
             if interrupt(kind, sweep, self.rng):
                 done.append(kind)
                 worker_kills += kind == "kill-workers"
@@ -369,7 +373,7 @@ class Campaign:
         where = f"{store.name} after {', '.join(done) or 'no interruption'}"
         status = sweep.wait(DEADLINE_S)
         if status is None:
-            self.tally.add("hung", f"{where}: {sweep.error_text()}")
+            self.tally.add("hung", f"{where}: {sweep.error_text()[-2000:]}")
             sweep.process.kill()
             sweep.wait(DEADLINE_S)
         end = time.monotonic() + ORPHANS_S
@@ -386,9 +390,9 @@ class Campaign:
         is_done = stored.keys() == self.expected.keys()
         allowed = statuses_of(done[-1] if done else "") | ({0} if is_done else set())
         # SIGINT while the interpreter starts; fastrdm is not imported yet.
-        is_early = done and "init_import_site" in sweep.error_text()
+        is_early = any(words in sweep.error_text() for words in EARLY)
         if status is not None and status not in allowed and not is_early:
-            self.tally.add("wrong_status", f"{where}: {status}: {sweep.error_text()}")
+            self.tally.add("wrong_status", f"{where}: {status}: {sweep.error_text()[-2000:]}")
         failed = [e["checkpoint"] for e in sweep.events if e["event"] == "failed"]
         if failed:
             self.tally.add("failed", f"{where}: {failed}")
