@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format sanitize bench bench-compare replicate-mini clean
+.PHONY: demo test lint format sanitize campaign-kernels bench bench-compare replicate-mini clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m models.study.demo
@@ -42,6 +42,14 @@ sanitize: $(INSTALLED)
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1 \
 	  LD_PRELOAD="$$(ldd $(SANITIZED)/_core.*.so | awk '/asan|tsan|clang_rt|stdc\+\+/ { print $$3 }' | xargs)" \
 	  $(SANITIZED)/venv/bin/python -m pytest -q --capture=sys -k "not numba" $(KERNEL_TESTS)
+
+# An hour of fuzzing the kernels, data races for ten minutes, NEON under emulation where qemu is installed, and a million scores.
+FUZZ_SECONDS ?= 3600
+campaign-kernels: $(INSTALLED)
+	$(BIN)/python tests/campaigns/fuzz_kernels.py --seconds $(FUZZ_SECONDS)
+	$(BIN)/python tests/campaigns/fuzz_kernels.py --sanitize thread --seconds $$(($(FUZZ_SECONDS) / 6))
+	$(BIN)/python tests/campaigns/fuzz_kernels.py --neon --seconds $$(($(FUZZ_SECONDS) / 6)) || test $$? = 3
+	$(BIN)/python tests/campaigns/many_scores.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[dev,bench]"

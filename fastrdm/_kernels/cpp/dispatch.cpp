@@ -99,7 +99,7 @@ constexpr Index kPrivateSums = 1 << 18;
 constexpr Index kBlocks = 16, kShares = 4;
 
 // Multiplications that justify waking a thread, which takes about 0.1 ms.
-constexpr double kWorkPerThread = worth(1.5e7);
+constexpr double kWorkPerThread = fuzzed(1.5e7, 8.0);
 
 constexpr std::size_t kLine = 64, kKept = 4 << 20;
 

@@ -9,6 +9,16 @@ namespace fastrdm {
 
 using Index = std::ptrdiff_t;
 
+// The second of both in the fuzzing program, whose inputs are small.
+template <typename T>
+constexpr T fuzzed([[maybe_unused]] T usual, [[maybe_unused]] T small) {
+#ifdef FASTRDM_FUZZ
+  return small;
+#else
+  return usual;
+#endif
+}
+
 // IEEE 754 half precision and bfloat16 as bits.
 struct Half {
   std::uint16_t bits;
@@ -107,8 +117,8 @@ struct Rows {
 // Average ranks, from 1, of every row without NaN.
 void rank(const double* data, Index rows, Index cols, double* ranks, int n_threads);
 
-// Makes numbers of a row equal that differ by no more than `within` times the larger magnitude, in groups that each start at their smallest number, as
-// fastrdm/_kernels/ties.py does; NaN are kept. In four bytes of memory for each number of a row, per thread.
+// Makes numbers of a row equal that differ by no more than `within` times the larger magnitude, in groups that each start at their smallest number,
+// as fastrdm/_kernels/ties.py does; NaN are kept. In four bytes of memory for each number of a row, per thread.
 void merge_near(double* data, Index rows, Index cols, double within, int n_threads);
 
 // Ranks as prepared rows: twice the centred ranks, which are exact in float32 up to 2^24 columns. For a row that is not finite: zeros, with NaN as

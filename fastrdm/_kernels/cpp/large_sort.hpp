@@ -51,9 +51,9 @@ class LargeSort {
   std::size_t at(std::size_t k) const { return order_[k]; }
 
  private:
-  static constexpr int kBucketBits = 12;
+  static constexpr int kBucketBits = fuzzed(12, 4);
   static constexpr std::size_t kBuckets = std::size_t{1} << kBucketBits;
-  static constexpr std::size_t kSorted = std::size_t{1} << 13;  // entries that are sorted at once
+  static constexpr std::size_t kSorted = fuzzed<std::size_t>(1 << 13, 64);  // entries that are sorted at once
 
   // Shift that leaves the leading bits of differences from the lowest number.
   static int shift_of(std::uint64_t low, std::uint64_t high) {

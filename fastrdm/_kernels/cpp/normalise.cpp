@@ -9,7 +9,7 @@ namespace fastrdm {
 namespace {
 
 // Pixels that justify waking a thread, which takes about 0.1 ms, and pixels per piece.
-constexpr Index kWorth = worth<Index>(1 << 18);
+constexpr Index kWorth = fuzzed<Index>(1 << 18, 8);
 constexpr Index kGrain = 1 << 12;
 // Pixels between two checkpoints.
 constexpr Index kMost = 1 << 20;

@@ -7,11 +7,7 @@ namespace fastrdm {
 namespace {
 
 // Numbers between two checkpoints: milliseconds in the slowest kernel, and at least 10 us, against 30 ns for a checkpoint, in the fastest.
-#ifdef FASTRDM_FUZZ
-constexpr Index kStretch = 64;
-#else
-constexpr Index kStretch = 1 << 16;
-#endif
+constexpr Index kStretch = fuzzed(1 << 16, 64);
 
 // Meets a checkpoint each time that the work passed to it adds up to a stretch.
 class Pace {

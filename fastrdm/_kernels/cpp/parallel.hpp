@@ -14,16 +14,6 @@ namespace fastrdm {
 // Calls call(context, piece) for every piece in [0, pieces), on this thread and the threads of the process's pool.
 void run_pieces(void (*call)(void*, int), void* context, int pieces);
 
-// Work that justifies a thread. The fuzzing program's small inputs are divided, too.
-template <typename T>
-constexpr T worth([[maybe_unused]] T work) {
-#ifdef FASTRDM_FUZZ
-  return 8;
-#else
-  return work;
-#endif
-}
-
 // Waits on the calling thread of a kernel, and meets a checkpoint every 100 ms. The lock is free during checkpoints.
 template <typename Condition>
 void wait(std::condition_variable& changed, std::unique_lock<std::mutex>& lock, Condition&& condition) {

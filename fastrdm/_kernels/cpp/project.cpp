@@ -20,7 +20,7 @@ constexpr Index kLanes = 16;
 constexpr Index kShares = 16, kBlocksPerShare = 64;
 
 // Additions of lanes that justify waking a thread.
-constexpr double kWorkPerThread = worth(1e6);
+constexpr double kWorkPerThread = fuzzed(1e6, 8.0);
 
 // Loaded as a whole before any is stored: a compiler that cannot rule out overlap would not vectorise.
 struct Lanes {

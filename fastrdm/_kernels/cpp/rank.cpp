@@ -10,8 +10,8 @@
 namespace fastrdm {
 namespace {
 
-constexpr Index kWorth = worth<Index>(1 << 12);        // entries to rank that justify a thread
-constexpr double kWorthDots = worth<double>(1 << 20);  // products that justify a thread
+constexpr Index kWorth = fuzzed<Index>(1 << 12, 8);        // entries to rank that justify a thread
+constexpr double kWorthDots = fuzzed<double>(1 << 20, 8);  // products that justify a thread
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 

@@ -37,6 +37,7 @@ void check_ranks(Input& in);
 void check_rank_similarities(Input& in);
 void check_similarities(Input& in);
 void check_concordance(Input& in);
+void check_merge_near(Input& in);
 void check_resampled_similarities(Input& in);
 void check_resampled_ceilings(Input& in);
 void check_permuted_similarities(Input& in);

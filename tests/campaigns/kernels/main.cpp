@@ -24,7 +24,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                             check_resampled_ceilings,
                                             check_permuted_similarities,
                                             check_normalise,
-                                            check_project};
+                                            check_project,
+                                            check_merge_near};
   Input in(data, size);
   const auto check = kChecks[in.below(sizeof kChecks / sizeof *kChecks)];
   check(in);

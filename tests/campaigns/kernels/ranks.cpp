@@ -175,3 +175,33 @@ void check_concordance(Input& in) {
       }
   }
 }
+
+void check_merge_near(Input& in) {
+  const Kind numbers = kind(in);
+  const Index rows = in.size(6), cols = in.size(3000);
+  const double within = in.flag() ? 0x1p-40 : in.flag() ? 0 : std::abs(number(in, Kind::plain)) / 8;
+  Array<double> start(rows * cols), out(rows * cols);
+  start.fill(in, numbers);
+  const int n_threads = in.threads();
+  call(in, [&] {
+    std::copy_n(start.data(), start.size(), out.data());
+    fastrdm::merge_near(out.data(), rows, cols, within, n_threads);
+  });
+  for (Index i = 0; i < rows; ++i) {
+    std::vector<double> sorted;
+    for (Index k = 0; k < cols; ++k)
+      if (start[i * cols + k] == start[i * cols + k]) sorted.push_back(start[i * cols + k]);
+    std::sort(sorted.begin(), sorted.end());
+    for (Index k = 0; k < cols; ++k) {
+      const double value = start[i * cols + k], got = out[i * cols + k];
+      double least = sorted.empty() ? NAN : sorted[0];
+      for (const double next : sorted) {
+        if (next > value) break;
+        const double size = std::max(std::abs(least), std::abs(next));
+        if (!(next == least || (next - least <= within * size && std::isfinite(size)))) least = next;
+      }
+      REQUIRE(same(got, value == value ? least : value), "%.17g becomes %.17g, not %.17g", value, got, least);
+      if (in.random() % 4) k += 16;
+    }
+  }
+}
