@@ -371,10 +371,6 @@ def read_image(path):
     Preprocessing((8, 8)).pixels([path], background="#ffffff")
 
 
-def write_pixels(path):
-    """Cached pixels, in a folder of their own beside an image."""
-
-
 def read_cache(path):
     from fastrdm import Preprocessing
     from fastrdm.images import cached_pixels
@@ -459,12 +455,6 @@ def read_store(path):
         at = list(store.columns()).index("sha256")
         for sha256 in {row[at] for row in store.rows()}:
             store.rdms(str(sha256))
-
-
-def write_result(path):
-    from fastrdm import bootstrap
-
-    path.write_text(bootstrap(rdms(), rdms(3), n=10, seed=0).to_json())
 
 
 MAGIC = b"fastrdm target\n"
