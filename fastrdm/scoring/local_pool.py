@@ -110,6 +110,12 @@ class LocalPool:
             self._launchers = [partial(_Process, setup, each) for each in environments]
         yield from self._launchers
 
+    def first(self) -> "LocalPool":
+        """Return a pool of the first worker alone, with its share of the processors and its device."""
+        alone = LocalPool(1, self._provider)
+        alone._launchers = self._launchers[:1]
+        return alone
+
     def close(self) -> None:
         """As for `WorkerPool`."""
 

@@ -179,8 +179,11 @@ class Sweep:
                 new.setdefault(job.network, []).append(job)
         seconds, memory, errors = 0.0, 0, []
         for jobs in new.values():
-            # The first checkpoint includes one-time costs; the second is representative.
+            # The first checkpoint includes one-time costs; the second is representative. A process of its own, because
+            # this one may have exported the network, and does so no more in the run.
             pool = LocalPool(1, self.options.provider)
+            if isinstance(self._pool, LocalPool):
+                pool = self._pool.first()
             outcomes = list(run_jobs(pool, setup, iter(jobs[:2])))
             errors += [outcome.error for outcome in outcomes if isinstance(outcome, Failed)]
             if scored := [outcome for outcome in outcomes if isinstance(outcome, Scored)]:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -48,6 +49,12 @@ _Opened: TypeAlias = tuple[Stamp, str, OnnxModel | None, list[str]]
 
 def peak_memory() -> int:
     """Peak memory of this process in bytes; 0 where the system does not report it."""
+    # Not with getrusage on Linux, where the peak of a new process begins with that of the process that started it.
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
     if sys.platform == "win32":
         return 0
     import resource

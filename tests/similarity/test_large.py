@@ -1,5 +1,9 @@
 """Large RDMs: the scores and ceilings of small ones, in little memory."""
 
+import subprocess
+import sys
+import textwrap
+
 import h5py
 import numpy as np
 import pytest
@@ -138,3 +142,41 @@ def test_large_targets_are_saved(large, tmp_path, method):
     assert loaded.subject_rdms.dtype == np.float32
     assert loaded.sha256 == target.sha256 == Target(RDMS.astype(np.float32)).sha256
     np.testing.assert_array_equal(loaded.score(MODELS).rho, target.score(MODELS).rho)
+
+
+PEAK = """
+    import sys
+    import numpy as np
+    from fastrdm import Protocol, Target
+
+    def resident(field):
+        with open("/proc/self/status") as file:
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith(field))
+
+    path, method, policy = sys.argv[1:]
+    protocol = Protocol("mine", method, squared=True, pool="raw", bound="upper", source="here")
+    rdms = np.load(path, mmap_mode="r")
+    # Imports, threads and buffers that do not depend on the size.
+    Target(np.array(rdms[:, : 1450 * 1449 // 2]), protocol, nan_policy=policy)
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    before = resident("VmRSS")
+    Target(rdms, protocol, nan_policy=policy)
+    print(resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux counts it")
+@pytest.mark.parametrize("method", ["spearman", "corr"])
+@pytest.mark.parametrize("policy", ["raise", "omit"])
+def test_a_target_takes_at_most_two_and_a_half_times_its_input(tmp_path, method, policy):
+    generator = np.random.default_rng(0)
+    rdms = generator.random((4, 2200 * 2199 // 2), np.float32)
+    rdms += rdms[:1]
+    if policy == "omit":
+        rdms[1, 3:50] = np.nan
+    np.save(tmp_path / "rdms.npy", rdms)
+    run = [sys.executable, "-c", textwrap.dedent(PEAK), tmp_path / "rdms.npy", method, policy]
+    peak = int(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+    # Threads, the allocator and blocks of columns take a share of so small an input.
+    assert peak < 2.5 * rdms.nbytes + (20 << 20)
