@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastrdm._base import existing_name
 from fastrdm.images import FILTERS
 from fastrdm.runtimes import PRECISIONS, PROVIDERS
 from fastrdm.scoring import ENGINES
@@ -128,7 +129,7 @@ def _add_networks(group: argparse._ActionsContainer) -> None:
 def _add_studies(group: argparse._ActionsContainer) -> None:
     add = group.add_argument
     folders = "folders of studies or of the challenge's data (default: $FASTRDM_DATA, else ../shared/data)"
-    add("--data", nargs="+", metavar="DIR", help=folders)
+    add("--data", type=existing_name, nargs="+", metavar="DIR", help=folders)
     studies = "names of the studies to score against, such as 92,118 (default: all)"
     add("--sets", type=_names, metavar="A,B", help=studies)
     modality = (

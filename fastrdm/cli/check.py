@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastrdm._base import existing_name
 from fastrdm.cli.arguments import add_preprocessing, data_folders, preprocessing_of_arguments
 from fastrdm.cli.printing import complain, echo, echo_json
 
@@ -22,7 +23,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     folders = "a study.toml or its folder, challenge data, a folder of studies (default: $FASTRDM_DATA, ../shared/data)"
-    add("data", nargs="*", metavar="STUDY", help=folders)
+    add("data", nargs="*", type=existing_name, metavar="STUDY", help=folders)
     names = "studies to check, e.g. 92,118 (default: all)"
     add("--sets", type=_names, metavar="A,B", help=names)
     modality = "of the challenge's data (default: fmri)"

@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from fastrdm._base import existing_name
 from fastrdm.cli.arguments import add_bootstrap
 from fastrdm.cli.printing import echo, echo_json
 
@@ -15,9 +16,14 @@ def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     evaluate.description = (
         "Score an Algonauts 2019 submission (.mat, .npy, .npz) against a target file."
     )
-    evaluate.add_argument("submission", metavar="SUBMISSION", help="RDMs of a model")
     evaluate.add_argument(
-        "target", metavar="TARGET", help="RDMs of the subjects, such as target_fmri.mat"
+        "submission", type=existing_name, metavar="SUBMISSION", help="RDMs of a model"
+    )
+    evaluate.add_argument(
+        "target",
+        type=existing_name,
+        metavar="TARGET",
+        help="RDMs of the subjects, such as target_fmri.mat",
     )
     ceilings = (
         "use the ceilings published for these images; none computes them from the subjects (default: by number of "

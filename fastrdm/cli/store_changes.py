@@ -2,7 +2,7 @@
 
 import argparse
 
-from fastrdm._base import list_names
+from fastrdm._base import existing_name, list_names
 from fastrdm.cli.printing import echo
 
 
@@ -11,8 +11,8 @@ def add_merge(merge: argparse.ArgumentParser) -> None:
     merge.description = (
         "Add to the first store, which is created if necessary, what the others hold beyond it."
     )
-    merge.add_argument("store", metavar="INTO.db")
-    merge.add_argument("others", nargs="+", metavar="FROM.db")
+    merge.add_argument("store", type=existing_name, metavar="INTO.db")
+    merge.add_argument("others", nargs="+", type=existing_name, metavar="FROM.db")
     merge.set_defaults(run=_merge)
 
 
@@ -21,7 +21,7 @@ def add_label(label: argparse.ArgumentParser) -> None:
     label.description = (
         "Add labels to the checkpoints of a store, or remove them; nothing is scored."
     )
-    label.add_argument("store", metavar="SCORES.db")
+    label.add_argument("store", type=existing_name, metavar="SCORES.db")
     add = label.add_argument
     labels = r"searched in each path; its named groups become labels, e.g. 'epoch(?P<epoch>\d+)'"
     add("--labels", default="", metavar="REGEX", help=labels)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import check_writable_file, counted, new_text_file
+from fastrdm._base import check_writable_file, counted, existing_name, new_text_file
 from fastrdm.cli.printing import RAW_CELLS, complain, echo, noticing_closed_pipes
 from fastrdm.scoring import TABLE_FORMATS
 
@@ -22,7 +22,7 @@ def add_table(table: argparse.ArgumentParser) -> None:
     """Add the arguments of `table`."""
     table.description = "Print the results of a store, even while a sweep writes to it."
     add = table.add_argument
-    add("store", metavar="SCORES.db")
+    add("store", type=existing_name, metavar="SCORES.db")
     add("--regions", type=_names, metavar="A,B", help="only these regions")
     add("--sets", type=_names, metavar="A,B", help="only these studies")
     add("--layers", type=_names, metavar="A,B", help="only layers that match these patterns")

@@ -2,6 +2,7 @@
 
 import argparse
 
+from fastrdm._base import existing_name
 from fastrdm.cli import progress
 from fastrdm.cli.arguments import add_checkpoints, data_folders, sweep_options
 
@@ -15,7 +16,7 @@ def add_sweep(sweep: argparse.ArgumentParser) -> None:
     add_checkpoints(sweep)
     store = sweep.add_argument_group("store")
     file = "file for the results, which later runs of the command add to; `fastrdm table` prints it"
-    store.add_argument("--store", required=True, metavar="SCORES.db", help=file)
+    store.add_argument("--store", type=existing_name, required=True, metavar="SCORES.db", help=file)
     retry = "retry unchanged checkpoints that failed before"
     store.add_argument("--retry-failed", action="store_true", help=retry)
     store.add_argument("--keep-rdms", action="store_true", help="store RDMs too, in float32")

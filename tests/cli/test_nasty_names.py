@@ -177,7 +177,11 @@ def merged_column(store, name):
 
 def test_names_as_they_are_shown_are_understood(run):
     """Arguments, globs, lists and manifests may have the escapes that messages show."""
-    run("score", f"{SHOWN}/{SHOWN}.onnx", *scoring("--quiet"))
+    run("score", f"{SHOWN}/{SHOWN}.onnx", "--data", f"study{SHOWN}", "--quiet")
+    store = f"as-shown{NAME}.db"
+    run("sweep", f"{NAME}/{NAME}.onnx", *scoring("--store", store, "--engine", "in-process"))
+    out, _ = run("table", printable(store))
+    assert "1 checkpoint," in out
     run("score", f"{SHOWN.replace('[', '[[]')}/*.onnx", *scoring("--quiet"))
     Path("list.txt").write_text(f"{SHOWN}/{SHOWN}.onnx\n")
     Path("bytes.txt").write_bytes(os.fsencode("caf\udce9.onnx\n"))
