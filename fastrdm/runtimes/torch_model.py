@@ -276,8 +276,8 @@ class TorchModel:
     def load(self, weights: Mapping[str, Any] | FoldedWeights) -> None:
         """Replace the weights, as for `fold`, by one copy; on a GPU while it still computes with the old ones.
 
-        From then on a copy of the module runs; the caller's keeps its weights. Folded weights may be reused once the RDMs
-        of these weights have been returned.
+        From then on a copy of the module runs; the caller's keeps its weights. Folded weights may be reused once their
+        RDMs have been returned.
         """
         buffer = self._session.own()
         buffer.load(weights if isinstance(weights, FoldedWeights) else buffer.fold(weights))
