@@ -21,7 +21,7 @@ def load_npy(path: Path) -> dict[str, NDArray[Any]]:
     """Read the fields of a structured array, the items of a pickled dict, or a single array as `UNNAMED`."""
     with path.open("rb") as file:
         value = _load(file, path.stat().st_size)
-    if value.dtype == object and value.ndim == 0:
+    if isinstance(value, np.ndarray) and value.dtype == object and value.ndim == 0:
         value = value.item()
     if isinstance(value, dict):
         return {str(key): np.asarray(item) for key, item in value.items()}

@@ -138,7 +138,9 @@ def _reconstruct(subtype: Any, shape: Any, kind: Any) -> Any:
 
 def _scalar(dtype: Any, content: Any = None) -> Any:
     if isinstance(dtype, _PickledDtype) and dtype.dtype.hasobject:
-        return content
+        raise pickle.UnpicklingError(
+            "its pickle holds a number of type object, which NumPy never writes"
+        )
     return _filled(content, dtype, (), "C")[()]
 
 
