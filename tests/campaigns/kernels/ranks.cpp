@@ -161,7 +161,8 @@ void check_concordance(Input& in) {
     if (wrong) continue;
     for (Index i = 0; i < rows_a; ++i)
       for (Index j = 0; j < rows_b; ++j) {
-        if (large && (i > 0 || j > 0 || isa != fastrdm::available_isas().front())) continue;
+        // The loop over all pairs of a long row takes seconds: one in eight, and of one pair of rows.
+        if (large && (i > 0 || j > 0 || isa != fastrdm::available_isas().front() || cols % 32 > 0)) continue;
         std::int64_t expected = 0, in_a = 0, in_b = 0;
         for (Index k = 0; k < cols; ++k)
           for (Index l = k + 1; l < cols; ++l) {
