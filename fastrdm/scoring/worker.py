@@ -71,7 +71,7 @@ class Worker:
         self._pixels = dict(setup.pixels)
         self._options = {"workspace": Workspace(), "probes": Probes(), **setup.options.model}
         self._pool = ThreadPoolExecutor(1, "fastrdm-ahead")
-        self._ahead: dict[tuple[str, int], Future[_Opened]] = {}
+        self._ahead: dict[tuple[str, int], tuple[Stamp, Future[_Opened]]] = {}
 
     def handshake(self) -> Handshake | Exception:
         """Report the process and its environment; the error if it has other kernels, or the provider does not load."""
@@ -100,12 +100,11 @@ class Worker:
 
     def score(self, job: Job, following: Job | None = None, name: str = "") -> Outcome:
         """Score a checkpoint while the following one is opened; errors become part of the outcome."""
-        opening = self._ahead.pop(job.key, None) or self._pool.submit(self._open, job)
-        self._ahead = {}
+        ahead, self._ahead = self._ahead, {}
+        stamp, opening = ahead.get(job.key) or self._begin(job)
         if following is not None:
-            self._ahead[following.key] = self._pool.submit(self._open, following)
+            self._ahead[following.key] = self._begin(following)
         start = time.perf_counter()
-        stamp = Stamp.of(job.path)
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -137,6 +136,10 @@ class Worker:
         text = text.replace(" ".join(job.path.split()), job.path)
         is_named = job.path in text or text == self._setup.networks[job.network].error
         return text if is_named else f"{job.path}: {text}"
+
+    def _begin(self, job: Job) -> tuple[Stamp, Future[_Opened]]:
+        """Begin to open a checkpoint; a failure has the stamp from before, so that a file replaced since is new."""
+        return Stamp.of(job.path), self._pool.submit(self._open, job)
 
     def _open(self, job: Job) -> _Opened:
         network = self._setup.networks[job.network]

@@ -28,6 +28,7 @@ from fastrdm.scoring.manifest import read_manifest
 from fastrdm.scoring.resolver import sources
 from fastrdm.scoring.results import COLUMNS
 from fastrdm.scoring.sweeps import sweep
+from fastrdm.scoring.worker import Worker
 from fastrdm.studies import open_studies
 
 # Without torch, a worker is ready in one second instead of three.
@@ -327,6 +328,27 @@ def test_bad_files_fail_alone_and_are_retried_on_request_or_when_changed(here, e
     torch.save(load_file(good), here / paths["gone"])
     summary, _ = run(weights)
     assert (summary.scored, summary.failed) == (1, 1)
+
+
+def test_a_file_that_is_replaced_after_it_was_found_damaged_is_scored_by_the_next_sweep(
+    here, expected, monkeypatch
+):
+    bad = here / "runs" / "seed1-epoch01.safetensors"
+    good = bad.read_bytes()
+    bad.write_bytes(good[:100])
+    opened = Worker._open
+
+    def replaced_after(worker, job):
+        try:
+            return opened(worker, job)
+        finally:
+            if job.path.endswith(bad.name):
+                bad.write_bytes(good)
+
+    monkeypatch.setattr(Worker, "_open", replaced_after)
+    assert run(engine="in-process")[0].failed == 1
+    assert run(engine="in-process")[0].scored == 1
+    assert rows(subjects=True) == expected
 
 
 def kill_when_given(name, times):
