@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format sanitize campaign-kernels bench bench-compare replicate-mini clean
+.PHONY: demo test lint format sanitize campaign bench bench-compare replicate-mini clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m models.study.demo
@@ -43,13 +43,12 @@ sanitize: $(INSTALLED)
 	  LD_PRELOAD="$$(ldd $(SANITIZED)/_core.*.so | awk '/asan|tsan|clang_rt|stdc\+\+/ { print $$3 }' | xargs)" \
 	  $(SANITIZED)/venv/bin/python -m pytest -q --capture=sys -k "not numba" $(KERNEL_TESTS)
 
-# An hour of fuzzing the kernels, data races for ten minutes, NEON under emulation where qemu is installed, and a million scores.
-FUZZ_SECONDS ?= 3600
-campaign-kernels: $(INSTALLED)
-	$(BIN)/python tests/campaigns/fuzz_kernels.py --seconds $(FUZZ_SECONDS)
-	$(BIN)/python tests/campaigns/fuzz_kernels.py --sanitize thread --seconds $$(($(FUZZ_SECONDS) / 6))
-	$(BIN)/python tests/campaigns/fuzz_kernels.py --neon --seconds $$(($(FUZZ_SECONDS) / 6)) || test $$? = 3
-	$(BIN)/python tests/campaigns/many_scores.py
+# Every campaign of tests/campaigns, with a summary. CAMPAIGN=short takes minutes, CAMPAIGN=long hours; ROUNDS=0.1 does a
+# tenth of it, ONLY="full-disk clock" only these.
+CAMPAIGN ?= long
+ROUNDS ?= 1
+campaign: $(INSTALLED)
+	$(BIN)/python tests/campaigns/run_all.py --form $(CAMPAIGN) --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY))
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[dev,bench]"

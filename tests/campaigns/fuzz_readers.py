@@ -26,6 +26,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+from campaigns.common import tally_line  # noqa: E402
+
 # Seconds of the processor, so that other programs do not matter, and of the clock where those are not known.
 DEADLINE, PATIENCE = 20.0, 900.0
 MEMORY = 768 * 2**20
@@ -311,6 +313,9 @@ def main():
         names, options.files, options.workers, options.seed, options.keep, options.first
     )
     print(report(counts))
+    total = sum(counts.values(), collections.Counter())
+    problems = {"crashed": total["crash"], "hung": total["hang"], "memory": total["memory"]}
+    print(tally_line({"files": total.total()}, problems | {"exceptions": total["other exception"]}))
     return 1 if findings else 0
 
 

@@ -30,7 +30,6 @@ The seed decides kinds, engines and moments; what happens at a moment depends on
 import argparse
 import collections
 import contextlib
-import dataclasses
 import json
 import os
 import random
@@ -43,6 +42,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from campaigns.common import Tally, rows_of
 
 N_CHECKPOINTS = 30
 # A sweep takes seconds. Beside other programs on a busy machine it may take minutes, but not this long.
@@ -77,32 +80,21 @@ def build():
 """
 
 
-@dataclasses.dataclass
-class Tally:
-    """What the interruptions did: their numbers by engine and kind, and the problems with their descriptions."""
+class InterruptionTally(Tally):
+    """What interruptions did, with their numbers by engine and kind."""
 
-    interruptions: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    problems: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    sweeps: int = 0
-    rounds: int = 0
-    details: list = dataclasses.field(default_factory=list)
-
-    def add(self, problem, detail):
-        self.problems[problem] += 1
-        self.details.append(f"{problem}: {detail}")
-        print(f"  {problem}: {detail}", flush=True)
+    def __init__(self):
+        super().__init__(*COUNTS)
+        self.interruptions = collections.Counter()
 
     @property
     def text(self):
-        lines = [
-            f"{self.interruptions.total()} interruptions of {self.sweeps} sweeps in {self.rounds} rounds",
-            *(
-                f"  {engine:6} {kind:13} {n}"
-                for (engine, kind), n in sorted(self.interruptions.items())
-            ),
-            ", ".join(f"{name} {self.problems[name]}" for name in COUNTS),
-        ]
-        return "\n".join(lines)
+        lines = (
+            f"  {engine:6} {kind:13} {n}"
+            for (engine, kind), n in sorted(self.interruptions.items())
+        )
+        self.done["interruptions"] = self.interruptions.total()
+        return "\n".join([*lines, super().text])
 
 
 def make_home(home, data=None):
@@ -287,18 +279,6 @@ def statuses_of(kind):
     return {-signal.SIGKILL} if kind in ("kill-main", "kill-both") else set()
 
 
-def rows_of(home, store):
-    """Rows of a store with subjects, by checkpoint; a missing store has none."""
-    from fastrdm import Store
-
-    found = collections.defaultdict(list)
-    if store.exists() and store.stat().st_size:
-        with Store(store) as opened:
-            for row in opened.rows(subjects=True):
-                found[row[0]].append(tuple(row[1:]))
-    return {path: sorted(map(repr, rows)) for path, rows in found.items()}
-
-
 class Campaign:
     """Rounds of interrupted sweeps of one engine."""
 
@@ -322,7 +302,7 @@ class Campaign:
             raise RuntimeError(
                 f"an undisturbed sweep ended with {status}: {sweep.error_text()} {sweep.events[-3:]}"
             )
-        return rows_of(self.home, store)
+        return rows_of(store)
 
     def round(self, number):
         """Interrupt sweeps into one store until one ends by itself, and compare."""
@@ -332,7 +312,7 @@ class Campaign:
             # The network is exported again.
             cache = self.home / f"cache-{self.engine.name}-{number}"
         reported = collections.Counter()
-        self.tally.rounds += 1
+        self.tally.done["rounds"] += 1
         for attempt in range(50):
             if self._sweep(store, cache, reported, is_disturbed=attempt < MAX_DISTURBED):
                 break
@@ -344,7 +324,7 @@ class Campaign:
         """Run a sweep, perhaps with interruptions; return whether it ended by itself with status 0."""
         start = time.monotonic()
         sweep = Sweep(self.home, store, self.engine, cache)
-        self.tally.sweeps += 1
+        self.tally.done["sweeps"] += 1
         done, worker_kills = [], 0
         while is_disturbed and sweep.is_running:
             kind = self.rng.choice(self.kinds)
@@ -383,7 +363,7 @@ class Campaign:
             self.tally.add("hung", f"{where}: workers {orphans} outlive the sweep")
             for pid in orphans:
                 send(pid, signal.SIGKILL)
-        stored = rows_of(self.home, store)
+        stored = rows_of(store)
         reported.update(sweep.scored)
         if lost := sorted(set(reported) - stored.keys()):
             self.tally.add("lost", f"{where}: {lost}")
@@ -399,7 +379,7 @@ class Campaign:
         return status == 0
 
     def _compare(self, store, reported):
-        found = rows_of(self.home, store)
+        found = rows_of(store)
         for path, times in reported.items():
             if times > 1:
                 self.tally.add("doubled", f"{store.name}: {path} was scored {times} times")
@@ -408,7 +388,7 @@ class Campaign:
                 self.tally.add("lost", f"{store.name}: {path}")
             elif len(found[path]) != len(rows):
                 self.tally.add("doubled", f"{store.name}: {path} has {len(found[path])} rows")
-            elif found[path] != rows:
+            elif sorted(found[path]) != sorted(rows):
                 self.tally.add("changed", f"{store.name}: {path}")
         for path in found.keys() - self.expected.keys():
             self.tally.add("changed", f"{store.name}: {path} is new")
@@ -416,7 +396,7 @@ class Campaign:
 
 def run(home, engines, count, seed=0, data=None, minutes=None, kinds=KINDS):
     """Interrupt sweeps of each engine `count` times in all, or for some minutes; return the tally."""
-    tally, start = Tally(), time.monotonic()
+    tally, start = InterruptionTally(), time.monotonic()
     make_home(home, data)
     for number in (signal.SIGINT, signal.SIGHUP):
         # Under nohup and in the background the sweeps would inherit that they are ignored.
@@ -454,7 +434,7 @@ def main():
             arguments.minutes, arguments.kinds,
         )  # fmt: skip
     print(tally.text)
-    return int(bool(tally.problems.total()))
+    return tally.status
 
 
 if __name__ == "__main__":

@@ -64,7 +64,11 @@ def main():
     print(
         f"{options.scores} scores, {wrong} wrong, memory {growth:+.1f} MiB, {files:+d} open files"
     )
-    sys.exit(1 if wrong or growth > 20 or files > 0 else 0)
+    problems = {"changed": wrong, "memory": growth > 20, "files": max(0, files)}
+    print(
+        f"tally: scores {options.scores}; {', '.join(f'{k} {int(n)}' for k, n in problems.items())}"
+    )
+    sys.exit(1 if any(problems.values()) else 0)
 
 
 if __name__ == "__main__":
