@@ -249,7 +249,12 @@ class Database:
         # A process that was forked has no locks.
         if self._write and self._process == os.getpid() and self._files.is_in_place():
             with contextlib.suppress(sqlite3.Error):
-                self._mark(0)
+                try:
+                    self._mark(0)
+                except sqlite3.Error:
+                    # A full disk has room again once the log is in the file.
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    self._mark(0)
         self._db.close()
 
     def __del__(self) -> None:

@@ -8,7 +8,7 @@ fills at a random moment. Elsewhere RLIMIT_FSIZE bounds the size of its files. T
 - lost: checkpoints that were reported and are not stored, or are missing when all is done
 - doubled: checkpoints that were scored again after they had been reported, and rows that are there twice
 - changed: checkpoints whose rows differ from those of an undisturbed sweep
-- wrong_status: sweeps that end otherwise than with "the disk is full" and status 1, or with 0 when all is done
+- wrong_status: sweeps that end otherwise than with status 1 and the sentence of a full disk, or 0 when all is done
 - hung: sweeps that do not end within a deadline
 """
 
@@ -37,6 +37,8 @@ LATEST_FILL_S = 3.0
 
 class SmallFileSystem:
     """A tmpfs of some bytes at a folder."""
+
+    message = "the disk is full"
 
     def __init__(self, folder, n_bytes):
         folder.mkdir()
@@ -83,6 +85,8 @@ class SmallFileSystem:
 class LimitedFiles:
     """A folder in whose files processes may write some bytes."""
 
+    # SQLite does not know this limit.
+    message = "all that was reported done is in it"
     fill = None
 
     def __init__(self, folder, n_bytes):
@@ -132,7 +136,7 @@ def run_round(made, place, disk, needed, expected, rng, tally):
         missing = expected.keys() - rows_of(store).keys()
         if lost := sorted(missing & reported.keys()):
             tally.add("lost", f"{where}: {lost}", len(lost))
-        is_full = status == 1 and "the disk is full" in sweep.errors
+        is_full = status == 1 and disk.message in sweep.errors
         tally.done["full"] += is_full
         if status is None:
             tally.add("hung", where)
