@@ -35,8 +35,7 @@ LATEST_KILL_S = 8.0
 def run_round(tally, made, place, expected, started, killed_after=None):
     """Wait for sweeps that have been started on one store, compare it, and count what they scored twice."""
     if killed_after is not None:
-        time.sleep(killed_after)
-        started[0].process.kill()
+        started[0].wait(killed_after)
     end = time.monotonic() + DEADLINE_S
     scored = collections.Counter()
     for number, sweep in enumerate(started):
