@@ -104,8 +104,11 @@ def read_head(path: Path, size: int = 4096) -> bytes:
         raise ValueError(f"{path} is a folder, not a file of arrays")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist")
-    with path.open("rb") as file:
-        head = file.read(size)
+    try:
+        with path.open("rb") as file:
+            head = file.read(size)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     if not head:
         raise ValueError(f"{path} is empty")
     return head

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from fastrdm._base.expansion import check_expansion
 from fastrdm._base.pickles import check_text, load_pickle
 
+# The longest header that NumPy reads from files that are not trusted.
+_MAX_HEADER = 10_000
+
 #: The key of a single array in a `.npy` file.
 UNNAMED = "(unnamed)"
 
@@ -62,7 +65,15 @@ def _load(file: IO[bytes], size: int) -> Any:
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"it has version {version} of the format, which is not read")
-    shape, _, dtype = _HEADERS[version](file)
+    read_header, n_bytes = _HEADERS[version]
+    length = file.read(n_bytes)
+    # NumPy would reserve memory for a header of any length.
+    if int.from_bytes(length, "little") > _MAX_HEADER:
+        raise ValueError(
+            f"it announces a header of {int.from_bytes(length, 'little')} bytes, more than {_MAX_HEADER}"
+        )
+    file.seek(-len(length), os.SEEK_CUR)
+    shape, _, dtype = read_header(file)
     if dtype.hasobject:
         return load_pickle(file, size)
     # NumPy would allocate what the header announces before it reads.
@@ -77,9 +88,10 @@ def _load(file: IO[bytes], size: int) -> Any:
     return array
 
 
+# What reads the header of each version, and the bytes of its length.
 # Version 3.0 differs from 2.0 only in the characters of field names.
 _HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-    (3, 0): np.lib.format.read_array_header_2_0,
+    (1, 0): (np.lib.format.read_array_header_1_0, 2),
+    (2, 0): (np.lib.format.read_array_header_2_0, 4),
+    (3, 0): (np.lib.format.read_array_header_2_0, 4),
 }

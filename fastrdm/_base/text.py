@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 # Letters of a name that is compared with others; the time grows with their square.
 _MOST = 500
+_LONGEST_LINE = 1000
 _DIGITS = re.compile(r"([0-9]+)")
 # Categories of characters that are shown although `str.isprintable` is false for them: spaces, private use, unassigned.
 _SHOWN = ("Zs", "Co", "Cn")
@@ -38,10 +39,13 @@ def error_text(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text that is not blank, or its type's name; a KeyError's text is a key."""
+    """Return the first line of an error's text that is not blank, or its type's name; a KeyError's text is a key.
+
+    Of long lines, such as those with contents of a file, the first part.
+    """
     if isinstance(error, KeyError):
-        return f"KeyError: {error}"
-    lines = (line.strip() for line in str(error).splitlines())
+        return f"KeyError: {error}"[:_LONGEST_LINE]
+    lines = (line.strip()[:_LONGEST_LINE] for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
 
 
@@ -51,10 +55,13 @@ def first_sentence(error: BaseException) -> str:
 
 
 def list_names(names: Iterable[object], most: int = 3, separator: str = ", ") -> str:
-    """Join names, such as ``"a, b, c and 4 more"``; all names after the first `most` are only counted."""
+    """Join names, such as ``"a, b, c and 4 more"``; all names after the first `most` are only counted.
+
+    Of long names, the first part.
+    """
     texts = list(map(str, names))
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return separator.join(texts[:most]) + more
+    return separator.join(text[:_LONGEST_LINE] for text in texts[:most]) + more
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:

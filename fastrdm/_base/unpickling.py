@@ -14,6 +14,11 @@ import numpy as np
 
 # About what an object takes in a container.
 _OBJECT = 64
+_TOO_DEEP = "its pickle holds objects that are nested too deeply"
+# Tuples in tuples: Python crashes when it hashes a tuple of hundreds of thousands of levels, as the key of a dict.
+_MAX_NESTED = 64
+# Python shows no integers of more than 4300 digits.
+_LONGEST_INTEGER = 1024
 
 
 class StandIn:
@@ -45,6 +50,8 @@ class BoundedUnpickler(pickle._Unpickler):
     def __init__(self, file: IO[bytes], size: int, encoding: str = "ASCII") -> None:
         bounded: Any = file if isinstance(file, io.BytesIO) else _BoundedFile(file, size)
         super().__init__(bounded, encoding=encoding)
+        # Levels of the tuples that contain others, with these, so that no other object has their identity.
+        self._levels: dict[int, tuple[Any, int]] = {}
 
     def persistent_load(self, pid: Any) -> Any:
         """Refuse what is not in the pickle."""
@@ -95,6 +102,42 @@ class BoundedUnpickler(pickle._Unpickler):
         for value in items:
             found.add(value)
 
+    def _nest(self, value: Any) -> None:
+        """Put a tuple or a frozen set on the stack; both can be keys of dicts."""
+        inner = [each for each in value if isinstance(each, (tuple, frozenset))]
+        if inner:
+            levels = 1 + max(self._levels.get(id(each), (each, 1))[1] for each in inner)
+            if levels > _MAX_NESTED:
+                raise pickle.UnpicklingError(_TOO_DEEP)
+            self._levels[id(value)] = value, levels
+        self.append(value)
+
+    def _tuple(self) -> None:
+        self._nest(tuple(self.pop_mark()))
+
+    def _tuple1(self) -> None:
+        self._short_tuple(1)
+
+    def _tuple2(self) -> None:
+        self._short_tuple(2)
+
+    def _tuple3(self) -> None:
+        self._short_tuple(3)
+
+    def _short_tuple(self, n: int) -> None:
+        value = tuple(self.stack[-n:])
+        del self.stack[-n:]
+        self._nest(value)
+
+    def _frozen_set(self) -> None:
+        self._nest(frozenset(self.pop_mark()))
+
+    def _long_integer(self) -> None:
+        (n,) = struct.unpack("<i", self.read(4))
+        if not 0 <= n <= _LONGEST_INTEGER:
+            raise pickle.UnpicklingError(f"its pickle holds an integer of {n} bytes")
+        self.append(pickle.decode_long(self.read(n)))
+
     def _bytearray(self) -> None:
         (n,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(n)))
@@ -106,6 +149,12 @@ class BoundedUnpickler(pickle._Unpickler):
     dispatch[pickle.APPEND[0]] = _append
     dispatch[pickle.ADDITEMS[0]] = _update
     dispatch[pickle.BYTEARRAY8[0]] = _bytearray
+    dispatch[pickle.LONG4[0]] = _long_integer
+    dispatch[pickle.TUPLE[0]] = _tuple
+    dispatch[pickle.FROZENSET[0]] = _frozen_set
+    dispatch[pickle.TUPLE1[0]] = _tuple1
+    dispatch[pickle.TUPLE2[0]] = _tuple2
+    dispatch[pickle.TUPLE3[0]] = _tuple3
 
 
 class _BoundedFile:
@@ -131,9 +180,12 @@ class _BoundedFile:
 def expanded_size(value: Any, *, cycles: bool = False) -> int:
     """The bytes that a value takes if each reference to an object is a copy of it.
 
-    An object that contains itself counts once with `cycles`, else it is an UnpicklingError.
+    An object that contains itself counts once with `cycles`, else it is an UnpicklingError. So is deep nesting.
     """
-    return _expanded_size(value, {}, cycles)
+    try:
+        return _expanded_size(value, {}, cycles)
+    except RecursionError:
+        raise pickle.UnpicklingError(_TOO_DEEP) from None
 
 
 def _expanded_size(value: Any, known: dict[int, int], cycles: bool) -> int:

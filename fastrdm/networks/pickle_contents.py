@@ -4,17 +4,20 @@ import _compat_pickle
 import collections
 import contextlib
 import math
+import pickle
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastrdm._base import BoundedUnpickler, StandIn, expanded_size
+from fastrdm._base import BoundedUnpickler, StandIn, expanded_size, first_line
 
 # Files of torch that are zip archives, of which only uncompressed ones can be mapped.
 ZIP = b"PK\x03\x04"
 _DEPTH = 6
+# The first pickle of files of older versions of torch.
+_MAGIC = 0x1950A86A20F9469CFC6C
 # Bytes of a number, by a part of the name of its type.
 _SIZES = {
     "ComplexDouble": 16,
@@ -24,7 +27,7 @@ _SIZES = {
     "Half": 2,
     "BFloat16": 2,
 } | {
-    **{"Short": 2, "Bool": 1, "Byte": 1, "Char": 1},
+    **{"Short": 2, "Bool": 1, "Byte": 1, "Char": 1, "Untyped": 1, "QInt8": 1, "QUInt": 1},
 }
 # Names that torch calls with a number of bytes or elements to reserve.
 _RESERVING = ("bytearray", "Tensor", "Storage")
@@ -45,8 +48,8 @@ class PickledObjects:
 
     `places` has the first place of the objects of each class, as in ``["args"]``; `networks` the class of each whole
     network by place; `plain` the names that torch reads by itself; `weights` is the place of the largest state dict.
-    `has_members` is whether objects are pickled as attributes of their classes, `is_damaged` whether the pickle ends
-    early. `n_bytes` is what the contents take in memory, `n_stored` what the tensors take in the file.
+    `has_members` is whether objects are pickled as attributes of their classes, `damage` why the pickle cannot be read
+    to its end, if so. `n_bytes` is what the contents take in memory, `n_stored` what the tensors take in the file.
     """
 
     names: dict[str, None] = field(default_factory=dict)
@@ -55,7 +58,7 @@ class PickledObjects:
     weights: str = ""
     n_weights: int = 0
     has_members: bool = False
-    is_damaged: bool = False
+    damage: str = ""
     n_bytes: int = 0
     n_stored: int = 0
 
@@ -89,8 +92,12 @@ class PickledObject(StandIn):
     def parts(self) -> Iterable[Any]:
         """The memory of a tensor, or what was given to another object."""
         if _is_tensor(self):
-            yield PickledMemory(_size_of_tensor(self.args))
-            return
+            # Subclasses of tensors are made by another function, whose arguments are a tuple among these.
+            given = (self.args, *(each for each in self.args if isinstance(each, tuple)))
+            own = next((args for args in given if _is_view(args)), None)
+            yield PickledMemory(_size_of_view(own) if own else 0)
+            if own is self.args:
+                return
         if self.kind.endswith(_RESERVING):
             numbers = [abs(n) for n in self.args if isinstance(n, int)]
             yield PickledMemory(8 * math.prod(numbers) if numbers else 0)
@@ -126,12 +133,19 @@ class PickledMemory:
     itemsize: int = 8
 
 
-def _size_of_tensor(args: tuple[Any, ...]) -> int:
-    memory = args[0] if args else None
-    shape = next((each for each in args[1:] if isinstance(each, tuple)), ())
-    if not all(isinstance(n, int) for n in shape):
-        return 0
-    return math.prod(shape) * (memory.itemsize if isinstance(memory, PickledMemory) else 8)
+def _is_view(args: tuple[Any, ...]) -> bool:
+    """Whether these are the arguments of a tensor: memory, offset, shape and strides."""
+    return len(args) > 2 and isinstance(args[0], PickledMemory)
+
+
+def _size_of_view(args: tuple[Any, ...]) -> int:
+    memory, _, shape = args[:3]
+    if isinstance(shape, PickledObject) and shape.args:
+        # A `torch.Size`.
+        shape = shape.args[0]
+    if not isinstance(shape, (tuple, list)) or not all(isinstance(n, int) for n in shape):
+        raise pickle.UnpicklingError("its pickle holds a tensor without a shape")
+    return int(math.prod(shape) * memory.itemsize)
 
 
 class _Inspector(BoundedUnpickler):
@@ -166,6 +180,9 @@ class _Inspector(BoundedUnpickler):
 
     def persistent_load(self, reference: Any) -> Any:
         """Stand for the memory of a tensor: a word, its type, name and place, and the count of its numbers."""
+        if reference[0] == "module":
+            # The class of a network, with its source.
+            return reference[1]
         kind = getattr(reference[1], "kind", "")
         n_numbers = reference[4]
         size = next((n for word, n in _SIZES.items() if word in kind), 4)
@@ -183,52 +200,81 @@ class _Inspector(BoundedUnpickler):
         return top if isinstance(top, PickledObject) else super().container(kind)
 
 
-def inspect_pickle(path: Path) -> PickledObjects | None:
-    """Return what a file of `torch.save` holds, up to where it is damaged; None if it is not one."""
+def inspect_pickle(path: Path) -> PickledObjects:
+    """Return what a file of `torch.save` holds, up to where it is damaged."""
     inspectors: list[_Inspector] = []
-    content = None
-    is_damaged = False
+    found = PickledObjects()
     try:
-        with contextlib.ExitStack() as stack:
-            file: Any = stack.enter_context(path.open("rb"))
-            size = path.stat().st_size
-            if file.read(len(ZIP)) == ZIP:
-                archive = stack.enter_context(zipfile.ZipFile(path))
-                name = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
-                file, size = (
-                    stack.enter_context(archive.open(name)),
-                    archive.getinfo(name).file_size,
-                )
-            else:
-                file.seek(0)
-            # Older files begin with three more pickles: a magic number, the protocol and the system.
-            for i in range(4):
-                before = file.tell()
-                inspectors.append(inspector := _Inspector(file, size))
-                content = inspector.load()
-                size -= file.tell() - before
-                if i == 0 and not isinstance(content, int):
-                    break
-    # Whatever is wrong, the rest cannot be read.
-    except Exception:
-        is_damaged = True
-    names = {name: None for each in inspectors for name in each.classes}
-    if is_damaged and not names:
-        return None
-    memory = {name: value for each in inspectors for name, value in each.memory.items()}
-    found = PickledObjects(
-        names,
-        has_members=any(each.has_members for each in inspectors),
-        is_damaged=is_damaged,
-        n_bytes=0 if is_damaged else expanded_size(content, cycles=True),
-        n_stored=sum(value.nbytes for value in memory.values()),
-    )
-    if not is_damaged:
+        try:
+            content = _inspect(path, inspectors, found)
+        finally:
+            found.names = {name: None for each in inspectors for name in each.classes}
+            found.has_members = any(each.has_members for each in inspectors)
         _look(content, "", _DEPTH, found, {})
+    # Whatever is wrong, the rest cannot be read.
+    except Exception as error:
+        found.damage = first_line(error)
     for name in found.names:
         if name not in found.plain:
             found.places.setdefault(name, "")
     return found
+
+
+def _inspect(path: Path, inspectors: list[_Inspector], found: PickledObjects) -> Any:
+    """Read the pickles of a file, note how much memory their contents take, and return what was saved."""
+    with contextlib.ExitStack() as stack:
+        file: Any = stack.enter_context(path.open("rb"))
+        size = path.stat().st_size
+        sizes = None
+        if file.read(len(ZIP)) == ZIP:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            member, sizes = _members(archive)
+            file, size = stack.enter_context(archive.open(member)), member.file_size
+        else:
+            file.seek(0)
+        # Older files begin with three more pickles: a magic number, the protocol and the system. A list of the tensors
+        # follows the contents.
+        contents: list[Any] = []
+        for _ in range(1 if sizes is not None else 5):
+            before = file.tell()
+            inspectors.append(inspector := _Inspector(file, size))
+            contents.append(inspector.load())
+            size -= file.tell() - before
+            if contents[0] != _MAGIC:
+                break
+    memory = {name: each for inspector in inspectors for name, each in inspector.memory.items()}
+    for name, each in memory.items():
+        if sizes is not None and not 0 <= each.nbytes <= sizes.get(name, 0):
+            raise ValueError(
+                f"it announces {each.nbytes} bytes for the tensor {name}, but holds {sizes.get(name, 0)}"
+            )
+    found.n_bytes = expanded_size(contents, cycles=True)
+    found.n_stored = sum(each.nbytes for each in memory.values())
+    return contents[3] if len(contents) > 3 else contents[0]
+
+
+def _members(archive: zipfile.ZipFile) -> tuple[zipfile.ZipInfo, dict[str, int]]:
+    """The pickle of an archive, and the sizes of the members for tensors by name.
+
+    ValueError if torch could take another member for one of them: it ignores the case of letters, and begins the
+    archive at the first byte of the file.
+    """
+    members = archive.infolist()
+    names = [each.filename.casefold() for each in members]
+    pickles = [each for each, name in zip(members, names, strict=True) if name.endswith("data.pkl")]
+    if len(pickles) != 1:
+        raise ValueError(f"its archive holds {len(pickles)} pickles instead of one")
+    if len(set(names)) < len(names):
+        raise ValueError("its archive holds two members of one name")
+    if min(each.header_offset for each in members):
+        raise ValueError("its archive does not begin with the file")
+    root = pickles[0].filename.removesuffix("data.pkl") + "data/"
+    sizes = {
+        each.filename.removeprefix(root): each.file_size
+        for each in members
+        if each.filename.startswith(root)
+    }
+    return pickles[0], sizes
 
 
 def _look(value: Any, place: str, depth: int, found: PickledObjects, seen: dict[int, int]) -> None:

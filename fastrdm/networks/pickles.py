@@ -6,6 +6,7 @@ refused, and the message names the object's type.
 """
 
 import pickle
+import tarfile
 import threading
 import zipfile
 from pathlib import Path
@@ -23,6 +24,7 @@ from fastrdm._base import (
 from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.pickle_contents import GETATTR, ZIP, PickledObjects, inspect_pickle
 
+_DAMAGED = "truncated, damaged or not a file of torch.save"
 # The allow-list is global in torch.
 _LOCK = threading.Lock()
 # Modules with functions that a weight file has no harmless reason to call.
@@ -86,8 +88,10 @@ def read_torch(path: Path) -> Any:
     torch = require("torch", "export", "to read weights")
     mapped = _is_mappable(path)
     objects = inspect_pickle(path)
-    if objects is not None:
-        _check_size(path, objects)
+    if objects.damage:
+        # torch would read on where the inspection ends.
+        raise WeightsError(_damage(path, objects))
+    _check_size(path, objects)
 
     def load() -> Any:
         # Its warning about another pickle protocol is not suppressed: that would suppress the warnings of
@@ -107,17 +111,10 @@ def read_torch(path: Path) -> Any:
                 f"{path}: is a TorchScript archive, not weights; save its weights alone: "
                 f'torch.save(torch.jit.load("{path}").state_dict(), "weights.pth")'
             ) from error
-        if "legacy .tar" in str(error):
-            raise WeightsError(
-                f"{path}: is a tar archive of an old torch, which cannot be read without running code; if you trust it,"
-                f' save it again: torch.save(torch.load("{path}", weights_only=False), "weights.pth")'
-            ) from error
-        if objects is not None and (code := _code(objects, set())):
+        if code := _code(objects, set()):
             raise WeightsError(_would_run(path, code)) from error
-        if objects is None or objects.is_damaged or not isinstance(error, pickle.UnpicklingError):
-            raise WeightsError(
-                f"{path}: truncated, damaged or not a file of torch.save: {first_sentence(error)}"
-            ) from error
+        if not isinstance(error, pickle.UnpicklingError):
+            raise WeightsError(f"{path}: {_DAMAGED}: {first_sentence(error)}") from error
     harmless = [name for name in objects.names if _is_harmless(name)]
     if objects.has_members and GETATTR not in objects.names:
         harmless.append(GETATTR)
@@ -162,6 +159,18 @@ def _code(objects: PickledObjects, known: set[str]) -> str:
         if runs and name not in known | objects.plain and not _is_harmless(name):
             return f"os.{function}" if module in {"posix", "nt"} else name
     return ""
+
+
+def _damage(path: Path, objects: PickledObjects) -> str:
+    """Why a file was not read whose pickle ends early, in one sentence."""
+    if code := _code(objects, set()):
+        return _would_run(path, code)
+    if tarfile.is_tarfile(path):
+        return (
+            f"{path}: is a tar archive of an old torch, which cannot be read without running code; if you trust it,"
+            f' save it again: torch.save(torch.load("{path}", weights_only=False), "weights.pth")'
+        )
+    return f"{path}: {_DAMAGED}: {objects.damage}"
 
 
 def _would_run(path: Path, code: str) -> str:

@@ -148,6 +148,12 @@ def _tensor(
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps, writeable=False)
 
 
+def _size(numbers: Sequence[int] = ()) -> tuple[int, ...]:
+    if not all(isinstance(n, int) for n in numbers):
+        raise NotPlainError("size")
+    return tuple(numbers)
+
+
 def _parameter(data: NDArray[Any], requires_grad: bool, hooks: Any) -> NDArray[Any]:
     return data
 
@@ -155,7 +161,7 @@ def _parameter(data: NDArray[Any], requires_grad: bool, hooks: Any) -> NDArray[A
 _CALLED: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch", "Size"): tuple,
+    ("torch", "Size"): _size,
     ("collections", "OrderedDict"): collections.OrderedDict,
 }
 

@@ -17,6 +17,7 @@ from fastrdm._base import (
     as_floats,
     check_choice,
     kind_of,
+    list_names,
     n_conditions,
     open_contents,
     rdm_labels,
@@ -255,7 +256,7 @@ def check_key(arrays: Mapping[str, Any], key: str, path: str | Path) -> None:
 
 def _missing(arrays: Mapping[str, Any], path: str | Path, *modalities: str) -> str:
     wanted = " or ".join(" and ".join(REGIONS[name].values()) for name in modalities)
-    return f"{path} lacks {wanted}; it holds {', '.join(arrays) or 'no array'}"
+    return f"{path} lacks {wanted}; it holds {list_names(arrays, 20) or 'no array'}"
 
 
 def published_set(name: str, n_conditions: int, source: str) -> str | None:

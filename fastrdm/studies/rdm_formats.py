@@ -279,21 +279,23 @@ _LEAST_PAIRS = 3
 def _only(contents: Contents, variables: Mapping[str, Variable]) -> tuple[str, ...]:
     """Return the key of the only variable that is neither text nor a coordinate, if there is one."""
     entries = contents.entries
+    nested = [key for key, entry in entries.items() if entry.is_nested]
+    structs = {key[:i] for key in nested for i, letter in enumerate(key) if letter == "."}
+    has_axes = any(len(entry.axes) > 1 for entry in entries.values())
     candidates = []
     for key in variables:
         entry = entries[key]
         parent = key.rpartition(".")[0]
-        fields = [k for k in entries if k.startswith(f"{key}.") and entries[k].is_nested]
         if entry.kind not in (NUMBERS, STRUCT, CELL) or (entry.axes == (key.rpartition("/")[2],)):
             continue
         if entry.kind == NUMBERS and prod(entry.shape) < _LEAST_PAIRS:
             continue
-        if len(entry.axes) == 1 and any(len(other.axes) > 1 for other in entries.values()):
+        if len(entry.axes) == 1 and has_axes:
             # A coordinate of another array.
             continue
         if entry.is_nested and _has_rdm(parent, entries):
             continue
-        if fields and not _has_rdm(key, entries):
+        if key in structs and not _has_rdm(key, entries):
             continue
         candidates.append(key)
     if len(candidates) > 1:

@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import as_floats, choose, common_labels, rdm_labels, read_arrays, square
+from fastrdm._base import (
+    NUMBERS,
+    as_floats,
+    choose,
+    common_labels,
+    open_contents,
+    rdm_labels,
+    square,
+)
 from fastrdm.studies.challenge import (
     REGIONS,
     check_key,
@@ -43,24 +51,30 @@ def read_submission(path: str | Path) -> dict[str, NDArray[np.floating[Any]]]:
         If the file cannot be read, lacks a key, holds both modalities, or an RDM is not square,
         symmetric and finite, or is constant, so that no rank correlation is defined.
     """
-    arrays = read_arrays(path)
-    modality, *others = modalities_of(arrays, path)
+    contents = open_contents(path)
+    held = {
+        key: entry
+        for key, entry in contents.entries.items()
+        if entry.kind == NUMBERS and not entry.is_nested
+    }
+    modality, *others = modalities_of(held, path)
     if others:
         raise ValueError(
             f"{path} holds fMRI and MEG RDMs; a submission is for one modality, with the keys"
             f" {' or '.join(' and '.join(keys.values()) for keys in REGIONS.values())}"
         )
-    rdms = {}
+    arrays, rdms = {}, {}
     for region, key in REGIONS[modality].items():
         name = f"{key} of {path}"
-        check_key(arrays, key, path)
+        check_key(held, key, path)
+        arrays[key] = np.asarray(contents.read(key))
         rdms[region] = _submitted(arrays[key], name)
         if np.ptp(rdms[region]) == 0:
             raise ValueError(
                 f"{name} is constant, {rdms[region][0]:g} for every pair of conditions:"
                 " it has no rank correlation"
             )
-    _check_shapes({key: arrays[key] for key in REGIONS[modality].values()}, path)
+    _check_shapes(arrays, path)
     return rdms
 
 

@@ -170,3 +170,30 @@ def test_evaluation_files_of_python_have_their_axes_as_they_are(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = array
     np.testing.assert_array_equal(read_arrays(tmp_path / "a.h5")["x"], array)
+
+
+@pytest.mark.parametrize("end", [b"Ns.", b"Nd.", b"\x91.", b"\x90."])
+def test_tuples_that_are_too_deep_to_be_keys(end, tmp_path):
+    # Python crashes when it hashes such a tuple.
+    begin = {b"Ns.": b"}", b"\x90.": b"\x8f("}.get(end, b"(")
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04" + begin + b")" + b"\x85" * 10**6 + end)
+    with pytest.raises(
+        ValueError, match=r"a\.pkl cannot be read as a pickle: .* nested too deeply"
+    ):
+        open_contents(tmp_path / "a.pkl")
+
+
+def test_headers_of_any_length(tmp_path):
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}")
+    with pytest.raises(ValueError, match="it announces a header of 4294967295 bytes"):
+        open_contents(tmp_path / "a.npy")
+
+
+def test_long_lines_are_shortened(tmp_path):
+    header = b"{'descr': " + b"[" * 9000 + b"\n"
+    (tmp_path / "a.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    )
+    with pytest.raises(ValueError, match="cannot be read as a .npy file") as caught:
+        open_contents(tmp_path / "a.npy")
+    assert len(str(caught.value)) < 1500

@@ -1,5 +1,6 @@
 """Files of `torch.save` that would take far more memory than they should, or run code however they are damaged."""
 
+import argparse
 import io
 import os
 import pickle
@@ -185,3 +186,82 @@ def test_what_is_no_file_or_damaged_is_not_complete(tmp_path):
         file.truncate(2**41)
     for path in tmp_path.iterdir():
         assert not is_complete(path)
+
+
+NESTED = b")" + b"\x85" * 10**6
+OLD = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}, {}))
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [b"}" + NESTED + b"Ns.", b"(" + NESTED + b"Nd.", b"(" + NESTED + b"\x91.", NESTED + b"."],
+)
+def test_tuples_that_are_too_deep_to_be_keys(path, pickled):
+    # Python crashes when it hashes such a tuple, in torch too.
+    archive(path, b"\x80\x02" + pickled)
+    refused(path, "nested too deeply")
+    path.write_bytes(b"\x80\x02" + pickled)
+    refused(path, "nested too deeply")
+    path.write_bytes(OLD + b"\x80\x02" + pickled)
+    refused(path, "nested too deeply")
+
+
+def test_lists_that_are_too_deep(path):
+    archive(path, b"\x80\x02" + b"]" * 10**4 + b"a" * (10**4 - 1) + b".")
+    refused(path, "nested too deeply")
+
+
+def test_integers_of_thousands_of_digits(path):
+    archive(path, b"\x80\x02}\x8b" + (5000).to_bytes(4, "little") + b"\x7f" * 5000 + b"Ns.")
+    refused(path, "its pickle holds an integer of 5000 bytes")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_parameters_that_are_expanded(path, zipped):
+    expanded = torch.nn.Parameter(torch.zeros(1).expand(2**31))
+    contents = {"w": expanded, "args": argparse.Namespace()}
+    torch.save(contents, path, _use_new_zipfile_serialization=zipped)
+    refused(path, "its contents would expand to 8.0 GiB from")
+
+
+def members(path):
+    with zipfile.ZipFile(path) as file:
+        parts = {name.partition("/")[2]: file.read(name) for name in file.namelist()}
+    # `archive` writes it.
+    del parts["version"]
+    return parts
+
+
+def test_expanded_tensors_whose_shape_is_a_size(path):
+    torch.save({"w": torch.zeros(1).expand(2**31), "args": argparse.Namespace()}, path)
+    parts = members(path)
+    shape = b"\x8a\x05\x00\x00\x00\x80\x00\x85"
+    assert parts["data.pkl"].count(shape) == 1
+    pickled = parts.pop("data.pkl").replace(shape, b"ctorch\nSize\n" + shape + b"\x85R")
+    archive(path, pickled, **parts)
+    refused(path, "its contents would expand to 8.0 GiB from")
+
+
+@pytest.mark.parametrize(
+    "names", [("a/inner/data.pkl", "a/data.pkl"), ("a/DATA.PKL", "a/data.pkl")]
+)
+def test_archives_with_two_pickles(path, names):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a/version", b"3\n")
+        for name, value in zip(names, ({}, {"w": 1}), strict=True):
+            file.writestr(name, pickle.dumps(value, 2))
+    refused(path, "its archive holds 2 pickles instead of one|holds no state dict")
+
+
+def test_archives_that_do_not_begin_with_the_file(path):
+    archive(path, pickle.dumps({}, 2))
+    path.write_bytes(b"PK\x03\x04" + path.read_bytes())
+    refused(path, "its archive does not begin with the file|holds no state dict")
+
+
+def test_tensors_that_are_larger_than_their_members(path):
+    torch.save({"w": torch.zeros(10**6)}, path)
+    parts = members(path)
+    pickled = parts.pop("data.pkl")
+    archive(path, pickled, **{**parts, "data/0": bytes(64)})
+    refused(path, "it announces 4000000 bytes for the tensor 0, but holds 64")

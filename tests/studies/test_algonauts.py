@@ -481,3 +481,11 @@ def test_image_count_and_missing_targets(tmp_path):
         image_set.read_targets("fmri")
     with pytest.raises(ValueError, match=r"92_Image_Set has no target_meg.mat"):
         image_set.read_targets("meg")
+
+
+def test_other_arrays_of_a_submission_are_not_read(tmp_path):
+    rdm = squareform(np.random.default_rng(0).random(15))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("other", (10**5, 10**5), chunks=(1000, 1000), compression="gzip")
+        file["EVC_RDMs"] = file["IT_RDMs"] = rdm
+    assert [*algonauts.read_submission(tmp_path / "a.h5")] == ["evc", "it"]
