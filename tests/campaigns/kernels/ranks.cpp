@@ -71,14 +71,16 @@ void check_ranks(Input& in) {
   fastrdm::rank(x.data(), rows, cols, out.data(), 1);
   const int n_threads = in.threads();
   call(in, [&] { fastrdm::rank(x.data(), rows, cols, again.data(), n_threads); });
-  REQUIRE(same(out, again), "%d threads change ranks", n_threads);
   for (Index i = 0; i < rows; ++i) {
     const double* row = x.data() + i * cols;
+    // Rows with NaN are not ranked, and a part of their results is not written.
     if (std::any_of(row, row + cols, [](double value) { return value != value; })) continue;
     const auto expected = average_ranks(row, cols);
-    for (Index k = 0; k < cols; ++k)
+    for (Index k = 0; k < cols; ++k) {
       REQUIRE(out[i * cols + k] == expected[static_cast<std::size_t>(k)], "rank %g of %g, not %g", out[i * cols + k], row[k],
               expected[static_cast<std::size_t>(k)]);
+      REQUIRE(again[i * cols + k] == out[i * cols + k], "%d threads change ranks", n_threads);
+    }
   }
 }
 
