@@ -50,7 +50,7 @@ def existing_name(name: str) -> str:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that is renamed to `path` at the end; an error leaves nothing behind."""
+    """Open a file that is renamed to `path` at the end; an error leaves nothing behind, and one of writing names it."""
     # Not with `tempfile`: other users may not read its files.
     partial = path.with_name(f"{path.name}.{os.urandom(8).hex()}.part")
     try:
@@ -59,8 +59,10 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(partial)):
+            raise type(error)(error.errno, error.strerror, str(path)) from error
         raise
 
 

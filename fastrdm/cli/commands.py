@@ -16,6 +16,7 @@ from fastrdm.cli.printing import (
     complain,
     discard,
     flush,
+    open_streams,
     replace_symbols,
     write,
 )
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     It is 141, for SIGPIPE, if the reader of the output has closed the pipe. argparse exits with 2 for wrong usage.
     """
+    open_streams()
     replace_symbols()
     try:
         try:

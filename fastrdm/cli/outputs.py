@@ -116,4 +116,7 @@ class ScoreFiles:
 
     def _report(self, path: object, error: Exception) -> None:
         self.failed = True
-        complain(f"fastrdm: error: {path} cannot be written: {one_line(error)}")
+        reason = (
+            error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        )
+        complain(f"fastrdm: error: {path} cannot be written: {reason}")

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from fastrdm._base import json_text, printable, require
 
+_STDERR = 2
 #: Exit status after the reader of a pipe has closed it: 128 + SIGPIPE, as a shell reports it.
 CLOSED_PIPE = 141
 
@@ -48,9 +49,6 @@ def echo_json(value: Any) -> None:
 def write(text: str, file: IO[str] | None = None, *, flush: bool = False) -> None:
     """Write text as it is; OutputClosedError if the reader has closed the pipe."""
     file = sys.stdout if file is None else file
-    # A process that is started without streams has None in their place.
-    if file is None:
-        return
     with noticing_closed_pipes():
         file.write(text)
         if flush:
@@ -79,11 +77,25 @@ def console(width: int) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def noticing_closed_pipes() -> Iterator[None]:
-    """Raise OutputClosedError in place of the error of a closed pipe."""
+    """Raise OutputClosedError in place of the error of a closed pipe; other errors name the output."""
     try:
         yield
     except BrokenPipeError:
         raise OutputClosedError from None
+    except OSError as error:
+        if error.errno is None or error.filename:
+            raise
+        raise type(error)(error.errno, error.strerror, "standard output") from error
+
+
+def open_streams() -> None:
+    """Open the null device in place of standard streams that are closed, whose numbers other files would take."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        # For worker processes.
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or io.TextIOWrapper(io.FileIO(1, "w"), "utf-8")
+    sys.stderr = sys.stderr or io.TextIOWrapper(io.FileIO(_STDERR, "w"), "utf-8")
 
 
 def replace_symbols() -> None:
@@ -96,17 +108,15 @@ def replace_symbols() -> None:
 def flush() -> None:
     """Write what the streams hold still."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            with noticing_closed_pipes():
-                stream.flush()
+        with noticing_closed_pipes():
+            stream.flush()
 
 
 def discard() -> None:
     """Drop what the streams cannot write, so that the interpreter does not try again when it ends."""
     for stream in (sys.stdout, sys.stderr):
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except OSError:
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -108,7 +108,10 @@ def _write_xlsx(table: Table, file: BinaryIO, raw_cells: bool = False) -> None:
             sheet.append([cell(value) for value in row])
     finally:
         sheet.close()
-    book.save(file)
+    # Not into the file: when a disk is full, the archive that is not finished would print an error of its own.
+    content = io.BytesIO()
+    book.save(content)
+    file.write(content.getbuffer())
 
 
 _TEXTS: Mapping[str, Callable[[Table, IO[str], bool], None]] = {

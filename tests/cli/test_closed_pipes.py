@@ -19,6 +19,7 @@ COMMANDS = {
     "table": "table {tmp}/s.db",
     "table --format json": "table {tmp}/s.db --format json",
     "table --format csv": "table {tmp}/s.db --format csv",
+    "table --json": "table {tmp}/s.db --json",
     "table --failures": "table {tmp}/s.db --failures",
     "table --check": "table {tmp}/s.db --check",
     "merge": "merge {tmp}/into.db {tmp}/s.db",
@@ -100,7 +101,21 @@ def test_a_full_disk_behind_standard_output_is_an_error():
         command = [sys.executable, "-m", "fastrdm", "kernels"]
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert ended.returncode == 1
-    assert ended.stderr == "fastrdm: error: No space left on device\n"
+    assert ended.stderr == "fastrdm: error: standard output: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes streams as a shell does")
+def test_a_process_without_streams_works_as_with_them(sample, tmp_path):
+    from fastrdm.scoring import Store
+
+    sweep = (
+        f"sweep {sample}/network.onnx --data {sample} --store {tmp_path}/w.db --engine in-process"
+    )
+    for command in (sweep, f"table {tmp_path}/w.db --format csv"):
+        closing = f"{sys.executable} -m fastrdm {command} <&- >&- 2>&-"
+        assert subprocess.run(["bash", "-c", closing], check=False).returncode == 0
+    with Store(tmp_path / "w.db") as store:
+        assert store.counts()["checkpoints"] == 1 and not store.check().problems
 
 
 def test_a_store_keeps_what_was_scored_before_the_pipe_closed(sample, tmp_path):
