@@ -57,7 +57,7 @@ def _label(arguments: argparse.Namespace) -> int:
     if arguments.labels and len(without) == len(paths):
         names = f": {list_names(paths)}" if paths else ""
         raise ValueError(
-            f"labels {arguments.labels!r} match none of the {len(paths)} paths of {arguments.store}{names}"
+            f"labels '{arguments.labels}' match none of the {len(paths)} paths of {arguments.store}{names}"
         )
     with Store(arguments.store, write=True) as store:
         if arguments.remove:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import check_writable_file, counted, existing_name, new_text_file
+from fastrdm._base import check_writable_file, counted, encodable, existing_name, new_text_file
 from fastrdm.cli.printing import RAW_CELLS, complain, echo, noticing_closed_pipes
 from fastrdm.scoring import TABLE_FORMATS
 
@@ -49,6 +49,7 @@ def add_table(table: argparse.ArgumentParser) -> None:
     add("--check", action="store_true", help=check)
     form = "(default: from the ending of --output, else text)"
     add("--format", choices=tuple(_ENDINGS.values()), help=form)
+    add("--json", dest="format", action="store_const", const="json", help="as --format json")
     endings = f"output file ({', '.join(_ENDINGS)}; default: standard output)"
     add("--output", metavar="FILE", help=endings)
     add("--raw-cells", action="store_true", help=RAW_CELLS)
@@ -182,8 +183,7 @@ class _Failures:
         for failure in self._found:
             times = f" ({failure['attempts']} times)" if failure["attempts"] > 1 else ""
             # Many errors begin with the path.
-            error = failure["error"].removeprefix(f"{failure['checkpoint']}: ")
-            error = " ".join(error.split())
-            yield f"{failure['checkpoint']}{times}: {error}"
+            error = failure["error"].removeprefix(f"{encodable(failure['checkpoint'])}: ")
+            yield f"{failure['checkpoint']}{times}: {' '.join(error.split())}"
             if "traceback" in self.columns:
                 yield from (f"    {line}" for line in failure["traceback"].rstrip().splitlines())

@@ -27,7 +27,8 @@ def existing_file(path: str | Path) -> Path:
     """Return the path of an ONNX file; raise FileNotFoundError if it does not exist."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such ONNX file")
+        problem = "is not a file" if path.exists() else "no such ONNX file"
+        raise FileNotFoundError(f"{path}: {problem}")
     return path
 
 

@@ -165,6 +165,10 @@ def _damage(path: Path, objects: PickledObjects) -> str:
     """Why a file was not read whose pickle ends early, in one sentence."""
     if code := _code(objects, set()):
         return _would_run(path, code)
+    with path.open("rb") as file:
+        # Also an empty tar archive.
+        if not any(file.read(tarfile.BLOCKSIZE)):
+            return f"{path}: damaged: it begins with zeros, as files may after a power cut"
     if tarfile.is_tarfile(path):
         return (
             f"{path}: is a tar archive of an old torch, which cannot be read without running code; if you trust it,"

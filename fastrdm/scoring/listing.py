@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastrdm._base import existing_name, list_names, unescaped
+from fastrdm._base import existing_name, list_names, open_regular, unescaped
 from fastrdm.networks import WeightsError, files_of, holds_index, is_checkpoint, is_onnx, is_shard
 
 # Ending of a file of weights beside an .onnx file.
@@ -124,7 +124,8 @@ class Listing:
     def _add_rows(self, path: str) -> None:
         """Add the rows of a list."""
         try:
-            content = Path(path).read_bytes()
+            with open_regular(path) as file:
+                content = file.read()
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such list of checkpoints") from None
         if b"\0" in content or content.startswith(_UTF_16):

@@ -134,7 +134,8 @@ def read_manifest(path: str | Path) -> list[CheckpointSource]:
     """Read a manifest; errors name the table and the field."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such manifest")
+        problem = "is not a file" if path.exists() else "no such manifest"
+        raise FileNotFoundError(f"{path}: {problem}")
     content = read_toml(path)
     tables = content.pop("network", None)
     if content or not isinstance(tables, list) or not tables:

@@ -48,7 +48,7 @@ class PatternSearch:
             for text, found in zip(block, self._process.map(block, pattern), strict=True):
                 if isinstance(found, GuardError):
                     raise PatternError(
-                        f"the pattern {pattern!r} {found} on {text}; write one that has fewer ways to match"
+                        f"the pattern '{pattern}' {found} on {text}; write one that has fewer ways to match"
                     )
                 yield found
 

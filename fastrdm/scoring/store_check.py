@@ -56,7 +56,7 @@ def check_store(database: Database) -> StoreCheck:
         try:
             problems += part(database)
         except StoreError as error:
-            text = str(error).removeprefix(f"{database.path} ")
+            text = str(error).replace(f"{database.path} ", "the store ", 1)
             if text not in problems:
                 problems.append(text)
     numbers = [0, 0, 0]

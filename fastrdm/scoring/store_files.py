@@ -48,7 +48,12 @@ class StoreFiles:
     def check(self, write: bool) -> None:
         """Refuse what cannot be a store, and what is left of one; an empty file with a log gets its first page back."""
         found = self._stat(self.file)
-        self.had_log = self._size(self.log) >= 0
+        log = self._stat(self.log)
+        self.had_log = log is not None
+        if log is not None and not stat.S_ISREG(log.st_mode):
+            raise StoreError(
+                f"{self.path} cannot be opened: {self.log.name} beside it, which would be its log, is not a file"
+            )
         if found is None:
             self._check_missing(write)
         elif stat.S_ISDIR(found.st_mode):

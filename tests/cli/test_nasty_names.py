@@ -148,6 +148,7 @@ def test_a_sweep_and_its_tables(run, home):
     assert "1 of 3 checkpoints" in out and f"\n{SHOWN}/{SHOWN}.onnx " in out
     out, _ = run("table", "s.db", "--failures", "--debug")
     assert out.startswith(f"{SHOWN}/{SHOWN}bad.pth: ")
+    assert out.splitlines()[0].count("bad.pth") == 1
     paths = {f"{NAME}/{NAME}{suffix}" for suffix in (".onnx", ".pth", ".safetensors")}
     out, _ = run("table", "s.db", "--format", "json")
     assert {row["checkpoint"] for row in json.loads(out)} == paths

@@ -154,6 +154,11 @@ def test_tar_archives_of_old_torch(path):
     refused(path, "is a tar archive of an old torch, which cannot be read without running code")
 
 
+def test_files_of_zeros_are_damaged(path):
+    path.write_bytes(bytes(2048))
+    refused(path, "damaged: it begins with zeros")
+
+
 def test_a_pickle_changes_no_function_of_its_reader(path):
     """A state of two parts sets attributes: here the defaults of a function."""
     state = b"N}X\x0c\x00\x00\x00__defaults__K\x01s\x86b."

@@ -310,6 +310,12 @@ def test_what_is_not_a_file_is_refused(path, capsys):
     loop = path.with_name("loop.db")
     loop.symlink_to(loop)
     assert "loop.db" in error_of(capsys, "table", loop)
+    other = path.with_name("other.db")
+    write(other, 0)
+    os.mkfifo(f"{other}-wal")
+    assert "other.db-wal beside it, which would be its log, is not a file" in error_of(
+        capsys, "table", other
+    )
 
 
 @contextlib.contextmanager
@@ -426,7 +432,7 @@ def test_a_full_disk(tmp_path):
         assert len(rows(path)) == 4 * (done + 1)
 
 
-def test_a_store_cannot_be_created_on_a_full_disk(tmp_path):
+def test_neither_a_store_nor_a_table_can_be_written_on_a_full_disk(tmp_path, capsys):
     folder = tmp_path / "mount"
     path = folder / "scores.db"
     with mounted(folder, "1m"):
@@ -436,3 +442,10 @@ def test_a_store_cannot_be_created_on_a_full_disk(tmp_path):
         (folder / "full").unlink()
         write(path, 0)
         assert len(rows(path)) == 4
+        fill(folder)
+        for ending in ("csv", "xlsx"):
+            output = folder / f"table.{ending}"
+            assert f"error: {output}: No space left" in error_of(
+                capsys, "table", path, "--output", output
+            )
+            assert not output.exists()
