@@ -37,7 +37,8 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 def _check_regular(path: str | Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise OSError(f"{path} is not a regular file")
+        kind = IsADirectoryError if stat.S_ISDIR(mode) else OSError
+        raise kind(f"{path} is not a regular file")
 
 
 def existing_name(name: str) -> str:

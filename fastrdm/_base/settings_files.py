@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,20 @@ from fastrdm._base.text import one_line
 from fastrdm._base.units import format_bytes
 
 _MAX_BYTES = 64 * 2**20
+# A dotted key of 100 parts; the time and memory that `tomllib` takes grow with the square of their number.
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; ValueError if it is damaged, too large or nested too deeply."""
-    content: dict[str, Any] = _read(path, tomllib.loads, "TOML")
+    content: dict[str, Any] = _read(path, _parse_toml, "TOML")
     return content
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    if _LONG_KEY.search(text):
+        raise ValueError("it has a key of more than 100 parts")
+    return tomllib.loads(text)
 
 
 def read_json(path: Path) -> Any:

@@ -20,6 +20,9 @@ a JPEG of several pictures      the first, which is the photograph; the others a
 several frames or pages         refused: it is unknown which one is meant
 32-bit integers, floats         refused: it is unknown which value is white
 truncated, empty, not an image  refused
+formats other than JPEG, PNG,   refused: Pillow runs Ghostscript for some of them (EPS)
+BMP, GIF, TIFF, WebP, AVIF,
+JPEG 2000, PPM
 more pixels than twice          refused as a decompression bomb; above the limit itself, Pillow warns
 `PIL.Image.MAX_IMAGE_PIXELS`
 128 MiB of pixels or more that  refused
@@ -31,6 +34,7 @@ image, the current frame is used.
 """
 
 import io
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,7 +46,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm._base import check_expansion, one_line, require
+from fastrdm._base import check_expansion, one_line, open_regular, require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,6 +76,12 @@ _OPTIONAL_FORMATS = {
     ),
     "WebP": (8, (b"WEBP",), "install a wheel of Pillow: pip install --upgrade pillow"),
 }
+
+# Pillow's names of the formats that are read; an EPS file would run a program.
+_FORMATS = (
+    *("JPEG", "PNG", "BMP", "DIB", "GIF"),
+    *("TIFF", "WEBP", "AVIF", "PPM", "JPEG2000"),
+)
 
 # Tags of baseline TIFF, and the interpretation in which 0 is white.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
@@ -107,14 +117,14 @@ def check_background(background: str | None) -> None:
 def read_file(path: str | Path) -> bytes:
     """Read the bytes of an image file; raise if it is missing or empty."""
     try:
-        path = Path(path)
-        size = path.stat().st_size
-        check_expansion(size, size, f"{path} cannot be read: it")
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            check_expansion(size, size, f"{path} cannot be read: it")
+            content = file.read(size)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise FileNotFoundError(f"{path}: no such image file") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     if not content:
         raise ValueError(f"{path} cannot be read as an image: the file is empty")
     return content
@@ -142,18 +152,25 @@ def decode(image: ImageLike, index: int, background: str | None = None) -> "Imag
     try:
         if content is None:
             return _upright_rgb(image, background)
-        with pil.open(io.BytesIO(content)) as opened:
+        with open_image(content) as opened:
             check_size(opened, content)
             if getattr(opened, "is_animated", False) and opened.format != "MPO":
                 raise ValueError("it holds several frames or pages; a stimulus has one")
             return _upright_rgb(opened, background, in_place=True)
     except pil.UnidentifiedImageError:
-        reason = _missing_codec(content or b"") or "Pillow does not know its format"
+        reason = _missing_codec(content or b"") or "it has none of the formats that are read"
         raise ValueError(f"{name} cannot be read as an image: {reason}") from None
     # PIL's decoders raise OSError, SyntaxError, ValueError, struct.error and more on damaged files.
     except Exception as error:
         reason = _missing_codec(content or b"") or one_line(error)
         raise ValueError(f"{name} cannot be read as an image: {reason}") from error
+
+
+def open_image(content: bytes) -> Any:
+    """Open the content of a file with Pillow, if it has one of the formats that are read."""
+    pil = require("PIL.Image", "data", "to read images")
+    pil.init()
+    return pil.open(io.BytesIO(content), formats=[name for name in _FORMATS if name in pil.OPEN])
 
 
 def check_size(image: Any, content: bytes) -> None:

@@ -2,15 +2,14 @@
 
 import contextlib
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastrdm._base import one_line, require
-from fastrdm.images.decoding import check_size, decode, opacity, read_file
+from fastrdm._base import one_line
+from fastrdm.images.decoding import check_size, decode, opacity, open_image, read_file
 
 # The tag of EXIF whose value is 1 if the image is stored upright.
 _ORIENTATION = 0x0112
@@ -81,11 +80,10 @@ def inspect_image(path: str | Path, background: str | None = None) -> ImageFacts
 
 def _opened(path: str | Path) -> dict[str, Any]:
     """Facts that are lost when the image is converted; those known before an error, if there is one."""
-    pil = require("PIL.Image", "data", "to read images")
     facts: dict[str, Any] = {"transparent": 0.0}
     content = read_file(path)
     try:
-        with pil.open(io.BytesIO(content)) as image:
+        with open_image(content) as image:
             facts |= {"format": image.format or "", "mode": image.mode}
             facts |= {"width": image.width, "height": image.height}
             facts["is_turned"] = image.getexif().get(_ORIENTATION, 1) not in (0, 1)

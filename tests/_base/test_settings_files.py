@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fastrdm import Preprocessing
-from fastrdm._base import nearest, suggestion
+from fastrdm._base import nearest, read_toml, suggestion
 from fastrdm.networks import WeightsError, files_of, is_complete, request_preprocessing
 from fastrdm.scoring.manifest import read_manifest
 from fastrdm.studies import open_studies
@@ -90,3 +90,24 @@ def test_long_names_are_compared_quickly():
     known = ["x" * 100, "name"]
     assert nearest("y" * 10**7, known)
     assert suggestion("y" * 10**7, known) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ".".join("a" * 10**5) + " = 1",
+        "[" + " . ".join(['"a"'] * 10**5) + "]",
+        "x = {" + ".".join(["'a'"] * 10**5) + " = 1}",
+    ],
+)
+def test_keys_of_many_parts(text, tmp_path):
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(
+        ValueError, match=r"a\.toml is not valid TOML: it has a key of more than 100"
+    ):
+        read_toml(tmp_path / "a.toml")
+
+
+def test_long_words_are_no_keys_of_many_parts(tmp_path):
+    (tmp_path / "a.toml").write_text(f"a = '{'b' * 10**6} {'. ' * 10**5}'\n" + 'c."d.e" = 1\n')
+    assert read_toml(tmp_path / "a.toml")["c"] == {"d.e": 1}

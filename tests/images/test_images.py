@@ -1,6 +1,7 @@
 """Each kind of image is decoded by its rule, or refused by name."""
 
 import io
+import os
 import struct
 import threading
 import warnings
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import AvifImagePlugin, Image, WebPImagePlugin, features
 
-from fastrdm.images import decode, in_order
+from fastrdm.images import decode, in_order, inspect_image
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -330,7 +331,7 @@ PNG, JPEG, TIFF = (encoded(Image.fromarray(RGB), name) for name in ("PNG", "JPEG
 
 DAMAGED = {
     "empty": (b"", "the file is empty"),
-    "text": (b"no image at all", "Pillow does not know its format"),
+    "text": (b"no image at all", "it has none of the formats that are read"),
     "cut JPEG": (JPEG[:-1], "truncated"),
     "cut PNG": (PNG[:200], "truncated"),
     "cut TIFF": (TIFF[:-1], "truncated"),
@@ -476,3 +477,18 @@ def test_a_format_that_pillow_lacks_is_named(tmp_path, monkeypatch, name, conten
 def test_a_damaged_avif_is_not_a_missing_format(tmp_path):
     with pytest.raises(ValueError, match="image cannot be read as an image"):
         decoded(b"\0\0\0\x20ftypavif\0\0\0\0avifmif1", tmp_path)
+
+
+def test_formats_for_which_pillow_runs_programs_are_refused(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(ValueError, match="it has none of the formats that are read"):
+        decode(path, 0)
+    assert "it has none of the formats that are read" in inspect_image(path).problem
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_are_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="a.png is not a regular file"):
+        decode(tmp_path / "a.png", 0)
