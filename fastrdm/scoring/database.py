@@ -6,6 +6,7 @@ lose the last transactions but leaves the file whole. WAL needs a local file sys
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,13 @@ from typing import Any, Self
 from fastrdm._base import file_stamp, one_line, printable, warn_caller
 from fastrdm.scoring.records import StoreError
 from fastrdm.scoring.store_files import StoreFiles
-from fastrdm.scoring.store_schema import MIGRATIONS, VIEWS, columns_of, statements
+from fastrdm.scoring.store_schema import (
+    MIGRATIONS,
+    VIEWS,
+    columns_of,
+    problem_of_schema,
+    statements,
+)
 from fastrdm.scoring.store_values import RowError
 
 # "fRDM": tells SQLite and `file` which program the database belongs to.
@@ -39,6 +46,7 @@ _REASONS = {
     "SQLITE_CANTOPEN": "cannot be opened; its folder must exist and be writable",
     "SQLITE_ERROR": "is damaged ({error})",
 }
+_NOT_UTF_8 = re.compile("decode to UTF-8 column '(.*?)'")
 # Where a reader cannot make the files that it shares with a writer.
 _UNSHARED = (
     "SQLITE_CANTOPEN",
@@ -142,19 +150,9 @@ class Database:
             )
 
     def _check_tables(self) -> None:
-        """Refuse a store that lacks tables or columns."""
-        found: dict[str, set[str]] = {}
-        for table, column in self._db.execute(
-            "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c"
-        ):
-            found.setdefault(table, set()).add(column)
-        missing = []
-        for table, columns in columns_of(self._version).items():
-            names = [name for name, *_ in columns if name not in found.get(table, ())]
-            if names:
-                missing.append(f"{table} ({', '.join(names)})" if table in found else table)
-        if missing:
-            raise StoreError(f"{self.path} is damaged: it has no table {', '.join(missing)}")
+        """Refuse a store without the tables of its version, and one with triggers."""
+        if problem := problem_of_schema(self._db, self._version):
+            raise StoreError(f"{self.path} is damaged: {problem}")
 
     def _check_log(self) -> None:
         """Warn if the last writer was killed and its log is not there."""
@@ -298,6 +296,8 @@ class Database:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith("SQLITE_CORRUPT") and self._files.lacks_end():
             return "is damaged: its end is missing"
+        if column := _NOT_UTF_8.search(str(error)):
+            return f"is damaged: a text in the column {column[1]} is not UTF-8"
         for prefix, reason in _REASONS.items():
             if name.startswith(prefix):
                 read_only = "the file or its folder is read-only"

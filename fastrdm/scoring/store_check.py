@@ -52,7 +52,7 @@ def check_store(database: Database) -> StoreCheck:
     """Check everything in a store."""
     problems: list[str] = []
     # What SQLite cannot read ends a part of the check.
-    for part in (_integrity, _types, _relations, _keys, _checksums, _rdms):
+    for part in (_integrity, _types, _texts, _relations, _keys, _checksums, _rdms):
         try:
             problems += part(database)
         except StoreError as error:
@@ -103,6 +103,15 @@ def _types(database: Database) -> Iterator[str]:
                 yield from _violations(database, table, name, wanted, meaning)
 
 
+def _texts(database: Database) -> Iterator[str]:
+    """Read all texts; the first one that is not UTF-8 is an error of the database."""
+    for table, columns in columns_of(database.version).items():
+        if names := [name for name, kind, _ in columns if kind == "TEXT"]:
+            for _ in database.each(f"SELECT {', '.join(names)} FROM main.{table}"):
+                pass
+    yield from ()
+
+
 def _violations(
     database: Database, table: str, name: str, condition: str, meaning: str
 ) -> Iterator[str]:
@@ -123,7 +132,7 @@ def _relations(database: Database) -> Iterator[str]:
     for what, statement in RELATIONS.items():
         ((n,),) = database.query(statement)
         if n:
-            yield f"{n} {what}"
+            yield f"{what}: {n}"
 
 
 def _keys(database: Database) -> Iterator[str]:

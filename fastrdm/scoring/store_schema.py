@@ -3,6 +3,12 @@
 import contextlib
 import functools
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fastrdm._base import printable
+
+if TYPE_CHECKING:
+    import sqlite3
 
 # Each upgrades a store from the version of its index to the next. Released ones never change.
 MIGRATIONS: tuple[str, ...] = (
@@ -122,6 +128,28 @@ def columns_of(version: int) -> Mapping[str, list[tuple[str, str, bool]]]:
         for table, name, kind, can_be_null in found:
             columns.setdefault(table, []).append((name, kind, bool(can_be_null)))
     return columns
+
+
+def problem_of_schema(database: "sqlite3.Connection", version: int) -> str:
+    """What is wrong with the tables of a store that has a version of the schema; empty if nothing is."""
+    if version < 1:
+        return f"its schema has version {version}, and the first version is 1"
+    found: dict[str, set[str]] = {}
+    for table, column in database.execute(
+        "SELECT t.name, c.name FROM sqlite_schema t JOIN pragma_table_info(t.name) c WHERE t.type = 'table'"
+    ):
+        found.setdefault(table, set()).add(column)
+    missing = []
+    for table, columns in columns_of(version).items():
+        if names := [name for name, *_ in columns if name not in found.get(table, ())]:
+            missing.append(f"{table} ({', '.join(names)})" if table in found else table)
+    if missing:
+        return f"it has no table {', '.join(missing)}"
+    # A trigger would change results when others are written.
+    trigger = database.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchone()
+    return (
+        f"it has a trigger, {printable(str(trigger[0]))}, and fastrdm makes none" if trigger else ""
+    )
 
 
 def _copy(table: str, columns: str) -> str:

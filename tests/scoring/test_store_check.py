@@ -45,7 +45,7 @@ def path(tmp_path, whole):
 def edit(path, *changes):
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         for change in changes:
-            database.execute(change)
+            database.executescript(change)
 
 
 def check(path, capsys):
@@ -115,16 +115,20 @@ PROBLEMS = {
     "UPDATE files SET size = 'big'": "3 values of size are not INTEGER",
     "UPDATE files SET sha256 = 'abc'": "3 values of sha256 are not a SHA-256",
     "UPDATE labels SET labels = 'x'": "3 values of labels are not a JSON object",
-    "UPDATE labels SET labels = '{\"a\": 1}'": "3 labels that are not text",
+    "UPDATE labels SET labels = '{\"a\": 1}'": "labels that are not text: 3",
     "UPDATE rdms SET content = x'00'": "the RDM of conv of epoch000.pth is damaged",
-    "UPDATE rdms SET stimuli = 'x'": "6 RDMs of stimuli that no target has",
+    "UPDATE rdms SET stimuli = 'x'": "RDMs of stimuli that no target has: 6",
     "DELETE FROM targets WHERE id = 1": "results: 6 rows without the row of targets that they refer to",
     "DELETE FROM checkpoints WHERE id = 1": "entries: 1 row without the row of checkpoints that it refers to",
     "DELETE FROM runs": "failures: 1 row without the row of runs that it refers to",
-    "DELETE FROM scored": "12 results without the row of scored that completes them",
-    "DELETE FROM results": "6 rows of scored without results",
-    "DELETE FROM entries": "3 checkpoints without the path of any file",
-    "UPDATE entries SET path = 'a'": "1 paths with several current contents",
+    "DELETE FROM scored": "results without the row of scored that completes them: 12",
+    "DELETE FROM results": "rows of scored without results: 6",
+    "DELETE FROM entries": "checkpoints without the path of any file: 3",
+    "UPDATE entries SET path = 'a'": "paths with several current contents: 1",
+    "UPDATE entries SET path = CAST(x'ff' AS TEXT) WHERE checkpoint = 1": "a text in the column path is not UTF-8",
+    "CREATE TRIGGER t AFTER INSERT ON scored BEGIN DELETE FROM results; END": "is damaged: it has a trigger, t,",
+    "PRAGMA user_version = 0": "is damaged: its schema has version 0",
+    "ALTER TABLE runs RENAME TO r; CREATE VIEW runs AS SELECT * FROM r": "is damaged: it has no table runs",
     "DROP TABLE results": "is damaged: it has no table results",
     "ALTER TABLE results DROP COLUMN rho": "is damaged: it has no table results (rho)",
 }  # fmt: skip
