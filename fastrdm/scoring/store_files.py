@@ -38,7 +38,9 @@ class StoreFiles:
             # SQLite names the log after the file that a link leads to.
             self.file = path.resolve()
         except (OSError, RuntimeError) as error:
-            raise StoreError(f"{path} cannot be opened: {error}") from error
+            raise StoreError(
+                f"{path} cannot be opened: {getattr(error, 'strerror', '') or error}"
+            ) from error
         self.log = self.file.with_name(f"{self.file.name}-wal")
         # What SQLite writes while a store is created.
         self._journal = self.file.with_name(f"{self.file.name}-journal")

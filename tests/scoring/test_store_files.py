@@ -309,7 +309,8 @@ def test_what_is_not_a_file_is_refused(path, capsys):
     assert "scores.db is not a file" in error_of(capsys, "table", path)
     loop = path.with_name("loop.db")
     loop.symlink_to(loop)
-    assert "loop.db" in error_of(capsys, "table", loop)
+    err = error_of(capsys, "table", loop)
+    assert "loop.db cannot be opened: " in err and "Errno" not in err
     other = path.with_name("other.db")
     write(other, 0)
     os.mkfifo(f"{other}-wal")
