@@ -140,13 +140,18 @@ def _list_hdf5(path: Path) -> dict[str, Any]:
             else:
                 kind, shape, axes = _kind_of_dtype(item.dtype), item.shape, file.dimensions(item)
             nested = "/" in at
-            entries[key] = Entry(kind, shape, partial(_read_hdf5, path, at), axes, nested)
-        entries |= {key: Entry("link", (), partial(_read_hdf5, path, key)) for key in file.links()}
+            entries[key] = Entry(
+                kind, shape, partial(_read_hdf5, path, at, file.is_matlab), axes, nested
+            )
+        entries |= {
+            key: Entry("link", (), partial(_read_hdf5, path, key, file.is_matlab))
+            for key in file.links()
+        }
         return {"entries": entries}
 
 
-def _read_hdf5(path: Path, at: str) -> Any:
-    with Hdf5File(path) as file:
+def _read_hdf5(path: Path, at: str, is_matlab: bool) -> Any:
+    with Hdf5File(path, is_matlab) as file:
         return file.read(file.find(at))
 
 

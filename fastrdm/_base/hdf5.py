@@ -40,9 +40,9 @@ def is_hdf5(head: bytes) -> bool:
 
 
 class Hdf5File:
-    """An open HDF5 file, of which nothing outside the file is read."""
+    """An open HDF5 file, of which nothing outside the file is read; whether it is of MATLAB may be known."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_matlab: bool | None = None) -> None:
         with path.open("rb") as file:
             signed = file.read(len(_MATLAB_SIGNATURE)) == _MATLAB_SIGNATURE
         purpose = "to read MATLAB v7.3 files" if signed else "to read HDF5 files"
@@ -52,7 +52,12 @@ class Hdf5File:
         self._path = path
         self._file = self._h5py.File(path, "r")
         try:
-            self.is_matlab = signed or any("MATLAB_class" in i.attrs for _, i in self.items())
+            # This looks at all objects, and a file is opened for each one that is read.
+            self.is_matlab = (
+                signed or any("MATLAB_class" in i.attrs for _, i in self.items())
+                if is_matlab is None
+                else is_matlab
+            )
         except BaseException:
             self._file.close()
             raise

@@ -57,11 +57,11 @@ def first_sentence(error: BaseException) -> str:
 def list_names(names: Iterable[object], most: int = 3, separator: str = ", ") -> str:
     """Join names, such as ``"a, b, c and 4 more"``; all names after the first `most` are only counted.
 
-    Of long names, the first part.
+    Of long names, the first part; they are shown as `printable` does.
     """
     texts = list(map(str, names))
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return separator.join(text[:_LONGEST_LINE] for text in texts[:most]) + more
+    return separator.join(printable(text[:_LONGEST_LINE]) for text in texts[:most]) + more
 
 
 def nearest(name: str, known: Iterable[str], n: int = 3) -> str:

@@ -10,6 +10,7 @@ import pytest
 from scipy.io import savemat
 
 from fastrdm._base import open_contents, read_arrays
+from fastrdm.studies import read_rdms
 from fastrdm._base.pickles import load_pickle
 
 VALUES = {
@@ -197,3 +198,9 @@ def test_long_lines_are_shortened(tmp_path):
     with pytest.raises(ValueError, match="cannot be read as a .npy file") as caught:
         open_contents(tmp_path / "a.npy")
     assert len(str(caught.value)) < 1500
+
+
+def test_keys_are_shown_harmlessly(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"x\n\x1b[31m": np.eye(4), "y": np.eye(4)}))
+    with pytest.raises(ValueError, match=r"it holds x\\n\\x1b\[31m numbers \(4, 4\), y numbers"):
+        read_rdms(tmp_path / "a.pkl")
