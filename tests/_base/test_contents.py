@@ -10,8 +10,8 @@ import pytest
 from scipy.io import savemat
 
 from fastrdm._base import open_contents, read_arrays
-from fastrdm.studies import read_rdms
 from fastrdm._base.pickles import load_pickle
+from fastrdm.studies import read_rdms
 
 VALUES = {
     "matrix": np.arange(6.0).reshape(2, 3),
