@@ -73,7 +73,11 @@ def _load(file: IO[bytes], size: int) -> Any:
             f"it announces a header of {int.from_bytes(length, 'little')} bytes, more than {_MAX_HEADER}"
         )
     file.seek(-len(length), os.SEEK_CUR)
-    shape, _, dtype = read_header(file)
+    try:
+        shape, _, dtype = read_header(file)
+    # Of Python's parser.
+    except (MemoryError, RecursionError):
+        raise ValueError("its header is nested too deeply") from None
     if dtype.hasobject:
         return load_pickle(file, size)
     # NumPy would allocate what the header announces before it reads.

@@ -190,6 +190,16 @@ def test_headers_of_any_length(tmp_path):
         open_contents(tmp_path / "a.npy")
 
 
+@pytest.mark.parametrize("shape", ["-" * 9000 + "1", "a" + ".a" * 4000])
+def test_headers_that_are_too_deep(shape, tmp_path):
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    (tmp_path / "a.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    )
+    with pytest.raises(ValueError, match="its header is nested too deeply|Cannot parse header"):
+        open_contents(tmp_path / "a.npy")
+
+
 def test_long_lines_are_shortened(tmp_path):
     header = b"{'descr': " + b"[" * 9000 + b"\n"
     (tmp_path / "a.npy").write_bytes(
