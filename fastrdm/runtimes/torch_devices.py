@@ -9,13 +9,12 @@ from fastrdm._base import check_choice, first_line, list_names, require
 if TYPE_CHECKING:
     import torch
 
-_PURPOSE = ("torch", "export", "to run a torch module")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
 def torch_package() -> Any:
     """Return the torch package; MissingExtraError without it."""
-    return require(*_PURPOSE)
+    return require("torch", "export", "to run a torch module")
 
 
 def device_of(module: "torch.nn.Module", wanted: str) -> "torch.device":

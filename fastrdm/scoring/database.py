@@ -37,7 +37,7 @@ _REASONS = {
     "same command continues from there",
     "SQLITE_IOERR": "cannot be read or written ({error}); all that was reported done is in it",
     "SQLITE_CORRUPT": "is damaged ({error}); restore a copy, or start another store",
-    "SQLITE_NOTADB": "is damaged, or not a store of fastrdm, nor any SQLite file",
+    "SQLITE_NOTADB": "is not an SQLite file: it is damaged, or not a store of fastrdm",
     "SQLITE_BUSY": f"was locked by other writers for more than {_PATIENCE_S:g} s",
     "SQLITE_PROTOCOL": "was locked by other programs for too long",
     "SQLITE_READONLY_ROLLBACK": "must be repaired after an interruption; repeat the command that wrote it",

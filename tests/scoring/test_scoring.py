@@ -195,7 +195,9 @@ def test_each_architecture_is_exported_once_and_a_failure_is_reported_for_all_it
             names, [SMALL, broken, SMALL, broken, SMALL], studies, on_start=started.append
         )
     )
-    assert started == [s.checkpoint for s in scored] == [str(name) for name in names]
+    assert [s.checkpoint for s in scored] == [str(name) for name in names]
+    # The last one is a copy of a checkpoint that was scored with the same architecture.
+    assert started == [str(name) for name in names[:-1]]
     assert exported == [SMALL, broken]
     assert [bool(s.error) for s in scored] == [False, True, False, True, False]
     assert scored[1].error == scored[3].error

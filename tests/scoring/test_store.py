@@ -225,7 +225,7 @@ def truncated(path):
 
 WRONG = {
     "other program": (foreign, "is an SQLite file of another program"),
-    "no SQLite": (lambda path: path.write_text("epoch,loss\n"), "nor any SQLite file"),
+    "no SQLite": (lambda path: path.write_text("epoch,loss\n"), "is not an SQLite file"),
     "folder": (lambda path: path.mkdir(), "is a folder"),
     "truncated": (truncated, "is damaged: its end is missing"),
     "nowhere": (lambda path: None, "no such store"),
