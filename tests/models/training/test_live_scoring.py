@@ -222,7 +222,10 @@ def test_waiting_checkpoints_are_dropped_at_the_end(silent, monkeypatch):
 
 def test_a_file_that_is_not_a_store_is_refused(silent):
     (silent.run.folder / "scores.db").write_text("epoch,sha256\n1,abc\n")
-    with pytest.raises(ValueError, match=r"scores\.db is not an SQLite file: it is damaged, or not a store of fastrdm"):
+    with pytest.raises(
+        ValueError,
+        match=r"scores\.db is not an SQLite file: it is damaged, or not a store of fastrdm",
+    ):
         silent.scorer()
 
 
