@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,11 @@ SANITIZED = {"address": b"__asan_report", "undefined": b"__ubsan_handle", "threa
 
 
 def pytest_configure():
-    """Fail unless the intended kernels are in use, not a fallback."""
+    """Undo ignored signals; fail unless the intended kernels are in use, not a fallback."""
+    # Ignored by nohup and by shells for background jobs; processes that tests start would inherit that.
+    for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     wanted = os.environ.get("FASTRDM_KERNELS", "cpp")
     if _kernels.kernels().name != wanted:
         raise pytest.UsageError(
