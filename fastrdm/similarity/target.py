@@ -100,9 +100,7 @@ class Target:
     ) -> None:
         label = f"subject_rdms of {name}" if name else "subject_rdms"
         given = as_subjects(subject_rdms, label, nan_policy=nan_policy)
-        labels = given.labels
-        if labels is not None:
-            labels = replace(labels, name=name or "the target")
+        labels = given.labels and replace(given.labels, name=name or "the target")
         chosen = get_protocol(protocol)
         if ceiling is not None:
             check_ceiling(ceiling, name or "the target", chosen)
