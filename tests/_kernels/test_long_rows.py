@@ -9,7 +9,7 @@ from fastrdm import _kernels
 from fastrdm._kernels import settle
 
 # Above the lengths from which rows are sorted in buckets, and from which pairs are counted by a merge sort.
-SORTED = (1 << 17) + 7
+SORTED = (1 << 20) + 7
 COUNTED = (1 << 20) + 5
 rng = np.random.default_rng(0)
 ROWS = {

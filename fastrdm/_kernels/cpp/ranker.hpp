@@ -97,7 +97,7 @@ class Ranker {
   };
 
   static constexpr std::size_t kNarrow = std::size_t{1} << Keys<std::uint32_t>::kPositionBits;
-  static constexpr std::size_t kLarge = fuzzed<std::size_t>(1 << 17, 2000);
+  static constexpr std::size_t kLarge = fuzzed<std::size_t>(1 << 20, 2000);
   static constexpr double kMostSteps = 4294967295.0;
   static constexpr std::size_t kCrowd = 32;  // different entries on one step that justify sorting by bits
   static constexpr int kDigitBits = 11;
