@@ -126,6 +126,7 @@ def test_a_store_keeps_what_was_scored_before_the_pipe_closed(sample, tmp_path):
     ended = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
     )
-    assert ended.returncode == 141 and ended.stderr == ""
+    # The sweep may end before grep closes the pipe.
+    assert ended.returncode in (0, 141) and ended.stderr == ""
     with Store(tmp_path / "w.db") as store:
         assert store.counts()["checkpoints"] == 1
