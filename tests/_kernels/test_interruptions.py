@@ -16,7 +16,7 @@ from fastrdm import _kernels
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs signal.setitimer")
 
 # Seconds of processor time, which other programs do not change. The calls below need several times as much.
-MOST = 1.5
+MOST = 4
 
 
 class Stop(Exception):
