@@ -68,6 +68,30 @@ def stimuli(setting: Setting) -> dict[str, NDArray[np.uint8]]:
     }
 
 
+def hooked(module: torch.nn.Module, taps: Any) -> dict[str, torch.Tensor]:
+    """The tapped layers of a module's last forward pass, from then on."""
+    held: dict[str, torch.Tensor] = {}
+    for name, path in taps.items():
+        module.get_submodule(path).register_forward_hook(
+            lambda part, args, output, name=name: held.__setitem__(name, output)
+        )
+    return held
+
+
+def model_of(
+    module: torch.nn.Module, setting: Setting, precision: str, **options: bool
+) -> TorchModel:
+    """The module on the device of the setting, for images of its size."""
+    prepared = Preprocessing((setting.size, setting.size))
+    return TorchModel(
+        module,
+        preprocessing=prepared,
+        device=str(setting.device),
+        precision=precision,
+        **options,
+    )
+
+
 def exact(
     module: torch.nn.Module, taps: Any, pixels: NDArray[np.uint8], device: torch.device
 ) -> Any:
@@ -75,11 +99,7 @@ def exact(
     double = copy.deepcopy(module).double().to(device)
     prepared = Preprocessing((pixels.shape[1], pixels.shape[2]))
     images = torch.from_numpy(prepared.normalise(pixels)).double().to(device)
-    held: dict[str, torch.Tensor] = {}
-    for name, path in taps.items():
-        double.get_submodule(path).register_forward_hook(
-            lambda part, args, output, name=name: held.__setitem__(name, output)
-        )
+    held = hooked(double, taps)
     with torch.no_grad():
         double(images)
     upper = np.triu_indices(len(pixels), 1)
@@ -114,12 +134,7 @@ def parity(setting: Setting) -> Iterator[dict[str, Any]]:
         expected = exact(module, module.taps, pixels, torch.device("cpu"))
         row: dict[str, Any] = {"network": name}
         for precision in precisions(setting.device):
-            model = TorchModel(
-                module,
-                preprocessing=Preprocessing((setting.size,) * 2),
-                device=str(setting.device),
-                precision=precision,
-            )
+            model = model_of(module, setting, precision)
             rdms = model.start(model.show(pixels)).rdms()
             row[precision] = max(float(np.abs(rdms[x] - expected[x]).max()) for x in rdms)
         yield row
@@ -155,14 +170,7 @@ def rates(setting: Setting) -> Iterator[dict[str, Any]]:
             ("bf16", True, False),
         ]
     for precision, channels_last, graph in ways:
-        model = TorchModel(
-            module,
-            preprocessing=Preprocessing((setting.size,) * 2),
-            device=str(setting.device),
-            precision=precision,
-            channels_last=channels_last,
-            cuda_graph=graph,
-        )
+        model = model_of(module, setting, precision, channels_last=channels_last, cuda_graph=graph)
         shown = [model.show(pixels) for pixels in sets.values()]
         rate, results = _pipeline(model, shown, states, setting.n_checkpoints)
         last = exact_of(
@@ -234,11 +242,7 @@ def _eager(
     net = copy.deepcopy(module).to(device)
     prepared = Preprocessing((setting.size,) * 2)
     images = [torch.from_numpy(prepared.normalise(pixels)).to(device) for pixels in sets.values()]
-    held: dict[str, torch.Tensor] = {}
-    for name, path in module.taps.items():
-        net.get_submodule(path).register_forward_hook(
-            lambda part, args, output, name=name: held.__setitem__(name, output)
-        )
+    held = hooked(net, module.taps)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     n = max(2, setting.n_checkpoints // 3)
     start = 0.0
@@ -266,13 +270,7 @@ def kernels(setting: Setting) -> Iterator[dict[str, Any]]:
     module, sets = network("resnet20"), stimuli(setting)
     states = checkpoints(module, 2)
     for precision in ("fp32", "bf16"):
-        model = TorchModel(
-            module,
-            preprocessing=Preprocessing((setting.size,) * 2),
-            device=str(setting.device),
-            precision=precision,
-            channels_last=True,
-        )
+        model = model_of(module, setting, precision, channels_last=True)
         shown = [model.show(pixels) for pixels in sets.values()]
         _pipeline(model, shown, states, 2)
         activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
@@ -310,13 +308,7 @@ def many(setting: Setting) -> Iterator[dict[str, Any]]:
     for n in setting.conditions:
         pixels = rng.integers(0, 256, (n, setting.size, setting.size, 3), dtype=np.uint8)
         for precision in precisions(setting.device):
-            model = TorchModel(
-                module,
-                preprocessing=Preprocessing((setting.size,) * 2),
-                device=str(setting.device),
-                precision=precision,
-                channels_last=True,
-            )
+            model = model_of(module, setting, precision, channels_last=True)
             shown = model.show(pixels)
             times = []
             for _ in range(2):

@@ -14,11 +14,9 @@ from fastrdm.images import Preprocessing
 from fastrdm.networks import Graph, bytes_per_image
 from fastrdm.rdm import (
     NEAR_ANGLE,
-    Measure,
     Operand,
     UndefinedPairsWarning,
     method_named,
-    names_where,
     operand_of,
     pairs_at,
 )
@@ -33,6 +31,7 @@ from fastrdm.runtimes.device_sessions import (
     on_host,
 )
 from fastrdm.runtimes.graph_folding import output_name
+from fastrdm.runtimes.model_arguments import check_stimuli, device_measure
 from fastrdm.runtimes.planning import BlockNeeds
 
 Floats = NDArray[np.float64]
@@ -123,7 +122,7 @@ class DeviceModel:
         max_memory: int | str | None = None,
         **options: Any,
     ) -> None:
-        self.method, self._measure = method, _measure(method)
+        self.method, self._measure = method, device_measure(method)
         self.layers, self._size = tuple(layers), preprocessing.size
         self._name = graph.name
         self._max_memory = None if max_memory is None else parse_bytes(max_memory)
@@ -188,20 +187,7 @@ class DeviceModel:
         Shown
             For any model on the same device.
         """
-        shape = (*self._size, 3)
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != shape:
-            raise ValueError(
-                f"pixels must be uint8 of shape (n, {', '.join(map(str, shape))}), not {pixels.dtype} {pixels.shape}"
-            )
-        if len(pixels) < 2:
-            raise ValueError(
-                f"pixels have shape {pixels.shape}; an RDM needs at least 2 conditions"
-            )
-        if names is None:
-            names = [f"image {k + 1}" for k in range(len(pixels))]
-        if len(names) != len(pixels):
-            raise ValueError(f"{len(names)} names were given for {len(pixels)} conditions")
-        return Shown(tuple(names), self.device.put(pixels))
+        return Shown(check_stimuli(pixels, self._size, names), self.device.put(pixels))
 
     def rdms(self, shown: Shown) -> dict[str, Floats]:
         """Run the network on stimuli and return each layer's condensed RDM, in float64.
@@ -346,15 +332,6 @@ class DeviceModel:
                 inputs |= {"a": a.rows[layer], "b": b.rows[layer]}
                 squares[inside[part]] = self._sessions.run(session, inputs)["squares"].numpy()
         values[places] = self._measure.refine(operand, operand, pairs, squares)
-
-
-def _measure(method: str) -> Measure:
-    chosen = method_named(method)
-    if not chosen.on_device:
-        able = ", ".join(names_where(lambda other: other.on_device))
-        reason = f" {chosen.whole} and" if chosen.whole else ""
-        raise ValueError(f"method {method!r}{reason} is unavailable on devices; use one of: {able}")
-    return chosen.measure
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:

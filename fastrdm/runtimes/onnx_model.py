@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import check_choice, check_integer, nearest, printable, require
-from fastrdm.images import Images, cached_pixels, image_name
+from fastrdm._base import check_choice, check_integer, printable, require
+from fastrdm.images import Images, image_name
 from fastrdm.networks import Graph, InconsistentError, Probes, RequestedPreprocessing, Taps
 from fastrdm.rdm import SparseProjection, method_named
 from fastrdm.runtimes.device import DeviceModel, suits
@@ -23,6 +23,13 @@ from fastrdm.runtimes.host_rdms import (
     plan_passes,
     run,
     run_passes,
+)
+from fastrdm.runtimes.model_arguments import (
+    ProjectedLayers,
+    check_method,
+    check_where,
+    choose_layers,
+    read_pixels,
 )
 from fastrdm.runtimes.network_session import NetworkSession
 from fastrdm.runtimes.planning import ChannelRange
@@ -294,14 +301,9 @@ class OnnxModel:
             As `calc_rdm`, naming the layer; if an inconsistent network was allowed.
         """
         wanted = self._check_layers(layers)
-        row = method_named(method)
-        if row.needs:
-            raise ValueError(
-                f"method {method!r} needs {row.needs}, which a network does not give; pass its activations to calc_rdm"
-            )
+        check_method(method)
         check_choice(where, ("auto", "host", "device"), "where")
-        if where == "device" and projection is not None:
-            raise ValueError("a projection is computed on the host; omit where or the projection")
+        check_where(where, projection)
         pixels = self._pixels(images, background)
         if names is None:
             names = [image_name(image, i) for i, image in enumerate(images)]
@@ -309,15 +311,16 @@ class OnnxModel:
         if self._uses_device(where, method, projection):
             device = self._device_model(tuple(wanted), method, max_memory)
             return device.rdms(device.show(pixels, names))
-        widths = {layer: math.prod(self.shapes[layer]) for layer in wanted}
-        projectors = {}
-        if projection is not None:
-            every = {x: projection.layer(widths[x], x, method) for x in wanted}
-            projectors = {x: p for x, p in every.items() if p.n_components < widths[x]}
-        methods = {x: projectors[x].method if x in projectors else method for x in wanted}
-        widths |= {layer: projector.n_components for layer, projector in projectors.items()}
+        shapes = {layer: math.prod(self.shapes[layer]) for layer in wanted}
+        widths, methods, projectors = ProjectedLayers.of(shapes, method, projection)
         plan = plan_passes(
-            self._session, self._graph, widths, projectors, len(images), max_memory, bool(row.whole)
+            self._session,
+            self._graph,
+            widths,
+            projectors,
+            len(images),
+            max_memory,
+            bool(method_named(method).whole),
         )
         collector = RdmCollector(widths, methods, names, self._n_threads)
         total = len(images) * len(plan.passes)
@@ -338,18 +341,7 @@ class OnnxModel:
         return projection is None and is_consistent and suits(self.provider, method)
 
     def _check_layers(self, layers: Sequence[str] | None) -> list[str]:
-        if layers is None:
-            return list(self.layers)
-        if isinstance(layers, str):
-            raise TypeError(f"layers must be a list of layer names, not the string {layers!r}")
-        for layer in layers:
-            if layer not in self.layers:
-                raise ValueError(
-                    f"{self.architecture} has no layer {layer!r}; nearest: {nearest(layer, self.layers)}"
-                )
-        if not layers:
-            raise ValueError("layers is empty; name at least one, or None for all")
-        return list(dict.fromkeys(layers))
+        return choose_layers(layers, self.layers, self.architecture)
 
     def _warn(self) -> None:
         """Warn each caller of a known problem with the answers."""
@@ -357,11 +349,7 @@ class OnnxModel:
             warnings.warn(self._verdict.problem, RuntimeWarning, stacklevel=3)
 
     def _pixels(self, images: Images, background: str | None) -> NDArray[np.uint8]:
-        """Decoded images; those of files from the cache."""
-        are_files = isinstance(images, Sequence) and not isinstance(images, str)
-        if are_files and all(isinstance(image, str | Path) for image in images):
-            return cached_pixels(images, self.preprocessing, background=background)
-        return self.preprocessing.pixels(images, n_threads=self._n_threads, background=background)
+        return read_pixels(images, self.preprocessing, background, self._n_threads)
 
     def _device_model(
         self, layers: tuple[str, ...], method: str, max_memory: int | str | None

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import check_choice, check_integer, nearest, parse_bytes, warn_caller
-from fastrdm.images import Images, cached_pixels, image_name
+from fastrdm._base import check_choice, check_integer, parse_bytes, warn_caller
+from fastrdm.images import Images, image_name
 from fastrdm.networks import (
     InconsistentError,
     RequestedPreprocessing,
@@ -16,8 +16,17 @@ from fastrdm.networks import (
     preprocessing_for,
     probe_module,
 )
-from fastrdm.rdm import SparseProjection, method_named, names_where
+from fastrdm.rdm import SparseProjection, method_named
 from fastrdm.runtimes.host_rdms import RdmCollector, check_activations
+from fastrdm.runtimes.model_arguments import (
+    ProjectedLayers,
+    check_method,
+    check_stimuli,
+    check_where,
+    choose_layers,
+    device_measure,
+    read_pixels,
+)
 from fastrdm.runtimes.planning import BatchNeeds, BatchPlan
 from fastrdm.runtimes.torch_devices import free_bytes, torch_package
 from fastrdm.runtimes.torch_rdms import DeviceRdms, PendingRdms, ShownImages, rdms_on_host
@@ -34,7 +43,7 @@ _SHARE = 0.8
 
 
 class TorchModel:
-    """A torch module that runs on images where its weights are, with the interface of `OnnxModel`.
+    """A torch module that runs on images where its weights are, with the layers and answers of `OnnxModel`.
 
     The module runs in evaluation mode, without gradients; its modes, attributes and the random state are the same
     afterwards, and its weights may change between calls. On a GPU, RDMs are computed there: the products of all pairs
@@ -184,35 +193,24 @@ class TorchModel:
         several passes, each keeping some channels.
         """
         wanted = self._check_layers(layers)
-        row = method_named(method)
-        if row.needs:
-            raise ValueError(
-                f"method {method!r} needs {row.needs}, which a network does not give; pass its activations to calc_rdm"
-            )
+        check_method(method)
         check_choice(where, ("auto", "host", "device"), "where")
         limit = None if max_memory is None else parse_bytes(max_memory)
         pixels = self._pixels(images, background)
         if names is None:
             names = [image_name(image, i) for i, image in enumerate(images)]
-        able = row.on_device and projection is None
-        if where == "device" and not able:
-            reason = f"method {method!r}" if projection is None else "a projection"
-            raise ValueError(
-                f"{reason} is not computed on the device; omit where, or use one of "
-                f"{', '.join(names_where(lambda other: other.on_device))}"
-            )
+        check_where(where, projection)
+        if where == "device":
+            device_measure(method)
+        able = method_named(method).on_device and projection is None
         if where == "device" or (where == "auto" and able and self.device.type != "cpu"):
             shown = self.show(pixels, names)
             plan = self._device_plan(wanted, len(pixels), limit)
             return self._device_rdms.start(shown, method, wanted, plan).rdms()
-        widths = {layer: math.prod(self.shapes[layer]) for layer in wanted}
-        projectors = {}
-        if projection is not None:
-            every = {x: projection.layer(widths[x], x, method) for x in wanted}
-            projectors = {x: p for x, p in every.items() if p.n_components < widths[x]}
-        methods = {x: projectors[x].method if x in projectors else method for x in wanted}
-        widths |= {layer: projector.n_components for layer, projector in projectors.items()}
-        needs = BatchNeeds(widths, len(pixels), self._image_bytes(wanted), bool(row.whole))
+        shapes = {layer: math.prod(self.shapes[layer]) for layer in wanted}
+        widths, methods, projectors = ProjectedLayers.of(shapes, method, projection)
+        whole = bool(method_named(method).whole)
+        needs = BatchNeeds(widths, len(pixels), self._image_bytes(wanted), whole)
         plan = needs.plan(min(self._default_batch, len(pixels)), limit)
         collector = RdmCollector(widths, methods, names, None)
         rdms_on_host(self._session, pixels, plan, collector, projectors)
@@ -228,36 +226,23 @@ class TorchModel:
         names : sequence of str, optional
             Names of the conditions in messages; by default their numbers from 1.
         """
-        shape = (*self.preprocessing.size, 3)
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != shape:
-            raise ValueError(
-                f"pixels must be uint8 of shape (n, {', '.join(map(str, shape))}), not {pixels.dtype} {pixels.shape}"
-            )
-        if len(pixels) < 2:
-            raise ValueError(
-                f"pixels have shape {pixels.shape}; an RDM needs at least 2 conditions"
-            )
-        if names is None:
-            names = [f"image {k + 1}" for k in range(len(pixels))]
-        if len(names) != len(pixels):
-            raise ValueError(f"{len(names)} names were given for {len(pixels)} conditions")
-        return ShownImages(tuple(names), self._session.on_device(pixels))
+        named = check_stimuli(pixels, self.preprocessing.size, names)
+        return ShownImages(named, self._session.on_device(pixels))
 
     def start(self, shown: ShownImages, method: str = "correlation") -> PendingRdms:
         """Start to compute the RDMs of all layers on the device, without waiting for it.
 
         Raise ValueError if the method is not one for devices.
         """
-        if not method_named(method).on_device:
-            able = ", ".join(names_where(lambda other: other.on_device))
-            raise ValueError(f"method {method!r} is not computed on devices; use one of: {able}")
+        device_measure(method)
         plan = self._device_plan(self.layers, len(shown.names), None)
         return self._device_rdms.start(shown, method, self.layers, plan)
 
     def fold(self, weights: Mapping[str, Any], into: FoldedWeights | None = None) -> FoldedWeights:
         """Copy a checkpoint's weights to one buffer on the host, in pinned memory if the device is a GPU.
 
-        Does not change the model, so another thread may do it while the model runs.
+        The first call makes the copy of the module that `load` changes. Later ones change nothing in the model, so
+        another thread may fold weights while the model runs.
 
         Parameters
         ----------
@@ -285,26 +270,12 @@ class TorchModel:
     # Images and layers.
 
     def _check_layers(self, layers: Sequence[str] | None) -> list[str]:
-        if layers is None:
-            return list(self.layers)
-        if isinstance(layers, str):
-            raise TypeError(f"layers must be a list of layer names, not the string {layers!r}")
-        for layer in layers:
-            if layer not in self.layers:
-                raise ValueError(
-                    f"{self.architecture} has no layer {layer!r}; nearest: {nearest(layer, self.layers)}"
-                )
-        if not layers:
-            raise ValueError("layers is empty; name at least one, or None for all")
-        return list(dict.fromkeys(layers))
+        return choose_layers(layers, self.layers, self.architecture)
 
     def _pixels(self, images: Images, background: str | None) -> NDArray[np.uint8]:
         if self._verdict.problem:
             warn_caller(self._verdict.problem)
-        are_files = isinstance(images, Sequence) and not isinstance(images, str)
-        if are_files and all(not isinstance(image, np.ndarray) for image in images):
-            return cached_pixels(images, self.preprocessing, background=background)
-        return self.preprocessing.pixels(images, background=background)
+        return read_pixels(images, self.preprocessing, background)
 
     @property
     def _default_batch(self) -> int:

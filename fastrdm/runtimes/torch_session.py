@@ -133,7 +133,9 @@ class TorchSession:
 
     def on_device(self, pixels: NDArray[np.uint8]) -> "torch.Tensor":
         """Return pixels on the device."""
-        return torch_package().from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        return (
+            torch_package().from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device)
+        )
 
     def batches(
         self, pixels: "torch.Tensor", batch_size: int, wanted: Sequence[str]

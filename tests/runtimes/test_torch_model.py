@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from torch import nn
 
 from fastrdm import OnnxModel, Preprocessing, TorchModel, calc_rdm, export_onnx
@@ -93,6 +94,16 @@ def test_methods_of_the_host_and_projections_agree_with_the_exported_network(net
     layers = ["stem", "fc"]
     expected = onnx.rdms(IMAGES, layers=layers, projection=projection)
     assert worst(ours.rdms(IMAGES, layers=layers, projection=projection), expected) < 1e-5
+
+
+def test_images_may_be_files_arrays_or_pictures_of_pillow(tmp_path):
+    model, files = model_of(small()), []
+    for i, image in enumerate(IMAGES):
+        files.append(tmp_path / f"{i}.png")
+        Image.fromarray(image).save(files[-1])
+    expected = model.rdms(IMAGES)
+    assert worst(model.rdms(files), expected) == 0
+    assert worst(model.rdms([Image.open(file) for file in files]), expected) == 0
 
 
 def test_an_operation_in_place_after_a_layer_shows_in_it():
@@ -249,9 +260,15 @@ def test_what_cannot_be_scored_is_refused_in_one_sentence():
         model_of(unused, ["nowhere"])
     with pytest.raises(ValueError, match="has no layer '5'; nearest"):
         model_of(small()).rdms(IMAGES, layers=["5"])
-    with pytest.raises(ValueError, match="method 'spearman' is not computed on the device"):
+    with pytest.raises(
+        ValueError,
+        match="method 'spearman' ranks all channels of a condition and is unavailable on devices",
+    ):
         model_of(small()).rdms(IMAGES, "spearman", where="device")
-    with pytest.raises(ValueError, match="method 'spearman' is not computed on devices"):
+    with pytest.raises(
+        ValueError,
+        match="method 'spearman' ranks all channels of a condition and is unavailable on devices",
+    ):
         model = model_of(small())
         model.start(model.show(PREPARED.pixels(IMAGES)), "spearman")
     with pytest.raises(ValueError, match=r"pixels must be uint8 of shape \(n, 32, 32, 3\)"):
