@@ -4,6 +4,7 @@ Python's unpickler in C sets attributes of any object that a pickle names, and r
 objects as a pickle announces.
 """
 
+import functools
 import io
 import pickle
 import struct
@@ -22,14 +23,15 @@ _LONGEST_INTEGER = 1024
 
 
 class StandIn:
-    """An object in place of one in a pickle; it may be given a state."""
+    """An object in place of one in a pickle. A subclass that may be given a state has its own `__setstate__`."""
 
     def parts(self) -> Iterable[Any]:
         """The objects in it."""
         return ()
 
     def __setstate__(self, state: Any) -> None:
-        raise NotImplementedError
+        """Refuse a state."""
+        raise pickle.UnpicklingError("its pickle gives a state to an object that takes none")
 
 
 class BoundedUnpickler(pickle._Unpickler):
@@ -38,8 +40,6 @@ class BoundedUnpickler(pickle._Unpickler):
     A subclass returns in `find_class` what is called. Only a `StandIn` is given a state, and items are added only to
     dicts, lists and sets that the pickle holds. UnpicklingError for anything else.
     """
-
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
 
     # Attributes of Python's unpickler.
     stack: list[Any]
@@ -115,15 +115,6 @@ class BoundedUnpickler(pickle._Unpickler):
     def _tuple(self) -> None:
         self._nest(tuple(self.pop_mark()))
 
-    def _tuple1(self) -> None:
-        self._short_tuple(1)
-
-    def _tuple2(self) -> None:
-        self._short_tuple(2)
-
-    def _tuple3(self) -> None:
-        self._short_tuple(3)
-
     def _short_tuple(self, n: int) -> None:
         value = tuple(self.stack[-n:])
         del self.stack[-n:]
@@ -142,19 +133,23 @@ class BoundedUnpickler(pickle._Unpickler):
         (n,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(n)))
 
-    dispatch[pickle.BUILD[0]] = _build
-    dispatch[pickle.SETITEMS[0]] = _set_items
-    dispatch[pickle.SETITEM[0]] = _set_item
-    dispatch[pickle.APPENDS[0]] = _extend
-    dispatch[pickle.APPEND[0]] = _append
-    dispatch[pickle.ADDITEMS[0]] = _update
-    dispatch[pickle.BYTEARRAY8[0]] = _bytearray
-    dispatch[pickle.LONG4[0]] = _long_integer
-    dispatch[pickle.TUPLE[0]] = _tuple
-    dispatch[pickle.FROZENSET[0]] = _frozen_set
-    dispatch[pickle.TUPLE1[0]] = _tuple1
-    dispatch[pickle.TUPLE2[0]] = _tuple2
-    dispatch[pickle.TUPLE3[0]] = _tuple3
+    # What is called for each opcode.
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: _build,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.SETITEM[0]: _set_item,
+        pickle.APPENDS[0]: _extend,
+        pickle.APPEND[0]: _append,
+        pickle.ADDITEMS[0]: _update,
+        pickle.BYTEARRAY8[0]: _bytearray,
+        pickle.LONG4[0]: _long_integer,
+        pickle.FROZENSET[0]: _frozen_set,
+        pickle.TUPLE[0]: _tuple,
+        pickle.TUPLE1[0]: functools.partial(_short_tuple, n=1),
+        pickle.TUPLE2[0]: functools.partial(_short_tuple, n=2),
+        pickle.TUPLE3[0]: functools.partial(_short_tuple, n=3),
+    }
 
 
 class _BoundedFile:
