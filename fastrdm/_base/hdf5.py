@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fastrdm._base.expansion import check_expansion, limit_of
 from fastrdm._base.extras import require
 from fastrdm._base.files import file_stamp
-from fastrdm._base.hdf5_heaps import Hdf5Heaps, heaps_of
+from fastrdm._base.hdf5_heaps import DEFLATE, Hdf5Heaps, filters_of, heaps_of
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # MATLAB writes a header of 512 bytes before the HDF5 file; the format allows any power of two.
@@ -29,7 +29,7 @@ _MAX_DEPTH = 16
 # The least bytes that an object takes in a file, and objects that files of any size may have.
 _LEAST_OBJECT, _FEW_OBJECTS = 32, 1000
 # zlib compresses up to 1032 : 1.
-_DEFLATE, _ZLIB_RATIO = 1, 1032
+_ZLIB_RATIO = 1032
 # Bytes of a character in an array of text.
 _CHARACTER = 4
 
@@ -162,11 +162,10 @@ class Hdf5File:
         self._take(max(n_bytes, chunk), f"{dataset.name} announces shape {dataset.shape}, which")
         if not dataset.chunks:
             return
-        filters = dataset.id.get_create_plist()
-        codes = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
-        if codes.count(_DEFLATE) > 1:
+        codes = filters_of(dataset)
+        if codes.count(DEFLATE) > 1:
             raise ValueError(f"{dataset.name} is compressed several times, which is not read")
-        if _DEFLATE in codes and _ZLIB_RATIO * self._size > limit_of(self._size):
+        if DEFLATE in codes and _ZLIB_RATIO * self._size > limit_of(self._size):
             self._check_chunks(dataset, chunk)
 
     def _check_chunks(self, dataset: Any, size: int) -> None:
@@ -247,6 +246,7 @@ class Hdf5File:
             return None
         attribute = item.attrs.get_id(name)
         if attribute.dtype.hasobject:
+            # Checked at the first use.
             _ = self._heaps
         n_bytes = math.prod(attribute.shape or ()) * attribute.dtype.itemsize
         if self._h5py.check_dtype(vlen=attribute.dtype) is not None:

@@ -19,7 +19,14 @@ _HEADER = 16
 _ELEMENT = np.dtype([("length", "<u4"), ("heap", "<u8"), ("number", "<u4")])
 # Bytes that are searched at a time.
 _BLOCK = 2**24
-_DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
+#: HDF5's numbers of filters.
+DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
+
+
+def filters_of(dataset: Any) -> list[int]:
+    """The numbers of the filters that a dataset's chunks pass."""
+    properties = dataset.id.get_create_plist()
+    return [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
 
 
 @functools.lru_cache(maxsize=8)
@@ -60,11 +67,10 @@ class Hdf5Heaps:
 
     def check_chunks(self, dataset: Any) -> None:
         """Check the elements in the compressed chunks of a dataset; ValueError for filters other than those of gzip."""
-        filters = dataset.id.get_create_plist()
-        codes = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
+        codes = filters_of(dataset)
         if not codes:
             return
-        if set(codes) - {_DEFLATE, _SHUFFLE, _FLETCHER32}:
+        if set(codes) - {DEFLATE, _SHUFFLE, _FLETCHER32}:
             raise ValueError(
                 f"the texts of {dataset.name} are compressed in a way that is not read"
             )
@@ -85,7 +91,7 @@ class Hdf5Heaps:
             raise ValueError(f"it announces a text of {length} bytes where the file has {held}")
 
 
-def _objects(content: "mmap.mmap", start: int) -> dict[int, int]:
+def _objects(content: mmap.mmap, start: int) -> dict[int, int]:
     """The sizes of the objects in a heap; ValueError if one does not end within it, or has no end."""
 
     def number(at: int, size: int) -> int:
@@ -109,7 +115,7 @@ def _objects(content: "mmap.mmap", start: int) -> dict[int, int]:
 
 
 def _unfiltered(content: bytes, code: int, n_bytes: int) -> bytes:
-    if code == _DEFLATE:
+    if code == DEFLATE:
         return zlib.decompressobj().decompress(content, n_bytes + 4)
     if code == _FLETCHER32:
         return content[:-4]
