@@ -7,9 +7,9 @@ Read `extras` first (optional packages), then `environment` (versions, system pr
 first use). `text`, `units` and `checks` hold pieces of messages, bytes and seconds as text, and checks of arguments.
 `conversion` makes arrays of tensors, tables and lists, `labels` compares the labels that these carry, and `forms`
 converts between condensed and square RDMs. `contents` lists and reads what a file holds, with a module for each family
-of formats (`hdf5`, `matlab5` and `matlab4`, `numpy_files`, `pickles` on `unpickling`) and the bounds on what files may
-expand to (`expansion`); `arrays` reads all its arrays. `files` writes files that appear only when complete, and checks
-before work that a file can be written; `settings_files` reads TOML, JSON and lists within bounds.
+of formats (`hdf5` with `hdf5_heaps`, `matlab5` and `matlab4`, `numpy_files`, `pickles` on `unpickling`) and the bounds
+on what files may expand to (`expansion`); `arrays` reads all its arrays. `files` writes files that appear only when
+complete, and checks before work that a file can be written; `settings_files` reads TOML, JSON and lists within bounds.
 """
 
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from fastrdm._base.files import (
     check_writable_folder,
     existing_name,
     file_stamp,
+    leaves_folder,
     make_private_folder,
     new_file,
     new_text_file,
@@ -119,6 +120,7 @@ else:
                 "open_contents",
             ],
             "fastrdm._base.conversion": ["depth"],
+            "fastrdm._base.expansion": ["check_expansion"],
             "fastrdm._base.forms": [
                 "ASYMMETRY",
                 "as_array",
@@ -142,7 +144,6 @@ else:
                 "labels_of",
                 "rdm_labels",
             ],
-            "fastrdm._base.expansion": ["check_expansion"],
             "fastrdm._base.numpy_files": ["UNNAMED", "check_members"],
             "fastrdm._base.settings_files": [
                 "parse_json",
@@ -205,6 +206,7 @@ __all__ = [
     "kind_of",
     "labels_of",
     "lazy_attributes",
+    "leaves_folder",
     "list_names",
     "make_private_folder",
     "n_conditions",

@@ -5,7 +5,7 @@ import io
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import BinaryIO, TextIO
 
 from fastrdm._base.text import unescaped
@@ -39,6 +39,13 @@ def _check_regular(path: str | Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = IsADirectoryError if stat.S_ISDIR(mode) else OSError
         raise kind(f"{path} is not a regular file")
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a path, taken from a folder, may lead out of it on any system; links are not followed."""
+    # Windows has all separators of other systems, and roots beside theirs.
+    path = PureWindowsPath(name)
+    return bool(path.anchor) or ".." in path.parts or "\0" in name
 
 
 def existing_name(name: str) -> str:

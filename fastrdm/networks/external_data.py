@@ -9,10 +9,10 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import TypeAlias
 
-from fastrdm._base import open_regular
+from fastrdm._base import leaves_folder, open_regular
 from fastrdm.networks.errors import WeightsError
 
 # In each kind of message, the fields that can hold tensors, by ONNX's numbers of fields.
@@ -61,11 +61,7 @@ class NotOnnxError(ValueError):
 
 def is_inside(name: str) -> bool:
     """Whether a relative name is that of a file below a folder, on any system; links are not followed."""
-    for kind in (PurePosixPath, PureWindowsPath):
-        path = kind(name)
-        if path.anchor or ".." in path.parts or not path.parts:
-            return False
-    return "\0" not in name
+    return bool(PureWindowsPath(name).parts) and not leaves_folder(name)
 
 
 def external_files(path: Path) -> list[Path]:

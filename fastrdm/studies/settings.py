@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
-from fastrdm._base import check_choice, nearest, read_column, read_lines, read_toml
+from fastrdm._base import check_choice, leaves_folder, nearest, read_column, read_lines, read_toml
 from fastrdm.images import ORDERS, check_background, list_images, name_in
 from fastrdm.similarity import NAN_POLICIES, Target
 from fastrdm.studies.condition_labels import check_order, in_order, order_of
@@ -86,13 +86,10 @@ class StudySettings:
 
     def _check_path(self, path: str, where: str) -> None:
         """Refuse a path that leaves the folder of the study; links below it are followed."""
-        for kind in (PurePosixPath, PureWindowsPath):
-            named = kind(path)
-            if named.anchor or ".." in named.parts or "\0" in path:
-                raise ValueError(
-                    f"{self.file}: {where} = {path!r} is not a path inside the study's folder, the only one"
-                    " that is read"
-                )
+        if leaves_folder(path):
+            raise ValueError(
+                f"{self.file}: {where} = {path!r} is not a path inside the study's folder, the only one that is read"
+            )
 
     def _check(self, table: Mapping[str, Any], fields: Mapping[str, Any], prefix: str) -> None:
         for key, value in table.items():
@@ -195,13 +192,11 @@ class StudySettings:
         column = read_column(lines, "stimulus", name) if is_csv else lines
         if column is None:
             raise ValueError(
-                f"{self.file}: order = {file.name!r} has no column named stimulus; its first"
-                f" line is {(lines or [''])[0][:200]!r}"
+                f"{name} has no column named stimulus; its first line is {(lines or [''])[0][:200]!r}"
             )
-        lines = column
-        names = [line.strip() for line in lines if line.strip()]
+        names = [line.strip() for line in column if line.strip()]
         if not names:
-            raise ValueError(f"{self.file}: order = {file.name!r} lists no stimuli")
+            raise ValueError(f"{name} lists no stimuli")
         return names
 
     def _labelled(self, names: StimulusNames) -> tuple[Path, ...]:
