@@ -140,17 +140,8 @@ def _is_complete(path: Path) -> bool:
                 tensors = safetensors_header(file.read(length))
                 ends = [tensor["data_offsets"][1] for tensor in tensors.values()]
                 return bool(8 + length + max(ends, default=0) == size)
-        return zipfile.is_zipfile(path) if head.startswith(ZIP) else size > 0
-    # A header may also be nested too deeply for the parser.
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        zipfile.BadZipFile,
-    ):
+            return zipfile.is_zipfile(file) if head.startswith(ZIP) else size > 0
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile):
         return False
 
 
