@@ -177,12 +177,11 @@ def _changes(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
 
 def _read_whole(path: Path, changes: Mapping[str, Any]) -> Preprocessing:
     """Read the preprocessing of a pretrained network's file."""
+    content = _read(path)
     try:
-        whole = preprocessing_of(_read(path), crop=False if "crop" in changes else None)
+        whole = preprocessing_of(content, crop=False if "crop" in changes else None)
     # The values of a damaged file may be of any type.
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        if str(path) in str(error):
-            raise
         if "neither a timm model" in str(error):
             raise ValueError(
                 f"{path} states no preprocessing: it is neither transformers' {_PROCESSOR} nor timm's config.json, nor "
