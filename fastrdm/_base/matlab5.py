@@ -23,15 +23,8 @@ MATLAB_NUMERIC = frozenset(
     {"double", "single", "logical"} | {f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)}
 )
 
-_MI_INT8, _MI_UINT8, _MI_INT32, _MI_UINT32, _MI_MATRIX, _MI_COMPRESSED, _MI_UTF8 = (
-    1,
-    2,
-    5,
-    6,
-    14,
-    15,
-    16,
-)
+_MI_INT8, _MI_UINT8, _MI_INT32, _MI_UINT32 = 1, 2, 5, 6
+_MI_MATRIX, _MI_COMPRESSED, _MI_UTF8 = 14, 15, 16
 _NUMBERS = {
     **{1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4"},
     **{7: "f4", 9: "f8", 12: "i8", 13: "u8"},
@@ -242,7 +235,7 @@ def _characters(element: _Element) -> NDArray[Any]:
         if kind != _MI_UTF8:
             codec += "-le" if element.order == "<" else "-be"
         text = bytes(content).decode(codec, "replace")
-    elif kind in _NUMBERS and _NUMBERS[kind][0] in "iu" and kind < _MI_INT32:
+    elif kind in _NUMBERS and kind < _MI_INT32:
         units = np.frombuffer(content, f"{element.order}{_NUMBERS[kind]}")
         text = units.astype("<u2").tobytes().decode("utf-16-le", "replace")
     else:

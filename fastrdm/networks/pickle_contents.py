@@ -20,13 +20,7 @@ _DEPTH = 6
 _MAGIC = 0x1950A86A20F9469CFC6C
 # Bytes of a number, by a part of the name of its type.
 _SIZES = {
-    "ComplexDouble": 16,
-    "Double": 8,
-    "Long": 8,
-    "ComplexFloat": 8,
-    "Half": 2,
-    "BFloat16": 2,
-} | {
+    **{"ComplexDouble": 16, "Double": 8, "Long": 8, "ComplexFloat": 8, "Half": 2, "BFloat16": 2},
     **{"Short": 2, "Bool": 1, "Byte": 1, "Char": 1, "Untyped": 1, "QInt8": 1, "QUInt": 1},
 }
 # Names that torch calls with a number of bytes or elements to reserve.

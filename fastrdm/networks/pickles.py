@@ -134,6 +134,7 @@ def _is_mappable(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             check_members(members, path.stat().st_size)
+    # zipfile raises NotImplementedError for archives that ask for a newer version of the format.
     except (OSError, zipfile.BadZipFile, NotImplementedError):
         # torch reports what is wrong with it.
         return True
