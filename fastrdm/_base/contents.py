@@ -7,7 +7,6 @@ dicts for groups and pickles. Nothing outside the file is read, and nothing in i
 
 import contextlib
 import io
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from fastrdm._base.hdf5 import Hdf5File, is_hdf5
 from fastrdm._base.matlab5 import MATLAB_NUMERIC, list_matlab5, read_matlab5
 from fastrdm._base.numpy_files import UNNAMED, load_npy, load_npz
 from fastrdm._base.pickles import PickledRdms, load_pickle
+from fastrdm._base.settings_files import parse_json
 from fastrdm._base.text import first_line
 
 _MAX_GROUPS = 10_000
@@ -293,7 +293,7 @@ def _list_pickle(path: Path) -> dict[str, Any]:
 
 
 def _list_json(path: Path) -> dict[str, Any]:
-    return {"entries": {}, "root": json.loads(path.read_text("utf-8-sig"))}
+    return {"entries": {}, "root": parse_json(path.read_text("utf-8-sig"))}
 
 
 class _NetcdfFile(io.FileIO):
