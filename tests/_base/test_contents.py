@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from fastrdm._base import open_contents, read_arrays
+from fastrdm._base import StandIn, open_contents, read_arrays
 from fastrdm._base.pickles import load_pickle
 from fastrdm.studies import read_rdms
 
@@ -182,6 +182,11 @@ def test_tuples_that_are_too_deep_to_be_keys(end, tmp_path):
         ValueError, match=r"a\.pkl cannot be read as a pickle: .* nested too deeply"
     ):
         open_contents(tmp_path / "a.pkl")
+
+
+def test_objects_in_place_of_pickled_ones_refuse_a_state_unless_they_take_it():
+    with pytest.raises(pickle.UnpicklingError, match="a state to an object that takes none"):
+        StandIn().__setstate__({})
 
 
 def test_headers_of_any_length(tmp_path):

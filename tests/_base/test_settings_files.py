@@ -1,11 +1,9 @@
 """Files of settings and lists, damaged in ways that their parsers report with errors of other kinds."""
 
-import json
-
 import pytest
 
 from fastrdm import Preprocessing
-from fastrdm._base import nearest, read_toml, suggestion
+from fastrdm._base import read_toml
 from fastrdm.networks import WeightsError, files_of, is_complete, request_preprocessing
 from fastrdm.scoring.manifest import read_manifest
 from fastrdm.studies import open_studies
@@ -60,36 +58,6 @@ def test_settings_of_many_bytes_are_not_read(tmp_path):
         ValueError, match="manifest.toml is not valid TOML that is read: it has 64.0 G"
     ):
         read_manifest(path)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"mean": {"a": 1}}, "has a field of another type"),
-        ({"size": [10**6, 10**6]}, "each at most 16384"),
-    ],
-)
-def test_preprocessing_of_other_types(changes, message):
-    values = json.loads(Preprocessing().to_json())
-    with pytest.raises(ValueError, match=message):
-        Preprocessing.from_json(json.dumps(values | changes))
-
-
-@pytest.mark.parametrize("kind", [-1, 1.5, {"a": 1}, ["a"], True])
-def test_image_processors_without_a_name(tmp_path, kind):
-    path = tmp_path / "preprocessor_config.json"
-    facts = {"image_processor_type": kind, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    path.write_text(json.dumps(facts | {"size": 224, "resample": 2}))
-    with pytest.raises(
-        ValueError, match=r"config\.json: the type of the image processor is .*, not t"
-    ):
-        request_preprocessing(path)
-
-
-def test_long_names_are_compared_quickly():
-    known = ["x" * 100, "name"]
-    assert nearest("y" * 10**7, known)
-    assert suggestion("y" * 10**7, known) == ""
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,12 @@ def test_names_are_suggested():
     assert counted(1, "image") == "1 image" and counted(2, "image") == "2 images"
 
 
+def test_long_names_are_compared_quickly():
+    known = ["x" * 100, "name"]
+    assert nearest("y" * 10**7, known)
+    assert suggestion("y" * 10**7, known) == ""
+
+
 def test_choices_are_checked():
     check_choice("a", ("a", "b"), "kind")
     assert choose("a", {"a": 1}, "kind") == 1

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -206,6 +208,19 @@ def test_bad_values_are_named(field, value):
 def test_bad_json(text):
     with pytest.raises(ValueError, match="preprocessing"):
         Preprocessing.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": {"a": 1}}, "has a field of another type"),
+        ({"size": [10**6, 10**6]}, "each at most 16384"),
+    ],
+)
+def test_preprocessing_of_other_types(changes, message):
+    values = json.loads(Preprocessing().to_json())
+    with pytest.raises(ValueError, match=message):
+        Preprocessing.from_json(json.dumps(values | changes))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fastrdm.images import Preprocessing
-from fastrdm.networks import export_onnx, preprocessing_of
+from fastrdm.networks import export_onnx, preprocessing_of, request_preprocessing
 
 SMALL = {
     "hidden_size": 16,
@@ -196,3 +196,14 @@ def test_preprocessing_of_models_and_processors():
 def test_unsupported_preprocessing(source, match):
     with pytest.raises(ValueError, match=match):
         preprocessing_of(source)
+
+
+@pytest.mark.parametrize("kind", [-1, 1.5, {"a": 1}, ["a"], True])
+def test_image_processors_without_a_name(tmp_path, kind):
+    path = tmp_path / "preprocessor_config.json"
+    facts = {"image_processor_type": kind, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    path.write_text(json.dumps(facts | {"size": 224, "resample": 2}))
+    with pytest.raises(
+        ValueError, match=r"config\.json: the type of the image processor is .*, not t"
+    ):
+        request_preprocessing(path)
