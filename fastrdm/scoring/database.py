@@ -280,7 +280,9 @@ class Database:
                 f"{self.path} is damaged: {printable(str(error))};"
                 f" `fastrdm table {self.path} --check` lists all that is wrong"
             ) from error
-        if self._stamp not in (None, file_stamp(self._files.file)) or self._has_writer():
+        if self._stamp is not None and (
+            file_stamp(self._files.file) != self._stamp or self._files.log_to_read()
+        ):
             raise StoreError(
                 f"{self.path} was changed while it was read from a folder that cannot be written; repeat the command"
             )
@@ -288,9 +290,6 @@ class Database:
     def reading(self) -> contextlib.AbstractContextManager[None]:
         """Put errors of reading, and `RowError`, into sentences that name the store."""
         return self._errors()
-
-    def _has_writer(self) -> bool:
-        return self._stamp is not None and self._files.log_to_read() is not None
 
     def _reason(self, error: Exception) -> str:
         name = getattr(error, "sqlite_errorname", "")
