@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,80 @@ from fastrdm.scoring.records import (
     digest_of,
 )
 from fastrdm.scoring.results import COLUMNS
-from fastrdm.scoring.store_rules import RELATIONS, VALUES
 from fastrdm.scoring.store_schema import columns_of
 from fastrdm.scoring.store_tables import unpacked
 
 # Problems of one kind that are listed; others are counted.
 _SHOWN = 20
+
+_SHA256 = "length({0}) = 64 AND {0} NOT GLOB '*[^0-9a-f]*'"
+_OBJECT = "CASE WHEN json_valid({0}) THEN json_type({0}) = 'object' END"
+_STATE = "{0} IN (0, 1)"
+_FINITE = "abs({0}) < 9e999"
+
+# For each table and column, a condition that a value of the right type meets, and what it means.
+_VALUES: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "runs": {
+        "outcome": ("outcome IN ('finished', 'stopped')", "not a known state"),
+        "settings": (_OBJECT.format("settings"), "not a JSON object"),
+    },
+    "environments": {"facts": (_OBJECT.format("facts"), "not a JSON object")},
+    "targets": {
+        "protocol": (_OBJECT.format("protocol"), "not a JSON object"),
+        "ceiling": (_FINITE.format("ceiling"), "not finite"),
+        "n_subjects": ("n_subjects > 0", "not positive"),
+        "synthetic": (_STATE.format("synthetic"), "not a known state"),
+    },
+    "checkpoints": {
+        "sha256": (_SHA256.format("sha256"), "not a SHA-256"),
+        "taken": (_OBJECT.format("taken"), "not a JSON object"),
+    },
+    "scored": {
+        "seconds": ("seconds >= 0 AND seconds < 9e999", "not a duration"),
+        "warnings": (
+            "CASE WHEN json_valid(warnings) THEN json_type(warnings) = 'array' END",
+            "not a JSON array",
+        ),
+        "checksum": (f"checksum = '' OR {_SHA256.format('checksum')}", "not a SHA-256"),
+    },
+    "results": {
+        "position": ("position >= 0", "negative"),
+        "std": ("std >= 0", "negative"),
+        "sample_std": ("sample_std >= 0", "negative"),
+        "p": ("p BETWEEN 0 AND 1", "not between 0 and 1"),
+        "rho": ("length(rho) > 0 AND length(rho) % 8 = 0", "not the numbers of subjects"),
+    },
+    "rdms": {"position": ("position >= 0", "negative")},
+    "files": {
+        "size": ("size >= -1", "negative"),
+        "sha256": (_SHA256.format("sha256"), "not a SHA-256"),
+    },
+    "failures": {
+        "size": ("size >= -1", "negative"),
+        "attempts": ("attempts > 0", "not positive"),
+    },
+    "entries": {"is_current": (_STATE.format("is_current"), "not a known state")},
+    "writers": {"is_open": (_STATE.format("is_open"), "not a known state")},
+    "labels": {"labels": (_OBJECT.format("labels"), "not a JSON object")},
+}
+
+# What is wrong with rows, and a statement that counts them.
+_RELATIONS: Mapping[str, str] = {
+    "results without the row of scored that completes them": "SELECT count(*) FROM results r WHERE NOT EXISTS"
+    " (SELECT 1 FROM scored s WHERE s.checkpoint = r.checkpoint AND s.target = r.target)",
+    "rows of scored without results": "SELECT count(*) FROM scored s WHERE NOT EXISTS"
+    " (SELECT 1 FROM results r WHERE r.checkpoint = s.checkpoint AND r.target = s.target)",
+    "checkpoints without the path of any file": "SELECT count(*) FROM checkpoints c WHERE NOT EXISTS"
+    " (SELECT 1 FROM entries e WHERE e.checkpoint = c.id)",
+    "entries with another method than their checkpoint": "SELECT count(*) FROM entries e"
+    " JOIN checkpoints c ON c.id = e.checkpoint WHERE c.method != e.method",
+    "paths with several current contents": "SELECT count(*) FROM"
+    " (SELECT 1 FROM entries WHERE is_current GROUP BY path, method HAVING count(*) > 1)",
+    "RDMs of stimuli that no target has": "SELECT count(*) FROM rdms r WHERE NOT EXISTS"
+    " (SELECT 1 FROM targets t WHERE t.stimuli = r.stimuli)",
+    "labels that are not text": "SELECT count(*) FROM labels,"
+    " json_each(CASE WHEN json_valid(labels) THEN labels ELSE '{}' END) j WHERE j.type != 'text'",
+}
 
 
 @dataclass(frozen=True)
@@ -51,10 +119,15 @@ class StoreCheck:
 def check_store(database: Database) -> StoreCheck:
     """Check everything in a store."""
     problems: list[str] = []
-    # What SQLite cannot read ends a part of the check.
-    for part in (_integrity, _types, _texts, _relations, _keys, _checksums, _rdms):
+    # Each part is a generator: what SQLite cannot read ends the part, not the check.
+    parts = (
+        *(part(database) for part in (_integrity, _types, _texts, _relations, _keys)),
+        _shown(_results(database), "results that are not what was written"),
+        _shown(_rdms(database), "damaged RDMs"),
+    )
+    for part in parts:
         try:
-            problems += part(database)
+            problems += part
         except StoreError as error:
             text = str(error).replace(f"{database.path} ", "the store ", 1)
             if text not in problems:
@@ -89,7 +162,7 @@ def _integrity(database: Database) -> Iterator[str]:
 def _types(database: Database) -> Iterator[str]:
     """Values of the wrong type or outside their range."""
     for table, columns in columns_of(database.version).items():
-        rules = VALUES.get(table, {})
+        rules = _VALUES.get(table, {})
         for name, kind, can_be_null in columns:
             null = f"{name} IS NULL" if can_be_null else "0"
             is_type = f"typeof({name}) = '{kind.lower()}'"
@@ -129,7 +202,7 @@ def _relations(database: Database) -> Iterator[str]:
     for (table, parent), n in orphans.items():
         refer = "it refers" if n == 1 else "they refer"
         yield f"{table}: {counted(n, 'row')} without the row of {parent} that {refer} to"
-    for what, statement in RELATIONS.items():
+    for what, statement in _RELATIONS.items():
         ((n,),) = database.query(statement)
         if n:
             yield f"{what}: {n}"
@@ -162,12 +235,8 @@ def _key_of(kind: type[Pipeline] | type[TargetRecord], row: dict[str, Any]) -> s
         return ""
 
 
-def _checksums(database: Database) -> Iterator[str]:
-    """Results that are not what was written."""
-    yield from _shown(_changed(database), "results that are not what was written")
-
-
-def _changed(database: Database) -> Iterator[str]:
+def _results(database: Database) -> Iterator[str]:
+    """Results that are not what was written, by their checksums."""
     statement = (
         "SELECT s.checkpoint, s.target, s.checksum, t.n_subjects, c.path, t.study, t.region, c.sha256, m.key, t.key"
         " FROM scored s JOIN checkpoints c ON c.id = s.checkpoint JOIN methods m ON m.id = c.method"
@@ -204,10 +273,6 @@ def _checksum(keys: Sequence[Any], found: Iterable[Sequence[Any]]) -> str:
 
 
 def _rdms(database: Database) -> Iterator[str]:
-    yield from _shown(_damaged_rdms(database), "damaged RDMs")
-
-
-def _damaged_rdms(database: Database) -> Iterator[str]:
     statement = (
         "SELECT c.path, r.layer, r.content FROM rdms r JOIN checkpoints c ON c.id = r.checkpoint"
     )
