@@ -6,18 +6,17 @@ A label is a column beside those of the results, so it may not have the name of 
 import contextlib
 import re
 from collections.abc import Iterable
+from dataclasses import fields
 
 from fastrdm._base import printable
+from fastrdm.scoring.results import Result
+from fastrdm.scoring.store_columns import NAMES
 
-# Columns of `score --csv`, of its JSON lines, and of a store's tables.
+# Columns of a store's tables, of `score --csv` and of its JSON lines; the last four are none yet.
 RESERVED = frozenset(
-    {
-        "checkpoint", "arch", "study", "layer", "region", "subject", "rho", "r2", "std", "sample_std", "percent_nc",
-        "p", "value", "ceiling", "low", "high", "p_sign_flip", "p_corrected", "mean_rho", "sha256", "score", "best",
-        "taps", "precision", "provider", "preprocessing", "kernels", "graph", "key", "prefix", "ema",
-        "allow_missing", "synthetic", "protocol", "missing", "settings", "held",
-    }
-)  # fmt: skip
+    {*NAMES, *(field.name for field in fields(Result))}
+    | {"allow_missing", "best", "graph", "synthetic"}
+)
 _SUBJECT = re.compile(r"rho_\d+")
 
 
