@@ -19,7 +19,6 @@ from fastrdm.scoring.processes import ProcessIdentity
 from fastrdm.scoring.records import StoreError
 from fastrdm.scoring.store import Store
 from fastrdm.scoring.store_files import StoreFiles
-from fastrdm.scoring.store_values import stored
 
 # Seconds between two heartbeats, and without one until a claim ends.
 _BEAT_S, _LEASE_S = 2.0, 30.0
@@ -171,12 +170,6 @@ class SharedStore(Store):
             for method, sample, holder, *_ in found
             if holder in running
         }
-
-    def error(self, path: str, pipeline: int) -> str:
-        """Why a file could not be scored; empty if it could."""
-        with self._errors():
-            query = "SELECT error FROM failures WHERE path = ? AND method = ?"
-            return str(self._one(query, stored(path), pipeline) or "")
 
     def close(self) -> None:
         """End all claims, and close the file."""

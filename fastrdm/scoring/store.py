@@ -37,8 +37,8 @@ from fastrdm.scoring.records import (
 )
 from fastrdm.scoring.results import COLUMNS
 from fastrdm.scoring.store_check import StoreCheck, check_store
+from fastrdm.scoring.store_reader import StoreReader, packed
 from fastrdm.scoring.store_schema import MERGE
-from fastrdm.scoring.store_tables import StoreReader, packed
 from fastrdm.scoring.store_values import sha256, stored
 
 if TYPE_CHECKING:

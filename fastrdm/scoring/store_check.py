@@ -20,8 +20,8 @@ from fastrdm.scoring.records import (
     digest_of,
 )
 from fastrdm.scoring.results import COLUMNS
+from fastrdm.scoring.store_reader import unpacked
 from fastrdm.scoring.store_schema import columns_of
-from fastrdm.scoring.store_tables import unpacked
 
 # Problems of one kind that are listed; others are counted.
 _SHOWN = 20

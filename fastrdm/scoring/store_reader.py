@@ -1,4 +1,4 @@
-"""What a store holds, as rows, tables and RDMs."""
+"""The reading half of a store: rows, tables, RDMs, failures and runs."""
 
 import zlib
 from collections.abc import Collection, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class StoreReader(Database):
-    """The reading half of a store; parameters and errors as for `Database`."""
+    """A store as it is read; parameters and errors as for `Store`."""
 
     def counts(self) -> dict[str, int]:
         """Number of checkpoints by content, of their results, and of failures."""
@@ -46,6 +46,12 @@ class StoreReader(Database):
                 for name in row.keys() - {"attempts"}:
                     values.text(row[name], f"{name} of a failure")
         return found
+
+    def error(self, path: str, pipeline: int) -> str:
+        """Why a file could not be scored; empty if it could."""
+        with self._errors():
+            query = "SELECT error FROM failures WHERE path = ? AND method = ?"
+            return str(self._one(query, values.stored(path), pipeline) or "")
 
     def runs(self) -> list[dict[str, Any]]:
         """The runs in order of time; `ended` is None for a run that continues or was killed."""
