@@ -31,7 +31,7 @@ _INCONSISTENT = (
 
 def add_taps(parser: argparse._ActionsContainer) -> None:
     """Add which layers are tapped."""
-    parser.add_argument("--taps", type=_names, metavar="A,B", help=_TAPS)
+    parser.add_argument("--taps", type=comma_separated, metavar="A,B", help=_TAPS)
 
 
 def add_preprocessing(parser: argparse._ActionsContainer) -> None:
@@ -87,7 +87,7 @@ def add_selection(parser: argparse._ActionsContainer) -> None:
         "patterns of weights or modules, such as 'fc*', that may be missing, of another shape or unknown to the "
         "network (default: those on which no tapped layer depends, with a warning)"
     )
-    add("--allow-missing", type=_names, default=(), metavar="A,B", help=missing)
+    add("--allow-missing", type=comma_separated, default=(), metavar="A,B", help=missing)
 
 
 def add_checkpoints(parser: argparse.ArgumentParser) -> None:
@@ -131,13 +131,13 @@ def _add_studies(group: argparse._ActionsContainer) -> None:
     folders = "folders of studies or of the challenge's data (default: $FASTRDM_DATA, else ../shared/data)"
     add("--data", type=existing_name, nargs="+", metavar="DIR", help=folders)
     studies = "names of the studies to score against, such as 92,118 (default: all)"
-    add("--sets", type=_names, metavar="A,B", help=studies)
+    add("--sets", type=comma_separated, metavar="A,B", help=studies)
     modality = (
         "which of the challenge's data: fmri (EVC, IT), meg (early, late) or both (default: fmri)"
     )
     add("--modality", choices=("fmri", "meg", "both"), default="fmri", help=modality)
     regions = "names of the regions to score against, such as evc,it (default: all)"
-    add("--regions", type=_names, metavar="A,B", help=regions)
+    add("--regions", type=comma_separated, metavar="A,B", help=regions)
 
 
 def _add_workers(group: argparse._ActionsContainer) -> None:
@@ -209,7 +209,8 @@ def _add_running(group: argparse._ActionsContainer) -> None:
     add("--batch-size", type=_positive, default=32, metavar="N", help=_BATCH_SIZE)
 
 
-def _names(text: str) -> list[str]:
+def comma_separated(text: str) -> list[str]:
+    """The names in a list A,B."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastrdm._base import existing_name
-from fastrdm.cli.arguments import add_preprocessing, data_folders, preprocessing_of_arguments
+from fastrdm.cli.arguments import (
+    add_preprocessing,
+    comma_separated,
+    data_folders,
+    preprocessing_of_arguments,
+)
 from fastrdm.cli.printing import complain, echo, echo_json
 
 if TYPE_CHECKING:
@@ -25,7 +30,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     folders = "a study.toml or its folder, challenge data, a folder of studies (default: $FASTRDM_DATA, ../shared/data)"
     add("data", nargs="*", type=existing_name, metavar="STUDY", help=folders)
     names = "studies to check, e.g. 92,118 (default: all)"
-    add("--sets", type=_names, metavar="A,B", help=names)
+    add("--sets", type=comma_separated, metavar="A,B", help=names)
     modality = "of the challenge's data (default: fmri)"
     add("--modality", choices=("fmri", "meg", "both"), default="fmri", help=modality)
     network = (
@@ -37,10 +42,6 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     add("--output", metavar="FILE", help=output)
     add("--json", action="store_true", help="print one JSON object for each study")
     parser.set_defaults(run=_check)
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _check(arguments: argparse.Namespace) -> int:

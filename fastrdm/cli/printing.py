@@ -12,9 +12,7 @@ from fastrdm._base import json_text, printable, require
 _STDERR = 2
 #: Exit status after the reader of a pipe has closed it: 128 + SIGPIPE, as a shell reports it.
 CLOSED_PIPE = 141
-
-
-#: Help of the option.
+#: Help of the option of commands that write cells; not in `arguments`, whose imports `fastrdm table` does without.
 RAW_CELLS = (
     "write text into CSV and Excel cells as it is, for programs (default: text that a spreadsheet would take for a "
     "formula begins with an apostrophe, and control characters are escaped)"
