@@ -41,11 +41,11 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from campaigns.common import Tally, rows_of
+from campaigns.common import Tally, compare, rows_of
+from campaigns.processes import birth_of, children_of, is_alive, send
+from small_sweep import write_checkpoints, write_study
 
 N_CHECKPOINTS = 30
 # A sweep takes seconds. Beside other programs on a busy machine it may take minutes, but not this long.
@@ -99,33 +99,18 @@ class InterruptionTally(Tally):
 
 def make_home(home, data=None):
     """Write a network, its checkpoints, and a study unless `data` has real ones."""
-    import torch
-    from PIL import Image
-    from safetensors.torch import save_file
-
     home.mkdir(parents=True, exist_ok=True)
     (home / "campaign_net.py").write_text(NETWORK)
     names = {}
     exec(NETWORK, names)
-    (home / "runs").mkdir()
-    for i in range(N_CHECKPOINTS):
-        torch.manual_seed(i)
-        save_file(names["build"]().state_dict(), home / "runs" / f"epoch{i:02d}.safetensors")
+    write_checkpoints(home / "runs", names["build"], N_CHECKPOINTS)
     if data is not None:
         (home / "data").symlink_to(Path(data).resolve())
-        return
-    rng = np.random.default_rng(0)
-    (home / "data" / "stimuli").mkdir(parents=True)
-    for i in range(24):
-        pixels = rng.integers(0, 256, (20, 24, 3), np.uint8)
-        Image.fromarray(pixels).save(home / "data" / "stimuli" / f"image{i:02d}.png")
-    for region in ("evc", "it"):
-        np.save(home / "data" / f"{region}.npy", rng.random((5, 24 * 23 // 2)))
-    targets = "".join(f'[targets.{r}]\nfile = "{r}.npy"\n' for r in ("evc", "it"))
-    (home / "data" / "study.toml").write_text(f'order = "sorted"\n{targets}')
+    else:
+        write_study(home / "data", n_images=24, n_subjects=5, regions=("evc", "it"))
 
 
-class Sweep:
+class InterruptedSweep:
     """A sweep's process, the events that it has printed, and the processes of its workers."""
 
     def __init__(self, home, store, engine, cache):
@@ -180,37 +165,6 @@ class Sweep:
     def error_text(self):
         self.errors.seek(0)
         return self.errors.read().decode(errors="replace")
-
-
-def children_of(pid):
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _stat(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-
-
-def birth_of(pid):
-    """When a process was started, which tells it from a later one with the same number; None if there is none."""
-    stat = _stat(pid)
-    return stat and stat[19]
-
-
-def is_alive(pid):
-    stat = _stat(pid)
-    return bool(stat) and stat[0] not in "ZX"
-
-
-def send(pid, number):
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 class Local:
@@ -279,7 +233,7 @@ def statuses_of(kind):
     return {-signal.SIGKILL} if kind in ("kill-main", "kill-both") else set()
 
 
-class Campaign:
+class InterruptionCampaign:
     """Rounds of interrupted sweeps of one engine."""
 
     def __init__(self, home, engine, seed, tally, kinds=KINDS):
@@ -295,7 +249,7 @@ class Campaign:
 
     def _undisturbed(self):
         store = self.home / f"undisturbed-{self.engine.name}-{time.time_ns()}.db"
-        sweep = Sweep(self.home, store, self.engine, self.cache)
+        sweep = InterruptedSweep(self.home, store, self.engine, self.cache)
         status = sweep.wait(DEADLINE_S)
         if status != 0:
             sweep.process.kill()
@@ -316,14 +270,17 @@ class Campaign:
         for attempt in range(50):
             if self._sweep(store, cache, reported, is_disturbed=attempt < MAX_DISTURBED):
                 break
-        self._compare(store, reported)
+        for path, times in reported.items():
+            if times > 1:
+                self.tally.add("doubled", f"{store.name}: {path} was scored {times} times")
+        compare(self.tally, store.name, rows_of(store), self.expected)
         for path in self.home.glob(f"{store.name}*"):
             path.unlink()
 
     def _sweep(self, store, cache, reported, is_disturbed):
         """Run a sweep, perhaps with interruptions; return whether it ended by itself with status 0."""
         start = time.monotonic()
-        sweep = Sweep(self.home, store, self.engine, cache)
+        sweep = InterruptedSweep(self.home, store, self.engine, cache)
         self.tally.done["sweeps"] += 1
         done, worker_kills = [], 0
         while is_disturbed and sweep.is_running:
@@ -378,21 +335,6 @@ class Campaign:
             self.tally.add("failed", f"{where}: {failed}")
         return status == 0
 
-    def _compare(self, store, reported):
-        found = rows_of(store)
-        for path, times in reported.items():
-            if times > 1:
-                self.tally.add("doubled", f"{store.name}: {path} was scored {times} times")
-        for path, rows in self.expected.items():
-            if path not in found:
-                self.tally.add("lost", f"{store.name}: {path}")
-            elif len(found[path]) != len(rows):
-                self.tally.add("doubled", f"{store.name}: {path} has {len(found[path])} rows")
-            elif sorted(found[path]) != sorted(rows):
-                self.tally.add("changed", f"{store.name}: {path}")
-        for path in found.keys() - self.expected.keys():
-            self.tally.add("changed", f"{store.name}: {path} is new")
-
 
 def run(home, engines, count, seed=0, data=None, minutes=None, kinds=KINDS):
     """Interrupt sweeps of each engine `count` times in all, or for some minutes; return the tally."""
@@ -405,7 +347,7 @@ def run(home, engines, count, seed=0, data=None, minutes=None, kinds=KINDS):
     for i, name in enumerate(engines):
         wanted = count * (i + 1) // len(engines)
         with ENGINES[name]() as engine:
-            campaign = Campaign(home, engine, seed, tally, kinds)
+            campaign = InterruptionCampaign(home, engine, seed, tally, kinds)
             number = 0
             while tally.interruptions.total() < wanted:
                 if minutes is not None and time.monotonic() - start > 60 * minutes * (i + 1) / len(
