@@ -13,7 +13,6 @@ the same command runs once more when the files have come to rest. The campaign c
 - hung: sweeps that do not end within a deadline
 """
 
-import argparse
 import collections
 import os
 import random
@@ -26,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from campaigns.common import Sweep, Tally, linked, make, sha256_of, undisturbed
+from campaigns.common import SweepProcess, Tally, linked, make, parser_of, sha256_of, undisturbed
 
 COUNTS = ("lost", "doubled", "changed", "failed", "wrong_status", "hung")
 WATCHED_S = 8.0
@@ -139,14 +138,14 @@ def run_round(made, place, expected, rng, tally, watch):
     changes = Changes(place / "runs", contents, rng)
     arguments = ["--engine", "in-process", *(("--watch", "--patience", "1") if watch else ())]
     changes.start()
-    sweep = Sweep(place, *arguments, cache=made / "cache")
+    sweep = SweepProcess(place, *arguments, cache=made / "cache")
     if watch:
         time.sleep(WATCHED_S)
         changes.stop()
     sweeps = [(sweep, sweep.wait())]
     if not watch:
         changes.stop()
-        sweep = Sweep(place, *arguments, cache=made / "cache")
+        sweep = SweepProcess(place, *arguments, cache=made / "cache")
         sweeps.append((sweep, sweep.wait()))
     tally.done["rounds"] += 1
     tally.done["changes"] += changes.n
@@ -171,7 +170,7 @@ def campaign(rounds, n=20, seed=0, watch=None):
         # Half of them are further contents of the others' files.
         made = make(folder / "made", 2 * n)
         add_torch_files(made / "runs")
-        undisturbed(made, folder / "alone", cache=made / "cache")
+        undisturbed(made, folder / "alone")
         alone, _ = rows_by_content(folder / "alone" / "scores.db")
         expected = {sha256: rows for (_, sha256), rows in alone.items()}
         for number in range(rounds):
@@ -182,13 +181,7 @@ def campaign(rounds, n=20, seed=0, watch=None):
 
 def main():
     """Run the campaign; the exit status is 1 if it found a problem."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--checkpoints", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
+    chosen = parser_of(__doc__, n=20).parse_args()
     tally = campaign(chosen.rounds, chosen.checkpoints, chosen.seed)
     print(tally.text)
     return tally.status

@@ -8,7 +8,6 @@ In every second round one sweep is killed; with `--watch` the sweeps watch the f
 shared_stores.py.
 """
 
-import argparse
 import contextlib
 import sys
 import threading
@@ -16,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from campaigns.common import parser_of
 from campaigns.shared_stores import campaign
 
 LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib")
@@ -94,28 +94,23 @@ def jumping_clock(place, rng, library=None):
         jumps.join()
 
 
-def run(rounds, n=30, seed=0, watch=False, library=None, kill=True):
+def run(rounds, n=30, seed=0, watch=False, library=None):
     """Run rounds of two sweeps whose clock jumps; return the tally."""
     return campaign(
         rounds,
-        2,
-        n,
-        "in-process",
-        kill,
-        seed,
-        lambda place, rng: jumping_clock(place, rng, library),
-        ("--watch", "--patience", "1") if watch else (),
+        sweeps=2,
+        n=n,
+        engine="in-process",
+        kill=True,
+        seed=seed,
+        disturbed=lambda place, rng: jumping_clock(place, rng, library),
+        arguments=("--watch", "--patience", "1") if watch else (),
     )
 
 
 def main():
     """Run the campaign; the exit status is 1 if it found a problem."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--checkpoints", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = parser_of(__doc__)
     parser.add_argument("--watch", action="store_true", help="let the sweeps watch")
     parser.add_argument("--injected", action="store_true", help="do not use libfaketime")
     chosen = parser.parse_args()

@@ -1,5 +1,6 @@
-"""What the campaigns share: checkpoints of a small network, sweeps as processes, comparisons of stores, and tallies."""
+"""What the campaigns share: tallies, arguments, checkpoints of a small network, processes of sweeps, comparisons."""
 
+import argparse
 import collections
 import contextlib
 import hashlib
@@ -7,11 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-if str(HERE.parent) not in sys.path:
-    sys.path.insert(0, str(HERE.parent))
 
 # A sweep takes seconds. Beside other programs on a busy machine it may take minutes, but not this long.
 DEADLINE_S = 600.0
@@ -51,7 +47,18 @@ def tally_line(done, problems):
     return f"tally: {done}; {problems}"
 
 
-class Sweep:
+def parser_of(description, n=30):
+    """The arguments that all campaigns of rounds have: rounds, checkpoints (`n` by default) and seed."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--checkpoints", type=int, default=n)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+class SweepProcess:
     """A sweep in a process, whose events go to a file."""
 
     def __init__(self, place, *arguments, cache, store="scores.db", environment=(), **options):
@@ -109,9 +116,9 @@ def linked(made, place, names=("runs", "net.onnx", "study")):
     return place
 
 
-def undisturbed(made, place, **options):
+def undisturbed(made, place):
     """The rows that a sweep stores by itself, by checkpoint, and the size of its store in bytes."""
-    sweep = Sweep(linked(made, place), "--engine", "in-process", **options)
+    sweep = SweepProcess(linked(made, place), "--engine", "in-process", cache=made / "cache")
     if sweep.wait() != 0:
         raise RuntimeError(f"an undisturbed sweep failed: {sweep.errors}")
     return rows_of(place / "scores.db"), (place / "scores.db").stat().st_size

@@ -12,7 +12,6 @@ fills at a random moment. Elsewhere RLIMIT_FSIZE bounds the size of its files. T
 - hung: sweeps that do not end within a deadline
 """
 
-import argparse
 import collections
 import contextlib
 import random
@@ -25,7 +24,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from campaigns.common import Sweep, Tally, compare, linked, make, remove, rows_of, undisturbed
+from campaigns.common import (
+    SweepProcess,
+    Tally,
+    compare,
+    linked,
+    make,
+    parser_of,
+    remove,
+    rows_of,
+    undisturbed,
+)
 
 COUNTS = ("lost", "doubled", "changed", "wrong_status", "hung")
 PAGE = 4096
@@ -120,7 +129,7 @@ def run_round(made, place, disk, needed, expected, rng, tally):
             disk.grow(20 * needed)
         elif disk.fill is not None and rng.random() < 0.5:
             timer = threading.Timer(rng.uniform(0, LATEST_FILL_S), disk.fill)
-        sweep = Sweep(
+        sweep = SweepProcess(
             place, "--engine", "in-process", store=store, cache=made / "cache", **disk.options()
         )
         if timer is not None:
@@ -156,7 +165,7 @@ def campaign(rounds, n=30, seed=0, disk=None):
     with tempfile.TemporaryDirectory(prefix="fastrdm-full-") as name:
         folder = Path(name)
         made = make(folder / "made", n)
-        expected, needed = undisturbed(made, folder / "alone", cache=made / "cache")
+        expected, needed = undisturbed(made, folder / "alone")
         for number in range(rounds):
             space = PAGE * rng.randrange(4, 8 + 2 * needed // PAGE)
             with contextlib.closing(disk(folder / f"disk{number}", space)) as made_disk:
@@ -167,12 +176,7 @@ def campaign(rounds, n=30, seed=0, disk=None):
 
 def main():
     """Run the campaign; the exit status is 1 if it found a problem."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--checkpoints", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = parser_of(__doc__)
     parser.add_argument("--limit", action="store_true", help="use RLIMIT_FSIZE in any case")
     chosen = parser.parse_args()
     disk = LimitedFiles if chosen.limit else None

@@ -10,7 +10,6 @@ import argparse
 import collections
 import contextlib
 import faulthandler
-import importlib
 import itertools
 import json
 import os
@@ -27,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from campaigns.common import tally_line  # noqa: E402
+from mutations import mutate  # noqa: E402
 
 # Seconds of the processor, so that other programs do not matter, and of the clock where those are not known.
 DEADLINE, PATIENCE = 20.0, 900.0
@@ -94,7 +94,7 @@ def mutated(reader, seeds, number, seed):
         return change(content, rng, seeds)
     # A change of a container's part may not apply.
     except (ValueError, KeyError, IndexError, OSError, RecursionError, NotImplementedError):
-        return importlib.import_module("mutations").mutate(content, rng, seeds)
+        return mutate(content, rng, seeds)
 
 
 def work(folder, seed):
@@ -134,13 +134,15 @@ def work(folder, seed):
         answers.flush()
 
 
-class Worker:
+class ReaderProcess:
     """A process that reads files one after the other, given many at a time."""
 
     def __init__(self, seed):
         self.seed, self.process, self.content = seed, None, b""
         self.jobs = collections.deque()
         self.n_done = 0
+        # The beginning of an answer whose end has not come yet.
+        self._left = b""
 
     def begin(self, jobs):
         """Give the jobs to the process, a new one if there is none."""
@@ -167,8 +169,7 @@ class Worker:
     def answers(self):
         """What came of files since the last time; a crash of the first one left if the process ended."""
         received = self.process.stdout.read1()
-        self._left = getattr(self, "_left", b"") + received
-        *lines, self._left = self._left.split(b"\n")
+        *lines, self._left = (self._left + received).split(b"\n")
         for line in lines:
             outcome, text = json.loads(line)
             name, number = job = self.jobs.popleft()
@@ -214,7 +215,7 @@ class Worker:
         self.process, self._left = None, b""
 
 
-class Campaign:
+class ReaderCampaign:
     """Mutations of each kind of file in turn, with counts by reader and outcome, and the findings."""
 
     def __init__(self, names, n_files, seed, first, keep, show):
@@ -237,7 +238,7 @@ class Campaign:
 
     def run(self, n_workers):
         """Read all files."""
-        workers = [Worker(self.seed) for _ in range(n_workers)]
+        workers = [ReaderProcess(self.seed) for _ in range(n_workers)]
         waiting = selectors.DefaultSelector()
 
         def begin(worker):
@@ -273,7 +274,7 @@ class Campaign:
 
 def fuzz(names, n_files, n_workers=1, seed=0, keep=None, first=0, show=print):
     """Read mutations of each kind of file in turn; return counts by reader and outcome, and the findings."""
-    campaign = Campaign(names, n_files, seed, first, keep, show)
+    campaign = ReaderCampaign(names, n_files, seed, first, keep, show)
     campaign.run(n_workers)
     return campaign.counts, campaign.findings
 

@@ -9,10 +9,15 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
+from pathlib import Path
 
 import numpy as np
 
 import fastrdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from campaigns.common import tally_line
 
 N_CONDITIONS = 20
 
@@ -64,10 +69,8 @@ def main():
     print(
         f"{options.scores} scores, {wrong} wrong, memory {growth:+.1f} MiB, {files:+d} open files"
     )
-    problems = {"changed": wrong, "memory": growth > 20, "files": max(0, files)}
-    print(
-        f"tally: scores {options.scores}; {', '.join(f'{k} {int(n)}' for k, n in problems.items())}"
-    )
+    problems = {"changed": wrong, "memory": int(growth > 20), "files": max(0, files)}
+    print(tally_line({"scores": options.scores}, problems))
     sys.exit(1 if any(problems.values()) else 0)
 
 

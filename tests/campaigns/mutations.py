@@ -171,15 +171,10 @@ def mutate_header(magic):
             facts |= {"size": len(body), "checksum": zlib.crc32(body)}
             text = json.dumps(facts).encode()
         else:
-            text = _mutated_json(text, rng, others)
+            text = mutate_json(text, rng, others)
         return magic + b"%08x%08x\n" % (len(text), zlib.crc32(text)) + text + body
 
     return mutated
-
-
-def mutate_json(content, rng, others=()):
-    """Change a value anywhere in JSON, or its bytes."""
-    return _mutated_json(content, rng, others)
 
 
 VALUES = (
@@ -188,7 +183,8 @@ VALUES = (
 )
 
 
-def _mutated_json(content, rng, others):
+def mutate_json(content, rng, others=()):
+    """Change a value anywhere in JSON, or its bytes."""
     if rng.random() < 0.3:
         return mutate(content, rng, others)
     root = json.loads(content)

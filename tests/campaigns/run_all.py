@@ -149,7 +149,7 @@ def main():
         cells, is_fine = row(campaign.name, status, text, time.monotonic() - start)
         rows.append(cells)
         is_good &= is_fine
-        print(table(rows[-1:]).splitlines()[-1], flush=True)
+        print(table(rows[-1:]), flush=True)
     print("\n" + "\n".join([table(rows), *omitted]))
     return int(not is_good)
 

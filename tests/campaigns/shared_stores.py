@@ -14,7 +14,6 @@ The campaign counts
 - hung: sweeps that do not end within a deadline
 """
 
-import argparse
 import collections
 import contextlib
 import random
@@ -25,7 +24,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from campaigns.common import DEADLINE_S, Sweep, Tally, compare, linked, make, rows_of, undisturbed
+from campaigns.common import (
+    DEADLINE_S,
+    SweepProcess,
+    Tally,
+    compare,
+    linked,
+    make,
+    parser_of,
+    rows_of,
+    undisturbed,
+)
 
 COUNTS = ("twice", "lost", "doubled", "changed", "wrong_status", "hung")
 # Imports take a second or more, and each checkpoint milliseconds.
@@ -72,14 +81,14 @@ def campaign(
     with tempfile.TemporaryDirectory(prefix="fastrdm-shared-") as name:
         folder = Path(name)
         made = make(folder / "made", n)
-        expected, _ = undisturbed(made, folder / "alone", cache=made / "cache")
+        expected, _ = undisturbed(made, folder / "alone")
         for number in range(rounds):
             after = rng.uniform(0, LATEST_KILL_S) if kill and number % 2 else None
             place = linked(made, folder / f"round{number}")
             chosen = ("--engine", engine, *arguments)
             with disturbed(place, rng) as environment:
                 started = [
-                    Sweep(place, *chosen, cache=made / "cache", environment=environment)
+                    SweepProcess(place, *chosen, cache=made / "cache", environment=environment)
                     for _ in range(sweeps)
                 ]
                 run_round(tally, made, place, expected, started, after)
@@ -89,15 +98,10 @@ def campaign(
 
 def main():
     """Run the campaign; the exit status is 1 if it found a problem."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=50)
+    parser = parser_of(__doc__)
     parser.add_argument("--sweeps", type=int, default=2, help="sweeps in each round")
-    parser.add_argument("--checkpoints", type=int, default=30)
     parser.add_argument("--engine", default="local", choices=("local", "ray", "in-process"))
     parser.add_argument("--kill", action="store_true", help="kill one sweep of every second round")
-    parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     tally = campaign(
         chosen.rounds, chosen.sweeps, chosen.checkpoints, chosen.engine, chosen.kill, chosen.seed
@@ -107,4 +111,4 @@ def main():
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())
