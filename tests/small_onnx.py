@@ -1,8 +1,7 @@
-"""A small ONNX network, with its weights in the file or in others, and a small study to score it against."""
+"""A small ONNX network, with its weights in the file or in others."""
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
 
 SIZE = 8
 
@@ -57,19 +56,3 @@ def write_small(path, *names, seed=0):
         move_out(tensor, path, name)
     path.write_bytes(model.SerializeToString())
     return path
-
-
-def write_study(folder, n=6, n_subjects=3, seed=0):
-    """Write a study of small images with one region."""
-    rng = np.random.default_rng(seed)
-    (folder / "stimuli").mkdir(parents=True)
-    for i in range(n):
-        pixels = rng.integers(0, 256, (12, 10, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / "stimuli" / f"image{i}.png")
-    rdms = rng.random((n_subjects, n, n)) + rng.random((n, n))
-    rdms += rdms.transpose(0, 2, 1)
-    for rdm in rdms:
-        np.fill_diagonal(rdm, 0)
-    np.save(folder / "it.npy", rdms)
-    (folder / "study.toml").write_text('order = "sorted"\n[targets.it]\nfile = "it.npy"\n')
-    return folder

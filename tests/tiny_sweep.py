@@ -2,10 +2,8 @@
 
 import sys
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
+import small_sweep
 
 import fastrdm
 
@@ -13,37 +11,11 @@ import fastrdm
 DEADLINE_S = 120
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
-NETWORK = """
-import torch
-from fastrdm.images import Preprocessing
-
-def build():
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2), torch.nn.Flatten())
-    network.preprocessing = Preprocessing((16, 16))
-    network.taps = {"conv": "0"}
-    return network
-"""
-
 
 def make(folder):
-    """Write a network, its weights in four versions, and a study of six images."""
-    (folder / "hang_net.py").write_text(NETWORK)
-    names = {}
-    exec(NETWORK, names)
-    (folder / "runs").mkdir()
-    for i in range(4):
-        torch.manual_seed(i)
-        torch.save(names["build"]().state_dict(), folder / "runs" / f"epoch{i}.pth")
-    fastrdm.export_onnx(names["build"](), folder / "net.onnx")
-    rng = np.random.default_rng(0)
-    (folder / "study" / "stimuli").mkdir(parents=True)
-    for i in range(6):
-        pixels = rng.integers(0, 256, (20, 20, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / "study" / "stimuli" / f"{i}.png")
-    np.save(folder / "study" / "it.npy", rng.random((3, 15)))
-    (folder / "study" / "study.toml").write_text(
-        'order = "sorted"\n[targets.it]\nfile = "it.npy"\n'
-    )
+    """Write hang_net.py, net.onnx, study/ and runs/epoch00.pth to epoch03.pth into a folder."""
+    (folder / "hang_net.py").write_text(small_sweep.NETWORK)
+    small_sweep.make(folder, 4, "pth")
 
 
 def sweep(**options):

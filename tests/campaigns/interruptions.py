@@ -45,7 +45,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from campaigns.common import Tally, compare, rows_of
 from campaigns.processes import birth_of, children_of, is_alive, send
-from small_sweep import write_checkpoints, write_study
+from small_study import write_study
+from small_sweep import write_checkpoints
 
 N_CHECKPOINTS = 30
 # A sweep takes seconds. Beside other programs on a busy machine it may take minutes, but not this long.
@@ -107,7 +108,7 @@ def make_home(home, data=None):
     if data is not None:
         (home / "data").symlink_to(Path(data).resolve())
     else:
-        write_study(home / "data", n_images=24, n_subjects=5, regions=("evc", "it"))
+        write_study(home / "data", n=24, n_subjects=5, regions=("evc", "it"))
 
 
 class InterruptedSweep:

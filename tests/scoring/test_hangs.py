@@ -111,7 +111,7 @@ import fastrdm
 import numpy as np
 
 def score():
-    (found,) = fastrdm.score_checkpoints(["runs/epoch0.pth"], ["net.onnx"], "study")
+    (found,) = fastrdm.score_checkpoints(["runs/epoch00.pth"], ["net.onnx"], "study")
     return found.results[0].r2
 
 def work(method):

@@ -11,7 +11,8 @@ import pytest
 from onnx import helper, numpy_helper
 from PIL import Image
 from safetensors.numpy import save_file
-from small_onnx import SIZE, small_model, write_small, write_study
+from small_onnx import SIZE, small_model, write_small
+from small_study import write_study
 
 from fastrdm import OnnxModel, Preprocessing, Store, Target, sweep
 from fastrdm.networks import Layout

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_sweep import ARGUMENTS, make
+from small_sweep import make
 from store_writer import PIPELINE, Writer, as_version_1
 from store_writer import scored as made_up
 
@@ -167,14 +167,7 @@ def test_a_sweep_passes_over_what_another_one_scores_and_counts_it(here):
     assert claims() == [] and len({row[0] for row in rows()}) == 12
 
 
-def start(*arguments):
-    command = [sys.executable, "-m", "fastrdm", "sweep", "runs", *ARGUMENTS, "--json"]
-    return subprocess.Popen(
-        [*command, "--store", "scores.db", *arguments], stdout=subprocess.PIPE, text=True
-    )
-
-
-def test_two_sweeps_score_each_checkpoint_once_and_both_end_when_all_is_scored(here):
+def test_two_sweeps_score_each_checkpoint_once_and_both_end_when_all_is_scored(here, start):
     processes = [start() for _ in range(2)]
     outs = [process.communicate(timeout=DEADLINE_S)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
@@ -190,7 +183,7 @@ def test_two_sweeps_score_each_checkpoint_once_and_both_end_when_all_is_scored(h
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes of other systems are not recognised")
-def test_the_claims_of_a_killed_sweep_end_at_once(here, monkeypatch):
+def test_the_claims_of_a_killed_sweep_end_at_once(here, start, monkeypatch):
     process = start()
     for line in process.stdout:
         if json.loads(line)["event"] == "scored":
@@ -204,10 +197,16 @@ def test_the_claims_of_a_killed_sweep_end_at_once(here, monkeypatch):
     assert claims() == []
 
 
-def test_a_lease_without_heartbeats_ends_and_the_sweep_says_that_it_waits(prepared, monkeypatch):
+@pytest.fixture
+def claimed(prepared, monkeypatch):
+    """A store in which another sweep has claimed a checkpoint, with a lease that does not end."""
     claim_elsewhere(prepared)
     monkeypatch.setattr(shared_store, "_LEASE_S", 1e9)
-    monkeypatch.setattr("fastrdm.scoring.sharing._POLL_S", 0.1)
+    monkeypatch.setattr("fastrdm.scoring.sharing._POLL_S", 0.05)
+    return prepared
+
+
+def test_a_lease_without_heartbeats_ends_and_the_sweep_says_that_it_waits(claimed, monkeypatch):
     events = []
 
     def on_event(event):
@@ -224,10 +223,7 @@ def test_a_lease_without_heartbeats_ends_and_the_sweep_says_that_it_waits(prepar
     assert claims() == []
 
 
-def test_a_lease_with_heartbeats_does_not_end_and_a_signal_ends_the_wait(prepared, monkeypatch):
-    claim_elsewhere(prepared)
-    monkeypatch.setattr(shared_store, "_LEASE_S", 1e9)
-    monkeypatch.setattr("fastrdm.scoring.sharing._POLL_S", 0.05)
+def test_a_lease_with_heartbeats_does_not_end_and_a_signal_ends_the_wait(claimed, monkeypatch):
     waiting = []
 
     def on_event(event):
@@ -236,7 +232,7 @@ def test_a_lease_with_heartbeats_does_not_end_and_a_signal_ends_the_wait(prepare
             monkeypatch.setattr(shared_store, "_LEASE_S", 0.5)
 
     def is_stopped():
-        with closing(sqlite3.connect(prepared)) as database, database:
+        with closing(sqlite3.connect(claimed)) as database, database:
             database.execute("UPDATE holders SET beat = beat + 1 WHERE id = 'theirs'")
         return bool(waiting) and time.monotonic() - waiting[0] > 1.5
 
@@ -247,15 +243,13 @@ def test_a_lease_with_heartbeats_does_not_end_and_a_signal_ends_the_wait(prepare
     assert {holder for *_, holder in claims()} == {"theirs"}
 
 
-def test_a_failure_of_another_sweep_is_a_failure_of_the_one_that_waits(prepared, monkeypatch):
-    claim_elsewhere(prepared)
-    monkeypatch.setattr("fastrdm.scoring.sharing._POLL_S", 0.1)
+def test_a_failure_of_another_sweep_is_a_failure_of_the_one_that_waits(claimed):
     events, path = [], "runs/epoch03.safetensors"
 
     def on_event(event):
         events.append(event)
         if event["event"] == "waiting" and event["count"]:
-            with closing(sqlite3.connect(prepared)) as database, database:
+            with closing(sqlite3.connect(claimed)) as database, database:
                 found = Path(path).stat()
                 database.execute(
                     "INSERT INTO failures SELECT ?, 1, 1, ?, ?, '', 1, 'it is bad', ''",

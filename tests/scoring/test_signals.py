@@ -2,30 +2,16 @@
 
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from campaigns.processes import children_of, is_alive
 from tiny_sweep import DEADLINE_S, ON_LINUX, sweep, workers_run
 
 from fastrdm.scoring import Store
 from fastrdm.scoring.stopping import stop_signals
-
-COMMAND = [sys.executable, "-m", "fastrdm", "sweep", "runs", "--data", "study", "--store", "s.db"]
-
-
-def start(*arguments, **options):
-    return subprocess.Popen(
-        [*COMMAND, "--json", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -33,17 +19,9 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 def processes_below(pid):
     """The processes that a process has started, directly or not."""
     found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found += [child, *processes_below(child)]
+    for child in children_of(pid):
+        found += [child, *processes_below(child)]
     return found
-
-
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def wait_for(condition):
@@ -55,8 +33,8 @@ def wait_for(condition):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_one_signal_stops_a_sweep_that_waits_for_work(tiny, number):
-    process = start("--arch", "net.onnx", "--watch")
+def test_one_signal_stops_a_sweep_that_waits_for_work(tiny, start, number):
+    process = start("--watch")
     # One at a time: the sweep is in work, or waits for files.
     next(line for line in process.stdout if '"ready"' in line)
     process.send_signal(number)
@@ -67,7 +45,7 @@ def test_one_signal_stops_a_sweep_that_waits_for_work(tiny, number):
 
 @ON_LINUX
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_ends_an_export(tiny, monkeypatch, number):
+def test_one_signal_ends_an_export(tiny, start, monkeypatch, number):
     monkeypatch.setenv("FASTRDM_EXPORTS", "off")
     monkeypatch.syspath_prepend(tiny)
     monkeypatch.setenv("PYTHONPATH", str(tiny))
@@ -75,7 +53,7 @@ def test_one_signal_ends_an_export(tiny, monkeypatch, number):
         "import time\nfrom hang_net import build as make\n"
         "def build():\n    open('begun', 'w').close()\n    time.sleep(1000)\n    return make()\n"
     )
-    process = start("--arch", "slow_net:build")
+    process = start(arch="slow_net:build")
     wait_for(Path("begun").exists)
     process.send_signal(number)
     _, err = process.communicate(timeout=DEADLINE_S)
@@ -135,8 +113,8 @@ def test_hangups_stay_ignored_under_nohup():
 
 
 @ON_LINUX
-def test_workers_end_when_their_sweep_is_killed(tiny):
-    process = start("--arch", "net.onnx", "--watch", "--workers", "2")
+def test_workers_end_when_their_sweep_is_killed(tiny, start):
+    process = start("--watch", "--workers", "2")
     wait_for(lambda: len(processes_below(process.pid)) >= 2)
     workers = processes_below(process.pid)
     process.kill()
@@ -145,11 +123,14 @@ def test_workers_end_when_their_sweep_is_killed(tiny):
 
 
 @ON_LINUX
-def test_one_signal_ends_a_sweep_that_waits_for_its_store(tiny):
-    with Store("s.db", write=True), closing(sqlite3.connect("s.db", isolation_level=None)) as other:
+def test_one_signal_ends_a_sweep_that_waits_for_its_store(tiny, start):
+    with (
+        Store("scores.db", write=True),
+        closing(sqlite3.connect("scores.db", isolation_level=None)) as other,
+    ):
         other.execute("BEGIN IMMEDIATE")
-        process = start("--arch", "net.onnx")
-        wait_for(lambda: "s.db" in open_files(process.pid))
+        process = start()
+        wait_for(lambda: "scores.db" in open_files(process.pid))
         process.terminate()
         _, err = process.communicate(timeout=30)
         assert process.returncode == -signal.SIGTERM, err

@@ -6,7 +6,6 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -15,7 +14,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from campaigns.processes import is_alive
 from safetensors.torch import load_file, save_file
+from small_study import write_study
+from tiny_sweep import ON_LINUX
 
 import fastrdm
 from fastrdm import Target
@@ -54,8 +56,6 @@ def wide():
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A folder with networks, twelve checkpoints and a study of seven images, four subjects and two regions."""
-    from PIL import Image
-
     home = tmp_path_factory.mktemp("home")
     (home / "sweep_net.py").write_text(SOURCE)
     names = {}
@@ -65,20 +65,7 @@ def home(tmp_path_factory):
         torch.manual_seed(i)
         save_file(names["build"]().state_dict(), home / "runs" / f"seed1-epoch{i:02d}.safetensors")
     fastrdm.export_onnx(names["build"](), home / "net.onnx")
-    rng = np.random.default_rng(0)
-    (home / "study" / "stimuli").mkdir(parents=True)
-    for i in range(7):
-        pixels = rng.integers(0, 256, (40, 50, 3), np.uint8)
-        Image.fromarray(pixels).save(home / "study" / "stimuli" / f"image{i}.png")
-    for region in ("evc", "it"):
-        rdms = rng.random((4, 7, 7)) + rng.random((7, 7))
-        rdms += rdms.transpose(0, 2, 1)
-        for rdm in rdms:
-            np.fill_diagonal(rdm, 0)
-        np.save(home / "study" / f"{region}.npy", rdms)
-    (home / "study" / "study.toml").write_text(
-        'order = "sorted"\n' + "".join(f'[targets.{r}]\nfile = "{r}.npy"\n' for r in ("evc", "it"))
-    )
+    write_study(home / "study", 7, 4, ("evc", "it"), (40, 50))
     return home
 
 
@@ -456,18 +443,6 @@ def test_a_ray_cluster_that_loses_a_node_and_gets_another_gives_the_same(here, e
     assert (summary.scored, summary.known, summary.failed) == (12, 2, 0)
 
 
-COMMAND = [sys.executable, "-m", "fastrdm", "sweep", "runs", "--arch", ARCH, "--data", "study"]
-
-
-def start(*arguments):
-    return subprocess.Popen(
-        [*COMMAND, "--store", "scores.db", "--json", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def until(process, kind, count=1):
     """Read events until `count` of a kind have arrived, and return all that were read."""
     seen = []
@@ -478,17 +453,8 @@ def until(process, kind, count=1):
     pytest.fail(f"ended without {kind}: {process.stderr.read()}")
 
 
-def is_alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
-        return file.read().rpartition(")")[2].split()[0] != "Z"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_a_sweep_that_is_killed_goes_on_where_it_was(here, expected):
+@ON_LINUX
+def test_a_sweep_that_is_killed_goes_on_where_it_was(here, start, expected):
     reported = set()
     for count in (1, 3):
         process = start()
@@ -506,7 +472,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(here, expected):
     assert rows(subjects=True) == expected
 
 
-def test_a_signal_lets_checkpoints_in_work_finish(here, expected):
+def test_a_signal_lets_checkpoints_in_work_finish(here, start, expected):
     process = start()
     seen = until(process, "scored")
     process.send_signal(signal.SIGINT)
@@ -523,7 +489,7 @@ def test_a_signal_lets_checkpoints_in_work_finish(here, expected):
     assert rows(subjects=True) == expected
 
 
-def test_two_sweeps_on_one_store(here, expected):
+def test_two_sweeps_on_one_store(here, start, expected):
     processes = [start() for _ in range(2)]
     outs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outs
@@ -642,19 +608,13 @@ def test_rdms_are_kept_on_request(here):
         np.testing.assert_array_equal(rdm, made[layer].astype(np.float32))
 
 
-def test_a_full_disk_stops_the_sweep_and_keeps_what_was_reported(here, expected):
+def test_a_full_disk_stops_the_sweep_and_keeps_what_was_reported(here, start, expected):
     import resource
 
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, 250_000))
 
-    process = subprocess.Popen(
-        [*COMMAND, "--store", "scores.db", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=limit,
-    )
+    process = start(preexec_fn=limit)
     out, err = process.communicate()
     scored = [e["checkpoint"] for e in map(json.loads, out.splitlines()) if e["event"] == "scored"]
     assert process.returncode == 1 and "all that was reported done is in it" in err, err
