@@ -46,9 +46,14 @@ def behave(how, argument=None):
 
 
 @pytest.fixture
-def guarded(monkeypatch):
+def importable(monkeypatch):
+    """Lets guarded processes import this module."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
     monkeypatch.syspath_prepend(Path(__file__).parent.parent)
+
+
+@pytest.fixture
+def guarded(importable):
     with GuardedProcess("test_guards:behave", deadline=5.0, memory=1 << 28) as process:
         yield process
 
@@ -139,9 +144,7 @@ def slow_look(path):
     return True
 
 
-def test_a_watch_goes_on_after_files_that_hang_or_end_a_look(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent)
+def test_a_watch_goes_on_after_files_that_hang_or_end_a_look(importable, monkeypatch):
     monkeypatch.setattr(file_looks, "_DEADLINE_S", 0.5)
     monkeypatch.setattr(watching, "_WATCH_S", 0.01)
     monkeypatch.setattr(watching, "_SETTLED_S", 0.0)
