@@ -11,8 +11,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
+
+from fastrdm.scoring.processes import python_command
 
 # The process is not in the terminal's group, so that Ctrl-C does not reach it, and ends when this process ends.
 _PROGRAM = (
@@ -52,13 +55,13 @@ class GuardedProcess:
         """Call the function; GuardError if it raises an error, or its process is ended."""
         return self._ask([arguments])[0]
 
-    def map(self, items: Sequence[Any], *others: Any) -> Iterator[Any]:
+    def map(self, items: Iterable[Any], *others: Any) -> Iterator[Any]:
         """Yield the result for each item as first argument, with a GuardError in the place of a result.
 
         The deadline is that of 1000 items together, and of one item alone if they exceed it.
         """
-        for start in range(0, len(items), _ITEMS_AT_ONCE):
-            block = [(item, *others) for item in items[start : start + _ITEMS_AT_ONCE]]
+        items = iter(items)
+        while block := [(item, *others) for item in islice(items, _ITEMS_AT_ONCE)]:
             try:
                 yield from self._ask(block)
             except GuardError:
@@ -99,7 +102,7 @@ class GuardedProcess:
             # Threads of BLAS reserve address space, which counts as memory.
             environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), json.dumps(settings)],
+                python_command(_PROGRAM, json.dumps(settings)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ do so are searched in another process with a deadline; the others need no proces
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, tee
 from typing import TypeAlias
 
 from fastrdm.scoring.guarded_process import GuardedProcess, GuardError
@@ -15,9 +15,8 @@ from fastrdm.scoring.guarded_process import GuardedProcess, GuardError
 # Seconds for a block of texts, or for one.
 _DEADLINE_S = 3.0
 _MEMORY = 1 << 28
-_BLOCK = 1000
-# Labels that are remembered; more would only save time.
-_N_REMEMBERED = 200_000
+# Labels that are remembered; more would only save time. Paths are looked up in blocks.
+_N_REMEMBERED, _BLOCK = 200_000, 1000
 _NAMED_GROUP = re.compile(r"\(\?P<\w+>|\(\?:")
 
 # Groups with a name; None if a pattern is not found.
@@ -43,14 +42,13 @@ class PatternSearch:
         if is_cheap(pattern):
             yield from (search(text, pattern) for text in texts)
             return
-        texts = iter(texts)
-        while block := list(islice(texts, _BLOCK)):
-            for text, found in zip(block, self._process.map(block, pattern), strict=True):
-                if isinstance(found, GuardError):
-                    raise PatternError(
-                        f"the pattern '{pattern}' {found} on {text}; write one that has fewer ways to match"
-                    )
-                yield found
+        texts, searched = tee(texts)
+        for text, found in zip(texts, self._process.map(searched, pattern), strict=True):
+            if isinstance(found, GuardError):
+                raise PatternError(
+                    f"the pattern '{pattern}' {found} on {text}; write one that has fewer ways to match"
+                )
+            yield found
 
     def labels(self, pattern: str, paths: Iterable[str]) -> Iterator[dict[str, str]]:
         """Yield the labels that a pattern finds in each path, empty where it does not match; errors as for `groups`."""

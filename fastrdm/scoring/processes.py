@@ -1,5 +1,6 @@
-"""Processes as others recognise them: the host, the number, and the time of the start."""
+"""How to start processes of Python, and how others recognise a process: by host, number and time of the start."""
 
+import json
 import os
 import socket
 import sys
@@ -44,6 +45,14 @@ class ProcessIdentity:
         state, started = _state_and_start(self.pid)
         # A zombie has ended, and the system gives the numbers of ended processes to others.
         return state in {"Z", "X"} or bool(started and self.started and started != self.started)
+
+
+def python_command(program: str, *arguments: str) -> list[str]:
+    """The command line of a program for this interpreter, with `sys.path` as JSON before its arguments."""
+    from multiprocessing.spawn import get_executable
+
+    executable = os.fsdecode(get_executable() or sys.executable)
+    return [executable, "-c", program, json.dumps(sys.path), *arguments]
 
 
 def _machine() -> str:

@@ -1,6 +1,5 @@
 """The process of a local worker: requests come on its standard input, answers go to its standard output."""
 
-import json
 import os
 import pickle
 import signal
@@ -12,6 +11,7 @@ from typing import IO, Any
 
 from fastrdm._base import one_line
 from fastrdm.scoring.jobs import Handshake, Outcome, WorkerPoolError, WorkerSetup
+from fastrdm.scoring.processes import python_command
 from fastrdm.scoring.worker import Worker
 
 # Ctrl-C reaches every process of a terminal, and a batch system's signal every process of a job; the sweep lets its
@@ -34,10 +34,7 @@ _END_S = 5.0
 
 def command() -> list[str]:
     """The command line of a worker of this process, which finds modules where this process does."""
-    from multiprocessing.spawn import get_executable
-
-    executable = os.fsdecode(get_executable() or sys.executable)
-    return [executable, "-c", _PROGRAM, json.dumps(sys.path), str(os.getpid())]
+    return python_command(_PROGRAM, str(os.getpid()))
 
 
 def dump_setup(setup: WorkerSetup, file: IO[bytes]) -> None:
