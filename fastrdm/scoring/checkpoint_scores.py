@@ -134,7 +134,8 @@ def score_checkpoints(
             if event["event"] == "given":
                 on_start(event["checkpoint"])
 
-        folder_of = _submission_folders(submit, [] if watch else list(sweep.paths()))
+        named = [] if watch or submit is None else list(sweep.paths())
+        folder_of = _submission_folders(submit, named)
         has_several = watch or len(sweep.networks()) > 1
         outcomes = sweep.outcomes(plan, watch, patience, on_event)
         with contextlib.closing(outcomes):

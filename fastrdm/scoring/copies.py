@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, TypeVar
 
-from fastrdm.networks import WeightsError, files_of, is_index, is_onnx
+from fastrdm.networks import WeightsError, files_of
 from fastrdm.scoring.jobs import Stamp
 
 # Files up to this size are read whole. Of larger ones, the ends are read, because archives of torch end with a
@@ -44,8 +44,7 @@ class Samples:
         """The sample of a checkpoint; None if it is not made of regular files that can be read."""
         stamp = Stamp.of(path)
         try:
-            is_single = not (is_onnx(path) or is_index(path) or os.path.isdir(path))  # noqa: PTH112
-            files = [Path(path)] if is_single else files_of(path)
+            files = files_of(path)
             found = [os.stat(file) for file in files]  # noqa: PTH116
             # A pipe would block.
             if not all(stat.S_ISREG(each.st_mode) for each in found):

@@ -19,8 +19,6 @@ _SHOWN = 3
 _TRAINING_STATE = re.compile(
     r"(optimizer|scheduler|scaler|random_states|sampler|rng_state|training_args|trainer_state)(_\d+)*\.\w+"
 )
-
-
 # The Trainer of transformers saves each checkpoint in a folder of its own.
 _SAVED_FOLDER = re.compile(r"checkpoint-\d+")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")

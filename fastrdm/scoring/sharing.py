@@ -239,9 +239,7 @@ def _repeated(scored: Scored, job: Job, stamp: Stamp, seconds: float = 0.0) -> S
     return replace(scored, job=job, stamp=stamp, seconds=seconds, warnings={})
 
 
-def _taken(
-    waiting: dict[Identity, list[_Candidate]],
-) -> Iterator[_Candidate]:
+def _taken(waiting: dict[Identity, list[_Candidate]]) -> Iterator[_Candidate]:
     """Take candidates one at a time."""
     while waiting:
         identity, candidates = waiting.popitem()
