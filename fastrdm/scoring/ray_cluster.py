@@ -91,7 +91,7 @@ def _problem_of(address: str) -> str:
 
 
 def within(seconds: float, call: Callable[[], T], *, has_processes: bool = False) -> T:
-    """Return what a call returns; TimeoutError after some seconds, while which signals are handled.
+    """Return what a call returns; TimeoutError after some seconds, during which signals are handled.
 
     The call goes on in a thread for which the interpreter does not wait. `has_processes` is whether the call starts
     processes, which must outlive it.
