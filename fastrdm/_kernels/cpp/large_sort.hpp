@@ -13,7 +13,7 @@
 
 namespace fastrdm {
 
-// Doubles as integers of the same order; -0 as +0. No NaN.
+// Doubles as integers of the same order, -0 as +0; NaN have a place in it too.
 inline std::uint64_t ordered_bits(double x) {
   x += 0.0;
   std::uint64_t bits;
@@ -125,11 +125,11 @@ class LargeSort {
   template <typename T, typename Visit>
   void visit_sorted(const T* x, std::size_t begin, std::size_t end, Visit& visit) {
     // Equal numbers need no buffer, however many they are.
-    const T first = x[order_[begin]];
+    const T number = x[order_[begin]];
     std::size_t same = begin + 1;
-    while (same < end && x[order_[same]] == first) ++same;
+    while (same < end && x[order_[same]] == number) ++same;
     if (same == end) {
-      for (std::size_t k = begin; k < end; ++k) visit(k, first);
+      for (std::size_t k = begin; k < end; ++k) visit(k, number);
       return;
     }
     const std::size_t n = end - begin;

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -61,17 +60,14 @@ class Ranker {
   // centred ranks, exact up to about 300,000 entries. No NaN.
   template <typename T, typename Write>
   double rank(const T* x, const Range& range, Write&& write) {
-    const double low = range.low, high = range.high;
-    if (low == high) {
+    if (range.low == range.high) {
       for (std::size_t i = 0; i < n_; ++i) write(i, std::size_t{0}, n_);
       return 0;
     }
-    tied_ = 0;
-    if (n_ > kLarge) {
+    if (n_ > kLarge)
       by_buckets(x, write);
-      return squares();
-    }
-    rank_short(x, range, write);
+    else
+      rank_short(x, range, write);
     return squares();
   }
 
@@ -79,10 +75,8 @@ class Ranker {
   template <typename T, typename Write>
   void rank_short(const T* x, const Range& range, Write& write) {
     const double low = range.low, width = range.high - low;
-    tied_ = 0;
     if (range.finite && width <= std::numeric_limits<double>::max() && std::isfinite(kMostSteps / width)) {
       if (n_ <= kNarrow ? by_steps(narrow_, x, low, width, write) : by_steps(wide_, x, low, width, write)) return;
-      tied_ = 0;
     }
     by_bits(x, write);
   }
@@ -105,13 +99,6 @@ class Ranker {
   double squares() const {
     const double n = static_cast<double>(n_);
     return (n * n * n - n - tied_) / 3;
-  }
-
-  static std::uint64_t bits_of(double x) {
-    x += 0.0;  // -0 ranks with +0
-    std::uint64_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return bits >> 63 ? ~bits : bits | std::uint64_t{1} << 63;
   }
 
   template <typename Packed, typename T, typename Write>
@@ -140,6 +127,7 @@ class Ranker {
   // Sorts a long row; a group is written when its end is known.
   template <typename T, typename Write>
   void by_buckets(const T* x, Write& write) {
+    tied_ = 0;
     std::size_t begin = 0;
     T least = 0;
     const auto end_group = [&](std::size_t end) {
@@ -161,7 +149,7 @@ class Ranker {
     wide_.packed.resize(n_);
     std::uint64_t* packed = wide_.packed.data();
     in_stretches(static_cast<Index>(n_), [&](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i) packed[i] = bits_of(static_cast<double>(x[i])) >> 32 << 32 | static_cast<std::uint64_t>(i);
+      for (Index i = begin; i < end; ++i) packed[i] = ordered_bits(static_cast<double>(x[i])) >> 32 << 32 | static_cast<std::uint64_t>(i);
     });
     sort(wide_, 3, kDigitBits);
     settle<true>(wide_, x, write);
@@ -212,6 +200,7 @@ class Ranker {
   // Sorts entries with equal keys, and writes all; returns false if too many share one.
   template <bool kSort, typename Packed, typename T, typename Write>
   bool settle(Keys<Packed>& keys, const T* x, Write& write) {
+    tied_ = 0;
     if (within_ > 0) return settle_near<kSort>(keys, x, write);
     Packed* packed = keys.packed.data();
     const auto value = [&](std::size_t i) { return x[keys.position(packed[i])]; };
@@ -276,7 +265,7 @@ class Ranker {
         // By bits, which are ordered even for NaN.
         std::sort(packed + begin, packed + end, [x, &pace](Packed p, Packed q) {
           pace(1);
-          return bits_of(static_cast<double>(x[Keys<Packed>::position(p)])) < bits_of(static_cast<double>(x[Keys<Packed>::position(q)]));
+          return ordered_bits(static_cast<double>(x[Keys<Packed>::position(p)])) < ordered_bits(static_cast<double>(x[Keys<Packed>::position(q)]));
         });
       }
       return kSort;
