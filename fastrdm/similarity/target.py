@@ -345,7 +345,7 @@ class Target:
 
         Notes
         -----
-        Files of earlier versions do not record whether the ceiling was computed; it counts as given.
+        Files of version 1 of the format do not record whether the ceiling was computed; it counts as given.
         """
         file, facts, arrays = read_target_file(Path(path))
         attributes = checked_facts(Path(path), facts, arrays["subjects"].shape[2])

@@ -20,6 +20,7 @@ from fastrdm.similarity.numerics import blocks_of
 from fastrdm.similarity.protocol import Protocol
 from fastrdm.similarity.sides import NAN_POLICIES, check_values
 from fastrdm.similarity.table import SIMILARITIES, Similarity
+from fastrdm.similarity.target_file import damaged
 
 # Numbers that a check holds in memory.
 _BLOCK_SIZE = 1 << 18
@@ -49,7 +50,7 @@ def checked_facts(path: Path, facts: Mapping[str, Any], n_pairs: int) -> dict[st
         ("tie_bound", bound, isinstance(bound, float) and 0 <= bound < 1),
     ):
         if not is_right:
-            raise _refusal(path, f"{what} is {value!r}")
+            raise damaged(path, f"{what} is {value!r}")
     return {
         "protocol": protocol,
         "ceiling": _ceiling(path, facts.get("ceiling"), name, protocol, str(policy)),
@@ -61,38 +62,34 @@ def checked_facts(path: Path, facts: Mapping[str, Any], n_pairs: int) -> dict[st
     }
 
 
-def _refusal(path: Path, problem: str) -> ValueError:
-    return ValueError(f"{path} is damaged: {problem}")
-
-
 def _check_pairs(path: Path, n_pairs: int) -> None:
     try:
         n_conditions(n_pairs, "subjects")
     except ValueError as error:
-        raise _refusal(path, str(error)) from None
+        raise damaged(path, str(error)) from None
 
 
 def _protocol(path: Path, stored: Any) -> Protocol:
     kinds = {field.name: (field.type, field.default) for field in fields(Protocol)}
     required = {name for name, (_, default) in kinds.items() if default is MISSING}
     if not isinstance(stored, dict) or not required <= stored.keys() <= kinds.keys():
-        raise _refusal(path, f"its protocol does not consist of {', '.join(kinds)}")
+        raise damaged(path, f"its protocol does not consist of {', '.join(kinds)}")
     for name, value in stored.items():
         if not isinstance(value, bool if kinds[name][0] in (bool, "bool") else str):
-            raise _refusal(path, f"{name} of its protocol is {value!r}")
+            raise damaged(path, f"{name} of its protocol is {value!r}")
     for name, options in (
         ("method", tuple(SIMILARITIES)),
         ("pool", ("raw", "rank")),
         ("bound", ("lower", "upper")),
     ):
         if stored[name] not in options:
-            raise _refusal(path, f"{name} of its protocol is {stored[name]!r}")
+            raise damaged(path, f"{name} of its protocol is {stored[name]!r}")
     return Protocol(**stored)
 
 
 def _ceiling(path: Path, ceiling: Any, name: Any, protocol: Protocol, policy: str) -> float:
     if not isinstance(ceiling, float):
-        raise _refusal(path, f"ceiling is {ceiling!r}")
+        raise damaged(path, f"ceiling is {ceiling!r}")
     # Of subjects with NaN.
     if not (math.isnan(ceiling) and policy == "propagate"):
         check_ceiling(ceiling, f"{name or 'the target'} in {path}", protocol)
@@ -112,7 +109,7 @@ def _labels(path: Path, stored: Any, n_pairs: int) -> Labels | None:
         and all(map(_is_label, stored["values"]))
     )
     if not is_right:
-        raise _refusal(path, f"its labels do not fit {lengths['condition']} conditions")
+        raise damaged(path, f"its labels do not fit {lengths['condition']} conditions")
     return Labels.of(stored)
 
 
@@ -129,7 +126,7 @@ def checked_prepared(
     try:
         check_values(subjects, "subjects", ("subject", "time", "pair"), nan_policy)
     except ValueError as error:
-        raise _refusal(path, str(error)) from None
+        raise damaged(path, str(error)) from None
     if "values" not in arrays:
         return None
     rows = subjects.reshape(-1, subjects.shape[2])
@@ -138,15 +135,15 @@ def checked_prepared(
     expected = {"values": (len(rows), width), "squares": (len(rows),)}
     for name, shape in expected.items():
         if arrays[name].shape != shape:
-            raise _refusal(path, f"{name} has shape {arrays[name].shape} instead of {shape}")
+            raise damaged(path, f"{name} has shape {arrays[name].shape} instead of {shape}")
     if values.dtype != method.sample.values.dtype or squares.dtype != np.float64:
-        raise _refusal(
+        raise damaged(
             path,
             f"values and squares have types {values.dtype} and {squares.dtype} for {method.name}",
         )
     for row, prepared, square in zip(rows, values, squares, strict=True):
         if not _fits(row, prepared, float(square), method):
-            raise _refusal(
+            raise damaged(
                 path, f"its values are not the subjects' RDMs, prepared for {method.name}"
             )
     return Prepared(values, squares)

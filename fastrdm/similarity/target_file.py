@@ -36,6 +36,11 @@ class TargetFile:
     checksum: int
 
 
+def damaged(path: Path, problem: str) -> ValueError:
+    """Return the error of a file that cannot be right."""
+    return ValueError(f"{path} is damaged: {problem}")
+
+
 def write_target_file(
     path: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]
 ) -> None:
@@ -79,7 +84,7 @@ def read_target_file(path: Path) -> tuple[TargetFile, dict[str, Any], dict[str, 
         )
     mapped = np.memmap(path, np.uint8, "r", begin)
     if zlib.crc32(mapped.data) != facts["checksum"]:
-        raise ValueError(f"{path} is damaged: the checksum of its arrays differs")
+        raise damaged(path, "the checksum of its arrays differs")
     arrays = {}
     for name, (kind, shape, start, end) in entries.items():
         arrays[name] = np.asarray(mapped[start:end].view(kind).reshape(shape))
@@ -88,7 +93,7 @@ def read_target_file(path: Path) -> tuple[TargetFile, dict[str, Any], dict[str, 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the facts of a header whose checksum and version fit, and where the arrays begin."""
-    damaged = ValueError(f"{path} is damaged or incomplete")
+    incomplete = ValueError(f"{path} is damaged or incomplete")
     with path.open("rb") as file:
         head = file.read(len(_MAGIC) + 17)
         if not head.startswith(_MAGIC):
@@ -96,19 +101,19 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         try:
             size, checksum = (int(head[len(_MAGIC) + at :][:8], 16) for at in (0, 8))
         except ValueError:
-            raise damaged from None
+            raise incomplete from None
         if not 0 <= size <= path.stat().st_size:
-            raise damaged
+            raise incomplete
         text = file.read(size)
     if len(text) != size or zlib.crc32(text) != checksum:
-        raise damaged
+        raise incomplete
     try:
         facts = json.loads(text)
     except (ValueError, RecursionError):
-        raise ValueError(f"{path} is damaged: its header is not JSON") from None
+        raise damaged(path, "its header is not JSON") from None
     version = facts.get("version") if isinstance(facts, dict) else None
     if not _is_count(version, least=1):
-        raise ValueError(f"{path} is damaged: its header has no version")
+        raise damaged(path, "its header has no version")
     if version > _VERSION:
         raise ValueError(
             f"{path} was saved by a later fastrdm, in version {version} of the format; this one reads versions"
@@ -121,35 +126,37 @@ def _checked_entries(
     path: Path, facts: Mapping[str, Any], begin: int
 ) -> dict[str, tuple[np.dtype[Any], tuple[int, ...], int, int]]:
     """Return type, shape, begin and end of each array; ValueError for arrays that the file cannot hold as announced."""
-
-    def refuse(problem: str) -> ValueError:
-        return ValueError(f"{path} is damaged: {problem}")
-
     size, entries = facts.get("size"), facts.get("arrays")
     if not _is_count(size) or not _is_count(facts.get("checksum")):
-        raise refuse("its header lacks the size or the checksum of the arrays")
+        raise damaged(path, "its header lacks the size or the checksum of the arrays")
     if not isinstance(entries, dict) or set(entries) not in ({"subjects"}, set(_AXES)):
-        raise refuse(f"its header does not list the arrays {', '.join(_AXES)}, or subjects alone")
+        raise damaged(
+            path, f"its header does not list the arrays {', '.join(_AXES)}, or subjects alone"
+        )
     checked: dict[str, tuple[np.dtype[Any], tuple[int, ...], int, int]] = {}
     for name, entry in entries.items():
         found = entry if isinstance(entry, dict) else {}
         kind, shape, start = found.get("dtype"), found.get("shape"), found.get("offset")
         if kind not in _TYPES:
-            raise refuse(f"the type of {name} is {kind!r} instead of {' or '.join(_TYPES)}")
+            raise damaged(path, f"the type of {name} is {kind!r} instead of {' or '.join(_TYPES)}")
         if not isinstance(shape, list) or not all(_is_count(length, least=1) for length in shape):
-            raise refuse(f"the shape of {name} is {shape!r}, not a list of positive integers")
+            raise damaged(
+                path, f"the shape of {name} is {shape!r}, not a list of positive integers"
+            )
         if len(shape) != _AXES[name]:
-            raise refuse(f"{name} has {len(shape)} axes instead of {_AXES[name]}")
+            raise damaged(path, f"{name} has {len(shape)} axes instead of {_AXES[name]}")
         if not _is_count(start) or (begin + start) % _ALIGNMENT:
-            raise refuse(f"the offset of {name} is {start!r}, not a multiple of {_ALIGNMENT}")
+            raise damaged(
+                path, f"the offset of {name} is {start!r}, not a multiple of {_ALIGNMENT}"
+            )
         end = start + math.prod(shape) * np.dtype(kind).itemsize
         if end > size:
-            raise refuse(f"{name} with shape {tuple(shape)} at {start} ends after the file")
+            raise damaged(path, f"{name} with shape {tuple(shape)} at {start} ends after the file")
         checked[name] = np.dtype(kind), tuple(shape), start, end
     places = sorted((start, end, name) for name, (_, _, start, end) in checked.items())
     for (_, end, first), (start, _, second) in itertools.pairwise(places):
         if start < end:
-            raise refuse(f"the arrays {first} and {second} overlap")
+            raise damaged(path, f"the arrays {first} and {second} overlap")
     return checked
 
 
