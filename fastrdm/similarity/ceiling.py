@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from fastrdm._base import check_choice, list_names, warn_caller
 from fastrdm._kernels import Prepared, settle
-from fastrdm.similarity.coefficients import Mask, Rows
+from fastrdm.similarity.coefficients import Mask
 from fastrdm.similarity.numerics import Floats, is_large, means, summable
 from fastrdm.similarity.pools import Pools, ceilings_of_large
 from fastrdm.similarity.protocol import Protocol
@@ -155,13 +155,15 @@ def ceiling_of(
     undefined = np.zeros((n_subjects, n_times), bool)
     for time in range(n_times):
         rows = with_contiguous_rows(subjects[:, time])
+        side = Side(
+            similarity, rows, nan_policy, "subject_rdms", prepared=whole, n_threads=n_threads
+        )
         if large:
-            found, undefined[:, time] = _bounds_of_large(
-                rows, similarity, pool, nan_policy, tie_bound, n_threads, whole
-            )
+            is_prepared = whole is not None or not (side.grows or np.isnan(rows.sum()))
+            # Without a name for the pools, whose memory the next time needs.
+            found, undefined[:, time] = ceilings_of_large(Pools(side, pool, is_prepared), tie_bound)
             bounds += found
             continue
-        side = Side(similarity, rows, nan_policy, "subject_rdms", n_threads=n_threads)
         if nan_policy != "raise":
             side.check()
         pools = settle(means(pool_values(side, pool)), tie_bound)
@@ -173,21 +175,6 @@ def ceiling_of(
     bounds = (bounds / n_times) ** (2 if protocol.squared else 1)
     bounds.flags.writeable = False
     return NoiseCeiling(*bounds), undefined
-
-
-def _bounds_of_large(
-    rows: Rows,
-    similarity: Similarity,
-    pool: str,
-    nan_policy: str,
-    within: float,
-    n_threads: int | None,
-    whole: Prepared | None,
-) -> tuple[Floats, Mask]:
-    if whole is None and not similarity.grows(rows) and not np.isnan(rows.sum()):
-        whole = Side(similarity, rows, nan_policy, "subject_rdms", n_threads=n_threads).whole
-    pools = Pools(rows, similarity, pool, nan_policy, prepared=whole, n_threads=n_threads)
-    return ceilings_of_large(pools, within)
 
 
 def average_over_time(

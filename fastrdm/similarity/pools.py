@@ -12,7 +12,6 @@ from fastrdm._kernels import Prepared, merge_near
 from fastrdm.similarity.coefficients import Mask, Rows, centre, scale, z_scores
 from fastrdm.similarity.numerics import Floats, blocks_of, mean_of, power_of_sums, release
 from fastrdm.similarity.sides import Side, compare_sides
-from fastrdm.similarity.table import Similarity
 
 # Columns of a block: the cache holds them, however many subjects there are.
 _COLUMNS = 1 << 14
@@ -24,20 +23,13 @@ _Standard = Callable[[Rows, slice], Floats]
 
 
 class Pools:
-    """Pooled RDMs of subjects (subjects, pairs); `prepared` if all are prepared on all their pairs."""
+    """Pooled RDMs of subjects; `is_prepared`: whether they are prepared once, on all their pairs."""
 
-    def __init__(
-        self,
-        rows: Rows,
-        method: Similarity,
-        pool: str,
-        nan_policy: str,
-        *,
-        prepared: Prepared | None = None,
-        n_threads: int | None = None,
-    ) -> None:
-        self.rows, self.method, self.n_threads = rows, method, n_threads
-        self.prepared, self.nan_policy = prepared, nan_policy
+    def __init__(self, subjects: Side, pool: str, is_prepared: bool) -> None:
+        self.rows = rows = subjects.rdms
+        self.method = method = subjects.method
+        self.n_threads, self.nan_policy = subjects.n_threads, subjects.nan_policy
+        self.prepared = prepared = subjects.whole if is_prepared else None
         self._sums: Floats | None = None
         if pool == "raw":
             power = power_of_sums(rows)
