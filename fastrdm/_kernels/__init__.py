@@ -1,7 +1,7 @@
 """The hot loops, compiled or jitted, and the choice between the two.
 
 In come arrays that are checked and laid out; out go products of all pairs, ranks, counts of concordant pairs and
-resampled similarities. Kernels allocate nothing as large as their input, and check nothing. Python's signal handlers
+resampled similarities. Values are checked, and results allocated, before a kernel is called. Python's signal handlers
 run about every 100 ms during a call; an exception that one raises ends it.
 
 Read `dispatch` first: it chooses by what is installed, `FASTRDM_KERNELS` and `FASTRDM_ISA`. `products` (activations)

@@ -6,7 +6,8 @@ value is its magnitude. The size of v = 1 − cosine is √(2 v), the length of 
 by a relative amount. Groups do not depend on the order of the values, and no value moves by more than the bound,
 however dense the values are.
 The rule applies to what fastrdm computes (RDMs in `calc_rdm`, pools of subjects before they are ranked), never to RDMs
-from the caller. `Ranker` in C++ and `_weighted_ranks_of` in numba rank by the same rule.
+from the caller. `Ranker` in C++ and `_weighted_ranks_of` in numba rank by the same rule; the kernel `merge_near` is
+`settle` without angles, for long rows.
 """
 
 import numpy as np

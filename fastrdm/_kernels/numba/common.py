@@ -30,11 +30,6 @@ def jit(function: F) -> F:
     return cast(F, numba.njit(cache=True)(function))
 
 
-def parallel_jit(function: F) -> F:
-    """Compile a function whose loops over `numba.prange` run in threads."""
-    return cast(F, numba.njit(cache=True, parallel=True)(function))
-
-
 @functools.cache
 def _first_process() -> int:
     """The process that called the first kernel."""
@@ -43,12 +38,12 @@ def _first_process() -> int:
 
 def _check_fork() -> None:
     """Raise an error where numba would end the process: its threads of GNU OpenMP do not survive a fork."""
-    if _first_process() != os.getpid() and sys.platform == "linux":
-        if numba.threading_layer() == "omp":
-            raise RuntimeError(
-                "the numba kernels cannot run in a process that was forked after they ran; start processes with the"
-                ' method "spawn" or "forkserver", or set NUMBA_THREADING_LAYER=workqueue'
-            )
+    is_forked = _first_process() != os.getpid()
+    if is_forked and sys.platform == "linux" and numba.threading_layer() == "omp":
+        raise RuntimeError(
+            "the numba kernels cannot run in a process that was forked after they ran; start processes with the"
+            ' method "spawn" or "forkserver", or set NUMBA_THREADING_LAYER=workqueue'
+        )
 
 
 def chunks(n_items: int, operations: float) -> Iterator[tuple[int, int]]:
@@ -69,7 +64,7 @@ def kernel(
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        compiled = parallel_jit(function)
+        compiled = numba.njit(cache=True, parallel=True)(function)
         place = [*inspect.signature(function).parameters].index("begin")
 
         @functools.wraps(function)
