@@ -222,9 +222,9 @@ def test_kernels_in_other_threads_are_not_interrupted(alarm):
     x = alike(np.random.default_rng(0).random(1_000_000, np.float32), 300)
     expected, _ = _kernels.gram(x)
     with ThreadPoolExecutor(1) as pool:
-        alarm(stop, 0.01)
         result = pool.submit(_kernels.gram, x)
         with pytest.raises(Stop):
+            alarm(stop, 0.01)
             result.result()
         np.testing.assert_array_equal(result.result()[0], expected)
 
