@@ -42,12 +42,16 @@ class SideGroup:
 
     def values(self, members: NDArray[np.intp], present: Mask) -> Rows:
         """Return some of the RDMs on some of their pairs."""
+        rdms = self._side.rdms
         if present.all():
-            return self._side.rdms[members]
-        # Row by row, because indices of pairs take more memory than a row.
-        out = np.empty((len(members), np.count_nonzero(present)), self._side.rdms.dtype)
-        for row, member in zip(out, members, strict=True):
-            row[:] = self._side.rdms[member][present]
+            out = rdms[members]
+        else:
+            # Row by row, because indices of pairs take more memory than a row.
+            out = np.empty((len(members), np.count_nonzero(present)), rdms.dtype)
+            for row, member in zip(out, members, strict=True):
+                row[:] = rdms[member][present]
+        if is_large(rdms):
+            release(rdms)
         return out
 
     def prepared(self, members: NDArray[np.intp], present: Mask, n_threads: int | None) -> Prepared:
@@ -141,6 +145,8 @@ class Side:
         """The RDMs, grouped by the pairs that they have."""
         self.check()
         missing = np.isnan(self.rdms)
+        if is_large(self.rdms):
+            release(self.rdms)
         if self.is_whole or self.nan_policy == "propagate":
             complete = np.ones(self.rdms.shape[1], bool)
             return [SideGroup(self, np.flatnonzero(~missing.any(axis=1)), complete)]
