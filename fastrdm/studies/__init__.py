@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastrdm.studies.check import StudyCheck, check_studies, check_study
     from fastrdm.studies.opening import collect_studies, find_data, open_studies
     from fastrdm.studies.rdm_files import StoredRdms, read_rdms
-    from fastrdm.studies.study import Study, synthetic_notice
+    from fastrdm.studies.study import MEASURES, Study, synthetic_notice
     from fastrdm.studies.suspicions import Stimulus, Suspicion
 else:
     # Imported on first use: to find the data, or to read RDMs, takes few of these modules.
@@ -38,7 +38,7 @@ else:
             "fastrdm.studies.check": ["StudyCheck", "check_studies", "check_study"],
             "fastrdm.studies.opening": ["collect_studies", "find_data", "open_studies"],
             "fastrdm.studies.rdm_files": ["StoredRdms", "read_rdms"],
-            "fastrdm.studies.study": ["Study", "synthetic_notice"],
+            "fastrdm.studies.study": ["MEASURES", "Study", "synthetic_notice"],
             "fastrdm.studies.suspicions": ["Stimulus", "Suspicion"],
         },
         packages=("algonauts",),
@@ -46,6 +46,7 @@ else:
 
 __all__ = [
     "CEILINGS",
+    "MEASURES",
     "RegionFacts",
     "Stimulus",
     "StoredRdms",

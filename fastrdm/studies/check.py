@@ -13,6 +13,7 @@ from fastrdm.studies.agreement import RegionFacts, examine_region
 from fastrdm.studies.challenge import CEILINGS
 from fastrdm.studies.opening import Opener, choose_studies
 from fastrdm.studies.region_suspicions import suspect_equal_regions, suspect_region
+from fastrdm.studies.regions import only
 from fastrdm.studies.settings import FILE_NAME
 from fastrdm.studies.study import Study, synthetic_notice
 from fastrdm.studies.suspicions import (
@@ -224,9 +225,7 @@ def _examine(
         tuple(regions),
         tuple(suspicions),
         tuple(dict.fromkeys(errors)),
-        dataclasses.replace(
-            study, targets={r: study.targets[r] for r in study.targets if r not in invalid}
-        ),
+        only(study, [region for region in study.regions if region not in invalid]),
         preprocessing,
     )
 

@@ -4,17 +4,22 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from fastrdm.rdm import Gram
 from fastrdm.similarity import Target
 
 # Takes the name of a region, or an empty string, and an error.
 Report: TypeAlias = Callable[[str, str], None]
 
 
+#: What a layer can be scored by, in the order of tables. "ridge" and "pls" need responses.
+MEASURES = ("rsa", "cka", "ridge", "pls")
+
+
 @dataclass(frozen=True)
 class Study:
-    """Stimuli and targets with the same conditions in the same order.
+    """Stimuli, and the brains that saw them, with the same conditions in the same order.
 
     Attributes
     ----------
@@ -23,7 +28,7 @@ class Study:
     stimuli : tuple of Path
         One image per condition, in the order of the targets' rows.
     targets : dict of str to Target
-        By region.
+        By region, the subjects' RDMs, for "rsa". Regions that are scored by other measures alone may have none.
     description : str
         Free text.
     synthetic : bool
@@ -47,6 +52,16 @@ class Study:
         By region, the array and the file of the subjects' RDMs.
     subjects : dict of str to tuple of str
         By region, the names of the subjects, if the file has any.
+    responses : dict of str to Responses
+        By region, the subjects' responses, for "ridge" and "pls"; regions with RDMs alone have none.
+    grams : dict of str to tuple of Gram
+        By region, the Gram matrix of each subject, for "cka": of the responses averaged over repeats, or of RDMs of
+        squared distances.
+    measures : dict of str to tuple of str
+        By region, the measures that it is scored by, of `MEASURES`: "rsa" for a region without them that has a target,
+        "ridge" for one that has responses alone.
+    options : dict of str to dict
+        By region, keyword arguments of `Responses.score`, such as folds, alphas and n_components; often none.
     """
 
     name: str
@@ -63,6 +78,23 @@ class Study:
     unlisted: tuple[str, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     subjects: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    responses: dict[str, Any] = field(default_factory=dict)
+    grams: dict[str, tuple[Gram, ...]] = field(default_factory=dict)
+    measures: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Give each region its measures."""
+        measures = {
+            region: self.measures.get(region, ("rsa",) if region in self.targets else ("ridge",))
+            for region in {**self.measures, **self.targets, **self.responses}
+        }
+        object.__setattr__(self, "measures", measures)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Names of the regions, with targets or with responses."""
+        return tuple(self.measures)
 
     @property
     def names(self) -> tuple[str, ...]:
