@@ -7,9 +7,9 @@ Read `comparison` first: `compare` correlates two stacks of RDMs. `table` has on
 to whitened cosine, which consists of the steps in `coefficients`. `sides` compares RDMs on the pairs that both have,
 `shapes` brings the RDMs of callers into one form. `ceiling` computes how well any model can do, from means of subjects.
 `numerics` has these means, keeps extreme numbers in range and bounds memory. `protocol` lists conventions, and turns
-similarities into scores. A `target` holds one region's subjects, prepared for any number of models, in memory or in a
-`target_file`, whose contents `target_contents` checks. For inference, `resampling` computes similarities of RDMs whose
-conditions or subjects are drawn again or permuted; `resamplers` are its fast paths.
+similarities into scores. A `target` holds one region's subjects, prepared for any number of models; its `target_state`
+is in memory or in a `target_file`, whose contents `target_contents` checks. For inference, `resampling` computes
+similarities of RDMs whose conditions or subjects are drawn again or permuted; `resamplers` are its fast paths.
 """
 
 from fastrdm.similarity.ceiling import NoiseCeiling, noise_ceiling
