@@ -2,6 +2,11 @@
 
 In come responses of subjects to conditions, with repeats, sessions and missing values; out go arrays of one form, and
 how reliable each unit is. Nothing here knows of networks.
+
+Read `subjects` first: `measured` takes responses in any form and returns one array for each subject. `repeats` has the
+means over repeats and the z-scores within sessions.
 """
 
-__all__: list[str] = []
+from fastrdm.responses.subjects import MeasuredResponses, measured
+
+__all__ = ["MeasuredResponses", "measured"]
