@@ -3,6 +3,7 @@
 Arrays in, arrays out: `calc_rdm` makes RDMs of activations, `compare` correlates RDMs, `noise_ceiling` bounds what
 any model can reach, and a `Target` holds one region's subjects, ready to score any number of models. `bootstrap`,
 `permutation_test`, `subject_test`, `compare_models` and `max_statistic` quantify the uncertainty of scores.
+`split_half_reliability`, `ncsnr` and `subject_ceiling` say how well any model can predict responses.
 `read_rdms` reads RDMs from the files of other programs. `export_onnx` and `OnnxModel`, or `TorchModel` without a
 file, turn a network's weights into RDMs of its layers; `score_checkpoints` and `sweep` score checkpoints against the
 studies that `open_studies` finds, and `check_study` reports what looks wrong with one.
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     )
     from fastrdm.networks import export_onnx
     from fastrdm.rdm import RdmAccumulator, SparseProjection, calc_rdm
+    from fastrdm.responses import (
+        SubjectCeiling,
+        explainable_variance,
+        ncsnr,
+        split_half_reliability,
+        subject_ceiling,
+    )
     from fastrdm.runtimes import OnnxModel, TorchModel
     from fastrdm.scoring import Store, score_checkpoints, sweep
     from fastrdm.similarity import (
@@ -64,6 +72,13 @@ else:
             ],
             "fastrdm.networks": ["export_onnx"],
             "fastrdm.rdm": ["RdmAccumulator", "SparseProjection", "calc_rdm"],
+            "fastrdm.responses": [
+                "SubjectCeiling",
+                "explainable_variance",
+                "ncsnr",
+                "split_half_reliability",
+                "subject_ceiling",
+            ],
             "fastrdm.runtimes": ["OnnxModel", "TorchModel"],
             "fastrdm.scoring": ["Store", "score_checkpoints", "sweep"],
             "fastrdm.similarity": [
@@ -104,6 +119,7 @@ __all__ = [
     "SparseProjection",
     "Store",
     "StoredRdms",
+    "SubjectCeiling",
     "Target",
     "TestResult",
     "TorchModel",
@@ -114,17 +130,21 @@ __all__ = [
     "compare_models",
     "condense",
     "correct",
+    "explainable_variance",
     "export_onnx",
     "info",
     "kernels",
     "max_statistic",
+    "ncsnr",
     "noise_ceiling",
     "open_studies",
     "permutation_test",
     "rank",
     "read_rdms",
     "score_checkpoints",
+    "split_half_reliability",
     "square",
+    "subject_ceiling",
     "subject_test",
     "sweep",
 ]

@@ -4,9 +4,26 @@ In come responses of subjects to conditions, with repeats, sessions and missing 
 how reliable each unit is. Nothing here knows of networks.
 
 Read `subjects` first: `measured` takes responses in any form and returns one array for each subject. `repeats` has the
-means over repeats and the z-scores within sessions.
+means over repeats and the z-scores within sessions. `reliability` computes the split-half reliability of each unit,
+`ceilings` NSD's ncsnr and the correlations with other subjects; both use the `correlation` of units.
 """
 
+from fastrdm.responses.ceilings import (
+    SubjectCeiling,
+    explainable_variance,
+    ncsnr,
+    subject_ceiling,
+)
+from fastrdm.responses.reliability import ceiling_of, split_half_reliability
 from fastrdm.responses.subjects import MeasuredResponses, measured
 
-__all__ = ["MeasuredResponses", "measured"]
+__all__ = [
+    "MeasuredResponses",
+    "SubjectCeiling",
+    "ceiling_of",
+    "explainable_variance",
+    "measured",
+    "ncsnr",
+    "split_half_reliability",
+    "subject_ceiling",
+]

@@ -244,6 +244,15 @@ def per_subject(values: Any, responses: MeasuredResponses, what: str) -> list[An
     return list(values)
 
 
+def in_form_of(given: Any, responses: MeasuredResponses, values: list[NDArray[Any]]) -> Any:
+    """Return an array of each subject in the form in which the subjects were given: as a dict, list or array."""
+    if isinstance(given, Mapping):
+        return dict(zip(given, values, strict=True))
+    if isinstance(given, (list, tuple, MeasuredResponses)):
+        return values
+    return np.stack(values)
+
+
 def _members(responses: Any, name: str) -> tuple[list[tuple[Any, str]], tuple[str, ...] | None]:
     """Return the subjects with their names in errors, and their names if they have any."""
     if isinstance(responses, Mapping):
