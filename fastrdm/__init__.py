@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastrdm._base import condense, square
     from fastrdm._kernels import KernelInfo, kernels
     from fastrdm.cli import Info, info
+    from fastrdm.encoding import Responses
     from fastrdm.images import Preprocessing
     from fastrdm.inference import (
         Bootstrap,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
         subject_test,
     )
     from fastrdm.networks import export_onnx
-    from fastrdm.rdm import RdmAccumulator, SparseProjection, calc_rdm
+    from fastrdm.rdm import Gram, RdmAccumulator, SparseProjection, calc_rdm, gram
     from fastrdm.responses import (
         SubjectCeiling,
         explainable_variance,
@@ -59,6 +60,7 @@ else:
             "fastrdm._base": ["condense", "square"],
             "fastrdm._kernels": ["KernelInfo", "kernels"],
             "fastrdm.cli": ["Info", "info"],
+            "fastrdm.encoding": ["Responses"],
             "fastrdm.images": ["Preprocessing"],
             "fastrdm.inference": [
                 "Bootstrap",
@@ -71,7 +73,7 @@ else:
                 "subject_test",
             ],
             "fastrdm.networks": ["export_onnx"],
-            "fastrdm.rdm": ["RdmAccumulator", "SparseProjection", "calc_rdm"],
+            "fastrdm.rdm": ["Gram", "RdmAccumulator", "SparseProjection", "calc_rdm", "gram"],
             "fastrdm.responses": [
                 "SubjectCeiling",
                 "explainable_variance",
@@ -108,6 +110,7 @@ else:
 __all__ = [
     "PROTOCOLS",
     "Bootstrap",
+    "Gram",
     "Info",
     "KernelInfo",
     "NoiseCeiling",
@@ -115,6 +118,7 @@ __all__ = [
     "Preprocessing",
     "Protocol",
     "RdmAccumulator",
+    "Responses",
     "Score",
     "SparseProjection",
     "Store",
@@ -132,6 +136,7 @@ __all__ = [
     "correct",
     "explainable_variance",
     "export_onnx",
+    "gram",
     "info",
     "kernels",
     "max_statistic",

@@ -12,6 +12,7 @@ import fastrdm
 
 NAMES = [
     "Bootstrap",
+    "Gram",
     "Info",
     "KernelInfo",
     "NoiseCeiling",
@@ -20,6 +21,7 @@ NAMES = [
     "Preprocessing",
     "Protocol",
     "RdmAccumulator",
+    "Responses",
     "Score",
     "SparseProjection",
     "Store",
@@ -37,6 +39,7 @@ NAMES = [
     "correct",
     "explainable_variance",
     "export_onnx",
+    "gram",
     "info",
     "kernels",
     "max_statistic",

@@ -1,0 +1,87 @@
+"""Predictions of held-out conditions: each fold is decomposed once, for all subjects and units."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm.encoding.folds import ConditionFolds, Indices
+from fastrdm.encoding.moments import SubjectScores
+from fastrdm.encoding.regressions import Regression
+from fastrdm.rdm import Gram
+
+# Responses of a block of units, in numbers: 16 MB of float64, of which five copies are made.
+_BLOCK = 1 << 21
+
+
+@dataclass(frozen=True, eq=False)
+class SameConditions:
+    """Units with responses to the same conditions: `rows`, and (subject, units) of each subject that has any."""
+
+    rows: Indices
+    members: list[tuple[int, Indices]]
+
+
+def same_conditions(measured: Sequence[NDArray[Any]]) -> list[SameConditions]:
+    """Group the units of all subjects, each (conditions, units), by the conditions whose responses are not NaN."""
+    n = len(measured[0])
+    groups: dict[bytes, SameConditions] = {}
+    for subject, values in enumerate(measured):
+        # A sum is NaN if any of its terms is.
+        lacking = np.isnan(values.sum(axis=0, dtype=np.float64))
+        complete = np.flatnonzero(~lacking)
+        parts = [(np.ones(n, bool), complete)] if len(complete) else []
+        if lacking.any():
+            parts += _patterns(values, np.flatnonzero(lacking))
+        for present, units in parts:
+            group = groups.setdefault(
+                present.tobytes(), SameConditions(np.flatnonzero(present), [])
+            )
+            group.members.append((subject, units))
+    return list(groups.values())
+
+
+def _patterns(values: NDArray[Any], units: Indices) -> list[tuple[NDArray[np.bool_], Indices]]:
+    present = ~np.isnan(values[:, units])
+    _, first, which = np.unique(
+        np.packbits(present, axis=0), axis=1, return_index=True, return_inverse=True
+    )
+    which = which.reshape(-1)
+    return [(present[:, column], units[which == k]) for k, column in enumerate(first.tolist())]
+
+
+def score_layer(
+    gram: Gram,
+    measured: Sequence[NDArray[Any]],
+    groups: Sequence[SameConditions],
+    folds: ConditionFolds,
+    regression: Regression,
+    *,
+    keep_predictions: bool = False,
+) -> list[SubjectScores]:
+    """Return the scores of one layer for each subject's responses (conditions, units)."""
+    scores = [
+        SubjectScores(len(folds), *values.shape, keep_predictions=keep_predictions)
+        for values in measured
+    ]
+    for group in groups:
+        for fold, train, test in folds.splits(group.rows):
+            prepared = regression.prepare(gram, train, test)
+            for subject, units in _blocks(group, regression.is_joint):
+                values = measured[subject]
+                learned = values[np.ix_(train, units)].astype(np.float64)
+                means = learned.mean(axis=0)
+                learned -= means
+                predicted, chosen = regression.predict(prepared, learned)
+                held_out = values[np.ix_(test, units)].astype(np.float64)
+                scores[subject].add(fold, test, units, held_out, predicted, means, chosen)
+    return scores
+
+
+def _blocks(group: SameConditions, is_joint: bool) -> Iterator[tuple[int, Indices]]:
+    for subject, units in group.members:
+        step = len(units) if is_joint else max(1, _BLOCK // len(group.rows))
+        for start in range(0, len(units), step):
+            yield subject, units[start : start + step]
