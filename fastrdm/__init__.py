@@ -1,7 +1,8 @@
 """fastrdm: compare neural networks with the visual brain, on compiled kernels.
 
 Arrays in, arrays out: `calc_rdm` makes RDMs of activations, `compare` correlates RDMs, `noise_ceiling` bounds what
-any model can reach, and a `Target` holds one region's subjects, ready to score any number of models. `bootstrap`,
+any model can reach, and a `Target` holds one region's subjects, ready to score any number of models. `gram` makes
+Gram matrices, which `cka`, `procrustes`, `angular_distance`, `bures_similarity` and `cca` compare. `bootstrap`,
 `permutation_test`, `subject_test`, `compare_models` and `max_statistic` quantify the uncertainty of scores.
 `split_half_reliability`, `ncsnr` and `subject_ceiling` say how well any model can predict responses.
 `read_rdms` reads RDMs from the files of other programs. `export_onnx` and `OnnxModel`, or `TorchModel` without a
@@ -47,8 +48,13 @@ if TYPE_CHECKING:
         Protocol,
         Score,
         Target,
+        angular_distance,
+        bures_similarity,
+        cca,
+        cka,
         compare,
         noise_ceiling,
+        procrustes,
         rank,
     )
     from fastrdm.studies import StoredRdms, check_study, open_studies, read_rdms
@@ -89,8 +95,13 @@ else:
                 "Protocol",
                 "Score",
                 "Target",
+                "angular_distance",
+                "bures_similarity",
+                "cca",
+                "cka",
                 "compare",
                 "noise_ceiling",
+                "procrustes",
                 "rank",
             ],
             "fastrdm.studies": ["StoredRdms", "check_study", "open_studies", "read_rdms"],
@@ -127,9 +138,13 @@ __all__ = [
     "Target",
     "TestResult",
     "TorchModel",
+    "angular_distance",
     "bootstrap",
+    "bures_similarity",
     "calc_rdm",
+    "cca",
     "check_study",
+    "cka",
     "compare",
     "compare_models",
     "condense",
@@ -144,6 +159,7 @@ __all__ = [
     "noise_ceiling",
     "open_studies",
     "permutation_test",
+    "procrustes",
     "rank",
     "read_rdms",
     "score_checkpoints",

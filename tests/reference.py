@@ -6,7 +6,7 @@ from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
+from scipy import linalg, stats
 from scipy.spatial.distance import squareform
 
 
@@ -269,3 +269,54 @@ def resampled_ceiling(subjects, counts, times, method="spearman", pool="rank"):
         for bound, weights in enumerate((others if others.any() else times, times)):
             out[bound, s] = METHODS[method](np.average(values, axis=0, weights=weights), rows[s])
     return out
+
+
+def cka(x, y):
+    """Linear CKA of features, as Kornblith et al. 2019 write it for channels."""
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    return np.linalg.norm(x.T @ y) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y))
+
+
+def hsic1(k, m):
+    """Song et al. 2012: the unbiased estimator of HSIC from products."""
+    n, ones = len(k), np.ones(len(k))
+    k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
+    products = np.trace(k @ m) + (ones @ k @ ones) * (ones @ m @ ones) / ((n - 1) * (n - 2))
+    return (products - 2 / (n - 2) * (ones @ k @ m @ ones)) / (n * (n - 3))
+
+
+def debiased_cka(x, y):
+    k, m = x @ x.T, y @ y.T
+    return hsic1(k, m) / np.sqrt(hsic1(k, k) * hsic1(m, m))
+
+
+def procrustes(x, y):
+    """What scipy's rotation leaves of centred features, squared; and the cosine of the angle between them."""
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    width = max(x.shape[1], y.shape[1])
+    x, y = (np.pad(f, ((0, 0), (0, width - f.shape[1]))) for f in (x, y))
+    rotation, scale = linalg.orthogonal_procrustes(x, y)
+    return np.sum((x @ rotation - y) ** 2), scale / np.linalg.norm(x) / np.linalg.norm(y)
+
+
+def bures(x, y):
+    """Normalised Bures similarity by roots of centred products, clear of their zero eigenvalues."""
+    centring = np.eye(len(x)) - 1 / len(x)
+    k, m = centring @ x @ x.T @ centring, centring @ y @ y.T @ centring
+    root = linalg.sqrtm(k)
+    return np.real(np.trace(linalg.sqrtm(root @ m @ root))) / np.sqrt(np.trace(k) * np.trace(m))
+
+
+def cca(x, y, n_components, regularisation):
+    """Mean squared canonical correlation of features by their regularised covariances, or QR without a penalty."""
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    if regularisation:
+        halves = []
+        for f in (x, y):
+            penalty = regularisation * np.sum(f**2) / (len(f) - 1)
+            covariance = f.T @ f + penalty * np.eye(f.shape[1])
+            halves.append(f @ np.linalg.inv(np.linalg.cholesky(covariance)).T)
+    else:
+        halves = [np.linalg.qr(f)[0] for f in (x, y)]
+    correlations = np.linalg.svd(halves[0].T @ halves[1], compute_uv=False)
+    return np.mean(correlations[:n_components] ** 2)

@@ -1,7 +1,8 @@
-"""RDMs × RDMs → similarities, noise ceilings and scores.
+"""RDMs × RDMs → similarities, noise ceilings and scores; Gram matrices × Gram matrices → similarities and distances.
 
 In come condensed or square RDMs of models and of subjects; out go similarities (models, subjects), noise ceilings and
-scores. Nothing here draws conclusions: that is `inference`.
+scores. In come Gram matrices of layers and brains; out go CKA, canonical correlations and distances of shapes. Nothing
+here draws conclusions: that is `inference`.
 
 Read `comparison` first: `compare` correlates two stacks of RDMs. `table` has one row for each similarity, from Spearman
 to whitened cosine, which consists of the steps in `coefficients`. `sides` compares RDMs on the pairs that both have,
@@ -10,13 +11,20 @@ to whitened cosine, which consists of the steps in `coefficients`. `sides` compa
 similarities into scores. A `target` holds one region's subjects, prepared for any number of models; its `target_state`
 is in memory or in a `target_file`, whose contents `target_contents` checks. For inference, `resampling` computes
 similarities of RDMs whose conditions or subjects are drawn again or permuted; `resamplers` are its fast paths.
+
+For Gram matrices, read `gram_inputs` first, which centres them in all forms that callers pass. `alignment` (`cka`)
+multiplies all pairs of them at once. `factors` has the configurations of conditions that have these products;
+`shape_distances` (`procrustes`, `angular_distance`, `bures_similarity`) and `canonical` (`cca`) compare those.
 """
 
+from fastrdm.similarity.alignment import cka
+from fastrdm.similarity.canonical import cca
 from fastrdm.similarity.ceiling import NoiseCeiling, noise_ceiling
 from fastrdm.similarity.comparison import compare, rank
 from fastrdm.similarity.numerics import blocks_of, in_range
 from fastrdm.similarity.protocol import PROTOCOLS, Protocol, Score
 from fastrdm.similarity.resampling import SubjectData
+from fastrdm.similarity.shape_distances import angular_distance, bures_similarity, procrustes
 from fastrdm.similarity.sides import NAN_POLICIES, check_values
 from fastrdm.similarity.target import Target
 
@@ -28,10 +36,15 @@ __all__ = [
     "Score",
     "SubjectData",
     "Target",
+    "angular_distance",
     "blocks_of",
+    "bures_similarity",
+    "cca",
     "check_values",
+    "cka",
     "compare",
     "in_range",
     "noise_ceiling",
+    "procrustes",
     "rank",
 ]

@@ -29,7 +29,7 @@ def as_condensed(array: Rows, name: str) -> Rows:
             f"{name} has shape {array.shape}; expected condensed RDMs, (n, pairs) or (pairs,); for square ones pass"
             f" condense({name})"
         )
-    if array.ndim == 2 and array.shape[0] == array.shape[1] and _is_square_rdm(array):
+    if array.ndim == 2 and array.shape[0] == array.shape[1] and is_square_rdm(array):
         raise ValueError(
             f"{name} with shape {array.shape} looks like one square RDM or similarity matrix; expected condensed RDMs,"
             f" (n, pairs) or (pairs,); pass condense({name})"
@@ -38,7 +38,7 @@ def as_condensed(array: Rows, name: str) -> Rows:
     return with_contiguous_rows(array)
 
 
-def _is_square_rdm(array: Rows) -> bool:
+def is_square_rdm(array: Rows) -> bool:
     """Return whether (n, n) is symmetric, with zeros, NaN or each row's largest entry on the diagonal."""
     diagonal = array.diagonal()
     special = not np.nan_to_num(diagonal).any() or (
