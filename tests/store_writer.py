@@ -29,7 +29,7 @@ def target(seed=0, n_subjects=4):
 
 def scored(i, regions=("evc", "it"), path=None, labels=None):
     models = np.random.default_rng(i).random((len(LAYERS), 21))
-    scores = {("92", region): target(k).score(models) for k, region in enumerate(regions)}
+    scores = {("92", region, "rsa"): target(k).score(models) for k, region in enumerate(regions)}
     labels = {"epoch": str(i)} if labels is None else labels
     job = Job(path or f"epoch{i:03d}.pth", 0, labels)
     rdms = {"92": models.astype(np.float32)}
@@ -47,7 +47,7 @@ class Writer:
     def __init__(self, path, regions=("evc", "it")):
         self.store = Store(path, write=True)
         self.pipeline = self.store.add_pipeline(PIPELINE)
-        self.targets = {("92", r): self.store.add_target(subjects(r)) for r in regions}
+        self.targets = {("92", r, "rsa"): self.store.add_target(subjects(r)) for r in regions}
         self.environment = self.store.add_environment({"kernels": "cpp"})
         self.run = self.store.begin_run({"arguments": ["x"]})
 

@@ -42,7 +42,8 @@ def study():
 
 def scores_of(study, rdms):
     return {
-        (study.name, region): score_layers(target, rdms) for region, target in study.targets.items()
+        (study.name, region, "rsa"): score_layers(target, rdms)
+        for region, target in study.targets.items()
     }
 
 

@@ -11,9 +11,10 @@ from fastrdm._base import check_writable_folder
 from fastrdm.runtimes import Architecture
 from fastrdm.scoring.jobs import Failed, Job, Outcome, Scored
 from fastrdm.scoring.listing import LeftOut
-from fastrdm.scoring.results import Result, modality_of
+from fastrdm.scoring.measures import RegionScorer
+from fastrdm.scoring.outcome_results import results_of
+from fastrdm.scoring.results import RSA, Result, modality_of
 from fastrdm.scoring.scheduler import Event
-from fastrdm.scoring.scorer import results_of
 from fastrdm.scoring.store_columns import pipeline_settings
 from fastrdm.scoring.sweeps import Sweep
 from fastrdm.studies import Study, algonauts
@@ -28,7 +29,7 @@ class CheckpointScores:
     checkpoint : str
         The weights' file as given.
     results : tuple of Result
-        By study, layer and region.
+        By study, measure, layer and region.
     error : str
         One sentence; empty on success. There are results too if only the submission could not be written.
     submissions : tuple of Path
@@ -125,7 +126,7 @@ def score_checkpoints(
     with Sweep(weights, arch, studies, watch=watch, **options) as sweep:
         if submit is not None:
             check_writable_folder(submit, "submit")
-            _check_submittable(sweep.studies)
+            _check_submittable(sweep.studies, sweep.scorers)
         plan = sweep.plan()
         for left_out in plan.left_out:
             (on_left_out or _warn)(left_out)
@@ -141,7 +142,7 @@ def score_checkpoints(
         with contextlib.closing(outcomes):
             ordered = _in_order(outcomes)
             for outcome in ordered if repeat else _once(ordered):
-                scores = _scores(outcome, sweep.studies, folder_of, n_draws, seed)
+                scores = _scores(outcome, sweep.scorers, folder_of, n_draws, seed)
                 if isinstance(outcome, Scored) and has_several:
                     pipeline = sweep.pipeline(outcome.job.network)
                     scores = replace(scores, settings=pipeline_settings(pipeline, outcome.layers))
@@ -177,7 +178,7 @@ def _warn(left_out: LeftOut) -> None:
 
 def _scores(
     outcome: Outcome,
-    studies: Sequence[Study],
+    scorers: Sequence[RegionScorer],
     folder_of: Callable[[Job], Path],
     n_draws: int,
     seed: int,
@@ -196,7 +197,7 @@ def _scores(
             written += algonauts.write_submission(folder_of(job), rdm, modality)
     except OSError as error:
         problem = f"{job.path}: its submission cannot be written: {error}"
-    results = results_of(outcome, studies, n_draws=n_draws, seed=seed)
+    results = results_of(outcome, scorers, n_draws=n_draws, seed=seed)
     facts = (tuple(written), outcome.sha256, job.labels, outcome.taken)
     return CheckpointScores(job.path, results, problem, *facts)
 
@@ -214,9 +215,13 @@ def _submission_folders(submit: str | Path | None, paths: Sequence[str]) -> Call
     return folder_of
 
 
-def _check_submittable(studies: Sequence[Study]) -> None:
+def _check_submittable(studies: Sequence[Study], scorers: Sequence[RegionScorer]) -> None:
     if not any(study.test_stimuli for study in studies):
         raise ValueError("a submission needs test images, and none of the studies has any")
+    if not any(scorer.measure == RSA for scorer in scorers):
+        raise ValueError(
+            f"a submission has the best layer by the measure {RSA!r}; add it to measures"
+        )
     regions = {region for study in studies for region in study.targets}
     if foreign := sorted(region for region in regions if not modality_of(region)):
         raise ValueError(

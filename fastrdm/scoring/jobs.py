@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     # Not imported: who reads a store needs none of them.
     from fastrdm.networks import RequestedPreprocessing, Taps
     from fastrdm.runtimes import Architecture
+    from fastrdm.scoring.measures import RegionScorer
     from fastrdm.similarity import Score
     from fastrdm.studies import Study
 
@@ -95,12 +96,14 @@ class NetworkSetup:
 class WorkerSetup:
     """All that a worker needs beside its jobs.
 
-    Every worker must have the kernels of `kernels_version`. `submit` asks for the best layers' RDMs of the test images.
+    `scorers` are the regions of the studies, by study, under each measure. Every worker must have the kernels of
+    `kernels_version`. `submit` asks for the best layers' RDMs of the test images.
     `pixels` are decoded stimuli by study, size, filter and crop; others come from the worker's cache.
     """
 
     networks: tuple[NetworkSetup, ...]
     studies: "tuple[Study, ...]"
+    scorers: "tuple[RegionScorer, ...]"
     options: RunOptions
     kernels: str
     submit: bool = False
@@ -179,7 +182,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Scored:
-    """A checkpoint's scores by study and region, a row for each layer.
+    """A checkpoint's scores by study, region and measure, a row for each layer.
 
     `rdms` are the layers' RDMs by study, if kept; `test_rdms` the best layer's RDM of the test images by modality, if
     a submission is requested; `memory` is the worker's peak in bytes; `warnings` has their categories. `taken` is what
@@ -190,7 +193,7 @@ class Scored:
     stamp: Stamp
     sha256: str
     layers: tuple[str, ...]
-    scores: Mapping[tuple[str, str], "Score"]
+    scores: Mapping[tuple[str, str, str], "Score"]
     rdms: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     test_rdms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     seconds: float = 0.0

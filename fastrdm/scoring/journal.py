@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastrdm.images import hash_images
 from fastrdm.scoring.jobs import Failed, Job, Known, Outcome, Scored, Stamp
+from fastrdm.scoring.measures import RegionScorer
 from fastrdm.scoring.records import Pipeline, TargetRecord
 from fastrdm.scoring.shared_store import SharedStore
 from fastrdm.studies import Study
@@ -83,14 +84,18 @@ class StoreJournal(Journal):
     keeps = True
 
     def __init__(
-        self, path: str | Path, pipelines: Sequence[Pipeline], studies: Sequence[Study]
+        self,
+        path: str | Path,
+        pipelines: Sequence[Pipeline],
+        studies: Sequence[Study],
+        scorers: Sequence[RegionScorer],
     ) -> None:
         self._store = SharedStore(path, write=True)
         try:
             self._targets = {
-                (record.study, record.region): self._store.add_target(record)
+                (record.study, record.region, record.measure): self._store.add_target(record)
                 for study in studies
-                for record in _target_records(study)
+                for record in _target_records(study, scorers)
             }
             self._pipelines = [self._store.add_pipeline(pipeline) for pipeline in pipelines]
         except BaseException:
@@ -172,17 +177,27 @@ class StoreJournal(Journal):
         self._store.close()
 
 
-def _target_records(study: Study) -> list[TargetRecord]:
+def _target_records(study: Study, scorers: Sequence[RegionScorer]) -> list[TargetRecord]:
     stimuli = hash_images(list(study.stimuli), study.background)
     records = []
-    for region, target in study.targets.items():
-        if math.isnan(target.ceiling):
+    for scorer in scorers:
+        if scorer.study != study.name:
+            continue
+        if math.isnan(scorer.ceiling):
             raise ValueError(
-                f"the ceiling of {region} of the study {study.name!r} is NaN because its subjects have NaN and"
+                f"the ceiling of {scorer.region} of the study {study.name!r} is NaN because its subjects have NaN and"
                 ' nan_policy is "propagate", so no layer can have a score; use nan_policy="omit"'
             )
-        facts = {"nan_policy": target.nan_policy, **target.protocol.facts()}
-        protocol = json.dumps(facts, sort_keys=True)
-        subjects = (target.sha256, protocol, target.ceiling, target.n_subjects)
-        records.append(TargetRecord(study.name, region, stimuli, *subjects, study.synthetic))
+        record = TargetRecord(
+            study.name,
+            scorer.region,
+            stimuli,
+            scorer.data,
+            json.dumps({**scorer.facts, **scorer.protocol.facts()}, sort_keys=True),
+            scorer.ceiling,
+            scorer.n_subjects,
+            study.synthetic,
+            scorer.measure,
+        )
+        records.append(record)
     return records

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from fastrdm._base import encodable
+from fastrdm.scoring.results import RSA
 
 
 class StoreError(ValueError):
@@ -40,9 +41,9 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class TargetRecord:
-    """What layers are scored against: one region of one study.
+    """What layers are scored against: one region of one study under one measure.
 
-    `stimuli` and `subjects` are the SHA-256 of the images in order and of the subjects' RDMs, `protocol` is JSON with
+    `stimuli` and `subjects` are the SHA-256 of the images in order and of the subjects' data, `protocol` is JSON with
     the NaN policy.
     """
 
@@ -54,6 +55,7 @@ class TargetRecord:
     ceiling: float
     n_subjects: int
     synthetic: bool
+    measure: str = RSA
 
     def facts(self) -> dict[str, Any]:
         """The fields, with escapes for bytes of names that are not UTF-8."""
@@ -64,8 +66,11 @@ class TargetRecord:
 
     @property
     def key(self) -> str:
-        """SHA-256 of all fields."""
-        return digest_of(self.facts())
+        """SHA-256 of all fields, without the measure "rsa", the only one of older versions."""
+        facts = self.facts()
+        if self.measure == RSA:
+            del facts["measure"]
+        return digest_of(facts)
 
 
 def digest_of(facts: Mapping[str, Any]) -> str:
@@ -74,21 +79,27 @@ def digest_of(facts: Mapping[str, Any]) -> str:
 
 
 class LayerRow(NamedTuple):
-    """What a checksum covers of a layer's result: its numbers in the order of `COLUMNS`, and the bytes of rho."""
+    """What a checksum covers of a layer's result: its numbers in the order of `COLUMNS`, and the bytes of rho.
+
+    `time` is that of a result of one time point; None for others.
+    """
 
     position: int
     layer: str
     numbers: Sequence[float]
     rho: bytes
+    time: float | None = None
 
 
 def checksum_of(sha256: str, pipeline: str, target: str, layers: Iterable[LayerRow]) -> str:
     """SHA-256 of a checkpoint's results against a target, with the keys that identify them."""
     digest = hashlib.sha256("\0".join((sha256, pipeline, target)).encode())
-    for position, layer, numbers, rho in layers:
+    for position, layer, numbers, rho, time in layers:
         name = layer.encode("utf-8", "surrogatepass")
         digest.update(struct.pack("<qqq", position, len(name), len(rho)) + name + rho)
         digest.update(struct.pack(f"<{len(numbers)}d", *map(_stored, numbers)))
+        if time is not None:
+            digest.update(struct.pack("<d", _stored(time)))
     return digest.hexdigest()
 
 

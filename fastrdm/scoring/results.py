@@ -1,4 +1,4 @@
-"""A score of one layer against one region of one study, and the best layers among many."""
+"""A score of one layer against one region of one study by one measure, and the best layers among many."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,13 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastrdm._base import list_names
+
+# The measure of results without another: rank correlation of RDMs, or what the target's protocol takes in its place.
+RSA = "rsa"
 # Numbers that `Score` and `Result` have in common and that a store keeps.
 COLUMNS = ("r2", "std", "sample_std", "percent_nc", "p", "value")
 
 
 @dataclass(frozen=True)
 class Result:
-    """The score of one layer of one checkpoint against one region of one study.
+    """The score of one layer of one checkpoint against one region of one study by one measure.
+
+    A subject's similarity is what the measure gives for it: for "rsa" that of the RDMs by the target's protocol, for
+    "cka" and "cka-debiased" the centred kernel alignment, for "ridge" and "pls" the median over units of Pearson's r
+    between held-out predictions and responses.
 
     Attributes
     ----------
@@ -32,12 +40,14 @@ class Result:
         95 % percentile interval of `percent_nc` from a bootstrap over subjects with a fixed ceiling; NaN without one.
     p_sign_flip, p_corrected : float
         One-sided sign-flip test over subjects of the unsquared similarities against 0, and its p value corrected by
-        the maximum over all layers, regions and studies of the checkpoint; NaN without one.
+        the maximum over all layers, regions and studies of the checkpoint under the same measure; NaN without one.
     mean_rho : float
         Mean over subjects of the unsquared similarity. A negative value means that the layer orders pairs oppositely
         to the brain, however high its squared score is. NaN in results from versions that did not keep it.
     rho : tuple of float
         Each subject's unsquared similarity, averaged over time; empty if unknown.
+    measure : str
+        "rsa" or another name in `MEASURES`.
     """
 
     checkpoint: str
@@ -57,6 +67,7 @@ class Result:
     p_corrected: float = math.nan
     mean_rho: float = math.nan
     rho: tuple[float, ...] = ()
+    measure: str = RSA
 
     @property
     def signed_value(self) -> float:
@@ -93,14 +104,27 @@ def modalities_of(places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], st
     }
 
 
-def layer_scores(results: Iterable[Result], *, signed: bool = False) -> dict[str, dict[str, float]]:
+def of_measure(results: Iterable[Result], measure: str | None = None) -> list[Result]:
+    """The results by a measure, or all if they are by one; ValueError if there are several and none is chosen."""
+    results = list(results)
+    found = list(dict.fromkeys(r.measure for r in results))
+    if measure is None and len(found) > 1:
+        raise ValueError(
+            f"the results are by several measures; choose one of {list_names(found, 6)}"
+        )
+    return [r for r in results if measure in (None, r.measure)]
+
+
+def layer_scores(
+    results: Iterable[Result], *, signed: bool = False, measure: str | None = None
+) -> dict[str, dict[str, float]]:
     """Mean score of each layer of a checkpoint over the studies, as modality → layer → percent of the noise ceiling.
 
     Within a study the score is the challenge's: 100 × mean value over the modality's regions / mean ceiling. Meijer
     (2019) chooses the layer with the highest mean over the two training sets. With `signed`, the value of a region with
-    a negative mean similarity counts as negative.
+    a negative mean similarity counts as negative. `measure` chooses among results by several measures.
     """
-    results = list(results)
+    results = of_measure(results, measure)
     groups: dict[str, dict[str, dict[str, list[Result]]]] = {}
     modality = modalities(results)
     for r in results:
@@ -120,12 +144,13 @@ def _score(results: Sequence[Result], signed: bool) -> float:
     return float(100 * np.mean(values) / np.mean([r.ceiling for r in results]))
 
 
-def best_layers(results: Iterable[Result]) -> dict[str, str]:
+def best_layers(results: Iterable[Result], *, measure: str | None = None) -> dict[str, str]:
     """The layer with the highest mean score over the studies, by modality; modalities with only NaN are left out.
 
     The challenge squares its scores, so the best layer may be opposite to the brain; `sign_remarks` reports that.
+    `measure` is as for `layer_scores`.
     """
-    return _highest(layer_scores(results))
+    return _highest(layer_scores(results, measure=measure))
 
 
 def _highest(scores: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
@@ -136,9 +161,9 @@ def _highest(scores: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     return best
 
 
-def sign_remarks(results: Iterable[Result]) -> list[str]:
+def sign_remarks(results: Iterable[Result], *, measure: str | None = None) -> list[str]:
     """A sentence for each modality whose best layer is opposite to the brain in some region."""
-    results = list(results)
+    results = of_measure(results, measure)
     signed = _highest(layer_scores(results, signed=True))
     remarks = []
     of = modalities(results)

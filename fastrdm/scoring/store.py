@@ -138,7 +138,7 @@ class Store(StoreReader):
         self,
         scored: Scored,
         pipeline: int,
-        targets: Mapping[tuple[str, str], int],
+        targets: Mapping[tuple[str, str, str], int],
         run: int,
         environment: int,
     ) -> bool:
@@ -249,10 +249,10 @@ class Store(StoreReader):
 
     def _add_results(self, checkpoint: int, target: int, layers: Iterable[LayerRow]) -> None:
         self._db.executemany(
-            f"INSERT INTO results VALUES ({', '.join('?' * (5 + len(COLUMNS)))})",
+            f"INSERT INTO results VALUES ({', '.join('?' * (6 + len(COLUMNS)))})",
             [
-                (checkpoint, target, position, layer, *numbers, rho)
-                for position, layer, numbers, rho in layers
+                (checkpoint, target, position, layer, *numbers, rho, time)
+                for position, layer, numbers, rho, time in layers
             ],
         )
 

@@ -64,6 +64,10 @@ _VALUES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "rho": ("length(rho) > 0 AND length(rho) % 8 = 0", "not the numbers of subjects"),
     },
     "rdms": {"position": ("position >= 0", "negative")},
+    "grams": {
+        "position": ("position >= 0", "negative"),
+        "facts": (_OBJECT.format("facts"), "not a JSON object"),
+    },
     "files": {
         "size": ("size >= -1", "negative"),
         "sha256": (_SHA256.format("sha256"), "not a SHA-256"),
@@ -90,6 +94,8 @@ _RELATIONS: Mapping[str, str] = {
     "paths with several current contents": "SELECT count(*) FROM"
     " (SELECT 1 FROM entries WHERE is_current GROUP BY path, method HAVING count(*) > 1)",
     "RDMs of stimuli that no target has": "SELECT count(*) FROM rdms r WHERE NOT EXISTS"
+    " (SELECT 1 FROM targets t WHERE t.stimuli = r.stimuli)",
+    "Gram matrices of stimuli that no target has": "SELECT count(*) FROM grams r WHERE NOT EXISTS"
     " (SELECT 1 FROM targets t WHERE t.stimuli = r.stimuli)",
     "labels that are not text": "SELECT count(*) FROM labels,"
     " json_each(CASE WHEN json_valid(labels) THEN labels ELSE '{}' END) j WHERE j.type != 'text'",
@@ -246,7 +252,7 @@ def _results(database: Database) -> Iterator[str]:
         statement
     ):
         found = database.query(
-            f"SELECT position, layer, {', '.join(COLUMNS)}, rho FROM results WHERE checkpoint = ? AND target = ?"
+            f"SELECT position, layer, {', '.join(COLUMNS)}, rho, time FROM results WHERE checkpoint = ? AND target = ?"
             " ORDER BY position",
             checkpoint,
             target,
@@ -254,7 +260,7 @@ def _results(database: Database) -> Iterator[str]:
         where = f"{_name(path)} against {region} of {study}"
         if checksum and _checksum(keys, found) != checksum:
             yield f"results of {where} are not what was written: their checksum differs"
-        elif any(not isinstance(row[-1], bytes) or len(row[-1]) != 8 * n_subjects for row in found):
+        elif any(not isinstance(rho, bytes) or len(rho) != 8 * n_subjects for *_, rho, _ in found):
             yield f"results of {where} are not those of {n_subjects} subjects"
 
 
@@ -262,8 +268,8 @@ def _checksum(keys: Sequence[Any], found: Iterable[Sequence[Any]]) -> str:
     """The checksum of results; empty if it cannot be computed."""
     try:
         layers = [
-            LayerRow(position, layer, [math.nan if n is None else n for n in numbers], rho)
-            for position, layer, *numbers, rho in found
+            LayerRow(position, layer, [math.nan if n is None else n for n in numbers], rho, time)
+            for position, layer, *numbers, rho, time in found
         ]
         content, pipeline, target = keys
         return checksum_of(content, pipeline, target, layers)

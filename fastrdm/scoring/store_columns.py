@@ -14,7 +14,7 @@ from fastrdm.scoring.results import COLUMNS
 TAKEN = ("key", "prefix", "ema", "missing")
 # What tells settings in one store apart; `settings` is the start of the pipeline's key.
 SETTINGS = (
-    *("taps", "precision", "provider", "preprocessing", "kernels", "protocol"),
+    *("taps", "precision", "provider", "preprocessing", "kernels", "measure", "protocol"),
     *TAKEN,
     "settings",
 )

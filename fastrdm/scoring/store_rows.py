@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastrdm._base import natural_key
 from fastrdm.scoring import store_values as values
 from fastrdm.scoring.database import Database
-from fastrdm.scoring.results import COLUMNS
+from fastrdm.scoring.results import COLUMNS, RSA
 from fastrdm.scoring.store_columns import (
     HELD,
     SETTINGS,
@@ -166,8 +166,9 @@ class RowReader:
             "SELECT target, environment FROM scored WHERE checkpoint = ?", entry.checkpoint
         ):
             provider = self._fact("environments", number)["provider"]
-            protocol = self._fact("targets", target)["protocol"]
-            all_values = {**of_entry, "provider": provider, "protocol": protocol}
+            fact = self._fact("targets", target)
+            of_target = {name: fact[name] for name in ("measure", "protocol")}
+            all_values = {**of_entry, "provider": provider, **of_target}
             tails[target] = tuple(all_values[name] for name in names)
         if missing := {result.target for result in results} - tails.keys():
             raise values.RowError(
@@ -211,17 +212,18 @@ class RowReader:
             self._cache[table, number] = fact
         return self._cache[table, number]
 
-    @staticmethod
-    def _sign_flips(results: Sequence[LayerResult]) -> list[Row]:
+    def _sign_flips(self, results: Sequence[LayerResult]) -> list[Row]:
         """P values of sign flips, corrected over all layers, regions and studies of a content, as `score` has them."""
         from fastrdm.inference import max_statistic
 
         flips: list[Row] = [(math.nan, math.nan)] * len(results)
-        tested: dict[int, list[int]] = {}
+        # Measure → target → results; each measure is a family of tests.
+        families: dict[str, dict[int, list[int]]] = {}
         for i, result in enumerate(results):
             if len(result.rho) > 1 and np.isfinite(result.rho).all():
-                tested.setdefault(result.target, []).append(i)
-        if tested:
+                family = families.setdefault(self._fact("targets", result.target)["measure"], {})
+                family.setdefault(result.target, []).append(i)
+        for tested in families.values():
             rhos = [np.stack([results[i].rho for i in rows]) for rows in tested.values()]
             places = [i for rows in tested.values() for i in rows]
             for i, *p in zip(places, *max_statistic(rhos), strict=True):
@@ -230,13 +232,13 @@ class RowReader:
 
 
 def _target(fact: dict[str, Any]) -> dict[str, Any]:
-    for name in ("study", "region", "key"):
+    for name in ("study", "region", "measure", "key"):
         values.text(fact[name], f"{name} of a target")
     values.integer(fact["n_subjects"], "n_subjects of a target", 1)
     if math.isnan(values.number(fact["ceiling"], "ceiling of a target")):
         raise values.RowError("ceiling of a target is missing")
     values.facts(fact["protocol"], "protocol of a target")
-    order = (fact["study"], fact["region"], fact["key"])
+    order = (fact["study"], fact["region"], fact["measure"] != RSA, fact["measure"], fact["key"])
     return fact | {"order": order, "protocol": protocol_text(fact["protocol"])}
 
 

@@ -76,6 +76,16 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE writers (is_open INTEGER NOT NULL);
     INSERT INTO writers VALUES (0);
     """,
+    # A target is a region of a study under one measure. A result of one time point has its time, and the positions of a
+    # layer's results differ; a result over all times, or without a time axis, has none.
+    """
+    ALTER TABLE targets ADD COLUMN measure TEXT NOT NULL DEFAULT 'rsa';
+    ALTER TABLE results ADD COLUMN time REAL;
+    CREATE TABLE grams (
+        checkpoint INTEGER NOT NULL REFERENCES checkpoints, stimuli TEXT NOT NULL, position INTEGER NOT NULL,
+        layer TEXT NOT NULL, facts TEXT NOT NULL, content BLOB NOT NULL,
+        PRIMARY KEY (checkpoint, stimuli, position)) WITHOUT ROWID;
+    """,
 )
 
 _SCORED_WITHOUT_CHECKSUMS = """
@@ -83,9 +93,16 @@ _SCORED_WITHOUT_CHECKSUMS = """
         SELECT checkpoint, target, run, environment, at, seconds, warnings, '' AS checksum FROM main.scored;
     """
 
+_WITHOUT_MEASURES = """
+    CREATE TEMP VIEW targets AS SELECT *, 'rsa' AS measure FROM main.targets;
+    CREATE TEMP VIEW results AS SELECT *, NULL AS time FROM main.results;
+    CREATE TEMP TABLE grams (checkpoint, stimuli, position, layer, facts, content);
+    """
+
 # What a reader of an older store sees in place of the tables that it lacks, by the store's version.
 VIEWS: dict[int, str] = {
-    1: _SCORED_WITHOUT_CHECKSUMS
+    1: _WITHOUT_MEASURES
+    + _SCORED_WITHOUT_CHECKSUMS
     + """
     CREATE TEMP VIEW methods AS
         SELECT id, key, arch, graph, preprocessing, precision, kernels, '' AS taps FROM main.methods;
@@ -102,7 +119,8 @@ VIEWS: dict[int, str] = {
     CREATE TEMP VIEW checkpoints AS
         SELECT id, sha256, method, path, labels, '{}' AS taken FROM main.checkpoints;
     """,
-    2: _SCORED_WITHOUT_CHECKSUMS,
+    2: _WITHOUT_MEASURES + _SCORED_WITHOUT_CHECKSUMS,
+    3: _WITHOUT_MEASURES,
 }
 
 
@@ -172,13 +190,14 @@ MERGE = (
     _copy("environments", "key, facts"),
     _copy("methods", "key, arch, graph, preprocessing, precision, kernels, taps"),
     _copy(
-        "targets", "key, study, region, stimuli, subjects, protocol, ceiling, n_subjects, synthetic"
+        "targets",
+        "key, study, region, stimuli, subjects, protocol, ceiling, n_subjects, synthetic, measure",
     ),
     "INSERT OR IGNORE INTO main.checkpoints (sha256, method, path, labels, taken)"
     f" SELECT oc.sha256, m.id, oc.path, oc.labels, oc.taken FROM o.checkpoints oc {_SAME_METHOD.format('oc')}",
     # Results come before the rows that mark them as complete, so that results of both stores are kept once.
     "INSERT OR IGNORE INTO main.results"
-    " SELECT c.id, t.id, r.position, r.layer, r.r2, r.std, r.sample_std, r.percent_nc, r.p, r.value, r.rho"
+    " SELECT c.id, t.id, r.position, r.layer, r.r2, r.std, r.sample_std, r.percent_nc, r.p, r.value, r.rho, r.time"
     f" FROM o.results r {_SAME_CHECKPOINT.format('r')} {_SAME_TARGET.format('r')}"
     " WHERE NOT EXISTS (SELECT 1 FROM main.scored s WHERE s.checkpoint = c.id AND s.target = t.id)",
     "INSERT OR IGNORE INTO main.scored"
@@ -187,6 +206,8 @@ MERGE = (
     " JOIN o.environments oe ON oe.id = s.environment JOIN main.environments e ON e.key = oe.key",
     "INSERT OR IGNORE INTO main.rdms SELECT c.id, d.stimuli, d.position, d.layer, d.content"
     f" FROM o.rdms d {_SAME_CHECKPOINT.format('d')}",
+    "INSERT OR IGNORE INTO main.grams SELECT c.id, d.stimuli, d.position, d.layer, d.facts, d.content"
+    f" FROM o.grams d {_SAME_CHECKPOINT.format('d')}",
     # Of two states of an entry, the later one; of several current contents of a path, the latest one.
     "INSERT INTO main.entries (path, method, checkpoint, at, is_current)"
     " SELECT oe.path, m.id, c.id, oe.at, oe.is_current"

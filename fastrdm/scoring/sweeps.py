@@ -26,6 +26,7 @@ from fastrdm.scoring.jobs import (
 )
 from fastrdm.scoring.journal import Journal, StoreJournal
 from fastrdm.scoring.local_pool import LocalPool
+from fastrdm.scoring.measures import scorers_of
 from fastrdm.scoring.plans import Estimate, Plan, Summary, event_of, kind_of
 from fastrdm.scoring.records import Pipeline
 from fastrdm.scoring.resolver import Resolver
@@ -53,6 +54,7 @@ class Sweep:
         sets: Sequence[str] | None = None,
         modality: str = "fmri",
         regions: Sequence[str] | None = None,
+        measures: str | Sequence[str] | None = None,
         taps: Taps | None = None,
         preprocessing: "RequestedPreprocessing | str | Path | Mapping[str, Any] | None" = None,
         labels: str = "",
@@ -74,6 +76,7 @@ class Sweep:
         wanted = request_preprocessing(preprocessing)
         self._resolver = Resolver(weights, arch, taps, labels, selection, wanted, watch)
         self.studies = collect_studies(data, sets, modality, regions)
+        self.scorers = scorers_of(self.studies, measures)
         self._retry, self._submit = retry_failed, submit
         if isinstance(engine, str):
             make = choose(engine, ENGINES, "engine")
@@ -87,7 +90,7 @@ class Sweep:
         if store is not None:
             networks = zip(self._resolver.networks, self._network_setups(True), strict=True)
             pipelines = [network.pipeline(setup, self.options) for network, setup in networks]
-            self._journal = StoreJournal(store, pipelines, self.studies)
+            self._journal = StoreJournal(store, pipelines, self.studies, self.scorers)
         self._settings = {
             "weights": [str(path) for path in weights],
             "arch": [each if isinstance(each, str) else each.name for each in arch],
@@ -123,6 +126,7 @@ class Sweep:
         return WorkerSetup(
             networks,
             tuple(self.studies),
+            self.scorers,
             self.options,
             kernels_version(),
             self._submit,
@@ -362,7 +366,8 @@ def sweep(
         recognised under another name, scored by another sweep (``"elsewhere"``) or failed, when the sweep waits for
         others, and at the end; ``"scored"`` follows the transaction.
     **options
-        ``sets``, ``modality``, ``regions`` as for `open_studies`; ``taps``; ``preprocessing``, as for
+        ``sets``, ``modality``, ``regions`` as for `open_studies`; ``measures``, names of `MEASURES` ("rsa", ...) for
+        all regions, by default those of each study, else "rsa"; ``taps``; ``preprocessing``, as for
         `fastrdm.networks.request_preprocessing`: a `Preprocessing`, "timm", "transformers", a file, or a dict of
         fields that replace the network's own; ``labels``, a regular expression searched in each path, whose named
         groups become labels; ``key``, ``prefix``, ``ema``, ``allow_missing``, which weights
@@ -374,7 +379,8 @@ def sweep(
     Raises
     ------
     ValueError, FileNotFoundError
-        Before work starts: if a checkpoint, architecture, study or provider does not exist.
+        Before work starts: if a checkpoint, architecture, study, measure or provider does not exist, or a region lacks
+        the data of a measure.
     StoreError
         If the store cannot be opened or written.
     """

@@ -37,8 +37,9 @@ from fastrdm.scoring.jobs import (
     WorkerSetup,
     kernels_version,
 )
-from fastrdm.scoring.results import best_layers, sign_remarks
-from fastrdm.scoring.scorer import results_of, score_layers
+from fastrdm.scoring.measures import LayerSet
+from fastrdm.scoring.outcome_results import results_of
+from fastrdm.scoring.results import RSA, best_layers, sign_remarks
 from fastrdm.scoring.undefined import UndefinedScores, undefined_images
 from fastrdm.similarity import Score
 from fastrdm.studies import Study
@@ -168,11 +169,12 @@ class Worker:
 
     def _scores(
         self, model: OnnxModel
-    ) -> tuple[tuple[str, ...], dict[tuple[str, str], Score], dict[str, NDArray[np.float32]]]:
-        """Layers, scores by study and region, and the RDMs to keep by study."""
+    ) -> tuple[tuple[str, ...], dict[tuple[str, str, str], Score], dict[str, NDArray[np.float32]]]:
+        """Layers, scores by study, region and measure, and the RDMs to keep by study."""
         options = self._setup.options
         layers: tuple[str, ...] = ()
-        scores, kept, undefined = {}, {}, UndefinedScores()
+        scores: dict[tuple[str, str, str], Score] = {}
+        kept, undefined = {}, UndefinedScores()
         for study in self._setup.studies:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -186,9 +188,9 @@ class Worker:
             for warning in others:
                 warnings.warn(warning.message, warning.category, stacklevel=2)
             layers, stack = tuple(rdms), np.stack(list(rdms.values()))
-            found = [score_layers(target, stack) for target in study.targets.values()]
-            for region, score in zip(study.targets, found, strict=True):
-                scores[study.name, region] = score
+            of_study = [each for each in self._setup.scorers if each.study == study.name]
+            found = [scorer.score(LayerSet(layers, stack)) for scorer in of_study]
+            scores |= {scorer.key: score for scorer, score in zip(of_study, found, strict=True)}
             undefined.add(study, rdms, found, constant)
             if options.keep_rdms:
                 kept[study.name] = stack.astype(np.float32)
@@ -197,7 +199,8 @@ class Worker:
         return layers, scores, kept
 
     def _test_rdms(self, model: OnnxModel, scored: Scored) -> Mapping[str, NDArray[np.float64]]:
-        results = results_of(scored, self._setup.studies, n_draws=0)
+        scorers = [scorer for scorer in self._setup.scorers if scorer.measure == RSA]
+        results = results_of(scored, scorers, n_draws=0)
         best = best_layers(results)
         if not best:
             raise ValueError("no layer has a score, so none can be submitted")

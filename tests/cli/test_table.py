@@ -25,10 +25,10 @@ def make(i, path, labels):
     rng = np.random.default_rng(i)
     models = rng.random((len(LAYERS), 21))
     made = scored(i, path=path, labels=labels)
-    scores = {("92", region): target(k).score(models) for k, region in enumerate(REGIONS)}
+    scores = {("92", region, "rsa"): target(k).score(models) for k, region in enumerate(REGIONS)}
     other = Target(rng.random((6, 21)) + rng.random(21), ceiling=0.5)
     return replace(
-        made, layers=LAYERS, scores=scores | {("118", "it"): other.score(models)}, rdms={}
+        made, layers=LAYERS, scores=scores | {("118", "it", "rsa"): other.score(models)}, rdms={}
     )
 
 
@@ -37,7 +37,7 @@ def store(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     writer = Writer(tmp_path / "s.db")
     record = replace_study(writer, "118", "it", 6)
-    writer.targets["118", "it"] = record
+    writer.targets["118", "it", "rsa"] = record
     for i in (1, 2, 10):
         labels = {"epoch": str(i), "run": "ab"[i % 2]}
         writer.record(make(i, f"epoch{i}.pth", labels if i != 10 else {"epoch": "10"}))
@@ -253,12 +253,14 @@ def test_sign_flips_leave_out_layers_without_a_score_and_single_subjects(tmp_pat
     monkeypatch.chdir(tmp_path)
     writer = Writer("s.db")
     made = scored(1)
-    made.scores["92", "it"].rho[1] = math.nan
+    made.scores["92", "it", "rsa"].rho[1] = math.nan
     writer.record(made)
     writer.record(
         replace(
             scored(2),
-            scores={("92", "it"): target(1, 1).score(np.random.default_rng(0).random((2, 21)))},
+            scores={
+                ("92", "it", "rsa"): target(1, 1).score(np.random.default_rng(0).random((2, 21)))
+            },
         )
     )
     writer.store.close()
@@ -298,7 +300,7 @@ def test_json_has_no_nan_and_excel_no_formula(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     writer = Writer("s.db")
     made = scored(1, path="=1+1.pth", labels={"name": "=a\x01"})
-    made.scores["92", "it"].r2[0] = math.nan
+    made.scores["92", "it", "rsa"].r2[0] = math.nan
     writer.record(made)
     writer.store.close()
     for name in ("t.json", "t.xlsx"):
@@ -380,7 +382,7 @@ def test_the_end_of_a_history_counts_paths_and_contents(tmp_path, capsys):
 def test_text_has_a_dash_for_nan_and_nothing_for_a_missing_label(tmp_path, capsys):
     writer = Writer(tmp_path / "scores.db")
     made = scored(1, labels={"rate": "0.5"})
-    made.scores["92", "it"].rho[0] = math.nan
+    made.scores["92", "it", "rsa"].rho[0] = math.nan
     writer.record(made)
     writer.record(scored(2, labels={}))
     writer.store.close()

@@ -48,7 +48,7 @@ def test_recorded_results_are_read_back_to_the_last_bit(writer, path):
         for region in ("evc", "it")
         for layer in LAYERS
     ]
-    score = scored(1).scores["92", "it"]
+    score = scored(1).scores["92", "it", "rsa"]
     of_it = [r for r in table if (r["epoch"], r["region"]) == (1, "it")]
     for name in ("r2", "std", "sample_std", "percent_nc", "p", "value", "mean_rho"):
         assert [r[name] for r in of_it] == getattr(score, name).tolist()
@@ -62,7 +62,7 @@ def test_recorded_results_are_read_back_to_the_last_bit(writer, path):
 
 def test_layers_without_a_score_are_nan(writer, path):
     made = scored(0)
-    score = made.scores["92", "evc"]
+    score = made.scores["92", "evc", "rsa"]
     score.r2[1] = score.p[1] = score.rho[1] = math.nan
     writer.record(made)
     (conv, fc, *_) = rows(path)
@@ -146,7 +146,7 @@ def test_runs_and_environments_are_kept(writer, path):
 
 def test_a_transaction_that_fails_leaves_nothing(writer, path):
     made = scored(0)
-    scores = {**made.scores, ("92", "v4"): made.scores["92", "it"]}
+    scores = {**made.scores, ("92", "v4", "rsa"): made.scores["92", "it", "rsa"]}
     with pytest.raises(KeyError):
         writer.record(replace(made, scores=scores))
     assert rows(path) == [] and writer.record(made)
@@ -200,14 +200,14 @@ def test_a_store_with_an_older_schema_is_upgraded(path, monkeypatch):
     Writer(path).record(scored(0))
     more = (*database.MIGRATIONS, "ALTER TABLE runs ADD COLUMN note TEXT; SELECT 1")
     monkeypatch.setattr(database, "MIGRATIONS", more)
-    with pytest.raises(StoreError, match="has version 3 of the schema, and this fastrdm reads 4"):
+    with pytest.raises(StoreError, match="has version 4 of the schema, and this fastrdm reads 5"):
         Store(path)
     Store(path, write=True).close()
     assert len(rows(path)) == 4
     monkeypatch.undo()
     for write in (False, True):
         with pytest.raises(
-            StoreError, match="written by a later fastrdm: its schema has version 4"
+            StoreError, match="written by a later fastrdm: its schema has version 5"
         ):
             Store(path, write=write)
 

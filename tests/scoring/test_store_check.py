@@ -179,12 +179,49 @@ def as_version(version, source, path):
         as_version_1(source, path)
         return
     path.write_bytes(source.read_bytes())
-    edit(
-        path,
-        "ALTER TABLE scored DROP COLUMN checksum",
-        "DROP TABLE writers",
-        "PRAGMA user_version=2",
-    )
+    edit(path, *WITHOUT_MEASURES, "PRAGMA user_version=3")
+    if version == 2:
+        edit(
+            path,
+            "ALTER TABLE scored DROP COLUMN checksum",
+            "DROP TABLE writers",
+            "PRAGMA user_version=2",
+        )
+
+
+WITHOUT_MEASURES = (
+    "ALTER TABLE targets DROP COLUMN measure",
+    "ALTER TABLE results DROP COLUMN time",
+    "DROP TABLE grams",
+)
+
+
+def test_a_store_without_measures_is_read_upgraded_and_continued(path, tmp_path, capsys):
+    """Version 3 had one measure; its results keep their keys and checksums."""
+    old = tmp_path / "old.db"
+    as_version(3, path, old)
+    before = rows(path)
+    with Store(old) as store:
+        place = list(store.columns()).index("measure")
+    assert rows(old) == before and {row[place] for row in before} == {"rsa"}
+    assert check(old, capsys)[:2] == check(path, capsys)[:2]
+    with closing(sqlite3.connect(old)) as database:
+        keys = database.execute("SELECT id, key FROM targets").fetchall()
+    writer = Writer(old)
+    assert writer.store.is_old and list(writer.targets.values()) == [number for number, _ in keys]
+    assert not writer.record(scored(0))
+    writer.store.close()
+    assert rows(old) == before
+    assert check(old, capsys)[:2] == check(path, capsys)[:2]
+
+
+def test_a_store_without_measures_is_merged(path, tmp_path):
+    old, into = tmp_path / "old.db", tmp_path / "into.db"
+    as_version(3, path, old)
+    content = old.read_bytes()
+    with Store(into, write=True) as store:
+        assert store.merge(old) == 3
+    assert rows(into) == rows(path) and old.read_bytes() == content
 
 
 def test_checksums_travel_with_results(path, tmp_path, capsys):
@@ -241,11 +278,12 @@ TABLES = {
     "runs": ("id", "uuid", "started", "ended", "outcome", "host", "pid", "settings"),
     "environments": ("id", "key", "facts"),
     "methods": ("id", "key", "arch", "graph", "preprocessing", "precision", "kernels", "taps"),
-    "targets": ("id", "key", "study", "region", "stimuli", "protocol", "ceiling", "n_subjects", "synthetic"),
+    "targets": ("id", "key", "study", "region", "stimuli", "protocol", "ceiling", "n_subjects", "measure"),
     "checkpoints": ("id", "sha256", "method", "path", "labels", "taken"),
     "scored": ("checkpoint", "target", "run", "environment", "at", "seconds", "warnings", "checksum"),
-    "results": ("checkpoint", "target", "position", "layer", "r2", "std", "p", "value", "rho"),
+    "results": ("checkpoint", "target", "position", "layer", "r2", "std", "p", "value", "rho", "time"),
     "rdms": ("checkpoint", "stimuli", "position", "layer", "content"),
+    "grams": ("checkpoint", "stimuli", "position", "layer", "facts", "content"),
     "files": ("path", "size", "mtime_ns", "sha256"),
     "failures": ("path", "method", "at", "attempts", "error", "traceback"),
     "entries": ("path", "method", "checkpoint", "at", "is_current"),

@@ -37,7 +37,7 @@ def write(path, name, label, layer, region):
     writer = Writer(path)
     made = scored(1, ("evc",), name, {"set": label})
     number = writer.store.add_target(subjects(region))
-    score = made.scores["92", "evc"]
+    score = made.scores["92", "evc", "rsa"]
     made = replace(made, layers=("fc", layer), scores={("92", region): score})
     writer.store.record(
         made, writer.pipeline, {("92", region): number}, writer.run, writer.environment
@@ -137,9 +137,9 @@ def test_a_path_that_is_not_utf8_is_a_path_as_any_other(writer, tmp_path, capsys
 def test_a_study_whose_name_is_not_utf8_has_escapes(writer):
     record = replace(subjects("it"), study="caf\udce9")
     assert record.key == replace(record, study=r"caf\xe9").key
-    writer.targets["caf\udce9", "it"] = writer.store.add_target(record)
+    writer.targets["caf\udce9", "it", "rsa"] = writer.store.add_target(record)
     made = scored(1)
-    made.scores["caf\udce9", "it"] = target().score(made.rdms["92"].astype(float))
+    made.scores["caf\udce9", "it", "rsa"] = target().score(made.rdms["92"].astype(float))
     writer.record(made)
     assert {row[3] for row in writer.store.rows()} == {"92", r"caf\xe9"}
     assert writer.store.check().problems == ()
