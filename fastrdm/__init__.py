@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         explainable_variance,
         ncsnr,
         split_half_reliability,
+        stack_trials,
         subject_ceiling,
     )
     from fastrdm.runtimes import OnnxModel, TorchModel
@@ -85,6 +86,7 @@ else:
                 "explainable_variance",
                 "ncsnr",
                 "split_half_reliability",
+                "stack_trials",
                 "subject_ceiling",
             ],
             "fastrdm.runtimes": ["OnnxModel", "TorchModel"],
@@ -165,6 +167,7 @@ __all__ = [
     "score_checkpoints",
     "split_half_reliability",
     "square",
+    "stack_trials",
     "subject_ceiling",
     "subject_test",
     "sweep",

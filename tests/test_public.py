@@ -57,6 +57,7 @@ NAMES = [
     "score_checkpoints",
     "split_half_reliability",
     "square",
+    "stack_trials",
     "subject_ceiling",
     "subject_test",
     "sweep",

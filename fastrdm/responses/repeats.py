@@ -1,4 +1,4 @@
-"""Repeats of one subject: how many there are, their mean, and z-scores within sessions."""
+"""Repeats of one subject: how many there are, their mean, deviations from it, and z-scores within sessions."""
 
 from typing import Any
 
@@ -35,6 +35,29 @@ def mean_of_repeats(array: Floats) -> Floats:
         with np.errstate(invalid="ignore"):
             out[block] = sums / (len(some) - np.count_nonzero(missing, axis=0))
     return out
+
+
+def deviations_of_repeats(array: Floats, name: str) -> NDArray[np.float64]:
+    """Return deviations of repeats from the mean of their condition, (observations, units), as samples of the noise.
+
+    They are scaled so that their sample covariance is the sum of products divided by its degrees of freedom, the number
+    of repeats minus that of conditions. Measurements in which a unit is NaN, and conditions that then have one, are
+    left out. ValueError if none are left.
+    """
+    here = ~np.isnan(array).any(axis=2)
+    n = np.count_nonzero(here, axis=0)
+    here &= n > 1
+    n_observations, n_conditions = int(here.sum()), int(np.count_nonzero(n > 1))
+    if not n_conditions:
+        raise ValueError(
+            f"{name} with shape {array.shape}, (repeats, conditions, units), has no condition with two repeats of all"
+            " units, so no noise can be estimated from repeats"
+        )
+    values = np.where(here[:, :, None], array, 0).astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values -= values.sum(axis=0) / n[:, None]
+    scale = np.sqrt((n_observations - 1) / (n_observations - n_conditions))
+    return np.asarray(values[here] * scale)
 
 
 def session_index(labels: Any, shape: tuple[int, ...], name: str) -> NDArray[np.intp]:

@@ -3,6 +3,7 @@
 import functools
 import math
 from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +13,7 @@ from fastrdm.similarity.coefficients import Rows
 from fastrdm.similarity.comparison import warn_undefined
 from fastrdm.similarity.numerics import is_large, release
 from fastrdm.similarity.protocol import Protocol, Score, get_protocol, score_similarities
+from fastrdm.similarity.response_rdms import rdms_of_responses
 from fastrdm.similarity.shapes import as_models, as_subjects
 from fastrdm.similarity.sides import Side, compare_sides
 from fastrdm.similarity.target_state import TargetState
@@ -176,6 +178,100 @@ class Target(TargetState):
             if unknown.any():
                 self._ceiling.warn_unknown(unknown, self._label, self.is_computed)
         return score
+
+    @classmethod
+    def from_responses(
+        cls,
+        responses: Any,
+        method: str = "correlation",
+        protocol: str | Protocol = "algonauts2019",
+        ceiling: float | None = None,
+        name: str | None = None,
+        *,
+        sessions: Any = None,
+        zscore: bool | None = None,
+        folds: Any = None,
+        residuals: Any = None,
+        estimator: str | None = None,
+        nan_policy: str = "raise",
+        n_threads: int | None = None,
+    ) -> Self:
+        """Make a target of measured responses: an RDM of each subject.
+
+        RDMs are those of the means over repeats; ``crossnobis`` compares the repeats with each other. Units may differ
+        between subjects. Units without any response of a subject are left out.
+
+        Parameters
+        ----------
+        responses : array_like, list, tuple or dict
+            (subjects, conditions, units) or (subjects, repeats, conditions, units), or a list or dict of subjects,
+            (conditions, units) or (repeats, conditions, units); NaN where a repeat is lacking. Labels of conditions (of
+            pandas and xarray objects) are those of the target.
+        method : str
+            Any method of `calc_rdm`.
+        protocol, ceiling, name, nan_policy
+            As for `Target`. The RDM of a subject that lacks conditions has NaN for their pairs, an error under
+            ``"raise"``.
+        sessions : array_like, or a list or dict of these for each subject, optional
+            The session of each repeat, (repeats,), or of each measurement, (repeats, conditions).
+        zscore : bool, optional
+            Whether each unit is z-scored within each session first, or without `sessions`, over all measurements of the
+            subject. By default if `sessions` is passed.
+        folds : {"repeats", "sessions"}, array_like, or a list or dict of these for each subject, optional
+            For ``crossnobis``: what is compared. By default each repeat is a fold; ``"sessions"`` are those that are
+            passed; or the fold of each repeat, (repeats,), or measurement, (repeats, conditions). Conditions may lack
+            folds: two are compared over the pairs of folds that both have.
+        residuals : "repeats", array_like, or a list or dict of these for each subject, optional
+            For ``mahalanobis`` and ``crossnobis``: samples of the noise, (observations, units), in the units of the
+            responses (z-scored if these are). ``"repeats"`` takes the deviations of repeats from the mean of their
+            condition, with the degrees of freedom of their covariance: repeats minus conditions.
+        estimator : str, optional
+            Estimator of the covariance of residuals, as in `calc_rdm`.
+        n_threads : int, optional
+            Number of threads; by default the number of processors available to the process.
+
+        Returns
+        -------
+        Target
+
+        Raises
+        ------
+        ValueError
+            If the responses are in none of these forms, have one condition, or units that lack measurements that other
+            units have; or for the reasons of `calc_rdm` and `Target`. Messages name the subject.
+
+        Warns
+        -----
+        RuntimeWarning
+            If units are constant in a session, or conditions have no RDM, as in `calc_rdm`.
+
+        References
+        ----------
+        Walther et al. (2016), Reliability of dissimilarity measures for multi-voxel pattern analysis, NeuroImage 137.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrdm
+        >>> rng = np.random.default_rng(0)
+        >>> responses = rng.normal(size=(1, 1, 12, 50)) + rng.normal(size=(3, 4, 12, 50))
+        >>> fastrdm.Target.from_responses(responses, "crossnobis", "rsatoolbox", name="V4")
+        Target(V4: 3 subjects, 12 conditions, rsatoolbox, ceiling 0.5647)
+        """
+        rdms, given = rdms_of_responses(
+            responses,
+            method,
+            sessions=sessions,
+            zscore=zscore,
+            folds=folds,
+            residuals=residuals,
+            estimator=estimator,
+            nan_policy=nan_policy,
+            n_threads=n_threads,
+        )
+        target = cls(rdms, protocol, ceiling, name, nan_policy=nan_policy)
+        labels = given.conditions and replace(given.conditions, name=name or "the target")
+        target.__dict__.update(labels=labels)
+        return target
 
 
 def _copy(rdms: Rows) -> Rows:
