@@ -3,7 +3,8 @@
 Arrays in, arrays out: `calc_rdm` makes RDMs of activations, `compare` correlates RDMs, `noise_ceiling` bounds what
 any model can reach, and a `Target` holds one region's subjects, ready to score any number of models. `gram` makes
 Gram matrices, which `cka`, `procrustes`, `angular_distance`, `bures_similarity` and `cca` compare. `bootstrap`,
-`permutation_test`, `subject_test`, `compare_models` and `max_statistic` quantify the uncertainty of scores.
+`permutation_test`, `subject_test`, `compare_models` and `max_statistic` quantify the uncertainty of scores;
+`time_test`, `cluster_test` and `latencies` do so for scores of each time point.
 `split_half_reliability`, `ncsnr` and `subject_ceiling` say how well any model can predict responses.
 `read_rdms` reads RDMs from the files of other programs. `export_onnx` and `OnnxModel`, or `TorchModel` without a
 file, turn a network's weights into RDMs of its layers; `score_checkpoints` and `sweep` score checkpoints against the
@@ -23,13 +24,19 @@ if TYPE_CHECKING:
     from fastrdm.images import Preprocessing
     from fastrdm.inference import (
         Bootstrap,
+        ClusterTest,
+        Latencies,
         TestResult,
+        TimeTest,
         bootstrap,
+        cluster_test,
         compare_models,
         correct,
+        latencies,
         max_statistic,
         permutation_test,
         subject_test,
+        time_test,
     )
     from fastrdm.networks import export_onnx
     from fastrdm.rdm import Gram, RdmAccumulator, SparseProjection, calc_rdm, gram
@@ -49,6 +56,7 @@ if TYPE_CHECKING:
         Protocol,
         Score,
         Target,
+        TimeScore,
         angular_distance,
         bures_similarity,
         cca,
@@ -71,13 +79,19 @@ else:
             "fastrdm.images": ["Preprocessing"],
             "fastrdm.inference": [
                 "Bootstrap",
+                "ClusterTest",
+                "Latencies",
                 "TestResult",
+                "TimeTest",
                 "bootstrap",
+                "cluster_test",
                 "compare_models",
                 "correct",
+                "latencies",
                 "max_statistic",
                 "permutation_test",
                 "subject_test",
+                "time_test",
             ],
             "fastrdm.networks": ["export_onnx"],
             "fastrdm.rdm": ["Gram", "RdmAccumulator", "SparseProjection", "calc_rdm", "gram"],
@@ -101,6 +115,7 @@ else:
                 "bures_similarity",
                 "cca",
                 "cka",
+                "TimeScore",
                 "compare",
                 "noise_ceiling",
                 "procrustes",
@@ -123,9 +138,11 @@ else:
 __all__ = [
     "PROTOCOLS",
     "Bootstrap",
+    "ClusterTest",
     "Gram",
     "Info",
     "KernelInfo",
+    "Latencies",
     "NoiseCeiling",
     "OnnxModel",
     "Preprocessing",
@@ -139,6 +156,8 @@ __all__ = [
     "SubjectCeiling",
     "Target",
     "TestResult",
+    "TimeScore",
+    "TimeTest",
     "TorchModel",
     "angular_distance",
     "bootstrap",
@@ -147,6 +166,7 @@ __all__ = [
     "cca",
     "check_study",
     "cka",
+    "cluster_test",
     "compare",
     "compare_models",
     "condense",
@@ -156,6 +176,7 @@ __all__ = [
     "gram",
     "info",
     "kernels",
+    "latencies",
     "max_statistic",
     "ncsnr",
     "noise_ceiling",
@@ -171,6 +192,7 @@ __all__ = [
     "subject_ceiling",
     "subject_test",
     "sweep",
+    "time_test",
 ]
 
 

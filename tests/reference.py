@@ -320,3 +320,39 @@ def cca(x, y, n_components, regularisation):
         halves = [np.linalg.qr(f)[0] for f in (x, y)]
     correlations = np.linalg.svd(halves[0].T @ halves[1], compute_uv=False)
     return np.mean(correlations[:n_components] ** 2)
+
+
+def cluster_test(values, signs, threshold, alternative, jointly, exact=True):
+    """Clusters (model, first, last, mass, p) of values (models, times, subjects), flip by flip."""
+    values = np.asarray(values, np.float64)
+
+    def t_of(rows):
+        n = rows.shape[-1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = rows.mean(axis=-1) / (rows.std(axis=-1, ddof=1) / np.sqrt(n))
+        return np.where(rows.sum(axis=-1) == 0, 0, t)
+
+    def clusters(t):
+        found = []
+        for sign in {"greater": [1], "less": [-1], "two-sided": [1, -1]}[alternative]:
+            for model, row in enumerate(sign * t):
+                start = None
+                for time in range(len(row) + 1):
+                    above = time < len(row) and row[time] > threshold * (1 + 1e-10)
+                    if above and start is None:
+                        start = time
+                    if not above and start is not None:
+                        found.append((model, start, time - 1, sign * row[start:time].sum()))
+                        start = None
+        return sorted(found)
+
+    null = np.zeros((len(signs), len(values)))
+    for flip, sign in enumerate(signs):
+        for model, _, _, mass in clusters(t_of(values * sign)):
+            null[flip, model] = max(null[flip, model], abs(mass))
+    out = []
+    for model, first, last, mass in clusters(t_of(values)):
+        highest = null.max(axis=1) if jointly else null[:, model]
+        hits = np.sum(highest >= abs(mass) - 1e-9 * min(abs(mass), 1e9))
+        out.append((model, first, last, mass, (hits + (not exact)) / (len(signs) + (not exact))))
+    return out

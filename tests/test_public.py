@@ -61,6 +61,13 @@ NAMES = [
     "subject_ceiling",
     "subject_test",
     "sweep",
+    "ClusterTest",
+    "Latencies",
+    "TimeScore",
+    "TimeTest",
+    "cluster_test",
+    "latencies",
+    "time_test",
 ]
 # Old documented paths, and the modules that they lead to.
 PATHS = {

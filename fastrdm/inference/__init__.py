@@ -5,7 +5,8 @@ convert to JSON, dicts and DataFrames and back.
 
 Read `comparisons` first: tests over subjects, comparisons of models, the maximum over all layers and regions
 (`sign_flips` takes all flips of few subjects). `bootstrapping` resamples subjects and conditions (`bootstrap_result`
-computes the intervals), `mantel` permutes conditions. All random draws (`draws`) follow from a seed. `significance`
+computes the intervals), `mantel` permutes conditions. `over_time` tests each time point, or the `clusters` of them, and
+estimates onsets and peaks (`time_results`). All random draws (`draws`) follow from a seed. `significance`
 holds the common parts: the result of tests, p values and their corrections, intervals, pairs; `results` prints and
 converts every result.
 """
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
         subject_test,
     )
     from fastrdm.inference.mantel import permutation_test
+    from fastrdm.inference.over_time import cluster_test, latencies, time_test
     from fastrdm.inference.significance import TestResult, correct
+    from fastrdm.inference.time_results import ClusterTest, Latencies, TimeTest
 else:
     # Imported on first use: the table of a store needs only tests over subjects.
     __getattr__ = lazy_attributes(
@@ -39,18 +42,26 @@ else:
                 "subject_test",
             ],
             "fastrdm.inference.mantel": ["permutation_test"],
+            "fastrdm.inference.over_time": ["cluster_test", "latencies", "time_test"],
             "fastrdm.inference.significance": ["TestResult", "correct"],
+            "fastrdm.inference.time_results": ["ClusterTest", "Latencies", "TimeTest"],
         },
     )
 
 __all__ = [
     "Bootstrap",
+    "ClusterTest",
+    "Latencies",
     "TestResult",
+    "TimeTest",
     "bootstrap",
+    "cluster_test",
     "compare_models",
     "correct",
+    "latencies",
     "max_statistic",
     "permutation_test",
     "subject_intervals",
     "subject_test",
+    "time_test",
 ]

@@ -29,6 +29,8 @@ from fastrdm.inference.significance import (
     permutation_p,
     share_p,
     t_interval,
+    t_of_rows,
+    t_of_sums,
     t_p,
     weighted,
 )
@@ -234,14 +236,14 @@ def _by_flips(
 ) -> dict[str, Any]:
     p, p_max, n, exact = _flipped([differences], alternative, n_permutations, seed)
     drawn = {"n_resamples": n, "exact": exact, "seed": None if exact else seed}
-    return {"statistic": _t(differences), "p": p, "p_max": p_max, **drawn}
+    return {"statistic": t_of_rows(differences), "p": p, "p_max": p_max, **drawn}
 
 
 def _by_t(
     differences: Floats, alternative: str, n_draws: int, seed: int, level: float
 ) -> dict[str, Any]:
     n = differences.shape[1]
-    statistic, error = _t(differences), differences.std(axis=1, ddof=1) / math.sqrt(n)
+    statistic, error = t_of_rows(differences), differences.std(axis=1, ddof=1) / math.sqrt(n)
     interval = t_interval(differences.mean(axis=1), error, n - 1, level)
     return {"statistic": statistic, "p": t_p(statistic, n - 1, alternative), "interval": interval}
 
@@ -297,26 +299,13 @@ def _flipped(
         for part in parts:
             scale = np.einsum("ms,ms->m", part, part)
             for block in blocks_of(len(part), len(signs)):
-                yield _t_of_mean(
+                yield t_of_sums(
                     signs[:, : part.shape[1]] @ part[block].T, scale[block], part.shape[1]
                 )
 
-    observed = np.concatenate([_t(part) for part in parts])
+    observed = np.concatenate([t_of_rows(part) for part in parts])
     p, corrected = permutation_p(observed, null, alternative, exact=False)
     return p, corrected, len(signs), False
-
-
-def _t(rows: Floats) -> Floats:
-    """Return the one-sample t of each row, with the arithmetic of the flipped signs."""
-    return _t_of_mean(rows.sum(axis=1), np.einsum("ms,ms->m", rows, rows), rows.shape[1])
-
-
-def _t_of_mean(sums: Floats, squares: Floats, n: int) -> Floats:
-    # A flip does not change the sum of squares, so t follows from the sum alone.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        spread = np.maximum(squares - sums**2 / n, 0)
-        t = sums / np.sqrt(spread * (n / (n - 1)))
-    return np.asarray(np.where(sums == 0, 0.0, t))
 
 
 def _values(values: ArrayLike) -> Floats:

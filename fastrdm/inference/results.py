@@ -41,8 +41,12 @@ class InferenceResult(abc.ABC):
         columns = self._columns()
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
+    def _printed(self) -> list[dict[str, Any]]:
+        """Return the rows that are printed; by default all."""
+        return self.rows()
+
     def __str__(self) -> str:
-        return "\n".join([self.facts(), *_table(self.rows())])
+        return "\n".join([self.facts(), *_table(self._printed())])
 
     def to_dataframe(self) -> Any:
         """Return the table, unrounded, as a pandas DataFrame with the other fields in its `attrs`.

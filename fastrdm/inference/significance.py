@@ -180,7 +180,7 @@ def permutation_p(
     observed: Floats, null: Callable[[], Iterator[Floats]], alternative: str, exact: bool
 ) -> tuple[Floats, Floats]:
     """Return p values, and those corrected by the maximum; `null` yields statistics (permutations, some columns)."""
-    orient = _ORIENTATIONS[alternative]
+    orient = ORIENTATIONS[alternative]
     extreme = orient(observed)
     # Sums in another order differ in the last bits, and an equal statistic must count.
     least = extreme - 1e-10 * np.maximum(1, np.abs(np.where(np.isfinite(extreme), extreme, 1)))
@@ -196,9 +196,22 @@ def permutation_p(
     return (np.concatenate(hits) + more) / n, (beyond + more) / n
 
 
-_ORIENTATIONS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
+ORIENTATIONS: Mapping[str, Callable[[Floats], Floats]] = MappingProxyType(
     {"greater": np.asarray, "less": np.negative, "two-sided": np.abs}
 )
+
+
+def t_of_rows(rows: Floats) -> Floats:
+    """Return the one-sample t of each row, with the arithmetic of the flipped signs."""
+    return t_of_sums(rows.sum(axis=1), np.einsum("ms,ms->m", rows, rows), rows.shape[1])
+
+
+def t_of_sums(sums: Floats, squares: Floats, n: int) -> Floats:
+    """Return the one-sample t of n values from their sum and the sum of their squares, which no flip changes."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = np.maximum(squares - sums**2 / n, 0)
+        t = sums / np.sqrt(spread * (n / (n - 1)))
+    return np.asarray(np.where(sums == 0, 0.0, t))
 
 
 def t_p(t: Floats, dof: float | Floats, alternative: str) -> Floats:
@@ -280,6 +293,6 @@ def all_pairs(
 
 def check_permutations(alternative: str, n_permutations: int, seed: int) -> None:
     """Raise ValueError for arguments that no permutation test takes."""
-    check_choice(alternative, _ORIENTATIONS, "alternative")
+    check_choice(alternative, ORIENTATIONS, "alternative")
     check_seed(seed)
     check_integer(n_permutations, "n_permutations", 1)

@@ -8,10 +8,10 @@ Read `comparison` first: `compare` correlates two stacks of RDMs. `table` has on
 to whitened cosine, which consists of the steps in `coefficients`. `sides` compares RDMs on the pairs that both have,
 `shapes` brings the RDMs of callers into one form. `ceiling` computes how well any model can do, from means of subjects.
 `numerics` has these means, keeps extreme numbers in range and bounds memory. `protocol` lists conventions, and turns
-similarities into scores. A `target` holds one region's subjects, prepared for any number of models; its `target_state`
-is in memory or in a `target_file`, whose contents `target_contents` checks; `response_rdms` makes its RDMs of measured
-responses. For inference, `resampling` computes similarities of RDMs whose conditions or subjects are drawn again or
-permuted; `resamplers` are its fast paths.
+similarities into scores, `time_scores` into scores of each time point. A `target` holds one region's subjects, prepared
+for any number of models; its `target_state` is in memory or in a `target_file`, whose contents `target_contents`
+checks; `response_rdms` makes its RDMs of measured responses. For inference, `resampling` computes similarities of RDMs
+whose conditions or subjects are drawn again or permuted; `resamplers` are its fast paths.
 
 For Gram matrices, read `gram_inputs` first, which centres them in all forms that callers pass. `alignment` (`cka`)
 multiplies all pairs of them at once. `factors` has the configurations of conditions that have these products;
@@ -20,7 +20,7 @@ multiplies all pairs of them at once. `factors` has the configurations of condit
 
 from fastrdm.similarity.alignment import cka
 from fastrdm.similarity.canonical import cca
-from fastrdm.similarity.ceiling import NoiseCeiling, noise_ceiling
+from fastrdm.similarity.ceiling import NoiseCeiling, TimeNoiseCeiling, noise_ceiling
 from fastrdm.similarity.comparison import compare, rank
 from fastrdm.similarity.numerics import blocks_of, in_range
 from fastrdm.similarity.protocol import PROTOCOLS, Protocol, Score
@@ -28,19 +28,25 @@ from fastrdm.similarity.resampling import SubjectData
 from fastrdm.similarity.shape_distances import angular_distance, bures_similarity, procrustes
 from fastrdm.similarity.sides import NAN_POLICIES, check_values
 from fastrdm.similarity.target import Target
+from fastrdm.similarity.time_scores import OVER_TIME, TimeScore, TimeTable, check_times, time_texts
 
 __all__ = [
     "NAN_POLICIES",
+    "OVER_TIME",
     "PROTOCOLS",
     "NoiseCeiling",
     "Protocol",
     "Score",
     "SubjectData",
     "Target",
+    "TimeNoiseCeiling",
+    "TimeScore",
+    "TimeTable",
     "angular_distance",
     "blocks_of",
     "bures_similarity",
     "cca",
+    "check_times",
     "check_values",
     "cka",
     "compare",
@@ -48,4 +54,5 @@ __all__ = [
     "noise_ceiling",
     "procrustes",
     "rank",
+    "time_texts",
 ]

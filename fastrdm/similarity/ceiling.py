@@ -46,6 +46,32 @@ class NoiseCeiling:
         return float(self.upper_per_subject.mean())
 
 
+@dataclass(frozen=True)
+class TimeNoiseCeiling:
+    """Noise ceilings of each time point, from the RDMs of this time point alone.
+
+    Attributes
+    ----------
+    lower, upper : ndarray, shape (times,)
+        Means over subjects of the two arrays below.
+    lower_per_subject, upper_per_subject : ndarray, shape (times, subjects)
+        As for `NoiseCeiling`; squared if the protocol squares.
+    """
+
+    lower_per_subject: Floats
+    upper_per_subject: Floats
+
+    @property
+    def lower(self) -> Floats:
+        """Mean lower bound over subjects."""
+        return np.asarray(self.lower_per_subject.mean(axis=1))
+
+    @property
+    def upper(self) -> Floats:
+        """Mean upper bound over subjects."""
+        return np.asarray(self.upper_per_subject.mean(axis=1))
+
+
 def noise_ceiling(
     subject_rdms: ArrayLike,
     method: str = "spearman",
@@ -141,16 +167,40 @@ def ceiling_of(
 
     `whole`: the RDMs of large subjects at one time, if they are prepared on all their pairs.
     """
+    if protocol.average_times:
+        similarity = get_similarity(protocol.method)
+        subjects = average_over_time(subjects, similarity, nan_policy, within)
+    bounds, undefined = bounds_over_time(subjects, protocol, nan_policy, within, n_threads, whole)
+    return _mean_ceiling(bounds, protocol), undefined
+
+
+def _mean_ceiling(bounds: Floats, protocol: Protocol) -> NoiseCeiling:
+    """Average bounds (times, 2, subjects) over time, and square them if the protocol does."""
+    averages = (np.add.reduce(bounds, axis=0) / len(bounds)) ** (2 if protocol.squared else 1)
+    averages.flags.writeable = False
+    return NoiseCeiling(*averages)
+
+
+def bounds_over_time(
+    subjects: Floats,
+    protocol: Protocol,
+    nan_policy: str,
+    within: float,
+    n_threads: int | None = None,
+    whole: Prepared | None = None,
+) -> tuple[Floats, Mask]:
+    """Return lower and upper similarities (times, 2, subjects), and which (subjects, times) are undefined.
+
+    Arguments are those of `ceiling_of`; each time point is taken by itself.
+    """
     similarity, pool = get_similarity(protocol.method), protocol.pool
     check_choice(pool, ("raw", "rank"), "pool")
     if len(subjects) < 2:
         raise ValueError("a noise ceiling needs at least two subjects; subject_rdms has one")
-    if protocol.average_times:
-        subjects = average_over_time(subjects, similarity, nan_policy, within)
     n_subjects, n_times, _ = subjects.shape
     tie_bound = tie_bound_of(similarity, pool, within)
 
-    bounds = np.zeros((2, n_subjects))
+    bounds = np.empty((n_times, 2, n_subjects))
     large = is_large(subjects)
     undefined = np.zeros((n_subjects, n_times), bool)
     for time in range(n_times):
@@ -161,8 +211,9 @@ def ceiling_of(
         if large:
             is_prepared = whole is not None or not (side.grows or np.isnan(rows.sum()))
             # Without a name for the pools, whose memory the next time needs.
-            found, undefined[:, time] = ceilings_of_large(Pools(side, pool, is_prepared), tie_bound)
-            bounds += found
+            bounds[time], undefined[:, time] = ceilings_of_large(
+                Pools(side, pool, is_prepared), tie_bound
+            )
             continue
         if nan_policy != "raise":
             side.check()
@@ -170,11 +221,9 @@ def ceiling_of(
         pooled = Side(similarity, pools, "omit", "the pooled RDM", n_threads=n_threads)
         upper, missing = compare_sides(pooled.part(slice(0, 1)), side)
         lower, lacking = compare_sides(pooled.part(slice(1, None)), side, paired=True)
-        bounds += lower[:, 0], upper[0]
+        bounds[time] = lower[:, 0], upper[0]
         undefined[:, time] = missing[0] | lacking[:, 0]
-    bounds = (bounds / n_times) ** (2 if protocol.squared else 1)
-    bounds.flags.writeable = False
-    return NoiseCeiling(*bounds), undefined
+    return bounds, undefined
 
 
 def average_over_time(
@@ -219,13 +268,36 @@ class TargetCeiling:
     ) -> None:
         self.subjects, self.protocol = subjects, protocol
         self.nan_policy, self.tie_bound = nan_policy, tie_bound
-        self._cache: dict[bytes, float] = {}
+        self._cache: dict[tuple[bytes, bool], Floats] = {}
+        # Bounds over all pairs.
+        self._kept: Floats | None = None
 
     def compute(self, missing: Mask | None = None, whole: Prepared | None = None) -> NoiseCeiling:
         """Return both bounds, optionally without some pairs, or from RDMs prepared on all their pairs."""
-        subjects = self.subjects if missing is None else np.where(missing, np.nan, self.subjects)
+        if not self.protocol.average_times:
+            return _mean_ceiling(self._bounds(missing, whole), self.protocol)
         facts = self.protocol, self.nan_policy, self.tie_bound
-        return ceiling_of(subjects, *facts, whole=whole)[0]
+        return ceiling_of(self._without_pairs(missing), *facts, whole=whole)[0]
+
+    def compute_each(
+        self, missing: Mask | None = None, whole: Prepared | None = None
+    ) -> TimeNoiseCeiling:
+        """Return both bounds of each time point; arguments as for `compute`."""
+        bounds = self._bounds(missing, whole) ** (2 if self.protocol.squared else 1)
+        bounds.flags.writeable = False
+        return TimeNoiseCeiling(bounds[:, 0], bounds[:, 1])
+
+    def _bounds(self, missing: Mask | None, whole: Prepared | None) -> Floats:
+        if missing is None and self._kept is not None:
+            return self._kept
+        facts = self.protocol, self.nan_policy, self.tie_bound
+        bounds, _ = bounds_over_time(self._without_pairs(missing), *facts, whole=whole)
+        if missing is None:
+            self._kept = bounds
+        return bounds
+
+    def _without_pairs(self, missing: Mask | None) -> Floats:
+        return self.subjects if missing is None else np.where(missing, np.nan, self.subjects)
 
     def bound(self, ceiling: NoiseCeiling, name: str) -> float:
         """Return the protocol's bound; ValueError if it is not positive."""
@@ -238,9 +310,12 @@ class TargetCeiling:
             )
         return bound
 
-    def of_models(self, models: Floats, ceiling: float, is_computed: bool) -> Floats:
-        """Return the ceiling over the pairs of each model, where `ceiling` is over all pairs; NaN if it is unknown."""
-        ceilings = np.full(len(models), ceiling)
+    def of_models(self, models: Floats, ceiling: float | Floats, is_computed: bool) -> Floats:
+        """Return the ceiling over the pairs of each model; NaN if it is unknown.
+
+        `ceiling` is over all pairs: a number, or one for each time point, for ceilings (models, times).
+        """
+        ceilings = np.full((len(models), *np.shape(ceiling)), ceiling)
         if self.nan_policy != "omit":
             return ceilings
         # A sum is NaN if a term is; in the usual case this avoids the mask.
@@ -251,16 +326,18 @@ class TargetCeiling:
         for i in suspects:
             missing = np.isnan(models[i]) & present
             if missing.any():
-                ceilings[i] = self._without(missing) if is_computed else math.nan
+                each = ceilings.ndim > 1
+                ceilings[i] = self._without(missing, each) if is_computed else math.nan
         return ceilings
 
-    def _without(self, missing: Mask) -> float:
-        key = np.packbits(missing).tobytes()
+    def _without(self, missing: Mask, each: bool) -> Floats:
+        key = np.packbits(missing).tobytes(), each
         if key not in self._cache:
-            bound: float = getattr(self.compute(missing), self.protocol.bound)
+            found = self.compute_each(missing) if each else self.compute(missing)
+            bound = np.asarray(getattr(found, self.protocol.bound))
             if len(self._cache) == _CACHE_SIZE:
                 self._cache.clear()
-            self._cache[key] = bound if bound > 0 else math.nan
+            self._cache[key] = np.where(bound > 0, bound, math.nan)
         return self._cache[key]
 
     def warn_unknown(self, unknown: Mask, name: str, is_computed: bool) -> None:

@@ -11,6 +11,8 @@ from fastrdm._base import (
     as_rdms,
     checked_triangle,
     is_similarity,
+    labels_of,
+    list_names,
     n_conditions,
     rdm_labels,
     upper_triangle,
@@ -18,8 +20,9 @@ from fastrdm._base import (
 )
 from fastrdm._kernels import bound_of
 from fastrdm.similarity.coefficients import Rows
-from fastrdm.similarity.numerics import blocks_of, is_large, release
+from fastrdm.similarity.numerics import Floats, blocks_of, is_large, release
 from fastrdm.similarity.sides import check_values
+from fastrdm.similarity.time_scores import check_times
 
 
 def as_condensed(array: Rows, name: str) -> Rows:
@@ -106,6 +109,38 @@ def as_subjects(
         rdms, given
     )
     return SubjectRdms(rdms, labels, bound_of(given.dtype), given.shape, is_own)
+
+
+def time_labels(
+    subject_rdms: Any, given: SubjectRdms, name: str, *, must_fit: bool
+) -> Floats | None:
+    """Return the labels of the time axis of subjects' RDMs as times, None without labels.
+
+    Labels that cannot be times are a ValueError if they `must_fit`; otherwise they are ignored.
+    """
+    shape = given.shape
+    is_square = len(shape) == 4 or (len(shape) == 3 and shape[1] == shape[2])
+    if len(shape) - is_square < 3:
+        return None
+    try:
+        labels = labels_of(subject_rdms, -3 if is_square else -2, name, "time")
+        if labels is None:
+            return None
+        return check_times(_numbers(labels), given.rdms.shape[1], name)
+    except ValueError:
+        if must_fit:
+            raise
+        return None
+
+
+def _numbers(labels: Labels) -> list[float]:
+    try:
+        return [float(label) for label in labels.values]
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"the labels of the time axis of {labels.name} are not numbers"
+            f" ({list_names(map(repr, labels.values), 3)}); pass times"
+        ) from None
 
 
 def mapped(rdms: Any) -> Any:

@@ -2,21 +2,31 @@
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrdm.similarity.ceiling import NoiseCeiling, check_ceiling
+from fastrdm._base import list_names, names_of, warn_caller
+from fastrdm._kernels import Prepared
+from fastrdm.similarity.ceiling import NoiseCeiling, TimeNoiseCeiling, check_ceiling
 from fastrdm.similarity.coefficients import Rows
 from fastrdm.similarity.comparison import warn_undefined
-from fastrdm.similarity.numerics import is_large, release
+from fastrdm.similarity.numerics import Floats, is_large, release
 from fastrdm.similarity.protocol import Protocol, Score, get_protocol, score_similarities
 from fastrdm.similarity.response_rdms import rdms_of_responses
-from fastrdm.similarity.shapes import as_models, as_subjects
+from fastrdm.similarity.shapes import as_models, as_subjects, time_labels
 from fastrdm.similarity.sides import Side, compare_sides
 from fastrdm.similarity.target_state import TargetState
+from fastrdm.similarity.time_scores import (
+    TimeScore,
+    check_over_time,
+    check_times,
+    score_each_time,
+    time_texts,
+)
 
 
 class Target(TargetState):
@@ -45,6 +55,14 @@ class Target(TargetState):
         computed ceiling follows the same policy, see `noise_ceiling`. Under ``"omit"``, the score of a model that lacks
         pairs that subjects have is divided by the ceiling over the model's pairs. If the ceiling was passed, which
         holds for all pairs, the percentage of such a model is NaN.
+    over_time : {"mean", "each"}
+        Whether `score` averages similarities over time points within a subject, or scores each time point, unless it is
+        called with another `over_time`. With ``"each"``, a passed ceiling is that of every time point; a computed one
+        is that of each time point by itself, also with a protocol whose ceiling is of RDMs averaged over time, and the
+        percentage is NaN where it is not positive.
+    times : array_like, optional
+        Times of the time axis in any unit, increasing. By default the labels of this axis (of pandas and xarray
+        objects), or else 0, 1, ....
 
     Raises
     ------
@@ -79,11 +97,18 @@ class Target(TargetState):
         name: str | None = None,
         *,
         nan_policy: str = "raise",
+        over_time: str = "mean",
+        times: ArrayLike | None = None,
     ) -> None:
         label = f"subject_rdms of {name}" if name else "subject_rdms"
         given = as_subjects(subject_rdms, label, nan_policy=nan_policy)
         labels = given.labels and replace(given.labels, name=name or "the target")
         chosen = get_protocol(protocol)
+        check_over_time(over_time)
+        if times is None:
+            own = time_labels(subject_rdms, given, label, must_fit=over_time == "each")
+        else:
+            own = check_times(times, given.rdms.shape[1], label)
         if ceiling is not None:
             check_ceiling(ceiling, name or "the target", chosen)
         # Large RDMs are copied last, when the memory of all else is free again.
@@ -96,6 +121,8 @@ class Target(TargetState):
             nan_policy=nan_policy,
             tie_bound=given.tie_bound,
             labels=labels,
+            over_time=over_time,
+            times=own,
         )
         if ceiling is None and self.n_subjects < 2:
             raise ValueError(
@@ -103,33 +130,68 @@ class Target(TargetState):
             )
         self._check_subjects(label, given.shape)
         if ceiling is None:
-            ceiling = self._ceiling.bound(self.noise_ceiling, self._label)
+            ceiling = self._mean_ceiling()
         self.__dict__.update(ceiling=float(ceiling))
         self._prepare()
         if copied_last and not given.is_own:
             self._keep(_copy(given.rdms))
 
+    def _mean_ceiling(self) -> float:
+        """The computed ceiling of scores averaged over time; NaN if it is not positive but that of a time point is."""
+        bound: float = getattr(self.noise_ceiling, self.protocol.bound)
+        if self.over_time == "each" and not bound > 0 and (self._ceilings > 0).any():
+            return math.nan
+        return self._ceiling.bound(self.noise_ceiling, self._label)
+
     @functools.cached_property
     def noise_ceiling(self) -> NoiseCeiling:
         """Both bounds, computed from the subjects as the protocol says."""
-        whole = self._side.whole if self._shares_ranks else None
-        return self._ceiling.compute(whole=whole)
+        return self._ceiling.compute(whole=self._whole)
+
+    @functools.cached_property
+    def noise_ceilings(self) -> TimeNoiseCeiling:
+        """Both bounds of each time point, computed from the subjects."""
+        return self._ceiling.compute_each(whole=self._whole)
+
+    @functools.cached_property
+    def _ceilings(self) -> Floats:
+        """The ceilings of the time points (times,); NaN where they are not positive."""
+        if not self.is_computed:
+            return np.full(self.n_times, self.ceiling)
+        bounds = getattr(self.noise_ceilings, self.protocol.bound)
+        return np.where(bounds > 0, bounds, math.nan)
 
     @property
-    def _shares_ranks(self) -> bool:
-        """Whether the ceiling is computed from the RDMs that models are compared with."""
+    def _whole(self) -> Prepared | None:
+        """The RDMs that models are compared with, if the ceiling is computed from them."""
         side, averages = self._side, self.protocol.average_times
         is_one = self.n_times == 1 and is_large(self._subjects)
-        return is_one and side.is_whole and not (side.grows or averages)
+        return side.whole if is_one and side.is_whole and not (side.grows or averages) else None
 
     def __repr__(self) -> str:
         times = f", {self.n_times} times" if self.n_times > 1 else ""
+        ceiling = f"ceiling {self.ceiling:.4f}"
+        if self.over_time == "each":
+            low, high = np.fmin.reduce(self._ceilings), np.fmax.reduce(self._ceilings)
+            ceiling = f"ceilings of each time {low:.4f} to {high:.4f}"
         return (
             f"Target({self.name or 'unnamed'}: {self.n_subjects} subjects{times}, {self.n_conditions} conditions,"
-            f" {self.protocol.name}, ceiling {self.ceiling:.4f})"
+            f" {self.protocol.name}, {ceiling})"
         )
 
-    def score(self, rdms: ArrayLike, *, n_threads: int | None = None) -> Score:
+    @overload
+    def score(
+        self, rdms: ArrayLike, *, over_time: Literal["each"], n_threads: int | None = None
+    ) -> TimeScore: ...
+
+    @overload
+    def score(
+        self, rdms: ArrayLike, *, over_time: str | None = None, n_threads: int | None = None
+    ) -> Score: ...
+
+    def score(
+        self, rdms: ArrayLike, *, over_time: str | None = None, n_threads: int | None = None
+    ) -> Score:
         """Score model RDMs.
 
         Parameters
@@ -138,6 +200,9 @@ class Target(TargetState):
             One model, (pairs,) or (n, n), or several, (models, pairs) or (models, n, n), over the target's conditions
             in the target's order, or a dict of models, taken in its order. Masked values are NaN. Arrays of any size,
             also of float32, are read in blocks, without a copy.
+        over_time : {"mean", "each"}, optional
+            Whether similarities are averaged over time points within a subject, or each time point has its own score;
+            by default as the target says.
         n_threads : int, optional
             Number of threads; by default the number of processors available to the process.
 
@@ -145,14 +210,16 @@ class Target(TargetState):
         -------
         Score
             Arrays with a leading axis of models; NaN for constant RDMs. Neither the number of threads nor the other
-            models change a bit.
+            models change a bit. With ``over_time="each"`` a `TimeScore`, with an axis of time points after that of
+            models.
 
         Warns
         -----
         RuntimeWarning
             One, naming the constant (zero) models that make similarities NaN. With ``nan_policy="omit"`` another,
             naming the models whose `percent_nc` is NaN because they lack pairs, and the ceiling was given, which holds
-            for all pairs, or is not positive over their pairs. One if square matrices look like similarities: the
+            for all pairs, or is not positive over their pairs. One, naming the time points at which `percent_nc` is
+            NaN because the subjects do not agree. One if square matrices look like similarities: the
             largest entry of each row is on the diagonal.
 
         Raises
@@ -161,6 +228,10 @@ class Target(TargetState):
             If a shape does not fit the target, an entry is infinite, or NaN under ``nan_policy="raise"`` (the message
             names the first), an RDM is asymmetric, or labels of conditions or pairs differ from the target's labels.
         """
+        over_time = over_time or self.over_time
+        check_over_time(over_time)
+        if over_time == "mean" and self.over_time == "each" and math.isnan(self.ceiling):
+            self._ceiling.bound(self.noise_ceiling, self._label)
         models = as_models(rdms, self.n_pairs, self._label, self.labels)
         side = Side(
             self._side.method, models, self.nan_policy, "rdms", axes=("model",), n_threads=n_threads
@@ -168,8 +239,11 @@ class Target(TargetState):
         rho, undefined = compare_sides(side, self._side)
         if undefined.any():
             warn_undefined(undefined, side, self._side)
+        similarities = rho.reshape(len(models), self.n_subjects, self.n_times)
+        if over_time == "each":
+            return self._score_each(similarities, models, names_of(rdms))
         score = score_similarities(
-            rho.reshape(len(models), self.n_subjects, self.n_times),
+            similarities,
             squared=self.protocol.squared,
             ceiling=self._ceiling.of_models(models, self.ceiling, self.is_computed),
         )
@@ -177,6 +251,36 @@ class Target(TargetState):
             unknown = np.isnan(score.ceiling) & ~np.isnan(score.value)
             if unknown.any():
                 self._ceiling.warn_unknown(unknown, self._label, self.is_computed)
+        return score
+
+    def _score_each(
+        self, similarities: Floats, models: Rows, names: Sequence[str] | None
+    ) -> TimeScore:
+        """Return scores of similarities (models, subjects, times)."""
+        times = np.arange(self.n_times, dtype=np.float64) if self.times is None else self.times
+        bounds = np.full((2, self.n_times), np.nan)
+        if self.n_subjects > 1:
+            bounds[:] = self.noise_ceilings.lower, self.noise_ceilings.upper
+        score = score_each_time(
+            similarities,
+            squared=self.protocol.squared,
+            ceiling=self._ceiling.of_models(models, self._ceilings, self.is_computed),
+            times=times,
+            lower=bounds[0],
+            upper=bounds[1],
+            names=tuple(names or map(str, range(len(models)))),
+        )
+        unknown = np.isnan(score.ceiling) & ~np.isnan(score.value)
+        everywhere = np.isnan(self._ceilings)
+        some = np.asarray((unknown & ~everywhere).any(axis=1))
+        if some.any():
+            self._ceiling.warn_unknown(some, self._label, self.is_computed)
+        if (at := np.flatnonzero((unknown & everywhere).any(axis=0))).size:
+            which = list_names([time_texts(times)[i] for i in at], 5)
+            warn_caller(
+                f"percent_nc of {self._label} is NaN at times {which}: the {self.protocol.bound} noise ceiling is not"
+                " positive there, because the subjects do not agree"
+            )
         return score
 
     @classmethod

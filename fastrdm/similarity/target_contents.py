@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from fastrdm._base import Labels, n_conditions
 from fastrdm._kernels import FLOAT64, Prepared
 from fastrdm.similarity.ceiling import check_ceiling
-from fastrdm.similarity.numerics import blocks_of
+from fastrdm.similarity.numerics import Floats, blocks_of
 from fastrdm.similarity.protocol import Protocol
 from fastrdm.similarity.sides import NAN_POLICIES, check_values
 from fastrdm.similarity.table import SIMILARITIES, Similarity
 from fastrdm.similarity.target_file import damaged
+from fastrdm.similarity.time_scores import OVER_TIME, check_times
 
 # Numbers that a check holds in memory.
 _BLOCK_SIZE = 1 << 18
@@ -36,29 +37,39 @@ _SQUARES: Mapping[str, Callable[[int], float]] = {
 }
 
 
-def checked_facts(path: Path, facts: Mapping[str, Any], n_pairs: int) -> dict[str, Any]:
-    """Return the facts of a target as its attributes; ValueError that names the file and the fact."""
+def checked_facts(path: Path, facts: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return the facts of a target as its attributes; ValueError that names the file and the fact.
+
+    `shape` is that of the subjects' RDMs, (subjects, times, pairs).
+    """
+    _, n_times, n_pairs = shape
     _check_pairs(path, n_pairs)
     policy, name = facts.get("nan_policy"), facts.get("name")
     protocol = _protocol(path, facts.get("protocol"))
     # Files of version 1 do not record these.
     is_computed, bound = facts.get("is_computed", False), facts.get("tie_bound", FLOAT64)
+    over_time = facts.get("over_time", "mean")
     for what, value, is_right in (
         ("nan_policy", policy, policy in NAN_POLICIES),
         ("name", name, name is None or isinstance(name, str)),
         ("is_computed", is_computed, isinstance(is_computed, bool)),
         ("tie_bound", bound, isinstance(bound, float) and 0 <= bound < 1),
+        ("over_time", over_time, over_time in OVER_TIME),
     ):
         if not is_right:
             raise damaged(path, f"{what} is {value!r}")
+    # NaN: of subjects with NaN, or of those that agree at some time points only.
+    may_be_unknown = policy == "propagate" or (over_time == "each" and is_computed)
     return {
         "protocol": protocol,
-        "ceiling": _ceiling(path, facts.get("ceiling"), name, protocol, str(policy)),
+        "ceiling": _ceiling(path, facts.get("ceiling"), name, protocol, may_be_unknown),
         "is_computed": is_computed,
         "tie_bound": bound,
         "name": name,
         "nan_policy": policy,
         "labels": _labels(path, facts.get("labels"), n_pairs),
+        "over_time": over_time,
+        "times": _times(path, facts.get("times"), n_times),
     }
 
 
@@ -87,11 +98,23 @@ def _protocol(path: Path, stored: Any) -> Protocol:
     return Protocol(**stored)
 
 
-def _ceiling(path: Path, ceiling: Any, name: Any, protocol: Protocol, policy: str) -> float:
+def _times(path: Path, stored: Any, n_times: int) -> Floats | None:
+    if stored is None:
+        return None
+    if not (isinstance(stored, list) and all(isinstance(time, float) for time in stored)):
+        raise damaged(path, "its times are not a list of numbers")
+    try:
+        return check_times(stored, n_times, "subjects")
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
+
+
+def _ceiling(
+    path: Path, ceiling: Any, name: Any, protocol: Protocol, may_be_unknown: bool
+) -> float:
     if not isinstance(ceiling, float):
         raise damaged(path, f"ceiling is {ceiling!r}")
-    # Of subjects with NaN.
-    if not (math.isnan(ceiling) and policy == "propagate"):
+    if not (math.isnan(ceiling) and may_be_unknown):
         check_ceiling(ceiling, f"{name or 'the target'} in {path}", protocol)
     return ceiling
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fastrdm._base import new_file
 
 _MAGIC = b"fastrdm target\n"
-_VERSION = 3
+_VERSION = 4
 _ALIGNMENT = 64
 # Number of axes of each array.
 _AXES = {"subjects": 3, "values": 2, "squares": 1}

@@ -14,7 +14,7 @@ from fastrdm._base import Labels, n_conditions
 from fastrdm._kernels import Prepared
 from fastrdm.similarity.ceiling import TargetCeiling
 from fastrdm.similarity.coefficients import Rows
-from fastrdm.similarity.numerics import blocks_of
+from fastrdm.similarity.numerics import Floats, blocks_of
 from fastrdm.similarity.protocol import Protocol
 from fastrdm.similarity.sides import Side
 from fastrdm.similarity.table import get_similarity
@@ -32,6 +32,8 @@ class TargetState:
     name: str | None
     nan_policy: str
     labels: Labels | None
+    over_time: str
+    times: Floats | None
     _subjects: Rows
     _side: Side
     _file: TargetFile | None
@@ -45,6 +47,8 @@ class TargetState:
         **facts: Any,
     ) -> None:
         self.__dict__.update(facts)
+        if self.times is not None:
+            self.times.flags.writeable = False
         several = subjects.shape[1] > 1
         side = Side(
             get_similarity(self.protocol.method),
@@ -78,7 +82,10 @@ class TargetState:
 
     def _facts(self) -> dict[str, Any]:
         """Return the attributes that files and pickles contain."""
-        names = ("protocol", "ceiling", "is_computed", "tie_bound", "name", "nan_policy", "labels")
+        names = (
+            *("protocol", "ceiling", "is_computed", "tie_bound", "name", "nan_policy", "labels"),
+            *("over_time", "times"),
+        )
         return {name: getattr(self, name) for name in names}
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -157,6 +164,7 @@ class TargetState:
             arrays |= {"values": whole.values, "squares": whole.squares}
         labels = None if self.labels is None else asdict(self.labels)
         facts = self._facts() | {"protocol": self.protocol.facts(), "labels": labels}
+        facts["times"] = None if self.times is None else self.times.tolist()
         write_target_file(Path(path), arrays, facts)
 
     @classmethod
@@ -188,7 +196,7 @@ class TargetState:
         Files of version 1 of the format do not record whether the ceiling was computed; it counts as given.
         """
         file, facts, arrays = read_target_file(Path(path))
-        attributes = checked_facts(Path(path), facts, arrays["subjects"].shape[2])
+        attributes = checked_facts(Path(path), facts, arrays["subjects"].shape)
         if (
             attributes["protocol"].name == "net2brain"
             and facts["version"] < 2

@@ -10,7 +10,7 @@ from scipy import stats
 import fastrdm.similarity.target_file
 from fastrdm import PROTOCOLS, Protocol, Target, noise_ceiling, square
 from fastrdm._kernels.ties import FLOAT32
-from fastrdm.similarity.ceiling import ceiling_of
+from fastrdm.similarity.ceiling import bounds_over_time
 
 PAIRS = 190
 
@@ -163,8 +163,8 @@ def test_ceilings_over_a_models_pairs_are_computed_once(monkeypatch):
     target, several = Target(subjects(), nan_policy="omit"), models(6)
     computed = []
     monkeypatch.setattr(
-        "fastrdm.similarity.ceiling.ceiling_of",
-        lambda *a, **k: computed.append(1) or ceiling_of(*a, **k),
+        "fastrdm.similarity.ceiling.bounds_over_time",
+        lambda *a, **k: computed.append(1) or bounds_over_time(*a, **k),
     )
     target.score(several)
     assert not computed
@@ -433,7 +433,7 @@ def test_a_file_of_a_later_version(tmp_path, monkeypatch):
     monkeypatch.setattr("fastrdm.similarity.target_file._VERSION", 7)
     Target(subjects()).save(tmp_path / "it.target")
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="later fastrdm, in version 7 of the format; .* up to 3"):
+    with pytest.raises(ValueError, match="later fastrdm, in version 7 of the format; .* up to 4"):
         Target.load(tmp_path / "it.target")
 
 

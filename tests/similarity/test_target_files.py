@@ -73,7 +73,7 @@ def test_a_rewritten_file_loads(saved):
 
 def test_a_file_states_its_version(saved):
     _, facts, _ = saved
-    assert facts["version"] == 3
+    assert facts["version"] == 4
 
 
 @pytest.mark.parametrize("version", [None, True, 0, -1, 2.0, "3", [3]])
@@ -83,7 +83,7 @@ def test_a_file_without_a_version(saved, version):
     assert "its header has no version" in refused(path)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_files_of_earlier_versions_load(saved, version):
     path, facts, body = saved
     if version == 1:
