@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastrdm._base import condense, square
     from fastrdm._kernels import KernelInfo, kernels
     from fastrdm.cli import Info, info
-    from fastrdm.encoding import Responses
+    from fastrdm.encoding import ENCODING_PROTOCOLS, Responses
     from fastrdm.images import Preprocessing
     from fastrdm.inference import (
         Bootstrap,
@@ -75,7 +75,7 @@ else:
             "fastrdm._base": ["condense", "square"],
             "fastrdm._kernels": ["KernelInfo", "kernels"],
             "fastrdm.cli": ["Info", "info"],
-            "fastrdm.encoding": ["Responses"],
+            "fastrdm.encoding": ["ENCODING_PROTOCOLS", "Responses"],
             "fastrdm.images": ["Preprocessing"],
             "fastrdm.inference": [
                 "Bootstrap",
@@ -136,6 +136,7 @@ else:
     )
 
 __all__ = [
+    "ENCODING_PROTOCOLS",
     "PROTOCOLS",
     "Bootstrap",
     "ClusterTest",

@@ -12,6 +12,7 @@ import fastrdm
 
 NAMES = [
     "Bootstrap",
+    "ENCODING_PROTOCOLS",
     "Gram",
     "Info",
     "KernelInfo",

@@ -4,13 +4,23 @@ In come Gram matrices of layers and the responses of measured units; out go pred
 correlations with the responses, by ridge regression or partial least squares.
 
 Read `prepared` first: `Responses` are prepared once and score any number of layers; `scores` has the result, and
-`ceilings` what it is divided by. `folds` divides conditions, `held_out` goes through folds, subjects and units, and
-`moments` turns predictions into correlations. `regressions` lists the methods: `ridge` chooses penalties with the
-`decomposition` of a training fold on its smaller side, and `pls` needs the products alone.
+`ceilings` what it is divided by, as the conventions of the field in `protocols` say. `folds` divides conditions,
+`held_out` goes through folds, subjects and units, and `moments` turns predictions into correlations. `regressions`
+lists the methods: `ridge` chooses penalties with the `decomposition` of a training fold on its smaller side, and `pls`
+needs the products alone.
 """
 
 from fastrdm.encoding.folds import ConditionFolds, folds_of
 from fastrdm.encoding.prepared import Responses
+from fastrdm.encoding.protocols import ENCODING_PROTOCOLS, EncodingProtocol, ProtocolScore
 from fastrdm.encoding.scores import ResponseScore
 
-__all__ = ["ConditionFolds", "ResponseScore", "Responses", "folds_of"]
+__all__ = [
+    "ENCODING_PROTOCOLS",
+    "ConditionFolds",
+    "EncodingProtocol",
+    "ProtocolScore",
+    "ResponseScore",
+    "Responses",
+    "folds_of",
+]

@@ -12,6 +12,7 @@ from fastrdm.encoding.ceilings import UnitCeilings
 from fastrdm.encoding.decomposition import Floats
 from fastrdm.encoding.folds import ConditionFolds
 from fastrdm.encoding.moments import SubjectScores
+from fastrdm.encoding.protocols import EncodingProtocol, ProtocolScore, score_under
 
 # An array with the axes models, subjects, …, units; or a list over subjects of arrays without their axis.
 PerUnit = Floats | list[Floats]
@@ -81,6 +82,39 @@ class ResponseScore:
     def normalised_squared(self) -> PerUnit:
         """r² / ceiling², shape of `r`: the share of the explainable variance, whatever the sign of r."""
         return together([each**2 for each in subjects_of(self.normalised)])
+
+    def under(
+        self, protocol: str | EncodingProtocol, *, noise_ceiling: Any = None
+    ) -> ProtocolScore:
+        """Score the models under a convention of the field.
+
+        Parameters
+        ----------
+        protocol : str or EncodingProtocol
+            A name in `ENCODING_PROTOCOLS`, or your own convention.
+        noise_ceiling : array_like, or a list or dict of these for each subject, optional
+            Noise ceilings of the units, (units,) or (subjects, units), in the unit of the convention (a share of
+            variance, not in percent); by default computed from the repeats of the responses.
+
+        Returns
+        -------
+        ProtocolScore
+            Units without r or without a noise ceiling are left out.
+
+        Raises
+        ------
+        ValueError
+            If the protocol is unknown, the responses have no repeats and no noise ceiling was passed, or it does not
+            fit the units.
+        """
+        return score_under(
+            protocol,
+            subjects_of(self.r),
+            subjects_of(self.r_folds),
+            self.ceilings,
+            self.names,
+            noise_ceiling,
+        )
 
     def __str__(self) -> str:
         n_units = [r.shape[-1] for r in subjects_of(self.r)]
