@@ -40,6 +40,8 @@ PACKAGES = (
     "rsatoolbox",
     "mne-rsa",
     "thingsvision",
+    "scikit-learn",
+    "himalaya",
 )
 
 # The rounds of a contender fill about SECONDS; a call that takes longer than LONG gets one round and no full warm-up.

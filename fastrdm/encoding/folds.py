@@ -12,6 +12,8 @@ from fastrdm._base import as_array, check_integer
 Indices = NDArray[np.intp]
 # Training conditions below which nothing can be fitted.
 _MIN_TRAINING = 2
+# The label of conditions that are always for training.
+_NEVER = -1
 # RandomState takes seeds of 32 bits.
 _MAX_SEED = (1 << 32) - 1
 
@@ -23,7 +25,7 @@ class ConditionFolds:
     Attributes
     ----------
     numbers : ndarray of int, shape (conditions,)
-        Fold of each condition, from 0.
+        Fold of each condition, from 0; -1 for conditions that no fold holds out.
     names : tuple of str
         Names of the folds: the labels that were passed, sorted, else their numbers.
     """
@@ -59,7 +61,8 @@ def folds_of(
     Parameters
     ----------
     folds : int or array_like, shape (conditions,)
-        Number of folds, or the label of each condition's fold.
+        Number of folds, or the label of each condition's fold. As in scikit-learn's ``PredefinedSplit``, conditions
+        with the number -1 are held out by no fold.
     n_conditions : int
         Number of conditions.
     seed : int or None
@@ -156,9 +159,14 @@ def _labelled(folds: Any, n: int, groups: Any, strata: Any) -> ConditionFolds:
         raise ValueError(f"folds must be a number or the label of each condition, not {folds!r}")
     numbers = _indices(folds, n, "folds")
     # `_indices` numbers the labels in sorted order.
-    names = tuple(map(str, np.unique(as_array(folds, "folds"))))
+    labels = as_array(folds, "folds")
+    names = tuple(map(str, np.unique(labels)))
     if len(names) < 2:
         raise ValueError(f"folds has one label, {names[0]!r}; at least two are needed")
+    if labels.dtype.kind == "i" and (labels == _NEVER).any():
+        known = np.unique(labels[labels != _NEVER])
+        numbers = np.where(labels == _NEVER, _NEVER, np.searchsorted(known, labels))
+        names = tuple(map(str, known))
     return _checked(ConditionFolds(numbers, names))
 
 
@@ -182,7 +190,7 @@ def _indices(labels: Any, n: int, name: str) -> Indices:
 def _checked(folds: ConditionFolds) -> ConditionFolds:
     folds.numbers.setflags(write=False)
     n = len(folds.numbers)
-    sizes = np.bincount(folds.numbers, minlength=len(folds))
+    sizes = np.bincount(folds.numbers[folds.numbers >= 0], minlength=len(folds))
     largest = int(np.argmax(sizes))
     if n - sizes[largest] < _MIN_TRAINING:
         raise ValueError(

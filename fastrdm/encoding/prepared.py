@@ -173,7 +173,7 @@ class Responses:
             penalty of each unit is that of the least squared leave-one-out error within the training conditions.
             ``"pls"``: the values of ``PLSRegression(n_components, scale=False)`` for all units of a subject together.
         folds : int or array_like, shape (conditions,)
-            Number of folds, or the label of each condition's fold.
+            Number of folds, or the label of each condition's fold; conditions labelled -1 are always for training.
         alphas : array_like, shape (penalties,), optional
             Ridge penalties. By default ten from 1e-5 to 1e4 times the mean eigenvalue of the layer's centred Gram
             matrix, so that layers of different size and scale are treated alike.

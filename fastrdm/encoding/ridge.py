@@ -71,14 +71,16 @@ def _chosen(
     if not fold.is_complete:
         leverage = 1 - 1 / len(centred) - squares.sum(axis=1)
     least = np.full(parts.shape[1], np.inf)
+    errors = np.empty_like(centred)
     for k, alpha in enumerate(alphas):
         shares = alpha / (fold.values + alpha)
-        errors = fold.vectors @ (shares[:, None] * parts)
-        if outside is not None:
-            errors += outside
         with np.errstate(invalid="ignore", divide="ignore"):
-            errors /= (squares @ shares + leverage)[:, None]
-        scores = np.einsum("ij,ij->j", errors, errors)
+            weights = 1 / (squares @ shares + leverage)[:, None]
+            # The vectors are scaled instead of the responses, which are more.
+            np.matmul(fold.vectors * shares * weights, parts, out=errors)
+            if outside is not None:
+                errors += outside * weights
+            scores = np.einsum("ij,ij->j", errors, errors)
         better = scores < least
         least[better] = scores[better]
         chosen[better] = k

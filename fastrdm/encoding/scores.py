@@ -40,7 +40,7 @@ class ResponseScore:
     predictions : ndarray or None, shape (models, subjects, conditions, units)
         Held-out predictions, if they were to be kept.
     folds : ndarray of int, shape (conditions,)
-        The fold that holds out each condition.
+        The fold that holds out each condition, -1 for none.
     names, subjects, fold_names : tuple of str
         Models, subjects and folds.
     method : str

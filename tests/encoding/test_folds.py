@@ -83,6 +83,16 @@ def test_wrong_folds_are_refused(folds, options, words):
         folds_of(folds, 10, **options)
 
 
+def test_conditions_that_are_never_held_out():
+    folds = folds_of([-1, 3, -1, 2, 3, -1], 6)
+    assert folds.names == ("2", "3")
+    assert folds.numbers.tolist() == [-1, 1, -1, 0, 1, -1]
+    (first, second) = folds.splits(np.arange(6))
+    assert first[1].tolist() == [0, 1, 2, 4, 5]
+    assert second[2].tolist() == [1, 4]
+    assert folds_of([-1, -1, 0, 0], 4).names == ("0",)
+
+
 def test_folds_without_conditions_of_a_unit_are_left_out():
     folds = folds_of([0, 0, 1, 1, 2, 2], 6)
     assert [fold for fold, _, _ in folds.splits(np.array([0, 1, 2, 3]))] == [0, 1]
