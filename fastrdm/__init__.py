@@ -2,9 +2,11 @@
 
 Arrays in, arrays out: `calc_rdm` makes RDMs of activations, `compare` correlates RDMs, `noise_ceiling` bounds what
 any model can reach, and a `Target` holds one region's subjects, ready to score any number of models. `gram` makes
-Gram matrices, which `cka`, `procrustes`, `angular_distance`, `bures_similarity` and `cca` compare. `bootstrap`,
-`permutation_test`, `subject_test`, `compare_models` and `max_statistic` quantify the uncertainty of scores;
-`time_test`, `cluster_test` and `latencies` do so for scores of each time point.
+Gram matrices, which `cka`, `procrustes`, `angular_distance`, `bures_similarity` and `cca` compare. `WeightedRdm`,
+`SelectedRdm` and `InterpolatedRdm` are models with parameters, which `cross_validate` judges on held-out conditions and
+subjects; `partial_compare` and `partition_rdm_variance` separate what models share. `bootstrap`, `permutation_test`,
+`subject_test`, `compare_models` and `max_statistic` quantify the uncertainty of scores; `time_test`, `cluster_test` and
+`latencies` do so for scores of each time point.
 `split_half_reliability`, `ncsnr` and `subject_ceiling` say how well any model can predict responses.
 `read_rdms` reads RDMs from the files of other programs. `export_onnx` and `OnnxModel`, or `TorchModel` without a
 file, turn a network's weights into RDMs of its layers; `score_checkpoints` and `sweep` score checkpoints against the
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
     from fastrdm._kernels import KernelInfo, kernels
     from fastrdm.cli import Info, info
     from fastrdm.encoding import ENCODING_PROTOCOLS, Responses
+    from fastrdm.fitting import (
+        CrossValidatedRdm,
+        FittedRdm,
+        FixedRdm,
+        InterpolatedRdm,
+        SelectedRdm,
+        WeightedRdm,
+        cross_validate,
+    )
     from fastrdm.images import Preprocessing
     from fastrdm.inference import (
         Bootstrap,
@@ -54,6 +65,7 @@ if TYPE_CHECKING:
         PROTOCOLS,
         NoiseCeiling,
         Protocol,
+        RdmVariancePartition,
         Score,
         Target,
         TimeScore,
@@ -63,6 +75,8 @@ if TYPE_CHECKING:
         cka,
         compare,
         noise_ceiling,
+        partial_compare,
+        partition_rdm_variance,
         procrustes,
         rank,
     )
@@ -76,6 +90,15 @@ else:
             "fastrdm._kernels": ["KernelInfo", "kernels"],
             "fastrdm.cli": ["Info", "info"],
             "fastrdm.encoding": ["ENCODING_PROTOCOLS", "Responses"],
+            "fastrdm.fitting": [
+                "CrossValidatedRdm",
+                "FittedRdm",
+                "FixedRdm",
+                "InterpolatedRdm",
+                "SelectedRdm",
+                "WeightedRdm",
+                "cross_validate",
+            ],
             "fastrdm.images": ["Preprocessing"],
             "fastrdm.inference": [
                 "Bootstrap",
@@ -109,15 +132,18 @@ else:
                 "PROTOCOLS",
                 "NoiseCeiling",
                 "Protocol",
+                "RdmVariancePartition",
                 "Score",
                 "Target",
+                "TimeScore",
                 "angular_distance",
                 "bures_similarity",
                 "cca",
                 "cka",
-                "TimeScore",
                 "compare",
                 "noise_ceiling",
+                "partial_compare",
+                "partition_rdm_variance",
                 "procrustes",
                 "rank",
             ],
@@ -140,8 +166,12 @@ __all__ = [
     "PROTOCOLS",
     "Bootstrap",
     "ClusterTest",
+    "CrossValidatedRdm",
+    "FittedRdm",
+    "FixedRdm",
     "Gram",
     "Info",
+    "InterpolatedRdm",
     "KernelInfo",
     "Latencies",
     "NoiseCeiling",
@@ -149,8 +179,10 @@ __all__ = [
     "Preprocessing",
     "Protocol",
     "RdmAccumulator",
+    "RdmVariancePartition",
     "Responses",
     "Score",
+    "SelectedRdm",
     "SparseProjection",
     "Store",
     "StoredRdms",
@@ -160,6 +192,7 @@ __all__ = [
     "TimeScore",
     "TimeTest",
     "TorchModel",
+    "WeightedRdm",
     "angular_distance",
     "bootstrap",
     "bures_similarity",
@@ -172,6 +205,7 @@ __all__ = [
     "compare_models",
     "condense",
     "correct",
+    "cross_validate",
     "explainable_variance",
     "export_onnx",
     "gram",
@@ -182,6 +216,8 @@ __all__ = [
     "ncsnr",
     "noise_ceiling",
     "open_studies",
+    "partial_compare",
+    "partition_rdm_variance",
     "permutation_test",
     "procrustes",
     "rank",

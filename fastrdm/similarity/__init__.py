@@ -11,7 +11,9 @@ to whitened cosine, which consists of the steps in `coefficients`. `sides` compa
 similarities into scores, `time_scores` into scores of each time point. A `target` holds one region's subjects, prepared
 for any number of models; its `target_state` is in memory or in a `target_file`, whose contents `target_contents`
 checks; `response_rdms` makes its RDMs of measured responses. For inference, `resampling` computes similarities of RDMs
-whose conditions or subjects are drawn again or permuted; `resamplers` are its fast paths.
+whose conditions or subjects are drawn again or permuted; `resamplers` are its fast paths. For models with parameters,
+`parts` takes some conditions and subjects. `partial_comparison` removes control RDMs, and `variance_partition` divides
+the variance of subjects among sets of RDMs.
 
 For Gram matrices, read `gram_inputs` first, which centres them in all forms that callers pass. `alignment` (`cka`)
 multiplies all pairs of them at once. `factors` has the configurations of conditions that have these products;
@@ -23,12 +25,22 @@ from fastrdm.similarity.canonical import cca
 from fastrdm.similarity.ceiling import NoiseCeiling, TimeNoiseCeiling, noise_ceiling
 from fastrdm.similarity.comparison import compare, rank
 from fastrdm.similarity.numerics import blocks_of, in_range
-from fastrdm.similarity.protocol import PROTOCOLS, Protocol, Score
+from fastrdm.similarity.partial_comparison import partial_compare
+from fastrdm.similarity.parts import (
+    held_out_ceilings,
+    pairs_among,
+    part_of,
+    rdm_vectors,
+    standardised_rdms,
+    take_subjects,
+)
+from fastrdm.similarity.protocol import PROTOCOLS, Protocol, Score, score_similarities
 from fastrdm.similarity.resampling import SubjectData
 from fastrdm.similarity.shape_distances import angular_distance, bures_similarity, procrustes
 from fastrdm.similarity.sides import NAN_POLICIES, check_values
 from fastrdm.similarity.target import Target
 from fastrdm.similarity.time_scores import OVER_TIME, TimeScore, TimeTable, check_times, time_texts
+from fastrdm.similarity.variance_partition import RdmVariancePartition, partition_rdm_variance
 
 __all__ = [
     "NAN_POLICIES",
@@ -36,6 +48,7 @@ __all__ = [
     "PROTOCOLS",
     "NoiseCeiling",
     "Protocol",
+    "RdmVariancePartition",
     "Score",
     "SubjectData",
     "Target",
@@ -50,9 +63,18 @@ __all__ = [
     "check_values",
     "cka",
     "compare",
+    "held_out_ceilings",
     "in_range",
     "noise_ceiling",
+    "pairs_among",
+    "part_of",
+    "partial_compare",
+    "partition_rdm_variance",
     "procrustes",
     "rank",
+    "rdm_vectors",
+    "score_similarities",
+    "standardised_rdms",
+    "take_subjects",
     "time_texts",
 ]

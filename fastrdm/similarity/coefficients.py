@@ -60,7 +60,7 @@ def centre(rdms: Rows) -> Floats:
     return np.asarray(out)
 
 
-def _whiten(rdms: Rows, present: Mask) -> Floats:
+def whiten(rdms: Rows, present: Mask) -> Floats:
     r"""Return rows with inner products :math:`2\,a^\top V^{-1} b`, up to a factor common to all rows.
 
     For distances :math:`d_{ij} = G_{ii} + G_{jj} - 2 G_{ij}`, :math:`d^\top V^{-1} d` is, up to a factor, the minimum
@@ -145,8 +145,8 @@ def _scaled(transform: Callable[[Rows, Mask], Rows]) -> Prepare:
 
 scaled = _scaled(lambda rdms, present: rdms)
 centred = _scaled(lambda rdms, present: centre(rdms))
-whitened = _scaled(lambda rdms, present: _whiten(_unit(rdms), present))
-centred_whitened = _scaled(lambda rdms, present: _whiten(_unit(centre(rdms)), present))
+whitened = _scaled(lambda rdms, present: whiten(_unit(rdms), present))
+centred_whitened = _scaled(lambda rdms, present: whiten(_unit(centre(rdms)), present))
 
 
 def multiply_ranks(*, untied: bool) -> Combine:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrdm import _kernels
-from fastrdm._base import Labels, n_conditions, square
+from fastrdm._base import Labels, n_conditions, names_of, square
 from fastrdm._kernels import settle
 from fastrdm.similarity.ceiling import average_over_time, pool_values, tie_bound_of
 from fastrdm.similarity.numerics import Floats, blocks_of, differ, means, summable
@@ -82,8 +82,10 @@ class SubjectData:
         models = np.ascontiguousarray(rows, np.float64)
         check_values(models, "rdms", ("model", "pair"), self.nan_policy)
         if (constant := np.flatnonzero(self.similarity.undefined_rdms(models))).size:
+            names = names_of(rdms)
+            which = f"rdms[{names[constant[0]]!r}]" if names else f"model {constant[0]} of rdms"
             raise ValueError(
-                f"model {constant[0]} of rdms is {self.similarity.undefined}, so it has no similarity to anything"
+                f"{which} is {self.similarity.undefined}, so it has no similarity to anything"
             )
         return models
 
