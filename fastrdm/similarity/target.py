@@ -57,9 +57,10 @@ class Target(TargetState):
         holds for all pairs, the percentage of such a model is NaN.
     over_time : {"mean", "each"}
         Whether `score` averages similarities over time points within a subject, or scores each time point, unless it is
-        called with another `over_time`. With ``"each"``, a passed ceiling is that of every time point; a computed one
-        is that of each time point by itself, also with a protocol whose ceiling is of RDMs averaged over time, and the
-        percentage is NaN where it is not positive.
+        called with another `over_time`. With ``"each"``, a passed ceiling is that of every time point, and a computed
+        one that of each time point by itself, also with a protocol whose ceiling is of RDMs averaged over time; the
+        percentage is NaN where it is not positive. With ``"mean"``, a passed ceiling is that of averaged scores, and
+        those of time points are computed.
     times : array_like, optional
         Times of the time axis in any unit, increasing. By default the labels of this axis (of pandas and xarray
         objects), or else 0, 1, ....
@@ -139,7 +140,7 @@ class Target(TargetState):
     def _mean_ceiling(self) -> float:
         """The computed ceiling of scores averaged over time; NaN if it is not positive but that of a time point is."""
         bound: float = getattr(self.noise_ceiling, self.protocol.bound)
-        if self.over_time == "each" and not bound > 0 and (self._ceilings > 0).any():
+        if self.over_time == "each" and not bound > 0 and (self.ceilings > 0).any():
             return math.nan
         return self._ceiling.bound(self.noise_ceiling, self._label)
 
@@ -154,12 +155,21 @@ class Target(TargetState):
         return self._ceiling.compute_each(whole=self._whole)
 
     @functools.cached_property
-    def _ceilings(self) -> Floats:
-        """The ceilings of the time points (times,); NaN where they are not positive."""
-        if not self.is_computed:
+    def ceilings(self) -> Floats:
+        """The ceiling of each time point, (times,), for scores of each time point; NaN where it is not positive.
+
+        A ceiling that was passed to a target that averages over time holds for its average only.
+        """
+        if not self._is_each_computed:
             return np.full(self.n_times, self.ceiling)
+        if self.n_subjects < 2:
+            return np.full(self.n_times, math.nan)
         bounds = getattr(self.noise_ceilings, self.protocol.bound)
         return np.where(bounds > 0, bounds, math.nan)
+
+    @property
+    def _is_each_computed(self) -> bool:
+        return self.is_computed or self.over_time == "mean"
 
     @property
     def _whole(self) -> Prepared | None:
@@ -172,7 +182,7 @@ class Target(TargetState):
         times = f", {self.n_times} times" if self.n_times > 1 else ""
         ceiling = f"ceiling {self.ceiling:.4f}"
         if self.over_time == "each":
-            low, high = np.fmin.reduce(self._ceilings), np.fmax.reduce(self._ceilings)
+            low, high = np.fmin.reduce(self.ceilings), np.fmax.reduce(self.ceilings)
             ceiling = f"ceilings of each time {low:.4f} to {high:.4f}"
         return (
             f"Target({self.name or 'unnamed'}: {self.n_subjects} subjects{times}, {self.n_conditions} conditions,"
@@ -264,23 +274,23 @@ class Target(TargetState):
         score = score_each_time(
             similarities,
             squared=self.protocol.squared,
-            ceiling=self._ceiling.of_models(models, self._ceilings, self.is_computed),
+            ceiling=self._ceiling.of_models(models, self.ceilings, self._is_each_computed),
             times=times,
             lower=bounds[0],
             upper=bounds[1],
             names=tuple(names or map(str, range(len(models)))),
         )
         unknown = np.isnan(score.ceiling) & ~np.isnan(score.value)
-        everywhere = np.isnan(self._ceilings)
+        everywhere = np.isnan(self.ceilings)
         some = np.asarray((unknown & ~everywhere).any(axis=1))
         if some.any():
-            self._ceiling.warn_unknown(some, self._label, self.is_computed)
+            self._ceiling.warn_unknown(some, self._label, self._is_each_computed)
         if (at := np.flatnonzero((unknown & everywhere).any(axis=0))).size:
             which = list_names([time_texts(times)[i] for i in at], 5)
-            warn_caller(
-                f"percent_nc of {self._label} is NaN at times {which}: the {self.protocol.bound} noise ceiling is not"
-                " positive there, because the subjects do not agree"
-            )
+            reason = f"the {self.protocol.bound} noise ceiling is not positive there, because the subjects do not agree"
+            if self.n_subjects < 2:
+                reason = "there is one subject, and the given ceiling is that of scores averaged over time"
+            warn_caller(f"percent_nc of {self._label} is NaN at times {which}: {reason}")
         return score
 
     @classmethod

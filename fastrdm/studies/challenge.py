@@ -26,6 +26,7 @@ from fastrdm.images import describe_unread, list_images
 from fastrdm.similarity import Target
 from fastrdm.studies.rdm_files import read_stored
 from fastrdm.studies.rdm_values import condensed_square, pairs_of
+from fastrdm.studies.time_values import times_of
 
 #: Region → key in the challenge's files, by modality.
 REGIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -155,8 +156,10 @@ def read_target(
         rdms = _subjects_of(contents, key, source)
         image_set = published_set(set, n_conditions(rdms.shape[-1]), source)
         ceiling = None if image_set is None else CEILINGS[image_set][region]
+        has_times = rdms.ndim == 3 and rdms.shape[1] > 1
+        times = times_of(contents, None, rdms.shape[1], source, "times") if has_times else None
         try:
-            targets[region] = Target(rdms, "algonauts2019", ceiling, region)
+            targets[region] = Target(rdms, "algonauts2019", ceiling, region, times=times)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error
     return targets

@@ -19,6 +19,7 @@ from fastrdm.studies.rdm_formats import (
 )
 from fastrdm.studies.rdm_stacks import RdmStack, arranged, stack_of, without_single_axes
 from fastrdm.studies.rdm_values import LEADING, check_axes, leading_axes, reordered
+from fastrdm.studies.time_values import times_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,8 @@ class StoredRdms:
         variables of text with another text for each condition.
     source : str
         The key and the file.
+    times : tuple of float or None
+        Times of the time points, if there are several and the file has them.
     """
 
     rdms: NDArray[np.floating[Any]]
@@ -45,6 +48,7 @@ class StoredRdms:
     conditions: tuple[str, ...] | None = None
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     source: str = ""
+    times: tuple[float, ...] | None = None
 
     @property
     def n_conditions(self) -> int:
@@ -62,6 +66,7 @@ def read_rdms(
     axes: Sequence[str] = (),
     names: str | Sequence[str] | None = None,
     labels: str | None = None,
+    times: str | None = None,
     n_conditions: int | None = None,
     nan_policy: str = "raise",
 ) -> StoredRdms:
@@ -89,6 +94,9 @@ def read_rdms(
         of any RDM descriptor, such as a region.
     labels : str, optional
         The set of labels, or the variable, that labels the conditions; by default the only one.
+    times : str, optional
+        The variable with the times of several time points; by default that whose name, or whose axis, begins with
+        "time", if it has an increasing number for each.
     n_conditions : int, optional
         Number of conditions, if it is known. It decides whether an array such as (6, 6) is one square RDM of 6
         conditions or 6 condensed ones of 4.
@@ -107,7 +115,7 @@ def read_rdms(
     ValueError
         If it cannot be read; no key or an unknown one is given (the message lists the keys of the file); a variable
         holds no RDMs or may be read in two ways; the axes do not fit; RDMs differ in size, are not symmetric or not
-        finite; or labels differ between keys.
+        finite; labels differ between keys; or `times` does not name a number for each time point.
 
     Examples
     --------
@@ -116,7 +124,7 @@ def read_rdms(
     (4, 4186)
     """
     found = read_stored(
-        path, key, axes, names, labels, n_conditions=n_conditions, nan_policy=nan_policy
+        path, key, axes, names, labels, times, n_conditions=n_conditions, nan_policy=nan_policy
     )
     if n_conditions not in (None, found.n_conditions):
         raise ValueError(
@@ -131,6 +139,7 @@ def read_stored(
     axes: Sequence[str],
     names: str | Sequence[str] | None,
     labels: str | None,
+    times: str | None = None,
     *,
     n_conditions: int | None = None,
     nan_policy: str = "raise",
@@ -167,7 +176,15 @@ def read_stored(
         _check_subjects(stack, read[0][2], axes, source, where)
     rdms, subjects = arranged(stack, axes, source)
     only = next(iter(sets.values())) if len(set(sets.values())) == 1 else None
-    return StoredRdms(np.ascontiguousarray(rdms), subjects, only, sets, source)
+    if rdms.ndim == 3 and rdms.shape[1] > 1:
+        found = times_of(contents, times, rdms.shape[1], source, f"{where}times")
+    elif times is not None:
+        raise ValueError(
+            f"{where}times = {times!r}, but {source} does not have several time points"
+        )
+    else:
+        found = None
+    return StoredRdms(np.ascontiguousarray(rdms), subjects, only, sets, source, found)
 
 
 _Read = tuple[RdmStack, Mapping[str, tuple[str, ...]], Loaded]

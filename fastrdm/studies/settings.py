@@ -39,6 +39,7 @@ _KINDS: Mapping[Any, str] = {
     list: "a list",
     (int, float): "a number",
     (str, list): "text or a list of text",
+    (list, str): "a list of numbers or the name of a variable",
 }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrdm._base import check_choice, square
-from fastrdm.similarity import PROTOCOLS, Target
+from fastrdm.similarity import OVER_TIME, PROTOCOLS, Target, check_times
 from fastrdm.studies.rdm_files import StoredRdms, read_stored
 from fastrdm.studies.rdm_values import check_axes
 
@@ -19,6 +19,8 @@ TARGET_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "protocol": str,
     "ceiling": (int, float),
     "nan_policy": str,
+    "over_time": str,
+    "times": (list, str),
 }
 
 
@@ -32,6 +34,9 @@ def check_target(fields: Mapping[str, Any], where: str) -> None:
         if values == []:
             raise ValueError(f"{where}{name} is an empty list")
     check_axes(fields.get("axes", ()), where)
+    check_choice(fields.get("over_time", "mean"), OVER_TIME, f"{where}over_time")
+    if isinstance(times := fields.get("times"), list):
+        check_times(times, len(times), where.rstrip("."))
 
 
 def stored_rdms(
@@ -47,6 +52,7 @@ def stored_rdms(
         fields.get("axes", ()),
         fields.get("names"),
         fields.get("labels"),
+        times if isinstance(times := fields.get("times"), str) else None,
         n_conditions=n_conditions,
         nan_policy=nan_policy,
         where=f"{where}.",
@@ -65,8 +71,17 @@ def make_target(
     if rdms.shape[-2] == rdms.shape[-1]:
         # (subjects, n, n) would be read as square RDMs.
         rdms = square(rdms)
+    times = fields.get("times")
     try:
-        return Target(rdms, protocol, fields.get("ceiling"), region, nan_policy=nan_policy)
+        return Target(
+            rdms,
+            protocol,
+            fields.get("ceiling"),
+            region,
+            nan_policy=nan_policy,
+            over_time=fields.get("over_time", "mean"),
+            times=times if isinstance(times, list) else stored.times,
+        )
     except ValueError as error:
         # The argument's name means nothing in a study.toml.
         text = str(error).replace(f"subject_rdms of {region}", stored.source)

@@ -193,6 +193,16 @@ def test_one_subject_has_a_score_at_each_time_if_its_ceiling_is_given():
     np.testing.assert_allclose(score.percent_nc, 200 * score.r2)
 
 
+def test_a_given_ceiling_of_averaged_scores_is_not_that_of_a_time_point():
+    rdms = subjects()
+    expected = Target(rdms).score(models(), over_time="each")
+    score = Target(rdms, ceiling=0.5).score(models(), over_time="each")
+    np.testing.assert_array_equal(score.percent_nc, expected.percent_nc)
+    with pytest.warns(RuntimeWarning, match="NaN at times 0, 1, 2, 3: there is one subject"):
+        one = Target(rdms[:1], ceiling=0.5).score(models(), over_time="each")
+    assert np.isnan(one.percent_nc).all() and np.isfinite(one.r2).all()
+
+
 def test_omit_divides_by_the_ceiling_over_the_pairs_of_a_model_at_each_time():
     rdms, several = subjects(), models()
     missing = np.zeros(PAIRS, bool)
