@@ -9,14 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import Contents, counted, list_names, n_conditions, open_contents, suggestion
+from fastrdm.studies.label_sets import label_sets, texts_of
 from fastrdm.studies.rdm_choice import choose_keys, is_pattern, select_names, source_of
-from fastrdm.studies.rdm_formats import (
-    Loaded,
-    Variables,
-    label_sets,
-    texts_of,
-    variables_of,
-)
+from fastrdm.studies.rdm_formats import Loaded, Variables, variables_of
 from fastrdm.studies.rdm_stacks import RdmStack, arranged, stack_of, without_single_axes
 from fastrdm.studies.rdm_values import LEADING, check_axes, leading_axes, reordered
 from fastrdm.studies.time_values import times_of

@@ -14,43 +14,9 @@ from typing import Any
 import numpy as np
 
 from fastrdm._base import CELL, GROUP, NUMBERS, STRUCT, TEXT, Contents, kind_of, list_names
+from fastrdm.studies.axis_names import is_presented, is_unit, is_unnamed, leading_name
+from fastrdm.studies.label_sets import coordinates_of, label_sets, text_labels, texts_of
 from fastrdm.studies.rdm_values import CONDITIONS, PAIRS
-
-
-def texts_of(value: Any) -> tuple[str, ...] | None:
-    """Return a list of text or whole numbers as text; None for other values."""
-    if isinstance(value, Mapping):
-        # rsatoolbox writes lists of mixed types as groups, named by position.
-        if not value or not all(str(key).isdigit() for key in value):
-            return None
-        value = [value[key] for key in sorted(value, key=lambda key: int(str(key)))]
-        value = [np.asarray(each).item() if np.size(each) == 1 else each for each in value]
-        if not all(isinstance(each, (str, bytes, int)) for each in value):
-            return None
-    array = np.asarray(value)
-    if array.dtype == object:
-        items = [np.asarray(each) for each in array.flat]
-        if not all(each.size == 1 and each.dtype.kind in "US" for each in items):
-            return None
-        array = np.array([each.item() for each in items])
-    if array.ndim > 1:
-        array = array.ravel() if max(array.shape) == array.size else array
-    if array.ndim != 1 or array.dtype.kind not in "USiu":
-        return None
-    texts = (
-        t.decode("utf-8", "replace") if isinstance(t, bytes) else str(t) for t in array.tolist()
-    )
-    return tuple(text.strip() for text in texts)
-
-
-def label_sets(values: Mapping[str, Any], n: int) -> dict[str, tuple[str, ...]]:
-    """Return those values that give each of n conditions another label."""
-    sets = {}
-    for name, value in values.items():
-        texts = texts_of(value)
-        if texts is not None and len(texts) == n == len(set(texts)) and all(texts):
-            sets[name] = texts
-    return sets
 
 
 def _no_labels(n: int) -> dict[str, tuple[str, ...]]:
@@ -246,22 +212,6 @@ def _tasks(tree: Any) -> dict[str, Mapping[str, Any]]:
 
 # Arrays with or without named axes
 
-_RESPONSES = (
-    *("neuroid", "neuron", "voxel", "channel", "unit"),
-    *("sensor", "electrode", "feature", "choice", "site"),
-)
-_PRESENTED = ("presentation", "stimulus", "stimuli", "image", "trial")
-# How libraries name axes without a name.
-_UNNAMED_AXES = ("dim", "phony_dim", "rdm", "axis")
-_LEADING = {
-    "subject": "subjects",
-    "participant": "subjects",
-    "animal": "subjects",
-    "monkey": "subjects",
-    "session": "sessions",
-    "time": "times",
-}
-
 
 def _arrays(contents: Contents) -> Variables:
     entries = contents.entries
@@ -318,7 +268,7 @@ def _loader(contents: Contents, key: str) -> Callable[[], Loaded]:
         value = contents.read(key)
         if entry.axes and kind_of(value) == NUMBERS:
             return _with_axes(contents, key, np.asarray(value), entry.axes)
-        return Loaded(value, labels=partial(_text_labels, contents, key))
+        return Loaded(value, labels=partial(text_labels, contents, key))
 
     return load
 
@@ -326,12 +276,12 @@ def _loader(contents: Contents, key: str) -> Callable[[], Loaded]:
 def _with_axes(contents: Contents, key: str, value: Any, axes: Sequence[str]) -> Loaded:
     """Read the names of axes; ValueError if they are those of responses."""
     named = ", ".join(f"{axis} {n}" for axis, n in zip(axes, value.shape, strict=True))
-    presented = [axis for axis in axes if axis.lower().startswith(_PRESENTED)]
-    responses = [axis for axis in axes if axis.lower().startswith(_RESPONSES)]
+    presented = [axis for axis in axes if is_presented(axis)]
+    responses = [axis for axis in axes if is_unit(axis)]
     if responses or (len(presented) == 1 and value.ndim > 1 and "pair" not in axes[-1].lower()):
         raise ValueError(
-            f"{key} of {contents.path} with axes ({named}) holds responses, not RDMs: make RDMs of it first, with"
-            " fastrdm.calc_rdm, and save those"
+            f"{key} of {contents.path} with axes ({named}) holds responses, not RDMs: in a study.toml, name the file"
+            " in responses in place of file, or make RDMs of it first, with fastrdm.calc_rdm, and save those"
         )
     order = None
     if len(presented) == 2 and value.ndim > 2:
@@ -344,14 +294,9 @@ def _with_axes(contents: Contents, key: str, value: Any, axes: Sequence[str]) ->
         form = CONDITIONS
     is_square = form == CONDITIONS or (form is None and shape[-2:] == shape[-1:] * 2)
     leading = axes[: -2 if is_square else -1]
-    known = [
-        next((own for start, own in _LEADING.items() if axis.lower().startswith(start)), "")
-        for axis in leading
-    ]
+    known = [leading_name(axis) for axis in leading]
     unknown = [
-        axis
-        for axis, own in zip(leading, known, strict=True)
-        if not own and not axis.lower().startswith(_UNNAMED_AXES)
+        axis for axis, own in zip(leading, known, strict=True) if not own and not is_unnamed(axis)
     ]
     return Loaded(
         value,
@@ -359,37 +304,8 @@ def _with_axes(contents: Contents, key: str, value: Any, axes: Sequence[str]) ->
         tuple(known) if all(known) and len(known) == len(set(known)) else None,
         unclear=f"an axis {unknown[0]}" if unknown else "",
         order=order,
-        labels=partial(label_sets, _coordinates(contents, axes[-2:] if is_square else ())),
+        labels=partial(label_sets, coordinates_of(contents, axes[-2:] if is_square else ())),
     )
-
-
-def _coordinates(contents: Contents, axes: Sequence[str]) -> dict[str, Any]:
-    """Return the coordinates of axes."""
-    return {
-        key.rpartition("/")[2]: contents.read(key)
-        for key, entry in contents.entries.items()
-        if len(entry.axes) == 1 and entry.axes[0] in axes
-    }
-
-
-def _text_labels(contents: Contents, key: str, n: int) -> dict[str, tuple[str, ...]]:
-    """Return the variables of text with n values in the same group or above it, by name without the group.
-
-    Of equal names, that in the nearest group counts.
-    """
-    found: dict[str, Any] = {}
-    for path, entry in sorted(contents.entries.items(), key=lambda item: len(item[0])):
-        sizes = {TEXT: (prod(entry.shape), *entry.shape[:1]), CELL: (prod(entry.shape),)}
-        at = max(path.rfind("/"), path.rfind(".") if entry.is_nested else -1) + 1
-        if key.startswith(path[:at]) and n in sizes.get(entry.kind, ()):
-            value = contents.read(path)
-            if not _is_numeric(value):
-                found[path[at:]] = value
-    return label_sets(found, n)
-
-
-def _is_numeric(value: Any) -> bool:
-    return np.asarray(value).dtype.kind in "biufc"
 
 
 def describe(variables: Variables, most: int = 20) -> str:
