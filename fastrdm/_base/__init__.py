@@ -8,8 +8,9 @@ first use). `text`, `units` and `checks` hold pieces of messages, bytes and seco
 `conversion` makes arrays of tensors, tables and lists, `labels` compares the labels that these carry, and `forms`
 converts between condensed and square RDMs. `contents` lists and reads what a file holds, with a module for each family
 of formats (`hdf5` with `hdf5_heaps`, `matlab5` and `matlab4`, `numpy_files`, `pickles` on `unpickling`) and the bounds
-on what files may expand to (`expansion`); `arrays` reads all its arrays. `files` writes files that appear only when
-complete, and checks before work that a file can be written; `settings_files` reads TOML, JSON and lists within bounds.
+on what files may expand to (`expansion`); `arrays` reads all its arrays, `stored_arrays` reads arrays in parts. `files`
+writes files that appear only when complete, and checks before work that a file can be written; `settings_files` reads
+TOML, JSON and lists within bounds.
 """
 
 from typing import TYPE_CHECKING
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
         read_lines,
         read_toml,
     )
+    from fastrdm._base.stored_arrays import StoredArray, StoredArrays, open_arrays
     from fastrdm._base.unpickling import BoundedUnpickler, StandIn, expanded_size
 else:
     # These modules import NumPy, which takes longer than the rest of `fastrdm --help`.
@@ -152,6 +154,7 @@ else:
                 "read_lines",
                 "read_toml",
             ],
+            "fastrdm._base.stored_arrays": ["StoredArray", "StoredArrays", "open_arrays"],
             "fastrdm._base.unpickling": ["BoundedUnpickler", "StandIn", "expanded_size"],
         },
     )
@@ -172,6 +175,8 @@ __all__ = [
     "Labels",
     "MissingExtraError",
     "StandIn",
+    "StoredArray",
+    "StoredArrays",
     "__version__",
     "as_array",
     "as_floats",
@@ -217,6 +222,7 @@ __all__ = [
     "new_file",
     "new_text_file",
     "one_line",
+    "open_arrays",
     "open_contents",
     "open_regular",
     "parse_bytes",

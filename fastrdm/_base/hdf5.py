@@ -8,7 +8,7 @@ object. In other files axes are as they are.
 import functools
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +137,29 @@ class Hdf5File:
             return self._matlab(item, 0)
         return self._plain(item, 0)
 
+    def part(self, dataset: Any, part: tuple[slice, ...]) -> Any:
+        """Return a part of a dataset of numbers; errors as for `numbers`."""
+        self._check_inside(dataset)
+        whole = (*part, *[slice(None)] * (len(dataset.shape) - len(part)))
+        ranges = [range(*each.indices(n)) for each, n in zip(whole, dataset.shape, strict=True)]
+        n_bytes = math.prod(map(len, ranges)) * dataset.dtype.itemsize
+        self._check_size(dataset, n_bytes, ranges)
+        return dataset[part]
+
+    def attributes(self, key: str) -> dict[str, Any]:
+        """Return the attributes of an object with a path; those of the file for an empty one."""
+        return self._attributes(self.find(key))
+
     def numbers(self, dataset: Any) -> Any:
         """Return a dataset; ValueError if other files hold its data, or its size is impossible for the file."""
+        self._check_inside(dataset)
+        self._check_size(dataset, dataset.size * dataset.dtype.itemsize)
+        if self._h5py.check_dtype(vlen=dataset.dtype) is not None:
+            return self._of_any_length(dataset)
+        return dataset[()]
+
+    def _check_inside(self, dataset: Any) -> None:
+        """Raise a ValueError if other files hold the data."""
         if dataset.is_virtual:
             raise ValueError(
                 f"{dataset.name} is a virtual dataset of other files, which are not read"
@@ -148,14 +169,9 @@ class Hdf5File:
             raise ValueError(
                 f"{dataset.name} is stored in another file, {other}, which is not read"
             )
-        self._check_size(dataset)
-        if self._h5py.check_dtype(vlen=dataset.dtype) is not None:
-            return self._of_any_length(dataset)
-        return dataset[()]
 
-    def _check_size(self, dataset: Any) -> None:
-        """Check what all datasets that were read so far take, and what the filters of this one may make of it."""
-        n_bytes = dataset.size * dataset.dtype.itemsize
+    def _check_size(self, dataset: Any, n_bytes: int, part: Sequence[range] | None = None) -> None:
+        """Check what all data that were read so far take, and what the filters of these may make of them."""
         if dataset.dtype.kind == "S":
             n_bytes *= 1 + _CHARACTER
         chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
@@ -166,13 +182,15 @@ class Hdf5File:
         if codes.count(DEFLATE) > 1:
             raise ValueError(f"{dataset.name} is compressed several times, which is not read")
         if DEFLATE in codes and _ZLIB_RATIO * self._size > limit_of(self._size):
-            self._check_chunks(dataset, chunk)
+            self._check_chunks(dataset, chunk, part)
 
-    def _check_chunks(self, dataset: Any, size: int) -> None:
-        """Check that no large chunk holds more than its size, all of which HDF5 would inflate."""
+    def _check_chunks(self, dataset: Any, size: int, part: Sequence[range] | None) -> None:
+        """Check that no large chunk, of a part, holds more than its size, all of which HDF5 would inflate."""
         for i in range(dataset.id.get_num_chunks()):
             info = dataset.id.get_chunk_info(i)
             if _ZLIB_RATIO * info.size <= limit_of(0) or info.filter_mask:
+                continue
+            if part is not None and not _meets(part, info.chunk_offset, dataset.chunks):
                 continue
             content = dataset.id.read_direct_chunk(info.chunk_offset)[1]
             # Checksums follow the data.
@@ -333,6 +351,14 @@ class Hdf5File:
                 raise ValueError("the reference of an element is empty")
             out[index] = self._matlab(self._file[references[index]], depth + 1)
         return out
+
+
+def _meets(part: Sequence[range], offset: Sequence[int], chunk: Sequence[int]) -> bool:
+    """Return whether a part has elements of the chunk at an offset."""
+    return all(
+        each.start < start + n and start < each.stop
+        for each, start, n in zip(part, offset, chunk, strict=True)
+    )
 
 
 def _unpacked(value: Any, attributes: Mapping[str, Any]) -> Any:

@@ -5,7 +5,7 @@ import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +43,7 @@ def load_npz(path: Path) -> dict[str, NDArray[Any]]:
         members = archive.infolist()
         check_members(members, held)
         for member in members:
-            with archive.open(member) as file:
-                name = member.filename.removesuffix(".npy")
-                arrays[name] = _load(file, member.file_size)
+            arrays[member.filename.removesuffix(".npy")] = load_member(archive, member)
     return arrays
 
 
@@ -61,11 +59,22 @@ def check_members(members: Sequence[zipfile.ZipInfo], held: int) -> None:
     check_expansion(sum(member.file_size for member in members), held, "its contents")
 
 
-def _load(file: IO[bytes], size: int) -> Any:
+class NpyHeader(NamedTuple):
+    """What a `.npy` file announces; `offset` is where the numbers begin."""
+
+    shape: tuple[int, ...]
+    is_fortran: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+
+def read_header(file: IO[bytes], size: int) -> NpyHeader:
+    """Read the header of a `.npy` file of `size` bytes; ValueError if it announces more than the file can hold."""
+    start = file.tell()
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"it has version {version} of the format, which is not read")
-    read_header, n_bytes = _HEADERS[version]
+    read, n_bytes = _HEADERS[version]
     length = file.read(n_bytes)
     # NumPy would reserve memory for a header of any length.
     if int.from_bytes(length, "little") > _MAX_HEADER:
@@ -74,18 +83,40 @@ def _load(file: IO[bytes], size: int) -> Any:
         )
     file.seek(-len(length), os.SEEK_CUR)
     try:
-        shape, _, dtype = read_header(file)
+        shape, is_fortran, dtype = read(file)
     # Of Python's parser.
     except (MemoryError, RecursionError):
         raise ValueError("its header is nested too deeply") from None
-    if dtype.hasobject:
-        return load_pickle(file, size)
-    # NumPy would allocate what the header announces before it reads.
-    if min(shape, default=0) < 0 or math.prod(shape) * max(1, dtype.itemsize) > size:
+    if not dtype.hasobject and (
+        min(shape, default=0) < 0 or math.prod(shape) * max(1, dtype.itemsize) > size
+    ):
         raise ValueError(
             f"it announces an array of shape {shape} and type {dtype}, but has {size} bytes"
         )
-    check_expansion(math.prod(shape) * dtype.itemsize, size, "its array")
+    return NpyHeader(shape, is_fortran, dtype, file.tell() - start)
+
+
+def map_numbers(path: Path, header: NpyHeader, start: int = 0) -> NDArray[Any]:
+    """Map an array of numbers that begins at a place in a file with its header, without reading it."""
+    order: Literal["F", "C"] = "F" if header.is_fortran else "C"
+    at = start + header.offset
+    if at + math.prod(header.shape) * header.dtype.itemsize > path.stat().st_size:
+        raise ValueError(f"it announces an array of shape {header.shape}, but is truncated")
+    return np.memmap(path, header.dtype, "r", at, header.shape, order)
+
+
+def load_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Any:
+    """Read an array of an archive, whose members were checked."""
+    with archive.open(member) as file:
+        return _load(file, member.file_size)
+
+
+def _load(file: IO[bytes], size: int) -> Any:
+    header = read_header(file, size)
+    if header.dtype.hasobject:
+        return load_pickle(file, size)
+    # NumPy would allocate what the header announces before it reads.
+    check_expansion(math.prod(header.shape) * header.dtype.itemsize, size, "its array")
     file.seek(0, os.SEEK_SET)
     array = np.load(file, allow_pickle=False)
     check_text(array)
