@@ -104,6 +104,9 @@ def _lines(check: "StudyCheck") -> list[str]:
     if check.regions:
         lines += ["", *(f"  {line}" for line in aligned(lambda: tables.regions))]
         lines += [f"  {note}" for note in (*tables.notes, *tables.sources)]
+    if tables.responses:
+        lines += ["", *(f"  {line}" for line in aligned(lambda: tables.responses))]
+        lines += [f"  {note}" for note in tables.response_notes]
     if tables.subjects:
         lines += ["", "  r of each subject with the mean RDM of the others"]
         numbers = set(tables.subjects[0][1:])

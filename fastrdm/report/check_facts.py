@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fastrdm._base import counted, list_names
 from fastrdm.images import Preprocessing
-from fastrdm.studies import RegionFacts, Stimulus, StudyCheck
+from fastrdm.studies import RegionFacts, ResponseSummary, Stimulus, StudyCheck
 
 REGION_COLUMNS = (
     "region",
@@ -24,17 +24,33 @@ REGION_COLUMNS = (
     "reliability",
 )
 
+RESPONSE_COLUMNS = (
+    "region",
+    "subjects",
+    "repeats",
+    "stimuli",
+    "units",
+    "times",
+    "sessions",
+    "rows",
+    "reliability",
+    "ceiling",
+    "measures",
+)
+
 # Formats and sizes that are listed; the others are counted.
 _LISTED = 4
 
 
 @dataclass(frozen=True)
 class CheckTables:
-    """A checked study as text: facts with labels, regions and subjects with a header, notes on columns, sources."""
+    """A checked study as text: facts with labels; regions, responses and subjects with a header; notes; sources."""
 
     facts: Sequence[tuple[str, str]]
     regions: Sequence[Sequence[str]]
     notes: Sequence[str]
+    responses: Sequence[Sequence[str]]
+    response_notes: Sequence[str]
     subjects: Sequence[Sequence[str]]
     sources: Sequence[str]
 
@@ -43,8 +59,16 @@ def check_tables(check: StudyCheck) -> CheckTables:
     """Return the facts of a checked study as rows of text; those of regions are empty if none could be read."""
     regions = [REGION_COLUMNS, *map(region_row, check.regions)] if check.regions else []
     notes = region_notes(check.regions) if check.regions else []
-    subjects, sources = subject_rows(check.regions), source_lines(check.regions)
-    return CheckTables(fact_rows(check), regions, notes, subjects, sources)
+    responses = [RESPONSE_COLUMNS, *map(response_row, check.responses)] if check.responses else []
+    return CheckTables(
+        fact_rows(check),
+        regions,
+        notes,
+        responses,
+        response_notes(check.responses) if check.responses else [],
+        subject_rows(check.regions),
+        source_lines(check.regions),
+    )
 
 
 def fact_rows(check: StudyCheck) -> list[tuple[str, str]]:
@@ -114,6 +138,59 @@ def region_notes(regions: Sequence[RegionFacts]) -> list[str]:
         f" halves of the subjects ({splits or 'no'} splits); reliability: of the mean RDM of all, 2 r / (1 + r)"
         " (Spearman-Brown)",
     ]
+
+
+def response_row(summary: ResponseSummary) -> tuple[str, ...]:
+    """Return the cells of a region's responses under `RESPONSE_COLUMNS`."""
+    reading = summary.reading
+    sessions = _range(reading.n_sessions) if any(reading.n_sessions) else "–"
+    return (
+        summary.name,
+        str(len(summary.subjects)),
+        _range(summary.n_repeats),
+        str(summary.n_conditions),
+        f"{_range(summary.n_units)}{_masked(reading.n_masked)}",
+        str(reading.n_times),
+        f"{sessions}, z-scored" if reading.is_zscored else sessions,
+        "by name" if reading.is_matched else "as ordered",
+        _spread(summary.reliability),
+        _spread(summary.ceiling),
+        ", ".join(summary.measures),
+    )
+
+
+def response_notes(responses: Sequence[ResponseSummary]) -> list[str]:
+    """Return sentences that explain the columns of `response_row`, and where responses come from."""
+    notes = [
+        "units: those that are kept (and left out by a mask); rows: matched to the stimuli by name, or in the order of"
+        " the study",
+        "reliability: median over units of the correlation of random halves of the repeats, corrected by"
+        " Spearman-Brown; ceiling: median of its root, the r that a perfect model is expected to reach; of several"
+        " subjects, the least … greatest",
+    ]
+    for summary in responses:
+        named = [n for i, n in enumerate(summary.subjects) if n != str(i)]
+        names = f"subjects {list_names(named, 30)}" if named else ""
+        texts = "; ".join(filter(None, (summary.source, names)))
+        notes += [f"{summary.name}: {texts}"] if texts else []
+    return notes
+
+
+def _range(numbers: Sequence[int]) -> str:
+    least, most = min(numbers), max(numbers)
+    return str(most) if least == most else f"{least} … {most}"
+
+
+def _masked(numbers: Sequence[int]) -> str:
+    return f" ({_range(numbers)})" if any(numbers) else ""
+
+
+def _spread(values: Sequence[float]) -> str:
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return "–"
+    least, most = min(known), max(known)
+    return f"{most:.3f}" if len(known) == 1 else f"{least:.3f} … {most:.3f}"
 
 
 def subject_rows(regions: Sequence[RegionFacts]) -> list[tuple[str, ...]]:

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from fastrdm._base import __version__, printable
 from fastrdm.report.check_facts import (
     REGION_COLUMNS,
+    RESPONSE_COLUMNS,
     fact_rows,
     region_notes,
     region_row,
+    response_notes,
+    response_row,
     size,
     source_lines,
 )
@@ -99,6 +102,8 @@ def _study(check: StudyCheck) -> Iterator[str]:
     yield "</table></div>"
     if check.regions:
         yield from _regions(check)
+    if check.responses:
+        yield from _responses(check)
     if check.stimuli:
         yield "<h2>Stimuli as the network sees them, in the order of the rows</h2>"
         yield from _grid(check, check.stimuli)
@@ -137,6 +142,17 @@ def _regions(check: StudyCheck) -> Iterator[str]:
             '<div class="scale"></div>'
             f"<figcaption>{_escape(region)}: percentiles of dissimilarity, 0 to 100; grey is NaN</figcaption></figure>"
         )
+    yield "</div>"
+
+
+def _responses(check: StudyCheck) -> Iterator[str]:
+    yield '<h2>Responses</h2><div class="panel wide"><table class="regions">'
+    yield f"<tr>{_cells('th', RESPONSE_COLUMNS)}</tr>"
+    for summary in check.responses:
+        yield f"<tr>{_cells('td', response_row(summary))}</tr>"
+    yield "</table>"
+    for note in response_notes(check.responses):
+        yield f'<p class="soft">{_escape(note)}</p>'
     yield "</div>"
 
 

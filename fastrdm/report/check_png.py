@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from fastrdm._base import printable, require
 from fastrdm.report.check_facts import (
     REGION_COLUMNS,
+    RESPONSE_COLUMNS,
     fact_rows,
     region_notes,
     region_row,
+    response_notes,
+    response_row,
     source_lines,
 )
 from fastrdm.report.check_pictures import rdm_pictures, thumbnails
@@ -126,6 +129,11 @@ def _add_study(sheet: Sheet, check: StudyCheck) -> None:
             sheet.text(note, size=_SMALL, colour=_SOFT)
         sheet.y += _GAP
         _add_rdms(sheet, check)
+    if check.responses:
+        sheet.cells([RESPONSE_COLUMNS, *map(response_row, check.responses)])
+        for note in response_notes(check.responses):
+            sheet.text(note, size=_SMALL, colour=_SOFT)
+        sheet.y += _GAP
     _add_thumbnails(sheet, check)
 
 

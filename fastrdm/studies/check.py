@@ -14,6 +14,8 @@ from fastrdm.studies.challenge import CEILINGS
 from fastrdm.studies.opening import Opener, choose_studies
 from fastrdm.studies.region_suspicions import suspect_equal_regions, suspect_region
 from fastrdm.studies.regions import only
+from fastrdm.studies.response_summary import ResponseSummary, summarise_responses
+from fastrdm.studies.response_suspicions import suspect_responses
 from fastrdm.studies.settings import FILE_NAME
 from fastrdm.studies.study import Study, synthetic_notice
 from fastrdm.studies.suspicions import (
@@ -50,6 +52,8 @@ class StudyCheck:
         Images of the folder that are not listed, and files that are not read.
     regions : tuple of RegionFacts
         Subjects, ceilings and reliabilities of the regions that could be read, also of those without a valid ceiling.
+    responses : tuple of ResponseSummary
+        Subjects, units, repeats and reliabilities of the regions that have responses.
     suspicions : tuple of Suspicion
         Everything that looks wrong; empty if nothing does.
     errors : tuple of str
@@ -71,6 +75,7 @@ class StudyCheck:
     unlisted: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     regions: tuple[RegionFacts, ...] = ()
+    responses: tuple[ResponseSummary, ...] = ()
     suspicions: tuple[Suspicion, ...] = ()
     errors: tuple[str, ...] = ()
     study: Study | None = field(default=None, repr=False, compare=False)
@@ -209,6 +214,9 @@ def _examine(
             suspicions += suspect_region(target, facts, names)
         regions.append(facts)
     suspicions += suspect_equal_regions(study.targets)
+    summaries = [summarise_responses(study, region) for region in study.responses]
+    for summary in summaries:
+        suspicions += suspect_responses(study.responses[summary.name], summary, names)
     if study.synthetic:
         suspicions.append(Suspicion("synthetic", synthetic_notice([study])))
     return StudyCheck(
@@ -223,6 +231,7 @@ def _examine(
         study.unlisted,
         unread,
         tuple(regions),
+        tuple(summaries),
         tuple(suspicions),
         tuple(dict.fromkeys(errors)),
         only(study, [region for region in study.regions if region not in invalid]),

@@ -11,6 +11,7 @@ from fastrdm._base import check_choice
 from fastrdm.similarity import Target
 from fastrdm.studies.challenge import REGIONS, ChallengeImages, image_sets
 from fastrdm.studies.regions import with_regions
+from fastrdm.studies.response_fields import check_measures
 from fastrdm.studies.settings import FILE_NAME, StudySettings
 from fastrdm.studies.study import Report, Study
 
@@ -37,6 +38,7 @@ def open_studies(
     sets: Iterable[str] | None = None,
     modality: str = "fmri",
     regions: Iterable[str] | None = None,
+    measures: Sequence[str] | None = None,
 ) -> list[Study]:
     """Open and check the studies in a folder.
 
@@ -53,6 +55,9 @@ def open_studies(
     regions : iterable of str, optional
         Names of the targets to keep, in this order, in any case; all by default. Studies without any of them are left
         out with a warning, or refused if `sets` names them.
+    measures : sequence of str, optional
+        What regions are to be scored by, in place of their own measures in a `study.toml`: names of
+        `fastrdm.studies.MEASURES`. A region gets those that it has data for.
 
     Returns
     -------
@@ -66,7 +71,7 @@ def open_studies(
     ValueError
         If a study's settings or files are invalid, or a name in `sets` or `regions` is unknown.
     """
-    chosen = _choose(_find(root, modality), sets, f" in {root}")
+    chosen = _choose(_find(root, modality, measures), sets, f" in {root}")
     studies = [open_study(None) for _, open_study in chosen]
     return with_regions(studies, regions, named=sets is not None)
 
@@ -76,9 +81,10 @@ def collect_studies(
     sets: Iterable[str] | None = None,
     modality: str = "fmri",
     regions: Iterable[str] | None = None,
+    measures: Sequence[str] | None = None,
 ) -> list[Study]:
     """Open the studies in several folders, beside studies given; parameters and errors as for `open_studies`."""
-    studies = [open_study(None) for _, open_study in choose_studies(data, sets, modality)]
+    studies = [open_study(None) for _, open_study in choose_studies(data, sets, modality, measures)]
     return with_regions(studies, regions, named=sets is not None)
 
 
@@ -86,6 +92,7 @@ def choose_studies(
     data: str | Path | Study | Sequence[str | Path | Study],
     sets: Iterable[str] | None = None,
     modality: str = "fmri",
+    measures: Sequence[str] | None = None,
     *,
     lenient: bool = False,
 ) -> list[tuple[str, Opener]]:
@@ -102,7 +109,7 @@ def choose_studies(
         if isinstance(item, Study):
             named.append((item.name, partial(_given, item)))
         else:
-            named += _find(item, modality, lenient)
+            named += _find(item, modality, measures, lenient)
     return _choose(named, sets)
 
 
@@ -110,13 +117,20 @@ def _given(study: Study, report: Report | None) -> Study:
     return study
 
 
-def _find(root: str | Path, modality: str, lenient: bool = False) -> list[_Named]:
+def _find(
+    root: str | Path, modality: str, measures: Sequence[str] | None, lenient: bool = False
+) -> list[_Named]:
     """The studies in a folder by name, not opened yet."""
     root = Path(root)
+    if measures is not None:
+        check_measures(measures, "")
     check_choice(modality, _MODALITIES, "modality")
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder")
-    named = [*_challenge_studies(root, _MODALITIES[modality]), *_described_studies(root, lenient)]
+    named = [
+        *_challenge_studies(root, _MODALITIES[modality]),
+        *_described_studies(root, measures, lenient),
+    ]
     if not named:
         raise FileNotFoundError(
             f"no study in {root}: looked for {FILE_NAME} in it and in its subfolders, and for"
@@ -184,20 +198,20 @@ def _challenge_study(
     )
 
 
-def _described_studies(root: Path, lenient: bool) -> list[_Named]:
+def _described_studies(root: Path, measures: Sequence[str] | None, lenient: bool) -> list[_Named]:
     at_root = root / FILE_NAME
     files = [at_root] if at_root.is_file() else sorted(root.glob(f"*/{FILE_NAME}"))
-    return [_described(file, lenient) for file in files]
+    return [_described(file, measures, lenient) for file in files]
 
 
-def _described(file: Path, lenient: bool) -> _Named:
+def _described(file: Path, measures: Sequence[str] | None, lenient: bool) -> _Named:
     try:
         settings = StudySettings(file)
     except ValueError as error:
         if not lenient:
             raise
         return file.resolve().parent.name, partial(_invalid, error)
-    return settings.name, settings.open
+    return settings.name, partial(settings.open, measures=measures)
 
 
 def _invalid(error: ValueError, report: Report | None) -> Study:

@@ -6,15 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from fastrdm._base import check_choice, leaves_folder, nearest, read_column, read_lines, read_toml
-from fastrdm.images import ORDERS, check_background, list_images, name_in
-from fastrdm.similarity import NAN_POLICIES, Target
-from fastrdm.studies.condition_labels import check_order, in_order, order_of
-from fastrdm.studies.rdm_files import StoredRdms
+from fastrdm.images import ORDERS, check_background, list_images
+from fastrdm.similarity import NAN_POLICIES
+from fastrdm.studies.chosen_measures import check_possible, check_possible_anywhere
+from fastrdm.studies.region_data import fields_of
+from fastrdm.studies.region_reader import OF_TARGETS, RegionReader
+from fastrdm.studies.response_fields import (
+    RESPONSE_FIELDS,
+    check_measures,
+    check_responses,
+    paths_of,
+)
 from fastrdm.studies.stimuli import StimulusNames
-from fastrdm.studies.study import Report, Study, collect_targets
-from fastrdm.studies.targets import TARGET_FIELDS, check_target, make_target, stored_rdms
+from fastrdm.studies.study import Report, Study, collect_regions
+from fastrdm.studies.targets import TARGET_FIELDS, check_target
 
 FILE_NAME = "study.toml"
+# The name of a region whose responses stand outside a table.
+_ONLY_REGION = "responses"
 
 _FIELDS: Mapping[str, type] = {
     "name": str,
@@ -25,12 +34,11 @@ _FIELDS: Mapping[str, type] = {
     "order": str,
     "background": str,
     "nan_policy": str,
+    "measures": list,
     "targets": dict,
     "truth": dict,
     "truth_network": str,
 }
-#: The order of the condition labels in the files of the targets.
-_TARGETS = "targets"
 
 _KINDS: Mapping[Any, str] = {
     str: "text",
@@ -40,6 +48,8 @@ _KINDS: Mapping[Any, str] = {
     (int, float): "a number",
     (str, list): "text or a list of text",
     (list, str): "a list of numbers or the name of a variable",
+    (int, str): "a number or text",
+    int: "a whole number",
 }
 
 
@@ -49,9 +59,7 @@ class StudySettings:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.fields = read_toml(file)
-        self.unlisted: tuple[str, ...] = ()
-        self._sources: dict[str, str] = {}
-        self._subjects: dict[str, tuple[str, ...]] = {}
+        self._take_responses()
         self._check(self.fields, _FIELDS, "")
         self._require(
             self.fields,
@@ -69,6 +77,10 @@ class StudySettings:
         self._check_policy(self.fields, "")
         for region, target in self.fields["targets"].items():
             self._check_target(target, f"targets.{region}")
+        if "measures" in self.fields:
+            check_measures(self.fields["measures"], f"{file}: ")
+            measures = self.fields["measures"]
+            check_possible_anywhere(measures, self.fields["targets"], f"{file}: ")
         for region, layer in self.fields.get("truth", {}).items():
             if region not in self.fields["targets"] or not isinstance(layer, str):
                 raise ValueError(
@@ -76,14 +88,48 @@ class StudySettings:
                 )
         self.name: str = self.fields.get("name", file.resolve().parent.name)
 
+    def _take_responses(self) -> None:
+        """Make a region of the fields of responses that stand outside a table."""
+        fields = self.fields
+        if "responses" not in fields:
+            return
+        if isinstance(fields["responses"], dict):
+            raise ValueError(
+                f"{self.file}: [responses] is not a table; write responses = [...] in a table of targets, such as"
+                " [targets.it]"
+            )
+        if "targets" in fields:
+            raise ValueError(
+                f"{self.file}: responses stands outside [targets]; write it in the table of its region"
+            )
+        own = {name: fields.pop(name) for name in RESPONSE_FIELDS if name in fields}
+        fields["targets"] = {_ONLY_REGION: own}
+
     def _check_target(self, target: Any, where: str) -> None:
         if not isinstance(target, dict):
             raise ValueError(f"{self.file}: {where} is {target!r}, not a table such as [{where}]")
-        self._check(target, TARGET_FIELDS, f"{where}.")
-        self._require(target, "file", f"{where}.", "")
-        self._check_path(target["file"], f"{where}.file")
-        check_target(target, f"{self.file}: {where}.")
+        prefix = f"{self.file}: {where}."
+        if "responses" in target:
+            self._check_responses(target, where)
+        else:
+            for field in target.keys() & (RESPONSE_FIELDS.keys() - TARGET_FIELDS.keys()):
+                raise ValueError(f"{prefix}{field} is for responses = [...], in place of file")
+            self._check(target, TARGET_FIELDS, f"{where}.")
+            self._require(target, "file", f"{where}.", ", or responses = [...]")
+            self._check_path(target["file"], f"{where}.file")
+            check_target(target, prefix)
+        check_possible(target, prefix)
         self._check_policy(target, f"{where}.")
+
+    def _check_responses(self, target: Mapping[str, Any], where: str) -> None:
+        for field in target.keys() & (TARGET_FIELDS.keys() - RESPONSE_FIELDS.keys()):
+            raise ValueError(
+                f"{self.file}: {where}.{field} is for RDMs, and cannot be used with responses"
+            )
+        self._check(target, RESPONSE_FIELDS, f"{where}.")
+        check_responses(target, f"{self.file}: {where}.")
+        for field, path in paths_of(target):
+            self._check_path(path, f"{where}.{field}")
 
     def _check_path(self, path: str, where: str) -> None:
         """Refuse a path that leaves the folder of the study; links below it are followed."""
@@ -116,32 +162,36 @@ class StudySettings:
         if not table.get(key):
             raise ValueError(f"{self.file}: {prefix}{key} is missing{hint}")
 
-    def open(self, report: Report | None = None) -> Study:
-        """Read the stimuli and targets.
+    def open(self, report: Report | None = None, measures: Sequence[str] | None = None) -> Study:
+        """Read the stimuli and the regions, for their own measures or those asked for.
 
-        With `report`, errors of targets are passed to it instead of raised, and a target without a valid ceiling has
+        With `report`, errors of regions are passed to it instead of raised, and a target without a valid ceiling has
         one of 1.
         """
-        stimuli = self._stimuli()
-        read = {
-            region: partial(self._target, region, stimuli, report)
-            for region in self.fields["targets"]
-        }
-        targets = collect_targets(read, report)
-        names = ("description", "synthetic", "truth", "truth_network", "background")
-        others = {name: self.fields[name] for name in names if name in self.fields}
+        stimuli, names = self._stimuli()
+        unlisted = names.unlisted(stimuli)
+        reader = RegionReader(self.file, self.fields, measures)
+        left_out = partial(names.left_out, unlisted)
+        regions = collect_regions(
+            {
+                region: partial(reader.read, region, stimuli, names, left_out, report)
+                for region in self.fields["targets"]
+            },
+            report,
+        )
+        texts = ("description", "synthetic", "truth", "truth_network", "background")
+        others: dict[str, Any] = {
+            name: self.fields[name] for name in texts if name in self.fields
+        } | fields_of(regions)
         if "test_stimuli" in self.fields:
             others["test_stimuli"] = self._images("test_stimuli")
         return Study(
             self.name,
             stimuli,
-            targets,
             **others,
             folder=self._folder("stimuli"),
             order=self.fields["order"],
-            unlisted=self.unlisted,
-            sources=self._sources,
-            subjects=self._subjects,
+            unlisted=unlisted,
         )
 
     def _folder(self, key: str) -> Path:
@@ -164,21 +214,16 @@ class StudySettings:
             order = "natural" if key == "stimuli" else "sorted"
         return tuple(list_images(folder, order, recursive=True, exclude=self._others(key)))
 
-    def _stimuli(self) -> tuple[Path, ...]:
+    def _stimuli(self) -> tuple[tuple[Path, ...], StimulusNames]:
         names = StimulusNames(
             self._images("stimuli"), self._folder("stimuli"), self._others("stimuli")
         )
         chosen = tuple(names.images)
-        if self.fields["order"] == _TARGETS:
-            chosen = self._labelled(names)
+        if self.fields["order"] == OF_TARGETS:
+            chosen = RegionReader(self.file, self.fields).order(names)
         elif self.fields["order"] not in ORDERS:
             chosen = names.choose(self._order(), f"{self.file}: order = {self.fields['order']!r}")
-        self._names, self.unlisted = names, names.unlisted(chosen)
-        return chosen
-
-    def _left_out(self) -> str:
-        """What may explain a wrong number of stimuli, as the end of a sentence."""
-        return self._names.left_out(self.unlisted)
+        return chosen, names
 
     def _order(self) -> list[str]:
         file = self.file.parent / self.fields["order"]
@@ -199,70 +244,3 @@ class StudySettings:
         if not names:
             raise ValueError(f"{name} lists no stimuli")
         return names
-
-    def _labelled(self, names: StimulusNames) -> tuple[Path, ...]:
-        """The stimuli in the order of the first target's labels."""
-        region = next(iter(self.fields["targets"]))
-        stored = self._stored(region, None)
-        where = f'{self._where(region)}: order = "targets"'
-        return names.choose(order_of(stored, names, where), where)
-
-    def _where(self, region: str) -> str:
-        return f"{self.file}: targets.{region}"
-
-    def _policy(self, region: str) -> str:
-        own = self.fields["targets"][region].get("nan_policy")
-        return str(own or self.fields.get("nan_policy", "raise"))
-
-    def _stored(
-        self, region: str, n_conditions: int | None, nan_policy: str | None = None
-    ) -> StoredRdms:
-        fields, where = self.fields["targets"][region], self._where(region)
-        policy = nan_policy or self._policy(region)
-        return stored_rdms(fields, self.file.parent, where, policy, n_conditions)
-
-    def _examined(self, region: str, n_conditions: int, report: Report) -> tuple[StoredRdms, str]:
-        """Read the RDMs of a target, and return the policy for NaN; NaN is reported and kept."""
-        policy = self._policy(region)
-        try:
-            return self._stored(region, n_conditions), policy
-        except ValueError as error:
-            try:
-                stored = self._stored(region, n_conditions, "omit")
-            except ValueError:
-                raise error from None
-            report(
-                region,
-                f'{self._where(region)}: {error}; nan_policy = "omit" leaves such pairs out, as this check does',
-            )
-            return stored, "omit"
-
-    def _target(self, region: str, stimuli: Sequence[Path], report: Report | None) -> Target:
-        where, order = self._where(region), self.fields["order"]
-        policy = self._policy(region)
-        if report is None:
-            stored = self._stored(region, len(stimuli))
-        else:
-            stored, policy = self._examined(region, len(stimuli), report)
-        self._sources[region] = stored.source
-        if stored.names is not None:
-            self._subjects[region] = stored.names
-        if stored.n_conditions != len(stimuli):
-            raise ValueError(
-                f"{where}.file: {stored.source} has {stored.n_conditions} conditions, but the study has"
-                f" {len(stimuli)} stimuli{self._left_out()}"
-            )
-        if order == _TARGETS:
-            own = order_of(stored, self._names, f'{where}: order = "targets"')
-            wanted = [name_in(path, self._names.folder) for path in stimuli]
-            stored = in_order(stored, own, wanted, where)
-        else:
-            check_order(stored, stimuli, self._names, where, order)
-        fields = self.fields["targets"][region]
-        try:
-            return make_target(stored, region, fields, where, policy)
-        except ValueError as error:
-            if report is None:
-                raise
-            report(region, str(error))
-        return make_target(stored, region, {**fields, "ceiling": 1.0}, where, policy)

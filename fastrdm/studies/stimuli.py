@@ -58,10 +58,11 @@ class StimulusNames:
     def labelled(self, label: str) -> tuple[str, ...]:
         """Return the names of the images that a label of a condition means: none, one, or several.
 
-        A label is the name of an image, or its path, with or without the suffix.
+        A label is the name of an image, or its path, with or without the suffix; the path may begin with other folders.
         """
         text = normalize("NFC", label).replace("\\", "/")
-        for known in (text, PurePosixPath(text).name):
+        parts = PurePosixPath(text).parts
+        for known in (text, *("/".join(parts[i:]) for i in range(1, len(parts)))):
             for names in self._labels:
                 if found := names.get(known):
                     return tuple(found)

@@ -4,17 +4,23 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm.encoding import Responses
 from fastrdm.rdm import Gram
 from fastrdm.similarity import Target
+from fastrdm.studies.response_facts import ResponseFacts
 
+Region = TypeVar("Region")
 # Takes the name of a region, or an empty string, and an error.
 Report: TypeAlias = Callable[[str, str], None]
 
 
 #: What a layer can be scored by, in the order of tables. "ridge" and "pls" need responses.
-MEASURES = ("rsa", "cka", "ridge", "pls")
+MEASURES = ("rsa", "cka", "cka-debiased", "ridge", "pls")
 
 
 @dataclass(frozen=True)
@@ -55,13 +61,15 @@ class Study:
     responses : dict of str to Responses
         By region, the subjects' responses, for "ridge" and "pls"; regions with RDMs alone have none.
     grams : dict of str to tuple of Gram
-        By region, the Gram matrix of each subject, for "cka": of the responses averaged over repeats, or of RDMs of
-        squared distances.
+        By region, the Gram matrix of each subject, for "cka": of the responses averaged over repeats; from RDMs of
+        distances, centred products as an array (conditions, conditions).
     measures : dict of str to tuple of str
         By region, the measures that it is scored by, of `MEASURES`: "rsa" for a region without them that has a target,
         "ridge" for one that has responses alone.
     options : dict of str to dict
         By region, keyword arguments of `Responses.score`, such as folds, alphas and n_components; often none.
+    facts : dict of str to ResponseFacts
+        By region, what was understood of the files of its responses.
     """
 
     name: str
@@ -78,10 +86,11 @@ class Study:
     unlisted: tuple[str, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     subjects: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    responses: dict[str, Any] = field(default_factory=dict)
-    grams: dict[str, tuple[Gram, ...]] = field(default_factory=dict)
+    responses: dict[str, Responses] = field(default_factory=dict)
+    grams: dict[str, tuple[Gram | NDArray[np.float64], ...]] = field(default_factory=dict)
     measures: dict[str, tuple[str, ...]] = field(default_factory=dict)
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    facts: dict[str, ResponseFacts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Give each region its measures."""
@@ -105,19 +114,19 @@ class Study:
         return tuple(Path(os.path.relpath(path, folder)).as_posix() for path in self.stimuli)
 
 
-def collect_targets(
-    read: Mapping[str, Callable[[], Target]], report: Report | None = None
-) -> dict[str, Target]:
-    """Read the target of each region; with `report`, errors are passed to it, and these regions left out."""
-    targets = {}
-    for region, target in read.items():
+def collect_regions(
+    read: Mapping[str, Callable[[], Region]], report: Report | None = None
+) -> dict[str, Region]:
+    """Read each region; with `report`, errors are passed to it, and these regions left out."""
+    regions = {}
+    for name, region in read.items():
         try:
-            targets[region] = target()
+            regions[name] = region()
         except (ValueError, OSError) as error:
             if report is None:
                 raise
-            report(region, str(error))
-    return targets
+            report(name, str(error))
+    return regions
 
 
 def synthetic_notice(studies: Iterable[Study]) -> str:

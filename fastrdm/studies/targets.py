@@ -8,6 +8,7 @@ from fastrdm._base import check_choice, square
 from fastrdm.similarity import OVER_TIME, PROTOCOLS, Target, check_times
 from fastrdm.studies.rdm_files import StoredRdms, read_stored
 from fastrdm.studies.rdm_values import check_axes
+from fastrdm.studies.response_fields import check_measures, check_method
 
 #: Fields, and the types of their values in TOML.
 TARGET_FIELDS: Mapping[str, type | tuple[type, ...]] = {
@@ -21,12 +22,18 @@ TARGET_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "nan_policy": str,
     "over_time": str,
     "times": (list, str),
+    "rdm": str,
+    "measures": list,
 }
 
 
 def check_target(fields: Mapping[str, Any], where: str) -> None:
     """Check the values of a target's fields; `where` precedes their names in errors."""
     check_choice(fields.get("protocol", "algonauts2019"), PROTOCOLS, f"{where}protocol")
+    if "measures" in fields:
+        check_measures(fields["measures"], where)
+    if "rdm" in fields:
+        check_method(fields["rdm"], where)
     for name in ("key", "axes", "names"):
         values = fields.get(name)
         if isinstance(values, list) and not all(isinstance(value, str) for value in values):
