@@ -6,10 +6,10 @@ its images in order, and for every region a `Target`, or the responses of its un
 Read `study` first: the `Study` class. `opening` finds and opens the studies of a folder, and finds the data folder;
 `settings` reads a `study.toml`, `stimuli` finds the images that its order lists, and `regions` keeps the regions that
 are chosen. A `region_reader` makes `region_data` of each table of a `study.toml`: `targets` makes a `Target` of RDMs,
-`response_targets` one of responses, and `chosen_measures` says what a region is scored by. `name_matching` matches other
-data to the stimuli by name. `challenge` has the challenge's files and constants, `submissions` reads, writes and scores
-submissions, and `algonauts` offers both modules as one namespace. `check` reports what was understood of a study:
-`agreement` and `response_summary` have the facts of a region's subjects, `suspicions`, `region_suspicions` and
+`response_targets` one of responses, and `chosen_measures` says what a region is scored by. `name_matching` matches
+other data to the stimuli by name. `challenge` has the challenge's files and constants, `submissions` reads, writes and
+scores submissions, and `algonauts` offers both modules as one namespace. `check` reports what was understood of a
+study: `agreement` and `response_summary` have the facts of a region's subjects, `suspicions`, `region_suspicions` and
 `response_suspicions` what looks wrong with stimuli, RDMs and responses.
 
 `rdm_files` reads RDMs from the files of other programs, with labels of conditions that `condition_labels` matches to

@@ -6,7 +6,7 @@ from typing import Any
 from fastrdm._base import list_names
 from fastrdm.studies.study import MEASURES
 
-#: Methods of RDMs that are distances of responses, for "cka"; the distances are squared where they are not.
+#: Methods of RDMs that are distances of patterns, for "cka", and whether they are to be squared.
 DISTANCES: Mapping[str, bool] = {
     "sqeuclidean": False,
     "mahalanobis": True,
