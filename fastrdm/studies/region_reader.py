@@ -97,7 +97,9 @@ class RegionReader:
         target = None
         if "rsa" in measures:
             folder = self.file.parent
-            target = make_response_target(found, region, table, folder, where, policy, report)
+            target = make_response_target(
+                found, region, table, folder, where, policy, files.times, report
+            )
         return RegionData(
             measures,
             files.source,

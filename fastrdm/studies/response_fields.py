@@ -5,7 +5,7 @@ from typing import Any
 
 from fastrdm._base import check_choice, check_integer
 from fastrdm.rdm import method_named
-from fastrdm.similarity import PROTOCOLS
+from fastrdm.similarity import OVER_TIME, PROTOCOLS, check_times
 from fastrdm.studies.response_files import check_response_axes
 from fastrdm.studies.study import MEASURES
 
@@ -28,6 +28,8 @@ RESPONSE_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "protocol": str,
     "ceiling": (int, float),
     "nan_policy": str,
+    "over_time": str,
+    "times": (list, str),
     "folds": (int, str),
     "groups": str,
     "strata": str,
@@ -84,6 +86,9 @@ def check_responses(fields: Mapping[str, Any], where: str) -> None:
         fields.get("crossvalidate", "repeats"), ("repeats", "sessions"), f"{where}crossvalidate"
     )
     check_choice(fields.get("protocol", "algonauts2019"), PROTOCOLS, f"{where}protocol")
+    check_choice(fields.get("over_time", "mean"), OVER_TIME, f"{where}over_time")
+    if isinstance(times := fields.get("times"), list):
+        check_times(times, len(times), where.rstrip("."))
     if isinstance(fields.get("folds"), int):
         check_integer(fields["folds"], f"{where}folds", 2)
     if "groups" in fields and "strata" in fields:

@@ -22,6 +22,7 @@ from fastrdm.studies.stimulus_rows import (
     images_of_rows,
     rows_of_stimuli,
 )
+from fastrdm.studies.time_values import times_of
 from fastrdm.studies.unit_masks import read_mask
 
 
@@ -76,6 +77,18 @@ class ResponseFiles:
         """The variables and files."""
         sources = list(dict.fromkeys(each.source for each in self.subjects))
         return sources[0] if len(sources) == 1 else f"{sources[0]} … {sources[-1]}"
+
+    @property
+    def times(self) -> Sequence[float] | None:
+        """The times of the responses: of the fields, or of a variable of the first file; None if there are none."""
+        given = self.fields.get("times")
+        n_times = self._n_times()
+        if isinstance(given, list):
+            return given
+        if n_times == 1 and given is None:
+            return None
+        first = self.subjects[0]
+        return times_of(first.contents, given, n_times, first.source, f"{self.where}times")
 
     def order(self, names: StimulusNames) -> tuple[str, ...]:
         """Return the names of the stimuli in the order in which the first subject's labels name them."""

@@ -25,6 +25,7 @@ def make_response_target(
     folder: Path,
     where: str,
     nan_policy: str,
+    times: Sequence[float] | None,
     report: Report | None,
 ) -> Target:
     """Make RDMs of responses as the fields of a target's table say; with `report`, an invalid ceiling is one of 1."""
@@ -40,21 +41,27 @@ def make_response_target(
         options["folds"] = fields.get("crossvalidate", "repeats")
         if options["folds"] == "sessions":
             options["folds"] = found.sessions_of_all(f"{where}.crossvalidate")
+    over_time = {"over_time": fields.get("over_time", "mean"), "times": times}
     try:
         try:
-            return _target(found, options, fields.get("ceiling"))
+            return _target(found, options, over_time, fields.get("ceiling"))
         except ValueError as error:
             if report is None:
                 raise
             report(region, f"{where}: {error}")
-        return _target(found, options, 1.0)
+        return _target(found, options, over_time, 1.0)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _target(found: RegionResponses, options: Mapping[str, Any], ceiling: float | None) -> Target:
+def _target(
+    found: RegionResponses,
+    options: Mapping[str, Any],
+    over_time: Mapping[str, Any],
+    ceiling: float | None,
+) -> Target:
     n_times = found.facts.n_times
-    if n_times == 1:
+    if n_times == 1 and over_time["over_time"] == "mean":
         return Target.from_responses(found.measured, ceiling=ceiling, zscore=False, **options)
     rdms = []
     for time in range(n_times):
@@ -64,7 +71,7 @@ def _target(found: RegionResponses, options: Mapping[str, Any], ceiling: float |
             Target.from_responses(at_time, ceiling=1.0, zscore=False, **options).subject_rdms
         )
     shared = {name: options[name] for name in ("protocol", "name", "nan_policy")}
-    return Target(np.concatenate(rdms, axis=1), ceiling=ceiling, **shared)
+    return Target(np.concatenate(rdms, axis=1), ceiling=ceiling, **shared, **over_time)
 
 
 def _residuals(

@@ -485,6 +485,10 @@ def test_an_rdm_for_each_time(tmp_path):
     expected = [[pdist(each[..., t], "sqeuclidean") for t in (0, 1)] for each in values]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert study.facts["v4"].n_times == 2
+    assert study.targets["v4"].over_time == "mean"
+    write(tmp_path, table + '\nover_time = "each"\ntimes = [0.1, 0.2]')
+    target = opened(tmp_path).targets["v4"]
+    assert (target.over_time, list(target.times)) == ("each", [0.1, 0.2])
     np.testing.assert_array_equal(means(study)[0], values[0].reshape(N, -1))
 
 
