@@ -8,8 +8,8 @@ subjects; `partial_compare` and `partition_rdm_variance` separate what models sh
 `subject_test`, `compare_models` and `max_statistic` quantify the uncertainty of scores; `time_test`, `cluster_test` and
 `latencies` do so for scores of each time point.
 `split_half_reliability`, `ncsnr` and `subject_ceiling` say how well any model can predict responses.
-`read_rdms` reads RDMs from the files of other programs. `export_onnx` and `OnnxModel`, or `TorchModel` without a
-file, turn a network's weights into RDMs of its layers; `score_checkpoints` and `sweep` score checkpoints against the
+`read_rdms` and `read_responses` read the files of other programs. `export_onnx` and `OnnxModel`, or `TorchModel`
+without a file, turn a network's weights into RDMs of its layers; `score_checkpoints` and `sweep` score checkpoints against the
 studies that `open_studies` finds, and `check_study` reports what looks wrong with one.
 """
 
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         SubjectCeiling,
         explainable_variance,
         ncsnr,
+        read_responses,
         split_half_reliability,
         stack_trials,
         subject_ceiling,
@@ -122,6 +123,7 @@ else:
                 "SubjectCeiling",
                 "explainable_variance",
                 "ncsnr",
+                "read_responses",
                 "split_half_reliability",
                 "stack_trials",
                 "subject_ceiling",
@@ -222,6 +224,7 @@ __all__ = [
     "procrustes",
     "rank",
     "read_rdms",
+    "read_responses",
     "score_checkpoints",
     "split_half_reliability",
     "square",

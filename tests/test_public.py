@@ -71,6 +71,7 @@ NAMES = [
     "procrustes",
     "rank",
     "read_rdms",
+    "read_responses",
     "score_checkpoints",
     "split_half_reliability",
     "square",

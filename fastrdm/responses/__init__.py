@@ -3,10 +3,11 @@
 In come responses of subjects to conditions, with repeats, sessions and missing values; out go arrays of one form, and
 how reliable each unit is. Nothing here knows of networks.
 
-Read `subjects` first: `measured` takes responses in any form and returns one array for each subject. `trials` sorts
-trials by condition and repeat. `repeats` has the means over repeats and the z-scores within sessions. `reliability`
-computes the split-half reliability of each unit, `ceilings` NSD's ncsnr and the correlations with other subjects; both
-use the `correlation` of units.
+Read `subjects` first: `MeasuredResponses` hold one array for each subject. `inputs` (`measured`) makes them of anything
+that callers pass, with `forms` for arrays and tables and `reading` for files; `trials` sorts trials by condition and
+repeat. `repeats` has the means over repeats and the z-scores within sessions. `reliability` computes the split-half
+reliability of each unit, `ceilings` NSD's ncsnr and the correlations with other subjects; both use the `correlation` of
+units.
 """
 
 from fastrdm.responses.ceilings import (
@@ -15,9 +16,11 @@ from fastrdm.responses.ceilings import (
     ncsnr,
     subject_ceiling,
 )
+from fastrdm.responses.inputs import measured
+from fastrdm.responses.reading import read_responses
 from fastrdm.responses.reliability import ceiling_of, split_half_reliability
 from fastrdm.responses.repeats import deviations_of_repeats, mean_of_repeats, session_index
-from fastrdm.responses.subjects import MeasuredResponses, measured, per_subject
+from fastrdm.responses.subjects import MeasuredResponses, per_subject
 from fastrdm.responses.trials import stack_trials
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "measured",
     "ncsnr",
     "per_subject",
+    "read_responses",
     "session_index",
     "split_half_reliability",
     "stack_trials",

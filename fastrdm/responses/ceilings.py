@@ -8,9 +8,10 @@ from numpy.typing import ArrayLike
 
 from fastrdm._base import as_floats, common_labels
 from fastrdm.responses.correlation import CONSTANT, correlation
+from fastrdm.responses.inputs import measured
 from fastrdm.responses.reliability import check_repeated
 from fastrdm.responses.repeats import Floats, mean_of_repeats
-from fastrdm.responses.subjects import MeasuredResponses, in_form_of, measured
+from fastrdm.responses.subjects import MeasuredResponses, in_form_of
 
 # Values of a block of units, of which a few copies exist at a time.
 _BLOCK = 1 << 20

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from fastrdm._base import check_integer
 from fastrdm.responses.correlation import correlation
+from fastrdm.responses.inputs import measured
 from fastrdm.responses.repeats import Floats
-from fastrdm.responses.subjects import MeasuredResponses, in_form_of, measured
+from fastrdm.responses.subjects import MeasuredResponses, in_form_of
 
 # Values of a block of units, of which a few copies exist at a time.
 _BLOCK = 1 << 18

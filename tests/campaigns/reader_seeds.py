@@ -46,6 +46,7 @@ def rdms(*shape):
 
 def read_arrays(path):
     from fastrdm._base import open_contents
+    from fastrdm.responses import read_responses
     from fastrdm.studies import algonauts, read_rdms
 
     def read_contents(path):
@@ -53,7 +54,7 @@ def read_arrays(path):
         for key in contents.entries:
             contents.read(key)
 
-    others = (read_rdms, algonauts.read_target, algonauts.read_submission)
+    others = (read_rdms, read_responses, algonauts.read_target, algonauts.read_submission)
     read_any(path, read_contents, *others)
 
 

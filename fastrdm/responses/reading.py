@@ -1,0 +1,235 @@
+"""Responses in files of arrays → `MeasuredResponses`."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._base import (
+    CELL,
+    NUMBERS,
+    UNNAMED,
+    Contents,
+    Entry,
+    as_floats,
+    list_names,
+    open_contents,
+    suggestion,
+)
+from fastrdm.responses.forms import AXES, AXIS_NAMES, of_arrays
+from fastrdm.responses.subjects import MeasuredResponses
+
+# Where axes of sessions and of repeats within them are both named.
+_SESSIONS = ("session", "sessions", "run", "runs")
+
+
+def read_responses(
+    paths: Any, key: str | Sequence[str] | None = None, *, axes: Sequence[str] | None = None
+) -> MeasuredResponses:
+    """Read responses from files of NumPy, MATLAB, HDF5 or netCDF.
+
+    Formats are recognised by the content. Nothing in a file is run.
+
+    Parameters
+    ----------
+    paths : path-like, sequence or dict of path-like
+        A file, or a file for each subject. With several files, subjects have the names of the files, or those of the
+        dict.
+    key : str or sequence of str, optional
+        The variable, by default the only one of two axes or more: ``group/name`` in HDF5, ``struct.field`` in MATLAB
+        files. Of several variables, each is a subject. The elements of a cell array are subjects.
+    axes : sequence of str, optional
+        Names of the axes of each array, in the order of the file: ``"subjects"``, ``"sessions"``, ``"repeats"``,
+        ``"conditions"``, ``"units"``. Sessions are repeats too; of both, the repeats of the first session come first.
+        By default the names that netCDF files have; otherwise the axes are those of `measured`, (subjects, repeats,
+        conditions, units) without those that are lacking, or (repeats, conditions, units) where each array is a
+        subject.
+
+    Returns
+    -------
+    MeasuredResponses
+        It is accepted wherever responses are.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file does not exist.
+    ValueError
+        If a file cannot be read, the variable is unknown or not clear (the message lists those of the file), the axes
+        do not fit, or for the reasons of `measured`.
+
+    Examples
+    --------
+    >>> axes = ["units", "conditions", "repeats"]
+    >>> v4 = read_responses("responses_210325.npy", axes=axes)  # doctest: +SKIP
+    >>> v4  # doctest: +SKIP
+    MeasuredResponses(1 subject, 640 conditions, 50 units, 10 repeats)
+    """
+    names = None if axes is None else _checked(axes)
+    if isinstance(paths, (str, os.PathLike)):
+        return _of_file(Path(paths), key, names)
+    if not len(paths):
+        raise ValueError("paths is empty; pass at least one file")
+    by_name = dict(paths) if isinstance(paths, Mapping) else _named(list(map(Path, paths)))
+    subjects = {}
+    for name, path in by_name.items():
+        found = list(_members(Path(path), key, names).values())
+        if len(found) > 1:
+            raise ValueError(
+                f"{path} holds {len(found)} subjects, but of several files each is a subject; name one variable as key"
+            )
+        subjects[name] = found[0]
+    return of_arrays(subjects, "responses")
+
+
+def are_paths(values: Any) -> bool:
+    """Return whether an argument is a path, or a list or dict of paths."""
+    members = values.values() if isinstance(values, Mapping) else values
+    if isinstance(members, (str, os.PathLike)):
+        return True
+    is_several = isinstance(values, (list, tuple, Mapping)) and len(values) > 0
+    return is_several and all(isinstance(each, (str, os.PathLike)) for each in members)
+
+
+def _of_file(
+    path: Path, key: str | Sequence[str] | None, axes: list[str] | None
+) -> MeasuredResponses:
+    contents, keys = _chosen(path, key)
+    entry = contents.entries[keys[0]]
+    if entry.kind == CELL or not (key is None or isinstance(key, str)):
+        members = _members(path, key, axes)
+        are_named = len(members) == len(keys)
+        return of_arrays(members if are_named else list(members.values()), str(path))
+    source = _source(keys[0], path)
+    array, present = _arranged(contents.read(keys[0]), entry, axes, source)
+    # Repeats of one subject must not be taken for subjects.
+    is_one = present is not None and "subjects" not in present
+    return of_arrays([array] if is_one else array, source)
+
+
+def _members(
+    path: Path, key: str | Sequence[str] | None, axes: list[str] | None
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a file's subjects: a variable or an element of a cell array is one."""
+    contents, keys = _chosen(path, key)
+    found: dict[str, NDArray[Any]] = {}
+    for each in keys:
+        entry, value, source = contents.entries[each], contents.read(each), _source(each, path)
+        if entry.kind == CELL:
+            for i, cell in enumerate(np.asarray(value).ravel()):
+                found[f"{each} {i}"] = _member(cell, None, axes, f"element {i} of {source}")
+        else:
+            found[each] = _member(value, entry, axes, source)
+    return found
+
+
+def _member(value: Any, entry: Entry | None, axes: list[str] | None, source: str) -> NDArray[Any]:
+    """Return the array of one subject."""
+    if axes is not None and np.ndim(value) < len(axes):
+        axes = [name for name in axes if name != "subjects"]
+    array, present = _arranged(value, entry, axes, source)
+    if present is None or "subjects" not in present:
+        return array
+    if len(array) > 1:
+        raise ValueError(
+            f"{source} holds {len(array)} subjects, but it should be one of several subjects"
+        )
+    return np.asarray(array[0])
+
+
+def _chosen(path: Path, key: str | Sequence[str] | None) -> tuple[Contents, list[str]]:
+    """Return a file's contents, and the keys of the variables that hold responses."""
+    wanted = [key] if isinstance(key, str) else key
+    contents = open_contents(path).with_fields(wanted)
+    arrays = {k: entry for k, entry in contents.entries.items() if entry.kind in (NUMBERS, CELL)}
+    held = f"it holds {list_names([f'{k} {e}' for k, e in arrays.items()], 20) or 'no array'}"
+    if wanted is None:
+        large = [
+            k
+            for kind in (NUMBERS, CELL)
+            for k, entry in arrays.items()
+            if entry.kind == kind and _is_large(entry)
+        ]
+        if len(large) != 1:
+            raise ValueError(f"key is missing, and not clear for {path}: {held}")
+        return contents, large
+    for each in wanted:
+        if each not in arrays:
+            raise ValueError(
+                f"key {each!r} is not an array of numbers in {path}: {held}{suggestion(each, arrays)}"
+            )
+    return contents, list(wanted)
+
+
+def _is_large(entry: Entry) -> bool:
+    return entry.kind == CELL or sum(n > 1 for n in entry.shape) > 1
+
+
+def _arranged(
+    value: Any, entry: Entry | None, axes: list[str] | None, source: str
+) -> tuple[NDArray[Any], list[str] | None]:
+    """Return an array with its axes in the order of `AXES`, and their names; None if these are not known."""
+    array = as_floats(value, source, masked_as_nan=True)
+    names = _axes_of(entry, array.ndim) if axes is None else axes
+    if names is None:
+        return array, None
+    if len(names) != array.ndim:
+        raise ValueError(
+            f"{source} has shape {array.shape}, {array.ndim} axes, but axes names {len(names)}: {', '.join(names)}"
+        )
+    present = [name for name in ("subjects", "sessions", *AXES[1:]) if name in names]
+    array = array.transpose([names.index(name) for name in present])
+    if {"sessions", "repeats"} <= set(present):
+        at = present.index("sessions")
+        array = array.reshape(*array.shape[:at], -1, *array.shape[at + 2 :])
+        present.remove("sessions")
+    return array, present
+
+
+def _axes_of(entry: Entry | None, n_axes: int) -> list[str] | None:
+    """Return the names that a file has for the axes of a variable, if all are known."""
+    if entry is None or len(entry.axes) != n_axes:
+        return None
+    names = [name for name in map(_axis, entry.axes) if name is not None]
+    is_known = len(set(names)) == n_axes and {"conditions", "units"} <= set(names)
+    return names if is_known else None
+
+
+def _checked(axes: Sequence[str]) -> list[str]:
+    """Return the names of axes in one form."""
+    found = []
+    for name in axes:
+        own = _axis(name)
+        if own is None:
+            known = ("subjects", "sessions", "repeats", "conditions", "units")
+            raise ValueError(
+                f"axes: {name!r} is not the name of an axis; known are {', '.join(known)}{suggestion(str(name), known)}"
+            )
+        if own in found:
+            raise ValueError(f"axes = {list(axes)} names {own} twice")
+        found.append(own)
+    if not {"conditions", "units"} <= set(found):
+        raise ValueError(f"axes = {list(axes)} must name conditions and units")
+    return found
+
+
+def _axis(name: str) -> str | None:
+    return "sessions" if name.lower() in _SESSIONS else AXIS_NAMES.get(name.lower())
+
+
+def _source(key: str, path: Path) -> str:
+    return str(path) if key == UNNAMED else f"{key} of {path}"
+
+
+def _named(paths: list[Path]) -> dict[str, Path]:
+    """Return paths by the names of the files, or by the paths if several files have one name."""
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        names = list(map(str, paths))
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"paths names {twice} twice")
+    return dict(zip(names, paths, strict=True))
