@@ -8,7 +8,7 @@ from fastrdm.responses.repeats import Floats
 # Values whose variance is smaller than this share of their mean square are constant but for rounding.
 CONSTANT = 1e-20
 # Correlations over fewer conditions are 1, -1 or undefined.
-_LEAST_CONDITIONS = 3
+LEAST_CONDITIONS = 3
 
 
 def correlation(one: Floats, two: Floats, used: NDArray[np.bool_]) -> Floats:
@@ -28,4 +28,4 @@ def correlation(one: Floats, two: Floats, used: NDArray[np.bool_]) -> Floats:
             halves.append(values)
             squares.append(np.where(square > CONSTANT * size, square, np.nan))
         r = np.einsum("cu,cu->u", *halves) / np.sqrt(squares[0] * squares[1])
-    return np.asarray(np.where(n < _LEAST_CONDITIONS, np.nan, np.clip(r, -1, 1)))
+    return np.asarray(np.where(n < LEAST_CONDITIONS, np.nan, np.clip(r, -1, 1)))

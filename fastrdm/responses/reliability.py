@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import check_integer
-from fastrdm.responses.correlation import correlation
+from fastrdm.responses.correlation import CONSTANT, LEAST_CONDITIONS
 from fastrdm.responses.inputs import measured
 from fastrdm.responses.repeats import Floats
 from fastrdm.responses.subjects import MeasuredResponses, in_form_of
@@ -142,14 +142,16 @@ def _of_block(values: Floats, present: NDArray[np.bool_], halves: Iterable[Float
     used = n >= 2
     constant = np.fmax.reduce(values, axis=(0, 1)) == np.fmin.reduce(values, axis=(0, 1))
     _centre(values)
-    total = values.sum(axis=0)
+    # The mean of the second half is the rest, from the sum of all and the mean of the first.
+    rest, share = values.sum(axis=0) * used / n_second, n_first * used / n_second
+    n_used = np.count_nonzero(used, axis=0)
     sums, counts = np.zeros(values.shape[2]), np.zeros(values.shape[2])
     for weights in halves:
         if weights.shape[2] == 1:
             one = np.einsum("rc,rcu->cu", weights[:, :, 0], values)
         else:
             one = np.einsum("rcu,rcu->cu", weights, values)
-        r = correlation(one, (total - n_first * one) / n_second, used)
+        r = _correlation(one, rest - share * one, n_used)
         defined = ~np.isnan(r)
         sums[defined] += r[defined]
         counts += defined
@@ -169,6 +171,23 @@ def _centre(values: Floats) -> None:
         sums = np.sum(values, axis=(0, 1), where=~missing)
         values -= sums / (missing.shape[0] * missing.shape[1] - np.sum(missing, axis=(0, 1)))
     values[missing] = 0
+
+
+def _correlation(one: Floats, two: Floats, n: NDArray[np.intp]) -> Floats:
+    """Return Pearson's r of halves (conditions, units), zero in conditions that are not among the n used.
+
+    Values are close to their mean of zero, so that moments need not be computed from differences.
+    """
+    means = [half.sum(axis=0) / np.maximum(n, 1) for half in (one, two)]
+    squares = []
+    for half, mean in zip((one, two), means, strict=True):
+        size = np.einsum("cu,cu->u", half, half)
+        square = size - n * mean * mean
+        squares.append(
+            np.where((square > CONSTANT * size) & (n >= LEAST_CONDITIONS), square, np.nan)
+        )
+    r = np.einsum("cu,cu->u", one, two) - n * means[0] * means[1]
+    return np.asarray(np.clip(r / np.sqrt(squares[0] * squares[1]), -1, 1))
 
 
 def _spearman_brown(r: Floats, first: Floats, second: Floats, whole: Floats) -> Floats:
