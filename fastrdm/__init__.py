@@ -160,7 +160,7 @@ else:
             "study": "fastrdm.studies.study",
             "weights": "fastrdm.networks.weights",
         },
-        packages=("images", "inference", "rdm", "similarity"),
+        packages=("encoding", "images", "inference", "rdm", "responses", "similarity"),
     )
 
 __all__ = [
