@@ -3,39 +3,46 @@
 In come activations of n conditions, as an array, a stack or a memory-mapped file; out goes the condensed RDM, the upper
 triangle of n × n dissimilarities row by row. Data stay float32 or 16-bit; sums are float64.
 
-Read `methods` first: one row per method, with everything known about it. `calc` (`calc_rdm`) computes an RDM in one
-call, `gram_matrix` (`gram`) the products of all pairs, `accumulator` from blocks of channels; `inputs` checks their
+Read `methods` first: one row per method, with everything known about it. `calc` (`calc_rdm`) and `grams` (`gram`)
+compute RDMs and Gram matrices, of stacks by `stacks`, and `accumulator` from blocks of channels; `inputs` checks their
 arguments. `sources` has the rows that a method compares, with `whitening` for noise and `folds` for cross-validation.
-`products` multiplies all pairs of conditions, `measures` turns products into angles and distances, `pairs` gives each
-pair the digits that it needs, and `tiles` keeps to a memory limit. `sums` adds up blocks of channels, and
-`from_products` takes products that a device computed; `numbers` finds out whether products are exact. `projection`
-reduces wide layers first; `bounds` has the errors that this causes.
+`products` multiplies all pairs of conditions as the kernels do, `conditions` so that every measure has enough digits;
+`numbers` finds out whether products are exact. `measures` turns products into angles and distances, `pairs` adds the
+digits of near pairs, and `tiles` does both within a memory limit.
+A `gram_matrix` (`Gram`) is made by `gram_making` of products and digits, its `gram_parts`, which `gram_file` writes.
+`projection` reduces wide layers first, for Grams with `gram_projection`; `bounds` has the errors that this causes.
 """
 
-from fastrdm.rdm.accumulator import RdmAccumulator
+from fastrdm.rdm.accumulator import GramAccumulator, RdmAccumulator
 from fastrdm.rdm.calc import calc_rdm
-from fastrdm.rdm.from_products import rdm_from_products
-from fastrdm.rdm.gram_matrix import Gram, gram
+from fastrdm.rdm.gram_making import gram_from_products
+from fastrdm.rdm.gram_matrix import Gram
+from fastrdm.rdm.gram_projection import GramProjector
+from fastrdm.rdm.grams import chosen_methods, gram
 from fastrdm.rdm.inputs import UndefinedPairsWarning
 from fastrdm.rdm.measures import NEAR_ANGLE, Measure, Operand, operand_of
 from fastrdm.rdm.methods import method_named, names_where
-from fastrdm.rdm.pairs import pairs_at
+from fastrdm.rdm.pairs import NearPairs, pairs_at
 from fastrdm.rdm.projection import Projector, SparseProjection
 
 __all__ = [
     "NEAR_ANGLE",
     "Gram",
+    "GramAccumulator",
+    "GramProjector",
     "Measure",
+    "NearPairs",
     "Operand",
     "Projector",
     "RdmAccumulator",
     "SparseProjection",
     "UndefinedPairsWarning",
     "calc_rdm",
+    "chosen_methods",
     "gram",
+    "gram_from_products",
     "method_named",
     "names_where",
     "operand_of",
     "pairs_at",
-    "rdm_from_products",
 ]

@@ -1,13 +1,11 @@
 """Activations → RDMs: `calc_rdm`, for one layer or a stack."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm import _kernels
 from fastrdm._base import parse_bytes
 from fastrdm.rdm import tiles
 from fastrdm.rdm.folds import Folds
@@ -15,12 +13,7 @@ from fastrdm.rdm.inputs import aligned, check_options, members_of, noises_of, wa
 from fastrdm.rdm.methods import method_named, show_methods
 from fastrdm.rdm.numbers import kind_of, tie_tolerance
 from fastrdm.rdm.products import Floats, working_dtype
-
-# Members of a stack within these limits are computed side by side, one thread each: below this number of entries,
-# Python's overhead outweighs the kernels; above this number of multiplications, threads share one member better than
-# they share several. 24 layers of 118 × 5000 take 20 ms instead of 30 ms on two threads, ranked RDMs of 118 × 500 18 ms
-# instead of 35.
-_MIN_ENTRIES, _MAX_MULTIPLICATIONS = 1e5, 1e9
+from fastrdm.rdm.stacks import each_of
 
 Name = TypeVar("Name", bound=Hashable)
 _Options = ArrayLike | Sequence[ArrayLike] | Mapping[Any, ArrayLike]
@@ -219,36 +212,12 @@ def calc_rdm(
         return undefined
 
     in_turn = memory is not None or noises[0] is not None
-    undefined = _fill_all(fill, [member.rows.shape for member in members], in_turn, n_threads)
+    undefined = each_of(fill, [member.rows.shape for member in members], in_turn, n_threads)
     for member, places in zip(members, undefined, strict=True):
         warn_undefined(member.name if stacked else "", row.measure.undefined, places)
     return (
         dict(zip(activations, result, strict=True)) if isinstance(activations, Mapping) else result
     )
-
-
-def _fill_all(
-    fill: Callable[[int, int], NDArray[np.intp]],
-    shapes: list[tuple[int, ...]],
-    in_turn: bool,
-    n_threads: int | None,
-) -> list[NDArray[np.intp]]:
-    """Compute every RDM: large ones in turn, on all threads, the others side by side."""
-    info = _kernels.kernels()
-    threads = n_threads or info.n_threads
-    # numba's threads end the process if two calls overlap.
-    in_turn = in_turn or threads == 1 or len(shapes) == 1 or info.name == "numba"
-    small = [
-        k
-        for k, (n, n_channels) in enumerate(shapes)
-        if not in_turn and _MIN_ENTRIES <= n * n_channels <= _MAX_MULTIPLICATIONS / n
-    ]
-    small.sort(key=lambda k: -shapes[k][0] * shapes[k][1])
-    undefined = {k: fill(k, threads) for k in range(len(shapes)) if k not in small}
-    if small:
-        with ThreadPoolExecutor(min(threads, len(small))) as pool:
-            undefined.update(zip(small, pool.map(lambda k: fill(k, 1), small), strict=True))
-    return [undefined[k] for k in range(len(shapes))]
 
 
 def _result(out: Any, shape: tuple[int, ...]) -> Floats:

@@ -1,63 +1,250 @@
-"""Activations → Gram matrices: the products of all pairs of conditions, from which every score is computed."""
+"""The Gram matrix of a layer: products of all pairs of conditions, and what follows from them."""
 
-from collections.abc import Mapping
+import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from fastrdm._base import Labels, labels_of
-from fastrdm.rdm.inputs import as_rows
-from fastrdm.rdm.products import Floats, Reading
-from fastrdm.rdm.products import gram as products_of
+from fastrdm._base import Labels, common_labels
+from fastrdm.rdm.conditions import SMALLEST_SQUARE, out_of_range, uncentred
+from fastrdm.rdm.gram_parts import GRAM_METHODS, Parts, added
+from fastrdm.rdm.inputs import warn_undefined
+from fastrdm.rdm.methods import METHODS, method_named
+from fastrdm.rdm.products import Floats, Index
 
 
 class Gram:
-    """Products of all pairs of conditions of one layer.
+    """Products of all pairs of conditions of one layer, from `gram` or `GramAccumulator`.
+
+    Every score that depends on the activations through their products follows from it: RDMs, CKA, shape distances,
+    ridge and PLS regressions, the dimensionality.
 
     Attributes
     ----------
     n_conditions, n_channels : int
     products : ndarray of float64, shape (conditions, conditions)
-        Products over channels, not centred; read-only.
+        Products over channels, K = X Xᵀ, not centred; read-only. Computed at the first use and kept.
     features : ndarray or None, shape (conditions, channels)
-        The activations, if they are no larger than the products; else None.
+        The activations, if they have no more channels than conditions; else None.
     labels : Labels or None
         Of the conditions, from pandas and xarray objects.
+    methods : tuple of str
+        Methods of the RDMs that it has all digits for.
+    error_bound : float
+        Bound on the error of a product, relative to the lengths of both conditions: K_ij is wrong by at most
+        `error_bound` √(K_ii K_jj). It follows from the precision of products and from how many, up to 128, are added up
+        before float64; typical errors are a hundredth of it. 0 for products that are exact. For projections it is
+        the eps of `Projector.bound`, with the probability given there; infinity if there are too few components.
     """
 
     def __init__(
-        self,
-        products: Floats,
-        n_channels: int,
-        features: Floats | None = None,
-        labels: Labels | None = None,
+        self, parts: Parts, features: Floats | None = None, labels: Labels | None = None
     ) -> None:
-        self.products = products
-        self.products.setflags(write=False)
-        self.n_conditions, self.n_channels = len(products), n_channels
+        self.parts = parts
+        parts.product.setflags(write=False)
+        if features is not None:
+            features.setflags(write=False)
         self.features = features
         self.labels = labels
+
+    @property
+    def n_conditions(self) -> int:
+        """Number of conditions."""
+        return len(self.parts.sums)
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels."""
+        return self.parts.n_original or self.parts.n_channels
+
+    @property
+    def error_bound(self) -> float:
+        """Bound on the error of a product, relative to the lengths of both conditions."""
+        return self.parts.error_bound()
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods of the RDMs that it has all digits for."""
+        return tuple(name for name in GRAM_METHODS if name in self.parts.digits)
+
+    def __repr__(self) -> str:
+        return f"<Gram of {self.n_conditions} conditions × {self.n_channels} channels>"
+
+    @functools.cached_property
+    def products(self) -> Floats:
+        """Products over channels, not centred; ValueError if they exceed the range of float64."""
+        parts, side = self.parts, self.parts.conditions()
+        with np.errstate(all="ignore"):
+            products = uncentred(side, side, parts.product, scaled=False)
+        if products is parts.product:
+            products = products.view()
+        squares = products.diagonal()
+        zero = parts.constants == 0
+        if not (np.isfinite(products).all() and np.all(zero | (squares > SMALLEST_SQUARE))):
+            raise out_of_range("large or so small")
+        products.setflags(write=False)
+        return products
 
     def centred(self) -> Floats:
         """Return the products of activations minus the mean of each channel over conditions: H K H."""
         means = self.products.mean(axis=0)
-        return np.asarray(self.products - means - means[:, None] + means.mean())
+        return np.asarray(self.products - (means + means[:, None]) + means.mean())
+
+    def dimensionality(self) -> float:
+        """Return the participation ratio (tr K_c)² / tr K_c² of the products K_c of centred activations.
+
+        Between 1, if all variance of the conditions is along one axis, and the smaller of n_conditions − 1 and
+        n_channels, if it is the same along all; NaN if all conditions are equal. See Gao et al. (2017), A theory of
+        multineuronal dimensionality, dynamics and measurement, bioRxiv 214262.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrdm
+        >>> round(fastrdm.gram(np.eye(5)).dimensionality(), 6)
+        4.0
+        """
+        products = self.centred()
+        trace = float(np.trace(products))
+        # Rounding leaves something of equal conditions.
+        if not trace > 2.0**-40 * float(np.trace(self.products)):
+            return float("nan")
+        scaled = products / trace
+        return 1 / float(np.vdot(scaled, scaled))
+
+    def rdm(self, method: str = "correlation") -> Floats:
+        """Return the condensed RDM, to the bit that of `calc_rdm` for the same activations.
+
+        Parameters
+        ----------
+        method : str
+            A method that the table of `calc_rdm` marks for blocks.
+
+        Returns
+        -------
+        ndarray of float64, shape (pairs,)
+
+        Raises
+        ------
+        ValueError
+            If the method needs the activations themselves (use `calc_rdm`), the Gram was made for other methods, or as
+            for `calc_rdm`.
+
+        Warns
+        -----
+        RuntimeWarning
+            As `calc_rdm`, of conditions without dissimilarities.
+        """
+        row = method_named(method)
+        if row.whole:
+            raise ValueError(f"method {method!r} {row.whole}; use calc_rdm instead")
+        if row.name not in self.parts.digits:
+            raise ValueError(
+                f"the Gram was made for the methods {', '.join(self.methods)}; add {row.name!r} to methods when it is"
+                " made"
+            )
+        values, undefined = self.settled(row.name)
+        warn_undefined("", row.measure.undefined, undefined)
+        return values
+
+    def settled(self, method: str) -> tuple[Floats, Index]:
+        """Return the RDM of one of `methods`, and the conditions without dissimilarities."""
+        row = METHODS[method]
+        measure = row.measure
+        values, undefined, rooted = self.parts.values(row)
+        if measure.root and not rooted:
+            np.sqrt(values, out=values)
+        measure.settle(values, self.parts.tolerance())
+        return values, undefined
+
+    def __add__(self, other: "Gram") -> "Gram":
+        """Add the Gram of other channels of the same conditions.
+
+        Distances have the digits of both; angles below 2⁻⁷ have those of the products.
+        """
+        if not isinstance(other, Gram):
+            return NotImplemented
+        if self.n_conditions != other.n_conditions:
+            raise ValueError(f"{self!r} and {other!r} differ in their conditions")
+        labels = common_labels([self.labels, other.labels])
+        return Gram(added(self.parts, other.parts), _joined(self, other), labels)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether products, methods, features and labels are the same."""
+        return isinstance(other, Gram) and _same(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"parts": self.parts, "features": self.features, "labels": self.labels}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["parts"], state["features"], state["labels"])  # type: ignore[misc]
+
+    def save(self, path: str | Path) -> None:
+        """Write the Gram to a file, which appears when it is complete; `Gram.load` reads it.
+
+        Raises
+        ------
+        ValueError
+            If `path` is a folder.
+        OSError
+            If it cannot be written.
+        """
+        from fastrdm.rdm.gram_file import write_gram
+
+        write_gram(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Gram":
+        """Read a Gram that was saved, to the bit.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged, incomplete, of a later version, or not a Gram.
+        """
+        from fastrdm.rdm.gram_file import read_gram
+
+        return read_gram(Path(path))
 
 
-def gram(activations: Any, *, n_threads: int | None = None) -> Any:
-    """Compute the Gram matrix of a layer: `Gram`; of a dict of layers: a dict of `Gram`."""
-    if isinstance(activations, Mapping):
-        return {
-            name: _one(each, f"activations[{name!r}]", n_threads)
-            for name, each in activations.items()
-        }
-    return _one(activations, "activations", n_threads)
+def _joined(first: Gram, second: Gram) -> Floats | None:
+    """Features of both, if they are known and not too many."""
+    n = first.n_channels + second.n_channels
+    if first.features is None or second.features is None or n > first.n_conditions:
+        return None
+    return np.concatenate([first.features, second.features], axis=1)
 
 
-def _one(activations: ArrayLike, name: str, n_threads: int | None) -> Gram:
-    rows = as_rows(activations, name)
-    read = Reading(rows, np.dtype(np.float64))
-    products, _ = products_of(read, n_threads)
-    features = np.array(rows, np.float64) if rows.shape[1] <= len(rows) else None
-    return Gram(products, rows.shape[1], features, labels_of(activations, 0, name, "condition"))
+def _same(first: Gram, second: Gram) -> bool:
+    a, b = first.parts, second.parts
+    arrays = [
+        (getattr(a, name), getattr(b, name))
+        for name in ("product", "sums", "shift", "scale", "constants")
+    ]
+    arrays.append((first.features, second.features))
+    if a.digits.keys() != b.digits.keys() or first.labels != second.labels:
+        return False
+    for name in a.digits:
+        arrays += [
+            (getattr(a.digits[name], what), getattr(b.digits[name], what))
+            for what in ("places", "values")
+        ]
+    facts = [
+        (
+            parts.n_channels,
+            parts.kind,
+            parts.stored,
+            parts.summed,
+            [d.error for d in parts.digits.values()],
+        )
+        for parts in (a, b)
+    ]
+    return facts[0] == facts[1] and all(
+        (x is y is None)
+        or (x is not None and y is not None and np.array_equal(x, y, equal_nan=True))
+        for x, y in arrays
+    )

@@ -1,69 +1,48 @@
 """Dissimilarities of pairs of conditions, each computed with as many digits as it needs.
 
-The dissimilarity of a pair depends on its two conditions alone. It takes three steps: products in the precision of the
-activations; products in float64 of conditions that need it (a mean far from zero, squares out of range); and, for pairs
-so near to each other that their products have lost the digits, the difference of the two conditions.
+The dissimilarity of a pair depends on its two conditions alone. It is computed from their product and, for pairs so
+near to each other that products have lost the digits, from the difference of the two conditions.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm.rdm.measures import SMALLEST_SQUARE, Measure, Operand, out_of_range
-from fastrdm.rdm.numbers import Kind
-from fastrdm.rdm.products import Floats, Index, Reading, cross, differences
+from fastrdm.rdm.conditions import SMALLEST_SQUARE, Conditions, out_of_range
+from fastrdm.rdm.measures import Measure, Operand
+from fastrdm.rdm.products import Floats, Index, Reading, differences
 
 # Near pairs whose dissimilarity is below this need differences in float64: those in float32 have lost the digits too.
 _NEARER = 2.0**-30
 
 
-def within(
-    measure: Measure, read: Reading, kind: Kind, n_threads: int | None
-) -> tuple[Operand, Floats]:
-    """Return conditions as an operand, and their condensed dissimilarities."""
-    operand, product = measure.multiply(read, kind, n_threads)
-    return operand, _finished(measure, operand, operand, product, True, n_threads)
+class NearPairs(NamedTuple):
+    """Pairs (n, 2) of conditions by row and column, and their dissimilarities, before a root is taken."""
+
+    pairs: NDArray[np.int32]
+    values: Floats
 
 
-def between(measure: Measure, a: Operand, b: Operand, n_threads: int | None) -> Floats:
-    """Return dissimilarities (n_a, n_b) of conditions with others of the same source."""
-    product = cross(a.read, b.read, n_threads)
-    return _finished(measure, a, b, product, False, n_threads).reshape(product.shape)
-
-
-def _finished(
+def dissimilarities(
     measure: Measure,
-    a: Operand,
-    b: Operand,
+    sides: tuple[Conditions, Conditions],
     product: Floats,
     condensed: bool,
     n_threads: int | None,
-) -> Floats:
-    values, n_near = measure.condense(a, b, product, condensed)
-    for side, other in ((a, b),) if condensed else ((a, b), (b, a)):
-        if len(side.odd):
-            some = side.some(side.odd)
-            tile = cross(some.read, other.wide, n_threads)
-            exact, _ = measure.condense(some, other, tile, False)
-            exact = exact.reshape(tile.shape)
-            n_near += int(np.signbit(exact).sum())
-            for k, i in enumerate(side.odd):
-                places, others = _row(int(i), a.read.n, b.read.n, condensed, side is not a)
-                values[places] = exact[k, others]
-    if n_near:
-        _refine(measure, a, b, values, condensed, n_threads)
-    return values
+) -> tuple[Operand, Floats, list[NearPairs]]:
+    """Return the second side as an operand, dissimilarities, flat or condensed, and the near pairs among them.
 
-
-def _row(i: int, n_a: int, n_b: int, condensed: bool, column: bool) -> tuple[Index, Index]:
-    """Return the places of a condition's pairs among flat or condensed values, and the other conditions."""
-    if not condensed:
-        others = np.arange(n_a if column else n_b)
-        return (others * n_b + i if column else i * n_b + others), others
-    others = np.delete(np.arange(n_b), i)
-    first, second = np.minimum(i, others), np.maximum(i, others)
-    return first * n_b - first * (first + 1) // 2 + second - first - 1, others
+    The products may be changed. `condensed` is whether both sides are the same.
+    """
+    first = measure.operand(sides[0])
+    second = first if condensed else measure.operand(sides[1])
+    with np.errstate(all="ignore"):
+        compared = measure.compared(*sides, product, condensed)
+    values, n_near = measure.condense(first, second, compared, condensed)
+    near = _refine(measure, first, second, values, condensed, n_threads) if n_near else []
+    return second, values, near
 
 
 def pairs_at(places: Index, n: int, condensed: bool) -> NDArray[np.int32]:
@@ -92,8 +71,9 @@ def _refine(
     values: Floats,
     condensed: bool,
     n_threads: int | None,
-) -> None:
-    """Replace the dissimilarities of near pairs by those from their differences."""
+) -> list[NearPairs]:
+    """Replace the dissimilarities of near pairs by those from their differences, and return them."""
+    refined = []
     factors = measure.factors(a), measure.factors(b)
     odd = [np.isin(np.arange(side.read.n), side.odd) for side in (a, b)]
     for places in _marked(values):
@@ -101,6 +81,7 @@ def _refine(
         wide = odd[0][pairs[:, 0]] | odd[1][pairs[:, 1]]
         if a.read.dtype == np.float64:
             values[places] = _in_float64(measure, a, b, pairs, n_threads)
+            refined.append(NearPairs(pairs, values[places]))
             continue
         # Also for pairs that are computed again in float64, which are rare.
         squares = differences(a.read, b.read, pairs, factors, n_threads)
@@ -109,6 +90,8 @@ def _refine(
         wide |= ~(values[places] > _NEARER * size)
         if wide.any():
             values[places[wide]] = _in_float64(measure, a, b, pairs[wide], n_threads)
+        refined.append(NearPairs(pairs, values[places]))
+    return refined
 
 
 def _in_float64(

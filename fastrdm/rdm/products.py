@@ -29,6 +29,11 @@ class Reading(NamedTuple):
     scale: Floats | None = None
     places: Index | None = None
 
+    @classmethod
+    def of_nothing(cls, n: int, n_channels: int) -> "Reading":
+        """Return a reading of conditions that are multiplied elsewhere."""
+        return cls(np.broadcast_to(np.float32(0), (n, n_channels)), np.dtype(np.float32))
+
     @property
     def n(self) -> int:
         """Number of conditions."""

@@ -244,6 +244,11 @@ class Projector:
     _signs: _Signs | None = field(repr=False, compare=False)
 
     @property
+    def n_columns(self) -> int:
+        """Columns of the projections: one for each component."""
+        return self.n_components
+
+    @property
     def n_bytes(self) -> int:
         """Memory of the layer's matrix in bytes."""
         return 0 if self._signs is None else sum(array.nbytes for array in self._signs)

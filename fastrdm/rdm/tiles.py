@@ -4,14 +4,22 @@ The dissimilarity of a pair does not depend, by a bit, on its tile.
 """
 
 from bisect import bisect_right
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm.rdm.measures import Measure, Operand, OutOfRangeError, out_of_range
-from fastrdm.rdm.pairs import between, within
+from fastrdm.rdm.conditions import (
+    Conditions,
+    OutOfRangeError,
+    crossed,
+    multiplied,
+    out_of_range,
+)
+from fastrdm.rdm.measures import Measure
+from fastrdm.rdm.pairs import dissimilarities
 from fastrdm.rdm.products import Floats, Index
 from fastrdm.rdm.sources import RowSource, SourceSum, Term
 
@@ -82,10 +90,7 @@ def _unscale(out: Floats, exponent: int, least: float) -> None:
 def _fill(
     out: Floats, terms: list[Term], measure: Measure, max_memory: int | None, n_threads: int
 ) -> NDArray[np.intp]:
-    heights = [
-        source.n_conditions if max_memory is None else _height(source, max_memory, n_threads)
-        for _, source, _ in terms
-    ]
+    heights = [height_of(source, max_memory, n_threads) for _, source, _ in terms]
     undefined: NDArray[np.intp] = np.empty(0, np.intp)
     if terms[0].members is not None:
         out[:] = 0
@@ -95,6 +100,11 @@ def _fill(
         if measure.undefined:
             undefined = np.flatnonzero(np.isnan(norms))
     return undefined
+
+
+def height_of(source: RowSource, max_memory: int | None, n_threads: int) -> int:
+    """Return the conditions of a tile: all, or as many as a memory limit allows."""
+    return source.n_conditions if max_memory is None else _height(source, max_memory, n_threads)
 
 
 def _height(source: RowSource, max_memory: int, n_threads: int) -> int:
@@ -153,28 +163,53 @@ class _Condensed:
             to[:] = entries
 
 
-def _fill_term(
-    out: _Condensed, source: RowSource, measure: Measure, height: int, n_threads: int
-) -> Floats:
+class Tile(NamedTuple):
+    """Products of some conditions with others; on the diagonal of the square RDM, both sides are the same."""
+
+    row: int
+    column: int
+    sides: tuple[Conditions, Conditions]
+    product: Floats
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether both sides are the same conditions."""
+        return self.row == self.column
+
+
+def products_of(source: RowSource, height: int, n_threads: int) -> Iterator[Tile]:
+    """Multiply all pairs of conditions: tiles of so many conditions, on the diagonal and above it."""
     n = source.n_conditions
-    norms = np.empty(n)
 
     def rows(begin: int) -> Any:
         return source.take(begin, min(begin + height, n), n_threads)
 
-    # Operands of earlier tiles without their rows, which are taken again.
-    earlier: list[tuple[int, Operand]] = []
+    # Earlier conditions without their rows, which are taken again.
+    earlier: list[tuple[int, Conditions]] = []
     for begin in range(0, n, height):
-        read = source.kind.read(rows(begin))
-        columns, triangle = within(measure, read, source.kind, n_threads)
-        norms[begin : begin + height] = columns.norms
-        out.put_condensed(triangle, begin, columns.read.n)
-        del triangle, read
-        for start, operand in earlier:
-            again = operand.with_rows(rows(start))
-            tile = between(measure, again, columns, n_threads)
-            out.put(tile, start, begin)
-            del tile, again
+        columns, product = multiplied(source.kind.read(rows(begin)), source.kind, n_threads)
+        yield Tile(begin, begin, (columns, columns), product)
+        del product
+        for start, side in earlier:
+            again = side.with_rows(rows(start))
+            yield Tile(start, begin, (again, columns), crossed(again, columns, n_threads))
+            del again
         if begin + height < n:
             earlier.append((begin, columns.with_rows(np.empty((0, 0)))))
+
+
+def _fill_term(
+    out: _Condensed, source: RowSource, measure: Measure, height: int, n_threads: int
+) -> Floats:
+    norms = np.empty(source.n_conditions)
+    for tile in products_of(source, height, n_threads):
+        operand, values, _ = dissimilarities(
+            measure, tile.sides, tile.product, tile.is_diagonal, n_threads
+        )
+        if tile.is_diagonal:
+            norms[tile.row : tile.row + height] = operand.norms
+            out.put_condensed(values, tile.row, operand.read.n)
+        else:
+            out.put(values.reshape(tile.product.shape), tile.row, tile.column)
+        del tile, operand, values
     return norms

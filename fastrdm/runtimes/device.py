@@ -1,10 +1,11 @@
 """A network on a device: weights, stimuli and activations stay there; only products of conditions are copied back."""
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations_with_replacement
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +13,15 @@ from numpy.typing import NDArray
 from fastrdm._base import list_names, parse_bytes
 from fastrdm.images import Preprocessing
 from fastrdm.networks import Graph, bytes_per_image
-from fastrdm.rdm import (
-    NEAR_ANGLE,
-    Operand,
-    UndefinedPairsWarning,
-    method_named,
-    operand_of,
-    pairs_at,
-)
+from fastrdm.rdm import Gram, UndefinedPairsWarning, chosen_methods, method_named
 from fastrdm.runtimes import rdm_graph
+from fastrdm.runtimes.device_results import (
+    LayerOutputs,
+    Squares,
+    gram_of,
+    near_pairs,
+    operand_of_outputs,
+)
 from fastrdm.runtimes.device_sessions import (
     MEMORY,
     Bytes,
@@ -35,11 +36,11 @@ from fastrdm.runtimes.model_arguments import check_stimuli, device_measure
 from fastrdm.runtimes.planning import BlockNeeds
 
 Floats = NDArray[np.float64]
+Result = TypeVar("Result")
 #: Condensed dissimilarities, and the conditions that have none.
 _LayerRdm: TypeAlias = tuple[Floats, NDArray[np.intp]]
-
-# Products of single chunks in float32 are rounded more often than those of `calc_rdm`.
-_NEAR_DISTANCE = 2.0**-3
+#: Layer, its outputs and squared distances of near pairs → the result, or None if it needs the last, which is None.
+_Finish: TypeAlias = Callable[[str, LayerOutputs, Squares | None], Result | None]
 
 
 def suits(provider: str, method: str) -> bool:
@@ -203,9 +204,7 @@ class DeviceModel:
         RuntimeWarning
             As `calc_rdm`, naming the layer.
         """
-        if not self._loaded:
-            raise ValueError(f"{self._name} holds no weights; load a checkpoint's first")
-        by_layer = self._within_memory(shown)
+        by_layer = self._within_memory(shown, self._rdm)
         rdms = {}
         for layer in self.layers:
             values, undefined = by_layer[layer]
@@ -215,21 +214,40 @@ class DeviceModel:
                 warnings.warn(UndefinedPairsWarning(text, undefined.tolist(), layer), stacklevel=2)
         return rdms
 
+    def grams(self, shown: Shown, methods: Sequence[str] | None = None) -> dict[str, Gram]:
+        """Run the network on stimuli and return each layer's Gram matrix, if `method` is ``"correlation"``.
+
+        Distances of near pairs are computed from differences only if they are among the `methods`, by default all.
+        Errors are those of `rdms`.
+        """
+        if not self._measure.centre:
+            raise ValueError(
+                f"Gram matrices need a DeviceModel of the method 'correlation', not {self.method!r}"
+            )
+        chosen = chosen_methods(methods)
+
+        def finish(layer: str, out: LayerOutputs, squares: Squares | None) -> Gram | None:
+            return gram_of(out, self._measure, chosen, squares)
+
+        return self._within_memory(shown, finish)
+
     def _needs(self, n_conditions: int) -> BlockNeeds:
         shapes = {layer: self._network.width(layer).shape for layer in self._network.layers}
         return BlockNeeds(shapes, self._inner_bytes, n_conditions)
 
-    def _within_memory(self, shown: Shown) -> dict[str, _LayerRdm]:
-        """Dissimilarities of each layer, in the blocks that the memory allows."""
+    def _within_memory(self, shown: Shown, finish: _Finish[Result]) -> dict[str, Result]:
+        """Results of each layer, from products in the blocks that the memory allows."""
+        if not self._loaded:
+            raise ValueError(f"{self._name} holds no weights; load a checkpoint's first")
         needs = self._needs(len(shown.names))
         while True:
             plan = needs.plan(self.layers, self._limit)
             try:
                 if needs.is_one_run(plan):
-                    return self._in_one_run(shown)
-                by_layer: dict[str, _LayerRdm] = {}
+                    return self._in_one_run(shown, finish)
+                by_layer: dict[str, Result] = {}
                 for layers in plan.groups:
-                    by_layer |= self._in_blocks(shown, layers, plan.height)
+                    by_layer |= self._in_blocks(shown, layers, plan.height, finish)
                 return by_layer
             # The binding's exceptions have no common base class.
             except Exception as error:
@@ -237,26 +255,26 @@ class DeviceModel:
                     raise
                 self._limit = needs.bytes(plan) // 2
 
-    def _in_one_run(self, shown: Shown) -> dict[str, _LayerRdm]:
+    def _in_one_run(self, shown: Shown, finish: _Finish[Result]) -> dict[str, Result]:
         n = len(shown.names)
         out = self._sessions.run(self._sessions.open(*self._whole), {}, shown.pixels, slice(0, n))
-        by_layer: dict[str, _LayerRdm] = {}
+        by_layer: dict[str, Result] = {}
         near = []
         for layer in self.layers:
-            operand, products = self._operand(layer, on_host(out, layer), shown)
-            values, n_near = self._measure.condense(operand, operand, products, True)
-            by_layer[layer] = values, np.flatnonzero(np.isnan(operand.norms))
-            if n_near:
+            result = finish(layer, self._outputs(layer, on_host(out, layer), shown), None)
+            if result is None:
                 near.append(layer)
+            else:
+                by_layer[layer] = result
         # Pairs as close as copies of a stimulus need the differences of their rows.
         groups = [(layer,) for layer in near] if self._limit is not None else [tuple(near)]
         for layers in groups if near else ():
-            by_layer |= self._in_blocks(shown, layers, n)
-        return by_layer
+            by_layer |= self._in_blocks(shown, layers, n, finish)
+        return {layer: by_layer[layer] for layer in self.layers}
 
     def _in_blocks(
-        self, shown: Shown, layers: tuple[str, ...], height: int
-    ) -> dict[str, _LayerRdm]:
+        self, shown: Shown, layers: tuple[str, ...], height: int, finish: _Finish[Result]
+    ) -> dict[str, Result]:
         n = len(shown.names)
         session = self._sessions.open(rdm_graph.rows, self._network, layers, self._measure.centre)
         blocks: list[ConditionBlock] = []
@@ -276,44 +294,46 @@ class DeviceModel:
                     tile = self._sessions.run(multiply, both)["products"].numpy()
                     host[layer]["products"][earlier.place, place] = tile
                     host[layer]["products"][place, earlier.place] = tile.T
-        by_layer: dict[str, _LayerRdm] = {}
+        by_layer: dict[str, Result] = {}
         for layer in layers:
-            operand, products = self._operand(layer, host[layer], shown)
-            values, n_near = self._measure.condense(operand, operand, products, True)
-            if n_near:
-                self._refine(layer, operand, values, blocks, height)
-            by_layer[layer] = values, np.flatnonzero(np.isnan(operand.norms))
+            squares = partial(self._squares, layer, blocks, height)
+            result = finish(layer, self._outputs(layer, host[layer], shown), squares)
+            assert result is not None
+            by_layer[layer] = result
         return by_layer
 
-    def _operand(self, layer: str, out: dict[str, Floats], shown: Shown) -> tuple[Operand, Floats]:
-        """The measure's operand and products, checked to be in range."""
+    def _outputs(self, layer: str, out: dict[str, Floats], shown: Shown) -> LayerOutputs:
+        """The outputs of a layer, checked to be in range."""
         products, n_channels = out["products"], self._network.width(layer).channels
         _check(layer, np.isfinite(out["means"]), shown, "NaN or infinite activations")
-        norms, sums = products.diagonal().copy(), out.get("sums")
+        squares = products.diagonal()
         limits = np.finfo(np.float32)
         smallest = float(limits.tiny / limits.eps) * n_channels
-        compared = norms if self._measure.undefined else np.full(len(norms), norms.max())
-        in_range = np.isfinite(norms) & ((compared == 0) | (compared >= smallest))
+        compared = squares if self._measure.undefined else np.full(len(squares), squares.max())
+        in_range = np.isfinite(squares) & ((compared == 0) | (compared >= smallest))
         _check(layer, in_range, shown, "activations whose squares leave float32's range")
-        if sums is not None:
-            norms = n_channels * norms - sums * sums
-        if self._measure.undefined:
-            norms[products.diagonal() == 0] = np.nan
-        near = NEAR_ANGLE if self._measure.undefined else _NEAR_DISTANCE
-        return operand_of(norms, sums, n_channels, near), products
+        return LayerOutputs(products, n_channels, out["means"], out.get("sums"))
 
-    def _refine(
+    def _rdm(self, layer: str, out: LayerOutputs, squares: Squares | None) -> _LayerRdm | None:
+        """Dissimilarities of a layer; None if near pairs need rows."""
+        operand = operand_of_outputs(out, self._measure)
+        values, n_near = self._measure.condense(operand, operand, out.products, True)
+        if n_near:
+            if squares is None:
+                return None
+            near = near_pairs(self._measure, operand, values, squares)
+            values[near.places] = near.values
+        return values, np.flatnonzero(np.isnan(operand.norms))
+
+    def _squares(
         self,
         layer: str,
-        operand: Operand,
-        values: Floats,
         blocks: Sequence[ConditionBlock],
         height: int,
-    ) -> None:
-        """Recompute the dissimilarities of pairs too close for products from the differences of their rows."""
-        places = np.flatnonzero(np.signbit(values))
-        pairs = pairs_at(places, operand.read.n, True)
-        factors = self._measure.factors(operand)
+        pairs: NDArray[np.int32],
+        factors: Floats,
+    ) -> Floats:
+        """Squared distances of pairs of conditions times their factors, from the differences of their rows."""
         session = self._sessions.open(rdm_graph.squares, self._network.width(layer))
         squares = np.empty(len(pairs))
         for a, b in combinations_with_replacement(blocks, 2):
@@ -331,7 +351,7 @@ class DeviceModel:
                 inputs = {name: self.device.put(array) for name, array in arrays.items()}
                 inputs |= {"a": a.rows[layer], "b": b.rows[layer]}
                 squares[inside[part]] = self._sessions.run(session, inputs)["squares"].numpy()
-        values[places] = self._measure.refine(operand, operand, pairs, squares)
+        return squares
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:

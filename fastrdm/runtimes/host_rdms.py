@@ -1,4 +1,4 @@
-"""RDMs on the host: passes over the images, each followed by the RDMs of the channels that it kept.
+"""RDMs and Gram matrices on the host: passes over the images, each followed by those of the channels that it kept.
 
 A session writes activations directly to the memory that the kernels read, which outlives a call.
 """
@@ -8,7 +8,7 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,25 @@ from numpy.typing import NDArray
 from fastrdm._base import parse_bytes
 from fastrdm.images import Images, image_name
 from fastrdm.networks import Graph, bytes_per_image
-from fastrdm.rdm import Projector, RdmAccumulator, UndefinedPairsWarning, calc_rdm
+from fastrdm.rdm import (
+    Gram,
+    GramAccumulator,
+    GramProjector,
+    Projector,
+    RdmAccumulator,
+    SparseProjection,
+    UndefinedPairsWarning,
+    calc_rdm,
+    gram,
+    method_named,
+)
 from fastrdm.runtimes.network_session import NetworkSession
 from fastrdm.runtimes.planning import BatchNeeds, BatchPlan, ChannelRange
 from fastrdm.runtimes.provider_sources import runtime
 
 Floats32 = NDArray[np.float32]
+Projectors = Mapping[str, Projector | GramProjector]
+Result = TypeVar("Result")
 
 
 class Workspace:
@@ -59,16 +72,12 @@ class Workspace:
 def plan_passes(
     session: NetworkSession,
     graph: Graph,
-    widths: Mapping[str, int],
-    projectors: Mapping[str, Projector],
+    collector: "Collector[Any]",
     n_conditions: int,
     max_memory: int | str | None,
-    whole: bool,
 ) -> BatchPlan:
-    """Choose batches and passes within a memory limit.
-
-    `widths` are channels after projection; `whole` is whether the method needs all channels of a layer in one pass.
-    """
+    """Choose batches and passes for what a collector keeps, within a memory limit."""
+    widths, projectors, whole = collector.widths, collector.projectors, collector.whole
     if max_memory is None:
         return BatchNeeds(widths, n_conditions, 0, whole).plan(session.batch_size, None)
     # Pixels as bytes and as floats, and the layers that ONNX Runtime holds until they are projected.
@@ -85,7 +94,7 @@ def run(
     images: Floats32,
     ranges: Mapping[ChannelRange, Floats32],
     shapes: Mapping[str, tuple[int, ...]],
-    projectors: Mapping[str, Projector],
+    projectors: Projectors,
 ) -> None:
     """Run the images of the conditions in `place` and store ranges of channels of their activations.
 
@@ -117,12 +126,32 @@ def run(
             ranges[part][place] = values[:, part.begin : part.end]
 
 
+def gather(
+    session: NetworkSession,
+    images: Images,
+    pixels: NDArray[np.uint8],
+    layers: Sequence[str],
+    advance: Callable[[int], None],
+) -> dict[str, Floats32]:
+    """Return each layer's activations of all images, in which NaN and infinity are refused."""
+    n = len(pixels)
+    shapes = {layer: session.shapes[layer] for layer in layers}
+    gathered = {x: np.empty((n, math.prod(shape)), np.float32) for x, shape in shapes.items()}
+    ranges = {ChannelRange(layer, 0, rows.shape[1]): rows for layer, rows in gathered.items()}
+    batch_shape = (min(session.batch_size, n), 3, *session.preprocessing.size)
+    for place, batch in session.batches(pixels, np.empty(batch_shape, np.float32)):
+        run(session.session, place, batch, ranges, shapes, {})
+        for layer, rows in gathered.items():
+            check_activations(rows[place], layer, images, place.start)
+        advance(place.stop)
+    return {layer: rows.reshape(-1, *shapes[layer]) for layer, rows in gathered.items()}
+
+
 def run_passes(
     session: NetworkSession,
     plan: BatchPlan,
     pixels: NDArray[np.uint8],
-    collector: "RdmCollector",
-    projectors: Mapping[str, Projector],
+    collector: "Collector[Any]",
     workspace: Workspace,
     advance: Callable[[int], None],
 ) -> None:
@@ -139,42 +168,128 @@ def run_passes(
         with workspace.arrays([*sizes, batch_shape]) as (*arrays, batch):
             rows = dict(zip(ranges, arrays, strict=True))
             for place, images in session.batches(pixels, batch):
-                run(session.session, place, images, rows, shapes, projectors)
+                run(session.session, place, images, rows, shapes, collector.projectors)
                 advance(k * n + place.stop)
             for part, values in rows.items():
                 collector.add(part, values)
 
 
-class RdmCollector:
-    """RDMs of layers whose channels come in one or several ranges; `rdms` has those of complete layers.
+class Blocks(Protocol):
+    """An accumulator of blocks of channels."""
 
-    `widths` and `methods` are by layer, `names` are those of the conditions in messages.
+    def update(self, activations: Any) -> None:
+        """Add a block."""
+
+
+class Collector(Generic[Result]):
+    """Results of layers whose channels come in one or several ranges; `results` has those of complete layers.
+
+    `widths` are each layer's channels after projection by its projector in `projectors`, `whole` is whether they are
+    needed in one pass. `names` are those of the conditions in messages.
     """
+
+    whole = False
 
     def __init__(
         self,
         widths: Mapping[str, int],
-        methods: Mapping[str, str],
+        projectors: Projectors,
         names: Sequence[str],
         n_threads: int | None,
     ) -> None:
-        self._widths, self._methods, self._names = widths, methods, names
-        self._n_threads = n_threads
-        self._sums: dict[str, RdmAccumulator] = {}
-        self.rdms: dict[str, NDArray[np.float64]] = {}
+        self.projectors = {x: p for x, p in projectors.items() if p.n_components < p.n_channels}
+        narrow = {layer: p.n_columns for layer, p in self.projectors.items()}
+        self.widths = {**widths, **narrow}
+        self._names, self._n_threads = names, n_threads
+        self._blocks: dict[str, Any] = {}
+        self.results: dict[str, Result] = {}
 
     def add(self, part: ChannelRange, values: Floats32) -> None:
         """Add a range of a layer's channels; the ranges of a layer come in order."""
-        layer, width, method = part.layer, self._widths[part.layer], self._methods[part.layer]
+        layer, width = part.layer, self.widths[part.layer]
         with _named(layer, values, self._names):
             if part.end - part.begin == width:
-                self.rdms[layer] = calc_rdm(values, method, n_threads=self._n_threads)
+                self.results[layer] = self._of_all(layer, values)
                 return
-            if layer not in self._sums:
-                self._sums[layer] = RdmAccumulator(len(values), method, n_threads=self._n_threads)
-            self._sums[layer].update(values)
+            if layer not in self._blocks:
+                self._blocks[layer] = self._begin(layer, len(values))
+            self._blocks[layer].update(values)
             if part.end == width:
-                self.rdms[layer] = self._sums.pop(layer).rdm()
+                self.results[layer] = self._of_blocks(self._blocks.pop(layer))
+
+    def _of_all(self, layer: str, values: Floats32) -> Result:
+        """Return the result of all channels of a layer."""
+        raise NotImplementedError
+
+    def _begin(self, layer: str, n_conditions: int) -> Blocks:
+        """Return an accumulator."""
+        raise NotImplementedError
+
+    def _of_blocks(self, blocks: Any) -> Result:
+        """Return the result of an accumulator."""
+        raise NotImplementedError
+
+
+class RdmCollector(Collector[NDArray[np.float64]]):
+    """RDMs of layers."""
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        method: str,
+        projection: SparseProjection | None,
+        names: Sequence[str],
+        n_threads: int | None,
+    ) -> None:
+        projectors = {}
+        if projection is not None:
+            projectors = {x: projection.layer(n, x, method) for x, n in widths.items()}
+        super().__init__(widths, projectors, names, n_threads)
+        self.whole = bool(method_named(method).whole)
+        self._methods = {
+            x: projectors[x].method if x in self.projectors else method for x in widths
+        }
+
+    def _of_all(self, layer: str, values: Floats32) -> NDArray[np.float64]:
+        return calc_rdm(values, self._methods[layer], n_threads=self._n_threads)
+
+    def _begin(self, layer: str, n_conditions: int) -> RdmAccumulator:
+        return RdmAccumulator(n_conditions, self._methods[layer], n_threads=self._n_threads)
+
+    def _of_blocks(self, blocks: RdmAccumulator) -> NDArray[np.float64]:
+        return blocks.rdm()
+
+
+class GramCollector(Collector[Gram]):
+    """Gram matrices of layers."""
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        methods: Sequence[str],
+        projection: SparseProjection | None,
+        names: Sequence[str],
+        n_threads: int | None,
+    ) -> None:
+        projectors = {}
+        if projection is not None:
+            projectors = {x: GramProjector.of(projection, n, x, methods) for x, n in widths.items()}
+        super().__init__(widths, projectors, names, n_threads)
+        self.whole = bool(self.projectors)
+        self._methods = methods
+
+    def _of_all(self, layer: str, values: Floats32) -> Gram:
+        projector = self.projectors.get(layer)
+        if isinstance(projector, GramProjector):
+            return projector.gram(values, n_threads=self._n_threads)
+        made: Gram = gram(values, methods=self._methods, n_threads=self._n_threads)
+        return made
+
+    def _begin(self, layer: str, n_conditions: int) -> GramAccumulator:
+        return GramAccumulator(n_conditions, methods=self._methods, n_threads=self._n_threads)
+
+    def _of_blocks(self, blocks: GramAccumulator) -> Gram:
+        return blocks.gram()
 
 
 @contextlib.contextmanager
@@ -192,8 +307,8 @@ def _named(layer: str, values: Floats32, images: Sequence[str]) -> Iterator[None
         named: Warning = warning.category(text)
         if isinstance(found, UndefinedPairsWarning):
             named = UndefinedPairsWarning(text, found.conditions, layer)
-        # The caller of `OnnxModel.rdms`.
-        warnings.warn(named, stacklevel=6)
+        # The caller of `OnnxModel.rdms` or `TorchModel.rdms`.
+        warnings.warn(named, stacklevel=7)
 
 
 def check_activations(values: Floats32, layer: str, images: Images, start: int) -> None:

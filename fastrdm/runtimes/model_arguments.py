@@ -1,15 +1,14 @@
 """Arguments that models of all runtimes take: layers, methods, projections, images and stimuli on a device."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import nearest
+from fastrdm._base import check_choice, nearest
 from fastrdm.images import Images, Preprocessing, cached_pixels
-from fastrdm.rdm import Measure, Projector, SparseProjection, method_named, names_where
+from fastrdm.rdm import Measure, SparseProjection, method_named, names_where
 
 
 def choose_layers(
@@ -49,30 +48,10 @@ def device_measure(method: str) -> Measure:
 
 
 def check_where(where: str, projection: SparseProjection | None) -> None:
-    """Raise ValueError for a projection on a device."""
+    """Raise ValueError for an unknown place, and for a projection on a device."""
+    check_choice(where, ("auto", "host", "device"), "where")
     if where == "device" and projection is not None:
         raise ValueError("a projection is computed on the host; omit where or the projection")
-
-
-class ProjectedLayers(NamedTuple):
-    """Layers after projection: channels and method of each, and the projectors of those that are projected."""
-
-    widths: dict[str, int]
-    methods: dict[str, str]
-    projectors: dict[str, Projector]
-
-    @classmethod
-    def of(
-        cls, widths: Mapping[str, int], method: str, projection: SparseProjection | None
-    ) -> "ProjectedLayers":
-        """Project the layers that have more channels than the projection has components."""
-        projectors = {}
-        if projection is not None:
-            every = {x: projection.layer(n, x, method) for x, n in widths.items()}
-            projectors = {x: p for x, p in every.items() if p.n_components < widths[x]}
-        methods = {x: projectors[x].method if x in projectors else method for x in widths}
-        narrow = {layer: projector.n_components for layer, projector in projectors.items()}
-        return cls({**widths, **narrow}, methods, projectors)
 
 
 def read_pixels(

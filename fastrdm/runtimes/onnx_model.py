@@ -1,38 +1,37 @@
 """An exported network: images in, activations or RDMs out, on any execution provider."""
 
-import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import check_choice, check_integer, printable, require
+from fastrdm._base import check_integer
 from fastrdm.images import Images, image_name
 from fastrdm.networks import Graph, InconsistentError, Probes, RequestedPreprocessing, Taps
-from fastrdm.rdm import SparseProjection, method_named
+from fastrdm.rdm import Gram, SparseProjection, chosen_methods
 from fastrdm.runtimes.device import DeviceModel, suits
 from fastrdm.runtimes.foreign import open_foreign
 from fastrdm.runtimes.host_rdms import (
+    Collector,
+    GramCollector,
     RdmCollector,
     Workspace,
-    check_activations,
+    gather,
     plan_passes,
-    run,
     run_passes,
 )
 from fastrdm.runtimes.model_arguments import (
-    ProjectedLayers,
     check_method,
     check_where,
     choose_layers,
     read_pixels,
 )
 from fastrdm.runtimes.network_session import NetworkSession
-from fastrdm.runtimes.planning import ChannelRange
+from fastrdm.runtimes.progress import progress_bar
 
 
 class OnnxModel:
@@ -229,21 +228,9 @@ class OnnxModel:
         """
         wanted = self._check_layers(layers)
         self._warn()
-        shapes = {layer: self.shapes[layer] for layer in wanted}
-        gathered = {
-            layer: np.empty((len(images), math.prod(shape)), np.float32)
-            for layer, shape in shapes.items()
-        }
-        ranges = {ChannelRange(layer, 0, rows.shape[1]): rows for layer, rows in gathered.items()}
         pixels = self._pixels(images, background)
-        batch_shape = (min(self.batch_size, len(pixels)), 3, *self.preprocessing.size)
-        with _progress_bar(self.architecture, len(images), progress) as advance:
-            for place, batch in self._session.batches(pixels, np.empty(batch_shape, np.float32)):
-                run(self._session.session, place, batch, ranges, shapes, {})
-                for layer, rows in gathered.items():
-                    check_activations(rows[place], layer, images, place.start)
-                advance(place.stop)
-        return {layer: rows.reshape(-1, *shapes[layer]) for layer, rows in gathered.items()}
+        with progress_bar(self.architecture, len(images), progress) as advance:
+            return gather(self._session, images, pixels, wanted, advance)
 
     def rdms(
         self,
@@ -302,31 +289,72 @@ class OnnxModel:
         """
         wanted = self._check_layers(layers)
         check_method(method)
-        check_choice(where, ("auto", "host", "device"), "where")
         check_where(where, projection)
-        pixels = self._pixels(images, background)
-        if names is None:
-            names = [image_name(image, i) for i, image in enumerate(images)]
-        self._warn()
+        pixels, names = self._stimuli(images, names, background)
         if self._uses_device(where, method, projection):
             device = self._device_model(tuple(wanted), method, max_memory)
             return device.rdms(device.show(pixels, names))
-        shapes = {layer: math.prod(self.shapes[layer]) for layer in wanted}
-        widths, methods, projectors = ProjectedLayers.of(shapes, method, projection)
-        plan = plan_passes(
-            self._session,
-            self._graph,
-            widths,
-            projectors,
-            len(images),
-            max_memory,
-            bool(method_named(method).whole),
-        )
-        collector = RdmCollector(widths, methods, names, self._n_threads)
-        total = len(images) * len(plan.passes)
-        with _progress_bar(self.architecture, total, progress) as advance:
-            run_passes(self._session, plan, pixels, collector, projectors, self._workspace, advance)
-        return {layer: collector.rdms[layer] for layer in wanted}
+        collector = RdmCollector(self._widths(wanted), method, projection, names, self._n_threads)
+        self._collect(collector, pixels, max_memory, progress)
+        return {layer: collector.results[layer] for layer in wanted}
+
+    def grams(
+        self,
+        images: Images,
+        layers: Sequence[str] | None = None,
+        progress: bool = False,
+        *,
+        methods: Iterable[str] | None = None,
+        max_memory: int | str | None = None,
+        projection: SparseProjection | None = None,
+        where: str = "auto",
+        names: Sequence[str] | None = None,
+        background: str | None = None,
+    ) -> dict[str, Gram]:
+        """Read images and return each layer's Gram matrix, from which every score follows.
+
+        Their RDMs are those of `rdms` to the bit, if layers are not split to fit `max_memory`, and on a device within
+        1e-5. Arguments, errors and warnings are those of `rdms`, and of `gram` for `methods`.
+
+        Returns
+        -------
+        dict of str to Gram
+        """
+        wanted, chosen = self._check_layers(layers), chosen_methods(methods)
+        check_where(where, projection)
+        pixels, names = self._stimuli(images, names, background)
+        if self._uses_device(where, "correlation", projection):
+            device = self._device_model(tuple(wanted), "correlation", max_memory)
+            return device.grams(device.show(pixels, names), chosen)
+        collector = GramCollector(self._widths(wanted), chosen, projection, names, self._n_threads)
+        self._collect(collector, pixels, max_memory, progress)
+        return {layer: collector.results[layer] for layer in wanted}
+
+    def _widths(self, wanted: Sequence[str]) -> dict[str, int]:
+        return {layer: math.prod(self.shapes[layer]) for layer in wanted}
+
+    def _stimuli(
+        self, images: Images, names: Sequence[str] | None, background: str | None
+    ) -> tuple[NDArray[np.uint8], Sequence[str]]:
+        """Return pixels and names of images; warn the caller's caller of a known problem with the answers."""
+        pixels = self._pixels(images, background)
+        if names is None:
+            names = [image_name(image, i) for i, image in enumerate(images)]
+        self._warn(stacklevel=4)
+        return pixels, names
+
+    def _collect(
+        self,
+        collector: Collector[Any],
+        pixels: NDArray[np.uint8],
+        max_memory: int | str | None,
+        progress: bool,
+    ) -> None:
+        """Run the images on the host."""
+        plan = plan_passes(self._session, self._graph, collector, len(pixels), max_memory)
+        total = len(pixels) * len(plan.passes)
+        with progress_bar(self.architecture, total, progress) as advance:
+            run_passes(self._session, plan, pixels, collector, self._workspace, advance)
 
     def _uses_device(self, where: str, method: str, projection: SparseProjection | None) -> bool:
         """Whether RDMs are computed on the device, where all images run in one batch."""
@@ -343,10 +371,10 @@ class OnnxModel:
     def _check_layers(self, layers: Sequence[str] | None) -> list[str]:
         return choose_layers(layers, self.layers, self.architecture)
 
-    def _warn(self) -> None:
+    def _warn(self, stacklevel: int = 3) -> None:
         """Warn each caller of a known problem with the answers."""
         if self._verdict.problem:
-            warnings.warn(self._verdict.problem, RuntimeWarning, stacklevel=3)
+            warnings.warn(self._verdict.problem, RuntimeWarning, stacklevel=stacklevel)
 
     def _pixels(self, images: Images, background: str | None) -> NDArray[np.uint8]:
         return read_pixels(images, self.preprocessing, background, self._n_threads)
@@ -369,17 +397,3 @@ class OnnxModel:
                 n_threads=self._n_threads,
             )
         return self._device_models[key]
-
-
-@contextlib.contextmanager
-def _progress_bar(title: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error, or nothing; yields the function that sets its position."""
-    if not show:
-        yield lambda done: None
-        return
-    rich = require("rich.progress", "run", "to show a progress bar")
-    escape = require("rich.markup", "run", "to show a progress bar").escape
-    console = require("rich.console", "run", "to show a progress bar").Console(stderr=True)
-    with rich.Progress(console=console, transient=console.is_terminal) as bar:
-        task = bar.add_task(escape(printable(title)), total=total)
-        yield lambda done: bar.update(task, completed=done)

@@ -1,13 +1,13 @@
 """A torch module where it stands: images in, activations or RDMs out, on any device of torch."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import check_choice, check_integer, parse_bytes, warn_caller
+from fastrdm._base import check_integer, parse_bytes, warn_caller
 from fastrdm.images import Images, image_name
 from fastrdm.networks import (
     InconsistentError,
@@ -16,10 +16,14 @@ from fastrdm.networks import (
     preprocessing_for,
     probe_module,
 )
-from fastrdm.rdm import SparseProjection, method_named
-from fastrdm.runtimes.host_rdms import RdmCollector, check_activations
+from fastrdm.rdm import Gram, SparseProjection, chosen_methods, method_named
+from fastrdm.runtimes.host_rdms import (
+    Collector,
+    GramCollector,
+    RdmCollector,
+    check_activations,
+)
 from fastrdm.runtimes.model_arguments import (
-    ProjectedLayers,
     check_method,
     check_stimuli,
     check_where,
@@ -29,7 +33,7 @@ from fastrdm.runtimes.model_arguments import (
 )
 from fastrdm.runtimes.planning import BatchNeeds, BatchPlan
 from fastrdm.runtimes.torch_devices import free_bytes, torch_package
-from fastrdm.runtimes.torch_rdms import DeviceRdms, PendingRdms, ShownImages, rdms_on_host
+from fastrdm.runtimes.torch_rdms import DeviceRdms, PendingRdms, ShownImages, collect
 from fastrdm.runtimes.torch_session import TorchSession
 from fastrdm.runtimes.torch_weights import FoldedWeights
 
@@ -194,27 +198,78 @@ class TorchModel:
         """
         wanted = self._check_layers(layers)
         check_method(method)
-        check_choice(where, ("auto", "host", "device"), "where")
+        check_where(where, projection)
         limit = None if max_memory is None else parse_bytes(max_memory)
+        pixels, names = self._stimuli(images, names, background)
+        if where == "device":
+            device_measure(method)
+        if self._uses_device(where, method, projection):
+            return self._started(pixels, names, wanted, limit).rdms(method)
+        collector = RdmCollector(self._widths(wanted), method, projection, names, None)
+        self._collect(collector, pixels, limit)
+        return {layer: collector.results[layer] for layer in wanted}
+
+    def grams(
+        self,
+        images: Images,
+        layers: Sequence[str] | None = None,
+        *,
+        methods: Iterable[str] | None = None,
+        max_memory: int | str | None = None,
+        projection: SparseProjection | None = None,
+        where: str = "auto",
+        names: Sequence[str] | None = None,
+        background: str | None = None,
+    ) -> dict[str, Gram]:
+        """Read images and return each layer's Gram matrix; arguments, errors and warnings as `OnnxModel`'s.
+
+        `max_memory` is as for `rdms`.
+        """
+        wanted, chosen = self._check_layers(layers), chosen_methods(methods)
+        check_where(where, projection)
+        limit = None if max_memory is None else parse_bytes(max_memory)
+        pixels, names = self._stimuli(images, names, background)
+        if self._uses_device(where, "correlation", projection):
+            return self._started(pixels, names, wanted, limit).grams()
+        collector = GramCollector(self._widths(wanted), chosen, projection, names, None)
+        self._collect(collector, pixels, limit)
+        return {layer: collector.results[layer] for layer in wanted}
+
+    def _widths(self, wanted: Sequence[str]) -> dict[str, int]:
+        return {layer: math.prod(self.shapes[layer]) for layer in wanted}
+
+    def _stimuli(
+        self, images: Images, names: Sequence[str] | None, background: str | None
+    ) -> tuple[NDArray[np.uint8], Sequence[str]]:
         pixels = self._pixels(images, background)
         if names is None:
             names = [image_name(image, i) for i, image in enumerate(images)]
-        check_where(where, projection)
-        if where == "device":
-            device_measure(method)
+        return pixels, names
+
+    def _uses_device(self, where: str, method: str, projection: SparseProjection | None) -> bool:
         able = method_named(method).on_device and projection is None
-        if where == "device" or (where == "auto" and able and self.device.type != "cpu"):
-            shown = self.show(pixels, names)
-            plan = self._device_plan(wanted, len(pixels), limit)
-            return self._device_rdms.start(shown, method, wanted, plan).rdms()
-        shapes = {layer: math.prod(self.shapes[layer]) for layer in wanted}
-        widths, methods, projectors = ProjectedLayers.of(shapes, method, projection)
-        whole = bool(method_named(method).whole)
-        needs = BatchNeeds(widths, len(pixels), self._image_bytes(wanted), whole)
+        return where == "device" or (where == "auto" and able and self.device.type != "cpu")
+
+    def _started(
+        self,
+        pixels: NDArray[np.uint8],
+        names: Sequence[str],
+        wanted: Sequence[str],
+        limit: int | None,
+    ) -> PendingRdms:
+        plan = self._device_plan(wanted, len(pixels), limit)
+        return self._device_rdms.start(self.show(pixels, names), wanted, plan)
+
+    def _collect(
+        self, collector: Collector[Any], pixels: NDArray[np.uint8], limit: int | None
+    ) -> None:
+        """Run the images, with results on the host."""
+        layers = list(collector.widths)
+        needs = BatchNeeds(
+            collector.widths, len(pixels), self._image_bytes(layers), collector.whole
+        )
         plan = needs.plan(min(self._default_batch, len(pixels)), limit)
-        collector = RdmCollector(widths, methods, names, None)
-        rdms_on_host(self._session, pixels, plan, collector, projectors)
-        return {layer: collector.rdms[layer] for layer in wanted}
+        collect(self._session, pixels, plan, collector)
 
     def show(self, pixels: NDArray[np.uint8], names: Sequence[str] | None = None) -> ShownImages:
         """Copy stimuli to the device, where they stay as long as the returned object exists.
@@ -236,7 +291,7 @@ class TorchModel:
         """
         device_measure(method)
         plan = self._device_plan(self.layers, len(shown.names), None)
-        return self._device_rdms.start(shown, method, self.layers, plan)
+        return self._device_rdms.start(shown, self.layers, plan, method)
 
     def fold(self, weights: Mapping[str, Any], into: FoldedWeights | None = None) -> FoldedWeights:
         """Copy a checkpoint's weights to one buffer on the host, in pinned memory if the device is a GPU.

@@ -41,6 +41,9 @@ class LayerProducts:
         self.low = torch.full((n,), torch.inf, dtype=torch.float64, device=place)
         self.high = torch.full((n,), -torch.inf, dtype=torch.float64, device=place)
 
+        #: Bound on the error of a product relative to the lengths of both conditions.
+        self.rounding = 0.0
+
     def add(self, rows: "torch.Tensor") -> None:
         """Add channels of all conditions, (n, channels)."""
         torch = torch_package()
@@ -49,11 +52,17 @@ class LayerProducts:
         self.low = torch.minimum(self.low, low.to(place).double())
         self.high = torch.maximum(self.high, high.to(place).double())
         if rows.itemsize == 2 and rows.is_cuda:
+            self._rounded(_CHUNK["half"], 2.0**-24)
             self._add_chunks(rows, _CHUNK["half"])
         elif self._double:
+            self._rounded(rows.shape[1], 2.0**-53)
             self._add_doubles(rows)
         else:
+            self._rounded(_CHUNK["single"], 2.0**-24)
             self._add_chunks(rows.float(), _CHUNK["single"])
+
+    def _rounded(self, n_summed: int, unit: float) -> None:
+        self.rounding = max(self.rounding, (n_summed + 8) * unit)
 
     def _add_doubles(self, rows: "torch.Tensor") -> None:
         torch = torch_package()

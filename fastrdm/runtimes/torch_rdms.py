@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import list_names
-from fastrdm.rdm import Projector, UndefinedPairsWarning, method_named, rdm_from_products
-from fastrdm.runtimes.host_rdms import RdmCollector
+from fastrdm.rdm import Gram, UndefinedPairsWarning, gram_from_products, method_named
+from fastrdm.runtimes.host_rdms import Collector
 from fastrdm.runtimes.planning import BatchPlan
 from fastrdm.runtimes.torch_devices import torch_package
 from fastrdm.runtimes.torch_products import LayerProducts, split
@@ -33,10 +33,15 @@ class PendingRdms:
     """RDMs that a device is computing, from `TorchModel.start`."""
 
     def __init__(
-        self, widths: Mapping[str, int], method: str, names: tuple[str, ...], values: Any
+        self,
+        widths: Mapping[str, int],
+        method: str,
+        names: tuple[str, ...],
+        values: Mapping[str, LayerProducts],
     ) -> None:
         package = torch_package()
         self._widths, self._method, self._names = widths, method, names
+        self._rounding = {layer: each.rounding for layer, each in values.items()}
         self._event = None
         flat = package.cat([each.flat() for each in values.values()])
         self._layers = list(values)
@@ -48,13 +53,28 @@ class PendingRdms:
         else:
             self._host = flat.cpu()
 
-    def rdms(self) -> dict[str, NDArray[np.float64]]:
+    def rdms(self, method: str = "") -> dict[str, NDArray[np.float64]]:
         """Wait for the device, and return each layer's condensed RDM; errors and warnings as `TorchModel.rdms`."""
+        row = method_named(method or self._method)
+        rdms = {}
+        for layer, made in self.grams().items():
+            rdms[layer], undefined = made.settled(row.name)
+            if len(undefined):
+                text = (
+                    f"layer {layer!r}: {row.measure.undefined}, their pairs are NaN:"
+                    f" {list_names(undefined, 10)}"
+                )
+                warning = UndefinedPairsWarning(text, undefined.tolist(), layer)
+                warnings.warn(warning, stacklevel=3)
+        return rdms
+
+    def grams(self) -> dict[str, Gram]:
+        """Wait for the device, and return each layer's Gram matrix."""
         if self._event is not None:
             self._event.synchronize()
         n = len(self._names)
         parts = np.split(self._host.numpy(), len(self._layers))
-        rdms = {}
+        grams = {}
         for layer, part in zip(self._layers, parts, strict=True):
             values = split(part, n)
             finite = np.isfinite(values.products.diagonal())
@@ -63,18 +83,14 @@ class PendingRdms:
                 raise ValueError(
                     f"layer {layer!r} has NaN, infinite or too large activations, first for {first}"
                 )
-            rdm, undefined = rdm_from_products(
-                self._method, values.products, self._widths[layer], *values[1:]
+            grams[layer] = gram_from_products(
+                values.products,
+                self._widths[layer],
+                values.sums,
+                np.where(values.low == values.high, values.low, np.nan),
+                rounding=self._rounding[layer],
             )
-            if len(undefined):
-                reason = method_named(self._method).measure.undefined
-                text = (
-                    f"layer {layer!r}: {reason}, their pairs are NaN: {list_names(undefined, 10)}"
-                )
-                warning = UndefinedPairsWarning(text, undefined.tolist(), layer)
-                warnings.warn(warning, stacklevel=3)
-            rdms[layer] = rdm
-        return rdms
+        return grams
 
 
 class DeviceRdms:
@@ -85,9 +101,13 @@ class DeviceRdms:
         self._graphs: dict[Any, tuple[Any, ShownImages, dict[str, LayerProducts]]] = {}
 
     def start(
-        self, shown: ShownImages, method: str, wanted: Sequence[str], plan: BatchPlan
+        self,
+        shown: ShownImages,
+        wanted: Sequence[str],
+        plan: BatchPlan,
+        method: str = "correlation",
     ) -> PendingRdms:
-        """Start to compute the RDMs of some layers."""
+        """Start to compute the products of some layers, whose RDMs are of this method unless another is asked for."""
         widths = {layer: math.prod(self._session.shapes[layer]) for layer in wanted}
         if self._cuda_graph:
             values = self._replayed(shown, wanted, plan)
@@ -138,12 +158,11 @@ def _products(
     return products
 
 
-def rdms_on_host(
+def collect(
     session: TorchSession,
     pixels: NDArray[np.uint8],
     plan: BatchPlan,
-    collector: RdmCollector,
-    projectors: Mapping[str, Projector],
+    collector: Collector[Any],
 ) -> None:
     """Run the images once per pass, and give the collector the channels that each pass keeps."""
     n = len(pixels)
@@ -154,7 +173,9 @@ def rdms_on_host(
         with session.running():
             for place, outputs in session.batches(shown, plan.batch_size, layers):
                 rows = {x: v.float().flatten(1).cpu().numpy() for x, v in outputs.items()}
-                rows |= {x: p.project(rows[x]) for x, p in projectors.items() if x in rows}
+                rows |= {
+                    x: p.project(rows[x]) for x, p in collector.projectors.items() if x in rows
+                }
                 for part, array in zip(ranges, arrays, strict=True):
                     array[place] = rows[part.layer][:, part.begin : part.end]
         for part, array in zip(ranges, arrays, strict=True):
