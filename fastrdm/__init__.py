@@ -50,7 +50,14 @@ if TYPE_CHECKING:
         time_test,
     )
     from fastrdm.networks import export_onnx
-    from fastrdm.rdm import Gram, RdmAccumulator, SparseProjection, calc_rdm, gram
+    from fastrdm.rdm import (
+        Gram,
+        GramAccumulator,
+        RdmAccumulator,
+        SparseProjection,
+        calc_rdm,
+        gram,
+    )
     from fastrdm.responses import (
         SubjectCeiling,
         explainable_variance,
@@ -118,7 +125,14 @@ else:
                 "time_test",
             ],
             "fastrdm.networks": ["export_onnx"],
-            "fastrdm.rdm": ["Gram", "RdmAccumulator", "SparseProjection", "calc_rdm", "gram"],
+            "fastrdm.rdm": [
+                "Gram",
+                "GramAccumulator",
+                "RdmAccumulator",
+                "SparseProjection",
+                "calc_rdm",
+                "gram",
+            ],
             "fastrdm.responses": [
                 "SubjectCeiling",
                 "explainable_variance",
@@ -172,6 +186,7 @@ __all__ = [
     "FittedRdm",
     "FixedRdm",
     "Gram",
+    "GramAccumulator",
     "Info",
     "InterpolatedRdm",
     "KernelInfo",

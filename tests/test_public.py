@@ -19,6 +19,7 @@ NAMES = [
     "FittedRdm",
     "FixedRdm",
     "Gram",
+    "GramAccumulator",
     "Info",
     "InterpolatedRdm",
     "KernelInfo",

@@ -9,8 +9,8 @@ first use). `text`, `units` and `checks` hold pieces of messages, bytes and seco
 converts between condensed and square RDMs. `contents` lists and reads what a file holds, with a module for each family
 of formats (`hdf5` with `hdf5_heaps`, `matlab5` and `matlab4`, `numpy_files`, `pickles` on `unpickling`) and the bounds
 on what files may expand to (`expansion`); `arrays` reads all its arrays, `stored_arrays` reads arrays in parts. `files`
-writes files that appear only when complete, and checks before work that a file can be written; `settings_files` reads
-TOML, JSON and lists within bounds.
+writes files that appear only when complete, and checks before work that a file can be written; `array_files` are such
+files of named arrays, which processes map. `settings_files` reads TOML, JSON and lists within bounds.
 """
 
 from typing import TYPE_CHECKING
@@ -50,6 +50,7 @@ from fastrdm._base.text import (
 from fastrdm._base.units import format_bytes, format_seconds, parse_bytes
 
 if TYPE_CHECKING:
+    from fastrdm._base.array_files import ArrayFormat, Blocks, damaged, write_blocks
     from fastrdm._base.arrays import read_arrays
     from fastrdm._base.checks import (
         check_choice,
@@ -102,6 +103,7 @@ else:
     __getattr__ = lazy_attributes(
         __name__,
         {
+            "fastrdm._base.array_files": ["ArrayFormat", "Blocks", "damaged", "write_blocks"],
             "fastrdm._base.arrays": ["read_arrays"],
             "fastrdm._base.checks": [
                 "check_choice",
@@ -169,6 +171,8 @@ __all__ = [
     "STRUCT",
     "TEXT",
     "UNNAMED",
+    "ArrayFormat",
+    "Blocks",
     "BoundedUnpickler",
     "Contents",
     "Entry",
@@ -195,6 +199,7 @@ __all__ = [
     "common_labels",
     "condense",
     "counted",
+    "damaged",
     "depth",
     "encodable",
     "error_text",
@@ -243,4 +248,5 @@ __all__ = [
     "versions",
     "warn_caller",
     "warn_similarities",
+    "write_blocks",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastrdm._base import Labels, common_labels
 from fastrdm.rdm.conditions import SMALLEST_SQUARE, out_of_range, uncentred
+from fastrdm.rdm.gram_file import read_gram, write_gram
 from fastrdm.rdm.gram_parts import GRAM_METHODS, Parts, added
 from fastrdm.rdm.inputs import warn_undefined
 from fastrdm.rdm.methods import METHODS, method_named
@@ -191,9 +192,7 @@ class Gram:
         OSError
             If it cannot be written.
         """
-        from fastrdm.rdm.gram_file import write_gram
-
-        write_gram(self, Path(path))
+        write_gram(Path(path), self.parts, self.features, self.labels)
 
     @classmethod
     def load(cls, path: str | Path) -> "Gram":
@@ -206,9 +205,7 @@ class Gram:
         ValueError
             If the file is damaged, incomplete, of a later version, or not a Gram.
         """
-        from fastrdm.rdm.gram_file import read_gram
-
-        return read_gram(Path(path))
+        return cls(*read_gram(Path(path)))
 
 
 def _joined(first: Gram, second: Gram) -> Floats | None:

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import Labels, n_conditions
+from fastrdm._base import Labels, damaged, n_conditions
 from fastrdm._kernels import FLOAT64, Prepared
 from fastrdm.similarity.ceiling import check_ceiling
 from fastrdm.similarity.numerics import Floats, blocks_of
 from fastrdm.similarity.protocol import Protocol
 from fastrdm.similarity.sides import NAN_POLICIES, check_values
 from fastrdm.similarity.table import SIMILARITIES, Similarity
-from fastrdm.similarity.target_file import damaged
 from fastrdm.similarity.time_scores import OVER_TIME, check_times
 
 # Numbers that a check holds in memory.
