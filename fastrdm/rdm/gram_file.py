@@ -13,7 +13,8 @@ from fastrdm.rdm.numbers import Kind
 from fastrdm.rdm.products import Floats
 
 # Number of axes of each array. Of one that a file lacks there is none, or it is empty.
-_AXES = {"product": 2, "sums": 1, "shift": 1, "scale": 1, "constants": 1, "features": 2}
+_PARTS = {"product": 2, "raw": 2, "sums": 1, "shift": 1, "scale": 1, "constants": 1}
+_AXES = _PARTS | {"features": 2}
 _DIGITS = ("places", "values", "undefined")
 _AXES |= {f"{method} {what}": 1 for method in GRAM_METHODS for what in _DIGITS}
 _REQUIRED = ("product", "sums", "constants")
@@ -29,9 +30,7 @@ _FORMAT = ArrayFormat(b"fastrdm Gram\n", "a Gram matrix", 1, _AXES, ("<f8", "<i8
 
 def write_gram(path: Path, parts: Parts, features: Floats | None, labels: Labels | None) -> None:
     """Write a Gram; the file appears when it is complete."""
-    arrays: dict[str, Any] = {
-        name: getattr(parts, name) for name in ("product", "sums", "shift", "scale", "constants")
-    }
+    arrays: dict[str, Any] = {name: getattr(parts, name) for name in _PARTS}
     arrays["features"] = features
     digits = {}
     for method, each in parts.digits.items():
@@ -85,6 +84,7 @@ def read_gram(path: Path) -> tuple[Parts, Floats | None, Labels | None]:
             digits,
             bool(facts["summed"]),
             int(facts["n_original"]),
+            arrays.get("raw"),
         )
         labels = Labels.of(facts["labels"])
     except (KeyError, TypeError, ValueError) as error:
@@ -95,8 +95,8 @@ def read_gram(path: Path) -> tuple[Parts, Floats | None, Labels | None]:
 def _check_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Refuse arrays whose shapes, types or places do not fit each other."""
     n = len(arrays["sums"])
-    expected = {name: (n,) for name in ("sums", "shift", "scale", "constants")}
-    for name, shape in {**expected, "product": (n, n)}.items():
+    for name, axes in _PARTS.items():
+        shape = (n,) * axes
         if name in arrays and arrays[name].shape != shape:
             raise damaged(path, f"{name} has shape {arrays[name].shape} instead of {shape}")
     if "features" in arrays and len(arrays["features"]) != n:

@@ -9,16 +9,17 @@ from fastrdm._base import Labels
 from fastrdm.rdm import tiles
 from fastrdm.rdm.conditions import OutOfRangeError
 from fastrdm.rdm.gram_matrix import Gram
-from fastrdm.rdm.gram_parts import GRAM_METHODS, NO_DIGITS, Digits, Parts
+from fastrdm.rdm.gram_parts import GRAM_METHODS, NO_DIGITS, Digits, Parts, rounding_of
 from fastrdm.rdm.measures import Measure
 from fastrdm.rdm.methods import METHODS
 from fastrdm.rdm.numbers import Kind, kind_of
 from fastrdm.rdm.pairs import NearPairs, dissimilarities
-from fastrdm.rdm.products import Floats, Index, working_dtype
+from fastrdm.rdm.products import Floats, Index, cross, gram, working_dtype
 from fastrdm.rdm.sources import Member, RowSource, in_place, single
 
-# Products that are added up before float64, on any kernels.
-_CHAIN = 128
+# Layers of up to this many channels are also multiplied in float64: regressions divide by small eigenvalues, and errors
+# of float32 relative to the products are the largest in narrow layers.
+_NARROW = 4096
 
 
 def gram_of(
@@ -62,11 +63,16 @@ def _multiplied(
     n = source.n_conditions
     product, sums, shift, scale = np.empty((n, n)), np.empty(n), np.zeros(n), np.ones(n)
     constants = np.full(n, np.nan)
+    narrow = source.n_channels <= _NARROW and not source.kind.exact
+    raw = np.empty((n, n)) if narrow and source.kind.dtype == np.float32 else None
     near: dict[str, list[NearPairs]] = {name: [] for name in methods}
     failed: set[str] = set()
     for tile in tiles.products_of(source, height, n_threads):
         rows, columns = (slice(begin, begin + height) for begin in (tile.row, tile.column))
         product[rows, columns] = tile.product
+        if raw is not None:
+            raw[rows, columns] = _raw(tile, n_threads)
+            raw[columns, rows] = raw[rows, columns].T
         if tile.is_diagonal:
             side = tile.sides[0]
             sums[rows] = side.sums
@@ -99,16 +105,16 @@ def _multiplied(
         source.kind,
         source.kind.dtype,
         rounding_of(source.kind, source.n_channels),
+        raw=raw,
     )
     return parts, near, failed
 
 
-def rounding_of(kind: Kind, n_channels: int) -> float:
-    """Return a bound on the error of a sum of products, relative to the lengths of both rows."""
-    if kind.exact:
-        return 0.0
-    unit = float(np.finfo(kind.dtype).eps) / 2
-    return (min(n_channels, _CHAIN) + 8) * unit + n_channels / _CHAIN * 2.0**-53
+def _raw(tile: tiles.Tile, n_threads: int) -> Floats:
+    """Return the products of a tile in float64, of activations as they are."""
+    left, right = (side.read.wide()._replace(shift=None) for side in tile.sides)
+    with np.errstate(all="ignore"):
+        return gram(left, n_threads)[0] if tile.is_diagonal else cross(left, right, n_threads)
 
 
 def _near(tile: tiles.Tile, measure: Measure, n_threads: int) -> list[NearPairs]:
@@ -125,6 +131,8 @@ def _digits(near: Sequence[NearPairs], n: int) -> Digits:
         return NO_DIGITS
     pairs = np.concatenate([each.pairs for each in near]).astype(np.intp)
     values = np.concatenate([each.values for each in near])
+    # The sign of NaN is arbitrary, so it may have been taken for the mark of near pairs.
+    pairs, values = pairs[~np.isnan(values)], values[~np.isnan(values)]
     first, second = pairs.T
     places: Index = first * n - first * (first + 1) // 2 + second - first - 1
     order = np.argsort(places)

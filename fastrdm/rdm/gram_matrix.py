@@ -77,8 +77,10 @@ class Gram:
         """Products over channels, not centred; ValueError if they exceed the range of float64."""
         parts, side = self.parts, self.parts.conditions()
         with np.errstate(all="ignore"):
-            products = uncentred(side, side, parts.product, scaled=False)
-        if products is parts.product:
+            products = parts.raw
+            if products is None:
+                products = uncentred(side, side, parts.product, scaled=False)
+        if products is parts.product or products is parts.raw:
             products = products.view()
         squares = products.diagonal()
         zero = parts.constants == 0
@@ -220,7 +222,7 @@ def _same(first: Gram, second: Gram) -> bool:
     a, b = first.parts, second.parts
     arrays = [
         (getattr(a, name), getattr(b, name))
-        for name in ("product", "sums", "shift", "scale", "constants")
+        for name in ("product", "sums", "shift", "scale", "constants", "raw")
     ]
     arrays.append((first.features, second.features))
     if a.digits.keys() != b.digits.keys() or first.labels != second.labels:

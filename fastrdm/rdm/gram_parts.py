@@ -29,6 +29,9 @@ class Digits(NamedTuple):
     undefined: Index = np.empty(0, np.intp)
 
 
+# Products that are added up before float64, on any kernels.
+_CHAIN = 128
+
 NO_DIGITS = Digits(np.empty(0, np.intp), np.empty(0))
 
 
@@ -39,7 +42,7 @@ class Parts:
     `constants` are the values of conditions that are constant over channels, NaN for others. `kind` is that of the
     products, `stored` the type of the activations or float32. `rounding` bounds the error of a product relative to the
     lengths of what was multiplied. `summed` is whether the products are sums of others, `n_original` the number of
-    channels before a projection.
+    channels before a projection. `raw` are products in float64 of the activations as they are, of narrow layers.
     """
 
     n_channels: int
@@ -54,6 +57,7 @@ class Parts:
     digits: Mapping[str, Digits] = field(default_factory=dict)
     summed: bool = False
     n_original: int = 0
+    raw: Floats | None = None
 
     def conditions(self) -> Conditions:
         """Return the conditions as both sides of the products."""
@@ -98,13 +102,17 @@ class Parts:
 
     def error_bound(self) -> float:
         """Return a bound on the error of products of activations, relative to the conditions' lengths."""
+        if self.n_original:
+            return self.rounding
+        if self.raw is not None:
+            return rounding_of(Kind(np.dtype(np.float64)), self.n_channels)
         side = self.conditions()
         lengths = side.lengths()
         with np.errstate(all="ignore"):
             ratios = np.sqrt(side.squares / lengths)
         ratio = float(np.max(ratios, initial=0.0, where=lengths > 0))
-        if self.n_original or self.shift is None:
-            return self.rounding * max(1.0, ratio)
+        if self.shift is None:
+            return self.rounding
         # The errors of the product and, through the shift, of both sums.
         return self.rounding * ratio * (3 * ratio + 2) + 2.0**-49
 
@@ -132,6 +140,14 @@ class Parts:
         return replace(self, product=product, sums=self.sums + self.n_channels * step, shift=shift)
 
 
+def rounding_of(kind: Kind, n_channels: int) -> float:
+    """Return a bound on the error of a sum of products, relative to the lengths of both rows."""
+    if kind.exact:
+        return 0.0
+    unit = float(np.finfo(kind.dtype).eps) / 2
+    return (min(n_channels, _CHAIN) + 8) * unit + n_channels / _CHAIN * 2.0**-53
+
+
 def added(first: Parts, second: Parts) -> Parts:
     """Return the parts of both channels together."""
     methods = [
@@ -141,6 +157,7 @@ def added(first: Parts, second: Parts) -> Parts:
     first = first.plain()
     second = second.plain().moved(first.shift)
     product, sums = first.product + second.product, first.sums + second.sums
+    raw = None if first.raw is None or second.raw is None else first.raw + second.raw
     if not np.isfinite(product.diagonal()).all():
         raise out_of_range("large")
     same = first.constants == second.constants
@@ -161,6 +178,7 @@ def added(first: Parts, second: Parts) -> Parts:
         digits,
         True,
         _original(first) + _original(second) if first.n_original or second.n_original else 0,
+        raw,
     )
 
 
