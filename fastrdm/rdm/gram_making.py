@@ -159,19 +159,18 @@ def gram_from_products(
     shift: Floats | None = None,
     near: Mapping[str, NearPairs] | None = None,
     rounding: float = 0.0,
+    dtype: type[np.floating[Any]] = np.float64,
 ) -> Gram:
     """Return the Gram of float32 activations whose products a device computed.
 
     `products` (n, n) are sums over channels in float64 of activations minus each condition's `shift` (n,), and `sums`
     (n,) each condition's sum of these. `constants` (n,) are the values of conditions that are constant over channels,
     NaN for others. `near` has dissimilarities by method, without a root, that the products lack digits for. `rounding`
-    bounds the error of a product relative to the lengths of what was multiplied.
+    bounds the error of a product relative to the lengths of what was multiplied in `dtype`.
     """
     digits = dict.fromkeys(GRAM_METHODS, NO_DIGITS)
     for name, pairs in (near or {}).items():
         digits[name] = _digits([pairs], len(sums))
-    float64, float32 = np.dtype(np.float64), np.dtype(np.float32)
-    kind = Kind(float64)
     return Gram(
         Parts(
             n_channels,
@@ -180,8 +179,8 @@ def gram_from_products(
             shift,
             None,
             constants,
-            kind,
-            float32,
+            Kind(np.dtype(dtype)),
+            np.dtype(np.float32),
             rounding,
             digits,
             summed=True,

@@ -105,6 +105,7 @@ def gram_of(
         shift=shift,
         near=near,
         rounding=_ROUNDING,
+        dtype=np.float32,
     )
 
 
