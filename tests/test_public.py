@@ -73,6 +73,8 @@ NAMES = [
     "rank",
     "read_rdms",
     "read_responses",
+    "response_bootstrap",
+    "response_test",
     "score_checkpoints",
     "split_half_reliability",
     "square",

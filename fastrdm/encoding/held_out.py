@@ -80,6 +80,29 @@ def score_layer(
     return scores
 
 
+def permuted_medians(
+    gram: Gram,
+    measured: Sequence[NDArray[Any]],
+    orders: Indices,
+    folds: ConditionFolds,
+    regression: Regression,
+) -> NDArray[np.float64]:
+    """Return medians over units of r, (orders, subjects), of responses whose conditions are in each of the orders.
+
+    Orders are taken together, as if they were subjects, so that a fold is decomposed once for many of them.
+    """
+    step = max(1, 4 * _BLOCK // sum(values.size for values in measured))
+    out = []
+    for start in range(0, len(orders), step):
+        permuted = [values[order] for order in orders[start : start + step] for values in measured]
+        scores = score_layer(gram, permuted, same_conditions(permuted), folds, regression)
+        for one in scores:
+            r, _ = one.pooled()
+            known = r[~np.isnan(r)]
+            out.append(np.median(known) if len(known) else np.nan)
+    return np.array(out).reshape(len(orders), len(measured))
+
+
 def _blocks(group: SameConditions, is_joint: bool) -> Iterator[tuple[int, Indices]]:
     for subject, units in group.members:
         step = len(units) if is_joint else max(1, _BLOCK // len(group.rows))

@@ -7,12 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import Labels, check_choice, list_names, warn_caller
+from fastrdm._base import Labels, as_array, check_choice, list_names, warn_caller
 from fastrdm.encoding.ceilings import UnitCeilings
 from fastrdm.encoding.decomposition import Floats
 from fastrdm.encoding.folds import folds_of
-from fastrdm.encoding.held_out import SameConditions, same_conditions, score_layer
-from fastrdm.encoding.regressions import METHODS, fewest_training, regression_of
+from fastrdm.encoding.held_out import (
+    SameConditions,
+    permuted_medians,
+    same_conditions,
+    score_layer,
+)
+from fastrdm.encoding.layers import ScoringPlan, check_layers, named_grams, plan_of
+from fastrdm.encoding.regressions import METHODS
 from fastrdm.encoding.scores import ResponseScore, result_of, undefined_text
 from fastrdm.rdm import Gram
 from fastrdm.responses import MeasuredResponses, measured
@@ -216,34 +222,23 @@ class Responses:
         Rifkin & Lippert (2007), Notes on regularized least squares, MIT-CSAIL-TR-2007-025. Rosipal & Trejo (2001),
         Kernel partial least squares regression in reproducing kernel Hilbert space, JMLR 2.
         """
-        check_choice(method, METHODS, "method")
-        layers = named_grams(grams)
-        self._check_layers(layers)
-        divided = folds_of(folds, self.n_conditions, seed=seed, groups=groups, strata=strata)
-        if method == "pls":
-            self._check_joint()
-        n_training = fewest_training(divided, [group.rows for group in self._groups])
-        regressions = [
-            regression_of(method, layer, gram, n_training, alphas, n_components)
-            for layer, gram in layers.items()
-        ]
+        plan = self._plan(grams, method, folds, alphas, n_components, seed, groups, strata)
         scores = [
             score_layer(
                 gram,
                 self._means,
                 self._groups,
-                divided,
+                plan.folds,
                 regression,
                 keep_predictions=keep_predictions,
             )
-            for gram, regression in zip(layers.values(), regressions, strict=True)
+            for gram, regression in zip(plan.layers.values(), plan.regressions, strict=True)
         ]
-        grids = [regression.alphas for regression in regressions]
         result = result_of(
             scores,
-            grids,
-            divided,
-            names=tuple(layers),
+            [regression.alphas for regression in plan.regressions],
+            plan.folds,
+            names=tuple(plan.layers),
             subjects=self.subjects,
             method=method,
             ceilings=self._ceilings,
@@ -251,6 +246,75 @@ class Responses:
         if text := undefined_text(result, self._constant):
             warn_caller(text)
         return result
+
+    def score_permuted(
+        self,
+        grams: Gram | Mapping[str, Gram] | list[Gram] | tuple[Gram, ...],
+        orders: ArrayLike,
+        method: str = "ridge",
+        *,
+        folds: int | ArrayLike = 5,
+        alphas: ArrayLike | None = None,
+        n_components: int | None = None,
+        seed: int | None = 0,
+        groups: ArrayLike | None = None,
+        strata: ArrayLike | None = None,
+    ) -> Floats:
+        """Score the responses with their conditions in other orders, as permutation tests need it.
+
+        All is fitted again, penalties included; only the layers' decompositions serve many orders.
+
+        Parameters
+        ----------
+        orders : array_like of int, shape (orders, conditions)
+            The condition whose response each condition gets.
+        grams, method, folds, alphas, n_components, seed, groups, strata
+            As in `score`.
+
+        Returns
+        -------
+        ndarray, shape (orders, models, subjects)
+            Medians over units of r, without units whose r is NaN.
+
+        Raises
+        ------
+        ValueError
+            As `score`, or if the orders are not permutations of the conditions.
+        """
+        plan = self._plan(grams, method, folds, alphas, n_components, seed, groups, strata)
+        n = self.n_conditions
+        places = as_array(orders, "orders")
+        if places.ndim != 2 or (np.sort(places, axis=1) != np.arange(n)).any():
+            raise ValueError(
+                f"orders has shape {places.shape}; each must be a permutation of range({n}), (orders, {n})"
+            )
+        return np.stack(
+            [
+                permuted_medians(gram, self._means, places, plan.folds, regression)
+                for gram, regression in zip(plan.layers.values(), plan.regressions, strict=True)
+            ],
+            axis=1,
+        )
+
+    def _plan(
+        self,
+        grams: Any,
+        method: str,
+        folds: int | ArrayLike,
+        alphas: ArrayLike | None,
+        n_components: int | None,
+        seed: int | None,
+        groups: ArrayLike | None,
+        strata: ArrayLike | None,
+    ) -> ScoringPlan:
+        check_choice(method, METHODS, "method")
+        layers = named_grams(grams)
+        check_layers(layers, self.n_conditions, self.labels, self.name or "the responses")
+        divided = folds_of(folds, self.n_conditions, seed=seed, groups=groups, strata=strata)
+        if method == "pls":
+            self._check_joint()
+        rows = [group.rows for group in self._groups]
+        return plan_of(layers, divided, rows, method, alphas, n_components)
 
     @functools.cached_property
     def _constant(self) -> list[NDArray[np.bool_]]:
@@ -261,17 +325,6 @@ class Responses:
             out.append(~varies | (np.count_nonzero(~np.isnan(values), axis=0) < 3))
         return out
 
-    def _check_layers(self, layers: Mapping[str, Gram]) -> None:
-        label = self.name or "the responses"
-        for name, gram in layers.items():
-            if gram.n_conditions != self.n_conditions:
-                raise ValueError(
-                    f"layer {name} has {gram.n_conditions} conditions and {label} {self.n_conditions}; the numbers must"
-                    " be equal"
-                )
-            if gram.labels is not None:
-                gram.labels.check(self.labels)
-
     def _check_joint(self) -> None:
         several = [subject for group in self._groups for subject, _ in group.members]
         for subject in range(self.n_subjects):
@@ -280,27 +333,6 @@ class Responses:
                     f"the units of {self._measured.label(subject)} lack different conditions, so method 'pls' cannot"
                     " fit them together; pass the conditions that all have, or use method='ridge'"
                 )
-
-
-def named_grams(grams: Any, name: str = "grams") -> dict[str, Gram]:
-    """Return layers by name, by default their numbers; refuse what is not a Gram."""
-    if isinstance(grams, Gram):
-        return {"0": grams}
-    if isinstance(grams, Mapping):
-        layers = {str(key): gram for key, gram in grams.items()}
-    elif isinstance(grams, (list, tuple)):
-        layers = {str(k): gram for k, gram in enumerate(grams)}
-    else:
-        layers = {"": grams}
-    for key, gram in layers.items():
-        if not isinstance(gram, Gram):
-            where = f"{name}[{key!r}]" if key else name
-            raise ValueError(
-                f"{where} is of type {type(gram).__name__}; make a Gram of activations with fastrdm.gram"
-            )
-    if not layers:
-        raise ValueError(f"{name} is empty; pass at least one layer")
-    return layers
 
 
 def _check_complete(given: MeasuredResponses, groups: tuple[SameConditions, ...]) -> None:

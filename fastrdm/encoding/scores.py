@@ -74,7 +74,7 @@ class ResponseScore:
 
     @property
     def normalised(self) -> PerUnit:
-        """R / ceiling, shape of `r`: 1 for a model that predicts all but the noise of the measurement."""
+        """Shares of the ceiling, r / ceiling, shape of `r`: 1 if a model predicts all but the measurement's noise."""
         ceilings = list(self.ceilings.ceiling)
         return together([r / c for r, c in zip(subjects_of(self.r), ceilings, strict=True)])
 

@@ -5,10 +5,10 @@ convert to JSON, dicts and DataFrames and back.
 
 Read `comparisons` first: tests over subjects, comparisons of models, the maximum over all layers and regions
 (`sign_flips` takes all flips of few subjects). `bootstrapping` resamples subjects and conditions (`bootstrap_result`
-computes the intervals), `mantel` permutes conditions. `over_time` tests each time point, or the `clusters` of them, and
-estimates onsets and peaks (`time_results`). All random draws (`draws`) follow from a seed. `significance`
-holds the common parts: the result of tests, p values and their corrections, intervals, pairs; `results` prints and
-converts every result.
+computes the intervals), `mantel` permutes conditions; `response_scores` does both for predictions of responses.
+`over_time` tests each time point, or the `clusters` of them, and estimates onsets and peaks (`time_results`). All
+random draws (`draws`) follow from a seed. `significance` holds the common parts: the result of tests, p values and
+their corrections, intervals, pairs; `results` prints and converts every result.
 """
 
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from fastrdm.inference.mantel import permutation_test
     from fastrdm.inference.over_time import cluster_test, latencies, time_test
+    from fastrdm.inference.response_scores import response_bootstrap, response_test
     from fastrdm.inference.significance import TestResult, correct
     from fastrdm.inference.time_results import ClusterTest, Latencies, TimeTest
 else:
@@ -43,6 +44,7 @@ else:
             ],
             "fastrdm.inference.mantel": ["permutation_test"],
             "fastrdm.inference.over_time": ["cluster_test", "latencies", "time_test"],
+            "fastrdm.inference.response_scores": ["response_bootstrap", "response_test"],
             "fastrdm.inference.significance": ["TestResult", "correct"],
             "fastrdm.inference.time_results": ["ClusterTest", "Latencies", "TimeTest"],
         },
@@ -61,6 +63,8 @@ __all__ = [
     "latencies",
     "max_statistic",
     "permutation_test",
+    "response_bootstrap",
+    "response_test",
     "subject_intervals",
     "subject_test",
     "time_test",

@@ -32,7 +32,7 @@ class Bootstrap(InferenceResult):
     names : tuple of str
         The models.
     over : str
-        Resampled factors: ``"subjects"``, ``"conditions"`` or ``"both"``.
+        Resampled factors: ``"subjects"``, ``"conditions"`` or ``"both"``; also ``"units"`` for scores of responses.
     value : ndarray, shape (n_models,)
         Scores on the original data.
     ceiling : ndarray, shape (2,)
@@ -55,6 +55,8 @@ class Bootstrap(InferenceResult):
     mean_rho : ndarray, shape (n_models,)
         Mean over subjects of the unsquared similarity on the original data. If it is below 0, the model orders pairs in
         the opposite way to the brain, however high a squared score is. Empty in results of earlier versions.
+    n_units : int
+        Units of the subject with the fewest, for scores of responses; 0 for RDMs.
     made_by : dict
         Versions and kernels.
     """
@@ -73,6 +75,7 @@ class Bootstrap(InferenceResult):
     pool: str
     squared: bool
     mean_rho: Floats = field(default_factory=lambda: np.empty(0), metadata={"later": True})
+    n_units: int = field(default=0, metadata={"later": True})
     made_by: dict[str, str] = field(default_factory=made_by)
 
     @property
@@ -83,8 +86,8 @@ class Bootstrap(InferenceResult):
     @property
     def dof(self) -> int:
         """Degrees of freedom as in rsatoolbox: the smallest resampled number, minus one."""
-        n = {"subjects": self.n_subjects, "conditions": self.n_conditions}
-        return n.get(self.over, min(n.values())) - 1
+        n = {"subjects": self.n_subjects, "conditions": self.n_conditions, "units": self.n_units}
+        return n.get(self.over, min(self.n_subjects, self.n_conditions)) - 1
 
     def _dof(self, draws: Floats) -> Floats:
         """Return degrees of freedom for draws (kinds, n_draws, n).
@@ -119,9 +122,9 @@ class Bootstrap(InferenceResult):
 
     def _variance(self, draws: Floats) -> Floats:
         raw = self._raw(draws)
-        s, c = (n / (n - 1) for n in (self.n_subjects, self.n_conditions))
         if self.over != "both":
-            return np.asarray(raw[0] * (s if self.over == "subjects" else c))
+            return np.asarray(raw[0] * ((self.dof + 1) / self.dof))
+        s, c = (n / (n - 1) for n in (self.n_subjects, self.n_conditions))
         both, subjects, conditions = raw
         corrected = s * subjects + c * conditions - s * c * (both - subjects - conditions)
         least = np.maximum(s * subjects, c * conditions)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Streams of one seed; draws for different purposes are independent.
-SUBJECTS, CONDITIONS, PERMUTATIONS, SIGNS = range(4)
+SUBJECTS, CONDITIONS, PERMUTATIONS, SIGNS, UNITS = range(5)
 
 Indices = NDArray[np.intp]
 Counts = NDArray[np.int32]

@@ -1,0 +1,70 @@
+"""Layers that are scored, with their names, folds and regressions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastrdm._base import Labels
+from fastrdm.encoding.folds import ConditionFolds, Indices
+from fastrdm.encoding.regressions import Regression, fewest_training, regression_of
+from fastrdm.rdm import Gram
+
+
+@dataclass(frozen=True, eq=False)
+class ScoringPlan:
+    """Layers by name, their regressions, and the folds of the conditions."""
+
+    layers: Mapping[str, Gram]
+    regressions: Sequence[Regression]
+    folds: ConditionFolds
+
+
+def plan_of(
+    layers: Mapping[str, Gram],
+    folds: ConditionFolds,
+    all_rows: Sequence[Indices],
+    method: str,
+    alphas: Any,
+    n_components: int | None,
+) -> ScoringPlan:
+    """Return the plan for layers, for units that have the conditions of one of `all_rows`."""
+    n_training = fewest_training(folds, all_rows)
+    regressions = [
+        regression_of(method, name, gram, n_training, alphas, n_components)
+        for name, gram in layers.items()
+    ]
+    return ScoringPlan(layers, regressions, folds)
+
+
+def named_grams(grams: Any, name: str = "grams") -> dict[str, Gram]:
+    """Return layers by name, by default their numbers; refuse what is not a Gram."""
+    if isinstance(grams, Gram):
+        return {"0": grams}
+    if isinstance(grams, Mapping):
+        layers = {str(key): gram for key, gram in grams.items()}
+    elif isinstance(grams, (list, tuple)):
+        layers = {str(k): gram for k, gram in enumerate(grams)}
+    else:
+        layers = {"": grams}
+    for key, gram in layers.items():
+        if not isinstance(gram, Gram):
+            where = f"{name}[{key!r}]" if key else name
+            raise ValueError(
+                f"{where} is of type {type(gram).__name__}; make a Gram of activations with fastrdm.gram"
+            )
+    if not layers:
+        raise ValueError(f"{name} is empty; pass at least one layer")
+    return layers
+
+
+def check_layers(
+    layers: Mapping[str, Gram], n_conditions: int, labels: Labels | None, name: str
+) -> None:
+    """Raise a ValueError for a layer whose conditions are not those of the responses."""
+    for layer, gram in layers.items():
+        if gram.n_conditions != n_conditions:
+            raise ValueError(
+                f"layer {layer} has {gram.n_conditions} conditions and {name} {n_conditions}; the numbers must be equal"
+            )
+        if gram.labels is not None:
+            gram.labels.check(labels)

@@ -1,0 +1,322 @@
+"""Intervals and tests of how well layers predict responses."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._base import check_choice, check_integer, warn_caller
+from fastrdm.encoding import ConditionFolds, Responses, ResponseScore, folds_of
+from fastrdm.inference.bootstrap_result import Bootstrap
+from fastrdm.inference.draws import (
+    CONDITIONS,
+    SUBJECTS,
+    UNITS,
+    Counts,
+    check_seed,
+    count,
+    draw_indices,
+    draw_permutations,
+)
+from fastrdm.inference.significance import (
+    Floats,
+    TestResult,
+    check_correction,
+    check_permutations,
+    make_result,
+    permutation_p,
+)
+
+_OVER = ("subjects", "conditions", "both", "units")
+# Units whose draws are computed together.
+_UNITS = 512
+# Streams of the units of different subjects are this far apart.
+_STREAMS = 8
+
+
+def response_bootstrap(
+    responses: Responses,
+    grams: Any,
+    over: str = "both",
+    *,
+    n_draws: int = 1000,
+    seed: int = 0,
+    **options: Any,
+) -> Bootstrap:
+    """Resample subjects, conditions, both, or units, and summarise the held-out predictions of each layer again.
+
+    The value is the mean over subjects of the median over units of r. A draw of conditions takes as many held-out
+    conditions as there are, with their predictions: the regressions are not fitted again, and the uncertainty of the
+    training set is not part of the interval. The variance over both factors is that of `bootstrap`.
+
+    Parameters
+    ----------
+    responses : Responses
+        Measured responses.
+    grams : Gram, list of Gram or dict of Gram
+        Layers.
+    over : {"both", "subjects", "conditions", "units"}
+        What is resampled with replacement. Of units, those of each subject are.
+    n_draws, seed : int
+        Number of draws, and their seed.
+    **options
+        Of `Responses.score`: the method, folds, penalties; the folds have the same seed.
+
+    Returns
+    -------
+    Bootstrap
+        Without ceilings.
+
+    Raises
+    ------
+    ValueError
+        As `Responses.score`, or if `over` is unknown, or there are fewer than two subjects or units, or three
+        conditions, to resample.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrdm
+    >>> rng = np.random.default_rng(0)
+    >>> layer = rng.standard_normal((60, 20))
+    >>> voxels = layer @ rng.standard_normal((20, 30)) + 4 * rng.standard_normal((4, 60, 30))
+    >>> responses = fastrdm.Responses(voxels)
+    >>> result = fastrdm.response_bootstrap(responses, fastrdm.gram(layer), "subjects", n_draws=100)
+    >>> result.evaluations.shape
+    (1, 100, 1)
+    """
+    check_choice(over, _OVER, "over")
+    check_integer(n_draws, "n_draws", 2)
+    check_seed(seed)
+    counts = _counts(responses, over, n_draws, seed)
+    keeps = "conditions" in counts
+    score = responses.score(grams, **{"seed": seed % (1 << 32)} | options, keep_predictions=keeps)
+    values = score.median
+    if over == "units":
+        evaluations = [_over_units(score, n_draws, seed)]
+        jackknives = []
+    else:
+        subjects = counts.get("subjects")
+        drawn = (
+            _over_conditions(responses, score, counts["conditions"])
+            if keeps
+            else np.broadcast_to(values, (n_draws, *values.shape))
+        )
+        evaluations = [_means(drawn, subjects)]
+        jackknives = [_means(values[None], 1 - np.eye(len(values.T), dtype=np.int32))]
+        if over == "both":
+            evaluations += [_means(values[None], subjects), drawn.mean(axis=2)]
+        if over == "conditions":
+            jackknives = []
+        if keeps:
+            one_less = 1 - np.eye(responses.n_conditions, dtype=np.int32)
+            jackknives.append(_over_conditions(responses, score, one_less).mean(axis=2))
+    nothing = np.full((len(evaluations), n_draws, 2), np.nan)
+    return Bootstrap(
+        names=score.names,
+        over=over,
+        value=values.mean(axis=1),
+        ceiling=np.full(2, np.nan),
+        evaluations=np.stack(evaluations),
+        ceilings=nothing,
+        acceleration=_acceleration(jackknives, len(score.names)),
+        n_subjects=responses.n_subjects,
+        n_conditions=responses.n_conditions,
+        n_units=min(responses.n_units),
+        seed=int(seed),
+        method=f"median r of {score.method}",
+        pool="none",
+        squared=False,
+    )
+
+
+def response_test(
+    responses: Responses,
+    grams: Any,
+    *,
+    n_permutations: int = 1000,
+    seed: int = 0,
+    alternative: str = "greater",
+    correction: str | None = "max",
+    within_folds: bool = False,
+    **options: Any,
+) -> TestResult:
+    """Test whether layers predict responses by permuting the conditions of the responses.
+
+    The statistic is the mean over subjects of the median over units of r. Under the null hypothesis, the conditions of
+    the responses are exchangeable. For each permutation, penalties are chosen and all is fitted again, so that the
+    negative r of predictions by chance is part of the null distribution; the layers' decompositions are shared.
+
+    Parameters
+    ----------
+    responses : Responses
+        Measured responses. All subjects and units get the same permutations.
+    grams : Gram, list of Gram or dict of Gram
+        Layers.
+    n_permutations, seed : int
+        Number of random permutations, and their seed.
+    alternative : {"greater", "less", "two-sided"}
+        Alternative hypothesis about r.
+    correction : str or None
+        As in `correct`, or ``"max"``: by the extreme over all layers under each permutation.
+    within_folds : bool
+        Whether conditions are exchanged only with conditions of the same fold, for folds (or groups) between which
+        conditions are not exchangeable, such as runs.
+    **options
+        Of `Responses.score`: the method, folds, penalties; the folds have the same seed.
+
+    Returns
+    -------
+    TestResult
+        A row for each layer.
+
+    Warns
+    -----
+    RuntimeWarning
+        One, naming the layers with a NaN p because r of all units is NaN.
+
+    Raises
+    ------
+    ValueError
+        As `Responses.score`, or if an option is unknown, or no fold has two conditions to exchange.
+
+    Notes
+    -----
+    Each permutation takes as long as `Responses.score` without its decompositions.
+    """
+    check_permutations(alternative, n_permutations, seed)
+    check_correction(correction, "max")
+    options = {"seed": seed % (1 << 32)} | options
+    observed_score = responses.score(grams, **options)
+    names, observed = observed_score.names, observed_score.median.mean(axis=1)
+    orders = draw_permutations(seed, n_permutations, responses.n_conditions)
+    if within_folds:
+        orders = _within(orders, _folds(responses, options))
+    null = responses.score_permuted(grams, orders, **options).mean(axis=2)
+    null[np.isnan(null)] = -np.inf if alternative == "less" else np.inf
+    p, p_max = np.full((2, len(names)), np.nan)
+    known = np.flatnonzero(~np.isnan(observed))
+    if known.size:
+        p[known], p_max[known] = permutation_p(
+            observed[known], lambda: iter([null[:, known]]), alternative, False
+        )
+    if len(known) < len(names):
+        unknown = ", ".join(names[i] for i in np.flatnonzero(np.isnan(observed)))
+        warn_caller(f"p is NaN for layers without r: {unknown}")
+    return make_result(
+        names, observed, correction, statistic=observed, p=p, p_max=p_max,
+        test="permutation of conditions", against="zero", alternative=alternative,
+        n_resamples=len(orders), exact=False, seed=int(seed),
+    )  # fmt: skip
+
+
+def _folds(responses: Responses, options: Mapping[str, Any]) -> ConditionFolds:
+    named = {name: options[name] for name in ("seed", "groups", "strata") if name in options}
+    return folds_of(options.get("folds", 5), responses.n_conditions, **named)
+
+
+def _within(orders: Counts, folds: ConditionFolds) -> Counts:
+    """Return permutations that exchange conditions of one fold only, from permutations of all."""
+    out = np.empty_like(orders)
+    numbers = folds.numbers
+    largest = 0
+    for number in np.unique(numbers):
+        places = np.flatnonzero(numbers == number)
+        largest = max(largest, len(places))
+        # The order of these conditions among each other.
+        out[:, places] = places[np.argsort(orders[:, places], axis=1)]
+    if largest < 2:
+        raise ValueError(
+            "no fold has two conditions to exchange; pass within_folds=False, or fewer folds"
+        )
+    return out
+
+
+def _counts(responses: Responses, over: str, n_draws: int, seed: int) -> dict[str, Counts]:
+    """Return how often each subject and each condition occurs in each draw, as far as `over` needs them."""
+    sizes = {"subjects": responses.n_subjects, "conditions": responses.n_conditions}
+    if over == "units":
+        if min(responses.n_units) < 2:
+            raise ValueError("resampling units needs at least 2 units for each subject, not 1")
+        return {}
+    wanted = {name: sizes[name] for name in (sizes if over == "both" else (over,))}
+    for name, least in (("subjects", 2), ("conditions", 3)):
+        if wanted.get(name, least) < least:
+            raise ValueError(f"resampling {name} needs at least {least} {name}, not {wanted[name]}")
+    streams = {"subjects": SUBJECTS, "conditions": CONDITIONS}
+    return {
+        name: count(draw_indices(seed, streams[name], n_draws, n), n) for name, n in wanted.items()
+    }
+
+
+def _means(values: Floats, subjects: Counts | None) -> Floats:
+    """Return means (draws, models) over subjects of values (draws or 1, models, subjects), weighted by counts."""
+    if subjects is None:
+        return np.asarray(values.mean(axis=2))
+    weights = subjects / subjects.sum(axis=1, keepdims=True)
+    return np.asarray(
+        np.einsum("ds,dms->dm", weights, np.broadcast_to(values, (len(weights), *values.shape[1:])))
+    )
+
+
+def _by_subject(values: Any) -> Sequence[Floats]:
+    """Return an array (models, …, units) for each subject."""
+    return values if isinstance(values, list) else list(np.moveaxis(values, 1, 0))
+
+
+def _over_units(score: ResponseScore, n_draws: int, seed: int) -> Floats:
+    """Return values (draws, models) with the units of each subject drawn."""
+    out = []
+    for subject, r in enumerate(_by_subject(score.r)):
+        places = draw_indices(seed, UNITS + _STREAMS * subject, n_draws, r.shape[1])
+        out.append(np.stack([_medians(row[places]) for row in r], axis=1))
+    return np.asarray(np.mean(out, axis=0))
+
+
+def _over_conditions(responses: Responses, score: ResponseScore, counts: Counts) -> Floats:
+    """Return medians of r (draws, models, subjects) of predictions with the conditions drawn."""
+    weights = counts.astype(np.float64)
+    predictions = score.predictions
+    if predictions is None:
+        raise ValueError("the predictions were not kept; pass keep_predictions=True")
+    out = []
+    for measured, predicted in zip(responses.means, _by_subject(predictions), strict=True):
+        rows = [_medians(_weighted_r(weights, measured, one)) for one in predicted]
+        out.append(np.stack(rows, axis=1))
+    return np.stack(out, axis=2)
+
+
+def _weighted_r(weights: Floats, measured: NDArray[Any], predicted: Floats) -> Floats:
+    """Return Pearson's r (draws, units) of conditions (conditions, units) that count so often (draws, conditions)."""
+    out = np.empty((len(weights), measured.shape[1]))
+    for start in range(0, out.shape[1], _UNITS):
+        block = slice(start, start + _UNITS)
+        y, p = measured[:, block].astype(np.float64), predicted[:, block].copy()
+        present = ~(np.isnan(y) | np.isnan(p))
+        for values in (y, p):
+            values -= np.sum(values, axis=0, where=present) / np.maximum(present.sum(axis=0), 1)
+            values[~present] = 0
+        n = weights @ present
+        with np.errstate(invalid="ignore", divide="ignore"):
+            my, mp = weights @ y / n, weights @ p / n
+            yy, pp = weights @ (y * y) / n - my**2, weights @ (p * p) / n - mp**2
+            out[:, block] = (weights @ (y * p) / n - my * mp) / np.sqrt(yy * pp)
+    return out
+
+
+def _medians(rows: Floats) -> Floats:
+    """Return medians of rows, without NaN."""
+    if not np.isnan(rows).any():
+        return np.asarray(np.median(rows, axis=1))
+    kept = [row[~np.isnan(row)] for row in rows]
+    return np.array([np.median(row) if len(row) else np.nan for row in kept])
+
+
+def _acceleration(jackknives: Sequence[Floats], n_models: int) -> Floats:
+    """Return the acceleration of BCa intervals from scores (left out, models); 0 without them."""
+    if not jackknives:
+        return np.zeros(n_models)
+    deviations = np.concatenate([j.mean(axis=0) - j for j in jackknives])
+    squares = (deviations**2).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(squares > 0, (deviations**3).sum(axis=0) / (6 * squares**1.5), 0.0)
