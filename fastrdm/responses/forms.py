@@ -15,6 +15,7 @@ from fastrdm._base import (
     labels_of,
     names_of,
 )
+from fastrdm.responses.axes import AXES, axis_of, named_axes
 from fastrdm.responses.repeats import Floats
 from fastrdm.responses.subjects import MeasuredResponses, read_only
 
@@ -22,33 +23,6 @@ _EXPECTED = (
     "expected (subjects, conditions, units) or (subjects, repeats, conditions, units), (conditions, units) for one"
     " subject, or a list or dict of subjects"
 )
-AXES = ("subjects", "repeats", "conditions", "units")
-#: Names of axes in xarray objects and files, by the axis that they denote.
-AXIS_NAMES: Mapping[str, str] = {
-    **{name: "subjects" for name in ("subject", "subjects", "participant", "participants")},
-    **{
-        name: "repeats"
-        for name in (
-            *("repeat", "repeats", "repetition", "repetitions", "trial", "trials"),
-            *("session", "sessions", "run", "runs"),
-        )
-    },
-    **{
-        name: "conditions"
-        for name in (
-            *("condition", "conditions", "stimulus", "stimuli", "stimulus_id", "image", "images"),
-            "presentation",
-        )
-    },
-    **{
-        name: "units"
-        for name in (
-            *("unit", "units", "neuron", "neurons", "neuroid", "voxel", "voxels"),
-            *("channel", "channels", "sensor", "sensors", "electrode", "electrodes", "vertex"),
-            "vertices",
-        )
-    },
-}
 
 
 def of_arrays(responses: Any, name: str) -> MeasuredResponses:
@@ -106,19 +80,18 @@ def _members(responses: Any, name: str) -> tuple[list[tuple[Any, str]], tuple[st
 
 
 def _in_order(values: Any, name: str, axes: tuple[str, ...]) -> Any:
-    """Return an xarray object with its axes in this order if all their names are known, other values as they are."""
+    """Return an xarray object with its axes in this order if their names are known, other values as they are."""
     if not (hasattr(values, "dims") and hasattr(values, "transpose")):
         return values
-    known = [AXIS_NAMES.get(str(dim).lower()) for dim in values.dims]
-    if None in known:
+    dims = list(map(str, values.dims))
+    known = named_axes(dims, values.shape, [axis_of(dim) for dim in dims], axes, name)
+    if known is None:
         return values
-    if len(set(known)) < len(known) or not {"conditions", "units"} <= set(known) <= set(axes):
-        raise ValueError(
-            f"{name} has dimensions ({', '.join(map(str, values.dims))}); expected {', '.join(axes)}, each at most"
-            " once, with conditions and units"
-        )
-    order = sorted(range(len(known)), key=lambda k: axes.index(str(known[k])))
-    table = values.transpose(*(values.dims[k] for k in order))
+    values = values.squeeze([dim for dim, axis in zip(values.dims, known, strict=True) if not axis])
+    order = sorted(
+        zip(filter(None, known), values.dims, strict=True), key=lambda each: axes.index(each[0])
+    )
+    table = values.transpose(*(dim for _, dim in order))
     # Repeats of one subject must not be taken for subjects.
     if axes == AXES and "subjects" not in known and "repeats" in known:
         table = table.expand_dims("subject")

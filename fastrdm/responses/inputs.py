@@ -17,12 +17,12 @@ def measured(responses: Any, name: str = "responses") -> MeasuredResponses:
     responses : array_like, path, list, tuple or dict
         An array (subjects, conditions, units), or (subjects, repeats, conditions, units) with NaN where a repeat is
         lacking. A list or tuple of subjects, or a dict of named ones, whose members are (conditions, units) or
-        (repeats, conditions, units); units and repeats may differ between them. A single table or array of two axes
-        is one subject, (conditions, units). NumPy and masked arrays (masked values are NaN), torch tensors, pandas
-        and xarray objects are accepted; the labels of conditions, units and subjects are kept. The axes of an xarray
-        object whose dimensions all have known names, such as ``subject``, ``repetition``, ``stimulus``, ``neuroid``,
-        are recognised in any order; otherwise the order counts. Paths of files are read as by `read_responses`; several
-        files are a subject each.
+        (repeats, conditions, units); units and repeats may differ between them. A single table or array of two axes is
+        one subject, (conditions, units). NumPy and masked arrays (masked values are NaN), torch tensors, pandas and
+        xarray objects are accepted; the labels of conditions, units and subjects are kept. The axes of an xarray object
+        whose dimensions all have known names, such as ``subject``, ``repetition``, ``stimulus``, ``neuroid``, are
+        recognised in any order; if only some are known, they must be where the order has them. Paths of files are read
+        as by `read_responses`; several files are a subject each.
     name : str
         Name of the argument in errors.
 

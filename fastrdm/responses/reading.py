@@ -19,11 +19,13 @@ from fastrdm._base import (
     open_contents,
     suggestion,
 )
-from fastrdm.responses.forms import AXES, AXIS_NAMES, of_arrays
+from fastrdm.responses.axes import AXES, axis_of, named_axes
+from fastrdm.responses.forms import of_arrays
 from fastrdm.responses.subjects import MeasuredResponses
 
-# Where axes of sessions and of repeats within them are both named.
+# Files may have axes of sessions and of repeats within them.
 _SESSIONS = ("session", "sessions", "run", "runs")
+_KNOWN = ("subjects", "sessions", *AXES[1:])
 
 
 def read_responses(
@@ -171,16 +173,22 @@ def _is_large(entry: Entry) -> bool:
 def _arranged(
     value: Any, entry: Entry | None, axes: list[str] | None, source: str
 ) -> tuple[NDArray[Any], list[str] | None]:
-    """Return an array with its axes in the order of `AXES`, and their names; None if these are not known."""
+    """Return an array with its axes in the order of `_KNOWN`, and their names; None if these are not known."""
     array = as_floats(value, source, masked_as_nan=True)
-    names = _axes_of(entry, array.ndim) if axes is None else axes
+    names = axes
+    if names is None and entry is not None and len(entry.axes) == array.ndim:
+        known = list(map(_axis, entry.axes))
+        found = named_axes(entry.axes, array.shape, known, _KNOWN, source)
+        if found is not None:
+            names = [name for name in found if name]
+            array = array.reshape([n for n, name in zip(array.shape, found, strict=True) if name])
     if names is None:
         return array, None
     if len(names) != array.ndim:
         raise ValueError(
             f"{source} has shape {array.shape}, {array.ndim} axes, but axes names {len(names)}: {', '.join(names)}"
         )
-    present = [name for name in ("subjects", "sessions", *AXES[1:]) if name in names]
+    present = [name for name in _KNOWN if name in names]
     array = array.transpose([names.index(name) for name in present])
     if {"sessions", "repeats"} <= set(present):
         at = present.index("sessions")
@@ -189,24 +197,15 @@ def _arranged(
     return array, present
 
 
-def _axes_of(entry: Entry | None, n_axes: int) -> list[str] | None:
-    """Return the names that a file has for the axes of a variable, if all are known."""
-    if entry is None or len(entry.axes) != n_axes:
-        return None
-    names = [name for name in map(_axis, entry.axes) if name is not None]
-    is_known = len(set(names)) == n_axes and {"conditions", "units"} <= set(names)
-    return names if is_known else None
-
-
 def _checked(axes: Sequence[str]) -> list[str]:
     """Return the names of axes in one form."""
     found = []
     for name in axes:
         own = _axis(name)
         if own is None:
-            known = ("subjects", "sessions", "repeats", "conditions", "units")
             raise ValueError(
-                f"axes: {name!r} is not the name of an axis; known are {', '.join(known)}{suggestion(str(name), known)}"
+                f"axes: {name!r} is not the name of an axis; known are {', '.join(_KNOWN)}"
+                f"{suggestion(str(name), _KNOWN)}"
             )
         if own in found:
             raise ValueError(f"axes = {list(axes)} names {own} twice")
@@ -217,7 +216,7 @@ def _checked(axes: Sequence[str]) -> list[str]:
 
 
 def _axis(name: str) -> str | None:
-    return "sessions" if name.lower() in _SESSIONS else AXIS_NAMES.get(name.lower())
+    return "sessions" if name.lower() in _SESSIONS else axis_of(name)
 
 
 def _source(key: str, path: Path) -> str:

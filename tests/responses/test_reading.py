@@ -186,6 +186,19 @@ def test_impossible_files(cube, tmp_path):
         read_responses(tmp_path / "flat.npy")
 
 
+def test_assemblies_of_brainscore(data_root, tmp_path):
+    folder = data_root / "responses" / "brainio_nc"
+    if not folder.is_dir():
+        pytest.skip(f"no assemblies at {folder}")
+    # (presentation, neuroid, time_bin) with one time.
+    found = read_responses(folder / "assy_test_package_assembly.nc")
+    assert repr(found) == "MeasuredResponses(1 subject, 6 conditions, 3 units, 1 repeat)"
+    array = xr.DataArray(np.ones((6, 3, 2)), dims=["presentation", "neuroid", "time_bin"])
+    array.to_netcdf(tmp_path / "times.nc", engine="scipy")
+    with pytest.raises(ValueError, match=r"has the axes \(presentation 6, neuroid 3, time_bin 2\)"):
+        read_responses(tmp_path / "times.nc")
+
+
 def test_v4_neurons(data_root):
     path = data_root / "responses" / "cowley2023_v4" / "responses_210325.npy"
     if not path.exists():

@@ -104,8 +104,15 @@ def test_axes_of_xarray_are_recognised_by_name(cube):
     np.testing.assert_array_equal(one.arrays[0], cube[0])
     listed = measured([array[:, :, 0], array[:2, :, 1]])
     assert listed.n_units == (5, 2)
-    with pytest.raises(ValueError, match=r"dimensions \(neuroid, stimulus, voxel\)"):
+    with pytest.raises(ValueError, match=r"the axes \(neuroid 5, stimulus 6, voxel 4\)"):
         measured(array[:, :, 0].rename(repetition="voxel"))
+    # Some names are known: they must be where the order has them.
+    some = xr.DataArray(cube, dims=["subject", "b", "c", "d"])
+    np.testing.assert_array_equal(measured(some).arrays, cube)
+    timed = xr.DataArray(cube[0], dims=["presentation", "neuroid", "time_bin"])
+    with pytest.raises(ValueError, match=r"the axes \(presentation 4, neuroid 6, time_bin 5\)"):
+        measured(timed)
+    assert measured(timed[..., :1]).arrays[0].shape == (1, 4, 6)
     unnamed = measured(xr.DataArray(cube, dims=["a", "b", "c", "d"]))
     assert [a.shape for a in unnamed.arrays] == [(4, 6, 5)] * 2
 
