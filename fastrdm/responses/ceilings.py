@@ -10,7 +10,7 @@ from fastrdm._base import as_floats, common_labels
 from fastrdm.responses.correlation import CONSTANT, correlation
 from fastrdm.responses.inputs import measured
 from fastrdm.responses.reliability import check_repeated
-from fastrdm.responses.repeats import Floats, mean_of_repeats
+from fastrdm.responses.repeats import Floats, mean_of_repeats, scaled
 from fastrdm.responses.subjects import MeasuredResponses, in_form_of
 
 # Values of a block of units, of which a few copies exist at a time.
@@ -193,9 +193,7 @@ def subject_ceiling(responses: Any) -> SubjectCeiling:
     step = max(1, _BLOCK // (subjects.n_subjects * subjects.n_conditions))
     for start in range(0, n_units, step):
         block = slice(start, start + step)
-        means = [
-            mean_of_repeats(array[:, :, block]).astype(np.float64) for array in subjects.arrays
-        ]
+        means = [scaled(mean_of_repeats(array[:, :, block])) for array in subjects.arrays]
         scores = np.stack([_standardised(mean) for mean in means])
         present = ~np.isnan(scores)
         scores[~present] = 0
@@ -218,7 +216,7 @@ def _ncsnr(array: Floats) -> Floats:
 
 
 def _ncsnr_of_block(values: Floats) -> Floats:
-    values = values.astype(np.float64)
+    values = scaled(values)
     present = ~np.isnan(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         n = np.count_nonzero(present, axis=0)

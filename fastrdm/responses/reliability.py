@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastrdm._base import check_integer
 from fastrdm.responses.correlation import CONSTANT, LEAST_CONDITIONS
 from fastrdm.responses.inputs import measured
-from fastrdm.responses.repeats import Floats
+from fastrdm.responses.repeats import Floats, scaled
 from fastrdm.responses.subjects import MeasuredResponses, in_form_of
 
 # Values of a block of units, of which a few copies exist at a time.
@@ -107,7 +107,7 @@ def _of_subject(array: Floats, n_splits: int, seed: int) -> Floats:
     known: tuple[NDArray[np.bool_], list[Floats]] | None = None
     out = np.empty(n_units)
     for start in range(0, n_units, step):
-        values = array[:, :, start : start + step].astype(np.float64)
+        values = scaled(array[:, :, start : start + step])
         present = ~np.isnan(values)
         one = present[:, :, :1]
         halves: Iterable[Floats]

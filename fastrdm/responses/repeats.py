@@ -12,6 +12,13 @@ Floats = NDArray[np.floating[Any]]
 _BLOCK = 1 << 20
 
 
+def scaled(values: Floats) -> NDArray[np.float64]:
+    """Return values (..., units) in float64, each unit scaled by a power of two so that no square leaves the range."""
+    largest = np.fmax.reduce(np.abs(values), axis=tuple(range(values.ndim - 1)))
+    exponent = np.frexp(np.nan_to_num(largest.astype(np.float64)))[1]
+    return np.asarray(np.ldexp(values.astype(np.float64), -exponent))
+
+
 def n_present(array: Floats) -> NDArray[np.intp]:
     """Return the number of repeats that are not NaN, (conditions, units), of (repeats, conditions, units)."""
     out = np.empty(array.shape[1:], np.intp)
@@ -88,7 +95,7 @@ def standardised(array: Floats, sessions: Any, name: str, sessions_name: str) ->
     constant = np.zeros(array.shape[2], bool)
     for session in range(int(index.max()) + 1):
         here = index == session
-        rows = array[here].astype(np.float64)
+        rows = scaled(array[here])
         present = ~np.isnan(rows)
         n = np.count_nonzero(present, axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -152,3 +152,17 @@ def test_subjects_need_the_same_units():
     tables = [pd.DataFrame(np.eye(4), columns=list(order)) for order in ("abcd", "abdc")]
     with pytest.raises(ValueError, match="the same unit labels in another order"):
         fastrdm.subject_ceiling(tables)
+
+
+@pytest.mark.parametrize("scale", [2.0**-900, 2.0**900])
+def test_extreme_scales_change_nothing(scale):
+    rng = np.random.default_rng(0)
+    cube = rng.normal(size=(1, 1, 12, 3)) + rng.normal(size=(2, 3, 12, 3))
+    for function in (fastrdm.ncsnr, fastrdm.split_half_reliability):
+        np.testing.assert_array_equal(function(scale * cube), function(cube))
+    found, right = fastrdm.subject_ceiling(scale * cube), fastrdm.subject_ceiling(cube)
+    np.testing.assert_array_equal(found.lower, right.lower)
+    for scored, plain in zip(
+        measured(scale * cube).zscored().arrays, measured(cube).zscored().arrays, strict=True
+    ):
+        np.testing.assert_array_equal(scored, plain)
