@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastrdm._base import check_writable_folder, require
 from fastrdm.cli.arguments import add_bootstrap, add_checkpoints, data_folders, sweep_options
-from fastrdm.cli.printing import RAW_CELLS, complain, complain_lines, echo_json
+from fastrdm.cli.printing import RAW_CELLS, complain, complain_lines, echo, echo_json
 from fastrdm.cli.progress import print_estimate
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ def add_score(score: argparse.ArgumentParser) -> None:
     add("--figure", metavar="FILE", help=figure)
     submit = "write the best layer's RDM of the challenge's test images as a submission"
     add("--submit", metavar="DIR", help=submit)
+    weighted = (
+        "weigh the layers too: non-negative weights fitted on all other studies are judged on each study, beside the "
+        "single best layer; the studies must share a region"
+    )
+    add("--weighted", action="store_true", help=weighted)
     add("--json", action="store_true", help="print the results as JSON lines instead of the table")
     add("--quiet", action="store_true", help="print no progress")
     score.set_defaults(run=_score)
@@ -73,6 +78,7 @@ def _score(arguments: argparse.Namespace) -> int:
         watch=arguments.watch,
         patience=arguments.patience,
         repeat=arguments.watch,
+        weighted=arguments.weighted,
         on_left_out=partial(_report_left_out, as_json=arguments.json),
         **options,
     )
@@ -108,13 +114,18 @@ def _print_all(
 def _print(
     scored: "CheckpointScores", studies: "Sequence[Study]", arguments: argparse.Namespace
 ) -> None:
+    from fastrdm.cli.held_out import held_out_lines, held_out_records
     from fastrdm.cli.tables import plain, print_results
 
     if arguments.json:
         for result in scored.results:
             echo_json(plain(result) | dict(scored.settings) | dict(scored.labels))
+        for record in held_out_records(scored):
+            echo_json(record)
     elif scored.results:
         print_results(scored.results, studies)
+        for line in held_out_lines(scored.held_out):
+            echo(line)
     if scored.error:
         if arguments.debug:
             complain_lines(scored.traceback)

@@ -9,6 +9,12 @@ from typing import Any
 
 from fastrdm._base import check_writable_folder
 from fastrdm.runtimes import Architecture
+from fastrdm.scoring.held_out import (
+    HeldOutScore,
+    check_shared_regions,
+    held_out_layers,
+    held_out_weights,
+)
 from fastrdm.scoring.jobs import Failed, Job, Outcome, Scored
 from fastrdm.scoring.listing import LeftOut
 from fastrdm.scoring.measures import RegionScorer
@@ -45,6 +51,9 @@ class CheckpointScores:
     settings : dict of str to str
         How it was scored if there are several networks, as in the columns of a store's tables: arch, taps, precision,
         preprocessing, and "settings", which differs between all settings. Empty for one network, and after an error.
+    held_out : tuple of HeldOutScore
+        For regions that several studies have: scores on each study of the layers that the other studies choose, and of
+        weighted layers if these are asked for.
     """
 
     checkpoint: str
@@ -56,6 +65,7 @@ class CheckpointScores:
     taken: Mapping[str, str] = field(default_factory=dict)
     traceback: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    held_out: tuple[HeldOutScore, ...] = ()
 
 
 def score_checkpoints(
@@ -69,6 +79,7 @@ def score_checkpoints(
     watch: bool = False,
     patience: float | None = None,
     repeat: bool = True,
+    weighted: bool = False,
     on_start: Callable[[str], None] = lambda checkpoint: None,
     on_left_out: Callable[[LeftOut], None] | None = None,
     **options: Any,
@@ -96,6 +107,8 @@ def score_checkpoints(
         As for `fastrdm.sweep`.
     repeat : bool
         Whether a checkpoint that is named several times is yielded as often, with the same results.
+    weighted : bool
+        Whether layers are weighted on some studies and judged on another too. Workers then return the layers' RDMs.
     on_start : callable
         Called with each checkpoint's path before work on it begins.
     on_left_out : callable, optional
@@ -112,9 +125,9 @@ def score_checkpoints(
     Raises
     ------
     ValueError, FileNotFoundError
-        Before work starts: if a checkpoint, architecture, study or provider does not exist, or a submission is
-        requested for studies without test images or for regions other than the challenge's, or in a folder that cannot
-        be written.
+        Before work starts: if a checkpoint, architecture, study or provider does not exist, a submission is requested
+        for studies without test images, for regions other than the challenge's or in a folder that cannot be written,
+        or layers are to be weighted and no two studies share a region.
 
     Warns
     -----
@@ -123,7 +136,11 @@ def score_checkpoints(
     """
     engine = {} if options.get("workers") else {"engine": "in-process"}
     options = engine | options | {"submit": submit is not None}
+    if weighted:
+        options["keep_rdms"] = True
     with Sweep(weights, arch, studies, watch=watch, **options) as sweep:
+        if weighted:
+            check_shared_regions(sweep.studies)
         if submit is not None:
             check_writable_folder(submit, "submit")
             _check_submittable(sweep.studies, sweep.scorers)
@@ -143,6 +160,9 @@ def score_checkpoints(
             ordered = _in_order(outcomes)
             for outcome in ordered if repeat else _once(ordered):
                 scores = _scores(outcome, sweep.scorers, folder_of, n_draws, seed)
+                if isinstance(outcome, Scored) and weighted:
+                    more = held_out_weights(outcome.layers, outcome.rdms, sweep.studies)
+                    scores = replace(scores, held_out=scores.held_out + more)
                 if isinstance(outcome, Scored) and has_several:
                     pipeline = sweep.pipeline(outcome.job.network)
                     scores = replace(scores, settings=pipeline_settings(pipeline, outcome.layers))
@@ -199,7 +219,8 @@ def _scores(
         problem = f"{job.path}: its submission cannot be written: {error}"
     results = results_of(outcome, scorers, n_draws=n_draws, seed=seed)
     facts = (tuple(written), outcome.sha256, job.labels, outcome.taken)
-    return CheckpointScores(job.path, results, problem, *facts)
+    held_out = held_out_layers(results)
+    return CheckpointScores(job.path, results, problem, *facts, held_out=held_out)
 
 
 def _submission_folders(submit: str | Path | None, paths: Sequence[str]) -> Callable[[Job], Path]:

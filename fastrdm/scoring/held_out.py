@@ -1,0 +1,235 @@
+"""Layers chosen or weighted on some studies and judged on another, beside the choice on the same data.
+
+The best layer of a network has the highest mean over all studies. Its score is biased upwards, because the layer was
+chosen by the data that it is scored on. Here, what the other studies chose is scored on a study.
+"""
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm.fitting import FittedRdm, WeightedRdm
+from fastrdm.scoring.results import RSA, Result, modalities_of
+from fastrdm.similarity import Target
+from fastrdm.studies import Study
+
+CHOSEN, WEIGHTED = "chosen", "weighted"
+
+
+@dataclass(frozen=True)
+class HeldOutScore:
+    """The score on one study of a layer that was chosen, or of layers that were weighted, on other studies.
+
+    Attributes
+    ----------
+    kind : str
+        ``"chosen"``, the best layer, or ``"weighted"``, a non-negative sum of all layers (`WeightedRdm`).
+    measure : str
+        As in `Result`; weighted layers have "rsa".
+    region : str
+        Name of the region; empty for the score over the regions of a modality.
+    modality : str
+        Of a score over regions, the challenge's modality; otherwise empty.
+    fitted_on : tuple of str
+        Names of the studies on which it was chosen or weighted: all others that have the region.
+    judged_on : str
+        Name of the study.
+    layer : str
+        The layer that was chosen or has the largest weight; empty if no layer has a score, and for weighted layers over
+        regions.
+    percent_nc : float
+        Percent of the noise ceiling of the judged study; NaN if no layer has a score.
+    same_data_layer, same_data : str, float
+        The same, chosen or weighted on the judged study itself: biased upwards.
+    is_opposite : bool
+        Whether the mean similarity to the brain is negative in the judged study, in the region or in one of several.
+    weights : dict of str to float
+        Weights above 0 by layer; empty for a chosen layer.
+    """
+
+    kind: str
+    measure: str
+    region: str
+    modality: str
+    fitted_on: tuple[str, ...]
+    judged_on: str
+    layer: str
+    percent_nc: float
+    same_data_layer: str
+    same_data: float
+    is_opposite: bool = False
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+
+def held_out_layers(results: Iterable[Result]) -> tuple[HeldOutScore, ...]:
+    """Scores of the layers that other studies choose, for each region that several studies have, and for their score.
+
+    The layer has the highest mean percentage of the noise ceiling over the other studies.
+    """
+    by_measure: dict[str, list[Result]] = {}
+    for r in results:
+        by_measure.setdefault(r.measure, []).append(r)
+    return tuple(
+        _chosen(place, judged, others, group)
+        for found in by_measure.values()
+        for place, group in _groups({(r.study, r.region): r for r in found}, found)
+        for judged, others in _splits(r.study for r in group)
+    )
+
+
+def _groups(
+    places: Iterable[tuple[str, str]], results: Sequence[Result]
+) -> list[tuple[tuple[str, str], list[Result]]]:
+    """The results by place: region and modality, one of which is empty. Scores over regions come last."""
+    places = list(places)
+    groups = [
+        ((region, ""), [r for r in results if r.region == region])
+        for region in dict.fromkeys(region for _, region in places)
+    ]
+    for modality, wanted in _modalities_of_regions(places).items():
+        groups.append((("", modality), [r for r in results if (r.study, r.region) in wanted]))
+    return groups
+
+
+def _modalities_of_regions(
+    places: Iterable[tuple[str, str]],
+) -> dict[str, list[tuple[str, str]]]:
+    """The places of each modality that has several regions, the same ones in all of its studies."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for (study, region), modality in modalities_of(places).items():
+        found.setdefault(modality, {}).setdefault(study, set()).add(region)
+    return {
+        modality: [(study, region) for study, regions in studies.items() for region in regions]
+        for modality, studies in found.items()
+        if len(regions := next(iter(studies.values()))) > 1
+        and all(each == regions for each in studies.values())
+    }
+
+
+def _splits(studies: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Each study with all others; none if there is one study."""
+    names = tuple(dict.fromkeys(studies))
+    if len(names) < 2:
+        return []
+    return [(judged, tuple(n for n in names if n != judged)) for judged in names]
+
+
+def _chosen(
+    place: tuple[str, str], judged: str, others: tuple[str, ...], group: Sequence[Result]
+) -> HeldOutScore:
+    elsewhere = _percents([r for r in group if r.study != judged])
+    here = _percents([r for r in group if r.study == judged])
+    layer, same = _best(elsewhere), _best(here)
+    percents = here.get(layer, math.nan), here.get(same, math.nan)
+    is_opposite = any(
+        r.mean_rho < 0 for r in group if (r.study, r.layer) == (judged, layer)
+    )
+    facts = (CHOSEN, group[0].measure, *place, others, judged)
+    return HeldOutScore(*facts, layer, percents[0], same, percents[1], is_opposite)
+
+
+def _percents(results: Sequence[Result]) -> dict[str, float]:
+    """Mean over studies of each layer's percentage of the noise ceiling: 100 × mean value / mean ceiling of regions."""
+    layers: dict[str, dict[str, list[Result]]] = {}
+    for r in results:
+        layers.setdefault(r.layer, {}).setdefault(r.study, []).append(r)
+    return {
+        layer: float(
+            np.mean([_percent((r.value, r.ceiling) for r in group) for group in studies.values()])
+        )
+        for layer, studies in layers.items()
+    }
+
+
+def _percent(scores: Iterable[tuple[float, float]]) -> float:
+    values, ceilings = zip(*scores, strict=True)
+    return float(100 * np.mean(values) / np.mean(ceilings))
+
+
+def _best(percents: Mapping[str, float]) -> str:
+    known = {layer: percent for layer, percent in percents.items() if not math.isnan(percent)}
+    return max(known, key=known.__getitem__) if known else ""
+
+
+def check_shared_regions(studies: Sequence[Study]) -> None:
+    """Raise ValueError if no two studies have a region in common, so that none can be held out."""
+    regions = [region for study in studies for region in study.targets]
+    if len(set(regions)) == len(regions):
+        names = ", ".join(study.name for study in studies)
+        raise ValueError(
+            f"layers are weighted on one study and judged on another, but no region is in two studies ({names})"
+        )
+
+
+def held_out_weights(
+    layers: Sequence[str], rdms: Mapping[str, NDArray[Any]], studies: Sequence[Study]
+) -> tuple[HeldOutScore, ...]:
+    """Scores of layers weighted on other studies, for each region that several studies have, and for their score.
+
+    `rdms` (layers, pairs) are those of each study, by its name. Layers whose RDM has NaN or is constant in a study get
+    no weight.
+    """
+    targets = {(study.name, r): target for study in studies for r, target in study.targets.items()}
+    scores: list[HeldOutScore] = []
+    # Values of the held-out and of the biased prediction, and the ceiling, by region and study.
+    values: dict[tuple[str, str], tuple[float, float, float]] = {}
+    for region in dict.fromkeys(region for _, region in targets):
+        of_region = {study: target for (study, r), target in targets.items() if r == region}
+        usable = np.flatnonzero(
+            np.all([_has_order(rdms[study]) for study in of_region], axis=0)
+        ).tolist()
+        if not usable:
+            continue
+        named = {study: {layers[i]: rdms[study][i] for i in usable} for study in of_region}
+        for judged, others in _splits(of_region):
+            fitted = _fit([named[s] for s in others], [of_region[s] for s in others])
+            same = _fit([named[judged]], [of_region[judged]])
+            found = [_value(one, named[judged], of_region[judged]) for one in (fitted, same)]
+            ceiling = of_region[judged].ceiling
+            values[judged, region] = found[0], found[1], ceiling
+            percents = [100 * value / ceiling for value in found]
+            facts = (WEIGHTED, RSA, region, "", others, judged)
+            scores.append(
+                HeldOutScore(
+                    *facts, _top(fitted), percents[0], _top(same), percents[1], _weights(fitted)
+                )
+            )
+    for modality, places in _modalities_of_regions(targets).items():
+        for judged, others in _splits(study for study, _ in places):
+            parts = [values[place] for place in places if place[0] == judged and place in values]
+            if parts:
+                held_out, biased = (_percent((part[i], part[2]) for part in parts) for i in (0, 1))
+                facts = (WEIGHTED, RSA, "", modality, others, judged)
+                scores.append(HeldOutScore(*facts, "", held_out, "", biased))
+    return tuple(scores)
+
+
+def _has_order(rdms: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(rdms).all(axis=1) & (np.ptp(rdms, axis=1) > 0))
+
+
+def _fit(rdms: Sequence[Mapping[str, NDArray[Any]]], targets: Sequence[Target]) -> FittedRdm:
+    with warnings.catch_warnings():
+        # Without a similar layer, there is no score.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        if len(targets) == 1:
+            return WeightedRdm().fit(rdms[0], targets[0])
+        return WeightedRdm().fit(list(rdms), list(targets), protocol=targets[0].protocol)
+
+
+def _value(fitted: FittedRdm, rdms: Mapping[str, NDArray[Any]], target: Target) -> float:
+    return float(fitted.score(rdms, target).value[0]) if fitted.weights.any() else math.nan
+
+
+def _top(fitted: FittedRdm) -> str:
+    return fitted.layer if fitted.weights.any() else ""
+
+
+def _weights(fitted: FittedRdm) -> dict[str, float]:
+    named = zip(fitted.layers, fitted.weights.tolist(), strict=True)
+    return {layer: weight for layer, weight in named if weight > 0}
