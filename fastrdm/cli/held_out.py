@@ -7,8 +7,10 @@ from typing import Any
 
 from fastrdm._base import list_names
 from fastrdm.cli.columns import aligned
-from fastrdm.scoring import CheckpointScores, HeldOutScore
+from fastrdm.scoring import CHOSEN, CheckpointScores, HeldOutScore
 
+# Marks a negative mean similarity.
+_OPPOSITE = "‡"
 # In place of NaN.
 _NONE = "–"
 # Weights shown of a fit.
@@ -33,8 +35,7 @@ def held_out_lines(scores: Sequence[HeldOutScore]) -> Iterator[str]:
     for measure in measures:
         some = [each for each in scores if each.measure == measure]
         rows = _rows(some, measure if len(measures) > 1 else "")
-        for line in aligned(lambda rows=rows: rows):  # type: ignore[misc]
-            yield f"  {line}"
+        yield from (f"  {line}" for line in aligned(rows.copy))
     for each in scores:
         if each.weights:
             weights = sorted(each.weights.items(), key=lambda item: -item[1])
@@ -49,33 +50,44 @@ def _rows(scores: Sequence[HeldOutScore], measure: str) -> list[list[str]]:
     """A header, and two rows for each study and kind: held out, and on the same data."""
     places = list(dict.fromkeys((each.region, each.modality) for each in scores))
     several = sum(not region for region, _ in places) > 1
-    header = [
-        region.upper()
-        if region
-        else f"score ({modality or 'other studies'})"
-        if several
-        else "score"
-        for region, modality in places
-    ]
-    rows = [[measure, *header]]
+    rows = [[measure, *(_header(*place, several) for place in places)]]
     for judged in dict.fromkeys(each.judged_on for each in scores):
         for kind in dict.fromkeys(each.kind for each in scores):
             some = [e for e in scores if (e.judged_on, e.kind) == (judged, kind)]
-            of_place = {(each.region, each.modality): each for each in some}
+            if not some:
+                continue
             others = dict.fromkeys(_studies(each.fitted_on) for each in some)
+            of_place = {(each.region, each.modality): each for each in some}
             found = [of_place.get(place) for place in places]
-            held_out = [(e and _cell(e.percent_nc, e.layer, kind)) or "" for e in found]
-            biased = [(e and _cell(e.same_data, e.same_data_layer, kind)) or "" for e in found]
+            held_out = [_held_out_cell(each) for each in found]
             rows.append([f"{kind} on {' or '.join(others)}, judged on {judged}", *held_out])
-            rows.append([f"{kind} on {judged} itself, biased upwards", *biased])
+            rows.append([f"{kind} on {judged} itself, biased upwards", *map(_biased_cell, found)])
     return rows
+
+
+def _header(region: str, modality: str, several: bool) -> str:
+    if region:
+        return region.upper()
+    return f"score ({modality or 'other studies'})" if several else "score"
 
 
 def _studies(names: Sequence[str]) -> str:
     return " and ".join(names)
 
 
-def _cell(percent: float, layer: str, kind: str) -> str:
+def _held_out_cell(score: HeldOutScore | None) -> str:
+    if score is None:
+        return ""
+    sign = f" {_OPPOSITE}" if score.is_opposite else ""
+    return f"{_cell(score.kind, score.percent_nc, score.layer)}{sign}"
+
+
+def _biased_cell(score: HeldOutScore | None) -> str:
+    return _cell(score.kind, score.same_data, score.same_data_layer) if score else ""
+
+
+def _cell(kind: str, percent: float, layer: str) -> str:
     if math.isnan(percent):
         return _NONE
-    return f"{percent:.2f} {layer}" if kind == "chosen" else f"{percent:.2f}"
+    # The weights of layers are listed below.
+    return f"{percent:.2f} {layer}" if kind == CHOSEN else f"{percent:.2f}"

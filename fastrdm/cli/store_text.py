@@ -13,9 +13,22 @@ from fastrdm.cli.printing import echo
 from fastrdm.scoring import SETTINGS, Store
 
 _PLACE = ("study", "region", "layer")
-_NUMBERS = ("percent_nc", "mean_rho", "std", "p", "p_corrected", "score")
+_NUMBERS = (
+    "percent_nc",
+    "mean_rho",
+    "std",
+    "p",
+    "p_corrected",
+    "score",
+    "held_out_layer",
+    "held_out",
+)
 # Marks a layer with a negative mean similarity.
 _OPPOSITE = "‡"
+_HELD_OUT = (
+    "held_out: % of the noise ceiling of held_out_layer, which the other studies choose for the region; the score of"
+    " the best layer is biased upwards, because the same data chose it"
+)
 # In place of NaN.
 _UNDEFINED = "–"
 
@@ -51,6 +64,8 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
     if "score" in places:
         for line in _scores_in_words(protocols):
             echo(line, file)
+        if len({study for study, _ in protocols}) > 1:
+            echo(_HELD_OUT, file)
     of_all = f" of {total}" if len(shown) < total else ""
     noun = "checkpoint" if max(total, len(shown)) == 1 else "checkpoints"
     n_contents = sum(map(len, shown.values()))

@@ -12,11 +12,11 @@ sweeps on the store, whose `processes` are known, have claimed. A `worker` opens
 reasons of NaN. `plans` are what a sweep reports, `stopping` the signals that end it, `watching` finds new files,
 `path_labels` checks patterns of labels, `pattern_search` searches them. A `guarded_process` makes calls that may hang
 (`file_looks` too). `checkpoint_scores` is a sweep without a store, `outcome_results` makes its results, `results` ranks
-their layers, `held_out` lets one study choose the layers that are scored on another, `wording` puts their scores into
-words. A `store` is a `database`, whose files `store_files` watches and
-whose SQL is in `store_schema`; `records` are its keys and checksums, `store_reader` is its reading half. Its rows
-(`store_rows`, with `store_values`, `store_columns` and the labels of `path_labels`) become a `result_table` by
-`table_filters`, and files by `table_files` with the texts of `cells`; `store_check` finds what is wrong in them.
+their layers, `held_out` scores what other studies chose, `held_out_weights` what they weighted, `wording` puts scores
+into words. A `store` is a `database`, whose files `store_files` watches and whose SQL is in `store_schema`; `records`
+are its keys and checksums, `store_reader` is its reading half. Its rows (`store_rows`, with `store_values`,
+`store_columns` and the labels of `path_labels`) become a `result_table` by `table_filters`, and files by `table_files`
+with the texts of `cells`; `store_check` finds what is wrong in them.
 """
 
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastrdm.scoring.cells import csv_cells
     from fastrdm.scoring.checkpoint_scores import CheckpointScores, score_checkpoints
     from fastrdm.scoring.engines import ENGINES
-    from fastrdm.scoring.held_out import HeldOutScore
+    from fastrdm.scoring.held_out import CHOSEN, HeldOutScore
     from fastrdm.scoring.listing import LeftOut
     from fastrdm.scoring.path_labels import compile_labels
     from fastrdm.scoring.pattern_search import find_labels
@@ -57,7 +57,7 @@ else:
             "fastrdm.scoring.cells": ["csv_cells"],
             "fastrdm.scoring.checkpoint_scores": ["CheckpointScores", "score_checkpoints"],
             "fastrdm.scoring.engines": ["ENGINES"],
-            "fastrdm.scoring.held_out": ["HeldOutScore"],
+            "fastrdm.scoring.held_out": ["CHOSEN", "HeldOutScore"],
             "fastrdm.scoring.listing": ["LeftOut"],
             "fastrdm.scoring.path_labels": ["compile_labels"],
             "fastrdm.scoring.pattern_search": ["find_labels"],
@@ -83,6 +83,7 @@ else:
     )
 
 __all__ = [
+    "CHOSEN",
     "COLUMNS",
     "ENGINES",
     "SETTINGS",

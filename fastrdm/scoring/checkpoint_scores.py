@@ -9,12 +9,8 @@ from typing import Any
 
 from fastrdm._base import check_writable_folder
 from fastrdm.runtimes import Architecture
-from fastrdm.scoring.held_out import (
-    HeldOutScore,
-    check_shared_regions,
-    held_out_layers,
-    held_out_weights,
-)
+from fastrdm.scoring.held_out import HeldOutScore, held_out_layers
+from fastrdm.scoring.held_out_weights import check_shared_regions, weighted_scores
 from fastrdm.scoring.jobs import Failed, Job, Outcome, Scored
 from fastrdm.scoring.listing import LeftOut
 from fastrdm.scoring.measures import RegionScorer
@@ -161,7 +157,7 @@ def score_checkpoints(
             for outcome in ordered if repeat else _once(ordered):
                 scores = _scores(outcome, sweep.scorers, folder_of, n_draws, seed)
                 if isinstance(outcome, Scored) and weighted:
-                    more = held_out_weights(outcome.layers, outcome.rdms, sweep.studies)
+                    more = weighted_scores(outcome.layers, outcome.rdms, sweep.studies)
                     scores = replace(scores, held_out=scores.held_out + more)
                 if isinstance(outcome, Scored) and has_several:
                     pipeline = sweep.pipeline(outcome.job.network)

@@ -5,18 +5,12 @@ chosen by the data that it is scored on. Here, what the other studies chose is s
 """
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastrdm.fitting import FittedRdm, WeightedRdm
-from fastrdm.scoring.results import RSA, Result, modalities_of
-from fastrdm.similarity import Target
-from fastrdm.studies import Study
+from fastrdm.scoring.results import Result, modalities_of
 
 CHOSEN, WEIGHTED = "chosen", "weighted"
 
@@ -78,7 +72,7 @@ def held_out_layers(results: Iterable[Result]) -> tuple[HeldOutScore, ...]:
         _chosen(place, judged, others, group)
         for found in by_measure.values()
         for place, group in _groups({(r.study, r.region): r for r in found}, found)
-        for judged, others in _splits(r.study for r in group)
+        for judged, others in splits_of(r.study for r in group)
     )
 
 
@@ -91,27 +85,27 @@ def _groups(
         ((region, ""), [r for r in results if r.region == region])
         for region in dict.fromkeys(region for _, region in places)
     ]
-    for modality, wanted in _modalities_of_regions(places).items():
+    for modality, wanted in shared_modalities(places).items():
         groups.append((("", modality), [r for r in results if (r.study, r.region) in wanted]))
     return groups
 
 
-def _modalities_of_regions(
+def shared_modalities(
     places: Iterable[tuple[str, str]],
 ) -> dict[str, list[tuple[str, str]]]:
     """The places of each modality that has several regions, the same ones in all of its studies."""
-    found: dict[str, dict[str, set[str]]] = {}
+    found: dict[str, dict[str, dict[str, None]]] = {}
     for (study, region), modality in modalities_of(places).items():
-        found.setdefault(modality, {}).setdefault(study, set()).add(region)
+        found.setdefault(modality, {}).setdefault(study, {})[region] = None
     return {
         modality: [(study, region) for study, regions in studies.items() for region in regions]
         for modality, studies in found.items()
         if len(regions := next(iter(studies.values()))) > 1
-        and all(each == regions for each in studies.values())
+        and all(each.keys() == regions.keys() for each in studies.values())
     }
 
 
-def _splits(studies: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
+def splits_of(studies: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
     """Each study with all others; none if there is one study."""
     names = tuple(dict.fromkeys(studies))
     if len(names) < 2:
@@ -126,9 +120,7 @@ def _chosen(
     here = _percents([r for r in group if r.study == judged])
     layer, same = _best(elsewhere), _best(here)
     percents = here.get(layer, math.nan), here.get(same, math.nan)
-    is_opposite = any(
-        r.mean_rho < 0 for r in group if (r.study, r.layer) == (judged, layer)
-    )
+    is_opposite = any(r.mean_rho < 0 for r in group if (r.study, r.layer) == (judged, layer))
     facts = (CHOSEN, group[0].measure, *place, others, judged)
     return HeldOutScore(*facts, layer, percents[0], same, percents[1], is_opposite)
 
@@ -140,13 +132,19 @@ def _percents(results: Sequence[Result]) -> dict[str, float]:
         layers.setdefault(r.layer, {}).setdefault(r.study, []).append(r)
     return {
         layer: float(
-            np.mean([_percent((r.value, r.ceiling) for r in group) for group in studies.values()])
+            np.mean(
+                [
+                    percent_of_ceiling((r.value, r.ceiling) for r in group)
+                    for group in studies.values()
+                ]
+            )
         )
         for layer, studies in layers.items()
     }
 
 
-def _percent(scores: Iterable[tuple[float, float]]) -> float:
+def percent_of_ceiling(scores: Iterable[tuple[float, float]]) -> float:
+    """100 × mean value / mean noise ceiling, of pairs of both."""
     values, ceilings = zip(*scores, strict=True)
     return float(100 * np.mean(values) / np.mean(ceilings))
 
@@ -154,82 +152,3 @@ def _percent(scores: Iterable[tuple[float, float]]) -> float:
 def _best(percents: Mapping[str, float]) -> str:
     known = {layer: percent for layer, percent in percents.items() if not math.isnan(percent)}
     return max(known, key=known.__getitem__) if known else ""
-
-
-def check_shared_regions(studies: Sequence[Study]) -> None:
-    """Raise ValueError if no two studies have a region in common, so that none can be held out."""
-    regions = [region for study in studies for region in study.targets]
-    if len(set(regions)) == len(regions):
-        names = ", ".join(study.name for study in studies)
-        raise ValueError(
-            f"layers are weighted on one study and judged on another, but no region is in two studies ({names})"
-        )
-
-
-def held_out_weights(
-    layers: Sequence[str], rdms: Mapping[str, NDArray[Any]], studies: Sequence[Study]
-) -> tuple[HeldOutScore, ...]:
-    """Scores of layers weighted on other studies, for each region that several studies have, and for their score.
-
-    `rdms` (layers, pairs) are those of each study, by its name. Layers whose RDM has NaN or is constant in a study get
-    no weight.
-    """
-    targets = {(study.name, r): target for study in studies for r, target in study.targets.items()}
-    scores: list[HeldOutScore] = []
-    # Values of the held-out and of the biased prediction, and the ceiling, by region and study.
-    values: dict[tuple[str, str], tuple[float, float, float]] = {}
-    for region in dict.fromkeys(region for _, region in targets):
-        of_region = {study: target for (study, r), target in targets.items() if r == region}
-        usable = np.flatnonzero(
-            np.all([_has_order(rdms[study]) for study in of_region], axis=0)
-        ).tolist()
-        if not usable:
-            continue
-        named = {study: {layers[i]: rdms[study][i] for i in usable} for study in of_region}
-        for judged, others in _splits(of_region):
-            fitted = _fit([named[s] for s in others], [of_region[s] for s in others])
-            same = _fit([named[judged]], [of_region[judged]])
-            found = [_value(one, named[judged], of_region[judged]) for one in (fitted, same)]
-            ceiling = of_region[judged].ceiling
-            values[judged, region] = found[0], found[1], ceiling
-            percents = [100 * value / ceiling for value in found]
-            facts = (WEIGHTED, RSA, region, "", others, judged)
-            scores.append(
-                HeldOutScore(
-                    *facts, _top(fitted), percents[0], _top(same), percents[1], _weights(fitted)
-                )
-            )
-    for modality, places in _modalities_of_regions(targets).items():
-        for judged, others in _splits(study for study, _ in places):
-            parts = [values[place] for place in places if place[0] == judged and place in values]
-            if parts:
-                held_out, biased = (_percent((part[i], part[2]) for part in parts) for i in (0, 1))
-                facts = (WEIGHTED, RSA, "", modality, others, judged)
-                scores.append(HeldOutScore(*facts, "", held_out, "", biased))
-    return tuple(scores)
-
-
-def _has_order(rdms: NDArray[Any]) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(rdms).all(axis=1) & (np.ptp(rdms, axis=1) > 0))
-
-
-def _fit(rdms: Sequence[Mapping[str, NDArray[Any]]], targets: Sequence[Target]) -> FittedRdm:
-    with warnings.catch_warnings():
-        # Without a similar layer, there is no score.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        if len(targets) == 1:
-            return WeightedRdm().fit(rdms[0], targets[0])
-        return WeightedRdm().fit(list(rdms), list(targets), protocol=targets[0].protocol)
-
-
-def _value(fitted: FittedRdm, rdms: Mapping[str, NDArray[Any]], target: Target) -> float:
-    return float(fitted.score(rdms, target).value[0]) if fitted.weights.any() else math.nan
-
-
-def _top(fitted: FittedRdm) -> str:
-    return fitted.layer if fitted.weights.any() else ""
-
-
-def _weights(fitted: FittedRdm) -> dict[str, float]:
-    named = zip(fitted.layers, fitted.weights.tolist(), strict=True)
-    return {layer: weight for layer, weight in named if weight > 0}

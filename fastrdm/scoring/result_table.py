@@ -8,8 +8,9 @@ from typing import Any
 from fastrdm._base import list_names, natural_key, nearest_known
 from fastrdm.scoring import store_values as values
 from fastrdm.scoring.database import Database
+from fastrdm.scoring.held_out import HeldOutScore, held_out_layers
 from fastrdm.scoring.results import COLUMNS, Result, best_layers, layer_scores, modalities
-from fastrdm.scoring.store_columns import SCORE, table_columns
+from fastrdm.scoring.store_columns import HELD_OUT, SCORE, table_columns
 from fastrdm.scoring.store_rows import PathEntry, Row, RowOptions, RowReader
 from fastrdm.scoring.table_filters import Condition, known_names, read_condition
 
@@ -29,7 +30,9 @@ class ResultTable:
         text. An empty value means a missing label.
     best : bool
         Only the best layer of each checkpoint, as `best_layers` chooses it among the regions, sets and layers chosen,
-        with its score in the column `score`. Conditions apply afterwards.
+        with its score in the column `score`. `held_out_layer` is the layer that the other studies choose for a region,
+        `held_out` its percentage of the noise ceiling in the row's study; empty and NaN if no other study has the
+        region. Conditions apply afterwards.
     sort : str, optional
         Column to sort by, numbers as numbers, names in natural order, missing values last; by default the order of
         `Store.rows`.
@@ -141,20 +144,37 @@ class ResultTable:
         results = [self._result(row) for row in rows]
         best, scores = best_layers(results), layer_scores(results)
         place, modality_of = self._places[SCORE], modalities(results)
+        held_out = _held_out(results)
         kept = []
         for row, result in zip(rows, results, strict=True):
             modality = modality_of[result.study, result.region]
             if best.get(modality) == result.layer:
-                kept.append((*row[:place], scores[modality][result.layer], *row[place:]))
+                other = held_out.get((result.study, result.region))
+                more = (other.layer, other.percent_nc) if other else ("", math.nan)
+                score = scores[modality][result.layer]
+                kept.append((*row[:place], score, *more, *row[place:]))
         return kept
 
     def _result(self, row: Row) -> Result:
-        # The column of the score is not in the row yet, and comes after all others that are needed.
+        # The columns of the score are not in the row yet, and come after all others that are needed.
         at = self._places
         # Studies of one name with another protocol are others.
-        study = json.dumps([row[at["study"]], row[at["protocol"] - 1]])
+        study = json.dumps([row[at["study"]], row[at["protocol"] - 1 - len(HELD_OUT)]])
         numbers = {name: row[at[name]] for name in (*COLUMNS, "ceiling", "mean_rho")}
         return Result(row[at["checkpoint"]], study, row[at["layer"]], row[at["region"]], **numbers)
+
+
+def _held_out(results: Sequence[Result]) -> dict[tuple[str, str], HeldOutScore]:
+    """What other studies choose for each study and region; a study under another protocol is not another study."""
+    by_protocol: dict[str, list[Result]] = {}
+    for result in results:
+        by_protocol.setdefault(json.loads(result.study)[1], []).append(result)
+    return {
+        (each.judged_on, each.region): each
+        for some in by_protocol.values()
+        for each in held_out_layers(some)
+        if each.region
+    }
 
 
 class _LayerFilter:

@@ -21,10 +21,13 @@ SETTINGS = (
 SIGN_FLIPS = ("p_sign_flip", "p_corrected")
 # The challenge's score of the best layer, and whether a path still holds the content.
 SCORE, HELD = "score", "held"
+# Beside the score: the layer that the other studies choose for the region, and its percentage of the noise ceiling.
+HELD_OUT: Mapping[str, type] = {"held_out_layer": str, "held_out": float}
 _HEAD, _PLACE = ("checkpoint", "arch"), ("study", "layer", "region")
 _OF_SUBJECTS: Mapping[str, type] = {"subject": int, "rho": float}
 NAMES = frozenset(
     {*_HEAD, *_PLACE, *_OF_SUBJECTS, *COLUMNS, "ceiling", "mean_rho", *SIGN_FLIPS, SCORE, HELD}
+    | {*HELD_OUT}
     | {*SETTINGS, "sha256"}
 )
 
@@ -102,6 +105,7 @@ def table_columns(
         **dict.fromkeys(_PLACE, str),
         **(_OF_SUBJECTS if subjects else {}),
         **dict.fromkeys(numbers, float),
+        **(HELD_OUT if score else {}),
         **dict.fromkeys(texts, str),
     }
 

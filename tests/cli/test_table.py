@@ -432,3 +432,48 @@ def test_a_failure_has_its_path_once(tmp_path, capsys):
 def test_writing_to_a_store_that_was_opened_for_reading_names_the_option(store):
     with Store(store) as opened, pytest.raises(StoreError, match="opened without write=True"):
         opened.set_labels({"epoch1.pth": {"rate": 1}})
+
+
+def test_best_layers_stand_beside_what_the_other_studies_choose(store, capsys):
+    every = {
+        tuple(row[k] for k in ("checkpoint", "study", "region", "layer")): row for row in table()
+    }
+
+    def percent(checkpoint, study, layer):
+        return float(every[checkpoint, study, "it", layer]["percent_nc"])
+
+    for row in table("--best"):
+        name, study = row["checkpoint"], row["study"]
+        if row["region"] == "evc":
+            assert (row["held_out_layer"], row["held_out"]) == ("", "nan")
+            continue
+        other = {"92": "118", "118": "92"}[study]
+        chosen = max(LAYERS, key=lambda layer: percent(name, other, layer))
+        assert row["held_out_layer"] == chosen
+        assert float(row["held_out"]) == percent(name, study, chosen)
+    assert all(row["held_out_layer"] == "" for row in table("--best", "--sets", "92"))
+    capsys.readouterr()
+    assert main(["table", "s.db", "--best"]) == 0
+    assert "held_out: % of the noise ceiling of held_out_layer" in capsys.readouterr().out
+    assert main(["table", "s.db", "--best", "--sets", "92"]) == 0
+    assert "held_out:" not in capsys.readouterr().out
+    assert [row["held_out"] for row in table("--best", "--sort", "held_out")][-1] in ("", "nan")
+
+
+def test_a_study_under_another_protocol_chooses_no_layer(store, tmp_path):
+    from store_writer import PIPELINE, subjects
+
+    writer = Writer.__new__(Writer)
+    writer.store = Store(store, write=True)
+    writer.pipeline = writer.store.add_pipeline(PIPELINE)
+    facts = '{"name": "rsatoolbox", "nan_policy": "raise"}'
+    again = replace(subjects("evc"), protocol=facts)
+    writer.targets = {("92", "evc", "rsa"): writer.store.add_target(again)}
+    writer.environment = writer.store.add_environment({"kernels": "cpp"})
+    writer.run = writer.store.begin_run({"arguments": ["y"]})
+    made = make(1, "epoch1.pth", {"epoch": "1", "run": "b"})
+    writer.record(replace(made, scores={("92", "evc", "rsa"): made.scores["92", "evc", "rsa"]}))
+    writer.store.close()
+    rows_of_evc = [row for row in table("--best") if row["region"] == "evc"]
+    assert len({row["protocol"] for row in rows_of_evc}) == 2
+    assert all(row["held_out_layer"] == "" for row in rows_of_evc)
