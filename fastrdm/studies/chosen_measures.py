@@ -6,14 +6,10 @@ from typing import Any
 from fastrdm._base import list_names
 from fastrdm.studies.study import MEASURES
 
-#: Methods of RDMs that are distances of patterns, for "cka", and whether they are to be squared.
-DISTANCES: Mapping[str, bool] = {
-    "sqeuclidean": False,
-    "mahalanobis": True,
-    "crossnobis": False,
-    "euclidean": True,
-}
-# Measures of Gram matrices, which responses and RDMs of distances have.
+#: Methods of RDMs that are square roots of the squared distances that "cka" needs. Others are squared distances: 1 - r
+#: is one of patterns with mean 0 and length 1, but for a factor.
+ROOTS = ("euclidean", "mahalanobis")
+# Measures of Gram matrices, which responses and RDMs have.
 _OF_GRAMS = ("cka", "cka-debiased")
 
 
@@ -21,7 +17,9 @@ def check_possible(fields: Mapping[str, Any], where: str) -> None:
     """Raise a ValueError if a target's table names a measure that it has no data for."""
     for measure in fields.get("measures", ()):
         if measure not in possible_measures(fields):
-            raise ValueError(f"{where}measures: {_why_not(measure)}")
+            raise ValueError(
+                f"{where}measures: {measure!r} needs responses = [...], not RDMs in file"
+            )
 
 
 def check_possible_anywhere(
@@ -35,7 +33,9 @@ def check_possible_anywhere(
     }
     for measure in measures:
         if not any(measure in possible for possible in inheriting.values()):
-            raise ValueError(f"{where}measures: {_why_not(measure)}, which no target has")
+            raise ValueError(
+                f"{where}measures: {measure!r} needs responses = [...], which no target has"
+            )
     for region, possible in inheriting.items():
         if not set(measures) & set(possible):
             raise ValueError(
@@ -48,7 +48,7 @@ def possible_measures(fields: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the measures that a target's table has data for."""
     if "responses" in fields:
         return MEASURES
-    return ("rsa", *_OF_GRAMS) if fields.get("rdm") in DISTANCES else ("rsa",)
+    return ("rsa", *_OF_GRAMS)
 
 
 def chosen_measures(
@@ -60,10 +60,3 @@ def chosen_measures(
         return tuple(fields["measures"])
     wanted = asked if asked is not None else of_study or ("rsa",)
     return tuple(measure for measure in wanted if measure in possible)
-
-
-def _why_not(measure: str) -> str:
-    if measure in _OF_GRAMS:
-        methods = ", ".join(f'"{name}"' for name in DISTANCES)
-        return f"{measure!r} needs responses, or RDMs of distances: rdm = one of {methods}"
-    return f"{measure!r} needs responses = [...], not RDMs in file"

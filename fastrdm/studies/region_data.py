@@ -12,7 +12,6 @@ from fastrdm.encoding import Responses
 from fastrdm.rdm import Gram, gram
 from fastrdm.responses import MeasuredResponses
 from fastrdm.similarity import Target
-from fastrdm.studies.chosen_measures import DISTANCES
 from fastrdm.studies.response_facts import ResponseFacts
 
 
@@ -66,15 +65,14 @@ def grams_of_responses(responses: MeasuredResponses, where: str) -> tuple[Gram, 
     return tuple(found)
 
 
-def grams_of_distances(target: Target, method: str) -> tuple[NDArray[np.float64], ...]:
-    """Return centred products of each subject's patterns from the distances between them, averaged over time."""
-    return tuple(map(_products, _squared(target, method)))
-
-
-def _squared(target: Target, method: str) -> NDArray[np.float64]:
-    rdms = target.subject_rdms.astype(np.float64)
-    # Squared distances of patterns that are joined over time are sums over time.
-    return np.asarray((rdms**2 if DISTANCES[method] else rdms).mean(axis=1))
+def grams_of_distances(target: Target, where: str) -> tuple[NDArray[np.float64], ...]:
+    """Return centred products of each subject's patterns from RDMs of distances that are not squared."""
+    if target.n_times > 1:
+        raise ValueError(
+            f"{where}: the measure 'cka' takes RDMs of several times only if they are squared distances; these have"
+            f" {target.n_times} times and are not squared, as rdm says"
+        )
+    return tuple(_products(rdm.astype(np.float64) ** 2) for rdm in target.subject_rdms[:, 0])
 
 
 def _products(rdm: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from fastrdm._base import read_column, read_lines
 from fastrdm.encoding import Responses
 from fastrdm.images import name_in
 from fastrdm.similarity import Target
-from fastrdm.studies.chosen_measures import chosen_measures
+from fastrdm.studies.chosen_measures import ROOTS, chosen_measures
 from fastrdm.studies.condition_labels import check_order, in_order, order_of
 from fastrdm.studies.rdm_files import StoredRdms
 from fastrdm.studies.region_data import RegionData, grams_of_distances, grams_of_responses
@@ -171,8 +171,8 @@ class RegionReader:
         target = self._target(region, stored, policy, report)
         measures = self._measures(region)
         grams: tuple[Any, ...] = ()
-        if _needs_grams(measures):
-            grams = grams_of_distances(target, self.fields["targets"][region]["rdm"])
+        if _needs_grams(measures) and self.fields["targets"][region].get("rdm") in ROOTS:
+            grams = grams_of_distances(target, where)
         return RegionData(measures, stored.source, stored.names, target, grams=grams)
 
     def _target(

@@ -61,8 +61,9 @@ class Study:
     responses : dict of str to Responses
         By region, the subjects' responses, for "ridge" and "pls"; regions with RDMs alone have none.
     grams : dict of str to tuple of Gram
-        By region, the Gram matrix of each subject, for "cka": of the responses averaged over repeats; from RDMs of
-        distances, centred products as an array (conditions, conditions).
+        By region, the Gram matrix of each subject, for "cka": of the responses averaged over repeats, or, from RDMs of
+        distances that are not squared, centred products as an array (conditions, conditions). For other regions, "cka"
+        takes the RDMs as squared distances.
     measures : dict of str to tuple of str
         By region, the measures that it is scored by, of `MEASURES`: "rsa" for a region without them that has a target,
         "ridge" for one that has responses alone.

@@ -267,6 +267,17 @@ def test_measures_of_regions(tmp_path):
     assert study.measures == {"v4": ("ridge",), "rdm": (), "own": ()}
 
 
+def test_cka_of_distances_over_time_needs_squared_ones(tmp_path):
+    rdms = np.abs(np.random.default_rng(0).standard_normal((3, 2, N * (N - 1) // 2)))
+    write(tmp_path, 'file = "r.npy"\nrdm = "mahalanobis"\nmeasures = ["cka"]', r=rdms)
+    with pytest.raises(
+        ValueError, match="'cka' takes RDMs of several times only if they are squared"
+    ):
+        opened(tmp_path)
+    write(tmp_path, 'file = "r.npy"\nmeasures = ["rsa", "cka"]')
+    assert opened(tmp_path).grams == {}
+
+
 def test_some_regions_of_a_study(tmp_path):
     table = 'responses = "s.npy"\n[targets.it]\nresponses = "t.npy"\n'
     write(tmp_path, table, head='measures = ["ridge"]', s=responses(0), t=responses(1))
@@ -313,7 +324,6 @@ ERRORS = {
     'responses = "s.npy"\nmeasures = ["rdge"]': "measures: the measure 'rdge' is not one of: rsa, cka",
     'responses = "s.npy"\nmeasures = ["ridge", "ridge"]': "names 'ridge' twice",
     'file = "s.npy"\nmeasures = ["ridge"]': r"measures: 'ridge' needs responses = \[\.\.\.\]",
-    'file = "s.npy"\nmeasures = ["cka"]': "measures: 'cka' needs responses, or RDMs of distances: rdm = one of \"sq",
     'responses = "s.npy"\naxes = ["rows", "units"]': "axes: 'rows' is not the name of an axis",
     'responses = "s.npy"\naxes = ["units"]': r"axes = \['units'\] must name conditions and units",
     'responses = "s.npy"\naxes = ["units", "units"]': "names units twice",
@@ -375,7 +385,7 @@ def test_measures_of_a_study_that_no_region_has_data_for(tmp_path):
     head = 'measures = ["ridge"]'
     write(tmp_path, 'responses = "s.npy"\n[targets.it]\nfile = "s.npy"', head=head)
     with pytest.raises(
-        ValueError, match=r"leaves none for targets\.it, which can be scored by rsa"
+        ValueError, match=r"leaves none for targets\.it, which can be scored by rsa, cka, cka-deb"
     ):
         opened(tmp_path)
 
