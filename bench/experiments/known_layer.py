@@ -23,7 +23,7 @@ RELIABILITY = 0.7
 
 
 @dataclass(frozen=True)
-class Study:
+class SimulatedStudy:
     """Layers, and responses (subjects, repeats, conditions, units) whose means have the reliability `RELIABILITY`."""
 
     layers: list
@@ -38,7 +38,7 @@ def simulate(rng, n_subjects, n_conditions=N_CONDITIONS):
         x = np.maximum(x @ rng.standard_normal((x.shape[1], width)) / np.sqrt(x.shape[1]), 0)
         layers.append(x)
         x = x - x.mean(axis=0)
-    return Study(layers, measure(rng, layers[TRUE_LAYER], n_subjects))
+    return SimulatedStudy(layers, measure(rng, layers[TRUE_LAYER], n_subjects))
 
 
 def measure(rng, layer, n_subjects):
