@@ -150,11 +150,10 @@ def _chosen(path: Path, key: str | Sequence[str] | None) -> tuple[Contents, list
     held = f"it holds {list_names([f'{k} {e}' for k, e in arrays.items()], 20) or 'no array'}"
     if wanted is None:
         large = [
-            k
-            for kind in (NUMBERS, CELL)
-            for k, entry in arrays.items()
-            if entry.kind == kind and _is_large(entry)
+            k for k, e in arrays.items() if e.kind == NUMBERS and sum(n > 1 for n in e.shape) > 1
         ]
+        # Cell arrays beside arrays usually hold labels.
+        large = large or [k for k, e in arrays.items() if e.kind == CELL]
         if len(large) != 1:
             raise ValueError(f"key is missing, and not clear for {path}: {held}")
         return contents, large
@@ -164,10 +163,6 @@ def _chosen(path: Path, key: str | Sequence[str] | None) -> tuple[Contents, list
                 f"key {each!r} is not an array of numbers in {path}: {held}{suggestion(each, arrays)}"
             )
     return contents, list(wanted)
-
-
-def _is_large(entry: Entry) -> bool:
-    return entry.kind == CELL or sum(n > 1 for n in entry.shape) > 1
 
 
 def _arranged(

@@ -141,6 +141,8 @@ def _of_block(values: Floats, present: NDArray[np.bool_], halves: Iterable[Float
     n_first, n_second = np.maximum(n // 2, 1), np.maximum(n - n // 2, 1)
     used = n >= 2
     constant = np.fmax.reduce(values, axis=(0, 1)) == np.fmin.reduce(values, axis=(0, 1))
+    if not used.all():
+        values[np.broadcast_to(~used, values.shape)] = np.nan
     _centre(values)
     # The mean of the second half is the rest, from the sum of all and the mean of the first.
     rest, share = values.sum(axis=0) * used / n_second, n_first * used / n_second

@@ -117,6 +117,9 @@ def test_variables_and_cells_are_subjects(cube, tmp_path):
         found = read_responses(tmp_path / name, axes=["units", "conditions", "repeats"])
         assert found.names is None
         np.testing.assert_array_equal(found.arrays[1], cube[1, :, :, :3])
+    labels = np.array(list("abcdef"), object)
+    savemat(tmp_path / "labelled.mat", {"betas": cube, "images": labels})
+    np.testing.assert_array_equal(read_responses(tmp_path / "labelled.mat").arrays, cube)
 
 
 def test_sessions_are_repeats(cube, tmp_path):

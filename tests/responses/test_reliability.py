@@ -147,6 +147,20 @@ def test_units_without_reliability_are_nan():
     assert np.isnan(found).tolist() == [True, True, True, False, False]
 
 
+def test_conditions_without_halves_have_no_influence_on_r():
+    _, array = simulated(4, ratio=1, shape=(12, 3))
+    (found,) = reliability_of([array])
+    changed = np.concatenate([array, np.full((4, 1, 3), np.nan)], axis=1)
+    np.testing.assert_array_equal(reliability_of([changed[:, :12]])[0], found)
+    changed[0, 12] = 1e9
+    n = np.append(np.full(12, 4), 1)
+    x = (1 / found - 1) * 4
+    # The splits differ, because the random numbers are those of 13 conditions.
+    np.testing.assert_allclose(
+        reliability_of([changed], n_splits=2000)[0], 1 / (1 + x * np.mean(1 / n)), atol=0.03
+    )
+
+
 def test_the_form_of_the_responses_is_kept():
     cube = np.random.default_rng(0).normal(size=(2, 3, 20, 4))
     found = reliability_of(cube)
