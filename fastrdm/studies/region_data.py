@@ -59,7 +59,7 @@ def grams_of_responses(responses: MeasuredResponses, where: str) -> tuple[Gram, 
             condition, unit = (int(k) for k in np.argwhere(np.isnan(means))[0])
             raise ValueError(
                 f"{where}: the measure 'cka' needs all units for all stimuli, but {responses.label(i)} has no response"
-                f" of unit {unit} to stimulus {condition}; leave out such units with mask, or the measure"
+                f" of unit {unit} to stimulus {condition}; leave out such units with masks, or the measure"
             )
         found.append(gram(means))
     return tuple(found)

@@ -19,6 +19,7 @@ RESPONSE_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "repeats": (str, list),
     "sessions": (str, list),
     "zscore": bool,
+    "masks": (str, list),
     "mask": (str, list),
     "rdm": str,
     "residuals": (str, list),
@@ -38,7 +39,7 @@ RESPONSE_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "n_components": int,
 }
 #: Fields that are files, or may be.
-_PATHS = ("responses", "labels", "repeats", "sessions", "mask", "residuals")
+_PATHS = ("responses", "labels", "repeats", "sessions", "masks", "mask", "residuals")
 _TEXTS = ("key", "axes", "measures", *_PATHS)
 #: Arguments of `Responses.score`.
 SCORE_OPTIONS = ("folds", "groups", "strata", "seed", "alphas", "n_components")
@@ -91,6 +92,8 @@ def check_responses(fields: Mapping[str, Any], where: str) -> None:
         check_times(times, len(times), where.rstrip("."))
     if isinstance(fields.get("folds"), int):
         check_integer(fields["folds"], f"{where}folds", 2)
+    if "masks" in fields and "mask" in fields:
+        raise ValueError(f"{where}masks and {where}mask are the same field; use one of them")
     if "groups" in fields and "strata" in fields:
         raise ValueError(f"{where}groups and {where}strata cannot be used together")
     if "seed" in fields:

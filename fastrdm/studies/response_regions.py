@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import counted
+from fastrdm._base import counted, read_column, read_lines
 from fastrdm.images import name_in
 from fastrdm.responses import MeasuredResponses, measured
 from fastrdm.studies.response_facts import ResponseFacts
@@ -154,13 +154,23 @@ class ResponseFiles:
     def _images(self, i: int, names: StimulusNames) -> tuple[str, ...] | None:
         """The image of each row of a subject; None if its rows have no labels of images."""
         subject = self.subjects[i]
-        given, stimulus = self._field("labels", i), self.fields.get("stimulus")
+        stimulus = self.fields.get("stimulus")
+        given = self._field("labels", i) or self._beside(i)
         labels = labels_of_rows(given, stimulus, subject, self.folder, self.where)
         chosen = (given or stimulus) is not None
         try:
             return images_of_rows(labels, names, chosen, subject.source)
         except ValueError as error:
             raise ValueError(f"{self.where}labels: {error}") from None
+
+    def _beside(self, i: int) -> str | None:
+        """The `.csv` file with the name of a subject's file, if it has the column of the stimuli."""
+        path = self.subjects[i].contents.path.with_suffix(".csv")
+        if not path.is_file():
+            return None
+        column = self.fields.get("stimulus", "stimulus")
+        found = read_column(read_lines(path, str(path)), column, str(path))
+        return None if found is None else str(path.relative_to(self.folder))
 
     def _rows(
         self,
@@ -217,14 +227,14 @@ class ResponseFiles:
         return None if labels is None else gathered_labels(labels, subject, rows)
 
     def _kept(self, i: int) -> NDArray[np.intp] | None:
-        given = self._field("mask", i)
+        field = "masks" if "masks" in self.fields else "mask"
+        given = self._field(field, i)
         if given is None:
             return None
-        path = self.folder / given
+        path, name = self.folder / given, f"{self.where}{field} = {given!r}"
         if not path.is_file():
-            raise FileNotFoundError(f"{self.where}mask = {given!r} is not a file beside it")
-        n_units = self.subjects[i].values.shape[2]
-        return read_mask(path, n_units, f"{self.where}mask = {given!r}")
+            raise FileNotFoundError(f"{name} is not a file beside it")
+        return read_mask(path, self.subjects[i].values.shape[2], name)
 
     def _field(self, name: str, i: int) -> str | None:
         """What a field names for a subject."""
@@ -234,6 +244,6 @@ class ResponseFiles:
         return of_subject(given, i, len(self.subjects), f"{self.where}{name}")
 
     def _values(self, given: str, i: int, name: str, column: str) -> NDArray[Any]:
-        table = self._field("labels", i)
+        table = self._field("labels", i) or self._beside(i)
         subject = self.subjects[i]
         return values_of_rows(given, table, column, subject, self.folder, f"{self.where}{name}")

@@ -34,7 +34,7 @@ def _units(responses: Responses, summary: ResponseSummary) -> Iterator[tuple[str
         (
             "constant",
             [constant_units(means) for means in responses.means],
-            "units have one response to all stimuli: {}; leave them out with mask, or check their data",
+            "units have one response to all stimuli: {}; leave them out with masks, or check their data",
         ),
         (
             "nan",

@@ -15,6 +15,7 @@ from fastrdm.studies import check_study, open_studies
 NAMES = [f"im_{i:02d}.png" for i in range(12)]
 ORDER = ["im_07.png", *(name for name in NAMES if name != "im_07.png")]
 N, UNITS = len(NAMES), 5
+RIDGE = '\nmeasures = ["ridge"]'
 
 
 def responses(seed, *shape):
@@ -120,6 +121,22 @@ def test_rows_are_matched_by_name_and_repeats_gathered(tmp_path):
     assert study.facts["v4"].is_matched
 
 
+def test_labels_in_a_csv_file_beside_the_responses(tmp_path):
+    values = responses(0, 2).reshape(-1, UNITS)
+    names = [*NAMES, *NAMES]
+    rows = "".join(f"{name},{i // N}\n" for i, name in enumerate(names))
+    table = 'responses = ["s1.npy"]\nsessions = "day"\nzscore = false' + RIDGE
+    write(tmp_path, table, s1=values, **{"s1.csv": "stimulus,day\n" + rows})
+    study = opened(tmp_path)
+    order = [NAMES.index(name) for name in ORDER]
+    expected = responses(0, 2).mean(axis=0)[order]
+    np.testing.assert_allclose(means(study)[0], expected, rtol=1e-12)
+    assert study.facts["v4"].n_sessions == (2,)
+    (tmp_path / "s1.csv").write_text("name,day\n" + rows)
+    with pytest.raises(ValueError, match="has 24 conditions"):
+        opened(tmp_path)
+
+
 def test_labels_of_the_file_itself(tmp_path):
     values, names = responses(0), NAMES[::-1]
     write(tmp_path, 'responses = "s.npz"\nmeasures = ["ridge"]')
@@ -222,7 +239,7 @@ def test_units_that_a_mask_keeps(tmp_path, mask):
 
 
 def test_a_mask_for_each_subject(tmp_path):
-    table = 'responses = ["s1.npy", "s2.npy"]\nmask = ["m1.npy", "m2.npy"]\nmeasures = ["ridge"]'
+    table = 'responses = ["s1.npy", "s2.npy"]\nmasks = ["m1.npy", "m2.npy"]\nmeasures = ["ridge"]'
     masks = {"m1": np.array([4]), "m2": np.arange(5) > 0}
     study = opened(write(tmp_path, table, s1=responses(0), s2=responses(1), **masks))
     assert study.responses["v4"].n_units == (1, 4)
@@ -308,7 +325,6 @@ FILES = {
     "other.csv": "image\n" + "\n".join(NAMES),
     "runs.csv": "stimulus,run\n" + "".join(f"{n},1\n" for n in [*NAMES[:11], NAMES[0]]),
 }
-RIDGE = '\nmeasures = ["ridge"]'
 ERRORS = {
     'responses = "x.npy"': r"targets\.v4\.responses = 'x\.npy' is not a file beside it",
     'responses = "../x.npy"': r"responses = '\.\./x\.npy' is not a path inside the study's folder",
@@ -346,6 +362,7 @@ ERRORS = {
     'responses = "s.npy"\nlabels = "runs.csv"\nrepeats = "run"': r"has no row for 1 of 12 images: im_11\.png",
     'responses = "s.npy"\nrepeats = "text.npy"': "repeats needs labels that name the stimulus of each row",
     'responses = "s.npy"\nsessions = "long.npy"': r"'long\.npy' has shape \(3,\); expected one for each of the",
+    'responses = "s.npy"\nmask = "none.npy"\nmasks = "none.npy"': "are the same field",
     'responses = "s.npy"\nmask = "long.npy"': "names a unit twice",
     'responses = "s.npy"\nmask = "high.npy"': "names the unit 5, but there are 5, counted from 0",
     'responses = "s.npy"\nmask = "twice.npy"': "names a unit twice",
