@@ -271,6 +271,18 @@ def test_fingers_of_seven_subjects(fingers):
     assert 0.5 < ceiling.lower < ceiling.upper < 1
 
 
+def test_ceilings_of_voxels_from_runs(fingers):
+    """Both estimates agree on the best voxels; that from variances is lower, because it divides by all measurements."""
+    reliability = fastrdm.split_half_reliability(fingers)
+    ratios = fastrdm.ncsnr(fingers)
+    for array, found, ratio in zip(fingers, reliability, ratios, strict=True):
+        share = fastrdm.explainable_variance(ratio, len(array))
+        best = share > np.quantile(share, 0.9)
+        assert 0.5 < np.median(found[best]) < 0.95
+        assert np.corrcoef(found[best], share[best])[0, 1] > 0.9
+        assert (share[best] < found[best]).all()
+
+
 def test_fingers_against_rsatoolbox(fingers):
     rsatoolbox = pytest.importorskip("rsatoolbox")
     array = fingers[1][:, :, :40]
