@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastrdm._base import existing_name
+from fastrdm._base import existing_name, parse_bytes
 from fastrdm.images import FILTERS
 from fastrdm.runtimes import PRECISIONS, PROVIDERS
 from fastrdm.scoring import ENGINES
@@ -138,6 +138,11 @@ def _add_studies(group: argparse._ActionsContainer) -> None:
     add("--modality", choices=("fmri", "meg", "both"), default="fmri", help=modality)
     regions = "names of the regions to score against, such as evc,it (default: all)"
     add("--regions", type=comma_separated, metavar="A,B", help=regions)
+    measures = (
+        "what layers are scored by, for all regions: rsa (similarity of RDMs), cka, cka-debiased (of responses, or of "
+        "RDMs as squared distances), ridge, pls (predictions of responses) (default: the studies' own, else rsa)"
+    )
+    add("--measures", type=comma_separated, metavar="A,B", help=measures)
 
 
 def _add_workers(group: argparse._ActionsContainer) -> None:
@@ -160,11 +165,16 @@ def _add_workers(group: argparse._ActionsContainer) -> None:
 def sweep_options(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
     """Options of a `Sweep` from the arguments of `add_checkpoints`, with a default engine."""
     values = vars(arguments)
-    shared = ("sets", "modality", "regions", "taps", "labels", *SELECTION)
+    shared = ("sets", "modality", "regions", "measures", "max_memory", "taps", "labels", *SELECTION)
     of_networks = ("provider", "precision", "batch_size", "allow_inconsistent", "start_timeout")
     options = {name: values[name] for name in (*shared, *of_networks)}
     options["preprocessing"] = preprocessing_of_arguments(arguments)
     options["provider_options"] = dict(arguments.provider_option)
+    options["projection"] = _projection(arguments)
+    if arguments.measures is not None:
+        from fastrdm.scoring import check_measures
+
+        options["measures"] = check_measures(arguments.measures)
     if arguments.patience is not None and not arguments.watch:
         raise ValueError("--patience is for --watch")
     engine = arguments.engine or ("local" if arguments.workers else engine)
@@ -175,6 +185,17 @@ def sweep_options(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
     limits = {"workers": arguments.workers, "start_timeout": arguments.start_timeout}
     options["engine"] = ENGINES[engine](provider=arguments.provider, **limits, **resources)
     return options
+
+
+def _projection(arguments: argparse.Namespace) -> Any:
+    """The projection that the arguments ask for; None if they do not."""
+    if arguments.projection is None:
+        if arguments.projection_seed is not None:
+            raise ValueError("--projection-seed is for --projection")
+        return None
+    from fastrdm.rdm import SparseProjection
+
+    return SparseProjection(arguments.projection, seed=arguments.projection_seed or 0)
 
 
 def data_folders(arguments: argparse.Namespace) -> list[Path]:
@@ -207,6 +228,15 @@ def _add_running(group: argparse._ActionsContainer) -> None:
         help=option,
     )
     add("--batch-size", type=_positive, default=32, metavar="N", help=_BATCH_SIZE)
+    memory = (
+        "memory for activations, images and inner values of a network in each worker, such as 2GiB; if they do not "
+        "fit, images run several times, for some layers or channels at a time (default: no limit)"
+    )
+    add("--max-memory", type=_bytes, metavar="SIZE", help=memory)
+    projection = "project layers with more than N channels to N random components first, on the CPU"
+    add("--projection", type=_positive, metavar="N", help=projection)
+    seed = "seed of the projection (default: 0)"
+    add("--projection-seed", type=_seed, metavar="S", help=seed)
 
 
 def comma_separated(text: str) -> list[str]:
@@ -241,6 +271,15 @@ def _three(text: str) -> tuple[float, ...]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not three numbers A,B,C") from None
     return first, second, third
+
+
+def _bytes(text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of bytes such as 2GiB"
+        ) from None
 
 
 def _pair(text: str) -> tuple[str, str]:

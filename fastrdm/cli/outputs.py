@@ -33,7 +33,7 @@ class ResultsCsv:
         if self.path.suffix.lower() not in _CSV_ENDINGS:
             raise ValueError(f"--csv: {path} does not end in .csv")
         check_writable_file(path, "--csv")
-        n = max(target.n_subjects for study in studies for target in study.targets.values())
+        n = max(map(_most_subjects, studies))
         fields = [field.name for field in dataclasses.fields(Result) if field.name != "rho"]
         self._columns = [*fields, *(f"rho_{i}" for i in range(n)), *labels]
         self._file: IO[str] | None = None
@@ -61,6 +61,13 @@ class ResultsCsv:
     def close(self) -> None:
         """Close the file; without results it has only the header."""
         self._open().close()
+
+
+def _most_subjects(study: Study) -> int:
+    """The number of subjects of the region that has most."""
+    of_targets = (target.n_subjects for target in study.targets.values())
+    of_responses = (int(responses.n_subjects) for responses in study.responses.values())
+    return max([*of_targets, *of_responses, *map(len, study.grams.values())])
 
 
 class ScoreFiles:

@@ -51,8 +51,8 @@ def _score(arguments: argparse.Namespace) -> int:
     from fastrdm.studies import collect_studies, synthetic_notice
 
     options = sweep_options(arguments, "in-process")
-    choice = (options.pop(name) for name in ("sets", "modality", "regions"))
-    studies = collect_studies(data_folders(arguments), *choice)
+    choice = {name: options.pop(name) for name in ("sets", "modality", "regions")}
+    studies = collect_studies(data_folders(arguments), **choice, measures=options["measures"])
     labels = label_names(arguments.weights, arguments.labels)
     files = ScoreFiles(arguments.csv, arguments.figure, labels, studies, arguments.raw_cells)
     if arguments.submit:

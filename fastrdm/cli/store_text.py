@@ -4,7 +4,7 @@ import json
 import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import IO, Any
 
@@ -44,7 +44,7 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
     values: dict[str, set[Any]] = {name: set() for name in SETTINGS}
     # The contents of each path under each of the settings.
     shown: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    protocols: dict[tuple[str, str], str] = {}
+    protocols: defaultdict[str, dict[tuple[str, str], str]] = defaultdict(dict)
     is_opposite = False
     with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
         for row in table.rows():
@@ -52,19 +52,26 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
                 found.add(row[places[name]])
             shown[row[places["checkpoint"]], row[places["settings"]]].add(row[places["sha256"]])
             place = row[places["study"]], row[places["region"]]
-            protocols[place] = row[places["protocol"]].partition(" ")[0]
+            of_measure = protocols[row[places["measure"]]]
+            of_measure[place] = row[places["protocol"]].partition(" ")[0]
             is_opposite |= row[places["mean_rho"]] < 0
             print(json.dumps(_texts(row, table.columns, places)), file=kept)
-        columns = _columns(table, {name for name, found in values.items() if len(found) > 1})
+        differ = {name for name, found in values.items() if len(found) > 1}
+        if not values["measure"] <= {"rsa"}:
+            differ.add("measure")
+        columns = _columns(table, differ)
         right = {name for name in table.labels if table.columns[name] is not str}
         for line in aligned(partial(_cells, kept, columns, places), right):
             echo(line, file)
     if is_opposite and "subject" not in places:
-        echo(f"{_OPPOSITE} mean rho below 0: the layer is opposite to the brain", file)
+        meaning = "the layer is opposite to the brain"
+        if set(protocols) != {"rsa"}:
+            meaning += ", or by measures other than rsa no better than chance"
+        echo(f"{_OPPOSITE} mean rho below 0: {meaning}", file)
     if "score" in places:
         for line in _scores_in_words(protocols):
             echo(line, file)
-        if len({study for study, _ in protocols}) > 1:
+        if len({study for each in protocols.values() for study, _ in each}) > 1:
             echo(_HELD_OUT, file)
     of_all = f" of {total}" if len(shown) < total else ""
     noun = "checkpoint" if max(total, len(shown)) == 1 else "checkpoints"
@@ -73,15 +80,19 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
     echo(f"{contents}{len(shown)}{of_all} {noun}, {n_failed} failed", file)
 
 
-def _scores_in_words(protocols: dict[tuple[str, str], str]) -> Iterator[str]:
-    """What the column of the score is, by study and region with their protocol's name."""
+def _scores_in_words(protocols: Mapping[str, dict[tuple[str, str], str]]) -> Iterator[str]:
+    """What the column of the score is, by measure, study and region with their protocol's name."""
     # Imported here, because other tables need neither similarities nor studies.
-    from fastrdm.scoring import names_of_protocols
-    from fastrdm.similarity import PROTOCOLS
+    from fastrdm.scoring import named_protocol, names_of_protocols
 
-    names = names_of_protocols({place: PROTOCOLS.get(name) for place, name in protocols.items()})
-    for modality, name in names.items():
-        yield name if len(names) == 1 else f"{modality or 'other studies'}, {name}"
+    for measure, of_measure in protocols.items():
+        names = names_of_protocols(
+            {place: named_protocol(name) for place, name in of_measure.items()}
+        )
+        which = f"{measure}, " if len(protocols) > 1 else ""
+        for modality, name in names.items():
+            of_several = f"{modality or 'other studies'}, " if len(names) > 1 else ""
+            yield f"{which}{of_several}{name}"
 
 
 def _columns(table: Any, differ: set[str]) -> list[str]:

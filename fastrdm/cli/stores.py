@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 _ENDINGS = {".txt": "text", **{f".{form}": form for form in TABLE_FORMATS}}
 # Options for results, which failures do not have.
-_OF_RESULTS = ("regions", "sets", "layers", "where", "best", "sort", "subjects", "history")
+_OF_RESULTS = (
+    *("regions", "sets", "measures", "layers", "where", "best", "sort", "subjects", "history"),
+)
 
 
 def add_table(table: argparse.ArgumentParser) -> None:
@@ -25,13 +27,15 @@ def add_table(table: argparse.ArgumentParser) -> None:
     add("store", type=existing_name, metavar="SCORES.db")
     add("--regions", type=_names, metavar="A,B", help="only these regions")
     add("--sets", type=_names, metavar="A,B", help="only these studies")
+    measures = "only these measures, such as rsa,ridge"
+    add("--measures", "--measure", type=_names, metavar="A,B", help=measures)
     add("--layers", type=_names, metavar="A,B", help="only layers that match these patterns")
     where = (
         "only rows whose column meets a condition COLUMN OP VALUE, e.g. 'epoch >= 10' or 'checkpoint ~ seed1'; OP is "
         "= != < <= > >= or ~ (regular expression); may be repeated, and all must be met"
     )
     add("--where", action="append", default=[], metavar="EXPR", help=where)
-    best = "only the best layer of each checkpoint, among the layers, regions and studies chosen"
+    best = "only the best layer of each checkpoint by each measure, among the layers, regions and studies chosen"
     add("--best", action="store_true", help=best)
     add("--sort", metavar="COLUMN", help="(default: by checkpoint; numbers compare as numbers)")
     add("--descending", action="store_true", help="sort from high to low")

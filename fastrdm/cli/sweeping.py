@@ -20,6 +20,8 @@ def add_sweep(sweep: argparse.ArgumentParser) -> None:
     retry = "retry unchanged checkpoints that failed before"
     store.add_argument("--retry-failed", action="store_true", help=retry)
     store.add_argument("--keep-rdms", action="store_true", help="store RDMs too, in float32")
+    grams = "store Gram matrices of layers too, the products of all pairs of images"
+    store.add_argument("--keep-grams", action="store_true", help=grams)
     output = sweep.add_argument_group("output").add_mutually_exclusive_group()
     quiet = "print only the files left out, warnings, failures and the end"
     output.add_argument("--quiet", action="store_true", help=quiet)
@@ -31,7 +33,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     from fastrdm.scoring import Sweep
 
     options = sweep_options(arguments, "local")
-    for name in ("store", "keep_rdms", "retry_failed", "watch"):
+    for name in ("store", "keep_rdms", "keep_grams", "retry_failed", "watch"):
         options[name] = getattr(arguments, name)
     with Sweep(arguments.weights, arguments.arch, data_folders(arguments), **options) as sweep:
         if arguments.dry_run:

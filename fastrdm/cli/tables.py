@@ -10,7 +10,17 @@ from typing import Any
 
 from fastrdm._base import printable
 from fastrdm.cli.printing import console
-from fastrdm.scoring import Result, best_layers, layer_scores, score_names, sign_remarks
+from fastrdm.scoring import (
+    MEASURES,
+    RSA,
+    MeasureRow,
+    Result,
+    best_layers,
+    layer_scores,
+    protocol_of,
+    score_names,
+    sign_remarks,
+)
 from fastrdm.studies import Study, synthetic_notice
 
 _SIGNIFICANT = 0.05
@@ -33,14 +43,16 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _cell(result: Result, squared: bool) -> str:
-    """A value as a table shows it."""
+def _cell(result: Result, shown: str) -> str:
+    """A value as a table shows it, with the field `shown` beside it."""
     if math.isnan(result.percent_nc):
-        return f"{_NONE}{'  ' * squared}"
-    sign = f" {result.mean_rho:+.3f}{'‡' if result.mean_rho < 0 else ' '}" if squared else ""
+        return f"{_NONE}{'  ' * bool(shown)}"
+    number = f" {getattr(result, shown):+.3f}" if shown else ""
+    sign = f"{number}{'‡' if result.mean_rho < 0 else ' '}" if shown else ""
     if math.isnan(result.low):
         return f"{result.percent_nc:.2f} ± {100 * result.std / result.ceiling:.2f}{sign}"
-    mark = "†" if result.p_corrected < _SIGNIFICANT else " "
+    is_tested = MEASURES[result.measure].below_zero
+    mark = "†" if is_tested and result.p_corrected < _SIGNIFICANT else " "
     return f"{result.percent_nc:.2f} [{result.low:.1f}, {result.high:.1f}]{mark}{sign}"
 
 
@@ -49,6 +61,22 @@ def _percent(score: float) -> str:
 
 
 def print_results(results: Sequence[Result], studies: Sequence[Study]) -> None:
+    """Print a table for each measure."""
+    measures = list(dict.fromkeys(r.measure for r in results))
+    # A pipe or a file has no width: no line is wrapped.
+    with console(width=1000) as out:
+        # Paths are not wrapped, so that they can be copied.
+        out.print(printable(results[0].checkpoint), soft_wrap=True, style="bold")
+        for measure in measures:
+            of_measure = [r for r in results if r.measure == measure]
+            if measures != [RSA]:
+                out.print(f"{measure}: {MEASURES[measure].title}", style="bold")
+            _print_measure(out, of_measure, studies, MEASURES[measure])
+
+
+def _print_measure(
+    out: Any, results: Sequence[Result], studies: Sequence[Study], measure: MeasureRow
+) -> None:
     """Print a row for each layer, a column for each region of a study, and the score that chooses the best layer."""
     from rich.table import Table
 
@@ -56,19 +84,12 @@ def print_results(results: Sequence[Result], studies: Sequence[Study]) -> None:
     cells = {(r.layer, r.study, r.region): r for r in results}
     scores, best = layer_scores(results), best_layers(results)
     ceilings = {(r.study, r.region): r.ceiling for r in results}
-    squared = {
-        (study.name, region)
-        for study in studies
-        for region, target in study.targets.items()
-        if target.protocol.squared
-    }
-    mean, sign = (", mean ρ", "; ‡ mean ρ below 0, opposite to the brain") if squared else ("", "")
-    title = f"percent of noise ceiling ± SD over subjects{mean}{sign}"
-    if not all(math.isnan(r.low) for r in results):
-        title = (
-            f"percent of noise ceiling [95 % interval over subjects]{mean};"
-            f" † ρ above 0, p < 0.05 corrected{sign}"
-        )
+    shown = {column: "value" if measure.protocol else "" for column in columns}
+    if measure.protocol is None:
+        by_name = {study.name: study for study in studies}
+        for study, region in columns:
+            if protocol_of(results[0].measure, by_name[study], region).squared:
+                shown[study, region] = "mean_rho"
     notice = synthetic_notice(studies) or None
     table = Table(caption=notice, show_footer=True)
     table.add_column("layer", footer="ceiling")
@@ -84,21 +105,28 @@ def print_results(results: Sequence[Result], studies: Sequence[Study]) -> None:
     for layer in dict.fromkeys(r.layer for r in results):
         table.add_row(
             printable(layer),
-            *(_cell(cells[layer, *column], column in squared) for column in columns),
+            *(_cell(cells[layer, *column], shown[column]) for column in columns),
             *(
                 f"{_percent(scores[m][layer])}{' *' if best.get(m) == layer else '  '}"
                 for m in scores
             ),
             style="bold" if layer in best.values() else None,
         )
-    # A pipe or a file has no width: no line is wrapped.
-    with console(width=1000) as out:
-        # Paths are not wrapped, so that they can be copied.
-        out.print(printable(results[0].checkpoint), soft_wrap=True, style="bold")
-        out.print(title, style="italic")
-        out.print(table)
-        for line in _conclusions(results, studies, scores, best):
-            out.print(printable(line))
+    out.print(_title(results, measure, any(shown.values())), style="italic")
+    out.print(table)
+    for line in _conclusions(results, studies, scores, best):
+        out.print(printable(line))
+
+
+def _title(results: Sequence[Result], measure: MeasureRow, shows_signs: bool) -> str:
+    """What the numbers of a table are."""
+    name, opposite = measure.symbol, measure.below_zero
+    mean = f", mean {name}" if shows_signs else ""
+    sign = f"; ‡ mean {name} below 0, {opposite}" if shows_signs and opposite else ""
+    if all(math.isnan(r.low) for r in results):
+        return f"percent of noise ceiling ± SD over subjects{mean}{sign}"
+    test = f"; † {name} above 0, p < 0.05 corrected" if opposite else ""
+    return f"percent of noise ceiling [95 % interval over subjects]{mean}{test}{sign}"
 
 
 def _of(modality: str, scores: Collection[str]) -> str:
@@ -117,8 +145,9 @@ def _conclusions(
     for modality in scores:
         if modality not in best:
             yield f"no layer has a score{_of(modality, scores)}"
-    for remark in sign_remarks(results):
-        yield f"‡ {remark}"
+    if results[0].measure == RSA:
+        for remark in sign_remarks(results):
+            yield f"‡ {remark}"
     for study in studies:
         for region, layer in study.truth.items():
             rows = [r for r in results if (r.study, r.region) == (study.name, region)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrdm._base import first_line, printable, require
-from fastrdm.scoring import Result
+from fastrdm.scoring import RSA, Result
 
 
 def check_figure(path: str | Path, name: str = "path") -> None:
@@ -34,7 +34,7 @@ def check_figure(path: str | Path, name: str = "path") -> None:
 
 
 def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") -> Path:
-    """Draw the scores of all layers: a panel for each study and region, a group of bars for each checkpoint.
+    """Draw the scores of all layers: a panel for each study, region and measure, a group of bars for each checkpoint.
 
     Bars are percent of the noise ceiling, whiskers the population standard deviation over subjects. Bars of layers with
     a negative mean similarity are hatched. The suffix of `path`, which is returned, is the format (`.png`, `.pdf`,
@@ -53,8 +53,10 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
     checkpoints = list(dict.fromkeys(r.checkpoint for r in results))
     studies = list(dict.fromkeys(r.study for r in results))
     regions = list(dict.fromkeys(r.region for r in results))
-    present = {(r.study, r.region) for r in results}
-    panels = [(s, r) for s in studies for r in regions if (s, r) in present]
+    measures = list(dict.fromkeys(r.measure for r in results))
+    present = {(r.study, r.region, r.measure) for r in results}
+    places = ((s, r, m) for m in measures for s in studies for r in regions)
+    panels = [place for place in places if place in present]
     n_bars = len({(r.checkpoint, r.layer) for r in results})
     # In inches: 0.07 for a character of the layers' names below the panels, 0.17 for a row of the legend.
     below = 0.07 * max(len(r.layer) for r in results) + 0.17 * -(-len(checkpoints) // 2)
@@ -62,11 +64,13 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
     figure = Figure(figsize=(max(7.0, 2.5 + 0.26 * n_bars), height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, (study, region) in zip(axes, panels, strict=True):
-        shown = [r for r in results if (r.study, r.region) == (study, region)]
+    for axis, panel in zip(axes, panels, strict=True):
+        study, region, measure = panel
+        shown = [r for r in results if (r.study, r.region, r.measure) == panel]
         _draw_panel(axis, shown, checkpoints)
+        by = f" · {measure}" if measures != [RSA] else ""
         axis.set_title(
-            f"{_label(study)} · {_label(region.upper())} (100 % = {shown[0].ceiling:.4f})",
+            f"{_label(study)} · {_label(region.upper())}{by} (100 % = {shown[0].ceiling:.4f})",
             loc="left",
             fontsize=10,
         )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fastrdm.scoring.engines import ENGINES
     from fastrdm.scoring.held_out import CHOSEN, HeldOutScore
     from fastrdm.scoring.listing import LeftOut
+    from fastrdm.scoring.measures import MEASURES, MeasureRow, check_measures
     from fastrdm.scoring.path_labels import compile_labels
     from fastrdm.scoring.pattern_search import find_labels
     from fastrdm.scoring.plans import Estimate
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from fastrdm.scoring.result_table import ResultTable
     from fastrdm.scoring.results import (
         COLUMNS,
+        RSA,
         Result,
         best_layers,
         layer_scores,
@@ -48,7 +50,13 @@ if TYPE_CHECKING:
     from fastrdm.scoring.store_columns import SETTINGS
     from fastrdm.scoring.sweeps import Sweep, sweep
     from fastrdm.scoring.table_files import TABLE_FORMATS, write_table, write_table_text
-    from fastrdm.scoring.wording import names_of_protocols, score_name, score_names
+    from fastrdm.scoring.wording import (
+        named_protocol,
+        names_of_protocols,
+        protocol_of,
+        score_name,
+        score_names,
+    )
 else:
     # Imported on first use: reading a store needs neither runtimes nor networks.
     __getattr__ = lazy_attributes(
@@ -59,6 +67,7 @@ else:
             "fastrdm.scoring.engines": ["ENGINES"],
             "fastrdm.scoring.held_out": ["CHOSEN", "HeldOutScore"],
             "fastrdm.scoring.listing": ["LeftOut"],
+            "fastrdm.scoring.measures": ["MEASURES", "MeasureRow", "check_measures"],
             "fastrdm.scoring.path_labels": ["compile_labels"],
             "fastrdm.scoring.pattern_search": ["find_labels"],
             "fastrdm.scoring.plans": ["Estimate"],
@@ -66,6 +75,7 @@ else:
             "fastrdm.scoring.resolver": ["label_names"],
             "fastrdm.scoring.results": [
                 "COLUMNS",
+                "RSA",
                 "Result",
                 "best_layers",
                 "layer_scores",
@@ -73,7 +83,13 @@ else:
                 "modality_of",
                 "sign_remarks",
             ],
-            "fastrdm.scoring.wording": ["names_of_protocols", "score_name", "score_names"],
+            "fastrdm.scoring.wording": [
+                "named_protocol",
+                "names_of_protocols",
+                "protocol_of",
+                "score_name",
+                "score_names",
+            ],
             "fastrdm.scoring.store": ["Store"],
             "fastrdm.scoring.store_check": ["StoreCheck"],
             "fastrdm.scoring.store_columns": ["SETTINGS"],
@@ -86,18 +102,22 @@ __all__ = [
     "CHOSEN",
     "COLUMNS",
     "ENGINES",
+    "MEASURES",
+    "RSA",
     "SETTINGS",
     "TABLE_FORMATS",
     "CheckpointScores",
     "Estimate",
     "HeldOutScore",
     "LeftOut",
+    "MeasureRow",
     "Result",
     "ResultTable",
     "Store",
     "StoreCheck",
     "Sweep",
     "best_layers",
+    "check_measures",
     "compile_labels",
     "csv_cells",
     "find_labels",
@@ -105,7 +125,9 @@ __all__ = [
     "layer_scores",
     "modalities",
     "modality_of",
+    "named_protocol",
     "names_of_protocols",
+    "protocol_of",
     "score_checkpoints",
     "score_name",
     "score_names",

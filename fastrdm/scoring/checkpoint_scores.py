@@ -13,8 +13,8 @@ from fastrdm.scoring.held_out import HeldOutScore, held_out_layers
 from fastrdm.scoring.held_out_weights import check_shared_regions, weighted_scores
 from fastrdm.scoring.jobs import Failed, Job, Outcome, Scored
 from fastrdm.scoring.listing import LeftOut
-from fastrdm.scoring.measures import RegionScorer
 from fastrdm.scoring.outcome_results import results_of
+from fastrdm.scoring.region_scorers import RegionScorer
 from fastrdm.scoring.results import RSA, Result, modality_of
 from fastrdm.scoring.scheduler import Event
 from fastrdm.scoring.store_columns import pipeline_settings

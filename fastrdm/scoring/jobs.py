@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import __version__, check_integer
+from fastrdm._base import __version__, check_integer, parse_bytes
 from fastrdm._kernels import kernels
 
 if TYPE_CHECKING:
     # Not imported: who reads a store needs none of them.
     from fastrdm.networks import RequestedPreprocessing, Taps
+    from fastrdm.rdm import Gram, SparseProjection
     from fastrdm.runtimes import Architecture
-    from fastrdm.scoring.measures import RegionScorer
+    from fastrdm.scoring.region_scorers import RegionScorer
     from fastrdm.similarity import Score
     from fastrdm.studies import Study
 
@@ -40,9 +41,10 @@ class WorkerLostError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How checkpoints are scored: arguments of `OnnxModel`, whether RDMs are kept, whether progress bars are shown.
+    """How checkpoints are scored: arguments of `OnnxModel` and of its `rdms` and `grams`, what is kept, what is shown.
 
-    `start_timeout` is how many seconds may pass until a worker is ready.
+    `projection` is the number of components, or a projection. `start_timeout` is how many seconds may pass until a
+    worker is ready.
     """
 
     provider: str = "auto"
@@ -51,7 +53,10 @@ class RunOptions:
     batch_size: int = 32
     allow_inconsistent: bool = False
     n_threads: int | None = None
+    max_memory: int | str | None = None
+    projection: "int | SparseProjection | None" = None
     keep_rdms: bool = False
+    keep_grams: bool = False
     progress: bool = False
     start_timeout: float = 120.0
 
@@ -61,12 +66,43 @@ class RunOptions:
             check_integer(self.n_threads, "n_threads", 1)
         if not self.start_timeout > 0:
             raise ValueError(f"start_timeout must be positive, not {self.start_timeout}")
+        if self.max_memory is not None:
+            object.__setattr__(self, "max_memory", parse_bytes(self.max_memory))
+        if self.projection is not None:
+            object.__setattr__(self, "projection", _projection(self.projection))
 
     @property
     def model(self) -> dict[str, Any]:
         """Arguments for `OnnxModel`."""
-        others = ("keep_rdms", "progress", "start_timeout")
+        others = ("keep_rdms", "keep_grams", "progress", "start_timeout", *self.images)
         return {name: value for name, value in vars(self).items() if name not in others}
+
+    @property
+    def images(self) -> dict[str, Any]:
+        """Arguments for `OnnxModel.rdms` and `OnnxModel.grams` that change numbers."""
+        return {"max_memory": self.max_memory, "projection": self.projection}
+
+    def facts(self) -> dict[str, Any]:
+        """The options as values of JSON."""
+        return {**vars(self), "projection": self.projection_facts()}
+
+    def projection_facts(self) -> dict[str, Any]:
+        """What the projected numbers depend on; empty without a projection."""
+        projection: Any = self.projection
+        if projection is None:
+            return {}
+        numbers = {name: int(getattr(projection, name)) for name in ("n_components", "seed")}
+        return {**numbers, "density": projection.density}
+
+
+def _projection(projection: Any) -> "SparseProjection":
+    # Not at the top: few sweeps project.
+    from fastrdm.rdm import SparseProjection
+
+    if isinstance(projection, SparseProjection):
+        return projection
+    check_integer(projection, "projection", 1)
+    return SparseProjection(int(projection))
 
 
 @dataclass(frozen=True)
@@ -154,7 +190,8 @@ class Job:
 
     `network` is an index in the set-up, `row` the row of a list or manifest that names the checkpoint, `deaths` the
     number of workers that died while scoring it, `number` its position in the order given. `known` are the SHA-256 of
-    weights that may be its own and that have scores since the set-up was made.
+    weights that may be its own and that have scores since the set-up was made. `scored` are the study, region and
+    measure of scores that weights with the SHA-256 `scored_sha256` already have.
     """
 
     path: str
@@ -164,6 +201,8 @@ class Job:
     deaths: int = 0
     number: int = 0
     known: tuple[str, ...] = ()
+    scored: frozenset[tuple[str, str, str]] = frozenset()
+    scored_sha256: str = ""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -184,9 +223,9 @@ class Job:
 class Scored:
     """A checkpoint's scores by study, region and measure, a row for each layer.
 
-    `rdms` are the layers' RDMs by study, if kept; `test_rdms` the best layer's RDM of the test images by modality, if
-    a submission is requested; `memory` is the worker's peak in bytes; `warnings` has their categories. `taken` is what
-    was taken of the weights' file ("key", "prefix", "ema", ...), without what is empty.
+    `rdms` and `grams` are the layers' RDMs and Gram matrices by study, if kept; `test_rdms` the best layer's RDM of the
+    test images by modality, if a submission is requested; `memory` is the worker's peak in bytes; `warnings` has their
+    categories. `taken` is what was taken of the weights' file ("key", "prefix", "ema", ...), without what is empty.
     """
 
     job: Job
@@ -195,6 +234,7 @@ class Scored:
     layers: tuple[str, ...]
     scores: Mapping[tuple[str, str, str], "Score"]
     rdms: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    grams: "Mapping[str, tuple[Gram, ...]]" = field(default_factory=dict)
     test_rdms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     seconds: float = 0.0
     memory: int = 0

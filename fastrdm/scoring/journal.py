@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from fastrdm.images import hash_images
 from fastrdm.scoring.jobs import Failed, Job, Known, Outcome, Scored, Stamp
-from fastrdm.scoring.measures import RegionScorer
 from fastrdm.scoring.records import Pipeline, TargetRecord
+from fastrdm.scoring.region_scorers import RegionScorer
 from fastrdm.scoring.shared_store import SharedStore
 from fastrdm.studies import Study
 
@@ -25,6 +26,10 @@ class Journal:
     def state(self, job: Job, stamp: Stamp) -> str:
         """Whether a checkpoint is "done", "failed", or "new"."""
         return "new"
+
+    def with_scores(self, job: Job) -> Job:
+        """The job with the scores that its file already has."""
+        return job
 
     def known(self, network: int) -> NDArray[np.bytes_]:
         """SHA-256 of the weights of a network that have all scores, sorted."""
@@ -108,6 +113,15 @@ class StoreJournal(Journal):
     def state(self, job: Job, stamp: Stamp) -> str:
         """As for `Journal`."""
         return self._store.state(job.path, stamp, self._pipelines[job.network], self._numbers)
+
+    def with_scores(self, job: Job) -> Job:
+        """As for `Journal`."""
+        pipeline = self._pipelines[job.network]
+        sha256, numbers = self._store.scored_targets(
+            job.path, Stamp.of(job.path), pipeline, self._numbers
+        )
+        keys = (key for key, number in self._targets.items() if number in numbers)
+        return replace(job, scored=frozenset(keys), scored_sha256=sha256)
 
     def known(self, network: int) -> NDArray[np.bytes_]:
         """As for `Journal`."""

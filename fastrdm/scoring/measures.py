@@ -4,107 +4,64 @@ A measure is a row of `MEASURES`. It prepares each region once, as a `RegionScor
 number of checkpoints.
 """
 
-import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
+from functools import partial
 
 from fastrdm._base import choose, list_names
+from fastrdm.scoring.region_preparation import alignment_scorer, rdm_scorer, regression_scorer
+from fastrdm.scoring.region_scorers import RegionScorer
 from fastrdm.scoring.results import RSA
-from fastrdm.scoring.scorer import score_layers
-from fastrdm.similarity import Protocol, Score, Target
-
-if TYPE_CHECKING:
-    from fastrdm.rdm import Gram
-    from fastrdm.studies import Study
-
-
-@dataclass(frozen=True)
-class LayerSet:
-    """The layers of a checkpoint for the stimuli of a study.
-
-    `rdms` are condensed, (layers, pairs); they and the Gram matrices are empty where no measure needs them.
-    """
-
-    names: tuple[str, ...]
-    rdms: NDArray[np.float64]
-    grams: "tuple[Gram, ...]" = ()
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RegionScorer(abc.ABC):
-    """A region of a study, prepared for one measure.
-
-    `protocol` and `ceiling` are how similarities become scores, `data` is the SHA-256 of the subjects' data, and
-    `facts` is what else the scores depend on.
-    """
-
-    study: str
-    region: str
-    measure: str
-    protocol: Protocol
-    ceiling: float
-    n_subjects: int
-    data: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """Study, region and measure."""
-        return self.study, self.region, self.measure
-
-    @abc.abstractmethod
-    def score(self, layers: LayerSet) -> Score:
-        """Score layers; NaN where a layer has no similarity, without a warning."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RdmScorer(RegionScorer):
-    """A region whose subjects' RDMs are compared with those of layers."""
-
-    target: Target
-
-    def score(self, layers: LayerSet) -> Score:
-        """Score layers; those with NaN in their RDMs, and constant ones, have NaN as scores."""
-        return score_layers(self.target, layers.rdms)
-
-
-def _rsa(study: "Study", region: str) -> RegionScorer | None:
-    target = study.targets.get(region)
-    if target is None:
-        return None
-    return RdmScorer(
-        study=study.name,
-        region=region,
-        measure=RSA,
-        protocol=target.protocol,
-        ceiling=target.ceiling,
-        n_subjects=target.n_subjects,
-        data=target.sha256,
-        facts={"nan_policy": target.nan_policy},
-        target=target,
-    )
+from fastrdm.similarity import Protocol
+from fastrdm.studies import Study
 
 
 @dataclass(frozen=True)
 class MeasureRow:
-    """A measure: what it is called, what it needs, and how it prepares a region.
+    """A measure: what it is called in headings, what data it needs, and how it prepares a region.
 
-    `prepare` returns None for a region without the data, which `needs` names. `protocol` is None if it is the target's.
+    `prepare` returns None for a region without the data. `protocol` is None if it is that of the region's target.
+    `symbol` is what a subject's similarity is called; `below_zero` is what a negative one means, empty if none is.
     """
 
     title: str
     needs: str
-    prepare: "Callable[[Study, str], RegionScorer | None]"
-    uses_grams: bool = True
+    prepare: Callable[[Study, str], RegionScorer | None]
     protocol: Protocol | None = None
+    symbol: str = "ρ"
+    below_zero: str = "opposite to the brain"
+
+
+def _alignment(name: str, title: str, source: str, below_zero: str = "") -> MeasureRow:
+    protocol = Protocol(name, name, squared=False, pool="raw", bound="upper", source=source)
+    prepare = partial(alignment_scorer, protocol)
+    needs = "responses of units or RDMs"
+    return MeasureRow(title, needs, prepare, protocol, "CKA", below_zero)
+
+
+def _regression(name: str, title: str, source: str) -> MeasureRow:
+    protocol = Protocol(name, name, squared=False, pool="raw", bound="upper", source=source)
+    prepare = partial(regression_scorer, protocol)
+    title = f"{title}, median over units of r of held-out predictions"
+    needs = "responses of units"
+    return MeasureRow(title, needs, prepare, protocol, "r", "no better than the mean response")
 
 
 MEASURES: Mapping[str, MeasureRow] = {
-    RSA: MeasureRow("similarity of RDMs", "RDMs of subjects", _rsa, uses_grams=False),
+    RSA: MeasureRow("similarity of RDMs", "RDMs of subjects", rdm_scorer),
+    "cka": _alignment(
+        "cka", "linear CKA, not debiased", "Kornblith et al. 2019, ICML; not debiased"
+    ),
+    "cka-debiased": _alignment(
+        "cka-debiased",
+        "debiased linear CKA",
+        "Song et al. 2012, J. Mach. Learn. Res. 13, equation 5",
+        "less similar than chance",
+    ),
+    "ridge": _regression(
+        "ridge", "ridge regression", "Rifkin & Lippert 2007, MIT-CSAIL-TR-2007-025"
+    ),
+    "pls": _regression("pls", "PLS regression", "Rosipal & Trejo 2001, J. Mach. Learn. Res. 2"),
 }
 
 
@@ -121,7 +78,7 @@ def check_measures(measures: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def scorers_of(
-    studies: "Sequence[Study]", measures: str | Iterable[str] | None = None
+    studies: Sequence[Study], measures: str | Iterable[str] | None = None
 ) -> tuple[RegionScorer, ...]:
     """Prepare the regions of studies for measures: by study, measure and region.
 

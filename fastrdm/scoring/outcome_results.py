@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fastrdm.inference import max_statistic, subject_intervals
 from fastrdm.scoring.jobs import Scored
-from fastrdm.scoring.measures import RegionScorer
+from fastrdm.scoring.region_scorers import RegionScorer
 from fastrdm.scoring.results import COLUMNS, Result
 
 

@@ -6,10 +6,15 @@ import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from fastrdm._base import encodable
-from fastrdm.scoring.results import RSA
+from fastrdm.scoring.results import COLUMNS, RSA
+
+if TYPE_CHECKING:
+    from fastrdm.similarity import Score
 
 
 class StoreError(ValueError):
@@ -101,6 +106,16 @@ def checksum_of(sha256: str, pipeline: str, target: str, layers: Iterable[LayerR
         if time is not None:
             digest.update(struct.pack("<d", _stored(time)))
     return digest.hexdigest()
+
+
+def layer_rows(layers: Sequence[str], score: "Score") -> list[LayerRow]:
+    """The results of layers."""
+    columns = [getattr(score, name).tolist() for name in COLUMNS]
+    rho = np.ascontiguousarray(score.rho, "<f8")
+    return [
+        LayerRow(i, layer, numbers, rho[i].tobytes())
+        for i, (layer, *numbers) in enumerate(zip(layers, *columns, strict=True))
+    ]
 
 
 def _stored(number: float) -> float:

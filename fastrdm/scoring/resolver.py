@@ -166,6 +166,11 @@ class NetworkSpec:
             graph += f", inconsistent answers allowed in batches of {options.batch_size}"
         if chosen := _provider_facts(options.provider_options or {}):
             graph += f", provider options {json.dumps(chosen)}"
+        if options.max_memory is not None:
+            # Sums of a layer that is split have other last digits, and where it is split depends on the limit.
+            graph += f", within {options.max_memory} bytes"
+        if projected := options.projection_facts():
+            graph += f", projected {json.dumps(projected)}"
         precision = options.precision or "fp32"
         taps = setup.architecture.taps if setup.architecture else _taps_text(self.taps)
         return Pipeline(name, graph, preprocessing, precision, kernels_version(), taps)

@@ -10,7 +10,7 @@ from fastrdm.scoring import store_values as values
 from fastrdm.scoring.database import Database
 from fastrdm.scoring.held_out import HeldOutScore, held_out_layers
 from fastrdm.scoring.results import COLUMNS, Result, best_layers, layer_scores, modalities
-from fastrdm.scoring.store_columns import HELD_OUT, SCORE, table_columns
+from fastrdm.scoring.store_columns import SCORE, table_columns
 from fastrdm.scoring.store_rows import PathEntry, Row, RowOptions, RowReader
 from fastrdm.scoring.table_filters import Condition, known_names, read_condition
 
@@ -21,18 +21,18 @@ class ResultTable:
     Parameters
     ----------
     store : Store
-    regions, sets : str or sequence of str, optional
-        Only these regions and studies, in any case; by default all.
+    regions, sets, measures : str or sequence of str, optional
+        Only these regions, studies and measures, in any case; by default all.
     layers : str or sequence of str, optional
         Only layers that match one of these patterns, as for taps: ``*`` stands for any characters but dots.
     where : str or sequence of str
         Conditions COLUMN OP VALUE that rows must meet: ``= != < <= > >=``, and ``~`` with a regular expression for
         text. An empty value means a missing label.
     best : bool
-        Only the best layer of each checkpoint, as `best_layers` chooses it among the regions, sets and layers chosen,
-        with its score in the column `score`. `held_out_layer` is the layer that the other studies choose for a region,
-        `held_out` its percentage of the noise ceiling in the row's study; empty and NaN if no other study has the
-        region. Conditions apply afterwards.
+        Only the best layer of each checkpoint by each measure, as `best_layers` chooses it among the regions, sets and
+        layers chosen, with its score in the column `score`. `held_out_layer` is the layer that the other studies choose
+        for a region, `held_out` its percentage of the noise ceiling in the row's study; empty and NaN if no other study
+        has the region. Conditions apply afterwards.
     sort : str, optional
         Column to sort by, numbers as numbers, names in natural order, missing values last; by default the order of
         `Store.rows`.
@@ -47,8 +47,8 @@ class ResultTable:
     Raises
     ------
     ValueError
-        If a region, study or column does not exist, or a condition is not valid; while rows are read, if a pattern of
-        layers matches no layer.
+        If a region, study, measure or column does not exist, or a condition is not valid; while rows are read, if a
+        pattern of layers matches no layer.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class ResultTable:
         *,
         regions: str | Sequence[str] | None = None,
         sets: str | Sequence[str] | None = None,
+        measures: str | Sequence[str] | None = None,
         layers: str | Sequence[str] | None = None,
         where: str | Sequence[str] = (),
         best: bool = False,
@@ -80,9 +81,12 @@ class ResultTable:
         )
         self._best, self._sort, self._descending = best, sort, descending
         self._places = {name: i for i, name in enumerate(self.columns)}
+        # In rows of the reader, which have no columns of the score.
+        self._read_places = {name: i for i, name in enumerate(self._reader.columns)}
         self._filters = {
             "region": _chosen(store, _listed(regions), "region"),
             "study": _chosen(store, _listed(sets), "study"),
+            "measure": _chosen(store, _listed(measures), "measure"),
         }
         self._layers = _LayerFilter(_listed(layers))
         conditions = [read_condition(text, self.columns) for text in _listed(where) or ()]
@@ -131,7 +135,7 @@ class ResultTable:
         layer = self._places["layer"]
         for name, wanted in self._filters.items():
             if wanted is not None:
-                rows = [row for row in rows if row[self._places[name]] in wanted]
+                rows = [row for row in rows if row[self._read_places[name]] in wanted]
         rows = [row for row in rows if self._layers.takes(row[layer])]
         if self._best:
             rows = self._best_rows(rows)
@@ -140,28 +144,30 @@ class ResultTable:
         return rows
 
     def _best_rows(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows of the best layer of each modality, with its score."""
+        """The rows of the best layer of each modality by each measure, with its score."""
         results = [self._result(row) for row in rows]
-        best, scores = best_layers(results), layer_scores(results)
         place, modality_of = self._places[SCORE], modalities(results)
+        measures = dict.fromkeys(result.measure for result in results)
+        best = {name: best_layers(results, measure=name) for name in measures}
+        scores = {name: layer_scores(results, measure=name) for name in measures}
         held_out = _held_out(results)
         kept = []
         for row, result in zip(rows, results, strict=True):
             modality = modality_of[result.study, result.region]
-            if best.get(modality) == result.layer:
+            if best[result.measure].get(modality) == result.layer:
                 other = held_out.get((result.study, result.region))
                 more = (other.layer, other.percent_nc) if other else ("", math.nan)
-                score = scores[modality][result.layer]
+                score = scores[result.measure][modality][result.layer]
                 kept.append((*row[:place], score, *more, *row[place:]))
         return kept
 
     def _result(self, row: Row) -> Result:
-        # The columns of the score are not in the row yet, and come after all others that are needed.
-        at = self._places
+        at = self._read_places
         # Studies of one name with another protocol are others.
-        study = json.dumps([row[at["study"]], row[at["protocol"] - 1 - len(HELD_OUT)]])
+        study = json.dumps([row[at["study"]], row[at["protocol"]]])
         numbers = {name: row[at[name]] for name in (*COLUMNS, "ceiling", "mean_rho")}
-        return Result(row[at["checkpoint"]], study, row[at["layer"]], row[at["region"]], **numbers)
+        place = (row[at["checkpoint"]], study, row[at["layer"]], row[at["region"]])
+        return Result(*place, **numbers, measure=row[at["measure"]])
 
 
 def _held_out(results: Sequence[Result]) -> dict[tuple[str, str], HeldOutScore]:

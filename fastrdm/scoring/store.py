@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from fastrdm._base import encodable, suggestion
 from fastrdm.scoring.jobs import Failed, Known, Scored, Stamp
+from fastrdm.scoring.kept_layers import packed, packed_gram
 from fastrdm.scoring.path_labels import check_label_names
 from fastrdm.scoring.records import (
     LayerRow,
@@ -34,15 +35,16 @@ from fastrdm.scoring.records import (
     TargetRecord,
     checksum_of,
     digest_of,
+    layer_rows,
 )
 from fastrdm.scoring.results import COLUMNS
 from fastrdm.scoring.store_check import StoreCheck, check_store
-from fastrdm.scoring.store_reader import StoreReader, packed
+from fastrdm.scoring.store_reader import StoreReader
 from fastrdm.scoring.store_schema import MERGE
 from fastrdm.scoring.store_values import sha256, stored
 
 if TYPE_CHECKING:
-    from fastrdm.similarity import Score
+    pass
 
 _LABELS_AT_ONCE = 10_000
 
@@ -153,7 +155,7 @@ class Store(StoreReader):
             checkpoint = self._checkpoint(scored, pipeline)
             keys = scored.sha256, self._one("SELECT key FROM methods WHERE id = ?", pipeline)
             for key, score in scored.scores.items():
-                layers = _layer_rows(scored.layers, score)
+                layers = layer_rows(scored.layers, score)
                 of_target = self._one("SELECT key FROM targets WHERE id = ?", targets[key])
                 checksum = checksum_of(*keys, of_target, layers)
                 new = self._db.execute(
@@ -163,16 +165,32 @@ class Store(StoreReader):
                 if new.rowcount:
                     added = True
                     self._add_results(checkpoint, targets[key], layers)
-            for study, rdms in scored.rdms.items():
-                target = next(number for key, number in targets.items() if key[0] == study)
-                stimuli = self._one("SELECT stimuli FROM targets WHERE id = ?", target)
-                rows = [
-                    (checkpoint, stimuli, i, layer, packed(rdm))
-                    for i, (layer, rdm) in enumerate(zip(scored.layers, rdms, strict=True))
-                ]
-                self._db.executemany("INSERT OR IGNORE INTO rdms VALUES (?, ?, ?, ?, ?)", rows)
+            self._keep(scored, checkpoint, targets)
             self._enter(scored, pipeline, checkpoint)
         return added
+
+    def _keep(
+        self, scored: Scored, checkpoint: int, targets: Mapping[tuple[str, str, str], int]
+    ) -> None:
+        """Add the RDMs and Gram matrices of a checkpoint."""
+        for study in scored.rdms.keys() | scored.grams.keys():
+            target = next(number for key, number in targets.items() if key[0] == study)
+            stimuli = self._one("SELECT stimuli FROM targets WHERE id = ?", target)
+            places = [(checkpoint, stimuli, i, layer) for i, layer in enumerate(scored.layers)]
+            self._db.executemany(
+                "INSERT OR IGNORE INTO rdms VALUES (?, ?, ?, ?, ?)",
+                [
+                    (*place, packed(rdm))
+                    for place, rdm in zip(places, scored.rdms.get(study, ()), strict=False)
+                ],
+            )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO grams VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (*place, *packed_gram(gram))
+                    for place, gram in zip(places, scored.grams.get(study, ()), strict=False)
+                ],
+            )
 
     def _checkpoint(self, outcome: Scored | Known, pipeline: int) -> int:
         """Number of the content; added if it is new."""
@@ -372,15 +390,6 @@ class Store(StoreReader):
             finally:
                 self._db.execute("DETACH o")
             return self.counts()["checkpoints"] - before
-
-
-def _layer_rows(layers: Sequence[str], score: "Score") -> list[LayerRow]:
-    columns = [getattr(score, name).tolist() for name in COLUMNS]
-    rho = np.ascontiguousarray(score.rho, "<f8")
-    return [
-        LayerRow(i, layer, numbers, rho[i].tobytes())
-        for i, (layer, *numbers) in enumerate(zip(layers, *columns, strict=True))
-    ]
 
 
 def _now() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from fastrdm._base import counted, printable
 from fastrdm.scoring import store_values as values
 from fastrdm.scoring.database import Database
+from fastrdm.scoring.kept_layers import unpacked, unpacked_gram
 from fastrdm.scoring.records import (
     LayerRow,
     Pipeline,
@@ -20,7 +21,6 @@ from fastrdm.scoring.records import (
     digest_of,
 )
 from fastrdm.scoring.results import COLUMNS
-from fastrdm.scoring.store_reader import unpacked
 from fastrdm.scoring.store_schema import columns_of
 
 # Problems of one kind that are listed; others are counted.
@@ -130,6 +130,7 @@ def check_store(database: Database) -> StoreCheck:
         *(part(database) for part in (_integrity, _types, _texts, _relations, _keys)),
         _shown(_results(database), "results that are not what was written"),
         _shown(_rdms(database), "damaged RDMs"),
+        _shown(_grams(database), "damaged Gram matrices"),
     )
     for part in parts:
         try:
@@ -289,6 +290,17 @@ def _rdms(database: Database) -> Iterator[str]:
             n = -1
         if n < 0 or math.isqrt(8 * n + 1) ** 2 != 8 * n + 1:
             yield f"the RDM of {layer} of {_name(path)} is damaged"
+
+
+def _grams(database: Database) -> Iterator[str]:
+    statement = (
+        "SELECT c.path, g.layer, g.content FROM grams g JOIN checkpoints c ON c.id = g.checkpoint"
+    )
+    for path, layer, content in database.each(statement):
+        try:
+            unpacked_gram(content)
+        except values.RowError:
+            yield f"the Gram matrix of {layer} of {_name(path)} is damaged"
 
 
 def _name(path: Any) -> str:

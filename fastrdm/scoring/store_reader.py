@@ -1,7 +1,6 @@
-"""The reading half of a store: rows, tables, RDMs, failures and runs."""
+"""The reading half of a store: rows, tables, RDMs, Gram matrices, failures and runs."""
 
-import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -11,12 +10,16 @@ from numpy.typing import NDArray
 from fastrdm._base import natural_key
 from fastrdm.scoring import store_values as values
 from fastrdm.scoring.database import Database
+from fastrdm.scoring.kept_layers import unpacked, unpacked_gram
 from fastrdm.scoring.result_table import ResultTable
 from fastrdm.scoring.store_rows import RowOptions, RowReader
 from fastrdm.scoring.table_files import frame_of, write_csv, write_table
 
 if TYPE_CHECKING:
     import pandas
+
+    from fastrdm.rdm import Gram
+    from fastrdm.scoring.jobs import Stamp
 
 
 class StoreReader(Database):
@@ -52,6 +55,19 @@ class StoreReader(Database):
         with self._errors():
             query = "SELECT error FROM failures WHERE path = ? AND method = ?"
             return str(self._one(query, values.stored(path), pipeline) or "")
+
+    def scored_targets(
+        self, path: str, stamp: "Stamp", pipeline: int, targets: Sequence[int]
+    ) -> tuple[str, tuple[int, ...]]:
+        """SHA-256 of a file with known path, size and time, and the targets that it has scores for."""
+        marks = ", ".join("?" * len(targets))
+        found = self.query(
+            "SELECT c.sha256, s.target FROM files f JOIN checkpoints c ON c.sha256 = f.sha256 AND c.method = ?"
+            f" JOIN scored s ON s.checkpoint = c.id AND s.target IN ({marks})"
+            " WHERE f.path = ? AND f.size = ? AND f.mtime_ns = ?",
+            *(pipeline, *targets, values.stored(path), stamp.size, stamp.mtime_ns),
+        )
+        return (found[0][0] if found else ""), tuple(target for _, target in found)
 
     def runs(self) -> list[dict[str, Any]]:
         """The runs in order of time; `ended` is None for a run that continues or was killed."""
@@ -143,25 +159,24 @@ class StoreReader(Database):
 
     def rdms(self, sha256: str) -> dict[tuple[str, str], NDArray[np.float32]]:
         """The RDMs kept for a checkpoint, by the SHA-256 of its weights: (study, layer) → condensed RDM."""
+        found = self._kept("rdms", sha256)
         with self._errors():
-            found = self._db.execute(
-                "SELECT DISTINCT t.study, d.position, d.layer, d.content FROM rdms d"
-                " JOIN checkpoints c ON c.id = d.checkpoint JOIN targets t ON t.stimuli = d.stimuli"
-                " WHERE c.sha256 = ? ORDER BY t.study, d.position",
-                (sha256,),
-            ).fetchall()
-            return {(study, layer): unpacked(content) for study, _, layer, content in found}
+            return {place: unpacked(content) for place, content in found.items()}
 
+    def grams(self, sha256: str) -> "dict[tuple[str, str], Gram]":
+        """The Gram matrices kept for a checkpoint, by the SHA-256 of its weights: (study, layer) → `Gram`.
 
-def packed(rdm: NDArray[np.float32]) -> bytes:
-    """Compress an RDM with its bytes sorted by significance, to 0.70 of its size; zlib alone reaches 0.82."""
-    return zlib.compress(np.ascontiguousarray(rdm, "<f4").view(np.uint8).reshape(-1, 4).T.tobytes())
+        They are those of the sweep to the bit, so that scores by other measures follow from them without the network.
+        """
+        found = self._kept("grams", sha256)
+        with self._errors():
+            return {place: unpacked_gram(content) for place, content in found.items()}
 
-
-def unpacked(content: Any) -> NDArray[np.float32]:
-    """The RDM that `packed` has compressed; RowError if it is damaged."""
-    try:
-        planes = np.frombuffer(zlib.decompress(content), np.uint8).reshape(4, -1).T
-    except (TypeError, ValueError, zlib.error):
-        raise values.RowError("content of an RDM is not what was written") from None
-    return np.ascontiguousarray(planes).view("<f4").ravel()
+    def _kept(self, table: str, sha256: str) -> dict[tuple[str, str], Any]:
+        found = self.query(
+            f"SELECT DISTINCT t.study, d.position, d.layer, d.content FROM {table} d"
+            " JOIN checkpoints c ON c.id = d.checkpoint JOIN targets t ON t.stimuli = d.stimuli"
+            " WHERE c.sha256 = ? ORDER BY t.study, d.position",
+            sha256,
+        )
+        return {(study, layer): content for study, _, layer, content in found}

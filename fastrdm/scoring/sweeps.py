@@ -26,7 +26,7 @@ from fastrdm.scoring.jobs import (
 )
 from fastrdm.scoring.journal import Journal, StoreJournal
 from fastrdm.scoring.local_pool import LocalPool
-from fastrdm.scoring.measures import scorers_of
+from fastrdm.scoring.measures import check_measures, scorers_of
 from fastrdm.scoring.plans import Estimate, Plan, Summary, event_of, kind_of
 from fastrdm.scoring.records import Pipeline
 from fastrdm.scoring.resolver import Resolver
@@ -75,8 +75,9 @@ class Sweep:
         selection = Selection.of(key, prefix, ema, allow_missing)
         wanted = request_preprocessing(preprocessing)
         self._resolver = Resolver(weights, arch, taps, labels, selection, wanted, watch)
-        self.studies = collect_studies(data, sets, modality, regions)
-        self.scorers = scorers_of(self.studies, measures)
+        asked = None if measures is None else check_measures(measures)
+        self.studies = collect_studies(data, sets, modality, regions, asked)
+        self.scorers = scorers_of(self.studies, asked)
         self._retry, self._submit = retry_failed, submit
         if isinstance(engine, str):
             make = choose(engine, ENGINES, "engine")
@@ -94,7 +95,7 @@ class Sweep:
         self._settings = {
             "weights": [str(path) for path in weights],
             "arch": [each if isinstance(each, str) else each.name for each in arch],
-            "options": asdict(self.options),
+            "options": self.options.facts(),
             "arguments": sys.argv,
         }
 
@@ -266,7 +267,7 @@ class Sweep:
             outcomes = run_jobs(
                 self._pool,
                 self._worker_setup(watch),
-                sharing.ready(_numbered(jobs)),
+                sharing.ready(self._numbered(jobs)),
                 is_stopped,
                 notify,
             )
@@ -308,19 +309,18 @@ class Sweep:
         yield from self._jobs()
         self._retry = False
 
+    def _numbered(self, jobs: Iterator[Job | None]) -> Iterator[Job | None]:
+        number = 0
+        for job in jobs:
+            yield job and self._journal.with_scores(replace(job, number=number))
+            number += job is not None
+
     def _new(self, present: Iterator[tuple[Job, Stamp, str]]) -> Iterator[Job]:
         submitted = set()
         for job, _, state in present:
             if state == "new" and not (self._journal.keeps and job.key in submitted):
                 submitted.add(job.key)
                 yield job
-
-
-def _numbered(jobs: Iterator[Job | None]) -> Iterator[Job | None]:
-    number = 0
-    for job in jobs:
-        yield job and replace(job, number=number)
-        number += job is not None
 
 
 def _missing(job: Job) -> str:
@@ -373,8 +373,9 @@ def sweep(
         groups become labels; ``key``, ``prefix``, ``ema``, ``allow_missing``, which weights
         of a file are taken, as for `fastrdm.runtimes.open_checkpoint`; ``engine``: "local", "ray", "in-process" or a
         `fastrdm.scoring.scheduler.WorkerPool`; ``workers``; ``start_timeout``, seconds until a worker must be
-        ready (120); ``retry_failed``; ``keep_rdms``; ``provider``,
-        ``precision``, ``provider_options``, ``batch_size``, ``allow_inconsistent``, ``n_threads`` as for `OnnxModel`.
+        ready (120); ``retry_failed``; ``keep_rdms``; ``keep_grams``; ``max_memory``; ``projection``, the number of
+        components or a `SparseProjection`, as for `OnnxModel.grams`; ``provider``, ``precision``,
+        ``provider_options``, ``batch_size``, ``allow_inconsistent``, ``n_threads`` as for `OnnxModel`.
 
     Raises
     ------

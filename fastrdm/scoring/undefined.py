@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastrdm._base import list_names
 from fastrdm.rdm import UndefinedPairsWarning
+from fastrdm.scoring.region_scorers import LayerSet, RegionScorer
 from fastrdm.similarity import Score
 from fastrdm.studies import Study
 
@@ -24,26 +25,35 @@ class UndefinedScores:
     def add(
         self,
         study: Study,
-        rdms: Mapping[str, NDArray[np.float64]],
-        scores: Sequence[Score],
+        layers: LayerSet,
+        scores: Mapping[RegionScorer, Score],
         constant: Mapping[str, Sequence[int]],
     ) -> None:
         """Add the layers without a score in a study.
 
         `constant` has the indices of the images for which a layer is constant.
         """
-        for i, (layer, rdm) in enumerate(rdms.items()):
-            if not any(np.isnan(score.rho[i]).any() for score in scores):
-                continue
-            if len(images := constant.get(layer, ())):
-                names = _names(study.stimuli, images)
-                self._note(
-                    study, f"activations are constant (equal in all channels) for {names}", layer
-                )
-            elif np.ptp(rdm) == 0:
-                self._note(
-                    study, "RDM is constant (all pairs of images are equally dissimilar)", layer
-                )
+        for i, layer in enumerate(layers.names):
+            lacking = [scorer for scorer, s in scores.items() if np.isnan(s.rho[i]).any()]
+            if any(not scorer.uses_grams for scorer in lacking):
+                self._add_rdm(study, layer, layers.rdms[i], constant.get(layer, ()))
+            if measures := dict.fromkeys(s.measure for s in lacking if s.uses_grams):
+                is_constant = np.isnan(layers.grams[i].dimensionality())
+                reason = "activations are equal for all images"
+                if not is_constant:
+                    reason = f"values are undefined for {list_names(measures)}"
+                self._note(study, reason, layer)
+
+    def _add_rdm(
+        self, study: Study, layer: str, rdm: NDArray[np.float64], images: Sequence[int]
+    ) -> None:
+        if len(images):
+            names = _names(study.stimuli, images)
+            self._note(
+                study, f"activations are constant (equal in all channels) for {names}", layer
+            )
+        elif np.ptp(rdm) == 0:
+            self._note(study, "RDM is constant (all pairs of images are equally dissimilar)", layer)
 
     def _note(self, study: Study, reason: str, layer: str) -> None:
         self._layers.setdefault((study.name, reason), []).append(layer)

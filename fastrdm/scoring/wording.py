@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from fastrdm._base import list_names
+from fastrdm.scoring.measures import MEASURES
 from fastrdm.scoring.results import Result, modalities_of
 from fastrdm.similarity import PROTOCOLS, Protocol
 from fastrdm.studies import Study, algonauts
@@ -14,6 +15,10 @@ _SYMBOLS: Mapping[str, str] = {
     "tau-a": "τ-a",
     "tau-b": "τ-b",
     "corr": "r",
+    "cka": "CKA",
+    "cka-debiased": "debiased CKA",
+    "ridge": "ridge r",
+    "pls": "PLS r",
 }
 _MOST_REGIONS = 4
 
@@ -45,10 +50,20 @@ def _symbol(protocol: Protocol | None) -> str:
 
 def score_names(results: Iterable[Result], studies: Sequence[Study]) -> dict[str, str]:
     """Name the scores of `layer_scores`, by modality; with several studies, they are means over the studies."""
-    targets = {study.name: study.targets for study in studies}
+    by_name = {study.name: study for study in studies}
     return names_of_protocols(
-        {(r.study, r.region): targets[r.study][r.region].protocol for r in results}
+        {(r.study, r.region): protocol_of(r.measure, by_name[r.study], r.region) for r in results}
     )
+
+
+def protocol_of(measure: str, study: Study, region: str) -> Protocol:
+    """How a region is scored by a measure."""
+    return MEASURES[measure].protocol or study.targets[region].protocol
+
+
+def named_protocol(name: str) -> Protocol | None:
+    """The protocol of a name, also those of measures; None if it is unknown."""
+    return MEASURES[name].protocol if name in MEASURES else PROTOCOLS.get(name)
 
 
 def names_of_protocols(protocols: Mapping[tuple[str, str], Protocol | None]) -> dict[str, str]:

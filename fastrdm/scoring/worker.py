@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from fastrdm._base import error_text, versions
 from fastrdm._kernels import kernels
 from fastrdm.images import Preprocessing, cached_pixels
 from fastrdm.networks import Probes, check_unchanged, hash_file
+from fastrdm.rdm import Gram
 from fastrdm.runtimes import OnnxModel, Workspace, open_checkpoint, open_session, probe_graph
 from fastrdm.scoring.jobs import (
     Failed,
@@ -37,8 +38,8 @@ from fastrdm.scoring.jobs import (
     WorkerSetup,
     kernels_version,
 )
-from fastrdm.scoring.measures import LayerSet
 from fastrdm.scoring.outcome_results import results_of
+from fastrdm.scoring.region_scorers import LayerSet, RegionScorer
 from fastrdm.scoring.results import RSA, best_layers, sign_remarks
 from fastrdm.scoring.undefined import UndefinedScores, undefined_images
 from fastrdm.similarity import Score
@@ -114,10 +115,9 @@ class Worker:
                     return Known(job, stamp, sha256, time.perf_counter() - start, name)
                 for remark in remarks:
                     warnings.warn(remark, RuntimeWarning, stacklevel=2)
-                layers, scores, rdms = self._scores(model)
-                scored = Scored(
-                    job, stamp, sha256, layers, scores, rdms, worker=name, taken=model.taken
-                )
+                done = job.scored if sha256 == job.scored_sha256 else frozenset()
+                found = self._scores(model, done)
+                scored = Scored(job, stamp, sha256, worker=name, taken=model.taken, **found)
                 test_rdms = self._test_rdms(model, scored) if self._setup.submit else {}
             return replace(
                 scored,
@@ -167,36 +167,63 @@ class Worker:
             )
         return stamp, sha256, model, remarks
 
-    def _scores(
-        self, model: OnnxModel
-    ) -> tuple[tuple[str, ...], dict[tuple[str, str, str], Score], dict[str, NDArray[np.float32]]]:
-        """Layers, scores by study, region and measure, and the RDMs to keep by study."""
+    def _scores(self, model: OnnxModel, done: frozenset[tuple[str, str, str]]) -> dict[str, Any]:
+        """Layers, scores that are not done, and what is to be kept, as fields of `Scored`."""
         options = self._setup.options
         layers: tuple[str, ...] = ()
         scores: dict[tuple[str, str, str], Score] = {}
-        kept, undefined = {}, UndefinedScores()
+        rdms, grams, undefined = {}, {}, UndefinedScores()
         for study in self._setup.studies:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                rdms = model.rdms(
-                    stimuli_of(study, model.preprocessing, self._pixels),
-                    progress=options.progress,
-                    names=[str(path) for path in study.stimuli],
-                    background=study.background,
-                )
-            constant, others = undefined_images(caught)
-            for warning in others:
-                warnings.warn(warning.message, warning.category, stacklevel=2)
-            layers, stack = tuple(rdms), np.stack(list(rdms.values()))
-            of_study = [each for each in self._setup.scorers if each.study == study.name]
-            found = [scorer.score(LayerSet(layers, stack)) for scorer in of_study]
-            scores |= {scorer.key: score for scorer, score in zip(of_study, found, strict=True)}
-            undefined.add(study, rdms, found, constant)
+            scorers = [
+                scorer
+                for scorer in self._setup.scorers
+                if scorer.study == study.name and scorer.key not in done
+            ]
+            if not (scorers or options.keep_rdms or options.keep_grams):
+                continue
+            found, constant = self._layers(model, study, scorers)
+            layers = found.names
+            of_study = {scorer: scorer.score(found) for scorer in scorers}
+            scores |= {scorer.key: score for scorer, score in of_study.items()}
+            undefined.add(study, found, of_study, constant)
             if options.keep_rdms:
-                kept[study.name] = stack.astype(np.float32)
+                rdms[study.name] = found.rdms.astype(np.float32)
+            if options.keep_grams:
+                grams[study.name] = found.grams
         for sentence in undefined.sentences():
             warnings.warn(sentence, RuntimeWarning, stacklevel=2)
-        return layers, scores, kept
+        return {"layers": layers, "scores": scores, "rdms": rdms, "grams": grams}
+
+    def _layers(
+        self, model: OnnxModel, study: Study, scorers: Sequence[RegionScorer]
+    ) -> tuple[LayerSet, Mapping[str, Sequence[int]]]:
+        """RDMs and Gram matrices that scorers need, in one pass; the images for which layers are constant."""
+        options = self._setup.options
+        arguments: dict[str, Any] = {
+            "progress": options.progress,
+            "names": [str(path) for path in study.stimuli],
+            "background": study.background,
+            **options.images,
+        }
+        pixels = stimuli_of(study, model.preprocessing, self._pixels)
+        grams: dict[str, Gram] = {}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            if options.keep_grams or any(scorer.uses_grams for scorer in scorers):
+                grams = model.grams(pixels, **arguments)
+                names = tuple(grams)
+            else:
+                rdms = model.rdms(pixels, **arguments)
+                names = tuple(rdms)
+        constant, others = undefined_images(caught)
+        if grams:
+            rdms = {}
+            if options.keep_rdms or not all(scorer.uses_grams for scorer in scorers):
+                rdms, constant = rdms_of(grams)
+        for warning in others:
+            warnings.warn(warning.message, warning.category, stacklevel=2)
+        stack = np.stack(list(rdms.values())) if rdms else np.empty((len(names), 0))
+        return LayerSet(names, stack, tuple(grams.values())), constant
 
     def _test_rdms(self, model: OnnxModel, scored: Scored) -> Mapping[str, NDArray[np.float64]]:
         scorers = [scorer for scorer in self._setup.scorers if scorer.measure == RSA]
@@ -212,8 +239,24 @@ class Worker:
             layers=sorted(set(best.values())),
             progress=self._setup.options.progress,
             background=study.background,
+            **self._setup.options.images,
         )
         return {modality: rdms[layer] for modality, layer in best.items()}
+
+
+def rdms_of(
+    grams: Mapping[str, Gram],
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, Sequence[int]]]:
+    """RDMs of layers by correlation, as `OnnxModel.rdms`, and the images for which layers are constant."""
+    rdms: dict[str, NDArray[np.float64]] = {}
+    constant: dict[str, Sequence[int]] = {}
+    for layer, gram in grams.items():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            rdms[layer] = gram.rdm("correlation")
+        for images in undefined_images(caught)[0].values():
+            constant[layer] = images
+    return rdms, constant
 
 
 def stimuli_of(

@@ -214,6 +214,8 @@ ARCH_CHANGES = {
     "precision": lambda here, patch: {"precision": "bf16"},
     "provider options": lambda here, patch: {"provider_options": {"option": "2"}},
     "inconsistent answers": lambda here, patch: {"allow_inconsistent": True},
+    "a limit of memory": lambda here, patch: {"max_memory": "1GiB"},
+    "a projection": lambda here, patch: {"projection": 20},
     "stimuli": lambda here, patch: changed_image(here),
     "order of stimuli": lambda here, patch: reordered(here),
     "subjects": lambda here, patch: changed_subjects(here, symmetric),
@@ -322,7 +324,7 @@ def test_every_field_of_a_protocol(here):
 
 UNCHANGED = {
     "batch_size": 2, "n_threads": 1, "keep_rdms": True, "provider": "auto", "progress": False,
-    "start_timeout": 100.0,
+    "start_timeout": 100.0, "keep_grams": True,
 }  # fmt: skip
 
 
@@ -333,17 +335,16 @@ def test_what_changes_no_score_is_not_scored_anew(here, option):
 
 def test_every_option_of_a_sweep_is_in_the_key_or_changes_no_score():
     """A new option goes into the key, with a test above, or into UNCHANGED."""
-    in_key = {"precision", "provider_options", "allow_inconsistent"}
+    in_key = {"precision", "provider_options", "allow_inconsistent", "max_memory", "projection"}
     assert {field.name for field in fields(RunOptions)} == in_key | set(UNCHANGED)
 
 
 def test_a_sweep_has_no_option_that_changes_scores_outside_the_key(here):
-    """Projections and a bound of memory change numbers, and are no options of a sweep."""
+    """Every argument of a network's RDMs that changes numbers is in the key, or no option of a sweep."""
     parameters = {
         *inspect.signature(OnnxModel.__init__).parameters,
         *inspect.signature(OnnxModel.rdms).parameters,
     }
-    for name, value in {"projection": None, "max_memory": "1GiB", "method": "cosine"}.items():
-        assert name in parameters
-        with pytest.raises(TypeError, match=name):
-            of_arch(**{name: value})
+    assert {"projection", "max_memory", "method"} <= parameters
+    with pytest.raises(TypeError, match="method"):
+        of_arch(method="cosine")

@@ -1,0 +1,204 @@
+"""Regions of studies → scorers for a measure, with ceilings and what their scores depend on."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm.encoding import Responses, folds_of
+from fastrdm.rdm import Gram
+from fastrdm.scoring.region_scorers import (
+    AlignmentScorer,
+    RdmScorer,
+    RegionScorer,
+    RegressionScorer,
+    median_of,
+    quietly,
+)
+from fastrdm.scoring.results import RSA
+from fastrdm.similarity import Protocol, Target, cka
+from fastrdm.studies import Study
+
+_Grams = Sequence[Gram | NDArray[np.float64]]
+
+# Options of `Responses.score` that only one method takes.
+_OPTIONS_OF = {"alphas": "ridge", "n_components": "pls"}
+
+
+def rdm_scorer(study: Study, region: str) -> RegionScorer | None:
+    """A region for "rsa", by the target's protocol and ceiling."""
+    target = study.targets.get(region)
+    if target is None:
+        return None
+    return RdmScorer(
+        study=study.name,
+        region=region,
+        measure=RSA,
+        protocol=target.protocol,
+        ceiling=target.ceiling,
+        n_subjects=target.n_subjects,
+        data=target.sha256,
+        facts={"nan_policy": target.nan_policy},
+        target=target,
+    )
+
+
+def alignment_scorer(protocol: Protocol, study: Study, region: str) -> RegionScorer | None:
+    """A region for CKA, with Gram matrices of responses, or of the subjects' RDMs as squared distances.
+
+    The ceiling is the mean over subjects of the CKA with the mean of all subjects' centred matrices, each divided by
+    its length; for one subject it is 1.
+    """
+    grams: _Grams = study.grams.get(region, ())
+    target = study.targets.get(region)
+    n_times, source = 1, "Gram matrices"
+    if not grams:
+        if target is None:
+            return None
+        grams, n_times, source = _grams_of_rdms(target, study, region), target.n_times, "RDMs"
+    debiased = protocol.name == "cka-debiased"
+    n = len(grams[0].products if isinstance(grams[0], Gram) else grams[0])
+    if debiased and n < 4:
+        raise ValueError(
+            f"the measure {protocol.name!r} needs at least 4 stimuli, and the study {study.name!r} has {n}"
+        )
+    n_subjects = len(grams) // n_times
+    return AlignmentScorer(
+        study=study.name,
+        region=region,
+        measure=protocol.name,
+        protocol=protocol,
+        ceiling=_alignment_ceiling(grams, n_times, debiased),
+        n_subjects=n_subjects,
+        data=_digest(each.products if isinstance(each, Gram) else each for each in grams),
+        facts={"data": source, "times": n_times},
+        subjects=grams,
+        n_times=n_times,
+        debiased=debiased,
+    )
+
+
+def _grams_of_rdms(target: Target, study: Study, region: str) -> _Grams:
+    """Centred products of each subject and time, with the subjects' RDMs as squared distances."""
+    rdms = target.subject_rdms.reshape(-1, target.n_pairs)
+    if np.isnan(rdms).any():
+        raise ValueError(
+            f"the measure 'cka' needs all pairs of stimuli, and RDMs of the region {region!r} of the study"
+            f" {study.name!r} have NaN; choose other measures or regions"
+        )
+    products = []
+    upper = np.triu_indices(target.n_conditions, 1)
+    for rdm in rdms:
+        square = np.zeros((target.n_conditions, target.n_conditions))
+        square[upper] = rdm
+        square += square.T
+        means = square.mean(axis=0)
+        products.append((means + means[:, None] - means.mean() - square) / 2)
+    return products
+
+
+def _alignment_ceiling(grams: _Grams, n_times: int, debiased: bool) -> float:
+    found = []
+    for time in range(n_times):
+        subjects = list(grams[time::n_times])
+        centred = [each.centred() if isinstance(each, Gram) else each for each in subjects]
+        lengths = [float(np.linalg.norm(each)) for each in centred]
+        mean = sum(each / length for each, length in zip(centred, lengths, strict=True) if length)
+        found.append(quietly(partial(cka, subjects, np.asarray(mean), debiased)).mean())
+    return float(np.mean(found))
+
+
+def regression_scorer(protocol: Protocol, study: Study, region: str) -> RegionScorer | None:
+    """A region for "ridge" or "pls", by the median over units of r.
+
+    The ceiling is the mean over subjects of the median over units of √reliability, from repeats; units without a
+    positive reliability do not count. Without repeats it is 1, and all units count.
+    """
+    responses = study.responses.get(region)
+    if responses is None:
+        return None
+    options = {
+        name: value
+        for name, value in study.options.get(region, {}).items()
+        if _OPTIONS_OF.get(name, protocol.name) == protocol.name
+    }
+    where = f"the region {region!r} of the study {study.name!r}"
+    _check_regression(responses, protocol.name, options, where)
+    has_repeats = min(responses.n_repeats) > 1
+    ceilings = [np.ones(n) for n in responses.n_units]
+    if has_repeats:
+        ceilings = list(responses.ceiling)
+    units = [~np.isnan(each) for each in ceilings]
+    for subject, known in zip(responses.subjects, units, strict=True):
+        if not known.any():
+            raise ValueError(
+                f"no unit of subject {subject} of {where} has a positive reliability over repeats, so the measure"
+                f" {protocol.name!r} has no ceiling; choose units with a mask, or other measures or regions"
+            )
+    medians = [median_of(each, which) for each, which in zip(ceilings, units, strict=True)]
+    return RegressionScorer(
+        study=study.name,
+        region=region,
+        measure=protocol.name,
+        protocol=protocol,
+        ceiling=float(np.mean(medians)),
+        n_subjects=responses.n_subjects,
+        data=_digest([*responses.means, *units]),
+        facts={
+            "nan_policy": responses.nan_policy,
+            "options": _plain(options),
+            "repeats": has_repeats,
+        },
+        responses=responses,
+        units=units,
+        options=options,
+    )
+
+
+def _check_regression(
+    responses: Responses, method: str, options: Mapping[str, Any], where: str
+) -> None:
+    """Refuse what would be refused for every layer."""
+    chosen = {name: options[name] for name in ("seed", "groups", "strata") if name in options}
+    try:
+        folds = folds_of(options.get("folds", 5), responses.n_conditions, **chosen)
+        smallest = responses.n_conditions - int(np.bincount(folds.numbers).max())
+        n_components = options.get("n_components", 1)
+        if n_components > smallest - 1:
+            raise ValueError(
+                f"n_components is {n_components}, and a fold has {smallest} training conditions, which allow at most"
+                f" {smallest - 1}"
+            )
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if method == "pls":
+        for subject, means in zip(responses.subjects, responses.means, strict=True):
+            missing = np.isnan(means)
+            if (missing.any(axis=1) != missing.all(axis=1)).any():
+                raise ValueError(
+                    f"the measure 'pls' fits the units of a subject together, and those of subject {subject} of {where}"
+                    " lack different stimuli; choose units with a mask, or the measure 'ridge'"
+                )
+
+
+def _plain(value: Any) -> Any:
+    """Options as values of JSON; long lists as their SHA-256."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in sorted(value.items())}
+    if isinstance(value, np.ndarray | list | tuple):
+        text = json.dumps(np.asarray(value).tolist())
+        return text if len(text) < 200 else hashlib.sha256(text.encode()).hexdigest()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _digest(arrays: Iterable[NDArray[Any]]) -> str:
+    """SHA-256 of arrays, with their shapes and order."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array, "<f8").data)
+    return digest.hexdigest()
