@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastrdm._base import condense, square
     from fastrdm._kernels import KernelInfo, kernels
     from fastrdm.cli import Info, info
-    from fastrdm.encoding import ENCODING_PROTOCOLS, Responses
+    from fastrdm.encoding import ENCODING_PROTOCOLS, Responses, partition_variance
     from fastrdm.fitting import (
         CrossValidatedRdm,
         FittedRdm,
@@ -99,7 +99,7 @@ else:
             "fastrdm._base": ["condense", "square"],
             "fastrdm._kernels": ["KernelInfo", "kernels"],
             "fastrdm.cli": ["Info", "info"],
-            "fastrdm.encoding": ["ENCODING_PROTOCOLS", "Responses"],
+            "fastrdm.encoding": ["ENCODING_PROTOCOLS", "Responses", "partition_variance"],
             "fastrdm.fitting": [
                 "CrossValidatedRdm",
                 "FittedRdm",
@@ -239,6 +239,7 @@ __all__ = [
     "open_studies",
     "partial_compare",
     "partition_rdm_variance",
+    "partition_variance",
     "permutation_test",
     "procrustes",
     "rank",

@@ -68,6 +68,7 @@ NAMES = [
     "open_studies",
     "partial_compare",
     "partition_rdm_variance",
+    "partition_variance",
     "permutation_test",
     "procrustes",
     "rank",

@@ -37,8 +37,8 @@ class Decomposition:
 def decomposed(gram: Gram, train: Indices, test: Indices) -> Decomposition:
     """Decompose the activations of a training fold, centred by their own means, on the smaller side."""
     if has_smaller_features(gram, len(train)):
-        return _of_features(*centred_features(gram, train, test))
-    return _of_products(*centred_products(gram, train, test))
+        return decomposed_features(*centred_features(gram, train, test))
+    return decomposed_products(*centred_products(gram, train, test))
 
 
 def has_smaller_features(gram: Gram, n_training: int) -> bool:
@@ -67,7 +67,8 @@ def centred_products(gram: Gram, train: Indices, test: Indices) -> tuple[Floats,
     return inner, outer
 
 
-def _of_products(inner: Floats, outer: Floats) -> Decomposition:
+def decomposed_products(inner: Floats, outer: Floats) -> Decomposition:
+    """Decompose centred products of training conditions, which are changed, and of held-out with training ones."""
     n = len(inner)
     # The constant vector, of eigenvalue 0, gets the largest one, so that it is not mixed with others of eigenvalue 0.
     largest = np.abs(inner).sum(axis=0).max()
@@ -79,6 +80,7 @@ def _of_products(inner: Floats, outer: Floats) -> Decomposition:
     return Decomposition(vectors, np.maximum(values, 0), outer @ vectors, True)
 
 
-def _of_features(inner: Floats, outer: Floats) -> Decomposition:
+def decomposed_features(inner: Floats, outer: Floats) -> Decomposition:
+    """Decompose centred activations, fewer than the training conditions."""
     vectors, roots, directions = np.linalg.svd(inner, full_matrices=False)
     return Decomposition(vectors, roots**2, outer @ (directions.T * roots), False)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from fastrdm.encoding.folds import ConditionFolds, Indices
 from fastrdm.encoding.moments import SubjectScores
 from fastrdm.encoding.regressions import Regression
-from fastrdm.rdm import Gram
 
 # Responses of a block of units, in numbers: 16 MB of float64, of which five copies are made.
 _BLOCK = 1 << 21
@@ -53,7 +52,7 @@ def _patterns(values: NDArray[Any], units: Indices) -> list[tuple[NDArray[np.boo
 
 
 def score_layer(
-    gram: Gram,
+    gram: Any,
     measured: Sequence[NDArray[Any]],
     groups: Sequence[SameConditions],
     folds: ConditionFolds,
@@ -61,7 +60,7 @@ def score_layer(
     *,
     keep_predictions: bool = False,
 ) -> list[SubjectScores]:
-    """Return the scores of one layer for each subject's responses (conditions, units)."""
+    """Return the scores of one layer, or of several together, for each subject's responses (conditions, units)."""
     scores = [
         SubjectScores(len(folds), *values.shape, keep_predictions=keep_predictions)
         for values in measured
@@ -69,19 +68,19 @@ def score_layer(
     for group in groups:
         for fold, train, test in folds.splits(group.rows):
             prepared = regression.prepare(gram, train, test)
-            for subject, units in _blocks(group, regression.is_joint):
+            for subject, units in _blocks(group, regression):
                 values = measured[subject]
                 learned = values[np.ix_(train, units)].astype(np.float64)
                 means = learned.mean(axis=0)
                 learned -= means
-                predicted, chosen = regression.predict(prepared, learned)
+                predicted, details = regression.predict(prepared, learned)
                 held_out = values[np.ix_(test, units)].astype(np.float64)
-                scores[subject].add(fold, test, units, held_out, predicted, means, chosen)
+                scores[subject].add(fold, test, units, held_out, predicted, means, details)
     return scores
 
 
 def permuted_medians(
-    gram: Gram,
+    gram: Any,
     measured: Sequence[NDArray[Any]],
     orders: Indices,
     folds: ConditionFolds,
@@ -103,8 +102,9 @@ def permuted_medians(
     return np.array(out).reshape(len(orders), len(measured))
 
 
-def _blocks(group: SameConditions, is_joint: bool) -> Iterator[tuple[int, Indices]]:
+def _blocks(group: SameConditions, regression: Regression) -> Iterator[tuple[int, Indices]]:
     for subject, units in group.members:
-        step = len(units) if is_joint else max(1, _BLOCK // len(group.rows))
+        numbers = _BLOCK // (len(group.rows) * regression.n_copies)
+        step = len(units) if regression.is_joint else max(1, numbers)
         for start in range(0, len(units), step):
             yield subject, units[start : start + step]

@@ -6,17 +6,32 @@ from typing import Any
 
 from fastrdm._base import Labels
 from fastrdm.encoding.folds import ConditionFolds, Indices
-from fastrdm.encoding.regressions import Regression, fewest_training, regression_of
+from fastrdm.encoding.regressions import (
+    SEVERAL,
+    Regression,
+    fewest_training,
+    regression_of,
+    regression_of_several,
+)
 from fastrdm.rdm import Gram
 
 
 @dataclass(frozen=True, eq=False)
 class ScoringPlan:
-    """Layers by name, their regressions, and the folds of the conditions."""
+    """Models by name, each of a layer or of several together, their regressions, and the folds of the conditions.
 
-    layers: Mapping[str, Gram]
+    `layers` are the names of the layers of a model of several.
+    """
+
+    models: Mapping[str, Gram | list[Gram]]
     regressions: Sequence[Regression]
     folds: ConditionFolds
+    layers: tuple[str, ...] = ()
+
+    @property
+    def pairs(self) -> list[tuple[Gram | list[Gram], Regression]]:
+        """Each model with its regression."""
+        return list(zip(self.models.values(), self.regressions, strict=True))
 
 
 def plan_of(
@@ -26,8 +41,14 @@ def plan_of(
     method: str,
     alphas: Any,
     n_components: int | None,
+    weights: Any,
+    seed: int | None,
 ) -> ScoringPlan:
     """Return the plan for layers, for units that have the conditions of one of `all_rows`."""
+    if method in SEVERAL:
+        grams = list(layers.values())
+        together = regression_of_several(method, grams, alphas, weights, seed)
+        return ScoringPlan({" + ".join(layers): grams}, [together], folds, tuple(layers))
     n_training = fewest_training(folds, all_rows)
     regressions = [
         regression_of(method, name, gram, n_training, alphas, n_components)

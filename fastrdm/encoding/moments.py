@@ -95,11 +95,13 @@ def _varying(squares: Floats, n: int, scale: Floats) -> Floats:
 class SubjectScores:
     """Scores of one model for one subject's units, filled fold by fold.
 
+    If no layer has a weight, so that the training mean is predicted, r is 0.
+
     Attributes
     ----------
     r_folds, r2_folds : ndarray, shape (folds, units)
-    chosen : ndarray of int, shape (folds, units)
-        Index of the penalty, -1 where none was chosen.
+    details : ndarray, shape (folds, units) or (folds, layers, units), or None
+        Chosen penalties, or weights of layers.
     predictions : ndarray, shape (conditions, units), or None
     """
 
@@ -107,7 +109,7 @@ class SubjectScores:
         self, n_folds: int, n_conditions: int, n_units: int, *, keep_predictions: bool = False
     ) -> None:
         self.r_folds, self.r2_folds = np.full((2, n_folds, n_units), np.nan)
-        self.chosen = np.full((n_folds, n_units), -1, np.int16)
+        self.details: Floats | None = None
         self.predictions = np.full((n_conditions, n_units), np.nan) if keep_predictions else None
         # The moments of each block of units, by its first unit.
         self._sums: dict[int, tuple[Indices, FoldMoments]] = {}
@@ -120,17 +122,22 @@ class SubjectScores:
         measured: Floats,
         predicted: Floats,
         means: Floats,
-        chosen: Indices | None,
+        details: Floats | None,
     ) -> None:
         """Take the held-out responses of some units and their predictions, as deviations from the training means.
 
         The units are the same in all folds.
         """
         moments = FoldMoments.of(measured, predicted, means)
-        self.r_folds[fold, units] = moments.correlations()
-        self.r2_folds[fold, units] = moments.explained()
-        if chosen is not None:
-            self.chosen[fold, units] = chosen
+        r, r2 = moments.correlations(), moments.explained()
+        if details is not None and details.ndim == 2:
+            r[(details == 0).all(axis=0) & ~np.isnan(r2)] = 0
+        self.r_folds[fold, units], self.r2_folds[fold, units] = r, r2
+        if details is not None:
+            if self.details is None:
+                shape = (len(self.r_folds), *details.shape[:-1], self.r_folds.shape[1])
+                self.details = np.full(shape, np.nan)
+            self.details[fold, ..., units] = details.T
         if self.predictions is not None:
             self.predictions[np.ix_(test, units)] = predicted + means
         first = int(units[0])
@@ -140,7 +147,12 @@ class SubjectScores:
 
     def pooled(self) -> tuple[Floats, Floats]:
         """Return r and R² of the predictions of all folds together, each (units,)."""
-        r, r2 = np.full((2, self.chosen.shape[1]), np.nan)
+        r, r2 = np.full((2, self.r_folds.shape[1]), np.nan)
         for units, moments in self._sums.values():
             r[units], r2[units] = moments.correlations(), moments.explained()
+        if self.details is not None and self.details.ndim == 3:
+            # Folds that have no weights were not fitted.
+            largest = np.nan_to_num(self.details, nan=0).max(axis=(0, 1))
+            fitted = ~np.isnan(self.details).all(axis=(0, 1))
+            r[(largest == 0) & fitted & ~np.isnan(r2)] = 0
         return r, r2

@@ -18,7 +18,7 @@ from fastrdm.encoding.held_out import (
     score_layer,
 )
 from fastrdm.encoding.layers import ScoringPlan, check_layers, named_grams, plan_of
-from fastrdm.encoding.regressions import METHODS
+from fastrdm.encoding.regressions import check_options
 from fastrdm.encoding.scores import ResponseScore, result_of, undefined_text
 from fastrdm.rdm import Gram
 from fastrdm.responses import MeasuredResponses, measured
@@ -159,6 +159,7 @@ class Responses:
         folds: int | ArrayLike = 5,
         alphas: ArrayLike | None = None,
         n_components: int | None = None,
+        weights: int | ArrayLike | None = None,
         seed: int | None = 0,
         groups: ArrayLike | None = None,
         strata: ArrayLike | None = None,
@@ -174,21 +175,30 @@ class Responses:
         ----------
         grams : Gram, list of Gram or dict of Gram
             Layers, over the same conditions in the same order.
-        method : {"ridge", "pls"}
+        method : {"ridge", "pls", "banded", "stacked"}
             ``"ridge"``: the values of scikit-learn's ``RidgeCV(alphas, alpha_per_target=True)`` on the activations: the
             penalty of each unit is that of the least squared leave-one-out error within the training conditions.
             ``"pls"``: the values of ``PLSRegression(n_components, scale=False)`` for all units of a subject together.
+            The other two make one model of all layers. ``"banded"``: ridge regression with a penalty for each layer:
+            on a sum of Gram matrices, each divided by its mean eigenvalue and multiplied by a weight; the weights and
+            the penalty of each unit are those of the least leave-one-out error. ``"stacked"``: the non-negative
+            combination of the layers' ridge predictions that comes nearest to the responses in the leave-one-out
+            predictions of the training conditions.
         folds : int or array_like, shape (conditions,)
             Number of folds, or the label of each condition's fold; conditions labelled -1 are always for training.
         alphas : array_like, shape (penalties,), optional
             Ridge penalties. By default ten from 1e-5 to 1e4 times the mean eigenvalue of the layer's centred Gram
-            matrix, so that layers of different size and scale are treated alike.
+            matrix, so that layers of different size and scale are treated alike. Under ``"banded"``, relative to the
+            weighted sum, whose layers have the mean eigenvalue 1.
         n_components : int, optional
             Number of components of PLS; by default 25, or the most that the training conditions and channels allow. If
             a fold's activations or responses are exhausted before, the predictions are those of the last component.
+        weights : int or array_like, shape (candidates, layers), optional
+            Weights of layers that ``"banded"`` tries, or the number of random ones (20 by default), uniform on the
+            simplex, beside each layer alone and all layers alike.
         seed : int or None
-            Of the folds: those of scikit-learn's ``KFold(folds, shuffle=True, random_state=seed)``; None divides the
-            conditions in their order.
+            Of random weights, and of the folds: those of scikit-learn's ``KFold(folds, shuffle=True,
+            random_state=seed)``; None divides the conditions in their order.
         groups, strata : array_like, shape (conditions,), optional
             Labels. No group is divided between folds; each stratum is spread over the folds evenly.
         keep_predictions : bool
@@ -220,9 +230,12 @@ class Responses:
         References
         ----------
         Rifkin & Lippert (2007), Notes on regularized least squares, MIT-CSAIL-TR-2007-025. Rosipal & Trejo (2001),
-        Kernel partial least squares regression in reproducing kernel Hilbert space, JMLR 2.
+        Kernel partial least squares regression in reproducing kernel Hilbert space, JMLR 2. Dupré la Tour, Eickenberg,
+        Nunez-Elizalde & Gallant (2022), Feature-space selection with banded ridge regression, NeuroImage 264. Breiman
+        (1996), Stacked regressions, Machine Learning 24; Lin, Naselaris, Kay & Wehbe (2024), Stacked regressions and
+        structured variance partitioning for interpretable brain maps, NeuroImage 298.
         """
-        plan = self._plan(grams, method, folds, alphas, n_components, seed, groups, strata)
+        plan = self._plan(grams, method, folds, alphas, n_components, weights, seed, groups, strata)
         scores = [
             score_layer(
                 gram,
@@ -232,15 +245,15 @@ class Responses:
                 regression,
                 keep_predictions=keep_predictions,
             )
-            for gram, regression in zip(plan.layers.values(), plan.regressions, strict=True)
+            for gram, regression in plan.pairs
         ]
         result = result_of(
             scores,
-            [regression.alphas for regression in plan.regressions],
             plan.folds,
-            names=tuple(plan.layers),
+            method,
+            names=tuple(plan.models),
             subjects=self.subjects,
-            method=method,
+            layers=plan.layers,
             ceilings=self._ceilings,
         )
         if text := undefined_text(result, self._constant):
@@ -256,6 +269,7 @@ class Responses:
         folds: int | ArrayLike = 5,
         alphas: ArrayLike | None = None,
         n_components: int | None = None,
+        weights: int | ArrayLike | None = None,
         seed: int | None = 0,
         groups: ArrayLike | None = None,
         strata: ArrayLike | None = None,
@@ -268,7 +282,7 @@ class Responses:
         ----------
         orders : array_like of int, shape (orders, conditions)
             The condition whose response each condition gets.
-        grams, method, folds, alphas, n_components, seed, groups, strata
+        grams, method, folds, alphas, n_components, weights, seed, groups, strata
             As in `score`.
 
         Returns
@@ -281,7 +295,7 @@ class Responses:
         ValueError
             As `score`, or if the orders are not permutations of the conditions.
         """
-        plan = self._plan(grams, method, folds, alphas, n_components, seed, groups, strata)
+        plan = self._plan(grams, method, folds, alphas, n_components, weights, seed, groups, strata)
         n = self.n_conditions
         places = as_array(orders, "orders")
         if places.ndim != 2 or (np.sort(places, axis=1) != np.arange(n)).any():
@@ -291,7 +305,7 @@ class Responses:
         return np.stack(
             [
                 permuted_medians(gram, self._means, places, plan.folds, regression)
-                for gram, regression in zip(plan.layers.values(), plan.regressions, strict=True)
+                for gram, regression in plan.pairs
             ],
             axis=1,
         )
@@ -303,18 +317,19 @@ class Responses:
         folds: int | ArrayLike,
         alphas: ArrayLike | None,
         n_components: int | None,
+        weights: int | ArrayLike | None,
         seed: int | None,
         groups: ArrayLike | None,
         strata: ArrayLike | None,
     ) -> ScoringPlan:
-        check_choice(method, METHODS, "method")
+        check_options(method, alphas=alphas, n_components=n_components, weights=weights)
         layers = named_grams(grams)
         check_layers(layers, self.n_conditions, self.labels, self.name or "the responses")
         divided = folds_of(folds, self.n_conditions, seed=seed, groups=groups, strata=strata)
         if method == "pls":
             self._check_joint()
         rows = [group.rows for group in self._groups]
-        return plan_of(layers, divided, rows, method, alphas, n_components)
+        return plan_of(layers, divided, rows, method, alphas, n_components, weights, seed)
 
     @functools.cached_property
     def _constant(self) -> list[NDArray[np.bool_]]:

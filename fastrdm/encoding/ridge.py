@@ -1,13 +1,19 @@
 """Ridge regression in the dual, with the penalty of each unit chosen by leave-one-out within the training fold."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastrdm._base import as_floats
 from fastrdm.encoding.decomposition import Decomposition, Floats
+from fastrdm.rdm import Gram
 
 # Default penalties, relative to the mean eigenvalue of the layer's centred Gram matrix.
-_RELATIVE = np.logspace(-5, 4, 10)
+RELATIVE_ALPHAS = np.logspace(-5, 4, 10)
+# A layer is constant if its conditions differ by no more than this share of its products.
+_CONSTANT = 1e-13
 
 
 def checked_alphas(alphas: ArrayLike) -> Floats:
@@ -21,16 +27,43 @@ def checked_alphas(alphas: ArrayLike) -> Floats:
     return array
 
 
-def default_alphas(trace: float, n_conditions: int) -> Floats:
-    """Return ten penalties, 1e-5 to 1e4 times the mean eigenvalue of a layer's centred Gram matrix."""
-    scale = trace / n_conditions
-    return _RELATIVE * (scale if scale > 0 else 1.0)
+def mean_eigenvalue(gram: Gram) -> float:
+    """Return the mean eigenvalue of a layer's centred Gram matrix; 1 if the layer is constant but for rounding."""
+    scale = float(np.trace(gram.centred())) / gram.n_conditions
+    return scale if scale > _CONSTANT * float(np.diagonal(gram.products).max()) else 1.0
 
 
-def ridge_predictions(
-    fold: Decomposition, centred: Floats, alphas: Floats
-) -> tuple[Floats, NDArray[np.intp]]:
-    r"""Predict held-out conditions, with the penalty of the least mean squared leave-one-out error.
+@dataclass(frozen=True, eq=False)
+class LeaveOneOut:
+    """The penalty of each unit that leave-one-out prefers, and what it was preferred for.
+
+    Attributes
+    ----------
+    parts : ndarray, shape (components, units)
+        Uᵀ y of the centred responses.
+    penalties : ndarray, shape (units,)
+        Chosen penalties.
+    squares : ndarray, shape (units,)
+        Sums of their squared leave-one-out errors.
+    errors : ndarray, shape (training conditions, units), or None
+        These errors, if they were to be kept.
+    """
+
+    parts: Floats
+    penalties: Floats
+    squares: Floats
+    errors: Floats | None
+
+    def predictions(self, fold: Decomposition, units: Any = slice(None)) -> Floats:
+        """Return the predictions of held-out conditions, minus the training means."""
+        scaled = self.parts[:, units] / (fold.values[:, None] + self.penalties[units])
+        return np.asarray(fold.held_out @ scaled)
+
+
+def leave_one_out(
+    fold: Decomposition, centred: Floats, alphas: Floats, *, keep_errors: bool = False
+) -> LeaveOneOut:
+    r"""Choose the penalty of each unit by the mean squared leave-one-out error.
 
     With K the centred products of the training fold and :math:`G = (K + \alpha I)^{-1}`, the leave-one-out errors are
     :math:`(G y)_i / (G_{ii} - 1 / (n \alpha))`; the last term is that of the intercept (Rifkin & Lippert 2007, Notes on
@@ -44,33 +77,23 @@ def ridge_predictions(
         Responses y minus their means.
     alphas : ndarray, shape (penalties,)
         Penalties to choose from.
+    keep_errors : bool
+        Whether to return the errors.
 
     Returns
     -------
-    predictions : ndarray, shape (held-out conditions, units)
-        Of the responses minus their training means.
-    chosen : ndarray of int, shape (units,)
-        Index of each unit's penalty.
+    LeaveOneOut
     """
+    n_units = centred.shape[1]
     parts = fold.vectors.T @ centred
-    chosen = _chosen(fold, centred, parts, alphas)
-    parts /= fold.values[:, None] + alphas[chosen]
-    return fold.held_out @ parts, chosen
-
-
-def _chosen(
-    fold: Decomposition, centred: Floats, parts: Floats, alphas: Floats
-) -> NDArray[np.intp]:
-    chosen = np.zeros(parts.shape[1], np.intp)
-    if len(alphas) == 1:
-        return chosen
     squares = fold.vectors**2
     # What the vectors do not span remains in the residuals under any penalty.
     outside = None if fold.is_complete else centred - fold.vectors @ parts
     leverage: Floats | float = 0.0
     if not fold.is_complete:
         leverage = 1 - 1 / len(centred) - squares.sum(axis=1)
-    least = np.full(parts.shape[1], np.inf)
+    least, chosen = np.full(n_units, np.inf), np.zeros(n_units, np.intp)
+    kept = np.full_like(centred, np.nan) if keep_errors else None
     errors = np.empty_like(centred)
     for k, alpha in enumerate(alphas):
         shares = alpha / (fold.values + alpha)
@@ -80,8 +103,22 @@ def _chosen(
             np.matmul(fold.vectors * shares * weights, parts, out=errors)
             if outside is not None:
                 errors += outside * weights
-            scores = np.einsum("ij,ij->j", errors, errors)
-        better = scores < least
-        least[better] = scores[better]
-        chosen[better] = k
-    return chosen
+            sums = np.einsum("ij,ij->j", errors, errors)
+        better = sums < least
+        least[better], chosen[better] = sums[better], k
+        if kept is not None:
+            kept[:, better] = errors[:, better]
+    return LeaveOneOut(parts, alphas[chosen], least, kept)
+
+
+def ridge_predictions(
+    fold: Decomposition, centred: Floats, alphas: Floats
+) -> tuple[Floats, Floats]:
+    """Return predictions (held-out conditions, units), minus the training means, and the penalties (units,)."""
+    if len(alphas) == 1:
+        parts = fold.vectors.T @ centred
+        penalties = np.full(centred.shape[1], alphas[0])
+        found = LeaveOneOut(parts, penalties, np.full(len(penalties), np.nan), None)
+    else:
+        found = leave_one_out(fold, centred, alphas)
+    return found.predictions(fold), found.penalties

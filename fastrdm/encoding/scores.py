@@ -29,7 +29,7 @@ class ResponseScore:
     ----------
     r : ndarray, shape (models, subjects, units)
         Pearson's r between responses and held-out predictions, of the conditions of all folds together. NaN for
-        constant responses, and for layers that are constant.
+        constant responses, and for layers that are constant; 0 if ``"stacked"`` gives no layer a weight.
     r_folds : ndarray, shape (models, subjects, folds, units)
         The same within each fold; NaN also where a fold holds out fewer than two conditions.
     r2, r2_folds : ndarray
@@ -37,14 +37,18 @@ class ResponseScore:
         as of `r` and `r_folds`.
     alphas : ndarray or None, shape (models, subjects, folds, units)
         Chosen penalties; None without penalties.
+    weights : ndarray or None, shape (layers, subjects, folds, units)
+        Weights of the layers, under ``"banded"`` and ``"stacked"``.
     predictions : ndarray or None, shape (models, subjects, conditions, units)
         Held-out predictions, if they were to be kept.
     folds : ndarray of int, shape (conditions,)
         The fold that holds out each condition, -1 for none.
     names, subjects, fold_names : tuple of str
-        Models, subjects and folds.
+        Models, subjects and folds. A model of several layers has their names with ``" + "`` in between.
+    layers : tuple of str
+        Layers of a model of several; else empty.
     method : str
-        ``"ridge"`` or ``"pls"``.
+        As in `Responses.score`.
     ceilings : UnitCeilings
         `reliability` and `ceiling` of the units.
     """
@@ -54,11 +58,13 @@ class ResponseScore:
     r2: PerUnit
     r2_folds: PerUnit
     alphas: PerUnit | None
+    weights: PerUnit | None
     predictions: PerUnit | None
     folds: NDArray[np.intp]
     names: tuple[str, ...]
     subjects: tuple[str, ...]
     fold_names: tuple[str, ...]
+    layers: tuple[str, ...]
     method: str
     ceilings: UnitCeilings = field(repr=False)
 
@@ -147,11 +153,11 @@ def together(arrays: Sequence[Floats]) -> PerUnit:
 
 def result_of(
     scores: Sequence[Sequence[SubjectScores]],
-    grids: Sequence[Floats | None],
     folds: ConditionFolds,
+    method: str,
     **facts: Any,
 ) -> ResponseScore:
-    """Return the result of scores (models, subjects), with the penalties that each model could choose from."""
+    """Return the result of scores (models, subjects)."""
     pooled = [[one.pooled() for one in of_subjects] for of_subjects in scores]
 
     def stacked(value: Callable[[int, int], Floats | None]) -> PerUnit:
@@ -163,20 +169,36 @@ def result_of(
             ]
         )
 
-    def chosen(model: int, subject: int) -> Floats:
-        grid, which = grids[model], scores[model][subject].chosen
-        return np.where(which < 0, np.nan, np.asarray(grid)[which])
+    n_layers = len(facts["layers"])
+    axis = {"ridge": (), "banded": (1 + n_layers,), "stacked": (n_layers,)}.get(method)
 
+    def details(model: int, subject: int) -> Floats:
+        one = scores[model][subject]
+        if one.details is not None:
+            return one.details
+        # None of the units could be fitted.
+        n_folds, n_units = one.r_folds.shape
+        return np.full((n_folds, *(axis or ()), n_units), np.nan)
+
+    def penalties(model: int, subject: int) -> Floats:
+        return details(model, subject)[:, 0] if method == "banded" else details(model, subject)
+
+    weights = []
+    if method in ("banded", "stacked"):
+        # The last rows are the layers' weights.
+        weights = [np.moveaxis(details(0, s)[:, -n_layers:], 1, 0) for s in range(len(scores[0]))]
     has_predictions = scores[0][0].predictions is not None
     return ResponseScore(
         r=stacked(lambda m, s: pooled[m][s][0]),
         r_folds=stacked(lambda m, s: scores[m][s].r_folds),
         r2=stacked(lambda m, s: pooled[m][s][1]),
         r2_folds=stacked(lambda m, s: scores[m][s].r2_folds),
-        alphas=None if grids[0] is None else stacked(chosen),
+        alphas=None if method not in ("ridge", "banded") else stacked(penalties),
+        weights=None if method not in ("banded", "stacked") else together(weights),
         predictions=stacked(lambda m, s: scores[m][s].predictions) if has_predictions else None,
         folds=folds.numbers,
         fold_names=folds.names,
+        method=method,
         **facts,
     )
 

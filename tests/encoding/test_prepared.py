@@ -184,7 +184,7 @@ def test_responses_cannot_be_changed_and_can_be_pickled():
         ({"a": np.zeros((30, 5))}, {}, r"grams\['a'\] is of type ndarray"),
         ([], {}, "grams is empty"),
         ({}, {}, "grams is empty"),
-        (None, {"method": "lasso"}, "method 'lasso' is not one of: ridge, pls"),
+        (None, {"method": "lasso"}, "method 'lasso' is not one of: ridge, pls, banded, stacked"),
         (20, {}, "layer 0 has 20 conditions and V4 30"),
         (None, {"folds": [0] * 29 + [1]}, "holds out 29 of 30 conditions"),
     ],

@@ -88,7 +88,7 @@ def test_leave_one_out_errors_choose_the_penalty(n, n_channels, seed):
             rest = np.setdiff1d(train, i)
             model = Ridge(alpha).fit(layer[rest], responses[rest])
             errors[k] += (model.predict(layer[i : i + 1])[0] - responses[i]) ** 2
-    np.testing.assert_array_equal(chosen, errors.argmin(axis=0))
+    np.testing.assert_array_equal(chosen, ALPHAS[errors.argmin(axis=0)])
 
 
 @pytest.mark.parametrize("n_channels", [1, 5, 11, 20])
