@@ -67,12 +67,14 @@ class Conditions(NamedTuple):
         """Return the squared lengths of the conditions, neither shifted nor, if they have a scale, multiplied by it."""
         if self.shift is None:
             return self.squares.copy()
-        return np.asarray(self.squares + 2 * (self.shift * self._half_sums()))
+        shift, sums = self.shifts_and_sums()
+        return np.asarray(self.squares + 2 * (shift * sums))
 
-    def _half_sums(self) -> Floats:
-        """Return sums over channels plus half of what the shift took from them."""
-        shift = np.zeros(len(self.sums)) if self.shift is None else self.shift
-        return np.asarray(self.sums + self.n_channels / 2 * shift)
+    def shifts_and_sums(self) -> tuple[Floats, Floats]:
+        """Return shifts, and sums over channels plus half of what the shift took from them."""
+        if self.shift is None:
+            return np.zeros(len(self.sums)), self.sums
+        return self.shift, self.sums + self.n_channels / 2 * self.shift
 
 
 def multiplied(read: Reading, kind: Kind, n_threads: int | None) -> tuple[Conditions, Floats]:
@@ -92,7 +94,9 @@ def multiplied(read: Reading, kind: Kind, n_threads: int | None) -> tuple[Condit
             return side._replace(constant=norms == 0), product
         # A poor guess costs digits, as do squares that over- or underflow.
         fine = (n * squares < 8 * norms) & (norms > n * _smallest(read)) & (squares < np.inf)
-        odd = np.flatnonzero(~(fine & (side.lengths() < np.inf)))
+        if read.dtype == np.float64:
+            fine &= side.lengths() < np.inf
+        odd = np.flatnonzero(~fine)
     return _again(side, product, odd, n_threads) if len(odd) else (side, product)
 
 
@@ -197,8 +201,8 @@ def uncentred(
     if a.shift is None and b.shift is None and scales is None:
         return product
     out = np.empty_like(product) if out is None else out
-    left, right = (np.zeros(len(s.sums)) if s.shift is None else s.shift for s in (a, b))
-    left_sums, right_sums = a._half_sums(), b._half_sums()
+    left, left_sums = a.shifts_and_sums()
+    right, right_sums = (left, left_sums) if a is b else b.shifts_and_sums()
     step = max(1, _BLOCK // product.shape[1])
     first, second = np.empty((2, step, product.shape[1]))
     for start in range(0, len(product), step):

@@ -19,7 +19,7 @@ from fastrdm.rdm.products import Floats, Index, cross, gram, working_dtype
 from fastrdm.rdm.sources import Member, RowSource, in_place, single
 
 # Layers of up to this many channels are also multiplied in float64: regressions divide by small eigenvalues, and errors
-# of float32 relative to the products are the largest in narrow layers.
+# of float32 relative to the products are the largest in narrow layers. Layers with features are multiplied when needed.
 _NARROW = 4096
 
 
@@ -64,7 +64,7 @@ def _multiplied(
     n = source.n_conditions
     product, sums, shift, scale = np.empty((n, n)), np.empty(n), np.zeros(n), np.ones(n)
     constants = np.full(n, np.nan)
-    narrow = source.n_channels <= _NARROW and not source.kind.exact
+    narrow = n < source.n_channels <= _NARROW and not source.kind.exact
     raw = np.empty((n, n)) if narrow and source.kind.dtype == np.float32 else None
     near: dict[str, list[NearPairs]] = {name: [] for name in methods}
     failed: set[str] = set()

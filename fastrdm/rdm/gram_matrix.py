@@ -1,6 +1,7 @@
 """The Gram matrix of a layer: products of all pairs of conditions, and what follows from them."""
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from fastrdm.rdm.gram_file import read_gram, write_gram
 from fastrdm.rdm.gram_parts import GRAM_METHODS, Parts, added
 from fastrdm.rdm.inputs import warn_undefined
 from fastrdm.rdm.methods import METHODS, method_named
-from fastrdm.rdm.products import Floats, Index
+from fastrdm.rdm.products import Floats, Index, Reading
+from fastrdm.rdm.products import gram as multiply
 
 
 class Gram:
@@ -62,7 +64,16 @@ class Gram:
     @property
     def error_bound(self) -> float:
         """Bound on the error of a product, relative to the lengths of both conditions."""
-        return self.parts.error_bound()
+        return self._with_raw().error_bound()
+
+    def _with_raw(self) -> Parts:
+        """Return the parts, with products in float64 of narrow layers."""
+        parts, features = self.parts, self.features
+        single = parts.kind.dtype == np.float32 and not parts.kind.exact
+        if features is None or not single or parts.raw is not None:
+            return parts
+        raw, _ = multiply(Reading(features, np.dtype(np.float64)), None)
+        return replace(parts, raw=raw)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -75,7 +86,7 @@ class Gram:
     @functools.cached_property
     def products(self) -> Floats:
         """Products over channels, not centred; ValueError if they exceed the range of float64."""
-        parts, side = self.parts, self.parts.conditions()
+        parts, side = self._with_raw(), self.parts.conditions()
         with np.errstate(all="ignore"):
             products = parts.raw
             if products is None:
@@ -170,7 +181,7 @@ class Gram:
         if self.n_conditions != other.n_conditions:
             raise ValueError(f"{self!r} and {other!r} differ in their conditions")
         labels = common_labels([self.labels, other.labels])
-        return Gram(added(self.parts, other.parts), _joined(self, other), labels)
+        return Gram(added(self._with_raw(), other._with_raw()), _joined(self, other), labels)
 
     def __eq__(self, other: object) -> bool:
         """Whether products, methods, features and labels are the same."""
