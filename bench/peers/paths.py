@@ -20,7 +20,7 @@ import fastrdm
 from bench.peers.contenders import Contender
 from bench.tasks.stimuli import N_CHECKPOINTS
 from fastrdm.images import Preprocessing, clear_cache
-from fastrdm.runtimes import host_rdms, onnx_model
+from fastrdm.runtimes import host_rdms, model_arguments
 from fastrdm.studies import Study
 
 # How far scores may be off, in percentage points: activations in float32 of another runtime change ranks by 1e-4,
@@ -39,10 +39,11 @@ N_TIMED = N_CHECKPOINTS - 2
 
 # Where fastrdm's calls spend their time: what is timed where it is called.
 FASTRDM_STAGES = {
-    (onnx_model, "cached_pixels"): "decode",
+    (model_arguments, "cached_pixels"): "decode",
     (Preprocessing, "normalise"): "decode",
     (host_rdms, "run"): "forward",
     (host_rdms, "calc_rdm"): "RDM",
+    (host_rdms, "gram"): "RDM",
     (fastrdm.RdmAccumulator, "update"): "RDM",
     (fastrdm.RdmAccumulator, "rdm"): "RDM",
     (fastrdm.Target, "score"): "score",

@@ -154,6 +154,7 @@ def calc_rdm(
 
     See Also
     --------
+    gram : products of all pairs of conditions, with the RDMs of several methods.
     RdmAccumulator : RDM from blocks of channels.
 
     References

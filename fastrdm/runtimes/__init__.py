@@ -1,14 +1,15 @@
 """Where a network runs.
 
-In come graphs, weights and images; out go activations, or RDMs if they are computed on the device. A provider that does
-not meet the request is refused: nothing runs silently on another processor or in lower precision.
+In come graphs, weights and images; out go activations, or RDMs and Gram matrices if they are computed on the device. A
+provider that does not meet the request is refused: nothing runs silently on another processor or in lower precision.
 
-Read `onnx_model` first: an `OnnxModel` runs images and returns each layer's activations or RDM. `providers` opens a
-session on one of the providers in `provider_table`, which come from `provider_sources`; `openvino_session` is for
-OpenVINO's own package. On the host, `network_session` runs batches, `planning` chooses batches and passes that fit
-`max_memory`, and `host_rdms` makes RDMs of the activations of each pass. On a device, `device` keeps pixels and
-products there, with the sessions of `device_sessions` and graphs from `rdm_graph` (`graph_nodes`, `graph_folding`). A
-`torch_model` runs a torch module where its weights are, by a `torch_session` on one of the `torch_devices`;
+Read `onnx_model` first: an `OnnxModel` runs images and returns each layer's activations, RDM or Gram matrix, while
+`progress` is shown. `providers` opens a session on one of the providers in `provider_table`, which come from
+`provider_sources`; `openvino_session` is for OpenVINO's own package. On the host, `network_session` runs batches,
+`planning` chooses batches and passes that fit `max_memory`, and `host_rdms` makes RDMs and Gram matrices of the
+activations of each pass. On a device, `device` keeps pixels and products there, with the sessions of `device_sessions`
+and graphs from `rdm_graph` (`graph_nodes`, `graph_folding`); `device_results` makes RDMs and Gram matrices of the
+products. A `torch_model` runs a torch module where its weights are, by a `torch_session` on one of the `torch_devices`;
 `torch_rdms` are made of its `torch_products` of conditions, and `torch_weights` replaces its weights. `model_arguments`
 are checked for all of them. `foreign` runs another exporter's file once to find its tensors. `checkpoints` opens a file
 of any kind, also with graphs that take the weights of many files; `exports` keeps these graphs on disk, as long as
