@@ -10,7 +10,7 @@ from fastrdm.similarity.numerics import Floats, blocks_of
 # Conditions from which HSIC has an unbiased estimator.
 _LEAST = 4
 # Entries whose root sum of squares is below this many rounding errors of the largest product are 0.
-_ROUNDINGS = 16
+_ROUNDINGS = 4
 
 
 def cka(

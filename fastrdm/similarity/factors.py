@@ -13,8 +13,10 @@ import numpy as np
 from fastrdm.similarity.gram_inputs import CentredGram
 from fastrdm.similarity.numerics import Floats
 
-# Eigenvalues below this many rounding errors of the largest product, for each condition, are 0.
-_ROUNDINGS = 32
+# Eigenvalues below this many rounding errors of the largest product are 0: errors of products are random, so that
+# their largest eigenvalue grows with the root of the number of conditions; those of means grow with the number.
+_ROUNDINGS = 4
+_EPS = float(np.finfo(np.float64).eps)
 # A negative eigenvalue of this share of the largest is no rounding error.
 _NEGATIVE = 1e-5
 
@@ -54,19 +56,20 @@ def _of_features(features: Floats, largest: float) -> tuple[Floats, Floats, int]
     power = math.frexp(largest)[1]
     axes, lengths, _ = np.linalg.svd(np.ldexp(features, -power), full_matrices=False)
     # The largest feature before centring is about 1.
-    least = _ROUNDINGS * np.finfo(np.float64).eps * math.sqrt(features.size)
+    least = _ROUNDINGS * _EPS * len(features) * math.sqrt(features.shape[1])
     kept = lengths > least
     return axes[:, kept], lengths[kept], power
 
 
 def _of_products(gram: CentredGram) -> tuple[Floats, Floats, int]:
     values, vectors = np.linalg.eigh(gram.whole())
-    if values[0] < -_NEGATIVE * max(values[-1], gram.precision):
+    least = _ROUNDINGS * (gram.n * _EPS + math.sqrt(gram.n) * gram.precision)
+    if values[0] < -max(least, _NEGATIVE * values[-1]):
         raise ValueError(
             f"{gram.name} has a negative eigenvalue, {math.ldexp(values[0], gram.power):.3g}, after centring; products"
             " of activations have none"
         )
-    kept = values > _ROUNDINGS * gram.n * gram.precision
+    kept = values > least
     axes, values = vectors[:, kept][:, ::-1], values[kept][::-1]
     power = gram.power + gram.power % 2
     return axes, np.sqrt(np.ldexp(values, gram.power - power)), power // 2

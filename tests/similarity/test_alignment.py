@@ -1,5 +1,6 @@
 import doctest
 import importlib
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -180,3 +181,31 @@ def test_rank_deficient_activations(debiased):
     np.testing.assert_allclose(
         cka(gram(x), gram(y), debiased), [[oracle(debiased)(x, y)]], atol=1e-9
     )
+
+
+@debiasings
+def test_memory_is_bounded(debiased):
+    products = [features(1200, 1200, seed) for seed in range(3)]
+    grams = [each @ each.T for each in products]
+    tracemalloc.start()
+    got = cka(grams, list(grams), debiased)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # One block of centred products, and what checks of one array need.
+    assert peak < 32e6 + 4 * grams[0].nbytes
+    np.testing.assert_allclose(got.diagonal(), 1)
+
+
+@debiasings
+def test_layers_and_neurons(data_root, debiased):
+    """Two halves of the neurons of V4, and one of them with noise."""
+    path = data_root / "responses" / "cowley2023_v4" / "responses_210325.npy"
+    if not path.is_file():
+        pytest.skip(f"no responses at {path}")
+    means = np.nanmean(np.load(path), axis=2).T
+    halves = means[:, :25], means[:, 25:]
+    noisy = halves[0] + 10 * np.random.default_rng(0).standard_normal(halves[0].shape)
+    got = cka([gram(x) for x in halves], [gram(halves[0]), gram(noisy)], debiased)
+    expected = [[oracle(debiased)(x, y) for y in (halves[0], noisy)] for x in halves]
+    np.testing.assert_allclose(got, expected, atol=1e-9)
+    assert got[1, 0] > got[1, 1] > 0
