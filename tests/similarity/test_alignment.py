@@ -144,6 +144,15 @@ def test_constant_activations_are_nan_with_one_warning(debiased, channels, const
     np.testing.assert_array_equal(np.isnan(got), [[True, True], [True, False]])
 
 
+@debiasings
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [3, 5000])
+def test_equal_conditions_are_nan(debiased, dtype, channels):
+    equal = np.tile(features(1, channels, 3, offset=2.0), (25, 1)).astype(dtype)
+    with pytest.warns(RuntimeWarning, match="NaN where .*: grams2$"):
+        assert np.isnan(cka(gram(features(25, 4, 1)), gram(equal), debiased)).all()
+
+
 @pytest.mark.parametrize("channels", [9, 50])
 def test_equal_distances_have_no_debiased_cka(channels):
     simplex = np.zeros((9, channels))

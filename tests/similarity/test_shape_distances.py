@@ -117,6 +117,27 @@ def test_rank_deficient_activations():
     assert bures_similarity(gram(x), gram(y))[0, 0] == pytest.approx(cosine, abs=1e-9)
 
 
+def test_rank_deficient_float32_activations():
+    """Products in float32 make eigenvalues of both signs from those that are 0."""
+    x, y = features(30, 4, 1) @ features(4, 8000, 3), features(30, 10, 2) @ features(10, 8000, 4)
+    square, cosine = reference.procrustes(*(principal_components(f) for f in (x, y)))
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    assert procrustes(gram(x), gram(y))[0, 0] == pytest.approx(square, rel=1e-6)
+    assert bures_similarity(gram(x), gram(y))[0, 0] == pytest.approx(cosine, abs=1e-6)
+
+
+def principal_components(x):
+    axes, lengths, _ = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    return axes * lengths
+
+
+def test_rank_deficient_products_of_float32():
+    x, y = features(30, 4, 1) @ features(4, 500, 3), features(30, 80, 2)
+    products = (x @ x.T).astype(np.float32)
+    _, cosine = reference.procrustes(x, y)
+    assert bures_similarity(products, y @ y.T)[0, 0] == pytest.approx(cosine, abs=1e-6)
+
+
 @pytest.mark.parametrize("channels", [3, 100])
 @pytest.mark.parametrize("constant", [0.0, 0.1])
 @pytest.mark.parametrize("function", [angular_distance, bures_similarity])
