@@ -143,6 +143,11 @@ def _add_studies(group: argparse._ActionsContainer) -> None:
         "RDMs as squared distances), ridge, pls (predictions of responses) (default: the studies' own, else rsa)"
     )
     add("--measures", type=comma_separated, metavar="A,B", help=measures)
+    over_time = (
+        "of regions with several time points: mean (similarities averaged over time within a subject) or each (a score "
+        "for each time point) (default: the studies' own, else mean)"
+    )
+    add("--over-time", choices=("mean", "each"), help=over_time)
 
 
 def _add_workers(group: argparse._ActionsContainer) -> None:
@@ -165,7 +170,17 @@ def _add_workers(group: argparse._ActionsContainer) -> None:
 def sweep_options(arguments: argparse.Namespace, engine: str) -> dict[str, Any]:
     """Options of a `Sweep` from the arguments of `add_checkpoints`, with a default engine."""
     values = vars(arguments)
-    shared = ("sets", "modality", "regions", "measures", "max_memory", "taps", "labels", *SELECTION)
+    shared = (
+        "sets",
+        "modality",
+        "regions",
+        "measures",
+        "over_time",
+        "max_memory",
+        "taps",
+        "labels",
+        *SELECTION,
+    )
     of_networks = ("provider", "precision", "batch_size", "allow_inconsistent", "start_timeout")
     options = {name: values[name] for name in (*shared, *of_networks)}
     options["preprocessing"] = preprocessing_of_arguments(arguments)

@@ -123,7 +123,7 @@ def _print(
         for record in held_out_records(scored):
             echo_json(record)
     elif scored.results:
-        print_results(scored.results, studies)
+        print_results(scored.results, studies, arguments.seed)
         for line in held_out_lines(scored.held_out):
             echo(line)
     if scored.error:

@@ -10,9 +10,9 @@ from typing import IO, Any
 
 from fastrdm.cli.columns import aligned
 from fastrdm.cli.printing import echo
-from fastrdm.scoring import SETTINGS, Store
+from fastrdm.scoring import SETTINGS, Store, TimePivot
 
-_PLACE = ("study", "region", "layer")
+_PLACE = ("study", "region", "time", "layer")
 _NUMBERS = (
     "percent_nc",
     "mean_rho",
@@ -78,6 +78,21 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
     n_contents = sum(map(len, shown.values()))
     contents = f"{n_contents} contents of " if n_contents > len(shown) else ""
     echo(f"{contents}{len(shown)}{of_all} {noun}, {n_failed} failed", file)
+
+
+def print_by_time(table: TimePivot, file: IO[str]) -> None:
+    """Print a `TimePivot`; settings are shown only where they differ between its rows."""
+    rows = list(table.rows())
+    names = list(table.columns)
+    differ = {name for i, name in enumerate(names) if len({row[i] for row in rows}) > 1}
+    settings = (name for name in SETTINGS if name in differ)
+    place = (name for name in _PLACE if name in names)
+    shown = ["checkpoint", "arch", *table.labels, *settings, *place, *table.time_columns]
+    places = [names.index(name) for name in shown]
+    cells = [shown, *([_text(row[place]) for place in places] for row in rows)]
+    right = {name for name in shown if table.columns[name] is not str}
+    for line in aligned(lambda: cells, right):
+        echo(line, file)
 
 
 def _scores_in_words(protocols: Mapping[str, dict[tuple[str, str], str]]) -> Iterator[str]:

@@ -39,6 +39,11 @@ def add_table(table: argparse.ArgumentParser) -> None:
     add("--best", action="store_true", help=best)
     add("--sort", metavar="COLUMN", help="(default: by checkpoint; numbers compare as numbers)")
     add("--descending", action="store_true", help="sort from high to low")
+    by_time = (
+        "print a column for each time point, of a number (default: percent_nc), or with --best of the layer; only "
+        "results of time points"
+    )
+    add("--by-time", nargs="?", const="percent_nc", metavar="COLUMN", help=by_time)
     add("--subjects", action="store_true", help="print a row for each subject, with its rho")
     history = "print results of contents too that their paths do not hold any more"
     add("--history", action="store_true", help=history)
@@ -65,7 +70,7 @@ def _names(text: str) -> list[str]:
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    from fastrdm.scoring import Store, write_table_text
+    from fastrdm.scoring import Store, TimePivot, write_table_text
 
     if arguments.check:
         return _check(arguments)
@@ -73,6 +78,8 @@ def _table(arguments: argparse.Namespace) -> int:
     if arguments.descending and not arguments.sort:
         raise ValueError("--descending needs --sort COLUMN")
     options = {name: getattr(arguments, name) for name in _OF_RESULTS}
+    if arguments.by_time and arguments.failures:
+        raise ValueError("--by-time is for results, and not for --failures")
     with Store(arguments.store) as store:
         if arguments.failures:
             if given := [name for name, value in options.items() if value]:
@@ -81,6 +88,8 @@ def _table(arguments: argparse.Namespace) -> int:
         else:
             flips = not arguments.no_sign_flips
             table = store.table(**options, descending=arguments.descending, sign_flips=flips)
+            if arguments.by_time:
+                table = TimePivot(table, arguments.by_time)
         if arguments.output:
             _write_file(store, table, form, Path(arguments.output), arguments.raw_cells)
         elif form == "text":
@@ -97,6 +106,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     others = (
         *_OF_RESULTS,
+        "by_time",
         "descending",
         "no_sign_flips",
         "failures",
@@ -153,9 +163,12 @@ def _write_file(store: "Store", table: Any, form: str, path: Path, raw_cells: bo
 
 
 def _print(store: "Store", table: Any, file: Any) -> None:
-    from fastrdm.cli.store_text import print_table
+    from fastrdm.cli.store_text import print_by_time, print_table
+    from fastrdm.scoring import TimePivot
 
-    if isinstance(table, _Failures):
+    if isinstance(table, TimePivot):
+        print_by_time(table, file)
+    elif isinstance(table, _Failures):
         for line in table.lines():
             echo(line, file)
     else:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastrdm._base import printable
 from fastrdm.cli.printing import console
+from fastrdm.cli.time_tables import lines_over_time
 from fastrdm.scoring import (
     MEASURES,
     RSA,
@@ -60,8 +61,8 @@ def _percent(score: float) -> str:
     return _NONE if math.isnan(score) else f"{score:.2f}"
 
 
-def print_results(results: Sequence[Result], studies: Sequence[Study]) -> None:
-    """Print a table for each measure."""
+def print_results(results: Sequence[Result], studies: Sequence[Study], seed: int = 0) -> None:
+    """Print a table for each measure; for regions with results of time points, one for each. `seed` is for clusters."""
     measures = list(dict.fromkeys(r.measure for r in results))
     # A pipe or a file has no width: no line is wrapped.
     with console(width=1000) as out:
@@ -71,7 +72,16 @@ def print_results(results: Sequence[Result], studies: Sequence[Study]) -> None:
             of_measure = [r for r in results if r.measure == measure]
             if measures != [RSA]:
                 out.print(f"{measure}: {MEASURES[measure].title}", style="bold")
-            _print_measure(out, of_measure, studies, MEASURES[measure])
+            if averaged := [r for r in of_measure if r.time is None]:
+                _print_measure(out, averaged, studies, MEASURES[measure])
+            places = dict.fromkeys((r.study, r.region) for r in of_measure if r.time is not None)
+            for study, region in places:
+                out.print(printable(f"{study} {region.upper()}"), style="bold")
+                own = [r for r in of_measure if (r.study, r.region) == (study, region)]
+                for line in lines_over_time(own, MEASURES[measure].symbol, seed):
+                    out.print(printable(line), soft_wrap=True)
+                if notice := synthetic_notice(s for s in studies if s.name == study):
+                    out.print(notice, style="italic")
 
 
 def _print_measure(

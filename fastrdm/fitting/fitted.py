@@ -109,9 +109,9 @@ class FittedRdm:
         Returns
         -------
         Score
-            Of one model. The noise ceiling is that of the judged conditions, and of the judged subjects if these are
-            all; of some subjects, their similarity to the pooled RDM of the other subjects (lower bound) or of all
-            (upper bound). NaN for a target of one subject without a given ceiling.
+            Of one model, averaged over time. The noise ceiling is that of the judged conditions, and of the judged
+            subjects if these are all; of some subjects, their similarity to the pooled RDM of the other subjects (lower
+            bound) or of all (upper bound). NaN for a target of one subject without a given ceiling.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class FittedRdm:
         rdms = layers_in_order(rdms, self.layers)
         options = (conditions, subjects, protocol, nan_policy)
         if isinstance(target, Target) and all(each is None for each in options):
-            return target.score(self.predict(rdms))
+            return target.score(self.predict(rdms), over_time="mean")
         given = LayerRdms.read(rdms, target, protocol=protocol, nan_policy=nan_policy)
         check_layers(len(given.rdms), self.layers)
         some = read_indices(conditions, given.data.n_conditions, "conditions", LEAST_CONDITIONS)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastrdm.inference.results import InferenceResult, made_by
 from fastrdm.inference.significance import ORIENTATIONS, Floats
-from fastrdm.similarity import time_texts
+from fastrdm.similarity import time_runs, time_texts
 
 _ALPHA = 0.05
 # Number of clusters that are printed.
@@ -76,6 +76,8 @@ class TimeTest(InferenceResult):
         texts = time_texts(self.times)
         rows = []
         for i, name in enumerate(self.names):
+            runs = time_runs((self.p_corrected[i] < _ALPHA).tolist(), self.times)
+            significant = ", ".join(when for is_significant, when in runs if is_significant) or "–"
             peak = int(np.argmax(ORIENTATIONS[self.alternative](self.statistic[i])))
             rows.append(
                 {
@@ -84,21 +86,10 @@ class TimeTest(InferenceResult):
                     "t": float(self.statistic[i, peak]),
                     "p": float(self.p[i, peak]),
                     "p corrected": float(self.p_corrected[i, peak]),
-                    f"p corrected < {_ALPHA}": _ranges(self.p_corrected[i] < _ALPHA, texts),
+                    f"p corrected < {_ALPHA}": significant,
                 }
             )
         return rows
-
-
-def _ranges(chosen: NDArray[np.bool_], texts: Sequence[str]) -> str:
-    """Return the runs of chosen time points as text, such as "80 to 120, 300"."""
-    runs: list[list[int]] = []
-    for i in np.flatnonzero(chosen).tolist():
-        if runs and i == runs[-1][1] + 1:
-            runs[-1][1] = i
-        else:
-            runs.append([i, i])
-    return ", ".join(texts[a] if a == b else f"{texts[a]} to {texts[b]}" for a, b in runs) or "–"
 
 
 def _resamples(result: Any) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrdm._base import first_line, printable, require
+from fastrdm.report.time_curves import draw_curves
 from fastrdm.scoring import RSA, Result
 
 
@@ -37,7 +38,8 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
     """Draw the scores of all layers: a panel for each study, region and measure, a group of bars for each checkpoint.
 
     Bars are percent of the noise ceiling, whiskers the population standard deviation over subjects. Bars of layers with
-    a negative mean similarity are hatched. The suffix of `path`, which is returned, is the format (`.png`, `.pdf`,
+    a negative mean similarity are hatched. Results of time points are curves over time, a colour for each layer and a
+    line style for each checkpoint. The suffix of `path`, which is returned, is the format (`.png`, `.pdf`,
     `.svg`); ValueError if it is unknown, or if there are no results.
     """
     require("matplotlib", "plot", "to draw figures")
@@ -63,20 +65,28 @@ def plot_scores(results: Sequence[Result], path: str | Path, title: str = "") ->
     height = 1.2 + 1.9 * len(panels) + below
     figure = Figure(figsize=(max(7.0, 2.5 + 0.26 * n_bars), height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    has_times = any(r.time is not None for r in results)
+    axes = figure.subplots(len(panels), 1, sharex=not has_times, squeeze=False)[:, 0]
     for axis, panel in zip(axes, panels, strict=True):
         study, region, measure = panel
         shown = [r for r in results if (r.study, r.region, r.measure) == panel]
-        _draw_panel(axis, shown, checkpoints)
+        ceiling = f"{shown[0].ceiling:.4f}"
+        if shown[0].time is None:
+            _draw_panel(axis, shown, checkpoints)
+        else:
+            ceiling = "ceiling of each time point"
+            draw_curves(axis, shown, checkpoints)
         by = f" · {measure}" if measures != [RSA] else ""
         axis.set_title(
-            f"{_label(study)} · {_label(region.upper())}{by} (100 % = {shown[0].ceiling:.4f})",
+            f"{_label(study)} · {_label(region.upper())}{by} (100 % = {ceiling})",
             loc="left",
             fontsize=10,
         )
         axis.set_ylabel("% of ceiling", fontsize=9)
     hatched = "; hatched: mean ρ below 0" if any(r.mean_rho < 0 for r in results) else ""
     note = f"percent of the noise ceiling ± SD over subjects{hatched}"
+    if has_times:
+        note += "\ncurves: a colour for each layer, a line style for each checkpoint, the first one solid"
     # Patches of their own: a legend would copy the hatching of a checkpoint's first bar.
     handles = [
         Patch(color=f"C{number}", label=_legend_label(Path(checkpoint).name))

@@ -16,7 +16,8 @@ their layers, `held_out` scores what other studies chose, `held_out_weights` wha
 into words. A `store` is a `database`, whose files `store_files` watches and whose SQL is in `store_schema`; `records`
 are its keys and checksums, `store_reader` is its reading half. Its rows (`store_rows`, with `store_values`,
 `store_columns` and the labels of `path_labels`) become a `result_table` by `table_filters`, and files by `table_files`
-with the texts of `cells`; `store_check` finds what is wrong in them.
+with the texts of `cells`; `store_check` finds what is wrong in them. The time points of a region (`time_axis`) may have
+results of their own, which a `time_pivot` shows in columns.
 """
 
 from typing import TYPE_CHECKING
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from fastrdm.scoring.store_columns import SETTINGS
     from fastrdm.scoring.sweeps import Sweep, sweep
     from fastrdm.scoring.table_files import TABLE_FORMATS, write_table, write_table_text
+    from fastrdm.scoring.time_pivot import TimePivot
     from fastrdm.scoring.wording import (
         named_protocol,
         names_of_protocols,
@@ -95,6 +97,7 @@ else:
             "fastrdm.scoring.store_columns": ["SETTINGS"],
             "fastrdm.scoring.sweeps": ["Sweep", "sweep"],
             "fastrdm.scoring.table_files": ["TABLE_FORMATS", "write_table", "write_table_text"],
+            "fastrdm.scoring.time_pivot": ["TimePivot"],
         },
     )
 
@@ -116,6 +119,7 @@ __all__ = [
     "Store",
     "StoreCheck",
     "Sweep",
+    "TimePivot",
     "best_layers",
     "check_measures",
     "compile_labels",

@@ -215,7 +215,7 @@ def _scores(
         problem = f"{job.path}: its submission cannot be written: {error}"
     results = results_of(outcome, scorers, n_draws=n_draws, seed=seed)
     facts = (tuple(written), outcome.sha256, job.labels, outcome.taken)
-    held_out = held_out_layers(results)
+    held_out = held_out_layers(result for result in results if result.time is None)
     return CheckpointScores(job.path, results, problem, *facts, held_out=held_out)
 
 
@@ -235,6 +235,10 @@ def _submission_folders(submit: str | Path | None, paths: Sequence[str]) -> Call
 def _check_submittable(studies: Sequence[Study], scorers: Sequence[RegionScorer]) -> None:
     if not any(study.test_stimuli for study in studies):
         raise ValueError("a submission needs test images, and none of the studies has any")
+    if any(scorer.axis for scorer in scorers):
+        raise ValueError(
+            "a submission has the best layer of scores averaged over time; score it with over_time='mean'"
+        )
     if not any(scorer.measure == RSA for scorer in scorers):
         raise ValueError(
             f"a submission has the best layer by the measure {RSA!r}; add it to measures"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from fastrdm._base import choose, list_names
+from fastrdm._base import choose, list_names, warn_caller
 from fastrdm.scoring.region_preparation import alignment_scorer, rdm_scorer, regression_scorer
 from fastrdm.scoring.region_scorers import RegionScorer
 from fastrdm.scoring.results import RSA
@@ -26,7 +26,7 @@ class MeasureRow:
 
     title: str
     needs: str
-    prepare: Callable[[Study, str], RegionScorer | None]
+    prepare: Callable[[Study, str, str | None], RegionScorer | None]
     protocol: Protocol | None = None
     symbol: str = "ρ"
     below_zero: str = "opposite to the brain"
@@ -78,12 +78,15 @@ def check_measures(measures: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def scorers_of(
-    studies: Sequence[Study], measures: str | Iterable[str] | None = None
+    studies: Sequence[Study],
+    measures: str | Iterable[str] | None = None,
+    over_time: str | None = None,
 ) -> tuple[RegionScorer, ...]:
     """Prepare the regions of studies for measures: by study, measure and region.
 
-    By default, each region's own measures, if it has the data. ValueError if measures are named and a region lacks the
-    data of one, and if a study has no region that can be scored.
+    By default, each region's own measures, if it has the data. With `over_time` "each", the time points of regions with
+    several have scores of their own, with "mean" those of none; by default as the targets say. ValueError if measures
+    are named and a region lacks the data of one, and if a study has no region that can be scored.
     """
     asked = None if measures is None else check_measures(measures)
     found: list[RegionScorer] = []
@@ -94,7 +97,7 @@ def scorers_of(
                 has_data = region in study.targets or region in study.responses
                 if not (has_data and (asked or name in own)):
                     continue
-                scorer = MEASURES[name].prepare(study, region)
+                scorer = MEASURES[name].prepare(study, region, over_time)
                 if scorer is not None:
                     of_study.append(scorer)
                 elif asked:
@@ -105,4 +108,6 @@ def scorers_of(
         if not of_study:
             raise ValueError(f"the study {study.name!r} has no region with data of its measures")
         found += of_study
+    if over_time == "each" and all(scorer.axis is None for scorer in found):
+        warn_caller("no region has several time points, so over_time='each' changes nothing")
     return tuple(found)

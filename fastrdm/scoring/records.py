@@ -109,12 +109,16 @@ def checksum_of(sha256: str, pipeline: str, target: str, layers: Iterable[LayerR
 
 
 def layer_rows(layers: Sequence[str], score: "Score") -> list[LayerRow]:
-    """The results of layers."""
-    columns = [getattr(score, name).tolist() for name in COLUMNS]
-    rho = np.ascontiguousarray(score.rho, "<f8")
+    """The results of layers; of each time point, layer after layer, if these have scores of their own."""
+    # Those of a `TimeScore`, which is not imported: who reads a store does not need it.
+    found = getattr(score, "times", None)
+    times: list[float | None] = [None] if found is None else found.tolist()
+    rows = [layer for layer in layers for _ in times]
+    columns = [getattr(score, name).ravel().tolist() for name in COLUMNS]
+    rho = np.ascontiguousarray(score.rho, "<f8").reshape(len(rows), score.rho.shape[-1])
     return [
-        LayerRow(i, layer, numbers, rho[i].tobytes())
-        for i, (layer, *numbers) in enumerate(zip(layers, *columns, strict=True))
+        LayerRow(i, layer, numbers, rho[i].tobytes(), times[i % len(times)])
+        for i, (layer, *numbers) in enumerate(zip(rows, *columns, strict=True))
     ]
 
 

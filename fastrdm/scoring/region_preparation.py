@@ -20,6 +20,7 @@ from fastrdm.scoring.region_scorers import (
     quietly,
 )
 from fastrdm.scoring.results import RSA
+from fastrdm.scoring.time_axis import axis_of, has_axis
 from fastrdm.similarity import Protocol, Target, cka
 from fastrdm.studies import Study
 
@@ -29,25 +30,33 @@ _Grams = Sequence[Gram | NDArray[np.float64]]
 _OPTIONS_OF = {"alphas": "ridge", "n_components": "pls"}
 
 
-def rdm_scorer(study: Study, region: str) -> RegionScorer | None:
-    """A region for "rsa", by the target's protocol and ceiling."""
+def rdm_scorer(study: Study, region: str, over_time: str | None = None) -> RegionScorer | None:
+    """A region for "rsa", by the target's protocol and ceiling, or those of each time point."""
     target = study.targets.get(region)
     if target is None:
         return None
+    axis = None
+    if has_axis(target, over_time):
+        axis = axis_of(
+            target, target.ceilings, f"the region {region!r} of the study {study.name!r}"
+        )
     return RdmScorer(
         study=study.name,
         region=region,
         measure=RSA,
         protocol=target.protocol,
-        ceiling=target.ceiling,
+        ceiling=axis.mean_ceiling if axis else target.ceiling,
         n_subjects=target.n_subjects,
         data=target.sha256,
-        facts={"nan_policy": target.nan_policy},
+        facts={"nan_policy": target.nan_policy, **(axis.facts() if axis else {})},
+        axis=axis,
         target=target,
     )
 
 
-def alignment_scorer(protocol: Protocol, study: Study, region: str) -> RegionScorer | None:
+def alignment_scorer(
+    protocol: Protocol, study: Study, region: str, over_time: str | None = None
+) -> RegionScorer | None:
     """A region for CKA, with Gram matrices of responses, or of the subjects' RDMs as squared distances.
 
     The ceiling is the mean over subjects of the CKA with the mean of all subjects' centred matrices, each divided by
@@ -67,15 +76,23 @@ def alignment_scorer(protocol: Protocol, study: Study, region: str) -> RegionSco
             f"the measure {protocol.name!r} needs at least 4 stimuli, and the study {study.name!r} has {n}"
         )
     n_subjects = len(grams) // n_times
+    ceilings = _alignment_ceilings(grams, n_times, debiased)
+    facts: dict[str, Any] = {"data": source, "times": n_times}
+    axis = None
+    if n_times > 1 and has_axis(target, over_time) and target is not None:
+        where = f"the region {region!r} of the study {study.name!r}"
+        axis = axis_of(target, np.array(ceilings), where)
+        facts |= axis.facts()
     return AlignmentScorer(
         study=study.name,
         region=region,
         measure=protocol.name,
         protocol=protocol,
-        ceiling=_alignment_ceiling(grams, n_times, debiased),
+        ceiling=axis.mean_ceiling if axis else float(np.mean(ceilings)),
         n_subjects=n_subjects,
         data=_digest(each.products if isinstance(each, Gram) else each for each in grams),
-        facts={"data": source, "times": n_times},
+        facts=facts,
+        axis=axis,
         subjects=grams,
         n_times=n_times,
         debiased=debiased,
@@ -101,18 +118,22 @@ def _grams_of_rdms(target: Target, study: Study, region: str) -> _Grams:
     return products
 
 
-def _alignment_ceiling(grams: _Grams, n_times: int, debiased: bool) -> float:
+def _alignment_ceilings(grams: _Grams, n_times: int, debiased: bool) -> list[float]:
+    """The ceiling of each time point."""
     found = []
     for time in range(n_times):
         subjects = list(grams[time::n_times])
         centred = [each.centred() if isinstance(each, Gram) else each for each in subjects]
         lengths = [float(np.linalg.norm(each)) for each in centred]
         mean = sum(each / length for each, length in zip(centred, lengths, strict=True) if length)
-        found.append(quietly(partial(cka, subjects, np.asarray(mean), debiased)).mean())
-    return float(np.mean(found))
+        similarities = quietly(partial(cka, subjects, np.asarray(mean), debiased))
+        found.append(float(similarities.mean()))
+    return found
 
 
-def regression_scorer(protocol: Protocol, study: Study, region: str) -> RegionScorer | None:
+def regression_scorer(
+    protocol: Protocol, study: Study, region: str, over_time: str | None = None
+) -> RegionScorer | None:
     """A region for "ridge" or "pls", by the median over units of r.
 
     The ceiling is the mean over subjects of the median over units of √reliability, from repeats; units without a

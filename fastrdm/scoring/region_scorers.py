@@ -4,6 +4,7 @@ import abc
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from fastrdm.encoding import Responses
 from fastrdm.rdm import Gram
 from fastrdm.scoring.scorer import score_layers
-from fastrdm.similarity import Protocol, Score, Target, cka, score_similarities
+from fastrdm.scoring.time_axis import TimeAxis
+from fastrdm.similarity import Protocol, Score, Target, cka, score_each_time, score_similarities
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,9 @@ class LayerSet:
 class RegionScorer(abc.ABC):
     """A region of a study, prepared for one measure.
 
-    `protocol` and `ceiling` are how similarities become scores, `data` is the SHA-256 of the subjects' data, and
-    `facts` is what else the scores depend on.
+    `protocol` and `ceiling` are how similarities become scores; with an `axis`, time points have scores of their own,
+    and `ceiling` is the mean of their ceilings. `data` is the SHA-256 of the subjects' data, and `facts` is what else
+    the scores depend on.
     """
 
     study: str
@@ -43,6 +46,7 @@ class RegionScorer(abc.ABC):
     n_subjects: int
     data: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    axis: TimeAxis | None = None
     uses_grams: ClassVar[bool] = True
 
     @property
@@ -50,12 +54,30 @@ class RegionScorer(abc.ABC):
         """Study, region and measure."""
         return self.study, self.region, self.measure
 
+    @property
+    def time_points(self) -> Sequence[tuple[float | None, float]]:
+        """Time and ceiling of each time point with scores of its own; None and the region's ceiling without an axis."""
+        if self.axis is None:
+            return [(None, self.ceiling)]
+        return list(zip(self.axis.times, self.axis.ceilings, strict=True))
+
     @abc.abstractmethod
     def score(self, layers: LayerSet) -> Score:
         """Score layers; NaN where a layer has no similarity, without a warning."""
 
     def _scores(self, similarities: NDArray[np.float64]) -> Score:
-        """Scores of similarities (layers, subjects, times)."""
+        """Scores of similarities (layers, subjects, times); of each time point with an axis."""
+        if self.axis is not None:
+            n_layers, n_times = len(similarities), len(self.axis.times)
+            return score_each_time(
+                similarities,
+                squared=self.protocol.squared,
+                ceiling=np.tile(self.axis.ceilings, (n_layers, 1)),
+                times=np.array(self.axis.times),
+                lower=np.full(n_times, np.nan),
+                upper=np.array(self.axis.ceilings),
+                names=tuple(map(str, range(n_layers))),
+            )
         ceilings = np.full(len(similarities), self.ceiling)
         return score_similarities(similarities, squared=self.protocol.squared, ceiling=ceilings)
 
@@ -69,7 +91,10 @@ class RdmScorer(RegionScorer):
 
     def score(self, layers: LayerSet) -> Score:
         """Score layers; those with NaN in their RDMs, and constant ones, have NaN as scores."""
-        return score_layers(self.target, layers.rdms)
+        if self.axis is None:
+            return score_layers(self.target, layers.rdms, "mean")
+        score: Score = quietly(partial(score_layers, self.target, layers.rdms, "each"))
+        return score
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

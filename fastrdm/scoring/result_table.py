@@ -10,7 +10,7 @@ from fastrdm.scoring import store_values as values
 from fastrdm.scoring.database import Database
 from fastrdm.scoring.held_out import HeldOutScore, held_out_layers
 from fastrdm.scoring.results import COLUMNS, Result, best_layers, layer_scores, modalities
-from fastrdm.scoring.store_columns import SCORE, table_columns
+from fastrdm.scoring.store_columns import SCORE, TIME, table_columns
 from fastrdm.scoring.store_rows import PathEntry, Row, RowOptions, RowReader
 from fastrdm.scoring.table_filters import Condition, known_names, read_condition
 
@@ -78,6 +78,7 @@ class ResultTable:
             history=history,
             sign_flips=sign_flips,
             score=best,
+            times=self._reader.has_times,
         )
         self._best, self._sort, self._descending = best, sort, descending
         self._places = {name: i for i, name in enumerate(self.columns)}
@@ -144,21 +145,25 @@ class ResultTable:
         return rows
 
     def _best_rows(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows of the best layer of each modality by each measure, with its score."""
+        """The rows of the best layer of each modality by each measure, at each time point, with its score."""
         results = [self._result(row) for row in rows]
         place, modality_of = self._places[SCORE], modalities(results)
-        measures = dict.fromkeys(result.measure for result in results)
-        best = {name: best_layers(results, measure=name) for name in measures}
-        scores = {name: layer_scores(results, measure=name) for name in measures}
-        held_out = _held_out(results)
+        groups: dict[tuple[str, float | None], list[Result]] = {}
+        for result in results:
+            groups.setdefault((result.measure, result.time), []).append(result)
+        best = {key: best_layers(group) for key, group in groups.items()}
+        scores = {key: layer_scores(group) for key, group in groups.items()}
+        held_out = {key: _held_out(group) for key, group in groups.items()}
         kept = []
         for row, result in zip(rows, results, strict=True):
             modality = modality_of[result.study, result.region]
-            if best[result.measure].get(modality) == result.layer:
-                other = held_out.get((result.study, result.region))
+            key = result.measure, result.time
+            if best[key].get(modality) == result.layer:
+                other = held_out[key].get((result.study, result.region))
                 more = (other.layer, other.percent_nc) if other else ("", math.nan)
-                score = scores[result.measure][modality][result.layer]
-                kept.append((*row[:place], score, *more, *row[place:]))
+                kept.append(
+                    (*row[:place], scores[key][modality][result.layer], *more, *row[place:])
+                )
         return kept
 
     def _result(self, row: Row) -> Result:
@@ -167,7 +172,9 @@ class ResultTable:
         study = json.dumps([row[at["study"]], row[at["protocol"]]])
         numbers = {name: row[at[name]] for name in (*COLUMNS, "ceiling", "mean_rho")}
         place = (row[at["checkpoint"]], study, row[at["layer"]], row[at["region"]])
-        return Result(*place, **numbers, measure=row[at["measure"]])
+        time = row[at[TIME]] if TIME in at else math.nan
+        own_time = None if math.isnan(time) else time
+        return Result(*place, **numbers, measure=row[at["measure"]], time=own_time)
 
 
 def _held_out(results: Sequence[Result]) -> dict[tuple[str, str], HeldOutScore]:

@@ -48,6 +48,8 @@ class Result:
         Each subject's unsquared similarity, averaged over time; empty if unknown.
     measure : str
         "rsa" or another name in `MEASURES`.
+    time : float or None
+        The time point, if time points have scores of their own; `ceiling` is then that of this time point.
     """
 
     checkpoint: str
@@ -68,6 +70,7 @@ class Result:
     mean_rho: float = math.nan
     rho: tuple[float, ...] = ()
     measure: str = RSA
+    time: float | None = None
 
     @property
     def signed_value(self) -> float:

@@ -24,9 +24,12 @@ SCORE, HELD = "score", "held"
 # Beside the score: the layer that the other studies choose for the region, and its percentage of the noise ceiling.
 HELD_OUT: Mapping[str, type] = {"held_out_layer": str, "held_out": float}
 _HEAD, _PLACE = ("checkpoint", "arch"), ("study", "layer", "region")
+# The time point of a result, if time points have scores of their own.
+TIME = "time"
 _OF_SUBJECTS: Mapping[str, type] = {"subject": int, "rho": float}
 NAMES = frozenset(
-    {*_HEAD, *_PLACE, *_OF_SUBJECTS, *COLUMNS, "ceiling", "mean_rho", *SIGN_FLIPS, SCORE, HELD}
+    {*_HEAD, *_PLACE, TIME, *_OF_SUBJECTS, *COLUMNS, "ceiling", "mean_rho", *SIGN_FLIPS}
+    | {SCORE, HELD}
     | {*HELD_OUT}
     | {*SETTINGS, "sha256"}
 )
@@ -91,6 +94,7 @@ def table_columns(
     history: bool = False,
     sign_flips: bool = False,
     score: bool = False,
+    times: bool = False,
 ) -> dict[str, type]:
     """Names and types of the columns of a table, in order."""
     numbers = [*COLUMNS, "ceiling", "mean_rho"]
@@ -103,6 +107,7 @@ def table_columns(
         **dict.fromkeys(_HEAD, str),
         **{label.column: label.kind for label in labels},
         **dict.fromkeys(_PLACE, str),
+        **({TIME: float} if times else {}),
         **(_OF_SUBJECTS if subjects else {}),
         **dict.fromkeys(numbers, float),
         **(HELD_OUT if score else {}),
@@ -144,7 +149,8 @@ def protocol_text(text: str) -> str:
     """A target's protocol as a short text: its name, and the NaN policy unless it is "raise"."""
     facts = json.loads(text)
     name, policy = str(facts.get("name", "")), facts.get("nan_policy", "raise")
-    return name if policy == "raise" else f"{name} nan_policy {policy}"
+    each = " over_time each" if facts.get("over_time") == "each" else ""
+    return f"{name}{each}" if policy == "raise" else f"{name} nan_policy {policy}{each}"
 
 
 def _plain(value: Any) -> str:

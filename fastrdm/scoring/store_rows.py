@@ -23,6 +23,7 @@ from fastrdm.scoring.store_columns import (
     protocol_text,
     table_columns,
 )
+from fastrdm.scoring.time_axis import TimeAxis
 
 Row = tuple[Any, ...]
 
@@ -51,12 +52,13 @@ class PathEntry(NamedTuple):
 
 
 class LayerResult(NamedTuple):
-    """A row of the table `results`."""
+    """A row of the table `results`; `time` is NaN for results without one."""
 
     target: int
     layer: str
     numbers: Sequence[float]
     rho: NDArray[np.float64]
+    time: float
 
 
 class RowReader:
@@ -88,7 +90,18 @@ class RowReader:
             subjects=options.subjects,
             history=options.history,
             sign_flips=options.sign_flips,
+            times=self.has_times,
         )
+
+    @cached_property
+    def has_times(self) -> bool:
+        """Whether time points of a target have results of their own."""
+        with self._db.reading():
+            found = self._db.query("SELECT protocol FROM targets")
+            return any(
+                TimeAxis.from_facts(values.facts(protocol, "protocol of a target"))
+                for (protocol,) in found
+            )
 
     def entries(self) -> list[PathEntry]:
         """The contents of paths, in natural order of the paths; earlier contents in order of time."""
@@ -134,9 +147,12 @@ class RowReader:
             if wanted is not None and result.target not in wanted:
                 continue
             target = self._fact("targets", result.target)
-            place = (target["study"], result.layer, target["region"])
+            place: Row = (target["study"], result.layer, target["region"])
+            if self.has_times:
+                place += (result.time,)
+            ceiling = _ceiling(target, result.time)
             mean = float(np.add.reduce(result.rho) / len(result.rho))
-            numbers = (*result.numbers, target["ceiling"], mean, *p, *tails[result.target])
+            numbers = (*result.numbers, ceiling, mean, *p, *tails[result.target])
             if self._options.subjects:
                 rows += [
                     (*head, *place, *each, *numbers) for each in enumerate(result.rho.tolist())
@@ -178,18 +194,19 @@ class RowReader:
 
     def _results(self, checkpoint: int) -> list[LayerResult]:
         found = self._db.query(
-            f"SELECT target, layer, {', '.join(COLUMNS)}, rho FROM results WHERE checkpoint = ?"
+            f"SELECT target, layer, {', '.join(COLUMNS)}, rho, time FROM results WHERE checkpoint = ?"
             " ORDER BY target, position",
             checkpoint,
         )
         results = []
-        for target, layer, *numbers, rho in found:
+        for target, layer, *numbers, rho, time in found:
             results.append(
                 LayerResult(
                     target,
                     values.text(layer, "a layer"),
                     [values.number(n, name) for n, name in zip(numbers, COLUMNS, strict=True)],
                     values.similarities(rho, f"rho of {layer}"),
+                    values.number(time, "time"),
                 )
             )
         if len({(result.target, len(result.rho)) for result in results}) > len(
@@ -231,15 +248,26 @@ class RowReader:
         return flips
 
 
+def _ceiling(target: dict[str, Any], time: float) -> float:
+    """The noise ceiling of a result."""
+    if math.isnan(time):
+        return float(target["ceiling"])
+    if time not in target["ceilings"]:
+        raise values.RowError(f"a result has the time {time:g}, which its target does not have")
+    return float(target["ceilings"][time])
+
+
 def _target(fact: dict[str, Any]) -> dict[str, Any]:
     for name in ("study", "region", "measure", "key"):
         values.text(fact[name], f"{name} of a target")
     values.integer(fact["n_subjects"], "n_subjects of a target", 1)
     if math.isnan(values.number(fact["ceiling"], "ceiling of a target")):
         raise values.RowError("ceiling of a target is missing")
-    values.facts(fact["protocol"], "protocol of a target")
+    axis = TimeAxis.from_facts(values.facts(fact["protocol"], "protocol of a target"))
+    ceilings = dict(zip(axis.times, axis.ceilings, strict=True)) if axis else {}
     order = (fact["study"], fact["region"], fact["measure"] != RSA, fact["measure"], fact["key"])
-    return fact | {"order": order, "protocol": protocol_text(fact["protocol"])}
+    texts = {"order": order, "protocol": protocol_text(fact["protocol"])}
+    return fact | texts | {"ceilings": ceilings}
 
 
 def _environment(fact: dict[str, Any]) -> dict[str, Any]:

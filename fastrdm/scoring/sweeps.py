@@ -55,6 +55,7 @@ class Sweep:
         modality: str = "fmri",
         regions: Sequence[str] | None = None,
         measures: str | Sequence[str] | None = None,
+        over_time: str | None = None,
         taps: Taps | None = None,
         preprocessing: "RequestedPreprocessing | str | Path | Mapping[str, Any] | None" = None,
         labels: str = "",
@@ -77,7 +78,7 @@ class Sweep:
         self._resolver = Resolver(weights, arch, taps, labels, selection, wanted, watch)
         asked = None if measures is None else check_measures(measures)
         self.studies = collect_studies(data, sets, modality, regions, asked)
-        self.scorers = scorers_of(self.studies, asked)
+        self.scorers = scorers_of(self.studies, asked, over_time)
         self._retry, self._submit = retry_failed, submit
         if isinstance(engine, str):
             make = choose(engine, ENGINES, "engine")
@@ -367,7 +368,8 @@ def sweep(
         others, and at the end; ``"scored"`` follows the transaction.
     **options
         ``sets``, ``modality``, ``regions`` as for `open_studies`; ``measures``, names of `MEASURES` ("rsa", ...) for
-        all regions, by default those of each study, else "rsa"; ``taps``; ``preprocessing``, as for
+        all regions, by default those of each study, else "rsa"; ``over_time``, "each" or "mean" for all regions with
+        several time points, by default as the studies say; ``taps``; ``preprocessing``, as for
         `fastrdm.networks.request_preprocessing`: a `Preprocessing`, "timm", "transformers", a file, or a dict of
         fields that replace the network's own; ``labels``, a regular expression searched in each path, whose named
         groups become labels; ``key``, ``prefix``, ``ema``, ``allow_missing``, which weights

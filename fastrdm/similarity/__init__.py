@@ -39,7 +39,16 @@ from fastrdm.similarity.resampling import SubjectData
 from fastrdm.similarity.shape_distances import angular_distance, bures_similarity, procrustes
 from fastrdm.similarity.sides import NAN_POLICIES, check_values
 from fastrdm.similarity.target import Target
-from fastrdm.similarity.time_scores import OVER_TIME, TimeScore, TimeTable, check_times, time_texts
+from fastrdm.similarity.time_scores import (
+    OVER_TIME,
+    TimeScore,
+    TimeTable,
+    check_over_time,
+    check_times,
+    score_each_time,
+    time_runs,
+    time_texts,
+)
 from fastrdm.similarity.variance_partition import RdmVariancePartition, partition_rdm_variance
 
 __all__ = [
@@ -59,6 +68,7 @@ __all__ = [
     "blocks_of",
     "bures_similarity",
     "cca",
+    "check_over_time",
     "check_times",
     "check_values",
     "cka",
@@ -73,8 +83,10 @@ __all__ = [
     "procrustes",
     "rank",
     "rdm_vectors",
+    "score_each_time",
     "score_similarities",
     "standardised_rdms",
     "take_subjects",
+    "time_runs",
     "time_texts",
 ]

@@ -1,5 +1,7 @@
 """Scores at each time point: similarities (models, subjects, times) → scores (models, times), and their table."""
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,8 @@ from fastrdm.similarity.protocol import Score, score_similarities
 OVER_TIME = ("mean", "each")
 # Width of the lines of a table.
 _WIDTH = 100
+# In place of NaN.
+_NONE = "–"
 # Values of a table, and the number of decimals with which they are printed.
 _DECIMALS = {"percent_nc": 2, "r2": 4, "mean_rho": 4, "value": 4, "p": 4, "std": 4}
 
@@ -98,7 +102,7 @@ class TimeTable:
     """Values of models over time, to print and to write.
 
     `str` shows models in rows and time points in columns, in several blocks if lines would be long.
-    `fastrdm.scoring.write_table` writes the table as CSV, JSON, Parquet or Excel.
+    `fastrdm.scoring.write_table` writes the table as CSV, JSON, Parquet or Excel. `marks` are printed after the values.
 
     Attributes
     ----------
@@ -108,8 +112,16 @@ class TimeTable:
         The values.
     """
 
-    def __init__(self, value: str, names: Sequence[str], times: Floats, values: Floats) -> None:
+    def __init__(
+        self,
+        value: str,
+        names: Sequence[str],
+        times: Floats,
+        values: Floats,
+        marks: Sequence[Sequence[str]] | None = None,
+    ) -> None:
         self._value, self._names, self._heads = value, names, time_texts(times)
+        self._marks = marks or [[""] * len(times)] * len(names)
         self.values = values
         self.columns: dict[str, type] = {"layer": str, **dict.fromkeys(self._heads, float)}
 
@@ -119,10 +131,14 @@ class TimeTable:
             yield name, *row
 
     def __str__(self) -> str:
-        decimals = _DECIMALS[self._value]
+        pad = max((len(mark) for marks in self._marks for mark in marks), default=0)
+        cells = [
+            [f"{self._text(each)}{mark:{pad}}" for each, mark in zip(row, marks, strict=True)]
+            for row, marks in zip(self.values.tolist(), self._marks, strict=True)
+        ]
         columns = [
-            [head, *(f"{each:.{decimals}f}" for each in column)]
-            for head, column in zip(self._heads, self.values.T.tolist(), strict=True)
+            [head + " " * pad, *(row[time] for row in cells)]
+            for time, head in enumerate(self._heads)
         ]
         first = _aligned(["", *self._names], left=True)
         blocks: list[list[str]] = []
@@ -130,7 +146,10 @@ class TimeTable:
             if not blocks or len(blocks[-1][0]) + 2 + len(column[0]) > _WIDTH:
                 blocks.append(first)
             blocks[-1] = [f"{a}  {b}" for a, b in zip(blocks[-1], column, strict=True)]
-        return "\n\n".join("\n".join(block) for block in blocks)
+        return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks)
+
+    def _text(self, value: float) -> str:
+        return _NONE if math.isnan(value) else f"{value:.{_DECIMALS[self._value]}f}"
 
 
 def _aligned(cells: Sequence[str], left: bool = False) -> list[str]:
@@ -142,6 +161,17 @@ def time_texts(times: Floats) -> list[str]:
     """Return times as short texts that tell them apart."""
     texts = [f"{time:g}" for time in times.tolist()]
     return texts if len(set(texts)) == len(texts) else [repr(time) for time in times.tolist()]
+
+
+def time_runs(labels: Sequence[Any], times: Floats) -> list[tuple[Any, str]]:
+    """Return the runs of time points with the same label: the label, and the times as text, such as "80 to 120"."""
+    texts, runs = time_texts(times), []
+    for label, group in itertools.groupby(
+        zip(labels, texts, strict=True), key=lambda pair: pair[0]
+    ):
+        first, *_, last = [text for _, text in group] * 2
+        runs.append((label, first if first == last else f"{first} to {last}"))
+    return runs
 
 
 def score_each_time(
