@@ -25,10 +25,8 @@ _NUMBERS = (
 )
 # Marks a layer with a negative mean similarity.
 _OPPOSITE = "‡"
-_HELD_OUT = (
-    "held_out: % of the noise ceiling of held_out_layer, which the other studies choose for the region; the score of"
-    " the best layer is biased upwards, because the same data chose it"
-)
+# Number of studies up to which the explanation names them.
+_MOST_STUDIES = 4
 # In place of NaN.
 _UNDEFINED = "–"
 
@@ -71,8 +69,9 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
     if "score" in places:
         for line in _scores_in_words(protocols):
             echo(line, file)
-        if len({study for each in protocols.values() for study, _ in each}) > 1:
-            echo(_HELD_OUT, file)
+        studies = list(dict.fromkeys(study for each in protocols.values() for study, _ in each))
+        if len(studies) > 1:
+            echo(_held_out_in_words(studies), file)
     of_all = f" of {total}" if len(shown) < total else ""
     noun = "checkpoint" if max(total, len(shown)) == 1 else "checkpoints"
     n_contents = sum(map(len, shown.values()))
@@ -108,6 +107,16 @@ def _scores_in_words(protocols: Mapping[str, dict[tuple[str, str], str]]) -> Ite
         for modality, name in names.items():
             of_several = f"{modality or 'other studies'}, " if len(names) > 1 else ""
             yield f"{which}{of_several}{name}"
+
+
+def _held_out_in_words(studies: Sequence[str]) -> str:
+    """What the column of held-out scores is: "held_out: … (chosen on 92, judged on 118; …)"."""
+    text = "held_out: % of the noise ceiling of held_out_layer, the best layer of the region in other studies"
+    if len(studies) > _MOST_STUDIES:
+        return text
+    others = {study: " and ".join(s for s in studies if s != study) for study in studies}
+    ways = "; ".join(f"chosen on {names}, judged on {study}" for study, names in others.items())
+    return f"{text} ({ways})"
 
 
 def _columns(table: Any, differ: set[str]) -> list[str]:

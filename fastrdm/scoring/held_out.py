@@ -5,10 +5,8 @@ chosen by the data that it is scored on. Here, what the other studies chose is s
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from fastrdm.scoring.results import Result, modalities_of
 
@@ -69,10 +67,10 @@ def held_out_layers(results: Iterable[Result]) -> tuple[HeldOutScore, ...]:
     for r in results:
         by_measure.setdefault(r.measure, []).append(r)
     return tuple(
-        _chosen(place, judged, others, group)
+        score
         for found in by_measure.values()
         for place, group in _groups({(r.study, r.region): r for r in found}, found)
-        for judged, others in splits_of(r.study for r in group)
+        for score in _chosen(place, group)
     )
 
 
@@ -81,12 +79,13 @@ def _groups(
 ) -> list[tuple[tuple[str, str], list[Result]]]:
     """The results by place: region and modality, one of which is empty. Scores over regions come last."""
     places = list(places)
-    groups = [
-        ((region, ""), [r for r in results if r.region == region])
-        for region in dict.fromkeys(region for _, region in places)
-    ]
+    regions: dict[str, list[Result]] = {}
+    for r in results:
+        regions.setdefault(r.region, []).append(r)
+    groups = [((region, ""), group) for region, group in regions.items()]
     for modality, wanted in shared_modalities(places).items():
-        groups.append((("", modality), [r for r in results if (r.study, r.region) in wanted]))
+        of_modality = set(wanted)
+        groups.append((("", modality), [r for r in results if (r.study, r.region) in of_modality]))
     return groups
 
 
@@ -113,40 +112,43 @@ def splits_of(studies: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
     return [(judged, tuple(n for n in names if n != judged)) for judged in names]
 
 
-def _chosen(
-    place: tuple[str, str], judged: str, others: tuple[str, ...], group: Sequence[Result]
-) -> HeldOutScore:
-    elsewhere = _percents([r for r in group if r.study != judged])
-    here = _percents([r for r in group if r.study == judged])
-    layer, same = _best(elsewhere), _best(here)
-    percents = here.get(layer, math.nan), here.get(same, math.nan)
-    is_opposite = any(r.mean_rho < 0 for r in group if (r.study, r.layer) == (judged, layer))
-    facts = (CHOSEN, group[0].measure, *place, others, judged)
-    return HeldOutScore(*facts, layer, percents[0], same, percents[1], is_opposite)
-
-
-def _percents(results: Sequence[Result]) -> dict[str, float]:
-    """Mean over studies of each layer's percentage of the noise ceiling: 100 × mean value / mean ceiling of regions."""
-    layers: dict[str, dict[str, list[Result]]] = {}
-    for r in results:
-        layers.setdefault(r.layer, {}).setdefault(r.study, []).append(r)
-    return {
-        layer: float(
-            np.mean(
-                [
-                    percent_of_ceiling((r.value, r.ceiling) for r in group)
-                    for group in studies.values()
-                ]
-            )
+def _chosen(place: tuple[str, str], group: Sequence[Result]) -> Iterator[HeldOutScore]:
+    """Yield the score on each study of the layer that the others choose."""
+    percents = _percents(group)
+    opposite = {(r.study, r.layer) for r in group if r.mean_rho < 0}
+    for judged, others in splits_of(percents):
+        here = percents[judged]
+        layers = dict.fromkeys(layer for study in others for layer in percents[study])
+        layer = _best({layer: _mean([percents[s].get(layer) for s in others]) for layer in layers})
+        same = _best(here)
+        yield HeldOutScore(
+            *(CHOSEN, group[0].measure, *place, others, judged),
+            *(layer, here.get(layer, math.nan), same, here.get(same, math.nan)),
+            (judged, layer) in opposite,
         )
-        for layer, studies in layers.items()
+
+
+def _percents(results: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """Percentage of the noise ceiling by study and layer, of all regions together."""
+    studies: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for r in results:
+        studies.setdefault(r.study, {}).setdefault(r.layer, []).append((r.value, r.ceiling))
+    return {
+        study: {layer: percent_of_ceiling(found) for layer, found in layers.items()}
+        for study, layers in studies.items()
     }
 
 
-def percent_of_ceiling(scores: Iterable[tuple[float, float]]) -> float:
+def percent_of_ceiling(scores: Sequence[tuple[float, float]]) -> float:
     """100 × mean value / mean noise ceiling, of pairs of both."""
-    values, ceilings = zip(*scores, strict=True)
-    return float(100 * np.mean(values) / np.mean(ceilings))
+    # NumPy takes longer for so few numbers, and tables have many checkpoints.
+    return 100 * sum(value for value, _ in scores) / sum(ceiling for _, ceiling in scores)
+
+
+def _mean(percents: Sequence[float | None]) -> float:
+    """The mean over the studies that have the layer."""
+    known = [percent for percent in percents if percent is not None]
+    return sum(known) / len(known)
 
 
 def _best(percents: Mapping[str, float]) -> str:

@@ -72,7 +72,7 @@ def weighted_scores(
             parts = [values[place] for place in places if place[0] == judged and place in values]
             if parts:
                 held_out, biased = (
-                    percent_of_ceiling((part[i], part[2]) for part in parts) for i in (0, 1)
+                    percent_of_ceiling([(part[i], part[2]) for part in parts]) for i in (0, 1)
                 )
                 facts = (WEIGHTED, RSA, "", modality, others, judged)
                 scores.append(HeldOutScore(*facts, "", held_out, "", biased))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import store_writer
 from store_writer import Writer, rows, scored, target
 
 from fastrdm import Target
@@ -454,26 +455,42 @@ def test_best_layers_stand_beside_what_the_other_studies_choose(store, capsys):
     assert all(row["held_out_layer"] == "" for row in table("--best", "--sets", "92"))
     capsys.readouterr()
     assert main(["table", "s.db", "--best"]) == 0
-    assert "held_out: % of the noise ceiling of held_out_layer" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "chosen on 92, judged on 118" in out and "chosen on 118, judged on 92" in out
     assert main(["table", "s.db", "--best", "--sets", "92"]) == 0
     assert "held_out:" not in capsys.readouterr().out
     assert [row["held_out"] for row in table("--best", "--sort", "held_out")][-1] in ("", "nan")
 
 
 def test_a_study_under_another_protocol_chooses_no_layer(store, tmp_path):
-    from store_writer import PIPELINE, subjects
-
-    writer = Writer.__new__(Writer)
-    writer.store = Store(store, write=True)
-    writer.pipeline = writer.store.add_pipeline(PIPELINE)
+    writer, subjects = Writer(store), store_writer.subjects
     facts = '{"name": "rsatoolbox", "nan_policy": "raise"}'
     again = replace(subjects("evc"), protocol=facts)
     writer.targets = {("92", "evc", "rsa"): writer.store.add_target(again)}
-    writer.environment = writer.store.add_environment({"kernels": "cpp"})
-    writer.run = writer.store.begin_run({"arguments": ["y"]})
     made = make(1, "epoch1.pth", {"epoch": "1", "run": "b"})
     writer.record(replace(made, scores={("92", "evc", "rsa"): made.scores["92", "evc", "rsa"]}))
     writer.store.close()
     rows_of_evc = [row for row in table("--best") if row["region"] == "evc"]
     assert len({row["protocol"] for row in rows_of_evc}) == 2
     assert all(row["held_out_layer"] == "" for row in rows_of_evc)
+
+
+def test_each_measure_chooses_its_own_layer(store):
+    writer, subjects = Writer(store), store_writer.subjects
+    places = [(study, "it", "cka") for study in ("92", "118")]
+    writer.targets = {
+        place: writer.store.add_target(replace(subjects("it"), study=place[0], measure="cka"))
+        for place in places
+    }
+    made = make(1, "epoch1.pth", {"epoch": "1", "run": "b"})
+    rng = np.random.default_rng(1)
+    scores = {place: target(k).score(rng.random((4, 21))) for k, place in enumerate(places)}
+    writer.record(replace(made, scores=scores))
+    writer.store.close()
+    layers = {place[0]: LAYERS[int(scores[place].value.argmax())] for place in places}
+    assert layers["92"] != layers["118"]
+    found = [row for row in table("--best") if row["measure"] == "cka"]
+    assert {(row["study"], row["held_out_layer"]) for row in found} == {
+        ("92", layers["118"]),
+        ("118", layers["92"]),
+    }
