@@ -23,7 +23,7 @@ from fastrdm.studies import Study
 
 def check_shared_regions(studies: Sequence[Study]) -> None:
     """Raise ValueError if no two studies have a region in common, so that none can be held out."""
-    regions = [region for study in studies for region in study.targets]
+    regions = [region for _, region in _targets(studies)]
     if len(set(regions)) == len(regions):
         names = ", ".join(study.name for study in studies)
         raise ValueError(
@@ -39,7 +39,7 @@ def weighted_scores(
     `rdms` (layers, pairs) are those of each study, by its name. Layers whose RDM has NaN or is constant in a study get
     no weight.
     """
-    targets = {(study.name, r): target for study in studies for r, target in study.targets.items()}
+    targets = _targets(studies)
     scores: list[HeldOutScore] = []
     # Values of the held-out and of the biased prediction, and the ceiling, by region and study.
     values: dict[tuple[str, str], tuple[float, float, float]] = {}
@@ -77,6 +77,16 @@ def weighted_scores(
                 facts = (WEIGHTED, RSA, "", modality, others, judged)
                 scores.append(HeldOutScore(*facts, "", held_out, "", biased))
     return tuple(scores)
+
+
+def _targets(studies: Sequence[Study]) -> dict[tuple[str, str], Target]:
+    """The targets by study and region, without those whose time points are scored one by one."""
+    return {
+        (study.name, region): target
+        for study in studies
+        for region, target in study.targets.items()
+        if target.over_time == "mean"
+    }
 
 
 def _has_order(rdms: NDArray[Any]) -> NDArray[np.bool_]:

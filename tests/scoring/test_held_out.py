@@ -172,6 +172,18 @@ def test_layers_unlike_the_brain_have_no_weighted_score():
     assert weighted_scores(["fc"], {"a": 0 * rdm, "b": rdm}, [opposite, alike]) == ()
 
 
+def test_targets_of_each_time_point_are_left_out():
+    rng = np.random.default_rng(0)
+    rdms = rng.random((2, 66))
+    over_time = {"it": Target(rng.random((3, 2, 66)) + rdms[0], over_time="each")}
+    averaged = {"it": Target(rng.random((3, 66)) + rdms[0])}
+    both = {"a": rdms, "b": rdms}
+    studies = [Study("a", (), over_time), Study("b", (), averaged)]
+    assert weighted_scores(["conv", "fc"], both, studies) == ()
+    fitted = WeightedRdm().fit(rdms, over_time["it"])
+    assert fitted.score(rdms, over_time["it"]).value.shape == (1,)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A network, weights.pth, and studies 92 and 118, below the current folder."""
