@@ -57,6 +57,8 @@ class SubjectRows:
         Names of the array's axes in the order of the file.
     shape : tuple of int
         Shape in the file.
+    element : int or None
+        Which element of a cell array of MATLAB the subject is.
     """
 
     values: NDArray[np.floating[Any]]
@@ -67,6 +69,7 @@ class SubjectRows:
     source: str
     axes: tuple[str, ...]
     shape: tuple[int, ...]
+    element: int | None = None
 
     @property
     def n_rows(self) -> int:
@@ -185,7 +188,8 @@ def _cells(
         element = f"{source}, element {i + 1}"
         if kind_of(each) != NUMBERS:
             raise ValueError(f"{element} is not an array of numbers")
-        found += _array(each, contents, key, axes, element, True, where)
+        of_element = _array(each, contents, key, axes, element, True, where)
+        found += [replace(subject, element=i) for subject in of_element]
     return found
 
 

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import NUMBERS, TEXT, counted, open_contents, read_column, read_lines, suggestion
+from fastrdm._base import (
+    CELL,
+    NUMBERS,
+    TEXT,
+    counted,
+    open_contents,
+    read_column,
+    read_lines,
+    suggestion,
+)
 from fastrdm.studies.label_sets import texts_of
 from fastrdm.studies.response_files import SubjectRows
 
@@ -132,4 +141,16 @@ def _of_variable(given: str, subject: SubjectRows, name: str, nor: str) -> Any:
             f"{name} is neither a variable of {subject.contents.path.name} nor {nor}; the file holds"
             f" {', '.join(entries) or 'none'}{suggestion(given, entries)}"
         )
-    return subject.contents.read(given)
+    value = subject.contents.read(given)
+    cells = np.asarray(value)
+    if subject.element is not None and entries[given].kind == CELL and subject.element < cells.size:
+        # Each subject has an element of its own.
+        value = cells.ravel()[subject.element]
+    return _numbers(value)
+
+
+def _numbers(value: Any) -> Any:
+    """Return whole numbers, which MATLAB stores as floats, as integers."""
+    array = np.asarray(value)
+    is_whole = array.dtype.kind == "f" and np.array_equal(array, np.round(array))
+    return array.astype(np.int64) if is_whole else value

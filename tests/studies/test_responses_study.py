@@ -1,12 +1,13 @@
 """Studies whose regions have responses: files, axes, labels, repeats, sessions, masks and measures."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import pdist, squareform
 
 import fastrdm
 from fastrdm.report.check_facts import check_tables
@@ -580,3 +581,26 @@ def test_an_invalid_ceiling_does_not_end_a_check(tmp_path):
     assert (
         [each.name for each in check.regions] == [each.name for each in check.responses] == ["v4"]
     )
+
+
+def test_cell_arrays_with_labels_of_each_subject(data_root, tmp_path):
+    """Real patterns of seven subjects, five fingers in seven or eight runs (pcm_toolbox)."""
+    source = data_root / "responses" / "pcm_finger7t" / "data_recipe_finger7T.mat"
+    if not source.is_file():
+        pytest.skip(f"no patterns of fingers at {source}")
+    (tmp_path / "stimuli").mkdir()
+    for finger in range(1, 6):
+        Image.new("RGB", (8, 8), (50 * finger, 0, 0)).save(tmp_path / f"stimuli/{finger}.png")
+    shutil.copy(source, tmp_path / "fingers.mat")
+    (tmp_path / "study.toml").write_text(
+        'order = "sorted"\n[targets.m1]\nresponses = "fingers.mat"\nkey = "Y"\nlabels = "condVec"\n'
+        'repeats = "partVec"\nrdm = "crossnobis"\nprotocol = "rsatoolbox"\nmeasures = ["rsa", "ridge"]\n'
+    )
+    study = opened(tmp_path)
+    found = study.responses["m1"]
+    assert (found.n_subjects, found.n_conditions) == (7, 5)
+    assert set(found.n_repeats) == {7, 8}
+    assert study.facts["m1"].is_matched
+    # The thumb differs most from the other fingers.
+    rdm = squareform(study.targets["m1"].subject_rdms[:, 0].mean(axis=0))
+    assert int(rdm.sum(axis=0).argmax()) == 0
