@@ -9,8 +9,8 @@ and subjects; `partial_compare` and `partition_rdm_variance` separate what model
 `time_test`, `cluster_test` and `latencies` do so for scores of each time point. `split_half_reliability`, `ncsnr` and
 `subject_ceiling` say how well any model can predict responses. `read_rdms` and `read_responses` read the files of
 other programs. `export_onnx` and `OnnxModel`, or `TorchModel` without a file, turn a network's weights into RDMs of
-its layers; `score_checkpoints` and `sweep` score checkpoints against the studies that `open_studies` finds, and
-`check_study` reports what looks wrong with one.
+its layers; `score_checkpoints` and `sweep` score checkpoints against the studies that `open_studies` finds,
+`score_features` scores features that were saved elsewhere, and `check_study` reports what looks wrong with a study.
 """
 
 from typing import TYPE_CHECKING
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
         subject_ceiling,
     )
     from fastrdm.runtimes import OnnxModel, TorchModel
-    from fastrdm.scoring import Store, score_checkpoints, sweep
+    from fastrdm.scoring import Store, score_checkpoints, score_features, sweep
     from fastrdm.similarity import (
         PROTOCOLS,
         NoiseCeiling,
@@ -147,7 +147,7 @@ else:
                 "subject_ceiling",
             ],
             "fastrdm.runtimes": ["OnnxModel", "TorchModel"],
-            "fastrdm.scoring": ["Store", "score_checkpoints", "sweep"],
+            "fastrdm.scoring": ["Store", "score_checkpoints", "score_features", "sweep"],
             "fastrdm.similarity": [
                 "PROTOCOLS",
                 "NoiseCeiling",
@@ -248,6 +248,7 @@ __all__ = [
     "response_bootstrap",
     "response_test",
     "score_checkpoints",
+    "score_features",
     "split_half_reliability",
     "square",
     "stack_trials",

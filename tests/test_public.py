@@ -77,6 +77,7 @@ NAMES = [
     "response_bootstrap",
     "response_test",
     "score_checkpoints",
+    "score_features",
     "split_half_reliability",
     "square",
     "stack_trials",

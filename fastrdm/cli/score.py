@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastrdm._base import check_writable_folder, require
 from fastrdm.cli.arguments import add_bootstrap, add_checkpoints, data_folders, sweep_options
+from fastrdm.cli.features import add_features, are_features, feature_scores, label_names_of
 from fastrdm.cli.printing import RAW_CELLS, complain, complain_lines, echo, echo_json
 from fastrdm.cli.progress import print_estimate
 
@@ -24,9 +25,11 @@ def add_score(score: argparse.ArgumentParser) -> None:
         "Score every layer of each checkpoint against every region of each study, print a table, and name the best "
         "layer: the one with the highest score over regions and studies, which for the challenge's data is the "
         "challenge score (mean R² of EVC and IT ÷ mean ceiling). `fastrdm sweep` keeps the results in a store and "
-        "continues from there."
+        "continues from there. Features that were saved elsewhere, in .npz, .h5 or .npy files, are scored without a "
+        "network."
     )
     add_checkpoints(score)
+    add_features(score)
     add_bootstrap(score.add_argument_group("statistics"))
     add = score.add_argument_group("output").add_argument
     add("--csv", metavar="FILE", help="write the results as CSV too, with each subject's rho")
@@ -51,9 +54,11 @@ def _score(arguments: argparse.Namespace) -> int:
     from fastrdm.studies import collect_studies, synthetic_notice
 
     options = sweep_options(arguments, "in-process")
+    has_features = are_features(arguments)
     choice = {name: options.pop(name) for name in ("sets", "modality", "regions")}
     studies = collect_studies(data_folders(arguments), **choice, measures=options["measures"])
-    labels = label_names(arguments.weights, arguments.labels)
+    names_of = label_names_of if has_features else label_names
+    labels = names_of(arguments.weights, arguments.labels)
     files = ScoreFiles(arguments.csv, arguments.figure, labels, studies, arguments.raw_cells)
     if arguments.submit:
         check_writable_folder(arguments.submit, "--submit")
@@ -67,6 +72,8 @@ def _score(arguments: argparse.Namespace) -> int:
     notice = synthetic_notice(studies)
     if arguments.json and notice:
         complain(notice)
+    if has_features:
+        return _print_all(feature_scores(arguments, studies), files, studies, arguments)
     scores = score_checkpoints(
         arguments.weights,
         arguments.arch,

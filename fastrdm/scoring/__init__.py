@@ -17,7 +17,8 @@ into words. A `store` is a `database`, whose files `store_files` watches and who
 are its keys and checksums, `store_reader` is its reading half. Its rows (`store_rows`, with `store_values`,
 `store_columns` and the labels of `path_labels`) become a `result_table` by `table_filters`, and files by `table_files`
 with the texts of `cells`; `store_check` finds what is wrong in them. The time points of a region (`time_axis`) may have
-results of their own, which a `time_pivot` shows in columns.
+results of their own, which a `time_pivot` shows in columns. `features` scores layers that `feature_files` reads,
+without a network.
 """
 
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from fastrdm.scoring.cells import csv_cells
     from fastrdm.scoring.checkpoint_scores import CheckpointScores, score_checkpoints
     from fastrdm.scoring.engines import ENGINES
+    from fastrdm.scoring.feature_files import is_feature_file
+    from fastrdm.scoring.features import ROW_MATCHES, score_features
     from fastrdm.scoring.held_out import CHOSEN, HeldOutScore
     from fastrdm.scoring.listing import LeftOut
     from fastrdm.scoring.measures import MEASURES, MeasureRow, check_measures
@@ -67,6 +70,8 @@ else:
             "fastrdm.scoring.cells": ["csv_cells"],
             "fastrdm.scoring.checkpoint_scores": ["CheckpointScores", "score_checkpoints"],
             "fastrdm.scoring.engines": ["ENGINES"],
+            "fastrdm.scoring.feature_files": ["is_feature_file"],
+            "fastrdm.scoring.features": ["ROW_MATCHES", "score_features"],
             "fastrdm.scoring.held_out": ["CHOSEN", "HeldOutScore"],
             "fastrdm.scoring.listing": ["LeftOut"],
             "fastrdm.scoring.measures": ["MEASURES", "MeasureRow", "check_measures"],
@@ -106,6 +111,7 @@ __all__ = [
     "COLUMNS",
     "ENGINES",
     "MEASURES",
+    "ROW_MATCHES",
     "RSA",
     "SETTINGS",
     "TABLE_FORMATS",
@@ -125,6 +131,7 @@ __all__ = [
     "compile_labels",
     "csv_cells",
     "find_labels",
+    "is_feature_file",
     "label_names",
     "layer_scores",
     "modalities",
@@ -133,6 +140,7 @@ __all__ = [
     "names_of_protocols",
     "protocol_of",
     "score_checkpoints",
+    "score_features",
     "score_name",
     "score_names",
     "sign_remarks",

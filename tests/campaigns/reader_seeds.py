@@ -45,7 +45,7 @@ def rdms(*shape):
 
 
 def read_arrays(path):
-    from fastrdm._base import open_contents
+    from fastrdm._base import open_arrays, open_contents
     from fastrdm.responses import read_responses
     from fastrdm.studies import algonauts, read_rdms
 
@@ -54,7 +54,17 @@ def read_arrays(path):
         for key in contents.entries:
             contents.read(key)
 
-    others = (read_rdms, read_responses, algonauts.read_target, algonauts.read_submission)
+    def read_parts(path):
+        for array in open_arrays(path).arrays.values():
+            array.read((slice(0, 2),) * min(1, len(array.shape)))
+
+    others = (
+        read_parts,
+        read_rdms,
+        read_responses,
+        algonauts.read_target,
+        algonauts.read_submission,
+    )
     read_any(path, read_contents, *others)
 
 
