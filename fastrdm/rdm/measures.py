@@ -29,6 +29,9 @@ class Operand(NamedTuple):
     wide: Reading
     #: Dissimilarities, or shares of both norms, below which products have too few digits left.
     near: float
+    #: Share of each norm that was multiplied in the type of `read`; None for all. The rest comes from the shift, in
+    #: float64, so that pairs may be nearer to each other before their product lacks digits.
+    rounded: Floats | None = None
 
     def some(self, index: Index) -> "Operand":
         """Return some of the conditions, in float64."""
@@ -64,6 +67,14 @@ class Measure(NamedTuple):
         ties.settle(rdm, within * self.apart, angles=bool(self.undefined))
 
 
+def _rounded(side: Conditions, lengths: Floats) -> Floats | None:
+    """Return the shares of lengths that were multiplied in float32, down to what float64 has digits for."""
+    if side.read.dtype != np.float32 or side.shift is None:
+        return None
+    with np.errstate(all="ignore"):
+        return np.asarray(np.clip(side.squares / lengths, 2.0**-24, 1))
+
+
 def operand_of(norms: Floats, sums: Floats | None, n_channels: int, near: float) -> Operand:
     """Return an operand whose products are computed elsewhere."""
     read = Reading.of_nothing(len(norms), n_channels)
@@ -90,7 +101,7 @@ def _as_they_are(side: Conditions) -> Operand:
     norms[norms == 0] = np.nan
     near = 0.0 if exact else NEAR_ANGLE
     read, wide = read._replace(shift=None), wide._replace(shift=None)
-    return Operand(read, norms, None, side.odd, wide, near)
+    return Operand(read, norms, None, side.odd, wide, near, _rounded(side, norms))
 
 
 def _deviations(a: Conditions, b: Conditions, product: Floats, condensed: bool) -> Floats:
@@ -136,13 +147,14 @@ def _lengths(side: Conditions) -> Operand:
     with np.errstate(all="ignore"):
         norms = side.lengths()
         present = norms[side.odd] > 0
+        rounded = _rounded(side, norms)
         if side.scale is not None:
             norms = norms * side.scale * side.scale
     norms_of_odd = norms[side.odd][present]
     if not (np.all(norms_of_odd > SMALLEST_SQUARE) and np.isfinite(norms_of_odd).all()):
         raise out_of_range()
     read, wide = (v._replace(shift=None, scale=None) for v in (side.read, side.wide))
-    return Operand(read, norms, None, side.odd, wide, NEAR_DISTANCE)
+    return Operand(read, norms, None, side.odd, wide, NEAR_DISTANCE, rounded)
 
 
 def _unscaled(a: Conditions, b: Conditions, product: Floats, condensed: bool) -> Floats:

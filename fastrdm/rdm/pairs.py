@@ -78,6 +78,11 @@ def _refine(
     odd = [np.isin(np.arange(side.read.n), side.odd) for side in (a, b)]
     for places in _marked(values):
         pairs = pairs_at(places, b.read.n, condensed)
+        far = _far(measure, a, b, pairs, -values[places])
+        values[places[far]] *= -1
+        places, pairs = places[~far], pairs[~far]
+        if not len(places):
+            continue
         wide = odd[0][pairs[:, 0]] | odd[1][pairs[:, 1]]
         if a.read.dtype == np.float64:
             values[places] = _in_float64(measure, a, b, pairs, n_threads)
@@ -92,6 +97,18 @@ def _refine(
             values[places[wide]] = _in_float64(measure, a, b, pairs[wide], n_threads)
         refined.append(NearPairs(pairs, values[places]))
     return refined
+
+
+def _far(
+    measure: Measure, a: Operand, b: Operand, pairs: NDArray[np.int32], values: Floats
+) -> NDArray[np.bool_]:
+    """Whether marked pairs have enough digits, since only a share of their norms was multiplied in float32."""
+    if a.rounded is None or b.rounded is None:
+        return np.zeros(len(pairs), np.bool_)
+    first, second = pairs.T
+    share = np.maximum(a.rounded[first], b.rounded[second])
+    size = 1.0 if measure.undefined else a.norms[first] + b.norms[second]
+    return np.asarray(values >= a.near * share * size)
 
 
 def _in_float64(
