@@ -1,5 +1,6 @@
 """RDMs within a bound of memory."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -42,10 +43,11 @@ def least(x, method, **options):
     return int(re.search(r"the minimum is (\d+) bytes", str(error.value))[1])
 
 
+@contextlib.contextmanager
 def of_height(height):
-    patch = pytest.MonkeyPatch()
-    patch.setattr(tiles, "_height", lambda source, *_: min(height, source.n_conditions))
-    return patch.context()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "_height", lambda source, *_: min(height, source.n_conditions))
+        yield
 
 
 @methods
