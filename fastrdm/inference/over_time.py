@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrdm._base import as_floats, check_fraction, check_integer
+from fastrdm._base import as_floats, check_fraction, check_integer, labels_of
 from fastrdm.inference.clusters import Runs, find_clusters, largest_masses
 from fastrdm.inference.comparisons import max_statistic
 from fastrdm.inference.draws import SUBJECTS, all_signs, count, draw_indices, draw_signs
@@ -25,7 +25,7 @@ from fastrdm.inference.significance import (
     weighted,
 )
 from fastrdm.inference.time_results import ClusterTest, Latencies, TimeTest
-from fastrdm.similarity import TimeScore, blocks_of, check_times, in_range
+from fastrdm.similarity import TimeScore, blocks_of, check_times, in_range, labelled_times
 
 
 def time_test(
@@ -50,7 +50,8 @@ def time_test(
         Scores of each time point, ``Target.score(rdms, over_time="each")``, whose `rho` is tested; or each subject's
         value, not squared.
     times : array_like, optional
-        Times of the time points, increasing; by default those of the score, or 0, 1, ....
+        Times of the time points, increasing; by default those of the score, the labels of the axis (of pandas and
+        xarray objects), or 0, 1, ....
     names : sequence of str, optional
         Names of the models; by default those of the score.
     alternative : {"greater", "less", "two-sided"}
@@ -292,6 +293,8 @@ def _given(
         times = values.times if times is None else times
         names = values.names if names is None else names
         values = values.rho
+    elif times is None and (found := labels_of(values, -2, "values", "time")) is not None:
+        times = labelled_times(found, len(found.values))
     array = as_floats(values, "values")
     shape = array.shape
     rows = np.asarray(array[None] if array.ndim == 2 else array, np.float64)

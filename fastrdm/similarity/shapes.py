@@ -12,7 +12,6 @@ from fastrdm._base import (
     checked_triangle,
     is_similarity,
     labels_of,
-    list_names,
     n_conditions,
     rdm_labels,
     upper_triangle,
@@ -22,7 +21,7 @@ from fastrdm._kernels import bound_of
 from fastrdm.similarity.coefficients import Rows
 from fastrdm.similarity.numerics import Floats, blocks_of, is_large, release
 from fastrdm.similarity.sides import check_values
-from fastrdm.similarity.time_scores import check_times
+from fastrdm.similarity.time_scores import labelled_times
 
 
 def as_condensed(array: Rows, name: str) -> Rows:
@@ -126,21 +125,11 @@ def time_labels(
         labels = labels_of(subject_rdms, -3 if is_square else -2, name, "time")
         if labels is None:
             return None
-        return check_times(_numbers(labels), given.rdms.shape[1], name)
+        return labelled_times(labels, given.rdms.shape[1])
     except ValueError:
         if must_fit:
             raise
         return None
-
-
-def _numbers(labels: Labels) -> list[float]:
-    try:
-        return [float(label) for label in labels.values]
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"the labels of the time axis of {labels.name} are not numbers"
-            f" ({list_names(map(repr, labels.values), 3)}); pass times"
-        ) from None
 
 
 def mapped(rdms: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrdm._base import as_floats, check_choice
+from fastrdm._base import Labels, as_floats, check_choice, list_names
 from fastrdm.similarity.numerics import Floats
 from fastrdm.similarity.protocol import Score, score_similarities
 
@@ -44,6 +44,18 @@ def check_times(times: ArrayLike, n_times: int, name: str) -> Floats:
         raise ValueError(f"times of {name} must increase, got {array[i]:g}, then {array[i + 1]:g}")
     array.flags.writeable = False
     return array
+
+
+def labelled_times(labels: Labels, n_times: int) -> Floats:
+    """Return the labels of a time axis as times; errors as for `check_times`."""
+    try:
+        numbers = [float(label) for label in labels.values]
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"the labels of the time axis of {labels.name} are not numbers"
+            f" ({list_names(map(repr, labels.values), 3)}); pass times"
+        ) from None
+    return check_times(numbers, n_times, labels.name)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,9 @@ WITHOUT_NAN = {
     "compare_models": (lambda v: fastrdm.compare_models(v).p, RDMS),
     "max_statistic": (fastrdm.max_statistic, RDMS),
     "max_statistic of several": (lambda v: fastrdm.max_statistic([RDMS, v]), RDMS),
+    "time_test": (lambda v: fastrdm.time_test(v).p, RDMS),
+    "cluster_test": (lambda v: fastrdm.cluster_test(v).statistic, RDMS),
+    "times": (lambda t: fastrdm.time_test(RDMS, times=t).times, np.arange(len(RDMS))),
     "subject_intervals": (subject_intervals, RDMS),
     "draws": (
         lambda d: fastrdm.bootstrap(RDMS, RDMS, "subjects", draws={"subjects": d}).evaluations,

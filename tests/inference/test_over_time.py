@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import reference
+import xarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -92,6 +93,16 @@ def test_scores_of_a_target_bring_their_times_and_names():
     np.testing.assert_array_equal(result.p_of_times[1, 2:], best["p"])
     assert time_test(score).names == result.names
     np.testing.assert_array_equal(time_test(score).p, time_test(score.rho).p)
+
+
+def test_labels_of_the_time_axis_are_the_times():
+    rho = values(effect=0.3)
+    labelled = xarray.DataArray(rho, dims=("model", "time", "subject"), coords={"time": TIMES})
+    assert cluster_test(labelled).times.tolist() == TIMES
+    assert cluster_test(labelled, times=range(6)).times.tolist() == list(range(6))
+    named = labelled.assign_coords(time=list("abcdef"))
+    with pytest.raises(ValueError, match="time axis of values are not numbers"):
+        time_test(named)
 
 
 def test_the_unit_of_values_changes_nothing():
