@@ -32,6 +32,10 @@ class GramSide:
     inner: Floats
     outer: Floats
 
+    def reduced(self, responses: Floats) -> Floats:
+        """Return the responses as they are."""
+        return responses
+
     def trace(self) -> float:
         """Return the sum of squares of the training activations."""
         return float(np.trace(self.inner))
@@ -60,10 +64,34 @@ class GramSide:
 
 @dataclass(eq=False)
 class FeatureSide:
-    """As `GramSide`, from centred activations (conditions, channels)."""
+    """As `GramSide`, from centred activations with fewer channels than training conditions.
+
+    Training conditions are rotated into as many dimensions as there are channels, and responses with them; all products
+    remain the same.
+
+    Attributes
+    ----------
+    inner : ndarray, shape (channels, channels)
+        Rotated activations of the training conditions.
+    outer : ndarray, shape (held-out conditions, channels)
+        Activations of held-out conditions.
+    rotation : ndarray, shape (training conditions, channels)
+        Orthonormal columns.
+    """
 
     inner: Floats
     outer: Floats
+    rotation: Floats
+
+    @classmethod
+    def of(cls, inner: Floats, outer: Floats) -> "FeatureSide":
+        """Rotate centred activations."""
+        rotation, rotated = np.linalg.qr(inner)
+        return cls(rotated, outer, rotation)
+
+    def reduced(self, responses: Floats) -> Floats:
+        """Return responses (training conditions, units) in these dimensions."""
+        return np.asarray(self.rotation.T @ responses)
 
     def trace(self) -> float:
         """Return the sum of squares of the training activations."""
@@ -85,13 +113,13 @@ class FeatureSide:
 
     def copy(self) -> "FeatureSide":
         """Return a copy, for one subject."""
-        return FeatureSide(self.inner.copy(), self.outer.copy())
+        return FeatureSide(self.inner.copy(), self.outer.copy(), self.rotation)
 
 
 def side_of(gram: Gram, train: Indices, test: Indices) -> GramSide | FeatureSide:
     """Return the smaller side of a training fold."""
     if has_smaller_features(gram, len(train)):
-        return FeatureSide(*centred_features(gram, train, test))
+        return FeatureSide.of(*centred_features(gram, train, test))
     return GramSide(*centred_products(gram, train, test))
 
 
@@ -111,7 +139,7 @@ def pls_predictions(
         predictions then remain those of the last one.
     """
     predictions = np.zeros((len(side.outer), centred.shape[1]))
-    trace = side.trace()
+    trace, centred = side.trace(), side.reduced(centred)
     for _ in range(n_components):
         centred[:, np.abs(centred).max(axis=0) < 10 * _EPS] = 0
         u = _dominant(side, centred, trace)

@@ -29,8 +29,14 @@ def checked_alphas(alphas: ArrayLike) -> Floats:
 
 def mean_eigenvalue(gram: Gram) -> float:
     """Return the mean eigenvalue of a layer's centred Gram matrix; 1 if the layer is constant but for rounding."""
-    scale = float(np.trace(gram.centred())) / gram.n_conditions
-    return scale if scale > _CONSTANT * float(np.diagonal(gram.products).max()) else 1.0
+    n, features = gram.n_conditions, gram.features
+    if features is None:
+        squares = float(np.trace(gram.products))
+        centred = squares - float(gram.products.sum()) / n
+    else:
+        squares = float(np.vdot(features, features))
+        centred = squares - n * float(np.sum(features.mean(axis=0) ** 2))
+    return centred / n if centred > _CONSTANT * squares else 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from fastrdm.encoding import several_layers
 ALPHAS = np.logspace(-2, 2, 5)
 
 
-def data(n=30, widths=(50, 40), n_units=5, seed=0, noise=0.5):
+def data(n=24, widths=(50, 40), n_units=5, seed=0, noise=0.5):
     rng = np.random.default_rng(seed)
     layers = [rng.standard_normal((n, width)) * 3 + 1 for width in widths]
     responses = noise * rng.standard_normal((n, n_units))
