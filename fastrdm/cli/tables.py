@@ -123,9 +123,26 @@ def _print_measure(
             style="bold" if layer in best.values() else None,
         )
     out.print(_title(results, measure, any(shown.values())), style="italic")
+    for line in _conventions(results[0].measure, columns, studies):
+        out.print(printable(line), style="italic")
     out.print(table)
     for line in _conclusions(results, studies, scores, best):
         out.print(printable(line))
+
+
+def _conventions(
+    measure: str, columns: Sequence[tuple[str, str]], studies: Sequence[Study]
+) -> Iterator[str]:
+    """Conventions by which regressions are scored, other than the median over units of r."""
+    if measure not in ("ridge", "pls"):
+        return
+    from fastrdm.encoding import ENCODING_PROTOCOLS
+
+    by_name = {study.name: study for study in studies}
+    for study, region in columns:
+        if name := by_name[study].conventions.get(region):
+            formula = ENCODING_PROTOCOLS[name].formula
+            yield f"{region.upper()} of {study} by the protocol {name}: {formula}"
 
 
 def _title(results: Sequence[Result], measure: MeasureRow, shows_signs: bool) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm.encoding import Responses, folds_of
+from fastrdm.encoding import ENCODING_PROTOCOLS, Responses, folds_of
 from fastrdm.rdm import Gram
 from fastrdm.scoring.region_scorers import (
     AlignmentScorer,
@@ -137,17 +137,26 @@ def regression_scorer(
     """A region for "ridge" or "pls", by the median over units of r.
 
     The ceiling is the mean over subjects of the median over units of √reliability, from repeats; units without a
-    positive reliability do not count. Without repeats it is 1, and all units count.
+    positive reliability do not count. Without repeats it is 1, and all units count. Under a convention of the study it
+    is 1 too, because the convention divides by the ceilings of units.
     """
     responses = study.responses.get(region)
     if responses is None:
         return None
+    where = f"the region {region!r} of the study {study.name!r}"
+    convention = ENCODING_PROTOCOLS[name] if (name := study.conventions.get(region)) else None
+    if convention and min(responses.n_repeats) < 2:
+        raise ValueError(
+            f"the protocol {convention.name!r} needs repeats, and {where} has one response to each stimulus"
+        )
     options = {
         name: value
-        for name, value in study.options.get(region, {}).items()
-        if _OPTIONS_OF.get(name, protocol.name) == protocol.name
+        for name, value in {
+            **(convention.fit if convention else {}),
+            **study.options.get(region, {}),
+        }.items()
+        if name != "method" and _OPTIONS_OF.get(name, protocol.name) == protocol.name
     }
-    where = f"the region {region!r} of the study {study.name!r}"
     _check_regression(responses, protocol.name, options, where)
     has_repeats = min(responses.n_repeats) > 1
     ceilings = [np.ones(n) for n in responses.n_units]
@@ -166,17 +175,21 @@ def regression_scorer(
         region=region,
         measure=protocol.name,
         protocol=protocol,
-        ceiling=float(np.mean(medians)),
+        ceiling=1.0 if convention else float(np.mean(medians)),
         n_subjects=responses.n_subjects,
-        data=_digest([*responses.means, *units]),
+        # The convention's ceilings depend on the repeats, as the reliabilities do.
+        data=_digest([*responses.means, *units, *(responses.reliability if convention else ())]),
         facts={
             "nan_policy": responses.nan_policy,
             "options": _plain(options),
             "repeats": has_repeats,
+            # Results of older versions have no convention.
+            **({"convention": convention.name} if convention else {}),
         },
         responses=responses,
         units=units,
         options=options,
+        convention=convention,
     )
 
 

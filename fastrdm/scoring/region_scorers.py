@@ -3,14 +3,14 @@
 import abc
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm.encoding import Responses
+from fastrdm.encoding import EncodingProtocol, Responses, ResponseScore
 from fastrdm.rdm import Gram
 from fastrdm.scoring.scorer import score_layers
 from fastrdm.scoring.time_axis import TimeAxis
@@ -118,32 +118,45 @@ class AlignmentScorer(RegionScorer):
 class RegressionScorer(RegionScorer):
     """A region whose units are predicted from layers; `units` are those of each subject that count.
 
-    `options` are arguments of `Responses.score`.
+    `options` are arguments of `Responses.score`. With a `convention`, a subject's value is the score of its units under
+    that, a share of the noise ceiling.
     """
 
     responses: Responses
     units: Sequence[NDArray[np.bool_]]
     options: Mapping[str, Any]
+    convention: EncodingProtocol | None = None
 
     def score(self, layers: LayerSet) -> Score:
-        """Score layers by the median over units of r; those that are constant have NaN as scores."""
+        """Score layers by the median over units of r, or the convention; constant ones have NaN as scores."""
         grams = dict(zip(layers.names, layers.grams, strict=True))
         most = self.options.get("n_components")
         if most is None:
-            return self._scores(self._medians(grams, self.options)[:, :, None])
+            return self._scored([self._regression(grams, self.options)])
         rows = []
         for name, gram in grams.items():
             # A layer with fewer channels has no more components.
             options = {**self.options, "n_components": min(most, gram.n_channels)}
-            rows.append(self._medians({name: gram}, options))
-        return self._scores(np.concatenate(rows)[:, :, None])
+            rows.append(self._regression({name: gram}, options))
+        return self._scored(rows)
 
-    def _medians(
-        self, grams: Mapping[str, Gram], options: Mapping[str, Any]
-    ) -> NDArray[np.float64]:
+    def _regression(self, grams: Mapping[str, Gram], options: Mapping[str, Any]) -> ResponseScore:
+        found: ResponseScore = quietly(lambda: self.responses.score(grams, self.measure, **options))
+        return found
+
+    def _scored(self, found: Sequence[ResponseScore]) -> Score:
+        if self.convention is None:
+            return self._scores(np.concatenate([self._medians(each) for each in found])[:, :, None])
+        under = [quietly(partial(each.under, self.convention)) for each in found]
+        score = self._scores(np.concatenate([each.per_subject for each in under])[:, :, None])
+        # Some conventions take the units of all subjects together.
+        value = np.concatenate([each.value for each in under])
+        return replace(score, value=value, percent_nc=100 * value)
+
+    def _medians(self, found: ResponseScore) -> NDArray[np.float64]:
         """Medians over units, (layers, subjects)."""
-        r = quietly(lambda: self.responses.score(grams, self.measure, **options)).r
         # An array (layers, subjects, units), or a list over subjects if their units differ.
+        r = found.r
         subjects = r if isinstance(r, list) else [r[:, i] for i in range(r.shape[1])]
         rows = [
             [median_of(each, units) for each in of_layers]

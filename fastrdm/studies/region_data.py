@@ -27,6 +27,7 @@ class RegionData:
     grams: tuple[Gram | NDArray[np.float64], ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     facts: ResponseFacts | None = None
+    convention: str | None = None
 
 
 def fields_of(regions: Mapping[str, RegionData]) -> dict[str, dict[str, Any]]:
@@ -39,6 +40,7 @@ def fields_of(regions: Mapping[str, RegionData]) -> dict[str, dict[str, Any]]:
         "grams": "grams",
         "options": "options",
         "facts": "facts",
+        "conventions": "convention",
     }
     fields: dict[str, dict[str, Any]] = {
         field: {

@@ -13,7 +13,7 @@ from fastrdm.studies.chosen_measures import ROOTS, chosen_measures
 from fastrdm.studies.condition_labels import check_order, in_order, order_of
 from fastrdm.studies.rdm_files import StoredRdms
 from fastrdm.studies.region_data import RegionData, grams_of_distances, grams_of_responses
-from fastrdm.studies.response_fields import SCORE_OPTIONS
+from fastrdm.studies.response_fields import SCORE_OPTIONS, protocols_of
 from fastrdm.studies.response_regions import ResponseFiles
 from fastrdm.studies.response_targets import make_response_target
 from fastrdm.studies.stimuli import StimulusNames
@@ -112,6 +112,7 @@ class RegionReader:
             grams_of_responses(found.measured, where) if _needs_grams(measures) else (),
             self._options(region, len(stimuli)),
             found.facts,
+            protocols_of(table, f"{where}.")[1],
         )
 
     def _options(self, region: str, n_stimuli: int) -> dict[str, Any]:

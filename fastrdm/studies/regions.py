@@ -41,7 +41,7 @@ def with_regions(
 
 def only(study: Study, regions: Sequence[str]) -> Study:
     """Return a study with these of its regions, in this order."""
-    fields = ("targets", "responses", "grams", "measures", "options", "facts")
+    fields = ("targets", "responses", "grams", "measures", "options", "facts", "conventions")
     kept: dict[str, Any] = {field: _named(getattr(study, field), regions) for field in fields}
     return replace(study, **kept)
 

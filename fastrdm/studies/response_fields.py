@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fastrdm._base import check_choice, check_integer
+from fastrdm.encoding import ENCODING_PROTOCOLS
 from fastrdm.rdm import method_named
 from fastrdm.similarity import OVER_TIME, PROTOCOLS, check_times
 from fastrdm.studies.response_files import check_response_axes
@@ -26,7 +27,7 @@ RESPONSE_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "estimator": str,
     "crossvalidate": str,
     "measures": list,
-    "protocol": str,
+    "protocol": (str, list),
     "ceiling": (int, float),
     "nan_policy": str,
     "over_time": str,
@@ -40,7 +41,7 @@ RESPONSE_FIELDS: Mapping[str, type | tuple[type, ...]] = {
 }
 #: Fields that are files, or may be.
 _PATHS = ("responses", "labels", "repeats", "sessions", "masks", "mask", "residuals")
-_TEXTS = ("key", "axes", "measures", *_PATHS)
+_TEXTS = ("key", "axes", "measures", "protocol", *_PATHS)
 #: Arguments of `Responses.score`.
 SCORE_OPTIONS = ("folds", "groups", "strata", "seed", "alphas", "n_components")
 
@@ -71,6 +72,22 @@ def check_method(method: str, where: str) -> None:
         raise ValueError(f"{where}rdm: {error}") from None
 
 
+def protocols_of(fields: Mapping[str, Any], where: str) -> tuple[str, str | None]:
+    """Return the names of the protocol of RDMs, and of that of encoding models, None without one."""
+    given = fields.get("protocol", ())
+    names = [given] if isinstance(given, str) else list(given)
+    for name in names:
+        check_choice(name, (*PROTOCOLS, *ENCODING_PROTOCOLS), f"{where}protocol")
+    of_rdms = [name for name in names if name in PROTOCOLS]
+    of_encoding = [name for name in names if name in ENCODING_PROTOCOLS]
+    if len(of_rdms) > 1 or len(of_encoding) > 1:
+        raise ValueError(
+            f"{where}protocol = {names} names two of one kind; RDMs have one of {', '.join(PROTOCOLS)}, and encoding"
+            f" models one of {', '.join(ENCODING_PROTOCOLS)}"
+        )
+    return (of_rdms or ["algonauts2019"])[0], (of_encoding or [None])[0]
+
+
 def check_responses(fields: Mapping[str, Any], where: str) -> None:
     """Check the values of the fields of responses; `where` precedes their names in errors."""
     for name in _TEXTS:
@@ -86,7 +103,7 @@ def check_responses(fields: Mapping[str, Any], where: str) -> None:
     check_choice(
         fields.get("crossvalidate", "repeats"), ("repeats", "sessions"), f"{where}crossvalidate"
     )
-    check_choice(fields.get("protocol", "algonauts2019"), PROTOCOLS, f"{where}protocol")
+    protocols_of(fields, where)
     check_choice(fields.get("over_time", "mean"), OVER_TIME, f"{where}over_time")
     if isinstance(times := fields.get("times"), list):
         check_times(times, len(times), where.rstrip("."))

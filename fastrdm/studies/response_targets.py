@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastrdm._base import as_floats
 from fastrdm.rdm import method_named
 from fastrdm.similarity import Target
+from fastrdm.studies.response_fields import protocols_of
 from fastrdm.studies.response_regions import RegionResponses
 from fastrdm.studies.row_values import of_subject, only_array
 from fastrdm.studies.study import Report
@@ -31,7 +32,7 @@ def make_response_target(
     """Make RDMs of responses as the fields of a target's table say; with `report`, an invalid ceiling is one of 1."""
     options: dict[str, Any] = {
         "method": fields.get("rdm", "correlation"),
-        "protocol": fields.get("protocol", "algonauts2019"),
+        "protocol": protocols_of(fields, f"{where}.")[0],
         "name": region,
         "nan_policy": nan_policy,
         "estimator": fields.get("estimator"),

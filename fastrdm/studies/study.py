@@ -71,6 +71,9 @@ class Study:
         By region, keyword arguments of `Responses.score`, such as folds, alphas and n_components; often none.
     facts : dict of str to ResponseFacts
         By region, what was understood of the files of its responses.
+    conventions : dict of str to str
+        By region, the name in `ENCODING_PROTOCOLS` of how "ridge" and "pls" are scored; others are scored by the median
+        over units of r.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Study:
     measures: dict[str, tuple[str, ...]] = field(default_factory=dict)
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     facts: dict[str, ResponseFacts] = field(default_factory=dict)
+    conventions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Give each region its measures."""

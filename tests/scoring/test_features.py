@@ -175,6 +175,33 @@ def test_layers_that_another_study_chooses(study):
         score_features(LAYERS, mine, rows="order", weighted=True)
 
 
+@pytest.mark.parametrize("protocol", ["nsd", "algonauts2023", "brainscore-ridge"])
+def test_regressions_under_a_convention(study, protocol):
+    settings = study / "study.toml"
+    settings.write_text(
+        settings.read_text().replace("folds = 3", f'folds = 3\nprotocol = "{protocol}"')
+    )
+    (opened,) = fastrdm.open_studies(study)
+    found = values_of(score_features(LAYERS, study, rows="order", n_draws=0), "ridge", "v4")
+    options = {"alphas": [1.0]} if protocol == "brainscore-ridge" else {}
+    grams = fastrdm.gram(LAYERS)
+    expected = opened.responses["v4"].score(grams, "ridge", folds=3, **options).under(protocol)
+    for i, name in enumerate(LAYERS):
+        assert found[name].value == pytest.approx(expected.value[i], abs=1e-6)
+        assert found[name].rho == pytest.approx(expected.per_subject[i], abs=1e-6)
+        assert (found[name].percent_nc, found[name].ceiling) == (100 * found[name].value, 1)
+
+
+def test_a_convention_needs_repeats(study):
+    settings = study / "study.toml"
+    settings.write_text(settings.read_text().replace("folds = 3", 'folds = 3\nprotocol = "nsd"'))
+    np.save(study / "v4.npy", np.load(study / "v4.npy")[:, :1])
+    with pytest.raises(
+        ValueError, match=r"'nsd' needs repeats, and the region 'v4' of the study 'mine'"
+    ):
+        score_features(LAYERS, study, rows="order")
+
+
 def test_constant_layers_have_no_score(study):
     layers = {"fc": LAYERS["fc"], "flat": np.ones((N, 5))}
     with pytest.warns(RuntimeWarning, match=r"layer 'flat' has no score on mine"):

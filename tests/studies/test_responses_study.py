@@ -257,6 +257,23 @@ def test_options_of_the_regression(tmp_path):
     assert options == {"folds": 3, "seed": 7, "alphas": [0.1, 10], "n_components": 2}
 
 
+def test_protocols_of_rdms_and_of_regressions(tmp_path):
+    table = 'responses = "s.npy"\nmeasures = ["rsa", "ridge"]\nceiling = 0.5\nprotocol = '
+    write(tmp_path, f'{table}["rsatoolbox", "nsd"]', s=responses(0, 3))
+    study = opened(tmp_path)
+    assert (study.targets["v4"].protocol.name, study.conventions) == ("rsatoolbox", {"v4": "nsd"})
+    write(tmp_path, f'{table}"algonauts2023"')
+    study = opened(tmp_path)
+    assert study.targets["v4"].protocol.name == "algonauts2019"
+    assert study.conventions == {"v4": "algonauts2023"}
+    write(tmp_path, f'{table}["nsd", "algonauts2023"]')
+    with pytest.raises(ValueError, match="names two of one kind"):
+        opened(tmp_path)
+    write(tmp_path, f'{table}"nds"')
+    with pytest.raises(ValueError, match="protocol 'nds' is not one of: algonauts2019, .*, nsd"):
+        opened(tmp_path)
+
+
 def test_responses_outside_a_table_are_a_region(tmp_path):
     write(tmp_path, "", s=responses(0))
     (tmp_path / "study.toml").write_text(
