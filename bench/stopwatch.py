@@ -5,7 +5,7 @@ import threading
 import time
 from unittest import mock
 
-STAGES = ("weights", "decode", "forward", "RDM", "score", "store")
+STAGES = ("weights", "decode", "forward", "Gram", "RDM", "score", "CKA", "ridge", "store")
 
 
 class Stopwatch:
