@@ -11,7 +11,6 @@ from fastrdm.rdm import tiles
 from fastrdm.rdm.conditions import OutOfRangeError
 from fastrdm.rdm.gram_matrix import Gram
 from fastrdm.rdm.gram_parts import GRAM_METHODS, NO_DIGITS, Digits, Parts, rounding_of
-from fastrdm.rdm.measures import Measure
 from fastrdm.rdm.methods import METHODS
 from fastrdm.rdm.numbers import Kind, kind_of
 from fastrdm.rdm.pairs import NearPairs, dissimilarities
@@ -62,7 +61,8 @@ def _multiplied(
 ) -> tuple[Parts, dict[str, list[NearPairs]], set[str]]:
     """Return the parts, the near pairs of each method, and the methods whose squares leave the range of float64."""
     n = source.n_conditions
-    product, sums, shift, scale = np.empty((n, n)), np.empty(n), np.zeros(n), np.ones(n)
+    product = np.empty((n, n)) if height < n else None
+    sums, shift, scale = np.empty(n), np.zeros(n), np.ones(n)
     constants = np.full(n, np.nan)
     narrow = n < source.n_channels <= _NARROW and not source.kind.exact
     raw = np.empty((n, n)) if narrow and source.kind.dtype == np.float32 else None
@@ -70,7 +70,11 @@ def _multiplied(
     failed: set[str] = set()
     for tile in tiles.products_of(source, height, n_threads):
         rows, columns = (slice(begin, begin + height) for begin in (tile.row, tile.column))
-        product[rows, columns] = tile.product
+        if product is None:
+            # The only tile.
+            product = tile.product
+        else:
+            product[rows, columns] = tile.product
         if raw is not None:
             raw[rows, columns] = _raw(tile, n_threads)
             raw[columns, rows] = raw[rows, columns].T
@@ -82,19 +86,10 @@ def _multiplied(
             constants[rows] = np.where(side.constant, 0, np.nan)
         else:
             product[columns, rows] = tile.product.T
-        found: dict[Measure, list[NearPairs]] = {}
-        for name in methods:
-            # Both distances have the same near pairs.
-            measure = METHODS[name].measure._replace(root=False, apart=1.0)
-            if measure not in found and name not in failed:
-                try:
-                    found[measure] = _near(tile, measure, n_threads)
-                except OutOfRangeError:
-                    failed.add(name)
-            near[name] += found.get(measure, [])
-            if measure not in found:
-                failed.add(name)
+        for name, pairs in _near(tile, methods, failed, n_threads).items():
+            near[name] += pairs
         del tile
+    assert product is not None
     plain = None if not shift.any() else shift
     parts = Parts(
         source.n_channels,
@@ -118,13 +113,36 @@ def _raw(tile: tiles.Tile, n_threads: int) -> Floats:
         return gram(left, n_threads)[0] if tile.is_diagonal else cross(left, right, n_threads)
 
 
-def _near(tile: tiles.Tile, measure: Measure, n_threads: int) -> list[NearPairs]:
-    product = tile.product if measure.centre else tile.product.copy()
-    _, _, near = dissimilarities(measure, tile.sides, product, tile.is_diagonal, n_threads)
-    return [
-        NearPairs(each.pairs + np.array([tile.row, tile.column], np.int32), each.values)
-        for each in near
-    ]
+def _near(
+    tile: tiles.Tile, methods: Sequence[str], failed: set[str], n_threads: int
+) -> dict[str, list[NearPairs]]:
+    """Return the near pairs of a tile by method; add methods whose squares leave the range of float64 to `failed`."""
+    found: dict[str, list[NearPairs]] = {}
+    place = np.array([tile.row, tile.column], np.int32)
+    for name in methods:
+        if name in failed:
+            continue
+        twin = next((other for other in found if _is_twin(name, other)), None)
+        if twin is not None:
+            found[name] = found[twin]
+            continue
+        measure = METHODS[name].measure
+        product = tile.product if measure.centre else tile.product.copy()
+        try:
+            _, _, near = dissimilarities(measure, tile.sides, product, tile.is_diagonal, n_threads)
+        except OutOfRangeError:
+            failed.add(name)
+            continue
+        found[name] = [NearPairs(each.pairs + place, each.values) for each in near]
+    return found
+
+
+def _is_twin(name: str, other: str) -> bool:
+    """Whether two methods differ only in what follows the near pairs: the root, and how they are settled."""
+    first, second = (
+        METHODS[each].measure._replace(root=False, apart=1.0) for each in (name, other)
+    )
+    return first == second
 
 
 def _digits(near: Sequence[NearPairs], n: int) -> Digits:

@@ -113,19 +113,22 @@ def gram(
     common_labels(labels)
     memory = None if max_memory is None else parse_bytes(max_memory)
 
-    names: Sequence[Any] = (
-        list(activations) if isinstance(activations, Mapping) else range(len(members))
-    )
+    names: Sequence[Any] = range(len(members))
+    if isinstance(activations, Mapping):
+        names = list(activations)
+    if not stacked:
+        names = [""]
 
     def make(k: int, n_threads: int) -> Gram:
-        member = members[k]
+        member, room = members[k], memory
         if projection is not None:
-            name = names[k] if stacked else ""
-            projector = GramProjector.of(projection, member.rows.shape[1], name, chosen)
+            projector = GramProjector.of(projection, member.rows.shape[1], names[k], chosen)
             if projector.n_components < projector.n_channels:
-                rows = projector.project(member.rows, n_threads)
-                return projector.gram(rows, labels[k], memory, n_threads)
-        return gram_of(member, chosen, labels[k], memory, n_threads)
+                if room is not None:
+                    room = projector.room(room, len(member.rows), n_threads)
+                projected = projector.project(member.rows, n_threads)
+                return projector.gram(projected, labels[k], room, n_threads)
+        return gram_of(member, chosen, labels[k], room, n_threads)
 
     shapes = [member.rows.shape for member in members]
     grams = each_of(make, shapes, memory is not None, n_threads)

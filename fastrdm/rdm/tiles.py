@@ -102,6 +102,11 @@ def _fill(
     return undefined
 
 
+def least_bytes(source: RowSource, n_threads: int) -> int:
+    """Return the memory of tiles of one condition."""
+    return _tile_bytes(source, 1, n_threads)
+
+
 def height_of(source: RowSource, max_memory: int | None, n_threads: int) -> int:
     """Return the conditions of a tile: all, or as many as a memory limit allows."""
     return source.n_conditions if max_memory is None else _height(source, max_memory, n_threads)
@@ -110,7 +115,7 @@ def height_of(source: RowSource, max_memory: int | None, n_threads: int) -> int:
 def _height(source: RowSource, max_memory: int, n_threads: int) -> int:
     """Return the conditions of a tile: all, or equal shares as large as the limit allows."""
     n = source.n_conditions
-    least = _tile_bytes(source, 1, n_threads)
+    least = least_bytes(source, n_threads)
     if least > max_memory:
         raise ValueError(
             f"max_memory of {max_memory} bytes is too small for {n} conditions × {source.n_channels} channels on"

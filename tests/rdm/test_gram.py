@@ -322,3 +322,16 @@ def test_damaged_files(tmp_path):
         Gram.load(path)
     with pytest.raises(FileNotFoundError):
         Gram.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_projections_within_a_memory_limit(dtype):
+    x = normal((40, 9000)).astype(dtype)
+    projection = SparseProjection(200)
+    with pytest.raises(
+        ValueError, match=r"too small for projections of 40 .*is \d+ bytes"
+    ) as error:
+        gram(x, projection=projection, max_memory="1MB", n_threads=1)
+    least = int(str(error.value).split()[-2])
+    limited = gram(x, projection=projection, max_memory=least, n_threads=1)
+    assert limited == gram(x, projection=projection)
