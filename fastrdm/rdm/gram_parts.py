@@ -14,6 +14,9 @@ from fastrdm.rdm.products import Floats, Index, Reading
 #: Methods of RDMs that follow from products, by name.
 GRAM_METHODS = tuple(dict.fromkeys(row.name for row in METHODS.values() if not row.whole))
 
+# Products that are added up before float64, on any kernels.
+_CHAIN = 128
+
 
 class Digits(NamedTuple):
     """Digits of one method's RDM that products lack: some dissimilarities, or all, before they are settled."""
@@ -29,9 +32,7 @@ class Digits(NamedTuple):
     undefined: Index = np.empty(0, np.intp)
 
 
-# Products that are added up before float64, on any kernels.
-_CHAIN = 128
-
+#: Of an RDM for which products have all digits.
 NO_DIGITS = Digits(np.empty(0, np.intp), np.empty(0))
 
 
@@ -195,7 +196,10 @@ def _adds(first: Parts, second: Parts, name: str) -> bool:
 def _added_digits(first: Parts, second: Parts, row: RdmMethod) -> Digits:
     if row.measure.undefined:
         return NO_DIGITS
-    both = [parts.values(row) for parts in (first, second)]
-    if any(rooted for _, _, rooted in both):
-        raise out_of_range("large or small")
-    return Digits(None, both[0][0] + both[1][0])
+    stored = [parts.digits[row.name] for parts in (first, second)]
+    errors = [digits.error for digits in stored if digits.error]
+    if any(digits.rooted for digits in stored):
+        errors.append(str(out_of_range("large or small")))
+    if errors:
+        return NO_DIGITS._replace(error=errors[0])
+    return Digits(None, first.values(row)[0] + second.values(row)[0])

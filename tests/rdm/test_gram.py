@@ -201,6 +201,35 @@ def test_constant_conditions_of_sums():
         np.testing.assert_allclose(both.rdm(), answer(calc_rdm, x)[0], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_of_difficult_conditions(kernels, dtype):
+    x = hard(dtype)
+    both = gram(x[:, :100]) + gram(x[:, 100:])
+    exact = x.astype(np.float64) @ x.T.astype(np.float64)
+    sizes = np.sqrt(np.outer(exact.diagonal(), exact.diagonal()))
+    assert np.all(np.abs(both.products - exact) <= 1e-6 * sizes)
+    for method in METHODS[1:]:
+        expected, warned = answer(calc_rdm, x, method)
+        found, warned_too = answer(both.rdm, method)
+        assert warned == warned_too
+        np.testing.assert_allclose(
+            found, expected, rtol=1e-6, atol=1e-6 if method == "cosine" else 0
+        )
+
+
+def test_sums_beyond_float64_have_other_rdms():
+    x = normal((5, 40))
+    x[2] *= 1e-200
+    both = gram(x[:, :20]) + gram(x[:, 20:])
+    with pytest.raises(ValueError, match="leave the range of float64"):
+        both.rdm("euclidean")
+    accumulator = GramAccumulator(5)
+    accumulator.update(normal((5, 40)))
+    with pytest.raises(ValueError, match="so large that their squares leave the range of float64"):
+        accumulator.update(normal((5, 40)) * 1e200)
+    assert accumulator.n_channels == 40
+
+
 def test_accumulators_merge_and_refuse():
     x = normal((6, 30))
     first, second = GramAccumulator(6), GramAccumulator(6)
