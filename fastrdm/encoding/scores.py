@@ -79,6 +79,16 @@ class ResponseScore:
         return _over_units(self.r, np.mean)
 
     @property
+    def median_r2(self) -> Floats:
+        """Median of R² over units, (models, subjects), without units whose R² is NaN."""
+        return _over_units(self.r2, np.median)
+
+    @property
+    def mean_r2(self) -> Floats:
+        """Mean of R² over units, (models, subjects), without units whose R² is NaN."""
+        return _over_units(self.r2, np.mean)
+
+    @property
     def normalised(self) -> PerUnit:
         """Shares of the ceiling, r / ceiling, shape of `r`: 1 if a model predicts all but the measurement's noise."""
         ceilings = list(self.ceilings.ceiling)

@@ -32,6 +32,8 @@ def test_several_layers_and_subjects():
     assert score.predictions is None
     np.testing.assert_allclose(score.median, np.median(score.r, axis=2))
     np.testing.assert_allclose(score.mean, score.r.mean(axis=2))
+    np.testing.assert_allclose(score.median_r2, np.median(score.r2, axis=2))
+    np.testing.assert_allclose(score.mean_r2, score.r2.mean(axis=2))
     assert str(score).splitlines()[0].startswith("ridge, 5 folds, 3 subjects, 6 units")
     assert len(str(score).splitlines()) == 3
     for form in (other, [other], (other,)):
