@@ -81,6 +81,7 @@ def feature_scores(
                 rows=arguments.rows,
                 layers=arguments.taps,
                 measures=arguments.measures,
+                over_time=arguments.over_time,
                 weighted=arguments.weighted,
                 n_draws=arguments.bootstrap,
                 seed=arguments.seed,

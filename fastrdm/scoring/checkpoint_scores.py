@@ -215,7 +215,7 @@ def _scores(
         problem = f"{job.path}: its submission cannot be written: {error}"
     results = results_of(outcome, scorers, n_draws=n_draws, seed=seed)
     facts = (tuple(written), outcome.sha256, job.labels, outcome.taken)
-    held_out = held_out_layers(result for result in results if result.time is None)
+    held_out = held_out_layers(r for r in results if r.time is None)
     return CheckpointScores(job.path, results, problem, *facts, held_out=held_out)
 
 

@@ -40,6 +40,7 @@ def score_features(
     modality: str = "fmri",
     regions: Iterable[str] | None = None,
     measures: Sequence[str] | None = None,
+    over_time: str | None = None,
     weighted: bool = False,
     n_draws: int = 1000,
     seed: int = 0,
@@ -70,6 +71,8 @@ def score_features(
         As for `open_studies`.
     measures : sequence of str, optional
         As for `fastrdm.sweep`; by default those of each region.
+    over_time : {"mean", "each"}, optional
+        As for `fastrdm.sweep`; by default as the studies say.
     weighted : bool
         As for `score_checkpoints`.
     n_draws, seed
@@ -102,7 +105,7 @@ def score_features(
     """
     check_choice(rows, ROW_MATCHES, "rows")
     opened = collect_studies(studies, sets, modality, regions, measures)
-    scorers = scorers_of(opened, measures)
+    scorers = scorers_of(opened, measures, over_time)
     if weighted:
         check_shared_regions(opened)
     read = features_of(features, names, layers)
@@ -123,7 +126,7 @@ def score_features(
     layer_names = tuple(layer.name for layer in read.layers)
     scored = Scored(Job(read.source, 0), Stamp(), "", layer_names, scores)
     results = results_of(scored, scorers, n_draws=n_draws, seed=seed)
-    held_out = held_out_layers(results)
+    held_out = held_out_layers(r for r in results if r.time is None)
     if weighted:
         held_out += weighted_scores(layer_names, stacks, opened)
     return CheckpointScores(read.source, results, held_out=held_out)

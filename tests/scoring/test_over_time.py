@@ -14,7 +14,7 @@ import small_sweep
 
 from fastrdm import Store, Target, cluster_test, score_checkpoints, square, sweep
 from fastrdm.cli import main
-from fastrdm.scoring import Result, TimePivot
+from fastrdm.scoring import Result, TimePivot, score_features
 from fastrdm.studies import open_studies
 
 TIMES = [-100.0, 0.0, 100.0, 200.0]
@@ -269,6 +269,16 @@ def test_table_prints_times(home, filled, capsys, tmp_path):
     assert "2 checkpoints" in capsys.readouterr().out
     assert main(["table", str(filled), "--by-time", "--failures"]) == 1
     assert main(["table", str(filled), "--by-time", "--check"]) == 1
+
+
+def test_features_have_results_of_each_time(home, capsys, tmp_path):
+    layers = {"a": np.random.default_rng(1).random((6, 20))}
+    found = score_features(layers, "study", rows="order", over_time="each", n_draws=0).results
+    assert [(r.region, r.time) for r in found] == [("it", None), *(("meg", t) for t in TIMES)]
+    np.savez(tmp_path / "f.npz", **layers)
+    arguments = ["--data", "study", "--rows", "order", "--over-time", "each", "--quiet"]
+    assert main(["score", str(tmp_path / "f.npz"), *arguments]) == 0
+    assert "best layer by time: a (-100 to 200)" in capsys.readouterr().out
 
 
 def test_figures_have_curves(home, tmp_path):
