@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from small_onnx import SIZE, write_small
 
 import fastrdm
 from fastrdm import score_features
@@ -113,6 +114,23 @@ def test_files_of_features(study, tmp_path, monkeypatch, kind, block):
     for i, name in enumerate(layers):
         assert found[name].rho == pytest.approx(np.median(responses.r[i], axis=1), abs=1e-5)
     assert values_of(scores, "ridge", "it") == {}
+
+
+def test_features_of_a_network_have_its_results(study, tmp_path):
+    for i, name in enumerate(NAMES):
+        pixels = np.random.default_rng(i).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+        Image.fromarray(pixels).save(study / "stimuli" / name)
+    path = write_small(tmp_path / "net.onnx", "net.onnx_data")
+    options = {"taps": ["first", "second"], "preprocessing": fastrdm.Preprocessing((SIZE, SIZE))}
+    measures = ["rsa", "cka"]
+    (network,) = fastrdm.score_checkpoints([path], (), study, measures=measures, **options)
+    assert network.error == ""
+    (opened,) = fastrdm.open_studies(study)
+    model = fastrdm.OnnxModel(path, **options)
+    layers = model.activations(list(opened.stimuli))
+    found = score_features(layers, study, names=opened.names, measures=measures)
+    for own, other in zip(found.results, network.results, strict=True):
+        assert dataclasses.replace(own, checkpoint=str(path)) == other
 
 
 def test_features_in_memory(study):
