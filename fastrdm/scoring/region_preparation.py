@@ -65,6 +65,11 @@ def alignment_scorer(
     grams: _Grams = study.grams.get(region, ())
     target = study.targets.get(region)
     n_times, source = 1, "Gram matrices"
+    if not grams and _lacks_responses(study.responses.get(region)):
+        raise ValueError(
+            f"the measure {protocol.name!r} needs all units for all stimuli, and units of the region {region!r} of the"
+            f" study {study.name!r} lack some; choose units with a mask, or other measures or regions"
+        )
     if not grams:
         if target is None:
             return None
@@ -97,6 +102,10 @@ def alignment_scorer(
         n_times=n_times,
         debiased=debiased,
     )
+
+
+def _lacks_responses(responses: Responses | None) -> bool:
+    return responses is not None and any(np.isnan(means).any() for means in responses.means)
 
 
 def _grams_of_rdms(target: Target, study: Study, region: str) -> _Grams:

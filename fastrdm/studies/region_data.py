@@ -53,11 +53,18 @@ def fields_of(regions: Mapping[str, RegionData]) -> dict[str, dict[str, Any]]:
     return {"measures": {region: data.measures for region, data in regions.items()}, **fields}
 
 
-def grams_of_responses(responses: MeasuredResponses, where: str) -> tuple[Gram, ...]:
-    """Return the Gram matrix of each subject's responses, averaged over repeats; a time of a unit is a channel."""
+def grams_of_responses(
+    responses: MeasuredResponses, where: str, *, required: bool
+) -> tuple[Gram, ...]:
+    """Return the Gram matrix of each subject's responses, averaged over repeats; a time of a unit is a channel.
+
+    If a unit lacks all repeats of a stimulus, there are none; ValueError if they are required.
+    """
     found = []
     for i, means in enumerate(responses.means()):
         if np.isnan(means).any():
+            if not required:
+                return ()
             condition, unit = (int(k) for k in np.argwhere(np.isnan(means))[0])
             raise ValueError(
                 f"{where}: the measure 'cka' needs all units for all stimuli, but {responses.label(i)} has no response"

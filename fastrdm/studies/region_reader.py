@@ -109,7 +109,7 @@ class RegionReader:
             Responses(
                 found.measured, name=region, nan_policy="raise" if policy == "raise" else "omit"
             ),
-            grams_of_responses(found.measured, where) if _needs_grams(measures) else (),
+            grams_of_responses(found.measured, where, required=_needs_grams(measures)),
             self._options(region, len(stimuli)),
             found.facts,
             protocols_of(table, f"{where}.")[1],

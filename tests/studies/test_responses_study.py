@@ -621,3 +621,18 @@ def test_cell_arrays_with_labels_of_each_subject(data_root, tmp_path):
     # The thumb differs most from the other fingers.
     rdm = squareform(study.targets["m1"].subject_rdms[:, 0].mean(axis=0))
     assert int(rdm.sum(axis=0).argmax()) == 0
+
+
+def test_gram_matrices_do_not_depend_on_the_measures(tmp_path):
+    write(tmp_path, 'responses = "s.npy"\nceiling = 0.5\nrdm = "euclidean"', **FILES)
+    by_default, asked = opened(tmp_path), opened(tmp_path, measures=["cka"])
+    for first, second in zip(by_default.grams["v4"], asked.grams["v4"], strict=True):
+        np.testing.assert_array_equal(first.products, second.products)
+    write(tmp_path, 'responses = "gap.npy"\nnan_policy = "omit"' + RIDGE, **FILES)
+    study = opened(tmp_path)
+    assert study.grams == {}
+    layers = {"a": np.random.default_rng(0).standard_normal((N, 3))}
+    with pytest.raises(
+        ValueError, match="'cka' needs all units for all stimuli, and units of the region 'v4'"
+    ):
+        fastrdm.score_features(layers, study, rows="order", measures=["cka"])
