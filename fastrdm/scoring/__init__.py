@@ -8,15 +8,16 @@ networks from a `manifest`), a `scheduler` that hands the `jobs` to workers (`lo
 `engines`; `accelerators` are the devices, `ray_cluster` connects to a cluster), and a `journal` that keeps the outcomes
 in a `shared_store` or nowhere. `sharing` decides which job may run: it holds back `copies` of what runs, and what other
 sweeps on the store, whose `processes` are known, have claimed. A `worker` opens a checkpoint and scores it by the
-`measures`, of which `scorer` compares RDMs; `worker_process` is its process on this machine, `undefined` has the
-reasons of NaN. `plans` are what a sweep reports, `stopping` the signals that end it, `watching` finds new files,
-`path_labels` checks patterns of labels, `pattern_search` searches them. A `guarded_process` makes calls that may hang
-(`file_looks` too). `checkpoint_scores` is a sweep without a store, `outcome_results` makes its results, `results` ranks
-their layers, `held_out` scores what other studies chose, `held_out_weights` what they weighted, `wording` puts scores
-into words. A `store` is a `database`, whose files `store_files` watches and whose SQL is in `store_schema`; `records`
-are its keys and checksums, `store_reader` is its reading half. Its rows (`store_rows`, with `store_values`,
-`store_columns` and the labels of `path_labels`) become a `result_table` by `table_filters`, and files by `table_files`
-with the texts of `cells`; `store_check` finds what is wrong in them. The time points of a region (`time_axis`) may have
+`measures`: `region_preparation` prepares each region once as one of the `region_scorers`, of which `scorer` compares
+RDMs; `worker_process` is its process on this machine, `undefined` has the reasons of NaN. `plans` are what a sweep
+reports, `stopping` the signals that end it, `watching` finds new files, `path_labels` checks patterns of labels,
+`pattern_search` searches them. A `guarded_process` makes calls that may hang (`file_looks` too). `checkpoint_scores` is
+a sweep without a store, `outcome_results` makes its results, `results` ranks their layers, `held_out` scores what other
+studies chose, `held_out_weights` what they weighted, `wording` puts scores into words. A `store` is a `database`, whose
+files `store_files` watches and whose SQL is in `store_schema`; `records` are its keys and checksums, `store_reader` is
+its reading half. Its rows (`store_rows`, with `store_values`, `store_columns` and the labels of `path_labels`) become a
+`result_table` by `table_filters`, and files by `table_files` with the texts of `cells`; `store_check` finds what is
+wrong in them. `kept_layers` packs RDMs and Gram matrices for it. The time points of a region (`time_axis`) may have
 results of their own, which a `time_pivot` shows in columns. `features` scores layers that `feature_files` reads,
 without a network.
 """

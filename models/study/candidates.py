@@ -26,7 +26,7 @@ from fastrdm.networks import (
     read_model,
 )
 from fastrdm.runtimes import Architecture
-from fastrdm.scoring import Sweep, modality_of
+from fastrdm.scoring import RSA, Sweep, modality_of
 from fastrdm.studies import Study, algonauts
 from models.networks import TAPS, build
 from models.study.network_scores import NetworkScores, subject_results
@@ -173,6 +173,7 @@ def _sweep(weights: Path, graphs: Graphs, run: StudyRun) -> tuple[list[dict[str,
         [weights] * len(graphs),
         list(graphs.values()),
         run.studies,
+        measures=[RSA],
         store=run.store,
         engine="in-process",
         retry_failed=True,

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastrdm._base import one_line, require
 from fastrdm.runtimes import Architecture
-from fastrdm.scoring import Store, Sweep
+from fastrdm.scoring import RSA, Store, Sweep
 from fastrdm.studies import Study, synthetic_notice
 from models.training.curve import draw_curve
 from models.training.run import TrainingRun
@@ -68,6 +68,7 @@ class Scorer:
                 [path],
                 [self._architecture],
                 self._studies,
+                measures=[RSA],
                 store=self._store,
                 labels=_LABELS,
                 engine="in-process",
