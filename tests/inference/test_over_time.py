@@ -238,6 +238,20 @@ def test_false_positives_are_as_many_as_the_level_says(alternative, n):
     assert (np.abs(hits / n - 0.05) < 4 * np.sqrt(0.05 * 0.95 / n)).all()
 
 
+@pytest.mark.slow
+def test_intervals_of_latencies_cover_the_truth():
+    rng = np.random.default_rng(3)
+    effect = np.zeros(60)
+    effect[20:28], effect[28:45] = np.linspace(0, 1, 9)[1:], np.linspace(1, 0, 18)[1:]
+    hits = np.zeros(2)
+    for _ in range(300):
+        rho = noise(rng, 1, 60, 20) + effect[:, None]
+        found = latencies(rho, n_draws=400)
+        intervals = found.peak_interval[0], found.onset_interval[0]
+        hits += [low <= true <= high for (low, high), true in zip(intervals, (27, 20), strict=True)]
+    assert (np.abs(hits / 300 - 0.95) < 0.05).all()
+
+
 def test_clusters_find_long_weak_effects_that_the_largest_t_misses():
     rng = np.random.default_rng(1)
     found = np.zeros(2)

@@ -137,6 +137,19 @@ def test_results_over_all_times_and_of_each_stand_side_by_side(home, tmp_path):
     assert len(frame) == 2 * (2 + 4)
 
 
+def test_time_points_are_added_to_a_store_that_has_their_average(home, tmp_path):
+    path = swept(tmp_path / "s.db")
+    with Store(path) as store:
+        mean = store.frame()
+    swept(path, over_time="each")
+    with Store(path) as store:
+        frame = store.frame()
+        assert store.check().problems == ()
+    assert sorted(frame.time.dropna()) == sorted(2 * TIMES)
+    averaged = frame[frame.time.isna()].reset_index(drop=True)
+    pandas.testing.assert_frame_equal(averaged.drop(columns="time"), mean)
+
+
 def test_merged_stores_keep_times(home, filled, tmp_path):
     with Store(tmp_path / "other.db", write=True) as store:
         store.merge(filled)
