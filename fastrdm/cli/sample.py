@@ -1,7 +1,8 @@
 """A synthetic study to try fastrdm: drawn stimuli, simulated subjects, and a known answer.
 
-Each region's subjects have the geometry of one known layer of a small network, plus noise. Their noise ceilings equal
-those published for the Algonauts 2019 challenge's 92 images. Scoring that network finds the known layers best.
+Each region's subjects have the geometry of one known layer of a small network, plus noise. The noise ceilings of their
+RDMs equal those published for the Algonauts 2019 challenge's 92 images; or, if responses are asked for, their units are
+random sums of the layer's channels. Scoring that network finds the known layers best.
 """
 
 import argparse
@@ -22,16 +23,24 @@ LAYERS: Mapping[str, str] = {"evc": "conv1", "it": "fc"}
 
 _NETWORK = "network.onnx"
 # What a later sample replaces, apart from the README, which marks the folder as a sample.
-_CONTENTS = ("study.toml", "order.csv", "targets.npz", _NETWORK, "stimuli", "test_stimuli")
+_CONTENTS = (
+    "study.toml",
+    "order.csv",
+    "targets.npz",
+    "responses.npz",
+    _NETWORK,
+    "stimuli",
+    "test_stimuli",
+)
 _MARK = "This is a synthetic study, made by fastrdm. No brain was measured for it."
 _N_TEST = 12
+# Of the simulated responses: units and repeats of each subject, and the noise of a repeat for a signal of 1.
+_UNITS, _REPEATS, _NOISE = 40, 3, 1.0
 
 _README = """{mark}
 
-The stimuli are drawn by a program. The subjects are simulated: each region's RDMs are those of one
-layer of {network}, named under [truth] in study.toml, plus random noise. The noise is chosen such
-that the noise ceilings equal those published for the 92 images of the Algonauts 2019 challenge (EVC
-{evc}, IT {it}). A score on this study tests the software and says nothing about brains.
+The stimuli are drawn by a program. The subjects are simulated: {how}
+A score on this study tests the software and says nothing about brains.
 
 The real data: the Algonauts Project 2019 challenge, Cichy et al. (2019), arXiv:1905.05675,
 http://algonauts.csail.mit.edu. Unpack its download like this:
@@ -46,14 +55,25 @@ and pass DATA to fastrdm, or set the environment variable FASTRDM_DATA to it.
 """
 
 
+_OF_RDMS = """each region's RDMs are those of one
+layer of {network}, named under [truth] in study.toml, plus random noise. The noise is chosen such
+that the noise ceilings equal those published for the 92 images of the Algonauts 2019 challenge (EVC
+{evc}, IT {it})."""
+_OF_RESPONSES = """each region's units are random
+sums of the channels of one layer of {network}, named under [truth] in study.toml, plus random noise
+in each repeat."""
+
+
 def add_sample(sample: argparse.ArgumentParser) -> None:
     """Add the arguments of `sample`."""
     sample.add_argument("folder", metavar="DIR")
+    responses = "write responses of simulated units with repeats, in place of RDMs"
+    sample.add_argument("--responses", action="store_true", help=responses)
     sample.set_defaults(run=_sample)
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    folder = write_sample(arguments.folder)
+    folder = write_sample(arguments.folder, responses=arguments.responses)
     echo(
         f"wrote {folder}: a SYNTHETIC study with simulated subjects and no brains; see its README.txt"
     )
@@ -62,7 +82,12 @@ def _sample(arguments: argparse.Namespace) -> int:
 
 
 def write_sample(
-    folder: str | Path, *, seed: int = 2019, n_conditions: int = 60, n_subjects: int = 15
+    folder: str | Path,
+    *,
+    seed: int = 2019,
+    n_conditions: int = 60,
+    n_subjects: int = 15,
+    responses: bool = False,
 ) -> Path:
     """Write a synthetic study into a folder and return it; the same arguments write the same files.
 
@@ -70,6 +95,9 @@ def write_sample(
     each subject, and σ such that the noise ceiling equals the published one of the challenge's 92 images: 0.1589
     for "evc", 0.3075 for "it". An earlier sample in the folder is replaced, file by file. A sample has at least 10
     conditions and 8 subjects: with fewer subjects, noise alone has a ceiling above the published one.
+
+    With `responses`, a subject has 40 units with 3 repeats instead: standardised sums of the layer's channels with
+    random weights of each subject, plus standard normal noise.
     """
     import numpy as np
 
@@ -88,22 +116,28 @@ def write_sample(
             (folder / name).unlink(missing_ok=True)
     # The README comes first, so that an interrupted sample is recognised and can be replaced.
     published = CEILINGS["92"]
-    (folder / "README.txt").write_text(
-        _README.format(mark=_MARK, network=_NETWORK, **published), encoding="utf-8"
-    )
+    how = (_OF_RESPONSES if responses else _OF_RDMS).format(network=_NETWORK, **published)
+    (folder / "README.txt").write_text(_README.format(mark=_MARK, how=how), encoding="utf-8")
     stimuli = _draw_all(folder / "stimuli", n_conditions, seed)
     _draw_all(folder / "test_stimuli", _N_TEST, seed + 1)
     network = folder / _NETWORK
     write_network(network, seed)
-    rdms = OnnxModel(network).rdms(stimuli, layers=sorted(LAYERS.values()))
+    model, layers = OnnxModel(network), sorted(LAYERS.values())
     arrays: dict[str, Any] = {}
-    for i, (region, layer) in enumerate(LAYERS.items()):
-        subjects = _simulate(rdms[layer], published[region], n_subjects, (seed, i), region)
-        arrays[region] = square(subjects)
-    np.savez(folder / "targets.npz", **arrays)
+    if responses:
+        activations = model.activations(stimuli, layers=layers)
+        for i, (region, layer) in enumerate(LAYERS.items()):
+            arrays[region] = _respond(activations[layer], n_subjects, (seed, i))
+        np.savez(folder / "responses.npz", **arrays)
+    else:
+        rdms = model.rdms(stimuli, layers=layers)
+        for i, (region, layer) in enumerate(LAYERS.items()):
+            subjects = _simulate(rdms[layer], published[region], n_subjects, (seed, i), region)
+            arrays[region] = square(subjects)
+        np.savez(folder / "targets.npz", **arrays)
     lines = ["stimulus,category", *(f"{path.name},{path.stem.split('_')[0]}" for path in stimuli)]
     (folder / "order.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "study.toml").write_text(_settings(n_subjects), encoding="utf-8")
+    (folder / "study.toml").write_text(_settings(n_subjects, responses), encoding="utf-8")
     return folder
 
 
@@ -124,13 +158,15 @@ def _check(folder: Path, n_conditions: int, n_subjects: int) -> None:
             )
 
 
-def _settings(n_subjects: int) -> str:
+def _settings(n_subjects: int, responses: bool) -> str:
     description = f"{_MARK} {n_subjects} simulated subjects: layers of {_NETWORK} plus noise."
-    tables = [f'[targets.{region}]\nfile = "targets.npz"\nkey = "{region}"\n' for region in LAYERS]
+    source = 'responses = "responses.npz"' if responses else 'file = "targets.npz"'
+    tables = [f'[targets.{region}]\n{source}\nkey = "{region}"\n' for region in LAYERS]
     truth = [f'{region} = "{layer}"' for region, layer in LAYERS.items()]
     lines = [
         f'name = "sample"\ndescription = "{description}"\nsynthetic = true',
         'stimuli = "stimuli"\ntest_stimuli = "test_stimuli"\norder = "order.csv"',
+        *['measures = ["rsa", "cka", "ridge"]'] * responses,
         f'truth_network = "{_NETWORK}"\n',
         *tables,
         "# The layer from which each region was simulated.\n[truth]",
@@ -159,6 +195,22 @@ def _simulate(
         above = Target(subjects(middle), name=name).ceiling > ceiling
         low, high = (middle, high) if above else (low, middle)
     return subjects(high)
+
+
+def _respond(
+    activations: "NDArray[np.floating[Any]]", n_subjects: int, seed: tuple[int, int]
+) -> "NDArray[np.float32]":
+    """Return responses (subjects, repeats, conditions, units): random sums of channels, plus noise."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    rows = activations.reshape(len(activations), -1).astype(np.float64)
+    shape = (n_subjects, _REPEATS, len(rows), _UNITS)
+    signals = rows @ rng.standard_normal((n_subjects, rows.shape[1], _UNITS))
+    signals -= signals.mean(axis=1, keepdims=True)
+    signals /= signals.std(axis=1, keepdims=True)
+    noise = _NOISE * rng.standard_normal(shape)
+    return np.asarray(signals[:, None] + noise, np.float32)
 
 
 def _draw_all(folder: Path, n: int, seed: int) -> list[Path]:

@@ -4,6 +4,7 @@ from PIL import Image
 
 from fastrdm.cli.sample import LAYERS, write_sample
 from fastrdm.runtimes import OnnxModel
+from fastrdm.scoring import score_checkpoints
 from fastrdm.studies import CEILINGS, open_studies
 
 
@@ -101,3 +102,22 @@ def test_stimuli_are_pictures(study):
         with Image.open(path) as image:
             assert (image.mode, image.size) == ("RGB", (160, 160))
             assert np.asarray(image).std() > 10
+
+
+def test_known_layers_are_found_by_all_measures_of_responses(tmp_path):
+    folder = write_sample(tmp_path / "mine", n_subjects=8, responses=True)
+    (study,) = open_studies(folder)
+    assert not (folder / "targets.npz").exists()
+    assert study.measures == dict.fromkeys(LAYERS, ("rsa", "cka", "ridge"))
+    for region in LAYERS:
+        assert (study.responses[region].n_units, study.responses[region].n_repeats) == (
+            (40,) * 8,
+            (3,) * 8,
+        )
+        # The share of the signal in the mean of three repeats, 3 / 4.
+        assert np.median(study.responses[region].reliability) == pytest.approx(0.75, abs=0.05)
+    (scores,) = score_checkpoints([folder / "network.onnx"], (), study, n_draws=0)
+    for measure in ("rsa", "cka", "ridge"):
+        for region, layer in LAYERS.items():
+            found = [r for r in scores.results if (r.measure, r.region) == (measure, region)]
+            assert max(found, key=lambda r: r.value).layer == layer
