@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import natural_key
+from fastrdm._base import list_names, natural_key
 from fastrdm.scoring import store_values as values
 from fastrdm.scoring.database import Database
 from fastrdm.scoring.kept_layers import unpacked, unpacked_gram
@@ -157,26 +157,40 @@ class StoreReader(Database):
         """Write the results as a Parquet file, which appears only when it is complete; options as for `frame`."""
         write_table(self.table(**{"sign_flips": False} | options), path, "parquet")
 
-    def rdms(self, sha256: str) -> dict[tuple[str, str], NDArray[np.float32]]:
-        """The RDMs kept for a checkpoint, by the SHA-256 of its weights: (study, layer) → condensed RDM."""
-        found = self._kept("rdms", sha256)
+    def rdms(
+        self, sha256: str, settings: str | None = None
+    ) -> dict[tuple[str, str], NDArray[np.float32]]:
+        """The RDMs kept for a checkpoint, by the SHA-256 of its weights: (study, layer) → condensed RDM.
+
+        `settings` is the value of the column of that name, or the start of it; ValueError if there are RDMs of several
+        settings and none is chosen.
+        """
+        found = self._kept("rdms", sha256, settings)
         with self._errors():
             return {place: unpacked(content) for place, content in found.items()}
 
-    def grams(self, sha256: str) -> "dict[tuple[str, str], Gram]":
+    def grams(self, sha256: str, settings: str | None = None) -> "dict[tuple[str, str], Gram]":
         """The Gram matrices kept for a checkpoint, by the SHA-256 of its weights: (study, layer) → `Gram`.
 
         They are those of the sweep to the bit, so that scores by other measures follow from them without the network.
+        `settings` is as for `rdms`.
         """
-        found = self._kept("grams", sha256)
+        found = self._kept("grams", sha256, settings)
         with self._errors():
             return {place: unpacked_gram(content) for place, content in found.items()}
 
-    def _kept(self, table: str, sha256: str) -> dict[tuple[str, str], Any]:
+    def _kept(self, table: str, sha256: str, settings: str | None) -> dict[tuple[str, str], Any]:
         found = self.query(
-            f"SELECT DISTINCT t.study, d.position, d.layer, d.content FROM {table} d"
-            " JOIN checkpoints c ON c.id = d.checkpoint JOIN targets t ON t.stimuli = d.stimuli"
-            " WHERE c.sha256 = ? ORDER BY t.study, d.position",
-            sha256,
+            f"SELECT DISTINCT m.key, t.study, d.position, d.layer, d.content FROM {table} d"
+            " JOIN checkpoints c ON c.id = d.checkpoint JOIN methods m ON m.id = c.method"
+            " JOIN targets t ON t.stimuli = d.stimuli"
+            " WHERE c.sha256 = ? AND substr(m.key, 1, ?) = ? ORDER BY t.study, d.position",
+            *(sha256, len(settings or ""), settings or ""),
         )
-        return {(study, layer): content for study, _, layer, content in found}
+        keys = sorted({key for key, *_ in found})
+        if len(keys) > 1:
+            raise ValueError(
+                f"{self.path} has {table} of {sha256[:8]} under several settings; choose one of"
+                f" {list_names((key[:8] for key in keys), 8)}"
+            )
+        return {(study, layer): content for _, study, _, layer, content in found}

@@ -1,6 +1,8 @@
 """Layers are scored by several measures from one matrix, each as its function does it."""
 
+import contextlib
 import math
+import sqlite3
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +22,7 @@ from fastrdm import (
     sweep,
 )
 from fastrdm.scoring import MEASURES, Result, best_layers, layer_scores
+from fastrdm.scoring.records import StoreError
 from fastrdm.scoring.store_check import check_store
 from fastrdm.similarity import PROTOCOLS, Target
 from fastrdm.studies import open_studies
@@ -413,3 +416,58 @@ def test_every_measure_has_a_protocol_of_its_own_or_the_targets():
     for name, row in MEASURES.items():
         assert (row.protocol is None) is (name == "rsa")
         assert name not in PROTOCOLS and row.title and row.needs and row.symbol
+
+
+def test_matrices_of_several_settings_are_not_mixed(study, model):
+    it, stimuli = only(study, "it"), list(study.stimuli)
+    run(it, keep_grams=True, keep_rdms=True)
+    run(it, keep_grams=True, keep_rdms=True, projection=16)
+    settings = {row["settings"] for row in rows()}
+    ((sha256, *_),) = {(row["sha256"],) for row in rows()}
+    with Store("s.db") as store:
+        for read in (store.rdms, store.grams):
+            with pytest.raises(
+                ValueError, match=f"several settings; choose one of {min(settings)}"
+            ):
+                read(sha256)
+        kept = [store.grams(sha256, each)["study", "first"] for each in settings]
+        assert store.grams("0" * 64) == {} and store.rdms(sha256, "none") == {}
+    expected = [
+        model.grams(stimuli, projection=each)["first"] for each in (None, SparseProjection(16))
+    ]
+    assert kept == expected or kept[::-1] == expected
+
+
+def test_stores_with_several_measures_are_merged(study):
+    it = only(study, "it")
+    run(it, ("rsa", "ridge"), keep_grams=True)
+    before = rows()
+    (sha256,) = {row["sha256"] for row in before}
+    with Store("into.db", write=True) as into:
+        assert into.merge("s.db") == 1
+        assert check_store(into).problems == ()
+        assert [dict(zip(into.columns(), row, strict=True)) for row in into.rows()] == [
+            {name: row[name] for name in into.columns()} for row in before
+        ]
+        with Store("s.db") as store:
+            assert into.grams(sha256) == store.grams(sha256) != {}
+
+
+def test_damaged_gram_matrices_are_found(study):
+    run(only(study, "it"), keep_grams=True)
+    with contextlib.closing(sqlite3.connect("s.db")) as database, database:
+        database.execute("UPDATE grams SET content = substr(content, 1, 90) WHERE position = 1")
+    with Store("s.db") as store:
+        (problem,) = check_store(store).problems
+        assert problem == "the Gram matrix of second of net.onnx is damaged"
+        (sha256,) = {row["sha256"] for row in rows()}
+        with pytest.raises(StoreError, match="content of a Gram matrix is not what was written"):
+            store.grams(sha256)
+
+
+def test_worker_processes_score_by_all_measures(study):
+    it = only(study, "it")
+    run(it, ALL, engine="local", workers=1)
+    found = {(r.measure, r.layer): r.rho for r in results(it, ALL)}
+    for row in rows(subjects=True):
+        assert row["rho"] == found[row["measure"], row["layer"]][row["subject"]]
