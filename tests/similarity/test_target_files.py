@@ -175,6 +175,9 @@ def test_lists_of_arrays_that_are_not_a_targets(saved, arrays):
         ("is_computed", 1, "is_computed is 1"),
         ("tie_bound", float("nan"), "tie_bound is nan"),
         ("tie_bound", "0", "tie_bound is '0'"),
+        ("over_time", "all", "over_time is 'all'"),
+        ("times", ["1"], "its times are not a list of numbers"),
+        ("times", [1.0, 2.0], "times of subjects have shape (2,)"),
         ("ceiling", None, "ceiling is None"),
         ("ceiling", True, "ceiling is True"),
         ("ceiling", float("nan"), "the ceiling of IT in .* must be a positive number"),
@@ -191,7 +194,7 @@ def test_facts_that_no_target_has(saved, key, value, words):
     assert re.search(words if ".*" in words else re.escape(words), refused(path))
     del facts[key]
     write(path, facts, body)
-    if key in ("is_computed", "tie_bound", "labels", "name"):
+    if key in ("is_computed", "tie_bound", "labels", "name", "over_time", "times"):
         Target.load(path)
     else:
         refused(path)

@@ -125,3 +125,14 @@ def test_the_challenges_meg_files_may_have_several_time_points(tmp_path):
     assert targets["early"].times.tolist() == TIMES
     score = targets["late"].score(np.random.default_rng(1).random(PAIRS), over_time="each")
     assert score.rho.shape == (1, 4, 3) and score.times.tolist() == TIMES
+
+
+def test_the_data_beside_the_project_hold_one_time_point(data_root):
+    folder = data_root / "algonauts2019" / "Training_Data" / "92_Image_Set"
+    target = algonauts.read_target(folder / "target_meg.mat", "meg")["early"]
+    models = np.random.default_rng(0).random((2, target.n_pairs))
+    each, mean = target.score(models, over_time="each"), target.score(models)
+    np.testing.assert_array_equal(each.rho[:, 0], mean.rho)
+    np.testing.assert_array_equal(each.r2[:, 0], mean.r2)
+    # The published ceiling is that of averages over several time points.
+    assert mean.ceiling[0] == 0.4634 and each.ceiling[0, 0] == target.noise_ceiling.upper
