@@ -1,13 +1,16 @@
 """Scores of models under resampling of subjects, conditions or both."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._base import as_array, check_choice, check_integer, names_of
+from fastrdm.encoding import Responses
 from fastrdm.inference.bootstrap_result import Bootstrap
 from fastrdm.inference.draws import CONDITIONS, SUBJECTS, Counts, count, draw_indices
+from fastrdm.inference.response_scores import check_absent, response_bootstrap
 from fastrdm.inference.significance import Floats, label_models, weighted
 from fastrdm.similarity import Protocol, SubjectData, Target, blocks_of
 
@@ -16,8 +19,8 @@ _MIN_CONDITIONS = 3
 
 
 def bootstrap(
-    subject_rdms: ArrayLike | Target,
-    rdms: ArrayLike,
+    subject_rdms: ArrayLike | Target | Responses,
+    rdms: Any,
     over: str = "both",
     *,
     n_draws: int = 1000,
@@ -49,7 +52,8 @@ def bootstrap(
     Parameters
     ----------
     subject_rdms : array_like or Target
-        As in `noise_ceiling`; a target provides its subjects, protocol and policy.
+        As in `noise_ceiling`; a target provides its subjects, protocol and policy. For `Responses`, and Gram matrices
+        in place of RDMs, the result is that of `response_bootstrap`, which also takes options of the regression.
     rdms : array_like
         One model, (pairs,) or (n, n), or several, also as a dict. Masked values are NaN.
     over : {"both", "subjects", "conditions"}
@@ -109,6 +113,9 @@ def bootstrap(
     >>> result.interval().shape, result.compare_models().p.shape
     ((2, 2), (1,))
     """
+    if isinstance(subject_rdms, Responses):
+        check_absent(draws=draws, protocol=protocol, names=names, nan_policy=nan_policy)
+        return response_bootstrap(subject_rdms, rdms, over, n_draws=n_draws, seed=seed)
     check_choice(over, ("subjects", "conditions", "both"), "over")
     data = SubjectData.take(subject_rdms, protocol, nan_policy, n_threads)
     models = data.take_models(rdms)

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrdm._base import names_of, warn_caller
+from fastrdm.encoding import Responses
 from fastrdm.inference.draws import all_permutations, draw_permutations
+from fastrdm.inference.response_scores import check_absent, response_test
 from fastrdm.inference.significance import (
     EXACT,
     TestResult,
@@ -21,8 +24,8 @@ from fastrdm.similarity import Protocol, SubjectData, Target
 
 
 def permutation_test(
-    subject_rdms: ArrayLike | Target,
-    rdms: ArrayLike,
+    subject_rdms: ArrayLike | Target | Responses,
+    rdms: Any,
     *,
     n_permutations: int = 10_000,
     seed: int = 0,
@@ -43,7 +46,7 @@ def permutation_test(
     Parameters
     ----------
     subject_rdms, rdms, protocol, names, n_threads
-        As in `bootstrap`.
+        As in `bootstrap`. For `Responses`, and Gram matrices in place of RDMs, the result is that of `response_test`.
     nan_policy : str, optional
         By default the target's policy, else ``"raise"``. ``"raise"``: NaN is an error. ``"omit"``: a model, in each
         order of its conditions, and a subject are compared, and ranked, on the pairs that are NaN in neither.
@@ -83,6 +86,16 @@ def permutation_test(
     Mantel (1967), Cancer Research 27. Nili et al. (2014), PLoS Comput. Biol. 10(4). Phipson & Smyth (2010), Stat.
     Appl. Genet. Mol. Biol. 9(1): why a permutation p is never 0.
     """
+    if isinstance(subject_rdms, Responses):
+        check_absent(protocol=protocol, names=names, nan_policy=nan_policy)
+        return response_test(
+            subject_rdms,
+            rdms,
+            n_permutations=n_permutations,
+            seed=seed,
+            alternative=alternative,
+            correction=correction,
+        )
     check_permutations(alternative, n_permutations, seed)
     check_correction(correction, "max")
     data = SubjectData.take(subject_rdms, protocol, nan_policy, n_threads)

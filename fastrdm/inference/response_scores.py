@@ -210,6 +210,16 @@ def response_test(
     )  # fmt: skip
 
 
+def check_absent(**options: Any) -> None:
+    """Refuse options of RDMs for responses."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} is an option for RDMs and cannot be used with Responses; their options are those of"
+                " response_bootstrap and response_test"
+            )
+
+
 def _folds(responses: Responses, options: Mapping[str, Any]) -> ConditionFolds:
     named = {name: options[name] for name in ("seed", "groups", "strata") if name in options}
     return folds_of(options.get("folds", 5), responses.n_conditions, **named)

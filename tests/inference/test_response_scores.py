@@ -125,6 +125,20 @@ def test_layers_without_r_have_no_p():
     assert np.isnan(result.p).tolist() == [False, False, True]
 
 
+def test_functions_for_rdms_take_responses():
+    measured, grams, _ = data()
+    first = fastrdm.bootstrap(measured, grams, "subjects", n_draws=5, seed=2)
+    second = fastrdm.response_bootstrap(measured, grams, "subjects", n_draws=5, seed=2)
+    np.testing.assert_array_equal(first.evaluations, second.evaluations)
+    one = fastrdm.permutation_test(measured, grams, n_permutations=4, seed=2)
+    two = fastrdm.response_test(measured, grams, n_permutations=4, seed=2)
+    np.testing.assert_array_equal(one.p, two.p)
+    with pytest.raises(ValueError, match="protocol is an option for RDMs"):
+        fastrdm.bootstrap(measured, grams, protocol="rsatoolbox")
+    with pytest.raises(ValueError, match="names is an option for RDMs"):
+        fastrdm.permutation_test(measured, grams, names=["a", "b"])
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
