@@ -1026,9 +1026,9 @@ def test_score_gives_a_copy_the_results_of_its_original(here, monkeypatch):
     copy, scored, original = "runs/seed1-epoch00-copy.safetensors", [], Worker._scores
     shutil.copy(GOOD, copy)
 
-    def scores(self, model):
+    def scores(self, model, done):
         scored.append(model)
-        return original(self, model)
+        return original(self, model, done)
 
     monkeypatch.setattr(Worker, "_scores", scores)
     other = "runs/seed1-epoch01.safetensors"
