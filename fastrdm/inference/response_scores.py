@@ -89,37 +89,30 @@ def response_bootstrap(
     check_integer(n_draws, "n_draws", 2)
     check_seed(seed)
     counts = _counts(responses, over, n_draws, seed)
-    keeps = "conditions" in counts
-    score = responses.score(grams, **{"seed": seed % (1 << 32)} | options, keep_predictions=keeps)
-    values = score.median
-    if over == "units":
-        evaluations = [_over_units(score, n_draws, seed)]
-        jackknives = []
-    else:
-        subjects = counts.get("subjects")
-        drawn = (
-            _over_conditions(responses, score, counts["conditions"])
-            if keeps
-            else np.broadcast_to(values, (n_draws, *values.shape))
-        )
-        evaluations = [_means(drawn, subjects)]
-        jackknives = [_means(values[None], 1 - np.eye(len(values.T), dtype=np.int32))]
-        if over == "both":
-            evaluations += [_means(values[None], subjects), drawn.mean(axis=2)]
-        if over == "conditions":
-            jackknives = []
-        if keeps:
-            one_less = 1 - np.eye(responses.n_conditions, dtype=np.int32)
-            jackknives.append(_over_conditions(responses, score, one_less).mean(axis=2))
-    nothing = np.full((len(evaluations), n_draws, 2), np.nan)
+    options = {"seed": seed % (1 << 32)} | options
+    parts = [grams]
+    if "conditions" in counts:
+        # Predictions of one layer at a time are kept; they are as large as the responses.
+        options["keep_predictions"] = True
+        parts = _one_by_one(grams, options.get("method"))
+    names: list[str] = []
+    values, draws, jackknives = [], [], []
+    for part in parts:
+        score = responses.score(part, **options)
+        names += score.names
+        values.append(score.median.mean(axis=1))
+        evaluations, jackknife = _drawn(responses, score, over, counts, n_draws, seed)
+        draws.append(evaluations)
+        jackknives.append(jackknife)
+    evaluations = np.concatenate(draws, axis=2)
     return Bootstrap(
-        names=score.names,
+        names=tuple(names),
         over=over,
-        value=values.mean(axis=1),
+        value=np.concatenate(values),
         ceiling=np.full(2, np.nan),
-        evaluations=np.stack(evaluations),
-        ceilings=nothing,
-        acceleration=_acceleration(jackknives, len(score.names)),
+        evaluations=evaluations,
+        ceilings=np.full((*evaluations.shape[:2], 2), np.nan),
+        acceleration=_acceleration(np.concatenate(jackknives, axis=1)),
         n_subjects=responses.n_subjects,
         n_conditions=responses.n_conditions,
         n_units=min(responses.n_units),
@@ -128,6 +121,42 @@ def response_bootstrap(
         pool="none",
         squared=False,
     )
+
+
+def _one_by_one(grams: Any, method: str | None) -> list[Any]:
+    """Return layers one by one, with their names, unless a method joins them."""
+    if method in ("banded", "stacked") or not isinstance(grams, (Mapping, list, tuple)):
+        return [grams]
+    pairs = grams.items() if isinstance(grams, Mapping) else enumerate(grams)
+    return [{name: gram} for name, gram in pairs] or [grams]
+
+
+def _drawn(
+    responses: Responses,
+    score: ResponseScore,
+    over: str,
+    counts: Mapping[str, Counts],
+    n_draws: int,
+    seed: int,
+) -> tuple[Floats, Floats]:
+    """Return scores (kinds, draws, models), and deviations (left out, models) without each subject or condition."""
+    values = score.median
+    if over == "units":
+        return _over_units(score, n_draws, seed)[None], np.empty((0, len(values)))
+    subjects, conditions = counts.get("subjects"), counts.get("conditions")
+    jackknives = []
+    if subjects is not None:
+        one_less = 1 - np.eye(responses.n_subjects, dtype=np.int32)
+        jackknives.append(_jackknife(_means(values[None], one_less)))
+    if conditions is None:
+        return _means(values[None], subjects)[None], np.concatenate(jackknives)
+    drawn = _over_conditions(responses, score, conditions)
+    one_less = 1 - np.eye(responses.n_conditions, dtype=np.int32)
+    jackknives.append(_jackknife(_over_conditions(responses, score, one_less).mean(axis=2)))
+    evaluations = [_means(drawn, subjects)]
+    if subjects is not None:
+        evaluations += [_means(values[None], subjects), drawn.mean(axis=2)]
+    return np.stack(evaluations), np.concatenate(jackknives)
 
 
 def response_test(
@@ -322,11 +351,13 @@ def _medians(rows: Floats) -> Floats:
     return np.array([np.median(row) if len(row) else np.nan for row in kept])
 
 
-def _acceleration(jackknives: Sequence[Floats], n_models: int) -> Floats:
-    """Return the acceleration of BCa intervals from scores (left out, models); 0 without them."""
-    if not jackknives:
-        return np.zeros(n_models)
-    deviations = np.concatenate([j.mean(axis=0) - j for j in jackknives])
+def _jackknife(scores: Floats) -> Floats:
+    """Return deviations (left out, models) from the mean of scores."""
+    return np.asarray(scores.mean(axis=0) - scores)
+
+
+def _acceleration(deviations: Floats) -> Floats:
+    """Return the acceleration of BCa intervals from deviations (left out, models); 0 without them."""
     squares = (deviations**2).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(squares > 0, (deviations**3).sum(axis=0) / (6 * squares**1.5), 0.0)
