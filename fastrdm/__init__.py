@@ -6,12 +6,13 @@ Gram matrices, which `cka`, `procrustes`, `angular_distance`, `bures_similarity`
 `SelectedRdm` and `InterpolatedRdm` are models with parameters, which `cross_validate` judges on held-out conditions
 and subjects; `partial_compare` and `partition_rdm_variance` separate what models share. `bootstrap`,
 `permutation_test`, `subject_test`, `compare_models` and `max_statistic` quantify the uncertainty of scores;
-`time_test`, `cluster_test` and `latencies` do so for scores of each time point. `Responses` hold
-measured units, which layers predict; `response_bootstrap`, `response_test` and `partition_variance` say how surely,
-and which layer adds what, `split_half_reliability`, `ncsnr` and `subject_ceiling` how well any model can. `read_rdms` and `read_responses` read the files of
-other programs. `export_onnx` and `OnnxModel`, or `TorchModel` without a file, turn a network's weights into RDMs of
-its layers; `score_checkpoints` and `sweep` score checkpoints against the studies that `open_studies` finds,
-`score_features` scores features that were saved elsewhere, and `check_study` reports what looks wrong with a study.
+`time_test`, `cluster_test` and `latencies` do so for scores of each time point. `Responses` hold measured units,
+which layers predict; `response_bootstrap`, `response_test` and `partition_variance` say how surely, and which layer
+adds what, `split_half_reliability`, `ncsnr` and `subject_ceiling` how well any model can. `read_rdms` and
+`read_responses` read the files of other programs. `export_onnx` and `OnnxModel`, or `TorchModel` without a file, turn
+a network's weights into RDMs of its layers; `score_checkpoints` and `sweep` score checkpoints against the studies
+that `open_studies` finds, `score_features` scores features that were saved elsewhere, and `check_study` reports what
+looks wrong with a study.
 """
 
 from typing import TYPE_CHECKING

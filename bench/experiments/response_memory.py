@@ -1,7 +1,8 @@
 """Memory of ridge regressions onto many units, in a process of its own: python -m bench.experiments.response_memory.
 
 Prints the peak of the resident set while 8 subjects × 5,000 units × 1,000 conditions are predicted from 11 layers,
-beside the responses, and the time. Linux only. ``--conditions``, ``--units``, ``--subjects`` and ``--layers`` change the numbers.
+beside the responses, and the time. Linux only. ``--conditions``, ``--units``, ``--subjects`` and ``--layers`` change
+the numbers.
 """
 
 import argparse
