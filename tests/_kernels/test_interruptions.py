@@ -302,3 +302,22 @@ except RuntimeError as error:
     os._exit(4 if "forked while a kernel ran" in str(error) else 5)
 """
     assert forked(code) == ["4"]
+
+
+def test_numba_kernels_need_no_lock_of_the_process(monkeypatch, kernel_set):
+    """An interrupted call of numba's can leave it taken, and other threads would wait for ever."""
+    if kernel_set != "numba":
+        pytest.skip("a lock of numba's")
+    parallel = pytest.importorskip("numba.np.ufunc.parallel")
+    rows = np.random.default_rng(0).random((3, 20))
+    expected = _kernels.gram(rows)[0]
+
+    class Taken:
+        def __enter__(self):
+            raise AssertionError("the lock was taken")
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(parallel, "_backend_init_process_lock", Taken())
+    assert np.array_equal(_kernels.gram(rows)[0], expected)

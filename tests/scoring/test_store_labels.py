@@ -123,7 +123,8 @@ def test_labels_of_unknown_paths_or_with_the_name_of_a_column_are_refused(writer
 
 def test_every_column_is_reserved():
     assert NAMES <= RESERVED
-    full = table_columns([], subjects=True, history=True, sign_flips=True, score=True)
+    flags = ("subjects", "history", "sign_flips", "score", "times")
+    full = table_columns([], **dict.fromkeys(flags, True))
     assert set(full) == NAMES
 
 

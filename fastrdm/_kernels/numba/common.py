@@ -46,6 +46,16 @@ def _check_fork() -> None:
         )
 
 
+# Compiled, because numba's functions for Python take a lock of the process at every call. If a signal handler raises an
+# error there, or a forked process dies, the lock stays taken, and calls from other threads wait for ever.
+@numba.njit  # type: ignore[untyped-decorator]
+def _use_threads(n_threads: int) -> int:
+    """Set this thread's number of threads, and return the one before."""
+    before: int = numba.get_num_threads()
+    numba.set_num_threads(n_threads)
+    return before
+
+
 def chunks(n_items: int, operations: float) -> Iterator[tuple[int, int]]:
     """Yield ranges of items, each with that many operations of one thread; one empty range if there are no items."""
     size = max(1, int(OPERATIONS / max(1.0, operations)))
@@ -70,16 +80,15 @@ def kernel(
         @functools.wraps(function)
         def run(*arguments: Any) -> None:
             _check_fork()
-            before = numba.get_num_threads()
             n_threads = max(1, min(arguments[place], numba.config.NUMBA_NUM_THREADS))
             given = arguments[:place]
             n_items, operations = plan(*given)
-            numba.set_num_threads(n_threads)
+            before = _use_threads(n_threads)
             try:
                 for begin, end in chunks(n_items, operations / n_threads):
                     compiled(*given, begin, end)
             finally:
-                numba.set_num_threads(before)
+                _use_threads(before)
 
         return run
 
