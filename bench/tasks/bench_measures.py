@@ -44,7 +44,7 @@ def yardstick(inputs):
     "contender", [pytest.param(c, id=c.name) for c in measures.ROUTES], indirect=True
 )
 def test_images_to_all_measures(contender, paced, inputs, truth, yardstick):
-    """Two regions of 15 subjects; responses of 4 subjects × 500 units, 5 folds × 10 penalties."""
+    """Two regions of 15 subjects; responses of 2 subjects × 200 units, 5 folds × 10 penalties."""
     paced(
         inputs,
         truth=truth[contender.answer],
