@@ -11,6 +11,7 @@ of formats (`hdf5` with `hdf5_heaps`, `matlab5` and `matlab4`, `numpy_files`, `p
 on what files may expand to (`expansion`); `arrays` reads all its arrays, `stored_arrays` reads arrays in parts. `files`
 writes files that appear only when complete, and checks before work that a file can be written; `array_files` are such
 files of named arrays, which processes map. `settings_files` reads TOML, JSON and lists within bounds.
+`variance_shares` divides R² among the predictors that have it in common.
 """
 
 from typing import TYPE_CHECKING
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     )
     from fastrdm._base.stored_arrays import StoredArray, StoredArrays, open_arrays
     from fastrdm._base.unpickling import BoundedUnpickler, StandIn, expanded_size
+    from fastrdm._base.variance_shares import all_combinations, combination_row, common_shares
 else:
     # These modules import NumPy, which takes longer than the rest of `fastrdm --help`.
     __getattr__ = lazy_attributes(
@@ -158,6 +160,11 @@ else:
             ],
             "fastrdm._base.stored_arrays": ["StoredArray", "StoredArrays", "open_arrays"],
             "fastrdm._base.unpickling": ["BoundedUnpickler", "StandIn", "expanded_size"],
+            "fastrdm._base.variance_shares": [
+                "all_combinations",
+                "combination_row",
+                "common_shares",
+            ],
         },
     )
 
@@ -182,6 +189,7 @@ __all__ = [
     "StoredArray",
     "StoredArrays",
     "__version__",
+    "all_combinations",
     "as_array",
     "as_floats",
     "as_rdms",
@@ -196,7 +204,9 @@ __all__ = [
     "check_writable_folder",
     "checked_triangle",
     "choose",
+    "combination_row",
     "common_labels",
+    "common_shares",
     "condense",
     "counted",
     "damaged",

@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from fastrdm._base import check_choice, counted
+from fastrdm._base import (
+    all_combinations,
+    check_choice,
+    combination_row,
+    common_shares,
+    counted,
+)
 from fastrdm.encoding.layers import named_grams
 from fastrdm.encoding.prepared import Responses
 from fastrdm.encoding.regressions import SEVERAL
@@ -58,12 +63,7 @@ class ResponseVariancePartition:
 
     def shared(self, *names: str) -> PerUnit:
         """Return the share (subjects, units) that exactly these layers have in common; ValueError if one is unknown."""
-        for name in names:
-            check_choice(name, self.layers, "layer")
-        if not names:
-            raise ValueError(f"name at least one of the layers: {', '.join(self.layers)}")
-        wanted = tuple(name for name in self.layers if name in names)
-        return self._row(self.parts, self.combinations.index(wanted))
+        return self._row(self.parts, combination_row(self.layers, names, "layer"))
 
     @staticmethod
     def _row(values: PerUnit, row: int) -> PerUnit:
@@ -154,7 +154,7 @@ def partition_variance(
             f"grams has {len(layers)} of the two or three layers that variance is divided among"
         )
     names = tuple(layers)
-    combined = tuple(c for k in range(1, len(names) + 1) for c in combinations(names, k))
+    combined = all_combinations(names)
     scores = [
         responses.score({name: layers[name] for name in some}, method, **options)
         for some in combined
@@ -163,21 +163,7 @@ def partition_variance(
         np.concatenate(each)
         for each in zip(*(subjects_of(score.r2) for score in scores), strict=True)
     ]
-    parts = [_parts(names, combined, each) for each in r2]
+    parts = [common_shares(names, each) for each in r2]
     return ResponseVariancePartition(
         names, combined, together(r2), together(parts), method, responses.subjects
     )
-
-
-def _parts(names: tuple[str, ...], combined: tuple[tuple[str, ...], ...], r2: Any) -> Any:
-    """Return the shares (combinations, units) of R² (combinations, units)."""
-    of = dict(zip(combined, r2, strict=True)) | {(): np.zeros(r2.shape[1])}
-    parts = []
-    for common in combined:
-        part = np.zeros(r2.shape[1])
-        for k in range(len(common) + 1):
-            for some in combinations(common, k):
-                joined = tuple(n for n in names if n not in common or n in some)
-                part -= (-1) ** k * of[joined]
-        parts.append(part)
-    return np.stack(parts)

@@ -7,6 +7,7 @@ import contextlib
 import math
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -181,7 +182,7 @@ class Blocks(Protocol):
         """Add a block."""
 
 
-class Collector(Generic[Result]):
+class Collector(ABC, Generic[Result]):
     """Results of layers whose channels come in one or several ranges; `results` has those of complete layers.
 
     `widths` are each layer's channels after projection by its projector in `projectors`, `whole` is whether they are
@@ -217,17 +218,17 @@ class Collector(Generic[Result]):
             if part.end == width:
                 self.results[layer] = self._of_blocks(self._blocks.pop(layer))
 
+    @abstractmethod
     def _of_all(self, layer: str, values: Floats32) -> Result:
         """Return the result of all channels of a layer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _begin(self, layer: str, n_conditions: int) -> Blocks:
         """Return an accumulator."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _of_blocks(self, blocks: Any) -> Result:
         """Return the result of an accumulator."""
-        raise NotImplementedError
 
 
 class RdmCollector(Collector[NDArray[np.float64]]):

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrdm._base import check_choice
+from fastrdm._base import all_combinations, check_choice, combination_row, common_shares
 from fastrdm.similarity.numerics import Floats, in_range
 from fastrdm.similarity.partial_comparison import METHODS, orthonormal
 from fastrdm.similarity.parts import rdm_vectors, take_subjects
@@ -54,12 +53,7 @@ class RdmVariancePartition:
 
     def shared(self, *names: str) -> Floats:
         """Return the share (subjects,) that exactly these sets have in common; ValueError for an unknown one."""
-        for name in names:
-            check_choice(name, self.sets, "set")
-        if not names:
-            raise ValueError(f"name at least one of the sets: {', '.join(self.sets)}")
-        wanted = tuple(name for name in self.sets if name in names)
-        return np.asarray(self.parts[self.combinations.index(wanted)])
+        return np.asarray(self.parts[combination_row(self.sets, names, "set")])
 
     def __str__(self) -> str:
         n = self.r2.shape[1]
@@ -139,7 +133,7 @@ def partition_rdm_variance(
     data = take_subjects(target, nan_policy=nan_policy)
     members = {str(name): _set(data, str(name), rdms) for name, rdms in sets.items()}
     names = tuple(members)
-    combined = tuple(c for k in range(1, len(names) + 1) for c in combinations(names, k))
+    combined = all_combinations(names)
     rows = data.subjects.reshape(-1, data.subjects.shape[2])
     lacking = np.isnan(np.concatenate(list(members.values()))).any(axis=0)
     r2 = np.full((len(combined), len(rows)), np.nan)
@@ -151,7 +145,7 @@ def partition_rdm_variance(
         left = {name: rdms[:, ~mask] for name, rdms in members.items()}
         r2[:, some] = _r2(rows[some][:, ~mask], left, combined, method)
     r2 = r2.reshape(len(combined), *data.subjects.shape[:2]).mean(axis=2)
-    return RdmVariancePartition(names, combined, r2, _parts(names, combined, r2), method)
+    return RdmVariancePartition(names, combined, r2, common_shares(names, r2), method)
 
 
 def _set(data: SubjectData, name: str, rdms: Any) -> Floats:
@@ -178,16 +172,3 @@ def _r2(
         with np.errstate(invalid="ignore", divide="ignore"):
             row[:] = ((y @ basis.T) ** 2).sum(axis=1) / np.where(squares > 0, squares, np.nan)
     return np.minimum(out, 1)
-
-
-def _parts(names: tuple[str, ...], combined: Sequence[tuple[str, ...]], r2: Floats) -> Floats:
-    of = dict(zip(combined, r2, strict=True)) | {(): np.zeros(r2.shape[1])}
-    parts = []
-    for common in combined:
-        part = np.zeros(r2.shape[1])
-        for k in range(len(common) + 1):
-            for some in combinations(common, k):
-                joined = tuple(n for n in names if n not in common or n in some)
-                part -= (-1) ** k * of[joined]
-        parts.append(part)
-    return np.stack(parts)
