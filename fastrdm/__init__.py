@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         subject_test,
         time_test,
     )
+    from fastrdm.live import Scorer
     from fastrdm.networks import export_onnx
     from fastrdm.rdm import (
         Gram,
@@ -130,6 +131,7 @@ else:
                 "subject_test",
                 "time_test",
             ],
+            "fastrdm.live": ["Scorer"],
             "fastrdm.networks": ["export_onnx"],
             "fastrdm.rdm": [
                 "Gram",
@@ -205,6 +207,7 @@ __all__ = [
     "RdmVariancePartition",
     "Responses",
     "Score",
+    "Scorer",
     "SelectedRdm",
     "SparseProjection",
     "Store",

@@ -32,6 +32,7 @@ NAMES = [
     "RdmVariancePartition",
     "Responses",
     "Score",
+    "Scorer",
     "SelectedRdm",
     "SparseProjection",
     "Store",

@@ -9,11 +9,11 @@ Read `onnx_model` first: an `OnnxModel` runs images and returns each layer's act
 `planning` chooses batches and passes that fit `max_memory`, and `host_rdms` makes RDMs and Gram matrices of the
 activations of each pass. On a device, `device` keeps pixels and products there, with the sessions of `device_sessions`
 and graphs from `rdm_graph` (`graph_nodes`, `graph_folding`); `device_results` makes RDMs and Gram matrices of the
-products. A `torch_model` runs a torch module where its weights are, by a `torch_session` on one of the `torch_devices`;
-`torch_rdms` are made of its `torch_products` of conditions, and `torch_weights` replaces its weights. `model_arguments`
-are checked for all of them. `foreign` runs another exporter's file once to find its tensors. `checkpoints` opens a file
-of any kind, also with graphs that take the weights of many files; `exports` keeps these graphs on disk, as long as
-`export_inputs` finds all that made them unchanged and `rebuilding` finds nothing random in them.
+products. A `torch_model` runs a torch module where its weights are, by a `torch_session`; `torch_rdms` are made of the
+products of conditions there, and `torch_weights` replaces its weights. `model_arguments` are checked for all of them.
+`foreign` runs another exporter's file once to find its tensors. `checkpoints` opens a file of any kind, also with
+graphs that take the weights of many files; `exports` keeps these graphs on disk, as long as `export_inputs` finds all
+that made them unchanged and `rebuilding` finds nothing random in them.
 """
 
 from typing import TYPE_CHECKING

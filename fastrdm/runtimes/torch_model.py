@@ -32,10 +32,10 @@ from fastrdm.runtimes.model_arguments import (
     read_pixels,
 )
 from fastrdm.runtimes.planning import BatchNeeds, BatchPlan
-from fastrdm.runtimes.torch_devices import free_bytes, torch_package
 from fastrdm.runtimes.torch_rdms import DeviceRdms, PendingRdms, ShownImages, collect
 from fastrdm.runtimes.torch_session import TorchSession
 from fastrdm.runtimes.torch_weights import FoldedWeights
+from fastrdm.tensors import free_bytes, torch_package
 
 if TYPE_CHECKING:
     import torch

@@ -13,9 +13,8 @@ from fastrdm._base import list_names
 from fastrdm.rdm import Gram, UndefinedPairsWarning, gram_from_products, method_named
 from fastrdm.runtimes.host_rdms import Collector
 from fastrdm.runtimes.planning import BatchPlan
-from fastrdm.runtimes.torch_devices import torch_package
-from fastrdm.runtimes.torch_products import LayerProducts, split
 from fastrdm.runtimes.torch_session import TorchSession
+from fastrdm.tensors import LayerProducts, split, torch_package
 
 if TYPE_CHECKING:
     import torch

@@ -19,14 +19,14 @@ from fastrdm.networks import (
     inspect_module,
     tapped,
 )
-from fastrdm.runtimes.torch_devices import (
+from fastrdm.runtimes.torch_weights import WeightBuffer
+from fastrdm.tensors import (
     check_precision,
     device_of,
     is_out_of_memory,
     rounding,
     torch_package,
 )
-from fastrdm.runtimes.torch_weights import WeightBuffer
 
 if TYPE_CHECKING:
     import torch

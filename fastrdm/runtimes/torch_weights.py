@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import list_names
-from fastrdm.runtimes.torch_devices import torch_package
+from fastrdm.tensors import torch_package
 
 if TYPE_CHECKING:
     import torch

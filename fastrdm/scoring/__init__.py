@@ -7,19 +7,19 @@ Read `sweeps` first: a sweep has a `resolver` (weights as given → networks and
 networks from a `manifest`), a `scheduler` that hands the `jobs` to workers (`local_pool` or `ray_pool`, by name in
 `engines`; `accelerators` are the devices, `ray_cluster` connects to a cluster), and a `journal` that keeps the outcomes
 in a `shared_store` or nowhere. `sharing` decides which job may run: it holds back `copies` of what runs, and what other
-sweeps on the store, whose `processes` are known, have claimed. A `worker` opens a checkpoint and scores it by the
-`measures`: `region_preparation` prepares each region once as one of the `region_scorers`, of which `scorer` compares
-RDMs; `worker_process` is its process on this machine, `undefined` has the reasons of NaN. `plans` are what a sweep
-reports, `stopping` the signals that end it, `watching` finds new files, `path_labels` checks patterns of labels,
-`pattern_search` searches them. A `guarded_process` makes calls that may hang (`file_looks` too). `checkpoint_scores` is
-a sweep without a store, `outcome_results` makes its results, `results` ranks their layers, `held_out` scores what other
-studies chose, `held_out_weights` what they weighted, `wording` puts scores into words. A `store` is a `database`, whose
-files `store_files` watches and whose SQL is in `store_schema`; `records` are its keys and checksums, `store_reader` is
-its reading half. Its rows (`store_rows`, with `store_values`, `store_columns` and the labels of `path_labels`) become a
-`result_table` by `table_filters`, and files by `table_files` with the texts of `cells`; `store_check` finds what is
-wrong in them. `kept_layers` packs RDMs and Gram matrices for it. The time points of a region (`time_axis`) may have
-results of their own, which a `time_pivot` shows in columns. `features` scores layers that `feature_files` reads,
-without a network.
+sweeps on the store, whose `processes` are known, have claimed. A `worker` opens a checkpoint, whose layers
+`layer_scoring` scores by the `measures`: `region_preparation` prepares each region once as one of the `region_scorers`,
+of which `scorer` compares RDMs; `worker_process` is its process on this machine, `undefined` has the reasons of NaN.
+`plans` are what a sweep reports, `stopping` the signals that end it, `watching` finds new files, `path_labels` checks
+patterns of labels, `pattern_search` searches them. A `guarded_process` makes calls that may hang (`file_looks` too).
+`checkpoint_scores` is a sweep without a store, `outcome_results` makes its results, `results` ranks their layers,
+`held_out` scores what other studies chose, `held_out_weights` what they weighted, `wording` puts scores into words. A
+`store` is a `database`, whose files `store_files` watches and whose SQL is in `store_schema`; `records` are its keys
+and checksums, `store_reader` is its reading half. Its rows (`store_rows`, with `store_values`, `store_columns` and the
+labels of `path_labels`) become a `result_table` by `table_filters`, and files by `table_files` with the texts of
+`cells`; `store_check` finds what is wrong in them. `kept_layers` packs RDMs and Gram matrices for it. The time points
+of a region (`time_axis`) may have results of their own, which a `time_pivot` shows in columns. `features` scores layers
+that `feature_files` reads, without a network.
 """
 
 from typing import TYPE_CHECKING
@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from fastrdm.scoring.feature_files import is_feature_file
     from fastrdm.scoring.features import ROW_MATCHES, score_features
     from fastrdm.scoring.held_out import CHOSEN, HeldOutScore
+    from fastrdm.scoring.jobs import Job, RunOptions, Scored, Stamp
+    from fastrdm.scoring.layer_scoring import LayerScoring
     from fastrdm.scoring.listing import LeftOut
-    from fastrdm.scoring.measures import MEASURES, MeasureRow, check_measures
+    from fastrdm.scoring.measures import MEASURES, MeasureRow, check_measures, scorers_of
+    from fastrdm.scoring.outcome_results import results_of
     from fastrdm.scoring.path_labels import compile_labels
     from fastrdm.scoring.pattern_search import find_labels
     from fastrdm.scoring.plans import Estimate
@@ -74,8 +77,11 @@ else:
             "fastrdm.scoring.feature_files": ["is_feature_file"],
             "fastrdm.scoring.features": ["ROW_MATCHES", "score_features"],
             "fastrdm.scoring.held_out": ["CHOSEN", "HeldOutScore"],
+            "fastrdm.scoring.jobs": ["Job", "RunOptions", "Scored", "Stamp"],
+            "fastrdm.scoring.layer_scoring": ["LayerScoring"],
+            "fastrdm.scoring.outcome_results": ["results_of"],
             "fastrdm.scoring.listing": ["LeftOut"],
-            "fastrdm.scoring.measures": ["MEASURES", "MeasureRow", "check_measures"],
+            "fastrdm.scoring.measures": ["MEASURES", "MeasureRow", "check_measures", "scorers_of"],
             "fastrdm.scoring.path_labels": ["compile_labels"],
             "fastrdm.scoring.pattern_search": ["find_labels"],
             "fastrdm.scoring.plans": ["Estimate"],
@@ -119,10 +125,15 @@ __all__ = [
     "CheckpointScores",
     "Estimate",
     "HeldOutScore",
+    "Job",
+    "LayerScoring",
     "LeftOut",
     "MeasureRow",
     "Result",
     "ResultTable",
+    "RunOptions",
+    "Scored",
+    "Stamp",
     "Store",
     "StoreCheck",
     "Sweep",
@@ -140,10 +151,12 @@ __all__ = [
     "named_protocol",
     "names_of_protocols",
     "protocol_of",
+    "results_of",
     "score_checkpoints",
     "score_features",
     "score_name",
     "score_names",
+    "scorers_of",
     "sign_remarks",
     "sweep",
     "write_table",

@@ -16,11 +16,11 @@ from fastrdm.scoring.feature_files import FeatureLayer, Features, features_of
 from fastrdm.scoring.held_out import held_out_layers
 from fastrdm.scoring.held_out_weights import check_shared_regions, weighted_scores
 from fastrdm.scoring.jobs import Job, Scored, Stamp
+from fastrdm.scoring.layer_scoring import rdms_of
 from fastrdm.scoring.measures import scorers_of
 from fastrdm.scoring.outcome_results import results_of
 from fastrdm.scoring.region_scorers import LayerSet
 from fastrdm.scoring.undefined import UndefinedScores
-from fastrdm.scoring.worker import rdms_of
 from fastrdm.similarity import Score
 from fastrdm.studies import Study, collect_studies, rows_of_study
 

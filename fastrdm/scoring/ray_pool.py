@@ -25,9 +25,10 @@ from fastrdm.scoring.jobs import (
     WorkerPoolError,
     WorkerSetup,
 )
+from fastrdm.scoring.layer_scoring import stimuli_of
 from fastrdm.scoring.ray_cluster import cause_of, connect, finish
 from fastrdm.scoring.scheduler import WorkerHandle
-from fastrdm.scoring.worker import Worker, stimuli_of
+from fastrdm.scoring.worker import Worker
 
 # Seconds between two queries of the free resources of the cluster.
 _QUERY_S = 2.0

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +21,7 @@ from numpy.typing import NDArray
 
 from fastrdm._base import error_text, versions
 from fastrdm._kernels import kernels
-from fastrdm.images import Preprocessing, cached_pixels
 from fastrdm.networks import Probes, check_unchanged, hash_file
-from fastrdm.rdm import Gram
 from fastrdm.runtimes import OnnxModel, Workspace, open_checkpoint, open_session, probe_graph
 from fastrdm.scoring.jobs import (
     Failed,
@@ -31,19 +29,15 @@ from fastrdm.scoring.jobs import (
     Job,
     Known,
     Outcome,
-    PixelsKey,
     Scored,
     Stamp,
     WorkerPoolError,
     WorkerSetup,
     kernels_version,
 )
+from fastrdm.scoring.layer_scoring import LayerScoring
 from fastrdm.scoring.outcome_results import results_of
-from fastrdm.scoring.region_scorers import LayerSet, RegionScorer
 from fastrdm.scoring.results import RSA, best_layers, sign_remarks
-from fastrdm.scoring.undefined import UndefinedScores, undefined_images
-from fastrdm.similarity import Score
-from fastrdm.studies import Study
 
 # Stamp, SHA-256, model (None if the weights are known), and remarks on what was taken of the file.
 _Opened: TypeAlias = tuple[Stamp, str, OnnxModel | None, list[str]]
@@ -70,7 +64,7 @@ class Worker:
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
-        self._pixels = dict(setup.pixels)
+        self._scoring = LayerScoring(setup.studies, setup.scorers, setup.options, setup.pixels)
         self._options = {"workspace": Workspace(), "probes": Probes(), **setup.options.model}
         self._pool = ThreadPoolExecutor(1, "fastrdm-ahead")
         self._ahead: dict[tuple[str, int], tuple[Stamp, Future[_Opened]]] = {}
@@ -116,7 +110,7 @@ class Worker:
                 for remark in remarks:
                     warnings.warn(remark, RuntimeWarning, stacklevel=2)
                 done = job.scored if sha256 == job.scored_sha256 else frozenset()
-                found = self._scores(model, done)
+                found = self._scoring.scores(model, done)
                 scored = Scored(job, stamp, sha256, worker=name, taken=model.taken, **found)
                 test_rdms = self._test_rdms(model, scored) if self._setup.submit else {}
             return replace(
@@ -167,64 +161,6 @@ class Worker:
             )
         return stamp, sha256, model, remarks
 
-    def _scores(self, model: OnnxModel, done: frozenset[tuple[str, str, str]]) -> dict[str, Any]:
-        """Layers, scores that are not done, and what is to be kept, as fields of `Scored`."""
-        options = self._setup.options
-        layers: tuple[str, ...] = ()
-        scores: dict[tuple[str, str, str], Score] = {}
-        rdms, grams, undefined = {}, {}, UndefinedScores()
-        for study in self._setup.studies:
-            scorers = [
-                scorer
-                for scorer in self._setup.scorers
-                if scorer.study == study.name and scorer.key not in done
-            ]
-            if not (scorers or options.keep_rdms or options.keep_grams):
-                continue
-            found, constant = self._layers(model, study, scorers)
-            layers = found.names
-            of_study = {scorer: scorer.score(found) for scorer in scorers}
-            scores |= {scorer.key: score for scorer, score in of_study.items()}
-            undefined.add(study, found, of_study, constant)
-            if options.keep_rdms:
-                rdms[study.name] = found.rdms.astype(np.float32)
-            if options.keep_grams:
-                grams[study.name] = found.grams
-        for sentence in undefined.sentences():
-            warnings.warn(sentence, RuntimeWarning, stacklevel=2)
-        return {"layers": layers, "scores": scores, "rdms": rdms, "grams": grams}
-
-    def _layers(
-        self, model: OnnxModel, study: Study, scorers: Sequence[RegionScorer]
-    ) -> tuple[LayerSet, Mapping[str, Sequence[int]]]:
-        """RDMs and Gram matrices that scorers need, in one pass; the images for which layers are constant."""
-        options = self._setup.options
-        arguments: dict[str, Any] = {
-            "progress": options.progress,
-            "names": [str(path) for path in study.stimuli],
-            "background": study.background,
-            **options.images,
-        }
-        pixels = stimuli_of(study, model.preprocessing, self._pixels)
-        grams: dict[str, Gram] = {}
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            if options.keep_grams or any(scorer.uses_grams for scorer in scorers):
-                grams = model.grams(pixels, **arguments)
-                names = tuple(grams)
-            else:
-                rdms = model.rdms(pixels, **arguments)
-                names = tuple(rdms)
-        constant, others = undefined_images(caught)
-        if grams:
-            rdms = {}
-            if options.keep_rdms or not all(scorer.uses_grams for scorer in scorers):
-                rdms, constant = rdms_of(grams)
-        for warning in others:
-            warnings.warn(warning.message, warning.category, stacklevel=2)
-        stack = np.stack(list(rdms.values())) if rdms else np.empty((len(names), 0))
-        return LayerSet(names, stack, tuple(grams.values())), constant
-
     def _test_rdms(self, model: OnnxModel, scored: Scored) -> Mapping[str, NDArray[np.float64]]:
         scorers = [scorer for scorer in self._setup.scorers if scorer.measure == RSA]
         results = results_of(scored, scorers, n_draws=0)
@@ -242,29 +178,3 @@ class Worker:
             **self._setup.options.images,
         )
         return {modality: rdms[layer] for modality, layer in best.items()}
-
-
-def rdms_of(
-    grams: Mapping[str, Gram],
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, Sequence[int]]]:
-    """RDMs of layers by correlation, as `OnnxModel.rdms`, and the images for which layers are constant."""
-    rdms: dict[str, NDArray[np.float64]] = {}
-    constant: dict[str, Sequence[int]] = {}
-    for layer, gram in grams.items():
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            rdms[layer] = gram.rdm("correlation")
-        for images in undefined_images(caught)[0].values():
-            constant[layer] = images
-    return rdms, constant
-
-
-def stimuli_of(
-    study: Study, preprocessing: Preprocessing, known: dict[PixelsKey, NDArray[np.uint8]]
-) -> NDArray[np.uint8]:
-    """Decoded stimuli of a study, kept in `known`."""
-    key = (study.name, preprocessing.geometry)
-    if key not in known:
-        paths = list(study.stimuli)
-        known[key] = cached_pixels(paths, preprocessing, background=study.background)
-    return known[key]

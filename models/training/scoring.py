@@ -18,7 +18,7 @@ _THREADS = 1
 _LABELS = r"epoch_(?P<epoch>\d+)\.pth$"
 
 
-class Scorer:
+class RunScorer:
     """Scores checkpoints in the order in which they are submitted, into `scores.db`, `scores.csv` and `curve.png`.
 
     Each checkpoint is a sweep of its own, so results that the store holds for the same weights, graph and studies are
@@ -41,7 +41,7 @@ class Scorer:
             Store(self._store).close()
         self._pool = ThreadPoolExecutor(1, "scoring")
 
-    def __enter__(self) -> "Scorer":
+    def __enter__(self) -> "RunScorer":
         return self
 
     def __exit__(self, *error: object) -> None:

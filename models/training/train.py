@@ -28,7 +28,7 @@ from models.training.network import build_network, preprocessing_of
 from models.training.recipe import FIELDS, Recipe, flag
 from models.training.report import TrainingReport
 from models.training.run import TrainingRun
-from models.training.scoring import Scorer
+from models.training.scoring import RunScorer
 from models.training.signals import Signals, run_command
 from models.training.trainer import Trainer
 
@@ -182,12 +182,12 @@ def _scoring(
     studies: Sequence[Study],
     epochs_done: int,
     report: TrainingReport,
-) -> Iterator[Scorer | None]:
+) -> Iterator[RunScorer | None]:
     """Yield a scorer that has begun with the checkpoints of earlier starts; None without studies."""
     if graph is None or not studies:
         yield None
         return
-    with Scorer(run, graph, studies, report.line) as scorer:
+    with RunScorer(run, graph, studies, report.line) as scorer:
         for epoch, path in run.written().items():
             # A later checkpoint belongs to an epoch that is repeated.
             if epoch <= epochs_done:

@@ -12,7 +12,7 @@ from torch import nn
 from fastrdm import OnnxModel, Preprocessing, TorchModel, calc_rdm, export_onnx
 from fastrdm.networks import InconsistentError
 from fastrdm.rdm import SparseProjection, UndefinedPairsWarning
-from fastrdm.runtimes import torch_products
+from fastrdm.tensors import products as torch_products
 from models.networks import build
 
 SIZE = 32

@@ -18,7 +18,7 @@ from fastrdm.scoring.worker import Worker
 from fastrdm.studies import Study, open_studies
 from models.training.network import build_network
 from models.training.run import TrainingRun
-from models.training.scoring import Scorer
+from models.training.scoring import RunScorer
 from models.training.train import main
 
 ARCH = "tiny_network:build"
@@ -139,7 +139,7 @@ class Silent:
         self.studies = open_studies(place / "study")
 
     def scorer(self, studies=None):
-        return Scorer(self.run, self.graph, studies or self.studies, self.said.append)
+        return RunScorer(self.run, self.graph, studies or self.studies, self.said.append)
 
     def write(self, epoch, seed):
         return self.run.write_checkpoint(epoch, build_network(ARCH, 3, seed))

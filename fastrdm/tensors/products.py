@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm.runtimes.torch_devices import has_double, torch_package
+from fastrdm.tensors.devices import has_double, torch_package
 
 if TYPE_CHECKING:
     import torch

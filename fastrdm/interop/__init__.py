@@ -1,0 +1,1 @@
+"""Objects of other libraries in, their objects out."""
