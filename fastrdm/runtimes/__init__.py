@@ -10,10 +10,11 @@ Read `onnx_model` first: an `OnnxModel` runs images and returns each layer's act
 activations of each pass. On a device, `device` keeps pixels and products there, with the sessions of `device_sessions`
 and graphs from `rdm_graph` (`graph_nodes`, `graph_folding`); `device_results` makes RDMs and Gram matrices of the
 products. A `torch_model` runs a torch module where its weights are, by a `torch_session`; `torch_rdms` are made of the
-products of conditions there, and `torch_weights` replaces its weights. `model_arguments` are checked for all of them.
-`foreign` runs another exporter's file once to find its tensors. `checkpoints` opens a file of any kind, also with
-graphs that take the weights of many files; `exports` keeps these graphs on disk, as long as `export_inputs` finds all
-that made them unchanged and `rebuilding` finds nothing random in them.
+products of conditions there, `torch_weights` replaces its weights, and `torch_fingerprint` is the key of what it
+computes. `model_arguments` are checked for all of them. `foreign` runs another exporter's file once to find its
+tensors. `checkpoints` opens a file of any kind, also with graphs that take the weights of many files; `exports` keeps
+these graphs on disk, as long as `export_inputs` finds all that made them unchanged and `rebuilding` finds nothing
+random in them.
 """
 
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fastrdm.runtimes.onnx_model import OnnxModel
     from fastrdm.runtimes.provider_table import AUTO, PRECISIONS, PROVIDERS, Provider
     from fastrdm.runtimes.providers import open_session, probe_graph
+    from fastrdm.runtimes.torch_fingerprint import module_fingerprint
     from fastrdm.runtimes.torch_model import TorchModel
 else:
     # Imported on first use: the arguments of the command line need only the names of providers and precisions.
@@ -43,6 +45,7 @@ else:
             "fastrdm.runtimes.onnx_model": ["OnnxModel"],
             "fastrdm.runtimes.provider_table": ["AUTO", "PRECISIONS", "PROVIDERS", "Provider"],
             "fastrdm.runtimes.providers": ["open_session", "probe_graph"],
+            "fastrdm.runtimes.torch_fingerprint": ["module_fingerprint"],
             "fastrdm.runtimes.torch_model": ["TorchModel"],
         },
     )
@@ -60,6 +63,7 @@ __all__ = [
     "Workspace",
     "import_arch",
     "inspect_file",
+    "module_fingerprint",
     "open_checkpoint",
     "open_session",
     "probe_graph",

@@ -18,7 +18,8 @@ def constants_digest(module: "torch.nn.Module") -> str:
     """SHA-256 of what a network's modules hold beside parameters and the buffers of the state dict.
 
     These are buffers outside the state dict, and tensors, arrays, numbers and texts in attributes, also in lists,
-    tuples and dicts. They can become constants of the graph. If they are random, they differ between two builds.
+    tuples and dicts. They can become constants of the graph. If they are random, they differ between two builds. The
+    mode, training or evaluation, does not count.
     """
     torch = require("torch", "export", "to export a network")
     digest = hashlib.sha256()
@@ -44,5 +45,6 @@ def constants_digest(module: "torch.nn.Module") -> str:
         digest.update(name.encode())
         unsaved = part._non_persistent_buffers_set
         add({key: value for key, value in part._buffers.items() if key in unsaved})
-        add({key: value for key, value in vars(part).items() if not key.startswith("_")})
+        public = (item for item in vars(part).items() if not item[0].startswith("_"))
+        add({key: value for key, value in public if key != "training"})
     return digest.hexdigest()
