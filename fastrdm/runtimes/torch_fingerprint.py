@@ -1,7 +1,6 @@
 """What a torch module computes from its weights, as a key of stored results."""
 
 import contextlib
-import functools
 import hashlib
 import inspect
 import json
@@ -25,19 +24,19 @@ def module_fingerprint(module: "torch.nn.Module", taps: Mapping[str, Choice]) ->
     version is recorded with the results. Mode, device and values of the weights do not matter.
     """
     layout = Layout.of(module)
+    # Reading the source takes milliseconds; networks have hundreds of modules of a few classes.
+    classes = {kind: _class_text(kind) for kind in {type(part) for part in module.modules()}}
     facts = {
         "engine": "torch",
         "taps": [[name, choice.to_dict()] for name, choice in taps.items()],
         "entries": dict(layout.entries),
         "tied": sorted(layout.tied),
-        "modules": [[path, _class_text(type(part))] for path, part in module.named_modules()],
+        "modules": [[path, classes[type(part)]] for path, part in module.named_modules()],
         "constants": constants_digest(module),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-# Reading the source takes milliseconds; networks have hundreds of modules of a few classes.
-@functools.lru_cache
 def _class_text(kind: type) -> str:
     """Name of a class, and a hash of its source code and that of its bases; classes made at run time have none."""
     digest = hashlib.sha256()
