@@ -23,16 +23,25 @@ class RunScorer:
 
     Each checkpoint is a sweep of its own, so results that the store holds for the same weights, graph and studies are
     not computed again. Used as a context, it drops at the end what has not begun. `graph` is a file of `export_onnx`;
-    `report` is called with one line for each checkpoint, scored or not. Errors do not stop the training.
+    `report` is called with one line for each checkpoint, scored or not. Errors do not stop the training. Without
+    `curve`, there is no `curve.png`.
 
     Raise ValueError if other weights cannot replace those in the graph, or `scores.db` is not a store.
     """
 
     def __init__(
-        self, run: TrainingRun, graph: Path, studies: Sequence[Study], report: Callable[[str], None]
+        self,
+        run: TrainingRun,
+        graph: Path,
+        studies: Sequence[Study],
+        report: Callable[[str], None],
+        *,
+        curve: bool = True,
     ) -> None:
         require("onnxruntime", "onnx", "to score checkpoints")
-        require("matplotlib", "plot", "to draw the curve of scores")
+        if curve:
+            require("matplotlib", "plot", "to draw the curve of scores")
+        self._curve = curve
         self._architecture = Architecture.read(graph)
         self._run, self._studies, self._report = run, studies, report
         self._store = run.folder / "scores.db"
@@ -82,7 +91,8 @@ class RunScorer:
                 error = next(event["error"] for event in events if event["event"] == "failed")
                 self._report(f"epoch {epoch} could not be scored: {error}")
             elif summary.scored or summary.known:
-                self._run.write("curve.png", draw_curve(rows, synthetic_notice(self._studies)))
+                if self._curve:
+                    self._run.write("curve.png", draw_curve(rows, synthetic_notice(self._studies)))
                 self._table = ScoreTable(results_by_epoch(rows), self._studies)
                 self._run.write("scores.csv", self._table.csv())
                 self._report(f"epoch {epoch} scored: {self._table.sentence(epoch)}")

@@ -27,7 +27,7 @@ from models.training.devices import choose_device, describe_device
 from models.training.network import build_network, preprocessing_of
 from models.training.recipe import FIELDS, Recipe, flag
 from models.training.report import TrainingReport
-from models.training.run import TrainingRun
+from models.training.run import EpochMetrics, TrainingRun
 from models.training.scoring import RunScorer
 from models.training.signals import Signals, run_command
 from models.training.trainer import Trainer
@@ -40,14 +40,17 @@ def fit(
     *,
     stopping: Callable[[], bool] = lambda: False,
     on_checkpoint: Callable[[int, Path], None] = lambda epoch, path: None,
+    plots: bool = True,
 ) -> bool:
     """Train until the recipe's last epoch; write checkpoints, state and metrics.
 
     If `stopping`, called after each step, returns True, the state is written, even within an epoch, and the result is
-    False. `on_checkpoint` is called with the epoch and path of each new checkpoint.
+    False. `on_checkpoint` is called with the epoch and path of each new checkpoint. Without `plots`, nothing is written
+    for TensorBoard.
     """
     recipe = trainer.recipe
-    with run.tensorboard(trainer.history) as add, report.training(trainer.images_left()):
+    board = run.tensorboard(trainer.history) if plots else contextlib.nullcontext(_ignore)
+    with board as add, report.training(trainer.images_left()):
         run.write_metrics(trainer.history)
         while trainer.epoch < recipe.epochs:
             if not trainer.run_epoch(stopping, report):
@@ -70,6 +73,10 @@ def fit(
     return True
 
 
+def _ignore(row: EpochMetrics) -> None:
+    pass
+
+
 def train(
     data: str | Path,
     out: str | Path,
@@ -84,6 +91,7 @@ def train(
     score_regions: Sequence[str] | None = None,
     score_taps: Taps | None = None,
     score_size: int | None = None,
+    plots: bool = True,
     signals: Signals | None = None,
 ) -> bool:
     """Train a network, or continue the run in the folder `out`; return False if a signal stopped it.
@@ -91,7 +99,8 @@ def train(
     Arguments are as for `find_images` (data), `choose_device`, `Batches` (where), `training_pixels` (cache) and
     `fastrdm.open_studies` (score: studies against which each new checkpoint is scored; score_sets, score_modality,
     score_regions). `score_taps` are the layers to score, as for `fastrdm.export_onnx`, and `score_size` is the height
-    and width of the stimuli, by default those of the network.
+    and width of the stimuli, by default those of the network. Without `plots`, neither TensorBoard's files nor
+    `curve.png` are written.
 
     Unsuitable arguments, images or folders raise ValueError, OSError or MissingExtraError before work starts;
     DivergedError is raised if the loss becomes NaN or infinite.
@@ -126,10 +135,12 @@ def train(
             trainer.restore(state)
         _introduce(trainer, images, chosen, batches["train"].resident, report)
         _compare_environments(first["surroundings"], environment, report)
-        with _scoring(run, graph, studies, trainer.epoch, report) as scorer:
+        with _scoring(run, graph, studies, trainer.epoch, report, plots) as scorer:
             submit = scorer.submit if scorer else lambda epoch, path: None
             with signals.deferred() as stopping:
-                done = fit(trainer, run, report, stopping=stopping, on_checkpoint=submit)
+                done = fit(
+                    trainer, run, report, stopping=stopping, on_checkpoint=submit, plots=plots
+                )
             if done and scorer:
                 scorer.finish()
                 scorer.report_table()
@@ -182,12 +193,13 @@ def _scoring(
     studies: Sequence[Study],
     epochs_done: int,
     report: TrainingReport,
+    plots: bool,
 ) -> Iterator[RunScorer | None]:
     """Yield a scorer that has begun with the checkpoints of earlier starts; None without studies."""
     if graph is None or not studies:
         yield None
         return
-    with RunScorer(run, graph, studies, report.line) as scorer:
+    with RunScorer(run, graph, studies, report.line, curve=plots) as scorer:
         for epoch, path in run.written().items():
             # A later checkpoint belongs to an epoch that is repeated.
             if epoch <= epochs_done:
@@ -269,6 +281,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--where", choices=WHERE, default="auto", help=where)
     cache = "folder for decoded images (default: FASTRDM_CACHE, or the user's cache)"
     add("--cache", metavar="DIR", help=cache)
+    plots = (
+        "write neither TensorBoard's files nor curve.png; needs neither tensorboard nor matplotlib"
+    )
+    add("--no-plots", dest="plots", action="store_false", help=plots)
     _add_scoring(parser.add_argument_group("scoring"))
     return parser
 

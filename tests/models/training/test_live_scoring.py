@@ -1,4 +1,5 @@
 import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -71,6 +72,14 @@ def table(folder, current=False):
         options = {"pipelines": range(99), "targets": range(99)} if current else {}
         columns = list(store.columns())
         return [dict(zip(columns, row, strict=True)) for row in store.rows(**options)]
+
+
+def test_without_plots_scores_need_no_matplotlib(scored, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    out = tmp_path / "run"
+    assert main([*OPTIONS, "--out", str(out), "--score", "study", "--no-plots"]) == 0
+    assert (out / "scores.csv").read_text() == (scored / "scores.csv").read_text()
+    assert not (out / "curve.png").exists()
 
 
 def test_scores_agree_with_fastrdm_score(scored, place):

@@ -416,6 +416,14 @@ def test_options_are_reported_and_recorded_and_checkpoints_stay_plain(
     assert run(out, epochs=2, **arch, **option) == 0
 
 
+def test_without_plots_neither_tensorboard_nor_matplotlib_is_needed(tmp_path, monkeypatch, whole):
+    for package in ("tensorboard", "matplotlib"):
+        monkeypatch.setitem(sys.modules, package, None)
+    assert main([*arguments(tmp_path / "run"), "--no-plots"]) == 0
+    assert not (tmp_path / "run/tensorboard").exists()
+    assert_same_weights(tmp_path / "run", whole)
+
+
 def test_a_channels_last_run_resumes_to_the_bit(tmp_path):
     assert run(tmp_path / "whole", channels_last=True) == 0
     assert run(tmp_path / "parts", channels_last=True, epochs=3) == 0
