@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fastrdm.runtimes.providers import open_session, probe_graph
     from fastrdm.runtimes.torch_fingerprint import module_fingerprint
     from fastrdm.runtimes.torch_model import TorchModel
+    from fastrdm.runtimes.torch_rdms import PendingRdms, ShownImages
 else:
     # Imported on first use: the arguments of the command line need only the names of providers and precisions.
     __getattr__ = lazy_attributes(
@@ -47,6 +48,7 @@ else:
             "fastrdm.runtimes.providers": ["open_session", "probe_graph"],
             "fastrdm.runtimes.torch_fingerprint": ["module_fingerprint"],
             "fastrdm.runtimes.torch_model": ["TorchModel"],
+            "fastrdm.runtimes.torch_rdms": ["PendingRdms", "ShownImages"],
         },
     )
 
@@ -58,7 +60,9 @@ __all__ = [
     "DeviceModel",
     "Exports",
     "OnnxModel",
+    "PendingRdms",
     "Provider",
+    "ShownImages",
     "TorchModel",
     "Workspace",
     "import_arch",

@@ -1,15 +1,16 @@
 """A model's layers × studies → scores: each set of stimuli runs once for all regions and measures."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm.images import Preprocessing, cached_pixels
 from fastrdm.rdm import Gram
-from fastrdm.runtimes import OnnxModel, TorchModel
+from fastrdm.runtimes import OnnxModel, PendingRdms, ShownImages, TorchModel
 from fastrdm.scoring.jobs import PixelsKey, RunOptions
 from fastrdm.scoring.region_scorers import LayerSet, RegionScorer
 from fastrdm.scoring.undefined import UndefinedScores, undefined_images
@@ -21,7 +22,7 @@ class LayerScoring:
     """Scores the layers of any number of models against the same studies.
 
     `scorers` are the regions of the studies under each measure; `pixels` are decoded stimuli, others come from the
-    cache.
+    cache. `where` is where a `TorchModel` makes RDMs, as for its `rdms`; stimuli stay on its device.
     """
 
     def __init__(
@@ -30,27 +31,48 @@ class LayerScoring:
         scorers: Sequence[RegionScorer],
         options: RunOptions,
         pixels: Mapping[PixelsKey, NDArray[np.uint8]],
+        where: str = "auto",
     ) -> None:
         self._studies, self._scorers, self._options = studies, scorers, options
-        self._pixels = dict(pixels)
+        self._pixels, self._where = dict(pixels), where
+        self._shown: WeakKeyDictionary[TorchModel, dict[str, ShownImages]] = WeakKeyDictionary()
 
     def scores(
         self, model: OnnxModel | TorchModel, done: frozenset[tuple[str, str, str]] = frozenset()
     ) -> dict[str, Any]:
         """Return layers, scores that are not done, and what is to be kept, as fields of `Scored`."""
+        return self.finish(model, self.start(model, done), done)
+
+    def start(
+        self, model: OnnxModel | TorchModel, done: frozenset[tuple[str, str, str]] = frozenset()
+    ) -> dict[str, PendingRdms]:
+        """Start the work on the model's device, by study, without waiting for it; none for models that have none.
+
+        Afterwards the model may take other weights.
+        """
+        pending: dict[str, PendingRdms] = {}
+        if isinstance(model, TorchModel) and self._uses_device(model):
+            for study, _ in self._wanted(done):
+                shown = self._shown.setdefault(model, {})
+                if study.name not in shown:
+                    pixels = stimuli_of(study, model.preprocessing, self._pixels)
+                    shown[study.name] = model.show(pixels, [str(path) for path in study.stimuli])
+                pending[study.name] = model.start(shown[study.name])
+        return pending
+
+    def finish(
+        self,
+        model: OnnxModel | TorchModel,
+        pending: Mapping[str, PendingRdms],
+        done: frozenset[tuple[str, str, str]] = frozenset(),
+    ) -> dict[str, Any]:
+        """Wait for what `start` has started, and return what `scores` does."""
         options = self._options
         layers: tuple[str, ...] = ()
         scores: dict[tuple[str, str, str], Score] = {}
         rdms, grams, undefined = {}, {}, UndefinedScores()
-        for study in self._studies:
-            scorers = [
-                scorer
-                for scorer in self._scorers
-                if scorer.study == study.name and scorer.key not in done
-            ]
-            if not (scorers or options.keep_rdms or options.keep_grams):
-                continue
-            found, constant = self._layers(model, study, scorers)
+        for study, scorers in self._wanted(done):
+            found, constant = self._layers(model, study, scorers, pending.get(study.name))
             layers = found.names
             of_study = {scorer: scorer.score(found) for scorer in scorers}
             scores |= {scorer.key: score for scorer, score in of_study.items()}
@@ -63,8 +85,32 @@ class LayerScoring:
             warnings.warn(sentence, RuntimeWarning, stacklevel=2)
         return {"layers": layers, "scores": scores, "rdms": rdms, "grams": grams}
 
+    def _wanted(
+        self, done: frozenset[tuple[str, str, str]]
+    ) -> Iterator[tuple[Study, list[RegionScorer]]]:
+        """Yield studies whose stimuli have to run, with the scorers of what is not done."""
+        options = self._options
+        for study in self._studies:
+            scorers = [
+                scorer
+                for scorer in self._scorers
+                if scorer.study == study.name and scorer.key not in done
+            ]
+            if scorers or options.keep_rdms or options.keep_grams:
+                yield study, scorers
+
+    def _uses_device(self, model: TorchModel) -> bool:
+        """Whether the model makes RDMs on its device, of all stimuli within its memory."""
+        if self._options.images != {"max_memory": None, "projection": None}:
+            return False
+        return self._where == "device" or (self._where == "auto" and model.device.type != "cpu")
+
     def _layers(
-        self, model: OnnxModel | TorchModel, study: Study, scorers: Sequence[RegionScorer]
+        self,
+        model: OnnxModel | TorchModel,
+        study: Study,
+        scorers: Sequence[RegionScorer],
+        pending: PendingRdms | None,
     ) -> tuple[LayerSet, Mapping[str, Sequence[int]]]:
         """RDMs and Gram matrices that scorers need, in one pass; the images for which layers are constant."""
         options = self._options
@@ -75,15 +121,16 @@ class LayerScoring:
         }
         if options.progress:
             arguments["progress"] = True
-        pixels = stimuli_of(study, model.preprocessing, self._pixels)
+        if pending is None:
+            pixels = stimuli_of(study, model.preprocessing, self._pixels)
         grams: dict[str, Gram] = {}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             if options.keep_grams or any(scorer.uses_grams for scorer in scorers):
-                grams = model.grams(pixels, **arguments)
+                grams = pending.grams() if pending else model.grams(pixels, **arguments)
                 names = tuple(grams)
             else:
-                rdms = model.rdms(pixels, **arguments)
+                rdms = pending.rdms() if pending else model.rdms(pixels, **arguments)
                 names = tuple(rdms)
         constant, others = undefined_images(caught)
         if grams:
