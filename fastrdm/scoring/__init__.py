@@ -15,11 +15,12 @@ patterns of labels, `pattern_search` searches them. A `guarded_process` makes ca
 `checkpoint_scores` is a sweep without a store, `outcome_results` makes its results, `results` ranks their layers,
 `held_out` scores what other studies chose, `held_out_weights` what they weighted, `wording` puts scores into words. A
 `store` is a `database`, whose files `store_files` watches and whose SQL is in `store_schema`; `records` are its keys
-and checksums, `store_reader` is its reading half. Its rows (`store_rows`, with `store_values`, `store_columns` and the
-labels of `path_labels`) become a `result_table` by `table_filters`, and files by `table_files` with the texts of
-`cells`; `store_check` finds what is wrong in them. `kept_layers` packs RDMs and Gram matrices for it. The time points
-of a region (`time_axis`) may have results of their own, which a `time_pivot` shows in columns. `features` scores layers
-that `feature_files` reads, without a network.
+and checksums, `store_reader` is its reading half; a `checkpoint_store` keeps scores of networks in memory under their
+files. A store's rows (`store_rows`, with `store_values`, `store_columns` and the labels of `path_labels`) become a
+`result_table` by `table_filters`, and files by `table_files` with the texts of `cells`; `store_check` finds what is
+wrong in them. `kept_layers` packs RDMs and Gram matrices for it. The time points of a region (`time_axis`) may have
+results of their own, which a `time_pivot` shows in columns. `features` scores layers that `feature_files` reads,
+without a network.
 """
 
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from fastrdm._base import lazy_attributes
 if TYPE_CHECKING:
     from fastrdm.scoring.cells import csv_cells
     from fastrdm.scoring.checkpoint_scores import CheckpointScores, score_checkpoints
+    from fastrdm.scoring.checkpoint_store import CheckpointStore
     from fastrdm.scoring.engines import ENGINES
     from fastrdm.scoring.feature_files import is_feature_file
     from fastrdm.scoring.features import ROW_MATCHES, score_features
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from fastrdm.scoring.path_labels import compile_labels
     from fastrdm.scoring.pattern_search import find_labels
     from fastrdm.scoring.plans import Estimate
+    from fastrdm.scoring.records import Pipeline
     from fastrdm.scoring.resolver import label_names
     from fastrdm.scoring.result_table import ResultTable
     from fastrdm.scoring.results import (
@@ -73,6 +76,7 @@ else:
         {
             "fastrdm.scoring.cells": ["csv_cells"],
             "fastrdm.scoring.checkpoint_scores": ["CheckpointScores", "score_checkpoints"],
+            "fastrdm.scoring.checkpoint_store": ["CheckpointStore"],
             "fastrdm.scoring.engines": ["ENGINES"],
             "fastrdm.scoring.feature_files": ["is_feature_file"],
             "fastrdm.scoring.features": ["ROW_MATCHES", "score_features"],
@@ -85,6 +89,7 @@ else:
             "fastrdm.scoring.path_labels": ["compile_labels"],
             "fastrdm.scoring.pattern_search": ["find_labels"],
             "fastrdm.scoring.plans": ["Estimate"],
+            "fastrdm.scoring.records": ["Pipeline"],
             "fastrdm.scoring.result_table": ["ResultTable"],
             "fastrdm.scoring.resolver": ["label_names"],
             "fastrdm.scoring.results": [
@@ -123,12 +128,14 @@ __all__ = [
     "SETTINGS",
     "TABLE_FORMATS",
     "CheckpointScores",
+    "CheckpointStore",
     "Estimate",
     "HeldOutScore",
     "Job",
     "LayerScoring",
     "LeftOut",
     "MeasureRow",
+    "Pipeline",
     "Result",
     "ResultTable",
     "RunOptions",

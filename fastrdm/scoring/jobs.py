@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import socket
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import __version__, check_integer, parse_bytes
+from fastrdm._base import __version__, check_integer, parse_bytes, versions
 from fastrdm._kernels import kernels
 
 if TYPE_CHECKING:
@@ -287,6 +288,12 @@ class Handshake:
     pid: int
     host: str
     facts: Mapping[str, Any]
+
+
+def environment_facts(provider: str) -> dict[str, Any]:
+    """The environment of this process as stored with results: host, kernels, versions, and what the network runs on."""
+    facts = {"kernels": kernels().name, "isa": kernels().isa, "versions": dict(versions())}
+    return facts | {"host": socket.gethostname(), "provider": provider}
 
 
 def kernels_version() -> str:

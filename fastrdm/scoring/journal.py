@@ -84,7 +84,7 @@ class Journal:
 
 
 class StoreJournal(Journal):
-    """Keeps outcomes in a store; refuses targets whose ceiling is NaN."""
+    """Keeps outcomes in a store."""
 
     keeps = True
 
@@ -92,16 +92,11 @@ class StoreJournal(Journal):
         self,
         path: str | Path,
         pipelines: Sequence[Pipeline],
-        studies: Sequence[Study],
-        scorers: Sequence[RegionScorer],
+        targets: Sequence[TargetRecord],
     ) -> None:
         self._store = SharedStore(path, write=True)
         try:
-            self._targets = {
-                (record.study, record.region, record.measure): self._store.add_target(record)
-                for study in studies
-                for record in _target_records(study, scorers)
-            }
+            self._targets = self._store.add_targets(targets)
             self._pipelines = [self._store.add_pipeline(pipeline) for pipeline in pipelines]
         except BaseException:
             self._store.close()
@@ -191,7 +186,12 @@ class StoreJournal(Journal):
         self._store.close()
 
 
-def _target_records(study: Study, scorers: Sequence[RegionScorer]) -> list[TargetRecord]:
+def target_records(studies: Sequence[Study], scorers: Sequence[RegionScorer]) -> list[TargetRecord]:
+    """What a store needs of regions; a ValueError if a ceiling is NaN."""
+    return [record for study in studies for record in _records_of(study, scorers)]
+
+
+def _records_of(study: Study, scorers: Sequence[RegionScorer]) -> list[TargetRecord]:
     stimuli = hash_images(list(study.stimuli), study.background)
     records = []
     for scorer in scorers:

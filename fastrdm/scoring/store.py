@@ -80,6 +80,10 @@ class Store(StoreReader):
         """Number of a target in the store; added if it is new."""
         return self._id("targets", {"key": target.key} | target.facts())
 
+    def add_targets(self, targets: Iterable[TargetRecord]) -> dict[tuple[str, str, str], int]:
+        """Numbers of targets in the store, by study, region and measure."""
+        return {(each.study, each.region, each.measure): self.add_target(each) for each in targets}
+
     def add_environment(self, facts: Mapping[str, Any]) -> int:
         """Number of a worker's environment in the store; added if it is new."""
         text = json.dumps(facts, sort_keys=True)

@@ -24,7 +24,7 @@ from fastrdm.scoring.jobs import (
     WorkerSetup,
     kernels_version,
 )
-from fastrdm.scoring.journal import Journal, StoreJournal
+from fastrdm.scoring.journal import Journal, StoreJournal, target_records
 from fastrdm.scoring.local_pool import LocalPool
 from fastrdm.scoring.measures import check_measures, scorers_of
 from fastrdm.scoring.plans import Estimate, Plan, Summary, event_of, kind_of
@@ -92,7 +92,8 @@ class Sweep:
         if store is not None:
             networks = zip(self._resolver.networks, self._network_setups(True), strict=True)
             pipelines = [network.pipeline(setup, self.options) for network, setup in networks]
-            self._journal = StoreJournal(store, pipelines, self.studies, self.scorers)
+            targets = target_records(self.studies, self.scorers)
+            self._journal = StoreJournal(store, pipelines, targets)
         self._settings = {
             "weights": [str(path) for path in weights],
             "arch": [each if isinstance(each, str) else each.name for each in arch],

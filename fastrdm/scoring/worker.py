@@ -19,8 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import error_text, versions
-from fastrdm._kernels import kernels
+from fastrdm._base import error_text
 from fastrdm.networks import Probes, check_unchanged, hash_file
 from fastrdm.runtimes import OnnxModel, Workspace, open_checkpoint, open_session, probe_graph
 from fastrdm.scoring.jobs import (
@@ -33,6 +32,7 @@ from fastrdm.scoring.jobs import (
     Stamp,
     WorkerPoolError,
     WorkerSetup,
+    environment_facts,
     kernels_version,
 )
 from fastrdm.scoring.layer_scoring import LayerScoring
@@ -87,8 +87,7 @@ class Worker:
             )
         except Exception as error:
             return error
-        facts = {"kernels": kernels().name, "isa": kernels().isa, "versions": dict(versions())}
-        return Handshake(os.getpid(), host, facts | {"host": host, "provider": session.provider})
+        return Handshake(os.getpid(), host, environment_facts(session.provider))
 
     def close(self) -> None:
         """End the thread that opens checkpoints; drop what it has not begun."""
