@@ -13,7 +13,7 @@ from fastrdm import Store, TorchModel
 from fastrdm.scoring import CheckpointStore, LayerScoring, Pipeline, RunOptions, scorers_of
 from fastrdm.scoring.jobs import Job, Scored, Stamp
 from fastrdm.scoring.records import StoreError
-from fastrdm.studies import collect_studies
+from fastrdm.studies import Study, collect_studies
 
 PIPELINE = Pipeline("net", "fingerprint", '{"size": [16, 16]}', "fp32", "kernels", "conv")
 
@@ -128,7 +128,7 @@ def test_a_ceiling_of_nan_is_refused_before_a_store_is_made(tmp_path, place):
     rdms[0] = np.nan
     stimuli = tuple(sorted((place / "study/stimuli").iterdir()))
     target = fastrdm.Target(rdms, nan_policy="propagate")
-    studies = [fastrdm.Study("holes", stimuli, {"it": target})]
+    studies = [Study("holes", stimuli, {"it": target})]
     with pytest.raises(ValueError, match=r"ceiling of it of the study 'holes' is NaN"):
         CheckpointStore(tmp_path / "scores.db", PIPELINE, studies, scorers_of(studies), "torch:cpu")
     assert not (tmp_path / "scores.db").exists()
