@@ -95,8 +95,8 @@ def names_of(rdms: Any) -> list[str] | None:
     return list(map(str, rdms)) if isinstance(rdms, Mapping) else None
 
 
-def warn_caller(message: str, category: type[Warning] = RuntimeWarning) -> None:
-    """Issue a warning for the line outside fastrdm that made the call."""
+def warn_caller(message: str | Warning, category: type[Warning] = RuntimeWarning) -> None:
+    """Issue a warning for the line outside fastrdm that made the call; a `Warning` keeps its class."""
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "fastrdm":
         level, frame = level + 1, frame.f_back

@@ -70,6 +70,7 @@ from fastrdm.networks.requested_preprocessing import (
 )
 from fastrdm.networks.selection import ANY_FITTING, Selection, Taken
 from fastrdm.networks.shards import files_of, holds_index, is_index, is_shard
+from fastrdm.networks.swapping import attributes_restored
 from fastrdm.networks.tapping import tapped
 from fastrdm.networks.weight_files import (
     check_file,
@@ -105,6 +106,7 @@ __all__ = [
     "Verdict",
     "WeightsError",
     "arguments",
+    "attributes_restored",
     "bytes_per_image",
     "check_file",
     "check_unchanged",

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import io
 import math
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -144,7 +145,8 @@ def _call(module: Any, output: Any, inputs: Mapping[Memory, int] | None) -> Modu
 
 
 def _is_tensor(value: Any) -> bool:
-    return isinstance(value, require("torch", "export", "to run a network").Tensor)
+    # By the modules that are imported, because torch.compile cannot trace an import.
+    return isinstance(value, sys.modules["torch"].Tensor)
 
 
 def _leaves(value: Any) -> Iterator[Any]:

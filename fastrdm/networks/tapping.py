@@ -25,24 +25,29 @@ def tapped(
     """Keep the outputs of tapped modules; yields the function that returns the layers of the last forward pass.
 
     It is called after the pass, so that a later in-place operation shows in a layer. Layers have the batch as the first
-    axis, and may share memory. A module that did not run in the pass is a KeyError with its path.
+    axis, may share memory, and can be read once. A module that did not run in the pass is a KeyError with its path.
     """
     # The outputs of each tapped module, in the order of its runs.
-    held: dict[int, list[Any]] = {}
+    held: dict[str, list[Any]] = {}
     parts = {name: module.get_submodule(choice.layer.path) for name, choice in taps.items()}
+    # One of the names of each module.
+    names = {part: name for name, part in parts.items()}
+    keys = {name: names[part] for name, part in parts.items()}
 
     def read() -> dict[str, "torch.Tensor"]:
         layers = {}
         for name, choice in taps.items():
-            outputs = held.get(id(parts[name]), [])
+            outputs = held.get(keys[name], [])
             if len(outputs) <= (choice.layer.run or 0):
                 raise KeyError(choice.layer.name)
             tensor = _batch_first(outputs, choice.layer)
             layers[name] = _TOKENS[choice.tokens.how](tensor, choice.tokens.start)
+        # Activations are not kept until the next pass.
+        held.clear()
         return layers
 
     with contextlib.ExitStack() as stack:
-        for key, part in {id(part): part for part in parts.values()}.items():
+        for part, key in names.items():
             # The exporter may run copies of modules, with the same hooks.
             handle = part.register_forward_hook(
                 lambda part, args, output, key=key: held.setdefault(key, []).append(

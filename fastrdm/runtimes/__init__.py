@@ -3,18 +3,19 @@
 In come graphs, weights and images; out go activations, or RDMs and Gram matrices if they are computed on the device. A
 provider that does not meet the request is refused: nothing runs silently on another processor or in lower precision.
 
-Read `onnx_model` first: an `OnnxModel` runs images and returns each layer's activations, RDM or Gram matrix, while
-`progress` is shown. `providers` opens a session on one of the providers in `provider_table`, which come from
-`provider_sources`; `openvino_session` is for OpenVINO's own package. On the host, `network_session` runs batches,
-`planning` chooses batches and passes that fit `max_memory`, and `host_rdms` makes RDMs and Gram matrices of the
-activations of each pass. On a device, `device` keeps pixels and products there, with the sessions of `device_sessions`
-and graphs from `rdm_graph` (`graph_nodes`, `graph_folding`); `device_results` makes RDMs and Gram matrices of the
-products. A `torch_model` runs a torch module where its weights are, by a `torch_session`; `torch_rdms` are made of the
-products of conditions there, `torch_weights` replaces its weights, and `torch_fingerprint` is the key of what it
-computes. `model_arguments` are checked for all of them. `foreign` runs another exporter's file once to find its
-tensors. `checkpoints` opens a file of any kind, also with graphs that take the weights of many files; `exports` keeps
-these graphs on disk, as long as `export_inputs` finds all that made them unchanged and `rebuilding` finds nothing
-random in them.
+Read `image_model` first: an `ImageModel` runs images and returns each layer's activations, RDM or Gram matrix, while
+`progress` is shown; `model_arguments` are checked for all of them. An `onnx_model` is one. `providers` opens its
+session on one of the providers in `provider_table`, which come from `provider_sources`; `openvino_session` is for
+OpenVINO's own package. On the host, `network_session` runs batches, `planning` chooses batches and passes that fit
+`max_memory`, and `host_rdms` makes RDMs and Gram matrices of the activations of each pass. On a device, `device` keeps
+pixels and products there, with the sessions of `device_sessions` and graphs from `rdm_graph` (`graph_nodes`,
+`graph_folding`); `device_results` makes RDMs and Gram matrices of the products.
+The other is a `torch_model`, which runs a torch module where its weights are, by a `torch_session`: `torch_states` are
+restored after each run, `torch_compiling` is for torch.compile, `torch_weights` replaces the weights of a copy,
+`torch_rdms` are made of the products of conditions on the device, and `torch_fingerprint` is the key of what it
+computes. `foreign` runs another exporter's file once to find its tensors. `checkpoints` opens a file of any kind, also
+with graphs that take the weights of many files; `exports` keeps these graphs on disk, as long as `export_inputs` finds
+all that made them unchanged and `rebuilding` finds nothing random in them.
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,6 @@
 """An exported network: images in, activations or RDMs out, on any execution provider."""
 
-import math
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import check_integer
-from fastrdm.images import Images, image_name
+from fastrdm.images import Images
 from fastrdm.networks import Graph, InconsistentError, Probes, RequestedPreprocessing, Taps
-from fastrdm.rdm import Gram, SparseProjection, chosen_methods
+from fastrdm.rdm import Gram, SparseProjection
 from fastrdm.runtimes.device import DeviceModel, suits
 from fastrdm.runtimes.foreign import open_foreign
 from fastrdm.runtimes.host_rdms import (
     Collector,
-    GramCollector,
-    RdmCollector,
     Workspace,
     gather,
     plan_passes,
     run_passes,
 )
-from fastrdm.runtimes.model_arguments import (
-    check_method,
-    check_where,
-    choose_layers,
-    read_pixels,
-)
+from fastrdm.runtimes.image_model import DeviceJob, ImageModel
 from fastrdm.runtimes.network_session import NetworkSession
 from fastrdm.runtimes.progress import progress_bar
 
 
-class OnnxModel:
+class OnnxModel(ImageModel):
     """An ONNX network that runs on images, preprocessed as its file or an argument specifies.
 
     Parameters
@@ -150,214 +141,39 @@ class OnnxModel:
         if self._verdict.problem and not allow_inconsistent:
             raise InconsistentError(f"{self._verdict.problem}; {self._verdict.advice}")
 
-    def __repr__(self) -> str:
-        return f"<OnnxModel {self.architecture}, {len(self.layers)} layers, on {self.provider}>"
-
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Layer → shape of the activations of one image."""
         return self._session.shapes
 
-    def run(
-        self, batch: NDArray[np.float32], layers: Sequence[str] | None = None
+    def _run(
+        self, batch: NDArray[np.float32], wanted: Sequence[str]
     ) -> dict[str, NDArray[np.float32]]:
-        """Run one batch of normalised images.
-
-        Parameters
-        ----------
-        batch : ndarray of float32, shape (n, 3, height, width)
-        layers : sequence of str, optional
-            Layers to return; all by default.
-
-        Returns
-        -------
-        dict of str to ndarray of float32, shape (n, ...)
-            Activations of each layer.
-
-        Raises
-        ------
-        ValueError
-            If the batch has another shape or type, or more images than the file's batch, or a
-            layer is unknown.
-        """
-        wanted = self._check_layers(layers)
-        expected = (3, *self.preprocessing.size)
-        if batch.dtype != np.float32 or batch.ndim != 4 or batch.shape[1:] != expected:
-            raise ValueError(
-                f"the batch must be float32 of shape (n, {', '.join(map(str, expected))}), "
-                f"not {batch.dtype} {batch.shape}"
-            )
-        if self._verdict.alone and len(batch) > 1:
-            raise ValueError(
-                f"{self.architecture} runs on one image at a time, not on {len(batch)}: it was opened with"
-                " batch_size=1, and its answers to several images in a batch differ"
-            )
-        self._warn()
         return self._session.run(batch, wanted)
 
-    def activations(
+    def _gather(
         self,
         images: Images,
-        layers: Sequence[str] | None = None,
-        progress: bool = False,
-        *,
-        background: str | None = None,
+        pixels: NDArray[np.uint8],
+        wanted: Sequence[str],
+        advance: Callable[[int], None],
     ) -> dict[str, NDArray[np.float32]]:
-        """Read images and return each layer's activations.
-
-        Parameters
-        ----------
-        images : sequence of path, PIL image or uint8 array (h, w, 3)
-            In the order of the conditions.
-        layers : sequence of str, optional
-            Layers to return, in this order; all by default.
-        progress : bool
-            Whether to show a progress bar on standard error.
-        background : str, optional
-            Colour of transparent pixels, as "#rrggbb"; without it, images with transparent pixels are refused.
-
-        Returns
-        -------
-        dict of str to ndarray of float32, shape (n_images, ...)
-
-        Raises
-        ------
-        ValueError
-            If a layer is unknown, an image cannot be read, or an activation is NaN or infinite; the
-            message names the layer and the first such image.
-        """
-        wanted = self._check_layers(layers)
-        self._warn()
-        pixels = self._pixels(images, background)
-        with progress_bar(self.architecture, len(images), progress) as advance:
-            return gather(self._session, images, pixels, wanted, advance)
-
-    def rdms(
-        self,
-        images: Images,
-        method: str = "correlation",
-        layers: Sequence[str] | None = None,
-        progress: bool = False,
-        *,
-        max_memory: int | str | None = None,
-        projection: SparseProjection | None = None,
-        where: str = "auto",
-        names: Sequence[str] | None = None,
-        background: str | None = None,
-    ) -> dict[str, NDArray[np.float64]]:
-        """Read images and return each layer's RDM.
-
-        On the host, ONNX Runtime writes the activations of all conditions to the memory that the kernels read, which is
-        kept for the next call. On a device, RDMs are part of the graph, and no activations are copied back. Image files
-        are decoded once and kept in the cache of `fastrdm.images.cache`.
-
-        Parameters
-        ----------
-        images, layers, progress, background
-            As for `activations`.
-        method : str
-            As for `calc_rdm`, but only methods that need nothing but activations.
-        max_memory : int or str, optional
-            Bytes, or a text such as ``"1GiB"``, for activations, images and the network's inner values, in addition to
-            the network itself. If the activations of all conditions do not fit, batches become smaller, and then the
-            images run several times, for some layers or some channels at a time; RDMs from parts of a layer agree
-            within 1e-6. On a device, the limit applies to its memory.
-        projection : SparseProjection, optional
-            Projects layers with more channels than its components, batch by batch, for ``correlation``, ``cosine``,
-            ``euclidean`` and ``sqeuclidean``; only on the host.
-        where : {"auto", "host", "device"}
-            Where RDMs are computed: "auto" chooses the provider's device if it has memory of its own and supports the
-            method, and there is no projection. Both agree within 1e-5, for distances relative to the largest.
-        names : sequence of str, optional
-            Names of the images in messages; by default their paths or positions.
-
-        Returns
-        -------
-        dict of str to ndarray of float64, shape (pairs,)
-            Condensed RDMs of the flattened activations.
-
-        Raises
-        ------
-        ValueError
-            As for `activations` and `calc_rdm`; if `max_memory` is too small (the message gives the limit that
-            suffices), or the device does not support the request.
-
-        Warns
-        -----
-        RuntimeWarning
-            As `calc_rdm`, naming the layer; if an inconsistent network was allowed.
-        """
-        wanted = self._check_layers(layers)
-        check_method(method)
-        check_where(where, projection)
-        pixels, names = self._stimuli(images, names, background)
-        if self._uses_device(where, method, projection):
-            device = self._device_model(tuple(wanted), method, max_memory)
-            return device.rdms(device.show(pixels, names))
-        collector = RdmCollector(self._widths(wanted), method, projection, names, self._n_threads)
-        self._collect(collector, pixels, max_memory, progress)
-        return {layer: collector.results[layer] for layer in wanted}
-
-    def grams(
-        self,
-        images: Images,
-        layers: Sequence[str] | None = None,
-        progress: bool = False,
-        *,
-        methods: Iterable[str] | None = None,
-        max_memory: int | str | None = None,
-        projection: SparseProjection | None = None,
-        where: str = "auto",
-        names: Sequence[str] | None = None,
-        background: str | None = None,
-    ) -> dict[str, Gram]:
-        """Read images and return each layer's Gram matrix, from which every score follows.
-
-        Their RDMs are those of `rdms` to the bit, if layers are not split to fit `max_memory`, and on a device within
-        1e-5. Arguments, errors and warnings are those of `rdms`, and of `gram` for `methods`.
-
-        Returns
-        -------
-        dict of str to Gram
-        """
-        wanted, chosen = self._check_layers(layers), chosen_methods(methods)
-        check_where(where, projection)
-        pixels, names = self._stimuli(images, names, background)
-        if self._uses_device(where, "correlation", projection):
-            device = self._device_model(tuple(wanted), "correlation", max_memory)
-            return device.grams(device.show(pixels, names), chosen)
-        collector = GramCollector(self._widths(wanted), chosen, projection, names, self._n_threads)
-        self._collect(collector, pixels, max_memory, progress)
-        return {layer: collector.results[layer] for layer in wanted}
-
-    def _widths(self, wanted: Sequence[str]) -> dict[str, int]:
-        return {layer: math.prod(self.shapes[layer]) for layer in wanted}
-
-    def _stimuli(
-        self, images: Images, names: Sequence[str] | None, background: str | None
-    ) -> tuple[NDArray[np.uint8], Sequence[str]]:
-        """Return pixels and names of images; warn the caller's caller of a known problem with the answers."""
-        pixels = self._pixels(images, background)
-        if names is None:
-            names = [image_name(image, i) for i, image in enumerate(images)]
-        self._warn(stacklevel=4)
-        return pixels, names
+        return gather(self._session, images, pixels, wanted, advance)
 
     def _collect(
         self,
         collector: Collector[Any],
         pixels: NDArray[np.uint8],
-        max_memory: int | str | None,
+        limit: int | None,
         progress: bool,
     ) -> None:
-        """Run the images on the host."""
-        plan = plan_passes(self._session, self._graph, collector, len(pixels), max_memory)
+        plan = plan_passes(self._session, self._graph, collector, len(pixels), limit)
         total = len(pixels) * len(plan.passes)
         with progress_bar(self.architecture, total, progress) as advance:
             run_passes(self._session, plan, pixels, collector, self._workspace, advance)
 
     def _uses_device(self, where: str, method: str, projection: SparseProjection | None) -> bool:
-        """Whether RDMs are computed on the device, where all images run in one batch."""
+        # All images run in one batch there.
         is_consistent = not (self._verdict.alone or self._verdict.problem)
         if where == "device" and not is_consistent:
             raise ValueError(
@@ -368,22 +184,17 @@ class OnnxModel:
             return where == "device"
         return projection is None and is_consistent and suits(self.provider, method)
 
-    def _check_layers(self, layers: Sequence[str] | None) -> list[str]:
-        return choose_layers(layers, self.layers, self.architecture)
+    def _device_rdms(self, job: DeviceJob, method: str) -> dict[str, NDArray[np.float64]]:
+        device = self._device_model(job.layers, method, job.limit)
+        return device.rdms(device.show(job.pixels, job.names))
 
-    def _warn(self, stacklevel: int = 3) -> None:
-        """Warn each caller of a known problem with the answers."""
-        if self._verdict.problem:
-            warnings.warn(self._verdict.problem, RuntimeWarning, stacklevel=stacklevel)
+    def _device_grams(self, job: DeviceJob, methods: Sequence[str]) -> dict[str, Gram]:
+        device = self._device_model(job.layers, "correlation", job.limit)
+        return device.grams(device.show(job.pixels, job.names), methods)
 
-    def _pixels(self, images: Images, background: str | None) -> NDArray[np.uint8]:
-        return read_pixels(images, self.preprocessing, background, self._n_threads)
-
-    def _device_model(
-        self, layers: tuple[str, ...], method: str, max_memory: int | str | None
-    ) -> DeviceModel:
+    def _device_model(self, layers: tuple[str, ...], method: str, limit: int | None) -> DeviceModel:
         """The network with RDMs as part of its graph; kept for the next call."""
-        key = (layers, method, max_memory)
+        key = (layers, method, limit)
         if key not in self._device_models:
             self._device_models[key] = DeviceModel(
                 self._graph,
@@ -391,7 +202,7 @@ class OnnxModel:
                 self.preprocessing,
                 self.provider,
                 method,
-                max_memory=max_memory,
+                max_memory=limit,
                 precision=self.precision,
                 options=self._provider_options,
                 n_threads=self._n_threads,

@@ -1,14 +1,14 @@
 """A torch module where it stands: images in, activations or RDMs out, on any device of torch."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import check_integer, parse_bytes, warn_caller
-from fastrdm.images import Images, image_name
+from fastrdm._base import check_integer
+from fastrdm.images import Images
 from fastrdm.networks import (
     InconsistentError,
     RequestedPreprocessing,
@@ -16,24 +16,14 @@ from fastrdm.networks import (
     preprocessing_for,
     probe_module,
 )
-from fastrdm.rdm import Gram, SparseProjection, chosen_methods, method_named
-from fastrdm.runtimes.host_rdms import (
-    Collector,
-    GramCollector,
-    RdmCollector,
-    check_activations,
-)
-from fastrdm.runtimes.model_arguments import (
-    check_method,
-    check_stimuli,
-    check_where,
-    choose_layers,
-    device_measure,
-    read_pixels,
-)
+from fastrdm.rdm import Gram, SparseProjection, method_named
+from fastrdm.runtimes.host_rdms import Collector, Workspace, check_activations
+from fastrdm.runtimes.image_model import DeviceJob, ImageModel
+from fastrdm.runtimes.model_arguments import check_stimuli, device_measure
 from fastrdm.runtimes.planning import BatchNeeds, BatchPlan
+from fastrdm.runtimes.progress import progress_bar
 from fastrdm.runtimes.torch_rdms import DeviceRdms, PendingRdms, ShownImages, collect
-from fastrdm.runtimes.torch_session import TorchSession
+from fastrdm.runtimes.torch_session import TorchOptions, TorchSession
 from fastrdm.runtimes.torch_weights import FoldedWeights
 from fastrdm.tensors import free_bytes, torch_package
 
@@ -46,35 +36,50 @@ _CPU_BATCH, _DEVICE_BATCH = 32, 128
 _SHARE = 0.8
 
 
-class TorchModel:
-    """A torch module that runs on images where its weights are, with the layers and answers of `OnnxModel`.
+class TorchModel(ImageModel):
+    """A torch module that runs on images where its weights are, with the interface of `OnnxModel`.
 
     The module runs in evaluation mode, without gradients; its modes, attributes and the random state are the same
-    afterwards, and its weights may change between calls. On a GPU, RDMs are computed there: the products of all pairs
-    of conditions are copied to the host, and no activations.
+    afterwards. Each call uses the weights that the module has then. On a GPU, RDMs are computed there: the products of
+    all pairs of conditions are copied to the host, and no activations.
+
+    A copy of the module runs on another device than that of its weights, with `channels_last`, `compile` or
+    `cuda_graph`, and for weights of 16 or 64 bits, which it holds in float32. Each call first copies the module's
+    weights to it, until `load` replaces them. Attributes that are neither parameters nor buffers of the state dict stay
+    those of the first copy.
 
     Parameters
     ----------
     module : torch.nn.Module
-        As for `export_onnx`. Wrappers of `torch.compile`, `DataParallel` and `DistributedDataParallel` are left out.
+        As for `export_onnx`, which it need not be able to export. Wrappers of `torch.compile`, `DataParallel` and
+        `DistributedDataParallel` are left out.
     taps : sequence of taps, or mapping of layer name to tap, optional
         As for `export_onnx`, with the same names.
     preprocessing : Preprocessing, optional
         As for `export_onnx`.
     device : str
-        A device of torch, such as "cuda:1" (also for ROCm), "mps", "xpu" or "cpu". On another device than that of its
-        weights, a copy of the module runs. "auto" is the device of the weights.
+        A device of torch, such as "cuda:1" (also for ROCm), "mps", "xpu" or "cpu". "auto" is that of the weights.
     batch_size : int, optional
         Images in one run; by default 32 on the CPU, and on a GPU as many as fit its memory.
-    precision : {"fp32", "tf32", "bf16", "fp16"}
-        Rounding of the operands of convolutions and matrix products; 16-bit precisions run under autocast, and then
-        activations and products of 16 bits are multiplied exactly and summed in float32 by chunks. TF32 needs CUDA.
+    n_threads : int, optional
+        Threads of torch, of decoding images and of RDMs on the CPU; by default torch's number for torch, and that of
+        the kernels for the others.
+    workspace : Workspace, optional
+        Memory for activations on the host, which models that run one after the other can share.
+    precision : {"fp32", "tf32", "bf16", "fp16"}, optional
+        Rounding of the operands of convolutions and matrix products, by default fp32. 16-bit precisions run under
+        autocast; activations and products of 16 bits are multiplied exactly and summed in float32 by chunks. TF32
+        needs CUDA.
     channels_last : bool
-        Whether to run a copy of the module in torch's channels-last memory format, which is faster on GPUs, above all
-        in 16 bits. Activations differ in their last bits.
+        Whether to run in torch's channels-last memory format, which is faster on GPUs, above all in 16 bits. The last
+        bits of activations change.
+    compile : bool
+        Whether to run the module and its preprocessing by `torch.compile`, which fuses batch norms, activation
+        functions and conversions. The first call with each number of images compiles, for up to minutes. The last bits
+        of activations change; in 16 bits, values between fused operations are not rounded.
     cuda_graph : bool
-        Whether to replay the work of a call with the same stimuli as a CUDA graph, in a copy of the module; for small
-        networks, whose kernels take less time than starting them. Numbers do not change.
+        Whether to replay the work of a call with the same stimuli as a CUDA graph; for small networks, whose kernels
+        take less time than starting them. Numbers do not change.
     allow_inconsistent : bool
         As for `OnnxModel`.
 
@@ -87,9 +92,14 @@ class TorchModel:
     preprocessing : Preprocessing
     architecture : str
         Name of the module's class.
+    device : torch.device
     provider : str
         "torch:" and the device in use.
     precision : str
+    batch_size : int
+        Images in one run, where memory sets no lower limit.
+    taken : dict of str to str
+        As for `OnnxModel`; empty unless the weights come from a file.
 
     Raises
     ------
@@ -97,7 +107,10 @@ class TorchModel:
         If `module` is not a torch module.
     ValueError
         If the device is not available, the weights are on several devices, the module changes its buffers in evaluation
-        mode, a precision or option does not suit the device, or as for `export_onnx`.
+        mode or uses tensors on other devices, it has to be copied and cannot, a precision or option does not suit the
+        device, or as for `export_onnx`.
+    MemoryError
+        If the device has too little memory; the calls raise it too.
     InconsistentError
         As for `OnnxModel`.
     MissingExtraError
@@ -112,39 +125,36 @@ class TorchModel:
         preprocessing: RequestedPreprocessing | None = None,
         device: str = "auto",
         batch_size: int | None = None,
-        precision: str = "fp32",
+        n_threads: int | None = None,
+        workspace: Workspace | None = None,
+        precision: str | None = None,
         channels_last: bool = False,
+        compile: bool = False,
         cuda_graph: bool = False,
         allow_inconsistent: bool = False,
     ) -> None:
         torch = torch_package()
         if not isinstance(module, torch.nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, not {type(module).__name__}")
-        if batch_size is not None:
-            check_integer(batch_size, "batch_size", 1)
+        for name, number in {"batch_size": batch_size, "n_threads": n_threads}.items():
+            if number is not None:
+                check_integer(number, name, 1)
         module = _unwrapped(module)
         self.architecture = type(module).__name__
         self.preprocessing = preprocessing_for(module, preprocessing)
-        self._session = TorchSession(
-            module,
-            taps,
-            self.preprocessing,
-            device,
-            precision,
-            channels_last=channels_last,
-            own=cuda_graph,
-        )
-        self.device, self.precision = self._session.device, precision
-        if cuda_graph and self.device.type != "cuda":
-            raise ValueError(f"cuda_graph=True needs a CUDA device, not {self.device}")
+        self.precision, self.taken = precision or "fp32", {}
+        options = TorchOptions(self.precision, channels_last, compile, cuda_graph, n_threads)
+        self._session = TorchSession(module, taps, self.preprocessing, device, options)
+        self.device = self._session.device
         self.provider = f"torch:{self.device}"
-        self.layers, self.shapes = tuple(self._session.taps), self._session.shapes
-        self._batch_size = batch_size
-        self._device_rdms = DeviceRdms(self._session, cuda_graph)
+        self.layers = tuple(self._session.taps)
+        self._asked_size, self._n_threads = batch_size, n_threads
+        self._workspace = workspace or Workspace()
+        self._device_rdms_of = DeviceRdms(self._session)
         self._verdict = probe_module(
             self.architecture,
             self.layers,
-            self._session.answer,
+            lambda images: self._session.run(images, self.layers),
             self.preprocessing,
             batch_size=batch_size or _CPU_BATCH,
             precision=self.precision,
@@ -152,124 +162,13 @@ class TorchModel:
         )
         if self._verdict.problem and not allow_inconsistent:
             raise InconsistentError(f"{self._verdict.problem}; {self._verdict.advice}")
+        default = _CPU_BATCH if self.device.type == "cpu" else _DEVICE_BATCH
+        self.batch_size = 1 if self._verdict.alone else batch_size or default
 
-    def __repr__(self) -> str:
-        return f"<TorchModel {self.architecture}, {len(self.layers)} layers, on {self.device}, {self.precision}>"
-
-    def activations(
-        self,
-        images: Images,
-        layers: Sequence[str] | None = None,
-        *,
-        background: str | None = None,
-    ) -> dict[str, NDArray[np.float32]]:
-        """Read images and return each layer's activations, in float32; arguments and errors as `OnnxModel`'s."""
-        wanted = self._check_layers(layers)
-        pixels = self._pixels(images, background)
-        gathered = {
-            layer: np.empty((len(pixels), *self.shapes[layer]), np.float32) for layer in wanted
-        }
-        with self._session.running():
-            for place, outputs in self._session.batches(
-                self._session.on_device(pixels), self._default_batch, wanted
-            ):
-                for layer, values in outputs.items():
-                    gathered[layer][place] = values.float().cpu().numpy()
-                    check_activations(gathered[layer][place], layer, images, place.start)
-        return gathered
-
-    def rdms(
-        self,
-        images: Images,
-        method: str = "correlation",
-        layers: Sequence[str] | None = None,
-        *,
-        max_memory: int | str | None = None,
-        projection: SparseProjection | None = None,
-        where: str = "auto",
-        names: Sequence[str] | None = None,
-        background: str | None = None,
-    ) -> dict[str, NDArray[np.float64]]:
-        """Read images and return each layer's condensed RDM; arguments, errors and warnings as `OnnxModel`'s.
-
-        `max_memory` is for pixels, activations and the network's inner values, an estimate; on a GPU it is that of the
-        GPU, by default four fifths of what is free. If the activations of all conditions do not fit, the images run in
-        several passes, each keeping some channels.
-        """
-        wanted = self._check_layers(layers)
-        check_method(method)
-        check_where(where, projection)
-        limit = None if max_memory is None else parse_bytes(max_memory)
-        pixels, names = self._stimuli(images, names, background)
-        if where == "device":
-            device_measure(method)
-        if self._uses_device(where, method, projection):
-            return self._started(pixels, names, wanted, limit).rdms(method)
-        collector = RdmCollector(self._widths(wanted), method, projection, names, None)
-        self._collect(collector, pixels, limit)
-        return {layer: collector.results[layer] for layer in wanted}
-
-    def grams(
-        self,
-        images: Images,
-        layers: Sequence[str] | None = None,
-        *,
-        methods: Iterable[str] | None = None,
-        max_memory: int | str | None = None,
-        projection: SparseProjection | None = None,
-        where: str = "auto",
-        names: Sequence[str] | None = None,
-        background: str | None = None,
-    ) -> dict[str, Gram]:
-        """Read images and return each layer's Gram matrix; arguments, errors and warnings as `OnnxModel`'s.
-
-        `max_memory` is as for `rdms`.
-        """
-        wanted, chosen = self._check_layers(layers), chosen_methods(methods)
-        check_where(where, projection)
-        limit = None if max_memory is None else parse_bytes(max_memory)
-        pixels, names = self._stimuli(images, names, background)
-        if self._uses_device(where, "correlation", projection):
-            return self._started(pixels, names, wanted, limit).grams()
-        collector = GramCollector(self._widths(wanted), chosen, projection, names, None)
-        self._collect(collector, pixels, limit)
-        return {layer: collector.results[layer] for layer in wanted}
-
-    def _widths(self, wanted: Sequence[str]) -> dict[str, int]:
-        return {layer: math.prod(self.shapes[layer]) for layer in wanted}
-
-    def _stimuli(
-        self, images: Images, names: Sequence[str] | None, background: str | None
-    ) -> tuple[NDArray[np.uint8], Sequence[str]]:
-        pixels = self._pixels(images, background)
-        if names is None:
-            names = [image_name(image, i) for i, image in enumerate(images)]
-        return pixels, names
-
-    def _uses_device(self, where: str, method: str, projection: SparseProjection | None) -> bool:
-        able = method_named(method).on_device and projection is None
-        return where == "device" or (where == "auto" and able and self.device.type != "cpu")
-
-    def _started(
-        self,
-        pixels: NDArray[np.uint8],
-        names: Sequence[str],
-        wanted: Sequence[str],
-        limit: int | None,
-    ) -> PendingRdms:
-        plan = self._device_plan(wanted, len(pixels), limit)
-        return self._device_rdms.start(self.show(pixels, names), wanted, plan)
-
-    def _collect(
-        self, collector: Collector[Any], pixels: NDArray[np.uint8], limit: int | None
-    ) -> None:
-        """Run the images, with results on the host."""
-        layers = list(collector.widths)
-        needs = BatchNeeds(
-            collector.widths, len(pixels), self._image_bytes(layers), collector.whole
-        )
-        plan = needs.plan(min(self._default_batch, len(pixels)), limit)
-        collect(self._session, pixels, plan, collector)
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Layer → shape of the activations of one image."""
+        return self._session.shapes
 
     def show(self, pixels: NDArray[np.uint8], names: Sequence[str] | None = None) -> ShownImages:
         """Copy stimuli to the device, where they stay as long as the returned object exists.
@@ -289,9 +188,20 @@ class TorchModel:
 
         Raise ValueError if the method is not one for devices.
         """
+        return self.start_sets([shown], method)[0]
+
+    def start_sets(
+        self, sets: Sequence[ShownImages], method: str = "correlation"
+    ) -> list[PendingRdms]:
+        """Start to compute the RDMs of several sets of stimuli, whose images share batches.
+
+        On a GPU, this takes less time than one `start` for each set. Activations in batches of other sizes can differ
+        in their last bits. Errors are those of `start`.
+        """
         device_measure(method)
-        plan = self._device_plan(self.layers, len(shown.names), None)
-        return self._device_rdms.start(shown, self.layers, plan, method)
+        self._session.follow()
+        plan = self._device_plan(self.layers, sum(len(each.names) for each in sets), None)
+        return self._device_rdms_of.start(sets, self.layers, plan, method)
 
     def fold(self, weights: Mapping[str, Any], into: FoldedWeights | None = None) -> FoldedWeights:
         """Copy a checkpoint's weights to one buffer on the host, in pinned memory if the device is a GPU.
@@ -319,24 +229,73 @@ class TorchModel:
         From then on a copy of the module runs; the caller's keeps its weights. Folded weights may be reused once their
         RDMs have been returned.
         """
-        buffer = self._session.own()
-        buffer.load(weights if isinstance(weights, FoldedWeights) else buffer.fold(weights))
+        folded = (
+            weights if isinstance(weights, FoldedWeights) else self._session.own().fold(weights)
+        )
+        self._session.load(folded)
 
-    # Images and layers.
+    # What `ImageModel` needs.
 
-    def _check_layers(self, layers: Sequence[str] | None) -> list[str]:
-        return choose_layers(layers, self.layers, self.architecture)
+    def _run(
+        self, batch: NDArray[np.float32], wanted: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        self._session.follow()
+        return self._session.run(batch, wanted)
 
-    def _pixels(self, images: Images, background: str | None) -> NDArray[np.uint8]:
-        if self._verdict.problem:
-            warn_caller(self._verdict.problem)
-        return read_pixels(images, self.preprocessing, background)
+    def _gather(
+        self,
+        images: Images,
+        pixels: NDArray[np.uint8],
+        wanted: Sequence[str],
+        advance: Callable[[int], None],
+    ) -> dict[str, NDArray[np.float32]]:
+        self._session.follow()
+        shown = self._session.on_device(pixels)
+        gathered = {
+            layer: np.empty((len(pixels), *self.shapes[layer]), np.float32) for layer in wanted
+        }
+        with self._session.running():
+            for place, outputs in self._session.batches(shown, self.batch_size, wanted):
+                for layer, values in outputs.items():
+                    gathered[layer][place] = values.float().cpu().numpy()
+                    check_activations(gathered[layer][place], layer, images, place.start)
+                advance(place.stop)
+        return gathered
 
-    @property
-    def _default_batch(self) -> int:
-        if self._verdict.alone:
-            return 1
-        return self._batch_size or (_CPU_BATCH if self.device.type == "cpu" else _DEVICE_BATCH)
+    def _collect(
+        self,
+        collector: Collector[Any],
+        pixels: NDArray[np.uint8],
+        limit: int | None,
+        progress: bool,
+    ) -> None:
+        self._session.follow()
+        layers = list(collector.widths)
+        needs = BatchNeeds(
+            collector.widths, len(pixels), self._image_bytes(layers), collector.whole
+        )
+        plan = needs.plan(min(self.batch_size, len(pixels)), limit)
+        total = len(pixels) * len(plan.passes)
+        with progress_bar(self.architecture, total, progress) as advance:
+            collect(self._session, pixels, plan, collector, self._workspace, advance)
+
+    def _uses_device(self, where: str, method: str, projection: SparseProjection | None) -> bool:
+        able = method_named(method).on_device and projection is None
+        return where == "device" or (where == "auto" and able and self.device.type != "cpu")
+
+    def _device_rdms(self, job: DeviceJob, method: str) -> dict[str, NDArray[np.float64]]:
+        return self._started(job, method).rdms()
+
+    def _device_grams(self, job: DeviceJob, methods: Sequence[str]) -> dict[str, Gram]:
+        return self._started(job, "correlation").grams()
+
+    def _started(self, job: DeviceJob, method: str) -> PendingRdms:
+        self._session.follow()
+        plan = self._device_plan(job.layers, len(job.pixels), job.limit)
+        shown = self.show(job.pixels, job.names)
+        total = len(job.pixels) * len(plan.passes)
+        with progress_bar(self.architecture, total, job.progress) as advance:
+            return self._device_rdms_of.start([shown], job.layers, plan, method, advance)[0]
 
     def _image_bytes(self, wanted: Sequence[str]) -> int:
         """Memory for pixels, the largest inner values and half of the layers of one image, an estimate."""
@@ -345,8 +304,8 @@ class TorchModel:
 
     def _device_plan(self, wanted: Sequence[str], n: int, limit: int | None) -> BatchPlan:
         """Batches and passes on the device; without a limit they use most of its free memory."""
-        batch = self._default_batch
-        if limit is None and self._batch_size is None and not self._verdict.alone:
+        batch = self.batch_size
+        if limit is None and self._asked_size is None and not self._verdict.alone:
             free = free_bytes(self.device)
             if free is not None:
                 batch, limit = n, int(_SHARE * free)

@@ -1,23 +1,25 @@
 """RDMs of a torch module's layers: their products on the device, or their activations on the host."""
 
 import math
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import list_names
+from fastrdm._base import list_names, warn_caller
 from fastrdm.rdm import Gram, UndefinedPairsWarning, gram_from_products, method_named
-from fastrdm.runtimes.host_rdms import Collector
+from fastrdm.runtimes.host_rdms import Collector, Workspace
 from fastrdm.runtimes.planning import BatchPlan
 from fastrdm.runtimes.torch_session import TorchSession
 from fastrdm.tensors import LayerProducts, split, torch_package
 
 if TYPE_CHECKING:
     import torch
+
+#: Layer → products of its conditions.
+Products: TypeAlias = dict[str, LayerProducts]
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class PendingRdms:
                     f" {list_names(undefined, 10)}"
                 )
                 warning = UndefinedPairsWarning(text, undefined.tolist(), layer)
-                warnings.warn(warning, stacklevel=3)
+                warn_caller(warning)
         return rdms
 
     def grams(self) -> dict[str, Gram]:
@@ -93,67 +95,95 @@ class PendingRdms:
 
 
 class DeviceRdms:
-    """RDMs that the device of a session computes; with `cuda_graph`, repeated calls are replayed."""
+    """RDMs that the device of a session computes; with a CUDA graph, repeated calls are replayed."""
 
-    def __init__(self, session: TorchSession, cuda_graph: bool) -> None:
-        self._session, self._cuda_graph = session, cuda_graph
-        self._graphs: dict[Any, tuple[Any, ShownImages, dict[str, LayerProducts]]] = {}
+    def __init__(self, session: TorchSession) -> None:
+        self._session = session
+        self._graphs: dict[Any, tuple[Any, Sequence[ShownImages], list[Products]]] = {}
 
     def start(
         self,
-        shown: ShownImages,
+        shown: Sequence[ShownImages],
         wanted: Sequence[str],
         plan: BatchPlan,
         method: str = "correlation",
-    ) -> PendingRdms:
-        """Start to compute the products of some layers, whose RDMs are of this method unless another is asked for."""
+        advance: Callable[[int], None] = lambda done: None,
+    ) -> list[PendingRdms]:
+        """Start to compute the products of some layers, for each set of stimuli; all sets share batches.
+
+        RDMs are of this method unless another is asked for. `advance` takes the number of images that were started.
+        """
         widths = {layer: math.prod(self._session.shapes[layer]) for layer in wanted}
-        if self._cuda_graph:
+        if self._session.options.cuda_graph:
             values = self._replayed(shown, wanted, plan)
         else:
-            values = _products(self._session, shown.pixels, wanted, plan)
-        return PendingRdms(widths, method, shown.names, values)
+            sizes = [len(each.names) for each in shown]
+            values = _products(self._session, _joined(shown), sizes, wanted, plan, advance)
+        return [
+            PendingRdms(widths, method, each.names, products)
+            for each, products in zip(shown, values, strict=True)
+        ]
 
     def _replayed(
-        self, shown: ShownImages, wanted: Sequence[str], plan: BatchPlan
-    ) -> dict[str, LayerProducts]:
+        self, shown: Sequence[ShownImages], wanted: Sequence[str], plan: BatchPlan
+    ) -> list[Products]:
         torch = torch_package()
-        key = (shown.pixels.data_ptr(), tuple(wanted))
+        key = (*(each.pixels.data_ptr() for each in shown), plan, *wanted)
         if key not in self._graphs:
+            pixels, sizes = _joined(shown), [len(each.names) for each in shown]
             # A first run outside the graph lets libraries choose algorithms and allocate their memory.
-            _products(self._session, shown.pixels, wanted, plan)
+            _products(self._session, pixels, sizes, wanted, plan)
             torch.cuda.synchronize(self._session.device)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                values = _products(self._session, shown.pixels, wanted, plan)
-            self._graphs[key] = graph, shown, values
-        graph, _, values = self._graphs[key]
+                values = _products(self._session, pixels, sizes, wanted, plan)
+            self._graphs[key] = (graph, pixels), shown, values
+        (graph, _), _, values = self._graphs[key]
         graph.replay()
         return values
 
 
+def _joined(shown: Sequence[ShownImages]) -> "torch.Tensor":
+    """Pixels of all sets."""
+    if len(shown) == 1:
+        return shown[0].pixels
+    return torch_package().cat([each.pixels for each in shown])
+
+
 def _products(
-    session: TorchSession, pixels: "torch.Tensor", wanted: Sequence[str], plan: BatchPlan
-) -> dict[str, LayerProducts]:
-    """Products of all pairs of conditions of each layer, on the device."""
+    session: TorchSession,
+    pixels: "torch.Tensor",
+    sizes: Sequence[int],
+    wanted: Sequence[str],
+    plan: BatchPlan,
+    advance: Callable[[int], None] = lambda done: None,
+) -> list[Products]:
+    """Products of all pairs of conditions of each layer, on the device, for each set of so many conditions."""
     n = len(pixels)
-    products = {layer: LayerProducts(n, session.device) for layer in wanted}
+    products = [{layer: LayerProducts(size, session.device) for layer in wanted} for size in sizes]
+
+    def add(layer: str, rows: "torch.Tensor") -> None:
+        for of_set, some in zip(products, rows.split(sizes), strict=True):
+            of_set[layer].add(some)
+
     with session.running():
         if len(plan.passes) == 1 and plan.batch_size >= n:
             for layer, values in session.forward(pixels, wanted).items():
-                products[layer].add(_rows(values))
+                add(layer, _rows(values))
+            advance(n)
             return products
-        for ranges in plan.passes:
+        for k, ranges in enumerate(plan.passes):
             layers = [part.layer for part in ranges]
             kept: list[Any] = []
             for place, outputs in session.batches(pixels, plan.batch_size, layers):
-                for k, part in enumerate(ranges):
+                for i, part in enumerate(ranges):
                     values = outputs[part.layer].flatten(1)[:, part.begin : part.end]
-                    if k == len(kept):
+                    if i == len(kept):
                         kept.append(values.new_empty((n, part.end - part.begin)))
-                    kept[k][place] = values
+                    kept[i][place] = values
+                advance(k * n + place.stop)
             for part, rows in zip(ranges, kept, strict=True):
-                products[part.layer].add(rows)
+                add(part.layer, rows)
     return products
 
 
@@ -162,23 +192,29 @@ def collect(
     pixels: NDArray[np.uint8],
     plan: BatchPlan,
     collector: Collector[Any],
+    workspace: Workspace,
+    advance: Callable[[int], None],
 ) -> None:
-    """Run the images once per pass, and give the collector the channels that each pass keeps."""
+    """Run the images once per pass, and give the collector the channels that each pass keeps.
+
+    Activations are written to the workspace; `advance` takes the number of images that have run.
+    """
     n = len(pixels)
     shown = session.on_device(pixels)
-    for ranges in plan.passes:
-        arrays = [np.empty((n, part.end - part.begin), np.float32) for part in ranges]
+    for k, ranges in enumerate(plan.passes):
         layers = list(dict.fromkeys(part.layer for part in ranges))
-        with session.running():
-            for place, outputs in session.batches(shown, plan.batch_size, layers):
-                rows = {x: v.float().flatten(1).cpu().numpy() for x, v in outputs.items()}
-                rows |= {
-                    x: p.project(rows[x]) for x, p in collector.projectors.items() if x in rows
-                }
-                for part, array in zip(ranges, arrays, strict=True):
-                    array[place] = rows[part.layer][:, part.begin : part.end]
-        for part, array in zip(ranges, arrays, strict=True):
-            collector.add(part, array)
+        with workspace.arrays([(n, part.end - part.begin) for part in ranges]) as arrays:
+            with session.running():
+                for place, outputs in session.batches(shown, plan.batch_size, layers):
+                    rows = {x: v.float().flatten(1).cpu().numpy() for x, v in outputs.items()}
+                    rows |= {
+                        x: p.project(rows[x]) for x, p in collector.projectors.items() if x in rows
+                    }
+                    for part, array in zip(ranges, arrays, strict=True):
+                        array[place] = rows[part.layer][:, part.begin : part.end]
+                    advance(k * n + place.stop)
+            for part, array in zip(ranges, arrays, strict=True):
+                collector.add(part, array)
 
 
 def _rows(values: "torch.Tensor") -> "torch.Tensor":

@@ -3,33 +3,40 @@
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import list_names
+from fastrdm._base import first_line, list_names
 from fastrdm.images import Preprocessing
 from fastrdm.networks import (
     Choice,
     Taps,
     arguments,
+    attributes_restored,
     choose_taps,
     inference,
     inspect_module,
     tapped,
 )
+from fastrdm.runtimes.torch_compiling import compiled
+from fastrdm.runtimes.torch_states import check_place, memory_named, random_kept, threads
 from fastrdm.runtimes.torch_weights import WeightBuffer
-from fastrdm.tensors import (
-    check_precision,
-    device_of,
-    is_out_of_memory,
-    rounding,
-    torch_package,
-)
+from fastrdm.tensors import check_precision, device_of, rounding, torch_package
 
 if TYPE_CHECKING:
     import torch
+
+
+class TorchOptions(NamedTuple):
+    """How a module runs; `TorchModel` has the descriptions."""
+
+    precision: str
+    channels_last: bool
+    compile: bool
+    cuda_graph: bool
+    n_threads: int | None
 
 
 class TorchSession:
@@ -45,68 +52,122 @@ class TorchSession:
         taps: Taps | None,
         preprocessing: Preprocessing,
         device: str,
-        precision: str,
-        *,
-        channels_last: bool,
-        own: bool,
+        options: TorchOptions,
     ) -> None:
         self.name = type(module).__name__
-        self.preprocessing = preprocessing
+        self.preprocessing, self.options = preprocessing, options
         self.device = device_of(module, device)
-        self.precision = check_precision(precision, self.device)
-        # Copied once: a copy from the host waits for the device.
-        self._mean, self._std = (
-            torch_package().tensor(values, device=self.device).view(3, 1, 1)
-            for values in (preprocessing.mean, preprocessing.std)
-        )
+        check_precision(options.precision, self.device)
+        if options.cuda_graph and self.device.type != "cuda":
+            raise ValueError(f"cuda_graph=True needs a CUDA device, not {self.device}")
         self.module = module
         self.weights: WeightBuffer | None = None
-        elsewhere = any(value.device != self.device for value in module.parameters())
-        if elsewhere or channels_last or own:
-            self.own(channels_last)
-        before = {name: value.clone() for name, value in self.module.named_buffers()}
-        network = inspect_module(self.module, preprocessing.size)
+        #: The caller's module, while its weights are copied before each run.
+        self._followed: torch.nn.Module | None = None
+        with memory_named(self.name, self.device):
+            # Copied once: a copy from the host waits for the device.
+            self._mean, self._std = (
+                self.on_device(np.array(values, np.float32)).view(3, 1, 1)
+                for values in (preprocessing.mean, preprocessing.std)
+            )
+            if self._needs_copy():
+                self.own()
+                self._followed = module
+            self._open(taps)
+
+    def _needs_copy(self) -> bool:
+        """Whether the caller's module cannot run as it is."""
+        options = self.options
+        if options.channels_last or options.compile or options.cuda_graph:
+            return True
+        values = (*self.module.parameters(), *self.module.buffers())
+        return self._has_other_types() or any(value.device != self.device for value in values)
+
+    def _has_other_types(self) -> bool:
+        """Whether weights are not in float32, but in 16 or 64 bits."""
+        single = torch_package().float32
+        return any(v.is_floating_point() and v.dtype != single for v in self.module.parameters())
+
+    def _open(self, taps: Taps | None) -> None:
+        before = [(name, value, value.clone()) for name, value in self.module.named_buffers()]
+        network = inspect_module(self.module, self.preprocessing.size)
         self.taps: dict[str, Choice] = choose_taps(self.module, network, taps)
         if not self.taps:
             raise ValueError(f"{self.name} has no child that can be tapped; pass taps=")
         self.inner_bytes = 4 * max((each.channels for each in network.layers.values()), default=0)
-        self.shapes = self._try(before)
+        blank = np.zeros((2, *self.preprocessing.size, 3), np.uint8)
+        with self.running():
+            outputs = self._layers(self._normalise(self.on_device(blank)), self.taps)
+        if changed := _restored(self.module, before):
+            raise ValueError(
+                f"{self.name} changes its buffers in evaluation mode ({list_names(changed)}), so its answer to an image"
+                " depends on the images before it"
+            )
+        self.shapes = {layer: tuple(values.shape[1:]) for layer, values in outputs.items()}
+        self._compiled = None
+        if self.options.compile:
+            self._compiled = compiled(self.module, self.taps, self._normalise)
 
-    def own(self, channels_last: bool = False) -> WeightBuffer:
+    def own(self) -> WeightBuffer:
         """Run a copy of the module from now on, whose weights are in one buffer on the device."""
         torch = torch_package()
         if self.weights is None:
-            self.module = copy.deepcopy(self.module).to(self.device).eval()
-            if channels_last:
-                self.module = self.module.to(memory_format=torch.channels_last)
-            self.weights = WeightBuffer(self.module, self.device)
+            try:
+                module = copy.deepcopy(self.module)
+            except Exception as error:
+                raise ValueError(
+                    f"{self.name} cannot be copied, which this device or option needs: {first_line(error)}"
+                ) from error
+            # Training mode drops what some networks computed from their weights, such as LeViT's position biases.
+            module = module.train().eval().requires_grad_(False)
+            if self._has_other_types():
+                module = module.float()
+            module = module.to(self.device)
+            if self.options.channels_last:
+                module = module.to(memory_format=torch.channels_last)
+            self.module, self.weights = module, WeightBuffer(module, self.device)
         return self.weights
+
+    def load(self, folded: Any) -> None:
+        """Replace the weights of the copy; the caller's module is no longer followed."""
+        self.own().load(folded)
+        self._followed = None
+
+    def follow(self) -> None:
+        """Copy the weights that the caller's module has now, if a copy of it runs and no others were loaded."""
+        if self._followed is not None and self.weights is not None:
+            self.weights.take(self._followed)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Evaluate the module in its precision; modes, attributes and the random state are restored."""
         torch = torch_package()
         with contextlib.ExitStack() as stack:
+            stack.enter_context(random_kept(self.device))
+            stack.enter_context(threads(self.options.n_threads))
             if self.weights is None:
-                devices = [self.device] if self.device.type == "cuda" else []
-                stack.enter_context(torch.random.fork_rng(devices))
+                check_place(self.module, self.name, self.device)
                 stack.enter_context(inference(self.module))
+            else:
+                # Values computed from weights must not outlive them.
+                stack.enter_context(attributes_restored(self.module))
             stack.enter_context(torch.no_grad())
-            stack.enter_context(rounding(self.precision, self.device))
-            try:
-                yield
-            except Exception as error:
-                if is_out_of_memory(error):
-                    raise MemoryError(
-                        f"{self.device} has too little memory for {self.name}; pass max_memory or a smaller"
-                        " batch_size"
-                    ) from error
-                raise
+            stack.enter_context(rounding(self.options.precision, self.device))
+            stack.enter_context(memory_named(self.name, self.device))
+            yield
 
     def forward(self, pixels: "torch.Tensor", wanted: Sequence[str]) -> dict[str, "torch.Tensor"]:
         """Layers of one batch of pixels."""
+        if self._compiled is not None:
+            outputs = self._compiled(pixels)
+            return {layer: outputs[layer] for layer in wanted}
         taps = {layer: self.taps[layer] for layer in wanted}
-        args, kwargs = arguments(self.module, self._normalise(pixels))
+        return self._layers(self._normalise(pixels), taps)
+
+    def _layers(
+        self, images: "torch.Tensor", taps: Mapping[str, Choice]
+    ) -> dict[str, "torch.Tensor"]:
+        args, kwargs = arguments(self.module, images)
         with tapped(self.module, taps) as read:
             self.module(*args, **kwargs)
             try:
@@ -121,21 +182,25 @@ class TorchSession:
         images = pixels.permute(0, 3, 1, 2)
         if self.preprocessing.channel_order != "RGB":
             images = images.flip(1)
-        return (images.float() / 255 - self._mean) / self._std
+        return images.float().div_(255).sub_(self._mean).div_(self._std)
 
-    def answer(self, batch: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """Activations of normalised images, for a probe."""
-        torch = torch_package()
-        with self.running(), tapped(self.module, self.taps) as read:
-            args, kwargs = arguments(self.module, torch.from_numpy(batch).to(self.device))
-            self.module(*args, **kwargs)
-            return {layer: values.float().cpu().numpy() for layer, values in read().items()}
+    def run(
+        self, batch: NDArray[np.float32], wanted: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Activations of normalised images."""
+        taps = {layer: self.taps[layer] for layer in wanted}
+        with self.running():
+            images = self.on_device(batch)
+            if self.options.channels_last:
+                images = images.contiguous(memory_format=torch_package().channels_last)
+            outputs = self._layers(images, taps)
+            return {layer: values.float().cpu().numpy() for layer, values in outputs.items()}
 
-    def on_device(self, pixels: NDArray[np.uint8]) -> "torch.Tensor":
-        """Return pixels on the device."""
-        return (
-            torch_package().from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device)
-        )
+    def on_device(self, values: NDArray[Any]) -> "torch.Tensor":
+        """Copy pixels or images to the device; on the CPU, they share memory if it can be written."""
+        array = np.require(values, requirements=["C", "W"])
+        with memory_named(self.name, self.device):
+            return torch_package().from_numpy(array).to(self.device)
 
     def batches(
         self, pixels: "torch.Tensor", batch_size: int, wanted: Sequence[str]
@@ -145,20 +210,16 @@ class TorchSession:
             place = slice(start, min(start + batch_size, len(pixels)))
             yield place, self.forward(pixels[place], wanted)
 
-    def _try(self, before: Mapping[str, "torch.Tensor"]) -> dict[str, tuple[int, ...]]:
-        """Run black images and return the layers' shapes; restore and refuse buffers that were others `before`."""
-        torch = torch_package()
-        blank = np.zeros((2, *self.preprocessing.size, 3), np.uint8)
-        with self.running():
-            outputs = self.forward(self.on_device(blank), list(self.taps))
-        changed = []
-        for name, value in self.module.named_buffers():
-            if name in before and not torch.equal(before[name], value):
-                changed.append(name)
-                value.data.copy_(before[name])
-        if changed:
-            raise ValueError(
-                f"{self.name} changes its buffers in evaluation mode ({list_names(changed)}), so its answer to an image"
-                " depends on the images before it"
-            )
-        return {layer: tuple(values.shape[1:]) for layer, values in outputs.items()}
+
+def _restored(module: "torch.nn.Module", before: Sequence[tuple[str, Any, Any]]) -> list[str]:
+    """Put the buffers and values from `before` back; return the names of those that were others."""
+    changed = []
+    now = dict(module.named_buffers())
+    for name, buffer, value in before:
+        is_same = (buffer == value) | ((buffer != buffer) & (value != value))
+        if now.get(name) is not buffer or not is_same.all():
+            changed.append(name)
+            owner, _, key = name.rpartition(".")
+            module.get_submodule(owner)._buffers[key] = buffer
+            buffer.detach().copy_(value)
+    return changed

@@ -35,6 +35,9 @@ class WeightBuffer:
         offsets: dict[int, int] = {}
         size = 0
         for name, value in module.state_dict(keep_vars=True).items():
+            # The extra state of a module may be anything.
+            if not isinstance(value, torch.Tensor):
+                continue
             key = id(value)
             if key not in tensors:
                 tensors[key], offsets[key] = value, size
@@ -61,7 +64,7 @@ class WeightBuffer:
             raise ValueError("into was folded for another network")
         pinned = self._device.type == "cuda"
         buffer = (
-            torch.empty(len(self._flat), dtype=torch.uint8, pin_memory=pinned)
+            torch.empty(len(self._flat), dtype=torch.uint8, pin_memory=pinned, device="cpu")
             if into is None
             else into.buffer
         )
@@ -73,6 +76,14 @@ class WeightBuffer:
                 )
             _view(buffer, offset, like).copy_(value)
         return FoldedWeights(buffer)
+
+    def take(self, module: "torch.nn.Module") -> None:
+        """Copy the weights that the original module has now."""
+        torch = torch_package()
+        state = module.state_dict(keep_vars=True)
+        with torch.no_grad():
+            for name, (offset, like) in self._places.items():
+                _view(self._flat, offset, like).copy_(state[name])
 
     def load(self, folded: FoldedWeights) -> None:
         """Replace the weights after the work that the device has been given, while it does this work."""

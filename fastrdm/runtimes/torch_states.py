@@ -1,0 +1,75 @@
+"""States of the process and the device around a run of a torch module, and what a failure of it means."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fastrdm._base import first_line
+from fastrdm.tensors import is_out_of_memory, torch_package
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextlib.contextmanager
+def random_kept(device: "torch.device") -> Iterator[None]:
+    """Restore torch's random states of the CPU and the device."""
+    torch = torch_package()
+    host = torch.get_rng_state()
+    accelerator = None if device.type == "cpu" else getattr(torch, device.type)
+    place = () if device.type == "mps" else (device,)
+    # A CUDA graph has a random state of its own, and the state cannot be set while it is recorded.
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        accelerator = None
+    state = None if accelerator is None else accelerator.get_rng_state(*place)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(host)
+        if accelerator is not None:
+            accelerator.set_rng_state(state, *place)
+
+
+@contextlib.contextmanager
+def threads(n: int | None) -> Iterator[None]:
+    """Run torch's operations on the CPU on so many threads; None leaves their number."""
+    torch = torch_package()
+    before = torch.get_num_threads()
+    if n is None or n == before:
+        yield
+        return
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def check_place(module: "torch.nn.Module", name: str, device: "torch.device") -> None:
+    """Raise ValueError if weights are no longer on the device."""
+    for entry, value in (*module.named_parameters(), *module.named_buffers()):
+        if value.device != device:
+            raise ValueError(
+                f"{entry!r} of {name} is on {value.device}, but TorchModel was made for {device}; move it back, or make"
+                " a new TorchModel"
+            )
+
+
+@contextlib.contextmanager
+def memory_named(name: str, device: "torch.device") -> Iterator[None]:
+    """Say in one sentence that a device has too little memory, or that a module uses tensors on another one."""
+    try:
+        yield
+    except Exception as error:
+        # Some functions name the network in an error of their own, from the device's.
+        for each in (error, error.__cause__):
+            if each is not None and is_out_of_memory(each):
+                raise MemoryError(
+                    f"{device} has too little memory for {name}; pass max_memory or a smaller batch_size"
+                ) from error
+            if isinstance(each, RuntimeError) and "same device" in str(each):
+                raise ValueError(
+                    f"{name} uses tensors on another device than {device}, where its weights are; register them as"
+                    f" buffers: {first_line(each)}"
+                ) from error
+        raise
