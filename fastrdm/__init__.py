@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         subject_test,
         time_test,
     )
-    from fastrdm.live import Scorer
+    from fastrdm.live import LoopScoring, Scorer
     from fastrdm.networks import export_onnx
     from fastrdm.rdm import (
         Gram,
@@ -131,7 +131,7 @@ else:
                 "subject_test",
                 "time_test",
             ],
-            "fastrdm.live": ["Scorer"],
+            "fastrdm.live": ["LoopScoring", "Scorer"],
             "fastrdm.networks": ["export_onnx"],
             "fastrdm.rdm": [
                 "Gram",
@@ -199,6 +199,7 @@ __all__ = [
     "InterpolatedRdm",
     "KernelInfo",
     "Latencies",
+    "LoopScoring",
     "NoiseCeiling",
     "OnnxModel",
     "Preprocessing",

@@ -24,6 +24,7 @@ NAMES = [
     "InterpolatedRdm",
     "KernelInfo",
     "Latencies",
+    "LoopScoring",
     "NoiseCeiling",
     "OnnxModel",
     "Preprocessing",

@@ -1,1 +1,26 @@
-"""Objects of other libraries in, their objects out."""
+"""Objects of other libraries in, their objects out: callbacks of training frameworks that score the network.
+
+In come the trainers of other libraries; out go scores, through their loggers and callbacks.
+
+Read `lightning` or `transformers`: each has one callback, which asks `fastrdm.live` when to score and keeps the scores
+in a history. `networks` finds the network in the module that is trained. The modules need the packages that they are
+named after.
+"""
+
+from typing import TYPE_CHECKING
+
+from fastrdm._base import lazy_attributes
+
+if TYPE_CHECKING:
+    from fastrdm.interop.lightning import LightningScoring
+    from fastrdm.interop.transformers import TransformersScoring
+else:
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "fastrdm.interop.lightning": ["LightningScoring"],
+            "fastrdm.interop.transformers": ["TransformersScoring"],
+        },
+    )
+
+__all__ = ["LightningScoring", "TransformersScoring"]

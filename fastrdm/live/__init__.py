@@ -2,9 +2,13 @@
 
 In comes a module, wherever it is and whatever wraps it; out goes a flat dict of numbers, and the module is as before.
 
-Read `scorer` first: a `Scorer` holds prepared studies and scores any number of modules.
+Read `scorer` first: a `Scorer` holds prepared studies and scores any number of modules. `loop` scores in a training
+loop, when the `schedule` says so; `score_history` keeps the scores of each step, also those that arrive later.
 """
 
+from fastrdm.live.loop import LoopScoring
+from fastrdm.live.schedule import Schedule
+from fastrdm.live.score_history import ScoreHistory, StepScores
 from fastrdm.live.scorer import Scorer
 
-__all__ = ["Scorer"]
+__all__ = ["LoopScoring", "Schedule", "ScoreHistory", "Scorer", "StepScores"]

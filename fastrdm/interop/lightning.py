@@ -1,0 +1,151 @@
+"""Scores of a network that Lightning trains: a callback."""
+
+import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fastrdm._base import require
+from fastrdm.interop.networks import is_score, network_of
+from fastrdm.live import Schedule, ScoreHistory, StepScores
+
+if TYPE_CHECKING:
+    import torch
+
+if importlib.util.find_spec("lightning") or not importlib.util.find_spec("pytorch_lightning"):
+    _Callback: Any = require("lightning.pytorch", "lightning", "to score while it trains").Callback
+else:
+    # The same package under its other name.
+    _Callback = importlib.import_module("pytorch_lightning").Callback
+
+
+class LightningScoring(_Callback):  # type: ignore[misc]
+    """Scores the network of a Lightning module, for its loggers, `ModelCheckpoint` and `EarlyStopping`.
+
+    Scores are logged by the trainer's loggers under the keys of `Scorer`; the step is ``trainer.global_step``. They are
+    in ``trainer.callback_metrics`` before the validation of an epoch, and before checkpoints are written:
+    ``ModelCheckpoint(monitor="brain/92/it/best", mode="max")``. Where nothing is scored, callbacks that monitor a score
+    find the last one, so give them the same ``every_n_epochs`` or ``every_n_train_steps``. Sanity checks of the
+    validation are not scored, and a resumed training continues with the history of its checkpoint.
+
+    The weights, modes, gradients and random states are as before after each score, so that the training ends with the
+    same bits as without the callback.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        Or any function from a module to a dict of numbers. With ``mode="async"``, scores are logged when they are
+        complete, under the step they belong to, and cannot be monitored.
+    network : str, optional
+        The path of the network in the Lightning module, such as "model", if its layers and preprocessing are to be
+        those of the network; by default the Lightning module itself.
+    every_n_epochs, every_n_steps, at_start, at_end, on_error
+        As for `LoopScoring`. Steps are those of ``trainer.global_step``.
+
+    Attributes
+    ----------
+    history : tuple of StepScores
+        What was scored so far: `step`, `epoch` (from 0, as in Lightning) and `scores`.
+
+    Raises
+    ------
+    ValueError
+        As `LoopScoring`; when the training begins, if it has no module `network`, or a callback monitors scores that
+        are computed asynchronously.
+    MissingExtraError
+        If Lightning is not installed.
+    """
+
+    def __init__(
+        self,
+        scorer: Callable[["torch.nn.Module"], Any],
+        *,
+        network: str | None = None,
+        every_n_epochs: int | None = None,
+        every_n_steps: int | None = None,
+        at_start: bool = False,
+        at_end: bool = True,
+        on_error: str = "raise",
+    ) -> None:
+        super().__init__()
+        self._schedule = Schedule(every_n_epochs, every_n_steps, at_start, at_end)
+        self._history = ScoreHistory(scorer, self._report, on_error)
+        self._asynchronous = getattr(scorer, "mode", "sync") == "async"
+        self._network = network
+        self._trainer: Any = None
+
+    @property
+    def history(self) -> tuple[StepScores, ...]:
+        """What was scored so far."""
+        return tuple(self._history.steps)
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Check the network's path and what other callbacks monitor."""
+        if stage != "fit":
+            return
+        self._trainer = trainer
+        network_of(pl_module, self._network)
+        for callback in trainer.callbacks:
+            monitored = getattr(callback, "monitor", None)
+            if self._asynchronous and is_score(monitored):
+                raise ValueError(
+                    f"{type(callback).__name__} monitors {monitored!r}, which an asynchronous scorer computes too late;"
+                    " make the scorer with mode='sync'"
+                )
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Score the network before the first step."""
+        if self._schedule.at_start and trainer.global_step == 0:
+            self._score(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Score the network after a step or the last step of an epoch, before the validation begins."""
+        self._history.collect()
+        ends = trainer.is_last_batch and self._schedule.after_epoch(trainer.current_epoch + 1)
+        if ends or self._schedule.after_step(trainer.global_step):
+            self._score(trainer, pl_module, on_step=True)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Score the network if the epoch has ended before its last batch."""
+        if self._schedule.after_epoch(trainer.current_epoch + 1):
+            self._score(trainer, pl_module, on_step=False)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Score the network as it is at the end, and wait for all scores."""
+        if self._schedule.at_end:
+            self._score(trainer, pl_module)
+        self._history.collect(wait=True)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Log what is complete."""
+        self._history.collect()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history, for checkpoints."""
+        return self._history.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue with the history of a checkpoint."""
+        self._history.load_state_dict(state_dict)
+
+    def _score(self, trainer: Any, pl_module: Any, *, on_step: bool | None = None) -> None:
+        """Score this step if it is not scored yet, where values can be logged also for callbacks that monitor them."""
+        module = trainer.strategy.model if self._network is None else pl_module
+        network = network_of(module, self._network)
+        step = trainer.global_step
+        if self._history.score(network, step, trainer.current_epoch) and on_step is not None:
+            # All processes have the same scores. Lightning expects the reduction of values of an epoch all the same.
+            pl_module.log_dict(
+                self._history.of_step(step),
+                on_step=on_step,
+                on_epoch=not on_step,
+                logger=False,
+                batch_size=1,
+                sync_dist=not on_step,
+            )
+
+    def _report(self, found: StepScores) -> None:
+        for logger in self._trainer.loggers:
+            logger.log_metrics({**found.scores, "epoch": found.epoch}, step=found.step)
+            logger.save()
