@@ -2,18 +2,18 @@
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastrdm._base import error_text
+from fastrdm._base import error_text, list_names
 from fastrdm.networks import check_unchanged, hash_file
 from fastrdm.scoring.jobs import Failed, Job, Known, Scored, Stamp, environment_facts
 from fastrdm.scoring.journal import target_records
-from fastrdm.scoring.records import Pipeline
+from fastrdm.scoring.records import Pipeline, result_rows
 from fastrdm.scoring.region_scorers import RegionScorer
+from fastrdm.scoring.results import Result
 from fastrdm.scoring.store import Store
 from fastrdm.studies import Study
 
@@ -86,15 +86,60 @@ class CheckpointStore:
 
         return bool(self._call(work))
 
-    def add(self, file: str | Path, scored: Scored, labels: Mapping[str, str]) -> None:
-        """Add the scores of the weights in a file, in one transaction; `scored` needs no job, stamp and hash."""
-        stamp = Stamp.of(file)
-        whole = replace(scored, job=Job(str(file), 0, labels), stamp=stamp, sha256=_hash(file))
+    def add(
+        self,
+        file: str | Path,
+        results: Sequence[Result],
+        labels: Mapping[str, str],
+        *,
+        seconds: float = 0.0,
+        warnings: Sequence[Warning] = (),
+    ) -> None:
+        """Add the results of the weights in a file, in one transaction.
+
+        Parameters
+        ----------
+        file : path-like
+            Its path as given is the checkpoint's name in the store.
+        results : sequence of Result
+            For all layers against all regions, as from `fastrdm.Scorer.results`; their `checkpoint` does not matter.
+        labels : mapping of str to str
+            Columns of tables, such as the epoch.
+        seconds : float
+            How long scoring took.
+        warnings : sequence of Warning
+            Its warnings.
+
+        Raises
+        ------
+        ValueError
+            If results are of other regions than those of this store.
+        WeightsError
+            If the file does not exist, or is written to meanwhile.
+        StoreError
+            If the store cannot be written; then it has none of these results.
+        """
+        rows = result_rows(results)
+        names = [(each.study, each.region, each.measure) for each in self._targets]
+        if others := [key for key in rows if key not in names]:
+            raise ValueError(
+                f"{self.path} is open for {list_names(map('/'.join, names))}, but there are results of"
+                f" {list_names(map('/'.join, others))}"
+            )
+        scored = Scored(
+            Job(str(file), 0, labels),
+            Stamp.of(file),
+            _hash(file),
+            tuple(dict.fromkeys(each.layer for each in results)),
+            {},
+            seconds=seconds,
+            warnings={str(each): type(each) for each in warnings},
+        )
 
         def work(store: Store, numbers: _Numbers) -> None:
             environment = store.add_environment(self._facts)
             run = store.begin_run({"weights": [str(file)]})
-            store.record(whole, *numbers, run, environment)
+            store.record(scored, *numbers, run, environment, rows)
             store.end_run(run, "finished")
 
         self._call(work)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrdm._base import encodable
-from fastrdm.scoring.results import COLUMNS, RSA
+from fastrdm.scoring.results import COLUMNS, RSA, Result
 
 if TYPE_CHECKING:
     from fastrdm.similarity import Score
@@ -120,6 +120,17 @@ def layer_rows(layers: Sequence[str], score: "Score") -> list[LayerRow]:
         LayerRow(i, layer, numbers, rho[i].tobytes(), times[i % len(times)])
         for i, (layer, *numbers) in enumerate(zip(rows, *columns, strict=True))
     ]
+
+
+def result_rows(results: Iterable[Result]) -> dict[tuple[str, str, str], list[LayerRow]]:
+    """The rows of results by study, region and measure, with positions in the order of the results."""
+    rows: dict[tuple[str, str, str], list[LayerRow]] = {}
+    for result in results:
+        of_target = rows.setdefault((result.study, result.region, result.measure), [])
+        numbers = [getattr(result, name) for name in COLUMNS]
+        rho = np.array(result.rho, "<f8").tobytes()
+        of_target.append(LayerRow(len(of_target), result.layer, numbers, rho, result.time))
+    return rows
 
 
 def _stored(number: float) -> float:

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +42,6 @@ from fastrdm.scoring.store_check import StoreCheck, check_store
 from fastrdm.scoring.store_reader import StoreReader
 from fastrdm.scoring.store_schema import MERGE
 from fastrdm.scoring.store_values import sha256, stored
-
-if TYPE_CHECKING:
-    pass
 
 _LABELS_AT_ONCE = 10_000
 
@@ -147,19 +144,21 @@ class Store(StoreReader):
         targets: Mapping[tuple[str, str, str], int],
         run: int,
         environment: int,
+        rows: Mapping[tuple[str, str, str], Sequence[LayerRow]] | None = None,
     ) -> bool:
         """Add a checkpoint's results in one transaction; return False if all of them were there.
 
-        Numbers are those of `add_pipeline`, `add_target`, `begin_run` and `add_environment`. If the file cannot be
-        written, it holds nothing of the checkpoint.
+        Numbers are those of `add_pipeline`, `add_target`, `begin_run` and `add_environment`; `rows` by study, region
+        and measure replace the scores. If the file cannot be written, it holds nothing of the checkpoint.
         """
+        if rows is None:
+            rows = {key: layer_rows(scored.layers, score) for key, score in scored.scores.items()}
         facts = (run, environment, _now(), scored.seconds, json.dumps(list(scored.warnings)))
         added = False
         with self._change():
             checkpoint = self._checkpoint(scored, pipeline)
             keys = scored.sha256, self._one("SELECT key FROM methods WHERE id = ?", pipeline)
-            for key, score in scored.scores.items():
-                layers = layer_rows(scored.layers, score)
+            for key, layers in rows.items():
                 of_target = self._one("SELECT key FROM targets WHERE id = ?", targets[key])
                 checksum = checksum_of(*keys, of_target, layers)
                 new = self._db.execute(

@@ -10,7 +10,14 @@ import torch
 
 import fastrdm
 from fastrdm import Store, TorchModel
-from fastrdm.scoring import CheckpointStore, LayerScoring, Pipeline, RunOptions, scorers_of
+from fastrdm.scoring import (
+    CheckpointStore,
+    LayerScoring,
+    Pipeline,
+    RunOptions,
+    results_of,
+    scorers_of,
+)
 from fastrdm.scoring.jobs import Job, Scored, Stamp
 from fastrdm.scoring.records import StoreError
 from fastrdm.studies import Study, collect_studies
@@ -50,7 +57,7 @@ def scores(study, place):
         network = names["build"]()
         network.load_state_dict(torch.load(place / f"runs/epoch{number:02d}.pth"))
         found = scoring.scores(TorchModel(network))
-        return Scored(Job("", 0), Stamp(), "", **found)
+        return results_of(Scored(Job("", 0), Stamp(), "", **found), study[1], n_draws=0)
 
     return score
 
@@ -115,6 +122,38 @@ def test_a_failure_is_listed_until_the_file_is_scored(stored, scores):
     stored.add("runs/epoch02.pth", scores(2), {})
     with Store(stored.path) as store:
         assert store.failures() == []
+
+
+def test_results_of_other_regions_are_refused(stored, scores):
+    results = [replace(each, region="v1") for each in scores(0)]
+    with pytest.raises(ValueError, match=r"is open for study/it/rsa, but .* results of study/v1"):
+        stored.add("runs/epoch00.pth", results, {})
+    assert stored.rows() == []
+
+
+def test_seconds_and_warnings_are_kept(stored, scores):
+    stored.add("runs/epoch00.pth", scores(0), {}, seconds=2.5, warnings=[RuntimeWarning("odd")])
+    with Store(stored.path) as store:
+        assert store.query("SELECT seconds, warnings FROM scored") == [(2.5, '["odd"]')]
+
+
+def test_time_points_have_rows(tmp_path, place):
+    rdms = np.random.default_rng(0).random((3, 4, 15))
+    stimuli = tuple(sorted((place / "study/stimuli").iterdir()))
+    target = fastrdm.Target(rdms, over_time="each", times=[0.0, 0.1, 0.2, 0.4], name="early")
+    studies = [Study("meg", stimuli, {"early": target})]
+    scorers = scorers_of(studies)
+    names = {}
+    exec(small_sweep.NETWORK, names)
+    found = LayerScoring(studies, scorers, RunOptions(), {}).scores(TorchModel(names["build"]()))
+    results = results_of(Scored(Job("", 0), Stamp(), "", **found), scorers, n_draws=0)
+    stored = CheckpointStore(tmp_path / "scores.db", PIPELINE, studies, scorers, "torch:cpu")
+    stored.add("runs/epoch00.pth", results, {})
+    rows = stored.rows()
+    assert [row["time"] for row in rows] == [0.0, 0.1, 0.2, 0.4]
+    assert [row["percent_nc"] for row in rows] == [each.percent_nc for each in results]
+    with Store(stored.path) as store:
+        assert store.check().problems == ()
 
 
 def test_another_file_is_refused(tmp_path, study):
