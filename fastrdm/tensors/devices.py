@@ -62,16 +62,15 @@ def rounding(precision: str, device: "torch.device") -> Iterator[None]:
     """Run convolutions and matrix products in a precision, whatever the surrounding code has chosen."""
     torch = torch_package()
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
-    try:
-        with torch.autocast(
-            device.type, dtypes.get(precision, torch.bfloat16), enabled=precision in dtypes
-        ):
-            yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+    with contextlib.ExitStack() as stack:
+        # Settings for all threads: on other devices they would change what another thread computes on a GPU.
+        if device.type == "cuda":
+            for package in (torch.backends.cuda.matmul, torch.backends.cudnn):
+                stack.callback(setattr, package, "allow_tf32", package.allow_tf32)
+                package.allow_tf32 = precision == "tf32"
+        chosen = dtypes.get(precision, torch.bfloat16)
+        stack.enter_context(torch.autocast(device.type, chosen, enabled=precision in dtypes))
+        yield
 
 
 def free_bytes(device: "torch.device") -> int | None:
