@@ -4,6 +4,9 @@ In comes a module, wherever it is and whatever wraps it; out goes a flat dict of
 
 Read `scorer` first: a `Scorer` holds prepared studies and scores any number of modules. `loop` scores in a training
 loop, when the `schedule` says so; `score_history` keeps the scores of each step, also those that arrive later.
+`gathering` has one of several processes compute with a network that they train, whole if its weights are divided among
+them; `distributed` finds these processes and gives all of them its result or error, and `training_wrappers` recognises
+what trains a module.
 """
 
 from fastrdm.live.loop import LoopScoring
