@@ -44,7 +44,7 @@ class LightningScoring(_Callback):  # type: ignore[misc]
     Attributes
     ----------
     history : tuple of StepScores
-        What was scored so far: `step`, `epoch` (from 0, as in Lightning) and `scores`.
+        What was scored so far in this training: `step`, `epoch` (from 0, as in Lightning) and `scores`.
 
     Raises
     ------
@@ -93,9 +93,11 @@ class LightningScoring(_Callback):  # type: ignore[misc]
                 )
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Score the network before the first step."""
-        if self._schedule.at_start and trainer.global_step == 0:
-            self._score(trainer, pl_module)
+        """Score the network before the first step, unless the training resumes."""
+        if trainer.global_step == 0:
+            self._history.restart()
+            if self._schedule.at_start:
+                self._score(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

@@ -46,8 +46,8 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
     Attributes
     ----------
     history : tuple of StepScores
-        What was scored so far by this callback: `step`, `epoch` (with the fraction that is complete) and `scores`. The
-        Trainer keeps ``trainer.state.log_history`` also when it resumes.
+        What was scored so far in this training: `step`, `epoch` (with the fraction that is complete) and `scores`. A
+        resumed training has the earlier scores in ``trainer.state.log_history``.
 
     Raises
     ------
@@ -84,12 +84,14 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
         return tuple(self._history.steps)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Come before other callbacks, such as early stopping, and score the network before the first step."""
+        """Come before other callbacks, such as early stopping; score the network, unless the training resumes."""
         callbacks = self._trainer.callback_handler.callbacks
         callbacks.remove(self)
         callbacks.insert(0, self)
-        if self._schedule.at_start and state.global_step == 0:
-            self._score()
+        if state.global_step == 0:
+            self._history.restart()
+            if self._schedule.at_start:
+                self._score()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Score the network after a step."""

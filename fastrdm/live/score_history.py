@@ -52,6 +52,12 @@ class ScoreHistory:
         self._last_step: int | None = None
         self.steps: list[StepScores] = []
 
+    def restart(self) -> None:
+        """Forget the steps of a training that was before this one."""
+        self._pending.clear()
+        self._last_step = None
+        self.steps = []
+
     def score(self, module: "torch.nn.Module", step: int, epoch: float) -> bool:
         """Score the module and return True, or return False if this is done for this step."""
         if step == self._last_step:
@@ -78,7 +84,7 @@ class ScoreHistory:
             except Exception as error:
                 self._failed(step, error)
                 continue
-            found = StepScores(step, epoch, dict(scores))
+            found = StepScores(step, epoch, {name: float(scores[name]) for name in scores})
             self.steps.append(found)
             self._log(found)
 

@@ -144,6 +144,14 @@ def test_checkpoints_of_steps_monitor_scores(tmp_path):
     assert best.best_model_path.endswith("step=2.ckpt")
 
 
+def test_a_second_training_begins_a_history(tmp_path):
+    scorer = counting()
+    scoring = LightningScoring(scorer, every_n_epochs=5)
+    fit(tmp_path / "a", scoring)
+    fit(tmp_path / "b", scoring)
+    assert [each.scores for each in scoring.history] == [{BEST: 2.0}]
+
+
 def test_accumulated_batches_are_one_step(tmp_path):
     scoring = LightningScoring(counting(), every_n_steps=1, every_n_epochs=0, at_end=False)
     fit(tmp_path, scoring, accumulate_grad_batches=2)

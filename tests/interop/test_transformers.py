@@ -164,6 +164,13 @@ def test_the_end_is_scored_once(tmp_path):
     assert [each.step for each in scoring.history] == [2, 3]
 
 
+def test_a_second_training_begins_a_history(tmp_path):
+    trainer, scoring = fit(tmp_path, counting, every_n_epochs=5, at_start=True)
+    trainer.train()
+    assert [each.step for each in scoring.history] == [0, 4]
+    assert counting.calls == 4
+
+
 def test_accumulated_batches_are_one_step(tmp_path):
     _, scoring = fit(
         tmp_path, counting, every_n_steps=1, at_end=False, gradient_accumulation_steps=2
