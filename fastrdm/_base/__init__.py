@@ -11,6 +11,7 @@ of formats (`hdf5` with `hdf5_heaps`, `matlab5` and `matlab4`, `numpy_files`, `p
 on what files may expand to (`expansion`); `arrays` reads all its arrays, `stored_arrays` reads arrays in parts. `files`
 writes files that appear only when complete, and checks before work that a file can be written; `array_files` are such
 files of named arrays, which processes map. `settings_files` reads TOML, JSON and lists within bounds.
+`warning_records` records warnings in any thread.
 `variance_shares` divides R² among the predictors that have it in common.
 """
 
@@ -49,6 +50,7 @@ from fastrdm._base.text import (
     unescaped,
 )
 from fastrdm._base.units import format_bytes, format_seconds, parse_bytes
+from fastrdm._base.warning_records import issue, recorded_warnings
 
 if TYPE_CHECKING:
     from fastrdm._base.array_files import ArrayFormat, Blocks, damaged, write_blocks
@@ -222,6 +224,7 @@ __all__ = [
     "format_seconds",
     "is_expected",
     "is_similarity",
+    "issue",
     "json_text",
     "kind_of",
     "labels_of",
@@ -249,6 +252,7 @@ __all__ = [
     "read_json",
     "read_lines",
     "read_toml",
+    "recorded_warnings",
     "require",
     "run_program",
     "square",

@@ -1,7 +1,6 @@
 """Arguments as arrays, and the two forms of an RDM: condensed and square."""
 
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastrdm._base.conversion import plain
 from fastrdm._base.labels import PAIRS, labels_of, rdm_labels
 from fastrdm._base.text import first_line
+from fastrdm._base.warning_records import issue
 
 # Asymmetry above this share of the largest entry is not a rounding error.
 ASYMMETRY = 1e-5
@@ -100,7 +100,8 @@ def warn_caller(message: str | Warning, category: type[Warning] = RuntimeWarning
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "fastrdm":
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
+    warning = message if isinstance(message, Warning) else category(message)
+    issue(warning, stacklevel=level)
 
 
 def condense(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:

@@ -1,6 +1,5 @@
 """Arguments of `calc_rdm` → checked rows, noises and labels."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from fastrdm._base import (
     check_choice,
     common_labels,
     depth,
+    issue,
     labels_of,
     list_names,
     warn_caller,
@@ -230,4 +230,4 @@ def warn_undefined(name: str, reason: str, conditions: NDArray[np.intp]) -> None
         return
     prefix = f"{name}: " if name else ""
     text = f"{prefix}{reason}, their pairs are NaN: {list_names(conditions, 10)}"
-    warnings.warn(UndefinedPairsWarning(text, conditions.tolist()), stacklevel=3)
+    issue(UndefinedPairsWarning(text, conditions.tolist()), stacklevel=3)

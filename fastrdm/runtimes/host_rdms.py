@@ -6,7 +6,6 @@ A session writes activations directly to the memory that the kernels read, which
 import contextlib
 import math
 import threading
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
@@ -14,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import parse_bytes
+from fastrdm._base import issue, parse_bytes, recorded_warnings
 from fastrdm.images import Images, image_name
 from fastrdm.networks import Graph, bytes_per_image
 from fastrdm.rdm import (
@@ -296,20 +295,19 @@ class GramCollector(Collector[Gram]):
 @contextlib.contextmanager
 def _named(layer: str, values: Floats32, images: Sequence[str]) -> Iterator[None]:
     """Add the layer to errors and warnings about its RDM."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with recorded_warnings() as caught:
         try:
             yield
         except ValueError:
             check_activations(values, layer, images, 0)
             raise
     for warning in caught:
-        text, found = f"layer {layer!r}: {warning.message}", warning.message
-        named: Warning = warning.category(text)
-        if isinstance(found, UndefinedPairsWarning):
-            named = UndefinedPairsWarning(text, found.conditions, layer)
+        text = f"layer {layer!r}: {warning}"
+        named: Warning = type(warning)(text)
+        if isinstance(warning, UndefinedPairsWarning):
+            named = UndefinedPairsWarning(text, warning.conditions, layer)
         # The caller of `OnnxModel.rdms` or `TorchModel.rdms`.
-        warnings.warn(named, stacklevel=7)
+        issue(named, stacklevel=7)
 
 
 def check_activations(values: Floats32, layer: str, images: Images, start: int) -> None:

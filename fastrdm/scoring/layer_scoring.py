@@ -1,6 +1,5 @@
 """A model's layers × studies → scores: each set of stimuli runs once for all regions and measures."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -8,6 +7,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base import issue, recorded_warnings
 from fastrdm.images import Preprocessing, cached_pixels
 from fastrdm.rdm import Gram
 from fastrdm.runtimes import OnnxModel, PendingRdms, ShownImages, TorchModel
@@ -38,10 +38,16 @@ class LayerScoring:
         self._shown: WeakKeyDictionary[TorchModel, dict[str, ShownImages]] = WeakKeyDictionary()
 
     def scores(
-        self, model: OnnxModel | TorchModel, done: frozenset[tuple[str, str, str]] = frozenset()
+        self,
+        model: OnnxModel | TorchModel,
+        done: frozenset[tuple[str, str, str]] = frozenset(),
+        layers: Sequence[str] | None = None,
     ) -> dict[str, Any]:
-        """Return layers, scores that are not done, and what is to be kept, as fields of `Scored`."""
-        return self.finish(model, self.start(model, done), done)
+        """Return layers, scores that are not done, and what is to be kept, as fields of `Scored`.
+
+        `layers` are those to compute, by default all; on devices, others may be among them.
+        """
+        return self.finish(model, self.start(model, done), done, layers)
 
     def start(
         self, model: OnnxModel | TorchModel, done: frozenset[tuple[str, str, str]] = frozenset()
@@ -65,15 +71,16 @@ class LayerScoring:
         model: OnnxModel | TorchModel,
         pending: Mapping[str, PendingRdms],
         done: frozenset[tuple[str, str, str]] = frozenset(),
+        layers: Sequence[str] | None = None,
     ) -> dict[str, Any]:
         """Wait for what `start` has started, and return what `scores` does."""
         options = self._options
-        layers: tuple[str, ...] = ()
+        names: tuple[str, ...] = ()
         scores: dict[tuple[str, str, str], Score] = {}
         rdms, grams, undefined = {}, {}, UndefinedScores()
         for study, scorers in self._wanted(done):
-            found, constant = self._layers(model, study, scorers, pending.get(study.name))
-            layers = found.names
+            found, constant = self._layers(model, study, scorers, pending.get(study.name), layers)
+            names = found.names
             of_study = {scorer: scorer.score(found) for scorer in scorers}
             scores |= {scorer.key: score for scorer, score in of_study.items()}
             undefined.add(study, found, of_study, constant)
@@ -82,8 +89,8 @@ class LayerScoring:
             if options.keep_grams:
                 grams[study.name] = found.grams
         for sentence in undefined.sentences():
-            warnings.warn(sentence, RuntimeWarning, stacklevel=2)
-        return {"layers": layers, "scores": scores, "rdms": rdms, "grams": grams}
+            issue(RuntimeWarning(sentence), stacklevel=2)
+        return {"layers": names, "scores": scores, "rdms": rdms, "grams": grams}
 
     def _wanted(
         self, done: frozenset[tuple[str, str, str]]
@@ -111,10 +118,12 @@ class LayerScoring:
         study: Study,
         scorers: Sequence[RegionScorer],
         pending: PendingRdms | None,
+        layers: Sequence[str] | None,
     ) -> tuple[LayerSet, Mapping[str, Sequence[int]]]:
         """RDMs and Gram matrices that scorers need, in one pass; the images for which layers are constant."""
         options = self._options
         arguments: dict[str, Any] = {
+            "layers": layers,
             "names": [str(path) for path in study.stimuli],
             "background": study.background,
             **options.images,
@@ -124,8 +133,7 @@ class LayerScoring:
         if pending is None:
             pixels = stimuli_of(study, model.preprocessing, self._pixels)
         grams: dict[str, Gram] = {}
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with recorded_warnings() as caught:
             if options.keep_grams or any(scorer.uses_grams for scorer in scorers):
                 grams = pending.grams() if pending else model.grams(pixels, **arguments)
                 names = tuple(grams)
@@ -138,7 +146,7 @@ class LayerScoring:
             if options.keep_rdms or not all(scorer.uses_grams for scorer in scorers):
                 rdms, constant = rdms_of(grams)
         for warning in others:
-            warnings.warn(warning.message, warning.category, stacklevel=2)
+            issue(warning, stacklevel=2)
         stack = np.stack(list(rdms.values())) if rdms else np.empty((len(names), 0))
         return LayerSet(names, stack, tuple(grams.values())), constant
 
@@ -150,11 +158,9 @@ def rdms_of(
     rdms: dict[str, NDArray[np.float64]] = {}
     constant: dict[str, Sequence[int]] = {}
     for layer, gram in grams.items():
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            rdms[layer] = gram.rdm("correlation")
-        for images in undefined_images(caught)[0].values():
-            constant[layer] = images
+        rdms[layer], undefined = gram.settled("correlation")
+        if len(undefined):
+            constant[layer] = undefined.tolist()
     return rdms, constant
 
 

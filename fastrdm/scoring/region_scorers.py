@@ -1,7 +1,6 @@
 """Regions of studies, prepared once, which score the layers of any number of checkpoints."""
 
 import abc
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base import recorded_warnings
 from fastrdm.encoding import EncodingProtocol, Responses, ResponseScore
 from fastrdm.rdm import Gram
 from fastrdm.scoring.scorer import score_layers
@@ -173,6 +173,5 @@ def median_of(values: NDArray[np.float64], units: NDArray[np.bool_]) -> float:
 
 def quietly(compute: Callable[[], Any]) -> Any:
     """Compute without warnings: layers without a score are described by `UndefinedScores`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with recorded_warnings():
         return compute()

@@ -1,12 +1,12 @@
 """RDMs of layers → scores against a target."""
 
-import warnings
 from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base import recorded_warnings
 from fastrdm.similarity import Score, Target, TimeScore
 
 
@@ -20,9 +20,8 @@ def score_layers(target: Target, rdms: NDArray[np.float64], over_time: str = "me
     score = target.score(rdms[complete & ~is_constant], over_time=over_time)
     if (complete & ~is_constant).all():
         return score
-    with warnings.catch_warnings():
-        # They are described with the layer's name instead.
-        warnings.simplefilter("ignore")
+    # They are described with the layer's name instead.
+    with recorded_warnings():
         of_constant = target.score(rdms[is_constant], over_time=over_time)
     filled: dict[str, Any] = {}
     for name in (field.name for field in fields(Score)):

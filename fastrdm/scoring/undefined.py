@@ -1,7 +1,6 @@
 """Why layers have no score, in one sentence for each reason."""
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -71,14 +70,14 @@ class UndefinedScores:
 
 
 def undefined_images(
-    caught: Sequence[warnings.WarningMessage],
-) -> tuple[dict[str, Sequence[int]], list[warnings.WarningMessage]]:
+    caught: Sequence[Warning],
+) -> tuple[dict[str, Sequence[int]], list[Warning]]:
     """Separate the warnings of a network's RDMs: the images for which a layer is constant, and other warnings."""
     constant: dict[str, Sequence[int]] = {}
     others = []
     for warning in caught:
-        if isinstance(warning.message, UndefinedPairsWarning):
-            constant[warning.message.layer] = warning.message.conditions
+        if isinstance(warning, UndefinedPairsWarning):
+            constant[warning.layer] = warning.conditions
         else:
             others.append(warning)
     return constant, others

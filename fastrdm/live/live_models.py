@@ -1,0 +1,136 @@
+"""Modules → models that run them, opened once and kept between calls."""
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from fastrdm.images import Preprocessing
+from fastrdm.networks import (
+    PreprocessingRequest,
+    RequestedPreprocessing,
+    Taps,
+    request_preprocessing,
+)
+from fastrdm.runtimes import TorchModel
+from fastrdm.tensors import check_precision, device_of, torch_package
+
+if TYPE_CHECKING:
+    import torch
+
+# Models that are kept: a network and its average, scored in turn.
+_MOST = 2
+_PLAIN = (bool, int, float, str, tuple, type(None))
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model, the module that it was opened for, and what must not have changed since.
+
+    With `is_copy`, a copy of the module runs.
+    """
+
+    module: "weakref.ref[torch.nn.Module]"
+    signature: tuple[Any, ...]
+    model: TorchModel
+    is_copy: bool
+
+
+class LiveModels:
+    """Opens a `TorchModel` for each module; `options` are its arguments."""
+
+    def __init__(
+        self,
+        taps: Taps | None,
+        layers: Sequence[str] | None,
+        preprocessing: Any,
+        size: int | tuple[int, int] | None,
+        **options: Any,
+    ) -> None:
+        torch = torch_package()
+        self._taps, self._layers, self._options = taps, layers, options
+        self._preprocessing = _requested(preprocessing, size)
+        wanted = options["device"]
+        # "auto" may become any device.
+        known = torch.device("cuda") if wanted == "auto" else device_of(torch.nn.Identity(), wanted)
+        check_precision(options["precision"], known)
+        if options["cuda_graph"] and known.type != "cuda":
+            raise ValueError(f"cuda_graph=True needs a CUDA device, not {known}")
+        self._models: OrderedDict[int, OpenModel] = OrderedDict()
+
+    def open(self, module: "torch.nn.Module", *, copied: bool = False) -> OpenModel:
+        """Return the model of a module without wrappers; with `copied`, it is to run a copy.
+
+        A model is opened again if the module has changed in more than its weights.
+        """
+        found = self._models.pop(id(module), None)
+        if (
+            found is None
+            or found.module() is not module
+            or found.signature != _signature(module, found.is_copy)
+        ):
+            model = self._opened(module)
+            copied = copied or self._options["channels_last"] or self._options["cuda_graph"]
+            is_copy = copied or any(v.device != model.device for v in module.parameters())
+            signature = _signature(module, is_copy)
+            found = OpenModel(weakref.ref(module), signature, model, is_copy)
+        self._models[id(module)] = found
+        while len(self._models) > _MOST:
+            self._models.popitem(last=False)
+        return found
+
+    def close(self) -> None:
+        """Drop all models, and what they hold on devices."""
+        self._models.clear()
+
+    def _opened(self, module: "torch.nn.Module") -> TorchModel:
+        named, wanted = self._layers, self._taps
+        if named is None or wanted is not None:
+            return self._model(module, wanted)
+        # As a rule, the layers that are named are tapped by default.
+        try:
+            model = self._model(module, None)
+        except ValueError:
+            return self._model(module, named)
+        return model if set(named) <= {*model.layers} else self._model(module, named)
+
+    def _model(self, module: "torch.nn.Module", taps: Taps | None) -> TorchModel:
+        return TorchModel(module, taps, preprocessing=self._preprocessing, **self._options)
+
+
+def _requested(value: Any, size: int | tuple[int, int] | None) -> RequestedPreprocessing | None:
+    requested = request_preprocessing(value)
+    if isinstance(requested, PreprocessingRequest) and requested.source == "transformers":
+        raise ValueError(
+            "preprocessing 'transformers' is that of a file beside the weights; a module has no file, so name it"
+        )
+    if size is None:
+        return requested
+    changes = request_preprocessing({"size": size})
+    assert isinstance(changes, PreprocessingRequest)
+    if isinstance(requested, Preprocessing):
+        return replace(requested, **changes.changes)
+    if requested is None:
+        return changes
+    return replace(requested, changes={**requested.changes, **changes.changes})
+
+
+def _signature(module: "torch.nn.Module", is_copy: bool) -> tuple[Any, ...]:
+    """What a model of a module depends on apart from its weights; if a copy runs, its attributes too."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    facts: list[Any] = [(name, v.shape, v.dtype, v.device) for name, v in tensors]
+    saved = module.state_dict(keep_vars=True).keys() if is_copy else {}
+    for path, part in module.named_modules():
+        facts.append((path, type(part)))
+        if is_copy:
+            facts += [
+                (path, name, value)
+                for name, value in vars(part).items()
+                if name != "training" and isinstance(value, _PLAIN)
+            ]
+    if is_copy:
+        # Buffers that are not saved with the weights stay in the copy as they are.
+        buffers = module.named_buffers()
+        facts += [(name, id(v), v._version) for name, v in buffers if name not in saved]
+    return tuple(facts)

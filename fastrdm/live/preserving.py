@@ -1,0 +1,121 @@
+"""A module and the states of random numbers, as they were before it was scored."""
+
+import contextlib
+import copy
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from fastrdm._base import list_names
+from fastrdm.tensors import torch_package
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextlib.contextmanager
+def preserved(module: "torch.nn.Module") -> Iterator[None]:
+    """Restore a module and the states of random numbers at the end of a block, whatever it does or raises.
+
+    Of the module: modes, hooks, attributes, gradients, which tensors it has, and the values of its buffers. Raise
+    ValueError for buffers that a forward pass has changed, which are restored too, and for parameters, which are not
+    copied.
+    """
+    parameters = list(module.named_parameters())
+    before = [(p, p.grad, p.requires_grad, p._version) for _, p in parameters]
+    buffers = {name: (value, value.clone()) for name, value in module.named_buffers()}
+    with _attributes_preserved(module), _random_states_preserved(module):
+        yield_error = True
+        try:
+            yield
+            yield_error = False
+        finally:
+            for p, gradient, requires, _ in before:
+                if p.grad is not gradient:
+                    p.grad = gradient
+                if p.requires_grad != requires:
+                    p.requires_grad_(requires)
+            changed = [name for name, (value, old) in buffers.items() if _restored(value, old)]
+            changed += [
+                name
+                for (name, p), (*_, version) in zip(parameters, before, strict=True)
+                if not p.is_inference() and p._version != version
+            ]
+            if changed and not yield_error:
+                raise ValueError(
+                    f"{type(module).__name__} changes its buffers in evaluation mode ({list_names(changed)}), so its"
+                    " answer to an image depends on the images before it"
+                )
+
+
+def _restored(value: "torch.Tensor", old: "torch.Tensor") -> bool:
+    """Whether a tensor had other bits than before, which are restored."""
+    torch = torch_package()
+    with torch.no_grad():
+        if value.shape != old.shape:
+            value.data = old
+            return True
+        if torch.equal(_bytes(value), _bytes(old)):
+            return False
+        value.data.copy_(old)
+    return True
+
+
+def _bytes(value: "torch.Tensor") -> "torch.Tensor":
+    # NaN equals itself only as bytes.
+    package = torch_package()
+    return cast("torch.Tensor", value.detach().contiguous().reshape(-1).view(package.uint8))
+
+
+@contextlib.contextmanager
+def _attributes_preserved(module: "torch.nn.Module") -> Iterator[None]:
+    """Restore all attributes of a module's parts, and the contents of those that are containers."""
+    saved = [(part, dict(vars(part))) for part in module.modules()]
+    containers = [
+        (value, copy.copy(value))
+        for _, attributes in saved
+        for value in attributes.values()
+        if isinstance(value, dict | list | set)
+    ]
+    try:
+        yield
+    finally:
+        for part, attributes in saved:
+            vars(part).clear()
+            vars(part).update(attributes)
+        for value, content in containers:
+            value.clear()
+            if isinstance(value, list):
+                value.extend(content)
+            else:
+                value.update(content)
+
+
+@contextlib.contextmanager
+def _random_states_preserved(module: "torch.nn.Module") -> Iterator[None]:
+    """Restore the states of Python's, NumPy's and torch's random numbers, and of generators that a module holds."""
+    torch = torch_package()
+    with contextlib.ExitStack() as stack:
+        stack.callback(random.setstate, random.getstate())
+        # The state of code that uses NumPy's global generator.
+        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
+        stack.callback(torch.set_rng_state, torch.get_rng_state())
+        for device in {value.device for value in (*module.parameters(), *module.buffers())}:
+            if device.type not in ("cpu", "meta"):
+                package: Any = getattr(torch, device.type)
+                places = () if device.type == "mps" else (device,)
+                stack.callback(package.set_rng_state, package.get_rng_state(*places), *places)
+        for part in module.modules():
+            for value in vars(part).values():
+                if isinstance(value, torch.Generator):
+                    stack.callback(value.set_state, value.get_state())
+                elif isinstance(value, np.random.Generator):
+                    generator = value.bit_generator
+                    stack.callback(setattr, generator, "state", generator.state)
+                elif isinstance(value, np.random.RandomState):
+                    stack.callback(value.set_state, value.get_state())
+                elif isinstance(value, random.Random):
+                    stack.callback(value.setstate, value.getstate())
+        yield
