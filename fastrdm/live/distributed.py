@@ -1,8 +1,11 @@
 """Several processes that train one module: who they are, and one result or error for all."""
 
+import contextlib
+import math
 import pickle
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,8 +28,10 @@ T = TypeVar("T")
 
 # Seconds in which all processes have to call the same scorer; the time limit of NCCL's operations.
 _LATE = 600.0
-# Seconds between looks at the store: the first, and the longest.
-_SOON, _OFTEN = 0.001, 0.1
+# Seconds in which the others have to read a result.
+_READ = 10.0
+# Seconds between looks at the store: the first, and the longest pause.
+_SOON, _OFTEN = 0.001, 0.05
 
 
 @dataclass(frozen=True)
@@ -52,54 +57,163 @@ class Ranks:
         """
         if len(self.members) == 1:
             return compute()
-        store = torch_package().distributed.distributed_c10d._get_default_store()
-        prefix = "fastrdm/" + "-".join(map(str, self.members))
-        # The store counts calls, so that the n-th calls of all processes belong together.
-        call = store.add(f"{prefix}/calls/{self.rank}", 1)
-        place = f"{prefix}/{call}"
-        store.add(f"{place}/arrived", 1)
+        place = self._place("calls")
+        place.count("arrived")
         if not self.is_first:
-            received: T = self._received(store, place)
+            received: T = place.receive()
             return received
         try:
             value = compute()
             packed = pickle.dumps((value, None))
-            self._wait_for_others(store, place)
         except BaseException as error:
-            store.set(place, pickle.dumps((None, _portable(error))))
+            place.send_error(error)
+            if isinstance(error, Exception):
+                place.clear()
             raise
-        store.set(place, packed)
-        if call > 1:
-            # Those who have arrived here have read the result before.
-            for key in (f"{prefix}/{call - 1}", f"{prefix}/{call - 1}/arrived"):
-                store.delete_key(key)
+        n = len(self.members)
+        if not place.wait_for("arrived", n, _LATE):
+            late = TimeoutError(
+                f"not all of {n} processes called the scorer within {_LATE:.0f} s; call it in all of them, or pass the"
+                " module inside the wrapper to score in one process"
+            )
+            place.send_error(late)
+            raise late
+        place.send(packed)
+        place.clear()
         return value
 
-    def _wait_for_others(self, store: Any, place: str) -> None:
-        n = len(self.members)
-        for waited in _pauses():
-            arrived = store.add(f"{place}/arrived", 0)
-            if arrived == n:
-                return
-            if waited > _LATE:
-                raise TimeoutError(
-                    f"{arrived} of {n} processes called the scorer within {_LATE:.0f} s; call it in all of them, or"
-                    " pass the module inside the wrapper to score in one process"
-                )
+    def later(self, started: "Future[T] | None") -> "tuple[Future[T], Place]":
+        """Return a future with what `started`, of the first process, will have; all have to call this.
 
-    def _received(self, store: Any, place: str) -> Any:
+        In the other processes the result is fetched when it is asked for, so that only then callbacks of the future
+        run. The first process should `clear` the place before it ends.
+        """
+        place = self._place("later")
+        if started is None:
+            return StoredFuture(place), place
+
+        def send(future: "Future[T]") -> None:
+            # Nobody waits for it if the store has ended.
+            with contextlib.suppress(RuntimeError):
+                try:
+                    place.send(pickle.dumps((future.result(), None)))
+                except Exception as error:
+                    place.send_error(error)
+
+        started.add_done_callback(send)
+        return started, place
+
+    def _place(self, kind: str) -> "Place":
+        """Where to exchange the result of this call, the n-th of its kind in each process."""
+        store = torch_package().distributed.distributed_c10d._get_default_store()
+        prefix = f"fastrdm/{'-'.join(map(str, self.members))}/{kind}"
+        call = store.add(f"{prefix}/{self.rank}", 1)
+        return Place(store, f"{prefix}/call {call}", self.members)
+
+
+class Place:
+    """A key of the store of torch.distributed, at which the first of several processes leaves a result for others."""
+
+    def __init__(self, store: Any, key: str, members: tuple[int, ...]) -> None:
+        self._store, self._key, self._members = store, key, members
+
+    def count(self, what: str) -> None:
+        """Add this process to those that have done something."""
+        self._store.add(f"{self._key}/{what}", 1)
+
+    def wait_for(self, what: str, n: int, limit: float) -> bool:
+        """Wait until n processes have done something; return whether they did so within `limit` seconds."""
+        for waited in _pauses():
+            if self._store.add(f"{self._key}/{what}", 0) >= n:
+                return True
+            if waited > limit:
+                return False
+        raise AssertionError
+
+    def send(self, packed: bytes) -> None:
+        """Leave a pickled pair of a result and an error."""
+        self._store.set(self._key, packed)
+
+    def send_error(self, error: BaseException) -> None:
+        """Leave an error."""
+        self.send(pickle.dumps((None, _portable(error))))
+
+    def clear(self, limit: float | None = None) -> bool:
+        """Wait until the others have what was left, for some seconds, and delete it; return whether they have.
+
+        The store may end with this process.
+        """
+        is_read = self.wait_for("read", len(self._members) - 1, _READ if limit is None else limit)
+        if is_read:
+            for key in ("", "/arrived", "/read"):
+                self._store.delete_key(f"{self._key}{key}")
+        return is_read
+
+    def has_arrived(self, seconds: float = 0) -> bool:
+        """Whether there is a result, or an error, after waiting for at most some seconds.
+
+        The store can wait too, but the end of the time would be a warning in the log of each process.
+        """
         try:
-            for _ in _pauses():
-                if store.check([place]):
-                    break
-            value, error = pickle.loads(store.get(place))
+            for waited in _pauses():
+                is_there = bool(self._store.check([self._key]))
+                if is_there or waited >= seconds:
+                    return is_there
+        except RuntimeError as error:
+            raise ConnectionError(self._lost) from error
+        raise AssertionError
+
+    def receive(self) -> Any:
+        """Wait for the result and return it, or raise the error."""
+        self.has_arrived(math.inf)
+        try:
+            value, error = pickle.loads(self._store.get(self._key))
+            self.count("read")
         except RuntimeError as lost:
-            raise ConnectionError(
-                f"the process of rank {self.members[0]} ended before it shared its scores"
-            ) from lost
+            raise ConnectionError(self._lost) from lost
         if error is not None:
             raise error
         return value
+
+    @property
+    def _lost(self) -> str:
+        return f"the process of rank {self._members[0]} ended before it shared its scores"
+
+
+class StoredFuture(Future[Any]):
+    """A result that the first process computes, in another one: fetched when it is asked for."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self._place = place
+
+    def done(self) -> bool:
+        """Whether there is a result or an error."""
+        self._look(0)
+        return super().done()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the result; errors as those of `Future`."""
+        self._wait(timeout)
+        return super().result(0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the error of the first process, or None."""
+        self._wait(timeout)
+        return super().exception(0)
+
+    def _wait(self, timeout: float | None) -> None:
+        self._look(math.inf if timeout is None else timeout)
+
+    def _look(self, seconds: float) -> None:
+        """Fetch what there is after waiting for some seconds."""
+        if super().done():
+            return
+        try:
+            if self._place.has_arrived(seconds):
+                self.set_result(self._place.receive())
+        except Exception as error:
+            self.set_exception(error)
 
 
 def ranks_of(module: "torch.nn.Module") -> Ranks | None:
@@ -167,7 +281,7 @@ def _global_ranks(place: Any) -> list[int]:
 
 
 def _pauses() -> Iterator[float]:
-    """Yield the seconds since the start, with growing pauses; short ones let signals through."""
+    """Yield the seconds since the start without end, with growing pauses."""
     start, pause = time.monotonic(), _SOON
     while True:
         yield time.monotonic() - start

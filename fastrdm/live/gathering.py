@@ -4,10 +4,11 @@ import contextlib
 import copy
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastrdm._base import first_line
-from fastrdm.live.distributed import Ranks, ranks_of
+from fastrdm.live.distributed import Place, Ranks, ranks_of
 from fastrdm.live.training_wrappers import (
     INNER,
     communicates,
@@ -47,6 +48,9 @@ class Gathering:
         self._copies: weakref.WeakKeyDictionary[torch.nn.Module, torch.nn.Module] = (
             weakref.WeakKeyDictionary()
         )
+        self._sent: list[Place] = []
+        # The store may end with this process, before others have read.
+        weakref.finalize(self, _clear, self._sent)
 
     def once(
         self,
@@ -101,6 +105,29 @@ class Gathering:
         finally:
             for value in weights:
                 value.data = value.data.new_empty(0)
+
+    def later(
+        self,
+        module: "torch.nn.Module",
+        start: "Callable[[torch.nn.Module], Future[T]]",
+        device: str = "auto",
+    ) -> "Future[T]":
+        """Return the future that `start(network)` returns in the first process, for all that train the module.
+
+        `start` has to copy of the network what it needs later. Arguments and errors of starting as for `once`; results
+        and errors of the future reach the others as theirs do, when they ask for them.
+        """
+        started: list[Future[T]] = []
+        self.once(module, lambda network: started.append(start(network)), device)
+        ranks = ranks_of(module)
+        if ranks is None or len(ranks.members) == 1:
+            return started[0]
+        future, place = ranks.later(started[0] if started else None)
+        if ranks.is_first:
+            while self._sent and self._sent[0].clear(0):
+                del self._sent[0]
+            self._sent.append(place)
+        return future
 
     def _gathered(
         self, module: "torch.nn.Module", ranks: Ranks, device: str
@@ -167,6 +194,14 @@ class Gathering:
         if type(copied) is not cls:
             copied = self._copies[plain] = object.__new__(cls)
         return copied
+
+
+def _clear(places: "list[Place]") -> None:
+    """Wait until others have read what was left at places, in their order."""
+    # Without a store, or if others do not read one of them, there is nobody to wait for.
+    with contextlib.suppress(RuntimeError):
+        while places and places[0].clear():
+            del places[0]
 
 
 def _check(module: "torch.nn.Module") -> None:

@@ -88,9 +88,14 @@ def test_errors_of_gathering_reach_all(found):
 
 def test_a_call_in_one_process_alone_ends_with_an_error(found):
     for sentence, later in (each["late"] for each in found):
-        assert sentence.startswith("1 of 2 processes called the scorer within")
+        assert sentence.startswith("not all of 2 processes called the scorer within 0 s")
         assert sentence.endswith("pass the module inside the wrapper to score in one process")
         assert later == 2
+
+
+def test_futures_of_the_first_process_are_those_of_all(found):
+    for each in found:
+        assert each["later"] == [[False] * 3, "TimeoutError", [2, 1], "no value", [True] * 3, 0]
 
 
 def test_the_first_process_of_a_smaller_group_computes(found):

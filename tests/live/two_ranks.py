@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -260,12 +261,12 @@ def late():
     module = DistributedDataParallel(network())
     found = "not called"
     if RANK == 0:
-        ranks_module._LATE = 0.05
+        ranks_module._LATE = ranks_module._READ = 0.05
         try:
             Gathering().once(module, lambda plain: 1)
         except TimeoutError as error:
             found = str(error)
-        ranks_module._LATE = 600.0
+        ranks_module._LATE, ranks_module._READ = 600.0, 10.0
     dist.barrier()
     if RANK == 1:
         try:
@@ -273,6 +274,38 @@ def late():
         except TimeoutError as error:
             found = str(error)
     return [found, Gathering().once(module, lambda plain: 2)]
+
+
+def later():
+    """Futures of the first process: two results, of which the first is late, an error, and the end of waiting."""
+    module, gathering = fully_shard(network()), Gathering()
+    released, found = threading.Event(), []
+
+    def job(value):
+        released.wait()
+        if value is None:
+            raise ValueError("no value")
+        return value
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def submit(value):
+            return gathering.later(module, lambda plain: pool.submit(job, value))
+
+        futures = [submit(1), submit(2), submit(None)]
+        found.append([future.done() for future in futures])
+        try:
+            futures[0].result(0.05)
+        except TimeoutError as error:
+            found.append(type(error).__name__)
+        dist.barrier()
+        released.set()
+        found.append([futures[1].result(), futures[0].result(60)])
+        found.append(str(futures[2].exception()))
+        found.append([future.done() for future in futures])
+    dist.barrier()
+    gathering_module._clear(gathering._sent)
+    return [*found, len(gathering._sent)]
 
 
 def groups():
@@ -297,7 +330,18 @@ def ended():
 def main():
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{FOLDER}/store", rank=RANK, world_size=2)
-    parts = [ddp, fsdp1, fsdp1_flat_parameters, fsdp1_rounded, fsdp2, errors, late, groups, ended]
+    parts = [
+        ddp,
+        fsdp1,
+        fsdp1_flat_parameters,
+        fsdp1_rounded,
+        fsdp2,
+        errors,
+        late,
+        later,
+        groups,
+        ended,
+    ]
     found = {}
     for part in parts:
         found[part.__name__] = part()
