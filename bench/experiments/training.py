@@ -8,8 +8,11 @@ loop. Decoding, which is done once, is timed separately. Without --data the imag
 """
 
 import argparse
+import contextlib
 import itertools
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +29,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from bench.experiments.device import pictures, utilisation
+from bench.proof.setting import pictures
 from models.training.augment import AUGMENTATIONS, Normalise
 from models.training.batches import WHERE, Batches
 from models.training.data import find_images, training_pixels
@@ -41,11 +44,40 @@ TARGET = 5
 N_WARM_UP = 3
 
 
+@contextlib.contextmanager
+def utilisation(kind: str, number: int) -> Iterator[list[str]]:
+    """Measure the share of the time in which a kernel ran; yields a list that holds a sentence after the context."""
+    report: list[str] = []
+    program = shutil.which("nvidia-smi")
+    if kind != "cuda" or program is None:
+        yield report
+        report.append("not measured: needs a CUDA device and nvidia-smi")
+        return
+    query = ["-i", str(number), "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    with tempfile.TemporaryFile("w+") as file:
+        process = subprocess.Popen(
+            [program, *query, "-lms", "200"], stdout=file, stderr=subprocess.DEVNULL
+        )
+        try:
+            yield report
+        finally:
+            process.terminate()
+            process.wait()
+        file.seek(0)
+        samples = [float(line) for line in file.read().split()]
+    if samples:
+        report.append(
+            f"{np.mean(samples):.0f} % (nvidia-smi's utilization.gpu, mean of {len(samples)} samples, 200 ms apart)"
+        )
+    else:
+        report.append("not measured: nvidia-smi returned nothing")
+
+
 def generate(folder: Path, size: int, n: int) -> Path:
     """Write JPEG files of 1.5 times the size."""
     side = size * 3 // 2
     for split, count in (("train", n), ("val", 20)):
-        for i, pixels in enumerate(pictures(count, (side, side), count)):
+        for i, pixels in enumerate(pictures(count, side)):
             path = folder / split / f"class{i % 10}" / f"{i}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path, quality=90)
