@@ -1,6 +1,6 @@
 """Images per second in training: python -m bench.experiments.training [--device cuda] [--data DIR|ZIP].
 
-ResNet-20 with flips, on the same images: the input pipeline of `models.training.train` alone; training steps on one
+ResNet-20 with flips, on the same images: the input pipeline of `models.train` alone; training steps on one
 batch that is ready (forward, backward, update), which the pipeline has to outrun; both together; and the plain loop of
 torchvision's reference: `ImageFolder`, a `DataLoader` with a worker for each processor, `Resize`, `ToTensor`,
 `Normalize`, and loss and accuracy read after each step. First, the pipeline's images are compared with those of that
@@ -198,7 +198,7 @@ class TrainingBench:
             yield len(x)
 
     def train(self) -> float:
-        """Images per second of `models.training.train`."""
+        """Images per second of `models.train`."""
         times: list[float] = []
         last = N_WARM_UP + self.n_steps
 
@@ -212,7 +212,7 @@ class TrainingBench:
             while self.trainer.run_epoch(stopping, TrainingReport()):
                 pass
         pace = self.n_steps * self.recipe.batch_size / (times[last] - times[N_WARM_UP])
-        print(f"models.training.train: {pace:.0f} images/s; time the GPU computes: {busy[0]}")
+        print(f"models.train: {pace:.0f} images/s; time the GPU computes: {busy[0]}")
         return pace
 
     def reference(self, n_workers: int) -> Iterator[int]:
@@ -279,7 +279,7 @@ def measure(bench: TrainingBench, n_workers: int) -> None:
     whole = bench.train()
     reference = bench.pace(bench.reference(n_workers), bench.n_steps)
     print(f"torchvision's reference loop, {n_workers} workers: {reference:.0f} images/s")
-    print(f"models.training.train is {whole / reference:.2f} times as fast")
+    print(f"models.train is {whole / reference:.2f} times as fast")
 
 
 def main() -> str | None:
@@ -287,14 +287,12 @@ def main() -> str | None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.experiments.training", description=__doc__
     )
-    parser.add_argument("--device", default="auto", help="as for models.training.train")
+    parser.add_argument("--device", default="auto", help="as for models.train")
     parser.add_argument("--data", type=Path, help="folder or zip (default: generated images)")
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=20, help="timed steps (default: 20)")
-    parser.add_argument(
-        "--where", choices=WHERE, default="auto", help="as for models.training.train"
-    )
+    parser.add_argument("--where", choices=WHERE, default="auto", help="as for models.train")
     parser.add_argument("--amp", choices=tuple(PRECISIONS), default="off")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument(

@@ -30,7 +30,7 @@ from fastrdm._base import lazy_attributes
 if TYPE_CHECKING:
     from fastrdm.scoring.cells import csv_cells
     from fastrdm.scoring.checkpoint_scores import CheckpointScores, score_checkpoints
-    from fastrdm.scoring.checkpoint_store import CheckpointStore
+    from fastrdm.scoring.checkpoint_store import CheckpointStore, module_pipeline
     from fastrdm.scoring.engines import ENGINES
     from fastrdm.scoring.feature_files import is_feature_file
     from fastrdm.scoring.features import ROW_MATCHES, score_features
@@ -76,7 +76,7 @@ else:
         {
             "fastrdm.scoring.cells": ["csv_cells"],
             "fastrdm.scoring.checkpoint_scores": ["CheckpointScores", "score_checkpoints"],
-            "fastrdm.scoring.checkpoint_store": ["CheckpointStore"],
+            "fastrdm.scoring.checkpoint_store": ["CheckpointStore", "module_pipeline"],
             "fastrdm.scoring.engines": ["ENGINES"],
             "fastrdm.scoring.feature_files": ["is_feature_file"],
             "fastrdm.scoring.features": ["ROW_MATCHES", "score_features"],
@@ -155,6 +155,7 @@ __all__ = [
     "layer_scores",
     "modalities",
     "modality_of",
+    "module_pipeline",
     "named_protocol",
     "names_of_protocols",
     "protocol_of",

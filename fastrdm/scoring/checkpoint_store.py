@@ -1,15 +1,34 @@
 """Scores of a network in memory → a store, under the file that holds its weights."""
 
+import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastrdm._base import error_text, list_names
-from fastrdm.networks import check_unchanged, hash_file
-from fastrdm.scoring.jobs import Failed, Job, Known, Scored, Stamp, environment_facts
+from fastrdm.networks import (
+    RequestedPreprocessing,
+    Taps,
+    check_unchanged,
+    choose_taps,
+    describe_taps,
+    hash_file,
+    inspect_module,
+    preprocessing_for,
+)
+from fastrdm.runtimes import module_fingerprint
+from fastrdm.scoring.jobs import (
+    Failed,
+    Job,
+    Known,
+    Scored,
+    Stamp,
+    environment_facts,
+    kernels_version,
+)
 from fastrdm.scoring.journal import target_records
 from fastrdm.scoring.records import Pipeline, result_rows
 from fastrdm.scoring.region_scorers import RegionScorer
@@ -17,15 +36,41 @@ from fastrdm.scoring.results import Result
 from fastrdm.scoring.store import Store
 from fastrdm.studies import Study
 
+if TYPE_CHECKING:
+    import torch
+
 # Numbers in the store: of the pipeline, and of the targets by study, region and measure.
 _Numbers = tuple[int, dict[tuple[str, str, str], int]]
+
+
+def module_pipeline(
+    name: str,
+    module: "torch.nn.Module",
+    taps: Taps | None = None,
+    preprocessing: RequestedPreprocessing | None = None,
+    precision: str = "fp32",
+) -> Pipeline:
+    """How a torch module is scored where it stands, as in the stores of sweeps with the provider "torch".
+
+    `name` is shown in tables; the other arguments and errors are those of `TorchModel`. The module runs on black
+    images, and does not change.
+    """
+    prepared = preprocessing_for(module, preprocessing)
+    chosen = choose_taps(module, inspect_module(module, prepared.size), taps)
+    described = {layer: choice.to_dict() for layer, choice in chosen.items()}
+    facts = {"layers": list(chosen), "taps": described}
+    texts = {f"fastrdm.{key}": json.dumps(value) for key, value in facts.items()}
+    graph = module_fingerprint(module, chosen)
+    return Pipeline(
+        name, graph, prepared.to_json(), precision, kernels_version(), describe_taps(texts)
+    )
 
 
 class CheckpointStore:
     """A store for a network that is scored in memory and saved to files.
 
     It has the rows that a sweep over these files would write. Nothing is open between calls, which may come from any
-    thread, one at a time, and other processes may use the file meanwhile.
+    thread, and other processes may use the file meanwhile.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
     python -m models.study.miniature --data ZIP --brains DIR --out OUT [--networks resnet20 …] [--epochs 10] [--device
     auto]
 
-OUT/NAME is a network's run by `models.training.train`; OUT/NAME/scored has each checkpoint's scores and submission for
+OUT/NAME is a network's run by `models.train`; OUT/NAME/scored has each checkpoint's scores and submission for
 the test images. A second call continues where the first one stopped. The report, `--results`, and the two pictures
 beside it are written after each network.
 """

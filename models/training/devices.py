@@ -3,10 +3,11 @@
 import torch
 
 
-def choose_device(word: str = "auto") -> torch.device:
+def choose_device(word: str = "auto", option: str = "--device") -> torch.device:
     """Return the device "cpu", "cuda[:N]" or "rocm[:N]", or of "auto" the first GPU, else the CPU.
 
-    torch calls ROCm's GPUs "cuda", too. Raise ValueError if the device is unavailable.
+    torch calls ROCm's GPUs "cuda", too. Raise ValueError if the device is unavailable; `option` is its name in the
+    message.
     """
     kind, _, number = word.partition(":")
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -16,10 +17,10 @@ def choose_device(word: str = "auto") -> torch.device:
     if word == "cpu":
         return torch.device("cpu")
     if kind not in ("cuda", "rocm") or not (number or "0").isdecimal():
-        raise ValueError(f"--device must be auto, cpu, cuda[:N] or rocm[:N], not {word!r}")
+        raise ValueError(f"{option} must be auto, cpu, cuda[:N] or rocm[:N], not {word!r}")
     if kind != built_for or int(number or 0) >= n_gpus:
         raise ValueError(
-            f"--device {word} is unavailable: torch {torch.__version__} is built for {built_for} and finds {n_gpus}"
+            f"{option} {word} is unavailable: torch {torch.__version__} is built for {built_for} and finds {n_gpus}"
             " GPUs"
         )
     return torch.device(f"cuda:{int(number or 0)}")

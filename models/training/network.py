@@ -2,6 +2,7 @@
 
 import copy
 import pkgutil
+from dataclasses import replace
 
 import torch
 
@@ -14,6 +15,12 @@ from models.training.recipe import Recipe
 def preprocessing_of(network: torch.nn.Module) -> Preprocessing:
     """Return a network's preprocessing, by default the development kit's."""
     return getattr(network, "preprocessing", None) or Preprocessing()
+
+
+def scored_preprocessing(network: torch.nn.Module, size: int | None) -> Preprocessing:
+    """Return the preprocessing of stimuli: the network's, with another height and width if `size` is given."""
+    preprocessing = preprocessing_of(network)
+    return preprocessing if size is None else replace(preprocessing, size=(size, size))
 
 
 def build_network(arch: str, num_classes: int, seed: int = 0) -> torch.nn.Module:

@@ -1,4 +1,4 @@
-"""Train a network by the paper's recipe: python -m models.training.train --data DIR|ZIP --out RUN.
+"""Train a network by the paper's recipe: python -m models.train --data DIR|ZIP --out RUN.
 
 To continue a run that was stopped or killed, rerun the same command. docs/training.md has the details.
 """
@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,15 @@ import torchvision
 
 from fastrdm._base import one_line
 from fastrdm.networks import Taps, export_onnx
-from fastrdm.studies import Study, open_studies
+from fastrdm.studies import open_studies
 from models.training.batches import WHERE, Batches
 from models.training.data import TrainingImages, find_images, training_pixels
 from models.training.devices import choose_device, describe_device
-from models.training.network import build_network, preprocessing_of
+from models.training.network import build_network, preprocessing_of, scored_preprocessing
 from models.training.recipe import FIELDS, Recipe, flag
 from models.training.report import TrainingReport
 from models.training.run import EpochMetrics, TrainingRun
-from models.training.scoring import RunScorer
+from models.training.scoring import RunScorer, ScoringOptions
 from models.training.signals import Signals, run_command
 from models.training.trainer import Trainer
 
@@ -91,6 +91,8 @@ def train(
     score_regions: Sequence[str] | None = None,
     score_taps: Taps | None = None,
     score_size: int | None = None,
+    score_device: str | None = None,
+    score_mode: str | None = None,
     plots: bool = True,
     signals: Signals | None = None,
 ) -> bool:
@@ -99,16 +101,25 @@ def train(
     Arguments are as for `find_images` (data), `choose_device`, `Batches` (where), `training_pixels` (cache) and
     `fastrdm.open_studies` (score: studies against which each new checkpoint is scored; score_sets, score_modality,
     score_regions). `score_taps` are the layers to score, as for `fastrdm.export_onnx`, and `score_size` is the height
-    and width of the stimuli, by default those of the network. Without `plots`, neither TensorBoard's files nor
-    `curve.png` are written.
+    and width of the stimuli, by default those of the network. `score_device` is as for `choose_device`, by default the
+    device of the training, and `score_mode` is "async" (the default) or "sync", as for `fastrdm.Scorer`. Without
+    `plots`, neither TensorBoard's files nor `curve.png` are written.
 
     Unsuitable arguments, images or folders raise ValueError, OSError or MissingExtraError before work starts;
     DivergedError is raised if the loss becomes NaN or infinite.
     """
     recipe, report, signals = recipe or Recipe(), TrainingReport(), signals or Signals()
     chosen = choose_device(device)
-    chosen_studies = (score_sets, score_modality, score_regions)
-    studies = open_studies(score, *chosen_studies) if score is not None else []
+    options = None
+    if score is not None:
+        options = ScoringOptions(
+            open_studies(score, score_sets, score_modality, score_regions),
+            str(choose_device(score_device, "--score-device") if score_device else chosen),
+            score_taps,
+            score_size,
+            score_mode or "async",
+            plots,
+        )
     images = find_images(data)
     run = TrainingRun(out)
     with run.locked():
@@ -122,29 +133,56 @@ def train(
         state = run.load()
         network = build_network(recipe.arch, len(images.classes), recipe.seed)
         # The network is still on the CPU and unchanged.
-        graph = export(network, run, score_taps, score_size, report, needed=bool(studies))
-        resize = preprocessing_of(network).resize
-        batches = {}
-        for split in (images.train, images.val):
-            pixels = training_pixels(split, recipe.image_size, resize, cache, say=report.line)
-            batches[split.name] = Batches(pixels, split.labels, chosen, where)
-        trainer = Trainer(
-            recipe, network, **batches, num_classes=len(images.classes), device=chosen
-        )
-        if state is not None:
-            trainer.restore(state)
-        _introduce(trainer, images, chosen, batches["train"].resident, report)
-        _compare_environments(first["surroundings"], environment, report)
-        with _scoring(run, graph, studies, trainer.epoch, report, plots) as scorer:
-            submit = scorer.submit if scorer else lambda epoch, path: None
-            with signals.deferred() as stopping:
-                done = fit(
-                    trainer, run, report, stopping=stopping, on_checkpoint=submit, plots=plots
-                )
-            if done and scorer:
-                scorer.finish()
-                scorer.report_table()
+        with _scoring(run, network, recipe.arch, options, report) as scorer:
+            export(network, run, score_taps, score_size, report)
+            resize = preprocessing_of(network).resize
+            batches = {}
+            for split in (images.train, images.val):
+                pixels = training_pixels(split, recipe.image_size, resize, cache, say=report.line)
+                batches[split.name] = Batches(pixels, split.labels, chosen, where)
+            trainer = Trainer(
+                recipe, network, **batches, num_classes=len(images.classes), device=chosen
+            )
+            if state is not None:
+                trainer.restore(state)
+            _introduce(trainer, images, chosen, batches["train"].resident, report)
+            _compare_environments(first["surroundings"], environment, report)
+            return _fit_and_score(trainer, run, report, signals, scorer, plots)
+
+
+def _fit_and_score(
+    trainer: Trainer,
+    run: TrainingRun,
+    report: TrainingReport,
+    signals: Signals,
+    scorer: RunScorer | None,
+    plots: bool,
+) -> bool:
+    """As `fit`, with the checkpoints of earlier starts scored before, and new ones during the training."""
+    submit: Callable[[int, Path], None] = lambda epoch, path: None  # noqa: E731
+    if scorer:
+        # A later checkpoint belongs to an epoch that is repeated.
+        scorer.catch_up({e: path for e, path in run.written().items() if e <= trainer.epoch})
+        submit = scorer.submit
+    with signals.deferred() as stopping:
+        done = fit(trainer, run, report, stopping=stopping, on_checkpoint=submit, plots=plots)
+    if done and scorer:
+        scorer.finish()
+        scorer.report_table()
     return done
+
+
+def _scoring(
+    run: TrainingRun,
+    network: torch.nn.Module,
+    arch: str,
+    options: ScoringOptions | None,
+    report: TrainingReport,
+) -> contextlib.AbstractContextManager[RunScorer | None]:
+    """A context with the scorer of a run; None without options."""
+    if options is None:
+        return contextlib.nullcontext()
+    return RunScorer(run, network, arch, options, report.line)
 
 
 def export(
@@ -153,28 +191,22 @@ def export(
     taps: Taps | None,
     size: int | None,
     report: TrainingReport,
-    *,
-    needed: bool,
-) -> Path | None:
-    """Write a network's graph to the run's folder, unless it exists; return None if it fails and is not needed.
+) -> None:
+    """Write a network's graph to the run's folder for ONNX Runtime, unless it exists, or report why there is none.
 
     `taps` are its layers, by default the network's own; `size` is the height and width of the input, by default those
     of the network's preprocessing. Both are in the file's name.
     """
-    height, width = (size, size) if size else preprocessing_of(network).size
+    height, width = scored_preprocessing(network, size).size
     path = run.folder / f"network-{height}x{width}{_named(taps)}.onnx"
     try:
         if not path.is_file():
             with torch.random.fork_rng(devices=[]):
                 export_onnx(network, path, taps, input_size=(height, width))
-        return path
     except (ValueError, ImportError) as error:
-        if needed:
-            raise
         report.line(
-            f"the graph cannot be exported, so --score is unavailable: {one_line(error)[:200]}"
+            f"there is no {path.name}, because the network cannot be exported: {one_line(error)[:200]}"
         )
-        return None
 
 
 def _named(taps: Taps | None) -> str:
@@ -184,27 +216,6 @@ def _named(taps: Taps | None) -> str:
     text = json.dumps(taps)
     words = re.sub(r"[^\w.,=]+", "-", ",".join(taps)).strip("-")[:60]
     return f"-{words}-{zlib.crc32(text.encode()):08x}"
-
-
-@contextlib.contextmanager
-def _scoring(
-    run: TrainingRun,
-    graph: Path | None,
-    studies: Sequence[Study],
-    epochs_done: int,
-    report: TrainingReport,
-    plots: bool,
-) -> Iterator[RunScorer | None]:
-    """Yield a scorer that has begun with the checkpoints of earlier starts; None without studies."""
-    if graph is None or not studies:
-        yield None
-        return
-    with RunScorer(run, graph, studies, report.line, curve=plots) as scorer:
-        for epoch, path in run.written().items():
-            # A later checkpoint belongs to an epoch that is repeated.
-            if epoch <= epochs_done:
-                scorer.submit(epoch, path)
-        yield scorer
 
 
 def _config(
@@ -257,7 +268,7 @@ def _compare_environments(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m models.training.train",
+        prog="python -m models.train",
         description="Train a network by the paper's recipe; rerun to continue a run that was stopped.",
     )
     add = parser.add_argument
@@ -304,6 +315,10 @@ def _add_scoring(group: argparse._ArgumentGroup) -> None:
     add("--score-taps", type=_names, metavar="A,B", help=taps)
     size = "height and width of the stimuli (default: the network's preprocessing)"
     add("--score-size", type=int, metavar="N", help=size)
+    device = "where to score: as --device (default: where the network is trained)"
+    add("--score-device", metavar="X", help=device)
+    mode = "async: score a copy of the weights while the training goes on; sync: the training waits (default: async)"
+    add("--score-mode", choices=("async", "sync"), help=mode)
 
 
 def _names(text: str) -> list[str]:
@@ -312,7 +327,7 @@ def _names(text: str) -> list[str]:
 
 def _check_scoring(options: Mapping[str, Any]) -> None:
     """Refuse options of scoring without `--score`."""
-    for name in ("score_sets", "score_regions", "score_taps"):
+    for name in ("score_sets", "score_regions", "score_taps", "score_device", "score_mode"):
         if options[name] is not None and options["score"] is None:
             raise ValueError(f"{flag(name)} needs --score DIR")
 
@@ -320,14 +335,14 @@ def _check_scoring(options: Mapping[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     options = vars(_parser().parse_args(argv))
-    words = ["python", "-m", "models.training.train", *(sys.argv[1:] if argv is None else argv)]
+    words = ["python", "-m", "models.train", *(sys.argv[1:] if argv is None else argv)]
 
     def work(signals: Signals) -> bool:
         _check_scoring(options)
         recipe = Recipe(**{name: options.pop(name) for name in FIELDS})
         return train(recipe=recipe, signals=signals, **options)
 
-    return run_command("models.training.train", work, f"stopped; to continue: {shlex.join(words)}")
+    return run_command("models.train", work, f"stopped; to continue: {shlex.join(words)}")
 
 
 if __name__ == "__main__":

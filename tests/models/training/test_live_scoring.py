@@ -1,7 +1,5 @@
-import shutil
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +10,13 @@ from PIL import Image
 import fastrdm
 from fastrdm import Target
 from fastrdm.cli import main as fastrdm_main
+from fastrdm.live import Scorer
 from fastrdm.networks import load_state_dict
-from fastrdm.scoring import Store, score_checkpoints
-from fastrdm.scoring.jobs import Scored
-from fastrdm.scoring.worker import Worker
+from fastrdm.scoring import LayerScoring, Store, score_checkpoints
 from fastrdm.studies import Study, open_studies
 from models.training.network import build_network
 from models.training.run import TrainingRun
-from models.training.scoring import RunScorer
+from models.training.scoring import RunScorer, ScoringOptions
 from models.training.train import main
 
 ARCH = "tiny_network:build"
@@ -74,6 +71,13 @@ def table(folder, current=False):
         return [dict(zip(columns, row, strict=True)) for row in store.rows(**options)]
 
 
+@pytest.fixture
+def no_export(monkeypatch):
+    """Skip the export, which takes seconds."""
+    monkeypatch.setattr("models.training.train.export", lambda *arguments: None)
+
+
+@pytest.mark.usefixtures("no_export")
 def test_without_plots_scores_need_no_matplotlib(scored, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     out = tmp_path / "run"
@@ -103,21 +107,37 @@ def test_scores_agree_with_fastrdm_score(scored, place):
         key = (str(place / row["checkpoint"]), row["study"], row["layer"], row["region"])
         assert row["percent_nc"] == pytest.approx(expected[key].percent_nc, rel=1e-6)
     assert Image.open(scored / "curve.png").size[0] > 100
+    assert {row["provider"] for row in rows} == {"torch:cpu"}
 
 
-def test_scoring_does_not_change_the_weights(scored, place):
+@pytest.mark.usefixtures("no_export")
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_scoring_does_not_change_the_training(scored, place, mode):
+    """Dropout draws from torch's global generator, and batch norm keeps statistics."""
     assert main([*OPTIONS, "--out", "silent"]) == 0
+    out = place / f"run-{mode}"
+    assert main([*OPTIONS, "--out", str(out), "--score", "study", "--score-mode", mode]) == 0
     for path in (place / "silent/checkpoints").iterdir():
-        ours, theirs = (
-            load_state_dict(each / "checkpoints" / path.name) for each in (scored, place / "silent")
-        )
-        for name, value in theirs.items():
-            assert torch.equal(ours[name], value)
-    # Checkpoints trained without scoring are scored at the next start.
-    assert main([*OPTIONS, "--out", "silent", "--score", "study"]) == 0
-    assert [r["percent_nc"] for r in table(place / "silent")] == [
-        r["percent_nc"] for r in table(scored)
-    ]
+        theirs = load_state_dict(path)
+        for folder in (scored, out):
+            ours = load_state_dict(folder / "checkpoints" / path.name)
+            for name, value in theirs.items():
+                assert torch.equal(ours[name], value)
+    ours, theirs = (torch.load(each / "state.pt") for each in (out, place / "silent"))
+    assert torch.equal(ours["rng"], theirs["rng"])
+    values = [[row["percent_nc"] for row in table(each)] for each in (out, scored)]
+    assert values[0] == values[1]
+
+
+@pytest.mark.usefixtures("no_export")
+def test_checkpoints_without_scores_are_scored_at_the_next_start(scored, place, capsys):
+    out = place / "later"
+    assert main([*OPTIONS, "--out", str(out)]) == 0
+    assert not (out / "scores.db").exists()
+    assert main([*OPTIONS, "--out", str(out), "--score", "study"]) == 0
+    assert [r["percent_nc"] for r in table(out)] == [r["percent_nc"] for r in table(scored)]
+    assert (out / "scores.csv").read_text() == (scored / "scores.csv").read_text()
+    assert "epoch 3 scored: best " in capsys.readouterr().err
 
 
 def test_fastrdm_score_opens_the_checkpoints_with_the_runs_graph(scored, place, capsys):
@@ -131,102 +151,136 @@ def test_stimuli_may_have_another_size(place, capsys):
     options = [*OPTIONS, "--epochs", "1", "--out", str(out), "--score", "study"]
     assert main([*options, "--score-size", "24"]) == 0
     assert (out / "network-24x24.onnx").is_file()
-    assert {row["arch"] for row in table(out)} == {str(out / "network-24x24.onnx")}
+    assert {row["preprocessing"] for row in table(out)} == {"24×24 pil-bilinear"}
     assert main(options) == 0
     rows = table(out)
-    # The store holds both sizes, as two networks.
-    assert len(rows) == 8 and len({row["arch"] for row in rows}) == 2
+    # The store holds both sizes.
+    assert len(rows) == 8 and len({row["preprocessing"] for row in rows}) == 2
+    assert {row["arch"] for row in rows} == {ARCH}
 
 
 class Silent:
-    """What was said, and studies of noise that can be told to wait or to fail."""
+    """A run whose network is not trained, and what was reported."""
 
     def __init__(self, place, folder):
         self.said = []
         self.run = TrainingRun(folder)
-        self.graph = place / "scored/network-16x16.onnx"
+        self.network = build_network(ARCH, 3)
         self.studies = open_studies(place / "study")
 
-    def scorer(self, studies=None):
-        return RunScorer(self.run, self.graph, studies or self.studies, self.said.append)
+    def scorer(self, studies=None, **options):
+        options = ScoringOptions(studies or self.studies, "cpu", **{"curve": False, **options})
+        return RunScorer(self.run, self.network, ARCH, options, self.said.append)
 
     def write(self, epoch, seed):
-        return self.run.write_checkpoint(epoch, build_network(ARCH, 3, seed))
+        self.network.load_state_dict(build_network(ARCH, 3, seed).state_dict())
+        return self.run.write_checkpoint(epoch, self.network)
 
 
 @pytest.fixture
-def silent(scored, place, tmp_path):
+def silent(place, tmp_path):
     return Silent(place, tmp_path / "run")
 
 
-def counted_scores(monkeypatch):
-    """The files that a worker scores from now on."""
-    calls, original = [], Worker.score
+@pytest.fixture
+def calls(monkeypatch):
+    """An entry for each scoring of a network."""
+    calls, original = [], LayerScoring.scores
 
-    def score(self, job, *arguments):
-        outcome = original(self, job, *arguments)
-        if isinstance(outcome, Scored):
-            calls.append(Path(job.path).name)
-        return outcome
+    def scores(self, model, *arguments, **options):
+        calls.append(model)
+        return original(self, model, *arguments, **options)
 
-    monkeypatch.setattr(Worker, "score", score)
+    monkeypatch.setattr(LayerScoring, "scores", scores)
     return calls
 
 
-def test_scores_are_reused_unless_the_weights_change(silent, monkeypatch):
-    calls = counted_scores(monkeypatch)
-    with silent.scorer() as scorer:
+MODES = pytest.mark.parametrize("mode", ["sync", "async"])
+
+
+@MODES
+def test_scores_are_reused_unless_the_weights_change(silent, calls, mode):
+    with silent.scorer(mode=mode) as scorer:
         for epoch in (1, 5):
             scorer.submit(epoch, silent.write(epoch, epoch))
         scorer.finish()
-    assert calls == ["epoch_001.pth", "epoch_005.pth"]
+    assert len(calls) == 2
     first = table(silent.run.folder, current=True)
-    with silent.scorer() as scorer:
-        scorer.submit(1, silent.run.checkpoint(1))
+    with silent.scorer(mode=mode) as scorer:
+        scorer.catch_up(silent.run.written())
+        scorer.finish()
+        assert len(calls) == len(silent.said) == 2
+        scorer.submit(1, silent.write(1, 1))
         scorer.submit(5, silent.write(5, 99))
         scorer.finish()
-    assert calls[2:] == ["epoch_005.pth"]
+    assert len(calls) == 3
     second = table(silent.run.folder, current=True)
     assert second[:4] == first[:4] and len(second) == 8
     assert {r["sha256"] for r in first[4:]}.isdisjoint(r["sha256"] for r in second[4:])
     another = Study("more", silent.studies[0].stimuli, silent.studies[0].targets)
-    with silent.scorer([*silent.studies, another]) as scorer:
+    with silent.scorer([*silent.studies, another], mode=mode) as scorer:
         scorer.submit(5, silent.run.checkpoint(5))
         scorer.finish()
-    assert calls[3:] == ["epoch_005.pth"]
+    assert len(calls) == 4
     assert len(table(silent.run.folder, current=True)) == 12
+
+
+@MODES
+def test_scores_are_those_of_the_weights_at_the_checkpoint(silent, mode):
+    """The training goes on while a copy of the weights is scored."""
+    expected = []
+    for seed in (1, 2):
+        silent.write(9, seed)
+        found = Scorer(silent.studies).results(silent.network)
+        expected += [
+            each.percent_nc for region in ("it", "v1") for each in found if each.region == region
+        ]
+    with silent.scorer(mode=mode) as scorer:
+        for epoch in (1, 2):
+            scorer.submit(epoch, silent.write(epoch, epoch))
+            with torch.no_grad():
+                silent.network[0].weight.normal_()
+        scorer.finish()
+    rows = table(silent.run.folder)
+    assert [row["percent_nc"] for row in rows] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_failure_is_reported_and_the_next_checkpoint_is_scored(silent):
     damaged = silent.write(1, 1)
     damaged.write_bytes(damaged.read_bytes()[:100])
+    silent.write(2, 2)
     with silent.scorer() as scorer:
-        scorer.submit(1, damaged)
-        scorer.submit(2, silent.write(2, 2))
+        scorer.catch_up(silent.run.written())
         scorer.finish()
     assert silent.said[0].startswith("epoch 1 could not be scored: ")
     assert "epoch_001.pth" in silent.said[0]
     assert silent.said[1].startswith("epoch 2 scored: best ")
     assert {row["epoch"] for row in table(silent.run.folder)} == {2}
+    with Store(silent.run.folder / "scores.db") as store:
+        (failure,) = store.failures()
+    assert failure["checkpoint"] == str(damaged)
 
 
-def test_waiting_checkpoints_are_dropped_at_the_end(silent, monkeypatch):
-    begun, go = threading.Event(), threading.Event()
-    original = Worker.score
+@MODES
+def test_weights_of_nan_are_reported(silent, mode):
+    with torch.no_grad():
+        silent.network[0].weight.fill_(float("nan"))
+    path = silent.run.write_checkpoint(1, silent.network)
+    silent.network = build_network(ARCH, 3)
+    with silent.scorer(mode=mode) as scorer:
+        scorer.catch_up({1: path})
+        scorer.submit(2, silent.write(2, 2))
+    assert "epoch 1 could not be scored: " in silent.said[0] and "NaN" in silent.said[0]
+    assert silent.said[1].startswith("epoch 2 scored: ")
 
-    def waiting(self, job, *arguments):
-        begun.set()
-        go.wait()
-        return original(self, job, *arguments)
 
-    monkeypatch.setattr(Worker, "score", waiting)
+def test_what_has_begun_is_scored_at_the_end(silent):
     with silent.scorer() as scorer:
         for epoch in (1, 2, 3):
             scorer.submit(epoch, silent.write(epoch, epoch))
-        begun.wait()
-        go.set()
-    assert not [t for t in threading.enumerate() if t.name.startswith("scoring")]
-    assert len(silent.said) <= 3
+    names = {thread.name.partition("_")[0] for thread in threading.enumerate()}
+    assert not names & {"scoring", "fastrdm-scorer"}
+    assert {row["epoch"] for row in table(silent.run.folder)} == {1, 2, 3}
 
 
 def test_a_file_that_is_not_a_store_is_refused(silent):
@@ -244,35 +298,67 @@ def test_a_layer_without_a_score_is_stored_as_nan(silent):
     images = [silent.studies[0].stimuli[0]] * 4
     rdms = np.random.default_rng(0).random((5, 6))
     study = Study("flat", tuple(images), {"it": Target(rdms, name="it")})
-    with silent.scorer([study]) as scorer:
+    with silent.scorer([study], curve=True) as scorer:
         scorer.submit(1, silent.write(1, 1))
-        scorer.finish()
     rows = table(silent.run.folder)
     assert silent.said == ["epoch 1 scored: no layer has a score, their RDMs are constant"]
     assert len(rows) == 2 and all(np.isnan(row["percent_nc"]) for row in rows)
     assert (silent.run.folder / "curve.png").is_file()
 
 
-def test_a_network_that_cannot_be_exported_is_trained_but_not_scored(place, capsys):
-    shutil.copy(place / "tiny_network.py", place / "odd_network.py")
-    with (place / "odd_network.py").open("a") as file:
-        file.write(
-            "class Odd(torch.nn.Module):\n"
-            "    def __init__(self, n):\n"
-            "        super().__init__()\n"
-            "        self.inner = build(n)\n"
-            "        self.taps = {'never': 'nowhere'}\n"
-            "    def forward(self, x):\n"
-            "        return self.inner(x)\n"
-            "def odd(num_classes=3):\n"
-            "    return Odd(num_classes)\n"
-        )
-    options = [*OPTIONS, "--arch", "odd_network:odd", "--epochs", "1", "--out"]
-    assert main([*options, "odd"]) == 0
-    assert "cannot be exported, so --score is unavailable" in capsys.readouterr().err
-    assert main([*options, "odd2", "--score", "study"]) == 1
+ODD = """
+class Odd(torch.nn.Module):
+    def __init__(self, n, taps):
+        super().__init__()
+        self.inner = build(n)
+        self.preprocessing, self.taps = self.inner.preprocessing, taps
+    def forward(self, x):
+        # Depends on values, which no graph can.
+        return self.inner(x) if x.abs().sum().item() >= 0 else x
+
+def odd(num_classes=3):
+    return Odd(num_classes, {"fc": "inner.6"})
+
+def lost(num_classes=3):
+    return Odd(num_classes, {"never": "nowhere"})
+"""
+
+
+def test_a_network_that_cannot_be_exported_is_trained_and_scored(place, capsys):
+    (place / "odd_network.py").write_text(NETWORK + ODD)
+    options = [*OPTIONS, "--arch", "odd_network:odd", "--epochs", "1", "--score", "study"]
+    assert main([*options, "--out", "odd"]) == 0
+    printed = capsys.readouterr().err
+    assert "there is no network-16x16.onnx, because the network cannot be exported: " in printed
+    assert {row["layer"] for row in table(place / "odd")} == {"fc"}
+
+
+def test_a_layer_that_does_not_exist_is_refused_before_images_are_decoded(
+    place, capsys, monkeypatch
+):
+    (place / "lost_network.py").write_text(NETWORK + ODD)
+    monkeypatch.setattr("models.training.train.training_pixels", None)
+    options = [*OPTIONS, "--arch", "lost_network:lost", "--score", "study", "--out", "lost"]
+    assert main(options) == 1
     assert "nowhere" in capsys.readouterr().err
-    assert not (place / "odd2/state.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--score-device", "cpu"], "--score-device needs --score DIR"),
+        (["--score-mode", "sync"], "--score-mode needs --score DIR"),
+        (
+            ["--score", "study", "--score-device", "cuda:99"],
+            "--score-device cuda:99 is unavailable",
+        ),
+        (["--score", "study", "--score-device", "tpu"], "--score-device must be auto, cpu"),
+    ],
+)
+def test_options_of_scoring_are_checked_before_work_starts(place, capsys, options, words):
+    assert main([*OPTIONS, "--out", "unmade", *options]) == 1
+    assert words in capsys.readouterr().err
+    assert not (place / "unmade").exists()
 
 
 def test_a_folder_without_studies_is_refused_before_training(place, capsys, tmp_path):

@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -282,10 +283,7 @@ def test_a_signal_ends_the_step_and_a_rerun_continues(
     monkeypatch.setattr(Trainer, "_step", interrupted)
     assert run(out) == 128 + number
     assert len(steps) == step
-    assert (
-        f"to continue: python -m models.training.train --data set --out {out}"
-        in capsys.readouterr().err
-    )
+    assert f"to continue: python -m models.train --data set --out {out}" in capsys.readouterr().err
     assert run(out) == 0
     # No step is repeated.
     assert len(steps) == 4 * STEPS
@@ -458,7 +456,7 @@ def test_invalid_options_are_refused_before_work_starts(tmp_path, capsys, change
 
     assert run(tmp_path / "run", **changes) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("models.training.train: error: ") and re.search(words, error)
+    assert error.startswith("models.train: error: ") and re.search(words, error)
     assert not (tmp_path / "run" / "state.pt").exists()
 
 
@@ -541,3 +539,11 @@ def test_divergence_has_its_own_error(place):
     trainer = trainer_of(place, lr=1e30)
     with pytest.raises(DivergedError, match="in epoch 1"):
         trainer.run_epoch(lambda: False, TrainingReport())
+
+
+def test_models_train_is_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["models.train", "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("models.train", run_name="__main__")
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: python -m models.train ")
