@@ -63,7 +63,9 @@ def inspect_module(module: "torch.nn.Module", size: tuple[int, int]) -> NetworkL
         if part not in totals:
             problem = "does not run in the forward pass"
             layers |= {name: Layer(name, type(part).__name__, problem=problem) for name in names}
-    weights = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    # The extra state of a module may be anything.
+    state = ((name, getattr(value, "shape", None)) for name, value in module.state_dict().items())
+    weights = {name: tuple(shape) for name, shape in state if shape is not None}
     return NetworkLayers(type(module).__name__, "module", layers, size, weights)
 
 

@@ -24,6 +24,7 @@ from fastrdm.runtimes.planning import BatchNeeds, BatchPlan
 from fastrdm.runtimes.progress import progress_bar
 from fastrdm.runtimes.torch_rdms import DeviceRdms, PendingRdms, ShownImages, collect
 from fastrdm.runtimes.torch_session import TorchOptions, TorchSession
+from fastrdm.runtimes.torch_states import random_kept
 from fastrdm.runtimes.torch_weights import FoldedWeights
 from fastrdm.tensors import free_bytes, torch_package
 
@@ -151,15 +152,17 @@ class TorchModel(ImageModel):
         self._asked_size, self._n_threads = batch_size, n_threads
         self._workspace = workspace or Workspace()
         self._device_rdms_of = DeviceRdms(self._session)
-        self._verdict = probe_module(
-            self.architecture,
-            self.layers,
-            lambda images: self._session.run(images, self.layers),
-            self.preprocessing,
-            batch_size=batch_size or _CPU_BATCH,
-            precision=self.precision,
-            on_cpu=self.device.type == "cpu",
-        )
+        # Restored after all runs of the probe: a module that draws random numbers has to draw others in each.
+        with random_kept(self.device):
+            self._verdict = probe_module(
+                self.architecture,
+                self.layers,
+                lambda images: self._session.run(images, self.layers, keep_random=False),
+                self.preprocessing,
+                batch_size=batch_size or _CPU_BATCH,
+                precision=self.precision,
+                on_cpu=self.device.type == "cpu",
+            )
         if self._verdict.problem and not allow_inconsistent:
             raise InconsistentError(f"{self._verdict.problem}; {self._verdict.advice}")
         default = _CPU_BATCH if self.device.type == "cpu" else _DEVICE_BATCH

@@ -20,7 +20,7 @@ from fastrdm.networks import (
     inspect_module,
     tapped,
 )
-from fastrdm.runtimes.torch_compiling import compiled
+from fastrdm.runtimes.torch_compiling import CompiledLayers
 from fastrdm.runtimes.torch_states import check_place, memory_named, random_kept, threads
 from fastrdm.runtimes.torch_weights import WeightBuffer
 from fastrdm.tensors import check_precision, device_of, rounding, torch_package
@@ -64,7 +64,7 @@ class TorchSession:
         self.weights: WeightBuffer | None = None
         #: The caller's module, while its weights are copied before each run.
         self._followed: torch.nn.Module | None = None
-        with memory_named(self.name, self.device):
+        with memory_named(self.name, self.device), random_kept(self.device):
             # Copied once: a copy from the host waits for the device.
             self._mean, self._std = (
                 self.on_device(np.array(values, np.float32)).view(3, 1, 1)
@@ -106,14 +106,14 @@ class TorchSession:
         self.shapes = {layer: tuple(values.shape[1:]) for layer, values in outputs.items()}
         self._compiled = None
         if self.options.compile:
-            self._compiled = compiled(self.module, self.taps, self._normalise)
+            self._compiled = CompiledLayers(self.module, self.taps, self._normalise)
 
     def own(self) -> WeightBuffer:
         """Run a copy of the module from now on, whose weights are in one buffer on the device."""
         torch = torch_package()
         if self.weights is None:
             try:
-                module = copy.deepcopy(self.module)
+                module = _copied(self.module)
             except Exception as error:
                 raise ValueError(
                     f"{self.name} cannot be copied, which this device or option needs: {first_line(error)}"
@@ -139,11 +139,15 @@ class TorchSession:
             self.weights.take(self._followed)
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Evaluate the module in its precision; modes, attributes and the random state are restored."""
+    def running(self, keep_random: bool = True) -> Iterator[None]:
+        """Evaluate the module in its precision; modes, attributes and the random state are restored.
+
+        The last is left to the caller without `keep_random`.
+        """
         torch = torch_package()
         with contextlib.ExitStack() as stack:
-            stack.enter_context(random_kept(self.device))
+            if keep_random:
+                stack.enter_context(random_kept(self.device))
             stack.enter_context(threads(self.options.n_threads))
             if self.weights is None:
                 check_place(self.module, self.name, self.device)
@@ -185,11 +189,11 @@ class TorchSession:
         return images.float().div_(255).sub_(self._mean).div_(self._std)
 
     def run(
-        self, batch: NDArray[np.float32], wanted: Sequence[str]
+        self, batch: NDArray[np.float32], wanted: Sequence[str], keep_random: bool = True
     ) -> dict[str, NDArray[np.float32]]:
-        """Activations of normalised images."""
+        """Activations of normalised images; `keep_random` is as for `running`."""
         taps = {layer: self.taps[layer] for layer in wanted}
-        with self.running():
+        with self.running(keep_random):
             images = self.on_device(batch)
             if self.options.channels_last:
                 images = images.contiguous(memory_format=torch_package().channels_last)
@@ -209,6 +213,20 @@ class TorchSession:
         for start in range(0, len(pixels), batch_size):
             place = slice(start, min(start + batch_size, len(pixels)))
             yield place, self.forward(pixels[place], wanted)
+
+
+def _copied(module: "torch.nn.Module") -> "torch.nn.Module":
+    """A deep copy, in which tensors that were computed with gradients have none."""
+    torch = torch_package()
+    waiting = [vars(part) for part in module.modules()]
+    memo: dict[int, Any] = {}
+    for held in waiting:
+        for value in held.values() if isinstance(held, dict) else held:
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+            elif type(value) in (dict, list, tuple):
+                waiting.append(value)
+    return copy.deepcopy(module, memo)
 
 
 def _restored(module: "torch.nn.Module", before: Sequence[tuple[str, Any, Any]]) -> list[str]:

@@ -76,6 +76,8 @@ def rounding(precision: str, device: "torch.device") -> Iterator[None]:
 def free_bytes(device: "torch.device") -> int | None:
     """Return the free memory of a device with memory of its own; None if unknown."""
     torch = torch_package()
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)
@@ -85,4 +87,8 @@ def free_bytes(device: "torch.device") -> int | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device had too little memory."""
-    return isinstance(error, torch_package().OutOfMemoryError)
+    # For the CPU, MPS and the libraries of CUDA, torch raises a RuntimeError with one of these texts.
+    words = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+    return isinstance(error, torch_package().OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
