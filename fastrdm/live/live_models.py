@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastrdm.images import Preprocessing
+from fastrdm.live.preserving import random_states
 from fastrdm.networks import (
     PreprocessingRequest,
     RequestedPreprocessing,
     Taps,
     request_preprocessing,
 )
-from fastrdm.runtimes import TorchModel
+from fastrdm.runtimes import TorchModel, beside_training
 from fastrdm.tensors import check_precision, device_of, torch_package
 
 if TYPE_CHECKING:
@@ -59,8 +62,8 @@ class LiveModels:
             raise ValueError(f"cuda_graph=True needs a CUDA device, not {known}")
         self._models: OrderedDict[int, OpenModel] = OrderedDict()
 
-    def open(self, module: "torch.nn.Module", *, copied: bool = False) -> OpenModel:
-        """Return the model of a module without wrappers; with `copied`, it is to run a copy.
+    def open(self, module: "torch.nn.Module", *, copied: bool = False) -> TorchModel:
+        """Return the model of a module without wrappers; with `copied`, one that can run a copy beside other threads.
 
         A model is opened again if the module has changed in more than its weights.
         """
@@ -71,14 +74,15 @@ class LiveModels:
             or found.signature != _signature(module, found.is_copy)
         ):
             model = self._opened(module)
-            copied = copied or self._options["channels_last"] or self._options["cuda_graph"]
-            is_copy = copied or any(v.device != model.device for v in module.parameters())
+            if copied:
+                _check_thread_safe(model)
+            is_copy = copied or model.runs_copy
             signature = _signature(module, is_copy)
             found = OpenModel(weakref.ref(module), signature, model, is_copy)
         self._models[id(module)] = found
         while len(self._models) > _MOST:
             self._models.popitem(last=False)
-        return found
+        return found.model
 
     def close(self) -> None:
         """Drop all models, and what they hold on devices."""
@@ -114,6 +118,19 @@ def _requested(value: Any, size: int | tuple[int, int] | None) -> RequestedPrepr
     if requested is None:
         return changes
     return replace(requested, changes={**requested.changes, **changes.changes})
+
+
+def _check_thread_safe(model: TorchModel) -> None:
+    """Refuse a network that draws random numbers, which would be missing in the training."""
+    blank = np.zeros((2, *model.preprocessing.size, 3), np.uint8)
+    before = random_states()
+    with beside_training():
+        model.activations(blank)
+    if random_states() != before:
+        raise ValueError(
+            f"{model.architecture} draws random numbers in evaluation mode, which would change the training beside it;"
+            " use mode='sync'"
+        )
 
 
 def _signature(module: "torch.nn.Module", is_copy: bool) -> tuple[Any, ...]:

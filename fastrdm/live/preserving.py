@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import pickle
 import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
@@ -19,35 +20,50 @@ if TYPE_CHECKING:
 def preserved(module: "torch.nn.Module") -> Iterator[None]:
     """Restore a module and the states of random numbers at the end of a block, whatever it does or raises.
 
-    Of the module: modes, hooks, attributes, gradients, which tensors it has, and the values of its buffers. Raise
-    ValueError for buffers that a forward pass has changed, which are restored too, and for parameters, which are not
-    copied.
+    Of the module: modes, hooks, attributes, gradients, which tensors it has, and the values of its buffers. In the
+    block, autocast and inference mode of the surrounding code have no effect. Raise ValueError for buffers that a
+    forward pass has changed, which are restored too, and for parameters, which are not copied.
     """
-    parameters = list(module.named_parameters())
-    before = [(p, p.grad, p.requires_grad, p._version) for _, p in parameters]
-    buffers = {name: (value, value.clone()) for name, value in module.named_buffers()}
-    with _attributes_preserved(module), _random_states_preserved(module):
-        yield_error = True
-        try:
-            yield
-            yield_error = False
-        finally:
-            for p, gradient, requires, _ in before:
-                if p.grad is not gradient:
-                    p.grad = gradient
-                if p.requires_grad != requires:
-                    p.requires_grad_(requires)
-            changed = [name for name, (value, old) in buffers.items() if _restored(value, old)]
-            changed += [
-                name
-                for (name, p), (*_, version) in zip(parameters, before, strict=True)
-                if not p.is_inference() and p._version != version
-            ]
-            if changed and not yield_error:
-                raise ValueError(
-                    f"{type(module).__name__} changes its buffers in evaluation mode ({list_names(changed)}), so its"
-                    " answer to an image depends on the images before it"
-                )
+    torch = torch_package()
+    devices = {value.device.type for value in (*module.parameters(), *module.buffers())}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for kind in sorted({"cpu", *devices}):
+            if torch.is_autocast_enabled(kind):
+                # Weights in 16 bits that are kept without gradients would be used in training.
+                stack.enter_context(torch.autocast(kind, enabled=False, cache_enabled=False))
+        stack.enter_context(_random_states_preserved(module))
+        stack.enter_context(_tensors_preserved(module))
+        stack.enter_context(_attributes_preserved(module))
+        yield
+
+
+@contextlib.contextmanager
+def _tensors_preserved(module: "torch.nn.Module") -> Iterator[None]:
+    """Restore gradients and buffers, and refuse changes of buffers and parameters."""
+    parameters = [(name, p, p.grad, p.requires_grad, p._version) for name, p in _own(module)]
+    buffers = [(name, value, value.clone()) for name, value in module.named_buffers()]
+    changed = []
+    try:
+        yield
+    finally:
+        for _, p, gradient, requires, _ in parameters:
+            if p.grad is not gradient:
+                p.grad = gradient
+            if p.requires_grad != requires:
+                p.requires_grad_(requires)
+        changed += [name for name, value, before in buffers if _restored(value, before)]
+    changed += [name for name, p, *_, version in parameters if p._version != version]
+    if changed:
+        raise ValueError(
+            f"{type(module).__name__} changes its weights in evaluation mode ({list_names(changed)}), so its answer to"
+            " an image depends on the images before it"
+        )
+
+
+def _own(module: "torch.nn.Module") -> "Iterator[tuple[str, torch.nn.Parameter]]":
+    # Inference tensors have no version.
+    return ((name, p) for name, p in module.named_parameters() if not p.is_inference())
 
 
 def _restored(value: "torch.Tensor", old: "torch.Tensor") -> bool:
@@ -119,3 +135,11 @@ def _random_states_preserved(module: "torch.nn.Module") -> Iterator[None]:
                 elif isinstance(value, random.Random):
                     stack.callback(value.setstate, value.getstate())
         yield
+
+
+def random_states() -> bytes:
+    """Return the states of Python's, NumPy's and torch's random numbers on the host, to compare."""
+    torch = torch_package()
+    # NumPy's global generator, which code with np.random.rand() uses.
+    states = (random.getstate(), np.random.get_state(), torch.get_rng_state().numpy())  # noqa: NPY002
+    return pickle.dumps(states)

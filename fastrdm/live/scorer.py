@@ -1,14 +1,17 @@
 """Prepared studies, which score a module as often as asked."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import check_choice, check_integer
+from fastrdm._base import check_choice, check_integer, counted
 from fastrdm.live.background import Background
+from fastrdm.live.distributed import ranks_of
+from fastrdm.live.gathering import Gathering
 from fastrdm.live.keys import BEST, flat_scores
-from fastrdm.live.live_models import LiveModels, OpenModel
+from fastrdm.live.live_models import LiveModels
 from fastrdm.live.pending import PendingScores
 from fastrdm.live.preserving import preserved
 from fastrdm.live.region_layers import RegionLayers
@@ -16,6 +19,7 @@ from fastrdm.live.snapshots import Snapshots
 from fastrdm.live.wrappers import plain
 from fastrdm.networks import Taps
 from fastrdm.rdm import SparseProjection
+from fastrdm.runtimes import TorchModel
 from fastrdm.scoring import (
     Job,
     LayerScoring,
@@ -65,7 +69,7 @@ class Scorer:
         Height and width of the images in pixels; by default those of the preprocessing.
     device : str
         As for `TorchModel`. By default the module runs where its weights are; elsewhere a copy of it runs.
-    precision, batch_size, channels_last, cuda_graph, allow_inconsistent
+    precision, batch_size, channels_last, compile, cuda_graph, allow_inconsistent
         As for `TorchModel`.
     max_memory : int or str, optional
         As for `TorchModel.rdms`. In mode "async" on the device of the module, by default a quarter of what is free,
@@ -116,6 +120,7 @@ class Scorer:
         max_memory: int | str | None = None,
         projection: int | SparseProjection | None = None,
         channels_last: bool = False,
+        compile: bool = False,
         cuda_graph: bool = False,
         allow_inconsistent: bool = False,
         mode: str = "sync",
@@ -126,6 +131,7 @@ class Scorer:
         self.mode = mode
         asked = None if measures is None else check_measures(measures)
         self._layers = RegionLayers(layers, regions)
+        self._device, self._compiles = device, compile
         self._models = LiveModels(
             taps,
             self._layers.names,
@@ -135,6 +141,7 @@ class Scorer:
             precision=precision,
             batch_size=batch_size,
             channels_last=channels_last,
+            compile=compile,
             cuda_graph=cuda_graph,
             allow_inconsistent=allow_inconsistent,
         )
@@ -144,6 +151,7 @@ class Scorer:
         self._first_measure = asked[0] if asked else self._scorers[0].measure
         self._scoring = LayerScoring(self.studies, self._scorers, options, {})
         self._snapshots = Snapshots(self._scoring, options)
+        self._gathering = Gathering()
         self._background = Background(max_pending, self.flat)
         self._is_closed = False
 
@@ -200,12 +208,14 @@ class Scorer:
         self._check_open()
         if self.mode == "async":
             return self._submit(module, label, n_draws, seed).results()
-        with plain(module) as network, preserved(network):
-            opened = self._open(network)
-            if opened.is_copy:
-                opened.model.load(network.state_dict())
-            found = self._scoring.scores(opened.model, layers=self._layers.names)
-        return self._results_of(found, label, n_draws, seed)
+
+        def compute(network: "torch.nn.Module") -> tuple[Result, ...]:
+            with self._prepared(network) as plain_network:
+                model = self._open(plain_network)
+                found = self._scoring.scores(model, layers=self._layers.names)
+            return self._results_of(found, label, n_draws, seed)
+
+        return self._gathering.once(module, compute, self._device)
 
     def submit(self, module: "torch.nn.Module", label: Hashable = None) -> PendingScores:
         """Copy the weights of a module, and return while the copy is scored; for mode "async"."""
@@ -217,9 +227,16 @@ class Scorer:
     def _submit(
         self, module: "torch.nn.Module", label: Hashable, n_draws: int = 0, seed: int = 0
     ) -> PendingScores:
+        ranks = ranks_of(module)
+        if ranks is not None and len(ranks.members) > 1:
+            raise ValueError(
+                f"mode='async' scores the modules of one process, and {counted(len(ranks.members), 'process')} train"
+                " this one; use mode='sync'"
+            )
+
         def prepare() -> Callable[[], tuple[Result, ...]]:
-            with plain(module) as network, preserved(network):
-                model = self._open(network, copied=True).model
+            with self._prepared(module) as network:
+                model = self._open(network, copied=True)
                 finish = self._snapshots.start(model, network, self._layers.names)
             return lambda: self._results_of(finish(), label, n_draws, seed)
 
@@ -253,10 +270,15 @@ class Scorer:
         if self._is_closed:
             raise ValueError("the Scorer is closed; make a new one")
 
-    def _open(self, module: "torch.nn.Module", *, copied: bool = False) -> OpenModel:
+    @contextlib.contextmanager
+    def _prepared(self, module: "torch.nn.Module") -> "Iterator[torch.nn.Module]":
+        """The network without wrappers, preserved, while it is scored or copied."""
+        with plain(module, compiles=self._compiles) as network, preserved(network):
+            yield network
+
+    def _open(self, module: "torch.nn.Module", *, copied: bool = False) -> TorchModel:
         """The model of a module without wrappers, with the layers asked for."""
-        opened = self._models.open(module, copied=copied)
-        model = opened.model
+        model = self._models.open(module, copied=copied)
         layers = self._layers.names or model.layers
         self._layers.check(model.layers, model.architecture)
         if BEST in layers:
@@ -264,7 +286,7 @@ class Scorer:
                 f"{model.architecture} has a layer named {BEST!r}, which is the key of the highest score; pass taps"
                 " with another name"
             )
-        return opened
+        return model
 
     def _results_of(
         self, found: Mapping[str, Any], label: Hashable, n_draws: int = 0, seed: int = 0

@@ -1,44 +1,27 @@
 """The plain network inside wrappers of torch: compiled, parallel, with activation checkpoints."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fastrdm.live.training_wrappers import network_of
 from fastrdm.tensors import torch_package
 
 if TYPE_CHECKING:
     import torch
 
-# Where wrappers keep the network: torch.compile, and activation checkpoints.
-_INNER = ("_orig_mod", "_checkpoint_wrapped_module")
-
-
-def inner_module(module: "torch.nn.Module") -> "torch.nn.Module":
-    """Return the module inside wrappers, the module itself without any."""
-    torch = torch_package()
-    parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
-    while True:
-        if isinstance(module, parallel):
-            module = module.module
-            continue
-        children = vars(module).get("_modules", {})
-        inner = next((children[name] for name in _INNER if name in children), None)
-        if inner is None:
-            return module
-        module = inner
-
 
 @contextlib.contextmanager
-def plain(module: "torch.nn.Module") -> Iterator["torch.nn.Module"]:
-    """Yield the network inside wrappers, with wrappers of its parts replaced and nothing compiled, for a while.
+def plain(module: "torch.nn.Module", *, compiles: bool = False) -> Iterator["torch.nn.Module"]:
+    """Yield the network inside wrappers; in this block its parts have no wrappers, and nothing compiled runs.
 
-    Its layers then have the names that they have without wrappers, and what has been compiled for training stays as it
-    is.
+    Layers then have the names that they have without wrappers, and what has been compiled for training stays as it is.
+    `compiles` is whether the block itself compiles.
     """
-    torch = torch_package()
-    module = inner_module(module)
+    network = network_of(module)
     with contextlib.ExitStack() as stack:
-        waiting, seen = [module], set()
+        waiting, seen = [network], set()
         while waiting:
             part = waiting.pop()
             if id(part) in seen:
@@ -47,16 +30,15 @@ def plain(module: "torch.nn.Module") -> Iterator["torch.nn.Module"]:
             for name, child in list(part._modules.items()):
                 if child is None:
                     continue
-                inner = inner_module(child)
+                inner = network_of(child)
                 if inner is not child:
                     stack.callback(part._modules.__setitem__, name, child)
                     part._modules[name] = inner
                 waiting.append(inner)
-            compiled = vars(part).get("_compiled_call_impl")
-            if compiled is not None:
+            if (compiled := vars(part).get("_compiled_call_impl")) is not None:
                 stack.callback(setattr, part, "_compiled_call_impl", compiled)
                 part._compiled_call_impl = None
-        stance: Any = getattr(torch.compiler, "set_stance", None)
-        if stance is not None:
-            stack.enter_context(stance("force_eager"))
-        yield module
+        # Without it nothing has been compiled, and its import takes seconds.
+        if "torch._dynamo" in sys.modules and not compiles:
+            stack.enter_context(torch_package().compiler.set_stance("force_eager"))
+        yield network

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fastrdm.runtimes.torch_fingerprint import module_fingerprint
     from fastrdm.runtimes.torch_model import TorchModel
     from fastrdm.runtimes.torch_rdms import PendingRdms, ShownImages
+    from fastrdm.runtimes.torch_states import beside_training
 else:
     # Imported on first use: the arguments of the command line need only the names of providers and precisions.
     __getattr__ = lazy_attributes(
@@ -50,6 +51,7 @@ else:
             "fastrdm.runtimes.torch_fingerprint": ["module_fingerprint"],
             "fastrdm.runtimes.torch_model": ["TorchModel"],
             "fastrdm.runtimes.torch_rdms": ["PendingRdms", "ShownImages"],
+            "fastrdm.runtimes.torch_states": ["beside_training"],
         },
     )
 
@@ -66,6 +68,7 @@ __all__ = [
     "ShownImages",
     "TorchModel",
     "Workspace",
+    "beside_training",
     "import_arch",
     "inspect_file",
     "module_fingerprint",

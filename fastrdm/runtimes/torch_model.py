@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import check_integer
+from fastrdm._base import check_integer, parse_bytes
 from fastrdm.images import Images
 from fastrdm.networks import (
     InconsistentError,
@@ -19,7 +19,7 @@ from fastrdm.networks import (
 from fastrdm.rdm import Gram, SparseProjection, method_named
 from fastrdm.runtimes.host_rdms import Collector, Workspace, check_activations
 from fastrdm.runtimes.image_model import DeviceJob, ImageModel
-from fastrdm.runtimes.model_arguments import check_stimuli, device_measure
+from fastrdm.runtimes.model_arguments import check_stimuli, choose_layers, device_measure
 from fastrdm.runtimes.planning import BatchNeeds, BatchPlan
 from fastrdm.runtimes.progress import progress_bar
 from fastrdm.runtimes.torch_rdms import DeviceRdms, PendingRdms, ShownImages, collect
@@ -173,6 +173,11 @@ class TorchModel(ImageModel):
         """Layer → shape of the activations of one image."""
         return self._session.shapes
 
+    @property
+    def runs_copy(self) -> bool:
+        """Whether a copy of the module runs."""
+        return self._session.weights is not None
+
     def show(self, pixels: NDArray[np.uint8], names: Sequence[str] | None = None) -> ShownImages:
         """Copy stimuli to the device, where they stay as long as the returned object exists.
 
@@ -186,15 +191,27 @@ class TorchModel(ImageModel):
         named = check_stimuli(pixels, self.preprocessing.size, names)
         return ShownImages(named, self._session.on_device(pixels))
 
-    def start(self, shown: ShownImages, method: str = "correlation") -> PendingRdms:
-        """Start to compute the RDMs of all layers on the device, without waiting for it.
+    def start(
+        self,
+        shown: ShownImages,
+        method: str = "correlation",
+        layers: Sequence[str] | None = None,
+        *,
+        max_memory: int | str | None = None,
+    ) -> PendingRdms:
+        """Start to compute the RDMs of layers on the device, without waiting for it.
 
-        Raise ValueError if the method is not one for devices.
+        `layers` and `max_memory` are as for `rdms`. Raise ValueError if the method is not one for devices.
         """
-        return self.start_sets([shown], method)[0]
+        return self.start_sets([shown], method, layers, max_memory=max_memory)[0]
 
     def start_sets(
-        self, sets: Sequence[ShownImages], method: str = "correlation"
+        self,
+        sets: Sequence[ShownImages],
+        method: str = "correlation",
+        layers: Sequence[str] | None = None,
+        *,
+        max_memory: int | str | None = None,
     ) -> list[PendingRdms]:
         """Start to compute the RDMs of several sets of stimuli, whose images share batches.
 
@@ -203,10 +220,18 @@ class TorchModel(ImageModel):
         """
         device_measure(method)
         self._session.follow()
-        plan = self._device_plan(self.layers, sum(len(each.names) for each in sets), None)
-        return self._device_rdms_of.start(sets, self.layers, plan, method)
+        wanted = choose_layers(layers, self.layers, self.architecture)
+        limit = None if max_memory is None else parse_bytes(max_memory)
+        plan = self._device_plan(wanted, sum(len(each.names) for each in sets), limit)
+        return self._device_rdms_of.start(sets, wanted, plan, method)
 
-    def fold(self, weights: Mapping[str, Any], into: FoldedWeights | None = None) -> FoldedWeights:
+    def fold(
+        self,
+        weights: Mapping[str, Any],
+        into: FoldedWeights | None = None,
+        *,
+        on_device: bool = False,
+    ) -> FoldedWeights:
         """Copy a checkpoint's weights to one buffer on the host, in pinned memory if the device is a GPU.
 
         The first call makes the copy of the module that `load` changes. Later ones change nothing in the model, so
@@ -218,13 +243,15 @@ class TorchModel(ImageModel):
             A `state_dict` of the module; other entries are ignored.
         into : FoldedWeights, optional
             An earlier checkpoint's, loaded and no longer needed, whose memory to reuse.
+        on_device : bool
+            Whether the buffer is on the device; for weights that are there, so that nothing waits for the device.
 
         Raises
         ------
         ValueError
             If weights are missing or have another shape, or `into` was folded for another network.
         """
-        return self._session.own().fold(weights, into)
+        return self._session.own().fold(weights, into, on_device=on_device)
 
     def load(self, weights: Mapping[str, Any] | FoldedWeights) -> None:
         """Replace the weights, as for `fold`, by one copy; on a GPU while it still computes with the old ones.

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from fastrdm._base import first_line
@@ -11,9 +12,26 @@ if TYPE_CHECKING:
     import torch
 
 
+# Whether another thread draws random numbers and computes meanwhile.
+_BESIDE: ContextVar[bool] = ContextVar("fastrdm_beside", default=False)
+
+
+@contextlib.contextmanager
+def beside_training() -> Iterator[None]:
+    """Leave states that all threads share as they are, for a thread beside one that trains."""
+    token = _BESIDE.set(True)
+    try:
+        yield
+    finally:
+        _BESIDE.reset(token)
+
+
 @contextlib.contextmanager
 def random_kept(device: "torch.device") -> Iterator[None]:
     """Restore torch's random states of the CPU and the device."""
+    if _BESIDE.get():
+        yield
+        return
     torch = torch_package()
     host = torch.get_rng_state()
     accelerator = None if device.type == "cpu" else getattr(torch, device.type)
@@ -35,7 +53,7 @@ def threads(n: int | None) -> Iterator[None]:
     """Run torch's operations on the CPU on so many threads; None leaves their number."""
     torch = torch_package()
     before = torch.get_num_threads()
-    if n is None or n == before:
+    if n is None or n == before or _BESIDE.get():
         yield
         return
     torch.set_num_threads(n)

@@ -51,23 +51,33 @@ class WeightBuffer:
             view.copy_(value.detach())
             value.data = view
 
-    def fold(self, weights: Mapping[str, Any], into: FoldedWeights | None = None) -> FoldedWeights:
+    def fold(
+        self,
+        weights: Mapping[str, Any],
+        into: FoldedWeights | None = None,
+        *,
+        on_device: bool = False,
+    ) -> FoldedWeights:
         """Copy a checkpoint's weights to one buffer on the host, which the device reads without another copy.
 
-        `weights` are tensors or arrays by their names in the `state_dict`; `into` is an earlier result that is no
-        longer needed, whose memory is reused. Raise ValueError for missing entries and other shapes.
+        With `on_device`, to one on the device, in the current stream. `weights` are tensors or arrays by their names in
+        the `state_dict`; `into` is an earlier result that is no longer needed, whose memory is reused. Raise ValueError
+        for missing entries and other shapes.
         """
         torch = torch_package()
         if missing := [name for name in self._places if name not in weights]:
             raise ValueError(f"the weights for {self._name} lack {list_names(missing)}")
         if into is not None and into.buffer.shape != self._flat.shape:
             raise ValueError("into was folded for another network")
-        pinned = self._device.type == "cuda"
-        buffer = (
-            torch.empty(len(self._flat), dtype=torch.uint8, pin_memory=pinned, device="cpu")
-            if into is None
-            else into.buffer
-        )
+        if into is not None:
+            buffer = into.buffer
+        elif on_device:
+            buffer = torch.empty_like(self._flat)
+        else:
+            pinned = self._device.type == "cuda"
+            buffer = torch.empty(
+                len(self._flat), dtype=torch.uint8, pin_memory=pinned, device="cpu"
+            )
         for name, (offset, like) in self._places.items():
             value = torch.as_tensor(weights[name])
             if value.shape != like.shape:
@@ -94,6 +104,10 @@ class WeightBuffer:
             self._flat.copy_(folded.buffer)
             return
         current = torch.cuda.current_stream(self._device)
+        if folded.buffer.is_cuda:
+            # Written in the current stream; its memory is used again only after it has been read.
+            self._stream.wait_stream(current)
+            folded.buffer.record_stream(self._stream)
         with torch.cuda.stream(self._stream):
             self._staged.copy_(folded.buffer, non_blocking=True)
         current.wait_stream(self._stream)

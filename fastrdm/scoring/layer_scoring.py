@@ -45,25 +45,33 @@ class LayerScoring:
     ) -> dict[str, Any]:
         """Return layers, scores that are not done, and what is to be kept, as fields of `Scored`.
 
-        `layers` are those to compute, by default all; on devices, others may be among them.
+        `layers` are those to compute, by default all.
         """
-        return self.finish(model, self.start(model, done), done, layers)
+        return self.finish(model, self.start(model, done, layers), done, layers)
 
     def start(
-        self, model: OnnxModel | TorchModel, done: frozenset[tuple[str, str, str]] = frozenset()
+        self,
+        model: OnnxModel | TorchModel,
+        done: frozenset[tuple[str, str, str]] = frozenset(),
+        layers: Sequence[str] | None = None,
+        *,
+        max_memory: int | str | None = None,
     ) -> dict[str, PendingRdms]:
         """Start the work on the model's device, by study, without waiting for it; none for models that have none.
 
-        Afterwards the model may take other weights.
+        Afterwards the model may take other weights. `max_memory` is by default that of the options.
         """
         pending: dict[str, PendingRdms] = {}
         if isinstance(model, TorchModel) and self._uses_device(model):
+            limit = self._options.max_memory if max_memory is None else max_memory
             for study, _ in self._wanted(done):
                 shown = self._shown.setdefault(model, {})
                 if study.name not in shown:
                     pixels = stimuli_of(study, model.preprocessing, self._pixels)
                     shown[study.name] = model.show(pixels, [str(path) for path in study.stimuli])
-                pending[study.name] = model.start(shown[study.name])
+                pending[study.name] = model.start(
+                    shown[study.name], layers=layers, max_memory=limit
+                )
         return pending
 
     def finish(
@@ -107,8 +115,8 @@ class LayerScoring:
                 yield study, scorers
 
     def _uses_device(self, model: TorchModel) -> bool:
-        """Whether the model makes RDMs on its device, of all stimuli within its memory."""
-        if self._options.images != {"max_memory": None, "projection": None}:
+        """Whether the model makes RDMs on its device."""
+        if self._options.projection is not None:
             return False
         return self._where == "device" or (self._where == "auto" and model.device.type != "cpu")
 
