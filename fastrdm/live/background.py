@@ -1,12 +1,12 @@
 """A thread that computes scores in the order of the calls."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
 
-from fastrdm._base import error_text, issue, recorded_warnings
+from fastrdm._base import counted, error_text, issue, recorded_warnings
 from fastrdm.live.pending import Outcome, PendingScores
 from fastrdm.scoring import Result
 
@@ -17,29 +17,22 @@ class Background:
     def __init__(
         self, max_pending: int, flatten: Callable[[Sequence[Result]], dict[str, float]]
     ) -> None:
-        self._slots = threading.Semaphore(max_pending)
+        self._places = threading.Semaphore(max_pending)
         self._flatten = flatten
         self._thread: ThreadPoolExecutor | None = None
-        self._futures: deque[tuple[PendingScores, Future[Outcome]]] = deque()
+        self._calls: deque[tuple[PendingScores, Future[Outcome]]] = deque()
 
-    def submit(
-        self, label: Hashable, prepare: Callable[[], Callable[[], tuple[Result, ...]]]
-    ) -> PendingScores:
+    def start(self, prepare: Callable[[], Callable[[], tuple[Result, ...]]]) -> "Future[Outcome]":
         """Wait for a place, prepare a job in the calling thread, and let the other thread run it."""
-        self._slots.acquire()
+        self._places.acquire()
         try:
             job = prepare()
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, "fastrdm-scorer")
+            return self._thread.submit(self._run, job)
         except BaseException:
-            self._slots.release()
+            self._places.release()
             raise
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "fastrdm-scorer")
-        future = self._thread.submit(self._run, job)
-        pending = PendingScores(label, future, self._flatten)
-        while self._futures and self._futures[0][0].seen:
-            self._futures.popleft()
-        self._futures.append((pending, future))
-        return pending
 
     def _run(self, job: Callable[[], tuple[Result, ...]]) -> Outcome:
         try:
@@ -47,32 +40,45 @@ class Background:
                 results = job()
             return results, caught
         finally:
-            self._slots.release()
+            self._places.release()
+
+    def keep(self, label: Hashable, future: "Future[Outcome]") -> PendingScores:
+        """Return the scores of a future, and keep them for `finished`."""
+        pending = PendingScores(label, future, self._flatten)
+        while self._calls and self._calls[0][0].seen:
+            self._calls.popleft()
+        self._calls.append((pending, future))
+        return pending
 
     def finished(self) -> list[PendingScores]:
         """Return what is finished and has not been returned or asked for, in the order of the calls."""
         found = []
-        while self._futures and self._futures[0][0].done():
-            pending, _ = self._futures.popleft()
+        while self._calls and (self._calls[0][0].seen or self._calls[0][0].done()):
+            pending, _ = self._calls.popleft()
             if not pending.seen:
                 found.append(pending)
         return found
 
     def wait(self, timeout: float | None) -> list[PendingScores]:
         """Wait for all jobs, and return what `finished` returns; TimeoutError if they take longer."""
-        running = wait_for([future for _, future in self._futures], timeout).not_done
-        if running:
-            raise TimeoutError(f"{len(running)} calls of the scorer are not finished")
+        end = None if timeout is None else time.monotonic() + timeout
+        for _, future in self._calls:
+            try:
+                future.exception(None if end is None else max(0, end - time.monotonic()))
+            except TimeoutError:
+                n = sum(not future.done() for _, future in self._calls)
+                raise TimeoutError(
+                    f"{counted(n, 'call')} of the Scorer did not finish within {timeout:g} s"
+                ) from None
         return self.finished()
 
     def close(self) -> None:
         """Wait for all jobs, and end the thread; warn of errors that nobody has asked for."""
+        for pending in self.wait(None):
+            if error := pending.exception():
+                which = "" if pending.label is None else f" of {pending.label}"
+                text = f"the scores{which} failed: {error_text(error)}"
+                issue(RuntimeWarning(text), stacklevel=3)
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
-        for pending in self.finished():
-            if error := pending.exception():
-                which = "" if pending.label is None else f" of {pending.label}"
-                issue(
-                    RuntimeWarning(f"the scores{which} failed: {error_text(error)}"), stacklevel=3
-                )

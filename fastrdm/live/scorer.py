@@ -2,17 +2,17 @@
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import check_choice, check_integer, counted
+from fastrdm._base import check_choice, check_integer
 from fastrdm.live.background import Background
-from fastrdm.live.distributed import ranks_of
 from fastrdm.live.gathering import Gathering
 from fastrdm.live.keys import BEST, flat_scores
 from fastrdm.live.live_models import LiveModels
-from fastrdm.live.pending import PendingScores
+from fastrdm.live.pending import Outcome, PendingScores
 from fastrdm.live.preserving import preserved
 from fastrdm.live.region_layers import RegionLayers
 from fastrdm.live.snapshots import Snapshots
@@ -227,20 +227,16 @@ class Scorer:
     def _submit(
         self, module: "torch.nn.Module", label: Hashable, n_draws: int = 0, seed: int = 0
     ) -> PendingScores:
-        ranks = ranks_of(module)
-        if ranks is not None and len(ranks.members) > 1:
-            raise ValueError(
-                f"mode='async' scores the modules of one process, and {counted(len(ranks.members), 'process')} train"
-                " this one; use mode='sync'"
-            )
-
-        def prepare() -> Callable[[], tuple[Result, ...]]:
-            with self._prepared(module) as network:
-                model = self._open(network, copied=True)
-                finish = self._snapshots.start(model, network, self._layers.names)
+        def prepare(network: "torch.nn.Module") -> Callable[[], tuple[Result, ...]]:
+            with self._prepared(network) as plain_network:
+                model = self._open(plain_network, copied=True)
+                finish = self._snapshots.start(model, plain_network, self._layers.names)
             return lambda: self._results_of(finish(), label, n_draws, seed)
 
-        return self._background.submit(label, prepare)
+        def start(network: "torch.nn.Module") -> Future[Outcome]:
+            return self._background.start(lambda: prepare(network))
+
+        return self._background.keep(label, self._gathering.later(module, start, self._device))
 
     def flat(self, results: Sequence[Result]) -> dict[str, float]:
         """Return the dict that a call returns of what `results` returns."""
