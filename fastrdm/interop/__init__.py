@@ -3,8 +3,7 @@
 In come the trainers of other libraries; out go scores, through their loggers and callbacks.
 
 Read `lightning` or `transformers`: each has one callback, which asks `fastrdm.live` when to score and keeps the scores
-in a history. `networks` finds the network in the module that is trained. The modules need the packages that they are
-named after.
+in a history. The modules need the packages that they are named after.
 """
 
 from typing import TYPE_CHECKING

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import require
-from fastrdm.interop.networks import is_score, network_of
-from fastrdm.live import Schedule, ScoreHistory, StepScores
+from fastrdm.live import Schedule, ScoreHistory, StepScores, is_key
 
 if TYPE_CHECKING:
     import torch
@@ -33,11 +32,9 @@ class LightningScoring(_Callback):  # type: ignore[misc]
     Parameters
     ----------
     scorer : Scorer
-        Or any function from a module to a dict of numbers. With ``mode="async"``, scores are logged when they are
-        complete, under the step they belong to, and cannot be monitored.
-    network : str, optional
-        The path of the network in the Lightning module, such as "model", if its layers and preprocessing are to be
-        those of the network; by default the Lightning module itself.
+        Or any function from a module to a dict of numbers. It gets the Lightning module with the trainer's wrapper,
+        such as `DistributedDataParallel`; the argument `network` of `Scorer` chooses a part. With ``mode="async"``,
+        scores are logged when they are complete, under the step they belong to, and cannot be monitored.
     every_n_epochs, every_n_steps, at_start, at_end, on_error
         As for `LoopScoring`. Steps are those of ``trainer.global_step``.
 
@@ -49,8 +46,7 @@ class LightningScoring(_Callback):  # type: ignore[misc]
     Raises
     ------
     ValueError
-        As `LoopScoring`; when the training begins, if it has no module `network`, or a callback monitors scores that
-        are computed asynchronously.
+        As `LoopScoring`; when the training begins, if a callback monitors scores that are computed asynchronously.
     MissingExtraError
         If Lightning is not installed.
     """
@@ -59,10 +55,9 @@ class LightningScoring(_Callback):  # type: ignore[misc]
         self,
         scorer: Callable[["torch.nn.Module"], Any],
         *,
-        network: str | None = None,
         every_n_epochs: int | None = None,
         every_n_steps: int | None = None,
-        at_start: bool = False,
+        at_start: bool = True,
         at_end: bool = True,
         on_error: str = "raise",
     ) -> None:
@@ -70,7 +65,6 @@ class LightningScoring(_Callback):  # type: ignore[misc]
         self._schedule = Schedule(every_n_epochs, every_n_steps, at_start, at_end)
         self._history = ScoreHistory(scorer, self._report, on_error)
         self._asynchronous = getattr(scorer, "mode", "sync") == "async"
-        self._network = network
         self._trainer: Any = None
 
     @property
@@ -79,14 +73,13 @@ class LightningScoring(_Callback):  # type: ignore[misc]
         return tuple(self._history.steps)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Check the network's path and what other callbacks monitor."""
+        """Check what other callbacks monitor."""
         if stage != "fit":
             return
         self._trainer = trainer
-        network_of(pl_module, self._network)
         for callback in trainer.callbacks:
             monitored = getattr(callback, "monitor", None)
-            if self._asynchronous and is_score(monitored):
+            if self._asynchronous and is_key(monitored or ""):
                 raise ValueError(
                     f"{type(callback).__name__} monitors {monitored!r}, which an asynchronous scorer computes too late;"
                     " make the scorer with mode='sync'"
@@ -133,10 +126,8 @@ class LightningScoring(_Callback):  # type: ignore[misc]
 
     def _score(self, trainer: Any, pl_module: Any, *, on_step: bool | None = None) -> None:
         """Score this step if it is not scored yet, where values can be logged also for callbacks that monitor them."""
-        module = trainer.strategy.model if self._network is None else pl_module
-        network = network_of(module, self._network)
-        step = trainer.global_step
-        if self._history.score(network, step, trainer.current_epoch) and on_step is not None:
+        step, epoch = trainer.global_step, trainer.current_epoch
+        if self._history.score(trainer.strategy.model, step, epoch) and on_step is not None:
             # All processes have the same scores. Lightning expects the reduction of values of an epoch all the same.
             pl_module.log_dict(
                 self._history.of_step(step),

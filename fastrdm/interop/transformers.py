@@ -5,8 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import require
-from fastrdm.interop.networks import is_score, network_of
-from fastrdm.live import Schedule, ScoreHistory, StepScores
+from fastrdm.live import Schedule, ScoreHistory, StepScores, is_key
 
 if TYPE_CHECKING:
     import torch
@@ -33,13 +32,12 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
     Parameters
     ----------
     scorer : Scorer
-        Or any function from a module to a dict of numbers. With ``mode="async"``, scores are logged when they are
-        complete, under the step they belong to; an evaluation waits for them if the best model depends on them.
+        Or any function from a module to a dict of numbers. It gets the Trainer's model with its wrapper, such as
+        `DistributedDataParallel`; the argument `network` of `Scorer` chooses a part. With ``mode="async"``, scores are
+        logged when they are complete, under the step they belong to; an evaluation waits for them if the best model
+        depends on them.
     trainer : transformers.Trainer
         The Trainer to which the callback is added.
-    network : str, optional
-        The path of the network in the Trainer's model, such as "vit", if its layers are to be those of the network; by
-        default the model itself.
     every_n_epochs, every_n_steps, at_start, at_end, on_error
         As for `LoopScoring`. Steps are those of ``trainer.state.global_step``.
 
@@ -54,7 +52,7 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
     TypeError
         If `trainer` is not a Trainer.
     ValueError
-        As `LoopScoring`, or if the model has no module `network`.
+        As `LoopScoring`.
     MissingExtraError
         If transformers is not installed.
     """
@@ -64,10 +62,9 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
         scorer: Callable[["torch.nn.Module"], Any],
         trainer: Any,
         *,
-        network: str | None = None,
         every_n_epochs: int | None = None,
         every_n_steps: int | None = None,
-        at_start: bool = False,
+        at_start: bool = True,
         at_end: bool = True,
         on_error: str = "raise",
     ) -> None:
@@ -75,8 +72,7 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
             raise TypeError(f"trainer must be a transformers.Trainer, not {type(trainer).__name__}")
         self._schedule = Schedule(every_n_epochs, every_n_steps, at_start, at_end)
         self._history = ScoreHistory(scorer, self._report, on_error)
-        self._trainer, self._network = trainer, network
-        network_of(trainer.model, network)
+        self._trainer = trainer
 
     @property
     def history(self) -> tuple[StepScores, ...]:
@@ -113,7 +109,7 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
         """Add the scores of this step to the metrics of an evaluation during training."""
         if not self._trainer.is_in_train:
             return
-        if is_score((args.metric_for_best_model or "").removeprefix(_PREFIX)):
+        if is_key((args.metric_for_best_model or "").removeprefix(_PREFIX)):
             self._score()
             self._history.collect(wait=True)
         for name, value in self._history.of_step(state.global_step).items():
@@ -127,10 +123,8 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
         self._history.collect(wait=True)
 
     def _score(self) -> None:
-        trainer = self._trainer
-        module = trainer.model_wrapped if self._network is None else trainer.model
-        state = trainer.state
-        self._history.score(network_of(module, self._network), state.global_step, state.epoch)
+        state = self._trainer.state
+        self._history.score(self._trainer.model_wrapped, state.global_step, state.epoch)
 
     def _report(self, found: StepScores) -> None:
         """Log scores by the Trainer, under their step, without a change of what it logs next."""

@@ -12,6 +12,7 @@ are divided among them; `distributed` finds these processes and gives all of the
 `training_wrappers` recognises what trains a module.
 """
 
+from fastrdm.live.keys import is_key
 from fastrdm.live.loop import LoopScoring
 from fastrdm.live.pending import PendingScores
 from fastrdm.live.schedule import Schedule
@@ -25,4 +26,5 @@ __all__ = [
     "ScoreHistory",
     "Scorer",
     "StepScores",
+    "is_key",
 ]

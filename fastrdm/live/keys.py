@@ -9,6 +9,11 @@ PREFIX = "brain"
 BEST = "best"
 
 
+def is_key(name: str) -> bool:
+    """Whether a metric is a score, by its name."""
+    return name.partition("/")[0].partition("-")[0] == PREFIX
+
+
 def flat_scores(results: Iterable[Result], first_measure: str) -> dict[str, float]:
     """Return percent of the noise ceiling by ``brain/{study}/{region}/{layer}``, and of the best layer.
 

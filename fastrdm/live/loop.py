@@ -29,7 +29,8 @@ class LoopScoring:
     every_n_steps : int, optional
         Score after every n-th step, 0: never (the default).
     at_start, at_end : bool
-        Score before the first step, and after the last one if it is not scored yet.
+        Score before the first step, which shows at once what cannot be scored, and after the last step if it is not
+        scored yet.
     log : callable, optional
         Called as ``log(scores, step)`` with the scores of each scored step, in the order of the steps and in the thread
         of the loop. With an asynchronous scorer this happens in a later step, or when the context ends.
@@ -65,6 +66,7 @@ class LoopScoring:
     ...             optimizer.step()
     ...             scoring.after_step()
     ...         scoring.after_epoch()
+    {'brain/92/it/best': 12.5} 0
     {'brain/92/it/best': 12.5} 2
     {'brain/92/it/best': 12.5} 4
     >>> print(scoring.history[-1])
@@ -78,7 +80,7 @@ class LoopScoring:
         *,
         every_n_epochs: int | None = None,
         every_n_steps: int | None = None,
-        at_start: bool = False,
+        at_start: bool = True,
         at_end: bool = True,
         log: Callable[[dict[str, float], int], object] | None = None,
         on_error: str = "raise",

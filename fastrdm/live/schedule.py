@@ -9,12 +9,12 @@ from fastrdm._base import check_integer
 class Schedule:
     """Steps and epochs after which a network is scored; 0 is never.
 
-    By default it is scored after every epoch, unless `every_n_steps` is given, and at the end of the training.
+    By default it is scored after every epoch, unless `every_n_steps` is given, and at the start and the end.
     """
 
     every_n_epochs: int | None = None
     every_n_steps: int | None = None
-    at_start: bool = False
+    at_start: bool = True
     at_end: bool = True
 
     def __post_init__(self) -> None:

@@ -61,6 +61,9 @@ class Scorer:
         with ``brain-{measure}/``.
     over_time : {"mean", "each"}, optional
         As for `fastrdm.sweep`. With "each", keys of regions with several time points end with the time.
+    network : str, optional
+        The path of the network in the modules that are scored, such as "model" in a Lightning module or "vit" in a
+        model of transformers, if its layers, taps and preprocessing are to count; by default the whole module.
     taps : sequence of taps, or mapping of layer name to tap, optional
         As for `fastrdm.export_onnx`; by default the layers of `layers` where the default taps lack one.
     preprocessing : Preprocessing, str, path-like or mapping, optional
@@ -111,6 +114,7 @@ class Scorer:
         modality: str = "fmri",
         regions: Sequence[str] | None = None,
         over_time: str | None = None,
+        network: str | None = None,
         taps: Taps | None = None,
         preprocessing: Any = None,
         size: int | tuple[int, int] | None = None,
@@ -128,7 +132,7 @@ class Scorer:
     ) -> None:
         check_choice(mode, MODES, "mode")
         check_integer(max_pending, "max_pending", 1)
-        self.mode = mode
+        self.mode, self._network = mode, network
         asked = None if measures is None else check_measures(measures)
         self._layers = RegionLayers(layers, regions)
         self._device, self._compiles = device, compile
@@ -269,7 +273,7 @@ class Scorer:
     @contextlib.contextmanager
     def _prepared(self, module: "torch.nn.Module") -> "Iterator[torch.nn.Module]":
         """The network without wrappers, preserved, while it is scored or copied."""
-        with plain(module, compiles=self._compiles) as network, preserved(network):
+        with plain(module, self._network, compiles=self._compiles) as network, preserved(network):
             yield network
 
     def _open(self, module: "torch.nn.Module", *, copied: bool = False) -> TorchModel:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from fastrdm._base import list_names
 from fastrdm.live.training_wrappers import network_of
 from fastrdm.tensors import torch_package
 
@@ -13,11 +14,14 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def plain(module: "torch.nn.Module", *, compiles: bool = False) -> Iterator["torch.nn.Module"]:
+def plain(
+    module: "torch.nn.Module", path: str | None = None, *, compiles: bool = False
+) -> Iterator["torch.nn.Module"]:
     """Yield the network inside wrappers; in this block its parts have no wrappers, and nothing compiled runs.
 
     Layers then have the names that they have without wrappers, and what has been compiled for training stays as it is.
-    `compiles` is whether the block itself compiles.
+    With a path, the network is the part of the module at that path; ValueError if there is none. `compiles` is whether
+    the block itself compiles.
     """
     network = network_of(module)
     with contextlib.ExitStack() as stack:
@@ -41,4 +45,14 @@ def plain(module: "torch.nn.Module", *, compiles: bool = False) -> Iterator["tor
         # Without it nothing has been compiled, and its import takes seconds.
         if "torch._dynamo" in sys.modules and not compiles:
             stack.enter_context(torch_package().compiler.set_stance("force_eager"))
-        yield network
+        yield network if path is None else _part(network, path)
+
+
+def _part(module: "torch.nn.Module", path: str) -> "torch.nn.Module":
+    try:
+        return module.get_submodule(path)
+    except AttributeError:
+        children = list_names([name for name, _ in module.named_children()])
+        raise ValueError(
+            f"{type(module).__name__} has no module {path!r} to score; its children are {children or 'none'}"
+        ) from None

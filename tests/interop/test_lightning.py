@@ -29,8 +29,8 @@ def _quiet():
 
 
 @pytest.fixture(scope="module")
-def scorer(tmp_path_factory):
-    return fastrdm.Scorer(small_study.write_study(tmp_path_factory.mktemp("data") / "small"))
+def study(tmp_path_factory):
+    return small_study.write_study(tmp_path_factory.mktemp("data") / "small")
 
 
 class SmallLightning(lightning.LightningModule):
@@ -73,6 +73,11 @@ def fit(folder, *callbacks, epochs=small_training.EPOCHS, validate=True, resume=
     return trainer, module
 
 
+def scored_later(scorer, **options):
+    """A callback without a score before the training."""
+    return LightningScoring(scorer, at_start=False, **options)
+
+
 def rows(trainer, name=BEST):
     """Step → value of the metrics.csv."""
     with Path(trainer.logger.log_dir, "metrics.csv").open() as file:
@@ -92,18 +97,18 @@ def counting(offset=0):
     return scorer
 
 
-def test_a_scored_training_ends_with_the_same_bits(tmp_path, scorer):
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_scored_training_ends_with_the_same_bits(tmp_path, study, mode):
+    scorer = fastrdm.Scorer(study, network="net", mode=mode)
     plain, alone = fit(tmp_path / "plain")
-    scoring = LightningScoring(
-        scorer, network="net", every_n_steps=1, every_n_epochs=1, at_start=True
-    )
+    scoring = LightningScoring(scorer, every_n_steps=1, every_n_epochs=1)
     trainer, module = fit(tmp_path / "scored", scoring)
     assert small_training.bits(module, trainer.optimizers[0]) == small_training.bits(
         alone, plain.optimizers[0]
     )
     assert trainer.callback_metrics["val_loss"] == plain.callback_metrics["val_loss"]
     assert [each.step for each in scoring.history] == list(range(small_training.STEPS + 1))
-    assert scoring.history[-1].scores == scorer(module.net)
+    assert scoring.history[-1].scores == fastrdm.Scorer(study)(module.net)
     assert scoring.history[-1].scores.keys() == {
         f"brain/small/it/{x}" for x in ("conv", "fc", "best")
     }
@@ -111,14 +116,14 @@ def test_a_scored_training_ends_with_the_same_bits(tmp_path, scorer):
 
 
 def test_scores_are_there_before_the_validation(tmp_path):
-    _, module = fit(tmp_path, LightningScoring(counting()))
+    _, module = fit(tmp_path, scored_later(counting()))
     assert [float(metrics[BEST]) for metrics in module.order] == [1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("validate", [True, False])
 def test_checkpoints_and_early_stopping_monitor_scores(tmp_path, validate):
     scores = iter([10.0, 30.0, 20.0, 15.0, 14.0])
-    scoring = LightningScoring(lambda module: {BEST: next(scores)})
+    scoring = scored_later(lambda module: {BEST: next(scores)})
     best = lightning.callbacks.ModelCheckpoint(
         tmp_path, monitor=BEST, mode="max", filename="{epoch}"
     )
@@ -139,45 +144,45 @@ def test_checkpoints_of_steps_monitor_scores(tmp_path):
         tmp_path, monitor=BEST, mode="max", every_n_train_steps=1, save_top_k=1, filename="{step}"
     )
     scores = iter([1.0, 3.0, 2.0, 0.0])
-    scoring = LightningScoring(lambda module: {BEST: next(scores)}, every_n_steps=1)
+    scoring = scored_later(lambda module: {BEST: next(scores)}, every_n_steps=1)
     fit(tmp_path, best, scoring, enable_checkpointing=True)
     assert best.best_model_path.endswith("step=2.ckpt")
 
 
 def test_a_second_training_begins_a_history(tmp_path):
     scorer = counting()
-    scoring = LightningScoring(scorer, every_n_epochs=5)
+    scoring = scored_later(scorer, every_n_epochs=5)
     fit(tmp_path / "a", scoring)
     fit(tmp_path / "b", scoring)
     assert [each.scores for each in scoring.history] == [{BEST: 2.0}]
 
 
 def test_accumulated_batches_are_one_step(tmp_path):
-    scoring = LightningScoring(counting(), every_n_steps=1, every_n_epochs=0, at_end=False)
+    scoring = scored_later(counting(), every_n_steps=1, every_n_epochs=0, at_end=False)
     fit(tmp_path, scoring, accumulate_grad_batches=2)
     assert [each.step for each in scoring.history] == [1, 2]
 
 
 def test_an_epoch_that_ends_early_is_scored(tmp_path):
-    scoring = LightningScoring(counting())
+    scoring = scored_later(counting())
     fit(tmp_path, scoring, max_steps=3, epochs=-1)
     assert [(each.step, each.epoch) for each in scoring.history] == [(2, 0), (3, 1)]
 
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_limited_epochs_are_scored_before_their_validation(tmp_path, limit):
-    _, module = fit(tmp_path, LightningScoring(counting()), limit_train_batches=limit)
+    _, module = fit(tmp_path, scored_later(counting()), limit_train_batches=limit)
     assert [float(metrics[BEST]) for metrics in module.order] == [1, 1, 2, 2]
 
 
 def test_a_resumed_training_continues_with_its_history(tmp_path):
-    whole = LightningScoring(counting(), at_start=True)
+    whole = LightningScoring(counting())
     keep = {"enable_checkpointing": True}
     fit(tmp_path / "a", whole, epochs=3, **keep)
-    first = LightningScoring(counting(), at_start=True)
+    first = LightningScoring(counting())
     trainer, _ = fit(tmp_path / "b", first, epochs=1, **keep)
     path = trainer.checkpoint_callback.best_model_path
-    resumed = LightningScoring(counting(offset=2), at_start=True)
+    resumed = LightningScoring(counting(offset=2))
     fit(tmp_path / "c", resumed, epochs=3, resume=path, **keep)
     assert [each.step for each in resumed.history] == [0, 2, 4, 6]
     assert resumed.history == whole.history
@@ -194,21 +199,23 @@ def test_late_scores_are_logged_under_their_step(tmp_path):
             futures[-1].set_result({BEST: float(len(futures))})
         return futures[-1]
 
-    trainer, _ = fit(tmp_path, LightningScoring(later, every_n_steps=1))
+    trainer, _ = fit(tmp_path, scored_later(later, every_n_steps=1))
     assert rows(trainer) == {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0}
 
 
 def test_the_tensorboard_logger_has_the_scores(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     logger = lightning.loggers.TensorBoardLogger(tmp_path)
-    fit(tmp_path, LightningScoring(counting()), logger=logger)
+    fit(tmp_path, scored_later(counting()), logger=logger)
     events = accumulator.EventAccumulator(logger.log_dir).Reload()
     assert [(each.step, each.value) for each in events.Scalars(BEST)] == [(2, 1.0), (4, 2.0)]
 
 
-def test_a_module_without_the_network_is_refused(tmp_path):
+def test_a_module_without_the_network_is_refused_before_the_training(tmp_path, study):
+    scoring = LightningScoring(fastrdm.Scorer(study, network="model"))
     with pytest.raises(ValueError, match=r"SmallLightning has no module 'model'.*net, loss"):
-        fit(tmp_path, LightningScoring(counting(), network="model"))
+        fit(tmp_path, scoring)
+    assert scoring._trainer.global_step == 0
 
 
 def test_monitors_of_asynchronous_scores_are_refused(tmp_path):
@@ -216,7 +223,7 @@ def test_monitors_of_asynchronous_scores_are_refused(tmp_path):
     scorer.mode = "async"
     best = lightning.callbacks.ModelCheckpoint(tmp_path, monitor=BEST)
     with pytest.raises(ValueError, match=f"ModelCheckpoint monitors '{BEST}'.*mode='sync'"):
-        fit(tmp_path, LightningScoring(scorer), best, enable_checkpointing=True)
+        fit(tmp_path, scored_later(scorer), best, enable_checkpointing=True)
     assert not scorer.calls
 
 
@@ -225,7 +232,7 @@ def test_errors_of_scores_end_the_training_or_are_warnings(tmp_path):
         raise MemoryError("cuda:1 has too little memory")
 
     with pytest.raises(MemoryError, match="too little memory"):
-        fit(tmp_path / "a", LightningScoring(failing))
+        fit(tmp_path / "a", scored_later(failing))
     with pytest.warns(RuntimeWarning, match="step 2 of the training could not be scored: cuda:1"):
-        trainer, _ = fit(tmp_path / "b", LightningScoring(failing, on_error="warn"))
+        trainer, _ = fit(tmp_path / "b", scored_later(failing, on_error="warn"))
     assert trainer.global_step == small_training.STEPS

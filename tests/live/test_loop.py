@@ -41,14 +41,14 @@ def run(scoring, epochs=3, steps=2):
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
-        ({}, [2, 4, 6]),
-        ({"every_n_epochs": 2}, [4, 6]),
-        ({"every_n_epochs": 2, "at_end": False}, [4]),
-        ({"every_n_steps": 4}, [4, 6]),
-        ({"every_n_steps": 4, "at_end": False}, [4]),
-        ({"every_n_steps": 3, "every_n_epochs": 1}, [2, 3, 4, 6]),
-        ({"every_n_epochs": 0, "at_start": True, "at_end": False}, [0]),
-        ({"every_n_epochs": 3, "at_start": True}, [0, 6]),
+        ({}, [0, 2, 4, 6]),
+        ({"every_n_epochs": 2, "at_start": False}, [4, 6]),
+        ({"every_n_epochs": 2, "at_end": False, "at_start": False}, [4]),
+        ({"every_n_steps": 4, "at_start": False}, [4, 6]),
+        ({"every_n_steps": 4, "at_end": False, "at_start": False}, [4]),
+        ({"every_n_steps": 3, "every_n_epochs": 1, "at_start": False}, [2, 3, 4, 6]),
+        ({"every_n_epochs": 0, "at_end": False}, [0]),
+        ({"every_n_epochs": 3}, [0, 6]),
     ],
 )
 def test_steps_that_are_scored(options, steps):
@@ -69,7 +69,7 @@ def test_steps_that_are_scored(options, steps):
     [
         ({"every_n_epochs": -1}, "every_n_epochs must be at least 0, not -1"),
         ({"every_n_steps": 1.5}, "every_n_steps must be an integer, not 1.5"),
-        ({"every_n_epochs": 0, "at_end": False}, "nothing would be scored"),
+        ({"every_n_epochs": 0, "at_start": False, "at_end": False}, "nothing would be scored"),
         ({"on_error": "ignore"}, "on_error 'ignore' is not one of: raise, warn"),
     ],
 )
@@ -108,10 +108,10 @@ def train(scorer, **options):
     return scoring.history, small_training.bits(network, optimizer)
 
 
-@pytest.mark.parametrize("mode", ["sync"])
+@pytest.mark.parametrize("mode", ["sync", "async"])
 def test_a_scored_training_ends_with_the_same_bits(study, mode):
     _, plain = train(None)
-    history, scored = train(fastrdm.Scorer(study), every_n_steps=1, every_n_epochs=1, at_start=True)
+    history, scored = train(fastrdm.Scorer(study, mode=mode), every_n_steps=1, every_n_epochs=1)
     assert scored == plain
     assert [each.step for each in history] == list(range(small_training.STEPS + 1))
     assert all(each.scores.keys() == KEYS for each in history)
@@ -119,12 +119,12 @@ def test_a_scored_training_ends_with_the_same_bits(study, mode):
 
 
 def test_a_resumed_loop_continues_with_its_history():
-    whole = LoopScoring(counting, torch.nn.Linear(1, 1), at_start=True)
+    whole = LoopScoring(counting, torch.nn.Linear(1, 1))
     run(whole, epochs=2)
     counting.calls = 0
-    first = LoopScoring(counting, torch.nn.Linear(1, 1), at_start=True)
+    first = LoopScoring(counting, torch.nn.Linear(1, 1))
     run(first, epochs=1)
-    resumed = LoopScoring(counting, torch.nn.Linear(1, 1), at_start=True)
+    resumed = LoopScoring(counting, torch.nn.Linear(1, 1))
     resumed.load_state_dict(first.state_dict())
     run(resumed, epochs=1)
     assert resumed.history == whole.history
@@ -167,6 +167,7 @@ def test_an_interrupted_loop_logs_what_is_complete():
         lambda module: next(answers),
         torch.nn.Linear(1, 1),
         every_n_steps=1,
+        at_start=False,
         log=lambda scores, step: logged.append(step),
     )
 
@@ -203,7 +204,7 @@ def test_errors_end_the_loop(scorer, kind):
     [(failing, "no layer 'x'"), (late_failure, "cuda:1 has too little memory")],
 )
 def test_errors_can_be_warnings(scorer, words):
-    scoring = LoopScoring(scorer, torch.nn.Linear(1, 1), on_error="warn")
+    scoring = LoopScoring(scorer, torch.nn.Linear(1, 1), on_error="warn", at_start=False)
     with pytest.warns(RuntimeWarning, match=f"step 2 of the training .* {words}"):
         assert run(scoring, epochs=1) == []
 
