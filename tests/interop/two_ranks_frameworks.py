@@ -80,10 +80,8 @@ def with_lightning(**options):
     _, plain = fit_lightning(FOLDER / "plain")
     scoring = LightningScoring(Scorer(FOLDER / "study", **options.pop("scorer", {})), **options)
     best = lightning.callbacks.ModelCheckpoint(FOLDER / "best", monitor=BEST, mode="max")
-    callbacks = [scoring] if scoring._asynchronous else [scoring, best]
-    trainer, scored = fit_lightning(FOLDER / "scored", *callbacks)
-    logged = trainer.callback_metrics.get(BEST)
-    return found(scoring, same=plain == scored, logged=None if logged is None else float(logged))
+    _, scored = fit_lightning(FOLDER / "scored", scoring, best)
+    return found(scoring, same=plain == scored, best=float(best.best_model_score))
 
 
 def lightning_module():
@@ -92,10 +90,6 @@ def lightning_module():
 
 def lightning_network():
     return with_lightning(scorer={"network": "net"})
-
-
-def lightning_async():
-    return with_lightning(scorer={"mode": "async"})
 
 
 def make_trainer():
@@ -127,7 +121,7 @@ def with_transformers(**options):
     trainer.add_callback(scoring)
     trainer.train()
     same = digest(trainer.model, trainer.optimizer) == digest(plain.model, plain.optimizer)
-    return found(scoring, same=same, logged=trainer.state.best_metric)
+    return found(scoring, same=same, best=trainer.state.best_metric)
 
 
 def transformers_model():
