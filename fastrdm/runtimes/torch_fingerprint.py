@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def module_fingerprint(module: "torch.nn.Module", taps: Mapping[str, Choice]) -> str:
     """SHA-256 of a module without its weights, in hexadecimal: equal if the layers are computed in the same way.
 
-    It covers the tapped layers, the layout of the state dict, the path, class and source code of each module, and
-    what `constants_digest` covers: numbers and texts in attributes, and buffers outside the state dict. It does not
-    cover functions that the modules call, nor the version of torch, which changes last bits; as for graphs of ONNX, the
-    version is recorded with the results. Mode, device and values of the weights do not matter.
+    It covers the tapped layers, the layout of the state dict, the path, class and source code of each module (of torch's
+    own classes the name), and what `constants_digest` covers: numbers and texts in attributes, and buffers outside the
+    state dict. It does not cover functions that the modules call, nor the version of torch, which changes last bits; as
+    for graphs of ONNX, the version is recorded with the results. Mode, device and values of the weights do not matter.
     """
     layout = Layout.of(module)
     # Reading the source takes milliseconds; networks have hundreds of modules of a few classes.
@@ -41,6 +41,8 @@ def _class_text(kind: type) -> str:
     """Name of a class, and a hash of its source code and that of its bases; classes made at run time have none."""
     digest = hashlib.sha256()
     for base in kind.__mro__[: kind.__mro__.index(torch_package().nn.Module)]:
-        with contextlib.suppress(OSError, TypeError):
-            digest.update(inspect.getsource(base).encode())
+        # The code of torch's own classes changes with each version, and what they compute does not.
+        if base.__module__.partition(".")[0] != "torch":
+            with contextlib.suppress(OSError, TypeError):
+                digest.update(inspect.getsource(base).encode())
     return f"{kind.__module__}.{kind.__qualname__} {digest.hexdigest()}"
