@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 def module_fingerprint(module: "torch.nn.Module", taps: Mapping[str, Choice]) -> str:
     """SHA-256 of a module without its weights, in hexadecimal: equal if the layers are computed in the same way.
 
-    It covers the tapped layers, the layout of the state dict, the path, class and source code of each module (of torch's
-    own classes the name), and what `constants_digest` covers: numbers and texts in attributes, and buffers outside the
-    state dict. It does not cover functions that the modules call, nor the version of torch, which changes last bits; as
-    for graphs of ONNX, the version is recorded with the results. Mode, device and values of the weights do not matter.
+    It covers the tapped layers, the layout of the state dict, the path, class and source code of each module (but not
+    the code of torch's own classes), and what `constants_digest` covers: numbers and texts in attributes, and buffers
+    outside the state dict. It does not cover functions that the modules call, nor the version of torch, which changes last
+    bits; as for graphs of ONNX, the version is recorded with the results. Mode, device and values of the weights do not
+    matter.
     """
     layout = Layout.of(module)
     # Reading the source takes milliseconds; networks have hundreds of modules of a few classes.
