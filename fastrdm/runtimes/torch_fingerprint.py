@@ -20,9 +20,9 @@ def module_fingerprint(module: "torch.nn.Module", taps: Mapping[str, Choice]) ->
 
     It covers the tapped layers, the layout of the state dict, the path, class and source code of each module (but not
     the code of torch's own classes), and what `constants_digest` covers: numbers and texts in attributes, and buffers
-    outside the state dict. It does not cover functions that the modules call, nor the version of torch, which changes last
-    bits; as for graphs of ONNX, the version is recorded with the results. Mode, device and values of the weights do not
-    matter.
+    outside the state dict. It does not cover functions that the modules call, nor the version of torch, which changes
+    last bits; as for graphs of ONNX, the version is recorded with the results. Mode, device and values of the weights
+    do not matter.
     """
     layout = Layout.of(module)
     # Reading the source takes milliseconds; networks have hundreds of modules of a few classes.
