@@ -83,7 +83,8 @@ def blank_images(module: "torch.nn.Module", size: tuple[int, int], n: int = 2) -
     """Return black images: one could not show whether a first axis is the batch."""
     torch = require("torch", "export", "to run a network")
     parameter = next(module.parameters(), None)
-    return torch.zeros((n, 3, *size), device="cpu" if parameter is None else parameter.device)
+    device = "cpu" if parameter is None else parameter.device
+    return torch.zeros((n, 3, *size), dtype=torch.float32, device=device)
 
 
 def arguments(module: "torch.nn.Module", value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
