@@ -60,6 +60,15 @@ def kernels(request, monkeypatch):
     _kernels.active.cache_clear()
 
 
+@pytest.fixture
+def as_device(monkeypatch):
+    """Treat the memory of the CPU as that of a device, so that tensors and arrays with DLPack are computed there."""
+    from fastrdm.tensors import arrays
+
+    pytest.importorskip("torch")
+    monkeypatch.setattr(arrays, "_HOST", frozenset())
+
+
 @pytest.fixture(scope="session")
 def data_root():
     """The folder of real data: FASTRDM_DATA, or ../shared/data beside the project."""

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         check_fraction,
         check_integer,
         choose,
+        finite_error,
     )
     from fastrdm._base.contents import (
         CELL,
@@ -115,6 +116,7 @@ else:
                 "check_fraction",
                 "check_integer",
                 "choose",
+                "finite_error",
             ],
             "fastrdm._base.contents": [
                 "CELL",
@@ -218,6 +220,7 @@ __all__ = [
     "existing_name",
     "expanded_size",
     "file_stamp",
+    "finite_error",
     "first_line",
     "first_sentence",
     "format_bytes",

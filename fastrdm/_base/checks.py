@@ -61,9 +61,14 @@ def check_finite(
         return
     axes = (*axes, *(f"axis {i}" for i in range(len(tuple(axes)), array.ndim)))
     where = ", ".join(f"{axis} {i}" for axis, i in zip(axes, first, strict=False))
-    value = "NaN" if np.isnan(items[first]) else "infinity"
+    raise finite_error(name, count, float(items[first]), where)
+
+
+def finite_error(name: str, count: int, first: float, where: str) -> ValueError:
+    """Return the error of values that are not finite, with the first of them and its place."""
+    value = "NaN" if np.isnan(first) else "infinity"
     if count == 1:
-        raise ValueError(f"{name} has a value that is not finite: {value} at {where}")
-    raise ValueError(
+        return ValueError(f"{name} has a value that is not finite: {value} at {where}")
+    return ValueError(
         f"{name} has {count} values that are not finite; the first is {value} at {where}"
     )

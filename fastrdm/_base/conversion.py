@@ -1,4 +1,4 @@
-"""Conversion of torch tensors, masked arrays, tables, and lists of these for NumPy."""
+"""Conversion of torch tensors, arrays of other libraries, masked arrays, tables, and lists of these for NumPy."""
 
 import sys
 from typing import Any
@@ -7,6 +7,8 @@ import numpy as np
 
 from fastrdm._base.text import counted, first_line
 
+# Devices of DLPack whose memory NumPy reads: the CPU's, also pinned for CUDA or ROCm.
+_HOST = {1, 3, 11}
 # Lists of these need no conversion.
 _PLAIN = {np.ndarray, int, float, bool, complex, str, np.float32, np.float64, np.int64, np.str_}
 
@@ -17,10 +19,10 @@ def is_plain(values: list[Any] | tuple[Any, ...]) -> bool:
 
 
 def plain(values: Any, name: str, *, masked_as_nan: bool) -> Any:
-    """Replace torch tensors, masked arrays and tables, also inside lists, by NumPy arrays; keep other values.
+    """Replace tensors, arrays with DLPack, masked arrays and tables, also inside lists, by NumPy arrays; keep others.
 
     Missing numbers of tables become NaN, and so do masked values if `masked_as_nan`; otherwise these are a ValueError,
-    as are tensors that NumPy cannot hold. Memory is shared where possible.
+    as are tensors that NumPy cannot hold. Memory is shared where possible; that of devices is copied.
     """
     if type(values) is np.ndarray:
         return values
@@ -37,6 +39,8 @@ def plain(values: Any, name: str, *, masked_as_nan: bool) -> Any:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(values, getattr(torch, "Tensor", ())):
         return _of_tensor(values, name, torch)
+    if _has_dlpack(values):
+        return _of_dlpack(values, name)
     return _of_table(values) if hasattr(values, "dtypes") else values
 
 
@@ -44,7 +48,44 @@ def depth(values: Any) -> int:
     """Return the number of axes; for a list, one more than its first value has."""
     if isinstance(values, (list, tuple)):
         return 1 + (depth(values[0]) if len(values) else 0)
-    return int(values.ndim) if hasattr(values, "ndim") else np.ndim(values)
+    if hasattr(values, "ndim"):
+        return int(values.ndim)
+    return (
+        int(plain(values, "values", masked_as_nan=True).ndim)
+        if _has_dlpack(values)
+        else np.ndim(values)
+    )
+
+
+def _has_dlpack(values: Any) -> bool:
+    """Whether an array of another library shares its memory by DLPack."""
+    known = isinstance(values, (np.ndarray, np.generic))
+    return not known and hasattr(values, "__dlpack__") and hasattr(values, "__dlpack_device__")
+
+
+def _of_dlpack(values: Any, name: str) -> Any:
+    """Convert an array of another library to a NumPy array, which shares host memory."""
+    try:
+        if values.__dlpack_device__()[0] in _HOST:
+            return np.from_dlpack(values)
+    except (BufferError, RuntimeError, TypeError, ValueError):
+        # NumPy lacks the type, or refuses what the library marks as read-only.
+        pass
+    try:
+        if hasattr(values, "__array__"):
+            return np.asarray(values)
+    except (RuntimeError, TypeError):
+        # Such libraries want copies from a device to be explicit.
+        pass
+    try:
+        import torch
+
+        return _of_tensor(torch.from_dlpack(values), name, torch)
+    except (ImportError, AssertionError, BufferError, RuntimeError, TypeError) as error:
+        library = type(values).__module__.partition(".")[0]
+        raise ValueError(
+            f"{name} is an array of {library} that cannot be read: {first_line(error)}"
+        ) from error
 
 
 def _unmasked(values: Any, name: str, masked_as_nan: bool) -> Any:

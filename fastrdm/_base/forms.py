@@ -32,10 +32,10 @@ def n_conditions(n_pairs: int, name: str = "rdms") -> int:
 def as_array(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[Any]:
     """Convert an argument to an array of any type, sharing memory where possible.
 
-    Arguments are numbers, nested lists, NumPy arrays; torch tensors on any device, including those that require a
-    gradient, and lists of them; pandas and xarray objects; masked arrays. Masked values become NaN if `masked_as_nan`
-    (integers become float64). ValueError if rows differ in length, values are masked but may not be, or the argument is
-    a dict or a tensor that NumPy cannot hold.
+    Arguments are numbers, nested lists, NumPy arrays; torch tensors and arrays of other libraries (by DLPack) on any
+    device, including those that require a gradient, and lists of them; pandas and xarray objects; masked arrays. Masked
+    values become NaN if `masked_as_nan` (integers become float64). ValueError if rows differ in length, values are
+    masked but may not be, or the argument is a dict or a tensor that NumPy cannot hold.
     """
     if type(values) is np.ndarray:
         return values

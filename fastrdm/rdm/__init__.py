@@ -9,7 +9,8 @@ arguments. `sources` has the rows that a method compares, with `whitening` for n
 `products` multiplies all pairs of conditions as the kernels do, `conditions` so that every measure has enough digits;
 `numbers` finds out whether products are exact. `measures` turns products into angles and distances, `pairs` adds the
 digits of near pairs, and `tiles` does both within a memory limit.
-A `gram_matrix` (`Gram`) is made by `gram_making` of products and digits, its `gram_parts`, which `gram_file` writes.
+A `gram_matrix` (`Gram`) is made by `gram_making` of products and digits, its `gram_parts`, which `gram_file` writes;
+`tensor_grams` makes it of activations on a device.
 `projection` reduces wide layers first, for Grams with `gram_projection`; `bounds` has the errors that this causes.
 """
 

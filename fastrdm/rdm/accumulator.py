@@ -10,10 +10,11 @@ from fastrdm.rdm.conditions import OutOfRangeError
 from fastrdm.rdm.gram_making import gram_of
 from fastrdm.rdm.gram_matrix import Gram
 from fastrdm.rdm.grams import chosen_methods
-from fastrdm.rdm.inputs import as_rows, warn_undefined
+from fastrdm.rdm.inputs import member_of, warn_undefined
 from fastrdm.rdm.methods import method_named
 from fastrdm.rdm.products import Floats
-from fastrdm.rdm.sources import Member
+from fastrdm.rdm.sources import Member, TensorMember
+from fastrdm.rdm.tensor_grams import tensor_gram
 
 
 class GramAccumulator:
@@ -78,21 +79,24 @@ class GramAccumulator:
             If the shape does not fit, labels of pandas or xarray objects differ from those of earlier blocks, or values
             are NaN, infinite or have squares beyond the range of float64. Earlier blocks are kept.
         """
-        rows = as_rows(activations, "activations")
-        if len(rows) != self.n_conditions:
+        member = member_of(activations, "activations")
+        if member.shape[0] != self.n_conditions:
             raise ValueError(
-                f"activations have shape {rows.shape}; expected {self.n_conditions} conditions"
+                f"activations have shape {member.shape}; expected {self.n_conditions} conditions"
             )
         labels = labels_of(activations, 0, "activations", "condition")
         if self._gram is not None:
             common_labels([self._gram.labels, labels])
-        threads = self._n_threads or _kernels.kernels().n_threads
-        member = Member(rows, "activations")
-        block = gram_of(member, self._methods, labels, None, threads, wide=True)
+        if isinstance(member, TensorMember):
+            block = tensor_gram(member, self._methods, labels, None)
+        else:
+            threads = self._n_threads or _kernels.kernels().n_threads
+            block = gram_of(member, self._methods, labels, None, threads, wide=True)
         try:
             self._gram = block if self._gram is None else self._gram + block
         except OutOfRangeError:
-            check_finite(rows, "activations", ("condition", "channel"))
+            if isinstance(member, Member):
+                check_finite(member.rows, "activations", ("condition", "channel"))
             raise
 
     def __add__(self, other: "GramAccumulator") -> "GramAccumulator":

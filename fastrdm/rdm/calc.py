@@ -13,7 +13,10 @@ from fastrdm.rdm.inputs import aligned, check_options, members_of, noises_of, wa
 from fastrdm.rdm.methods import method_named, show_methods
 from fastrdm.rdm.numbers import kind_of, tie_tolerance
 from fastrdm.rdm.products import Floats, working_dtype
+from fastrdm.rdm.sources import TensorMember
 from fastrdm.rdm.stacks import each_of
+from fastrdm.rdm.tensor_grams import tensor_gram
+from fastrdm.tensors import check_like, in_kind
 
 Name = TypeVar("Name", bound=Hashable)
 _Options = ArrayLike | Sequence[ArrayLike] | Mapping[Any, ArrayLike]
@@ -30,6 +33,7 @@ def calc_rdm(
     folds: ArrayLike | None = ...,
     conditions: ArrayLike | None = ...,
     out: Floats | None = ...,
+    like: None = ...,
     max_memory: int | str | None = ...,
     n_threads: int | None = ...,
 ) -> dict[Name, Floats]: ...
@@ -44,9 +48,25 @@ def calc_rdm(
     folds: ArrayLike | None = ...,
     conditions: ArrayLike | None = ...,
     out: Floats | None = ...,
+    like: None = ...,
     max_memory: int | str | None = ...,
     n_threads: int | None = ...,
 ) -> Floats: ...
+@overload
+def calc_rdm(
+    activations: Any,
+    method: str = ...,
+    *,
+    precision: _Options | None = ...,
+    residuals: _Options | None = ...,
+    estimator: str | None = ...,
+    folds: ArrayLike | None = ...,
+    conditions: ArrayLike | None = ...,
+    out: Floats | None = ...,
+    like: Any,
+    max_memory: int | str | None = ...,
+    n_threads: int | None = ...,
+) -> Any: ...
 @show_methods
 def calc_rdm(
     activations: Any,
@@ -58,6 +78,7 @@ def calc_rdm(
     folds: ArrayLike | None = None,
     conditions: ArrayLike | None = None,
     out: Floats | None = None,
+    like: Any = None,
     max_memory: int | str | None = None,
     n_threads: int | None = None,
 ) -> Any:
@@ -83,12 +104,21 @@ def calc_rdm(
     activations with few different values. In RDMs of other float32 activations, only equal conditions give equal
     dissimilarities.
 
+    **Devices.** Torch tensors on a GPU or another device, and arrays there that other libraries share by DLPack (CuPy,
+    JAX), are multiplied where they are, by the methods marked for devices; the others are refused. Products are
+    computed in float64 from activations of any type (in float32 on devices without float64, such as MPS), so that RDMs
+    agree with those of float32 activations on the host within their rounding. Integers, also as floating point, have
+    exact products, equal conditions a dissimilarity of 0 and equal ones to others, and the rule for ties is that of
+    float64 activations. The other bits depend on the device, its library and, if that is not CUDA, the order of
+    conditions.
+
     Parameters
     ----------
     activations : array_like, shape (conditions, channels, ...), or list, tuple or dict of such
         One row per condition; further axes are channels too. For ``crossnobis`` a row is a measurement. An array is
         always one RDM; a list or tuple of arrays with two or more axes is a stack of layers or models, each with an
-        RDM, which may differ in channels. A dict is a stack with named members. Torch tensors are accepted like arrays.
+        RDM, which may differ in channels. A dict is a stack with named members. Torch tensors and arrays of other
+        libraries are accepted like arrays: those in host memory without a copy, those on a device as described above.
         float32 and float64 arrays with contiguous rows, ``numpy.memmap`` included, are read in place; others are copied
         block by block, float16 and bfloat16 to float32, integers to float64. Products are computed in that precision
         and summed in float64; ``mahalanobis`` and ``crossnobis`` compute products in float64.
@@ -117,10 +147,14 @@ def calc_rdm(
     out : ndarray of float64, shape (pairs,), or (n, pairs) for a stack, optional
         Array for the result; may be a ``numpy.memmap``. For a dict, its rows are in the dict's order, and the returned
         RDMs are views of them.
+    like : array, optional
+        An array of the kind that the result is to be: a torch tensor, or an array of a library with DLPack, whose
+        device the result is copied to. Without it, results are NumPy arrays.
     max_memory : int or str, optional
         Bytes, or a string such as ``"500MB"`` or ``"2GiB"``, that the call may use in addition to its input and `out`:
         the RDM is then computed tile by tile, each from all channels of some conditions. Pages of a mapped file count
-        as input. Without it, the products of all pairs are in memory, and for ``spearman``, ``mahalanobis`` and
+        as input. On a device, the products of all pairs are in memory, and channels are converted in blocks of this
+        size. Without it, the products of all pairs are in memory, and for ``spearman``, ``mahalanobis`` and
         ``crossnobis`` also the ranks, whitened or averaged activations.
     n_threads : int, optional
         Number of threads; by default one for each processor available to the process.
@@ -129,7 +163,8 @@ def calc_rdm(
     -------
     ndarray of float64, shape (pairs,), or (n, pairs) for a stack of n; or dict of such, shape (pairs,)
         Condensed RDMs of conditions (conditions − 1) / 2 pairs; `square` makes them square. For a dict of layers, a
-        dict with the same keys in the same order. ``crossnobis`` distances are unbiased: around zero, and so negative
+        dict with the same keys in the same order. With `like`, arrays of its kind, which are float32 on devices without
+        float64. ``crossnobis`` distances are unbiased: around zero, and so negative
         half of the time, if conditions do not differ.
 
     Raises
@@ -138,10 +173,16 @@ def calc_rdm(
         If there are fewer than two conditions, no channels, masked values, NaN or infinity (the message says where), a
         tensor that is sparse, complex or quantised, a squared distance beyond float64, an unknown method, an option
         that the method does not take or one that it lacks; if precision is asymmetric or not positive semi-definite,
-        two conditions share fewer than two folds, or `max_memory` is too small (the message names the minimum). If
+        two conditions share fewer than two folds, or `max_memory` is too small (the message names the minimum); if
+        activations are on a device and the method is not for devices, or their squares exceed the device's range; if
+        `like` is no array, or `out` was passed too. If
         labels of pandas or xarray objects differ: of conditions within a stack, of measurements in `activations`,
         `folds` and `conditions`, of channels in `activations` and `precision` or `residuals`. Messages about one member
         of a stack name it.
+    MemoryError
+        If a device has too little memory.
+    MissingExtraError
+        If an array of another library is on a device, and torch is not installed.
 
     Warns
     -----
@@ -188,12 +229,15 @@ def calc_rdm(
         "conditions": conditions,
     }
     check_options(method, row, {name for name, value in options.items() if value is not None})
+    check_like(like)
+    if like is not None and out is not None:
+        raise ValueError("out and like were both given; pass only one of them")
     if isinstance(activations, Mapping):
         # File objects with a mapping interface read an array at every access.
         activations = dict(activations)
     members, stacked = members_of(activations, in_place=max_memory is not None)
     precision, residuals, folds, conditions = aligned(activations, members, options)
-    n_rows = len(members[0].rows)
+    n_rows = members[0].shape[0]
     labels = None
     if folds is not None:
         labels = Folds.of(folds, conditions, n_rows, members[0].name)
@@ -203,22 +247,30 @@ def calc_rdm(
     memory = None if max_memory is None else parse_bytes(max_memory)
     noises = noises_of(precision, residuals, estimator, members, stacked, labels)
     rdms = result.reshape(len(members), -1)
+    if not row.on_device:
+        for member in members:
+            if isinstance(member, TensorMember):
+                raise member.refused(f"method {method!r}")
 
     def fill(k: int, n_threads: int) -> NDArray[np.intp]:
-        kind = kind_of(members[k].rows)
-        total = row.prepare(members[k], kind, noises[k], labels, n_threads)
+        member = members[k]
+        if isinstance(member, TensorMember):
+            rdms[k], undefined = tensor_gram(member, (row.name,), None, memory).settled(row.name)
+            return undefined
+        kind = kind_of(member.rows)
+        total = row.prepare(member, kind, noises[k], labels, n_threads)
         undefined = tiles.fill(rdms[k], total, row.measure, memory, n_threads)
-        read, stored = total.terms[0].source.kind, working_dtype(members[k].rows)
+        read, stored = total.terms[0].source.kind, working_dtype(member.rows)
         row.measure.settle(rdms[k], tie_tolerance(kind, read, n_pairs, stored))
         return undefined
 
     in_turn = memory is not None or noises[0] is not None
-    undefined = each_of(fill, [member.rows.shape for member in members], in_turn, n_threads)
+    undefined = each_of(fill, members, in_turn, n_threads)
     for member, places in zip(members, undefined, strict=True):
         warn_undefined(member.name if stacked else "", row.measure.undefined, places)
-    return (
-        dict(zip(activations, result, strict=True)) if isinstance(activations, Mapping) else result
-    )
+    if isinstance(activations, Mapping):
+        return {name: in_kind(rdm, like) for name, rdm in zip(activations, result, strict=True)}
+    return in_kind(result, like)
 
 
 def _result(out: Any, shape: tuple[int, ...]) -> Floats:

@@ -3,7 +3,7 @@
 import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from fastrdm.rdm.inputs import warn_undefined
 from fastrdm.rdm.methods import METHODS, method_named
 from fastrdm.rdm.products import Floats, Index, Reading
 from fastrdm.rdm.products import gram as multiply
+from fastrdm.tensors import check_like, in_kind
 
 
 class Gram:
@@ -126,13 +127,19 @@ class Gram:
         scaled = products / trace
         return 1 / float(np.vdot(scaled, scaled))
 
-    def rdm(self, method: str = "correlation") -> Floats:
+    @overload
+    def rdm(self, method: str = ..., *, like: None = ...) -> Floats: ...
+    @overload
+    def rdm(self, method: str = ..., *, like: Any) -> Any: ...
+    def rdm(self, method: str = "correlation", *, like: Any = None) -> Any:
         """Return the condensed RDM, to the bit that of `calc_rdm` for the same activations.
 
         Parameters
         ----------
         method : str
             A method that the table of `calc_rdm` marks for blocks.
+        like : array, optional
+            An array of the kind that the result is to be, as for `calc_rdm`. Without it, the result is a NumPy array.
 
         Returns
         -------
@@ -150,6 +157,7 @@ class Gram:
             As `calc_rdm`, of conditions without dissimilarities.
         """
         row = method_named(method)
+        check_like(like)
         if row.whole:
             raise ValueError(f"method {method!r} {row.whole}; use calc_rdm instead")
         if row.name not in self.parts.digits:
@@ -159,7 +167,7 @@ class Gram:
             )
         values, undefined = self.settled(row.name)
         warn_undefined("", row.measure.undefined, undefined)
-        return values
+        return in_kind(values, like)
 
     def settled(self, method: str) -> tuple[Floats, Index]:
         """Return the RDM of one of `methods`, and the conditions without dissimilarities."""

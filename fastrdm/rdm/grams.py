@@ -13,7 +13,9 @@ from fastrdm.rdm.gram_projection import GramProjector
 from fastrdm.rdm.inputs import members_of
 from fastrdm.rdm.methods import method_named
 from fastrdm.rdm.projection import SparseProjection
+from fastrdm.rdm.sources import TensorMember
 from fastrdm.rdm.stacks import each_of
+from fastrdm.rdm.tensor_grams import tensor_gram
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -56,7 +58,8 @@ def gram(
     """Compute the Gram matrix of a layer, or of each layer of a stack: the products of all pairs of conditions.
 
     Float32 and 16-bit activations are multiplied in float32 and summed in float64, others in float64, as by
-    `calc_rdm`, of whose RDMs a Gram has every bit.
+    `calc_rdm`, of whose RDMs a Gram has every bit. Activations on a device are multiplied there, and only the products
+    are copied to the host: a Gram holds NumPy arrays.
 
     Parameters
     ----------
@@ -69,7 +72,8 @@ def gram(
         Bytes, or a string such as ``"500MB"``, that the call may use in addition to its input and the result, as for
         `calc_rdm`. Rows of mapped files are read in place.
     projection : SparseProjection, optional
-        Projects layers with more channels than its components; layers are named by their keys or indices.
+        Projects layers with more channels than its components; layers are named by their keys or indices. Not for
+        activations on a device.
     n_threads : int, optional
         Number of threads; by default one for each processor available to the process.
 
@@ -113,6 +117,10 @@ def gram(
     common_labels(labels)
     memory = None if max_memory is None else parse_bytes(max_memory)
 
+    if projection is not None:
+        for member in members:
+            if isinstance(member, TensorMember):
+                raise member.refused("a projection")
     names: Sequence[Any] = range(len(members))
     if isinstance(activations, Mapping):
         names = list(activations)
@@ -121,6 +129,8 @@ def gram(
 
     def make(k: int, n_threads: int) -> Gram:
         member, room = members[k], memory
+        if isinstance(member, TensorMember):
+            return tensor_gram(member, chosen, labels[k], memory)
         if projection is not None:
             projector = GramProjector.of(projection, member.rows.shape[1], names[k], chosen)
             if projector.n_components < projector.n_channels:
@@ -130,8 +140,7 @@ def gram(
                 return projector.gram(projected, labels[k], room, n_threads)
         return gram_of(member, chosen, labels[k], room, n_threads)
 
-    shapes = [member.rows.shape for member in members]
-    grams = each_of(make, shapes, memory is not None, n_threads)
+    grams = each_of(make, members, memory is not None, n_threads)
     if not stacked:
         return grams[0]
     return dict(zip(activations, grams, strict=True)) if isinstance(activations, Mapping) else grams

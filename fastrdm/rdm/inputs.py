@@ -21,8 +21,9 @@ from fastrdm._base import (
 from fastrdm.rdm.folds import Folds
 from fastrdm.rdm.methods import METHODS, RdmMethod
 from fastrdm.rdm.products import Rows, is_half
-from fastrdm.rdm.sources import Member
+from fastrdm.rdm.sources import AnyMember, Member, TensorMember
 from fastrdm.rdm.whitening import ESTIMATORS, FoldNoise, Noise, Noises, Precision, Residuals
+from fastrdm.tensors import device_tensor, host_advice
 
 # A list of this many arrays of one shape may hold batches or conditions instead of layers.
 _MANY = 8
@@ -62,24 +63,24 @@ def check_options(method: str, row: RdmMethod, given: set[str]) -> None:
         raise ValueError(f"method {method!r} needs {row.needs}")
 
 
-def members_of(activations: Any, in_place: bool) -> tuple[list[Member], bool]:
+def members_of(activations: Any, in_place: bool) -> tuple[list[AnyMember], bool]:
     """Return the arrays with an RDM each, and whether they are a stack."""
     named = isinstance(activations, Mapping)
     if not (named or _is_list_of_arrays(activations)):
-        return [Member(as_rows(activations, "activations", in_place), "activations")], False
+        return [member_of(activations, "activations", in_place)], False
     if not len(activations):
         raise ValueError("activations is an empty dict; pass at least one layer")
     keys = list(activations) if named else range(len(activations))
     names = [f"activations[{key!r}]" for key in keys]
     members = [
-        Member(as_rows(activations[key], name, in_place), name)
-        for key, name in zip(keys, names, strict=True)
+        member_of(activations[key], name, in_place) for key, name in zip(keys, names, strict=True)
     ]
-    for rows, name in members:
-        if len(rows) != len(members[0].rows):
+    n = members[0].shape[0]
+    for member in members:
+        if member.shape[0] != n:
             hint = "" if named else "; join batches of one layer with np.concatenate"
             raise ValueError(
-                f"{name} has {len(rows)} conditions and {names[0]} {len(members[0].rows)}; all members of a stack need"
+                f"{member.name} has {member.shape[0]} conditions and {names[0]} {n}; all members of a stack need"
                 f" the same conditions{hint}"
             )
     if not named:
@@ -104,7 +105,7 @@ def _warn_of_parts(activations: Sequence[Any]) -> None:
         )
 
 
-def aligned(activations: Any, members: list[Member], options: dict[str, Any]) -> list[Any]:
+def aligned(activations: Any, members: list[AnyMember], options: dict[str, Any]) -> list[Any]:
     """Return precision, residuals, folds and conditions in the order of the activations, with labels checked."""
     noises = [_in_order(options[name], activations, name) for name in ("precision", "residuals")]
     folds, conditions = options["folds"], options["conditions"]
@@ -150,17 +151,30 @@ def _is_list_of_arrays(values: Any) -> bool:
     return isinstance(values, (list, tuple)) and depth(values) > 2
 
 
+def member_of(activations: Any, name: str, in_place: bool = False) -> AnyMember:
+    """Return activations of one RDM: those on a device as a tensor there, others as `as_rows`."""
+    tensor = device_tensor(activations, name)
+    if tensor is None:
+        return Member(as_rows(activations, name, in_place), name)
+    _check_shape(tuple(tensor.shape), name)
+    return TensorMember(tensor, name, host_advice(activations, name))
+
+
+def _check_shape(shape: tuple[int, ...], name: str) -> None:
+    if len(shape) < 2 or shape[0] < 2 or 0 in shape:
+        single = len(shape) >= 2 and shape[0] == 1 and name != "activations"
+        hint = "; join batches of one layer with np.concatenate" if single else ""
+        raise ValueError(
+            f"{name} have shape {shape}; expected (conditions >= 2, channels >= 1, ...){hint}"
+        )
+
+
 def as_rows(activations: ArrayLike, name: str, in_place: bool = False) -> Rows:
     """Return activations as (conditions, channels), in a type that can be read block by block."""
     array = as_array(activations, name)
     if not (array.dtype.kind in "iub" or is_half(array)):
         array = as_floats(array, name)
-    if array.ndim < 2 or len(array) < 2 or array[0].size == 0:
-        single = array.ndim >= 2 and len(array) == 1 and name != "activations"
-        hint = "; join batches of one layer with np.concatenate" if single else ""
-        raise ValueError(
-            f"{name} have shape {array.shape}; expected (conditions >= 2, channels >= 1, ...){hint}"
-        )
+    _check_shape(array.shape, name)
     rows = array.reshape(len(array), -1)
     if in_place and not np.may_share_memory(rows, array):
         raise ValueError(
@@ -174,7 +188,7 @@ def noises_of(
     precision: Any,
     residuals: Any,
     estimator: str | None,
-    members: list[Member],
+    members: list[AnyMember],
     stacked: bool,
     folds: Folds | None,
 ) -> Sequence[Noises | None]:
@@ -207,7 +221,7 @@ def noises_of(
         )
     for member, checked in zip(members, noises, strict=True):
         for source in checked.sources:
-            source.check(member.rows.shape[1], member.name)
+            source.check(member.shape[1], member.name)
     return noises
 
 

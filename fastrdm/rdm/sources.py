@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,38 @@ class Member(NamedTuple):
 
     rows: Rows
     name: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Conditions and channels."""
+        return len(self.rows), int(self.rows.shape[1])
+
+
+class TensorMember(NamedTuple):
+    """Activations (conditions, channels, ...) of one RDM that are on a device, and their name in error messages.
+
+    `advice` is how to bring them to the host.
+    """
+
+    tensor: Any
+    name: str
+    advice: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Conditions and channels."""
+        n, *axes = self.tensor.shape
+        return int(n), int(np.prod(axes))
+
+    def refused(self, what: str) -> ValueError:
+        """Return the error of something that is computed on the host only."""
+        return ValueError(
+            f"{what} is not computed on a device, and {self.name} is on {self.tensor.device}; {self.advice}"
+        )
+
+
+#: Activations of one RDM, on the host or on a device.
+AnyMember: TypeAlias = Member | TensorMember
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ here draws conclusions: that is `inference`.
 
 Read `comparison` first: `compare` correlates two stacks of RDMs. `table` has one row for each similarity, from Spearman
 to whitened cosine, which consists of the steps in `coefficients`. `sides` compares RDMs on the pairs that both have,
-`shapes` brings the RDMs of callers into one form. `ceiling` computes how well any model can do, from means of subjects.
-`numerics` has these means, keeps extreme numbers in range and bounds memory. `protocol` lists conventions, and turns
-similarities into scores, `time_scores` into scores of each time point. A `target` holds one region's subjects, prepared
-for any number of models; its `target_state` is in memory or in a `target_file`, whose contents `target_contents`
-checks; `response_rdms` makes its RDMs of measured responses. For inference, `resampling` computes similarities of RDMs
-whose conditions or subjects are drawn again or permuted; `resamplers` are its fast paths. For models with parameters,
-`parts` takes some conditions and subjects. `partial_comparison` removes control RDMs, and `variance_partition` divides
-the variance of subjects among sets of RDMs.
+`device_sides` those on a device, `shapes` brings the RDMs of callers into one form. `ceiling` computes how well any
+model can do, from means of subjects. `numerics` has these means, keeps extreme numbers in range and bounds memory.
+`protocol` lists conventions, and turns similarities into scores, `time_scores` into scores of each time point. A
+`target` holds one region's subjects, prepared for any number of models; its `target_state` is in memory or in a
+`target_file`, whose contents `target_contents` checks; `response_rdms` makes its RDMs of measured responses. For
+inference, `resampling` computes similarities of RDMs whose conditions or subjects are drawn again or permuted;
+`resamplers` are its fast paths. For models with parameters, `parts` takes some conditions and subjects.
+`partial_comparison` removes control RDMs, and `variance_partition` divides the variance of subjects among sets of RDMs.
 
 For Gram matrices, read `gram_inputs` first, which centres them in all forms that callers pass. `alignment` (`cka`)
 multiplies all pairs of them at once. `factors` has the configurations of conditions that have these products;

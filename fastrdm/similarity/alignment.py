@@ -1,11 +1,12 @@
 """Gram matrices × Gram matrices → centred kernel alignment (CKA)."""
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from fastrdm.similarity.gram_inputs import CentredGram, both_sides, warn_undefined_grams
 from fastrdm.similarity.numerics import Floats, blocks_of
+from fastrdm.tensors import check_like, in_kind
 
 # Conditions from which HSIC has an unbiased estimator.
 _LEAST = 4
@@ -13,9 +14,27 @@ _LEAST = 4
 _ROUNDINGS = 4
 
 
+@overload
 def cka(
-    grams1: Any, grams2: Any, debiased: bool = False, *, distances: str | None = None
-) -> Floats:
+    grams1: Any,
+    grams2: Any,
+    debiased: bool = ...,
+    *,
+    distances: str | None = ...,
+    like: None = ...,
+) -> Floats: ...
+@overload
+def cka(
+    grams1: Any, grams2: Any, debiased: bool = ..., *, distances: str | None = ..., like: Any
+) -> Any: ...
+def cka(
+    grams1: Any,
+    grams2: Any,
+    debiased: bool = False,
+    *,
+    distances: str | None = None,
+    like: Any = None,
+) -> Any:
     r"""Compute the linear centred kernel alignment (CKA) of every Gram matrix of one stack with every one of another.
 
     With products :math:`K = X X^\top` and :math:`L = Y Y^\top` of n conditions, :math:`H = I - 1 1^\top / n`,
@@ -43,6 +62,8 @@ def cka(
         ``"sqeuclidean"`` or ``"euclidean"``: arrays are RDMs of (squared) Euclidean distances D in place of products,
         condensed, (pairs,) or (n, pairs), or square; :math:`K_c = -\tfrac12 H D^{(2)} H`. `Gram` objects stay as they
         are, so that layers can be compared with RDMs.
+    like : array, optional
+        An array of the kind that the result is to be, as for `calc_rdm`. Without it, the result is a NumPy array.
 
     Returns
     -------
@@ -81,6 +102,7 @@ def cka(
     array([[-0.102],
            [ 1.   ]])
     """
+    check_like(like)
     first, second = both_sides(grams1, grams2, distances)
     if debiased and first[0].n < _LEAST:
         raise ValueError(
@@ -93,7 +115,7 @@ def cka(
     what = "debiased CKA" if debiased else "CKA"
     why = "all distances between conditions are equal" if debiased else "conditions do not differ"
     warn_undefined_grams(what, why, first, second, *map(np.isnan, lengths))
-    return np.clip(products / (lengths[0][:, None] * lengths[1]), -1, 1)
+    return in_kind(np.clip(products / (lengths[0][:, None] * lengths[1]), -1, 1), like)
 
 
 def _or_nan(grams: list[CentredGram], lengths: Floats) -> Floats:

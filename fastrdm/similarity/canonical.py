@@ -1,7 +1,7 @@
 """Gram matrices × Gram matrices → regularised canonical correlations (CCA)."""
 
 import math
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -9,11 +9,35 @@ from fastrdm._base import check_integer
 from fastrdm.similarity.factors import Configuration, each_pair
 from fastrdm.similarity.gram_inputs import both_sides, warn_undefined_grams
 from fastrdm.similarity.numerics import Floats
+from fastrdm.tensors import check_like, in_kind
 
 
+@overload
 def cca(
-    grams1: Any, grams2: Any, *, n_components: int | None = 10, regularisation: float = 0.1
-) -> Floats:
+    grams1: Any,
+    grams2: Any,
+    *,
+    n_components: int | None = ...,
+    regularisation: float = ...,
+    like: None = ...,
+) -> Floats: ...
+@overload
+def cca(
+    grams1: Any,
+    grams2: Any,
+    *,
+    n_components: int | None = ...,
+    regularisation: float = ...,
+    like: Any,
+) -> Any: ...
+def cca(
+    grams1: Any,
+    grams2: Any,
+    *,
+    n_components: int | None = 10,
+    regularisation: float = 0.1,
+    like: Any = None,
+) -> Any:
     r"""Compute the mean squared canonical correlation of every Gram matrix of one stack with every one of another.
 
     With the centred products' eigenvectors U and positive eigenvalues λ, :math:`K_c = U \operatorname{diag}(\lambda)
@@ -42,6 +66,8 @@ def cca(
         There are as many as the smaller of the two ranks.
     regularisation : float
         α, the ridge penalty relative to the mean variance of the n − 1 components; 0 for none.
+    like : array, optional
+        An array of the kind that the result is to be, as for `calc_rdm`. Without it, the result is a NumPy array.
 
     Returns
     -------
@@ -78,6 +104,7 @@ def cca(
     array([[0.862],
            [0.932]])
     """
+    check_like(like)
     if n_components is not None:
         check_integer(n_components, "n_components", 1)
     if not (regularisation >= 0 and math.isfinite(regularisation)):
@@ -96,4 +123,4 @@ def cca(
 
     out, sizes1, sizes2 = each_pair(first, second, shrunk, mean_square)
     warn_undefined_grams("CCA", "conditions do not differ", first, second, sizes1 == 0, sizes2 == 0)
-    return out
+    return in_kind(out, like)

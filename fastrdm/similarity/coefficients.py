@@ -123,8 +123,12 @@ def centred_ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
 def untied_ranks(rdms: Rows, present: Mask, n_threads: int | None) -> Prepared:
     """Rank and centre each RDM, with the sum of squares of ranks without ties."""
     ranked = _kernels.centred_ranks(rdms, n_threads)
-    squares = np.where(np.isnan(ranked.squares), np.nan, _untied_squares(rdms.shape[1]))
-    return Prepared(ranked.values, squares)
+    return Prepared(ranked.values, untied(ranked.squares, rdms.shape[1]))
+
+
+def untied(squares: Floats, n: int) -> Floats:
+    """Return the sum of squares of n ranks without ties for each row, NaN where it is NaN."""
+    return np.where(np.isnan(squares), np.nan, _untied_squares(n))
 
 
 def _untied_squares(n: int) -> float:

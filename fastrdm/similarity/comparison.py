@@ -1,5 +1,7 @@
 """RDMs × RDMs → similarities."""
 
+from typing import Any, overload
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -14,20 +16,43 @@ from fastrdm._base import (
     warn_caller,
 )
 from fastrdm.similarity.coefficients import Mask
+from fastrdm.similarity.device_sides import compare_on_device
 from fastrdm.similarity.numerics import Floats, blocks_of
 from fastrdm.similarity.shapes import as_condensed
 from fastrdm.similarity.sides import Side, check_policy, check_values, compare_sides
 from fastrdm.similarity.table import get_similarity
+from fastrdm.tensors import check_like, in_kind
 
 
+@overload
+def compare(
+    rdms1: ArrayLike,
+    rdms2: ArrayLike,
+    method: str = ...,
+    *,
+    nan_policy: str = ...,
+    like: None = ...,
+    n_threads: int | None = ...,
+) -> Floats: ...
+@overload
+def compare(
+    rdms1: ArrayLike,
+    rdms2: ArrayLike,
+    method: str = ...,
+    *,
+    nan_policy: str = ...,
+    like: Any,
+    n_threads: int | None = ...,
+) -> Any: ...
 def compare(
     rdms1: ArrayLike,
     rdms2: ArrayLike,
     method: str = "spearman",
     *,
     nan_policy: str = "raise",
+    like: Any = None,
     n_threads: int | None = None,
-) -> Floats:
+) -> Any:
     r"""Compute the similarity of every RDM of one stack to every RDM of another.
 
     Notation: dissimilarities :math:`a, b` of p pairs of conditions, with average ranks :math:`R`. Of all pairs of
@@ -55,12 +80,18 @@ def compare(
     rdms1, rdms2 : array_like, shape (n, pairs) or (pairs,), or dict of arrays of one shape
         Condensed RDMs over the same conditions in the same order; a dict is stacked in its order. Masked values are
         NaN. Square RDMs are refused because a square array can also be a stack of condensed RDMs; pass
-        ``condense(rdms)``. The scale of the values does not matter, even if their squares overflow float64.
+        ``condense(rdms)``. The scale of the values does not matter, even if their squares overflow float64. Torch
+        tensors and arrays of other libraries (by DLPack) in host memory are not copied. If either side is an array
+        on a device with float64, ``spearman``, ``rho-a``, ``corr`` and ``cosine`` are computed there (see Notes). Other
+        RDMs on a device are copied to the host: in lists and dicts, for the other methods, and
+        if one has NaN, or no similarity to any other.
     method : str
         A name from the table above.
     nan_policy : str
         ``"raise"``: NaN is an error. ``"omit"``: two RDMs are compared, and ranked, on the pairs that are NaN in
         neither; other RDMs have no influence. ``"propagate"``: the similarities of an RDM with NaN are NaN.
+    like : array, optional
+        An array of the kind that the result is to be, as for `calc_rdm`. Without it, the result is a NumPy array.
     n_threads : int, optional
         Number of threads; by default the number of processors available to the process.
 
@@ -69,7 +100,7 @@ def compare(
     ndarray of float64, shape (n1, n2)
         Between −1 and 1. A constant RDM has no correlation: its similarities are NaN, but 0 for ``"rho-a"`` and
         ``"tau-a"``; for ``"cosine"`` and ``"cosine_cov"`` they are NaN if the RDM is zero. Also NaN where ``"omit"``
-        leaves no pair.
+        leaves no pair. With `like`, an array of its kind, which is float32 on devices without float64.
 
     Warns
     -----
@@ -81,7 +112,15 @@ def compare(
     ValueError
         If the RDMs are not condensed, the numbers of pairs differ, the labels of pairs (columns of a DataFrame, a
         coordinate of a DataArray) differ, an entry is infinite, or NaN under ``"raise"`` (the message names the first),
-        or the method or the policy is unknown.
+        or the method or the policy is unknown, or `like` is no array.
+    MemoryError
+        If a device has too little memory.
+
+    Notes
+    -----
+    On a device, ties are found by equality, and average ranks and their products are integers in float64. For up to 775
+    conditions, sums of products are exact, so that ``spearman`` and ``rho-a`` have the bits of the host; beyond that,
+    and for ``corr`` and ``cosine``, sums are rounded in the order of the device's library.
 
     References
     ----------
@@ -93,6 +132,10 @@ def compare(
     """
     similarity = get_similarity(method)
     check_policy(nan_policy)
+    check_like(like)
+    found = compare_on_device(similarity, rdms1, rdms2)
+    if found is not None:
+        return in_kind(found, like)
     first = as_condensed(as_rdms(rdms1, "rdms1"), "rdms1")
     second = as_condensed(as_rdms(rdms2, "rdms2"), "rdms2")
     if (labels := labels_of(rdms1, -1, "rdms1", PAIRS)) is not None:
@@ -109,7 +152,7 @@ def compare(
     similarities, undefined = compare_sides(*sides)
     if undefined.any():
         warn_undefined(undefined, *sides)
-    return similarities
+    return in_kind(similarities, like)
 
 
 def rank(rdms: ArrayLike, *, n_threads: int | None = None) -> Floats:

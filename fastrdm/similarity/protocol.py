@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fastrdm._base import choose
 from fastrdm.similarity.numerics import Floats
+from fastrdm.tensors import in_kind
+
+AnyScore = TypeVar("AnyScore", bound="Score")
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,14 @@ class Score:
     percent_nc: Floats
     ceiling: Floats
     mean_rho: Floats
+
+
+def scores_in_kind(score: AnyScore, like: Any) -> AnyScore:
+    """Return scores whose arrays are of the kind of `like`."""
+    if like is None:
+        return score
+    arrays = {name: value for name, value in vars(score).items() if isinstance(value, np.ndarray)}
+    return replace(score, **{name: in_kind(value, like) for name, value in arrays.items()})
 
 
 def score_similarities(similarities: Floats, *, squared: bool, ceiling: Floats) -> Score:

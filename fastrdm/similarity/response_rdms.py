@@ -144,7 +144,7 @@ def _embedded(
         if n - lacking.sum() < 2:
             raise ValueError(f"{held}; an RDM needs 2 or more")
     try:
-        rdm = calc_rdm(rows, method, **options)
+        rdm: Rdms = calc_rdm(rows, method, **options)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     if not lacking.any():

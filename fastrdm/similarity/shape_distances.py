@@ -1,19 +1,24 @@
 """Gram matrices × Gram matrices → distances of shapes: Procrustes, angular, Bures."""
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from fastrdm.similarity.factors import Configuration, each_pair
 from fastrdm.similarity.gram_inputs import both_sides, warn_undefined_grams
 from fastrdm.similarity.numerics import Floats
+from fastrdm.tensors import check_like, in_kind
 
 # Squared distances of unit-size shapes below this are computed from differences, where one minus the cosine has too
 # few digits.
 _NEAR = 1e-6
 
 
-def procrustes(grams1: Any, grams2: Any, *, squared: bool = True) -> Floats:
+@overload
+def procrustes(grams1: Any, grams2: Any, *, squared: bool = ..., like: None = ...) -> Floats: ...
+@overload
+def procrustes(grams1: Any, grams2: Any, *, squared: bool = ..., like: Any) -> Any: ...
+def procrustes(grams1: Any, grams2: Any, *, squared: bool = True, like: Any = None) -> Any:
     r"""Compute the Procrustes size-and-shape distance of every Gram matrix of one stack to every one of another.
 
     With the centred products :math:`K_c = X_c X_c^\top` and :math:`L_c = Y_c Y_c^\top` and the nuclear norm
@@ -33,6 +38,8 @@ def procrustes(grams1: Any, grams2: Any, *, squared: bool = True) -> Floats:
         order.
     squared : bool
         Whether to return d² (Ding et al. 2021) or d, which is a metric (Williams et al. 2021).
+    like : array, optional
+        An array of the kind that the result is to be, as for `calc_rdm`. Without it, the result is a NumPy array.
 
     Returns
     -------
@@ -60,14 +67,19 @@ def procrustes(grams1: Any, grams2: Any, *, squared: bool = True) -> Floats:
     >>> fastrdm.procrustes(fastrdm.gram(square), fastrdm.gram(rectangle)).round(3)
     array([[4.]])
     """
+    check_like(like)
     first, second = both_sides(grams1, grams2)
     chords, sizes1, sizes2 = each_pair(first, second, _points, _squared_chord)
     products = sizes1[:, None] * sizes2
     squares = (sizes1[:, None] - sizes2) ** 2 + products * np.where(products == 0, 0, chords)
-    return squares if squared else np.sqrt(squares)
+    return in_kind(squares if squared else np.sqrt(squares), like)
 
 
-def angular_distance(grams1: Any, grams2: Any) -> Floats:
+@overload
+def angular_distance(grams1: Any, grams2: Any, *, like: None = ...) -> Floats: ...
+@overload
+def angular_distance(grams1: Any, grams2: Any, *, like: Any) -> Any: ...
+def angular_distance(grams1: Any, grams2: Any, *, like: Any = None) -> Any:
     r"""Compute the angular shape distance of every Gram matrix of one stack to every one of another.
 
     .. math:: \theta = \arccos \frac{\lVert K_c^{1/2} L_c^{1/2} \rVert_*}
@@ -95,10 +107,16 @@ def angular_distance(grams1: Any, grams2: Any) -> Floats:
     >>> fastrdm.angular_distance(conv1, fc).round(3)
     array([[0.878]])
     """
-    return np.asarray(2 * np.arcsin(np.sqrt(_chords(grams1, grams2, "angular distance")) / 2))
+    check_like(like)
+    chords = _chords(grams1, grams2, "angular distance")
+    return in_kind(np.asarray(2 * np.arcsin(np.sqrt(chords) / 2)), like)
 
 
-def bures_similarity(grams1: Any, grams2: Any) -> Floats:
+@overload
+def bures_similarity(grams1: Any, grams2: Any, *, like: None = ...) -> Floats: ...
+@overload
+def bures_similarity(grams1: Any, grams2: Any, *, like: Any) -> Any: ...
+def bures_similarity(grams1: Any, grams2: Any, *, like: Any = None) -> Any:
     r"""Compute the normalised Bures similarity of every Gram matrix of one stack to every one of another.
 
     .. math:: \frac{\lVert K_c^{1/2} L_c^{1/2} \rVert_*}{\sqrt{\operatorname{tr} K_c \operatorname{tr} L_c}}
@@ -125,7 +143,9 @@ def bures_similarity(grams1: Any, grams2: Any) -> Floats:
     >>> fastrdm.bures_similarity(fastrdm.gram(square), fastrdm.gram(rectangle)).round(3)
     array([[0.894]])
     """
-    return np.asarray(1 - _chords(grams1, grams2, "Bures similarity") / 2)
+    check_like(like)
+    chords = _chords(grams1, grams2, "Bures similarity")
+    return in_kind(np.asarray(1 - chords / 2), like)
 
 
 def _chords(grams1: Any, grams2: Any, what: str) -> Floats:

@@ -3,6 +3,7 @@
 import functools
 import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,8 @@ class Side:
         self.axes, self.lead, self.n_threads = axes, lead or (len(rdms),), n_threads
         self._parent: Side | None = None
         self._checked = False
+        #: Prepared RDMs on devices, by the device's name.
+        self.on_devices: dict[str, Any] = {}
         # Whether a pair is missing; None before a check.
         self._has_gaps: bool | None = None
         if prepared is not None:

@@ -1,6 +1,5 @@
 """Subjects of one region, prepared once; model RDMs in, scores out."""
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +9,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrdm._base import list_names, names_of, warn_caller
-from fastrdm._kernels import Prepared
-from fastrdm.similarity.ceiling import NoiseCeiling, TimeNoiseCeiling, check_ceiling
+from fastrdm.similarity.ceiling import check_ceiling
 from fastrdm.similarity.coefficients import Rows
 from fastrdm.similarity.comparison import warn_undefined
+from fastrdm.similarity.device_sides import models_on_device
 from fastrdm.similarity.numerics import Floats, is_large, release
-from fastrdm.similarity.protocol import Protocol, Score, get_protocol, score_similarities
+from fastrdm.similarity.protocol import (
+    Protocol,
+    Score,
+    get_protocol,
+    score_similarities,
+    scores_in_kind,
+)
 from fastrdm.similarity.response_rdms import rdms_of_responses
 from fastrdm.similarity.shapes import as_models, as_subjects, time_labels
 from fastrdm.similarity.sides import Side, compare_sides
@@ -27,6 +32,7 @@ from fastrdm.similarity.time_scores import (
     score_each_time,
     time_texts,
 )
+from fastrdm.tensors import check_like
 
 
 class Target(TargetState):
@@ -137,47 +143,6 @@ class Target(TargetState):
         if copied_last and not given.is_own:
             self._keep(_copy(given.rdms))
 
-    def _mean_ceiling(self) -> float:
-        """The computed ceiling of scores averaged over time; NaN if it is not positive but that of a time point is."""
-        bound: float = getattr(self.noise_ceiling, self.protocol.bound)
-        if self.over_time == "each" and not bound > 0 and (self.ceilings > 0).any():
-            return math.nan
-        return self._ceiling.bound(self.noise_ceiling, self._label)
-
-    @functools.cached_property
-    def noise_ceiling(self) -> NoiseCeiling:
-        """Both bounds, computed from the subjects as the protocol says."""
-        return self._ceiling.compute(whole=self._whole)
-
-    @functools.cached_property
-    def noise_ceilings(self) -> TimeNoiseCeiling:
-        """Both bounds of each time point, computed from the subjects."""
-        return self._ceiling.compute_each(whole=self._whole)
-
-    @functools.cached_property
-    def ceilings(self) -> Floats:
-        """The ceiling of each time point, (times,), for scores of each time point; NaN where it is not positive.
-
-        A ceiling that was passed to a target that averages over time holds for its average only.
-        """
-        if not self._is_each_computed:
-            return np.full(self.n_times, self.ceiling)
-        if self.n_subjects < 2:
-            return np.full(self.n_times, math.nan)
-        bounds = getattr(self.noise_ceilings, self.protocol.bound)
-        return np.where(bounds > 0, bounds, math.nan)
-
-    @property
-    def _is_each_computed(self) -> bool:
-        return self.is_computed or self.over_time == "mean"
-
-    @property
-    def _whole(self) -> Prepared | None:
-        """The RDMs that models are compared with, if the ceiling is computed from them."""
-        side, averages = self._side, self.protocol.average_times
-        is_one = self.n_times == 1 and is_large(self._subjects)
-        return side.whole if is_one and side.is_whole and not (side.grows or averages) else None
-
     def __repr__(self) -> str:
         times = f", {self.n_times} times" if self.n_times > 1 else ""
         ceiling = f"ceiling {self.ceiling:.4f}"
@@ -191,16 +156,31 @@ class Target(TargetState):
 
     @overload
     def score(
-        self, rdms: ArrayLike, *, over_time: Literal["each"], n_threads: int | None = None
+        self,
+        rdms: ArrayLike,
+        *,
+        over_time: Literal["each"],
+        like: Any = None,
+        n_threads: int | None = None,
     ) -> TimeScore: ...
 
     @overload
     def score(
-        self, rdms: ArrayLike, *, over_time: str | None = None, n_threads: int | None = None
+        self,
+        rdms: ArrayLike,
+        *,
+        over_time: str | None = None,
+        like: Any = None,
+        n_threads: int | None = None,
     ) -> Score: ...
 
     def score(
-        self, rdms: ArrayLike, *, over_time: str | None = None, n_threads: int | None = None
+        self,
+        rdms: ArrayLike,
+        *,
+        over_time: str | None = None,
+        like: Any = None,
+        n_threads: int | None = None,
     ) -> Score:
         """Score model RDMs.
 
@@ -209,10 +189,13 @@ class Target(TargetState):
         rdms : array_like
             One model, (pairs,) or (n, n), or several, (models, pairs) or (models, n, n), over the target's conditions
             in the target's order, or a dict of models, taken in its order. Masked values are NaN. Arrays of any size,
-            also of float32, are read in blocks, without a copy.
+            also of float32, are read in blocks, without a copy. Condensed RDMs on a device are compared there as by
+            `compare`, if no subject lacks pairs; the device keeps the prepared subjects.
         over_time : {"mean", "each"}, optional
             Whether similarities are averaged over time points within a subject, or each time point has its own score;
             by default as the target says.
+        like : array, optional
+            An array of the kind that the arrays of the result are to be, as for `calc_rdm`.
         n_threads : int, optional
             Number of threads; by default the number of processors available to the process.
 
@@ -240,18 +223,28 @@ class Target(TargetState):
         """
         over_time = over_time or self.over_time
         check_over_time(over_time)
+        check_like(like)
         if over_time == "mean" and self.over_time == "each" and math.isnan(self.ceiling):
             self._ceiling.bound(self.noise_ceiling, self._label)
-        models = as_models(rdms, self.n_pairs, self._label, self.labels)
-        side = Side(
-            self._side.method, models, self.nan_policy, "rdms", axes=("model",), n_threads=n_threads
-        )
-        rho, undefined = compare_sides(side, self._side)
-        if undefined.any():
-            warn_undefined(undefined, side, self._side)
+        rho = models_on_device(self._side, rdms)
+        # RDMs on a device lack no pairs.
+        models = np.empty((0 if rho is None else len(rho), 0))
+        if rho is None:
+            models = as_models(rdms, self.n_pairs, self._label, self.labels)
+            side = Side(
+                self._side.method,
+                models,
+                self.nan_policy,
+                "rdms",
+                axes=("model",),
+                n_threads=n_threads,
+            )
+            rho, undefined = compare_sides(side, self._side)
+            if undefined.any():
+                warn_undefined(undefined, side, self._side)
         similarities = rho.reshape(len(models), self.n_subjects, self.n_times)
         if over_time == "each":
-            return self._score_each(similarities, models, names_of(rdms))
+            return scores_in_kind(self._score_each(similarities, models, names_of(rdms)), like)
         score = score_similarities(
             similarities,
             squared=self.protocol.squared,
@@ -261,7 +254,7 @@ class Target(TargetState):
             unknown = np.isnan(score.ceiling) & ~np.isnan(score.value)
             if unknown.any():
                 self._ceiling.warn_unknown(unknown, self._label, self.is_computed)
-        return score
+        return scores_in_kind(score, like)
 
     def _score_each(
         self, similarities: Floats, models: Rows, names: Sequence[str] | None

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from fastrdm._base import Labels, n_conditions
 from fastrdm._kernels import Prepared
-from fastrdm.similarity.ceiling import TargetCeiling
+from fastrdm.similarity.ceiling import NoiseCeiling, TargetCeiling, TimeNoiseCeiling
 from fastrdm.similarity.coefficients import Rows
-from fastrdm.similarity.numerics import Floats, blocks_of
+from fastrdm.similarity.numerics import Floats, blocks_of, is_large
 from fastrdm.similarity.protocol import Protocol
 from fastrdm.similarity.sides import Side
 from fastrdm.similarity.table import get_similarity
@@ -135,6 +136,47 @@ class TargetState:
     def n_conditions(self) -> int:
         """Number of conditions."""
         return n_conditions(self.n_pairs)
+
+    def _mean_ceiling(self) -> float:
+        """The computed ceiling of scores averaged over time; NaN if it is not positive but that of a time point is."""
+        bound: float = getattr(self.noise_ceiling, self.protocol.bound)
+        if self.over_time == "each" and not bound > 0 and (self.ceilings > 0).any():
+            return math.nan
+        return self._ceiling.bound(self.noise_ceiling, self._label)
+
+    @functools.cached_property
+    def noise_ceiling(self) -> NoiseCeiling:
+        """Both bounds, computed from the subjects as the protocol says."""
+        return self._ceiling.compute(whole=self._whole)
+
+    @functools.cached_property
+    def noise_ceilings(self) -> TimeNoiseCeiling:
+        """Both bounds of each time point, computed from the subjects."""
+        return self._ceiling.compute_each(whole=self._whole)
+
+    @functools.cached_property
+    def ceilings(self) -> Floats:
+        """The ceiling of each time point, (times,), for scores of each time point; NaN where it is not positive.
+
+        A ceiling that was passed to a target that averages over time holds for its average only.
+        """
+        if not self._is_each_computed:
+            return np.full(self.n_times, self.ceiling)
+        if self.n_subjects < 2:
+            return np.full(self.n_times, math.nan)
+        bounds = getattr(self.noise_ceilings, self.protocol.bound)
+        return np.where(bounds > 0, bounds, math.nan)
+
+    @property
+    def _is_each_computed(self) -> bool:
+        return self.is_computed or self.over_time == "mean"
+
+    @property
+    def _whole(self) -> Prepared | None:
+        """The RDMs that models are compared with, if the ceiling is computed from them."""
+        side, averages = self._side, self.protocol.average_times
+        is_one = self.n_times == 1 and is_large(self._subjects)
+        return side.whole if is_one and side.is_whole and not (side.grows or averages) else None
 
     @functools.cached_property
     def sha256(self) -> str:

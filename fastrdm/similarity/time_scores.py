@@ -87,8 +87,9 @@ class TimeScore(Score):
 
     def best(self) -> tuple[str | None, ...]:
         """Return the name of the model with the highest value at each time point; None where all values are NaN."""
-        known = np.isfinite(self.value)
-        highest = np.where(known, self.value, -np.inf).argmax(axis=0)
+        values = as_floats(self.value, "value")
+        known = np.isfinite(values)
+        highest = np.where(known, values, -np.inf).argmax(axis=0)
         return tuple(
             self.names[i] if known[i, time] else None for time, i in enumerate(highest.tolist())
         )

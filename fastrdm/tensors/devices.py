@@ -73,6 +73,22 @@ def rounding(precision: str, device: "torch.device") -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def torch_on(device: "torch.device", name: str) -> Iterator[Any]:
+    """Yield torch for arithmetic in full precision, without gradients.
+
+    MemoryError that names an argument if the device has too little memory.
+    """
+    torch = torch_package()
+    with torch.no_grad(), rounding("fp32", device):
+        try:
+            yield torch
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise MemoryError(f"{device} has too little memory for {name}") from error
+            raise
+
+
 def free_bytes(device: "torch.device") -> int | None:
     """Return the free memory of a device with memory of its own; None if unknown."""
     torch = torch_package()
