@@ -143,7 +143,8 @@ class DeviceRows:
             width = columns.stop - columns.start
             if block is None:
                 # The last row makes sums products, which takes less time than reading everything again.
-                block = torch.ones((n + 1, width), dtype=self._dtype, device=self.device)
+                block = torch.empty((n + 1, width), dtype=self._dtype, device=self.device)
+                block[n] = 1
             part = block[:, :width]
             if shift is None:
                 part[:n] = self._rows[:, columns]
