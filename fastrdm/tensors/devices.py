@@ -75,12 +75,12 @@ def rounding(precision: str, device: "torch.device") -> Iterator[None]:
 
 @contextlib.contextmanager
 def torch_on(device: "torch.device", name: str) -> Iterator[Any]:
-    """Yield torch for arithmetic in full precision, without gradients.
+    """Yield torch for arithmetic without gradients and autocast; MemoryError with a name if a device has too little.
 
-    MemoryError that names an argument if the device has too little memory.
+    TF32 is left alone: its setting is that of all threads, and does not apply to float64.
     """
     torch = torch_package()
-    with torch.no_grad(), rounding("fp32", device):
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
         try:
             yield torch
         except Exception as error:
