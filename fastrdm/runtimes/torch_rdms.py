@@ -13,6 +13,7 @@ from fastrdm.rdm import Gram, UndefinedPairsWarning, gram_from_products, method_
 from fastrdm.runtimes.host_rdms import Collector, Workspace
 from fastrdm.runtimes.planning import BatchPlan
 from fastrdm.runtimes.torch_session import TorchSession
+from fastrdm.runtimes.torch_states import memory_named
 from fastrdm.tensors import LayerProducts, split, torch_package
 
 if TYPE_CHECKING:
@@ -113,16 +114,18 @@ class DeviceRdms:
 
         RDMs are of this method unless another is asked for. `advance` takes the number of images that were started.
         """
-        widths = {layer: math.prod(self._session.shapes[layer]) for layer in wanted}
-        if self._session.options.cuda_graph:
-            values = self._replayed(shown, wanted, plan)
-        else:
-            sizes = [len(each.names) for each in shown]
-            values = _products(self._session, _joined(shown), sizes, wanted, plan, advance)
-        return [
-            PendingRdms(widths, method, each.names, products)
-            for each, products in zip(shown, values, strict=True)
-        ]
+        session = self._session
+        widths = {layer: math.prod(session.shapes[layer]) for layer in wanted}
+        with memory_named(session.name, session.device):
+            if session.options.cuda_graph:
+                values = self._replayed(shown, wanted, plan)
+            else:
+                sizes = [len(each.names) for each in shown]
+                values = _products(session, _joined(shown), sizes, wanted, plan, advance)
+            return [
+                PendingRdms(widths, method, each.names, products)
+                for each, products in zip(shown, values, strict=True)
+            ]
 
     def _replayed(
         self, shown: Sequence[ShownImages], wanted: Sequence[str], plan: BatchPlan
@@ -135,7 +138,8 @@ class DeviceRdms:
             _products(self._session, pixels, sizes, wanted, plan)
             torch.cuda.synchronize(self._session.device)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            # Other threads may allocate memory meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 values = _products(self._session, pixels, sizes, wanted, plan)
             self._graphs[key] = (graph, pixels), shown, values
         (graph, _), _, values = self._graphs[key]

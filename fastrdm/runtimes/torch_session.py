@@ -21,7 +21,14 @@ from fastrdm.networks import (
     tapped,
 )
 from fastrdm.runtimes.torch_compiling import CompiledLayers
-from fastrdm.runtimes.torch_states import check_place, memory_named, random_kept, threads
+from fastrdm.runtimes.torch_states import (
+    check_parts,
+    check_place,
+    memory_named,
+    random_kept,
+    threads,
+    uncompiled,
+)
 from fastrdm.runtimes.torch_weights import WeightBuffer
 from fastrdm.tensors import check_precision, device_of, rounding, torch_package
 
@@ -64,7 +71,8 @@ class TorchSession:
         self.weights: WeightBuffer | None = None
         #: The caller's module, while its weights are copied before each run.
         self._followed: torch.nn.Module | None = None
-        with memory_named(self.name, self.device), random_kept(self.device):
+        check_parts(module, self.name)
+        with memory_named(self.name, self.device), random_kept(self.device), uncompiled(module):
             # Copied once: a copy from the host waits for the device.
             self._mean, self._std = (
                 self.on_device(np.array(values, np.float32)).view(3, 1, 1)
@@ -151,6 +159,7 @@ class TorchSession:
             stack.enter_context(threads(self.options.n_threads))
             if self.weights is None:
                 check_place(self.module, self.name, self.device)
+                stack.enter_context(uncompiled(self.module))
                 stack.enter_context(inference(self.module))
             else:
                 # Values computed from weights must not outlive them.

@@ -63,6 +63,27 @@ def threads(n: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextlib.contextmanager
+def uncompiled(module: "torch.nn.Module") -> Iterator[None]:
+    """Run parts that were compiled in place (`Module.compile`) as they are: compiled ones ignore later hooks."""
+    with contextlib.ExitStack() as stack:
+        for part in module.modules():
+            if (compiled := vars(part).get("_compiled_call_impl")) is not None:
+                stack.callback(setattr, part, "_compiled_call_impl", compiled)
+                part._compiled_call_impl = None
+        yield
+
+
+def check_parts(module: "torch.nn.Module", name: str) -> None:
+    """Raise ValueError for parts inside a wrapper of torch.compile, whose layers would have other names."""
+    for path, part in module.named_modules():
+        if "_orig_mod" in part._modules:
+            raise ValueError(
+                f"{path!r} of {name} is wrapped by torch.compile; compile it in place, with its method compile, or"
+                f" score {name} by fastrdm.Scorer"
+            )
+
+
 def check_place(module: "torch.nn.Module", name: str, device: "torch.device") -> None:
     """Raise ValueError if weights are no longer on the device."""
     for entry, value in (*module.named_parameters(), *module.named_buffers()):

@@ -1,6 +1,7 @@
 """Devices of torch: which one a network runs on, how it rounds, and what it can do."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -52,16 +53,31 @@ def has_double(device: "torch.device") -> bool:
 def check_precision(precision: str, device: "torch.device") -> str:
     """Return a precision that the device has; ValueError otherwise."""
     check_choice(precision, PRECISIONS, "precision")
-    if precision == "tf32" and device.type != "cuda":
-        raise ValueError(f"precision 'tf32' needs a CUDA device, not {device}")
+    torch = torch_package()
+    if precision == "tf32":
+        if device.type != "cuda":
+            raise ValueError(f"precision 'tf32' needs a CUDA device, not {device}")
+        # Elsewhere torch would compute in fp32 without a message.
+        if torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
+            name = torch.cuda.get_device_name(device)
+            raise ValueError(f"precision 'tf32' needs an NVIDIA GPU from Ampere on, not {name}")
+    if precision in _autocast_types():
+        with warnings.catch_warnings(), rounding(precision, device):
+            warnings.simplefilter("ignore")
+            if not torch.is_autocast_enabled(device.type):
+                raise ValueError(f"precision {precision!r} is not available on {device}")
     return precision
+
+
+def _autocast_types() -> dict[str, Any]:
+    torch = torch_package()
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @contextlib.contextmanager
 def rounding(precision: str, device: "torch.device") -> Iterator[None]:
     """Run convolutions and matrix products in a precision, whatever the surrounding code has chosen."""
-    torch = torch_package()
-    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    torch, dtypes = torch_package(), _autocast_types()
     with contextlib.ExitStack() as stack:
         # Settings for all threads: on other devices they would change what another thread computes on a GPU.
         if device.type == "cuda":

@@ -1,6 +1,7 @@
 """Torch modules that run where they are, held against the same networks in ONNX Runtime and in plain torch."""
 
 import copy
+import inspect
 
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ from fastrdm.networks import InconsistentError
 from fastrdm.rdm import SparseProjection, UndefinedPairsWarning
 from fastrdm.tensors import products as torch_products
 from models.networks import build
+
+# Arguments of one of the two models that have no meaning for the other one.
+OF_ONNX = {"path", "provider", "provider_options", "probes"}
+OF_TORCH = {"module", "device", "channels_last", "compile", "cuda_graph"}
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +37,19 @@ def networks(tmp_path_factory):
         file = export_onnx(module, folder / f"{name}.onnx", taps, preprocessing=PREPARED)
         pairs[name] = TorchModel(module, taps, preprocessing=PREPARED), OnnxModel(file, "cpu")
     return pairs
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vit"])
+def test_both_models_have_one_interface(networks, name):
+    parameters = [set(inspect.signature(each).parameters) for each in (OnnxModel, TorchModel)]
+    assert parameters[0] - OF_ONNX == parameters[1] - OF_TORCH
+    for method in ("activations", "rdms", "grams", "run"):
+        assert getattr(OnnxModel, method) is getattr(TorchModel, method)
+    ours, onnx = networks[name]
+    for each in ("layers", "shapes", "preprocessing", "batch_size", "precision", "taken"):
+        assert getattr(ours, each) == getattr(onnx, each), each
+    assert (ours.provider, ours.architecture) == ("torch:cpu", onnx.architecture)
+    assert repr(ours) == repr(onnx).replace("Onnx", "Torch").replace("cpu", "torch:cpu")
 
 
 @pytest.mark.parametrize("name", ["resnet20", "vit"])

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import inspect
 import threading
 
 import numpy as np
@@ -11,13 +10,10 @@ import torch
 from small_torch import IMAGES, PREPARED, model_of, randomised, small, worst
 from torch import nn
 
-from fastrdm import OnnxModel, TorchModel, export_onnx
+from fastrdm import TorchModel, export_onnx
 from fastrdm.networks import InconsistentError
 from fastrdm.runtimes import Workspace, torch_states
-
-# Arguments of one of the two models that have no meaning for the other one.
-OF_ONNX = {"path", "provider", "provider_options", "probes"}
-OF_TORCH = {"module", "device", "channels_last", "compile", "cuda_graph"}
+from fastrdm.tensors import check_precision
 
 
 @pytest.fixture
@@ -25,21 +21,6 @@ def eager(monkeypatch):
     """torch.compile traces, but the code that it generates is PyTorch's own operations."""
     real = torch.compile
     monkeypatch.setattr(torch, "compile", functools.partial(real, backend="aot_eager"))
-
-
-def test_both_models_have_one_interface(tmp_path):
-    parameters = [set(inspect.signature(each).parameters) for each in (OnnxModel, TorchModel)]
-    assert parameters[0] - OF_ONNX == parameters[1] - OF_TORCH
-    onnx = OnnxModel(
-        export_onnx(small(), tmp_path / "x.onnx", ["0", "3"], preprocessing=PREPARED), "cpu"
-    )
-    ours = model_of(small(), ["0", "3"])
-    for name in ("activations", "rdms", "grams", "run"):
-        assert getattr(OnnxModel, name) is getattr(TorchModel, name)
-    for name in ("layers", "shapes", "preprocessing", "batch_size", "precision", "taken"):
-        assert getattr(ours, name) == getattr(onnx, name), name
-    assert (ours.provider, ours.architecture) == ("torch:cpu", "Sequential")
-    assert repr(ours) == "<TorchModel Sequential, 2 layers, on torch:cpu>"
 
 
 def test_run_takes_a_batch_of_normalised_images():
@@ -344,3 +325,42 @@ def test_extra_state_of_modules_is_not_a_weight():
     model = model_of(module, ["0"])
     model.load(module.state_dict())
     assert worst(model.rdms(IMAGES), model_of(randomised(module), ["0"]).rdms(IMAGES)) == 0
+
+
+def test_a_module_compiled_in_place_runs_as_it_is():
+    x, module = torch.zeros(2, 3, 32, 32), nn.Sequential(small(), nn.Identity()).eval()
+    expected = model_of(module, ["0.0", "0.3"]).rdms(IMAGES)
+    for part in (module, module[0]):
+        part.compile(backend="eager")
+        module(x)
+    compiled = module._compiled_call_impl
+    assert worst(model_of(module, ["0.0", "0.3"]).rdms(IMAGES), expected) == 0
+    assert module._compiled_call_impl is compiled
+    module[0] = torch.compile(small(), backend="eager")
+    with pytest.raises(
+        ValueError, match=r"^'0' of Sequential is wrapped by torch.compile; .*Scorer$"
+    ):
+        model_of(module)
+
+
+def test_a_precision_that_a_device_lacks_is_refused(monkeypatch):
+    class Device:
+        type = "cuda"
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "V100")
+    with pytest.raises(
+        ValueError, match="^precision 'tf32' needs an NVIDIA GPU from Ampere on, not V100$"
+    ):
+        check_precision("tf32", Device())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: False)
+    with pytest.raises(ValueError, match="^precision 'bf16' is not available on cpu$"):
+        model_of(small(), precision="bf16")
+
+
+def test_too_little_memory_for_products_is_one_sentence(monkeypatch):
+    model = model_of(small())
+    shown = model.show(PREPARED.pixels(IMAGES))
+    monkeypatch.setattr(torch, "cat", out_of_memory)
+    with pytest.raises(MemoryError, match=SHORT):
+        model.start(shown)
