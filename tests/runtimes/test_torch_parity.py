@@ -15,8 +15,7 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from fastrdm import OnnxModel, TorchModel, export_onnx
-from fastrdm.networks import preprocessing_of
+from fastrdm import OnnxModel, Preprocessing, TorchModel, export_onnx
 from models.networks import NETWORKS, build
 
 METHODS = ("correlation", "cosine", "euclidean", "sqeuclidean")
@@ -36,7 +35,7 @@ def network(name):
     torch.manual_seed(0)
     if name == "vit":
         module = timm.create_model("vit_small_patch16_224").eval()
-        module.preprocessing = preprocessing_of(module)
+        module.preprocessing = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)
         return module, ["blocks.*@cls", "final=norm@mean"]
     if name == "efficientnet_lite0":
         pytest.importorskip("efficientnet_lite_pytorch")
