@@ -1,3 +1,5 @@
+import os
+import signal
 import sys
 import threading
 
@@ -18,6 +20,7 @@ from models.training.network import build_network
 from models.training.run import TrainingRun
 from models.training.scoring import RunScorer, ScoringOptions
 from models.training.train import main
+from models.training.trainer import Trainer
 
 ARCH = "tiny_network:build"
 OPTIONS = ["--arch", ARCH, "--epochs", "3", "--batch-size", "6", "--image-size", "16"]
@@ -138,6 +141,41 @@ def test_checkpoints_without_scores_are_scored_at_the_next_start(scored, place, 
     assert [r["percent_nc"] for r in table(out)] == [r["percent_nc"] for r in table(scored)]
     assert (out / "scores.csv").read_text() == (scored / "scores.csv").read_text()
     assert "epoch 3 scored: best " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_export")
+def test_a_run_that_is_stopped_continues_with_its_scores(scored, place, monkeypatch):
+    out, original, steps = place / "stopped", Trainer._step, []
+
+    def interrupted(self, *arguments):
+        steps.append(1)
+        # In the second epoch, while the first checkpoint may still be scored.
+        if len(steps) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_step", interrupted)
+    options = [*OPTIONS, "--out", str(out), "--score", "study"]
+    assert main(options) == 128 + signal.SIGTERM
+    assert {row["epoch"] for row in table(out)} == {1}
+    assert main(options) == 0
+    assert (out / "scores.csv").read_text() == (scored / "scores.csv").read_text()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.usefixtures("no_export")
+def test_scoring_does_not_change_the_training_on_a_gpu(place):
+    """Scores are computed in another stream, and in float32 while the training may use TF32."""
+    options = [*OPTIONS, "--device", "cuda", "--deterministic", "--out"]
+    assert main([*options, "gpu"]) == 0
+    theirs = load_state_dict(place / "gpu/checkpoints/epoch_003.pth")
+    for name, device in (("sync", "cuda"), ("async", "cuda"), ("async", "cpu")):
+        out = f"gpu-{name}-{device}"
+        scoring = ["--score", "study", "--score-mode", name, "--score-device", device]
+        assert main([*options, out, *scoring]) == 0
+        ours = load_state_dict(place / out / "checkpoints/epoch_003.pth")
+        assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+        assert {row["epoch"] for row in table(place / out)} == {1, 2, 3}
 
 
 def test_fastrdm_score_opens_the_checkpoints_with_the_runs_graph(scored, place, capsys):
