@@ -64,6 +64,7 @@ class LightningScoring(_Callback):  # type: ignore[misc]
         super().__init__()
         self._schedule = Schedule(every_n_epochs, every_n_steps, at_start, at_end)
         self._history = ScoreHistory(scorer, self._report, on_error)
+        self._studies = [study.name for study in getattr(scorer, "studies", ())]
         self._asynchronous = getattr(scorer, "mode", "sync") == "async"
         self._trainer: Any = None
 
@@ -71,6 +72,12 @@ class LightningScoring(_Callback):  # type: ignore[misc]
     def history(self) -> tuple[StepScores, ...]:
         """What was scored so far."""
         return tuple(self._history.steps)
+
+    @property
+    def state_key(self) -> str:
+        """The key of the history in checkpoints, another one for scorers of other studies."""
+        key: str = self._generate_state_key(studies=self._studies)
+        return key
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Check what other callbacks monitor."""

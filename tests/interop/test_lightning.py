@@ -211,6 +211,23 @@ def test_the_tensorboard_logger_has_the_scores(tmp_path):
     assert [(each.step, each.value) for each in events.Scalars(BEST)] == [(2, 1.0), (4, 2.0)]
 
 
+def test_two_scorers_keep_their_histories(tmp_path, study):
+    (tmp_path / "data").mkdir()
+    other = fastrdm.Scorer(small_study.write_study(tmp_path / "data" / "other"), network="net")
+    options = {"enable_checkpointing": True}
+
+    def pair():
+        return scored_later(fastrdm.Scorer(study, network="net")), scored_later(other)
+
+    first = pair()
+    trainer, _ = fit(tmp_path / "a", *first, epochs=1, **options)
+    resumed = pair()
+    path = trainer.checkpoint_callback.best_model_path
+    fit(tmp_path / "b", *resumed, epochs=1, resume=path, **options)
+    assert [each.history for each in resumed] == [each.history for each in first]
+    assert first[0].history != first[1].history
+
+
 def test_a_module_without_the_network_is_refused_before_the_training(tmp_path, study):
     scoring = LightningScoring(fastrdm.Scorer(study, network="model"))
     with pytest.raises(ValueError, match=r"SmallLightning has no module 'model'.*net, loss"):

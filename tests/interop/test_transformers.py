@@ -45,11 +45,11 @@ def make(folder, *callbacks, **options):
     arguments = transformers.TrainingArguments(
         str(folder),
         use_cpu=True,
-        report_to=[],
         num_train_epochs=options.pop("epochs", small_training.EPOCHS),
         per_device_train_batch_size=small_training.BATCH,
         disable_tqdm=True,
-        **{"save_strategy": "no", "logging_strategy": "steps", "logging_steps": 1} | options,
+        **{"report_to": [], "save_strategy": "no", "logging_strategy": "steps", "logging_steps": 1}
+        | options,
     )
     images = LabelledImages()
     return transformers.Trainer(
@@ -120,6 +120,15 @@ def test_reports_have_the_scores_and_all_that_they_had_before(tmp_path):
     assert [(step, logs[BEST]) for step, logs in reports.logs if BEST in logs] == [(2, 1), (4, 2)]
     assert sorted(logged(trainer, "loss")) == [1, 2, 3, 4]
     assert [logs["epoch"] for _, logs in reports.logs if BEST in logs] == [1, 2]
+
+
+def test_tensorboard_has_the_scores(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    fit(tmp_path, counting, report_to=["tensorboard"])
+    (path,) = {file.parent for file in tmp_path.rglob("events.out.*")}
+    events = accumulator.EventAccumulator(str(path)).Reload()
+    found = [(each.step, each.value) for each in events.Scalars(f"train/{BEST}")]
+    assert found == [(2, 1.0), (4, 2.0)]
 
 
 def test_the_best_model_and_early_stopping_depend_on_scores(tmp_path):

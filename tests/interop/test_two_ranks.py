@@ -45,7 +45,13 @@ def found(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "name",
-    ["lightning_module", "lightning_network", "transformers_model", "transformers_network"],
+    [
+        "lightning_module",
+        "lightning_network",
+        "lightning_async",
+        "transformers_model",
+        "transformers_network",
+    ],
 )
 def test_both_processes_have_the_same_scores_and_train_as_without(found, name):
     first, second = (each[name] for each in found)

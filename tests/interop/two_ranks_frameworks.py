@@ -92,6 +92,14 @@ def lightning_network():
     return with_lightning(scorer={"network": "net"})
 
 
+def lightning_async():
+    _, plain = fit_lightning(FOLDER / "plain")
+    scoring = LightningScoring(Scorer(FOLDER / "study", mode="async"))
+    _, scored = fit_lightning(FOLDER / "scored", scoring)
+    best = max(each.scores[BEST] for each in scoring.history[1:])
+    return found(scoring, same=plain == scored, best=best)
+
+
 def make_trainer():
     small_training.seed()
     arguments = transformers.TrainingArguments(
@@ -133,13 +141,12 @@ def transformers_network():
 
 
 if __name__ == "__main__":
-    result = {
-        function.__name__: function()
-        for function in (
-            lightning_module,
-            lightning_network,
-            transformers_model,
-            transformers_network,
-        )
-    }
+    functions = (
+        lightning_module,
+        lightning_network,
+        lightning_async,
+        transformers_model,
+        transformers_network,
+    )
+    result = {function.__name__: function() for function in functions}
     (FOLDER / f"rank{RANK}.json").write_text(json.dumps(result))
