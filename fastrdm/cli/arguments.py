@@ -20,8 +20,8 @@ _ARCH = (
     "or a FILE.onnx exported with any weights; once for all WEIGHTS, or once for each"
 )
 _BATCH_SIZE = (
-    "images per batch (default: 32); use 1 for files with inner shapes fixed to one image, and for networks with "
-    "outputs that depend on the other images of a batch"
+    "images per batch (default: 32; as many as fit a GPU with torch); use 1 for files with inner shapes fixed to one "
+    "image, and for networks with outputs that depend on the other images of a batch"
 )
 _INCONSISTENT = (
     "score, with a warning, networks whose output for an image depends on its batch or differs between runs (default: "
@@ -229,11 +229,14 @@ def data_folders(arguments: argparse.Namespace) -> list[Path]:
 
 def _add_running(group: argparse._ActionsContainer) -> None:
     add = group.add_argument
-    place = f"where networks run: auto, {', '.join(PROVIDERS)} (default: auto; `fastrdm info` lists which load)"
+    place = (
+        "where networks run: auto, torch or torch:DEVICE as torch:cuda:1 (for MODULE:CALLABLE, without an export),"
+        f" {', '.join(PROVIDERS)} (default: auto; `fastrdm info` lists which load)"
+    )
     add("--provider", default="auto", metavar="NAME", help=place)
     precision = "precision in which networks run (default: fp32)"
     add("--precision", choices=PRECISIONS, default="fp32", help=precision)
-    option = "option of the provider; may be repeated"
+    option = "option of the provider, such as channels_last=true of torch; may be repeated"
     add(
         "--provider-option",
         action="append",
@@ -242,7 +245,7 @@ def _add_running(group: argparse._ActionsContainer) -> None:
         metavar="KEY=VALUE",
         help=option,
     )
-    add("--batch-size", type=_positive, default=32, metavar="N", help=_BATCH_SIZE)
+    add("--batch-size", type=_positive, metavar="N", help=_BATCH_SIZE)
     memory = (
         "memory for activations, images and inner values of a network in each worker, such as 2GiB; if they do not "
         "fit, images run several times, for some layers or channels at a time (default: no limit)"

@@ -6,16 +6,17 @@ and weights that are known to fit. torch and onnx are imported only when needed.
 Read `layers` first: names, patterns and choice of layers. `onnx_files` reads and prunes ONNX models, with weights in
 other files as far as `external_data` allows, and a `graph` is what every runtime opens. `inspection` finds the layers
 of a torch module by its `module_calls`, `default_taps` chooses some where nobody named any, `tapping` keeps them while
-the module runs, `export` traces it into a graph, and `foreign` rewrites the ONNX file of another program. `weights`
-reads checkpoints for a network: `weight_files` are one file or several (`tensor_files`; those of torch are
-`torch_archives` if they are plain, else `pickles` with their `pickle_contents`; `shards`), `state_dicts` what they
-hold, and `fitting` chooses the one whose `matching` with a network's `layout` (and the `file_names` of its library) is
-complete, as far as a `selection` leaves it open. `swapping` finds whether the weights of a graph can be replaced.
-`probing` tests whether activations for an image depend on its batch, which `batch_dependence` explains; `footprint`
-estimates the memory of a graph, `pretrained` reads the preprocessing of timm and transformers, and
-`requested_preprocessing` finds the one that a user asks for.
+the module runs, `dependencies` are the weights that they need, `export` traces it into a graph, and `foreign` rewrites
+the ONNX file of another program. `weights` reads checkpoints for a network: `weight_files` are one file or several
+(`tensor_files`; those of torch are `torch_archives` if they are plain, else `pickles` with their `pickle_contents`;
+`shards`), `state_dicts` what they hold, and `fitting` chooses the one whose `matching` with a network's `layout` (and
+the `file_names` of its library) is complete, as far as a `selection` leaves it open. `swapping` finds whether the
+weights of a graph can be replaced. `probing` tests whether activations for an image depend on its batch, which
+`batch_dependence` explains; `footprint` estimates the memory of a graph, `pretrained` reads the preprocessing of timm
+and transformers, and `requested_preprocessing` finds the one that a user asks for.
 """
 
+from fastrdm.networks.dependencies import needed_entries
 from fastrdm.networks.errors import WeightsError
 from fastrdm.networks.export import export_onnx, trace_network
 from fastrdm.networks.footprint import bytes_per_image
@@ -135,6 +136,7 @@ __all__ = [
     "map_weights",
     "match_pattern",
     "metadata_of",
+    "needed_entries",
     "needs_second_run",
     "preprocessing_for",
     "preprocessing_of",

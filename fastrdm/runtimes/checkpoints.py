@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from fastrdm._base import nearest, one_line, require
 from fastrdm.images import Preprocessing
 from fastrdm.networks import (
@@ -266,19 +268,30 @@ class Architecture:
         gets a sentence for each thing that was left out, by default a RuntimeWarning. WeightsError if the weights
         cannot be read or do not fit.
         """
-        arrays, taken = read_fitting(
-            weights,
-            self.layout,
-            self.name,
-            needed=self.initialisers,
-            selection=Selection.of(key, prefix, ema, allow_missing),
-        )
-        for remark in taken.remarks:
-            (on_remark or _warn)(remark)
-        if missing := [name for name in self.initialisers if name not in arrays]:
-            raise WeightsError(f"{weights} does not fit {self.name}; missing: {missing[0]}")
-        used = {name: arrays[name] for name in self.initialisers}
-        return OnnxModel(Graph(str(weights), self.graph, used, taken.to_dict()), **options)
+        selection = Selection.of(key, prefix, ema, allow_missing)
+        facts = (self.layout, self.name, self.initialisers)
+        used, taken = read_needed(weights, *facts, selection, on_remark)
+        return OnnxModel(Graph(str(weights), self.graph, used, taken), **options)
+
+
+def read_needed(
+    path: str | Path,
+    layout: Layout,
+    network: str,
+    needed: Sequence[str],
+    selection: Selection,
+    on_remark: Callable[[str], None] | None = None,
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Read the entries of a file that a network needs, in its types, and what was taken; arguments as `read_fitting`.
+
+    `on_remark` gets a sentence for each thing that was left out, by default a RuntimeWarning.
+    """
+    arrays, taken = read_fitting(path, layout, network, needed=needed, selection=selection)
+    for remark in taken.remarks:
+        (on_remark or _warn)(remark)
+    if missing := [name for name in needed if name not in arrays]:
+        raise WeightsError(f"{path} does not fit {network}; missing: {missing[0]}")
+    return {name: arrays[name] for name in needed}, taken.to_dict()
 
 
 def open_checkpoint(
@@ -333,7 +346,7 @@ def open_checkpoint(
 
 
 def _warn(remark: str) -> None:
-    warnings.warn(remark, RuntimeWarning, stacklevel=3)
+    warnings.warn(remark, RuntimeWarning, stacklevel=4)
 
 
 def _take_weights_out(model: Any, layout: Layout, path: Path) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 """Exported architectures on disk: a network is exported once, and again when something that made it has changed.
 
-A file holds the graph of one "module:callable" with its taps and preprocessing. Its name is the SHA-256 of these, of
-the file that the module is found in, and of the versions of Python and the packages that export. It also lists all that
-the export read, see `export_inputs`: if any of this has changed, the network is exported again. Files appear when they
-are complete, and several processes may write the same one. Files without the digest of their content are written
-again. The folder is private: it is made with mode 0700, and that of another user is neither read nor written.
+A file holds the graph of one "module:callable" with its taps and preprocessing; if torch runs it, the facts of the
+module and no graph. Its name is the SHA-256 of these, of the file that the module is found in, and of the versions of
+Python and the packages that export. It also lists all that the export read, see `export_inputs`: if any of this has
+changed, the network is exported again. Files appear when they are complete, and several processes may write the same
+one. Files without the digest of their content are written again. The folder is private: it is made with mode 0700, and
+that of another user is neither read nor written.
 
 What cannot be tracked is not kept: networks in memory and callables, modules that the program had imported before,
 networks that differ between two builds, that used the network connection while they were built, or whose files changed
@@ -48,24 +49,37 @@ _PACKAGES = ("numpy", "onnx", "onnx_ir", "onnxscript", "torch")
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What is exported: "module:callable", taps, and what replaces the network's preprocessing, as text."""
+    """What is exported: "module:callable", taps, and what replaces the network's preprocessing, as text.
+
+    `runtime` is "onnx", or "torch" for the facts of a network that runs as a module.
+    """
 
     arch: str
     taps: Any = None
     input_size: Any = None
     preprocessing: str | None = None
+    runtime: str = "onnx"
 
     @classmethod
     def of(
-        cls, arch: str, taps: Any, input_size: Any, preprocessing: RequestedPreprocessing | None
+        cls,
+        arch: str,
+        taps: Any,
+        input_size: Any,
+        preprocessing: RequestedPreprocessing | None,
+        runtime: str = "onnx",
     ) -> "ExportRequest":
         """Return the request for an export with the arguments of `Architecture.export`."""
-        return cls(arch, taps, input_size, preprocessing.to_json() if preprocessing else None)
+        text = preprocessing.to_json() if preprocessing else None
+        return cls(arch, taps, input_size, text, runtime)
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A graph without weights, the facts of its `Architecture`, and the warnings of its export."""
+    """A graph without weights, the facts of its `Architecture`, and the warnings of its export.
+
+    Those of a `TorchArchitecture` have an empty graph.
+    """
 
     graph: bytes
     layout: str

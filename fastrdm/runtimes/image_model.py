@@ -244,6 +244,12 @@ class ImageModel(ABC):
         self._collect(collector, pixels, limit, progress)
         return {layer: collector.results[layer] for layer in wanted}
 
+    def uses_device(
+        self, method: str = "correlation", projection: SparseProjection | None = None
+    ) -> bool:
+        """Return whether RDMs of a method are computed on the device if nothing is said about `where`."""
+        return self._uses_device("auto", method, projection)
+
     @abstractmethod
     def _run(
         self, batch: NDArray[np.float32], wanted: Sequence[str]

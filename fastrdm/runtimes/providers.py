@@ -19,6 +19,7 @@ from fastrdm._base import check_choice, require
 from fastrdm.networks import Graph
 from fastrdm.runtimes.provider_sources import ProviderSource, RefusedError, reason_of, runtime
 from fastrdm.runtimes.provider_table import AUTO, PRECISIONS, PROVIDERS
+from fastrdm.runtimes.torch_provider import TORCH, is_torch
 
 # Operators with a network's work; others (mostly of shapes) may run on the CPU.
 _HEAVY = {"Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "Attention", "LSTM", "GRU", "RNN"}
@@ -77,7 +78,12 @@ def open_session(
 
 
 def _check_arguments(word: str, precision: str, options: Mapping[str, str]) -> None:
-    check_choice(word, ("auto", *PROVIDERS), "provider")
+    if is_torch(word):
+        raise ValueError(
+            f"provider {word!r} runs modules of torch, not ONNX graphs; pass module:callable (arch), or name one of"
+            f" {', '.join(PROVIDERS)}"
+        )
+    check_choice(word, ("auto", TORCH, *PROVIDERS), "provider")
     check_choice(precision, PRECISIONS, "precision")
     if not isinstance(options, Mapping) or not all(
         isinstance(text, str) for pair in options.items() for text in pair

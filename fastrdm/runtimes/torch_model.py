@@ -140,7 +140,7 @@ class TorchModel(ImageModel):
         for name, number in {"batch_size": batch_size, "n_threads": n_threads}.items():
             if number is not None:
                 check_integer(number, name, 1)
-        module = _unwrapped(module)
+        module = unwrapped(module)
         self.architecture = type(module).__name__
         self.preprocessing = preprocessing_for(module, preprocessing)
         self.precision, self.taken = precision or "fp32", {}
@@ -216,9 +216,10 @@ class TorchModel(ImageModel):
         """Start to compute the RDMs of several sets of stimuli, whose images share batches.
 
         On a GPU, this takes less time than one `start` for each set. Activations in batches of other sizes can differ
-        in their last bits. Errors are those of `start`.
+        in their last bits. Errors are those of `start`, warnings those of `rdms`.
         """
         device_measure(method)
+        self._warn()
         self._session.follow()
         wanted = choose_layers(layers, self.layers, self.architecture)
         limit = None if max_memory is None else parse_bytes(max_memory)
@@ -344,8 +345,8 @@ class TorchModel(ImageModel):
         return needs.plan(min(batch, n), limit)
 
 
-def _unwrapped(module: "torch.nn.Module") -> "torch.nn.Module":
-    """The network inside wrappers of torch."""
+def unwrapped(module: "torch.nn.Module") -> "torch.nn.Module":
+    """Return the network inside wrappers of torch."""
     torch = torch_package()
     wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
     while True:

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     # Not imported: who reads a store needs none of them.
     from fastrdm.networks import RequestedPreprocessing, Taps
     from fastrdm.rdm import Gram, SparseProjection
-    from fastrdm.runtimes import Architecture
+    from fastrdm.runtimes import Architecture, TorchArchitecture
     from fastrdm.scoring.region_scorers import RegionScorer
     from fastrdm.similarity import Score
     from fastrdm.studies import Study
 
 # In nanoseconds.
 _SECOND = 10**9
+
+# Images in one run of ONNX Runtime.
+DEFAULT_BATCH = 32
 
 # A study's name; size, filter and crop.
 PixelsKey: TypeAlias = tuple[str, tuple[tuple[int, int], str, int | float | None]]
@@ -45,13 +48,13 @@ class RunOptions:
     """How checkpoints are scored: arguments of `OnnxModel` and of its `rdms` and `grams`, what is kept, what is shown.
 
     `projection` is the number of components, or a projection. `start_timeout` is how many seconds may pass until a
-    worker is ready.
+    worker is ready. Without `batch_size` it is 32, or on a GPU by torch as many images as fit.
     """
 
     provider: str = "auto"
     precision: str | None = None
     provider_options: Mapping[str, str] | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
     allow_inconsistent: bool = False
     n_threads: int | None = None
     max_memory: int | str | None = None
@@ -62,9 +65,9 @@ class RunOptions:
     start_timeout: float = 120.0
 
     def __post_init__(self) -> None:
-        check_integer(self.batch_size, "batch_size", 1)
-        if self.n_threads is not None:
-            check_integer(self.n_threads, "n_threads", 1)
+        for name in ("batch_size", "n_threads"):
+            if getattr(self, name) is not None:
+                check_integer(getattr(self, name), name, 1)
         if not self.start_timeout > 0:
             raise ValueError(f"start_timeout must be positive, not {self.start_timeout}")
         if self.max_memory is not None:
@@ -75,8 +78,15 @@ class RunOptions:
     @property
     def model(self) -> dict[str, Any]:
         """Arguments for `OnnxModel`."""
-        others = ("keep_rdms", "keep_grams", "progress", "start_timeout", *self.images)
-        return {name: value for name, value in vars(self).items() if name not in others}
+        names = ("provider", "precision", "provider_options", "allow_inconsistent", "n_threads")
+        arguments = {name: getattr(self, name) for name in names}
+        return arguments | {"batch_size": self.batch_size or DEFAULT_BATCH}
+
+    @property
+    def torch_model(self) -> dict[str, Any]:
+        """Arguments for `SwappedTorch`."""
+        names = ("provider", "precision", "provider_options", "allow_inconsistent", "n_threads")
+        return {name: getattr(self, name) for name in (*names, "batch_size")}
 
     @property
     def images(self) -> dict[str, Any]:
@@ -110,12 +120,13 @@ def _projection(projection: Any) -> "SparseProjection":
 class NetworkSetup:
     """What a worker needs to open the checkpoints of one network.
 
-    `.onnx` checkpoints have taps and preprocessing in place of an architecture. Checkpoints of an architecture with an
-    `error` fail with this message. `known` has the SHA-256 of the weights that already have scores, sorted. `selection`
-    is which weights of a file are taken: arguments of `Architecture.open`.
+    The type of the architecture tells whether ONNX Runtime or torch runs it. `.onnx` checkpoints have taps and
+    preprocessing in place of an architecture. Checkpoints of an architecture with an `error` fail with this message.
+    `known` has the SHA-256 of the weights that already have scores, sorted. `selection` is which weights of a file are
+    taken: arguments of `Architecture.open`.
     """
 
-    architecture: "Architecture | None"
+    architecture: "Architecture | TorchArchitecture | None"
     taps: "Taps | None" = None
     preprocessing: "RequestedPreprocessing | None" = None
     error: str = ""
@@ -145,6 +156,13 @@ class WorkerSetup:
     kernels: str
     submit: bool = False
     pixels: Mapping[PixelsKey, NDArray[np.uint8]] = field(default_factory=dict)
+
+    @property
+    def uses_torch(self) -> bool:
+        """Whether torch runs some of the networks."""
+        from fastrdm.runtimes import TorchArchitecture
+
+        return any(isinstance(each.architecture, TorchArchitecture) for each in self.networks)
 
 
 @dataclass(frozen=True)
@@ -283,11 +301,15 @@ Outcome: TypeAlias = Scored | Known | Failed | Elsewhere
 
 @dataclass(frozen=True)
 class Handshake:
-    """What a worker reports when it is ready: its process and its environment."""
+    """What a worker reports when it is ready: its process and its environment.
+
+    `n_ahead` is the number of jobs after the current one that it wants to know, to open their checkpoints.
+    """
 
     pid: int
     host: str
     facts: Mapping[str, Any]
+    n_ahead: int = 1
 
 
 def environment_facts(provider: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastrdm._base import issue, recorded_warnings
 from fastrdm.images import Preprocessing, cached_pixels
 from fastrdm.rdm import Gram
-from fastrdm.runtimes import OnnxModel, PendingRdms, ShownImages, TorchModel
+from fastrdm.runtimes import PendingRdms, ScorableModel, ShownImages, TorchModel
 from fastrdm.scoring.jobs import PixelsKey, RunOptions
 from fastrdm.scoring.region_scorers import LayerSet, RegionScorer
 from fastrdm.scoring.undefined import UndefinedScores, undefined_images
@@ -39,7 +39,7 @@ class LayerScoring:
 
     def scores(
         self,
-        model: OnnxModel | TorchModel,
+        model: ScorableModel,
         done: frozenset[tuple[str, str, str]] = frozenset(),
         layers: Sequence[str] | None = None,
     ) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class LayerScoring:
 
     def start(
         self,
-        model: OnnxModel | TorchModel,
+        model: ScorableModel,
         done: frozenset[tuple[str, str, str]] = frozenset(),
         layers: Sequence[str] | None = None,
         *,
@@ -61,22 +61,24 @@ class LayerScoring:
 
         Afterwards the model may take other weights. `max_memory` is by default that of the options.
         """
-        pending: dict[str, PendingRdms] = {}
-        if isinstance(model, TorchModel) and self._uses_device(model):
-            limit = self._options.max_memory if max_memory is None else max_memory
-            for study, _ in self._wanted(done):
-                shown = self._shown.setdefault(model, {})
-                if study.name not in shown:
-                    pixels = stimuli_of(study, model.preprocessing, self._pixels)
-                    shown[study.name] = model.show(pixels, [str(path) for path in study.stimuli])
-                pending[study.name] = model.start(
-                    shown[study.name], layers=layers, max_memory=limit
-                )
-        return pending
+        if not (isinstance(model, TorchModel) and self._uses_device(model)):
+            return {}
+        shown = self._shown.setdefault(model, {})
+        names = [study.name for study, _ in self._wanted(done)]
+        for study in self._studies:
+            if study.name in names and study.name not in shown:
+                pixels = stimuli_of(study, model.preprocessing, self._pixels)
+                shown[study.name] = model.show(pixels, [str(path) for path in study.stimuli])
+        if not names:
+            return {}
+        limit = self._options.max_memory if max_memory is None else max_memory
+        sets = [shown[name] for name in names]
+        started = model.start_sets(sets, layers=layers, max_memory=limit)
+        return dict(zip(names, started, strict=True))
 
     def finish(
         self,
-        model: OnnxModel | TorchModel,
+        model: ScorableModel,
         pending: Mapping[str, PendingRdms],
         done: frozenset[tuple[str, str, str]] = frozenset(),
         layers: Sequence[str] | None = None,
@@ -118,11 +120,11 @@ class LayerScoring:
         """Whether the model makes RDMs on its device."""
         if self._options.projection is not None:
             return False
-        return self._where == "device" or (self._where == "auto" and model.device.type != "cpu")
+        return self._where == "device" or (self._where == "auto" and model.uses_device())
 
     def _layers(
         self,
-        model: OnnxModel | TorchModel,
+        model: ScorableModel,
         study: Study,
         scorers: Sequence[RegionScorer],
         pending: PendingRdms | None,

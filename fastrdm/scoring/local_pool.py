@@ -6,13 +6,14 @@ import pickle
 import queue
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from fastrdm._kernels import kernels
+from fastrdm.runtimes import TORCH
 from fastrdm.scoring.accelerators import accelerators
 from fastrdm.scoring.jobs import (
     Handshake,
@@ -66,7 +67,7 @@ class _InProcessHandle:
     def handshake(self) -> "Future[Handshake | Exception]":
         return _done(self._worker.handshake())
 
-    def submit(self, job: Job, following: Job | None, name: str) -> "Future[Outcome]":
+    def submit(self, job: Job, following: Sequence[Job], name: str) -> "Future[Outcome]":
         return _done(self._worker.score(job, following, name))
 
     def close(self, now: bool) -> None:
@@ -80,7 +81,7 @@ def _done(value: T) -> "Future[T]":
 
 
 class LocalPool:
-    """Processes on this machine: one for each accelerator, or one for all processors.
+    """Processes on this machine: one for each accelerator, or one for all processors; one for a device that is named.
 
     Without accelerators several workers share the processors.
     """
@@ -99,7 +100,10 @@ class LocalPool:
         """As for `WorkerPool`."""
         # Not in advance: the drivers' programs and the providers' packages take longer than a sweep without work.
         if not self._launchers:
-            variable, devices = accelerators(self._provider)
+            provider = self._provider
+            if provider == "auto" and setup.uses_torch:
+                provider = TORCH
+            variable, devices = accelerators(provider)
             count = self._workers or len(devices) or 1
             shared = None if devices or count == 1 else max(1, kernels().n_threads // count)
             threads = setup.options.n_threads or shared
@@ -151,7 +155,7 @@ class _Process:
     def handshake(self) -> "Future[Handshake | Exception]":
         return self._handshake
 
-    def submit(self, job: Job, following: Job | None, name: str) -> "Future[Outcome]":
+    def submit(self, job: Job, following: Sequence[Job], name: str) -> "Future[Outcome]":
         return self._request((job, following, name))
 
     def close(self, now: bool) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -45,7 +45,7 @@ class RayPool:
 
     By default the cluster is the one this process is connected to, else that of `RAY_ADDRESS`, else a new one on this
     machine, whose ports only accept connections from it, because Ray has no authentication. Each actor has one
-    processor, and one GPU if the provider runs on GPUs or, with "auto", if any node has one.
+    processor, and one GPU if the provider runs on GPUs or, with "auto" and "torch", if any node has one.
     """
 
     depth = 2
@@ -75,7 +75,8 @@ class RayPool:
         self._limit = workers
         if num_gpus is None:
             has_gpus = any(node["Resources"].get("GPU") for node in self._nodes())
-            num_gpus = 1.0 if provider in LISTS or (provider == "auto" and has_gpus) else 0.0
+            needs_gpu = provider in LISTS or provider.startswith("torch:cuda")
+            num_gpus = 1.0 if needs_gpu or (provider in ("auto", "torch") and has_gpus) else 0.0
         needs = [amount for amount in (num_cpus, num_gpus) if amount is not None]
         if num_cpus == num_gpus == 0 or not all(0 <= amount < math.inf for amount in needs):
             raise WorkerPoolError(
@@ -117,9 +118,10 @@ class RayPool:
             options = replace(setup.options, n_threads=setup.options.n_threads or threads)
             pixels: dict[PixelsKey, NDArray[np.uint8]] = {}
             # Other networks' preprocessing is unknown until their checkpoints are opened.
-            for architecture in filter(None, (each.architecture for each in setup.networks)):
-                for study in setup.studies:
-                    stimuli_of(study, architecture.preprocessing, pixels)
+            for network in setup.networks:
+                if network.architecture is not None:
+                    for study in setup.studies:
+                        stimuli_of(study, network.architecture.preprocessing, pixels)
             self._setup = self._ray.put(replace(setup, pixels=pixels, options=options))
         if time.monotonic() - self._queried > _QUERY_S:
             self._queried = time.monotonic()
@@ -168,7 +170,7 @@ class _Actor:
     def handshake(self) -> "Future[Handshake | Exception]":
         return self._answer(self._actor.handshake.remote())
 
-    def submit(self, job: Job, following: Job | None, name: str) -> "Future[Outcome]":
+    def submit(self, job: Job, following: Sequence[Job], name: str) -> "Future[Outcome]":
         return self._answer(self._actor.score.remote(job, following, name))
 
     def _answer(self, reference: Any) -> "Future[Any]":

@@ -18,8 +18,15 @@ from fastrdm.networks import (
     hash_file,
     is_onnx,
 )
-from fastrdm.runtimes import Architecture, Exports, import_arch
-from fastrdm.scoring.jobs import Job, NetworkSetup, RunOptions, kernels_version
+from fastrdm.runtimes import (
+    Architecture,
+    Exports,
+    TorchArchitecture,
+    import_arch,
+    is_torch,
+    torch_gpu_of,
+)
+from fastrdm.scoring.jobs import DEFAULT_BATCH, Job, NetworkSetup, RunOptions, kernels_version
 from fastrdm.scoring.listing import Listing
 from fastrdm.scoring.manifest import CheckpointSource, check_labels, is_manifest, read_manifest
 from fastrdm.scoring.pattern_search import PatternSearch
@@ -93,13 +100,35 @@ def label_names(weights: Sequence[str | Path], labels: str = "") -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class NetworkSpec:
-    """A network as asked for: an architecture with taps and preprocessing, or `.onnx` checkpoints with both."""
+    """A network as asked for: an architecture with taps and preprocessing, or `.onnx` checkpoints with both.
+
+    `provider` decides whether torch runs it, or ONNX Runtime.
+    """
 
     arch: str | Architecture | None
     taps: Taps | None
     preprocessing: RequestedPreprocessing | None
     selection: Selection = ANY_FITTING
     exports: Exports = field(default_factory=Exports)
+    provider: str = "auto"
+
+    @cached_property
+    def runs_in_torch(self) -> bool:
+        """Whether torch runs the network: if the provider is torch, or "auto" finds a GPU that torch is built for.
+
+        ValueError if torch is the provider of a graph.
+        """
+        is_graph = not isinstance(self.arch, str) or is_onnx(self.arch)
+        if is_graph and is_torch(self.provider) and self.arch is not None:
+            name = self.arch if isinstance(self.arch, str) else self.arch.name
+            raise ValueError(
+                f"provider {self.provider!r} runs networks given as module:callable, not the graph {name}"
+            )
+        if is_graph:
+            return False
+        return is_torch(self.provider) or (
+            self.provider == "auto" and bool(torch_gpu_of(self.provider))
+        )
 
     @property
     def key(self) -> str:
@@ -110,17 +139,18 @@ class NetworkSpec:
 
     def check(self) -> None:
         """Raise ValueError or FileNotFoundError if the architecture does not exist."""
-        if not isinstance(self.arch, str) or is_onnx(self.arch):
+        if not self.runs_in_torch and (not isinstance(self.arch, str) or is_onnx(self.arch)):
             _ = self.setup
         elif self._known is None:
             with self.exports.recorded():
-                import_arch(self.arch)
+                import_arch(str(self.arch))
 
     @cached_property
-    def _known(self) -> Architecture | None:
-        """The architecture that an earlier process exported."""
+    def _known(self) -> Architecture | TorchArchitecture | None:
+        """The architecture that an earlier process exported or inspected."""
         assert isinstance(self.arch, str)
-        return Architecture.find(
+        kind = TorchArchitecture if self.runs_in_torch else Architecture
+        return kind.find(
             self.arch, self.taps, preprocessing=self.preprocessing, exports=self.exports
         )
 
@@ -130,7 +160,8 @@ class NetworkSpec:
         if self.arch is None:
             return NetworkSetup(None, self.taps, self.preprocessing)
         if isinstance(self.arch, str) and not is_onnx(self.arch):
-            made = self._known or Architecture.export(
+            make = TorchArchitecture.inspect if self.runs_in_torch else Architecture.export
+            made = self._known or make(
                 self.arch, self.taps, preprocessing=self.preprocessing, exports=self.exports
             )
             return NetworkSetup(made, selection=self.selection.to_dict())
@@ -163,7 +194,8 @@ class NetworkSpec:
         if self.selection:
             graph += f", weights taken with {json.dumps(self.selection.to_dict())}"
         if options.allow_inconsistent:
-            graph += f", inconsistent answers allowed in batches of {options.batch_size}"
+            batch = options.batch_size or DEFAULT_BATCH
+            graph += f", inconsistent answers allowed in batches of {batch}"
         if chosen := _provider_facts(options.provider_options or {}):
             graph += f", provider options {json.dumps(chosen)}"
         if options.max_memory is not None:
@@ -204,7 +236,9 @@ class Resolver:
         selection: Selection = ANY_FITTING,
         preprocessing: RequestedPreprocessing | None = None,
         watch: bool = False,
+        provider: str = "auto",
     ) -> None:
+        self._provider = provider
         self.sources = sources(weights, arch, taps, labels, selection, preprocessing)
         self._search = PatternSearch()
         self._untried = check_labels(self.sources, watch, self._search)
@@ -218,7 +252,8 @@ class Resolver:
 
     def _number(self, source: CheckpointSource, arch: str | Architecture | None) -> int:
         selection = ANY_FITTING if arch is None else source.selection
-        spec = NetworkSpec(arch, source.taps, source.preprocessing, selection, self._exports)
+        facts = (source.taps, source.preprocessing, selection, self._exports, self._provider)
+        spec = NetworkSpec(arch, *facts)
         if spec.key not in self._numbers:
             spec.check()
             self._numbers[spec.key] = len(self.networks)
@@ -237,6 +272,11 @@ class Resolver:
                     raise ValueError(
                         f"{found.path}: weights need arch, the module:callable that builds their network or its"
                         " exported .onnx file"
+                    )
+                if brings_graph and is_torch(self._provider):
+                    raise ValueError(
+                        f"{found.path}: provider {self._provider!r} runs networks given as module:callable, not .onnx"
+                        " files; leave it out, or name a provider of ONNX Runtime"
                     )
                 self._try_labels(source, found.path, labels)
                 yield Job(found.path, numbers[brings_graph], labels, found.row)

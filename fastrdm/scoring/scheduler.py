@@ -37,8 +37,8 @@ class WorkerHandle(Protocol):
     def handshake(self) -> "Future[Handshake | Exception]":
         """Future of the worker's handshake, or of the error that prevents its start."""
 
-    def submit(self, job: Job, following: Job | None, name: str) -> "Future[Outcome]":
-        """Queue a job after those submitted before."""
+    def submit(self, job: Job, following: Sequence[Job], name: str) -> "Future[Outcome]":
+        """Queue a job after those submitted before; `following` are those that may come next."""
 
     def close(self, now: bool) -> None:
         """End the worker: immediately, or after its submitted jobs."""
@@ -67,13 +67,13 @@ class WorkerPool(Protocol):
 
 @dataclass(eq=False)
 class _Slot:
-    """A worker, the jobs submitted to it, and the one it will get when the job after that is known."""
+    """A worker, the jobs submitted to it, and those that it will get next."""
 
     name: str
     handle: WorkerHandle
     starting: "Future[Handshake | Exception]"
     running: "dict[Future[Outcome], Job]" = field(default_factory=dict)
-    held: Job | None = None
+    held: deque[Job] = field(default_factory=deque)
     handshake: Handshake | None = None
 
     @property
@@ -191,17 +191,19 @@ class _Scheduler:
                 return
             if self.retries and self.retries[0].deaths:
                 if not slot.running and not slot.held:
-                    self._submit(slot, self.retries.popleft(), None)
+                    self._submit(slot, self.retries.popleft(), ())
                     return
                 # This worker must be idle before it takes the job that killed another one.
                 job = None
             else:
                 job = self.retries.popleft() if self.retries else self._next()
-            if slot.held:
-                self._submit(slot, slot.held, job)
-            slot.held = job
-            if job is None:
+            if job is not None:
+                slot.held.append(job)
+                if len(slot.held) <= (slot.handshake.n_ahead if slot.handshake else 1):
+                    continue
+            if not slot.held:
                 return
+            self._submit(slot, slot.held.popleft(), slot.held)
 
     def _next(self) -> Job | None:
         item: Job | Outcome | None = None
@@ -221,16 +223,16 @@ class _Scheduler:
         for slot in ready:
             if slot.running or slot.held:
                 continue
-            donor = next((other for other in ready if other.held), None)
-            if donor is None or donor.held is None or self.is_stopped():
+            donor = max(ready, key=lambda other: len(other.held))
+            if not donor.held or self.is_stopped():
                 return
-            job, donor.held = donor.held, None
-            self._submit(slot, job, None)
+            # The last one, which its worker may not have opened yet.
+            self._submit(slot, donor.held.pop(), ())
 
-    def _submit(self, slot: _Slot, job: Job, following: Job | None) -> None:
+    def _submit(self, slot: _Slot, job: Job, following: Sequence[Job]) -> None:
         self._report(slot, "given", checkpoint=job.path)
         try:
-            future = slot.handle.submit(job, following, slot.name)
+            future = slot.handle.submit(job, tuple(following), slot.name)
         # The worker may die between two polls.
         except self.pool.lost as error:
             future = Future()
@@ -280,8 +282,7 @@ class _Scheduler:
                 yield Failed(job, Stamp.of(job.path), reason, worker=slot.name)
             else:
                 self.retries.append(replace(job, deaths=job.deaths + 1))
-        if slot.held:
-            self.retries.appendleft(slot.held)
+        self.retries.extendleft(reversed(slot.held))
 
     def close(self) -> None:
         for slot in self.slots.values():
