@@ -4,13 +4,22 @@ import importlib
 import importlib.util
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastrdm._base import run_program, versions
+from fastrdm._base import one_line, run_program, versions
 from fastrdm._kernels import KernelInfo, kernels
 from fastrdm.images import cache_info
-from fastrdm.runtimes import AUTO, PROVIDERS, Provider, open_session, probe_graph
+from fastrdm.runtimes import (
+    AUTO,
+    PROVIDERS,
+    TORCH,
+    Provider,
+    open_session,
+    probe_graph,
+    torch_devices,
+    torch_gpu_of,
+)
 from fastrdm.studies import find_data
 
 # Instruction set → Linux's name of its flag.
@@ -74,6 +83,20 @@ class ProviderState:
 
 
 @dataclass(frozen=True)
+class TorchState:
+    """Whether torch can run networks, given as module:callable.
+
+    `state` is as for `ProviderState`; `detail` is the version of torch, why it does not load, or what to install.
+    `devices` are those of this process, with the names of GPUs; `is_auto` is whether ``provider="auto"`` selects it.
+    """
+
+    state: str
+    detail: str
+    devices: dict[str, str] = field(default_factory=dict)
+    is_auto: bool = False
+
+
+@dataclass(frozen=True)
 class Info:
     """The machine and the installation.
 
@@ -87,11 +110,13 @@ class Info:
         Versions of Python and of the installed packages.
     providers : tuple of ProviderState
     auto : str or None
-        The provider that ``provider="auto"`` selects; None if no network can run.
+        The provider that ``provider="auto"`` selects for ONNX graphs; None if none can run. For networks given as
+        module:callable, it selects torch if `torch.is_auto`.
     data : str or None
         The folder of data that would be used, or what is wrong with `FASTRDM_DATA`.
     cache : str
         The folder of decoded stimuli, or what is wrong with it.
+    torch : TorchState
     """
 
     processor: Processor
@@ -103,6 +128,7 @@ class Info:
     auto: str | None
     data: str | None
     cache: str
+    torch: TorchState
 
 
 def info() -> Info:
@@ -123,6 +149,7 @@ def info() -> Info:
         auto=next((word for word in AUTO if word in loading), None),
         data=_folder(find_data),
         cache=str(_folder(lambda: cache_info().folder)),
+        torch=_torch_state(),
     )
 
 
@@ -222,6 +249,18 @@ def _state(word: str, provider: Provider) -> ProviderState:
     if not packages:
         return ProviderState(word, "does not load", refusals[0])
     return ProviderState(word, "loads", next(iter(packages.values())), tuple(packages))
+
+
+def _torch_state() -> TorchState:
+    if importlib.util.find_spec(TORCH) is None:
+        return TorchState("not installed", "pip install 'fastrdm[export]'")
+    try:
+        devices = torch_devices()
+    # Whatever keeps a driver or a library from loading.
+    except Exception as error:
+        return TorchState("does not load", one_line(error))
+    version = str(importlib.import_module(TORCH).__version__)
+    return TorchState("loads", version, devices, bool(torch_gpu_of("auto")))
 
 
 def _folder(find: Callable[[], Path | None]) -> str | None:

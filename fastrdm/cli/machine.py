@@ -9,6 +9,7 @@ from fastrdm.cli.printing import echo, echo_json
 
 if TYPE_CHECKING:
     from fastrdm._kernels import KernelInfo
+    from fastrdm.cli.doctor import TorchState
 
 
 def add_info(info: argparse.ArgumentParser) -> None:
@@ -50,12 +51,21 @@ def _info(arguments: argparse.Namespace) -> int:
         name = each.provider + " *" * (each.provider == info.auto)
         rows.append((name, each.state, " ".join(each.precisions), each.detail))
     print_rows(["provider", "state", "precisions", ""], rows)
-    echo(f"* selected by --provider auto: {info.auto or 'none, because no network can run'}")
+    auto = info.auto or "none, because no network can run"
+    echo()
+    echo(f"torch, for MODULE:CALLABLE: {_describe_torch(info.torch)}")
+    others = ", torch for MODULE:CALLABLE" if info.torch.is_auto else ""
+    echo(f"* selected by --provider auto: {auto}{others}")
     return 0
 
 
 def _size(n_bytes: int | None) -> str:
     return "unknown" if n_bytes is None else format_bytes(n_bytes)
+
+
+def _describe_torch(torch: "TorchState") -> str:
+    devices = [f"torch:{device} {name}".strip() for device, name in torch.devices.items()]
+    return ", ".join([torch.state, torch.detail, *devices])
 
 
 def _kernels(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,7 @@ class Notices:
         self._show, self._debug, self._prefix = show, debug, prefix
         self._warnings: collections.Counter[str] = collections.Counter()
         self._is_waiting = False
+        self._providers: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         """Print the lines of an event."""
@@ -66,6 +67,8 @@ class Notices:
                 self._show(
                     f"{self._prefix}warning: {text if checkpoint in text else f'{checkpoint}: {text}'}"
                 )
+        if event["event"] == "ready" and "provider" in event:
+            self._providers.add(event["provider"])
         if event["event"] == "waiting":
             if event["count"] and not self._is_waiting:
                 self._show(f"{self._prefix}{_waiting_text(event)}")
@@ -78,7 +81,7 @@ class Notices:
             for text, n in self._warnings.items():
                 if n > 1:
                     self._show(f"{self._prefix}warning: {counted(n, 'checkpoint')}: {text}")
-            self._show(event.get("note") or f"{self._prefix}{_end_of(event)}")
+            self._show(event.get("note") or f"{self._prefix}{_end_of(event, self._providers)}")
 
 
 def print_estimate(estimate: "Estimate", as_json: bool) -> int:
@@ -103,14 +106,15 @@ def print_estimate(estimate: "Estimate", as_json: bool) -> int:
     return int(bool(plan.missing))
 
 
-def _end_of(event: Event) -> str:
+def _end_of(event: Event, providers: Collection[str]) -> str:
     known = f", {event['known']} known under other names" if event["known"] else ""
     if event["elsewhere"]:
         known += f", {event['elsewhere']} scored by another sweep"
     more = "" if event["outcome"] == "finished" else "; run the same command to continue"
+    place = f" on {', '.join(sorted(providers))}" if providers else ""
     return (
         f"{event['outcome']}: {event['scored']} scored{known}, {event['failed']} failed in"
-        f" {format_seconds(event['seconds'])}{more}"
+        f" {format_seconds(event['seconds'])}{place}{more}"
     )
 
 
@@ -139,7 +143,8 @@ class Board:
             self.total, self.is_open = event["new"], event["watch"]
             self._times.append(time.monotonic())
         elif kind == "ready":
-            self.workers[worker] = f"ready on {event['host']}"
+            provider = f", {event['provider']}" if "provider" in event else ""
+            self.workers[worker] = f"ready on {event['host']}{provider}"
             self._queues[worker] = collections.deque()
         elif kind == "lost":
             self.workers.pop(worker, None)

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,7 @@ def _score(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         require("rich", "onnx", "to print tables")
     if not arguments.quiet:
-        options["on_start"] = _announce
+        options |= {"on_start": _announce, "on_ready": _name_provider()}
     notice = synthetic_notice(studies)
     if arguments.json and notice:
         complain(notice)
@@ -143,6 +143,18 @@ def _print(
 
 def _announce(checkpoint: str) -> None:
     complain(f"scoring {checkpoint}")
+
+
+def _name_provider() -> Callable[[str], None]:
+    """Return a function that prints each provider in use once."""
+    named: set[str] = set()
+
+    def name(provider: str) -> None:
+        if provider not in named:
+            complain(f"networks run on {provider}")
+        named.add(provider)
+
+    return name
 
 
 def _report_left_out(left_out: "LeftOut", as_json: bool) -> None:

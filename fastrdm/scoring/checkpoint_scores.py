@@ -77,6 +77,7 @@ def score_checkpoints(
     repeat: bool = True,
     weighted: bool = False,
     on_start: Callable[[str], None] = lambda checkpoint: None,
+    on_ready: Callable[[str], None] = lambda provider: None,
     on_left_out: Callable[[LeftOut], None] | None = None,
     **options: Any,
 ) -> Iterator[CheckpointScores]:
@@ -107,6 +108,8 @@ def score_checkpoints(
         Whether layers are weighted on some studies and judged on another too. Workers then return the layers' RDMs.
     on_start : callable
         Called with each checkpoint's path before work on it begins.
+    on_ready : callable
+        Called when a worker is ready, with the provider that it uses, such as "cpu" or "torch:cuda:0".
     on_left_out : callable, optional
         Called with files in folders and globs that are not checkpoints; by default they cause a warning.
     **options
@@ -147,6 +150,8 @@ def score_checkpoints(
         def on_event(event: Event) -> None:
             if event["event"] == "given":
                 on_start(event["checkpoint"])
+            elif event["event"] == "ready":
+                on_ready(event["provider"])
 
         named = [] if watch or submit is None else list(sweep.paths())
         folder_of = _submission_folders(submit, named)

@@ -256,7 +256,9 @@ class Sweep:
 
         def notify(event: Event) -> None:
             if event["event"] == "ready":
-                self._journal.add_worker(event["worker"], event.pop("facts"))
+                facts = event.pop("facts")
+                event["provider"] = facts["provider"]
+                self._journal.add_worker(event["worker"], facts)
             on_event(event)
 
         in_work: set[tuple[str, int]] = set()
