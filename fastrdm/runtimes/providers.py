@@ -83,7 +83,7 @@ def _check_arguments(word: str, precision: str, options: Mapping[str, str]) -> N
             f"provider {word!r} runs modules of torch, not ONNX graphs; pass module:callable (arch), or name one of"
             f" {', '.join(PROVIDERS)}"
         )
-    check_choice(word, ("auto", TORCH, *PROVIDERS), "provider")
+    check_choice(word, ("auto", *PROVIDERS, TORCH), "provider")
     check_choice(precision, PRECISIONS, "precision")
     if not isinstance(options, Mapping) or not all(
         isinstance(text, str) for pair in options.items() for text in pair

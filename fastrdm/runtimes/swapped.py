@@ -200,9 +200,13 @@ class DeviceNetwork:
         rdms = self.model.rdms(self._on_device(images, **options))
         return {layer: rdms[layer] for layer in wanted}
 
-    def grams(self, images: Images, **options: Any) -> dict[str, Gram]:
+    def grams(
+        self, images: Images, layers: Sequence[str] | None = None, **options: Any
+    ) -> dict[str, Gram]:
         """As `OnnxModel.grams` on a device, within the memory of the `DeviceModel`."""
-        return self.model.grams(self._on_device(images, **options))
+        wanted = choose_layers(layers, self.layers, self.architecture)
+        grams = self.model.grams(self._on_device(images, **options))
+        return {layer: grams[layer] for layer in wanted}
 
     def _on_device(
         self,

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import error_text
+from fastrdm._base import error_text, issue, recorded_warnings
 from fastrdm._kernels import kernels
 from fastrdm.runtimes import PendingRdms, PreparedWeights, ScorableModel
 from fastrdm.scoring.jobs import (
@@ -69,7 +69,7 @@ class _Started:
     key: tuple[str, int]
     model: ScorableModel
     pending: Mapping[str, PendingRdms]
-    warnings: Sequence[warnings.WarningMessage]
+    warnings: Sequence[Warning]
 
 
 class Worker:
@@ -148,7 +148,7 @@ class Worker:
             if started is None or started.key != job.key:
                 started = self._start(job, opened.sha256, weights)
             for each in started.warnings:
-                warnings.warn(each.message, each.category, stacklevel=2)
+                issue(each, stacklevel=2)
             if started.pending and following and not self._setup.submit:
                 self._start_next(following[0])
             done = _done(job, opened.sha256)
@@ -161,8 +161,7 @@ class Worker:
             weights.release()
 
     def _start(self, job: Job, sha256: str, weights: PreparedWeights) -> _Started:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with recorded_warnings() as caught:
             model = weights.load()
             pending = self._scoring.start(model, _done(job, sha256))
         return _Started(job.key, model, pending, caught)

@@ -253,7 +253,7 @@ def test_an_unexpected_exception_of_a_checkpoint_names_it(score, sample, monkeyp
     def fail(*arguments, **options):
         raise KeyError("layer9")
 
-    monkeypatch.setattr("fastrdm.scoring.worker.open_checkpoint", fail)
+    monkeypatch.setattr("fastrdm.scoring.opening.open_checkpoint", fail)
     status, _, err = score("--quiet")
     first = f"fastrdm: error: {sample / 'network.onnx'}: unexpected KeyError: 'layer9'"
     assert status == 1 and err.splitlines()[0] == first

@@ -18,11 +18,10 @@ from store_writer import scored as made_up
 
 import fastrdm
 from fastrdm.cli.progress import Board, Notices
-from fastrdm.scoring import Store, Sweep, shared_store
+from fastrdm.scoring import LayerScoring, Store, Sweep, shared_store
 from fastrdm.scoring.copies import Samples
 from fastrdm.scoring.processes import ProcessIdentity
 from fastrdm.scoring.shared_store import Leases, SharedStore
-from fastrdm.scoring.worker import Worker
 
 # Far beyond what anything here takes: it only distinguishes what ends from what hangs.
 DEADLINE_S = 120
@@ -88,11 +87,11 @@ def prepared(here):
 
 def count_hashes(monkeypatch):
     """Paths of all files that are read whole, and of all checkpoints that are scored."""
-    from fastrdm.scoring import worker
+    from fastrdm.scoring import opening
 
-    hashed, scored, hash_file, scores = [], [], worker.hash_file, Worker._scores
-    monkeypatch.setattr(worker, "hash_file", lambda path: hashed.append(path) or hash_file(path))
-    monkeypatch.setattr(Worker, "_scores", lambda *a: scored.append(a) or scores(*a))
+    hashed, scored, hash_file, finish = [], [], opening.hash_file, LayerScoring.finish
+    monkeypatch.setattr(opening, "hash_file", lambda path: hashed.append(path) or hash_file(path))
+    monkeypatch.setattr(LayerScoring, "finish", lambda *a: scored.append(a) or finish(*a))
     return hashed, scored
 
 

@@ -24,13 +24,13 @@ from fastrdm import Target
 from fastrdm.cli import main
 from fastrdm.cli.progress import Board
 from fastrdm.networks import hash_file
-from fastrdm.scoring import Store, Sweep, score_checkpoints
+from fastrdm.scoring import LayerScoring, Store, Sweep, score_checkpoints
 from fastrdm.scoring.local_pool import LocalPool
 from fastrdm.scoring.manifest import read_manifest
+from fastrdm.scoring.opening import Openings
 from fastrdm.scoring.resolver import sources
 from fastrdm.scoring.results import COLUMNS
 from fastrdm.scoring.sweeps import sweep
-from fastrdm.scoring.worker import Worker
 from fastrdm.studies import open_studies
 
 # Without torch, a worker is ready in one second instead of three.
@@ -323,16 +323,16 @@ def test_a_file_that_is_replaced_after_it_was_found_damaged_is_scored_by_the_nex
     bad = here / "runs" / "seed1-epoch01.safetensors"
     good = bad.read_bytes()
     bad.write_bytes(good[:100])
-    opened = Worker._open
+    opened = Openings._open
 
-    def replaced_after(worker, job):
+    def replaced_after(openings, job):
         try:
-            return opened(worker, job)
+            return opened(openings, job)
         finally:
             if job.path.endswith(bad.name):
                 bad.write_bytes(good)
 
-    monkeypatch.setattr(Worker, "_open", replaced_after)
+    monkeypatch.setattr(Openings, "_open", replaced_after)
     assert run(engine="in-process")[0].failed == 1
     assert run(engine="in-process")[0].scored == 1
     assert rows(subjects=True) == expected
@@ -1021,16 +1021,14 @@ def test_copies_are_scored_once_and_listed_under_every_name(here, monkeypatch):
 
 
 def test_score_gives_a_copy_the_results_of_its_original(here, monkeypatch):
-    from fastrdm.scoring.worker import Worker
-
-    copy, scored, original = "runs/seed1-epoch00-copy.safetensors", [], Worker._scores
+    copy, scored, original = "runs/seed1-epoch00-copy.safetensors", [], LayerScoring.finish
     shutil.copy(GOOD, copy)
 
-    def scores(self, model, done):
+    def finish(self, model, *arguments):
         scored.append(model)
-        return original(self, model, done)
+        return original(self, model, *arguments)
 
-    monkeypatch.setattr(Worker, "_scores", scores)
+    monkeypatch.setattr(LayerScoring, "finish", finish)
     other = "runs/seed1-epoch01.safetensors"
     paths = [GOOD, copy, other, copy]
     found = list(score_checkpoints(paths, [ARCH], "study", labels=r"00(?P<copy>-copy)?"))
