@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastrdm._base import check_choice, check_integer
 from fastrdm.images import Preprocessing
 from fastrdm.live.preserving import random_states
 from fastrdm.networks import (
@@ -16,7 +17,7 @@ from fastrdm.networks import (
     Taps,
     request_preprocessing,
 )
-from fastrdm.runtimes import TorchModel, beside_training
+from fastrdm.runtimes import PRECISIONS, TorchModel, beside_training
 from fastrdm.tensors import check_precision, device_of, torch_package
 
 if TYPE_CHECKING:
@@ -54,12 +55,14 @@ class LiveModels:
         torch = torch_package()
         self._taps, self._layers, self._options = taps, layers, options
         self._preprocessing = _requested(preprocessing, size)
-        wanted = options["device"]
-        # "auto" may become any device.
-        known = torch.device("cuda") if wanted == "auto" else device_of(torch.nn.Identity(), wanted)
-        check_precision(options["precision"], known)
-        if options["cuda_graph"] and known.type != "cuda":
-            raise ValueError(f"cuda_graph=True needs a CUDA device, not {known}")
+        check_choice(options["precision"], PRECISIONS, "precision")
+        if (batch_size := options["batch_size"]) is not None:
+            check_integer(batch_size, "batch_size", 1)
+        if options["device"] != "auto":
+            device = device_of(torch.nn.Identity(), options["device"])
+            check_precision(options["precision"], device)
+            if options["cuda_graph"] and device.type != "cuda":
+                raise ValueError(f"cuda_graph=True needs a CUDA device, not {device}")
         self._models: OrderedDict[int, OpenModel] = OrderedDict()
 
     def open(self, module: "torch.nn.Module", *, copied: bool = False) -> TorchModel:
@@ -74,7 +77,8 @@ class LiveModels:
             or found.signature != _signature(module, found.is_copy)
         ):
             model = self._opened(module)
-            if copied:
+            # CUDA devices get their work from the calling thread.
+            if copied and model.device.type != "cuda":
                 _check_thread_safe(model)
             is_copy = copied or model.runs_copy
             signature = _signature(module, is_copy)

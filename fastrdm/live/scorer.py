@@ -32,6 +32,7 @@ from fastrdm.scoring import (
     scorers_of,
 )
 from fastrdm.studies import Study, collect_studies
+from fastrdm.tensors import torch_package
 
 if TYPE_CHECKING:
     import torch
@@ -209,7 +210,7 @@ class Scorer:
         `label` is their `checkpoint`, as text. With `n_draws`, they have intervals and p values, as from
         `score_checkpoints`.
         """
-        self._check_open()
+        self._check(module)
         if self.mode == "async":
             return self._submit(module, label, n_draws, seed).results()
 
@@ -225,7 +226,7 @@ class Scorer:
         """Copy the weights of a module, and return while the copy is scored; for mode "async"."""
         if self.mode != "async":
             raise ValueError("submit needs a Scorer with mode='async'")
-        self._check_open()
+        self._check(module)
         return self._submit(module, label)
 
     def _submit(
@@ -266,9 +267,11 @@ class Scorer:
         self._background.close()
         self._models.close()
 
-    def _check_open(self) -> None:
+    def _check(self, module: "torch.nn.Module") -> None:
         if self._is_closed:
             raise ValueError("the Scorer is closed; make a new one")
+        if not isinstance(module, torch_package().nn.Module):
+            raise TypeError(f"module must be a torch.nn.Module, not {type(module).__name__}")
 
     @contextlib.contextmanager
     def _prepared(self, module: "torch.nn.Module") -> "Iterator[torch.nn.Module]":

@@ -81,9 +81,9 @@ def rounding(precision: str, device: "torch.device") -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         # Settings for all threads: on other devices they would change what another thread computes on a GPU.
         if device.type == "cuda":
-            for package in (torch.backends.cuda.matmul, torch.backends.cudnn):
-                stack.callback(setattr, package, "allow_tf32", package.allow_tf32)
-                package.allow_tf32 = precision == "tf32"
+            for place, name, value in _tf32_settings(precision == "tf32"):
+                stack.callback(setattr, place, name, getattr(place, name))
+                setattr(place, name, value)
         chosen = dtypes.get(precision, torch.bfloat16)
         stack.enter_context(torch.autocast(device.type, chosen, enabled=precision in dtypes))
         yield
@@ -103,6 +103,19 @@ def torch_on(device: "torch.device", name: str) -> Iterator[Any]:
             if is_out_of_memory(error):
                 raise MemoryError(f"{device} has too little memory for {name}") from error
             raise
+
+
+def _tf32_settings(is_on: bool) -> list[tuple[Any, str, Any]]:
+    """Places, names and values of torch's settings of TF32."""
+    torch = torch_package()
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    try:
+        # An error if the surrounding code has used the settings of torch 2.9, which must not be mixed with these.
+        _ = matmul.allow_tf32, cudnn.allow_tf32
+    except RuntimeError:
+        value = "tf32" if is_on else "ieee"
+        return [(place, "fp32_precision", value) for place in (matmul, cudnn.conv, cudnn.rnn)]
+    return [(place, "allow_tf32", is_on) for place in (matmul, cudnn)]
 
 
 def free_bytes(device: "torch.device") -> int | None:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -28,3 +31,20 @@ def test_rounding_on_a_gpu_restores_settings(flags):
         assert flags() == [False, False]
         raise KeyError
     assert flags() == [True, True]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_rounding_on_a_gpu_takes_both_kinds_of_settings(precision):
+    code = f"""
+import torch
+from fastrdm.tensors import rounding
+
+if not hasattr(torch.backends, "fp32_precision"):
+    raise SystemExit
+matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+matmul.fp32_precision = conv.fp32_precision = "tf32"
+with rounding({precision!r}, torch.device("cuda")):
+    assert {{matmul.fp32_precision, conv.fp32_precision}} == {{{precision!r}.replace("fp32", "ieee")}}
+assert matmul.fp32_precision == conv.fp32_precision == "tf32"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
