@@ -29,18 +29,12 @@ class Background:
             job = prepare()
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, "fastrdm-scorer")
-            return self._thread.submit(self._run, job)
+            future = self._thread.submit(_outcome, job)
         except BaseException:
             self._places.release()
             raise
-
-    def _run(self, job: Callable[[], tuple[Result, ...]]) -> Outcome:
-        try:
-            with recorded_warnings() as caught:
-                results = job()
-            return results, caught
-        finally:
-            self._places.release()
+        future.add_done_callback(lambda _: self._places.release())
+        return future
 
     def keep(self, label: Hashable, future: "Future[Outcome]") -> PendingScores:
         """Return the scores of a future, and keep them for `finished`."""
@@ -82,3 +76,9 @@ class Background:
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
+
+
+def _outcome(job: Callable[[], tuple[Result, ...]]) -> Outcome:
+    with recorded_warnings() as caught:
+        results = job()
+    return results, caught

@@ -31,7 +31,7 @@ class Snapshots:
     ) -> Callable[[], dict[str, Any]]:
         """Copy the weights, and return the function that returns the fields of `Scored`, for another thread."""
         weights = module.state_dict()
-        if model.device.type != "cuda":
+        if not _launches(model.device):
             folded = model.fold(weights)
 
             def run() -> dict[str, Any]:
@@ -77,3 +77,8 @@ class Snapshots:
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             yield
+
+
+def _launches(device: "torch.device") -> bool:
+    """Whether a device works through what it is given while the thread goes on."""
+    return device.type == "cuda"

@@ -5,8 +5,9 @@ import pytest
 import torch
 from small_live import PREPARED, build
 from small_study import write_study
+from torch import nn
 
-from fastrdm import Scorer, TorchModel, open_studies
+from fastrdm import Scorer, TorchModel, open_studies, score_checkpoints
 
 
 @pytest.fixture
@@ -52,3 +53,160 @@ def test_calls_in_mode_async_return_the_scores_later_in_their_order(study, modul
         pending = later.wait()
         assert [each.label for each in pending] == [0, 1, 2, 3]
         assert [each.result() for each in pending] == expected
+
+
+def test_scores_are_those_of_the_saved_file(study, module, tmp_path):
+    with torch.no_grad():
+        for value in module.state_dict().values():
+            if value.is_floating_point():
+                value.add_(0.1 * torch.rand(value.shape))
+    torch.save(module.state_dict(), tmp_path / "net.pth")
+    arguments = {"preprocessing": PREPARED, "measures": ["rsa", "cka"]}
+    (saved,) = score_checkpoints([tmp_path / "net.pth"], ["small_live:build"], study, **arguments)
+    assert not saved.error
+    scorer = Scorer(study, **arguments)
+    results = scorer.results(module, "epoch 3", n_draws=1000)
+    assert len(results) == len(saved.results)
+    for ours, theirs in zip(results, saved.results, strict=True):
+        places = [(r.study, r.region, r.layer, r.measure) for r in (ours, theirs)]
+        assert places[0] == places[1]
+        assert ours.checkpoint == "epoch 3"
+        for name in ("percent_nc", "low", "high", "p_sign_flip"):
+            assert getattr(ours, name) == pytest.approx(getattr(theirs, name), abs=0.02)
+    assert scorer(module) == scorer.flat(results)
+
+
+def test_measures_after_the_first_have_prefixes_of_their_own(study, module):
+    scores = Scorer(study, measures=["cka", "rsa"], regions=["it"], preprocessing=PREPARED)(module)
+    first = [name for name in scores if name.startswith("brain/")]
+    others = [name for name in scores if name.startswith("brain-rsa/")]
+    assert len(first) == len(others) == len(scores) / 2
+    rsa = Scorer(study, regions=["it"], preprocessing=PREPARED)(module)
+    assert {name: scores[name.replace("brain/", "brain-rsa/")] for name in rsa} == rsa
+
+
+def test_several_studies_are_scored_at_once(study, module, tmp_path):
+    other = write_study(tmp_path / "other", n=8, regions=("v4",))
+    (opened,) = open_studies(other)
+    scores = Scorer([study, opened], preprocessing=PREPARED)(module)
+    assert scores == {
+        **Scorer(study, preprocessing=PREPARED)(module),
+        **Scorer(other, preprocessing=PREPARED)(module),
+    }
+    assert Scorer([study, opened], sets=["other"], preprocessing=PREPARED)(module).keys() == {
+        name for name in scores if "/other/" in name
+    }
+
+
+def test_time_points_have_keys_of_their_own(module, tmp_path):
+    folder = write_study(tmp_path / "meg")
+    rdms = np.load(folder / "it.npy")
+    np.save(folder / "it.npy", np.stack([rdms, rdms**2, np.sqrt(rdms)], axis=1))
+    text = (folder / "study.toml").read_text()
+    (folder / "study.toml").write_text(text + "times = [0.0, 0.05, 0.1]\n")
+    scores = Scorer(folder, {"it": "conv2"}, over_time="each", preprocessing=PREPARED)(module)
+    assert list(scores) == [
+        *(f"brain/meg/it/conv2/{time}" for time in ("0", "0.05", "0.1")),
+        "brain/meg/it/best",
+    ]
+    assert scores["brain/meg/it/best"] == max(scores.values())
+
+
+def test_layers_that_are_not_tapped_by_default_can_be_named(study):
+    network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3)))
+    found = Scorer(study, {"it": ["0.1", "0.2"]}, preprocessing=PREPARED)(network)
+    assert list(found) == ["brain/small/it/0.1", "brain/small/it/0.2", "brain/small/it/best"]
+    by_taps = Scorer(study, {"it": "first"}, taps={"first": "0.1"}, preprocessing=PREPARED)
+    assert by_taps(network)["brain/small/it/first"] == found["brain/small/it/0.1"]
+
+
+def test_a_layer_without_a_score_is_nan_with_a_warning(study, module):
+    torch.nn.init.zeros_(module.conv2.weight)
+    scorer = Scorer(study, preprocessing=PREPARED)
+    with pytest.warns(RuntimeWarning, match="'conv2', 'fc'|'conv2', 'dropout'"):
+        scores = scorer(module)
+    assert np.isnan(scores["brain/small/it/conv2"])
+    assert scores["brain/small/it/best"] == scores["brain/small/it/conv1"]
+    with Scorer(study, preprocessing=PREPARED, mode="async") as later:
+        pending = later(module)
+        with pytest.warns(RuntimeWarning, match="'conv2'"):
+            np.testing.assert_equal(pending.result(), scores)
+
+
+def test_a_model_is_opened_once_until_the_module_changes(study, module, monkeypatch):
+    opened = []
+    original = TorchModel.__init__
+    monkeypatch.setattr(
+        TorchModel, "__init__", lambda *args, **rest: opened.append(original(*args, **rest))
+    )
+    scorer = Scorer(study, preprocessing=PREPARED)
+    first = scorer(module)
+    with torch.no_grad():
+        module.conv2.weight.normal_()
+    assert scorer(module) != first
+    assert len(opened) == 1
+    module.fc = nn.Linear(8, 3)
+    scorer(module)
+    assert len(opened) == 2
+    module.double()
+    assert scorer(module)["brain/small/it/conv1"] == pytest.approx(
+        first["brain/small/it/conv1"], abs=0.1
+    )
+    assert len(opened) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "later"}, "mode 'later' is not one of: sync, async"),
+        ({"max_pending": 0}, "max_pending must be at least 1, not 0"),
+        ({"layers": {}}, "layers is empty"),
+        ({"layers": {"it": []}}, r"layers\['it'\] must name a layer"),
+        ({"layers": {"v4": "conv1"}}, "no region 'v4'"),
+        ({"layers": {"it": "a", "IT": "b"}}, "layers names the region 'IT' twice"),
+        ({"layers": {"it": "a"}, "regions": ["evc", "it"]}, "no layer for the region evc"),
+        ({"measures": ["rho"]}, "measure 'rho' is not one of"),
+        ({"measures": ["ridge"]}, "'ridge' needs responses"),
+        ({"sets": ["92"]}, "no study named '92'"),
+        ({"modality": "eeg"}, "modality 'eeg'"),
+        ({"precision": "fp8"}, "precision 'fp8' is not one of"),
+        ({"precision": "tf32", "device": "cpu"}, "needs a CUDA device, not cpu"),
+        ({"cuda_graph": True, "device": "cpu"}, "needs a CUDA device, not cpu"),
+        ({"device": "gpu"}, "device 'gpu' is not available"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"max_memory": "much"}, "much"),
+        ({"projection": 0}, "projection must be at least 1"),
+        ({"over_time": "none"}, "over_time"),
+        ({"preprocessing": "transformers"}, "name it"),
+        ({"preprocessing": {"colour": 1}}, "no field colour"),
+        ({"size": "large"}, "size"),
+    ],
+)
+def test_invalid_arguments_are_errors_at_construction(study, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Scorer(study, **arguments)
+
+
+def test_invalid_modules_are_errors_before_images_run(study, module):
+    with pytest.raises(TypeError, match="layers must be a mapping of region to layer"):
+        Scorer(study, "conv1")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Scorer("nowhere")
+    scorer = Scorer(study, preprocessing=PREPARED)
+    with pytest.raises(TypeError, match="module must be a torch.nn.Module, not str"):
+        scorer("net.pth")
+    with pytest.raises(ValueError, match="layer 'conv9', which layers names; the nearest are conv"):
+        Scorer(study, {"it": ["conv1", "conv9"]}, taps=["*"], preprocessing=PREPARED)(module)
+    with pytest.raises(ValueError, match="conv9"):
+        Scorer(study, {"it": "conv9"}, preprocessing=PREPARED)(module)
+    with pytest.raises(ValueError, match="a layer named 'best'"):
+        Scorer(study, taps={"best": "conv1"}, preprocessing=PREPARED)(module)
+
+
+def test_size_and_preprocessing_are_those_of_the_arguments(study, module):
+    expected = Scorer(study, preprocessing=PREPARED)(module)
+    assert Scorer(study, size=20)(module) == expected
+    assert Scorer(study, preprocessing={"size": 30}, size=(20, 20))(module) == expected
+    module.preprocessing = PREPARED
+    assert Scorer(study)(module) == expected
+    assert Scorer(study, preprocessing={"mean": (0.5, 0.5, 0.5)})(module) != expected
