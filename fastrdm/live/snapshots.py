@@ -81,4 +81,4 @@ class Snapshots:
 
 def _launches(device: "torch.device") -> bool:
     """Whether a device works through what it is given while the thread goes on."""
-    return device.type == "cuda"
+    return bool(device.type == "cuda")
