@@ -229,9 +229,14 @@ def _whole_weights(module: "torch.nn.Module") -> "Iterator[dict[int, torch.dtype
         yield None
         return
     fsdp = torch_package().distributed.fsdp
-    divided = all(part.sharding_strategy != fsdp.ShardingStrategy.NO_SHARD for part in flat)
+    # torch cannot move weights to the host if they are there (2.6 frees them), or if a part is not divided.
+    can_move = all(
+        part.compute_device.type != "cpu"
+        and part.sharding_strategy != fsdp.ShardingStrategy.NO_SHARD
+        for part in flat
+    )
     with fsdp.FullyShardedDataParallel.summon_full_params(
-        module, writeback=False, rank0_only=True, offload_to_cpu=divided
+        module, writeback=False, rank0_only=True, offload_to_cpu=can_move
     ):
         yield _buffer_dtypes(flat)
 

@@ -40,9 +40,16 @@ def found(tmp_path_factory):
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize("name", WRAPPED)
-def test_all_processes_have_the_scores_of_the_saved_weights(found, name):
-    first, second = (each[name] for each in found)
+@pytest.fixture(params=WRAPPED)
+def trained(found, request):
+    """What both processes found for one wrapper."""
+    if found[0][request.param] is None:
+        pytest.skip("fully_shard of this torch does not run on the CPU")
+    return [each[request.param] for each in found]
+
+
+def test_all_processes_have_the_scores_of_the_saved_weights(trained):
+    first, second = trained
     assert first["scores"] == second["scores"] == first["expected"]
     assert len(first["scores"]) == 2 and first["scores"][0] != first["scores"][1]
     assert first["scores"][0].keys() == {
@@ -50,14 +57,12 @@ def test_all_processes_have_the_scores_of_the_saved_weights(found, name):
     }
 
 
-@pytest.mark.parametrize("name", WRAPPED)
-def test_the_first_process_alone_computes_always_with_the_same_object(found, name):
-    assert [each[name]["places"] for each in found] == [1, 0]
+def test_the_first_process_alone_computes_always_with_the_same_object(trained):
+    assert [each["places"] for each in trained] == [1, 0]
 
 
-@pytest.mark.parametrize("name", WRAPPED)
-def test_training_ends_with_the_same_bits_as_without_scores(found, name):
-    assert all(each[name]["same"] for each in found)
+def test_training_ends_with_the_same_bits_as_without_scores(trained):
+    assert all(each["same"] for each in trained)
 
 
 def test_buffers_are_those_of_the_first_process(found):

@@ -152,12 +152,7 @@ def ddp():
 
 
 def whole_state(module):
-    state = get_model_state_dict(
-        module, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
-    )
-    box = [state]
-    dist.broadcast_object_list(box, 0)
-    return box[0]
+    return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True))
 
 
 def flat(use_orig_params, norm=nn.BatchNorm2d, **options):
@@ -190,6 +185,9 @@ def fsdp1_rounded():
 
 
 def fsdp2():
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7):
+        return None
+
     def wrap(net):
         for block in net.blocks:
             fully_shard(block)
