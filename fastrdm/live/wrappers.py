@@ -12,6 +12,9 @@ from fastrdm.tensors import torch_package
 if TYPE_CHECKING:
     import torch
 
+# Where accelerate keeps a module's forward, which it replaces by one in mixed precision.
+_ORIGINAL = "_original_forward"
+
 
 @contextlib.contextmanager
 def plain(
@@ -20,8 +23,8 @@ def plain(
     """Yield the network inside wrappers; in this block its parts have no wrappers, and nothing compiled runs.
 
     Layers then have the names that they have without wrappers, and what has been compiled for training stays as it is.
-    With a path, the network is the part of the module at that path; ValueError if there is none. `compiles` is whether
-    the block itself compiles.
+    Mixed precision of accelerate does not apply. With a path, the network is the part of the module at that path;
+    ValueError if there is none. `compiles` is whether the block itself compiles.
     """
     network = network_of(module)
     with contextlib.ExitStack() as stack:
@@ -42,6 +45,9 @@ def plain(
             if (compiled := vars(part).get("_compiled_call_impl")) is not None:
                 stack.callback(setattr, part, "_compiled_call_impl", compiled)
                 part._compiled_call_impl = None
+            if (forward := vars(part).get(_ORIGINAL)) is not None:
+                stack.callback(setattr, part, "forward", part.forward)
+                part.forward = forward
         # Without it nothing has been compiled, and its import takes seconds.
         if "torch._dynamo" in sys.modules and not compiles:
             stack.enter_context(torch_package().compiler.set_stance("force_eager"))

@@ -103,6 +103,13 @@ def test_futures_of_the_first_process_are_those_of_all(found):
         assert each["later"] == [[False] * 3, "TimeoutError", [2, 1], "no value", [True] * 3, 0]
 
 
+def test_scores_of_a_copy_reach_all(found):
+    first, second = (each["asynchronous"] for each in found)
+    assert first == second
+    assert first[:3] == [True, ["first"], False]
+    assert "NaN" in first[3] and "stem" in first[3]
+
+
 def test_the_first_process_of_a_smaller_group_computes(found):
     assert [each["groups"] for each in found] == [None, 1]
 

@@ -84,9 +84,10 @@ def train(module, optimiser, step):
     optimiser.step()
 
 
-def scorer():
+def scorer(**options):
     return Scorer(
         FOLDER / "study",
+        **options,
         taps=["stem", "blocks.0", "blocks.1.conv", "head"],
         preprocessing=Preprocessing((SIZE, SIZE)),
     )
@@ -110,7 +111,6 @@ def trained(wrap, whole, between=None, compiled=False, norm=nn.BatchNorm2d):
 
     def compute(plain):
         places.add(id(plain))
-        return score(plain)
 
     prints = []
     for is_scored in (True, False):
@@ -123,7 +123,8 @@ def trained(wrap, whole, between=None, compiled=False, norm=nn.BatchNorm2d):
             if is_scored:
                 state = torch.get_rng_state()
                 passed = torch.compile(module) if compiled else module
-                scores.append(gathering.once(passed, compute))
+                scores.append(score(passed))
+                gathering.once(passed, compute)
                 assert torch.equal(state, torch.get_rng_state())
                 saved = network(norm)
                 saved.load_state_dict(whole(module))
@@ -306,6 +307,22 @@ def later():
     return [*found, len(gathering._sent)]
 
 
+def asynchronous():
+    """Scores of a copy, also after the weights have changed, and an error."""
+    module = fully_shard(network())
+    expected = scorer()(module)
+    with scorer(mode="async") as score, torch.no_grad():
+        first = score(module, "first")
+        for value in module.parameters():
+            value.mul_(2)
+        waited = [each.label for each in score.wait()]
+        second = score(module)
+        module.stem.weight.fill_(torch.nan)
+        broken = score(module)
+        found = [first.result() == expected, waited, second.result() == scorer()(network())]
+        return [*found, str(broken.exception())]
+
+
 def groups():
     """A network that the second process trains alone, and one of a group that the first is not in."""
     alone = dist.new_group([1])
@@ -337,6 +354,7 @@ def main():
         errors,
         late,
         later,
+        asynchronous,
         groups,
         ended,
     ]
