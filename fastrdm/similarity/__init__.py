@@ -16,8 +16,9 @@ inference, `resampling` computes similarities of RDMs whose conditions or subjec
 `partial_comparison` removes control RDMs, and `variance_partition` divides the variance of subjects among sets of RDMs.
 
 For Gram matrices, read `gram_inputs` first, which centres them in all forms that callers pass. `alignment` (`cka`)
-multiplies all pairs of them at once. `factors` has the configurations of conditions that have these products;
-`shape_distances` (`procrustes`, `angular_distance`, `bures_similarity`) and `canonical` (`cca`) compare those.
+multiplies all pairs of them at once, `device_alignment` those on a device. `factors` has the configurations of
+conditions that have these products; `shape_distances` (`procrustes`, `angular_distance`, `bures_similarity`) and
+`canonical` (`cca`) compare those.
 """
 
 from fastrdm.similarity.alignment import cka

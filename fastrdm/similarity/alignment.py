@@ -4,6 +4,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from fastrdm.similarity.device_alignment import DeviceAlignment, align_on_device
 from fastrdm.similarity.gram_inputs import CentredGram, both_sides, warn_undefined_grams
 from fastrdm.similarity.numerics import Floats, blocks_of
 from fastrdm.tensors import check_like, in_kind
@@ -54,8 +55,8 @@ def cka(
     Parameters
     ----------
     grams1, grams2 : Gram, list or dict of Gram, or array_like, shape ([n,] conditions, conditions)
-        Over the same conditions in the same order. Arrays are products of any symmetric kernel. A dict is taken in its
-        order.
+        Over the same conditions in the same order. Arrays, of any library, are products of any symmetric kernel; if
+        both are on one device with float64, they are compared there. A dict is taken in its order.
     debiased : bool
         Whether to use the unbiased estimator, which needs 4 conditions. The result may be negative.
     distances : str, optional
@@ -81,6 +82,8 @@ def cka(
     ValueError
         If the numbers or labels of conditions differ, an array is neither square nor symmetric, has values that are
         not finite, or looks like an RDM without `distances`, or `debiased` with fewer than 4 conditions.
+    MemoryError
+        If a device has too little memory.
 
     References
     ----------
@@ -103,6 +106,11 @@ def cka(
            [ 1.   ]])
     """
     check_like(like)
+    if distances is None:
+        found = align_on_device(grams1, grams2, debiased)
+        similarities = None if found is None else _similarities_of(found, debiased)
+        if similarities is not None:
+            return in_kind(similarities, like)
     first, second = both_sides(grams1, grams2, distances)
     if debiased and first[0].n < _LEAST:
         raise ValueError(
@@ -116,6 +124,18 @@ def cka(
     why = "all distances between conditions are equal" if debiased else "conditions do not differ"
     warn_undefined_grams(what, why, first, second, *map(np.isnan, lengths))
     return in_kind(np.clip(products / (lengths[0][:, None] * lengths[1]), -1, 1), like)
+
+
+def _similarities_of(found: DeviceAlignment, debiased: bool) -> Floats | None:
+    """Return the similarities that a device computed; None if one is undefined, of which the host warns."""
+    n = found.n_conditions
+    lengths = [np.sqrt(squares) for squares in found.squares]
+    least = [_ROUNDINGS * precision * n for precision in found.precisions]
+    if (debiased and n < _LEAST) or any(
+        not (each > bound).all() for each, bound in zip(lengths, least, strict=True)
+    ):
+        return None
+    return np.asarray(np.clip(found.products / (lengths[0][:, None] * lengths[1]), -1, 1))
 
 
 def _or_nan(grams: list[CentredGram], lengths: Floats) -> Floats:

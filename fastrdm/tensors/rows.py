@@ -156,7 +156,7 @@ class DeviceRows:
     def _singles(self, shift: "torch.Tensor | None") -> "torch.Tensor":
         torch = torch_package()
         n = self.shape[0]
-        total = torch.zeros((n + 1, n + 1), dtype=torch.float64)
+        total = torch.zeros((n + 1, n + 1), dtype=torch.float64, device="cpu")
         for columns in self._blocks(n + 1 + (n + 1) ** 2 // _CHUNK):
             width = columns.stop - columns.start
             # Zeros fill the last chunk.
