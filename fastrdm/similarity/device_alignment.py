@@ -33,7 +33,7 @@ def align_on_device(grams1: Any, grams2: Any, debiased: bool) -> DeviceAlignment
         return None
     if first.device != second.device or first.shape[-2:] != second.shape[-2:]:
         return None
-    entries: list[torch.Tensor] = []
+    entries: list[Any] = []
     with torch_on(first.device, "grams1 and grams2; pass grams1.cpu()") as torch:
         for tensor in (first, second):
             if entries and grams2 is grams1:
