@@ -158,7 +158,8 @@ def test_evaluations_are_scored_if_the_best_model_depends_on_it(tmp_path):
         every_n_epochs=2,
         eval_strategy="steps",
         eval_steps=1,
-        save_strategy="best",
+        save_strategy="steps",
+        save_steps=1,
         metric_for_best_model=f"eval_{BEST}",
     )
     assert [each.step for each in scoring.history] == [1, 2, 3, 4]
