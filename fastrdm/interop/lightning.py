@@ -1,11 +1,11 @@
 """Scores of a network that Lightning trains: a callback."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import require
-from fastrdm.live import Schedule, ScoreHistory, StepScores, is_key
+from fastrdm.live import Schedule, ScoreHistory, StepScores, check_monitored, is_key
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,8 @@ class LightningScoring(_Callback):  # type: ignore[misc]
     Raises
     ------
     ValueError
-        As `LoopScoring`; when the training begins, if a callback monitors scores that are computed asynchronously.
+        As `LoopScoring`; when the training begins, if a callback monitors scores that are computed asynchronously, or a
+        score that does not exist.
     MissingExtraError
         If Lightning is not installed.
     """
@@ -84,12 +85,11 @@ class LightningScoring(_Callback):  # type: ignore[misc]
         if stage != "fit":
             return
         self._trainer = trainer
-        for callback in trainer.callbacks:
-            monitored = getattr(callback, "monitor", None)
-            if self._asynchronous and is_key(monitored or ""):
+        for clause, name in _monitored(trainer):
+            if self._asynchronous and is_key(name):
                 raise ValueError(
-                    f"{type(callback).__name__} monitors {monitored!r}, which an asynchronous scorer computes too late;"
-                    " make the scorer with mode='sync'"
+                    f"{clause} {name!r}, which an asynchronous scorer computes too late; make the scorer with"
+                    " mode='sync'"
                 )
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -98,6 +98,9 @@ class LightningScoring(_Callback):  # type: ignore[misc]
             self._history.restart()
             if self._schedule.at_start:
                 self._score(trainer, pl_module)
+            if sum(isinstance(callback, LightningScoring) for callback in trainer.callbacks) == 1:
+                for clause, name in _monitored(trainer):
+                    check_monitored(name, self._history.of_step(0), clause)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -149,3 +152,10 @@ class LightningScoring(_Callback):  # type: ignore[misc]
         for logger in self._trainer.loggers:
             logger.log_metrics({**found.scores, "epoch": found.epoch}, step=found.step)
             logger.save()
+
+
+def _monitored(trainer: Any) -> Iterator[tuple[str, str]]:
+    """Yield which callbacks monitor something, as the beginning of a sentence, and what."""
+    for callback in trainer.callbacks:
+        if name := getattr(callback, "monitor", None):
+            yield f"{type(callback).__name__} monitors", name

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import require
-from fastrdm.live import Schedule, ScoreHistory, StepScores, is_key
+from fastrdm.live import Schedule, ScoreHistory, StepScores, check_monitored, is_key
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
     TypeError
         If `trainer` is not a Trainer.
     ValueError
-        As `LoopScoring`.
+        As `LoopScoring`; when the training begins, if the metric of the best model is a score that does not exist.
     MissingExtraError
         If transformers is not installed.
     """
@@ -88,6 +88,8 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
             self._history.restart()
             if self._schedule.at_start:
                 self._score()
+            scores = self._history.of_step(0)
+            check_monitored(_best_metric(args), scores, "metric_for_best_model is")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Score the network after a step."""
@@ -109,7 +111,7 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
         """Add the scores of this step to the metrics of an evaluation during training."""
         if not self._trainer.is_in_train:
             return
-        if is_key((args.metric_for_best_model or "").removeprefix(_PREFIX)):
+        if is_key(_best_metric(args)):
             self._score()
             self._history.collect(wait=True)
         for name, value in self._history.of_step(state.global_step).items():
@@ -135,3 +137,8 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
             self._trainer.log(dict(found.scores))
         finally:
             state.global_step, state.epoch, control.should_log = now
+
+
+def _best_metric(args: Any) -> str:
+    """The metric of the best model, without the prefix of evaluations; empty without one."""
+    return (args.metric_for_best_model or "").removeprefix(_PREFIX)

@@ -12,7 +12,7 @@ are divided among them; `distributed` finds these processes and gives all of the
 `training_wrappers` recognises what trains a module.
 """
 
-from fastrdm.live.keys import is_key
+from fastrdm.live.keys import check_monitored, is_key
 from fastrdm.live.loop import LoopScoring
 from fastrdm.live.pending import PendingScores
 from fastrdm.live.schedule import Schedule
@@ -26,5 +26,6 @@ __all__ = [
     "ScoreHistory",
     "Scorer",
     "StepScores",
+    "check_monitored",
     "is_key",
 ]

@@ -1,8 +1,9 @@
 """Results → a flat dict of numbers, as loggers and callbacks of training frameworks take it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from fastrdm._base import nearest_known
 from fastrdm.scoring import Result
 
 PREFIX = "brain"
@@ -12,6 +13,17 @@ BEST = "best"
 def is_key(name: str) -> bool:
     """Whether a metric is a score, by its name."""
     return name.partition("/")[0].partition("-")[0] == PREFIX
+
+
+def check_monitored(name: str, scores: Collection[str], clause: str) -> None:
+    """Raise ValueError if a metric of this name should be a score and is none of `scores`, which may not be known yet.
+
+    The error begins with `clause`, such as "ModelCheckpoint monitors".
+    """
+    if scores and is_key(name) and name not in scores:
+        raise ValueError(
+            f"{clause} {name!r}, which is not a score of this network; {nearest_known(name, scores)}"
+        )
 
 
 def flat_scores(results: Iterable[Result], first_measure: str) -> dict[str, float]:

@@ -244,6 +244,15 @@ def test_monitors_of_asynchronous_scores_are_refused(tmp_path):
     assert not scorer.calls
 
 
+def test_monitors_of_unknown_scores_are_refused_before_the_training(tmp_path):
+    stop = lightning.callbacks.EarlyStopping("brain/small/v1/best")
+    scoring = LightningScoring(counting())
+    words = f"EarlyStopping monitors 'brain/small/v1/best', which is not a score.*nearest is {BEST}"
+    with pytest.raises(ValueError, match=words):
+        fit(tmp_path, scoring, stop)
+    assert scoring._trainer.global_step == 0
+
+
 def test_errors_of_scores_end_the_training_or_are_warnings(tmp_path):
     def failing(module):
         raise MemoryError("cuda:1 has too little memory")

@@ -225,6 +225,19 @@ def test_another_trainer_is_refused():
         TransformersScoring(counting, "trainer")
 
 
+def test_unknown_scores_as_metric_are_refused_before_the_training(tmp_path):
+    words = f"metric_for_best_model is 'brain/x/it/best', which is not a score.*nearest is {BEST}"
+    with pytest.raises(ValueError, match=words):
+        fit(
+            tmp_path,
+            counting,
+            at_start=True,
+            eval_strategy="epoch",
+            metric_for_best_model="brain/x/it/best",
+        )
+    assert counting.calls == 1
+
+
 def test_errors_of_scores_end_the_training_or_are_warnings(tmp_path):
     def failing(module):
         raise MemoryError("cuda:1 has too little memory")
