@@ -85,10 +85,7 @@ class LayerProducts:
         for each in (chunks, rows[:, whole:].unsqueeze(0)):
             if each is None or not each.shape[-1]:
                 continue
-            if each.itemsize == 2:
-                partial = torch.bmm(each, each.transpose(1, 2), out_dtype=torch.float32)
-            else:
-                partial = torch.bmm(each, each.transpose(1, 2))
+            partial = _single_products(each)
             place = self.products.device
             self.products += partial.to(place).sum(0, dtype=torch.float64)
             sums = each.sum(2, dtype=torch.float32)
@@ -97,6 +94,18 @@ class LayerProducts:
     def flat(self) -> "torch.Tensor":
         """Return all values as one tensor, so that one copy brings them to the host."""
         return torch_package().cat([self.products.flatten(), self.sums, self.low, self.high])
+
+
+def _single_products(chunks: "torch.Tensor") -> "torch.Tensor":
+    """Products of all pairs of conditions of each chunk (chunks, n, channels), exact and summed in float32."""
+    torch = torch_package()
+    if chunks.itemsize == 2:
+        try:
+            return torch.bmm(chunks, chunks.transpose(1, 2), out_dtype=torch.float32)
+        # torch before 2.8 has no such argument, and some devices not this product.
+        except (TypeError, NotImplementedError):
+            chunks = chunks.float()
+    return torch.bmm(chunks, chunks.transpose(1, 2))
 
 
 def split(values: NDArray[np.float64], n: int) -> HostProducts:
