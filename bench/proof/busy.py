@@ -21,7 +21,9 @@ def busy_seconds(device: torch.device, work: Callable[[], object]) -> float:
     spans = (
         (event.time_range.start, event.time_range.end)
         for event in profile.events()
-        if event.device_type == wanted and not event.name.startswith(("Memcpy", "Memset"))
+        if event.device_type == wanted
+        and not event.is_user_annotation
+        and not event.name.startswith(("Memcpy", "Memset"))
     )
     return covered(spans) / 1e6
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from models.networks import build
 
@@ -22,14 +23,17 @@ def network(name: str, pixels: NDArray[np.uint8], device: torch.device) -> torch
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = build(name, 100).eval()
+        module = build(name).eval()
         norms = [part for part in module.modules() if isinstance(part, torch.nn.BatchNorm2d)]
         for part in norms:
-            # Larger ones make deep networks chaotic, which trained ones are not.
             part.weight.data.uniform_(0.25, 0.75)
             part.bias.data.uniform_(-0.15, 0.15)
             part.momentum = 1.0
             part.train()
+        for part in module.modules():
+            # Trained blocks change their input little; others make deep networks chaotic.
+            if isinstance(part, BasicBlock | Bottleneck):
+                (part.bn3 if isinstance(part, Bottleneck) else part.bn2).weight.data *= 0.3
     module.preprocessing = replace(module.preprocessing, size=pixels.shape[1:3])
     if norms:
         images = torch.from_numpy(module.preprocessing.normalise(pixels[:_N_CALIBRATION]))

@@ -15,14 +15,11 @@ from fastrdm._base import MissingExtraError, one_line
 from fastrdm.images import Preprocessing
 from models.networks import NETWORKS
 
-# The first of them are compared; batch norms have statistics of all.
-_N_STIMULI = 16
-
 
 def parity(setting: Setting) -> Iterator[dict[str, Any]]:
     """One row for each network; one that fails leaves the others."""
     stimuli, size = setting.studies[0].stimuli, setting.amounts.parity_size
-    pixels = Preprocessing((size, size)).pixels(stimuli[:_N_STIMULI])
+    pixels = Preprocessing((size, size)).pixels(stimuli[: setting.amounts.n_parity])
     for name in NETWORKS:
         try:
             yield {"network": name, **_row(name, pixels, setting)}
@@ -34,7 +31,6 @@ def parity(setting: Setting) -> Iterator[dict[str, Any]]:
 
 def _row(name: str, pixels: NDArray[np.uint8], setting: Setting) -> dict[str, Any]:
     module = network(name, pixels, setting.device)
-    pixels = pixels[: setting.amounts.n_parity]
     truth = exact(module, pixels, torch.device("cpu"), activations=True)
     row: dict[str, Any] = {}
     for precision in setting.precisions:

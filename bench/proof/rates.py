@@ -35,7 +35,7 @@ WAYS: Mapping[str, Sequence[tuple[str, dict[str, Any]]]] = {
         ("bf16", {"channels_last": True}),
         ("fp32", {}),
     ),
-    "cpu": (("fp32", {}), ("bf16", {"channels_last": True}), ("fp32", {"compile": True})),
+    "cpu": (("fp32", {}), ("bf16", {"channels_last": True})),
 }
 
 

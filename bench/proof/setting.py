@@ -34,7 +34,7 @@ class Amounts:
 
     size: int = 224
     parity_size: int = 224
-    n_parity: int = 8
+    n_parity: int = 12
     n_checkpoints: int = 60
     conditions: tuple[int, ...] = (1000, 10_000)
     channels: int = 802_816
@@ -47,7 +47,7 @@ QUICK = Amounts(
     size=32,
     # The smallest images for Inception-v3 have 75 × 75 pixels.
     parity_size=80,
-    n_parity=2,
+    n_parity=3,
     n_checkpoints=2,
     conditions=(30, 60),
     channels=8192,

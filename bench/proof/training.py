@@ -20,6 +20,7 @@ from fastrdm import TorchModel
 from fastrdm.images import Preprocessing
 from fastrdm.studies.algonauts import write_submission
 from models.networks import resnet20
+from models.training.run import TrainingRun
 
 # Seconds for the submissions, and for a training run to write its state when it is stopped.
 _RESERVED, _PATIENCE = 20.0, 15.0
@@ -42,17 +43,16 @@ def training(setting: Setting) -> Iterator[dict[str, Any]]:
             "seconds": sum(float(row["seconds"]) for row in metrics.values()),
             "images/s": max((float(row["images_per_s"]) for row in metrics.values()), default=0.0),
         }
-        for epoch in EPOCHS:
-            file = run / "checkpoints" / f"epoch_{epoch:03d}.pth"
-            if not file.is_file():
-                continue
+        files = TrainingRun(run).written()
+        # The last one, too, if the training was stopped.
+        for epoch in sorted(files.keys() & {*EPOCHS, max(files, default=0)}):
             row: dict[str, Any] = {"epoch": epoch, "top-1": float(metrics[epoch]["val_top1"])}
             if epoch not in scores:
                 yield row | {"error": "not scored; see training.log"}
                 continue
             found = {name: _number(text) for name, text in scores[epoch].items() if name != "epoch"}
             layer = next(value for name, value in found.items() if name.startswith("best layer"))
-            yield row | found | {"submission": _submit(setting, file, str(layer), epoch)}
+            yield row | found | {"submission": _submit(setting, files[epoch], str(layer), epoch)}
 
 
 def _train(setting: Setting, images: Path, run: Path) -> str:
@@ -60,7 +60,9 @@ def _train(setting: Setting, images: Path, run: Path) -> str:
     amounts = setting.amounts
     command = [sys.executable, "-m", "models.train", "--data", images, "--out", run]
     command += ["--image-size", amounts.image_size, "--batch-size", "128", "--augment", "crop"]
-    command += ["--epochs", amounts.epochs, "--device", setting.device, "--no-plots"]
+    # "auto" is the GPU, whatever torch is built for.
+    device = "cpu" if setting.device.type == "cpu" else "auto"
+    command += ["--epochs", amounts.epochs, "--device", device, "--no-plots"]
     command += ["--score", setting.data, "--score-size", amounts.image_size]
     command += ["--score-sets", ",".join(each.name for each in setting.studies)]
     command += ["--score-modality", "fmri", "--channels-last"]

@@ -42,7 +42,7 @@ def small():
 def test_a_section_ends_at_its_limit_and_the_next_one_runs(setting):
     def endless(within):
         yield {"n": 1}
-        assert 0 < within.left() < 0.2
+        assert 0 < within.left() < 0.4
         while True:
             time.sleep(0.01)
 
@@ -60,8 +60,8 @@ def test_a_section_ends_at_its_limit_and_the_next_one_runs(setting):
     assert prove(setting, list(sections), sections, time.monotonic() + 60) == 0
     found = json.loads((setting.out / "proof.json").read_text())
     assert [found[name]["rows"] for name in "abc"] == [
-        [{"n": 1}, {"stopped": "at the limit of 0.2 s"}],
-        [{"stopped": "at the limit of 0.1 s"}],
+        [{"n": 1}, {"stopped": "at the limit of 0.4 s"}],
+        [{"stopped": "at the limit of 0.2 s"}],
         [{"n": 3}],
     ]
 
@@ -269,5 +269,5 @@ def test_the_rehearsal(tmp_path):
     found = json.loads((tmp_path / "proof.json").read_text())
     assert list(found) == list(SECTIONS)
     rows = found["training"]["rows"]
-    assert [row["epoch"] for row in rows] == [2, 1] and rows[0]["status"] == "complete"
-    assert (tmp_path / rows[1]["submission"]).is_file()
+    assert [row["epoch"] for row in rows] == [2, 1, 2] and rows[0]["status"] == "complete"
+    assert all((tmp_path / row["submission"]).is_file() for row in rows[1:])
