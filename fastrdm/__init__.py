@@ -11,8 +11,8 @@ which layers predict; `response_bootstrap`, `response_test` and `partition_varia
 adds what, `split_half_reliability`, `ncsnr` and `subject_ceiling` how well any model can. `read_rdms` and
 `read_responses` read the files of other programs. `export_onnx` and `OnnxModel`, or `TorchModel` without a file, turn
 a network's weights into RDMs of its layers; `score_checkpoints` and `sweep` score checkpoints against the studies
-that `open_studies` finds, `score_features` scores features that were saved elsewhere, and `check_study` reports what
-looks wrong with a study.
+that `open_studies` finds, and `score_features` scores features that were saved elsewhere. A `Scorer` scores torch
+modules in training, in plain loops by `LoopScoring`. `check_study` reports what looks wrong with a study.
 """
 
 from typing import TYPE_CHECKING
