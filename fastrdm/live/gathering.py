@@ -273,9 +273,9 @@ def _placed(
 def _described(error: Exception, module: "torch.nn.Module", target: "torch.device") -> Exception:
     if not is_out_of_memory(error):
         return error
+    advice = "" if target.type == "cpu" else "; pass device='cpu'"
     return MemoryError(
-        f"{target} has too little memory for the whole weights of {name_of(module)}"
-        "; pass device='cpu'"
+        f"{target} has too little memory for the whole weights of {name_of(module)}{advice}"
     )
 
 
@@ -309,8 +309,8 @@ def _fill(copied: "torch.nn.Module", plain: "torch.nn.Module", memo: dict[int, A
             state[name] = copy.deepcopy(value, memo)
         except Exception as error:
             raise ValueError(
-                f"the attribute {name!r} of {name_of(plain)} cannot be copied, which scoring a module in several parts"
-                f" needs: {first_line(error)}"
+                f"the attribute {name!r} of {name_of(plain)} cannot be copied ({first_line(error)}), but a network"
+                " whose weights or parts are distributed is copied before it is scored"
             ) from error
     vars(copied).clear()
     copied.__setstate__(state)

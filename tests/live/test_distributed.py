@@ -85,8 +85,8 @@ def test_errors_of_the_first_process_reach_all_and_the_next_call_works(found):
 def test_errors_of_gathering_reach_all(found):
     device, attribute, memory, name = found[0]["errors"][5:]
     assert device.startswith("device 'cuda:77' is not available")
-    assert attribute.startswith("the attribute 'lock' of Net cannot be copied")
-    assert memory == ("cpu has too little memory for the whole weights of Net; pass device='cpu'")
+    assert attribute.startswith("the attribute 'lock' of Net cannot be copied (cannot pickle")
+    assert memory == "cpu has too little memory for the whole weights of Net"
     assert name == "Net"
     assert found[1]["errors"][5:] == [device, attribute, memory, name]
 
@@ -108,6 +108,12 @@ def test_scores_of_a_copy_reach_all(found):
     assert first == second
     assert first[:3] == [True, ["first"], False]
     assert "NaN" in first[3] and "stem" in first[3]
+
+
+def test_parts_and_other_wrappers_have_the_scores_of_the_plain_network(found):
+    for each in found:
+        assert len(each["others"]) == 5
+        assert all(each["others"].values()), each["others"]
 
 
 def test_the_first_process_of_a_smaller_group_computes(found):

@@ -15,12 +15,15 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
     FSDPModule,
     FullyShardedDataParallel,
     MixedPrecision,
+    ShardingStrategy,
     fully_shard,
 )
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
 from fastrdm import Preprocessing, Scorer
@@ -29,7 +32,7 @@ from fastrdm.live import gathering as gathering_module
 from fastrdm.live.gathering import Gathering
 
 RANK, FOLDER = int(sys.argv[1]), Path(sys.argv[2])
-SIZE = 12
+SIZE, TAPS = 12, ["stem", "blocks.0", "blocks.1.conv", "head"]
 
 
 class Block(nn.Module):
@@ -87,9 +90,7 @@ def train(module, optimiser, step):
 def scorer(**options):
     return Scorer(
         FOLDER / "study",
-        **options,
-        taps=["stem", "blocks.0", "blocks.1.conv", "head"],
-        preprocessing=Preprocessing((SIZE, SIZE)),
+        **{"taps": TAPS, "preprocessing": Preprocessing((SIZE, SIZE)), **options},
     )
 
 
@@ -323,6 +324,48 @@ def asynchronous():
         return [*found, str(broken.exception())]
 
 
+class Holder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net, self.other = network(), nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+class Mlp(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.up, self.down = nn.Conv2d(3, 6, 3), nn.Linear(6, 16), nn.Linear(16, 8)
+
+    def forward(self, x):
+        return self.down(torch.relu(self.up(self.stem(x).mean((2, 3)))))
+
+
+def others():
+    """Whether scores are those of the plain network: parts, compiled modules, tensor parallelism."""
+    expected, cpu = scorer()(network()), torch.device("cpu")
+    whole = FullyShardedDataParallel(
+        network(), sharding_strategy=ShardingStrategy.NO_SHARD, device_id=cpu
+    )
+    compiled = network()
+    compiled.compile()
+    compiled.blocks[0] = torch.compile(compiled.blocks[0])
+    found = {
+        "part of fsdp1": scorer(network="net")(FullyShardedDataParallel(Holder(), device_id=cpu)),
+        "part of fsdp2": scorer(network="net")(fully_shard(Holder())),
+        "fsdp1, not sharded": scorer()(whole),
+        "fsdp2, compiled": scorer()(fully_shard(compiled)),
+    }
+    found = {name: scores == expected for name, scores in found.items()}
+    torch.manual_seed(0)
+    plain, score = Mlp(), scorer(taps=["stem", "up", "down"])
+    expected = score(plain)
+    plan = {"up": ColwiseParallel(), "down": RowwiseParallel()}
+    parallel = parallelize_module(plain, init_device_mesh("cpu", (2,)), plan)
+    return found | {"tensor parallel": score(parallel) == expected}
+
+
 def groups():
     """A network that the second process trains alone, and one of a group that the first is not in."""
     alone = dist.new_group([1])
@@ -355,6 +398,7 @@ def main():
         late,
         later,
         asynchronous,
+        others,
         groups,
         ended,
     ]
