@@ -50,6 +50,10 @@ class Scorer:
     code has no effect. Wrappers of `torch.compile`, `DataParallel` and `DistributedDataParallel` are left out, and the
     layers have the names of the plain module.
 
+    A module that several processes train (`DistributedDataParallel`, `FullyShardedDataParallel`, `fully_shard`) is
+    scored by the first of them, with whole weights. All have to call the scorer with the module as it is trained, and
+    have the same dict or error.
+
     Parameters
     ----------
     study : path-like, Study or sequence of them
@@ -96,6 +100,8 @@ class Scorer:
     ValueError, FileNotFoundError
         If a study, set, region, measure, device or option is not valid; at the call, before images run, if the module
         has no layer of that name, and as for `TorchModel`.
+    TimeoutError, ConnectionError
+        At the call, if not all processes that train a module call the scorer within ten minutes, or the first one ends.
     MissingExtraError
         If torch is not installed.
 
