@@ -24,13 +24,14 @@ from fastrdm.runtimes.torch_compiling import CompiledLayers
 from fastrdm.runtimes.torch_states import (
     check_parts,
     check_place,
+    in_precision,
     memory_named,
     random_kept,
     threads,
     uncompiled,
 )
 from fastrdm.runtimes.torch_weights import WeightBuffer
-from fastrdm.tensors import check_precision, device_of, rounding, torch_package
+from fastrdm.tensors import check_precision, device_of, torch_package
 
 if TYPE_CHECKING:
     import torch
@@ -165,7 +166,7 @@ class TorchSession:
                 # Values computed from weights must not outlive them.
                 stack.enter_context(attributes_restored(self.module))
             stack.enter_context(torch.no_grad())
-            stack.enter_context(rounding(self.options.precision, self.device))
+            stack.enter_context(in_precision(self.options.precision, self.device))
             stack.enter_context(memory_named(self.name, self.device))
             yield
 

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from fastrdm._base import first_line
-from fastrdm.tensors import is_out_of_memory, torch_package
+from fastrdm.tensors import is_out_of_memory, rounding, torch_package
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +61,13 @@ def threads(n: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def in_precision(precision: str, device: "torch.device") -> Iterator[None]:
+    """Round operands in a precision; beside a training, ValueError if its settings round more."""
+    with rounding(precision, device, shared=_BESIDE.get()):
+        yield
 
 
 @contextlib.contextmanager

@@ -1,21 +1,14 @@
-"""Devices of torch: which one a network runs on, how it rounds, and what it can do."""
+"""Devices of torch: which one a network runs on, and what it can do."""
 
 import contextlib
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import check_choice, first_line, list_names, require
+from fastrdm._base import first_line, list_names
+from fastrdm.tensors.package import torch_package
 
 if TYPE_CHECKING:
     import torch
-
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-
-
-def torch_package() -> Any:
-    """Return the torch package; MissingExtraError without it."""
-    return require("torch", "export", "to run a torch module")
 
 
 def device_of(module: "torch.nn.Module", wanted: str) -> "torch.device":
@@ -50,45 +43,6 @@ def has_double(device: "torch.device") -> bool:
     return bool(device.type != "mps")
 
 
-def check_precision(precision: str, device: "torch.device") -> str:
-    """Return a precision that the device has; ValueError otherwise."""
-    check_choice(precision, PRECISIONS, "precision")
-    torch = torch_package()
-    if precision == "tf32":
-        if device.type != "cuda":
-            raise ValueError(f"precision 'tf32' needs a CUDA device, not {device}")
-        # Elsewhere torch would compute in fp32 without a message.
-        if torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
-            name = torch.cuda.get_device_name(device)
-            raise ValueError(f"precision 'tf32' needs an NVIDIA GPU from Ampere on, not {name}")
-    if precision in _autocast_types():
-        with warnings.catch_warnings(), rounding(precision, device):
-            warnings.simplefilter("ignore")
-            if not torch.is_autocast_enabled(device.type):
-                raise ValueError(f"precision {precision!r} is not available on {device}")
-    return precision
-
-
-def _autocast_types() -> dict[str, Any]:
-    torch = torch_package()
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@contextlib.contextmanager
-def rounding(precision: str, device: "torch.device") -> Iterator[None]:
-    """Run convolutions and matrix products in a precision, whatever the surrounding code has chosen."""
-    torch, dtypes = torch_package(), _autocast_types()
-    with contextlib.ExitStack() as stack:
-        # Settings for all threads: on other devices they would change what another thread computes on a GPU.
-        if device.type == "cuda":
-            for place, name, value in _tf32_settings(precision == "tf32"):
-                stack.callback(setattr, place, name, getattr(place, name))
-                setattr(place, name, value)
-        chosen = dtypes.get(precision, torch.bfloat16)
-        stack.enter_context(torch.autocast(device.type, chosen, enabled=precision in dtypes))
-        yield
-
-
 @contextlib.contextmanager
 def torch_on(device: "torch.device", name: str) -> Iterator[Any]:
     """Yield torch for arithmetic without gradients and autocast; MemoryError with a name if a device has too little.
@@ -105,28 +59,16 @@ def torch_on(device: "torch.device", name: str) -> Iterator[Any]:
             raise
 
 
-def _tf32_settings(is_on: bool) -> list[tuple[Any, str, Any]]:
-    """Places, names and values of torch's settings of TF32."""
-    torch = torch_package()
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    try:
-        # An error if the surrounding code has used the settings of torch 2.9, which must not be mixed with these.
-        _ = matmul.allow_tf32, cudnn.allow_tf32
-    except RuntimeError:
-        value = "tf32" if is_on else "ieee"
-        return [(place, "fp32_precision", value) for place in (matmul, cudnn.conv, cudnn.rnn)]
-    return [(place, "allow_tf32", is_on) for place in (matmul, cudnn)]
-
-
 def free_bytes(device: "torch.device") -> int | None:
     """Return the free memory of a device with memory of its own; None if unknown."""
     torch = torch_package()
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
-    if device.type != "cuda":
+    package: Any = getattr(torch, device.type, None)
+    if not hasattr(package, "mem_get_info"):
         return None
-    free, _ = torch.cuda.mem_get_info(device)
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free, _ = package.mem_get_info(device)
+    kept = package.memory_reserved(device) - package.memory_allocated(device)
     return int(free + kept)
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm.tensors.devices import has_double, torch_package
+from fastrdm.tensors.devices import has_double
+from fastrdm.tensors.package import torch_package
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm.tensors.devices import has_double, torch_on, torch_package
+from fastrdm.tensors.devices import has_double, torch_on
+from fastrdm.tensors.package import torch_package
 
 if TYPE_CHECKING:
     import torch

@@ -48,3 +48,78 @@ with rounding({precision!r}, torch.device("cuda")):
 assert matmul.fp32_precision == conv.fp32_precision == "tf32"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+SETTINGS = {
+    "cuda": ["cuda.matmul", "cudnn.conv", "cudnn.rnn"],
+    "cpu": ["mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn"],
+}
+needs_settings = pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="needs torch from 2.9 on"
+)
+
+
+def in_new_process(code):
+    """Run code after imports: torch refuses to read settings that were mixed, also in later tests."""
+    imports = (
+        "import torch\nfrom operator import attrgetter\nfrom fastrdm.tensors import rounding\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", imports + code], check=True)
+
+
+@needs_settings
+@pytest.mark.parametrize(
+    "code",
+    [
+        "torch.set_float32_matmul_precision('medium')",
+        "torch.backends.cuda.matmul.allow_tf32 = True",
+        "torch.backends.fp32_precision = 'tf32'",
+    ],
+)
+def test_settings_of_the_surrounding_code_are_replaced_and_restored(code):
+    in_new_process(f"""
+{code}
+names = {SETTINGS}
+def read():
+    try:
+        old = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        old = "mixed"
+    return {{n: attrgetter(n)(torch.backends).fp32_precision for k in names for n in names[k]}}, old
+before = read()
+for device in names:
+    with rounding("fp32", torch.device(device)):
+        inside, old = read()
+    assert read() == before, (read(), before)
+    assert all(inside[name] in ("ieee", "none") for name in names[device]), inside
+with rounding("tf32", torch.device("cuda")):
+    inside, old = read()
+    assert [inside[name] for name in names["cuda"]] == 3 * ["tf32"], inside
+    # What others read, such as torch's compiler, is not refused because of us.
+    assert old == "high" or before[1] == "mixed", old
+assert read() == before, (read(), before)
+""")
+
+
+@needs_settings
+def test_beside_a_training_settings_stay_and_those_that_round_are_refused():
+    in_new_process("""
+cuda, setting = torch.device("cuda"), torch.backends.cuda.matmul
+torch.backends.cudnn.allow_tf32 = False
+torch.set_float32_matmul_precision("high")
+try:
+    with rounding("fp32", cuda, shared=True):
+        raise AssertionError
+except ValueError as error:
+    assert str(error) == (
+        "precision 'fp32' cannot be had on cuda beside a training that rounds operands there"
+        " (torch.backends.cuda.matmul.fp32_precision); change this before the training, or ask for"
+        " precision 'tf32'"
+    ), error
+for precision in ("tf32", "bf16"):
+    with rounding(precision, cuda, shared=True):
+        assert setting.fp32_precision == "tf32"
+torch.set_float32_matmul_precision("highest")
+with rounding("fp32", cuda, shared=True):
+    assert setting.fp32_precision == "ieee"
+""")
