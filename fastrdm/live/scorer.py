@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,8 @@ class Scorer:
         mode: str = "sync",
         max_pending: int = 2,
     ) -> None:
+        arguments = dict(locals())
+        self._rebuild = partial(Scorer, **{k: v for k, v in arguments.items() if k != "self"})
         check_choice(mode, MODES, "mode")
         check_integer(max_pending, "max_pending", 1)
         self.mode, self._network = mode, network
@@ -169,6 +172,10 @@ class Scorer:
     def __repr__(self) -> str:
         names = ", ".join(study.name for study in self.studies)
         return f"<Scorer of {names}, {len(self._scorers)} regions, {self.mode}>"
+
+    def __reduce__(self) -> "tuple[Callable[[], Scorer], tuple[()]]":
+        # Frameworks copy callbacks to other processes; models and threads stay here.
+        return self._rebuild, ()
 
     def __enter__(self) -> "Scorer":
         return self

@@ -226,10 +226,23 @@ class TorchSession:
 
 
 def _copied(module: "torch.nn.Module") -> "torch.nn.Module":
-    """A deep copy, in which tensors that were computed with gradients have none."""
+    """A deep copy, in which tensors that were computed with gradients have none.
+
+    Hooks that are methods of other objects, such as a logger or a trainer, are the same in the copy.
+    """
     torch = torch_package()
     waiting = [vars(part) for part in module.modules()]
-    memo: dict[int, Any] = {}
+    parts = {id(part) for part in module.modules()}
+    hooks = [
+        hook
+        for held in waiting
+        for name, of_part in held.items()
+        if name.endswith("_hooks")
+        for hook in of_part.values()
+    ]
+    memo: dict[int, Any] = {
+        id(hook): hook for hook in hooks if id(getattr(hook, "__self__", module)) not in parts
+    }
     for held in waiting:
         for value in held.values() if isinstance(held, dict) else held:
             if isinstance(value, torch.Tensor) and not value.is_leaf:

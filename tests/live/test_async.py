@@ -249,3 +249,17 @@ def test_a_copy_drops_what_a_network_computes_from_its_weights(study):
         with torch.no_grad():
             module[0].conv1.weight.normal_()
         assert scorer(module).result() == sync(module)
+
+
+def test_a_hook_of_another_object_is_not_copied(study):
+    class Logger:
+        def __init__(self):
+            self.lock, self.seen = threading.Lock(), 0
+
+        def see(self, module, args, output):
+            self.seen += 1
+
+    module, logger = build(), Logger()
+    module.conv1.register_forward_hook(logger.see)
+    assert later(study)(module).result() == Scorer(study, preprocessing=PREPARED)(module)
+    assert logger.seen

@@ -1,13 +1,17 @@
 """Scores of live modules: keys, arguments, and equality with the scores of their saved files."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
-from small_live import PREPARED, build
+from small_live import PREPARED, SmallNetwork, build
 from small_study import write_study
 from torch import nn
 
 from fastrdm import Scorer, TorchModel, open_studies, score_checkpoints
+from models import networks
 
 
 @pytest.fixture
@@ -55,14 +59,17 @@ def test_calls_in_mode_async_return_the_scores_later_in_their_order(study, modul
         assert [each.result() for each in pending] == expected
 
 
-def test_scores_are_those_of_the_saved_file(study, module, tmp_path):
+@pytest.mark.parametrize(("provider", "tolerance"), [("cpu", 0.02), ("torch:cpu", 1e-9)])
+def test_scores_are_those_of_the_saved_file(study, module, tmp_path, provider, tolerance):
     with torch.no_grad():
         for value in module.state_dict().values():
             if value.is_floating_point():
                 value.add_(0.1 * torch.rand(value.shape))
     torch.save(module.state_dict(), tmp_path / "net.pth")
     arguments = {"preprocessing": PREPARED, "measures": ["rsa", "cka"]}
-    (saved,) = score_checkpoints([tmp_path / "net.pth"], ["small_live:build"], study, **arguments)
+    (saved,) = score_checkpoints(
+        [tmp_path / "net.pth"], ["small_live:build"], study, provider=provider, **arguments
+    )
     assert not saved.error
     scorer = Scorer(study, **arguments)
     results = scorer.results(module, "epoch 3", n_draws=1000)
@@ -72,7 +79,7 @@ def test_scores_are_those_of_the_saved_file(study, module, tmp_path):
         assert places[0] == places[1]
         assert ours.checkpoint == "epoch 3"
         for name in ("percent_nc", "low", "high", "p_sign_flip"):
-            assert getattr(ours, name) == pytest.approx(getattr(theirs, name), abs=0.02)
+            assert getattr(ours, name) == pytest.approx(getattr(theirs, name), abs=tolerance)
     assert scorer(module) == scorer.flat(results)
 
 
@@ -210,3 +217,46 @@ def test_size_and_preprocessing_are_those_of_the_arguments(study, module):
     module.preprocessing = PREPARED
     assert Scorer(study)(module) == expected
     assert Scorer(study, preprocessing={"mean": (0.5, 0.5, 0.5)})(module) != expected
+
+
+def test_a_copy_of_a_scorer_scores_alike(study, module):
+    scorer = Scorer(study, {"it": "conv2"}, preprocessing=PREPARED)
+    scores = scorer(module)
+    for copied in (copy.deepcopy(scorer), pickle.loads(pickle.dumps(scorer))):
+        assert copied(module) == scores
+
+
+def test_too_little_memory_is_an_error_of_one_sentence(study):
+    class Hungry(SmallNetwork):
+        hungry = False
+
+        def forward(self, images):
+            if self.hungry:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+            return super().forward(images)
+
+    module = Hungry()
+    scorer = Scorer(study, preprocessing=PREPARED)
+    before = scorer(module)
+    module.hungry = True
+    with pytest.raises(MemoryError, match="cpu has too little memory for Hungry; pass max_memory"):
+        scorer(module)
+    module.hungry = False
+    assert scorer(module) == before
+    assert module.training
+
+
+def test_scores_of_a_real_study_are_those_of_the_saved_file(challenge, tmp_path):
+    torch.manual_seed(0)
+    network = networks.resnet20()
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    arguments = {"sets": ["92"], "modality": "both", "preprocessing": {"size": 64}}
+    (saved,) = score_checkpoints(
+        [tmp_path / "net.pth"], ["models.networks:resnet20"], challenge, n_draws=0, **arguments
+    )
+    assert not saved.error, saved.error
+    scores = Scorer(challenge, **arguments)(network.train())
+    for result in saved.results:
+        place = f"brain/92/{result.region}/{result.layer}"
+        assert scores[place] == pytest.approx(result.percent_nc, abs=0.01)
+    assert len(scores) == len(saved.results) + 4
