@@ -37,6 +37,13 @@ def names(tmp_path, monkeypatch):
     }
 
 
+def test_the_scorer(names, capsys):
+    exec(code_of("The scorer"), names)
+    first, *steps = capsys.readouterr().out.splitlines()
+    assert float(first) == names["scores"]["brain/study/it/best"]
+    assert [line.split()[0] for line in steps] == ["0", "1", "2"]
+
+
 def test_plain_loops(names, capsys):
     pytest.importorskip("tensorboard")
     exec(code_of("Plain loops"), names)

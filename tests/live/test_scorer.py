@@ -250,13 +250,18 @@ def test_scores_of_a_real_study_are_those_of_the_saved_file(challenge, tmp_path)
     torch.manual_seed(0)
     network = networks.resnet20()
     torch.save(network.state_dict(), tmp_path / "net.pth")
-    arguments = {"sets": ["92"], "modality": "both", "preprocessing": {"size": 64}}
+    arguments = {"sets": ["92"], "modality": "both", "preprocessing": {"size": 32}}
     (saved,) = score_checkpoints(
-        [tmp_path / "net.pth"], ["models.networks:resnet20"], challenge, n_draws=0, **arguments
+        [tmp_path / "net.pth"],
+        ["models.networks:resnet20"],
+        challenge,
+        provider="torch:cpu",
+        n_draws=0,
+        **arguments,
     )
     assert not saved.error, saved.error
     scores = Scorer(challenge, **arguments)(network.train())
     for result in saved.results:
         place = f"brain/92/{result.region}/{result.layer}"
-        assert scores[place] == pytest.approx(result.percent_nc, abs=0.01)
+        assert scores[place] == pytest.approx(result.percent_nc, abs=1e-6)
     assert len(scores) == len(saved.results) + 4
