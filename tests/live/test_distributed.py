@@ -112,7 +112,7 @@ def test_scores_of_a_copy_reach_all(found):
 
 def test_parts_and_other_wrappers_have_the_scores_of_the_plain_network(found):
     for each in found:
-        assert len(each["others"]) == 5
+        assert len(each["others"]) == 6
         assert all(each["others"].values()), each["others"]
 
 

@@ -342,6 +342,16 @@ class Mlp(nn.Module):
         return self.down(torch.relu(self.up(self.stem(x).mean((2, 3)))))
 
 
+class DeepSpeedEngine(nn.Module):
+    """Wraps a network under the name that DeepSpeed uses."""
+
+    __module__ = "deepspeed.runtime.engine"
+
+    def __init__(self):
+        super().__init__()
+        self.module = network()
+
+
 def others():
     """Whether scores are those of the plain network: parts, compiled modules, tensor parallelism."""
     expected, cpu = scorer()(network()), torch.device("cpu")
@@ -356,6 +366,7 @@ def others():
         "part of fsdp2": scorer(network="net")(fully_shard(Holder())),
         "fsdp1, not sharded": scorer()(whole),
         "fsdp2, compiled": scorer()(fully_shard(compiled)),
+        "deepspeed": scorer()(DeepSpeedEngine()),
     }
     found = {name: scores == expected for name, scores in found.items()}
     torch.manual_seed(0)
