@@ -72,7 +72,8 @@ class SwappedTorch:
         state = module.state_dict()
         # No tapped layer depends on them, so that files may lack them.
         others = state.keys() - set(architecture.needed)
-        self._others = {name: state[name].clone() for name in others}
+        tensors = {name: value for name, value in state.items() if hasattr(value, "clone")}
+        self._others = {name: tensors[name].clone() for name in others & tensors.keys()}
         options |= torch_options(provider_options)
         self.model = TorchModel(
             module,

@@ -7,9 +7,10 @@ Read `sweeps` first: a sweep has a `resolver` (weights as given → networks and
 networks from a `manifest`), a `scheduler` that hands the `jobs` to workers (`local_pool` or `ray_pool`, by name in
 `engines`; `accelerators` are the devices, `ray_cluster` connects to a cluster), and a `journal` that keeps the outcomes
 in a `shared_store` or nowhere. `sharing` decides which job may run: it holds back `copies` of what runs, and what other
-sweeps on the store, whose `processes` are known, have claimed. A `worker` opens a checkpoint, whose layers
-`layer_scoring` scores by the `measures`: `region_preparation` prepares each region once as one of the `region_scorers`,
-of which `scorer` compares RDMs; `worker_process` is its process on this machine, `undefined` has the reasons of NaN.
+sweeps on the store, whose `processes` are known, have claimed. A `worker`, whose `worker_providers` load, opens
+checkpoints ahead (`opening`), whose layers `layer_scoring` scores by the `measures`: `region_preparation` prepares each
+region once as one of the `region_scorers`, of which `scorer` compares RDMs; `worker_process` is its process on this
+machine, `undefined` has the reasons of NaN.
 `plans` are what a sweep reports, `stopping` the signals that end it, `watching` finds new files, `path_labels` checks
 patterns of labels, `pattern_search` searches them. A `guarded_process` makes calls that may hang (`file_looks` too).
 `checkpoint_scores` is a sweep without a store, `outcome_results` makes its results, `results` ranks their layers,

@@ -381,7 +381,8 @@ def sweep(
         `fastrdm.scoring.scheduler.WorkerPool`; ``workers``; ``start_timeout``, seconds until a worker must be
         ready (120); ``retry_failed``; ``keep_rdms``; ``keep_grams``; ``max_memory``; ``projection``, the number of
         components or a `SparseProjection`, as for `OnnxModel.grams`; ``provider``, ``precision``,
-        ``provider_options``, ``batch_size``, ``allow_inconsistent``, ``n_threads`` as for `OnnxModel`.
+        ``provider_options``, ``batch_size``, ``allow_inconsistent``, ``n_threads`` as for `OnnxModel`, or
+        ``provider="torch"``, ``"torch:cuda:1"``, ... to run ``"module:callable"`` as a `TorchModel`.
 
     Raises
     ------
