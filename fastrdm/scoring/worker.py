@@ -66,7 +66,7 @@ def peak_memory() -> int:
 class _Started:
     """A checkpoint whose weights are in its model, and the work that the model's device has begun for it."""
 
-    key: tuple[str, int]
+    opened: OpenedCheckpoint
     model: ScorableModel
     pending: Mapping[str, PendingRdms]
     warnings: Sequence[Warning]
@@ -145,8 +145,9 @@ class Worker:
         """Score a checkpoint; before its results come from the device, give this the next one."""
         started, self._started = self._started, None
         try:
-            if started is None or started.key != job.key:
-                started = self._start(job, opened.sha256, weights)
+            # By identity: its file may have been opened anew since.
+            if started is None or started.opened is not opened:
+                started = self._start(job, opened, weights)
             for each in started.warnings:
                 issue(each, stacklevel=2)
             if started.pending and following and not self._setup.submit:
@@ -160,11 +161,11 @@ class Worker:
         finally:
             weights.release()
 
-    def _start(self, job: Job, sha256: str, weights: PreparedWeights) -> _Started:
+    def _start(self, job: Job, opened: OpenedCheckpoint, weights: PreparedWeights) -> _Started:
         with recorded_warnings() as caught:
             model = weights.load()
-            pending = self._scoring.start(model, _done(job, sha256))
-        return _Started(job.key, model, pending, caught)
+            pending = self._scoring.start(model, _done(job, opened.sha256))
+        return _Started(opened, model, pending, caught)
 
     def _start_next(self, job: Job) -> None:
         """Start the work of a device for a checkpoint, if it is open; an error comes up again at its turn."""
@@ -174,7 +175,7 @@ class Worker:
         opened = opening.result()
         if opened.weights is not None:
             with contextlib.suppress(Exception):
-                self._started = self._start(job, opened.sha256, opened.weights)
+                self._started = self._start(job, opened, opened.weights)
 
     def _explain(self, job: Job, error: Exception) -> str:
         """An error that names the checkpoint, unless it is about its network."""

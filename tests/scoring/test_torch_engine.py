@@ -1,5 +1,6 @@
 """Sweeps whose networks run as modules of torch: built once, with the weights of each file loaded into them."""
 
+import importlib
 import subprocess
 import sys
 
@@ -11,8 +12,8 @@ from small_study import write_study
 import fastrdm
 from fastrdm.cli import main
 from fastrdm.runtimes import device, torch_gpu_of, torch_provider
-from fastrdm.scoring import local_pool, score_checkpoints, worker
-from fastrdm.scoring.jobs import Job
+from fastrdm.scoring import Sweep, local_pool, module_pipeline, score_checkpoints, worker
+from fastrdm.scoring.jobs import Failed, Job, Scored
 
 NETWORK = """
 import torch
@@ -61,6 +62,11 @@ def module():
     names = {}
     exec(NETWORK, names)
     return names["build"]()
+
+
+def module_of(name):
+    """The network of the file that sweeps import."""
+    return importlib.import_module(name).build()
 
 
 @pytest.fixture
@@ -302,6 +308,29 @@ def test_workers_know_as_many_following_jobs_as_they_ask_for(folder, on_device, 
     scores_of("torch")
     paths = [f"runs/epoch{i}.pth" for i in range(5)]
     assert seen == [(paths[i], paths[i + 1 : i + 4]) for i in range(5)]
+
+
+def test_a_file_that_changes_after_the_device_began_with_it_is_read_again(folder):
+    with Sweep(["runs"], [ARCH], "study", provider="torch", engine="in-process") as sweep:
+        one = worker.Worker(sweep._worker_setup(), "device")
+        first, second = (Job(f"runs/epoch{i}.pth", 0) for i in range(2))
+        expected = one.score(second)
+        one._openings.keep_ahead([second])
+        one._openings.look(second).result()
+        assert isinstance(one.score(first, [second]), Scored)
+        assert one._started.opened is one._openings.look(second).result()
+        assert isinstance(one.score(Job("runs/none.pth", 0)), Failed)
+        (folder / "runs" / "epoch1.pth").write_bytes((folder / "runs" / "epoch2.pth").read_bytes())
+        changed = one.score(second)
+        assert changed.sha256 == one.score(Job("runs/epoch2.pth", 0)).sha256 != expected.sha256
+        key = ("study", "it", "rsa")
+        assert not np.allclose(changed.scores[key].rho, expected.scores[key].rho)
+        one.close()
+
+
+def test_results_of_training_have_the_keys_of_a_sweep_by_torch(folder):
+    with Sweep(["runs"], [ARCH], "study", provider="torch", engine="in-process") as sweep:
+        assert module_pipeline("net", module_of("torch_engine_net")).key == sweep.pipeline(0).key
 
 
 def test_jobs_that_follow_no_more_are_dropped(folder):
