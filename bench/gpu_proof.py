@@ -7,6 +7,7 @@ pillow, rich and safetensors; installs nothing and uses no network. `--device cp
 
 import argparse
 import faulthandler
+import gc
 import sys
 import tempfile
 import time
@@ -130,12 +131,20 @@ def prove(
             traceback.print_exc()
             record.add(name, {"error": f"{type(error).__name__}: {one_line(error)}"})
             failed = True
+        _free(setting.device)
     if setting.device.type != "cpu" and "rates" in names:
         record.begin("goals", "Goals", "")
         for row in goals(record.rows()):
             print("goals", row, flush=True)
             record.add("goals", row)
     return int(failed)
+
+
+def _free(device: torch.device) -> None:
+    """Return the memory of a section to the device, for other processes and libraries."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from bench.proof.setting import Setting
 from bench.proof.setting import scores as scores_of
 from fastrdm import TorchModel
 from fastrdm._base import one_line
+from fastrdm.tensors import rounding
 
 Pixels = Mapping[str, NDArray[np.uint8]]
 PLAIN = "torch, hooks, corrcoef"
@@ -135,18 +136,13 @@ def _plain(
     n, start, rdms = max(1, setting.amounts.n_checkpoints // 3), 0.0, []
     # The last one is that of which the truth is known.
     first = setting.amounts.n_checkpoints - n
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    try:
-        with hooked(net, module.taps) as held:
-            for k in range(-2, n):
-                if k == 0:
-                    start = time.perf_counter()
-                net.load_state_dict(checkpoints[(first + k) % len(checkpoints)])
-                rdms = [_correlated(net, batch, held, precision) for batch in images]
-            rate = n / (time.perf_counter() - start)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    with hooked(net, module.taps) as held:
+        for k in range(-2, n):
+            if k == 0:
+                start = time.perf_counter()
+            net.load_state_dict(checkpoints[(first + k) % len(checkpoints)])
+            rdms = [_correlated(net, batch, held, precision) for batch in images]
+        rate = n / (time.perf_counter() - start)
     return rate, [_condensed(of_set) for of_set in rdms]
 
 
@@ -154,7 +150,7 @@ def _correlated(
     net: torch.nn.Module, batch: torch.Tensor, held: State, precision: str
 ) -> dict[str, torch.Tensor]:
     with torch.no_grad():
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with rounding(precision, batch.device):
             net(batch)
         return {
             name: (1 - torch.corrcoef(values.flatten(1).float())).cpu()

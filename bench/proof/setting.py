@@ -15,7 +15,9 @@ from fastrdm.images import Preprocessing
 from fastrdm.similarity import Target
 from fastrdm.studies import Study
 from fastrdm.studies.algonauts import image_sets
+from fastrdm.tensors import check_precision
 
+PRECISIONS = ("fp32", "tf32", "bf16")
 SETS = {"118": 118, "92": 92}
 """Study → its number of images."""
 _N_SUBJECTS = 15
@@ -77,8 +79,8 @@ class Setting:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those of the device."""
-        return ("fp32", "tf32", "bf16") if self.device.type == "cuda" else ("fp32", "bf16")
+        """Those of fp32, tf32 and bf16 that the device has."""
+        return tuple(each for each in PRECISIONS if _has(self.device, each))
 
     def pixels(self) -> dict[str, NDArray[np.uint8]]:
         """Stimuli of each study."""
@@ -92,6 +94,14 @@ class Setting:
         """Wait until the device has done its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _has(device: torch.device, precision: str) -> bool:
+    try:
+        check_precision(precision, device)
+    except ValueError:
+        return False
+    return True
 
 
 def studies_in(images: Path | None, folder: Path) -> tuple[Path, tuple[Study, ...]]:

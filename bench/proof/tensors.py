@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -10,55 +11,56 @@ import torch
 import fastrdm
 from bench.proof.setting import Setting
 from fastrdm._base import one_line
+from fastrdm.tensors import rounding
 
 N = 118
 _ROUNDS = 5
 _SUBJECTS = 15
+# Name, call, and what it takes.
+_Call: TypeAlias = tuple[str, Callable[[Any], Any], torch.Tensor]
 
 
 def tensors(setting: Setting) -> Iterator[dict[str, Any]]:
     """A row for each function; `share` is the time of the float32 product of all pairs, relative to the function's."""
     x = _activations(setting)
-    host = x.cpu().numpy()
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
+    with rounding("fp32", setting.device):
         product = _seconds(lambda: x @ x.T, setting)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
-    yield {"call": "x @ x.T, float32", "shape": f"{N} × {x.shape[1]}", "ms": 1e3 * product}
-    calls: list[tuple[str, Callable[[Any], Any], Any, Any]] = [
-        *(
-            (f'calc_rdm(x, "{method}")', _rdm(method), x, host)
-            for method in ("correlation", "cosine", "euclidean", "sqeuclidean")
-        ),
-        ("calc_rdm(x), bfloat16", _rdm("correlation"), x.bfloat16(), None),
-        ("gram(x)", lambda a: fastrdm.gram(a).rdm("correlation"), x, host),
-        (
-            "cka(x @ x.T, …)",
-            lambda a: fastrdm.cka(a, abs(a) ** 0.5),
-            x.double() @ x.T.double(),
-            None,
-        ),
-    ]
-    models, subjects = _rdms(setting)
-    target = fastrdm.Target(subjects)
-    for method in ("spearman", "corr", "cosine"):
-        name = f'compare(rdms, rdms, "{method}")'
-        calls.append((name, _comparison(method), models, models.cpu().numpy()))
-    calls.append(("Target.score(rdms)", lambda a: target.score(a).r2, models, models.cpu().numpy()))
-    for name, call, tensor, array in calls:
-        row: dict[str, Any] = {"call": name, "shape": " × ".join(map(str, tensor.shape))}
+    yield {"call": "x @ x.T, float32", "shape": _shape(x), "ms": 1e3 * product}
+    for name, call, tensor in _calls(x, *_rdms(setting)):
+        row: dict[str, Any] = {"call": name, "shape": _shape(tensor)}
         try:
             # The same numbers, in float64 on the host.
-            truth = call((tensor.float().cpu().numpy() if array is None else array).astype(float))
-            found = np.asarray(call(tensor))
+            truth = _on_host(call(tensor.double().cpu().numpy()))
+            found = _on_host(call(tensor))
             seconds = _seconds(lambda call=call, tensor=tensor: call(tensor), setting)
         except (TypeError, ValueError, RuntimeError, MemoryError) as error:
             yield row | {"error": one_line(error)}
             continue
-        row |= {"ms": 1e3 * seconds, "difference": _difference(found, np.asarray(truth))}
-        yield row | ({"share": product / seconds} if tensor is not models else {})
+        difference = float(np.abs(found - truth).max() / np.abs(truth).max())
+        row |= {"ms": 1e3 * seconds, "difference": difference}
+        yield row | ({"share": product / seconds} if tensor.shape == x.shape else {})
+
+
+def _calls(x: torch.Tensor, models: torch.Tensor, subjects: Any) -> Iterator[_Call]:
+    for method in ("correlation", "cosine", "euclidean", "sqeuclidean"):
+        yield f'calc_rdm(x, "{method}")', partial(fastrdm.calc_rdm, method=method), x
+    yield "calc_rdm(x, like=x)", partial(fastrdm.calc_rdm, like=x), x
+    yield "calc_rdm(x), bfloat16", fastrdm.calc_rdm, x.bfloat16()
+    yield "gram(x)", lambda a: fastrdm.gram(a).rdm("correlation"), x
+    yield "cka(x @ x.T, …)", lambda a: fastrdm.cka(a, abs(a) ** 0.5), x.double() @ x.T.double()
+    for method in ("spearman", "corr", "cosine"):
+        name = f'compare(rdms, rdms, "{method}")'
+        yield name, lambda a, method=method: fastrdm.compare(a, a, method), models
+    target = fastrdm.Target(subjects)
+    yield "Target.score(rdms)", lambda a: target.score(a).r2, models
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return " × ".join(map(str, tensor.shape))
+
+
+def _on_host(values: Any) -> Any:
+    return values.cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
 def _activations(setting: Setting) -> torch.Tensor:
@@ -78,14 +80,6 @@ def _rdms(setting: Setting) -> tuple[torch.Tensor, Any]:
     return torch.from_numpy(models).to(setting.device), subjects
 
 
-def _rdm(method: str) -> Callable[[Any], Any]:
-    return lambda x: fastrdm.calc_rdm(x, method)
-
-
-def _comparison(method: str) -> Callable[[Any], Any]:
-    return lambda rdms: fastrdm.compare(rdms, rdms, method)
-
-
 def _seconds(call: Callable[[], Any], setting: Setting) -> float:
     """Median time of a call, whose work on the device is waited for."""
     times = []
@@ -96,8 +90,3 @@ def _seconds(call: Callable[[], Any], setting: Setting) -> float:
         setting.wait()
         times.append(time.perf_counter() - start)
     return float(np.median(times[2:]))
-
-
-def _difference(found: Any, truth: Any) -> float:
-    """The largest difference, relative to the largest value."""
-    return float(np.abs(found - truth).max() / np.abs(truth).max())

@@ -1,8 +1,8 @@
 """The ResNet-20 trained by `models.train`, its scores during training, and submissions of its checkpoints."""
 
+import contextlib
 import csv
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -32,7 +32,7 @@ def training(setting: Setting) -> Iterator[dict[str, Any]]:
     """A row for each epoch that is scored; files of the run and its submissions go to the folder of the proof."""
     with tempfile.TemporaryDirectory() as folder:
         images, run = _images(setting, Path(folder)), Path(folder) / "run"
-        status = _train(setting, images, run)
+        status, returncode = _train(setting, images, run)
         for name in _KEPT:
             if (run / name).is_file():
                 shutil.copyfile(run / name, setting.out / name)
@@ -42,11 +42,13 @@ def training(setting: Setting) -> Iterator[dict[str, Any]]:
             "status": status,
             "seconds": sum(float(row["seconds"]) for row in metrics.values()),
             "images/s": max((float(row["images_per_s"]) for row in metrics.values()), default=0.0),
+            **({"error": "see training.log"} if returncode else {}),
         }
         files = TrainingRun(run).written()
         # The last one, too, if the training was stopped.
         for epoch in sorted(files.keys() & {*EPOCHS, max(files, default=0)}):
-            row: dict[str, Any] = {"epoch": epoch, "top-1": float(metrics[epoch]["val_top1"])}
+            top1 = metrics.get(epoch, {}).get("val_top1", "nan")
+            row: dict[str, Any] = {"epoch": epoch, "top-1": float(top1)}
             if epoch not in scores:
                 yield row | {"error": "not scored; see training.log"}
                 continue
@@ -55,8 +57,8 @@ def training(setting: Setting) -> Iterator[dict[str, Any]]:
             yield row | found | {"submission": _submit(setting, files[epoch], str(layer), epoch)}
 
 
-def _train(setting: Setting, images: Path, run: Path) -> str:
-    """Train until the last epoch or the limit; return how it ended."""
+def _train(setting: Setting, images: Path, run: Path) -> tuple[str, int]:
+    """Train until the last epoch or the limit; return how it ended, and a status that is not 0 if it failed."""
     amounts = setting.amounts
     command = [sys.executable, "-m", "models.train", "--data", images, "--out", run]
     command += ["--image-size", amounts.image_size, "--batch-size", "128", "--augment", "crop"]
@@ -68,25 +70,22 @@ def _train(setting: Setting, images: Path, run: Path) -> str:
     command += ["--score-modality", "fmri", "--channels-last"]
     if setting.device.type == "cuda":
         command += ["--amp", "bf16"]
+    limit = max(1.0, setting.left() - _RESERVED - _PATIENCE)
     with (setting.out / "training.log").open("w") as log:
         words = [str(word) for word in command]
         process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
         try:
-            process.wait(max(1.0, setting.left() - _RESERVED - _PATIENCE))
+            status = process.wait(limit)
+            return f"ended with status {status}" if status else "complete", status
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)
-            try:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                return "stopped at the limit of time, without its state"
-            return "stopped at the limit of time"
+            return f"stopped after {limit:.0f} s", 0
         finally:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-    if process.returncode:
-        raise RuntimeError(f"models.train ended with {process.returncode}; see training.log")
-    return "complete"
 
 
 def _images(setting: Setting, folder: Path) -> Path:

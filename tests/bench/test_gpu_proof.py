@@ -2,8 +2,10 @@
 
 import json
 import math
+import sys
 import time
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 import fastrdm
 from bench import gpu_proof
 from bench.gpu_proof import SECTIONS, Section, prove
+from bench.proof import training
 from bench.proof.busy import busy_seconds, covered
 from bench.proof.exact import exact, largest_difference
 from bench.proof.goals import goals
@@ -20,7 +23,6 @@ from bench.proof.networks import hooked, network, states
 from bench.proof.record import Record, table
 from bench.proof.resnet20_graph import write_graph
 from bench.proof.setting import Setting, pictures, studies_in
-from bench.proof.training import _copy_part
 from fastrdm.networks import Graph
 from fastrdm.runtimes import DeviceModel
 
@@ -226,12 +228,32 @@ def test_part_of_a_zip_has_the_first_classes(tmp_path):
                         f"set/{split}/{label}/images/{k:02d}.JPEG", f"{split}{label}{k}"
                     )
     with zipfile.ZipFile(tmp_path / "part.zip", "w") as archive:
-        _copy_part(tmp_path / "all.zip", archive, 2)
+        training._copy_part(tmp_path / "all.zip", archive, 2)
     with zipfile.ZipFile(tmp_path / "part.zip") as archive:
         names = archive.namelist()
         assert archive.read("val/b/2.JPEG") == b"valb2"
     assert {name.split("/")[1] for name in names} == {"a", "b"}
     assert len([name for name in names if name.startswith("train/a/")]) == 40
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for Python is a shell script")
+@pytest.mark.parametrize(
+    ("script", "deadline", "status", "failed"),
+    [
+        ("exit 3", math.inf, "ended with status 3", True),
+        ("exec sleep 60", 0.0, "stopped after 1 s", False),
+    ],
+)
+def test_a_training_that_fails_or_takes_too_long_is_recorded(
+    tmp_path, monkeypatch, script, deadline, status, failed
+):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    setting = Setting(CPU, tmp_path, tmp_path, (), deadline=deadline)
+    (row,) = training.training(replace(setting, amounts=gpu_proof.QUICK))
+    assert row["status"] == status and ("error" in row) == failed and row["epoch"] == 0
 
 
 @pytest.mark.parametrize(
