@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -182,6 +183,18 @@ def test_fastrdm_score_opens_the_checkpoints_with_the_runs_graph(scored, place, 
     weights, graph = scored / "checkpoints/epoch_003.pth", scored / "network-16x16.onnx"
     assert fastrdm_main(["score", str(weights), "--arch", str(graph), "--data", "study"]) == 0
     assert "fc" in capsys.readouterr().out
+
+
+def test_a_sweep_with_torch_knows_the_scores(scored, tmp_path):
+    """Its key of the network is the same, so that it computes nothing."""
+    store = shutil.copy(scored / "scores.db", tmp_path / "scores.db")
+    weights = [
+        "scored/checkpoints/epoch_001.pth",
+        shutil.copy("scored/checkpoints/epoch_002.pth", tmp_path),
+    ]
+    options = {"provider": "torch", "engine": "in-process", "measures": ["rsa"]}
+    done = fastrdm.sweep(weights, "tiny_network:no_classes", "study", store=store, **options)
+    assert (done.before.done, done.known, done.scored, done.failed) == (1, 1, 0, 0)
 
 
 def test_stimuli_may_have_another_size(place, capsys):
