@@ -10,7 +10,7 @@ import numpy as np
 
 from fastrdm._base import check_choice, check_integer
 from fastrdm.images import Preprocessing
-from fastrdm.live.preserving import random_states
+from fastrdm.live.preserving import preserved, random_states
 from fastrdm.networks import (
     PreprocessingRequest,
     RequestedPreprocessing,
@@ -76,10 +76,11 @@ class LiveModels:
             or found.module() is not module
             or found.signature != _signature(module, found.is_copy)
         ):
-            model = self._opened(module)
-            # CUDA devices get their work from the calling thread.
-            if copied and model.device.type != "cuda":
-                _check_thread_safe(model)
+            with preserved(module):
+                model = self._opened(module)
+                # CUDA devices get their work from the calling thread.
+                if copied and model.device.type != "cuda":
+                    _check_thread_safe(model)
             is_copy = copied or model.runs_copy
             signature = _signature(module, is_copy)
             found = OpenModel(weakref.ref(module), signature, model, is_copy)

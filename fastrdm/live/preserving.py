@@ -20,21 +20,29 @@ if TYPE_CHECKING:
 def preserved(module: "torch.nn.Module") -> Iterator[None]:
     """Restore a module and the states of random numbers at the end of a block, whatever it does or raises.
 
-    Of the module: modes, hooks, attributes, gradients, which tensors it has, and the values of its buffers. In the
-    block, autocast and inference mode of the surrounding code have no effect. Raise ValueError for buffers that a
-    forward pass has changed, which are restored too, and for parameters, which are not copied.
+    Of the module: modes, hooks, attributes, gradients, which tensors it has, and the values of its buffers. Raise
+    ValueError for buffers that a forward pass has changed, which are restored too, and for parameters, which are not
+    copied. The block is also `undisturbed`.
+    """
+    with undisturbed(module), _tensors_preserved(module), _attributes_preserved(module):
+        yield
+
+
+@contextlib.contextmanager
+def undisturbed(module: "torch.nn.Module") -> Iterator[None]:
+    """Restore the states of random numbers, and leave autocast and inference mode of the surrounding code.
+
+    Nothing waits for the module's device.
     """
     torch = torch_package()
     devices = {value.device.type for value in (*module.parameters(), *module.buffers())}
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
-        for kind in sorted({"cpu", *devices}):
+        for kind in sorted({"cpu", *devices} - {"meta"}):
             if torch.is_autocast_enabled(kind):
                 # Weights in 16 bits that are kept without gradients would be used in training.
                 stack.enter_context(torch.autocast(kind, enabled=False, cache_enabled=False))
         stack.enter_context(_random_states_preserved(module))
-        stack.enter_context(_tensors_preserved(module))
-        stack.enter_context(_attributes_preserved(module))
         yield
 
 

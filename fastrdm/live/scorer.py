@@ -1,8 +1,8 @@
 """Prepared studies, which score a module as often as asked."""
 
-import contextlib
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from fastrdm.live.gathering import Gathering
 from fastrdm.live.keys import BEST, flat_scores
 from fastrdm.live.live_models import LiveModels
 from fastrdm.live.pending import Outcome, PendingScores
-from fastrdm.live.preserving import preserved
+from fastrdm.live.preserving import preserved, undisturbed
 from fastrdm.live.region_layers import RegionLayers
 from fastrdm.live.snapshots import Snapshots
 from fastrdm.live.wrappers import plain
@@ -228,7 +228,7 @@ class Scorer:
             return self._submit(module, label, n_draws, seed).results()
 
         def compute(network: "torch.nn.Module") -> tuple[Result, ...]:
-            with self._prepared(network) as plain_network:
+            with self._plain(network) as plain_network, preserved(plain_network):
                 model = self._open(plain_network)
                 found = self._scoring.scores(model, layers=self._layers.names)
             return self._results_of(found, label, n_draws, seed)
@@ -246,7 +246,8 @@ class Scorer:
         self, module: "torch.nn.Module", label: Hashable, n_draws: int = 0, seed: int = 0
     ) -> PendingScores:
         def prepare(network: "torch.nn.Module") -> Callable[[], tuple[Result, ...]]:
-            with self._prepared(network) as plain_network:
+            # The network itself runs only while it is opened.
+            with self._plain(network) as plain_network, undisturbed(plain_network):
                 model = self._open(plain_network, copied=True)
                 finish = self._snapshots.start(model, plain_network, self._layers.names)
             return lambda: self._results_of(finish(), label, n_draws, seed)
@@ -286,11 +287,9 @@ class Scorer:
         if not isinstance(module, torch_package().nn.Module):
             raise TypeError(f"module must be a torch.nn.Module, not {type(module).__name__}")
 
-    @contextlib.contextmanager
-    def _prepared(self, module: "torch.nn.Module") -> "Iterator[torch.nn.Module]":
-        """The network without wrappers, preserved, while it is scored or copied."""
-        with plain(module, self._network, compiles=self._compiles) as network, preserved(network):
-            yield network
+    def _plain(self, module: "torch.nn.Module") -> "AbstractContextManager[torch.nn.Module]":
+        """The network without wrappers, while it is scored or copied."""
+        return plain(module, self._network, compiles=self._compiles)
 
     def _open(self, module: "torch.nn.Module", *, copied: bool = False) -> TorchModel:
         """The model of a module without wrappers, with the layers asked for."""

@@ -263,3 +263,33 @@ def test_a_hook_of_another_object_is_not_copied(study):
     module.conv1.register_forward_hook(logger.see)
     assert later(study)(module).result() == Scorer(study, preprocessing=PREPARED)(module)
     assert logger.seen
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_a_training_on_a_gpu_has_the_same_bits_and_scores(study, device):
+    def train(scorer, wait):
+        torch.manual_seed(0)
+        module = SmallNetwork().cuda()
+        optimiser = torch.optim.SGD(module.parameters(), 0.1)
+        found = []
+        for _ in range(5):
+            optimiser.zero_grad()
+            module(torch.rand(4, 3, 20, 20, device="cuda")).square().mean().backward()
+            optimiser.step()
+            if scorer is not None:
+                found.append(scorer(module))
+                if wait:
+                    found[-1] = found[-1].result()
+        weights = [value.cpu().numpy().tobytes() for value in module.state_dict().values()]
+        return [*weights, torch.rand(1, device="cuda").item()], found
+
+    expected, _ = train(None, False)
+    with later(study, device=device) as scorer:
+        bits, pending = train(scorer, False)
+        assert bits == expected
+        assert train(scorer, True)[1] == [each.result() for each in pending]
+    bits, found = train(Scorer(study, preprocessing=PREPARED, device=device), False)
+    assert bits == expected
+    for ours, theirs in zip(found, pending, strict=True):
+        assert ours == pytest.approx(theirs.result(), abs=1e-3)
