@@ -59,6 +59,9 @@ class SwappedTorch:
     `TorchModel`, and the errors those of `TorchArchitecture.build` too.
     """
 
+    #: Whether all files share one model.
+    is_swapped = True
+
     def __init__(
         self,
         architecture: TorchArchitecture,
@@ -145,6 +148,11 @@ class SwappedOnnx:
         return PreparedWeights(
             taken, partial(self._network.load, folded), partial(self._spare.append, folded)
         )
+
+    @property
+    def is_swapped(self) -> bool:
+        """Whether all files share one session, as far as is known."""
+        return self._network is not None
 
     def _open(self, path: str, selection: Selection, on_remark: OnRemark) -> OnnxModel:
         return self._architecture.open(

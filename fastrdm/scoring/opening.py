@@ -1,7 +1,7 @@
 """Checkpoints of jobs, read, hashed and prepared ahead in threads."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -18,8 +18,7 @@ from fastrdm.runtimes import (
 )
 from fastrdm.scoring.jobs import Job, NetworkSetup, RunOptions, Stamp, WorkerSetup
 
-# Reads a file's weights, with the function that gets remarks.
-_Prepare: TypeAlias = "Callable[[str, Callable[[str], None]], PreparedWeights]"
+_Opener: TypeAlias = "SwappedTorch | SwappedOnnx | _OwnModels"
 # Bytes of files that may be open ahead; the next one always is.
 _MOST_BYTES = 2**31
 
@@ -41,7 +40,7 @@ class Openings:
         self._networks, self._options = setup.networks, setup.options
         self._shared: dict[str, Any] = {"workspace": Workspace(), "probes": Probes()}
         self._pool = ThreadPoolExecutor(n_threads, "fastrdm-ahead")
-        self._prepare: dict[int, _Prepare | Exception] = {}
+        self._openers: dict[int, _Opener | Exception] = {}
         self._ahead: dict[tuple[str, int], tuple[Stamp, Future[OpenedCheckpoint]]] = {}
 
     def take(self, job: Job) -> tuple[Stamp, Future[OpenedCheckpoint]]:
@@ -57,14 +56,17 @@ class Openings:
         return begun and begun[1]
 
     def keep_ahead(self, jobs: Sequence[Job]) -> None:
-        """Begin to open the checkpoints of the jobs that follow, and drop others that were begun."""
+        """Begin to open the checkpoints of the jobs that follow, and drop others that were begun.
+
+        Of those with a model of their own, only the next one, since it takes as much memory as the one that runs.
+        """
         wanted = {job.key for job in jobs}
         for key in self._ahead.keys() - wanted:
             self._drop(self._ahead.pop(key)[1])
         n_bytes = 0
         for job in jobs:
             if job.key not in self._ahead:
-                if n_bytes > _MOST_BYTES:
+                if n_bytes > _MOST_BYTES or (self._ahead and not self._is_swapped(job)):
                     return
                 self._ahead[job.key] = self._begin(job)
             n_bytes += max(0, self._ahead[job.key][0].size)
@@ -75,19 +77,23 @@ class Openings:
 
     def _begin(self, job: Job) -> tuple[Stamp, Future[OpenedCheckpoint]]:
         stamp = Stamp.of(job.path)
-        if job.network not in self._prepare:
-            self._prepare[job.network] = self._made(self._networks[job.network])
+        if job.network not in self._openers:
+            self._openers[job.network] = self._made(self._networks[job.network])
         return stamp, self._pool.submit(self._open, job)
 
-    def _made(self, network: NetworkSetup) -> "_Prepare | Exception":
-        """How the files of a network are read, or why they cannot be; a network of torch is built."""
+    def _is_swapped(self, job: Job) -> bool:
+        opener = self._openers.get(job.network)
+        return opener is not None and not isinstance(opener, Exception) and opener.is_swapped
+
+    def _made(self, network: NetworkSetup) -> "_Opener | Exception":
+        """What opens the files of a network, or why they cannot be opened; a network of torch is built."""
         if network.error:
             return ValueError(network.error)
         with warnings.catch_warnings():
             # They were given when the sweep began.
             warnings.simplefilter("ignore")
             try:
-                return _prepare_of(network, self._options, self._shared)
+                return _opener(network, self._options, self._shared)
             except Exception as error:
                 return error
 
@@ -103,9 +109,9 @@ class Openings:
             opening.add_done_callback(release)
 
     def _open(self, job: Job) -> OpenedCheckpoint:
-        network, prepare = self._networks[job.network], self._prepare[job.network]
-        if isinstance(prepare, Exception):
-            raise prepare
+        network, opener = self._networks[job.network], self._openers[job.network]
+        if isinstance(opener, Exception):
+            raise opener
         stamp = Stamp.of(job.path)
         with check_unchanged(job.path):
             sha256 = hash_file(job.path)
@@ -113,26 +119,30 @@ class Openings:
                 return OpenedCheckpoint(stamp, sha256)
             # Not as warnings, which would be those of the checkpoint that is scored meanwhile.
             remarks: list[str] = []
-            weights = prepare(job.path, remarks.append)
+            selection = Selection.of(**network.selection)
+            weights = opener.prepare(job.path, selection, remarks.append)
         return OpenedCheckpoint(stamp, sha256, weights, tuple(remarks))
 
 
-def _prepare_of(network: NetworkSetup, options: RunOptions, shared: dict[str, Any]) -> _Prepare:
-    selection = Selection.of(**network.selection)
-    swapped: SwappedTorch | SwappedOnnx
+class _OwnModels:
+    """Opens each `.onnx` file as a model of its own."""
+
+    is_swapped = False
+
+    def __init__(self, network: NetworkSetup, options: Mapping[str, Any]) -> None:
+        wanted = {"taps": network.taps, "preprocessing": network.preprocessing}
+        self._options = {**options, **wanted}
+
+    def prepare(
+        self, path: str, selection: Selection, on_remark: Callable[[str], None]
+    ) -> PreparedWeights:
+        return PreparedWeights.of(open_checkpoint(path, on_remark=on_remark, **self._options))
+
+
+def _opener(network: NetworkSetup, options: RunOptions, shared: Mapping[str, Any]) -> "_Opener":
     if isinstance(network.architecture, TorchArchitecture):
         workspace = shared["workspace"]
-        swapped = SwappedTorch(network.architecture, workspace=workspace, **options.torch_model)
-    elif isinstance(network.architecture, Architecture):
-        swapped = SwappedOnnx(network.architecture, **shared, **options.model, **options.images)
-    else:
-
-        def prepare(path: str, on_remark: Callable[[str], None]) -> PreparedWeights:
-            wanted: dict[str, Any] = {"taps": network.taps, "preprocessing": network.preprocessing}
-            model = open_checkpoint(
-                path, None, on_remark=on_remark, **wanted, **shared, **options.model
-            )
-            return PreparedWeights.of(model)
-
-        return prepare
-    return lambda path, on_remark: swapped.prepare(path, selection, on_remark)
+        return SwappedTorch(network.architecture, workspace=workspace, **options.torch_model)
+    if isinstance(network.architecture, Architecture):
+        return SwappedOnnx(network.architecture, **shared, **options.model, **options.images)
+    return _OwnModels(network, {**shared, **options.model})

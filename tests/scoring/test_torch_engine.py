@@ -333,7 +333,7 @@ def test_results_of_training_have_the_keys_of_a_sweep_by_torch(folder):
         assert module_pipeline("net", module_of("torch_engine_net")).key == sweep.pipeline(0).key
 
 
-def test_jobs_that_follow_no_more_are_dropped(folder):
+def test_only_what_follows_is_open_ahead(folder):
     from fastrdm.scoring.opening import Openings
 
     class Weights:
@@ -344,9 +344,10 @@ def test_jobs_that_follow_no_more_are_dropped(folder):
 
     setup = type("Setup", (), {"networks": (), "options": None})
     openings = Openings(setup, 2)
-    openings._prepare[0] = None
-    monkey = {"sha256": "", "weights": Weights()}
-    openings._open = lambda job: type("Opened", (), monkey)
+    openings._openers[0] = type("Opener", (), {"is_swapped": True})
+    openings._openers[1] = type("Opener", (), {"is_swapped": False})
+    facts = {"sha256": "", "weights": Weights()}
+    openings._open = lambda job: type("Opened", (), facts)
     jobs = [Job(f"runs/epoch{i}.pth", 0) for i in range(3)]
     openings.keep_ahead(jobs)
     for job in jobs:
@@ -354,4 +355,7 @@ def test_jobs_that_follow_no_more_are_dropped(folder):
     openings.keep_ahead(jobs[1:2])
     assert Weights.released == 2 and openings.look(jobs[0]) is None
     assert openings.take(jobs[1])[1].done()
+    own = [Job(f"runs/epoch{i}.onnx", 1) for i in range(3)]
+    openings.keep_ahead(own)
+    assert [openings.look(job) is not None for job in own] == [True, False, False]
     openings.close()
