@@ -37,7 +37,7 @@ TOTAL_S = 480.0
 # After the limit of all sections, for a device that does not respond.
 _GRACE_S = 60.0
 # Limits of sections are longer by this factor in a rehearsal on a CPU; the total is the same.
-_CPU_PATIENCE = 2
+_CPU_PATIENCE = 3
 
 
 class Section(NamedTuple):
@@ -53,7 +53,7 @@ SECTIONS: Mapping[str, Section] = {
     "environment": Section(environment, 10, "Environment"),
     "parity": Section(
         parity,
-        60,
+        75,
         "Every network of the study against float64 on the CPU",
         "Random weights, batch norms with statistics of the stimuli. Activations: length of the difference relative to"
         " that of the activations, largest over layers. RDMs: largest difference of 1 − r over layers and pairs.",

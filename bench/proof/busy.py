@@ -1,5 +1,6 @@
 """For how long a device computes."""
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -9,7 +10,7 @@ def busy_seconds(device: torch.device, work: Callable[[], object]) -> float:
     """Seconds of a call in which the device computes, by torch's profiler.
 
     On a GPU that is the time in which at least one kernel runs, also those of ONNX Runtime, without copies; on the CPU
-    the time in torch's operators.
+    the time in torch's operators. NaN if the profiler sees none, as without the permission to profile a GPU.
     """
     kind = "CUDA" if device.type == "cuda" else "CPU"
     activity = getattr(torch.profiler.ProfilerActivity, kind)
@@ -18,14 +19,14 @@ def busy_seconds(device: torch.device, work: Callable[[], object]) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
     wanted = getattr(torch.autograd.DeviceType, kind)
-    spans = (
+    spans = [
         (event.time_range.start, event.time_range.end)
         for event in profile.events()
         if event.device_type == wanted
         and not event.is_user_annotation
         and not event.name.startswith(("Memcpy", "Memset"))
-    )
-    return covered(spans) / 1e6
+    ]
+    return covered(spans) / 1e6 if spans else math.nan
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

@@ -44,7 +44,7 @@ def small():
 def test_a_section_ends_at_its_limit_and_the_next_one_runs(setting):
     def endless(within):
         yield {"n": 1}
-        assert 0 < within.left() < 0.4
+        assert 0 < within.left() < 0.6
         while True:
             time.sleep(0.01)
 
@@ -62,8 +62,8 @@ def test_a_section_ends_at_its_limit_and_the_next_one_runs(setting):
     assert prove(setting, list(sections), sections, time.monotonic() + 60) == 0
     found = json.loads((setting.out / "proof.json").read_text())
     assert [found[name]["rows"] for name in "abc"] == [
-        [{"n": 1}, {"stopped": "at the limit of 0.4 s"}],
-        [{"stopped": "at the limit of 0.2 s"}],
+        [{"n": 1}, {"stopped": "at the limit of 0.6 s"}],
+        [{"stopped": "at the limit of 0.3 s"}],
         [{"n": 3}],
     ]
 
@@ -119,6 +119,7 @@ def test_busy_time_is_the_union_of_intervals():
     assert covered([(5, 7), (0, 2), (1, 3), (1, 2)]) == 5
     x = torch.ones(300, 300)
     assert busy_seconds(CPU, lambda: x @ x) > 0
+    assert math.isnan(busy_seconds(CPU, lambda: None))
 
 
 def test_exact_rdms_are_those_of_the_activations(small):
