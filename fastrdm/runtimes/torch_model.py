@@ -79,8 +79,8 @@ class TorchModel(ImageModel):
         functions and conversions. The first call with each number of images compiles, for up to minutes. The last bits
         of activations change; in 16 bits, values between fused operations are not rounded.
     cuda_graph : bool
-        Whether to replay the work of a call with the same stimuli as a CUDA graph; for small networks, whose kernels
-        take less time than starting them. Numbers do not change.
+        Whether `start` and `start_sets` replay their work for the same stimuli as a CUDA graph; for small networks,
+        whose kernels take less time than starting them. Numbers do not change.
     allow_inconsistent : bool
         As for `OnnxModel`.
 
@@ -326,7 +326,10 @@ class TorchModel(ImageModel):
         shown = self.show(job.pixels, job.names)
         total = len(job.pixels) * len(plan.passes)
         with progress_bar(self.architecture, total, job.progress) as advance:
-            return self._device_rdms_of.start([shown], job.layers, plan, method, advance)[0]
+            started = self._device_rdms_of.start(
+                [shown], job.layers, plan, method, advance, once=True
+            )
+        return started[0]
 
     def _image_bytes(self, wanted: Sequence[str]) -> int:
         """Memory for pixels, the largest inner values and half of the layers of one image, an estimate."""

@@ -1,6 +1,7 @@
 """RDMs of a torch module's layers: their products on the device, or their activations on the host."""
 
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -100,7 +101,8 @@ class DeviceRdms:
 
     def __init__(self, session: TorchSession) -> None:
         self._session = session
-        self._graphs: dict[Any, tuple[Any, Sequence[ShownImages], list[Products]]] = {}
+        #: Graphs with the pixels that they read, until one of their stimuli is no longer used.
+        self._graphs: dict[Any, tuple[Any, Any, list[Products]]] = {}
 
     def start(
         self,
@@ -109,16 +111,20 @@ class DeviceRdms:
         plan: BatchPlan,
         method: str = "correlation",
         advance: Callable[[int], None] = lambda done: None,
+        *,
+        once: bool = False,
     ) -> list[PendingRdms]:
         """Start to compute the products of some layers, for each set of stimuli; all sets share batches.
 
         RDMs are of this method unless another is asked for. `advance` takes the number of images that were started.
+        With `once`, the stimuli are not used again, so that nothing is recorded.
         """
         session = self._session
         widths = {layer: math.prod(session.shapes[layer]) for layer in wanted}
         with memory_named(session.name, session.device):
-            if session.options.cuda_graph:
+            if session.options.cuda_graph and not once:
                 values = self._replayed(shown, wanted, plan)
+                advance(len(plan.passes) * sum(len(each.names) for each in shown))
             else:
                 sizes = [len(each.names) for each in shown]
                 values = _products(session, _joined(shown), sizes, wanted, plan, advance)
@@ -141,8 +147,11 @@ class DeviceRdms:
             # Other threads may allocate memory meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 values = _products(self._session, pixels, sizes, wanted, plan)
-            self._graphs[key] = (graph, pixels), shown, values
-        (graph, _), _, values = self._graphs[key]
+            # The addresses in the key are not used again while the pixels exist.
+            self._graphs[key] = graph, (pixels, [each.pixels for each in shown]), values
+            for each in shown:
+                weakref.finalize(each, self._graphs.pop, key, None)
+        graph, _, values = self._graphs[key]
         graph.replay()
         return values
 

@@ -1,8 +1,10 @@
 """The interface that `TorchModel` shares with `OnnxModel`, its options, and what it does not change or refuses."""
 
+import contextlib
 import copy
 import functools
 import threading
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torch import nn
 
 from fastrdm import TorchModel, export_onnx
 from fastrdm.networks import InconsistentError
-from fastrdm.runtimes import Workspace, torch_states
+from fastrdm.runtimes import Workspace, torch_rdms, torch_states
 from fastrdm.tensors import check_precision
 
 
@@ -128,6 +130,75 @@ def test_several_sets_share_batches():
         assert worst(pending.rdms(), model.start(shown, "euclidean").rdms()) < 1e-6
     with pytest.raises(ValueError, match="is unavailable on devices"):
         model.start_sets(sets, "spearman")
+
+
+class FakeGraph:
+    """Instead of a CUDA graph: `replay` runs the recorded function and overwrites its results in place."""
+
+    recorded: ClassVar[list] = []
+
+    def __init__(self):
+        self.recorded.append(self)
+
+    def replay(self):
+        for of_set, new in zip(self.values, self.function(), strict=True):
+            for layer, products in of_set.items():
+                for name in ("products", "sums", "low", "high"):
+                    getattr(products, name).copy_(getattr(new[layer], name))
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """CUDA graphs are imitated on the CPU; yields those that were recorded."""
+    real, recording = torch_rdms._products, []
+
+    def products(*args):
+        values = real(*args)
+        for graph in recording:
+            graph.values, graph.function = values, functools.partial(real, *args)
+        return values
+
+    @contextlib.contextmanager
+    def record(graph, capture_error_mode):
+        recording.append(graph)
+        yield
+        recording.clear()
+
+    monkeypatch.setattr(FakeGraph, "recorded", [])
+    monkeypatch.setattr(torch_rdms, "_products", products)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    return FakeGraph.recorded
+
+
+def test_a_recorded_graph_is_replayed_with_other_weights(graphs):
+    module, other = small(), small()
+    with torch.no_grad():
+        other[0].weight.mul_(-1)
+    # Everything but the graph itself runs on the CPU.
+    model, plain = model_of(module, channels_last=True), model_of(other)
+    model._session.options = model._session.options._replace(cuda_graph=True)
+    pixels = PREPARED.pixels(IMAGES)
+    sets = [model.show(pixels[:4]), model.show(pixels[4:])]
+    expected = [each.rdms() for each in model_of(module).start_sets(sets)]
+    for _ in range(2):
+        pending = model.start_sets(sets)
+        assert max(worst(a.rdms(), b) for a, b in zip(pending, expected, strict=True)) < 1e-6
+    model.load(other.state_dict())
+    pending = model.start_sets(sets)
+    model.load(module.state_dict())
+    # Products were copied to the host before the next weights were loaded.
+    assert worst(pending[0].rdms(), plain.start(sets[0]).rdms()) < 1e-6
+    assert len(graphs) == 1
+    model.start(sets[0], layers=["3"])
+    model.start(sets[0], layers=["3"])
+    model.start(sets[1], layers=["3"])
+    assert len(graphs) == 3
+    model.rdms(IMAGES, where="device")
+    assert len(graphs) == 3
+    del pending, sets[0]
+    assert len(model._device_rdms_of._graphs) == 1
 
 
 class Caching(nn.Module):
