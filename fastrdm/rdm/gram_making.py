@@ -122,7 +122,7 @@ def _near(
     for name in methods:
         if name in failed:
             continue
-        twin = next((other for other in found if _is_twin(name, other)), None)
+        twin = next((other for other in found if is_twin(name, other)), None)
         if twin is not None:
             found[name] = found[twin]
             continue
@@ -137,7 +137,7 @@ def _near(
     return found
 
 
-def _is_twin(name: str, other: str) -> bool:
+def is_twin(name: str, other: str) -> bool:
     """Whether two methods differ only in what follows the near pairs: the root, and how they are settled."""
     first, second = (
         METHODS[each].measure._replace(root=False, apart=1.0) for each in (name, other)

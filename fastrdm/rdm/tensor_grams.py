@@ -11,6 +11,7 @@ import numpy as np
 
 from fastrdm._base import Labels, finite_error
 from fastrdm.rdm.conditions import SMALLEST_SQUARE
+from fastrdm.rdm.gram_making import is_twin
 from fastrdm.rdm.gram_matrix import Gram
 from fastrdm.rdm.gram_parts import NO_DIGITS, Digits, Parts
 from fastrdm.rdm.measures import Measure
@@ -37,12 +38,12 @@ def tensor_gram(
         parts = _exact_parts(rows)
     else:
         parts = _near_means(member, rows)
-        found = {name: _digits(METHODS[name].measure, parts, rows) for name in methods}
+        found = _digits_of(methods, parts, rows)
         equal = np.concatenate([pairs for _, pairs in found.values()])
         if len(equal):
             # Libraries may round products of equal conditions differently.
             parts = _made_equal(parts, np.unique(equal, axis=0))
-            found = {name: _digits(METHODS[name].measure, parts, rows) for name in methods}
+            found = _digits_of(methods, parts, rows)
         parts = replace(parts, digits={name: digits for name, (digits, _) in found.items()})
     if not parts.digits:
         parts = replace(parts, digits=dict.fromkeys(methods, NO_DIGITS))
@@ -121,6 +122,17 @@ def _out_of_range(member: TensorMember) -> ValueError:
     return ValueError(
         f"{member.name} has squares beyond the numbers of {member.tensor.device}; {member.advice}"
     )
+
+
+def _digits_of(
+    methods: Sequence[str], parts: Parts, rows: DeviceRows
+) -> dict[str, tuple[Digits, Index]]:
+    """Return the digits of each method's RDM, and pairs of equal conditions."""
+    found: dict[str, tuple[Digits, Index]] = {}
+    for name in methods:
+        twin = next((other for other in found if is_twin(name, other)), None)
+        found[name] = found[twin] if twin else _digits(METHODS[name].measure, parts, rows)
+    return found
 
 
 def _digits(measure: Measure, parts: Parts, rows: DeviceRows) -> tuple[Digits, Index]:
