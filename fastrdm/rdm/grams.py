@@ -16,6 +16,7 @@ from fastrdm.rdm.projection import SparseProjection
 from fastrdm.rdm.sources import TensorMember
 from fastrdm.rdm.stacks import each_of
 from fastrdm.rdm.tensor_grams import tensor_gram
+from fastrdm.tensors import check_like, in_kind
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -27,6 +28,7 @@ def gram(
     methods: Iterable[str] | None = ...,
     max_memory: int | str | None = ...,
     projection: SparseProjection | None = ...,
+    like: None = ...,
     n_threads: int | None = ...,
 ) -> dict[Name, Gram]: ...
 @overload
@@ -36,6 +38,7 @@ def gram(
     methods: Iterable[str] | None = ...,
     max_memory: int | str | None = ...,
     projection: SparseProjection | None = ...,
+    like: None = ...,
     n_threads: int | None = ...,
 ) -> list[Gram]: ...
 @overload
@@ -45,6 +48,7 @@ def gram(
     methods: Iterable[str] | None = ...,
     max_memory: int | str | None = ...,
     projection: SparseProjection | None = ...,
+    like: Any = ...,
     n_threads: int | None = ...,
 ) -> Any: ...
 def gram(
@@ -53,6 +57,7 @@ def gram(
     methods: Iterable[str] | None = None,
     max_memory: int | str | None = None,
     projection: SparseProjection | None = None,
+    like: Any = None,
     n_threads: int | None = None,
 ) -> Any:
     """Compute the Gram matrix of a layer, or of each layer of a stack: the products of all pairs of conditions.
@@ -74,17 +79,21 @@ def gram(
     projection : SparseProjection, optional
         Projects layers with more channels than its components; layers are named by their keys or indices. Not for
         activations on a device.
+    like : array, optional
+        An array of the kind in which products are returned instead of a `Gram`, as for `calc_rdm`: a tensor on a device
+        for `cka` there, for example.
     n_threads : int, optional
         Number of threads; by default one for each processor available to the process.
 
     Returns
     -------
     Gram, list of Gram for a list or tuple, or dict of Gram with the same keys
+        With `like`, `Gram.products` in place of each Gram, as an array of that kind.
 
     Raises
     ------
     ValueError
-        As for `calc_rdm`, or if a method needs more than products.
+        As for `calc_rdm`, or if a method needs more than products, or `methods` and `like` were both given.
 
     See Also
     --------
@@ -102,7 +111,10 @@ def gram(
     >>> bool(np.array_equal(layer.rdm("cosine"), fastrdm.calc_rdm(activations, "cosine")))
     True
     """
-    chosen = chosen_methods(methods)
+    check_like(like)
+    if like is not None and methods is not None:
+        raise ValueError("methods and like were both given; products are the same for all methods")
+    chosen = chosen_methods(methods) if like is None else ()
     if isinstance(activations, Mapping):
         activations = dict(activations)
     members, stacked = members_of(activations, in_place=max_memory is not None)
@@ -140,7 +152,9 @@ def gram(
                 return projector.gram(projected, labels[k], room, n_threads)
         return gram_of(member, chosen, labels[k], room, n_threads)
 
-    grams = each_of(make, members, memory is not None, n_threads)
+    grams: list[Any] = each_of(make, members, memory is not None, n_threads)
+    if like is not None:
+        grams = [in_kind(made.products, like) for made in grams]
     if not stacked:
         return grams[0]
     return dict(zip(activations, grams, strict=True)) if isinstance(activations, Mapping) else grams

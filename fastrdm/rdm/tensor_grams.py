@@ -26,6 +26,7 @@ from fastrdm.tensors import DeviceRows
 _ERRORS = 2.0**20
 # Conditions whose deviations from their shift are longer than those from their mean by this are multiplied again.
 _POOR = 2.0**10
+_NO_PAIRS = np.empty((0, 2), np.intp)
 
 
 def tensor_gram(
@@ -39,7 +40,7 @@ def tensor_gram(
     else:
         parts = _near_means(member, rows)
         found = _digits_of(methods, parts, rows)
-        equal = np.concatenate([pairs for _, pairs in found.values()])
+        equal = np.concatenate([_NO_PAIRS, *(pairs for _, pairs in found.values())])
         if len(equal):
             # Libraries may round products of equal conditions differently.
             parts = _made_equal(parts, np.unique(equal, axis=0))
@@ -145,7 +146,7 @@ def _digits(measure: Measure, parts: Parts, rows: DeviceRows) -> tuple[Digits, I
         compared = measure.compared(side, side, product, True)
     values, n_near = measure.condense(operand, operand, compared, True)
     if not n_near:
-        return NO_DIGITS, np.empty((0, 2), np.intp)
+        return NO_DIGITS, _NO_PAIRS
     # The sign of NaN is arbitrary.
     places = np.flatnonzero(np.signbit(values) & ~np.isnan(values))
     pairs = pairs_at(places, len(parts.sums), True)

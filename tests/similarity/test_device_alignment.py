@@ -46,6 +46,14 @@ def test_answers_of_the_host(debiased, dtype, computed):
     np.testing.assert_allclose(itself.diagonal(), 1)
 
 
+def test_products_of_tensors_stay_on_the_device(computed):
+    x, y = (torch.tensor(layer) for layer in LAYERS[:2])
+    found = fastrdm.cka(fastrdm.gram(x, like=x), fastrdm.gram(y, like=x))
+    expected = fastrdm.cka(fastrdm.gram(LAYERS[0]), fastrdm.gram(LAYERS[1]))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert computed == [True, False]
+
+
 def test_other_forms_are_compared_on_the_host(computed):
     tensor, gram = torch.tensor(PRODUCTS), fastrdm.gram(LAYERS[0])
     expected = fastrdm.cka(PRODUCTS, gram)

@@ -123,6 +123,7 @@ GRAMS = fastrdm.gram([X, X[:, :9]])
 RDMS = fastrdm.calc_rdm([X, X[:, :9]])
 IN_KIND = {
     "calc_rdm": lambda **o: fastrdm.calc_rdm(X, **o),
+    "gram": lambda **o: fastrdm.gram(X, **o) if o else fastrdm.gram(X).products,
     "Gram.rdm": lambda **o: GRAMS[0].rdm("cosine", **o),
     "compare": lambda **o: fastrdm.compare(RDMS, RDMS, **o),
     "cka": lambda **o: fastrdm.cka(GRAMS, GRAMS, **o),
@@ -161,6 +162,18 @@ def test_scores_over_time_in_kind():
 def test_out_and_like_exclude_each_other():
     with pytest.raises(ValueError, match="out and like were both given; pass only one of them"):
         fastrdm.calc_rdm(X, out=np.empty(15), like=X)
+
+
+def test_products_in_kind():
+    stack = fastrdm.gram([X, X[:, :4]], like=torch.zeros(1))
+    named = fastrdm.gram({"a": X}, like=SharedArray(X))
+    assert [type(each) for each in stack] == [torch.Tensor] * 2
+    np.testing.assert_array_equal(named["a"].array, fastrdm.gram(X).products)
+    projected = fastrdm.gram(X, projection=fastrdm.SparseProjection(8), like=stack[0])
+    expected = fastrdm.gram(X, projection=fastrdm.SparseProjection(8)).products
+    np.testing.assert_array_equal(projected.numpy(), expected)
+    with pytest.raises(ValueError, match="methods and like were both given; products are the same"):
+        fastrdm.gram(X, methods=["cosine"], like=X)
 
 
 def test_a_library_that_cannot_take_results():
