@@ -27,7 +27,7 @@ class PendingScores:
         flatten: Callable[[Sequence[Result]], dict[str, float]],
     ) -> None:
         self.label = label
-        self.seen = False
+        self.seen = self._has_warned = False
         self._future, self._flatten = future, flatten
 
     def __repr__(self) -> str:
@@ -49,10 +49,10 @@ class PendingScores:
 
     def results(self, timeout: float | None = None) -> tuple[Result, ...]:
         """Wait for the scores, and return the results that `Scorer.results` returns; errors as for `result`."""
-        is_first = not self.seen
         self.exception(timeout)
         results, warnings = self._future.result(timeout)
-        if is_first:
+        if not self._has_warned:
+            self._has_warned = True
             for warning in warnings:
                 issue(warning, stacklevel=3)
         return results

@@ -107,14 +107,26 @@ def _attributes_preserved(module: "torch.nn.Module") -> Iterator[None]:
         yield
     finally:
         for part, attributes in saved:
-            vars(part).clear()
-            vars(part).update(attributes)
+            now = vars(part)
+            for name in now.keys() - attributes.keys():
+                del now[name]
+            now.update(attributes)
         for value, content in containers:
+            # Not emptied without need: other threads may read the module.
+            if _items(value) == _items(content):
+                continue
             value.clear()
             if isinstance(value, list):
                 value.extend(content)
             else:
                 value.update(content)
+
+
+def _items(container: Any) -> Any:
+    """What a container holds, by identity, in its order."""
+    if isinstance(container, dict):
+        return [(key, id(value)) for key, value in container.items()]
+    return container if isinstance(container, set) else list(map(id, container))
 
 
 @contextlib.contextmanager
