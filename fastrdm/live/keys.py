@@ -38,7 +38,7 @@ def flat_scores(results: Iterable[Result], first_measure: str) -> dict[str, floa
     for result in results:
         prefix = PREFIX if result.measure == first_measure else f"{PREFIX}-{result.measure}"
         place = f"{prefix}/{result.study}/{result.region}"
-        time = "" if result.time is None else f"/{result.time:g}"
+        time = "" if result.time is None else f"/{result.time:.10g}"
         scores[f"{place}/{result.layer}{time}"] = result.percent_nc
         highest = best.get(f"{place}/{BEST}", math.nan)
         best[f"{place}/{BEST}"] = (
