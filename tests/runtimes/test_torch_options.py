@@ -15,7 +15,7 @@ from torch import nn
 from fastrdm import TorchModel, export_onnx
 from fastrdm.networks import InconsistentError
 from fastrdm.runtimes import Workspace, torch_rdms, torch_states
-from fastrdm.tensors import check_precision
+from fastrdm.tensors import check_precision, free_bytes
 
 
 @pytest.fixture
@@ -435,3 +435,43 @@ def test_too_little_memory_for_products_is_one_sentence(monkeypatch):
     monkeypatch.setattr(torch, "cat", out_of_memory)
     with pytest.raises(MemoryError, match=SHORT):
         model.start(shown)
+
+
+class FakeAccelerator:
+    """The random state and the memory of a device that is not here."""
+
+    def __init__(self, takes_device):
+        self.state, self.takes_device = "before", takes_device
+
+    def get_rng_state(self, *device):
+        assert len(device) == self.takes_device
+        return self.state
+
+    def set_rng_state(self, state, *device):
+        assert len(device) == self.takes_device
+        self.state = state
+
+
+@pytest.mark.parametrize(("kind", "takes_device"), [("mps", 0), ("xpu", 1), ("cuda", 1)])
+def test_random_states_of_devices_are_restored(monkeypatch, kind, takes_device):
+    fake = FakeAccelerator(takes_device)
+    fake.is_current_stream_capturing = lambda: False
+    monkeypatch.setattr(torch, kind, fake)
+    with pytest.raises(KeyError), torch_states.random_kept(torch.device(kind)):
+        fake.state = "another"
+        raise KeyError
+    assert fake.state == "before"
+
+
+def test_free_memory_is_that_of_the_device(monkeypatch):
+    fake = FakeAccelerator(1)
+    fake.mem_get_info = lambda device: (100, 1000)
+    fake.memory_reserved, fake.memory_allocated = (lambda device: 30), (lambda device: 10)
+    for kind in ("xpu", "cuda"):
+        monkeypatch.setattr(torch, kind, fake)
+        assert free_bytes(torch.device(kind)) == 120
+    mps = FakeAccelerator(0)
+    mps.recommended_max_memory, mps.current_allocated_memory = (lambda: 50), (lambda: 20)
+    monkeypatch.setattr(torch, "mps", mps)
+    assert free_bytes(torch.device("mps")) == 30
+    assert free_bytes(torch.device("cpu")) is None
