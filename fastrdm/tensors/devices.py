@@ -40,6 +40,9 @@ def device_of(module: "torch.nn.Module", wanted: str) -> "torch.device":
 
 def has_double(device: "torch.device") -> bool:
     """Whether a device computes in float64."""
+    if device.type == "xpu":
+        # GPUs for desktops have none.
+        return bool(torch_package().xpu.get_device_capability(device)["has_fp64"])
     return bool(device.type != "mps")
 
 

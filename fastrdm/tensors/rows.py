@@ -1,6 +1,7 @@
 """Conditions × channels on a torch device: the arithmetic that RDMs need of them, with small results on the host."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ class DeviceRows:
         dtype = torch.int64 if values.dtype.kind == "i" else self._dtype
         return torch.as_tensor(values).to(dtype).to(self.device)
 
+    @functools.cached_property
     def _sample(self) -> "torch.Tensor":
         n_channels = self.shape[1]
         if n_channels <= _STRETCHES * _STRETCH:
@@ -110,12 +112,12 @@ class DeviceRows:
     def guess_means(self) -> Floats:
         """Return the mean (n,) of each condition over some of its channels."""
         with self._computing():
-            return _host(self._sample().mean(1))
+            return _host(self._sample.mean(1))
 
     def are_whole(self) -> bool:
         """Whether all values are integers up to `exact_limit`."""
         with self._computing():
-            sample = self._sample()
+            sample = self._sample
             found = ((sample == sample.trunc()) & (sample.abs() <= self.exact_limit)).all()
             if not found:
                 return False

@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from fastrdm.tensors import rounding
+from fastrdm.tensors import has_double, rounding
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_rounding_on_a_gpu_restores_settings(flags):
 def test_rounding_on_a_gpu_takes_both_kinds_of_settings(precision):
     code = f"""
 import torch
-from fastrdm.tensors import rounding
+from fastrdm.tensors import has_double, rounding
 
 if not hasattr(torch.backends, "fp32_precision"):
     raise SystemExit
@@ -123,3 +123,11 @@ torch.set_float32_matmul_precision("highest")
 with rounding("fp32", cuda, shared=True):
     assert setting.fp32_precision == "ieee"
 """)
+
+
+@pytest.mark.parametrize("has_fp64", [True, False])
+def test_devices_of_intel_say_whether_they_have_float64(has_fp64, monkeypatch):
+    facts = {"has_fp64": has_fp64}
+    monkeypatch.setattr(torch.xpu, "get_device_capability", lambda device: facts)
+    assert has_double(torch.device("xpu", 0)) == has_fp64
+    assert has_double(torch.device("cuda", 0)) and not has_double(torch.device("mps", 0))
