@@ -51,7 +51,7 @@ def environment(setting: Setting) -> Iterator[dict[str, Any]]:
 
 def _describe(device: torch.device) -> str:
     if device.type != "cuda":
-        return f"CPU, {torch.get_num_threads()} threads"
+        return f"CPU (threads of torch: {torch.get_num_threads()})"
     facts = torch.cuda.get_device_properties(device)
     built = f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
     return f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, {built}, cuDNN {torch.backends.cudnn.version()}"
