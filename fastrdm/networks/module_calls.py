@@ -113,7 +113,9 @@ def inference(module: "torch.nn.Module") -> Iterator[None]:
     """Run a network in evaluation mode, without gradients and messages; restore the state of its modules."""
     torch = require("torch", "export", "to run a network")
     training = [(part, part.training) for part in module.modules()]
-    module.eval()
+    # Not by `eval`, in which some modules change their weights, such as LoRA's that merge theirs.
+    for part, _ in training:
+        part.training = False
     try:
         with attributes_restored(module), quiet(), torch.no_grad():
             yield

@@ -128,7 +128,9 @@ class TorchSession:
                     f"{self.name} cannot be copied, which this device or option needs: {first_line(error)}"
                 ) from error
             # Training mode drops what some networks computed from their weights, such as LeViT's position biases.
-            module = module.train().eval().requires_grad_(False)
+            module.train().requires_grad_(False)
+            for part in module.modules():
+                part.training = False
             if self._has_other_types():
                 module = module.float()
             module = module.to(self.device)

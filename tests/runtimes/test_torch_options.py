@@ -235,6 +235,41 @@ def test_values_that_a_module_computed_from_its_weights_are_not_kept():
         np.testing.assert_allclose(values, expected.activations(IMAGES)["0"], rtol=1e-5, atol=1e-5)
 
 
+class Merging(nn.Conv2d):
+    """Adds its second weights to the first in evaluation mode, as LoRA does, and takes them out in training mode."""
+
+    def __init__(self):
+        super().__init__(3, 4, 3)
+        self.second = nn.Parameter(torch.rand(4, 3, 3, 3))
+        self.merged = False
+
+    def train(self, mode=True):
+        if self.merged == mode:
+            self.weight.data.add_(self.second.data, alpha=-1 if mode else 1)
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, images):
+        weight = self.weight if self.merged else self.weight + self.second
+        return self._conv_forward(images, weight, self.bias)
+
+
+@pytest.mark.parametrize("options", [{}, {"channels_last": True}])
+def test_weights_that_evaluation_mode_changes_stay(options):
+    module = nn.Sequential(Merging()).train()
+    before = copy.deepcopy(module.state_dict())
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3))
+    plain.load_state_dict(
+        {"0.weight": before["0.weight"] + before["0.second"], "0.bias": before["0.bias"]}
+    )
+    model, expected = model_of(module, ["0"], **options), model_of(plain, ["0"]).rdms(IMAGES)
+    assert worst(model.rdms(IMAGES), expected) < 1e-6
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert not module[0].merged
+    model.load(before)
+    assert worst(model.rdms(IMAGES), expected) < 1e-6
+
+
 class Branching(nn.Module):
     """Chooses its path by the values of the images, which cannot be exported."""
 
