@@ -12,7 +12,14 @@ from small_study import write_study
 import fastrdm
 from fastrdm.cli import main
 from fastrdm.runtimes import device, torch_gpu_of, torch_provider
-from fastrdm.scoring import Sweep, local_pool, module_pipeline, score_checkpoints, worker
+from fastrdm.scoring import (
+    Sweep,
+    accelerators,
+    local_pool,
+    module_pipeline,
+    score_checkpoints,
+    worker,
+)
 from fastrdm.scoring.jobs import Failed, Job, Scored
 
 NETWORK = """
@@ -271,6 +278,20 @@ def test_hidden_gpus_and_builds_without_gpus_do_not_count(monkeypatch, tmp_path)
     assert torch_provider._built_for("hip") and not torch_provider._built_for("cuda")
     monkeypatch.setattr(torch_provider.importlib.util, "find_spec", lambda name: None)
     assert not torch_provider._built_for("hip")
+
+
+def test_each_gpu_of_the_build_has_a_worker_but_a_named_one_is_shared(monkeypatch):
+    for variable in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(accelerators, "run_program", lambda *command: "0\n1\n")
+    monkeypatch.setattr(accelerators, "torch_gpu_of", lambda provider: "cuda")
+    found = accelerators.accelerators
+    assert found("torch") == ("CUDA_VISIBLE_DEVICES", ["0", "1"])
+    assert found("torch:cuda:1") == found("torch:cpu") == ("", [])
+    monkeypatch.setattr(accelerators, "torch_gpu_of", lambda provider: "hip")
+    assert found("torch") == ("HIP_VISIBLE_DEVICES", ["0", "1"])
+    monkeypatch.setattr(accelerators, "torch_gpu_of", lambda provider: "")
+    assert found("torch") == ("", [])
 
 
 def test_the_command_line_names_the_provider_in_use(folder, capsys):
