@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def attributes_restored(module: "torch.nn.Module") -> Iterator[None]:
-    """Restore attributes of a network's modules, other than parameters and buffers, that running it changes.
+    """Restore what running a network changes in its modules, apart from the values of parameters and buffers.
 
-    Some networks store values computed from their weights there, such as LeViT's position biases.
+    Some networks store values computed from their weights in attributes, such as LeViT's position biases. Others, such
+    as EEGNet, give weights new memory, as in ``weight.data = torch.renorm(weight.data, 2, 0, 1)``, and would then miss
+    weights that are copied to the old one.
     """
     torch = require("torch", "export", "to export a network")
     standard = vars(torch.nn.Module()).keys()
@@ -27,9 +29,17 @@ def attributes_restored(module: "torch.nn.Module") -> Iterator[None]:
         for name, value in before.items()
         if name not in standard and isinstance(value, dict | list | set)
     ]
+    weights = [
+        (value, value.data)
+        for value in (*module.parameters(), *module.buffers())
+        if type(value) in (torch.Tensor, torch.nn.Parameter) and value.layout is torch.strided
+    ]
     try:
         yield
     finally:
+        for value, data in weights:
+            if _place(value) != _place(data):
+                value.data = data
         for attributes, before in saved:
             for name in attributes.keys() - before.keys() - standard:
                 del attributes[name]
@@ -40,6 +50,10 @@ def attributes_restored(module: "torch.nn.Module") -> Iterator[None]:
                 value.extend(content)
             else:
                 value.update(content)
+
+
+def _place(tensor: "torch.Tensor") -> tuple[Any, ...]:
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
 def why_fixed(module: "torch.nn.Module", traced: Any, model: Any, fresh: bool) -> str:
