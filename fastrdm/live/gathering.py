@@ -212,6 +212,10 @@ def _check(module: "torch.nn.Module") -> None:
                 f"DeepSpeed's ZeRO stage 3 divides the weights of {name_of(module)} among processes, and fastrdm cannot"
                 " gather them; train with stage 2, or score the file that zero_to_fp32.py writes"
             )
+        if torch_package().nn.parameter.is_lazy(value):
+            raise ValueError(
+                f"{name_of(module)} has lazy layers without weights; run it once before it is scored"
+            )
         if value.is_meta:
             raise ValueError(
                 f"{name_of(module)} has weights on the meta device, which hold no values; load them first"

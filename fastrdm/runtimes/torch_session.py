@@ -239,7 +239,8 @@ def _copied(module: "torch.nn.Module") -> "torch.nn.Module":
         hook
         for held in waiting
         for name, of_part in held.items()
-        if name.endswith("_hooks")
+        # Graphs of torch.fx have lists of other hooks.
+        if name.endswith("_hooks") and isinstance(of_part, dict)
         for hook in of_part.values()
     ]
     memo: dict[int, Any] = {

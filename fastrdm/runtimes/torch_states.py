@@ -82,13 +82,25 @@ def uncompiled(module: "torch.nn.Module") -> Iterator[None]:
 
 
 def check_parts(module: "torch.nn.Module", name: str) -> None:
-    """Raise ValueError for parts inside a wrapper of torch.compile, whose layers would have other names."""
+    """Raise ValueError for parts inside a wrapper of torch.compile, whose layers would have other names.
+
+    Also for TorchScript, which takes no hooks before a module, and for sparse tensors.
+    """
+    torch = torch_package()
     for path, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise ValueError(
+                f"{repr(path) + ' of ' if path else ''}{name} is a TorchScript module, whose layers cannot be read;"
+                " pass the module that it was made from"
+            )
         if "_orig_mod" in part._modules:
             raise ValueError(
                 f"{path!r} of {name} is wrapped by torch.compile; compile it in place, with its method compile, or"
                 f" score {name} by fastrdm.Scorer"
             )
+    for entry, value in (*module.named_parameters(), *module.named_buffers()):
+        if value.layout is not torch.strided:
+            raise ValueError(f"{entry!r} of {name} is sparse, but must be dense; call to_dense()")
 
 
 def check_place(module: "torch.nn.Module", name: str, device: "torch.device") -> None:

@@ -40,6 +40,9 @@ class WeightBuffer:
                 continue
             key = id(value)
             if key not in tensors:
+                if 0 in value.stride():
+                    # An expanded tensor, whose memory cannot be written as such.
+                    value.data = value.data.contiguous()
                 tensors[key], offsets[key] = value, size
                 size += -(-_extent(value) * value.element_size() // _ALIGNMENT) * _ALIGNMENT
             self._places[name] = offsets[key], value
