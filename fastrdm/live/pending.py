@@ -59,7 +59,10 @@ class PendingScores:
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the scores, and return the error of scoring, or None; TimeoutError as for `result`."""
-        error = self._future.exception(timeout)
+        try:
+            error = self._future.exception(timeout)
+        except TimeoutError:
+            raise TimeoutError(f"{self!r} after waiting for {timeout:g} s") from None
         self.seen = True
         return error
 

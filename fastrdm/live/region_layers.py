@@ -1,6 +1,6 @@
 """The layers that regions are scored by, as `Scorer` takes them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fastrdm._base import list_names, nearest_known
 
@@ -26,7 +26,13 @@ class RegionLayers:
             raise ValueError("layers is empty; name the layer of a region, or None for all layers")
         self._layers = {}
         for region, value in layers.items():
-            names = (value,) if isinstance(value, str) else tuple(value)
+            if not isinstance(region, str):
+                raise TypeError(f"layers must have names of regions as keys, not {region!r}")
+            names = (
+                (value,)
+                if isinstance(value, str) or not isinstance(value, Iterable)
+                else tuple(value)
+            )
             if not names or not all(isinstance(name, str) and name for name in names):
                 raise ValueError(f"layers[{region!r}] must name a layer, or several, not {value!r}")
             if region.casefold() in self._layers:
@@ -35,7 +41,9 @@ class RegionLayers:
         self.names = list(dict.fromkeys(name for each in self._layers.values() for name in each))
         if regions is None:
             self.regions = list(layers)
-        elif lacking := [each for each in regions if each.casefold() not in self._layers]:
+        elif not isinstance(regions, str) and (
+            lacking := [each for each in map(str, regions) if each.casefold() not in self._layers]
+        ):
             raise ValueError(f"layers has no layer for the region {list_names(lacking)} of regions")
 
     def check(self, known: Sequence[str], architecture: str) -> None:

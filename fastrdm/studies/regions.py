@@ -20,7 +20,7 @@ def with_regions(
     if regions is None:
         return list(studies)
     wanted = list(dict.fromkeys(regions))
-    if isinstance(regions, str) or not wanted:
+    if isinstance(regions, str) or not wanted or not all(isinstance(each, str) for each in wanted):
         raise ValueError(f"regions must be a list of names, such as ['it'], not {regions!r}")
     for region in wanted:
         if not any(_find(region, study) for study in studies):

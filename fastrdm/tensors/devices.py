@@ -33,7 +33,7 @@ def device_of(module: "torch.nn.Module", wanted: str) -> "torch.device":
         device = torch.device(wanted)
         # Without a number, the current device.
         device = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device {wanted!r} is not available: {first_line(error)}") from None
     return device
 

@@ -75,7 +75,7 @@ def test_finished_calls_are_returned_once_and_in_order(study, gate):
     assert scorer.finished() == []
     with pytest.raises(TimeoutError, match="3 calls of the Scorer did not finish within 0.01 s"):
         scorer.wait(0.01)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match="pending> after waiting for"):
         calls[0].result(0.01)
     heard = queue.SimpleQueue()
     calls[2].add_done_callback(lambda pending: heard.put(pending.label))

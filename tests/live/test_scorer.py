@@ -169,6 +169,10 @@ def test_a_model_is_opened_once_until_the_module_changes(study, module, monkeypa
         ({"max_pending": 0}, "max_pending must be at least 1, not 0"),
         ({"layers": {}}, "layers is empty"),
         ({"layers": {"it": []}}, r"layers\['it'\] must name a layer"),
+        ({"layers": {"it": 4}}, r"layers\['it'\] must name a layer, or several, not 4"),
+        ({"layers": {"it": "a"}, "regions": "it"}, "regions must be a list of names"),
+        ({"regions": [1]}, r"regions must be a list of names, such as \['it'\], not \[1\]"),
+        ({"device": None}, "device None is not available"),
         ({"layers": {"v4": "conv1"}}, "no region 'v4'"),
         ({"layers": {"it": "a", "IT": "b"}}, "layers names the region 'IT' twice"),
         ({"layers": {"it": "a"}, "regions": ["evc", "it"]}, "no layer for the region evc"),
@@ -197,6 +201,8 @@ def test_invalid_arguments_are_errors_at_construction(study, arguments, message)
 def test_invalid_modules_are_errors_before_images_run(study, module):
     with pytest.raises(TypeError, match="layers must be a mapping of region to layer"):
         Scorer(study, "conv1")
+    with pytest.raises(TypeError, match="names of regions as keys, not 1"):
+        Scorer(study, {1: "conv1"})
     with pytest.raises(FileNotFoundError, match="nowhere"):
         Scorer("nowhere")
     scorer = Scorer(study, preprocessing=PREPARED)
