@@ -77,7 +77,7 @@ class LiveModels:
             or found.module() is not module
             or found.signature != _signature(module, found.is_copy)
         ):
-            with preserved(module):
+            with preserved(module, copies_weights=True):
                 model = self._opened(module)
                 # CUDA devices get their work from the calling thread.
                 if copied and model.device.type != "cuda":

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import pickle
 import random
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,16 +16,24 @@ from fastrdm.tensors import torch_package
 if TYPE_CHECKING:
     import torch
 
+# Random states and the standard output belong to the process: threads would restore those of each other.
+_ONE_AT_A_TIME = threading.RLock()
+
 
 @contextlib.contextmanager
-def preserved(module: "torch.nn.Module") -> Iterator[None]:
+def preserved(module: "torch.nn.Module", *, copies_weights: bool = False) -> Iterator[None]:
     """Restore a module and the states of random numbers at the end of a block, whatever it does or raises.
 
-    Of the module: modes, hooks, attributes, gradients, which tensors it has, and the values of its buffers. Raise
-    ValueError for buffers that a forward pass has changed, which are restored too, and for parameters, which are not
-    copied. The block is also `undisturbed`.
+    Of the module: modes, hooks, attributes, gradients, which tensors it has, and the values of its buffers; those of
+    its parameters with `copies_weights`, which takes memory of the host. Raise ValueError for buffers and parameters
+    that the block has changed; without `copies_weights`, changes of parameters through ``data`` are not found. The
+    block is also `undisturbed`.
     """
-    with undisturbed(module), _tensors_preserved(module), _attributes_preserved(module):
+    with (
+        undisturbed(module),
+        _tensors_preserved(module, copies_weights),
+        _attributes_preserved(module),
+    ):
         yield
 
 
@@ -32,11 +41,12 @@ def preserved(module: "torch.nn.Module") -> Iterator[None]:
 def undisturbed(module: "torch.nn.Module") -> Iterator[None]:
     """Restore the states of random numbers, and leave autocast and inference mode of the surrounding code.
 
-    Nothing waits for the module's device.
+    Nothing waits for the module's device. Other threads wait for the end of the block.
     """
     torch = torch_package()
     devices = {value.device.type for value in (*module.parameters(), *module.buffers())}
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_ONE_AT_A_TIME)
         stack.enter_context(torch.inference_mode(False))
         for kind in sorted({"cpu", *devices} - {"meta"}):
             if torch.is_autocast_enabled(kind):
@@ -47,10 +57,15 @@ def undisturbed(module: "torch.nn.Module") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _tensors_preserved(module: "torch.nn.Module") -> Iterator[None]:
-    """Restore gradients and buffers, and refuse changes of buffers and parameters."""
+def _tensors_preserved(module: "torch.nn.Module", copies_weights: bool) -> Iterator[None]:
+    """Restore gradients, buffers and copied weights, and refuse changes of buffers and parameters."""
     parameters = [(name, p, p.grad, p.requires_grad, p._version) for name, p in _own(module)]
-    buffers = [(name, value, value.clone()) for name, value in module.named_buffers()]
+    values = [(name, value, value.clone()) for name, value in module.named_buffers()]
+    if copies_weights:
+        # Only a copy shows what changes `parameter.data` in place. A device may have no room for it.
+        values += [
+            (name, p, p.detach().to("cpu", copy=True)) for name, p in module.named_parameters()
+        ]
     changed = []
     try:
         yield
@@ -60,8 +75,10 @@ def _tensors_preserved(module: "torch.nn.Module") -> Iterator[None]:
                 p.grad = gradient
             if p.requires_grad != requires:
                 p.requires_grad_(requires)
-        changed += [name for name, value, before in buffers if _restored(value, before)]
-    changed += [name for name, p, *_, version in parameters if p._version != version]
+        changed += [name for name, value, before in values if _restored(value, before)]
+    changed += [
+        name for name, p, *_, version in parameters if p._version != version and name not in changed
+    ]
     if changed:
         raise ValueError(
             f"{type(module).__name__} changes its weights in evaluation mode ({list_names(changed)}), so its answer to"
@@ -78,6 +95,7 @@ def _restored(value: "torch.Tensor", old: "torch.Tensor") -> bool:
     """Whether a tensor had other bits than before, which are restored."""
     torch = torch_package()
     with torch.no_grad():
+        old = old.to(value.device)
         if value.shape != old.shape:
             value.data = old
             return True
@@ -90,13 +108,25 @@ def _restored(value: "torch.Tensor", old: "torch.Tensor") -> bool:
 def _bytes(value: "torch.Tensor") -> "torch.Tensor":
     # NaN equals itself only as bytes.
     package = torch_package()
-    return cast("torch.Tensor", value.detach().contiguous().reshape(-1).view(package.uint8))
+    value = value.detach()
+    if value.is_quantized:
+        value = value.int_repr()
+    elif value.layout is not package.strided:
+        value = value.to_dense()
+    return cast("torch.Tensor", value.contiguous().reshape(-1).view(package.uint8))
 
 
 @contextlib.contextmanager
 def _attributes_preserved(module: "torch.nn.Module") -> Iterator[None]:
-    """Restore all attributes of a module's parts, and the contents of those that are containers."""
+    """Restore all attributes of a module's parts, and the contents of those that are containers or tensors."""
+    torch = torch_package()
     saved = [(part, dict(vars(part))) for part in module.modules()]
+    tensors = [
+        (value, value.detach().clone())
+        for _, attributes in saved
+        for value in attributes.values()
+        if isinstance(value, torch.Tensor)
+    ]
     containers = [
         (value, copy.copy(value))
         for _, attributes in saved
@@ -111,6 +141,8 @@ def _attributes_preserved(module: "torch.nn.Module") -> Iterator[None]:
             for name in now.keys() - attributes.keys():
                 del now[name]
             now.update(attributes)
+        for value, before in tensors:
+            _restored(value, before)
         for value, content in containers:
             # Not emptied without need: other threads may read the module.
             if _items(value) == _items(content):

@@ -4,10 +4,12 @@ import contextlib
 import copy
 import random
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+import torch.fx
 from small_live import PREPARED, SmallNetwork
 from small_study import write_study
 from torch import nn
@@ -168,6 +170,106 @@ def test_buffers_that_a_forward_pass_changes_are_restored_and_refused(study):
         with pytest.raises(ValueError, match=r"changes its \w+ in evaluation mode \(total\)"):
             each(module)
         assert module.total[0] == 0
+
+
+class Bounded(SmallNetwork):
+    """Bounds the norms of weights when it runs, as EEGNet does: in new memory, or in place."""
+
+    in_place = False
+
+    def forward(self, images):
+        weight = self.conv2.weight
+        bounded = torch.renorm(weight.data, 2, 0, 0.2)
+        if self.in_place:
+            weight.data.copy_(bounded)
+        else:
+            weight.data = bounded
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_weights_that_get_new_memory_when_they_are_used_are_restored(study, mode):
+    module, optimiser = begin(Bounded)
+    with Scorer(study, preprocessing=PREPARED, mode=mode) as scorer:
+        for _ in range(3):
+            with torch.no_grad():
+                module.conv2.weight.normal_()
+            before = state(module, optimiser)
+            found = scorer(module)
+            assert state(module, optimiser) == before
+            expected = Scorer(study, preprocessing=PREPARED)(module)
+            assert (found.result() if mode == "async" else found) == expected
+
+
+def test_weights_that_are_changed_in_place_are_restored_and_refused_when_a_module_is_opened(study):
+    module, optimiser = begin(Bounded)
+    module.in_place = True
+    with torch.no_grad():
+        module.conv2.weight.normal_()
+    before = state(module, optimiser)
+    with pytest.raises(ValueError, match=r"Bounded changes its weights .*\(conv2.weight\)"):
+        Scorer(study, preprocessing=PREPARED)(module)
+    assert state(module, optimiser) == before
+
+
+def test_tensors_that_are_attributes_are_restored(study):
+    class Counting(SmallNetwork):
+        def __init__(self):
+            super().__init__()
+            self.total = torch.zeros(2)
+
+        def forward(self, images):
+            self.total += len(images)
+            return super().forward(images)
+
+    module = Counting()
+    module(torch.rand(3, 3, 20, 20))
+    total = module.total
+    Scorer(study, preprocessing=PREPARED)(module)
+    assert module.total is total
+    assert total.tolist() == [3, 3]
+
+
+def test_threads_can_score_modules_at_once(study):
+    modules = [SmallNetwork() for _ in range(3)]
+    scorer = Scorer(study, preprocessing=PREPARED)
+    expected = [scorer(module) for module in modules]
+    output, drawn = sys.stdout, torch.get_rng_state()
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(scorer, modules)) == expected
+    assert sys.stdout is output
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_graphs_of_torch_fx_and_expanded_buffers_can_be_scored(study, mode):
+    module = SmallNetwork()
+    expected = Scorer(study, preprocessing=PREPARED)(module)
+    module.register_buffer("expanded", torch.ones(1).expand(5))
+    for each in (module, torch.fx.symbolic_trace(module)):
+        found = Scorer(study, preprocessing=PREPARED, mode=mode)(each)
+        assert (found.result() if mode == "async" else found) == expected
+
+
+def _with_sparse_buffer():
+    module = SmallNetwork()
+    module.register_buffer("mask", torch.eye(3).to_sparse())
+    return module
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: torch.jit.script(SmallNetwork()), "RecursiveScriptModule is a TorchScript module"),
+        (_with_sparse_buffer, "'mask' of SmallNetwork is sparse"),
+        (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), "Sequential has lazy layers without weights"),
+    ],
+    ids=["script", "sparse", "lazy"],
+)
+def test_modules_that_cannot_be_scored_are_errors_of_one_sentence(study, build, message):
+    with pytest.raises(ValueError, match=message):
+        Scorer(study, preprocessing=PREPARED)(build())
 
 
 def test_autocast_around_a_call_changes_neither_the_scores_nor_the_gradients(study):
