@@ -87,7 +87,7 @@ def train(
     cache: str | Path | None = None,
     score: str | Path | None = None,
     score_sets: Sequence[str] | None = None,
-    score_modality: str = "both",
+    score_modality: str | None = None,
     score_regions: Sequence[str] | None = None,
     score_taps: Taps | None = None,
     score_size: int | None = None,
@@ -99,11 +99,11 @@ def train(
     """Train a network, or continue the run in the folder `out`; return False if a signal stopped it.
 
     Arguments are as for `find_images` (data), `choose_device`, `Batches` (where), `training_pixels` (cache) and
-    `fastrdm.open_studies` (score: studies against which each new checkpoint is scored; score_sets, score_modality,
-    score_regions). `score_taps` are the layers to score, as for `fastrdm.export_onnx`, and `score_size` is the height
-    and width of the stimuli, by default those of the network. `score_device` is as for `choose_device`, by default the
-    device of the training, and `score_mode` is "async" (the default) or "sync", as for `fastrdm.Scorer`. Without
-    `plots`, neither TensorBoard's files nor `curve.png` are written.
+    `fastrdm.open_studies` (score: studies against which each new checkpoint is scored; score_sets, score_regions;
+    score_modality is "both" by default). `score_taps` are the layers to score, as for `fastrdm.export_onnx`, and
+    `score_size` is the height and width of the stimuli, by default those of the network. `score_device` is as for
+    `choose_device`, by default the device of the training, and `score_mode` is "async" (the default) or "sync", as for
+    `fastrdm.Scorer`. Without `plots`, neither TensorBoard's files nor `curve.png` are written.
 
     Unsuitable arguments, images or folders raise ValueError, OSError or MissingExtraError before work starts;
     DivergedError is raised if the loss becomes NaN or infinite.
@@ -113,7 +113,7 @@ def train(
     options = None
     if score is not None:
         options = ScoringOptions(
-            open_studies(score, score_sets, score_modality, score_regions),
+            open_studies(score, score_sets, score_modality or "both", score_regions),
             str(choose_device(score_device, "--score-device") if score_device else chosen),
             score_taps,
             score_size,
@@ -308,7 +308,7 @@ def _add_scoring(group: argparse._ArgumentGroup) -> None:
     modality = (
         "which of the challenge's data: fmri (EVC, IT), meg (early, late) or both (default: both)"
     )
-    add("--score-modality", choices=("fmri", "meg", "both"), default="both", help=modality)
+    add("--score-modality", choices=("fmri", "meg", "both"), help=modality)
     regions = "names of the regions to score against, such as evc,it (default: all)"
     add("--score-regions", type=_names, metavar="A,B", help=regions)
     taps = "layers to score, each [NAME=]LAYER[@TOKENS], as for `fastrdm score --taps` (default: the network's own)"
@@ -326,8 +326,9 @@ def _names(text: str) -> list[str]:
 
 
 def _check_scoring(options: Mapping[str, Any]) -> None:
-    """Refuse options of scoring without `--score`."""
-    for name in ("score_sets", "score_regions", "score_taps", "score_device", "score_mode"):
+    """Refuse options of scoring without `--score`, but for `--score-size`, which is also that of the exported graph."""
+    names = "sets", "modality", "regions", "taps", "device", "mode"
+    for name in (f"score_{each}" for each in names):
         if options[name] is not None and options["score"] is None:
             raise ValueError(f"{flag(name)} needs --score DIR")
 

@@ -399,6 +399,7 @@ def test_a_layer_that_does_not_exist_is_refused_before_images_are_decoded(
     [
         (["--score-device", "cpu"], "--score-device needs --score DIR"),
         (["--score-mode", "sync"], "--score-mode needs --score DIR"),
+        (["--score-modality", "meg"], "--score-modality needs --score DIR"),
         (
             ["--score", "study", "--score-device", "cuda:99"],
             "--score-device cuda:99 is unavailable",
