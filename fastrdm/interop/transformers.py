@@ -37,7 +37,9 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
         logged when they are complete, under the step they belong to; an evaluation waits for them if the best model
         depends on them.
     trainer : transformers.Trainer
-        The Trainer to which the callback is added.
+        The Trainer to which the callback is added. The default None is refused with a
+        sentence that shows how: the callback cannot be in the Trainer's argument `callbacks`, as callbacks alone cannot
+        log.
     every_n_epochs, every_n_steps, at_start, at_end, on_error
         As for `LoopScoring`. Steps are those of ``trainer.state.global_step``.
 
@@ -50,9 +52,10 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
     Raises
     ------
     TypeError
-        If `trainer` is not a Trainer.
+        If `trainer` is missing or not a Trainer.
     ValueError
-        As `LoopScoring`; when the training begins, if the metric of the best model is a score that does not exist.
+        As `LoopScoring`; when the training begins, if it is that of another Trainer, or the metric of the best model is
+        a score that does not exist.
     MissingExtraError
         If transformers is not installed.
     """
@@ -60,7 +63,7 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
     def __init__(
         self,
         scorer: Callable[["torch.nn.Module"], Any],
-        trainer: Any,
+        trainer: Any = None,
         *,
         every_n_epochs: int | None = None,
         every_n_steps: int | None = None,
@@ -69,7 +72,10 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
         on_error: str = "raise",
     ) -> None:
         if not hasattr(trainer, "callback_handler"):
-            raise TypeError(f"trainer must be a transformers.Trainer, not {type(trainer).__name__}")
+            raise TypeError(
+                f"trainer must be a transformers.Trainer, not {type(trainer).__name__}; make the trainer first, then"
+                " call trainer.add_callback(TransformersScoring(scorer, trainer))"
+            )
         self._schedule = Schedule(every_n_epochs, every_n_steps, at_start, at_end)
         self._history = ScoreHistory(scorer, self._report, on_error)
         self._trainer = trainer
@@ -82,6 +88,11 @@ class TransformersScoring(_Callback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Come before other callbacks, such as early stopping; score the network, unless the training resumes."""
         callbacks = self._trainer.callback_handler.callbacks
+        if self not in callbacks:
+            raise ValueError(
+                "this TransformersScoring was made for another Trainer; call"
+                " trainer.add_callback(TransformersScoring(scorer, trainer)) with the same trainer twice"
+            )
         callbacks.remove(self)
         callbacks.insert(0, self)
         if state.global_step == 0:

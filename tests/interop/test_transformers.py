@@ -220,9 +220,22 @@ def test_late_scores_are_logged_under_their_step(tmp_path):
     assert sorted(logged(trainer, "loss")) == [1, 2, 3, 4]
 
 
-def test_another_trainer_is_refused():
-    with pytest.raises(TypeError, match=r"trainer must be a transformers.Trainer, not str"):
-        TransformersScoring(counting, "trainer")
+@pytest.mark.parametrize(("trainer", "name"), [([], "NoneType"), (["trainer"], "str")])
+def test_a_callback_without_a_trainer_is_refused(trainer, name):
+    words = (
+        f"trainer must be a transformers.Trainer, not {name}; make the trainer first, then call"
+        r" trainer.add_callback\(TransformersScoring\(scorer, trainer\)\)"
+    )
+    with pytest.raises(TypeError, match=words):
+        TransformersScoring(counting, *trainer)
+
+
+def test_a_callback_of_another_trainer_is_refused(tmp_path):
+    trainer = make(tmp_path)
+    trainer.add_callback(TransformersScoring(counting, make(tmp_path)))
+    with pytest.raises(ValueError, match="this TransformersScoring was made for another Trainer"):
+        trainer.train()
+    assert trainer.state.global_step == counting.calls == 0
 
 
 def test_unknown_scores_as_metric_are_refused_before_the_training(tmp_path):
