@@ -124,7 +124,7 @@ class LightningScoring(_Callback):  # type: ignore[misc]
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Log what is complete."""
-        self._history.collect()
+        self._history.collect_after_error()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history, for checkpoints."""

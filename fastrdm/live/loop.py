@@ -109,10 +109,12 @@ class LoopScoring:
         traceback: "TracebackType | None",
     ) -> None:
         self._entered = False
-        if kind is None and self._schedule.at_end:
+        if kind is not None:
+            self._history.collect_after_error()
+            return
+        if self._schedule.at_end:
             self._score()
-        # After an error, what is complete is logged, and nothing is waited for.
-        self._history.collect(wait=kind is None)
+        self._history.collect(wait=True)
 
     def after_step(self) -> None:
         """Count a step of the optimiser, and score the network if it is due."""

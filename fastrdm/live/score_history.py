@@ -65,8 +65,12 @@ class ScoreHistory:
         self._last_step = step
         try:
             answer = self._scorer(module)
+            if not (isinstance(answer, Mapping) or hasattr(answer, "done")):
+                raise TypeError(
+                    f"scorer must return a dict of numbers, not {type(answer).__name__}"
+                )
         except Exception as error:
-            self._failed(step, error)
+            self._failed(step, error, self._on_error)
         else:
             self._pending.append((step, epoch, answer))
         self.collect()
@@ -74,6 +78,13 @@ class ScoreHistory:
 
     def collect(self, *, wait: bool = False) -> None:
         """Log what is complete, or everything after waiting for it."""
+        self._collect(wait, self._on_error)
+
+    def collect_after_error(self) -> None:
+        """Log what is complete after an error of the training; errors of scores are warnings, and do not hide it."""
+        self._collect(False, "warn")
+
+    def _collect(self, wait: bool, on_error: str) -> None:
         while self._pending:
             step, epoch, answer = self._pending[0]
             if not (wait or isinstance(answer, Mapping) or answer.done()):
@@ -82,7 +93,7 @@ class ScoreHistory:
             try:
                 scores = answer if isinstance(answer, Mapping) else answer.result()
             except Exception as error:
-                self._failed(step, error)
+                self._failed(step, error, on_error)
                 continue
             found = StepScores(step, epoch, {name: float(scores[name]) for name in scores})
             self.steps.append(found)
@@ -102,7 +113,7 @@ class ScoreHistory:
         self.steps = [StepScores(step, epoch, scores) for step, epoch, scores in state["steps"]]
         self._last_step = self.steps[-1].step if self.steps else None
 
-    def _failed(self, step: int, error: Exception) -> None:
-        if self._on_error == "raise":
+    def _failed(self, step: int, error: Exception, on_error: str) -> None:
+        if on_error == "raise":
             raise error
         warn_caller(f"step {step} of the training could not be scored: {one_line(error)}")

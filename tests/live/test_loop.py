@@ -193,10 +193,28 @@ def late_failure(module):
     return future
 
 
+def test_an_error_of_late_scores_does_not_replace_that_of_the_loop():
+    late = concurrent.futures.Future()
+
+    def loop():
+        with LoopScoring(lambda module: late, torch.nn.Linear(1, 1)):
+            late.set_exception(MemoryError("cuda:1 has too little memory"))
+            raise KeyboardInterrupt
+
+    words = "step 0 of the training could not be scored: cuda:1"
+    with pytest.warns(RuntimeWarning, match=words), pytest.raises(KeyboardInterrupt):
+        loop()
+
+
 @pytest.mark.parametrize(("scorer", "kind"), [(failing, ValueError), (late_failure, MemoryError)])
 def test_errors_end_the_loop(scorer, kind):
     with pytest.raises(kind):
         run(LoopScoring(scorer, torch.nn.Linear(1, 1)))
+
+
+def test_a_scorer_without_scores_is_refused():
+    with pytest.raises(TypeError, match="scorer must return a dict of numbers, not NoneType"):
+        run(LoopScoring(lambda module: None, torch.nn.Linear(1, 1)))
 
 
 @pytest.mark.parametrize(
