@@ -149,6 +149,16 @@ def test_checkpoints_of_steps_monitor_scores(tmp_path):
     assert best.best_model_path.endswith("step=2.ckpt")
 
 
+def test_checkpoints_of_validations_within_an_epoch_monitor_their_scores(tmp_path):
+    best = lightning.callbacks.ModelCheckpoint(
+        tmp_path, monitor=BEST, mode="max", filename="{step}-{" + BEST + ":.1f}"
+    )
+    scores = iter([1.0, 3.0, 2.0, 0.0])
+    scoring = scored_later(lambda module: {BEST: next(scores)}, every_n_steps=1)
+    fit(tmp_path, best, scoring, enable_checkpointing=True, val_check_interval=1)
+    assert best.best_model_path.endswith(f"step=2-{BEST}=3.0.ckpt")
+
+
 def test_a_second_training_begins_a_history(tmp_path):
     scorer = counting()
     scoring = scored_later(scorer, every_n_epochs=5)
