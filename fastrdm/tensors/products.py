@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 # Channels whose products are summed in float32 before they are added up in float64.
 _CHUNK = {"half": 4096, "single": 64}
-# Elements converted to float64 at a time.
-_CONVERTED = 1 << 25
+# Numbers that are converted to float64, or products of chunks, at a time.
+_BLOCK = 1 << 25
 
 
 class HostProducts(NamedTuple):
@@ -68,7 +68,7 @@ class LayerProducts:
     def _add_doubles(self, rows: "torch.Tensor") -> None:
         torch = torch_package()
         n, n_channels = rows.shape
-        step = min(n_channels, max(1, _CONVERTED // (n + 1)))
+        step = min(n_channels, max(1, _BLOCK // (n + 1)))
         # The last row makes the sums a product, which takes less time than reading everything again.
         block = torch.ones((n + 1, step), dtype=torch.float64, device=rows.device)
         for start in range(0, n_channels, step):
@@ -80,12 +80,14 @@ class LayerProducts:
 
     def _add_chunks(self, rows: "torch.Tensor", chunk: int) -> None:
         torch = torch_package()
-        whole = rows.shape[1] // chunk * chunk
-        # A view: neither the rows nor their chunks are copied.
-        chunks = rows[:, :whole].unflatten(1, (-1, chunk)).transpose(0, 1) if whole else None
-        for each in (chunks, rows[:, whole:].unsqueeze(0)):
-            if each is None or not each.shape[-1]:
-                continue
+        n, n_channels = rows.shape
+        whole = n_channels // chunk * chunk
+        # Views: neither the rows nor their chunks are copied.
+        parts = [rows[:, whole:].unsqueeze(0)] if whole < n_channels else []
+        if whole:
+            chunks = rows[:, :whole].unflatten(1, (-1, chunk)).transpose(0, 1)
+            parts += chunks.split(max(1, _BLOCK // n**2))
+        for each in parts:
             partial = _single_products(each)
             place = self.products.device
             self.products += partial.to(place).sum(0, dtype=torch.float64)
@@ -100,13 +102,15 @@ class LayerProducts:
 def _single_products(chunks: "torch.Tensor") -> "torch.Tensor":
     """Products of all pairs of conditions of each chunk (chunks, n, channels), exact and summed in float32."""
     torch = torch_package()
-    if chunks.itemsize == 2:
-        try:
-            return torch.bmm(chunks, chunks.transpose(1, 2), out_dtype=torch.float32)
-        # torch before 2.8 has no such argument, and some devices not this product.
-        except (TypeError, NotImplementedError):
-            chunks = chunks.float()
-    return torch.bmm(chunks, chunks.transpose(1, 2))
+    # Under autocast, float32 chunks and their products would be rounded to 16 bits.
+    with torch.autocast(chunks.device.type, enabled=False):
+        if chunks.itemsize == 2:
+            try:
+                return torch.bmm(chunks, chunks.transpose(1, 2), out_dtype=torch.float32)
+            # torch before 2.8 has no such argument, and some devices not this product.
+            except (TypeError, NotImplementedError):
+                chunks = chunks.float()
+        return torch.bmm(chunks, chunks.transpose(1, 2))
 
 
 def split(values: NDArray[np.float64], n: int) -> HostProducts:
