@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastrdm.tensors.devices import has_double, torch_on
 from fastrdm.tensors.package import torch_package
+from fastrdm.tensors.precision import rounding
 
 if TYPE_CHECKING:
     import torch
@@ -132,7 +133,12 @@ class DeviceRows:
         n = self.shape[0]
         with self._computing():
             less = None if shift is None else self._on_device(shift)[:, None]
-            total = (self._doubles if self._double else self._singles)(less)
+            if self._double:
+                total = self._doubles(less)
+            else:
+                # Settings of the surrounding code may let float32 operands be rounded.
+                with rounding("fp32", self.device):
+                    total = self._singles(less)
             # One copy to the host.
             values = _host(torch.cat([total[:n, :n].flatten(), total[n, :n]]))
         return values[: n * n].reshape(n, n), values[n * n :]

@@ -125,6 +125,23 @@ with rounding("fp32", cuda, shared=True):
 """)
 
 
+@needs_settings
+def test_products_on_devices_without_float64_are_not_rounded():
+    in_new_process("""
+from fastrdm.tensors import DeviceRows, rows
+rows.has_double = lambda device: False
+torch.set_float32_matmul_precision("medium")
+setting, found, multiply = torch.backends.mkldnn.matmul, [], torch.bmm
+def recorded(*arguments):
+    found.append(setting.fp32_precision)
+    return multiply(*arguments)
+torch.bmm = recorded
+DeviceRows(torch.ones(3, 5), "x").multiply(None)
+assert found == ["ieee"], found
+assert setting.fp32_precision == "bf16"
+""")
+
+
 @pytest.mark.parametrize("has_fp64", [True, False])
 def test_devices_of_intel_say_whether_they_have_float64(has_fp64, monkeypatch):
     facts = {"has_fp64": has_fp64}
