@@ -53,6 +53,8 @@ def host_advice(values: Any, name: str) -> str:
 
 def check_like(like: Any) -> None:
     """Raise ValueError if `like` is no array of NumPy, torch or a library with DLPack; None is NumPy."""
+    if isinstance(like, type):
+        raise ValueError(f"like must be an array, not the class {like.__name__}")
     if like is None or isinstance(like, np.ndarray) or _has_dlpack(like):
         return
     raise ValueError(
@@ -73,13 +75,11 @@ def in_kind(result: NDArray[Any], like: Any) -> Any:
     if torch is not None and isinstance(like, torch.Tensor):
         return _tensor(result, like.device, torch)
     kind, number = like.__dlpack_device__()
+    package = None if kind in _HOST else require("torch", "export", "to put results on a device")
     shared: Any = result
-    if kind not in _HOST:
-        package = require("torch", "export", "to put results on a device")
-        shared = _tensor(
-            result, package.device(_NAMES.get(kind, f"device {kind}"), number), package
-        )
     try:
+        if package is not None:
+            shared = _tensor(result, package.device(_device_name(kind), number), package)
         return _namespace(like).from_dlpack(shared)
     except Exception as error:
         raise ValueError(
@@ -94,6 +94,13 @@ def _tensor(result: NDArray[Any], device: "torch.device", torch: Any) -> "torch.
     if tensor.dtype == torch.float64 and not has_double(device):
         tensor = tensor.float()
     return tensor.to(device)
+
+
+def _device_name(kind: int) -> str:
+    """Return torch's name of a type of device of DLPack."""
+    if kind not in _NAMES:
+        raise ValueError(f"torch has no name for devices of type {int(kind)} of DLPack")
+    return _NAMES[kind]
 
 
 def _namespace(like: Any) -> Any:

@@ -191,7 +191,20 @@ def test_a_library_that_cannot_take_results():
         fastrdm.calc_rdm(X, like=Shared(X))
 
 
+def test_results_for_a_device_that_torch_cannot_use():
+    message = (
+        r"^results cannot be arrays of tests, as asked for by like: torch has no name for .* 99 "
+    )
+    with pytest.raises(ValueError, match=message):
+        fastrdm.calc_rdm(X, like=SharedArray(X, (99, 0)))
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match=r"^results cannot be arrays of tests, as asked for"):
+            fastrdm.calc_rdm(X, like=SharedArray(X, CUDA))
+
+
 def test_check_like():
     check_like(None)
+    with pytest.raises(ValueError, match="like must be an array, not the class Tensor"):
+        check_like(torch.Tensor)
     with pytest.raises(ValueError, match="not list"):
         check_like([1.0])
