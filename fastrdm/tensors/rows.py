@@ -48,17 +48,20 @@ class DeviceRows:
     def __init__(self, tensor: "torch.Tensor", name: str, max_memory: int | None = None) -> None:
         torch = torch_package()
         self._name = name
-        # Torch has no arithmetic for 8-bit floating point and for differences of truth values.
+        self.device = tensor.device
+        self._double = has_double(self.device)
+        self._dtype = torch.float64 if self._double else torch.float32
+        # Torch has no arithmetic for 8-bit floating point and for differences of truth values, and little for unsigned
+        # integers; before 2.7 it cannot index these.
         if tensor.is_floating_point() and tensor.itemsize == 1:
             tensor = tensor.float()
         elif tensor.dtype == torch.bool:
             tensor = tensor.to(torch.uint8)
+        elif tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):
+            tensor = tensor.to(self._dtype)
         self._tensor = tensor
         self._rows = _by_memory(tensor)
         self.shape: tuple[int, int] = (len(self._rows), self._rows.shape[1])
-        self.device = tensor.device
-        self._double = has_double(self.device)
-        self._dtype = torch.float64 if self._double else torch.float32
         n_channels = self.shape[1]
         if self._double:
             self.rounding = (n_channels + 8) * 2.0**-53

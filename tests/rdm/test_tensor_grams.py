@@ -153,6 +153,21 @@ def test_types_of_tensors(dtype):
     np.testing.assert_allclose(fastrdm.calc_rdm(tensor), expected, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64"])
+def test_unsigned_integers(dtype, monkeypatch):
+    """Some versions of torch cannot index them."""
+    converted, blocks = [], device_rows.DeviceRows._blocks
+    monkeypatch.setattr(
+        device_rows.DeviceRows,
+        "_blocks",
+        lambda rows, size: converted.append(rows._rows.dtype) or blocks(rows, size),
+    )
+    x = np.random.default_rng(0).integers(0, 60_000, (7, 2000)).astype(dtype)
+    found = fastrdm.calc_rdm(torch.tensor(x), "euclidean")
+    np.testing.assert_allclose(found, precise(x, "euclidean").astype(float), rtol=1e-12)
+    assert set(converted) == {torch.float64}
+
+
 def test_stacks_of_host_and_device():
     x = normal((6, 50), np.float32)
     device, host = torch.tensor(x), x[:, :20]
