@@ -43,7 +43,7 @@ from fastrdm.networks.layers import (
     needs_second_run,
 )
 from fastrdm.networks.layout import Layout, fit_weights
-from fastrdm.networks.module_calls import arguments, inference
+from fastrdm.networks.module_calls import arguments, check_hooks, inference
 from fastrdm.networks.onnx_files import (
     inputs_of,
     is_onnx,
@@ -110,6 +110,7 @@ __all__ = [
     "attributes_restored",
     "bytes_per_image",
     "check_file",
+    "check_hooks",
     "check_unchanged",
     "choose_taps",
     "compile_pattern",

@@ -46,9 +46,10 @@ class ModuleCall:
 def call_modules(module: "torch.nn.Module", images: "torch.Tensor") -> list[ModuleCall]:
     """Run a network once, and return the calls of its modules in the order in which they finish.
 
-    Raise ValueError if the network does not run on images of this shape; for a model of images and text, the message
-    names its vision part.
+    Raise ValueError if the network takes no hooks, or does not run on images of this shape; for a model of images and
+    text, the message names its vision part.
     """
+    check_hooks(module)
     calls: list[ModuleCall] = []
     # The tensors among the arguments of calls that have not finished; None for constants.
     waiting: list[dict[Memory, int] | None] = []
@@ -77,6 +78,17 @@ def call_modules(module: "torch.nn.Module", images: "torch.Tensor") -> list[Modu
                 f"{first_line(error)}{_advice(module, error)}"
             ) from error
     return calls
+
+
+def check_hooks(module: "torch.nn.Module") -> None:
+    """Raise ValueError for TorchScript, which takes no hooks before a module."""
+    torch = require("torch", "export", "to run a network")
+    for path, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise ValueError(
+                f"{repr(path) + ' of ' if path else ''}{type(module).__name__} is a TorchScript module, whose layers"
+                " cannot be read; pass the module that it was made from"
+            )
 
 
 def blank_images(module: "torch.nn.Module", size: tuple[int, int], n: int = 2) -> "torch.Tensor":

@@ -19,6 +19,8 @@ def choose_layers(
         return list(known)
     if isinstance(layers, str):
         raise TypeError(f"layers must be a list of layer names, not the string {layers!r}")
+    # An iterator can be read once.
+    layers = list(layers)
     for layer in layers:
         if layer not in known:
             raise ValueError(

@@ -22,9 +22,15 @@ from fastrdm.runtimes.image_model import DeviceJob, ImageModel
 from fastrdm.runtimes.model_arguments import check_stimuli, choose_layers, device_measure
 from fastrdm.runtimes.planning import BatchNeeds, BatchPlan
 from fastrdm.runtimes.progress import progress_bar
-from fastrdm.runtimes.torch_rdms import DeviceRdms, PendingRdms, ShownImages, collect
+from fastrdm.runtimes.torch_rdms import (
+    DeviceRdms,
+    PendingRdms,
+    ShownImages,
+    check_shown,
+    collect,
+)
 from fastrdm.runtimes.torch_session import TorchOptions, TorchSession
-from fastrdm.runtimes.torch_states import random_kept
+from fastrdm.runtimes.torch_states import alone, random_kept
 from fastrdm.runtimes.torch_weights import FoldedWeights
 from fastrdm.tensors import free_bytes, torch_package
 
@@ -41,8 +47,9 @@ class TorchModel(ImageModel):
     """A torch module that runs on images where its weights are, with the interface of `OnnxModel`.
 
     The module runs in evaluation mode, without gradients; its modes, attributes and the random state are the same
-    afterwards. Each call uses the weights that the module has then. On a GPU, RDMs are computed there: the products of
-    all pairs of conditions are copied to the host, and no activations.
+    afterwards. Each call uses the weights that the module has then. Calls from several threads run one after the other.
+    On a GPU, RDMs are computed there: the products of all pairs of conditions are copied to the host, and no
+    activations.
 
     A copy of the module runs on another device than that of its weights, with `channels_last`, `compile` or
     `cuda_graph`, and for weights of 16 or 64 bits, which it holds in float32. Each call first copies the module's
@@ -153,7 +160,7 @@ class TorchModel(ImageModel):
         self._workspace = workspace or Workspace()
         self._device_rdms_of = DeviceRdms(self._session)
         # Restored after all runs of the probe: a module that draws random numbers has to draw others in each.
-        with random_kept(self.device):
+        with alone(), random_kept(self.device):
             self._verdict = probe_module(
                 self.architecture,
                 self.layers,
@@ -201,7 +208,8 @@ class TorchModel(ImageModel):
     ) -> PendingRdms:
         """Start to compute the RDMs of layers on the device, without waiting for it.
 
-        `layers` and `max_memory` are as for `rdms`. Raise ValueError if the method is not one for devices.
+        `layers` and `max_memory` are as for `rdms`. Raise ValueError if the method is not one for devices, or the
+        stimuli have another size or are on another device.
         """
         return self.start_sets([shown], method, layers, max_memory=max_memory)[0]
 
@@ -219,6 +227,7 @@ class TorchModel(ImageModel):
         in their last bits. Errors are those of `start`, warnings those of `rdms`.
         """
         device_measure(method)
+        check_shown(sets, self.preprocessing.size, self.device)
         self._warn()
         self._session.follow()
         wanted = choose_layers(layers, self.layers, self.architecture)

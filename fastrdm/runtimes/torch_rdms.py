@@ -14,7 +14,7 @@ from fastrdm.rdm import Gram, UndefinedPairsWarning, gram_from_products, method_
 from fastrdm.runtimes.host_rdms import Collector, Workspace
 from fastrdm.runtimes.planning import BatchPlan
 from fastrdm.runtimes.torch_session import TorchSession
-from fastrdm.runtimes.torch_states import memory_named
+from fastrdm.runtimes.torch_states import alone, memory_named
 from fastrdm.tensors import LayerProducts, split, torch_package
 
 if TYPE_CHECKING:
@@ -30,6 +30,21 @@ class ShownImages:
 
     names: tuple[str, ...]
     pixels: "torch.Tensor"
+
+
+def check_shown(sets: Sequence[ShownImages], size: tuple[int, int], device: "torch.device") -> None:
+    """Raise an error unless there are stimuli, all of a size (height, width) and on a device."""
+    if not len(sets):
+        raise ValueError("sets is empty; pass at least one, from TorchModel.show")
+    for each in sets:
+        if not isinstance(each, ShownImages):
+            raise TypeError(f"stimuli must come from TorchModel.show, not {type(each).__name__}")
+        _, *shape, _ = each.pixels.shape
+        if (*shape,) != size or each.pixels.device != device:
+            raise ValueError(
+                f"the stimuli have {tuple(shape)} pixels on {each.pixels.device}, but this model needs {size} on"
+                f" {device}; pass them to its own show"
+            )
 
 
 class PendingRdms:
@@ -121,7 +136,8 @@ class DeviceRdms:
         """
         session = self._session
         widths = {layer: math.prod(session.shapes[layer]) for layer in wanted}
-        with memory_named(session.name, session.device):
+        # The values of a graph are overwritten by its next replay.
+        with alone(), memory_named(session.name, session.device):
             if session.options.cuda_graph and not once:
                 values = self._replayed(shown, wanted, plan)
                 advance(len(plan.passes) * sum(len(each.names) for each in shown))

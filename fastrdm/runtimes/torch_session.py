@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import first_line, list_names
+from fastrdm._base import counted, first_line, list_names
 from fastrdm.images import Preprocessing
 from fastrdm.networks import (
     Choice,
@@ -22,6 +22,7 @@ from fastrdm.networks import (
 )
 from fastrdm.runtimes.torch_compiling import CompiledLayers
 from fastrdm.runtimes.torch_states import (
+    alone,
     check_parts,
     check_place,
     in_precision,
@@ -65,7 +66,6 @@ class TorchSession:
         self.name = type(module).__name__
         self.preprocessing, self.options = preprocessing, options
         self.device = device_of(module, device)
-        check_precision(options.precision, self.device)
         if options.cuda_graph and self.device.type != "cuda":
             raise ValueError(f"cuda_graph=True needs a CUDA device, not {self.device}")
         self.module = module
@@ -73,7 +73,13 @@ class TorchSession:
         #: The caller's module, while its weights are copied before each run.
         self._followed: torch.nn.Module | None = None
         check_parts(module, self.name)
-        with memory_named(self.name, self.device), random_kept(self.device), uncompiled(module):
+        with (
+            alone(),
+            memory_named(self.name, self.device),
+            random_kept(self.device),
+            uncompiled(module),
+        ):
+            check_precision(options.precision, self.device)
             # Copied once: a copy from the host waits for the device.
             self._mean, self._std = (
                 self.on_device(np.array(values, np.float32)).view(3, 1, 1)
@@ -107,7 +113,9 @@ class TorchSession:
         blank = np.zeros((2, *self.preprocessing.size, 3), np.uint8)
         with self.running():
             outputs = self._layers(self._normalise(self.on_device(blank)), self.taps)
-        if changed := _restored(self.module, before):
+            # Before the end of the run, which puts back buffers that have new memory.
+            changed = _restored(self.module, before)
+        if changed:
             raise ValueError(
                 f"{self.name} changes its buffers in evaluation mode ({list_names(changed)}), so its answer to an image"
                 " depends on the images before it"
@@ -119,44 +127,53 @@ class TorchSession:
 
     def own(self) -> WeightBuffer:
         """Run a copy of the module from now on, whose weights are in one buffer on the device."""
-        torch = torch_package()
         if self.weights is None:
-            try:
-                module = _copied(self.module)
-            except Exception as error:
-                raise ValueError(
-                    f"{self.name} cannot be copied, which this device or option needs: {first_line(error)}"
-                ) from error
-            # Training mode drops what some networks computed from their weights, such as LeViT's position biases.
-            module.train().requires_grad_(False)
-            for part in module.modules():
-                part.training = False
-            if self._has_other_types():
-                module = module.float()
-            module = module.to(self.device)
-            if self.options.channels_last:
-                module = module.to(memory_format=torch.channels_last)
-            self.module, self.weights = module, WeightBuffer(module, self.device)
+            with alone():
+                # Another thread may have copied the module meanwhile.
+                if self.weights is None:
+                    self._copy()
+        assert self.weights is not None
         return self.weights
+
+    def _copy(self) -> None:
+        try:
+            module = _copied(self.module)
+        except Exception as error:
+            raise ValueError(
+                f"{self.name} cannot be copied, which this device or option needs: {first_line(error)}"
+            ) from error
+        # Training mode drops what some networks computed from their weights, such as LeViT's position biases.
+        module.train().requires_grad_(False)
+        for part in module.modules():
+            part.training = False
+        if self._has_other_types():
+            module = module.float()
+        module = module.to(self.device)
+        if self.options.channels_last:
+            module = module.to(memory_format=torch_package().channels_last)
+        self.module, self.weights = module, WeightBuffer(module, self.device)
 
     def load(self, folded: Any) -> None:
         """Replace the weights of the copy; the caller's module is no longer followed."""
-        self.own().load(folded)
-        self._followed = None
+        with alone():
+            self.own().load(folded)
+            self._followed = None
 
     def follow(self) -> None:
         """Copy the weights that the caller's module has now, if a copy of it runs and no others were loaded."""
-        if self._followed is not None and self.weights is not None:
-            self.weights.take(self._followed)
+        with alone():
+            if self._followed is not None and self.weights is not None:
+                self.weights.take(self._followed)
 
     @contextlib.contextmanager
     def running(self, keep_random: bool = True) -> Iterator[None]:
-        """Evaluate the module in its precision; modes, attributes and the random state are restored.
+        """Evaluate the module in its precision, one thread at a time; restore modes, attributes and the random state.
 
         The last is left to the caller without `keep_random`.
         """
         torch = torch_package()
         with contextlib.ExitStack() as stack:
+            stack.enter_context(alone())
             if keep_random:
                 stack.enter_context(random_kept(self.device))
             stack.enter_context(threads(self.options.n_threads))
@@ -176,9 +193,9 @@ class TorchSession:
         """Layers of one batch of pixels."""
         if self._compiled is not None:
             outputs = self._compiled(pixels)
-            return {layer: outputs[layer] for layer in wanted}
+            return self._checked({layer: outputs[layer] for layer in wanted}, len(pixels))
         taps = {layer: self.taps[layer] for layer in wanted}
-        return self._layers(self._normalise(pixels), taps)
+        return self._checked(self._layers(self._normalise(pixels), taps), len(pixels))
 
     def _layers(
         self, images: "torch.Tensor", taps: Mapping[str, Choice]
@@ -192,6 +209,17 @@ class TorchSession:
                 raise ValueError(
                     f"the layer {error.args[0]!r} of {self.name} did not run for these images, but for others"
                 ) from None
+
+    def _checked(self, outputs: "dict[str, torch.Tensor]", n: int) -> "dict[str, torch.Tensor]":
+        """The outputs; ValueError if one has another shape than when the module was opened."""
+        for layer, values in outputs.items():
+            expected = (n, *self.shapes[layer])
+            if values.shape != expected:
+                raise ValueError(
+                    f"the layer {layer!r} of {self.name} has shape {tuple(values.shape)} for {counted(n, 'image')}, not"
+                    f" {expected}; its shape must not depend on the number of images"
+                )
+        return outputs
 
     def _normalise(self, pixels: "torch.Tensor") -> "torch.Tensor":
         """Images of pixels, by the operations of `Preprocessing.normalise` in the same order."""
@@ -209,7 +237,7 @@ class TorchSession:
             images = self.on_device(batch)
             if self.options.channels_last:
                 images = images.contiguous(memory_format=torch_package().channels_last)
-            outputs = self._layers(images, taps)
+            outputs = self._checked(self._layers(images, taps), len(images))
             return {layer: values.float().cpu().numpy() for layer, values in outputs.items()}
 
     def on_device(self, values: NDArray[Any]) -> "torch.Tensor":
@@ -260,10 +288,18 @@ def _restored(module: "torch.nn.Module", before: Sequence[tuple[str, Any, Any]])
     changed = []
     now = dict(module.named_buffers())
     for name, buffer, value in before:
-        is_same = (buffer == value) | ((buffer != buffer) & (value != value))
-        if now.get(name) is not buffer or not is_same.all():
+        if now.get(name) is not buffer or not _is_equal(buffer, value):
             changed.append(name)
             owner, _, key = name.rpartition(".")
             module.get_submodule(owner)._buffers[key] = buffer
+            if buffer.shape != value.shape:
+                buffer.resize_(value.shape)
             buffer.detach().copy_(value)
     return changed
+
+
+def _is_equal(one: "torch.Tensor", other: "torch.Tensor") -> bool:
+    """Whether two tensors have the same shape and values; NaN equals NaN."""
+    if one.shape != other.shape:
+        return False
+    return bool(((one == other) | ((one != one) & (other != other))).all())

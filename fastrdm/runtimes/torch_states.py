@@ -1,11 +1,13 @@
 """States of the process and the device around a run of a torch module, and what a failure of it means."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from fastrdm._base import first_line
+from fastrdm.networks import check_hooks
 from fastrdm.tensors import is_out_of_memory, rounding, torch_package
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 # Whether another thread draws random numbers and computes meanwhile.
 _BESIDE: ContextVar[bool] = ContextVar("fastrdm_beside", default=False)
+# Held while a module runs.
+_RUNNING = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -24,6 +28,16 @@ def beside_training() -> Iterator[None]:
         yield
     finally:
         _BESIDE.reset(token)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other thread runs a module: hooks, modes and the states here are those of all threads.
+
+    Beside a training this does not wait, because a copy of the module runs and the states stay as they are.
+    """
+    with contextlib.nullcontext() if _BESIDE.get() else _RUNNING:
+        yield
 
 
 @contextlib.contextmanager
@@ -84,15 +98,11 @@ def uncompiled(module: "torch.nn.Module") -> Iterator[None]:
 def check_parts(module: "torch.nn.Module", name: str) -> None:
     """Raise ValueError for parts inside a wrapper of torch.compile, whose layers would have other names.
 
-    Also for TorchScript, which takes no hooks before a module, and for sparse tensors.
+    Also for TorchScript, as `check_hooks`, and for sparse tensors.
     """
+    check_hooks(module)
     torch = torch_package()
     for path, part in module.named_modules():
-        if isinstance(part, torch.jit.ScriptModule):
-            raise ValueError(
-                f"{repr(path) + ' of ' if path else ''}{name} is a TorchScript module, whose layers cannot be read;"
-                " pass the module that it was made from"
-            )
         if "_orig_mod" in part._modules:
             raise ValueError(
                 f"{path!r} of {name} is wrapped by torch.compile; compile it in place, with its method compile, or"

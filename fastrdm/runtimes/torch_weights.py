@@ -65,9 +65,11 @@ class WeightBuffer:
 
         With `on_device`, to one on the device, in the current stream. `weights` are tensors or arrays by their names in
         the `state_dict`; `into` is an earlier result that is no longer needed, whose memory is reused. Raise ValueError
-        for missing entries and other shapes.
+        for missing entries and other shapes, TypeError for anything but a mapping.
         """
         torch = torch_package()
+        if not isinstance(weights, Mapping):
+            raise TypeError(f"weights must be a state dict, not {type(weights).__name__}")
         if missing := [name for name in self._places if name not in weights]:
             raise ValueError(f"the weights for {self._name} lack {list_names(missing)}")
         if into is not None and into.buffer.shape != self._flat.shape:

@@ -23,6 +23,12 @@ def device_of(module: "torch.nn.Module", wanted: str) -> "torch.device":
         raise ValueError(
             f"{name} has weights on the meta device, which hold no values; load them first"
         )
+    if lazy := [
+        key for key, value in module.named_parameters() if torch.nn.parameter.is_lazy(value)
+    ]:
+        raise ValueError(
+            f"{name} has parameters without values ({list_names(lazy)}); run it once before"
+        )
     if wanted == "auto":
         if len(places) > 1:
             raise ValueError(
@@ -35,6 +41,8 @@ def device_of(module: "torch.nn.Module", wanted: str) -> "torch.device":
         device = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device {wanted!r} is not available: {first_line(error)}") from None
+    if device.type == "meta":
+        raise ValueError("device 'meta' is not available: it holds no values")
     return device
 
 
