@@ -5,7 +5,7 @@ import copy
 import pickle
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -118,21 +118,16 @@ def _bytes(value: "torch.Tensor") -> "torch.Tensor":
 
 @contextlib.contextmanager
 def _attributes_preserved(module: "torch.nn.Module") -> Iterator[None]:
-    """Restore all attributes of a module's parts, and the contents of those that are containers or tensors."""
+    """Restore all attributes of a module's parts, and the contents of tensors and containers, also nested ones."""
     torch = torch_package()
     saved = [(part, dict(vars(part))) for part in module.modules()]
+    values = [value for _, attributes in saved for value in attributes.values()]
     tensors = [
         (value, value.detach().clone())
-        for _, attributes in saved
-        for value in attributes.values()
-        if isinstance(value, torch.Tensor)
+        for value in values
+        if isinstance(value, torch.Tensor) and not value.is_meta
     ]
-    containers = [
-        (value, copy.copy(value))
-        for _, attributes in saved
-        for value in attributes.values()
-        if isinstance(value, dict | list | set)
-    ]
+    containers = [(value, copy.copy(value)) for value in _containers(values)]
     try:
         yield
     finally:
@@ -152,6 +147,17 @@ def _attributes_preserved(module: "torch.nn.Module") -> Iterator[None]:
                 value.extend(content)
             else:
                 value.update(content)
+
+
+def _containers(values: Iterable[Any]) -> Iterator[Any]:
+    """Yield the dicts, lists and sets among some values and inside them, each once."""
+    waiting, seen = list(values), set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list | set) and id(value) not in seen:
+            seen.add(id(value))
+            yield value
+            waiting.extend(value.values() if isinstance(value, dict) else value)
 
 
 def _items(container: Any) -> Any:

@@ -212,22 +212,26 @@ def test_weights_that_are_changed_in_place_are_restored_and_refused_when_a_modul
     assert state(module, optimiser) == before
 
 
-def test_tensors_that_are_attributes_are_restored(study):
+def test_tensors_and_nested_containers_in_attributes_are_restored(study):
     class Counting(SmallNetwork):
         def __init__(self):
             super().__init__()
             self.total = torch.zeros(2)
+            self.seen = {"images": [[]]}
 
         def forward(self, images):
             self.total += len(images)
+            self.seen["images"][0].append(len(images))
             return super().forward(images)
 
     module = Counting()
     module(torch.rand(3, 3, 20, 20))
-    total = module.total
+    total, seen = module.total, module.seen["images"][0]
     Scorer(study, preprocessing=PREPARED)(module)
     assert module.total is total
     assert total.tolist() == [3, 3]
+    assert module.seen["images"][0] is seen
+    assert seen == [3]
 
 
 def test_threads_can_score_modules_at_once(study):
