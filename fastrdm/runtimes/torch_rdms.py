@@ -211,8 +211,9 @@ def _products(
                         kept.append(values.new_empty((n, part.end - part.begin)))
                     kept[i][place] = values
                 advance(k * n + place.stop)
-            for part, rows in zip(ranges, kept, strict=True):
-                add(part.layer, rows)
+            # Freed one by one: the next pass needs their memory.
+            for part in ranges:
+                add(part.layer, kept.pop(0))
     return products
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import weakref
 
 import numpy as np
 import pytest
@@ -101,6 +102,21 @@ def test_passes_within_a_memory_limit_give_the_same_rdms():
         ValueError, match=r"max_memory of 1000 bytes is too small .*; \d+ bytes suffice"
     ):
         model.rdms(IMAGES, max_memory=1000)
+
+
+def test_passes_free_the_rows_of_a_layer_once_they_are_multiplied(monkeypatch):
+    rows_of, alive = [], []
+    plain = torch_products.LayerProducts.add
+
+    def add(self, rows):
+        alive.append(sum(each() is not None for each in rows_of))
+        rows_of.append(weakref.ref(rows if rows._base is None else rows._base))
+        plain(self, rows)
+
+    monkeypatch.setattr(torch_products.LayerProducts, "add", add)
+    model = model_of(small(), batch_size=4)
+    model.rdms(IMAGES, where="device", max_memory="120kB")
+    assert len(alive) > len(model.layers) and not any(alive)
 
 
 @pytest.mark.parametrize("doubles", [True, False])
