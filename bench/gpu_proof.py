@@ -19,6 +19,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+if __name__ == "__main__":
+    # In a checkout, its source folder would hide the installed package with the compiled kernels.
+    sys.path.append(sys.path.pop(0))
+
 from bench.proof.conditions import conditions
 from bench.proof.environment import environment
 from bench.proof.goals import goals
@@ -26,12 +30,11 @@ from bench.proof.limits import OutOfTime, time_limit
 from bench.proof.onnx_device import onnx_device
 from bench.proof.parity import parity
 from bench.proof.rates import rates
-from bench.proof.record import Record
+from bench.proof.record import Record, failure
 from bench.proof.setting import QUICK, Amounts, Setting, studies_in
 from bench.proof.sweeps import sweeps
 from bench.proof.tensors import tensors
 from bench.proof.training import training
-from fastrdm._base import one_line
 
 TOTAL_S = 480.0
 # After the limit of all sections, for a device that does not respond.
@@ -76,7 +79,7 @@ SECTIONS: Mapping[str, Section] = {
     ),
     "conditions": Section(
         conditions,
-        45,
+        75,
         "Many conditions",
         "ResNet-20, 11 layers, RDMs on the host; `difference from few` compares with the RDM of the first conditions"
         " alone.",
@@ -128,8 +131,7 @@ def prove(
         except OutOfTime:
             record.add(name, {"stopped": f"at the limit of {max(limit, 0.0):.3g} s"})
         except Exception as error:
-            traceback.print_exc()
-            record.add(name, {"error": f"{type(error).__name__}: {one_line(error)}"})
+            record.add(name, failure(error))
             failed = True
         _free(setting.device)
     if setting.device.type != "cpu" and "rates" in names:
@@ -144,7 +146,11 @@ def _free(device: torch.device) -> None:
     """Return the memory of a section to the device, for other processes and libraries."""
     gc.collect()
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        # Fails after some errors of a GPU, which no later call of the process survives; training is another process.
+        try:
+            torch.cuda.empty_cache()
+        except RuntimeError:
+            traceback.print_exc()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

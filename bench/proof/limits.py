@@ -4,6 +4,9 @@ import contextlib
 import signal
 from collections.abc import Iterator
 
+# Seconds until the exception is raised again, for code that catches it or waits for something while it ends.
+_AGAIN_S = 10.0
+
 
 # Not an Exception, so that nothing that handles errors of a section handles it.
 class OutOfTime(BaseException):
@@ -14,7 +17,8 @@ class OutOfTime(BaseException):
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise OutOfTime in the main thread after some seconds; on systems without alarm signals (Windows), never.
 
-    Python raises it between two of its instructions: a call of a library ends first.
+    Python raises it between two of its instructions: a call of a library ends first. It is raised again after some time
+    if the block has not ended.
     """
     if not hasattr(signal, "setitimer"):
         yield
@@ -24,7 +28,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise OutOfTime
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), _AGAIN_S)
     try:
         yield
     finally:

@@ -9,9 +9,9 @@ from bench.proof.busy import busy_seconds
 from bench.proof.networks import network, states
 from bench.proof.pipeline import WARM, CheckpointPipeline, last_state
 from bench.proof.rates import N_STATES, CheckpointTruth
+from bench.proof.record import failure
 from bench.proof.resnet20_graph import write_graph
 from bench.proof.setting import Setting
-from fastrdm._base import one_line
 from fastrdm.networks import Graph
 from fastrdm.runtimes import PROVIDERS, DeviceModel
 
@@ -50,6 +50,6 @@ def onnx_device(setting: Setting) -> Iterator[dict[str, Any]]:
                     busy = busy_seconds(setting.device, lambda p=pipeline, k=few: p.rate(k))
                     row |= {"busy share": busy / (few + WARM) * rate}
                 row |= truth.errors(rdms)
-            except (ValueError, RuntimeError, MemoryError) as error:
-                row["error"] = one_line(error)
+            except Exception as error:
+                row |= failure(error)
             yield row

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from bench.proof.exact import exact, largest_difference, relative_error
 from bench.proof.networks import network
+from bench.proof.record import failure
 from bench.proof.setting import Setting
 from fastrdm import TorchModel
-from fastrdm._base import MissingExtraError, one_line
+from fastrdm._base import MissingExtraError
 from fastrdm.images import Preprocessing
 from models.networks import NETWORKS
 
@@ -25,8 +26,8 @@ def parity(setting: Setting) -> Iterator[dict[str, Any]]:
             yield {"network": name, **_row(name, pixels, setting)}
         except MissingExtraError as error:
             yield {"network": name, "left out": str(error)}
-        except (ValueError, RuntimeError, MemoryError) as error:
-            yield {"network": name, "error": one_line(error)}
+        except Exception as error:
+            yield {"network": name, **failure(error)}
 
 
 def _row(name: str, pixels: NDArray[np.uint8], setting: Setting) -> dict[str, Any]:

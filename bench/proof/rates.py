@@ -13,10 +13,10 @@ from bench.proof.busy import busy_seconds
 from bench.proof.exact import exact, largest_difference
 from bench.proof.networks import State, hooked, network, states
 from bench.proof.pipeline import WARM, CheckpointPipeline, Rdms, last_state
+from bench.proof.record import failure
 from bench.proof.setting import Setting
 from bench.proof.setting import scores as scores_of
 from fastrdm import TorchModel
-from fastrdm._base import one_line
 from fastrdm.tensors import rounding
 
 Pixels = Mapping[str, NDArray[np.uint8]]
@@ -29,10 +29,11 @@ WAYS: Mapping[str, Sequence[tuple[str, dict[str, Any]]]] = {
         ("bf16", _FAST),
         ("tf32", _FAST),
         ("fp32", {"cuda_graph": True}),
+        ("fp32", _FAST),
+        # Compiling can take most of the section's time.
         ("bf16", {**_FAST, "compile": True}),
         ("tf32", {**_FAST, "compile": True}),
         ("fp32", {"cuda_graph": True, "compile": True}),
-        ("fp32", _FAST),
         ("bf16", {"channels_last": True}),
         ("fp32", {}),
     ),
@@ -75,22 +76,26 @@ def rates(setting: Setting) -> Iterator[dict[str, Any]]:
     checkpoints = states(module, N_STATES)
     truth = CheckpointTruth(module, last_state(checkpoints, n), setting)
     plain = {}
+    row: dict[str, Any]
     for precision in setting.precisions:
-        plain[precision], rdms = _plain(module, sets, checkpoints, setting, precision)
-        yield {
-            "engine": PLAIN,
-            "precision": precision,
-            "checkpoints/s": plain[precision],
-            **truth.errors(rdms),
-        }
+        row = {"engine": PLAIN, "precision": precision}
+        try:
+            plain[precision], rdms = _plain(module, sets, checkpoints, setting, precision)
+            row |= {"checkpoints/s": plain[precision], **truth.errors(rdms)}
+        except Exception as error:
+            row |= failure(error)
+        yield row
     for precision, options in WAYS[setting.device.type]:
+        if precision not in setting.precisions:
+            continue
         row = {"engine": "fastrdm", "precision": precision, "options": ", ".join(options)}
         try:
             row |= _fastrdm(module, sets, checkpoints, setting, truth, precision, options)
-        except (ValueError, RuntimeError, MemoryError) as error:
-            yield row | {"error": one_line(error)}
-            continue
-        yield row | {"× plain": row["checkpoints/s"] / plain[precision]}
+            if precision in plain:
+                row["× plain"] = row["checkpoints/s"] / plain[precision]
+        except Exception as error:
+            row |= failure(error)
+        yield row
 
 
 def _fastrdm(

@@ -3,11 +3,12 @@
 import json
 import math
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastrdm._base import new_file
+from fastrdm._base import new_file, one_line
 
 Row = Mapping[str, Any]
 
@@ -49,6 +50,12 @@ class Record:
         for file, text in texts.items():
             with new_file(self._folder / file) as out:
                 out.write((text + "\n").encode())
+
+
+def failure(error: Exception) -> dict[str, str]:
+    """Print the traceback of an error that is being handled, and return what a row says of it."""
+    traceback.print_exc()
+    return {"error": f"{type(error).__name__}: {one_line(error)}"}
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from bench.proof.networks import State, network
+from bench.proof.record import failure
 from bench.proof.setting import Setting
-from fastrdm._base import one_line
 from fastrdm.scoring import RSA, Sweep
 
 _ARCH = "models.networks:resnet20"
@@ -31,8 +31,8 @@ def sweeps(setting: Setting) -> Iterator[dict[str, Any]]:
             try:
                 store = Path(folder) / f"{precision}.db"
                 yield row | _swept(files, setting, store, precision, options)
-            except (ValueError, RuntimeError, OSError) as error:
-                yield row | {"error": one_line(error)}
+            except Exception as error:
+                yield row | failure(error)
 
 
 def _write(weights: State, path: Path, k: int) -> Path:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 import fastrdm
+from bench.proof.record import failure
 from bench.proof.setting import Setting
-from fastrdm._base import one_line
 from fastrdm.tensors import rounding
 
 N = 118
@@ -33,8 +33,8 @@ def tensors(setting: Setting) -> Iterator[dict[str, Any]]:
             truth = _on_host(call(tensor.double().cpu().numpy()))
             found = _on_host(call(tensor))
             seconds = _seconds(lambda call=call, tensor=tensor: call(tensor), setting)
-        except (TypeError, ValueError, RuntimeError, MemoryError) as error:
-            yield row | {"error": one_line(error)}
+        except Exception as error:
+            yield row | failure(error)
             continue
         difference = float(np.abs(found - truth).max() / np.abs(truth).max())
         row |= {"ms": 1e3 * seconds, "difference": difference}

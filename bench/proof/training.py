@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.proof.record import failure
 from bench.proof.setting import EPOCHS, Setting, pictures
 from fastrdm import TorchModel
 from fastrdm.images import Preprocessing
@@ -25,6 +26,11 @@ from models.training.run import TrainingRun
 # Seconds for the submissions, and for a training run to write its state when it is stopped.
 _RESERVED, _PATIENCE = 20.0, 15.0
 _TRAIN_IMAGES, _VAL_IMAGES = 40, 8
+# Runs a module of the checkout with the installed package, not with the checkout's source folder of the same name.
+_RUN = (
+    "import runpy, sys; sys.path.append(sys.path.pop(0));"
+    " runpy.run_module('models.train', run_name='__main__', alter_sys=True)"
+)
 _KEPT = ("metrics.csv", "scores.csv", "config.json")
 
 
@@ -54,13 +60,18 @@ def training(setting: Setting) -> Iterator[dict[str, Any]]:
                 continue
             found = {name: _number(text) for name, text in scores[epoch].items() if name != "epoch"}
             layer = next(value for name, value in found.items() if name.startswith("best layer"))
-            yield row | found | {"submission": _submit(setting, files[epoch], str(layer), epoch)}
+            row |= found
+            try:
+                row["submission"] = _submit(setting, files[epoch], str(layer), epoch)
+            except Exception as error:
+                row |= failure(error)
+            yield row
 
 
 def _train(setting: Setting, images: Path, run: Path) -> tuple[str, int]:
     """Train until the last epoch or the limit; return how it ended, and a status that is not 0 if it failed."""
     amounts = setting.amounts
-    command = [sys.executable, "-m", "models.train", "--data", images, "--out", run]
+    command = [sys.executable, "-c", _RUN, "--data", images, "--out", run]
     command += ["--image-size", amounts.image_size, "--batch-size", "128", "--augment", "crop"]
     # "auto" is the GPU, whatever torch is built for.
     device = "cpu" if setting.device.type == "cpu" else "auto"

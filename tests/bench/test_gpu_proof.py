@@ -1,5 +1,6 @@
 """bench.gpu_proof on the CPU: its limits, its files and its yardsticks; the whole rehearsal with `pytest -m slow`."""
 
+import contextlib
 import json
 import math
 import sys
@@ -14,7 +15,7 @@ import torch
 import fastrdm
 from bench import gpu_proof
 from bench.gpu_proof import SECTIONS, Section, prove
-from bench.proof import training
+from bench.proof import limits, rates, training
 from bench.proof.busy import busy_seconds, covered
 from bench.proof.exact import exact, largest_difference
 from bench.proof.goals import goals
@@ -81,6 +82,14 @@ def test_after_a_limit_no_alarm_is_left():
     with time_limit(0.01):
         pass
     time.sleep(0.05)
+
+
+def test_a_limit_that_is_caught_is_raised_again(monkeypatch):
+    monkeypatch.setattr(limits, "_AGAIN_S", 0.1)
+    with pytest.raises(OutOfTime), time_limit(0.01):
+        with contextlib.suppress(OutOfTime):
+            time.sleep(60)
+        time.sleep(60)
 
 
 def test_an_error_is_recorded_and_the_next_section_runs(setting, capsys):
@@ -218,6 +227,31 @@ def test_goals_are_compared_with_rows_that_have_figures():
     }
     found = [(row["measured"], row["reached"]) for row in goals(rows)]
     assert found == [(90.0, "no"), (None, "no"), (6.0, "yes"), (1e-6, "yes")]
+
+
+def test_ways_that_fail_leave_the_others(monkeypatch, drawn_studies, tmp_path):
+    def failing(*args):
+        raise AttributeError("no such kernel")
+
+    def measured(module, sets, checkpoints, setting, truth, precision, options):
+        return failing() if options else {"checkpoints/s": 1.0, "score difference": 0.0}
+
+    monkeypatch.setattr(rates, "CheckpointTruth", lambda *args: None)
+    monkeypatch.setattr(rates, "_plain", failing)
+    monkeypatch.setattr(rates, "_fastrdm", measured)
+    ways = (("tf32", {}), ("fp32", {"compile": True}), ("fp32", {}))
+    monkeypatch.setitem(rates.WAYS, "cpu", ways)
+    rows = list(rates.rates(Setting(CPU, tmp_path, tmp_path, drawn_studies, gpu_proof.QUICK)))
+    # A CPU has no tf32.
+    assert [(row["engine"], row["precision"]) for row in rows] == [
+        (rates.PLAIN, "fp32"),
+        (rates.PLAIN, "bf16"),
+        ("fastrdm", "fp32"),
+        ("fastrdm", "fp32"),
+    ]
+    assert {row.get("error") for row in rows[:3]} == {"AttributeError: no such kernel"}
+    assert rows[3]["checkpoints/s"] == 1 and "× plain" not in rows[3]
+    assert [row["measured"] for row in goals({"rates": rows})] == [None, 1.0, None, None]
 
 
 def test_part_of_a_zip_has_the_first_classes(tmp_path):
