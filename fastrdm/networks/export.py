@@ -189,7 +189,7 @@ def _trace(
         except Exception as error:
             raise ValueError(
                 f"{type(module).__name__} cannot be exported to ONNX with a dynamic batch: "
-                f"{first_line(error)}"
+                f"{first_line(error)}; fastrdm.TorchModel (--provider torch) runs it without an export"
             ) from error
     _clean_up(program.model, taps)
     if random := sorted({node.op_type for node in program.model.graph} & RANDOM):

@@ -39,10 +39,15 @@ class Layout:
 
     @classmethod
     def of(cls, module: "torch.nn.Module") -> "Layout":
-        """Return the layout of a module's state dict."""
+        """Return the layout of a module's state dict; ValueError for entries that are not tensors."""
         state = module.state_dict()
         same: dict[object, list[str]] = {}
         for name, value in state.items():
+            if not hasattr(value, "numel"):
+                raise ValueError(
+                    f"the entry {name!r} in the state dict of {type(module).__name__} is a {type(value).__name__}, not"
+                    " a tensor; networks with extra state run only as live modules (fastrdm.TorchModel, fastrdm.Scorer)"
+                )
             place = (value.data_ptr(), value.shape, value.stride()) if value.numel() else name
             same.setdefault(place, []).append(name)
         return cls(
