@@ -194,7 +194,10 @@ class NetworkSpec:
         if self.selection:
             graph += f", weights taken with {json.dumps(self.selection.to_dict())}"
         if options.allow_inconsistent:
-            batch = options.batch_size or DEFAULT_BATCH
+            # With torch on a GPU, the default is what fits.
+            runs_in_torch = isinstance(setup.architecture, TorchArchitecture)
+            default = "the default size" if runs_in_torch else DEFAULT_BATCH
+            batch = options.batch_size or default
             graph += f", inconsistent answers allowed in batches of {batch}"
         if chosen := _provider_facts(options.provider_options or {}):
             graph += f", provider options {json.dumps(chosen)}"

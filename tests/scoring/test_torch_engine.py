@@ -54,6 +54,13 @@ class Branching(Sampled):
             values = values * 2
         return self.fc(values.mean((2, 3)))
 
+class Stateful(Sampled):
+    def get_extra_state(self):
+        return {"step": 3}
+
+    def set_extra_state(self, state):
+        pass
+
 def unexportable():
     return Branching()
 
@@ -155,9 +162,24 @@ def test_a_bad_checkpoint_fails_alone(folder, on_device):
 
 def test_a_network_that_cannot_be_exported_runs(folder):
     arch = "torch_engine_net:unexportable"
-    with pytest.raises(ValueError, match="cannot be exported"):
+    with pytest.raises(ValueError, match="cannot be exported.*--provider torch"):
         scores_of("cpu", arch=arch)
     assert len(scores_of("torch", arch=arch)) == 5
+
+
+@pytest.mark.parametrize("provider", ["torch", "cpu"])
+def test_a_network_with_extra_state_is_refused_for_files(folder, provider):
+    with pytest.raises(ValueError, match="'_extra_state' in the state dict of Stateful is a dict"):
+        scores_of(provider, arch="torch_engine_net:Stateful")
+
+
+def test_inconsistent_results_in_batches_of_the_default_size_have_their_own_key(folder):
+    options = {"provider": "torch", "allow_inconsistent": True, "engine": "in-process"}
+    for size, n_scored in [(None, 1), (32, 1), (None, 0)]:
+        summary = fastrdm.sweep(
+            ["runs/epoch0.pth"], [ARCH], "study", store="keys.db", batch_size=size, **options
+        )
+        assert summary.scored == n_scored
 
 
 def test_a_network_that_differs_between_builds_is_refused(folder):
