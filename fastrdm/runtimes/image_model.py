@@ -295,7 +295,11 @@ class ImageModel(ABC):
         projection: SparseProjection | None,
         max_memory: int | str | None,
     ) -> tuple[bool, int | None]:
-        """Whether results are computed on the device, and the memory limit in bytes."""
+        """Whether results are computed on the device, and the memory limit in bytes.
+
+        Warn the caller of a known problem with the answers.
+        """
+        self._warn()
         check_where(where, projection)
         limit = None if max_memory is None else parse_bytes(max_memory)
         if where == "device":
@@ -308,11 +312,10 @@ class ImageModel(ABC):
     def _stimuli(
         self, images: Images, names: Sequence[str] | None, background: str | None
     ) -> tuple[NDArray[np.uint8], Sequence[str]]:
-        """Return pixels and names of images; warn the caller of a known problem with the answers."""
+        """Return pixels and names of images."""
         pixels = self._pixels(images, background)
         if names is None:
             names = [image_name(image, i) for i, image in enumerate(images)]
-        self._warn()
         return pixels, names
 
     def _check_layers(self, layers: Sequence[str] | None) -> list[str]:

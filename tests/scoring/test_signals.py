@@ -67,7 +67,7 @@ def kept_jobs(seconds):
         "from fastrdm.scoring.jobs import Handshake\n"
         "sys.stdout.buffer.write(b'fastrdm worker\\n'); sys.stdout.buffer.flush()\n"
         "pickle.load(sys.stdin.buffer)\n"
-        "pickle.dump(Handshake(os.getpid(), 'here', {}), sys.stdout.buffer)\n"
+        "pickle.dump(Handshake(os.getpid(), 'here', {'provider': 'cpu'}), sys.stdout.buffer)\n"
         f"sys.stdout.buffer.flush(); time.sleep({seconds})\n"
     )
 
