@@ -5,6 +5,7 @@ import inspect
 import io
 import math
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -138,13 +139,16 @@ def inference(module: "torch.nn.Module") -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress printed messages and warnings."""
+    """Suppress printed messages and warnings; outside the main thread, warnings as far as they are printed."""
     with (
-        warnings.catch_warnings(),
+        contextlib.ExitStack() as stack,
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
-        warnings.simplefilter("ignore")
+        # Threads would leave wrong filters behind, as in `recorded_warnings`.
+        if threading.current_thread() is threading.main_thread():
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
         yield
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -65,3 +66,19 @@ def test_models_can_be_made_and_weights_folded_in_threads():
         for layer, values in expected.items():
             np.testing.assert_array_equal(got[layer], values)
     assert all(not part._forward_hooks for part in model._session.module.modules())
+
+
+def test_threads_leave_the_filters_of_warnings():
+    models = [model_of(small()), model_of(small())]
+    filters, show = list(warnings.filters), warnings._showwarnmsg_impl
+
+    def score(model):
+        for _ in range(30):
+            model.rdms(IMAGES)
+
+    thread = threading.Thread(target=score, args=(models[0],))
+    thread.start()
+    score(models[1])
+    thread.join()
+    assert warnings.filters == filters
+    assert warnings._showwarnmsg_impl is show
