@@ -11,8 +11,8 @@ from fastrdm.tensors.package import torch_package
 if TYPE_CHECKING:
     import torch
 
-# Channels whose products are summed in float32 before they are added up in float64.
-_CHUNK = {"half": 4096, "single": 64}
+# Channels of 16 bits whose products are summed in float32 before they are added up in float64.
+_CHUNK = 4096
 # Numbers that are converted to float64, or products of chunks, at a time.
 _BLOCK = 1 << 25
 
@@ -29,14 +29,14 @@ class HostProducts(NamedTuple):
 class LayerProducts:
     """Products of all pairs of conditions of one layer, summed over ranges of its channels.
 
-    float32 activations are multiplied in float64, or if the device has none, in float32 by chunks that are summed in
-    float64 on the host. Products of 16-bit activations are exact in float32; sums over a chunk are rounded.
+    float32 activations are multiplied in float64; if the device has none, on the host. Sums of products in float32
+    would lack digits for near conditions, and for more than 64 conditions take longer to copy. Products of 16-bit
+    activations are exact in float32; sums over a chunk are rounded.
     """
 
     def __init__(self, n: int, device: "torch.device") -> None:
         torch = torch_package()
-        self._double = has_double(device)
-        place = device if self._double else torch.device("cpu")
+        place = device if has_double(device) else torch.device("cpu")
         self.products = torch.zeros(n, n, dtype=torch.float64, device=place)
         self.sums = torch.zeros(n, dtype=torch.float64, device=place)
         self.low = torch.full((n,), torch.inf, dtype=torch.float64, device=place)
@@ -53,14 +53,11 @@ class LayerProducts:
         self.low = torch.minimum(self.low, low.to(place).double())
         self.high = torch.maximum(self.high, high.to(place).double())
         if rows.itemsize == 2 and rows.is_cuda:
-            self._rounded(_CHUNK["half"], 2.0**-24)
-            self._add_chunks(rows, _CHUNK["half"])
-        elif self._double:
+            self._rounded(_CHUNK, 2.0**-24)
+            self._add_chunks(rows)
+        else:
             self._rounded(rows.shape[1], 2.0**-53)
             self._add_doubles(rows)
-        else:
-            self._rounded(_CHUNK["single"], 2.0**-24)
-            self._add_chunks(rows.float(), _CHUNK["single"])
 
     def _rounded(self, n_summed: int, unit: float) -> None:
         self.rounding = max(self.rounding, (n_summed + 8) * unit)
@@ -70,29 +67,27 @@ class LayerProducts:
         n, n_channels = rows.shape
         step = min(n_channels, max(1, _BLOCK // (n + 1)))
         # The last row makes the sums a product, which takes less time than reading everything again.
-        block = torch.ones((n + 1, step), dtype=torch.float64, device=rows.device)
+        place = self.products.device
+        block = torch.ones((n + 1, step), dtype=torch.float64, device=place)
         for start in range(0, n_channels, step):
             part = block[:, : min(step, n_channels - start)]
-            part[:n] = rows[:, start : start + step]
+            part[:n] = rows[:, start : start + step].to(place)
             product = part @ part.T
             self.products += product[:n, :n]
             self.sums += product[n, :n]
 
-    def _add_chunks(self, rows: "torch.Tensor", chunk: int) -> None:
+    def _add_chunks(self, rows: "torch.Tensor") -> None:
         torch = torch_package()
         n, n_channels = rows.shape
-        whole = n_channels // chunk * chunk
+        whole = n_channels // _CHUNK * _CHUNK
         # Views: neither the rows nor their chunks are copied.
         parts = [rows[:, whole:].unsqueeze(0)] if whole < n_channels else []
         if whole:
-            chunks = rows[:, :whole].unflatten(1, (-1, chunk)).transpose(0, 1)
+            chunks = rows[:, :whole].unflatten(1, (-1, _CHUNK)).transpose(0, 1)
             parts += chunks.split(max(1, _BLOCK // n**2))
         for each in parts:
-            partial = _single_products(each)
-            place = self.products.device
-            self.products += partial.to(place).sum(0, dtype=torch.float64)
-            sums = each.sum(2, dtype=torch.float32)
-            self.sums += sums.to(place).sum(0, dtype=torch.float64)
+            self.products += _single_products(each).sum(0, dtype=torch.float64)
+            self.sums += each.sum(2, dtype=torch.float32).sum(0, dtype=torch.float64)
 
     def flat(self) -> "torch.Tensor":
         """Return all values as one tensor, so that one copy brings them to the host."""
@@ -100,17 +95,16 @@ class LayerProducts:
 
 
 def _single_products(chunks: "torch.Tensor") -> "torch.Tensor":
-    """Products of all pairs of conditions of each chunk (chunks, n, channels), exact and summed in float32."""
+    """Exact products of all pairs of conditions of each 16-bit chunk (chunks, n, channels), summed in float32."""
     torch = torch_package()
-    # Under autocast, float32 chunks and their products would be rounded to 16 bits.
+    # Under autocast, the products of float32 chunks would be rounded to 16 bits.
     with torch.autocast(chunks.device.type, enabled=False):
-        if chunks.itemsize == 2:
-            try:
-                return torch.bmm(chunks, chunks.transpose(1, 2), out_dtype=torch.float32)
-            # torch before 2.8 has no such argument, and some devices not this product.
-            except (TypeError, NotImplementedError):
-                chunks = chunks.float()
-        return torch.bmm(chunks, chunks.transpose(1, 2))
+        try:
+            return torch.bmm(chunks, chunks.transpose(1, 2), out_dtype=torch.float32)
+        # torch before 2.8 has no such argument, and some devices not this product.
+        except (TypeError, NotImplementedError):
+            chunks = chunks.float()
+            return torch.bmm(chunks, chunks.transpose(1, 2))
 
 
 def split(values: NDArray[np.float64], n: int) -> HostProducts:

@@ -128,8 +128,8 @@ def test_products_are_those_of_the_activations(monkeypatch, doubles):
     products.add(rows[:, 333:])
     values = torch_products.split(products.flat().numpy(), 7)
     exact = rows.numpy().astype(np.float64)
-    np.testing.assert_allclose(values.products, exact @ exact.T, rtol=1e-12 if doubles else 1e-6)
-    np.testing.assert_allclose(values.sums, exact.sum(1), rtol=1e-12 if doubles else 1e-6)
+    np.testing.assert_allclose(values.products, exact @ exact.T, rtol=1e-12)
+    np.testing.assert_allclose(values.sums, exact.sum(1), rtol=1e-12)
     np.testing.assert_array_equal(values.low, exact.min(1))
     np.testing.assert_array_equal(values.high, exact.max(1))
 
