@@ -275,7 +275,7 @@ class Scorer:
     def close(self) -> None:
         """Wait for all calls, and free what is held on devices; an error that nobody has asked for is a RuntimeWarning.
 
-        The end of a ``with`` block does this too. Scores can be had from `PendingScores` afterwards.
+        The end of a ``with`` block does this too. `PendingScores` keep their scores.
         """
         self._is_closed = True
         self._background.close()

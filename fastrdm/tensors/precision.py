@@ -124,6 +124,6 @@ def _check(device: "torch.device") -> None:
     if rounded:
         other = "tf32" if device.type == "cuda" else "bf16"
         raise ValueError(
-            f"precision 'fp32' cannot be had on {device} beside a training that rounds operands there"
+            f"precision 'fp32' is not available on {device} beside a training that rounds operands there"
             f" ({', '.join(rounded)}); change this before the training, or ask for precision {other!r}"
         )

@@ -1,15 +1,12 @@
 """Two processes that train by DistributedDataParallel under Lightning and transformers have the same scores."""
 
-import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import small_training
 from small_study import write_study
+from two_processes import results_of_ranks
 
 SCRIPT = Path(__file__).with_name("two_ranks_frameworks.py")
 
@@ -26,21 +23,7 @@ def found(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    logs, processes = [folder / f"rank{rank}.log" for rank in range(2)], []
-    for rank, log in enumerate(logs):
-        with log.open("w") as file:
-            command = [sys.executable, str(SCRIPT), str(rank), str(port), str(folder)]
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            processes.append(subprocess.Popen(command, stdout=file, stderr=file, env=environment))
-    try:
-        for process in processes:
-            process.wait(400)
-    finally:
-        for process in processes:
-            process.kill()
-    for process, log in zip(processes, logs, strict=True):
-        assert process.returncode == 0, log.read_text()
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+    return results_of_ranks(SCRIPT, folder, port, folder, timeout=400)
 
 
 @pytest.mark.parametrize(

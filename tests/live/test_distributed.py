@@ -1,14 +1,12 @@
 """Networks that two processes train, scored by one of them: `two_ranks.py` says what is done."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from small_study import write_study
 from torch import nn
+from two_processes import results_of_ranks
 
 from fastrdm.live import distributed
 from fastrdm.live.distributed import Ranks
@@ -23,21 +21,7 @@ def found(tmp_path_factory):
     """What the two processes found."""
     folder = tmp_path_factory.mktemp("ranks")
     write_study(folder / "study")
-    logs = [folder / f"rank{rank}.log" for rank in range(2)]
-    processes = []
-    for rank, log in enumerate(logs):
-        with log.open("w") as file:
-            command = [sys.executable, str(SCRIPT), str(rank), str(folder)]
-            processes.append(subprocess.Popen(command, stdout=file, stderr=file))
-    try:
-        for process in processes:
-            process.wait(240)
-    finally:
-        for process in processes:
-            process.kill()
-    for process, log in zip(processes, logs, strict=True):
-        assert process.returncode == 0, log.read_text()
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+    return results_of_ranks(SCRIPT, folder, folder, timeout=240)
 
 
 @pytest.fixture(params=WRAPPED)

@@ -112,7 +112,7 @@ try:
         raise AssertionError
 except ValueError as error:
     assert str(error) == (
-        "precision 'fp32' cannot be had on cuda beside a training that rounds operands there"
+        "precision 'fp32' is not available on cuda beside a training that rounds operands there"
         " (torch.backends.cuda.matmul.fp32_precision); change this before the training, or ask for"
         " precision 'tf32'"
     ), error
