@@ -182,7 +182,7 @@ else:
             "study": "fastrdm.studies.study",
             "weights": "fastrdm.networks.weights",
         },
-        packages=("encoding", "images", "inference", "rdm", "responses", "similarity"),
+        packages=("encoding", "images", "inference", "plot", "rdm", "responses", "similarity"),
     )
 
 __all__ = [

@@ -25,9 +25,10 @@ LEVELS = {
     "runtimes": 5,
     "scoring": 6,
     "live": 7,
-    "report": 7,
+    "plot": 7,
+    "report": 8,
     "interop": 8,
-    "cli": 8,
+    "cli": 9,
 }
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 # Packages that a module may import at its top, apart from the standard library.

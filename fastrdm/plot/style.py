@@ -1,0 +1,48 @@
+"""Colours, sizes and fonts of figures: small enough for a column of a journal, safe for colour-blind readers."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fastrdm._base import require
+
+#: Colours of categories, told apart with any colour vision: Okabe and Ito (2008), from dark to light.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
+_SETTINGS: Mapping[str, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.2,
+    "grid.linewidth": 0.4,
+    "savefig.dpi": 200,
+    # Text of vector files stays text.
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+}
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Draw with the settings of all figures; MissingExtraError without matplotlib."""
+    require("matplotlib", "plot", "to draw figures")
+    from cycler import cycler
+    from matplotlib import rc_context
+
+    with rc_context({**_SETTINGS, "axes.prop_cycle": cycler(color=COLOURS)}):
+        yield
+
+
+def new_axes(size: tuple[float, float]) -> Any:
+    """Axes of a new figure, with a size in inches."""
+    from matplotlib import pyplot
+
+    _, axes = pyplot.subplots(figsize=size, layout="constrained")
+    return axes
