@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format sanitize campaign bench bench-compare replicate-mini clean
+.PHONY: demo test lint format docs sanitize campaign bench bench-compare replicate-mini clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m models.study.demo
@@ -22,6 +22,11 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	git ls-files '*.cpp' '*.hpp' | xargs $(BIN)/clang-format -i
+
+# The documentation site, in build/docs/html; a warning or a reference without a target ends with status 1.
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs build/docs/html
 
 # Kernel tests on kernels built with sanitizers, in a separate environment that borrows the packages of .venv. The first
 # finding ends the run. Leaks are not reported: Python does not free everything at exit.

@@ -1,0 +1,93 @@
+"""The documentation site: `make docs` builds it into build/docs/html. The build uses no network."""
+
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS / "_ext"))
+
+import fastrdm  # noqa: E402
+
+project = "fastrdm"
+author = "The fastrdm developers"
+project_copyright = author
+version = release = fastrdm.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+    "myst_nb",
+    "sphinx_gallery.gen_gallery",
+    "sphinx_design",
+    "sphinx_copybutton",
+    "mathml",
+    "optional_links",
+    "repository_pages",
+]
+# Every reference must have a target, apart from names in single backticks (see optional_links). There is no
+# intersphinx, whose inventories come from the network; docstrings name types of other libraries as plain text.
+nitpicky = True
+default_role = "optional"
+exclude_patterns = ["_*", "gallery", "generated/gallery/*.ipynb", "generated/gallery/*.py"]
+templates_path = ["_templates"]
+
+# Files of the repository outside docs/ that are pages of the site. Links to other files become downloads.
+repository_pages = [
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "README.md",
+    "SECURITY.md",
+    "bench/README.md",
+    "bench/RESULTS.md",
+    "bench/RESULTS-avx512.md",
+    "bench/RESULTS-gpu.md",
+    "bench/RESULTS-rehearsal.md",
+    "models/RESULTS.md",
+]
+
+# Signatures without types, which the section "Parameters" has in words.
+autodoc_typehints = "none"
+autosummary_generate = True
+numpydoc_show_class_members = False
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 4
+
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(DOCS.parent / "build" / "docs" / "notebooks")
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "generated/gallery",
+    "filename_pattern": r"\.py$",
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "image_scrapers": ("matplotlib",),
+    "abort_on_example_error": True,
+    "min_reported_time": 1e6,
+    "write_computation_times": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "fastrdm"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "logo": {
+        "text": "fastrdm",
+        "image_light": "_static/logo.svg",
+        "image_dark": "_static/logo.svg",
+    },
+    "header_links_before_dropdown": 6,
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+html_favicon = "_static/logo.svg"
