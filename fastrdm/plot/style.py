@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fastrdm._base import require
+from fastrdm._base import printable, require
 
 #: Colours of categories, told apart with any colour vision: Okabe and Ito (2008), from dark to light.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
@@ -38,6 +38,25 @@ def styled() -> Iterator[None]:
 
     with rc_context({**_SETTINGS, "axes.prop_cycle": cycler(color=COLOURS)}):
         yield
+
+
+def plain_text(text: object, longest: int = 60) -> str:
+    """Text as a figure shows it: without formulas, control characters and all but `longest` characters.
+
+    The middle of longer text is left out, because paths and layers differ at their ends.
+    """
+    text = str(text)
+    if len(text) > longest:
+        head = longest // 3
+        text = f"{text[:head]}…{text[head + 1 - longest :]}"
+    # matplotlib reads what is between dollar signs as a formula.
+    return printable(text).replace("$", r"\$")
+
+
+def legend_text(text: object, longest: int = 60) -> str:
+    """As `plain_text`, for legends, from which matplotlib omits text that begins with an underscore."""
+    shown = plain_text(text, longest)
+    return f"\u200b{shown}" if shown.startswith("_") else shown
 
 
 def new_axes(size: tuple[float, float]) -> Any:
