@@ -5,10 +5,11 @@ import importlib
 import signal
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from fastrdm._base import __version__, printable
+from fastrdm.cli.examples import HelpFormatter, epilog_of, first_steps
 from fastrdm.cli.failures import add_debug, report_failure
 from fastrdm.cli.printing import (
     CLOSED_PIPE,
@@ -36,6 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "sample": ("sample", "write a synthetic sample study, to try fastrdm without data"),
     "info": ("machine", "describe the machine: processors, memory, kernels, versions, providers"),
     "kernels": ("machine", "print which kernels are in use"),
+    "completion": ("completion", "print a script that completes commands and options in a shell"),
 }
 
 
@@ -62,7 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     debug = "--debug" in argv
     try:
-        arguments = _parser(argv).parse_args(argv)
+        # Of the first word that is not an option; other commands are not imported.
+        chosen = next((argument for argument in argv if not argument.startswith("-")), "")
+        parser, _ = make_parsers([chosen])
+        arguments = parser.parse_args(argv)
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             if not sys.warnoptions:
@@ -95,15 +100,28 @@ class _Parser(argparse.ArgumentParser):
         write(message, sys.stderr if file is None else file)
 
 
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser with all commands, and the arguments of the one in `argv`."""
-    parser = _Parser(prog="fastrdm", description="Compare neural networks with the visual brain.")
+def make_parsers(
+    names: Collection[str] = COMMANDS,
+) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """Return the parser of all commands, and that of each; only commands in `names` have their arguments."""
+    parser = _Parser(
+        prog="fastrdm",
+        description="Compare neural networks with the visual brain.",
+        epilog=first_steps(),
+        formatter_class=HelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"fastrdm {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    chosen = next((argument for argument in argv if not argument.startswith("-")), None)
     for name, (module, purpose) in COMMANDS.items():
-        command = commands.add_parser(name, help=purpose)
-        if name == chosen:
+        # Its help begins with the purpose, unless the command has a longer description.
+        command = commands.add_parser(
+            name,
+            help=purpose,
+            description=f"{purpose[0].upper()}{purpose[1:]}.",
+            epilog=epilog_of(name),
+            formatter_class=HelpFormatter,
+        )
+        if name in names:
             getattr(importlib.import_module(f"fastrdm.cli.{module}"), f"add_{name}")(command)
     add_debug(parser, commands.choices.values())
-    return parser
+    return parser, commands.choices
