@@ -4,9 +4,10 @@ In come the user's arguments; out go tables, lines of CSV or JSON, files, and an
 packages and compute nothing; an error is one sentence on stderr.
 
 Read `commands` first: the parser, and the module of each command, which is imported when the command is used. `score`,
-`sweeping`, `stores`, `check`, `evaluate` and `sample` have one command each, `store_changes`, `layers` and `machine`
-two; `arguments` has the options that they share. `tables` prints results, `store_text` those of a store, `columns` any
-rows, `progress` a sweep's estimate and events, `failures` errors; all of them write with `printing`. `doctor`
+`sweeping`, `stores`, `check`, `evaluate`, `sample` and `completion` have one command each, `store_changes`, `layers`
+and `machine` two; `arguments` has the options that they share, `examples` the examples of each command's help.
+`tables` prints results, `store_text` those of a store, `columns` any rows, `progress` a sweep's estimate and events,
+`failures` errors; all of them write with `printing`. `doctor`
 describes the machine. The sample is a synthetic study with a known answer: `drawings` makes its pictures,
 `sample_network` its network.
 """

@@ -8,7 +8,17 @@ from fastrdm.cli.printing import write
 _SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
 # Beginnings of the metavariables of arguments that are files, and of those that are folders.
 _FILES = (
-    *("WEIGHTS", "FILE", "SCORES.db", "INTO.db", "FROM.db", "STORE", "STUDY", "SUBMISSION", "TARGET"),
+    *(
+        "WEIGHTS",
+        "FILE",
+        "SCORES.db",
+        "INTO.db",
+        "FROM.db",
+        "STORE",
+        "STUDY",
+        "SUBMISSION",
+        "TARGET",
+    ),
     *("ARCH", "MODULE:CALLABLE", "SOURCE"),
 )
 _FOLDERS = ("DIR",)

@@ -14,7 +14,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "sweep": (
         "fastrdm sweep study/*.onnx --data study --store scores.db --keep-rdms",
-        r"fastrdm sweep runs --arch models.networks:resnet20 --data study --store scores.db --labels 'epoch(?P<epoch>\d+)'",
+        r"fastrdm sweep runs --arch models.networks:resnet20 --data study --store r.db --labels 'epoch(?P<epoch>\d+)'",
     ),
     "table": (
         "fastrdm table scores.db --best",
@@ -33,8 +33,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "info": ("fastrdm info",),
     "kernels": ("fastrdm kernels",),
     "completion": (
-        'eval "$(fastrdm completion bash)"                                  # in ~/.bashrc',
-        "fastrdm completion zsh > ~/.zfunc/_fastrdm                          # a folder of $fpath",
+        'eval "$(fastrdm completion bash)"  # a line of ~/.bashrc',
+        'eval "$(fastrdm completion zsh)"  # a line of ~/.zshrc, after compinit',
         "fastrdm completion fish > ~/.config/fish/completions/fastrdm.fish",
     ),
 }

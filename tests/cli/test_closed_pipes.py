@@ -34,6 +34,7 @@ COMMANDS = {
     "info": "info",
     "info --json": "info --json",
     "kernels": "kernels",
+    "completion": "completion bash",
 }
 
 

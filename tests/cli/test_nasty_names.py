@@ -245,6 +245,7 @@ def test_the_other_commands(run):
     run("info")
     run("info", "--json")
     run("kernels")
+    run("completion", "bash")
     assert {"info", "kernels", "sample"} <= USED
 
 
