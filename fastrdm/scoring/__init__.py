@@ -18,10 +18,10 @@ patterns of labels, `pattern_search` searches them. A `guarded_process` makes ca
 `store` is a `database`, whose files `store_files` watches and whose SQL is in `store_schema`; `records` are its keys
 and checksums, `store_reader` is its reading half; a `checkpoint_store` keeps scores of networks in memory under their
 files. A store's rows (`store_rows`, with `store_values`, `store_columns` and the labels of `path_labels`) become a
-`result_table` by `table_filters`, and files by `table_files` with the texts of `cells`; `store_check` finds what is
-wrong in them. `kept_layers` packs RDMs and Gram matrices for it. The time points of a region (`time_axis`) may have
-results of their own, which a `time_pivot` shows in columns. `features` scores layers that `feature_files` reads,
-without a network.
+`result_table` by `table_filters`, and files by `table_files` with the texts of `cells`; `stored_results` makes results
+with labels and intervals of them, and `store_check` finds what is wrong in them. `kept_layers` packs RDMs and Gram
+matrices for it. The time points of a region (`time_axis`) may have results of their own, which a `time_pivot` shows in
+columns. `features` scores layers that `feature_files` reads, without a network.
 """
 
 from typing import TYPE_CHECKING
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from fastrdm.scoring.store import Store
     from fastrdm.scoring.store_check import StoreCheck
     from fastrdm.scoring.store_columns import SETTINGS
+    from fastrdm.scoring.stored_results import StoredResult, read_results
     from fastrdm.scoring.sweeps import Sweep, sweep
     from fastrdm.scoring.table_files import TABLE_FORMATS, write_table, write_table_text
     from fastrdm.scoring.time_pivot import TimePivot
@@ -113,6 +114,7 @@ else:
             "fastrdm.scoring.store": ["Store"],
             "fastrdm.scoring.store_check": ["StoreCheck"],
             "fastrdm.scoring.store_columns": ["SETTINGS"],
+            "fastrdm.scoring.stored_results": ["StoredResult", "read_results"],
             "fastrdm.scoring.sweeps": ["Sweep", "sweep"],
             "fastrdm.scoring.table_files": ["TABLE_FORMATS", "write_table", "write_table_text"],
             "fastrdm.scoring.time_pivot": ["TimePivot"],
@@ -144,6 +146,7 @@ __all__ = [
     "Stamp",
     "Store",
     "StoreCheck",
+    "StoredResult",
     "Sweep",
     "TimePivot",
     "best_layers",
@@ -160,6 +163,7 @@ __all__ = [
     "named_protocol",
     "names_of_protocols",
     "protocol_of",
+    "read_results",
     "results_of",
     "score_checkpoints",
     "score_features",

@@ -32,7 +32,9 @@ Row = tuple[Any, ...]
 class RowOptions:
     """Which rows there are, and with which columns: a row for each subject; contents that no path holds; sign flips.
 
-    `pipelines` and `targets` are the only ones; with them, rows are of the weights that each file held last.
+    `pipelines` and `targets` are the only ones; with them, rows are of the weights that each file held last. With
+    `similarities`, a row has two values more than columns: an array of each subject's similarity, and whether the
+    protocol squares them.
     """
 
     subjects: bool = False
@@ -40,6 +42,7 @@ class RowOptions:
     sign_flips: bool = False
     pipelines: Collection[int] | None = None
     targets: Collection[int] | None = None
+    similarities: bool = False
 
 
 class PathEntry(NamedTuple):
@@ -138,10 +141,11 @@ class RowReader:
             return self._rows(entry)
 
     def _rows(self, entry: PathEntry) -> list[Row]:
+        options = self._options
         results = self._results(entry.checkpoint)
-        flips = self._sign_flips(results) if self._options.sign_flips else [()] * len(results)
+        flips = self._sign_flips(results) if options.sign_flips else [()] * len(results)
         head, tails = self._settings(entry, results)
-        wanted = self._options.targets
+        wanted = options.targets
         rows: list[Row] = []
         for result, p in zip(results, flips, strict=True):
             if wanted is not None and result.target not in wanted:
@@ -152,8 +156,10 @@ class RowReader:
                 place += (result.time,)
             ceiling = _ceiling(target, result.time)
             mean = float(np.add.reduce(result.rho) / len(result.rho))
-            numbers = (*result.numbers, ceiling, mean, *p, *tails[result.target])
-            if self._options.subjects:
+            numbers: Row = (*result.numbers, ceiling, mean, *p, *tails[result.target])
+            if options.similarities:
+                numbers += (result.rho, _is_squared(target, result))
+            if options.subjects:
                 rows += [
                     (*head, *place, *each, *numbers) for each in enumerate(result.rho.tolist())
                 ]
@@ -257,17 +263,25 @@ def _ceiling(target: dict[str, Any], time: float) -> float:
     return float(target["ceilings"][time])
 
 
+def _is_squared(target: dict[str, Any], result: LayerResult) -> bool:
+    """Whether the value of a result is the mean of squares; for a protocol without facts, whether it equals R²."""
+    squared = target["squared"]
+    numbers = dict(zip(COLUMNS, result.numbers, strict=True))
+    return numbers["value"] == numbers["r2"] if squared is None else bool(squared)
+
+
 def _target(fact: dict[str, Any]) -> dict[str, Any]:
     for name in ("study", "region", "measure", "key"):
         values.text(fact[name], f"{name} of a target")
     values.integer(fact["n_subjects"], "n_subjects of a target", 1)
     if math.isnan(values.number(fact["ceiling"], "ceiling of a target")):
         raise values.RowError("ceiling of a target is missing")
-    axis = TimeAxis.from_facts(values.facts(fact["protocol"], "protocol of a target"))
+    facts = values.facts(fact["protocol"], "protocol of a target")
+    axis = TimeAxis.from_facts(facts)
     ceilings = dict(zip(axis.times, axis.ceilings, strict=True)) if axis else {}
     order = (fact["study"], fact["region"], fact["measure"] != RSA, fact["measure"], fact["key"])
     texts = {"order": order, "protocol": protocol_text(fact["protocol"])}
-    return fact | texts | {"ceilings": ceilings}
+    return fact | texts | {"ceilings": ceilings, "squared": facts.get("squared")}
 
 
 def _environment(fact: dict[str, Any]) -> dict[str, Any]:
