@@ -1,0 +1,108 @@
+"""Every block of code of the documentation runs, in the order of its page."""
+
+import contextlib
+import sys
+import warnings
+from pathlib import Path
+
+import page_files
+import pytest
+from conftest import ROOT
+from page_blocks import pages, read_blocks
+from page_runners import run_block
+from page_setups import SETUPS
+
+pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="not a checkout")
+
+PAGES = pages()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder in which a page's blocks run, and whose modules are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield tmp_path
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(tmp_path):
+            del sys.modules[name]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("page", [page for page in PAGES if read_blocks(ROOT / page)])
+def test_page(page, monkeypatch):
+    page_files.seed()
+    with contextlib.contextmanager(SETUPS.get(page, _nothing))(monkeypatch) as names:
+        names["__name__"] = "page"
+        for block in read_blocks(ROOT / page):
+            run_block(block, names)
+
+
+def _nothing(patch):
+    yield {}
+
+
+def test_setups_belong_to_pages():
+    assert set(SETUPS) <= set(PAGES)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("```python\nx = missing\n```", "page.md:2: NameError: name 'missing'"),
+        ("- a list\n\n  ```python\n  x = missing\n  ```", "page.md:4: NameError"),
+        ("````{note}\nSee\n\n```python\nx = missing\n```\n````", "page.md:5: NameError"),
+        ("    x = missing\n", "page.md:1: the tests cannot run a block of the language 'indented'"),
+        ("```\nsomething\n```", "page.md:2: the tests cannot run a block of the language ''"),
+        ("```rust\nx\n```", "page.md:2: the tests cannot run a block of the language 'rust'"),
+        ("```sh\nfastrdm table missing.db\n```", "fastrdm table missing.db ended with status 1"),
+        ("```sh\nfastrdm table --missing\n```", "fastrdm table --missing ended with status 2"),
+        ("```sh\nmake missing\n```", "the Makefile has no missing"),
+        ("```sh\npip install '.[missing]'\n```", "there is no extra missing"),
+        ("```sh\npython -m models.train --missing\n```", "models.train --missing is refused"),
+        ("```sh\ncurl missing\n```", "the tests do not know the program curl"),
+        ("```toml\nx = 1\n```", "neither a manifest"),
+        ("```json\n{]\n```", "JSONDecodeError"),
+        ("```pycon\n>>> 1 + 1\n3\n```", "Expected:\n    3\nGot:\n    2"),
+        ("```python\nprint(2)\n```\n\n```output\n3\n```", "the block before it printed:\n2"),
+        (
+            "<!-- not run: slow -->\n```sh\nfastrdm table --missing\n```",
+            "fastrdm table --missing ended with status 2",
+        ),
+        (
+            "<!-- not run: slow -->\n```python\nfastrdm.missing()\n```",
+            "module 'fastrdm' has no attribute 'missing'",
+        ),
+        (
+            "<!-- not run: slow -->\n```python\nfastrdm.gram(x, missing=1)\n```",
+            "fastrdm.gram(x, missing=1) has no missing",
+        ),
+    ],
+)
+def test_defects_of_a_page_are_found(folder, monkeypatch, text, error):
+    monkeypatch.setattr("page_blocks.ROOT", folder)
+    page = folder / "page.md"
+    page.write_text(text)
+    with pytest.raises(AssertionError) as caught:
+        names = {}
+        for block in read_blocks(page):
+            run_block(block, names)
+    assert error in str(caught.value)
+
+
+@pytest.mark.usefixtures("folder")
+def test_shell_syntax():
+    from page_commands import commands
+
+    text = "A=1 fastrdm table x | head > 'a b' && exec fastrdm --version # it\nsource <(fastrdm kernels)\n"
+    assert list(commands(text)) == [
+        (["A=1", "fastrdm", "table", "x"], None),
+        (["head"], "a b"),
+        (["exec", "fastrdm", "--version"], None),
+        (["fastrdm", "kernels"], None),
+        (["source", "OUTPUT"], None),
+    ]

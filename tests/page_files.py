@@ -1,0 +1,149 @@
+"""Small arrays, networks and files of which the setups of the documentation's pages consist."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from small_study import write_study
+
+RNG = np.random.default_rng(20)
+_START = RNG.bit_generator.state
+N = 20
+
+
+def seed():
+    """Begin the random numbers again, so that no page depends on another."""
+    RNG.bit_generator.state = _START
+
+
+def make_layer(channels=30, n=N):
+    return RNG.standard_normal((n, channels)).astype(np.float32)
+
+
+def make_responses(n_subjects=3, repeats=3, n=N, units=8):
+    """Responses (subjects, repeats, conditions, units) with a signal."""
+    signal = RNG.standard_normal((n_subjects, 1, n, units))
+    return signal + 0.5 * RNG.standard_normal((n_subjects, repeats, n, units))
+
+
+def make_rdms(*shape, n=N):
+    """RDMs (*shape, pairs) that have something in common."""
+    pairs = n * (n - 1) // 2
+    return RNG.random((*shape, pairs)) + RNG.random(pairs)
+
+
+def as_square(rdms, n=N):
+    from scipy.spatial.distance import squareform
+
+    flat = rdms.reshape(-1, rdms.shape[-1])
+    return np.array([squareform(each) for each in flat]).reshape(*rdms.shape[:-1], n, n)
+
+
+def write_images(folder, n=N, size=24, ending="png"):
+    folder.mkdir(parents=True)
+    paths = [folder / f"image{i:02d}.{ending}" for i in range(n)]
+    for path in paths:
+        Image.fromarray(RNG.integers(0, 256, (size, size, 3), np.uint8)).save(path)
+    return paths
+
+
+def make_network():
+    """A torch network with two layers, which takes images of 16 × 16 pixels."""
+    import torch
+
+    from fastrdm import Preprocessing
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, 2),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(16, 10),
+    )
+    network.preprocessing = Preprocessing((16, 16))
+    network.taps = {"conv": "0", "fc": "4"}
+    return network
+
+
+def write_checkpoints(folder, *names):
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate(names):
+        network = make_network()
+        network[4].bias.data += i
+        torch.save(network.state_dict(), folder / name)
+
+
+def use_small_networks(patch):
+    """Put a small network in place of the architectures that commands name, so that they take a second."""
+    import torchvision
+
+    import models.networks
+
+    def build(*args, **options):
+        return make_network()
+
+    patch.setattr(models.networks, "resnet20", build, raising=False)
+    patch.setattr(torchvision.models, "resnet18", build)
+    Path("mine.py").write_text("from page_setups import make_network as net\n")
+
+
+def write_responses_study(folder, n=N):
+    """A study with responses of one region, which every measure scores."""
+    write_images(folder / "stimuli", n)
+    np.save(folder / "it.npy", make_responses(n=n).transpose(0, 1, 2, 3))
+    settings = (
+        'order = "sorted"\n[targets.it]\nresponses = "it.npy"\naxes = ["subjects", "repeats", '
+        '"conditions", "units"]\n'
+    )
+    (folder / "study.toml").write_text(settings)
+    return [f"image{i:02d}.png" for i in range(n)]
+
+
+def write_meg_study(folder, n=8, n_times=3):
+    write_study(folder, n, 5)
+    rdms = RNG.random((5, n_times, n, n)) + RNG.random((n_times, n, n))
+    rdms += rdms.transpose(0, 1, 3, 2)
+    np.savez(folder / "it.npz", meg=rdms * (1 - np.eye(n)), times=[50, 100, 150])
+    (folder / "study.toml").write_text(
+        'order = "sorted"\n[targets.meg]\nfile = "it.npz"\nkey = "meg"\n'
+    )
+
+
+def write_features(path, names, **layers):
+    if path.suffix == ".npz":
+        np.savez(path, names=names, **layers)
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            file["names"] = [each.encode() for each in names]
+            for name, array in layers.items():
+                file[name] = array
+
+
+def find_challenge():
+    """The folder of the challenge's data, or None."""
+    root = Path(os.environ.get("FASTRDM_DATA") or ROOT.parent / "shared" / "data")
+    folder = root / "algonauts2019"
+    return folder if folder.is_dir() else None
+
+
+def write_challenge(root):
+    """The layout of the challenge's data, with few pixels and subjects."""
+    from mat73 import write_mat73
+
+    for n, digits in ((92, 2), (118, 3)):
+        folder = root / "Training_Data" / f"{n}_Image_Set"
+        images = folder / f"{n}images"
+        images.mkdir(parents=True)
+        for i in range(n):
+            pixels = RNG.integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(images / f"image_{i + 1:0{digits}d}.jpg")
+        fmri, meg = as_square(make_rdms(4, n=n), n), as_square(make_rdms(4, 1, n=n), n)
+        write_mat73(folder / "target_fmri.mat", {"EVC_RDMs": fmri, "IT_RDMs": fmri[::-1]})
+        write_mat73(folder / "target_meg.mat", {"MEG_RDMs_early": meg, "MEG_RDMs_late": meg[::-1]})
