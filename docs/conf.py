@@ -21,7 +21,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "sphinx_design",
     "sphinx_copybutton",
-    "mathml",
+    "formulas",
     "optional_links",
     "repository_pages",
 ]
@@ -72,6 +72,10 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
 }
 
+smartquotes = False  # quotes and -- are often code
+html_math_renderer = "svg"
+highlight_language = "text"
+html_context = {"default_mode": "auto"}
 html_theme = "pydata_sphinx_theme"
 html_title = "fastrdm"
 html_static_path = ["_static"]

@@ -103,7 +103,7 @@ def partition_variance(
     With the held-out R² of a regression on every combination of the layers A, the share that exactly the layers S have
     in common is (commonality analysis; Newton & Spurrell 1967)
 
-    .. math:: C(S) = -\sum_{T \subseteq S} (-1)^{|T|} R^2\bigl((A \setminus S) \cup T\bigr),
+    .. math:: C(S) = -\sum_{T \subseteq S} (-1)^{|T|} R^2\big((A \setminus S) \cup T\big),
 
     for two layers :math:`R^2_{ab} - R^2_b`, :math:`R^2_{ab} - R^2_a` and :math:`R^2_a + R^2_b - R^2_{ab}`.
 

@@ -129,7 +129,7 @@ class WeightedRdm(RdmModel):
 
     The weights minimise
 
-    .. math:: \lVert y - \sum_l w_l x_l \rVert^2 + \lambda \bar g \lVert w \rVert^2, \quad w_l \ge 0,
+    .. math:: \lVert y - \textstyle\sum_l w_l x_l \rVert^2 + \lambda \bar g \lVert w \rVert^2, \quad w_l \ge 0,
 
     with the pooled RDM y of the subjects, standardised and averaged as in rsatoolbox's `pool_rdm`, and :math:`\bar g`
     the mean of :math:`\lVert x_l \rVert^2`. For the Spearman coefficient, and for other similarities of ranks, x are

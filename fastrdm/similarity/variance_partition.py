@@ -82,7 +82,7 @@ def partition_rdm_variance(
     With the R² of least-squares regressions on every combination of the sets A, the share that exactly the sets S have
     in common is (commonality analysis; Newton & Spurrell 1967)
 
-    .. math:: C(S) = -\sum_{T \subseteq S} (-1)^{|T|} R^2\bigl((A \setminus S) \cup T\bigr),
+    .. math:: C(S) = -\sum_{T \subseteq S} (-1)^{|T|} R^2\big((A \setminus S) \cup T\big),
 
     for two sets :math:`R^2_{ab} - R^2_b`, :math:`R^2_{ab} - R^2_a` and :math:`R^2_a + R^2_b - R^2_{ab}`.
 
