@@ -22,10 +22,10 @@ extensions = [
     "sphinx_design",
     "sphinx_copybutton",
     "formulas",
-    "optional_links",
+    "docstrings",
     "repository_pages",
 ]
-# Every reference must have a target, apart from names in single backticks (see optional_links). There is no
+# Every reference must have a target, apart from names in single backticks (see _ext/docstrings.py). There is no
 # intersphinx, whose inventories come from the network; docstrings name types of other libraries as plain text.
 nitpicky = True
 default_role = "optional"
@@ -48,8 +48,24 @@ repository_pages = [
 
 # Signatures without types, which the section "Parameters" has in words.
 autodoc_typehints = "none"
+# Overridden methods of other libraries are described there.
+autodoc_inherit_docstrings = False
 autosummary_generate = True
+# File systems that ignore case take these for the pages of the functions.
+autosummary_filename_map = {
+    f"fastrdm.{name}": f"fastrdm.{name}-class"
+    for name in ("Bootstrap", "Gram", "Info", "Latencies")
+}
 numpydoc_show_class_members = False
+# All checks of docstrings but those that would ask for filler: every section everywhere, parameters and returns of
+# one-line methods whose summary says what they take and give, keyword arguments in the signature's order.
+numpydoc_validation_checks = {
+    "all",
+    *("ES01", "EX01", "SA01", "SA03"),
+    *("PR01", "PR03", "PR04", "PR07", "PR08", "RT01", "RT02", "RT03", "RT04", "SS05", "YD01"),
+    *("GL02", "GL03"),
+}
+numpydoc_validation_exclude = {"PROTOCOLS$", "COLOURS$"}  # data, described by comments
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4

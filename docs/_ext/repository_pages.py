@@ -1,7 +1,6 @@
-"""Markdown files outside docs/ as pages of the site, and links to files that are no pages as downloads.
+"""Markdown files outside docs/ as pages of the site, and links between all of them as they are on GitHub.
 
-Links in the files are those that GitHub follows. `repository_pages` copies the files into docs/generated/repository,
-with links from there.
+The files of `repository_pages` are copied into docs/generated/repository, with links from there.
 """
 
 import os
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from sphinx.addnodes import download_reference, pending_xref
 
+SCRIPT = re.compile(r"(?:\.\./)*gallery/(\w+)\.py")
 LINK = re.compile(r"(\]\()([^)\s#:]+)(?=[)#\s])")
 
 
@@ -33,21 +33,37 @@ def copy(app):
 
 
 def resolve(app, doctree):
-    """Point references to Markdown files outside docs/, which are absolute, to pages, or else to files to download."""
+    """Point links to pages: of files outside docs/, which are absolute, and of the gallery's scripts.
+
+    Links to other Markdown files become downloads, as those to files of other kinds are.
+    """
     root = Path(app.srcdir).parent
     for node in list(doctree.findall(pending_xref)):
         target = node.get("reftarget", "")
+        if target == "gallery/GALLERY_HEADER":
+            node["reftarget"] = "generated/gallery/index"
         if node.get("refdomain") != "doc" or not Path(target).is_absolute():
             continue
         name = Path(target).relative_to(root).as_posix()
         if f"{name}.md" in app.config.repository_pages:
             node["reftarget"] = f"generated/repository/{name}"
         else:
-            download = download_reference(
-                "", "", reftarget=f"/../{name}.md", refdoc=app.env.docname
+            link = download_reference("", "", reftarget=f"/../{name}.md", refdoc=app.env.docname)
+            link += node.children
+            node.replace_self(link)
+    for node in list(doctree.findall(download_reference)):
+        if script := SCRIPT.fullmatch(node["reftarget"]):
+            link = pending_xref(
+                "",
+                *node.children,
+                refdomain="doc",
+                reftype="myst",
+                reftargetid=None,
+                reftarget=f"generated/gallery/{script[1]}",
+                refexplicit=True,
+                refdoc=app.env.docname,
             )
-            download += node.children
-            node.replace_self(download)
+            node.replace_self(link)
 
 
 def setup(app):

@@ -57,6 +57,7 @@ class EncodingProtocol:
     fit: Mapping[str, Any] = field(default_factory=dict)
 
 
+#: Protocols of benchmarks that predict responses, by name, for `fastrdm.encoding.ResponseScore.under`.
 ENCODING_PROTOCOLS: Mapping[str, EncodingProtocol] = MappingProxyType(
     {
         p.name: p

@@ -96,7 +96,7 @@ class ResponseScore:
 
     @property
     def normalised_squared(self) -> PerUnit:
-        """r² / ceiling², shape of `r`: the share of the explainable variance, whatever the sign of r."""
+        """Values of r² / ceiling², shape of `r`: the share of the explainable variance, whatever the sign of r."""
         return together([each**2 for each in subjects_of(self.normalised)])
 
     def under(

@@ -65,15 +65,15 @@ def permutation_test(
     TestResult
         A row for each model.
 
-    Warns
-    -----
-    RuntimeWarning
-        One, naming the models with a NaN p because their mean similarity is NaN.
-
     Raises
     ------
     ValueError
         As `bootstrap`.
+
+    Warns
+    -----
+    RuntimeWarning
+        One, naming the models with a NaN p because their mean similarity is NaN.
 
     Notes
     -----

@@ -199,15 +199,15 @@ def response_test(
     TestResult
         A row for each layer.
 
-    Warns
-    -----
-    RuntimeWarning
-        One, naming the layers with a NaN p because r of all units is NaN.
-
     Raises
     ------
     ValueError
         As `Responses.score`, or if an option is unknown, or no fold has two conditions to exchange.
+
+    Warns
+    -----
+    RuntimeWarning
+        One, naming the layers with a NaN p because r of all units is NaN.
 
     Notes
     -----

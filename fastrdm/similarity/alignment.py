@@ -72,11 +72,6 @@ def cka(
         Between 0 and 1 (for activations); debiased, between −1 and 1. NaN if the conditions of one do not differ, and
         debiased also if they all have the same distance.
 
-    Warns
-    -----
-    RuntimeWarning
-        One, naming the Gram matrices that make results NaN.
-
     Raises
     ------
     ValueError
@@ -84,6 +79,11 @@ def cka(
         not finite, or looks like an RDM without `distances`, or `debiased` with fewer than 4 conditions.
     MemoryError
         If a device has too little memory.
+
+    Warns
+    -----
+    RuntimeWarning
+        One, naming the Gram matrices that make results NaN.
 
     References
     ----------

@@ -75,16 +75,16 @@ def cca(
         Between 0 and 1; with regularisation below 1 even for equal activations. NaN if the conditions of one do not
         differ.
 
-    Warns
-    -----
-    RuntimeWarning
-        One, naming the Gram matrices that make results NaN.
-
     Raises
     ------
     ValueError
         If the numbers or labels of conditions differ, or an array is neither square nor symmetric, has values that are
         not finite, or has negative eigenvalues, or an option is out of range.
+
+    Warns
+    -----
+    RuntimeWarning
+        One, naming the Gram matrices that make results NaN.
 
     References
     ----------

@@ -102,11 +102,6 @@ def compare(
         ``"tau-a"``; for ``"cosine"`` and ``"cosine_cov"`` they are NaN if the RDM is zero. Also NaN where ``"omit"``
         leaves no pair. With `like`, an array of its kind, which is float32 on devices without float64.
 
-    Warns
-    -----
-    RuntimeWarning
-        One, naming the constant (zero) RDMs that make similarities NaN.
-
     Raises
     ------
     ValueError
@@ -115,6 +110,11 @@ def compare(
         or the method or the policy is unknown, or `like` is no array.
     MemoryError
         If a device has too little memory.
+
+    Warns
+    -----
+    RuntimeWarning
+        One, naming the constant (zero) RDMs that make similarities NaN.
 
     Notes
     -----

@@ -55,6 +55,7 @@ class Protocol:
         return facts
 
 
+#: Protocols of the challenge and of other programs, by name: how similarities become scores.
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
         p.name: p

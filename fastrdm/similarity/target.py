@@ -206,6 +206,12 @@ class Target(TargetState):
             models change a bit. With ``over_time="each"`` a `TimeScore`, with an axis of time points after that of
             models.
 
+        Raises
+        ------
+        ValueError
+            If a shape does not fit the target, an entry is infinite, or NaN under ``nan_policy="raise"`` (the message
+            names the first), an RDM is asymmetric, or labels of conditions or pairs differ from the target's labels.
+
         Warns
         -----
         RuntimeWarning
@@ -214,12 +220,6 @@ class Target(TargetState):
             for all pairs, or is not positive over their pairs. One, naming the time points at which `percent_nc` is
             NaN because the subjects do not agree. One if square matrices look like similarities: the
             largest entry of each row is on the diagonal.
-
-        Raises
-        ------
-        ValueError
-            If a shape does not fit the target, an entry is infinite, or NaN under ``nan_policy="raise"`` (the message
-            names the first), an RDM is asymmetric, or labels of conditions or pairs differ from the target's labels.
         """
         over_time = over_time or self.over_time
         check_over_time(over_time)

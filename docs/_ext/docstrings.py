@@ -1,7 +1,13 @@
-"""The role of single backticks in docstrings: a link if the name is documented, and otherwise code."""
+"""Docstrings as pages: links of names in single backticks, and the comments of constants.
+
+A name in backticks is a link if it is documented, and otherwise code, as the names of arguments are.
+"""
+
+import sys
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxRole
 
 
@@ -29,7 +35,22 @@ def code_instead(app, env, node, content):
     return content if node.get("optional") else None
 
 
+def comment_of_constant(app, what, name, obj, options, lines):
+    """Replace the docstring of a constant's type by the comment before the constant, where that is defined."""
+    if what != "data":
+        return
+    constant = name.rpartition(".")[2]
+    for module in [m for m in sys.modules if m.startswith("fastrdm.")]:
+        if vars(sys.modules[module]).get(constant) is obj:
+            analyzer = ModuleAnalyzer.for_module(module)
+            analyzer.analyze()
+            if comment := analyzer.attr_docs.get(("", constant)):
+                lines[:] = comment
+                return
+
+
 def setup(app):
     app.add_role("optional", OptionalRole())
     app.connect("missing-reference", code_instead)
+    app.connect("autodoc-process-docstring", comment_of_constant)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
