@@ -19,7 +19,7 @@ NO_DATA = """\
 No brain data found, so this demo ran on SYNTHETIC data: generated stimuli and simulated subjects, with known answers.
 For real data get the Algonauts 2019 challenge's training data (Cichy et al. 2019, arXiv:1905.05675;
 algonauts.csail.mit.edu/2019) and set FASTRDM_DATA to the folder that holds Training_Data/92_Image_Set and
-118_Image_Set; see README.md."""
+118_Image_Set; see docs/installation.md."""
 
 
 def main() -> int:
