@@ -10,7 +10,9 @@ from conftest import ROOT
 # Imported name → distribution, where they differ; onnx_ir comes with onnxscript.
 DISTRIBUTIONS = {"PIL": "pillow", "onnx_ir": "onnxscript"}
 
-pytestmark = pytest.mark.skipif(not (ROOT / "docs" / "installation.md").is_file(), reason="not a checkout")
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "docs" / "installation.md").is_file(), reason="not a checkout"
+)
 
 
 def requirements():
