@@ -15,7 +15,7 @@ from pathlib import Path
 from conftest import ROOT
 
 from fastrdm.cli import main
-from fastrdm.cli.commands import _parser
+from fastrdm.cli.commands import make_parsers
 
 #: Programs that the tests neither run nor check, and why.
 UNCHECKED = {
@@ -128,7 +128,7 @@ def _fastrdm(words, run):
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         try:
-            status = main(words) if run else _parser(words).parse_args(words) and 0
+            status = main(words) if run else make_parsers()[0].parse_args(words) and 0
         except SystemExit as error:  # --help, or wrong usage
             status = error.code
     assert not status, f"{line} ended with status {status}:\n{output.getvalue()}"
