@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Filled markers, so that families with equal colours differ.
 _MARKERS = "osD^vP*X"
-_LINE = 46
+_LINE = 54
 
 
 def benchmarks(
@@ -27,7 +27,7 @@ def benchmarks(
     """Draw how many times longer than one contender the others take: a row for each task, a dot for each contender.
 
     The axis is logarithmic. Dots at the right of the line are slower than the contender `ours`, those at the left
-    faster; the slowest one has its number.
+    faster; the slowest one of another family has its number.
 
     Parameters
     ----------
@@ -77,10 +77,19 @@ def benchmarks(
         axes = new_axes((6.5, 0.9 + 0.29 * len(rows))) if ax is None else ax
         order = [called[base], *(f for f in dict.fromkeys(called.values()) if f != called[base])]
         _draw_dots(axes, rows, called, order)
-        _draw_slowest(axes, rows)
+        for y, row in enumerate(rows.values()):
+            peers = [ratio for name, ratio in row.items() if called[name] != order[0]]
+            if peers and max(peers) > 1:
+                place: dict[str, Any] = {
+                    "textcoords": "offset points",
+                    "va": "center",
+                    "fontsize": 6.5,
+                }
+                # Beside the last dot, which may be one of our own.
+                axes.annotate(_times(max(peers)), (max(row.values()), y), (5, 0), **place)
         axes.set_xscale("log")
         axes.axvline(1, color="0.2", linewidth=0.8, zorder=1)
-        texts = [textwrap.fill(plain_text(task, 2 * _LINE - 4), _LINE) for task in rows]
+        texts = [textwrap.fill(plain_text(task, 2 * _LINE - 8), _LINE) for task in rows]
         axes.set_yticks(range(len(rows)), texts, fontsize=6.5)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
@@ -88,9 +97,7 @@ def benchmarks(
         axes.xaxis.set_major_formatter(_times)
         axes.grid(axis="both", color="0.92")
         what = order[0] if len(set(bases.values())) > 1 else base
-        axes.set_xlabel(
-            f"time relative to {plain_text(what)} (logarithmic; right of the line: slower)"
-        )
+        axes.set_xlabel(f"time relative to {plain_text(what)} (right of the line: slower)")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0.3)
         if title:
             axes.set_title(plain_text(title, 100), loc="left")
@@ -133,18 +140,9 @@ def _draw_dots(
             facecolors="white" if number == 0 else colour,
             edgecolors=colour if number == 0 else "white",
             linewidths=0.9 if number == 0 else 0.4,
-            label=legend_text(f"{family}, otherwise" if number == 0 else family, 32),
+            label=legend_text(family, 32),
             zorder=3,
         )
-
-
-def _draw_slowest(axes: Any, rows: Mapping[str, Mapping[str, float]]) -> None:
-    for y, row in enumerate(rows.values()):
-        if row and (slowest := max(row.values())) > 1:
-            text = _times(slowest)
-            axes.annotate(
-                text, (slowest, y), (5, 0), textcoords="offset points", va="center", fontsize=6.5
-            )
 
 
 def _times(ratio: float, place: float = 0) -> str:

@@ -20,7 +20,7 @@ def test_dots_are_ratios_on_a_logarithmic_axis():
     for each in axes.collections:
         drawn[each.get_label()] = np.asarray(each.get_offsets()).tolist()
     expected = {
-        "fastrdm, otherwise": [[3.9, 0], [0.9, 1]],
+        "fastrdm": [[3.9, 0], [0.9, 1]],
         "numpy": [[3.9, 0]],
         "scipy": [[51.0, 0]],
         "rsatoolbox": [[125.0, 1]],
