@@ -29,7 +29,7 @@ extensions = [
 # intersphinx, whose inventories come from the network; docstrings name types of other libraries as plain text.
 nitpicky = True
 default_role = "optional"
-exclude_patterns = ["_*", "gallery", "generated/gallery/*.ipynb", "generated/gallery/*.py"]
+exclude_patterns = ["_*", "gallery", "generated/gallery/**/*.ipynb", "generated/gallery/**/*.py"]
 templates_path = ["_templates"]
 
 # Files of the repository outside docs/ that are pages of the site. Links to other files become downloads.
@@ -79,6 +79,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "generated/gallery",
     "filename_pattern": r"\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "image_srcset": ["2x"],
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sphinx.addnodes import download_reference, pending_xref
 
-SCRIPT = re.compile(r"(?:\.\./)*gallery/(\w+)\.py")
+SCRIPT = re.compile(r"(?:\.\./)*gallery/([\w/]+)\.py")
 LINK = re.compile(r"(\]\()([^)\s#:]+)(?=[)#\s])")
 
 

@@ -1,7 +1,9 @@
 """The documentation site: every public name and every page is in it. `make docs` checks its references."""
 
 import importlib
+import inspect
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -39,13 +41,22 @@ def test_every_name_in_the_api_can_be_imported(name):
 
 
 def test_every_figure_is_in_the_gallery():
-    scripts = "".join(path.read_text(encoding="utf-8") for path in DOCS.glob("gallery/*.py"))
+    scripts = "".join(path.read_text(encoding="utf-8") for path in DOCS.glob("gallery/*/*.py"))
     plot = importlib.import_module("fastrdm.plot")
-    figures = [
-        name for name in plot.__all__ if callable(getattr(plot, name)) and name.startswith("plot_")
-    ]
-    missing = [name for name in figures if f"plot.{name}(" not in scripts]
-    assert missing == []
+    functions = {name: getattr(plot, name) for name in plot.__all__ if name[0].islower()}
+    figures = [name for name, f in functions.items() if "ax" in inspect.signature(f).parameters]
+    assert [name for name in figures if f"fastrdm.plot.{name}(" not in scripts] == []
+
+
+@pytest.mark.parametrize("script", sorted(DOCS.glob("gallery/*/*.py")), ids=lambda path: path.stem)
+def test_scripts_of_the_gallery_run(script):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    runpy.run_path(str(script))
+    assert pyplot.get_fignums()
+    pyplot.close("all")
 
 
 def test_every_page_is_in_the_navigation():
