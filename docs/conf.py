@@ -81,6 +81,8 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "within_subsection_order": "FileNameSortKey",
     "image_srcset": ["2x"],
+    "reset_modules": ("matplotlib", "gallery_figures.enlarge"),
+    "show_signature": False,
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,

@@ -12,19 +12,21 @@ import numpy as np
 import fastrdm
 
 # %%
-# Six layers on the way from one geometry to another, and the RDMs of ten subjects, which are noisy
-# measurements of the latter.
+# Seven layers on the way from one geometry to a second and a third, and the RDMs of ten subjects,
+# which are noisy measurements of the third.
 rng = np.random.default_rng(0)
-early, late = rng.random((2, 4005))
-mixtures = [(1 - share) * early + share * late for share in np.linspace(0, 0.8, 6)]
-layers = np.array(mixtures) + 0.05 * rng.random((6, 4005))
-subjects = late + 0.4 * rng.random((10, 4005))
+early, middle, late = rng.random((3, 4005))
+steps = [0, 0.33, 0.67, 1]
+mixtures = [(1 - step) * early + step * middle for step in steps]
+mixtures += [(1 - step) * middle + step * late for step in steps[1:]]
+layers = np.array(mixtures) + 0.3 * rng.random((7, 4005))
+subjects = late + 0.5 * rng.random((10, 4005))
 
 # %%
 # Names are written beside the points; empty names leave them out.
 axes = fastrdm.plot.mds(
     np.concatenate([layers, subjects]),
-    names=[f"conv{number}" for number in range(1, 7)] + [""] * 10,
-    groups=["network"] * 6 + ["subjects"] * 10,
+    names=[f"conv{number}" for number in range(1, 8)] + [""] * 10,
+    groups=["network"] * 7 + ["subjects"] * 10,
     connect=["network"],
 )

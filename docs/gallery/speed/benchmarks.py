@@ -9,8 +9,8 @@ longer it took than the contender of interest, on a logarithmic axis.
 import fastrdm
 
 # %%
-# Seconds by task and contender. ``python -m bench.report`` draws this figure from the results of
-# ``make bench``.
+# Invented seconds by task and contender. ``python -m bench.report`` draws this figure from the
+# results of ``make bench``.
 times = {
     "RDM, 118 images": {"fastrdm": 0.21, "numpy BLAS": 0.71, "rsatoolbox": 8.6},
     "200 models, 15 subjects": {"fastrdm": 0.012, "scipy spearmanr": 0.9, "rsatoolbox": 0.31},

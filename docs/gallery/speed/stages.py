@@ -8,8 +8,7 @@ Where the time went
 import fastrdm
 
 # %%
-# Seconds to score one checkpoint, from the benchmarks of the repository: ResNet-20, 118 images,
-# eleven layers, two threads.
+# Invented seconds. ``python -m bench.report`` draws this figure from the results of ``make bench``.
 times = {
     "fastrdm": {"forward pass": 3.4, "RDMs": 0.25},
     "torch + NumPy + SciPy": {"forward pass": 6.2, "RDMs": 1.6, "scores": 0.6, "other": 0.1},
