@@ -88,7 +88,7 @@ def _command(words, run):
         words = words[1:]
     if not words or words == ["OUTPUT"]:
         return ""
-    program = Path(words[0]).name
+    program = Path(words[0]).name or words[0]
     if program == "srun":
         return _command(_after_options(words[1:]), run)
     if program == "fastrdm":
@@ -161,6 +161,10 @@ def _check_python(words, run):
     if words[:2] == ["-m", "fastrdm"]:
         return _fastrdm(words[2:], run)
     if words[:2] == ["-m", "venv"]:
+        return ""
+    if words[0] == "-c":
+        if run:
+            exec(compile(words[1], "python -c", "exec"), {"__name__": "__main__"})
         return ""
     if words[0] == "-m" and words[1] in PARSERS:
         module, _, function = PARSERS[words[1]].partition(":")

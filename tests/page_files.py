@@ -51,21 +51,20 @@ def write_images(folder, n=N, size=24, ending="png"):
 
 
 def make_network():
-    """A torch network with two layers, which takes images of 16 × 16 pixels."""
+    """A small torch network with two tapped layers, which takes images of 16 × 16 pixels."""
     import torch
 
     from fastrdm import Preprocessing
 
     torch.manual_seed(0)
-    network = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 3, 2),
-        torch.nn.ReLU(),
-        torch.nn.AdaptiveAvgPool2d(2),
-        torch.nn.Flatten(),
-        torch.nn.Linear(16, 10),
-    )
+    network = torch.nn.Sequential()
+    network.add_module("layer1", torch.nn.Conv2d(3, 4, 3, 2))
+    network.add_module("layer2", torch.nn.ReLU())
+    network.add_module("layer3", torch.nn.AdaptiveAvgPool2d(2))
+    network.add_module("layer4", torch.nn.Flatten())
+    network.add_module("fc", torch.nn.Linear(16, 10))
     network.preprocessing = Preprocessing((16, 16))
-    network.taps = {"conv": "0", "fc": "4"}
+    network.taps = {"conv": "layer1", "fc": "fc"}
     return network
 
 
@@ -75,7 +74,7 @@ def write_checkpoints(folder, *names):
     folder.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(names):
         network = make_network()
-        network[4].bias.data += i
+        network.fc.bias.data += i
         torch.save(network.state_dict(), folder / name)
 
 

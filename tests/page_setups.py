@@ -33,32 +33,41 @@ from small_study import write_study
 
 
 def readme(patch):
-    torch = pytest.importorskip("torch")
-    lightning = pytest.importorskip("lightning.pytorch")
-    import fastrdm
+    pytest.importorskip("torch")
     from fastrdm.cli.sample import write_sample
 
     use_small_networks(patch)
-    write_sample("DIR", n_conditions=N, n_subjects=8, responses=True)
+    write_sample("DIR", n_conditions=N, n_subjects=8)
     shutil.copytree("DIR", "study")
-    names = [path.name for path in Path("DIR/stimuli").iterdir()]
-    write_features(Path("features.npz"), names, fc=make_layer())
     write_checkpoints(Path(), "weights.pth")
     write_checkpoints(Path("runs"), "epoch01.pth", "epoch02.pth")
-    patch.setenv("FASTRDM_DATA", str(Path("DIR").absolute()))
-    on_cpu = fastrdm.TorchModel
-    patch.setattr(fastrdm, "TorchModel", lambda network, device, precision: on_cpu(network))
     yield {
         "layer1": make_layer(),
         "layer2": make_layer(12),
-        "subject_rdms": as_square(make_rdms(4, 2)),
-        "responses": make_responses(),
+        "subject_rdms": as_square(make_rdms(4)),
         "network": make_network(),
-        "image_files": sorted(Path("DIR/stimuli").iterdir()),
-        "features": torch.rand(N, 5),
-        "Trainer": lightning.Trainer,
-        "ModelCheckpoint": lightning.callbacks.ModelCheckpoint,
     }
+
+
+def coming_from(patch):
+    pytest.importorskip("rsatoolbox")
+    from fastrdm.cli.sample import write_sample
+
+    use_small_networks(patch)
+    write_sample("study", n_conditions=N, n_subjects=8)
+    write_checkpoints(Path(), "weights.pth")
+    yield {
+        "layer1": make_layer(),
+        "layer2": make_layer(12),
+        "subject_rdms": make_rdms(4),
+    }
+
+
+def concepts(patch):
+    from fastrdm.cli.sample import write_sample
+
+    write_sample("study")
+    yield {}
 
 
 def encoding(patch):
@@ -119,8 +128,6 @@ def library(patch):
     torch = pytest.importorskip("torch")
     from scipy.io import savemat
 
-    import fastrdm
-
     np.save("big.npy", make_layer())
     square = as_square(make_rdms(4, 2))
     records = np.zeros((1, 4, 2), [("RDM", object)])
@@ -129,10 +136,7 @@ def library(patch):
     savemat("92_brainRDMs.mat", {"RDMs": records})
     names = write_responses_study(Path("my-study"))
     blocks = make_layer(8)
-    network = torch.nn.Sequential()
-    for name, part in zip(("layer1", "relu", "pool", "flat", "fc"), make_network(), strict=True):
-        network.add_module(name, part)
-    network.preprocessing = fastrdm.Preprocessing((16, 16))
+    network = make_network()
     network.features = lambda images: images.flatten(1)
     yield {
         "activations": make_layer(),
@@ -320,6 +324,8 @@ def time(patch):
 #: The setup of each page.
 SETUPS = {
     "README.md": readme,
+    "docs/coming-from.md": coming_from,
+    "docs/concepts.md": concepts,
     "docs/encoding.md": encoding,
     "docs/features.md": features,
     "docs/fitting.md": fitting,
