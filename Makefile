@@ -76,7 +76,7 @@ $(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard fastrdm/_kernels/cpp/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
-	$(BIN)/fastrdm kernels
+	$(BIN)/python -c "import fastrdm; print(fastrdm.kernels())"
 	@touch $@
 
 clean:

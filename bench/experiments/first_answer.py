@@ -84,7 +84,6 @@ def main():
         for title, command in {
             "`--help`": ("--help",),
             "`score --help`": ("score", "--help"),
-            "`kernels`": ("kernels",),
             "`table scores.db`": ("table", "scores.db"),
             "`score net.onnx`": ("score", "net.onnx", *study),
             "`score w.safetensors --arch`": ("score", "w.safetensors", *arch, *study),

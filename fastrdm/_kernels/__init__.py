@@ -12,7 +12,7 @@ in the tests' plain oracle. `ties` makes values equal that differ only by roundi
 """
 
 from fastrdm._kernels import ties
-from fastrdm._kernels.dispatch import KernelInfo, active, kernels
+from fastrdm._kernels.dispatch import KernelInfo, active, kernels, n_processors
 from fastrdm._kernels.products import (
     SIGN_BLOCK,
     angles,
@@ -59,6 +59,7 @@ __all__ = [
     "guess_means",
     "kernels",
     "merge_near",
+    "n_processors",
     "normalise",
     "padded",
     "permuted_similarities",

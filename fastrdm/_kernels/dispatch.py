@@ -81,7 +81,7 @@ def active() -> _Kernels:
             f"FASTRDM_ISA={wanted_isa} is unavailable; the {name} kernels support: {', '.join(isas)}"
         )
     info = KernelInfo(
-        name, wanted_isa or isas[0], isas, _n_processors(), bool(wanted_kernels or wanted_isa)
+        name, wanted_isa or isas[0], isas, n_processors(), bool(wanted_kernels or wanted_isa)
     )
     return _Kernels(module, info)
 
@@ -104,5 +104,6 @@ def kernels() -> KernelInfo:
     return active().info
 
 
-def _n_processors() -> int:
+def n_processors() -> int:
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -231,7 +231,7 @@ def _add_running(group: argparse._ActionsContainer) -> None:
     add = group.add_argument
     place = (
         "where networks run: auto, torch or torch:DEVICE as torch:cuda:1 (for MODULE:CALLABLE, without an export),"
-        f" {', '.join(PROVIDERS)} (default: auto; `fastrdm info` lists which load)"
+        f" {', '.join(PROVIDERS)} (default: auto; `fastrdm doctor` tests each)"
     )
     add("--provider", default="auto", metavar="NAME", help=place)
     precision = "precision in which networks run (default: fp32)"

@@ -35,10 +35,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "export": ("layers", "write a network with weights as an ONNX file with tapped layers"),
     "layers": ("layers", "list the layers of a network that can be tapped, with shapes and sizes"),
     "sample": ("sample", "write a synthetic sample study, to try fastrdm without data"),
-    "info": ("machine", "describe the machine: processors, memory, kernels, versions, providers"),
-    "kernels": ("machine", "print which kernels are in use"),
+    "doctor": ("doctor", "show what is installed and what will run, and test each part"),
     "completion": ("completion", "print a script that completes commands and options in a shell"),
 }
+# Commands that no longer exist, and those in their place.
+_REPLACED = {"info": "doctor", "kernels": "doctor"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,9 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     debug = "--debug" in argv
+    # Of the first word that is not an option; other commands are not imported.
+    chosen = next((argument for argument in argv if not argument.startswith("-")), "")
+    if chosen in _REPLACED:
+        new = _REPLACED[chosen]
+        complain(f"fastrdm: error: use `fastrdm {new}` in place of `fastrdm {chosen}`")
+        return 2
     try:
-        # Of the first word that is not an option; other commands are not imported.
-        chosen = next((argument for argument in argv if not argument.startswith("-")), "")
         parser, _ = make_parsers([chosen])
         arguments = parser.parse_args(argv)
         with warnings.catch_warnings():

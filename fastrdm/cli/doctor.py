@@ -1,279 +1,144 @@
-"""The machine and the installation: processors, memory, kernels, versions, providers."""
+"""`fastrdm doctor`: what is installed, what will run, and a test of each."""
 
-import importlib
-import importlib.util
-import platform
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from fastrdm._base import one_line, run_program, versions
-from fastrdm._kernels import KernelInfo, kernels
-from fastrdm.images import cache_info
-from fastrdm.runtimes import (
-    AUTO,
-    PROVIDERS,
-    TORCH,
-    Provider,
-    open_session,
-    probe_graph,
-    torch_devices,
-    torch_gpu_of,
-)
-from fastrdm.studies import find_data
+from fastrdm._base import counted, format_bytes, list_names
+from fastrdm.cli.printing import echo, echo_json
 
-# Instruction set → Linux's name of its flag.
-_INSTRUCTIONS = {
-    "AVX2": "avx2",
-    "AVX-512": "avx512f",
-    "AVX512_BF16": "avx512_bf16",
-    "AVX512_FP16": "avx512_fp16",
-    "AMX_BF16": "amx_bf16",
-    "AMX_FP16": "amx_fp16",
-    "NEON": "asimd",
-    "SVE": "sve",
-    "ARM BF16": "bf16",
-}
-# Instruction sets of the kernels, for systems that do not list flags.
-_ISAS = {"avx512": "AVX-512", "avx2": "AVX2", "neon": "NEON"}
-# Commands that print one device per line.
-_DEVICE_COMMANDS = (
-    ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"),
-    ("rocm-smi", "--showproductname", "--csv"),
-)
+if TYPE_CHECKING:
+    from fastrdm.cli.diagnosis import Finding
 
 
-@dataclass(frozen=True)
-class Processor:
-    """The CPU: its name, the cores that this process may use, and instruction sets that kernels and networks use.
-
-    `quota` is the number of cores that the control group's time limit amounts to; None without a limit.
-    """
-
-    model: str
-    n_cores: int
-    quota: float | None
-    instructions: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Main memory in bytes, None if unknown: all, what can still be allocated, and the control group's limit.
-
-    `available` is within the limit; `limit` is None without one.
-    """
-
-    total: int | None
-    available: int | None
-    limit: int | None
-
-
-@dataclass(frozen=True)
-class ProviderState:
-    """Whether networks can run on a provider, and the precisions that work on this machine.
-
-    `state` is "loads" (it runs a convolution), "does not load" or "not installed"; `detail` the package in use, why it
-    does not load, or what to install.
-    """
-
-    provider: str
-    state: str
-    detail: str
-    precisions: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class TorchState:
-    """Whether torch can run networks, given as module:callable.
-
-    `state` is as for `ProviderState`; `detail` is the version of torch, why it does not load, or what to install.
-    `devices` are those of this process, with the names of GPUs; `is_auto` is whether ``provider="auto"`` selects it.
-    """
-
-    state: str
-    detail: str
-    devices: dict[str, str] = field(default_factory=dict)
-    is_auto: bool = False
-
-
-@dataclass(frozen=True)
-class Info:
-    """The machine and the installation.
-
-    Attributes
-    ----------
-    processor, memory, kernels
-        The hardware, and the kernels in use.
-    devices : tuple of str
-        GPUs and other accelerators, by the names that drivers, ONNX Runtime or OpenVINO use.
-    versions : dict of str to str
-        Versions of Python and of the installed packages.
-    providers : tuple of ProviderState
-    auto : str or None
-        The provider that ``provider="auto"`` selects for ONNX graphs; None if none can run. For networks given as
-        module:callable, it selects torch if `torch.is_auto`.
-    data : str or None
-        The folder of data that would be used, or what is wrong with `FASTRDM_DATA`.
-    cache : str
-        The folder of decoded stimuli, or what is wrong with it.
-    torch : TorchState
-    """
-
-    processor: Processor
-    devices: tuple[str, ...]
-    memory: Memory
-    kernels: KernelInfo
-    versions: dict[str, str]
-    providers: tuple[ProviderState, ...]
-    auto: str | None
-    data: str | None
-    cache: str
-    torch: TorchState
-
-
-def info() -> Info:
-    """Describe this machine and installation.
-
-    Each installed provider runs a convolution in each of its precisions; TensorRT and MIGraphX take seconds to compile
-    it.
-    """
-    states = tuple(_state(word, provider) for word, provider in PROVIDERS.items())
-    loading = {state.provider for state in states if "fp32" in state.precisions}
-    return Info(
-        processor=_processor(),
-        devices=tuple(dict.fromkeys(_devices())),
-        memory=_memory(),
-        kernels=kernels(),
-        versions={"python": platform.python_version(), **dict(versions())},
-        providers=states,
-        auto=next((word for word in AUTO if word in loading), None),
-        data=_folder(find_data),
-        cache=str(_folder(lambda: cache_info().folder)),
-        torch=_torch_state(),
+def add_doctor(doctor: argparse.ArgumentParser) -> None:
+    """Add the arguments of `doctor`."""
+    doctor.description = (
+        "Describe the machine and the installation, and test each part: the kernels of every instruction set, "
+        "providers, torch and extras, each in a process of its own. The exit status is 1 if something that is "
+        "installed does not work."
     )
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.set_defaults(run=_doctor)
 
 
-def _processor(root: Path = Path("/")) -> Processor:
-    """Read the first processor of /proc/cpuinfo; without that file, ask Python and the kernels."""
-    lines = (line.partition(":") for line in _read(root / "proc/cpuinfo").splitlines())
-    facts: dict[str, str] = {}
-    for name, _, value in lines:
-        facts.setdefault(name.strip(), value.strip())
-    flags = set(facts.get("flags", facts.get("Features", "")).split())
-    known = kernels()
-    instructions = tuple(name for name, flag in _INSTRUCTIONS.items() if flag in flags)
-    if not flags:
-        instructions = tuple(_ISAS[isa] for isa in known.available_isas if isa in _ISAS)
-    model = facts.get("model name") or run_program("sysctl", "-n", "machdep.cpu.brand_string")
-    model = model or platform.processor() or platform.machine()
-    return Processor(model, known.n_threads, min(_quotas(root), default=None), instructions)
+def _doctor(arguments: argparse.Namespace) -> int:
+    from fastrdm.cli.diagnosis import FAILS, findings
+
+    if not arguments.json:
+        _print_machine()
+    found: list[Finding] = []
+    for group in findings():
+        found += group
+        if not arguments.json:
+            _print_group(group)
+    failing = [each.name for each in found if each.state == FAILS]
+    engines = _engines(found)
+    if arguments.json:
+        tests = [
+            {name: value for name, value in dataclasses.asdict(each).items() if name != "facts"}
+            for each in found
+        ]
+        machine = _machine()
+        for name in ("processor", "memory"):
+            machine[name] = dataclasses.asdict(machine[name])
+        echo_json({"works": not failing, **machine, "engines": engines, "tests": tests})
+        return bool(failing)
+    _print_engines(engines)
+    if failing:
+        echo(f"{counted(len(failing), 'test')} failed: {list_names(failing)}")
+    else:
+        echo("everything that is installed works")
+    return bool(failing)
 
 
-def _quotas(root: Path) -> Iterator[float]:
-    for group in _groups(root, "cpu"):
-        quota, _, period = _read(group / "cpu.max").partition(" ")
-        if not quota:
-            quota = _read(group / "cpu.cfs_quota_us")
-            period = _read(group / "cpu.cfs_period_us")
-        if quota.isdecimal() and period.strip().isdecimal():
-            yield int(quota) / int(period)
+def _machine() -> dict[str, Any]:
+    from fastrdm.cli.machine import all_versions, find_devices, find_memory, find_processor
+
+    return {
+        "processor": find_processor(),
+        "memory": find_memory(),
+        "devices": find_devices(),
+        "versions": all_versions(),
+    }
 
 
-def _memory(root: Path = Path("/")) -> Memory:
-    """Read /proc/meminfo and the control groups, each of which has a limit."""
-    facts = {}
-    for line in _read(root / "proc/meminfo").splitlines():
-        name, _, value = line.partition(":")
-        facts[name] = int(value.split()[0]) * 1024
-    total = facts.get("MemTotal")
-    limits, left = [], []
-    for group in _groups(root, "memory"):
-        limit = _read(group / "memory.max") or _read(group / "memory.limit_in_bytes")
-        used = _read(group / "memory.current") or _read(group / "memory.usage_in_bytes")
-        # In version 1, a number beyond any memory means no limit.
-        if limit.isdecimal() and (total is None or int(limit) < total):
-            limits.append(int(limit))
-            if used.isdecimal():
-                left.append(int(limit) - int(used) + _file_pages(group))
-    if "MemAvailable" in facts:
-        left.append(facts["MemAvailable"])
-    return Memory(total, min(left, default=None), min(limits, default=None))
+def _print_machine() -> None:
+    from fastrdm.cli.columns import print_rows
+
+    found = _machine()
+    processor, memory = found["processor"], found["memory"]
+    quota = f" ({processor.quota:g} by quota)" if processor.quota else ""
+    instructions = ", ".join(processor.instructions) or "no instruction sets known"
+    limit = f", limit {_size(memory.limit)}" if memory.limit else ""
+    facts = [
+        ("processor", f"{processor.model}, {processor.n_cores} cores{quota}, {instructions}"),
+        *(("device", device) for device in found["devices"]),
+        ("memory", f"{_size(memory.total)}, available {_size(memory.available)}{limit}"),
+        ("versions", ", ".join(f"{name} {number}" for name, number in found["versions"].items())),
+    ]
+    print_rows([], facts)
+    echo(flush=True)
 
 
-def _file_pages(group: Path) -> int:
-    """Return the bytes of a control group's use that the kernel can reclaim: inactive pages of files."""
-    lines = (line.split() for line in _read(group / "memory.stat").splitlines())
-    values = {words[0]: int(words[1]) for words in lines if len(words) == 2}
-    return values.get("total_inactive_file", values.get("inactive_file", 0))
+def _size(n_bytes: int | None) -> str:
+    return "unknown" if n_bytes is None else format_bytes(n_bytes)
 
 
-def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of this process's control groups, up to the root, of versions 1 and 2."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        number, controllers, path = line.split(":", 2)
-        if number == "0" or controller in controllers.split(","):
-            top = root / "sys/fs/cgroup" / ("" if number == "0" else controller)
-            here = top / path.lstrip("/")
-            # In a container the path may be the host's; the visible hierarchy then begins at the top.
-            yield from (folder for folder in (here, *here.parents) if folder.is_relative_to(top))
+def _print_group(group: "Sequence[Finding]") -> None:
+    from fastrdm.cli.columns import print_rows
+
+    rows = []
+    for each in group:
+        detail = each.detail
+        if each.install:
+            detail = f"{detail}; install: {each.install}" if detail else f"install: {each.install}"
+        rows.append((each.name, each.state, detail))
+    print_rows([group[0].group, "state", ""], rows)
+    echo(flush=True)
 
 
-def _devices() -> Iterator[str]:
-    for command in _DEVICE_COMMANDS:
-        for line in run_program(*command).splitlines():
-            if line.strip() and not line.startswith("device,"):
-                yield " ".join(line.split())
-    if importlib.util.find_spec("openvino") is not None:
-        core = importlib.import_module("openvino").Core()
-        for device in core.available_devices:
-            if device != "CPU":
-                yield f"{device}: {core.get_property(device, 'FULL_DEVICE_NAME')} (OpenVINO)"
+def _print_engines(engines: Mapping[str, Any]) -> None:
+    from fastrdm.cli.columns import print_rows
+
+    kernels, onnx = engines["kernels"], engines["onnx"]
+    forced = ", forced by FASTRDM_KERNELS or FASTRDM_ISA" if kernels and kernels["forced"] else ""
+    rdms = kernels and f"{kernels['name']} {kernels['isa']}, {kernels['n_threads']} threads{forced}"
+    exported = onnx and f"{onnx}, after an export"
+    none = "nothing that works"
+    rows = [
+        ("RDMs and similarities", rdms or none),
+        ("ONNX files", onnx or none),
+        ("MODULE:CALLABLE", engines["torch"] or exported or none),
+    ]
+    print_rows(["selected by default", ""], rows)
+    echo()
 
 
-def _state(word: str, provider: Provider) -> ProviderState:
-    missing = ProviderState(word, "not installed", f"pip install {provider.install}")
-    if importlib.util.find_spec("onnxruntime") is None:
-        return missing
+def _engines(found: "Sequence[Finding]") -> Mapping[str, Any]:
+    """The kernels in use, and the providers of ONNX graphs and of torch modules; None for one that cannot run.
+
+    Without a GPU that torch can use, `--provider auto` exports torch modules.
+    """
+    from fastrdm.cli.diagnosis import WORKS
+    from fastrdm.runtimes import AUTO
+
+    working = {each.name: each.facts or {} for each in found if each.state == WORKS}
+    able = [word for word in AUTO if "fp32" in working.get(word, {}).get("precisions", ())]
+    torch = working.get("torch", {})
+    device = next((name for name in torch.get("devices", ()) if name != "cpu"), None)
+    return {
+        "kernels": _kernels(),
+        "onnx": able[0] if able else None,
+        "torch": f"torch:{device}" if torch.get("is_auto") and device else None,
+    }
+
+
+def _kernels() -> dict[str, Any] | None:
+    from fastrdm._kernels import kernels
+
     try:
-        if not any(source.is_present() for source in provider.sources):
-            return missing
-        graph = probe_graph()
-    except ImportError as error:
-        return ProviderState(word, "does not load", str(error))
-    packages, refusals = {}, []
-    for precision in provider.precisions:
-        try:
-            packages[precision] = open_session(graph, word, precision=precision).package
-        except ValueError as error:
-            refusals.append(str(error))
-    if not packages:
-        return ProviderState(word, "does not load", refusals[0])
-    return ProviderState(word, "loads", next(iter(packages.values())), tuple(packages))
-
-
-def _torch_state() -> TorchState:
-    if importlib.util.find_spec(TORCH) is None:
-        return TorchState("not installed", "pip install 'fastrdm[export]'")
-    try:
-        devices = torch_devices()
-    # Whatever keeps a driver or a library from loading.
-    except Exception as error:
-        return TorchState("does not load", one_line(error))
-    version = str(importlib.import_module(TORCH).__version__)
-    return TorchState("loads", version, devices, bool(torch_gpu_of("auto")))
-
-
-def _folder(find: Callable[[], Path | None]) -> str | None:
-    """Return a folder, or what is wrong with it."""
-    try:
-        folder = find()
-    except OSError as error:
-        return str(error)
-    return None if folder is None else str(folder)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+        return dataclasses.asdict(kernels())
+    except ImportError:
+        return None

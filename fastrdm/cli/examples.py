@@ -30,8 +30,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "fastrdm layers --arch torchvision.models:resnet18",
     ),
     "sample": ("fastrdm sample study",),
-    "info": ("fastrdm info",),
-    "kernels": ("fastrdm kernels",),
+    "doctor": ("fastrdm doctor", "fastrdm doctor --json"),
     "completion": (
         'eval "$(fastrdm completion bash)"  # a line of ~/.bashrc',
         'eval "$(fastrdm completion zsh)"  # a line of ~/.zshrc, after compinit',

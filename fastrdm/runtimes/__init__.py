@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from fastrdm.runtimes.torch_provider import (
         TORCH,
         check_torch,
+        has_gpu,
         is_torch,
         torch_devices,
         torch_gpu_of,
@@ -77,6 +78,7 @@ else:
             "fastrdm.runtimes.torch_provider": [
                 "TORCH",
                 "check_torch",
+                "has_gpu",
                 "is_torch",
                 "torch_devices",
                 "torch_gpu_of",
@@ -108,6 +110,7 @@ __all__ = [
     "Workspace",
     "beside_training",
     "check_torch",
+    "has_gpu",
     "import_arch",
     "inspect_file",
     "is_torch",

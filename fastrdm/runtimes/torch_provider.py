@@ -55,7 +55,7 @@ def torch_gpu_of(provider: str) -> str:
     """
     if provider.partition(":")[2].partition(":")[0] not in ("", "cuda"):
         return ""
-    return next((build for build in _BUILDS if _built_for(build) and _has_gpu(build)), "")
+    return next((build for build in _BUILDS if _built_for(build) and has_gpu(build)), "")
 
 
 def _built_for(build: str) -> bool:
@@ -72,7 +72,8 @@ def _built_for(build: str) -> bool:
     return getattr(version, build, None) is not None
 
 
-def _has_gpu(build: str) -> bool:
+def has_gpu(build: str) -> bool:
+    """Whether the machine has a GPU for "cuda" or "hip", by the device files and programs of its driver."""
     variable, files, program = _BUILDS[build]
     if os.environ.get(variable, "all").strip() in ("", "-1"):
         return False

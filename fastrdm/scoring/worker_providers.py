@@ -39,7 +39,7 @@ def _torch_provider(options: RunOptions) -> str:
     found = check_torch(options.provider, options.precision or "fp32", options.provider_options)
     if options.provider == "auto" and not has_device(found):
         raise ValueError(
-            "this machine has a GPU that torch is built for, but torch cannot use it (see `fastrdm info`);"
+            "this machine has a GPU that torch is built for, but torch cannot use it (see `fastrdm doctor`);"
             " --provider cpu (provider=) runs networks on the CPU"
         )
     return found

@@ -280,28 +280,6 @@ def test_score_on_the_requested_provider(capsys, sample):
         assert (status, out) == (1, "") and match in err
 
 
-def test_info(capsys, monkeypatch):
-    status, out, _ = run(capsys, "info")
-    assert status == 0
-    for word in (
-        "processor",
-        "memory",
-        "kernels",
-        "onnxruntime",
-        "cpu *",
-        "loads",
-        "provider auto: cpu",
-    ):
-        assert word in out
-    # Without rich.
-    monkeypatch.setitem(sys.modules, "rich.console", None)
-    plain = run(capsys, "info")[1]
-    assert [line.split()[:2] for line in plain.splitlines() if line.startswith("cpu *")]
-    result = json.loads(run(capsys, "info", "--json")[1])
-    assert result["auto"] == "cpu" and result["kernels"]["n_threads"] >= 1
-    assert [state["provider"] for state in result["providers"]][:2] == ["cpu", "cuda"]
-
-
 def test_a_closed_pipe_ends_quietly(sample):
     command = f"{sys.executable} -m fastrdm score {sample / 'network.onnx'} --data {sample} --json"
     result = subprocess.run(

@@ -31,9 +31,7 @@ COMMANDS = {
     "layers": "layers {sample}/network.onnx",
     "layers --json": "layers {sample}/network.onnx --json",
     "sample": "sample {tmp}/again",
-    "info": "info",
-    "info --json": "info --json",
-    "kernels": "kernels",
+    "doctor": "doctor",
     "completion": "completion bash",
 }
 
@@ -99,7 +97,7 @@ def test_a_process_whose_output_is_cut(arguments):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_a_full_disk_behind_standard_output_is_an_error():
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "fastrdm", "kernels"]
+        command = [sys.executable, "-m", "fastrdm", "doctor"]
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert ended.returncode == 1
     assert ended.stderr == "fastrdm: error: standard output: No space left on device\n"

@@ -145,13 +145,6 @@ def test_names_of_engines_import_no_pool_of_workers():
     assert result.stdout.split() == ["local", "ray", "in-process"]
 
 
-def test_kernels_imports_the_kernels_alone():
-    _, _, modules = run("kernels")
-    assert "fastrdm._kernels" in modules
-    assert not HEAVY & modules
-    assert not {"fastrdm.similarity", "fastrdm.networks", "fastrdm.scoring"} & modules
-
-
 def test_table_imports_neither_networks_nor_runtimes(tmp_path):
     with Store(tmp_path / "scores.db", write=True):
         pass

@@ -98,11 +98,11 @@ def test_defects_of_a_page_are_found(folder, monkeypatch, text, error):
 def test_shell_syntax():
     from page_commands import commands
 
-    text = "A=1 fastrdm table x | head > 'a b' && exec fastrdm --version # it\nsource <(fastrdm kernels)\n"
+    text = "A=1 fastrdm table x | head > 'a b' && exec fastrdm --version # it\nsource <(fastrdm doctor)\n"
     assert list(commands(text)) == [
         (["A=1", "fastrdm", "table", "x"], None),
         (["head"], "a b"),
         (["exec", "fastrdm", "--version"], None),
-        (["fastrdm", "kernels"], None),
+        (["fastrdm", "doctor"], None),
         (["source", "OUTPUT"], None),
     ]

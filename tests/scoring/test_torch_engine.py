@@ -279,7 +279,7 @@ def test_what_torch_cannot_do_is_refused_before_work(folder, provider, options, 
 
 
 def test_auto_takes_torch_where_there_is_a_gpu_for_it(folder, monkeypatch):
-    monkeypatch.setattr(torch_provider, "_has_gpu", lambda build: True)
+    monkeypatch.setattr(torch_provider, "has_gpu", lambda build: True)
     monkeypatch.setattr(torch_provider, "_built_for", lambda build: build == "cuda")
     assert torch_gpu_of("auto") == torch_gpu_of("torch:cuda:1") == "cuda"
     assert torch_gpu_of("torch:cpu") == torch_gpu_of("torch:xpu") == ""
@@ -291,9 +291,9 @@ def test_auto_takes_torch_where_there_is_a_gpu_for_it(folder, monkeypatch):
 def test_hidden_gpus_and_builds_without_gpus_do_not_count(monkeypatch, tmp_path):
     monkeypatch.setattr(torch_provider, "run_program", lambda *command: "GPU 0: a model")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert torch_provider._has_gpu("cuda")
+    assert torch_provider.has_gpu("cuda")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert not torch_provider._has_gpu("cuda")
+    assert not torch_provider.has_gpu("cuda")
     spec = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
     (tmp_path / "version.py").write_text("cuda = None\nhip = '6.4'\n")
     monkeypatch.setattr(torch_provider.importlib.util, "find_spec", lambda name: spec)
