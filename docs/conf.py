@@ -100,8 +100,11 @@ html_theme = "pydata_sphinx_theme"
 html_title = "fastrdm"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_show_sourcelink = False
 html_copy_source = False
+# Browsers refuse a script that reads other pages of a folder, as summaries need it.
+html_show_search_summary = False
 html_theme_options = {
     "logo": {
         "text": "fastrdm",
