@@ -20,6 +20,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "fastrdm table scores.db --best",
         "fastrdm table scores.db --regions it --where 'percent_nc > 10' --output scores.csv",
     ),
+    "report": ("fastrdm report scores.db --data study --output report.html",),
     "merge": ("fastrdm merge all.db scores.db",),
     "label": (r"fastrdm label scores.db --labels '(?P<network>\w+)\.onnx'",),
     "check": ("fastrdm check study --output check.html",),

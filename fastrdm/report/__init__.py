@@ -1,9 +1,15 @@
 """Scores and checked studies → pictures.
 
-In come results of `scoring` and checks of `studies`; out go image files and pages. Functions that draw scores import
-matplotlib, those that draw stimuli Pillow.
+In come stores and results of `scoring` and checks of `studies`; out go image files and pages. Functions that draw
+scores import matplotlib, those that draw stimuli Pillow, and the report of a store Altair.
 
-Read `plot`: a figure with a panel for each study and region, and a bar for each layer in percent of the noise ceiling,
+Read `score_report` first: the report of a store. `score_places` are what its layers were scored against, `study_rdms`
+the brains of these studies where the data are found, `score_columns` the numbers in compact columns, with the
+`training_runs` that checkpoints belong to; `score_rdms` are RDMs as ranks, `score_facts` says where all of it comes
+from. `score_charts` has the specifications of charts, and `score_page` puts everything into the template, style and
+scripts of the folder `page`, whose scripts run in the order data, elements, table, charts, rdms, main.
+
+`plot` makes a figure with a panel for each study and region, and a bar for each layer in percent of the noise ceiling,
 or its curve over time (`time_curves`).
 `check` writes the report of a checked study, as a page (`check_html`) or a picture (`check_png`), with the rows of
 `check_facts` and the pictures of `check_pictures`.
@@ -12,12 +18,15 @@ or its curve over time (`time_curves`).
 from fastrdm.report.check import check_output, write_check
 from fastrdm.report.check_facts import CheckTables, check_tables
 from fastrdm.report.plot import check_figure, plot_scores
+from fastrdm.report.score_report import check_report, write_report
 
 __all__ = [
     "CheckTables",
     "check_figure",
     "check_output",
+    "check_report",
     "check_tables",
     "plot_scores",
     "write_check",
+    "write_report",
 ]

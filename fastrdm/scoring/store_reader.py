@@ -12,7 +12,7 @@ from fastrdm.scoring import store_values as values
 from fastrdm.scoring.database import Database
 from fastrdm.scoring.kept_layers import unpacked, unpacked_gram
 from fastrdm.scoring.result_table import ResultTable
-from fastrdm.scoring.store_rows import RowOptions, RowReader
+from fastrdm.scoring.store_rows import RowOptions, RowReader, method_facts, target_facts
 from fastrdm.scoring.table_files import frame_of, write_csv, write_table
 
 if TYPE_CHECKING:
@@ -80,6 +80,26 @@ class StoreReader(Database):
         found = self.query("SELECT facts FROM environments")
         with self._errors():
             return [values.facts(facts, "facts of an environment") for (facts,) in found]
+
+    def targets(self) -> list[dict[str, Any]]:
+        """What layers were scored against: study, region, measure, protocol as in `rows`, hashes, ceilings and times.
+
+        `stimuli` and `subjects` are the SHA-256 of the images in order and of the subjects' data; `ceilings` has the
+        noise ceiling of each time point, by time, if these have scores of their own.
+        """
+        found = self.dicts("SELECT * FROM targets")
+        with self._errors():
+            targets = []
+            for each in sorted(map(target_facts, found), key=lambda target: target["order"]):
+                del each["order"], each["id"]
+                targets.append(each)
+            return targets
+
+    def pipelines(self) -> list[dict[str, Any]]:
+        """How results were made: the columns `arch` and `settings` of `rows`, the graph's fingerprint, and settings."""
+        found = self.dicts("SELECT * FROM methods ORDER BY key")
+        with self._errors():
+            return [{k: v for k, v in method_facts(each).items() if k != "id"} for each in found]
 
     def labels(self) -> list[str]:
         """Names of the columns of labels."""
@@ -156,6 +176,10 @@ class StoreReader(Database):
     def write_parquet(self, path: str | Path, **options: Any) -> None:
         """Write the results as a Parquet file, which appears only when it is complete; options as for `frame`."""
         write_table(self.table(**{"sign_flips": False} | options), path, "parquet")
+
+    def has_rdms(self) -> bool:
+        """Whether RDMs of any checkpoint are kept."""
+        return bool(self.query("SELECT 1 FROM rdms LIMIT 1"))
 
     def rdms(
         self, sha256: str, settings: str | None = None

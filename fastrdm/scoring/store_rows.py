@@ -270,7 +270,8 @@ def _is_squared(target: dict[str, Any], result: LayerResult) -> bool:
     return numbers["value"] == numbers["r2"] if squared is None else bool(squared)
 
 
-def _target(fact: dict[str, Any]) -> dict[str, Any]:
+def target_facts(fact: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table `targets`, checked: `protocol` as a short text, `squared`, `ceilings` by time, `order`."""
     for name in ("study", "region", "measure", "key"):
         values.text(fact[name], f"{name} of a target")
     values.integer(fact["n_subjects"], "n_subjects of a target", 1)
@@ -289,7 +290,8 @@ def _environment(fact: dict[str, Any]) -> dict[str, Any]:
     return fact | {"provider": str(found.get("provider", ""))}
 
 
-def _method(fact: dict[str, Any]) -> dict[str, Any]:
+def method_facts(fact: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table `methods`, checked: `preprocessing` as a short text, `settings` is the start of the key."""
     for name in ("key", "arch", "taps", "precision", "kernels", "preprocessing"):
         values.text(fact[name], f"{name} of a method")
     preprocessing = preprocessing_text(fact["preprocessing"])
@@ -302,8 +304,8 @@ def _checkpoint(fact: dict[str, Any]) -> dict[str, Any]:
 
 
 _FACTS: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "targets": _target,
+    "targets": target_facts,
     "environments": _environment,
-    "methods": _method,
+    "methods": method_facts,
     "checkpoints": _checkpoint,
 }

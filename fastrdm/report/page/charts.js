@@ -1,0 +1,100 @@
+// Charts by Vega-Lite. Their specifications come from Altair; only their data change. Colours are variables of the
+// style sheet, so that they follow light, dark and print. Expressions are interpreted, not compiled, so that the page's
+// security policy can forbid code from text.
+
+const OPTIONS = { ast: true, actions: false, renderer: "svg", tooltip: false, defaultStyle: false, logLevel: 1 };
+const SUBJECTS = "subjects";
+
+async function newChart(parent, name, onClick) {
+  const { view } = await vegaEmbed(parent, structuredClone(report.charts[name]), OPTIONS);
+  view.addEventListener("click", (_, item) => {
+    if (item && item.datum && item.datum.id !== undefined) onClick(item.datum.id);
+  });
+  return view;
+}
+
+async function setData(view, sets) {
+  for (const [name, values] of Object.entries(sets)) {
+    // Vega adds keys to the rows that it gets.
+    view.data(name, values);
+  }
+  await view.runAsync();
+}
+
+// One chart for each region, made once and filled again for each checkpoint.
+const layerCharts = new Map();
+
+async function layerChart(p) {
+  if (!layerCharts.has(p)) {
+    const plot = element("div", "", { className: "plot", role: "img" });
+    const caption = element("figcaption");
+    const figure = element("figure", plot, { className: "chart" });
+    figure.prepend(caption);
+    byId("layer-charts").append(figure);
+    layerCharts.set(p, { figure, caption, plot, view: await newChart(plot, "layers", selectLayer) });
+  }
+  return layerCharts.get(p);
+}
+
+async function drawLayerCharts(places) {
+  for (const [p, chart] of layerCharts) chart.figure.hidden = !places.includes(p);
+  for (const p of places) {
+    const chart = await layerChart(p);
+    const place = report.places[p];
+    const time = state.time[p] ?? best[p].time[state.checkpoint];
+    const rows = rowsOf(state.checkpoint, p).filter((row) => row.time === time);
+    const ceiling = ceilingOf(place, time);
+    chart.caption.textContent = `${placeName(place)}${place.times ? ` at ${place.times[time]}` : ""}: 100 % = ${text(ceiling, 4)}${bounds(place)}`;
+    chart.plot.ariaLabel = describeLayers(place, rows);
+    await setData(chart.view, layerData(place, rows));
+  }
+}
+
+function bounds(place) {
+  return place.lower === null ? "" : `, noise ceiling ${text(place.lower, 4)} … ${text(place.upper, 4)}`;
+}
+
+function layerData(place, rows) {
+  const shown = rows.filter((row) => !Number.isNaN(row.percent)).map((row) => ({
+    id: row.layer, layer: uniqueLayer(row.layer), percent: row.percent,
+    low: Number.isNaN(row.low) ? row.percent : row.low, high: Number.isNaN(row.high) ? row.percent : row.high,
+    state: row.layer === state.layer ? "chosen" : "other",
+    title: `${report.layers[row.layer]}: ${text(row.percent)} %${interval(row)}${Number.isNaN(row.rho) ? "" : `, mean ${place.symbol} ${text(row.rho, 3)}`}`,
+  }));
+  const subjects = rows.flatMap((row) => subjectsOf(state.checkpoint, row).filter((value) => !Number.isNaN(value)).map((value, i) => ({
+    id: row.layer, layer: uniqueLayer(row.layer), percent: value, title: `${report.layers[row.layer]}, subject ${i}: ${text(value)} %`,
+  })));
+  const isShown = byId("ceiling").checked;
+  const scale = 100 / place.ceiling;
+  const hasBand = isShown && place.lower !== null;
+  return {
+    rows: shown, [SUBJECTS]: subjects, ceiling: isShown ? [{ percent: 100 }] : [],
+    band: hasBand ? [{ low: place.lower * scale, high: place.upper * scale }] : [],
+  };
+}
+
+// Vega has one band for each text; names of layers that look the same stay apart.
+const uniqueLayer = (layer) => report.layers[layer];
+
+function describeLayers(place, rows) {
+  const known = rows.filter((row) => !Number.isNaN(row.percent));
+  if (!known.length) return `${placeName(place)}: no layer has a score.`;
+  const top = known.reduce((a, b) => (b.percent > a.percent ? b : a));
+  return `Scores of ${counted(known.length, "layer")} for ${placeName(place)}; the best is ${report.layers[top.layer]} with ${text(top.percent)} % of the noise ceiling. The table below has the numbers.`;
+}
+
+// Lines over epochs or time: one for each layer, and the chosen layer with its interval.
+const lineViews = new Map();
+
+async function drawLines(id, chart, points, now, description, onClick) {
+  if (!lineViews.has(id)) lineViews.set(id, await newChart(byId(id), chart, onClick));
+  const known = points.filter((point) => !Number.isNaN(point.percent));
+  const chosen = known.filter((point) => point.layer === report.layers[state.layer]);
+  byId(id).role = "img";
+  byId(id).ariaLabel = description;
+  await setData(lineViews.get(id), {
+    lines: known, chosen: chosen.map((point) => ({ ...point })), now: now === null ? [] : [{ x: now }],
+    band: chosen.filter((point) => !Number.isNaN(point.low)).map((point) => ({ ...point })),
+    ceiling: byId("ceiling").checked ? [{ percent: 100 }] : [],
+  });
+}

@@ -1,0 +1,82 @@
+"""The specifications of a report's charts, whose data come later."""
+
+from typing import Any
+
+from fastrdm._base import require
+
+# Colours are variables of the page's style sheet.
+_INK, _SOFT, _LINE, _GRID = "var(--ink)", "var(--soft)", "var(--line)", "var(--grid)"
+_ACCENT, _BAND, _DOTS, _CEILING = "var(--accent)", "var(--band)", "var(--dots)", "var(--ceiling)"
+# Lines of layers from the first to the last, readable on light and dark.
+_DEPTH = ("#2b86c5", "#8a63b8", "#c2477f", "#d0701c")
+_FONT = "system-ui, sans-serif"
+
+
+def chart_specifications() -> dict[str, dict[str, Any]]:
+    """Vega-Lite's specifications of the charts of layers, of epochs and of times."""
+    require("altair", "report", "to write reports")
+    return {"layers": _layers(), "lines": _lines("progress"), "times": _lines("time")}
+
+
+def _layers() -> dict[str, Any]:
+    """A row for each layer: subjects as dots, interval, mean; a line at the ceiling, and the band of its bounds."""
+    import altair as alt
+
+    percent = alt.X("percent:Q", title="% of noise ceiling", scale=alt.Scale(zero=True))
+    layer = alt.Y("layer:N", title=None, sort=None)
+    colour = alt.condition("datum.state === 'chosen'", alt.value(_ACCENT), alt.value(_INK))
+    rows = alt.Chart(alt.NamedData("rows"))
+    subjects = alt.Chart(alt.NamedData("subjects"))
+    band = alt.Chart(alt.NamedData("band")).mark_rect(color=_BAND, opacity=0.35)
+    ceiling = alt.Chart(alt.NamedData("ceiling")).mark_rule(color=_CEILING, strokeDash=[5, 3])
+    return _specification(
+        alt.layer(
+            # The means come first, because they name the layers and their order.
+            rows.mark_point(opacity=0).encode(x=percent, y=layer),
+            band.encode(x="low:Q", x2="high:Q"),
+            ceiling.encode(x="percent:Q"),
+            subjects.mark_circle(size=14, color=_DOTS, opacity=0.65).encode(
+                x="percent:Q", y=layer, tooltip="title:N"
+            ),
+            rows.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q", y=layer, color=colour),
+            rows.mark_point(filled=True, size=60, opacity=1).encode(
+                x="percent:Q", y=layer, color=colour, tooltip="title:N"
+            ),
+        ).properties(width="container", height=alt.Step(21))
+    )
+
+
+def _lines(name: str) -> dict[str, Any]:
+    """A line for each layer; the chosen one is thick and has its interval; a line at what is chosen."""
+    import altair as alt
+
+    x = alt.X("x:Q", title=None, scale=alt.Scale(zero=False, nice=False))
+    percent = alt.Y("percent:Q", title="% of noise ceiling", scale=alt.Scale(zero=True))
+    depth = alt.Color("order:Q", scale=alt.Scale(range=list(_DEPTH)), legend=None)
+    lines = alt.Chart(alt.NamedData("lines")).encode(x=x, y=percent)
+    chosen = alt.Chart(alt.NamedData("chosen")).encode(x=x, y=percent)
+    band = alt.Chart(alt.NamedData("band")).mark_area(color=_ACCENT, opacity=0.22)
+    now = alt.Chart(alt.NamedData("now")).mark_rule(color=_SOFT, strokeDash=[2, 2])
+    ceiling = alt.Chart(alt.NamedData("ceiling")).mark_rule(color=_CEILING, strokeDash=[5, 3])
+    return _specification(
+        alt.layer(
+            ceiling.encode(y="percent:Q"),
+            now.encode(x=x),
+            band.encode(x=x, y="low:Q", y2="high:Q"),
+            lines.mark_line(strokeWidth=1.2, opacity=0.85).encode(color=depth, detail="layer:N"),
+            lines.mark_circle(size=22, opacity=0.85).encode(color=depth, tooltip="title:N"),
+            chosen.mark_line(strokeWidth=3, color=_ACCENT),
+            chosen.mark_circle(size=40, opacity=1, color=_ACCENT).encode(tooltip="title:N"),
+        ).properties(width="container", height=260, name=name)
+    )
+
+
+def _specification(chart: Any) -> dict[str, Any]:
+    text = {"labelColor": _SOFT, "titleColor": _SOFT, "labelFont": _FONT, "titleFont": _FONT}
+    axis = {"domainColor": _LINE, "tickColor": _LINE, "gridColor": _GRID, "labelLimit": 130}
+    chart = chart.configure(background="transparent", aria=False)
+    chart = chart.configure_view(stroke=None).configure_axis(
+        **text, **axis, labelFontSize=12, titleFontWeight="normal", titleFontSize=12
+    )
+    found: dict[str, Any] = chart.to_dict()
+    return found
