@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PACKAGES = ["fastrdm", "fastrdm.plot", "fastrdm.live", "fastrdm.interop"]
+PACKAGES = ["fastrdm", "fastrdm.plot", "fastrdm.live", "fastrdm.interop", "fastrdm.report"]
 
 
 def documented():
