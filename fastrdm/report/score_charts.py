@@ -72,8 +72,11 @@ def _lines(name: str) -> dict[str, Any]:
 
 
 def _specification(chart: Any) -> dict[str, Any]:
+    import altair as alt
+
     text = {"labelColor": _SOFT, "titleColor": _SOFT, "labelFont": _FONT, "titleFont": _FONT}
     axis = {"domainColor": _LINE, "tickColor": _LINE, "gridColor": _GRID, "labelLimit": 130}
+    chart = chart.properties(autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
     chart = chart.configure(background="transparent", aria=False)
     chart = chart.configure_view(stroke=None).configure_axis(
         **text, **axis, labelFontSize=12, titleFontWeight="normal", titleFontSize=12

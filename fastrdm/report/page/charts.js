@@ -44,14 +44,16 @@ async function drawLayerCharts(places) {
     const time = state.time[p] ?? best[p].time[state.checkpoint];
     const rows = rowsOf(state.checkpoint, p).filter((row) => row.time === time);
     const ceiling = ceilingOf(place, time);
-    chart.caption.textContent = `${placeName(place)}${place.times ? ` at ${place.times[time]}` : ""}: 100 % = ${text(ceiling, 4)}${bounds(place)}`;
+    const heading = `${placeName(place)}${place.times ? ` at ${place.times[time]}` : ""}`;
+    const scale = element("span", `100 % is ${text(ceiling, 4)}${bounds(place)}`, { className: "soft" });
+    fill(chart.caption, [element("strong", heading), document.createElement("br"), scale]);
     chart.plot.ariaLabel = describeLayers(place, rows);
     await setData(chart.view, layerData(place, rows));
   }
 }
 
 function bounds(place) {
-  return place.lower === null ? "" : `, noise ceiling ${text(place.lower, 4)} … ${text(place.upper, 4)}`;
+  return place.lower === null ? "" : `; noise ceiling ${text(place.lower, 4)} … ${text(place.upper, 4)}`;
 }
 
 function layerData(place, rows) {
@@ -83,18 +85,24 @@ function describeLayers(place, rows) {
   return `Scores of ${counted(known.length, "layer")} for ${placeName(place)}; the best is ${report.layers[top.layer]} with ${text(top.percent)} % of the noise ceiling. The table below has the numbers.`;
 }
 
-// Lines over epochs or time: one for each layer, and the chosen layer with its interval.
+// Lines over epochs or time: one for each layer, and the chosen layer with its interval. While `content` stays the same,
+// only the line at what is chosen moves.
 const lineViews = new Map();
 
-async function drawLines(id, chart, points, now, description, onClick) {
-  if (!lineViews.has(id)) lineViews.set(id, await newChart(byId(id), chart, onClick));
-  const known = points.filter((point) => !Number.isNaN(point.percent));
-  const chosen = known.filter((point) => point.layer === report.layers[state.layer]);
+async function drawLines(id, chart, points, now, description, onClick, content) {
+  if (!lineViews.has(id)) lineViews.set(id, { view: await newChart(byId(id), chart, onClick), content: "" });
+  const drawn = lineViews.get(id);
+  const ceiling = byId("ceiling").checked;
+  const sets = { now: [{ x: now }], ceiling: ceiling ? [{ percent: 100 }] : [] };
+  if (drawn.content !== content) {
+    const known = points.filter((point) => !Number.isNaN(point.percent));
+    const chosen = known.filter((point) => point.order === state.layer);
+    sets.lines = known;
+    sets.chosen = chosen.map((point) => ({ ...point }));
+    sets.band = chosen.filter((point) => !Number.isNaN(point.low)).map((point) => ({ ...point }));
+    drawn.content = content;
+  }
   byId(id).role = "img";
   byId(id).ariaLabel = description;
-  await setData(lineViews.get(id), {
-    lines: known, chosen: chosen.map((point) => ({ ...point })), now: now === null ? [] : [{ x: now }],
-    band: chosen.filter((point) => !Number.isNaN(point.low)).map((point) => ({ ...point })),
-    ceiling: byId("ceiling").checked ? [{ percent: 100 }] : [],
-  });
+  await setData(drawn.view, sets);
 }

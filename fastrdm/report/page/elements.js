@@ -4,9 +4,15 @@ const byId = (id) => document.getElementById(id);
 
 function element(tag, content = "", properties = {}) {
   const made = document.createElement(tag);
-  if (content instanceof Node) made.append(content);
-  else made.textContent = content;
+  made.append(content);
   return Object.assign(made, properties);
+}
+
+// A path whose lines break after slashes.
+function breakable(path) {
+  const made = document.createDocumentFragment();
+  for (const part of path.split(/(?<=\/)/)) made.append(part, document.createElement("wbr"));
+  return made;
 }
 
 function fill(parent, children) {

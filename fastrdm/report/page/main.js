@@ -58,7 +58,7 @@ let latest = 0;
 async function drawCheckpoint() {
   const mine = ++latest;
   const c = state.checkpoint;
-  byId("checkpoint-title").textContent = report.checkpoints.name[c];
+  fill(byId("checkpoint-title"), [breakable(report.checkpoints.name[c])]);
   const facts = report.checkpoints;
   fillFacts("checkpoint-facts", [
     ...report.labels.filter((label) => !isMissing(label.values[c])).map((label) => [label.name, label.values[c]]),
@@ -144,17 +144,18 @@ function selectTime(time) {
   return drawCheckpoint();
 }
 
-function pointsOf(rows, c, x) {
+// Points of a chart of lines; `id` is what a click on one chooses.
+function pointsOf(rows, id, x) {
   return rows.map((row) => ({
-    x, id: c, layer: report.layers[row.layer], order: row.layer, percent: row.percent, low: row.low, high: row.high,
+    x, id, layer: report.layers[row.layer], order: row.layer, percent: row.percent, low: row.low, high: row.high,
     title: `${report.layers[row.layer]} at ${x}: ${text(row.percent)} %${interval(row)}`,
   }));
 }
 
-// At most so many checkpoints of a run, with the first, the last and the chosen one.
+// At most so many checkpoints of a run, with the first and the last one.
 function thinned(run) {
   const step = Math.ceil(run.length / MOST_POINTS);
-  return run.filter((c, i) => i % step === 0 || i === run.length - 1 || c === state.checkpoint);
+  return run.filter((c, i) => i % step === 0 || i === run.length - 1);
 }
 
 async function drawEpochs() {
@@ -164,14 +165,15 @@ async function drawEpochs() {
   const place = report.places[state.place];
   const name = progress.name;
   const drawn = thinned(run);
-  const times = (c) => state.time[state.place] ?? best[state.place].time[state.checkpoint];
-  const points = drawn.flatMap((c) => pointsOf(rowsOf(c, state.place).filter((row) => row.time === times(c)), c, progress.values[c]));
+  const time = state.time[state.place] ?? best[state.place].time[state.checkpoint];
+  const points = drawn.flatMap((c) => pointsOf(rowsOf(c, state.place).filter((row) => row.time === time), c, progress.values[c]));
   byId("over-epochs-title").textContent = `Scores over ${name}: ${placeName(place)}`;
   const every = drawn.length < run.length ? ` ${drawn.length} of ${counted(run.length, "checkpoint")} are drawn.` : "";
   byId("over-epochs-help").textContent = `A line for each layer of this run, from the first (blue) to the last (orange); the thick line is ${report.layers[state.layer]}, with its 95 % interval. Click a point to choose its checkpoint.${every}`;
   fillLines("epochs-table", name, points);
   const description = `Scores over ${name} of ${counted(layersOf(state.checkpoint).length, "layer")} for ${placeName(place)}. The table below has the numbers.`;
-  await drawLines("epochs-chart", "lines", points, progress.values[state.checkpoint], description, selectCheckpoint);
+  const content = [report.checkpoints.run[state.checkpoint], state.place, state.layer, time, drawn.length].join();
+  await drawLines("epochs-chart", "lines", points, progress.values[state.checkpoint], description, selectCheckpoint, content);
 }
 
 async function drawTimes() {
@@ -185,7 +187,8 @@ async function drawTimes() {
   byId("over-time-help").textContent = `A line for each layer, from the first (blue) to the last (orange); the thick line is ${report.layers[state.layer]}, with its 95 % interval. Percent of the noise ceiling of each time point.`;
   fillLines("time-table", "time", points);
   const description = `Scores over ${counted(place.times.length, "time point")} for ${placeName(place)}. The table below has the numbers.`;
-  await drawLines("time-chart", "times", points, place.times[time], description, selectTime);
+  const content = [state.checkpoint, state.place, state.layer].join();
+  await drawLines("time-chart", "times", points, place.times[time], description, selectTime, content);
 }
 
 // The table is filled when it is opened.

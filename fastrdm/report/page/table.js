@@ -132,7 +132,7 @@ function checkpointCells(c) {
   return table.columns.map((column, i) => {
     const value = column.value(c);
     if (i === 0) {
-      const button = element("button", column.show(c), { type: "button", title: value });
+      const button = element("button", breakable(column.show(c)), { type: "button", title: value });
       button.addEventListener("click", () => selectCheckpoint(c));
       return button;
     }
