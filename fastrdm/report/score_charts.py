@@ -22,7 +22,12 @@ def _layers() -> dict[str, Any]:
     """A row for each layer: subjects as dots, interval, mean; a line at the ceiling, and the band of its bounds."""
     import altair as alt
 
-    percent = alt.X("percent:Q", title="% of noise ceiling", scale=alt.Scale(zero=True))
+    percent = alt.X(
+        "percent:Q",
+        title="% of noise ceiling",
+        scale=alt.Scale(zero=True),
+        axis=alt.Axis(tickCount=5, labelFlush=False),
+    )
     layer = alt.Y("layer:N", title=None, sort=None)
     colour = alt.condition("datum.state === 'chosen'", alt.value(_ACCENT), alt.value(_INK))
     rows = alt.Chart(alt.NamedData("rows"))
@@ -50,7 +55,10 @@ def _lines(name: str) -> dict[str, Any]:
     """A line for each layer; the chosen one is thick and has its interval; a line at what is chosen."""
     import altair as alt
 
-    x = alt.X("x:Q", title=None, scale=alt.Scale(zero=False, nice=False))
+    # Epochs are whole numbers.
+    steps = {"tickMinStep": 1} if name == "progress" else {}
+    axis = alt.Axis(tickCount=8, labelFlush=False, labelOverlap=True, **steps)
+    x = alt.X("x:Q", title=None, scale=alt.Scale(zero=False, nice=False), axis=axis)
     percent = alt.Y("percent:Q", title="% of noise ceiling", scale=alt.Scale(zero=True))
     depth = alt.Color("order:Q", scale=alt.Scale(range=list(_DEPTH)), legend=None)
     lines = alt.Chart(alt.NamedData("lines")).encode(x=x, y=percent)

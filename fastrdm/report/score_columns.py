@@ -1,6 +1,7 @@
 """Results of a store → the columns of a report: numbers as base64, texts once."""
 
 import base64
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastrdm._base import printable
 from fastrdm.report.score_places import ScorePlaces
 from fastrdm.report.training_runs import progress_label, runs_of
-from fastrdm.scoring import StoredResult, best_layers, layer_scores
+from fastrdm.scoring import StoredResult, best_layers, layer_scores, modalities
 
 # A similarity that is NaN, as a 16-bit integer.
 _MISSING = -32768
@@ -222,9 +223,11 @@ def _scores(checkpoints: Sequence[CheckpointRows], layers: Names) -> list[dict[s
             of_measure = [r for r in rows.results if r.measure == measure]
             if any(r.time is not None for r in of_measure):
                 continue
+            regions = Counter(modalities(of_measure).values())
             scores = layer_scores(of_measure)
             for modality, layer in best_layers(of_measure).items():
-                found.setdefault((measure, modality), {})[i] = (scores[modality][layer], layer)
+                if regions[modality] > 1:
+                    found.setdefault((measure, modality), {})[i] = (scores[modality][layer], layer)
     columns = []
     for (measure, modality), values in found.items():
         percent = [values[i][0] if i in values else None for i in range(len(checkpoints))]
@@ -235,7 +238,7 @@ def _scores(checkpoints: Sequence[CheckpointRows], layers: Names) -> list[dict[s
         columns.append(
             {
                 "measure": measure,
-                "name": f"score {modality}".strip(),
+                "name": f"score ({modality})" if modality else "score",
                 "help": "of the best layer: mean value over the regions ÷ mean ceiling, then mean over the studies",
                 "percent": percent,
                 "layer": numbers,

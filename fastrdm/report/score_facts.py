@@ -48,7 +48,9 @@ def _environments(store: Store) -> list[tuple[str, str]]:
     for facts in store.environments():
         versions = facts.get("versions", {})
         texts = [
-            " ".join(str(facts.get(name, "")) for name in ("kernels", "isa")).strip(),
+            " ".join(
+                ["kernels", *(str(facts[name]) for name in ("kernels", "isa") if name in facts)]
+            ),
             f"provider {facts['provider']}" if facts.get("provider") else "",
             ", ".join(f"{name} {version}" for name, version in versions.items()),
             f"on {facts['host']}" if facts.get("host") else "",
@@ -61,7 +63,7 @@ def _pipeline(pipeline: Mapping[str, Any]) -> str:
     texts = [
         pipeline["arch"] or "networks of the files",
         f"taps {pipeline['taps']}" if pipeline["taps"] else "",
-        f"preprocessing {pipeline['preprocessing']}",
+        f"preprocessing {pipeline['preprocessing']}" if pipeline["preprocessing"] else "",
         pipeline["precision"],
         pipeline["kernels"],
         f"graph {pipeline['graph'][:_SHOWN]}",
@@ -97,7 +99,7 @@ def failures_of(store: Store) -> dict[str, Any]:
     return {"count": len(found), "listed": listed}
 
 
-def notes_of(places: Sequence[Mapping[str, Any]], notes: Iterable[str]) -> list[str]:
+def notes_of(places: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sentences that explain the numbers."""
     has_bounds = any(place["lower"] is not None for place in places)
     texts = [
@@ -111,7 +113,7 @@ def notes_of(places: Sequence[Mapping[str, Any]], notes: Iterable[str]) -> list[
         texts.append(
             "The band is the noise ceiling, from lower to upper bound, computed from the subjects' RDMs."
         )
-    return [*texts, *notes] if places else list(notes)
+    return texts if places else []
 
 
 def synthetic_text(targets: Iterable[Mapping[str, Any]]) -> str:

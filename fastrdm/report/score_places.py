@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrdm._base import printable
+from fastrdm._base import natural_key, printable
 from fastrdm.report.study_rdms import StudyRdms
 from fastrdm.scoring import MEASURES, StoredResult
 
@@ -40,7 +40,9 @@ class ScorePlaces:
                     " or a ceiling that no target in the store has; fastrdm table STORE --check shows what is wrong"
                 )
             first.setdefault(found[key]["key"], r)
-        used = list({t["key"]: t for t in found.values() if t["key"] in first}.values())
+        used = sorted(
+            {t["key"]: t for t in found.values() if t["key"] in first}.values(), key=_order
+        )
         squared = [
             bool(t["squared"]) if t["squared"] is not None else _equals_r2(first[t["key"]])
             for t in used
@@ -79,6 +81,11 @@ class ScorePlaces:
                 }
             )
         return facts
+
+
+def _order(target: Mapping[str, Any]) -> tuple[Any, ...]:
+    names = natural_key(target["study"]), natural_key(target["region"])
+    return (*names, list(MEASURES).index(target["measure"]), target["key"])
 
 
 def _keys(target: Mapping[str, Any]) -> list[tuple[Any, ...]]:

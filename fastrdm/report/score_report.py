@@ -132,7 +132,7 @@ def report_data(
         "summary": _summary(columns, facts, failures["count"]),
         "synthetic": synthetic_text(places.targets),
         "facts": provenance(store, places.targets),
-        "notes": notes_of(facts, brains.notes),
+        "notes": notes_of(facts),
         "studies": [printable(study) for study in studies],
         "measures": [{"name": name, "title": MEASURES[name].title} for name in measures],
         "places": facts,
@@ -144,10 +144,11 @@ def report_data(
 
 
 def _summary(columns: dict[str, Any], places: list[dict[str, Any]], n_failures: int) -> str:
-    texts = [
-        counted(len(columns["checkpoints"]["name"]), "checkpoint"),
-        counted(len(columns["layers"]), "layer"),
-        counted(len({(place["study"], place["region"]) for place in places}), "region"),
-        counted(len({place["measure"] for place in places}), "measure"),
-    ]
-    return ", ".join([*texts, *([counted(n_failures, "failure")] if n_failures else [])])
+    counts = {
+        "checkpoint": len(columns["checkpoints"]["name"]),
+        "layer": len(columns["layers"]),
+        "region": len({(place["study"], place["region"]) for place in places}),
+        "measure": len({place["measure"] for place in places}),
+        "failure": n_failures,
+    }
+    return ", ".join(counted(n, noun) for noun, n in counts.items() if n)

@@ -34,9 +34,10 @@ def find_study_rdms(targets: Iterable[Mapping[str, Any]], data: Path | None) -> 
     by_study: dict[str, list[Mapping[str, Any]]] = {}
     for target in targets:
         by_study.setdefault(target["study"], []).append(target)
-    if data is None:
-        return StudyRdms(notes=["No data folder was found; name one with --data."])
     found = StudyRdms()
+    if data is None:
+        found.notes.append("No data folder was found; name one with --data.")
+        return found
     for name, of_study in by_study.items():
         problem = _add_study(found, name, of_study, data)
         if problem:

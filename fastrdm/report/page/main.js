@@ -64,6 +64,7 @@ async function drawCheckpoint() {
     ...report.labels.filter((label) => !isMissing(label.values[c])).map((label) => [label.name, label.values[c]]),
     ["network", report.archs[facts.arch[c]]], ["settings", report.settings[facts.settings[c]]], ["SHA-256", facts.sha256[c]],
   ]);
+  byId("no-subjects").hidden = subjectStarts[c] >= 0;
   drawSliders();
   fillLayers();
   drawRdms();
@@ -267,17 +268,19 @@ function start() {
   listen();
   for (const part of document.querySelectorAll(".with-scores")) part.hidden = !n;
   document.querySelector("main").classList.toggle("scored", n > 0);
-  if (!n) return;
+  if (!n) {
+    document.body.dataset.drawn = "";
+    return;
+  }
   const example = progress ? `${progress.name}>=10` : report.labels.length ? `${report.labels[0].name}=${report.labels[0].values.find((value) => !isMissing(value))}` : `checkpoint=${report.checkpoints.name[0]}`;
   byId("filter-help").textContent = `Words in names, labels and best layers, and conditions on columns, for example ${example}`;
-  fill(byId("measure"), report.measures.map((each) => element("option", each.title, { value: each.name, selected: each.name === state.measure })));
-  byId("measure-label").hidden = report.measures.length < 2;
   // The best checkpoint is first.
   state.place = report.places.reduce((a, _, p) => (best[p].percent[report.first] > best[a].percent[report.first] ? p : a), 0);
   state.measure = report.places[state.place].measure;
+  fill(byId("measure"), report.measures.map((each) => element("option", each.title, { value: each.name, selected: each.name === state.measure })));
+  byId("measure-label").hidden = report.measures.length < 2;
   fillRegions();
   byId("region-label").hidden = report.places.length < 2;
-  byId("layers-help").textContent = report.layers_help;
   const all = placesOfMeasure().length;
   byId("more-regions").hidden = all <= MOST_PLACES;
   byId("more-regions").textContent = `${MOST_PLACES} of ${counted(all, "region")} are shown at a time; choose a region to see others.`;

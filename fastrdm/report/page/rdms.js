@@ -41,7 +41,7 @@ function rdmFigure(k, caption) {
   canvas.ariaLabel = `Heat map of the ${size} × ${size} RDM: ${caption}`;
   const scale = element("div", "", { className: "scale" });
   const ends = element("div", element("span", "similar"), { className: "ends" });
-  ends.append(element("span", "rank of the dissimilarity"), element("span", "dissimilar"));
+  ends.append(element("span", "rank"), element("span", "dissimilar"));
   const figure = element("figure", canvas);
   figure.append(scale, ends, element("figcaption", caption));
   return figure;
