@@ -69,7 +69,7 @@ def compare(folder, name):
 
 
 def command(folder, store, sets="92,118"):
-    words = ["sweep", folder / "sweep.toml", "--data", find_data(), "--sets", sets, "--json"]
+    words = ["sweep", folder / "sweep.toml", "--data", find_data(), "--sets", sets, "--events"]
     return [sys.executable, "-m", "fastrdm", *map(str, words), "--store", str(folder / store)]
 
 

@@ -13,7 +13,8 @@ from fastrdm.cli.arguments import (
     data_folders,
     preprocessing_of_arguments,
 )
-from fastrdm.cli.printing import complain, echo, echo_json
+from fastrdm.cli.json_output import add_json, echo_json_rows
+from fastrdm.cli.printing import complain, echo
 
 if TYPE_CHECKING:
     from fastrdm.images import Preprocessing
@@ -40,7 +41,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     add_preprocessing(parser)
     output = "the page or picture, .html or .png (default: check-NAME.html for each study)"
     add("--output", metavar="FILE", help=output)
-    add("--json", action="store_true", help="print one JSON object for each study")
+    add_json(parser, "a JSON array with an object for each study")
     parser.set_defaults(run=_check)
 
 
@@ -53,10 +54,10 @@ def _check(arguments: argparse.Namespace) -> int:
     checks = check_studies(
         data_folders(arguments), arguments.sets, arguments.modality, _preprocessing(arguments)
     )
-    for number, check in enumerate(checks):
-        if arguments.json:
-            echo_json(check.to_dict())
-        else:
+    if arguments.json:
+        echo_json_rows(check.to_dict() for check in checks)
+    else:
+        for number, check in enumerate(checks):
             for line in (*_lines(check), *[""] * (number < len(checks) - 1)):
                 echo(line)
     # Studies that cannot be opened have nothing to show.

@@ -3,7 +3,8 @@
 import argparse
 
 from fastrdm._base import require
-from fastrdm.cli.printing import write
+from fastrdm.cli.json_output import add_json
+from fastrdm.cli.printing import echo_json, write
 
 _SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
 # Beginnings of the metavariables of arguments that are files, and of those that are folders.
@@ -31,6 +32,7 @@ def add_completion(completion: argparse.ArgumentParser) -> None:
         "Python to complete. Print the script again after an update of fastrdm."
     )
     completion.add_argument("shell", choices=_SHELLS, help="the shell")
+    add_json(completion, "a JSON object with the script")
     completion.set_defaults(run=_completion)
 
 
@@ -49,5 +51,9 @@ def _completion(arguments: argparse.Namespace) -> int:
                 action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
             elif "--provider" in action.option_strings:
                 action.choices = ("auto", "torch", *PROVIDERS)
-    write(f"{shtab.complete(parser, shell=arguments.shell)}\n")
+    script = shtab.complete(parser, shell=arguments.shell)
+    if arguments.json:
+        echo_json({"shell": arguments.shell, "script": script})
+    else:
+        write(f"{script}\n")
     return 0

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import existing_name
 from fastrdm.cli.arguments import add_bootstrap
+from fastrdm.cli.json_output import add_json
 from fastrdm.cli.printing import echo, echo_json
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     sets = ("92", "118", "78", "none", "infer")
     evaluate.add_argument("--set", choices=sets, default="infer", help=ceilings)
     add_bootstrap(evaluate)
-    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
 

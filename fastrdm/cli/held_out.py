@@ -7,6 +7,7 @@ from typing import Any
 
 from fastrdm._base import list_names
 from fastrdm.cli.columns import aligned
+from fastrdm.cli.json_output import without_nan
 from fastrdm.scoring import CHOSEN, CheckpointScores, HeldOutScore
 
 # Marks a negative mean similarity.
@@ -22,8 +23,8 @@ def held_out_records(scored: CheckpointScores) -> Iterator[dict[str, Any]]:
     for each in scored.held_out:
         facts = dataclasses.asdict(each)
         for name in ("percent_nc", "same_data"):
-            facts[name] = None if math.isnan(facts[name]) else facts[name]
-        yield {"event": "held_out", "checkpoint": scored.checkpoint, **facts}
+            facts[name] = without_nan(facts[name])
+        yield {"checkpoint": scored.checkpoint, **facts}
 
 
 def held_out_lines(scores: Sequence[HeldOutScore]) -> Iterator[str]:

@@ -13,7 +13,8 @@ from fastrdm.cli.arguments import (
     preprocessing_of_arguments,
 )
 from fastrdm.cli.columns import aligned
-from fastrdm.cli.printing import echo, echo_json
+from fastrdm.cli.json_output import add_json, echo_json_rows
+from fastrdm.cli.printing import complain, echo, echo_json
 
 if TYPE_CHECKING:
     from fastrdm.networks import NetworkLayers, RequestedPreprocessing
@@ -31,6 +32,7 @@ def add_export(export: argparse.ArgumentParser) -> None:
     add_taps(export)
     add_preprocessing(export)
     add_selection(export)
+    add_json(export, "a JSON object with the path of the file")
     export.set_defaults(run=_export)
 
 
@@ -45,7 +47,7 @@ def add_layers(layers: argparse.ArgumentParser) -> None:
     network.add_argument("--arch", metavar="MODULE:CALLABLE", help=instead)
     add_preprocessing(layers)
     layers.add_argument("--match", metavar="PATTERN", help="only layers that match a pattern")
-    layers.add_argument("--json", action="store_true", help="print JSON lines instead of the table")
+    add_json(layers, "a JSON array with an object for each layer")
     layers.set_defaults(run=_layers)
 
 
@@ -81,7 +83,9 @@ def _export(arguments: argparse.Namespace) -> int:
         preprocessing=wanted,
         architecture=arguments.arch,
     )
-    echo(f"wrote {path}")
+    complain(f"wrote {path}")
+    if arguments.json:
+        echo_json({"path": str(path)})
     return 0
 
 
@@ -102,9 +106,11 @@ def _layers(arguments: argparse.Namespace) -> int:
         )
     listed = [layer for layer in matching if not layer.problem]
     if arguments.json:
-        for layer in listed:
-            record = {name: getattr(layer, name) for name in _LAYER_FIELDS}
-            echo_json(record | {"mib_per_100": layer.mib, "tap": marks.get(layer.name)})
+        echo_json_rows(
+            {name: getattr(layer, name) for name in _LAYER_FIELDS}
+            | {"mib_per_100": layer.mib, "tap": marks.get(layer.name)}
+            for layer in listed
+        )
         return 0
     rows = [("", network.kind, "operator", "shape", "channels", "MiB/100", "tapped as")]
     for layer in listed:

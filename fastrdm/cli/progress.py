@@ -23,14 +23,14 @@ _WINDOW = 50
 
 @contextlib.contextmanager
 def shown(
-    as_json: bool = False, quiet: bool = False, debug: bool = False
+    events: bool = False, quiet: bool = False, debug: bool = False
 ) -> Iterator[Callable[[Event], None]]:
     """Show a sweep's events until the context ends.
 
-    Events are printed as lines of JSON if `as_json`. If `quiet`, or without a terminal, only left-out files, warnings,
+    Each is printed as a line of JSON if `events`. If `quiet`, or without a terminal, only left-out files, warnings,
     failures and the end are printed, on standard error. Tracebacks of failures are shown if `debug`.
     """
-    if as_json:
+    if events:
         yield partial(_print_event, debug=debug)
     elif quiet or not sys.stderr.isatty():
         yield Notices(complain, debug, "fastrdm: ")
@@ -84,11 +84,12 @@ class Notices:
             self._show(event.get("note") or f"{self._prefix}{_end_of(event, self._providers)}")
 
 
-def print_estimate(estimate: "Estimate", as_json: bool) -> int:
+def print_estimate(estimate: "Estimate", as_json: bool, as_event: bool = False) -> int:
     """Print an estimate; return 1 if something that was named does not exist, else 0."""
     plan = estimate.plan
-    if as_json:
-        echo_json({"event": "estimate", **dataclasses.asdict(estimate)})
+    if as_json or as_event:
+        event = {"event": "estimate"} if as_event else {}
+        echo_json({**event, **dataclasses.asdict(estimate)})
         return int(bool(plan.missing))
     for note in plan.left_out:
         complain(f"fastrdm: warning: {note.message}")

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import require
-from fastrdm.cli.printing import echo
+from fastrdm.cli.json_output import add_json
+from fastrdm.cli.printing import complain, echo_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,15 +70,19 @@ def add_sample(sample: argparse.ArgumentParser) -> None:
     sample.add_argument("folder", metavar="DIR")
     responses = "write responses of simulated units with repeats, in place of RDMs"
     sample.add_argument("--responses", action="store_true", help=responses)
+    add_json(sample, "a JSON object with the folder and the network")
     sample.set_defaults(run=_sample)
 
 
 def _sample(arguments: argparse.Namespace) -> int:
     folder = write_sample(arguments.folder, responses=arguments.responses)
-    echo(
+    complain(
         f"wrote {folder}: a SYNTHETIC study with simulated subjects and no brains; see its README.txt"
     )
-    echo(f"try: fastrdm score {folder / 'network.onnx'} --data {folder}")
+    if arguments.json:
+        echo_json({"folder": str(folder), "network": str(folder / _NETWORK), "synthetic": True})
+    else:
+        complain(f"try: fastrdm score {folder / _NETWORK} --data {folder}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """`fastrdm score`: a sweep without a store, whose results are printed."""
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 from fastrdm._base import check_writable_folder, require
 from fastrdm.cli.arguments import add_bootstrap, add_checkpoints, data_folders, sweep_options
 from fastrdm.cli.features import add_features, are_features, feature_scores, label_names_of
-from fastrdm.cli.printing import RAW_CELLS, complain, complain_lines, echo, echo_json
+from fastrdm.cli.json_output import JsonRows, add_json
+from fastrdm.cli.printing import RAW_CELLS, complain, complain_lines, echo
 from fastrdm.cli.progress import print_estimate
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ def add_score(score: argparse.ArgumentParser) -> None:
     add_checkpoints(score)
     add_features(score)
     add_bootstrap(score.add_argument_group("statistics"))
-    add = score.add_argument_group("output").add_argument
+    output = score.add_argument_group("output")
+    add = output.add_argument
     add("--csv", metavar="FILE", help="write the results as CSV too, with each subject's rho")
     add("--raw-cells", action="store_true", help=RAW_CELLS)
     figure = "draw the scores; the ending is the format (.png, .pdf, .svg, ...)"
@@ -43,7 +46,7 @@ def add_score(score: argparse.ArgumentParser) -> None:
         "single best layer; the studies must share a region"
     )
     add("--weighted", action="store_true", help=weighted)
-    add("--json", action="store_true", help="print the results as JSON lines instead of the table")
+    add_json(output, "a JSON object with the results, failures and left-out files")
     add("--quiet", action="store_true", help="print no progress")
     score.set_defaults(run=_score)
 
@@ -72,33 +75,41 @@ def _score(arguments: argparse.Namespace) -> int:
     notice = synthetic_notice(studies)
     if arguments.json and notice:
         complain(notice)
-    if has_features:
-        return _print_all(feature_scores(arguments, studies), files, studies, arguments)
-    scores = score_checkpoints(
-        arguments.weights,
-        arguments.arch,
-        studies,
-        submit=arguments.submit,
-        progress=not arguments.quiet and sys.stderr.isatty(),
-        n_draws=arguments.bootstrap,
-        seed=arguments.seed,
-        watch=arguments.watch,
-        patience=arguments.patience,
-        repeat=arguments.watch,
-        weighted=arguments.weighted,
-        on_left_out=partial(_report_left_out, as_json=arguments.json),
-        **options,
-    )
-    return _print_all(scores, files, studies, arguments)
+    document = JsonRows("results", "held_out", "failures", "left_out", "submissions")
+    with document if arguments.json else contextlib.nullcontext():
+        if has_features:
+            scores = feature_scores(arguments, studies)
+        else:
+            scores = score_checkpoints(
+                arguments.weights,
+                arguments.arch,
+                studies,
+                submit=arguments.submit,
+                progress=not arguments.quiet and sys.stderr.isatty(),
+                n_draws=arguments.bootstrap,
+                seed=arguments.seed,
+                watch=arguments.watch,
+                patience=arguments.patience,
+                repeat=arguments.watch,
+                weighted=arguments.weighted,
+                on_left_out=partial(_report_left_out, document),
+                **options,
+            )
+        show = (
+            partial(_add_json, document)
+            if arguments.json
+            else partial(_print, studies, arguments.seed)
+        )
+        return _show_all(scores, files, show, arguments.debug)
 
 
-def _print_all(
+def _show_all(
     scores: "Iterable[CheckpointScores]",
     files: "ScoreFiles",
-    studies: "Sequence[Study]",
-    arguments: argparse.Namespace,
+    show: "Callable[[CheckpointScores], None]",
+    debug: bool,
 ) -> int:
-    """Print and write the results as they come; return the exit status."""
+    """Show and write the results as they come; return the exit status."""
     failed = total = wrong = 0
     is_begun = False
     try:
@@ -107,7 +118,13 @@ def _print_all(
             total += 1
             wrong += bool(scored.error)
             failed += bool(scored.error) and not scored.results
-            _print(scored, studies, arguments)
+            show(scored)
+            if scored.error:
+                if debug:
+                    complain_lines(scored.traceback)
+                complain(f"fastrdm: error: {scored.error}")
+            for path in scored.submissions:
+                complain(f"wrote {path}")
             files.add(scored)
     finally:
         # Also when it is stopped; but files of earlier results stay as they are if nothing could begin.
@@ -118,27 +135,27 @@ def _print_all(
     return 1 if wrong or files.failed else 0
 
 
-def _print(
-    scored: "CheckpointScores", studies: "Sequence[Study]", arguments: argparse.Namespace
-) -> None:
-    from fastrdm.cli.held_out import held_out_lines, held_out_records
-    from fastrdm.cli.tables import plain, print_results
+def _print(studies: "Sequence[Study]", seed: int, scored: "CheckpointScores") -> None:
+    from fastrdm.cli.held_out import held_out_lines
+    from fastrdm.cli.tables import print_results
 
-    if arguments.json:
-        for result in scored.results:
-            echo_json(plain(result) | dict(scored.settings) | dict(scored.labels))
-        for record in held_out_records(scored):
-            echo_json(record)
-    elif scored.results:
-        print_results(scored.results, studies, arguments.seed)
+    if scored.results:
+        print_results(scored.results, studies, seed)
         for line in held_out_lines(scored.held_out):
             echo(line)
+
+
+def _add_json(document: JsonRows, scored: "CheckpointScores") -> None:
+    from fastrdm.cli.held_out import held_out_records
+    from fastrdm.cli.tables import plain
+
+    for result in scored.results:
+        document.add(plain(result) | dict(scored.settings) | dict(scored.labels))
+    document.more["held_out"] += held_out_records(scored)
+    document.more["submissions"] += map(str, scored.submissions)
     if scored.error:
-        if arguments.debug:
-            complain_lines(scored.traceback)
-        complain(f"fastrdm: error: {scored.error}")
-    for path in scored.submissions:
-        complain(f"wrote {path}")
+        failure = {"checkpoint": scored.checkpoint, "error": scored.error}
+        document.more["failures"].append(failure)
 
 
 def _announce(checkpoint: str) -> None:
@@ -157,7 +174,6 @@ def _name_provider() -> Callable[[str], None]:
     return name
 
 
-def _report_left_out(left_out: "LeftOut", as_json: bool) -> None:
+def _report_left_out(document: JsonRows, left_out: "LeftOut") -> None:
     complain(f"fastrdm: warning: {left_out.message}")
-    if as_json:
-        echo_json({"event": "left_out", **dataclasses.asdict(left_out)})
+    document.more["left_out"].append(dataclasses.asdict(left_out))

@@ -2,8 +2,9 @@
 
 import argparse
 
-from fastrdm._base import existing_name, list_names
-from fastrdm.cli.printing import echo
+from fastrdm._base import counted, existing_name, list_names
+from fastrdm.cli.json_output import add_json
+from fastrdm.cli.printing import echo, echo_json
 
 
 def add_merge(merge: argparse.ArgumentParser) -> None:
@@ -13,6 +14,7 @@ def add_merge(merge: argparse.ArgumentParser) -> None:
     )
     merge.add_argument("store", type=existing_name, metavar="INTO.db")
     merge.add_argument("others", nargs="+", type=existing_name, metavar="FROM.db")
+    add_json(merge, "a JSON object with the numbers of checkpoints")
     merge.set_defaults(run=_merge)
 
 
@@ -27,6 +29,7 @@ def add_label(label: argparse.ArgumentParser) -> None:
     add("--labels", default="", metavar="REGEX", help=labels)
     remove = "label to remove from all checkpoints first; may be repeated"
     add("--remove", action="append", default=[], metavar="NAME", help=remove)
+    add_json(label, "a JSON object with the numbers of paths")
     label.set_defaults(run=_label)
 
 
@@ -37,9 +40,16 @@ def _merge(arguments: argparse.Namespace) -> int:
     for other in arguments.others:
         Store(other).close()
     with Store(arguments.store, write=True) as store:
+        added = []
         for other in arguments.others:
-            echo(f"{other}: {store.merge(other)} checkpoints added")
-        echo(f"{arguments.store}: {store.counts()['checkpoints']} checkpoints")
+            added.append({"store": other, "checkpoints": store.merge(other)})
+            if not arguments.json:
+                echo(f"{other}: {counted(added[-1]['checkpoints'], 'checkpoint')} added")
+        total = store.counts()["checkpoints"]
+    if arguments.json:
+        echo_json({"store": arguments.store, "checkpoints": total, "added": added})
+    else:
+        echo(f"{arguments.store}: {counted(total, 'checkpoint')}")
     return 0
 
 
@@ -63,7 +73,10 @@ def _label(arguments: argparse.Namespace) -> int:
         if arguments.remove:
             store.remove_labels(arguments.remove)
         store.set_labels({path: labels for path, labels in found.items() if labels})
-    if arguments.labels:
+    if arguments.json:
+        counts = {"paths": len(paths), "labelled": len(found) - len(without), "without": without}
+        echo_json({"store": arguments.store, **counts, "removed": arguments.remove})
+    elif arguments.labels:
         others = f"; not {list_names(without)}" if without else ""
         echo(f"{len(found) - len(without)} of {len(paths)} paths have labels{others}")
     return 0

@@ -1,13 +1,14 @@
 """`fastrdm table`: what a store holds."""
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import check_writable_file, counted, encodable, existing_name, new_text_file
-from fastrdm.cli.printing import RAW_CELLS, complain, echo, noticing_closed_pipes
+from fastrdm.cli.printing import RAW_CELLS, complain, echo, echo_json, noticing_closed_pipes
 from fastrdm.scoring import TABLE_FORMATS
 
 if TYPE_CHECKING:
@@ -58,7 +59,13 @@ def add_table(table: argparse.ArgumentParser) -> None:
     add("--check", action="store_true", help=check)
     form = "(default: from the ending of --output, else text)"
     add("--format", choices=tuple(_ENDINGS.values()), help=form)
-    add("--json", dest="format", action="store_const", const="json", help="as --format json")
+    add(
+        "--json",
+        dest="format",
+        action="store_const",
+        const="json",
+        help="as --format json: a JSON array with an object for each row",
+    )
     endings = f"output file ({', '.join(_ENDINGS)}; default: standard output)"
     add("--output", metavar="FILE", help=endings)
     add("--raw-cells", action="store_true", help=RAW_CELLS)
@@ -114,17 +121,24 @@ def _check(arguments: argparse.Namespace) -> int:
         "output",
         "raw_cells",
     )
-    if given := [name for name in others if getattr(arguments, name)]:
+    as_json = arguments.format == "json"
+    if given := [
+        name for name in others if getattr(arguments, name) and not (name == "format" and as_json)
+    ]:
         option = given[0].replace("_", "-")
         raise ValueError(f"--check is for the whole store; leave out --{option}")
     with Store(arguments.store) as store:
         found = store.check()
-    for problem in found.problems:
+    if as_json:
+        echo_json(dataclasses.asdict(found))
+    for problem in () if as_json else found.problems:
         echo(problem)
     if found.problems:
         n = counted(len(found.problems), "problem")
         complain(f"fastrdm: error: {arguments.store} is damaged: {n}")
         return 1
+    if as_json:
+        return 0
     echo(
         f"nothing is wrong with {counted(found.n_results, 'result')} of {counted(found.n_checkpoints, 'checkpoint')}"
     )

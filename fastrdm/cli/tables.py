@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrdm._base import printable
+from fastrdm.cli.json_output import without_nan
 from fastrdm.cli.printing import console
 from fastrdm.cli.time_tables import lines_over_time
 from fastrdm.scoring import (
@@ -35,13 +36,9 @@ def plain(result: Result) -> dict[str, Any]:
     """A result for JSON, which has no NaN."""
     facts = dataclasses.asdict(result)
     return {
-        key: [_plain(each) for each in value] if isinstance(value, tuple) else _plain(value)
+        key: list(map(without_nan, value)) if isinstance(value, tuple) else without_nan(value)
         for key, value in facts.items()
     }
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _cell(result: Result, shown: str) -> str:

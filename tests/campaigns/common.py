@@ -63,7 +63,7 @@ class SweepProcess:
 
     def __init__(self, place, *arguments, cache, store="scores.db", environment=(), **options):
         command = [sys.executable, "-m", "fastrdm", "sweep", "runs", "--arch", "net.onnx"]
-        command += ["--data", "study", "--store", str(store), "--json", *arguments]
+        command += ["--data", "study", "--store", str(store), "--events", *arguments]
         self._events, self._errors = (place / f"output{len(list(place.glob('output*')))}-{name}"
                                       for name in ("events", "errors"))  # fmt: skip
         with self._events.open("wb") as events, self._errors.open("wb") as errors:

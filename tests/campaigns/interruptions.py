@@ -116,7 +116,7 @@ class InterruptedSweep:
 
     def __init__(self, home, store, engine, cache):
         command = [sys.executable, "-m", "fastrdm", "sweep", "runs", "--arch", "campaign_net:build"]
-        command += ["--data", "data", "--store", str(store), "--json", *engine.arguments]
+        command += ["--data", "data", "--store", str(store), "--events", *engine.arguments]
         environment = os.environ | {"PYTHONPATH": str(home), "FASTRDM_CACHE": str(cache)}
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(

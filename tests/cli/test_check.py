@@ -75,8 +75,7 @@ def test_json(tmp_path, capsys):
     for name in "ab":
         write(tmp_path / name)
     assert main(["check", "a", "b", "--sets", "b", "--json", "--output", "all.html"]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
-    record = json.loads(line)
+    (record,) = json.loads(capsys.readouterr().out)
     assert (record["name"], record["regions"][0]["n_subjects"]) == ("b", 8)
     assert [each["name"] for each in record["stimuli"]] == [f"set/{i}.png" for i in range(N)]
 

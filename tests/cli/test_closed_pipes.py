@@ -14,6 +14,7 @@ from fastrdm.cli.sample import write_sample
 COMMANDS = {
     "score": "score {sample}/network.onnx --data {sample} --quiet",
     "score --json": "score {sample}/network.onnx --data {sample} --json",
+    "sweep --events": "sweep {sample}/network.onnx --data {sample} --events --store {tmp}/w.db --engine in-process",
     "sweep --json": "sweep {sample}/network.onnx --data {sample} --json --store {tmp}/w.db --engine in-process",
     "dry run": "sweep {sample}/network.onnx --data {sample} --dry-run --store {tmp}/w.db --engine in-process",
     "table": "table {tmp}/s.db",
@@ -30,7 +31,7 @@ COMMANDS = {
     "evaluate --json": "evaluate {tmp}/submit.npz {tmp}/target.npz --json",
     "layers": "layers {sample}/network.onnx",
     "layers --json": "layers {sample}/network.onnx --json",
-    "sample": "sample {tmp}/again",
+    "sample": "sample {tmp}/again --json",
     "doctor": "doctor",
     "completion": "completion bash",
 }
@@ -120,7 +121,7 @@ def test_a_process_without_streams_works_as_with_them(sample, tmp_path):
 def test_a_store_keeps_what_was_scored_before_the_pipe_closed(sample, tmp_path):
     from fastrdm.scoring import Store
 
-    command = f"{sys.executable} -m fastrdm sweep {sample}/network.onnx --data {sample} --json"
+    command = f"{sys.executable} -m fastrdm sweep {sample}/network.onnx --data {sample} --events"
     command += f" --store {tmp_path}/w.db --engine in-process | grep -m1 scored"
     ended = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False

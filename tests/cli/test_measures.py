@@ -63,7 +63,7 @@ def test_files_have_the_measure(run):
     )
     status, out, err = run("score", *arguments)
     assert status == 0 and err[-1] == "wrote f.png"
-    found = [json.loads(line) for line in out]
+    found = json.loads("\n".join(out))["results"]
     with open("o.csv", newline="") as file:  # noqa: PTH123
         rows = list(csv.DictReader(file))
     assert [row["measure"] for row in rows] == [each["measure"] for each in found]
@@ -112,10 +112,11 @@ def test_memory_and_projections(run, capsys):
     _, plain, _ = run("score", "--json", "--quiet")
     options = ("--max-memory", "1GiB", "--projection", "64", "--projection-seed", "3")
     status, projected, _ = run("score", "--json", "--quiet", *options)
-    assert status == 0 and len(plain) == len(projected)
-    values = [[json.loads(line)["value"] for line in lines] for lines in (plain, projected)]
+    documents = [json.loads("\n".join(lines)) for lines in (plain, projected)]
+    values = [[row["value"] for row in each["results"]] for each in documents]
+    assert status == 0 and len(values[0]) == len(values[1])
     assert values[0] != values[1]
-    assert sum(abs(a - b) for a, b in zip(*values, strict=True)) / len(plain) < 0.05
+    assert sum(abs(a - b) for a, b in zip(*values, strict=True)) / len(values[0]) < 0.05
     status, out, _ = run("score", "--dry-run", *options)
     assert status == 0 and "1 to score" in out[0]
     for option, value in (("--max-memory", "lots"), ("--projection", "0")):

@@ -126,8 +126,10 @@ def test_score(run, home):
         row = next(csv.DictReader(file))
     assert row["checkpoint"].startswith("=_[bold]\x1b[31m\\xe9$x$")
     out, _ = run("score", NAME, *scoring("--json", "--labels", LABELS), status=1)
-    lines = [json.loads(line) for line in out.splitlines()]
-    assert {line["name"] for line in lines if "name" in line} == {NAME}
+    document = json.loads(out)
+    assert {row["name"] for row in document["results"]} == {NAME}
+    assert [each["names"] for each in document["left_out"]] == [[f"{NAME}.md"]]
+    assert [each["checkpoint"] for each in document["failures"]] == [f"{NAME}/{NAME}bad.pth"]
 
 
 def test_a_sweep_and_its_tables(run, home):
@@ -138,6 +140,10 @@ def test_a_sweep_and_its_tables(run, home):
     _, err = run("sweep", NAME, *scoring(*store, "--debug"), status=1)
     assert f"{SHOWN}/{SHOWN}bad.pth: " in err and err.count(f"error: {SHOWN}") == 1
     out, _ = run("sweep", NAME, *scoring(*store, "--json"), status=1)
+    record = json.loads(out)
+    assert record["before"] == {"scored": 3, "failed": 1} and record["scored"] == 0
+    assert record["left_out"][0]["names"] == [f"{NAME}.md"]
+    out, _ = run("sweep", NAME, *scoring(*store, "--events"), status=1)
     plan, end = map(json.loads, out.splitlines())
     assert plan["done"] == 3 and plan["failed"] == 1 and end["scored"] == 0
     assert plan["left_out"][0]["names"] == [f"{NAME}.md"]
@@ -163,6 +169,8 @@ def test_a_sweep_and_its_tables(run, home):
     run("table", "s.db", "--check")
     out, _ = run("label", "s.db", "--labels", r"(?P<ending>\w+)$")
     assert "3 of 3 paths" in out
+    out, _ = run("label", "s.db", "--labels", "(?P<end>bad|onnx)$", "--json")
+    assert json.loads(out)["labelled"] == 1 and len(json.loads(out)["without"]) == 2
     _, err = run("label", "s.db", "--labels", "(?P<x>nothing)", status=1)
     assert "match none of the 3 paths" in err
     out, _ = run("merge", f"{NAME}.db", "s.db")
@@ -190,7 +198,7 @@ def test_names_as_they_are_shown_are_understood(run):
     Path("m.toml").write_text(f"[[network]]\nweights = ['{SHOWN}/{SHOWN}.onnx', 'caf\\xe9.onnx']\n")
     for name, n in (("list.txt", 1), ("bytes.txt", 1), ("m.toml", 2)):
         out, _ = run("score", name, *scoring("--json")[2:])
-        found = {json.loads(line)["checkpoint"] for line in out.splitlines()}
+        found = {row["checkpoint"] for row in json.loads(out)["results"]}
         assert len(found) == n and all(Path(path).exists() for path in found)
 
 
@@ -215,7 +223,7 @@ def test_check_and_its_page(run, home):
     assert {c for c in page if printable(c) != c} <= {"\n"}
     run("check", f"study{NAME}", "--output", f"{NAME}.png")
     out, _ = run("check", f"study{NAME}", "--json", "--output", "c.html")
-    assert json.loads(out)["folder"].startswith(f"study{NAME}")
+    assert json.loads(out)[0]["folder"].startswith(f"study{NAME}")
 
 
 def test_evaluate(run):
@@ -240,8 +248,10 @@ def test_layers_and_export(run):
 
 def test_the_other_commands(run, monkeypatch):
     shutil.rmtree(f"sample{NAME}", ignore_errors=True)
-    out, _ = run("sample", f"sample{NAME}")
-    assert SHOWN in out
+    out, err = run("sample", f"sample{NAME}")
+    assert out == "" and SHOWN in err
+    out, _ = run("sample", f"sample{NAME}", "--json")
+    assert json.loads(out)["folder"] == f"sample{NAME}"
     # Tests of packages take seconds; these fail with a nasty name.
     monkeypatch.setattr(diagnosis, "_run", lambda *_, **__: {"error": NAME})
     out, _ = run("doctor", status=1)

@@ -102,7 +102,7 @@ def test_results_are_not_lost_when_a_file_cannot_be_written_at_the_end(
     monkeypatch.setattr(outputs.ResultsCsv, "_open", fail)
     monkeypatch.setattr("fastrdm.report.plot_scores", fail)
     status, out, err = score("--csv", tmp_path / "x.csv", "--figure", tmp_path / "x.png", "--json")
-    assert status == 1 and len(out.splitlines()) == 10
+    assert status == 1 and len(json.loads(out)["results"]) == 10
     for name in ("x.csv", "x.png"):
         assert f"error: {tmp_path / name} cannot be written: " in err and "No space left" in err
     monkeypatch.setattr("fastrdm.studies.algonauts.write_submission", fail)
@@ -115,7 +115,7 @@ def test_csv_and_json_hold_the_rho_of_each_subject(score, sample, tmp_path):
     pandas = pytest.importorskip("pandas")
     file = tmp_path / "x.csv"
     status, out, _ = score("--json", "--csv", file, "--quiet")
-    rows = [json.loads(line) for line in out.splitlines()]
+    rows = json.loads(out)["results"]
     assert status == 0 and len(rows) == 10
     (study,) = open_studies(sample)
     from fastrdm.runtimes import OnnxModel
@@ -154,7 +154,7 @@ def test_settings_tell_rows_of_one_path_apart(score, sample, tmp_path):
     file = tmp_path / "x.csv"
     status, out, err = score("--json", "--csv", file, weights=[tmp_path / "m.toml"])
     assert status == 0, err
-    rows = [json.loads(line) for line in out.splitlines()]
+    rows = json.loads(out)["results"]
     assert len({row["checkpoint"] for row in rows}) == 1
     assert (
         len({row["settings"] for row in rows}) == 2 == len({row["preprocessing"] for row in rows})
@@ -205,7 +205,7 @@ def test_a_failed_checkpoint_is_one_line_and_debug_has_its_traceback(
         assert main([*arguments, *options]) == 1
         assert ("Traceback" in capsys.readouterr().err) == is_shown
     arguments.remove("--quiet")
-    for options, is_shown in ((["--json"], False), (["--json", "--debug"], True)):
+    for options, is_shown in ((["--events"], False), (["--events", "--debug"], True)):
         assert main([*arguments, *options]) == 1
         events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         (failed,) = [event for event in events if event["event"] == "failed"]

@@ -82,8 +82,8 @@ def test_a_sweep_without_work_says_so_and_imports_no_runtime(swept):
     assert not (RUNTIMES | {"small_net", "numba"}) & modules
 
 
-def test_a_sweep_without_work_says_so_in_json(swept):
-    output, _, modules = run(*SWEEP, "--json", cwd=swept)
+def test_a_sweep_without_work_says_so_in_its_events(swept):
+    output, _, modules = run(*SWEEP, "--events", cwd=swept)
     events = [json.loads(line) for line in output.splitlines()]
     assert [event["event"] for event in events] == ["plan", "end"]
     assert events[1]["note"] == "12 of 12 were scored before; nothing to do"
@@ -109,7 +109,7 @@ def test_scoring_a_network_that_was_exported_before_needs_no_torch(swept, checkp
     torch.save(load_file(swept / "runs" / "epoch00.safetensors"), swept / "epoch00.pth")
     arguments = ("score", checkpoint, "--arch", "small_net:build", "--data", "study", "--json")
     output, _, modules = run(*arguments, cwd=swept)
-    assert json.loads(output.splitlines()[0])["checkpoint"] == checkpoint
+    assert json.loads(output)["results"][0]["checkpoint"] == checkpoint
     assert "onnxruntime" in modules and not {"torch", "small_net"} & modules
 
 

@@ -395,7 +395,7 @@ def test_layers_and_scores_on_the_command_line(tmp_path, capsys):
     arguments = ["score", str(path), "--data", str(sample), "--json", "--taps", "out=y,/c*/*"]
     assert main(arguments) == 0
     out, err = capsys.readouterr()
-    assert list(dict.fromkeys(json.loads(line)["layer"] for line in out.splitlines())) == [
+    assert list(dict.fromkeys(row["layer"] for row in json.loads(out)["results"])) == [
         "out",
         "/conv/out.0",
         "/clip/out.0",

@@ -163,7 +163,7 @@ def test_layers_of_a_torch_network(capsys, module):
 
 def test_layers_as_json(capsys, module):
     _, lines, _ = run(capsys, "--arch", "test_layers_network:build", "--json", "--match", "a*")
-    assert [json.loads(line) for line in lines] == [
+    assert json.loads("\n".join(lines)) == [
         {
             "name": "attend",
             "operator": "MultiheadAttention",

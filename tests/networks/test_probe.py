@@ -377,13 +377,13 @@ def test_score_refuses_one_checkpoint_and_scores_it_when_asked(study, capsys, mo
     arguments += ["--data", "study", "--quiet", "--json", "--bootstrap", "0"]
     assert main(arguments) == 1
     out, err = capsys.readouterr()
-    assert {json.loads(line)["checkpoint"] for line in out.splitlines()} == {"epoch0.safetensors"}
+    assert {row["checkpoint"] for row in json.loads(out)["results"]} == {"epoch0.safetensors"}
     assert "activations of layer 'out' of epoch1.safetensors for one image differ" in err
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         assert main([*arguments, "--allow-inconsistent"]) == 0
     out, err = capsys.readouterr()
-    assert len({json.loads(line)["checkpoint"] for line in out.splitlines()}) == 2
+    assert len({row["checkpoint"] for row in json.loads(out)["results"]}) == 2
     assert "warning: activations of layer 'out' of epoch1.safetensors for one image differ" in err
     assert main([*arguments, "--batch-size", "1"]) == 0
 
@@ -440,7 +440,7 @@ def test_stimuli_are_shown_on_the_background_of_their_study(study, capsys, monke
     for colour in ("#000000", "#ff00ff"):
         (study / "study" / "study.toml").write_text(f'background = "{colour}"\n{settings}')
         assert main(arguments) == 0
-        seen.append(json.loads(capsys.readouterr().out.splitlines()[0])["r2"])
+        seen.append(json.loads(capsys.readouterr().out)["results"][0]["r2"])
         summary = sweep("epoch0.safetensors", "net.onnx", "study", store="s.db")
         assert summary.scored == 1
     assert seen[0] != seen[1]

@@ -155,7 +155,7 @@ def test_the_command_line_lists_runs(capsys, tmp_path, monkeypatch):
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [row[:2] for row in rows[1:3]] == [["*", "IT#0"], ["*", "IT#1"]]
     assert main(["layers", "--arch", "test_runs_network:Net", "--match", "IT", "--json"]) == 0
-    found = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
+    found = [row["name"] for row in json.loads(capsys.readouterr().out)]
     assert found == ["IT#0", "IT#1"]
 
 

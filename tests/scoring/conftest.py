@@ -30,7 +30,7 @@ def start():
 
     def begin(*arguments, arch="net.onnx", **options):
         command = [sys.executable, "-m", "fastrdm", "sweep", "runs", "--arch", arch, "--data"]
-        command += ["study", "--store", "scores.db", "--json", *arguments]
+        command += ["study", "--store", "scores.db", "--events", *arguments]
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

@@ -340,7 +340,7 @@ def test_the_command_line(study, tmp_path, capsys):
     assert "conv" in out
     assert "V4" in out
     assert main([*command, "--json", "--regions", "v4", "--measures", "ridge,cka"]) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    lines = json.loads(capsys.readouterr().out)["results"]
     assert {(r["layer"], r["measure"]) for r in lines} == {
         (layer, measure) for layer in LAYERS for measure in ("ridge", "cka")
     }

@@ -225,9 +225,8 @@ def test_score_shows_layers_chosen_and_weighted_on_the_other_study(capsys, folde
 
 def test_score_gives_held_out_scores_as_json(capsys, folder):
     assert main([*ARGUMENTS, "--quiet", "--json", "--weighted"]) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    results = [row for row in rows if "event" not in row]
-    held_out = [row for row in rows if row.get("event") == "held_out"]
+    document = json.loads(capsys.readouterr().out)
+    results, held_out = document["results"], document["held_out"]
     assert len(results) == 2 * 2 * 2
     assert len(held_out) == 2 * 3 * 2
     for row in held_out:

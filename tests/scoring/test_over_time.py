@@ -262,7 +262,7 @@ def test_score_prints_a_table_of_layers_and_times(home, capsys, tmp_path):
         times = [row["time"] for row in csv.DictReader(file)]
     assert times == ["", *map(str, TIMES)]
     assert main([*arguments, "--over-time", "each", "--json", "--bootstrap", "0"]) == 0
-    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    printed = json.loads(capsys.readouterr().out)["results"]
     assert [row["time"] for row in printed] == [None, *TIMES]
     assert main([*arguments, "--over-time", "each", "--bootstrap", "0"]) == 0
     assert "clusters" not in capsys.readouterr().out

@@ -215,11 +215,11 @@ def test_the_command_line(here, capsys):
     same = Preprocessing((24, 24), mean=(0.5, 0.4, 0.3), crop=0.8)
     command = ["score", "runs/a.pth", "--arch", "prepared_net:build", *options]
     assert main([*command, "--json", "--bootstrap", "0", "--provider", "cpu"]) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    rows = json.loads(capsys.readouterr().out)["results"]
     assert {row["layer"]: row["mean_rho"] for row in rows} == expected(here, same)
     command = ["score", "runs/a.pth", "--arch", "prepared_net:build", "--data", "study"]
     assert main([*command, "--preprocessing", "timm", "--bootstrap", "0", "--json"]) == 0
     out, err = capsys.readouterr()
     assert "the crop of Sequential is left out" in err and "--crop 0.8" in err
-    got = {row["layer"]: row["mean_rho"] for row in map(json.loads, out.splitlines())}
+    got = {row["layer"]: row["mean_rho"] for row in json.loads(out)["results"]}
     assert got == expected(here, Preprocessing((24, 24)))

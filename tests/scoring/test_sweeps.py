@@ -767,8 +767,8 @@ def test_a_sweep_reports_what_it_leaves_out(here, capsys):
     assert main(arguments) == 0
     assert "warning: runs: 1 left out, not named as weights: notes.md" in capsys.readouterr().err
     assert main([*arguments, "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out.splitlines()[0])
-    assert plan["left_out"][0]["names"] == ["notes.md"]
+    record = json.loads(capsys.readouterr().out)
+    assert record["left_out"][0]["names"] == ["notes.md"]
     assert main([*arguments, "--dry-run"]) == 0
     assert "1 left out, not named as weights: notes.md" in capsys.readouterr().err
     assert main([*arguments, "--dry-run", "--json"]) == 0
@@ -801,7 +801,7 @@ def test_a_row_with_a_missing_file_fails_in_each_run_and_the_others_are_scored(h
     assert "list.txt, line 4: no file matches" in capsys.readouterr().err
     assert main(["score", *arguments, "--json"]) == 1
     out, err = capsys.readouterr()
-    assert {json.loads(line)["checkpoint"] for line in out.splitlines()} == {GOOD}
+    assert {row["checkpoint"] for row in json.loads(out)["results"]} == {GOOD}
     assert "error: list.txt, line 3: runs/gone.pth: no such file" in err
     assert "error: list.txt, line 4: no file matches runs/none*.pth" in err
     assert "2 of 3 checkpoints could not be scored" in err
@@ -834,15 +834,13 @@ def test_score_takes_folders_globs_and_lists_and_reports_what_it_leaves_out(here
     arguments = ["--arch", ARCH, "--data", "study", "--quiet", "--bootstrap", "0"]
     assert main(["score", "runs", *arguments, "--json"]) == 0
     out, err = capsys.readouterr()
-    first, *results = map(json.loads, out.splitlines())
-    assert first["event"] == "left_out" and first["names"] == ["notes.md"]
+    found = json.loads(out)
+    assert [each["names"] for each in found["left_out"]] == [["notes.md"]]
     assert "warning: runs: 1 left out, not named as weights: notes.md" in err
-    scored = {result["checkpoint"] for result in results}
+    scored = {result["checkpoint"] for result in found["results"]}
     (here / "list.txt").write_text("runs/*.safetensors\n")
     assert main(["score", "list.txt", *arguments, "--json"]) == 0
-    assert {
-        json.loads(line)["checkpoint"] for line in capsys.readouterr().out.splitlines()
-    } == scored
+    assert {row["checkpoint"] for row in json_rows(capsys)} == scored
     assert main(["score", "m.toml", *arguments]) == 1
     assert "m.toml: no such manifest" in capsys.readouterr().err
     with pytest.warns(RuntimeWarning, match=r"runs: 1 left out"):
@@ -850,7 +848,7 @@ def test_score_takes_folders_globs_and_lists_and_reports_what_it_leaves_out(here
 
 
 def json_rows(capsys):
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return json.loads(capsys.readouterr().out)["results"]
 
 
 def test_score_takes_what_a_sweep_takes_and_has_its_results(here, capsys):
@@ -890,7 +888,7 @@ def test_a_study_that_is_not_chosen_is_not_opened(here, capsys):
     np.save(here / "data" / "bad" / "it.npy", np.zeros(3))
     arguments = [GOOD, "--arch", ARCH, "--data", "data", "--quiet"]
     assert main(["score", *arguments, "--sets", "good", "--json", "--bootstrap", "0"]) == 0
-    assert {json.loads(line)["study"] for line in capsys.readouterr().out.splitlines()} == {"good"}
+    assert {row["study"] for row in json_rows(capsys)} == {"good"}
     assert main(["sweep", *arguments, "--sets", "good", "--store", "s.db"]) == 0
 
 
@@ -906,7 +904,7 @@ def test_score_estimates_and_watches_without_a_store(here, capsys, monkeypatch):
     monkeypatch.setattr("fastrdm.scoring.watching._SETTLED_S", 0.1)
     arguments = ["score", "runs", "--arch", ARCH, "--data", "study", "--json", "--bootstrap", "0"]
     assert main([*arguments, "--dry-run"]) == 0
-    assert json_rows(capsys)[0]["plan"]["new"] == 12
+    assert json.loads(capsys.readouterr().out)["plan"]["new"] == 12
     assert main([*arguments, "--quiet", "--watch", "--patience", "0.5"]) == 0
     rows = json_rows(capsys)
     assert len(rows) == 12 * 4 and len({row["checkpoint"] for row in rows}) == 12
@@ -1097,9 +1095,9 @@ def test_score_prints_a_checkpoint_once_that_is_named_several_times(here, capsys
     options = ["--arch", ARCH, "--data", "study", "--bootstrap", "0", "--json"]
     assert main(["score", *weights, *options]) == 0
     out, err = capsys.readouterr()
-    found = dict.fromkeys(json.loads(line)["checkpoint"] for line in out.splitlines())
+    found = dict.fromkeys(row["checkpoint"] for row in json.loads(out)["results"])
     assert list(found) == [f"runs/seed1-epoch0{i}.safetensors" for i in range(3)]
-    assert len(out.splitlines()) == 3 * 2 * 2 and err.count(f"scoring {first}") == 1
+    assert len(json.loads(out)["results"]) == 3 * 2 * 2 and err.count(f"scoring {first}") == 1
     # With another network it is another checkpoint.
     archs = [ARCH, "sweep_net:wide"]
     found = list(

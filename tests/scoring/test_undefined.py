@@ -72,7 +72,7 @@ def test_score_names_layer_reason_and_images_once(capsys, place):
     rows = {line.split()[1]: line for line in out.splitlines() if line.startswith("│")}
     assert rows["relu"].count("–") == 3 and rows["same"].count("–") == 3
     assert "–" not in rows["fc"] and "* best layer: fc" in out and "nan" not in out
-    rows = [json.loads(line) for line in run(capsys, *arguments, "--json")[1].splitlines()]
+    rows = json.loads(run(capsys, *arguments, "--json")[1])["results"]
     assert len(rows) == 6
     for row in rows:
         is_known = row["layer"] == "fc"

@@ -219,13 +219,11 @@ def test_the_command_line_chooses_weights(here, capsys):
         (["--key", "teacher"], second), (["--key", "ema.module"], ema), (["--ema"], ema)
     ):  # fmt: skip
         assert main([*score, *arguments]) == 0
-        found.append(
-            [json.loads(line)["mean_rho"] for line in capsys.readouterr().out.splitlines()]
-        )
+        found.append([row["mean_rho"] for row in json.loads(capsys.readouterr().out)["results"]])
         torch.save(weights, "b.pth")
         main(["score", "b.pth", *score[2:]])
         assert found[-1] == [
-            json.loads(line)["mean_rho"] for line in capsys.readouterr().out.splitlines()
+            row["mean_rho"] for row in json.loads(capsys.readouterr().out)["results"]
         ]
     assert found[0] != found[1] == found[2]
 

@@ -69,7 +69,7 @@ def test_score_and_sweep_take_regions(sample, tmp_path, capsys):
     network = str(sample / "network.onnx")
     arguments = [network, "--data", str(sample), "--regions", "IT"]
     assert main(["score", *arguments, "--json", "--quiet"]) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    rows = json.loads(capsys.readouterr().out)["results"]
     assert len(rows) == 5 and {row["region"] for row in rows} == {"it"}
     store = str(tmp_path / "s.db")
     options = ["--store", store, "--engine", "in-process"]
