@@ -32,8 +32,8 @@ def without_nan(value: Any) -> Any:
 class JsonRows:
     """One JSON object on standard output: the list `name`, whose rows are written as they come, then other members.
 
-    As a context, it ends the object also when an error or a signal stops the command after the first row; without a row,
-    an error leaves standard output empty.
+    As a context, it ends the object also when an error or a signal stops the command after the first row. Without a
+    row, an error leaves standard output empty.
     """
 
     def __init__(self, name: str, *lists: str) -> None:
