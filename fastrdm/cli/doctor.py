@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import counted, format_bytes, list_names
+from fastrdm.cli.json_output import add_json
 from fastrdm.cli.printing import echo, echo_json
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def add_doctor(doctor: argparse.ArgumentParser) -> None:
         "providers, torch and extras, each in a process of its own. The exit status is 1 if something that is "
         "installed does not work."
     )
-    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(doctor)
     doctor.set_defaults(run=_doctor)
 
 

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from fastrdm._base import existing_name, parse_bytes
-from fastrdm.cli.printing import complain
+from fastrdm.cli.json_output import add_json
+from fastrdm.cli.printing import complain, echo_json
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
         "label that counts the progress of a training (default: epoch, step, iteration or update)"
     )
     add("--epoch-label", metavar="NAME", help=epoch)
+    add_json(parser, "a JSON object with the path of the page")
     parser.set_defaults(run=_report)
 
 
@@ -49,4 +51,6 @@ def _report(arguments: argparse.Namespace) -> int:
         arguments.store, output, data=data, rdms=arguments.rdms, progress=arguments.epoch_label
     )
     complain(f"wrote {path}")
+    if arguments.json:
+        echo_json({"path": str(path)})
     return 0

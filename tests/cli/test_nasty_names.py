@@ -167,6 +167,10 @@ def test_a_sweep_and_its_tables(run, home):
     cell = openpyxl.load_workbook(home / "t.xlsx").active["A2"]
     assert cell.value.startswith("=_[bold]") and cell.data_type == "s" and cell.quotePrefix
     run("table", "s.db", "--check")
+    out, _ = run("table", "s.db", "--check", "--json")
+    assert json.loads(out)["problems"] == []
+    _, err = run("report", "s.db", "--output", f"{NAME}.html")
+    assert err == f"wrote {SHOWN}.html\n"
     out, _ = run("label", "s.db", "--labels", r"(?P<ending>\w+)$")
     assert "3 of 3 paths" in out
     out, _ = run("label", "s.db", "--labels", "(?P<end>bad|onnx)$", "--json")
