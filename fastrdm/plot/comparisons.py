@@ -1,5 +1,6 @@
 """Comparisons of models as a matrix, with marks of significance."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -90,10 +91,12 @@ def compare(
 def _draw_cells(axes: Any, differences: NDArray[Any], p: NDArray[Any], alpha: float) -> None:
     largest = np.nanmax(np.abs(differences), initial=0) or 1
     mapped = axes.imshow(differences, cmap="RdBu_r", vmin=-largest, vmax=largest)
-    n = len(differences)
+    n, decimals = len(differences), max(2, -math.floor(math.log10(largest)))
     for (i, j), difference in np.ndenumerate(differences):
         stars = "".join("*" for factor in (1, 5, 50) if p[i, j] < alpha / factor)
-        number = f"{difference:+.2f}".replace("-", "−") if n <= _NUMBERED and i != j else ""
+        number = (
+            f"{difference:+.{decimals}f}".replace("-", "−") if n <= _NUMBERED and i != j else ""
+        )
         if text := "\n".join(filter(None, (number, stars))):
             colour = "white" if abs(difference) > 0.65 * largest else "black"
             size = 7 if n <= _NUMBERED else max(3.0, 7 - 0.05 * n)

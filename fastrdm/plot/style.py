@@ -34,10 +34,17 @@ def styled() -> Iterator[None]:
     """Draw with the settings of all figures; MissingExtraError without matplotlib."""
     require("matplotlib", "plot", "to draw figures")
     from cycler import cycler
-    from matplotlib import rc_context
+    from matplotlib import rcParams
 
-    with rc_context({**_SETTINGS, "axes.prop_cycle": cycler(color=COLOURS)}):
+    settings = {**_SETTINGS, "axes.prop_cycle": cycler(color=COLOURS)}
+    before = {name: rcParams[name] for name in settings}
+    # Not `rc_context`: it would also undo what a backend sets when the first figure opens it, and Jupyter then shows
+    # none of the later figures.
+    rcParams.update(settings)
+    try:
         yield
+    finally:
+        rcParams.update(before)
 
 
 def plain_text(text: object, longest: int = 60) -> str:

@@ -75,3 +75,8 @@ def test_what_cannot_be_drawn_is_refused(result, options, words):
 
 def test_reference_image(check_image):
     check_image(plot.compare(compare_models(rho(6))), "compare")
+
+
+def test_small_differences_have_enough_digits():
+    axes = plot.compare(compare_models(rho() / 1000, names=["a", "b", "c", "d"]))
+    assert all(t.get_text().split("\n")[0].strip("+−0.") for t in axes.texts)
