@@ -68,7 +68,7 @@ def measures(
         axes = new_axes((3.4, 3.6)) if ax is None else ax
         several = len({study for study, _ in groups}) > 1
         for number, ((study, region), points) in enumerate(groups.items()):
-            name = f"{region}, {study}" if several else region
+            name = f"{region.upper()}, {study}" if several else region.upper()
             across, up = np.array(points).T
             axes.scatter(
                 across,

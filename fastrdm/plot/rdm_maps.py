@@ -105,7 +105,7 @@ def rdm(
         if title:
             axes.set_title(plain_text(title))
         if colour_bar:
-            _draw_colour_bar(axes, mapped, ranked, bool(np.isnan(condensed).any()))
+            draw_colour_bar([axes], mapped, ranked=ranked, has_nan=bool(np.isnan(condensed).any()))
     return axes
 
 
@@ -190,8 +190,9 @@ def _bar_style(number: int) -> tuple[str, str]:
     return COLOURS[number % len(COLOURS)], hatches[number // len(COLOURS) % len(hatches)]
 
 
-def _draw_colour_bar(axes: Any, mapped: Any, ranked: bool, has_nan: bool) -> None:
-    bar = axes.figure.colorbar(mapped, ax=axes, shrink=0.75, pad=0.03)
+def draw_colour_bar(axes: Sequence[Any], mapped: Any, *, ranked: bool, has_nan: bool) -> None:
+    """Draw the colour bar of one or several maps."""
+    bar = axes[0].figure.colorbar(mapped, ax=axes, shrink=0.75, pad=0.03)
     bar.outline.set_visible(False)
     what = "dissimilarity"
     if ranked:

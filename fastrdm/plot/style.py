@@ -2,9 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import printable, require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Colours of categories, told apart with any colour vision: Okabe and Ito (2008), from dark to light.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
@@ -72,3 +75,16 @@ def new_axes(size: tuple[float, float]) -> Any:
 
     _, axes = pyplot.subplots(figsize=size, layout="constrained")
     return axes
+
+
+def new_panels(n: int, size: tuple[float, float], columns: int) -> tuple["Figure", list[Any]]:
+    """A new figure with n Axes in columns, each with a size in inches."""
+    # Not by pyplot, which keeps figures.
+    from matplotlib.figure import Figure
+
+    rows = -(-n // columns)
+    figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for unused in axes[n:]:
+        unused.remove()
+    return figure, list(axes[:n])

@@ -36,7 +36,7 @@ def test_points_are_the_scores_of_the_same_layer():
         np.testing.assert_array_equal(points, np.array([x, y]).T[::-1])
         rho = scipy.stats.spearmanr(x, y).statistic
         labels = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert f"{region} (ρ = {rho:.2f}, n = 10)" in labels
+        assert f"{region.upper()} (ρ = {rho:.2f}, n = 10)" in labels
     assert axes.get_xlabel() == "rsa (% of noise ceiling)"
 
 
