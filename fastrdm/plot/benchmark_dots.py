@@ -98,7 +98,8 @@ def benchmarks(
         axes.grid(axis="both", color="0.92")
         what = order[0] if len(set(bases.values())) > 1 else base
         axes.set_xlabel(f"time relative to {plain_text(what)} (right of the line: slower)")
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0.3)
+        if any(rows.values()):
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0.3)
         if title:
             axes.set_title(plain_text(title, 100), loc="left")
     return axes

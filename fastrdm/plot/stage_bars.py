@@ -92,7 +92,7 @@ def stages(
         axes.set_xlabel(word)
         if title:
             axes.set_title(plain_text(title, 100), loc="left")
-        if legend:
+        if legend and order:
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0.3)
     return axes
 

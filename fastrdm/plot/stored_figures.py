@@ -54,7 +54,8 @@ def figure_of_rdms(
     results : sequence of StoredResult
         Which checkpoints and layers, regions and studies.
     studies : sequence of Study
-        Where the brains are: a region's panel is the mean over its subjects. Without a study, only layers are drawn.
+        Where the brains are: a region's panel is the mean over its subjects. Without a study, or if the store was
+        scored with other data, only layers are drawn.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def figure_of_rdms(
     Raises
     ------
     ValueError
-        If the store keeps no RDMs of these results, or was scored with other stimuli than a study has.
+        If the store keeps no RDMs of these results.
     MissingExtraError
         Without matplotlib.
     """
@@ -166,7 +167,7 @@ def figure_of_maps(
     results : sequence of StoredResult
         Which checkpoints and layers, regions and studies.
     studies : sequence of Study
-        Where the subjects are. Without a study, only layers are drawn.
+        Where the subjects are. Without a study, or if the store was scored with other data, only layers are drawn.
 
     Returns
     -------
@@ -175,8 +176,7 @@ def figure_of_maps(
     Raises
     ------
     ValueError
-        If the store keeps no RDMs of these results, fewer than three RDMs are left, or the store was scored with other
-        stimuli than a study has.
+        If the store keeps no RDMs of these results, or fewer than three RDMs are left.
     MissingExtraError
         Without matplotlib.
     """

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastrdm._base import counted, list_names, printable, warn_caller
 from fastrdm.images import hash_images
-from fastrdm.scoring import Store, StoredResult
+from fastrdm.scoring import RSA, Store, StoredResult
 from fastrdm.studies import Study
 
 Rdm = NDArray[np.floating[Any]]
@@ -98,23 +98,29 @@ def kept_rdms(
 def brain_rdms(store: Store, study: Study, regions: Iterable[str]) -> dict[str, Rdm]:
     """Return each subject's RDM (subjects, pairs), averaged over time, of the regions of a study that have any.
 
-    ValueError if the study's stimuli are not those that the store was scored with.
+    Regions whose stimuli or subjects are not those that the store was scored with are left out with a warning.
     """
-    stored = {
-        row["stimuli"]
-        for row in store.dicts("SELECT study, stimuli FROM targets")
-        if row["study"] == study.name
-    }
-    if stored and hash_images(list(study.stimuli), study.background) not in stored:
-        raise ValueError(
-            f"the stimuli of the study {study.name!r} are not those that {store.path} was scored with"
+    wanted = [region for region in regions if region in study.targets]
+    rows = [row for row in store.dicts("SELECT * FROM targets") if row["study"] == study.name]
+    stimuli = hash_images(list(study.stimuli), study.background) if wanted and rows else ""
+    rdms, changed = {}, []
+    for region in wanted:
+        target = study.targets[region]
+        own = [row for row in rows if row["region"] == region]
+        subjects = {row["subjects"] for row in own if row["measure"] == RSA}
+        if own and (
+            stimuli not in {row["stimuli"] for row in own}
+            or (subjects and target.sha256 not in subjects)
+        ):
+            changed.append(region)
+            continue
+        of_times = target.subject_rdms.reshape(target.n_subjects, -1, target.n_pairs)
+        rdms[region] = mean_of_known(of_times, axis=1)
+    if changed:
+        warn_caller(
+            f"{list_names(changed)} of the study {printable(study.name)} are not drawn: the data are not those that"
+            f" {store.path} was scored with"
         )
-    rdms = {}
-    for region in regions:
-        if region in study.targets:
-            target = study.targets[region]
-            of_times = target.subject_rdms.reshape(target.n_subjects, -1, target.n_pairs)
-            rdms[region] = mean_of_known(of_times, axis=1)
     return rdms
 
 

@@ -1,5 +1,7 @@
 """RDMs as heat maps."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -68,6 +70,17 @@ def test_names_are_harmless_text():
     text = axes.get_title()
     assert r"\$x_1\$" in text and r"\x1b" in text and r"\xe9" in text
     assert len(axes.get_yticklabels()[0].get_text()) < 40
+
+
+@pytest.mark.parametrize("fonts", ["none", "path"])
+def test_names_are_harmless_in_svg(tmp_path, fonts):
+    from matplotlib import rc_context
+
+    axes = plot.rdm(blocks(), labels=[f"{HARMLESS}--><script>"] * 12)
+    with rc_context({"svg.fonttype": fonts}):
+        axes.figure.savefig(tmp_path / "rdm.svg")
+    document = ElementTree.parse(tmp_path / "rdm.svg")
+    assert not {each.tag.rpartition("}")[2] for each in document.iter()} & {"img", "script"}
 
 
 def test_categories_that_are_not_neighbours_have_a_legend():

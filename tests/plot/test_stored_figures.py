@@ -8,7 +8,6 @@ from PIL import Image
 from store_writer import LAYERS, Writer, scored
 
 from fastrdm import Store, Target, compare, plot
-from fastrdm.images import hash_images
 from fastrdm.plot import stored_figures, stored_rdms
 from fastrdm.plot.stored_rdms import categories_of
 from fastrdm.scoring import read_results
@@ -42,8 +41,9 @@ def study(tmp_path):
 
 @pytest.fixture
 def same_stimuli(store, study, monkeypatch):
-    """Let the study's stimuli be those of the store."""
+    """Let the study's stimuli and subjects be those of the store."""
     monkeypatch.setattr(stored_rdms, "hash_images", lambda *_: "i" * 64)
+    monkeypatch.setattr(Target, "sha256", "s" * 64)
 
 
 def titles(figure):
@@ -83,10 +83,16 @@ def test_of_too_many_layers_those_of_the_best_checkpoint_are_drawn(store, monkey
     assert titles(figure) == list(LAYERS)
 
 
-def test_other_stimuli_are_refused(store, study):
-    assert hash_images(list(study.stimuli)) != "i" * 64
-    with pytest.raises(ValueError, match="the stimuli of the study '92' are not those"):
-        plot.figure_of_rdms(store, read_results(store), [study])
+def test_other_data_are_left_out_with_a_warning(store, study, monkeypatch):
+    results = [r for r in read_results(store) if r.checkpoint == "epoch001.pth"]
+    words = "evc, it of the study 92 are not drawn: the data are not those that"
+    with pytest.warns(RuntimeWarning, match=words):
+        figure = plot.figure_of_rdms(store, results, [study])
+    assert titles(figure) == list(LAYERS)
+    monkeypatch.setattr(stored_rdms, "hash_images", lambda *_: "i" * 64)
+    study.targets["it"] = Target(np.random.default_rng(1).random((3, 21)), ceiling=0.5)
+    with pytest.warns(RuntimeWarning, match="evc, it of the study 92 are not drawn"):
+        plot.figure_of_rdms(store, results, [study])
 
 
 def test_a_study_that_the_data_lack_is_mentioned(store, study):
