@@ -192,7 +192,10 @@ def _bar_style(number: int) -> tuple[str, str]:
 
 def draw_colour_bar(axes: Sequence[Any], mapped: Any, *, ranked: bool, has_nan: bool) -> None:
     """Draw the colour bar of one or several maps."""
-    bar = axes[0].figure.colorbar(mapped, ax=axes, shrink=0.75, pad=0.03)
+    figure = axes[0].figure
+    # As high as one map, also beside several rows of them.
+    shrink = min(0.75, 2.5 * figure.dpi / figure.bbox.height)
+    bar = figure.colorbar(mapped, ax=axes, shrink=shrink, pad=0.03)
     bar.outline.set_visible(False)
     what = "dissimilarity"
     if ranked:

@@ -11,7 +11,6 @@ from fastrdm.inference import compare_models
 from fastrdm.plot.comparisons import compare
 from fastrdm.plot.mds_maps import mds
 from fastrdm.plot.rdm_maps import draw_colour_bar, rdm
-from fastrdm.plot.series import short_names
 from fastrdm.plot.stored_rdms import (
     Rdm,
     StoredLayer,
@@ -21,6 +20,7 @@ from fastrdm.plot.stored_rdms import (
     chosen_layers,
     kept_rdms,
     mean_of_known,
+    short_names,
 )
 from fastrdm.plot.style import new_panels, styled
 from fastrdm.scoring import RSA, Store, StoredResult
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_MAPS = 22
-_MOST_COMPARED = 40
+_MOST_COMPARED = 24
 _MOST_POINTS = 60
 _MOST_PANELS = 12
+# Points of a map up to which all have their names.
+_MOST_NAMES = 16
 # Panels up to which stimuli are on the axes, and stimuli up to which their thumbnails are legible there.
 _LARGE_PANELS = 6
 _MOST_THUMBNAILS = 150
@@ -98,7 +100,7 @@ def figure_of_comparisons(results: Sequence[StoredResult]) -> "Figure":
     """Draw which layers or checkpoints of a store differ, a matrix for each study, region and measure.
 
     Paired t-tests over subjects of the similarity to each subject, as `fastrdm.compare_models` makes them. Of more than
-    40 layers, those of the best checkpoint are compared, or the best of these, with a warning. Layers without a
+    24 layers, those of the best checkpoint are compared, or the best of these, with a warning. Layers without a
     similarity to each subject are left out with a warning. Results of time points are not used.
 
     Parameters
@@ -157,8 +159,9 @@ def figure_of_maps(
 ) -> "Figure":
     """Draw the RDMs that a store keeps as points, with those of the subjects: a map for each study.
 
-    The layers of a checkpoint are connected. Of more than 60 layers, those of the best checkpoint are drawn, or the
-    best of these, with a warning. Pairs that an RDM lacks are left out of its comparisons.
+    The layers of a checkpoint are connected; of more than 16, the ends of each line have names. Of more than 60
+    layers, those of the best checkpoint are drawn, or the best of these, with a warning. Pairs that an RDM lacks are
+    left out of its comparisons.
 
     Parameters
     ----------
@@ -191,7 +194,7 @@ def figure_of_maps(
             groups = [
                 f"{short[layer.checkpoint]}{f', {layer.settings[:8]}' * several}" for layer in rdms
             ]
-            lines, names = list(dict.fromkeys(groups)), [layer.layer for layer in rdms]
+            lines, names = list(dict.fromkeys(groups)), _point_names(list(rdms), groups)
             stack = [np.asarray(each, np.float64) for each in rdms.values()]
             regions = dict.fromkeys(r.region for r in results if r.study == study)
             brains = brain_rdms(store, known[study], regions) if study in known else {}
@@ -226,6 +229,20 @@ def _layer_titles(layers: Sequence[StoredLayer]) -> dict[StoredLayer, str]:
         )
         for layer in layers
     }
+
+
+def _point_names(layers: Sequence[StoredLayer], groups: Sequence[str]) -> list[str]:
+    """Names of all layers, or of the first and the last of each line if all would be too many."""
+    n = len(layers)
+    return [
+        layer.layer
+        if n <= _MOST_NAMES
+        or i in (0, n - 1)
+        or groups[i] != groups[i - 1]
+        or groups[i] != groups[i + 1]
+        else ""
+        for i, layer in enumerate(layers)
+    ]
 
 
 def _with_subjects(results: Sequence[StoredResult]) -> list[StoredResult]:
