@@ -85,3 +85,12 @@ def challenge(data_root):
     if not folder.is_dir():
         pytest.skip(f"no challenge data at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium."""
+    from browser import started
+
+    with started() as browser:
+        yield browser
