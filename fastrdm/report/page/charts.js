@@ -7,6 +7,8 @@ const SUBJECTS = "subjects";
 
 async function newChart(parent, name, onClick) {
   const { view } = await vegaEmbed(parent, structuredClone(report.charts[name]), OPTIONS);
+  // The text alternative is that of the chart's parent.
+  parent.querySelector("svg").ariaHidden = "true";
   view.addEventListener("click", (_, item) => {
     if (item && item.datum && item.datum.id !== undefined) onClick(item.datum.id);
   });
