@@ -55,8 +55,9 @@ def _lines(name: str) -> dict[str, Any]:
     """A line for each layer; the chosen one is thick and has its interval; a line at what is chosen."""
     import altair as alt
 
-    # Epochs are whole numbers.
-    steps = {"tickMinStep": 1} if name == "progress" else {}
+    # Between few epochs, Vega has ticks at fractions too.
+    whole = "datum.value === floor(datum.value) ? format(datum.value, 'd') : ''"
+    steps = {"labelExpr": whole} if name == "progress" else {}
     axis = alt.Axis(tickCount=8, labelFlush=False, labelOverlap=True, **steps)
     x = alt.X("x:Q", title=None, scale=alt.Scale(zero=False, nice=False), axis=axis)
     percent = alt.Y("percent:Q", title="% of noise ceiling", scale=alt.Scale(zero=True))

@@ -7,7 +7,7 @@ const SUBJECTS = "subjects";
 
 async function newChart(parent, name, onClick) {
   const { view } = await vegaEmbed(parent, structuredClone(report.charts[name]), OPTIONS);
-  // The text alternative is that of the chart's parent.
+  // The chart is described as a whole, and its numbers are in a table.
   parent.querySelector("svg").ariaHidden = "true";
   view.addEventListener("click", (_, item) => {
     if (item && item.datum && item.datum.id !== undefined) onClick(item.datum.id);
