@@ -4,8 +4,8 @@ In come the user's arguments; out go tables, lines of CSV or JSON, files, and an
 packages and compute nothing; an error is one sentence on stderr.
 
 Read `commands` first: the parser, and the module of each command, which is imported when the command is used. `score`,
-`sweeping`, `stores`, `report`, `check`, `evaluate`, `sample`, `completion` and `doctor` have one command each,
-`store_changes` and `layers` two; `arguments` has the options that they share, `examples` the examples of each
+`sweeping`, `stores`, `plotting`, `report`, `check`, `evaluate`, `sample`, `completion` and `doctor` have one command
+each, `store_changes` and `layers` two; `arguments` has the options that they share, `examples` the examples of each
 command's help. `tables` prints results, `store_text` those of a store, `columns` any rows, `json_output` JSON,
 `progress` a sweep's estimate and events, `failures` errors; all of them write with `printing`. `machine` describes the
 machine and the installation, and `diagnosis` tests each part of it, by the `trials` that it runs in processes of their

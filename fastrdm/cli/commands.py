@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "score": ("score", "score every layer of networks against brain data"),
     "sweep": ("sweeping", "score many checkpoints into a store, each once, resumable"),
     "table": ("stores", "print the results of a store"),
+    "plot": ("plotting", "draw the results of a store as a figure"),
     "report": ("report", "write the results of a store as a page to sort, filter and look through"),
     "merge": ("store_changes", "put the results of several stores into one"),
     "label": ("store_changes", "add labels to the checkpoints of a store, without scoring"),

@@ -20,6 +20,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "fastrdm table scores.db --best",
         "fastrdm table scores.db --regions it --where 'percent_nc > 10' --output scores.csv",
     ),
+    "plot": (
+        "fastrdm plot scores.db --kind layers -o layers.pdf",
+        "fastrdm plot scores.db --kind figure4 --sets sample -o figure4.png",
+    ),
     "report": ("fastrdm report scores.db --data study --output report.html",),
     "merge": ("fastrdm merge all.db scores.db",),
     "label": (r"fastrdm label scores.db --labels '(?P<network>\w+)\.onnx'",),

@@ -63,6 +63,19 @@ class ResultsCsv:
         self._open().close()
 
 
+def ceilings_of(studies: Sequence[Study]) -> dict[tuple[str, str], tuple[float, float]]:
+    """Lower and upper bound of the noise ceiling of each study and region with RDMs, for figures.
+
+    Regions whose ceiling is given, and not computed, have none.
+    """
+    return {
+        (study.name, region): (target.noise_ceiling.lower, target.noise_ceiling.upper)
+        for study in studies
+        for region, target in study.targets.items()
+        if target.is_computed and target.n_subjects > 1
+    }
+
+
 def _most_subjects(study: Study) -> int:
     """The number of subjects of the region that has most."""
     of_targets = (target.n_subjects for target in study.targets.values())
@@ -85,10 +98,11 @@ class ScoreFiles:
             raise ValueError(f"--csv and --figure are the same file, {figure}")
         self._csv = ResultsCsv(csv_path, labels, studies, raw_cells) if csv_path else None
         self._figure, self._notice = figure, synthetic_notice(studies)
+        self._studies = studies
         self._results: list[Result] = []
         self.failed = False
         if figure:
-            from fastrdm.report import check_figure
+            from fastrdm.plot import check_figure
 
             check_figure(figure, "--figure")
             check_writable_file(figure, "--figure")
@@ -112,11 +126,13 @@ class ScoreFiles:
             except OSError as error:
                 self._report(self._csv.path, error)
         if self._figure and self._results:
-            from fastrdm.report import plot_scores
+            from fastrdm.plot import plot_scores
 
             # matplotlib's errors have many types.
             try:
-                path = plot_scores(self._results, self._figure, self._notice)
+                path = plot_scores(
+                    self._results, self._figure, self._notice, ceilings=ceilings_of(self._studies)
+                )
                 complain(f"wrote {path}")
             except Exception as error:
                 self._report(self._figure, error)

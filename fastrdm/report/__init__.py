@@ -9,15 +9,13 @@ the brains of these studies where the data are found, `score_columns` the number
 from. `score_charts` has the specifications of charts, and `score_page` puts everything into the template, style and
 scripts of the folder `page`, whose scripts run in the order data, elements, table, charts, rdms, main.
 
-`plot` makes a figure with a panel for each study and region, and a bar for each layer in percent of the noise ceiling,
-or its curve over time (`time_curves`).
 `check` writes the report of a checked study, as a page (`check_html`) or a picture (`check_png`), with the rows of
 `check_facts` and the pictures of `check_pictures`.
 """
 
+from fastrdm.plot import check_figure, plot_scores
 from fastrdm.report.check import check_output, write_check
 from fastrdm.report.check_facts import CheckTables, check_tables
-from fastrdm.report.plot import check_figure, plot_scores
 from fastrdm.report.score_report import check_report, write_report
 
 __all__ = [

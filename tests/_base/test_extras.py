@@ -84,7 +84,7 @@ def test_the_library_needs_no_extra():
             "torch",
             "export",
         ),
-        ("from fastrdm.report import plot_scores; plot_scores([], 'x.png')", "matplotlib", "plot"),
+        ("from fastrdm.plot import plot_scores; plot_scores([], 'x.png')", "matplotlib", "plot"),
     ],
 )
 def test_each_use_names_the_missing_extra(tmp_path, code, package, extra):

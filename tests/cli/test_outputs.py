@@ -100,7 +100,7 @@ def test_results_are_not_lost_when_a_file_cannot_be_written_at_the_end(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(outputs.ResultsCsv, "_open", fail)
-    monkeypatch.setattr("fastrdm.report.plot_scores", fail)
+    monkeypatch.setattr("fastrdm.plot.plot_scores", fail)
     status, out, err = score("--csv", tmp_path / "x.csv", "--figure", tmp_path / "x.png", "--json")
     assert status == 1 and len(json.loads(out)["results"]) == 10
     for name in ("x.csv", "x.png"):

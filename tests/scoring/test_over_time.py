@@ -295,7 +295,7 @@ def test_features_have_results_of_each_time(home, capsys, tmp_path):
 
 
 def test_figures_have_curves(home, tmp_path):
-    from fastrdm.report import plot_scores
+    from fastrdm.plot import plot_scores
 
     results = [result for results in run(n_draws=0) for result in results]
     assert plot_scores(results, tmp_path / "a.svg").stat().st_size > 1000

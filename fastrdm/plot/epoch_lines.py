@@ -1,0 +1,205 @@
+"""Scores over the epochs of training: a line for each layer, with its interval."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastrdm._base import list_names
+from fastrdm.plot.ceiling_strips import draw_ceiling
+from fastrdm.plot.series import (
+    bounds_in_percent,
+    check_results,
+    colours_of,
+    place_title,
+    score_label,
+)
+from fastrdm.plot.style import legend_text, new_axes, plain_text, styled
+from fastrdm.scoring import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+STYLES = ("-", "--", ":", "-.")
+# Lines up to which the bands of their intervals are legible.
+_BANDED = 8
+
+
+def epochs(
+    results: Iterable[Result],
+    *,
+    epoch: str | Mapping[str, float] = "epoch",
+    ceilings: Mapping[tuple[str, str], tuple[float, float]] | None = None,
+    title: str | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw the scores over the epochs of training, in percent of the noise ceiling.
+
+    A line is a layer, its band the 95 % interval. Runs of training, which differ in their other labels, their network
+    or their folder, have line styles.
+
+    Parameters
+    ----------
+    results : iterable of Result
+        Results by one measure against one region of one study, without time points.
+    epoch : str or mapping of str to float
+        Name of the label with the epochs, which results from `fastrdm.scoring.read_results` have, or the epoch of each
+        checkpoint by its path.
+    ceilings : mapping of (study, region) to (lower, upper), optional
+        As for `layers`.
+    title : str, optional
+        By default the study and the region.
+    ax : Axes, optional
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        If there are no results, they are of several measures, studies or regions, a checkpoint has no epoch, or several
+        checkpoints of a run have the same epoch.
+    MissingExtraError
+        Without matplotlib.
+    """
+    found = check_results(results, "a figure of epochs")
+    if len({(r.study, r.region) for r in found}) > 1:
+        places = dict.fromkeys(f"{r.region} of {r.study}" for r in found)
+        raise ValueError(
+            f"the results are of {list_names(places)}; a figure of epochs draws one region"
+        )
+    at = epochs_of(found, epoch)
+    runs = runs_of(found, at, epoch)
+    layers = list(dict.fromkeys(r.layer for r in found))
+    lines = _lines(runs, at)
+    with styled():
+        axes = new_axes((4.6, 2.9)) if ax is None else ax
+        colours, drawn = colours_of(layers), []
+        for (run, layer), line in lines.items():
+            x = [at[r.checkpoint] for r in line]
+            style = STYLES[list(runs).index(run) % len(STYLES)]
+            marker: Any = {"marker": "o", "markersize": 2.5} if len(x) < 20 else {}
+            y = [r.percent_nc for r in line]
+            axes.plot(x, y, style, color=colours[layer], zorder=3, **marker)
+            drawn += y
+            low, high = [r.low for r in line], [r.high for r in line]
+            if len(lines) <= _BANDED and any(map(math.isfinite, low)):
+                axes.fill_between(x, low, high, color=colours[layer], alpha=0.15, linewidth=0)
+                drawn += low + high
+        draw_ceiling(axes, drawn, bounds_in_percent(found, ceilings))
+        axes.set_xlabel(plain_text(epoch) if isinstance(epoch, str) else "epoch")
+        axes.set_ylabel(score_label(found))
+        axes.grid(color="0.92")
+        _draw_legend(axes, colours, list(runs))
+        axes.set_title(plain_text(place_title(found) if title is None else title, 90), loc="left")
+    return axes
+
+
+def epochs_of(
+    results: Sequence[Result], epoch: str | Mapping[str, float] = "epoch"
+) -> dict[str, float]:
+    """The epoch of each checkpoint, from a label or as given; ValueError if one has none, or it is not a number."""
+    found: dict[str, float] = {}
+    for r in results:
+        if isinstance(epoch, str):
+            labels = getattr(r, "labels", {})
+            value = labels.get(epoch)
+            if value is None:
+                known = f"; its labels are {list_names(labels, 6)}" if labels else ""
+                raise ValueError(
+                    f"{r.checkpoint} has no label {epoch!r}{known}; labels with epochs come from `--labels"
+                    rf" 'epoch(?P<epoch>\d+)'` of `fastrdm sweep` or `fastrdm label`"
+                )
+        else:
+            value = epoch.get(r.checkpoint)
+            if value is None:
+                raise ValueError(f"epoch has no value for {r.checkpoint}")
+        if isinstance(value, str) or not math.isfinite(value):
+            raise ValueError(f"the epoch of {r.checkpoint} is {value!r}, not a number")
+        found[r.checkpoint] = value
+    return found
+
+
+def runs_of(
+    results: Sequence[Result], at: Mapping[str, float], epoch: str | Mapping[str, float]
+) -> dict[str, list[Result]]:
+    """Results by run of training: its network, labels and settings, and the folder if epochs are ambiguous without it.
+
+    Names consist of what differs. ValueError if several checkpoints of a run have the same epoch.
+    """
+    groups: dict[tuple[Any, ...], list[Result]] = {}
+    for r in results:
+        labels = {k: v for k, v in getattr(r, "labels", {}).items() if k != epoch}
+        settings = tuple(getattr(r, name, "") for name in ("arch", "settings", "protocol"))
+        groups.setdefault((*labels.items(), *(("", each) for each in settings)), []).append(r)
+    split: dict[tuple[Any, ...], list[Result]] = {}
+    for key, group in groups.items():
+        checkpoints = {r.checkpoint for r in group}
+        by_folder = len({at[each] for each in checkpoints}) < len(checkpoints)
+        for r in group:
+            folder = r.checkpoint.rpartition("/")[0] if by_folder else ""
+            split.setdefault((*key, ("", folder)), []).append(r)
+    for group in split.values():
+        seen: dict[float, str] = {}
+        for r in group:
+            other = seen.setdefault(at[r.checkpoint], r.checkpoint)
+            if other != r.checkpoint:
+                raise ValueError(
+                    f"{other} and {r.checkpoint} have the same epoch, {at[other]:g}; choose checkpoints of one run, or"
+                    " add a label that differs between runs"
+                )
+    return dict(zip(_run_names(list(split)), split.values(), strict=True))
+
+
+def _run_names(keys: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Names of what differs between the keys of runs, of as many parts as are needed."""
+    differing = [
+        [part for part in key if part[1] != "" and any(part not in other for other in keys)]
+        for key in keys
+    ]
+    # Settings and folders, at the end, follow from the rest in most cases.
+    for n in range(1, 1 + max(map(len, differing))):
+        names = [
+            ", ".join(
+                f"{name} {str(value).rpartition(':')[2]}".strip() for name, value in parts[:n]
+            )
+            for parts in differing
+        ]
+        if len(set(names)) == len(names):
+            return names
+    return [", ".join(f"{name} {value}".strip() for name, value in parts) for parts in differing]
+
+
+def _lines(
+    runs: Mapping[str, Sequence[Result]], at: Mapping[str, float]
+) -> dict[tuple[str, str], list[Result]]:
+    """The results of each run and layer, in order of the epochs."""
+    lines: dict[tuple[str, str], list[Result]] = {}
+    for run, group in runs.items():
+        for r in sorted(group, key=lambda r: at[r.checkpoint]):
+            lines.setdefault((run, r.layer), []).append(r)
+    return lines
+
+
+def _draw_legend(axes: Any, colours: Mapping[str, Any], runs: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour, label=legend_text(layer, 32))
+        for layer, colour in colours.items()
+    ]
+    place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
+    axes.legend(handles=[*handles, *run_handles(runs)], **place)
+
+
+def run_handles(names: Sequence[str]) -> list[Any]:
+    """Lines for a legend of line styles, at most twelve; none for a single name."""
+    from matplotlib.lines import Line2D
+
+    if len(names) < 2:
+        return []
+    return [
+        Line2D([], [], color="0.3", linestyle=STYLES[i % len(STYLES)], label=legend_text(name, 32))
+        for i, name in enumerate(names[:12])
+    ]
