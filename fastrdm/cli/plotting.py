@@ -2,15 +2,19 @@
 
 import argparse
 import fnmatch
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import check_writable_file, error_text, existing_name, nearest_known, printable
-from fastrdm.cli.printing import complain
+from fastrdm.cli.json_output import add_json
+from fastrdm.cli.printing import complain, echo_json
 
 if TYPE_CHECKING:
     from fastrdm.scoring import Store, StoredResult
+    from fastrdm.studies import Study
 
 _Draw = Callable[["Store", Sequence["StoredResult"], argparse.Namespace], Any]
 
@@ -19,12 +23,14 @@ def add_plot(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `plot`."""
     parser.description = (
         "Draw the results of a store as a figure for a paper: "
-        f"{'; '.join(f'{kind} ({purpose})' for kind, (purpose, _) in KINDS.items())}. Scores are in percent of the "
-        "noise ceiling, with 95 %% intervals. Each measure, study and region has a panel."
+        f"{'; '.join(f'{name} ({kind.purpose})' for name, kind in KINDS.items())}. Scores are in percent of the "
+        "noise ceiling, with 95 % intervals. Each measure, study and region has a panel."
     )
     add = parser.add_argument
-    add("store", type=existing_name, metavar="SCORES.db")
-    add("--kind", choices=tuple(KINDS), required=True, help="what to draw")
+    store = "a store; for stages and benchmarks, a file of `pytest --benchmark-json`"
+    add("store", type=existing_name, metavar="SCORES.db", help=store)
+    kinds = f"what to draw: {', '.join(KINDS)}"
+    add("--kind", choices=tuple(KINDS), required=True, metavar="KIND", help=kinds)
     output = "the figure; its ending is the format (.png, .pdf, .svg, ...)"
     add("-o", "--output", required=True, metavar="FILE", help=output)
     add("--regions", type=_names, metavar="A,B", help="only these regions")
@@ -43,6 +49,7 @@ def add_plot(parser: argparse.ArgumentParser) -> None:
     )
     add("--data", type=existing_name, nargs="+", metavar="DIR", help=data)
     add("--title", default="", metavar="TEXT", help="title of the figure")
+    add_json(parser, "a JSON object with the path of the figure")
     parser.set_defaults(run=_plot)
 
 
@@ -52,20 +59,30 @@ def _names(text: str) -> list[str]:
 
 def _plot(arguments: argparse.Namespace) -> int:
     from fastrdm.plot import check_figure, write_figure
-    from fastrdm.scoring import Store, read_results
 
     check_figure(arguments.output, "--output")
     check_writable_file(arguments.output, "--output")
+    kind = KINDS[arguments.kind]
+    figure = kind.draw_file(arguments) if kind.draw_file else _figure_of_store(arguments, kind)
+    path = write_figure(figure, arguments.output)
+    complain(f"wrote {path}")
+    if arguments.json:
+        echo_json({"kind": arguments.kind, "path": str(path)})
+    return 0
+
+
+def _figure_of_store(arguments: argparse.Namespace, kind: "FigureKind") -> Any:
+    from fastrdm.scoring import Store, read_results
+
     chosen = {name: getattr(arguments, name) for name in ("regions", "sets", "measures", "layers")}
     with Store(arguments.store) as store:
         found = read_results(store, where=arguments.where, **chosen)
         results = _of_checkpoints(found, arguments.checkpoint)
         if not results:
-            raise ValueError(f"{arguments.store} has no results to draw, or none that meet --where")
-        _, draw = KINDS[arguments.kind]
-        figure = draw(store, results, arguments)
-    complain(f"wrote {write_figure(figure, arguments.output)}")
-    return 0
+            raise ValueError(
+                f"{arguments.store} has no results to draw, or none that the options choose"
+            )
+        return kind.draw(store, results, arguments)
 
 
 def _of_checkpoints(
@@ -149,6 +166,50 @@ def _draw_measures(
     return draw_panels(measures, {arguments.title: results}, size=(4.2, 4.4))
 
 
+def _draw_rdms(
+    store: "Store", results: "Sequence[StoredResult]", arguments: argparse.Namespace
+) -> Any:
+    from fastrdm.plot import figure_of_rdms
+
+    return _titled(figure_of_rdms(store, results, _studies(results, arguments)), arguments)
+
+
+def _draw_comparisons(
+    store: "Store", results: "Sequence[StoredResult]", arguments: argparse.Namespace
+) -> Any:
+    from fastrdm.plot import figure_of_comparisons
+
+    return _titled(figure_of_comparisons(results), arguments)
+
+
+def _draw_maps(
+    store: "Store", results: "Sequence[StoredResult]", arguments: argparse.Namespace
+) -> Any:
+    from fastrdm.plot import figure_of_maps
+
+    return _titled(figure_of_maps(store, results, _studies(results, arguments)), arguments)
+
+
+def _draw_stages(arguments: argparse.Namespace) -> Any:
+    from fastrdm.plot import figure_of_stages
+
+    return _titled(figure_of_stages(arguments.store), arguments)
+
+
+def _draw_benchmarks(arguments: argparse.Namespace) -> Any:
+    from fastrdm.plot import figure_of_benchmarks
+
+    return _titled(figure_of_benchmarks(arguments.store), arguments)
+
+
+def _titled(figure: Any, arguments: argparse.Namespace) -> Any:
+    from fastrdm.plot import plain_text
+
+    if arguments.title:
+        figure.suptitle(plain_text(arguments.title, 300), fontsize=9)
+    return figure
+
+
 def _without_times(results: "Sequence[StoredResult]") -> "Sequence[StoredResult]":
     """The results without time points; if there are none, all, so that the figure says why it cannot be drawn."""
     return [r for r in results if r.time is None] or results
@@ -168,37 +229,59 @@ def _by_measure(
 def _ceilings(
     results: "Sequence[StoredResult]", arguments: argparse.Namespace
 ) -> dict[tuple[str, str], tuple[float, float]]:
-    """Both bounds of the noise ceiling where the studies are found and have the ceiling of the store."""
+    """Both bounds of the noise ceiling, where one of them is the ceiling of the store."""
     from fastrdm.cli.outputs import ceilings_of
+
+    in_use = {(r.study, r.region): r.ceiling for r in results}
+    return {
+        place: bounds
+        for place, bounds in ceilings_of(_studies(results, arguments)).items()
+        if any(math.isclose(in_use.get(place, math.nan), bound) for bound in bounds)
+    }
+
+
+def _studies(results: "Sequence[StoredResult]", arguments: argparse.Namespace) -> "Sequence[Study]":
+    """The studies of the results, of those in the folders given or in the default folder."""
     from fastrdm.studies import collect_studies, find_data
 
     default = find_data()
     folders = [Path(folder) for folder in arguments.data or ([default] if default else [])]
     if not folders:
-        return {}
+        return []
+    names = {r.study for r in results}
     try:
-        studies = collect_studies(folders, None, "both")
+        studies = collect_studies(folders, modality="both")
     except (ValueError, OSError) as error:
         if arguments.data:
             raise
-        complain(f"fastrdm: warning: noise ceilings are drawn without bounds: {error_text(error)}")
-        return {}
-    names = {r.study for r in results}
-    in_use = {(r.study, r.region): r.ceiling for r in results}
-    bounds = ceilings_of([study for study in studies if study.name in names])
-    return {
-        place: both
-        for place, both in bounds.items()
-        if any(abs(in_use.get(place, -1.0) - each) < 1e-9 for each in both)
-    }
+        complain(f"fastrdm: warning: drawn without brain data: {error_text(error)}")
+        return []
+    return [study for study in studies if study.name in names]
 
 
-KINDS: Mapping[str, tuple[str, _Draw]] = {
-    "layers": ("scores by layer", _draw_layers),
-    "epochs": ("scores over the epochs of training, a line for each layer", _draw_epochs),
-    "figure4": ("the best layer of each network", _draw_figure4),
-    "figure5": ("the best layer of each checkpoint over the epochs", _draw_figure5),
-    "time": ("scores over time points", _draw_time),
-    "measures": ("the scores by one measure against those by another", _draw_measures),
+@dataclass(frozen=True)
+class FigureKind:
+    """A kind of figure: what it shows, and its function of an open store, results and arguments.
+
+    `draw_file` draws a file that is not a store, from the arguments.
+    """
+
+    purpose: str
+    draw: _Draw = _draw_layers
+    draw_file: Callable[[argparse.Namespace], Any] | None = None
+
+
+KINDS: Mapping[str, FigureKind] = {
+    "rdm": FigureKind("the RDMs that a store keeps, beside those of brains", _draw_rdms),
+    "layers": FigureKind("scores by layer", _draw_layers),
+    "epochs": FigureKind("scores over the epochs of training, a line for each layer", _draw_epochs),
+    "figure4": FigureKind("the best layer of each network", _draw_figure4),
+    "figure5": FigureKind("the best layer of each checkpoint over the epochs", _draw_figure5),
+    "compare": FigureKind("differences between layers, with significance", _draw_comparisons),
+    "mds": FigureKind("a map of the RDMs of layers and subjects", _draw_maps),
+    "time": FigureKind("scores over time points", _draw_time),
+    "measures": FigureKind("scores by one measure against those by another", _draw_measures),
+    "stages": FigureKind("where the time of benchmarks went", draw_file=_draw_stages),
+    "benchmarks": FigureKind("how much faster contenders are", draw_file=_draw_benchmarks),
 }
-"""What each kind draws, and its function of an open store, results and arguments, which returns a Figure."""
+"""The kinds of figures."""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from fastrdm.plot.rdm_maps import rdm
     from fastrdm.plot.stage_bars import stages
     from fastrdm.plot.stored_figures import figure_of_comparisons, figure_of_maps, figure_of_rdms
-    from fastrdm.plot.style import COLOURS, new_axes, styled
+    from fastrdm.plot.style import COLOURS, new_axes, plain_text, styled
     from fastrdm.plot.time_lines import time
 else:
     # Imported on first use: a figure needs few of these modules.
@@ -73,7 +73,7 @@ else:
                 "figure_of_maps",
                 "figure_of_rdms",
             ],
-            "fastrdm.plot.style": ["COLOURS", "new_axes", "styled"],
+            "fastrdm.plot.style": ["COLOURS", "new_axes", "plain_text", "styled"],
             "fastrdm.plot.time_lines": ["time"],
         },
     )
@@ -100,6 +100,7 @@ __all__ = [
     "new_axes",
     "panel_size",
     "panels_of",
+    "plain_text",
     "plot_scores",
     "rdm",
     "stages",
