@@ -115,6 +115,17 @@ def fitting(patch):
     }
 
 
+def figures(patch):
+    from store_writer import Writer, scored
+
+    writer = Writer(Path("scores.db"))
+    for i in range(3):
+        writer.record(scored(i))
+    writer.store.close()
+    patch.setenv("MPLBACKEND", "agg")
+    yield {}
+
+
 def inference(patch):
     real = find_challenge()
     if real is None:
@@ -328,6 +339,7 @@ SETUPS = {
     "docs/concepts.md": concepts,
     "docs/encoding.md": encoding,
     "docs/features.md": features,
+    "docs/figures.md": figures,
     "docs/fitting.md": fitting,
     "docs/inference.md": inference,
     "docs/library.md": library,
