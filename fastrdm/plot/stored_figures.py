@@ -11,6 +11,7 @@ from fastrdm.inference import compare_models
 from fastrdm.plot.comparisons import compare
 from fastrdm.plot.mds_maps import mds
 from fastrdm.plot.rdm_maps import draw_colour_bar, rdm
+from fastrdm.plot.series import short_names
 from fastrdm.plot.stored_rdms import (
     Rdm,
     StoredLayer,
@@ -20,7 +21,6 @@ from fastrdm.plot.stored_rdms import (
     chosen_layers,
     kept_rdms,
     mean_of_known,
-    short_names,
 )
 from fastrdm.plot.style import new_panels, styled
 from fastrdm.scoring import RSA, Store, StoredResult

@@ -152,17 +152,3 @@ def check_studies_known(studies: Sequence[Study], names: Iterable[str]) -> dict[
     if missing and known:
         warn_caller(f"the data have no study {list_names(missing)}, whose brains are not drawn")
     return known
-
-
-def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Return paths by path, without the folders at the beginning and the ending that all have in common."""
-    names = list(dict.fromkeys(names))
-    split = [name.split("/") for name in names]
-    n = 0
-    while all(len(parts) > n + 1 and parts[n] == split[0][n] for parts in split):
-        n += 1
-    short = ["/".join(parts[n:]) for parts in split]
-    stem, dot, ending = short[0].rpartition(".")
-    if dot and stem and all(each.endswith(f".{ending}") for each in short):
-        short = [each[: -len(ending) - 1] for each in short]
-    return dict(zip(names, short, strict=True))
