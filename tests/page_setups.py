@@ -332,6 +332,17 @@ def time(patch):
     }
 
 
+def paper(patch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("onnxruntime")
+    patch.delenv("FASTRDM_DATA", raising=False)
+    names = {}
+    yield names
+    assert not names["real"]
+    # The layer from which the subjects were simulated.
+    assert {names["best"][checkpoint] for checkpoint in names["final"]} == {"fc"}
+
+
 #: The setup of each page.
 SETUPS = {
     "README.md": readme,
@@ -346,6 +357,7 @@ SETUPS = {
     "docs/live.md": live,
     "docs/measures.md": measures,
     "docs/networks.md": networks,
+    "docs/notebooks/paper.md": paper,
     "docs/responses.md": responses,
     "docs/study.md": study,
     "docs/sweeps.md": sweeps,

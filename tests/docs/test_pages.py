@@ -1,6 +1,7 @@
 """Every block of code of the documentation runs, in the order of its page."""
 
 import contextlib
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -22,9 +23,12 @@ def folder(tmp_path, monkeypatch):
     """An empty folder in which a page's blocks run, and whose modules are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield tmp_path
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if file and Path(file).is_relative_to(tmp_path):
@@ -43,6 +47,31 @@ def test_page(page, monkeypatch):
 
 def _nothing(patch):
     yield {}
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_paper_on_the_real_data_has_the_scores_of_the_readme(challenge, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setenv("FASTRDM_DATA", str(challenge.parent))
+    monkeypatch.chdir(ROOT / "models" / "study")
+    names = {"__name__": "page"}
+    for block in read_blocks(ROOT / "docs" / "notebooks" / "paper.md"):
+        run_block(block, names)
+    table = (ROOT / "models" / "study" / "README.md").read_text()
+    rows = re.findall(r"^\| (resnet\d+) \| (\d) \| (\d+) \|[^|]*\| (\S+) .* (\S+) \|$", table, re.M)
+    assert len(rows) == 10
+    for network, seed, epoch, layer, mean in rows:
+        checkpoint = f"{network}-seed{seed}/{epoch}"
+        assert names["best"][checkpoint] == layer
+        assert f"{names['mean'][checkpoint]:.2f}" == mean
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "/notebooks/" in page])
+def test_notebooks_are_notebooks(page):
+    jupytext = pytest.importorskip("jupytext")
+    cells = jupytext.read(ROOT / page).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    assert code == [block.text.strip() for block in read_blocks(ROOT / page)]
 
 
 def test_setups_belong_to_pages():
