@@ -332,6 +332,21 @@ def time(patch):
     }
 
 
+def images(patch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("onnxruntime")
+    patch.delenv("FASTRDM_DATA", raising=False)
+    names = {}
+    yield names
+    assert not names["real"]
+    # The layers from which the subjects were simulated.
+    highest = {
+        region: max((r for r in names["results"] if r.region == region), key=lambda r: r.r2).layer
+        for region in ("evc", "it")
+    }
+    assert highest == {"evc": "conv1", "it": "fc"}
+
+
 def paper(patch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("onnxruntime")
@@ -339,8 +354,8 @@ def paper(patch):
     names = {}
     yield names
     assert not names["real"]
-    # The layer from which the subjects were simulated.
-    assert {names["best"][checkpoint] for checkpoint in names["final"]} == {"fc"}
+    # The layer from which the subjects of IT, the region with the higher ceiling, were simulated.
+    assert names["best"]["shallow-seed0/30"] == "fc"
 
 
 #: The setup of each page.
@@ -357,6 +372,7 @@ SETUPS = {
     "docs/live.md": live,
     "docs/measures.md": measures,
     "docs/networks.md": networks,
+    "docs/notebooks/images.md": images,
     "docs/notebooks/paper.md": paper,
     "docs/responses.md": responses,
     "docs/study.md": study,
