@@ -1,6 +1,7 @@
 """Every block of code of the documentation runs, in the order of its page."""
 
 import contextlib
+import dataclasses
 import re
 import sys
 import warnings
@@ -64,6 +65,31 @@ def test_the_paper_on_the_real_data_has_the_scores_of_the_readme(challenge, monk
         checkpoint = f"{network}-seed{seed}/{epoch}"
         assert names["best"][checkpoint] == layer
         assert f"{names['mean'][checkpoint]:.2f}" == mean
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder")
+def test_transcripts_of_fitted_models_on_the_real_data(challenge):
+    import torch
+
+    import fastrdm
+    from models.networks import efficientnet_lite0, efficientnet_lite0_weights
+
+    network = efficientnet_lite0()
+    network.load_state_dict(torch.load(efficientnet_lite0_weights(), weights_only=True))
+    study = fastrdm.open_studies(challenge.parent, sets=["92"])[0]
+    rdms = fastrdm.TorchModel(network.eval()).rdms(study.stimuli)
+    names = {
+        "fastrdm": fastrdm,
+        "rdms": rdms,
+        "it": study.targets["it"],
+        "early": {layer: rdms[layer] for layer in ("stem", "block3")},
+        "late": {layer: rdms[layer] for layer in ("block12", "block15")},
+    }
+    blocks = [b for b in read_blocks(ROOT / "docs" / "fitting.md") if b.language == "pycon"]
+    assert len(blocks) == 2
+    for block in blocks:
+        run_block(dataclasses.replace(block, not_run=""), names)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "/notebooks/" in page])
