@@ -64,6 +64,8 @@ def _lines(name: str) -> dict[str, Any]:
     depth = alt.Color("order:Q", scale=alt.Scale(range=list(_DEPTH)), legend=None)
     lines = alt.Chart(alt.NamedData("lines")).encode(x=x, y=percent)
     chosen = alt.Chart(alt.NamedData("chosen")).encode(x=x, y=percent)
+    points = alt.Chart(alt.NamedData("points")).encode(x=x, y=percent, tooltip="title:N")
+    is_chosen = "datum.state === 'chosen'"
     band = alt.Chart(alt.NamedData("band")).mark_area(color=_ACCENT, opacity=0.22)
     now = alt.Chart(alt.NamedData("now")).mark_rule(color=_SOFT, strokeDash=[2, 2])
     ceiling = alt.Chart(alt.NamedData("ceiling")).mark_rule(color=_CEILING, strokeDash=[5, 3])
@@ -73,10 +75,12 @@ def _lines(name: str) -> dict[str, Any]:
             now.encode(x=x),
             band.encode(x=x, y="low:Q", y2="high:Q"),
             lines.mark_line(strokeWidth=1.2, opacity=0.85).encode(color=depth, detail="layer:N"),
-            lines.mark_circle(size=22, opacity=0.85).encode(color=depth, tooltip="title:N"),
             chosen.mark_line(strokeWidth=3, color=_ACCENT),
-            chosen.mark_circle(size=40, opacity=1, color=_ACCENT).encode(tooltip="title:N"),
-        ).properties(width="container", height=260, name=name)
+            points.mark_circle(opacity=1).encode(
+                size=alt.condition(is_chosen, alt.value(40), alt.value(20)),
+                color=alt.condition(is_chosen, alt.value(_ACCENT), depth),
+            ),
+        ).properties(width="container", height=260)
     )
 
 

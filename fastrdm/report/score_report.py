@@ -134,7 +134,14 @@ def report_data(
         "facts": provenance(store, places.targets),
         "notes": notes_of(facts),
         "studies": [printable(study) for study in studies],
-        "measures": [{"name": name, "title": MEASURES[name].title} for name in measures],
+        "measures": [
+            {
+                "name": name,
+                "title": MEASURES[name].title,
+                "below_zero": MEASURES[name].below_zero,
+            }
+            for name in measures
+        ],
         "places": facts,
         "failures": failures,
         "charts": chart_specifications() if results else {},

@@ -208,6 +208,8 @@ def test_the_slider_of_epochs_chooses_checkpoints_of_the_run(page):
     assert page.locator("#checkpoint-title").inner_text() != "runs/net2/epoch04.pth"
     # The numbers of the chart as a table.
     page.locator("#over-epochs summary").click()
+    # The table is filled after the event.
+    page.locator("#epochs-table tbody tr").nth(19).wait_for()
     assert page.locator("#epochs-table tbody tr").count() == 20
     assert page.locator("#epochs-table tbody th").first.inner_text() == "0"
 

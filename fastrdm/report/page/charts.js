@@ -5,13 +5,10 @@
 const OPTIONS = { ast: true, actions: false, renderer: "svg", tooltip: false, defaultStyle: false, logLevel: 1 };
 const SUBJECTS = "subjects";
 
-async function newChart(parent, name, onClick) {
+async function newChart(parent, name) {
   const { view } = await vegaEmbed(parent, structuredClone(report.charts[name]), OPTIONS);
   // The chart is described as a whole, and its numbers are in a table.
   parent.querySelector("svg").ariaHidden = "true";
-  view.addEventListener("click", (_, item) => {
-    if (item && item.datum && item.datum.id !== undefined) onClick(item.datum.id);
-  });
   return view;
 }
 
@@ -23,25 +20,34 @@ async function setData(view, sets) {
   await view.runAsync();
 }
 
-// One chart for each region, made once and filled again for each checkpoint.
+// One chart for each region, made once and filled again for each checkpoint. The view is a promise, because another
+// choice can come before it is there.
 const layerCharts = new Map();
 
-async function layerChart(p) {
+function layerChart(p) {
   if (!layerCharts.has(p)) {
     const plot = element("div", "", { className: "plot", role: "img" });
     const caption = element("figcaption");
     const figure = element("figure", plot, { className: "chart" });
     figure.prepend(caption);
     byId("layer-charts").append(figure);
-    layerCharts.set(p, { figure, caption, plot, view: await newChart(plot, "layers", selectLayer) });
+    layerCharts.set(p, { figure, caption, plot, view: newChart(plot, "layers").then(choosingLayers) });
   }
   return layerCharts.get(p);
+}
+
+function choosingLayers(view) {
+  view.addEventListener("click", (_, item) => {
+    if (item?.datum?.id !== undefined) selectLayer(item.datum.id);
+  });
+  return view;
 }
 
 async function drawLayerCharts(places) {
   for (const [p, chart] of layerCharts) chart.figure.hidden = !places.includes(p);
   for (const p of places) {
-    const chart = await layerChart(p);
+    const chart = layerChart(p);
+    const view = await chart.view;
     const place = report.places[p];
     const time = state.time[p] ?? best[p].time[state.checkpoint];
     const rows = rowsOf(state.checkpoint, p).filter((row) => row.time === time);
@@ -50,7 +56,7 @@ async function drawLayerCharts(places) {
     const scale = element("span", `100 % is ${text(ceiling, 4)}${bounds(place)}`, { className: "soft" });
     fill(chart.caption, [element("strong", heading), document.createElement("br"), scale]);
     chart.plot.ariaLabel = describeLayers(place, rows);
-    await setData(chart.view, layerData(place, rows));
+    await setData(view, layerData(place, rows));
   }
 }
 
@@ -90,9 +96,26 @@ function describeLayers(place, rows) {
 // Lines over epochs or time: one for each layer, and the chosen layer with its interval. While `content` stays the same,
 // only the line at what is chosen moves.
 const lineViews = new Map();
+const MOST_DOTS = 40; // Longer lines have no dots.
+
+// A click chooses what is nearest along the x axis.
+function choosingNearest(view, drawn, parent) {
+  view.addEventListener("click", (event) => {
+    const left = event.clientX - parent.querySelector("svg").getBoundingClientRect().left;
+    const x = view.scale("x").invert(left - view.origin()[0]);
+    const distance = (point) => Math.abs(point.x - x);
+    const nearest = drawn.points.reduce((a, b) => (distance(b) < distance(a) ? b : a));
+    drawn.onClick(nearest.id);
+  });
+  return view;
+}
 
 async function drawLines(id, chart, points, now, description, onClick, content) {
-  if (!lineViews.has(id)) lineViews.set(id, { view: await newChart(byId(id), chart, onClick), content: "" });
+  if (!lineViews.has(id)) {
+    const made = { content: "", points, onClick };
+    made.view = newChart(byId(id), chart).then((view) => choosingNearest(view, made, byId(id)));
+    lineViews.set(id, made);
+  }
   const drawn = lineViews.get(id);
   const ceiling = byId("ceiling").checked;
   const sets = { now: [{ x: now }], ceiling: ceiling ? [{ percent: 100 }] : [] };
@@ -102,9 +125,12 @@ async function drawLines(id, chart, points, now, description, onClick, content) 
     sets.lines = known;
     sets.chosen = chosen.map((point) => ({ ...point }));
     sets.band = chosen.filter((point) => !Number.isNaN(point.low)).map((point) => ({ ...point }));
+    const hasDots = new Set(known.map((point) => point.x)).size <= MOST_DOTS;
+    sets.points = hasDots ? known.map((point) => ({ ...point, state: point.order === state.layer ? "chosen" : "other" })) : [];
     drawn.content = content;
+    drawn.points = points;
   }
   byId(id).role = "img";
   byId(id).ariaLabel = description;
-  await setData(drawn.view, sets);
+  await setData(await drawn.view, sets);
 }

@@ -1,7 +1,7 @@
 // What is chosen, and the parts of the page that follow from it.
 
 const MOST_PLACES = 8; // Regions with a column and a chart at a time.
-const MOST_POINTS = 300; // Checkpoints of a line over epochs that are drawn.
+const MOST_POINTS = 100; // Checkpoints of a line over epochs that are drawn.
 const state = { measure: report.measures[0]?.name, place: 0, checkpoint: -1, layer: -1, time: {} };
 
 function placesOfMeasure() {
@@ -81,6 +81,9 @@ function fillLayers() {
     if (row.time === time) found.set(`${row.layer} ${row.place}`, row);
   }
   const head = ["Layer", ...places.map((p) => ({ text: `${placeName(report.places[p])} %`, number: true }))];
+  const measure = report.measures.find((each) => each.name === state.measure);
+  const below = measure.below_zero && [...found.values()].some((row) => row.rho < 0 && report.places[row.place].measure === state.measure);
+  byId("layers").caption.textContent = `Percent of the noise ceiling [95 % interval]${below ? `; ‡ mean below 0, ${measure.below_zero}` : ""}. Choose a layer to see its RDM.`;
   const layers = layersOf(state.checkpoint);
   const hadFocus = byId("layers").contains(document.activeElement);
   fillTable("layers", head, layers.map((layer) => {
@@ -88,7 +91,8 @@ function fillLayers() {
     button.addEventListener("click", () => selectLayer(layer));
     return [button, ...places.map((p) => {
       const row = found.get(`${layer} ${p}`);
-      return { text: row ? text(row.percent) : "–", note: row && interval(row).trim(), number: true };
+      const sign = row && row.rho < 0 ? " ‡" : "";
+      return { text: row ? text(row.percent) + sign : "–", note: row && interval(row).trim(), number: true };
     })];
   }));
   [...byId("layers").tBodies[0].rows].forEach((row, i) => {
@@ -170,7 +174,7 @@ async function drawEpochs() {
   const points = drawn.flatMap((c) => pointsOf(rowsOf(c, state.place).filter((row) => row.time === time), c, progress.values[c]));
   byId("over-epochs-title").textContent = `Scores over ${name}: ${placeName(place)}`;
   const every = drawn.length < run.length ? ` ${drawn.length} of ${counted(run.length, "checkpoint")} are drawn.` : "";
-  byId("over-epochs-help").textContent = `A line for each layer of this run, from the first (blue) to the last (orange); the thick line is ${report.layers[state.layer]}, with its 95 % interval. Click a point to choose its checkpoint.${every}`;
+  byId("over-epochs-help").textContent = `A line for each layer of this run, from the first (blue) to the last (orange); the thick line is ${report.layers[state.layer]}, with its 95 % interval. Click the chart to choose the nearest checkpoint.${every}`;
   fillLines("epochs-table", name, points);
   const description = `Scores over ${name} of ${counted(layersOf(state.checkpoint).length, "layer")} for ${placeName(place)}. The table below has the numbers.`;
   const content = [report.checkpoints.run[state.checkpoint], state.place, state.layer, time, drawn.length].join();
@@ -284,7 +288,7 @@ function start() {
   const all = placesOfMeasure().length;
   byId("more-regions").hidden = all <= MOST_PLACES;
   byId("more-regions").textContent = `${MOST_PLACES} of ${counted(all, "region")} are shown at a time; choose a region to see others.`;
-  [table.sort, table.isDescending] = [placeName(report.places[state.place]), true];
+  [table.sort, table.isDescending] = [`place ${state.place}`, true];
   prepareTable(shownPlaces());
   selectCheckpoint(report.first);
 }

@@ -11,15 +11,15 @@ const folder = report.checkpoints.name.reduce((common, name) => {
 
 const collator = new Intl.Collator("en", { numeric: true });
 
-// Columns: their name, heading, whether they hold numbers, and the value and the note of a checkpoint.
+// Columns: their identity, name, heading, whether they hold numbers, and the value and the note of a checkpoint.
 function makeColumns(places) {
   const facts = report.checkpoints;
-  const made = [{ name: "checkpoint", value: (c) => facts.name[c], show: (c) => facts.name[c].slice(folder.length) }];
-  for (const label of report.labels) made.push({ name: label.name, isNumber: label.is_number, isLabel: true, value: (c) => label.values[c] });
+  const made = [{ id: "checkpoint", name: "checkpoint", value: (c) => facts.name[c], show: (c) => facts.name[c].slice(folder.length) }];
+  for (const label of report.labels) made.push({ id: `label ${label.name}`, name: label.name, isNumber: label.is_number, isLabel: true, value: (c) => label.values[c] });
   for (const score of report.scores) {
     if (score.measure !== state.measure) continue;
     made.push({
-      name: score.name, isNumber: true, digits: 1, help: score.help, value: (c) => score.percent[c],
+      id: score.name, name: score.name, isNumber: true, digits: 1, help: score.help, value: (c) => score.percent[c],
       note: (c) => report.layers[score.layer[c]],
     });
   }
@@ -27,12 +27,12 @@ function makeColumns(places) {
     const name = placeName(report.places[p]);
     const times = report.places[p].times;
     made.push({
-      name, heading: `${name}\n%`, isNumber: true, digits: 1, value: (c) => best[p].percent[c],
+      id: `place ${p}`, name, heading: `${name}\n%`, isNumber: true, digits: 1, value: (c) => best[p].percent[c],
       note: (c) => (best[p].layer[c] < 0 ? "" : report.layers[best[p].layer[c]] + (times ? ` at ${times[best[p].time[c]]}` : "")),
     });
   }
-  if (report.archs.length > 1) made.push({ name: "arch", value: (c) => report.archs[facts.arch[c]] });
-  if (report.settings.length > 1) made.push({ name: "settings", value: (c) => report.settings[facts.settings[c]] });
+  if (report.archs.length > 1) made.push({ id: "arch", name: "arch", value: (c) => report.archs[facts.arch[c]] });
+  if (report.settings.length > 1) made.push({ id: "settings", name: "settings", value: (c) => report.settings[facts.settings[c]] });
   return made;
 }
 
@@ -76,7 +76,7 @@ function orderTable() {
   const test = readFilter(byId("filter").value);
   const found = [];
   for (let c = 0; c < n; c++) if (test(c)) found.push(c);
-  const column = table.columns.find((each) => each.name === table.sort);
+  const column = table.columns.find((each) => each.id === table.sort);
   if (column) {
     const sign = table.isDescending ? -1 : 1;
     const keyed = found.map((c) => [c, column.value(c)]);
@@ -86,22 +86,21 @@ function orderTable() {
   } else table.order = found;
 }
 
-function sortBy(name) {
-  const column = table.columns.find((each) => each.name === name);
-  if (table.sort === name) table.isDescending = !table.isDescending;
-  else [table.sort, table.isDescending] = [name, Boolean(column.isNumber && !column.isLabel)];
+function sortBy(column) {
+  if (table.sort === column.id) table.isDescending = !table.isDescending;
+  else [table.sort, table.isDescending] = [column.id, Boolean(column.isNumber && !column.isLabel)];
   table.page = 0;
   orderTable();
   drawTable();
   const headings = [...byId("table").tHead.querySelectorAll("button")];
-  headings[table.columns.findIndex((each) => each.name === name)].focus();
-  say(`Sorted by ${name}, ${table.isDescending ? "descending" : "ascending"}.`);
+  headings[table.columns.indexOf(column)].focus();
+  say(`Sorted by ${column.name}, ${table.isDescending ? "descending" : "ascending"}.`);
 }
 
 function headCells() {
   return table.columns.map((column) => {
     const button = element("button", column.heading ?? column.name, { type: "button", title: column.help ?? "" });
-    button.addEventListener("click", () => sortBy(column.name));
+    button.addEventListener("click", () => sortBy(column));
     return button;
   });
 }
@@ -114,7 +113,7 @@ function drawTable() {
   [...byId("table").tHead.rows[0].cells].forEach((cell, i) => {
     const column = table.columns[i];
     if (column.isNumber) cell.className = "number";
-    cell.ariaSort = column.name !== table.sort ? "none" : table.isDescending ? "descending" : "ascending";
+    cell.ariaSort = column.id !== table.sort ? "none" : table.isDescending ? "descending" : "ascending";
   });
   [...byId("table").tBodies[0].rows].forEach((row, i) => {
     row.dataset.checkpoint = shown[i];
