@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _MOST = 80
 # Models up to which each cell has its number.
 _NUMBERED = 10
+# Characters of a name, and what one takes, in inches.
+_LONGEST = 32
+_CHARACTER = 0.06
 
 
 def compare(
@@ -74,10 +77,9 @@ def compare(
     differences[first, second], differences[second, first] = result.estimate, -result.estimate
     p[first, second] = p[second, first] = result.p_corrected
     with styled():
-        side = 1.6 + max(1.0, 0.22 * n if n > _NUMBERED else 0.42 * n)
-        axes = new_axes((side + 0.6, side)) if ax is None else ax
+        axes = new_axes(matrix_size(models)) if ax is None else ax
         _draw_cells(axes, differences, p, alpha)
-        texts = [plain_text(name, 32) for name in models]
+        texts = [plain_text(name, _LONGEST) for name in models]
         axes.set_xticks(range(n), texts, rotation=90 if max(map(len, texts)) > 4 else 0)
         axes.set_yticks(range(n), texts)
         axes.tick_params(length=0)
@@ -86,6 +88,13 @@ def compare(
             axes.set_title(plain_text(title))
         axes.set_xlabel(_note(result, alpha), fontsize=6.5)
     return axes
+
+
+def matrix_size(models: Sequence[str]) -> tuple[float, float]:
+    """Width and height, in inches, of a matrix of models with their names, the colour bar and the note."""
+    cells = max(1.2, (0.24 if len(models) > _NUMBERED else 0.42) * len(models))
+    names = _CHARACTER * min(_LONGEST, max(map(len, models), default=0))
+    return cells + names + 1.0, cells + names + 0.7
 
 
 def _draw_cells(axes: Any, differences: NDArray[Any], p: NDArray[Any], alpha: float) -> None:

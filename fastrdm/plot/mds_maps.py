@@ -93,10 +93,12 @@ def mds(
     with styled():
         axes = new_axes((3.8, 3.6)) if ax is None else ax
         _draw_points(axes, positions, groups, connect)
-        axes.set_aspect("equal", adjustable="datalim")
-        axes.margins(0.12)
-        if names is not None:
-            draw_names(axes, positions, [plain_text(name, 24) for name in names])
+        # A square with room for names, whatever the shape of the cloud.
+        centres = (positions.max(axis=0) + positions.min(axis=0)) / 2
+        half = 0.58 * np.ptp(positions, axis=0).max() or 1
+        axes.set_aspect("equal")
+        axes.set_xlim(centres[0] - half, centres[0] + half)
+        axes.set_ylim(centres[1] - half, centres[1] + half)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(True)
@@ -108,6 +110,8 @@ def mds(
         if any(groups):
             below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08), "ncols": 2}
             axes.legend(columnspacing=1, handletextpad=0.2, **below)
+        if names is not None:
+            draw_names(axes, positions, [plain_text(name, 24) for name in names])
     return axes
 
 

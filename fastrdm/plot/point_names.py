@@ -18,15 +18,21 @@ _Box = tuple[float, float, float, float]
 
 def draw_names(axes: Any, positions: NDArray[Any], names: Sequence[str]) -> None:
     """Draw a name beside each point (n, 2), empty for none; those farther away with a line to their point."""
-    axes.autoscale_view()
-    # Layout may still change the scale a little; names have room for it.
+    # Names are placed on the page, so the layout must be known.
+    axes.figure.canvas.figure.draw_without_rendering()
     points = axes.transData.transform(positions) * 72 / axes.figure.dpi
+    extent = axes.get_window_extent().extents * 72 / axes.figure.dpi
+    frame: _Box = (extent[0], extent[1], extent[2], extent[3])
     taken = [(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in points]
     for (x, y), place, name in zip(points, positions, names, strict=True):
         if not name:
             continue
         size = _CHARACTER * len(name), _HEIGHT
-        free = ((box, shift) for box, shift in _places(x, y, *size) if not _overlaps(box, taken))
+        free = (
+            (box, shift)
+            for box, shift in _places(x, y, *size)
+            if not _overlaps(box, taken) and _is_within(box, frame)
+        )
         box, shift = next(free, next(_places(x, y, *size)))
         taken.append(box)
         line = {"arrowstyle": "-", "linewidth": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 2}
@@ -53,6 +59,10 @@ def _places(
             shift = right * (distance + width / 2), up * (distance + height / 4)
             left, bottom = x + shift[0] - width / 2, y + shift[1] - height / 2
             yield (left, bottom, left + width, bottom + height), shift
+
+
+def _is_within(box: _Box, frame: _Box) -> bool:
+    return box[0] > frame[0] and box[1] > frame[1] and box[2] < frame[2] and box[3] < frame[3]
 
 
 def _overlaps(box: _Box, taken: Sequence[_Box]) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastrdm._base import list_names, square, warn_caller
 from fastrdm.inference import compare_models
-from fastrdm.plot.comparisons import compare
+from fastrdm.plot.comparisons import compare, matrix_size
 from fastrdm.plot.mds_maps import mds
 from fastrdm.plot.rdm_maps import draw_colour_bar, rdm
 from fastrdm.plot.series import short_names
@@ -22,7 +22,7 @@ from fastrdm.plot.stored_rdms import (
     kept_rdms,
     mean_of_known,
 )
-from fastrdm.plot.style import new_panels, styled
+from fastrdm.plot.style import new_panels, plain_text, shortened, styled
 from fastrdm.scoring import RSA, Store, StoredResult
 from fastrdm.studies import Study
 
@@ -33,6 +33,8 @@ _MOST_MAPS = 22
 _MOST_COMPARED = 24
 _MOST_POINTS = 60
 _MOST_PANELS = 12
+# Characters of a line of a panel's title.
+_TITLE = 26
 # Points of a map up to which all have their names.
 _MOST_NAMES = 16
 # Panels up to which stimuli are on the axes, and stimuli up to which their thumbnails are legible there.
@@ -71,25 +73,27 @@ def figure_of_rdms(
         Without matplotlib.
     """
     layers = chosen_layers(results, _MOST_MAPS, "a figure of RDMs")
-    names = list(dict.fromkeys(r.study for r in results))
-    kept = kept_rdms(store, layers, names)
+    kept = kept_rdms(store, layers, dict.fromkeys(r.study for r in results))
     known = check_studies_known(studies, kept)
-    titles = _layer_titles([layer for of_study in kept.values() for layer in of_study])
-    panels: list[tuple[str, Rdm, str]] = []
+    drawn = [layer for of_study in kept.values() for layer in of_study]
+    names = _names_of_layers(drawn, _TITLE)
+    panels: list[tuple[list[str], Rdm, str]] = []
     for study, rdms in kept.items():
-        several = f", {study}" if len(kept) > 1 else ""
+        several = [study] if len(kept) > 1 else []
         regions = dict.fromkeys(r.region for r in results if r.study == study)
         brains = brain_rdms(store, known[study], regions) if study in known else {}
         for region, subjects in brains.items():
-            title = f"{region.upper()}, mean of {len(subjects)}{several}"
-            panels.append((title, mean_of_known(subjects, axis=0), study))
-        panels += [(f"{titles[layer]}{several}", each, study) for layer, each in rdms.items()]
+            title = f"{region.upper()}, mean of {len(subjects)}"
+            panels.append(([title, *several], mean_of_known(subjects, axis=0), study))
+        panels += [([*names[layer], *several], each, study) for layer, each in rdms.items()]
     with styled():
         columns = min(5, len(panels))
         figure, axes = new_panels(len(panels), (2.1, 2.2), columns)
-        for number, (ax, (title, each, study)) in enumerate(zip(axes, panels, strict=True)):
+        for number, (ax, (lines, each, study)) in enumerate(zip(axes, panels, strict=True)):
             matrix, stimuli = _sorted(each, _stimuli(known.get(study), len(panels)))
-            rdm(matrix, title=title, colour_bar=False, ax=ax, **stimuli)
+            rdm(matrix, colour_bar=False, ax=ax, **stimuli)
+            # One line for each part: a panel is narrow.
+            ax.set_title("\n".join(plain_text(line, _TITLE) for line in lines), fontsize=7.5)
             if number % columns:
                 ax.set_yticklabels([])
         draw_colour_bar(axes, axes[0].images[0], ranked=True, has_nan=_has_nan(panels))
@@ -138,19 +142,17 @@ def figure_of_comparisons(results: Sequence[StoredResult]) -> "Figure":
             f"a comparison has at most {_MOST_PANELS} panels, and {len(tested)} studies, regions and measures were"
             " chosen; choose some with --sets, --regions and --measures"
         )
-    side = 1.5 + 0.3 * max(map(len, tested.values()))
+    names = {place: _names_of_results(own) for place, own in tested.items()}
+    widths, heights = zip(*map(matrix_size, names.values()), strict=True)
     with styled():
-        figure, axes = new_panels(len(tested), (side + 0.8, side), columns=min(2, len(tested)))
+        size = (max(widths), max(heights))
+        figure, axes = new_panels(len(tested), size, columns=min(2, len(tested)))
         for ax, ((study, region, measure), own) in zip(axes, tested.items(), strict=True):
-            titles = _layer_titles(
-                [StoredLayer(r.checkpoint, r.sha256, r.settings, r.layer) for r in own]
-            )
             values = np.array([r.rho for r in own])
             parts = (study, region.upper(), "" if measure == RSA else measure)
-            result = compare_models(values, names=list(titles.values()))
-            compare(
-                result, names=list(titles.values()), title=", ".join(filter(None, parts)), ax=ax
-            )
+            models = names[study, region, measure]
+            result = compare_models(values, names=models)
+            compare(result, names=models, title=", ".join(filter(None, parts)), ax=ax)
     return figure
 
 
@@ -214,21 +216,24 @@ def figure_of_maps(
     return figure
 
 
-def _layer_titles(layers: Sequence[StoredLayer]) -> dict[StoredLayer, str]:
-    """Names of layers, with the checkpoint and the settings where these differ."""
+def _names_of_layers(layers: Sequence[StoredLayer], most: int) -> dict[StoredLayer, list[str]]:
+    """Parts of the names of layers: the layer, and the checkpoint and the settings where these differ."""
     layers = list(dict.fromkeys(layers))
     short = short_names(layer.checkpoint for layer in layers)
     several = len({(layer.checkpoint, layer.settings) for layer in layers}) > len(short)
     return {
-        layer: ", ".join(
-            (
-                layer.layer,
-                *([short[layer.checkpoint]] if len(short) > 1 else []),
-                *([layer.settings[:8]] if several else []),
-            )
-        )
+        layer: [
+            shortened(layer.layer, most),
+            *([shortened(short[layer.checkpoint], most)] if len(short) > 1 else []),
+            *([layer.settings[:8]] if several else []),
+        ]
         for layer in layers
     }
+
+
+def _names_of_results(results: Sequence[StoredResult]) -> list[str]:
+    layers = [StoredLayer(r.checkpoint, r.sha256, r.settings, r.layer) for r in results]
+    return [", ".join(parts) for parts in _names_of_layers(layers, 15).values()]
 
 
 def _point_names(layers: Sequence[StoredLayer], groups: Sequence[str]) -> list[str]:
@@ -276,5 +281,5 @@ def _sorted(each: Rdm, stimuli: dict[str, Any]) -> tuple[Rdm, dict[str, Any]]:
     return matrix[np.ix_(order, order)], {"categories": [stimuli["categories"][i] for i in order]}
 
 
-def _has_nan(panels: Sequence[tuple[str, Rdm, str]]) -> bool:
+def _has_nan(panels: Sequence[tuple[list[str], Rdm, str]]) -> bool:
     return any(np.isnan(each).any() for _, each, _ in panels)

@@ -50,17 +50,19 @@ def styled() -> Iterator[None]:
         rcParams.update(before)
 
 
-def plain_text(text: object, longest: int = 60) -> str:
-    """Text as a figure shows it: without formulas, control characters and all but `longest` characters.
-
-    The middle of longer text is left out, because paths and layers differ at their ends.
-    """
+def shortened(text: object, longest: int) -> str:
+    """At most `longest` characters, without the middle of longer text: paths and layers differ at their ends."""
     text = str(text)
-    if len(text) > longest:
-        head = longest // 3
-        text = f"{text[:head]}…{text[head + 1 - longest :]}"
+    if len(text) <= longest:
+        return text
+    head = longest // 3
+    return f"{text[:head]}…{text[head + 1 - longest :]}"
+
+
+def plain_text(text: object, longest: int = 60) -> str:
+    """Text as a figure shows it: `shortened`, and without formulas and control characters."""
     # matplotlib reads what is between dollar signs as a formula.
-    return printable(text).replace("$", r"\$")
+    return printable(shortened(text, longest)).replace("$", r"\$")
 
 
 def legend_text(text: object, longest: int = 60) -> str:

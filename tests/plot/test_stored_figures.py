@@ -68,7 +68,7 @@ def test_without_studies_only_layers_are_drawn(store):
     results = read_results(store)
     figure = plot.figure_of_rdms(store, results)
     assert len(titles(figure)) == 6
-    assert "fc, epoch001" in titles(figure)
+    assert "fc\nepoch001" in titles(figure)
 
 
 def test_of_too_many_layers_those_of_the_best_checkpoint_are_drawn(store, monkeypatch):
