@@ -73,9 +73,9 @@ def act(page, action):
     drawn(page)
 
 
-def has_rows(page, n):
+def has_rows(page, n, table="#table"):
     expect = pytest.importorskip("playwright.sync_api").expect
-    expect(page.locator("#table tbody tr")).to_have_count(n)
+    expect(page.locator(f"{table} tbody tr")).to_have_count(n)
 
 
 def column(page, number):
@@ -207,9 +207,7 @@ def test_the_slider_of_epochs_chooses_checkpoints_of_the_run(page):
     assert page.locator("#checkpoint-title").inner_text() != "runs/net2/epoch04.pth"
     # The numbers of the chart as a table.
     page.locator("#over-epochs summary").click()
-    # The table is filled after the event.
-    page.locator("#epochs-table tbody tr").nth(19).wait_for()
-    assert page.locator("#epochs-table tbody tr").count() == 20
+    has_rows(page, 20, "#epochs-table")
     assert page.locator("#epochs-table tbody th").first.inner_text() == "0"
 
 
