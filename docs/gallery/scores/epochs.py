@@ -2,53 +2,44 @@
 Scores over the epochs of training
 ==================================
 
-`fastrdm.plot.epochs` draws a line for each layer, with its 95 % interval as a band. Results of a
-store have their epochs as a label; here, they are given by checkpoint.
+`fastrdm.plot.epochs` draws a line for each layer over the epochs of training, with a band for the
+95 % interval.
 """
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
 import fastrdm
-from fastrdm.inference import subject_intervals
-from fastrdm.scoring import Result
+from fastrdm.cli import main
+from fastrdm.scoring import read_results
 
 # %%
-# Scores of three layers of one training run.
+# A training run in place of a real one: the weights of the sample's network, with noise that
+# becomes smaller from epoch to epoch.
+folder = Path(tempfile.mkdtemp())
+main(["sample", str(folder / "study")])
+network = onnx.load(folder / "study/network.onnx")
+weights = [numpy_helper.to_array(tensor) for tensor in network.graph.initializer]
 rng = np.random.default_rng(0)
-subjects = rng.normal(0, 0.04, 12)
-CEILING = 0.4
-
-
-def result(network, epoch, layer, region, mean):
-    rho = mean + subjects + rng.normal(0, 0.02, 12)
-    ((low, high),) = 100 / CEILING * subject_intervals([rho])
-    return Result(
-        checkpoint=f"{network}/epoch{epoch}.pth",
-        study="objects",
-        layer=layer,
-        region=region,
-        r2=(rho**2).mean(),
-        std=rho.std(),
-        sample_std=rho.std(ddof=1),
-        percent_nc=100 * rho.mean() / CEILING,
-        p=0.01,
-        value=rho.mean(),
-        ceiling=CEILING,
-        low=low,
-        high=high,
-        mean_rho=rho.mean(),
-        rho=tuple(rho),
-    )
-
-
-EPOCHS = [1, 5, 10, 20, 40, 60, 90]
-BEST = {"conv1": 0.1, "block2": 0.18, "block4": 0.25}
-results = [
-    result("resnet18", epoch, layer, "it", 0.05 + best * (1 - np.exp(-epoch / 15)))
-    for epoch in EPOCHS
-    for layer, best in BEST.items()
-]
+noise = [rng.normal(0, 10 * weight.std(), weight.shape) for weight in weights]
+for epoch in (1, 5, 10, 15, 20, 30, 40):
+    for tensor, weight, added in zip(network.graph.initializer, weights, noise, strict=True):
+        noisy = (weight + added / epoch).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(noisy, tensor.name))
+    onnx.save(network, folder / f"epoch_{epoch:03d}.onnx")
 
 # %%
-epochs = {r.checkpoint: int(r.checkpoint[14:-4]) for r in results}
-axes = fastrdm.plot.epochs(results, epoch=epochs)
+# A sweep scores all checkpoints into a store. ``labels`` reads the epoch from the names of files.
+fastrdm.sweep(
+    str(folder / "epoch_*.onnx"),
+    data=folder / "study",
+    store=folder / "scores.db",
+    labels=r"epoch_(?P<epoch>\d+)",
+)
+
+# %%
+axes = fastrdm.plot.epochs(read_results(folder / "scores.db", regions="it"))

@@ -1,53 +1,40 @@
 """
-The best layers of networks
-===========================
+Best layer of each network
+==========================
 
-`fastrdm.plot.figure4` draws the best layer of each network, as in figure 4 of Meijer (2019): the
-layer with the highest score over the regions. The dashed line is a baseline to exceed.
+`fastrdm.plot.figure4` draws the best layer of each network as a bar, as in figure 4 of Meijer
+(2019), with the 95 % interval and a dot for each subject.
 """
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
 import fastrdm
-from fastrdm.inference import subject_intervals
-from fastrdm.scoring import Result
+from fastrdm.cli import main
 
 # %%
-# Scores of three layers of four networks in two regions.
+# Networks in place of real ones: the sample's network with more and more noise in its weights.
+folder = Path(tempfile.mkdtemp())
+main(["sample", str(folder / "study")])
+network = onnx.load(folder / "study/network.onnx")
+weights = [numpy_helper.to_array(tensor) for tensor in network.graph.initializer]
 rng = np.random.default_rng(0)
-subjects = rng.normal(0, 0.04, 12)
-CEILING = 0.4
-
-
-def result(network, epoch, layer, region, mean):
-    rho = mean + subjects + rng.normal(0, 0.02, 12)
-    ((low, high),) = 100 / CEILING * subject_intervals([rho])
-    return Result(
-        checkpoint=f"{network}/epoch{epoch}.pth",
-        study="objects",
-        layer=layer,
-        region=region,
-        r2=(rho**2).mean(),
-        std=rho.std(),
-        sample_std=rho.std(ddof=1),
-        percent_nc=100 * rho.mean() / CEILING,
-        p=0.01,
-        value=rho.mean(),
-        ceiling=CEILING,
-        low=low,
-        high=high,
-        mean_rho=rho.mean(),
-        rho=tuple(rho),
-    )
-
-
-NETWORKS = {"alexnet": 0.12, "vgg16": 0.15, "resnet18": 0.18, "cornet_s": 0.22}
-results = [
-    result(network, 90, layer, region, mean * factor)
-    for network, mean in NETWORKS.items()
-    for layer, factor in {"early": 0.6, "middle": 1.0, "late": 0.8}.items()
-    for region in ("v1", "it")
-]
+files = []
+for name, noise in {"original": 0, "little": 0.5, "some": 1, "much": 2, "random": 50}.items():
+    for tensor, weight in zip(network.graph.initializer, weights, strict=True):
+        noisy = weight + rng.normal(0, weight.std(), weight.shape) * noise
+        tensor.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), tensor.name))
+    files.append(folder / f"{name}.onnx")
+    onnx.save(network, files[-1])
 
 # %%
-axes = fastrdm.plot.figure4(results, baseline=24, baseline_name="pixels")
+scores = fastrdm.score_checkpoints(files, studies=folder / "study")
+results = [result for checkpoint in scores for result in checkpoint.results]
+
+# %%
+# A baseline, such as the score of the pixels, is a dashed line.
+axes = fastrdm.plot.figure4(results, baseline=5, baseline_name="baseline")

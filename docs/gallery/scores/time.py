@@ -2,46 +2,39 @@
 Scores over time
 ================
 
-`fastrdm.plot.time` draws the scores of layers at each time point of MEG or EEG below the noise
-ceiling, with 95 % intervals as bands.
+`fastrdm.plot.time` draws the score of each layer at each time point, with the noise ceiling as a
+grey area.
 """
+
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
 import fastrdm
-from fastrdm.scoring import Result
+from fastrdm.cli import main
 
 # %%
-# Scores of two layers at 71 time points, an early and a late one. Results of time points come from
-# `fastrdm.score_checkpoints` with ``over_time="each"``.
-rng = np.random.default_rng(0)
-times = np.arange(-100, 601, 10)
-ceiling = 0.02 + 0.25 * np.exp(-(((times - 180) / 110) ** 2))
-results = []
-for layer, (peak, height) in {"conv1": (110, 0.12), "block4": (200, 0.16)}.items():
-    values = height * np.exp(-(((times - peak) / 70) ** 2)) + rng.normal(0, 0.004, len(times))
-    for time, value, most in zip(times, values, ceiling, strict=True):
-        percent = 100 * value / most
-        spread = 100 * 0.015 / most
-        results.append(
-            Result(
-                checkpoint="net.pth",
-                study="objects",
-                layer=layer,
-                region="meg",
-                r2=value**2,
-                std=0.02,
-                sample_std=0.02,
-                percent_nc=percent,
-                p=0.01,
-                value=value,
-                ceiling=most,
-                low=percent - spread,
-                high=percent + spread,
-                mean_rho=value,
-                time=float(time),
-            )
-        )
+# MEG in place of real recordings: the simulated subjects' RDMs of the sample study appear 100 ms
+# after the stimulus, and fade away.
+study = Path(tempfile.mkdtemp()) / "study"
+main(["sample", str(study)])
+it = fastrdm.condense(np.load(study / "targets.npz")["it"])  # (subjects, pairs)
+times = np.arange(-100, 700, 25)
+strength = np.where(times > 0, np.exp(-(((times - 200) / 130) ** 2)), 0)
+signal = (it - it.mean()) / it.std()
+noise = np.random.default_rng(0).normal(0, 0.6, (len(it), len(times), it.shape[1]))
+meg = strength[:, None] * signal[:, None] + noise  # (subjects, times, pairs)
+np.savez(study / "meg.npz", meg=meg, times=times)
+with (study / "study.toml").open("a") as settings:
+    settings.write("""
+[targets.meg]
+file = "meg.npz"
+key = "meg"
+times = "times"
+over_time = "each"
+""")
 
 # %%
-axes = fastrdm.plot.time(results, unit="ms")
+(scores,) = fastrdm.score_checkpoints([study / "network.onnx"], studies=study, regions=["meg"])
+axes = fastrdm.plot.time(scores.results, unit="ms")
