@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fastrdm._base import existing_name
 from fastrdm.cli.arguments import add_bootstrap
 from fastrdm.cli.json_output import add_json
-from fastrdm.cli.printing import echo, echo_json
+from fastrdm.cli.printing import echo, echo_json, note
 
 if TYPE_CHECKING:
     from fastrdm.studies import algonauts
@@ -38,7 +38,6 @@ def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from fastrdm.scoring import score_name
     from fastrdm.studies import algonauts
 
     evaluation = algonauts.evaluate(arguments.submission, arguments.target, arguments.set)
@@ -49,42 +48,52 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             record[name] |= {**facts, "draws": arguments.bootstrap, "seed": arguments.seed}
         echo_json(record)
         return 0
+    _print(evaluation, uncertainty, arguments)
+    return 0
+
+
+def _print(
+    evaluation: "algonauts.Evaluation",
+    uncertainty: dict[str, dict[str, Any]],
+    arguments: argparse.Namespace,
+) -> None:
+    from fastrdm.cli.columns import print_table
+    from fastrdm.scoring import score_name
+
     published = evaluation.set and f"published for the {evaluation.set} images"
-    echo(f"noise ceilings {published or 'computed from the subjects'}")
-    more = f"{'95 % interval':>18}{'p, sign flips':>15}{'corrected':>12}" if uncertainty else ""
-    echo(
-        f"{'':7}{'R²':>8}{'± SD':>9}{'mean ρ':>10}{'ceiling':>9}{'% of ceiling':>14}{'p':>12}{more}"
-    )
+    note(f"noise ceilings {published or 'computed from the subjects'}")
+    numbers = ["R²", "± SD", "mean ρ", "ceiling", "% of ceiling", "p"]
+    if uncertainty:
+        numbers += ["95 % interval", "p, sign flips", "corrected"]
+    rows = [["region", *numbers]]
     for name, region in evaluation.regions.items():
-        line = (
-            f"{name.upper():7}{region.r2:8.4f}{region.std:9.4f}{region.mean_rho:9.4f}"
-            f"{'‡' if region.mean_rho < 0 else ' '}{region.ceiling:9.4f}"
-            f"{region.percent_nc:14.4f}{region.p:12.4e}"
-        )
+        cells = [
+            f"{value:.4f}" for value in (region.r2, region.std, region.mean_rho, region.ceiling)
+        ]
+        cells[2] += "‡" if region.mean_rho < 0 else " "
+        cells += [f"{region.percent_nc:.4f}", f"{region.p:.4e}"]
         if name in uncertainty:
             facts = uncertainty[name]
             low, high = facts["interval"]
-            interval = f"[{low:.2f}, {high:.2f}]"
-            line += f"{interval:>18}{facts['p_sign_flip']:15.4e}{facts['p_corrected']:12.4e}"
-        echo(line)
+            cells += [f"[{low:.2f}, {high:.2f}]"]
+            cells += [f"{facts[test]:.4e}" for test in ("p_sign_flip", "p_corrected")]
+        rows.append([name.upper(), *cells])
+    print_table(lambda: rows, right=set(numbers))
     score = evaluation.score
-    name = score_name(list(evaluation.regions))
     ceilings = [region.ceiling for region in evaluation.regions.values()]
     ceiling = sum(ceilings) / len(ceilings)
+    name = score_name(list(evaluation.regions))
     echo(f"{name} = {score.r2:.4f} ÷ {ceiling:.4f} = {score.percent_nc:.4f} %")
     if any(region.mean_rho < 0 for region in evaluation.regions.values()):
-        echo(
+        note(
             "‡ mean ρ below 0: the submission is opposite to the brain, which the score does not show"
         )
     if uncertainty:
-        echo(
+        note(
             "p is the challenge's test of ρ², which is never negative; the sign flips test over subjects whether ρ is"
-        )
-        echo(
-            "above 0, corrected for both regions. The interval of % of ceiling comes from subjects resampled"
+            f" above 0, corrected for both regions. The interval of % of ceiling comes from subjects resampled"
             f" {arguments.bootstrap} times, seed {arguments.seed}."
         )
-    return 0
 
 
 def _uncertainty(

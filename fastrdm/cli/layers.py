@@ -12,9 +12,9 @@ from fastrdm.cli.arguments import (
     add_taps,
     preprocessing_of_arguments,
 )
-from fastrdm.cli.columns import aligned
+from fastrdm.cli.columns import print_table
 from fastrdm.cli.json_output import add_json, echo_json_rows
-from fastrdm.cli.printing import complain, echo, echo_json
+from fastrdm.cli.printing import complain, echo_json, note
 
 if TYPE_CHECKING:
     from fastrdm.networks import NetworkLayers, RequestedPreprocessing
@@ -119,14 +119,13 @@ def _layers(arguments: argparse.Namespace) -> int:
         shape = " × ".join(map(str, layer.shape))
         sizes = (str(layer.channels), f"{layer.mib:.1f}")
         rows.append(("*" * bool(mark), layer.name, layer.operator + part, shape, *sizes, mark))
-    for line in aligned(lambda: rows, right={"channels", "MiB/100"}):
-        echo(line)
-    echo(
+    print_table(lambda: rows, right={"channels", "MiB/100"})
+    note(
         f"{len(listed)} {network.kind}s of {network.name} at {network.size[0]} × {network.size[1]} "
         "pixels: shapes of one image, MiB of 100 images in float32"
     )
     if problems := {layer.name: layer.problem for layer in matching if layer.problem}:
-        echo(f"{len(problems)} more cannot be tapped ({group_reasons(problems)})")
+        note(f"{len(problems)} more cannot be tapped ({group_reasons(problems)})")
     return 0
 
 

@@ -3,13 +3,16 @@
 import contextlib
 import io
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
-from fastrdm._base import json_text, printable, require
+from fastrdm._base import MissingExtraError, json_text, printable, require
 
 _STDERR = 2
+# Kinds of messages, and the styles of rich in which they begin.
+_STYLES = {"error": "bold red", "warning": "yellow"}
 #: Exit status after the reader of a pipe has closed it: 128 + SIGPIPE, as a shell reports it.
 CLOSED_PIPE = 141
 #: Help of the option of commands that write cells; not in `arguments`, whose imports `fastrdm table` does without.
@@ -29,8 +32,22 @@ def echo(line: str = "", file: IO[str] | None = None, *, flush: bool = False) ->
 
 
 def complain(line: str) -> None:
-    """Write a line to standard error."""
+    """Write a line to standard error; on a terminal, what precedes an error or a warning is coloured."""
+    for word, style in _STYLES.items():
+        if line.startswith(start := f"fastrdm: {word}:") and is_styled(sys.stderr):
+            write(
+                f"{_styled(start, style)}{printable(line[len(start) :])}\n", sys.stderr, flush=True
+            )
+            return
     echo(line, sys.stderr, flush=True)
+
+
+def note(line: str, file: IO[str] | None = None) -> None:
+    """Write a remark on what a file or the terminal shows; in a pipe, where it would be no data, to standard error."""
+    if file in (None, sys.stdout) and not sys.stdout.isatty():
+        complain(line)
+    else:
+        echo(line, file)
 
 
 def complain_lines(text: str) -> None:
@@ -59,18 +76,45 @@ def console(width: int) -> Iterator[Any]:
 
     It takes neither markup nor names of emoji from text. By itself, rich ends the process when a pipe is closed.
     """
-    make = require("rich.console", "onnx", "to print tables").Console
-    is_terminal = sys.stdout.isatty()
+    require("rich.console", "run", "to print tables")
     text = io.StringIO()
-    yield make(
-        file=text,
-        force_terminal=is_terminal,
-        width=None if is_terminal else width,
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+    yield new_console(sys.stdout, file=text, width=width)
+    write(text.getvalue())
+
+
+def new_console(stream: IO[str], **options: Any) -> Any:
+    """Return a console of rich with the colours of a stream, which takes neither markup nor emoji from text."""
+    styled = is_styled(stream)
+    # By itself, rich has no colours on a dumb terminal, which FORCE_COLOR asks for.
+    colours = "standard" if os.environ.get("TERM", "dumb") == "dumb" else "auto"
+    return require("rich.console", "run", "to show colours").Console(
+        force_terminal=styled or stream.isatty(),
+        color_system=colours if styled else None,
         markup=False,
         emoji=False,
         highlight=False,
+        **options,
     )
-    write(text.getvalue())
+
+
+def is_styled(stream: IO[str]) -> bool:
+    """Return whether colours are shown: not with NO_COLOR, with FORCE_COLOR, or on a terminal that is not dumb."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _styled(text: str, style: str) -> str:
+    try:
+        out = new_console(sys.stderr, file=io.StringIO(), width=len(text) + 1)
+    except MissingExtraError:
+        return text
+    out.print(text, style=style, end="")
+    return str(out.file.getvalue())
 
 
 @contextlib.contextmanager

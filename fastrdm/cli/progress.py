@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import counted, format_bytes, format_seconds, printable, require
-from fastrdm.cli.printing import complain, complain_lines, echo, echo_json
+from fastrdm.cli.printing import complain, complain_lines, echo, echo_json, new_console
 
 if TYPE_CHECKING:
     from fastrdm.scoring import Estimate
@@ -187,9 +187,7 @@ class Board:
 @contextlib.contextmanager
 def _live(debug: bool) -> Iterator[Callable[[Event], None]]:
     rich = require("rich.progress", "run", "to show progress")
-    console = require("rich.console", "run", "to show progress").Console(
-        stderr=True, markup=False, emoji=False, highlight=False
-    )
+    console = new_console(sys.stderr, stderr=True)
     board = Board()
 
     def show_line(line: str) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import IO, Any
 
-from fastrdm.cli.columns import aligned
-from fastrdm.cli.printing import echo
+from fastrdm.cli.columns import print_table as print_cells
+from fastrdm.cli.printing import note
 from fastrdm.scoring import SETTINGS, Store, TimePivot
 
 _PLACE = ("study", "region", "time", "layer")
@@ -59,24 +59,23 @@ def print_table(store: Store, table: Any, file: IO[str]) -> None:
             differ.add("measure")
         columns = _columns(table, differ)
         right = {name for name in table.labels if table.columns[name] is not str}
-        for line in aligned(partial(_cells, kept, columns, places), right):
-            echo(line, file)
+        print_cells(partial(_cells, kept, columns, places), right, file)
     if is_opposite and "subject" not in places:
         meaning = "the layer is opposite to the brain"
         if set(protocols) != {"rsa"}:
             meaning += ", or by measures other than rsa no better than chance"
-        echo(f"{_OPPOSITE} mean rho below 0: {meaning}", file)
+        note(f"{_OPPOSITE} mean rho below 0: {meaning}", file)
     if "score" in places:
         for line in _scores_in_words(protocols):
-            echo(line, file)
+            note(line, file)
         studies = list(dict.fromkeys(study for each in protocols.values() for study, _ in each))
         if len(studies) > 1:
-            echo(_held_out_in_words(studies), file)
+            note(_held_out_in_words(studies), file)
     of_all = f" of {total}" if len(shown) < total else ""
     noun = "checkpoint" if max(total, len(shown)) == 1 else "checkpoints"
     n_contents = sum(map(len, shown.values()))
     contents = f"{n_contents} contents of " if n_contents > len(shown) else ""
-    echo(f"{contents}{len(shown)}{of_all} {noun}, {n_failed} failed", file)
+    note(f"{contents}{len(shown)}{of_all} {noun}, {n_failed} failed", file)
 
 
 def print_by_time(table: TimePivot, file: IO[str]) -> None:
@@ -90,8 +89,7 @@ def print_by_time(table: TimePivot, file: IO[str]) -> None:
     places = [names.index(name) for name in shown]
     cells = [shown, *([_text(row[place]) for place in places] for row in rows)]
     right = {name for name in shown if table.columns[name] is not str}
-    for line in aligned(lambda: cells, right):
-        echo(line, file)
+    print_cells(lambda: cells, right, file)
 
 
 def _scores_in_words(protocols: Mapping[str, dict[tuple[str, str], str]]) -> Iterator[str]:

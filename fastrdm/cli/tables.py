@@ -28,8 +28,8 @@ from fastrdm.studies import Study, synthetic_notice
 _SIGNIFICANT = 0.05
 # In place of NaN.
 _NONE = "–"
-# Width of a score's column on a terminal, where its long name is wrapped.
-_SCORE_WIDTH = 24
+# Width to which the column of layers may shrink on a narrow terminal.
+_LAYER_WIDTH = 10
 
 
 def plain(result: Result) -> dict[str, Any]:
@@ -99,16 +99,21 @@ def _print_measure(
                 shown[study, region] = "mean_rho"
     notice = synthetic_notice(studies) or None
     table = Table(caption=notice, show_footer=True)
-    table.add_column("layer", footer="ceiling")
+    is_terminal = sys.stdout.isatty()
+    table.add_column("layer", footer="ceiling", overflow="fold")
     add_numbers = partial(table.add_column, justify="right", no_wrap=True)
     for study, region in columns:
         add_numbers(
             f"{printable(study)}\n{printable(region.upper())}",
             footer=f"{ceilings[study, region]:.4f}",
         )
-    width = _SCORE_WIDTH if sys.stdout.isatty() else None
-    for name in score_names(results, studies).values():
-        table.add_column(printable(name), justify="right", max_width=width)
+    names = score_names(results, studies)
+    heads = list(names.values())
+    if is_terminal:
+        # The names are long; they are printed above the table.
+        heads = [f"score{_of(modality, names)}" for modality in names]
+    for head in heads:
+        add_numbers(printable(head))
     for layer in dict.fromkeys(r.layer for r in results):
         table.add_row(
             printable(layer),
@@ -122,9 +127,28 @@ def _print_measure(
     out.print(_title(results, measure, any(shown.values())), style="italic")
     for line in _conventions(results[0].measure, columns, studies):
         out.print(printable(line), style="italic")
+    for head, name in zip(heads, names.values(), strict=True):
+        if head != name:
+            out.print(printable(f"{head}: {name}"), style="italic")
+    if is_terminal:
+        _fit(out, table)
     out.print(table)
     for line in _conclusions(results, studies, scores, best):
         out.print(printable(line))
+
+
+def _fit(out: Any, table: Any) -> None:
+    """Fold the names of layers where the table is wider than the terminal; numbers are never cut."""
+    from rich.measure import Measurement
+
+    def width() -> int:
+        return int(Measurement.get(out, out.options.update(max_width=10_000), table).maximum)
+
+    if (excess := width() - out.width) > 0:
+        layers = table.columns[0]
+        longest = max(len(str(cell)) for cell in (*layers.cells, "ceiling"))
+        layers.max_width = max(_LAYER_WIDTH, longest - excess)
+    out.width = max(out.width, width())
 
 
 def _conventions(

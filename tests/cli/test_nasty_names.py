@@ -150,8 +150,8 @@ def test_a_sweep_and_its_tables(run, home):
     out, _ = run("table", "s.db")
     assert f"\n{SHOWN}/{SHOWN}.onnx " in out
     where = f"checkpoint = {SHOWN}/{SHOWN}.onnx"
-    out, _ = run("table", "s.db", "--where", where, "--best")
-    assert "1 of 3 checkpoints" in out and f"\n{SHOWN}/{SHOWN}.onnx " in out
+    out, err = run("table", "s.db", "--where", where, "--best")
+    assert "1 of 3 checkpoints" in err and f"\n{SHOWN}/{SHOWN}.onnx " in out
     out, _ = run("table", "s.db", "--failures", "--debug")
     assert out.startswith(f"{SHOWN}/{SHOWN}bad.pth: ")
     assert out.splitlines()[0].count("bad.pth") == 1
@@ -193,8 +193,8 @@ def test_names_as_they_are_shown_are_understood(run):
     run("score", f"{SHOWN}/{SHOWN}.onnx", "--data", f"study{SHOWN}", "--quiet")
     store = f"as-shown{NAME}.db"
     run("sweep", f"{NAME}/{NAME}.onnx", *scoring("--store", store, "--engine", "in-process"))
-    out, _ = run("table", printable(store))
-    assert "1 checkpoint," in out
+    _, err = run("table", printable(store))
+    assert "1 checkpoint," in err
     run("score", f"{SHOWN.replace('[', '[[]')}/*.onnx", *scoring("--quiet"))
     Path("list.txt").write_text(f"{SHOWN}/{SHOWN}.onnx\n")
     Path("bytes.txt").write_bytes(os.fsencode("caf\udce9.onnx\n"))
@@ -243,8 +243,8 @@ def test_evaluate(run):
 
 def test_layers_and_export(run):
     run("export", f"{NAME}/{NAME}.pth", f"{NAME}-exported.onnx", "--arch", "nasty_net:build")
-    out, _ = run("layers", f"{NAME}-exported.onnx")
-    assert SHOWN in out
+    _, err = run("layers", f"{NAME}-exported.onnx")
+    assert SHOWN in err
     run("layers", f"{NAME}-exported.onnx", "--json")
     _, err = run("layers", f"{NAME}-exported.onnx", "--match", PART, status=1)
     assert "has no tensor that matches" in err and SHOWN[:20] in err

@@ -266,6 +266,6 @@ def test_the_best_layers_of_a_store_have_the_scores_name(sample, tmp_path, capsy
     assert main(["sweep", *arguments, "--store", store]) == 0
     capsys.readouterr()
     assert main(["table", store, "--best"]) == 0
-    assert f"\n{CHALLENGE} (%)\n" in capsys.readouterr().out
+    assert f"{CHALLENGE} (%)\n" in capsys.readouterr().err
     assert main(["table", store]) == 0
-    assert "score" not in capsys.readouterr().out
+    assert "score" not in "".join(capsys.readouterr())

@@ -287,9 +287,12 @@ def test_formats(store, capsys):
         # Excel keeps 16 digits.
         options = {"rtol": 1e-15, "atol": 0} if name == "t.xlsx" else {"check_exact": True}
         pandas.testing.assert_frame_equal(frame, expected, check_dtype=False, **options)
+    capsys.readouterr()
     assert main(["table", "s.db"]) == 0
-    out = capsys.readouterr().out
-    assert Path("t.txt").read_text("utf-8") == out
+    out, err = capsys.readouterr()
+    # Remarks stand below the rows in the file, and in a pipe on standard error.
+    assert Path("t.txt").read_text("utf-8") == out + err
+    assert len(out.splitlines()) == 1 + len(expected) and err.endswith("3 checkpoints, 1 failed\n")
     assert main(["table", "s.db", "--format", "json", "--regions", "evc"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 12
     assert main(["table", "s.db", "--format", "json", "--where", "epoch=3"]) == 0
@@ -367,7 +370,7 @@ def test_a_failure_is_one_line_and_debug_has_the_traceback(store, capsys):
 def test_the_end_of_a_table_counts_what_is_shown(store, capsys):
     for arguments, count in (([], "3"), (["--where", "epoch>1", "--best"], "2 of 3")):
         assert main(["table", "s.db", *arguments]) == 0
-        assert capsys.readouterr().out.splitlines()[-1] == f"{count} checkpoints, 1 failed"
+        assert capsys.readouterr().err.splitlines()[-1] == f"{count} checkpoints, 1 failed"
 
 
 def test_the_end_of_a_history_counts_paths_and_contents(tmp_path, capsys):
@@ -377,7 +380,7 @@ def test_the_end_of_a_history_counts_paths_and_contents(tmp_path, capsys):
     writer.store.close()
     for arguments, count in (([], "2 checkpoints"), (["--history"], "3 contents of 2 checkpoints")):
         assert main(["table", str(tmp_path / "scores.db"), *arguments]) == 0
-        assert capsys.readouterr().out.splitlines()[-1] == f"{count}, 0 failed"
+        assert capsys.readouterr().err.splitlines()[-1] == f"{count}, 0 failed"
 
 
 def test_text_has_a_dash_for_nan_and_nothing_for_a_missing_label(tmp_path, capsys):
@@ -399,7 +402,7 @@ def test_a_table_of_one_checkpoint_counts_in_the_singular(tmp_path, capsys):
     writer.record(scored(1))
     writer.store.close()
     assert main(["table", str(tmp_path / "scores.db")]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "1 checkpoint, 0 failed"
+    assert capsys.readouterr().err.splitlines()[-1] == "1 checkpoint, 0 failed"
 
 
 def test_a_condition_may_name_a_label_with_spaces(tmp_path):
@@ -455,10 +458,10 @@ def test_best_layers_stand_beside_what_the_other_studies_choose(store, capsys):
     assert all(row["held_out_layer"] == "" for row in table("--best", "--sets", "92"))
     capsys.readouterr()
     assert main(["table", "s.db", "--best"]) == 0
-    out = capsys.readouterr().out
-    assert "chosen on 92, judged on 118" in out and "chosen on 118, judged on 92" in out
+    err = capsys.readouterr().err
+    assert "chosen on 92, judged on 118" in err and "chosen on 118, judged on 92" in err
     assert main(["table", "s.db", "--best", "--sets", "92"]) == 0
-    assert "held_out:" not in capsys.readouterr().out
+    assert "held_out:" not in capsys.readouterr().err
     assert [row["held_out"] for row in table("--best", "--sort", "held_out")][-1] in ("", "nan")
 
 

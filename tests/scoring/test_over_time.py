@@ -279,7 +279,7 @@ def test_table_prints_times(home, filled, capsys, tmp_path):
     assert main(["table", str(filled), "--by-time", "r2", "--output", str(path)]) == 0
     assert pandas.read_parquet(path)["100"].notna().all()
     assert main(["table", str(filled), "--where", "time = 100"]) == 0
-    assert "2 checkpoints" in capsys.readouterr().out
+    assert "2 checkpoints" in capsys.readouterr().err
     assert main(["table", str(filled), "--by-time", "--failures"]) == 1
     assert main(["table", str(filled), "--by-time", "--check"]) == 1
 
