@@ -64,6 +64,9 @@ def test_a_wheel_of_the_sdist_holds_only_fastrdm(unpacked, tmp_path):
         )
     assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {"fastrdm"}
     assert {"fastrdm/py.typed", "fastrdm/_kernels/_core.pyi", "fastrdm/rdm/calc.py"} <= set(names)
+    # The parts of the page of a report.
+    page = {f"fastrdm/report/page/{name}" for name in ("page.html", "style.css", "main.js")}
+    assert page <= set(names)
     assert any(
         n.startswith("fastrdm/_kernels/_core.") and n.endswith((".so", ".pyd")) for n in names
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import store_writer
 from scipy.stats import rankdata
+from small_study import write_study
 
 from fastrdm.cli import main
 from fastrdm.report import write_report
@@ -19,7 +20,10 @@ from fastrdm.report.score_rdms import byte_ranks
 from fastrdm.report.score_report import report_data
 from fastrdm.report.study_rdms import mean_rdm
 from fastrdm.report.training_runs import progress_label, runs_of
-from fastrdm.scoring import Store, read_results
+from fastrdm.scoring import Store, read_results, scorers_of
+from fastrdm.scoring.journal import target_records
+from fastrdm.scoring.region_scorers import LayerSet
+from fastrdm.studies import open_studies
 
 pytest.importorskip("altair", reason="reports need Altair")
 pytest.importorskip("vl_convert", reason="reports need vl-convert")
@@ -260,3 +264,47 @@ def test_the_progress_label():
     assert progress_label([{"epoch": "one"}]) is None
     with pytest.raises(ValueError, match="'name' has values that are not numbers"):
         progress_label(labels, "name")
+
+
+@pytest.fixture
+def of_study(path, tmp_path):
+    """A store whose targets are those of a study on disk, and the study."""
+    write_study(tmp_path / "study", size=(20, 20))
+    (study,) = open_studies(tmp_path / "study")
+    scorers = scorers_of([study])
+    n_pairs = next(iter(study.targets.values())).n_pairs
+    rdms = np.random.default_rng(0).random((2, n_pairs))
+    scores = {each.key: each.score(LayerSet(("conv", "fc"), rdms)) for each in scorers}
+    made = store_writer.scored(0)
+    made = dataclasses.replace(made, scores=scores, rdms={study.name: rdms.astype("f4")})
+    with Store(path, write=True) as store:
+        targets = store.add_targets(target_records([study], scorers))
+        environment = store.add_environment({"kernels": "cpp"})
+        run = store.begin_run({})
+        store.record(made, store.add_pipeline(store_writer.PIPELINE), targets, run, environment)
+    return study
+
+
+def test_brain_rdms_and_noise_ceilings_are_of_the_study_of_the_store(path, of_study, tmp_path):
+    data = data_of(path, data=tmp_path / "study")
+    regions = list(of_study.targets)
+    assert [brain["region"] for brain in data["brain_rdms"]] == regions
+    for region, brain in zip(regions, data["brain_rdms"], strict=True):
+        target = of_study.targets[region]
+        mean = target.subject_rdms.mean(axis=(0, 1))
+        ranks = np.rint((rankdata(mean) - 1) * 254 / (len(mean) - 1))
+        assert np.abs(numbers(data["rdms"][brain["rdm"]], "u1") - ranks).max() <= 1
+        place = next(place for place in data["places"] if place["region"] == region)
+        ceiling = target.noise_ceiling
+        assert (place["lower"], place["upper"]) == (ceiling.lower, ceiling.upper)
+
+
+def test_a_study_that_has_changed_since_is_not_shown(path, of_study, tmp_path):
+    rdms = np.load(tmp_path / "study" / "it.npy")
+    np.save(
+        tmp_path / "study" / "it.npy", rdms * [[1], [2], [1], [1], [1], [1]] * [1, 2, 1, 1, 1, 1]
+    )
+    data = data_of(path, data=tmp_path / "study")
+    assert not data["brain_rdms"] and all(place["lower"] is None for place in data["places"])
+    assert "differ from those of the store" in data["rdm_notes"]["brain"]
+    assert not data_of(path)["brain_rdms"]
