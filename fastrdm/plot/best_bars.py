@@ -73,7 +73,7 @@ def figure4(
         width = 1.0 + 0.3 * max(1, 0.6 * len(series)) * len(names)
         texts = [_bar_text(name, scores) for name in names]
         longest = max(len(line) for text in texts for line in text.split("\n"))
-        is_long = longest * len(names) > 60
+        is_long = longest * len(names) > 40
         height = 2.6 + 0.05 * longest * is_long
         axes = new_axes((min(max(3.4, width), 16), height)) if ax is None else ax
         drawn = [] if baseline is None else [baseline]
