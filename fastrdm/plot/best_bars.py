@@ -144,7 +144,10 @@ def figure5(
                     ((at[score.checkpoint], score) for score in own), key=lambda point: point[0]
                 )
                 style = STYLES[number % len(STYLES)]
-                drawn += _draw_run(axes, points, colours[study], style, n_points <= _NAMED)
+                # Names below the points of every second study, as studies may have the same score.
+                offset = -8 if studies.index(study) % 2 else 2
+                offset_of_names = offset if n_points <= _NAMED else None
+                drawn += _draw_run(axes, points, colours[study], style, offset_of_names)
         draw_ceiling(axes, drawn)
         axes.set_xlabel(plain_text(epoch) if isinstance(epoch, str) else "epoch")
         axes.set_ylabel(score_label(found))
@@ -212,7 +215,7 @@ def _draw_run(
     points: Sequence[tuple[float, BestScore]],
     colour: Any,
     style: str,
-    are_named: bool,
+    offset_of_names: int | None,
 ) -> list[float]:
     """Draw the checkpoints of a run on one study, and return all values that were drawn."""
     x, y = [at for at, _ in points], [score.percent for _, score in points]
@@ -223,10 +226,10 @@ def _draw_run(
         face = "white" if score.is_opposite else colour
         axes.plot(at, score.percent, "o", color=colour, markerfacecolor=face, markersize=4)
         drawn += [score.low, score.high]
-        if are_named and score.layer != before:
+        if offset_of_names is not None and score.layer != before:
             text = f"{plain_text(score.layer, 20)}{' ‡' * score.is_opposite}"
             place = {"textcoords": "offset points", "fontsize": 6, "color": colour, "zorder": 6}
-            axes.annotate(text, (at, score.percent), (4, 2), **place)
+            axes.annotate(text, (at, score.percent), (4, offset_of_names), **place)
         before = score.layer
     return drawn
 
