@@ -51,9 +51,9 @@ examples:
 `fastrdm COMMAND --help` describes a command and shows examples.
 
 exit status:
-  0    done
-  1    failed, in full or in part; standard error names what failed
-  2    the command line is wrong; standard error names the argument
+  0      done
+  1      failed, in full or in part; standard error names what failed
+  2      the command line is wrong; standard error names the argument
   128+N  stopped by signal N: 130 by Ctrl-C, 141 if the reader of the output closed the pipe"""
 
 

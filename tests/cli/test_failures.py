@@ -4,14 +4,14 @@ import sys
 
 import pytest
 
-from fastrdm.cli import commands, machine, main
+from fastrdm.cli import commands, doctor, main
 
 
 def failing(monkeypatch, error):
     def fail(arguments):
         raise error
 
-    monkeypatch.setattr(machine, "_kernels", fail)
+    monkeypatch.setattr(doctor, "_doctor", fail)
 
 
 @pytest.mark.parametrize(
@@ -27,12 +27,12 @@ def failing(monkeypatch, error):
 )
 def test_an_error_of_any_type_is_one_line(capsys, monkeypatch, error, line):
     failing(monkeypatch, error)
-    assert main(["kernels"]) == 1
+    assert main(["doctor"]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith(f"fastrdm: error: {line}") and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["--debug", "kernels"], ["kernels", "--debug"]])
+@pytest.mark.parametrize("arguments", [["--debug", "doctor"], ["doctor", "--debug"]])
 @pytest.mark.parametrize("error", [ValueError("wrong"), TypeError("wrong")])
 def test_debug_prints_the_traceback_before_the_line(capsys, monkeypatch, arguments, error):
     failing(monkeypatch, error)
