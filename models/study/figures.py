@@ -1,15 +1,12 @@
 """The paper's figures 4 and 5: the best layers of networks or checkpoints as bars, in percent of the noise ceiling."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from fastrdm._base import require
+from fastrdm import plot
 from models.study.comparison import Published
-from models.study.network_scores import TEST_STUDY, NetworkScores
+from models.study.network_scores import TEST_STUDY, NetworkScores, SubjectResult
 
 _BASELINE = "alexnet"
 # AlexNet's row of the leaderboard, fMRI of the test images.
@@ -17,20 +14,12 @@ _BASELINE_ON_TEST = 7.4066
 
 
 @dataclass(frozen=True)
-class Bar:
-    """The score of a network or checkpoint in percent of the noise ceiling, and its deviation over subjects."""
-
-    label: str
-    percent: float
-    std: float
-
-
-@dataclass(frozen=True)
 class Panel:
-    """The scores on one study, and the score of the baseline, None if unknown."""
+    """The scores on one study, the layer of each network, and the score of the baseline, None if unknown."""
 
-    title: str
-    bars: tuple[Bar, ...]
+    study: str
+    results: tuple[SubjectResult, ...]
+    layers: dict[str, str]
     baseline: float | None = None
     baseline_label: str = ""
 
@@ -44,13 +33,17 @@ def panels(
     """
     shown = [each for each in scores if not each.error]
     studies = shown[0].studies if shown else []
+    layers = {each.name: each.best for each in shown}
     drawn = []
     for study in [TEST_STUDY] if TEST_STUDY in studies else studies:
-        bars = tuple(
-            Bar(f"{each.name}\n{each.marked(each.best)}", *each.score(study, each.best)[:2])
+        # Under the name of the network, which may differ from that of its weights.
+        results = tuple(
+            replace(r, checkpoint=each.name)
             for each in shown
+            for r in each.results
+            if r.study == study
         )
-        drawn.append(Panel(study, bars, *_baseline(study, published, networks)))
+        drawn.append(Panel(study, results, layers, *_baseline(study, published, networks)))
     return drawn
 
 
@@ -71,61 +64,28 @@ def _baseline(
 
 
 def draw_bars(panels: Sequence[Panel], path: str | Path, title: str = "") -> Path:
-    """Draw the panels, each with the noise ceiling above a broken axis, and return the path.
+    """Draw the panels, each as `fastrdm.plot.figure4`, and return the path.
 
-    NaN has no bar. Raise ValueError if there are no bars, or the panels differ in their labels.
+    ValueError if there are no panels, or a panel has no score.
     """
-    require("matplotlib", "plot", "to draw figures")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    if not panels:
+        raise ValueError("a figure needs at least one panel")
     from matplotlib.figure import Figure
 
-    labels = {tuple(bar.label for bar in panel.bars) for panel in panels}
-    if len(labels) != 1 or labels == {()}:
-        raise ValueError("a figure needs at least one panel, and all panels need the same labels")
-    n_bars = len(next(iter(labels)))
-    figure = Figure(
-        figsize=(max(7.0, 1.6 + 0.5 * n_bars), 0.9 + 3.1 * len(panels)), layout="constrained"
-    )
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(
-        2 * len(panels), 1, sharex=True, squeeze=False, height_ratios=[1, 9] * len(panels)
-    )[:, 0]
-    for panel, top, axis in zip(panels, axes[::2], axes[1::2], strict=True):
-        _draw_panel(panel, top, axis)
-    names = [bar.label for bar in panels[-1].bars]
-    axes[-1].set_xticks(range(n_bars), names, rotation=90 if n_bars > 6 else 0, fontsize=9)
-    axes[-1].set_xlim(-0.6, n_bars - 0.4)
-    figure.supylabel("percent of noise ceiling ± population SD over subjects", fontsize=9)
+    n_bars = max(len(panel.layers) for panel in panels)
+    size = (max(7.0, 2.0 + 0.4 * n_bars), 0.5 + 3.4 * len(panels))
+    figure = Figure(figsize=size, layout="constrained")
+    for panel, axes in zip(
+        panels, figure.subplots(len(panels), 1, squeeze=False).flat, strict=True
+    ):
+        plot.figure4(
+            panel.results,
+            best=panel.layers,
+            baseline=panel.baseline,
+            baseline_name=panel.baseline_label,
+            title=panel.study,
+            ax=axes,
+        )
     if title:
-        figure.suptitle(title, fontsize=10)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    return path
-
-
-def _draw_panel(panel: Panel, top: Any, axis: Any) -> None:
-    values = np.array([bar.percent for bar in panel.bars])
-    spread = np.array([bar.std for bar in panel.bars])
-    whiskers = {"elinewidth": 0.8, "ecolor": "0.35", "capsize": 2}
-    axis.bar(range(len(values)), values, yerr=spread, color="C0", error_kw=whiskers)
-    highest = np.nanmax([*values, *(values + spread), panel.baseline or 0, 0])
-    # Squared correlations are not negative, although whiskers may be.
-    axis.set_ylim(0, 1.05 * highest or 1)
-    if panel.baseline is not None:
-        axis.axhline(panel.baseline, color="C3", linestyle="--", linewidth=1)
-        top.set_title(f"– – {panel.baseline_label}", loc="right", fontsize=8, color="C3")
-    top.axhline(100, color="0.2", linewidth=1)
-    top.text(1, 0.45, "noise ceiling ", transform=top.transAxes, ha="right", va="top", fontsize=8)
-    top.set_ylim(99, 101)
-    top.set_yticks([100])
-    top.tick_params(bottom=False)
-    top.set_title(panel.title, loc="left", fontsize=10)
-    top.spines[["top", "right", "bottom"]].set_visible(False)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="y", linewidth=0.4)
-    axis.set_axisbelow(True)
-    # Strokes that mark a broken axis.
-    stroke: Any = {"marker": [(-1, -0.6), (1, 0.6)], "markersize": 8, "clip_on": False}
-    top.plot(0, 0, "k", linestyle="none", transform=top.transAxes, **stroke)
-    axis.plot(0, 1, "k", linestyle="none", transform=axis.transAxes, **stroke)
+        figure.suptitle(plot.plain_text(title, 500), x=0.01, ha="left", fontsize=8)
+    return plot.write_figure(figure, path)

@@ -122,7 +122,7 @@ def write_report(
     with new_file(curves) as file:
         file.write(draw_lines(lines))
     scores = [each.scores for each in checkpoints]
-    title = "Best layers; whiskers: population SD over subjects"
+    title = "Best layers; lines: 95 % intervals over subjects"
     draw_bars(panels(scores, published, ()), bars, title)
     with new_file(path) as file:
         file.write(_report(checkpoints, facts, curves.name, bars.name).encode())
@@ -191,7 +191,7 @@ training. Layers and sizes are chosen on the subjects in the tables; on other su
 It does not test the paper's claim. The networks have seen 25,000 images of 100 classes at 64 × 64 pixels, a fiftieth of
 ImageNet's images and a twelfth of their area, for a few epochs. The paper's 15.53 % refer to the test images, whose
 brain data is not published, after training on ImageNet. Each network has one seed: differences smaller than the
-whiskers are meaningless.
+intervals are meaningless.
 """
 
 

@@ -137,6 +137,7 @@ def subject_results(
         is_squared = by_study[study][1].targets[region].protocol.squared
         values = tuple(row["rho"] ** 2 if is_squared else row["rho"] for row in subjects)
         numbers = {column: subjects[0][column] for column in (*COLUMNS, "ceiling", "mean_rho")}
+        similarities: Any = {"rho": tuple(row["rho"] for row in subjects), "subjects": values}
         label = layer + suffixes[graph]
-        results.append(SubjectResult(name, study, label, region, subjects=values, **numbers))
+        results.append(SubjectResult(name, study, label, region, **similarities, **numbers))
     return tuple(results)
