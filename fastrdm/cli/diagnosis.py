@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -246,7 +246,8 @@ def _data() -> Finding:
     if folder is None:
         detail = "set FASTRDM_DATA to a folder of data; `fastrdm sample` writes one to try"
         return Finding("files", "data", NOT_FOUND, detail)
-    return Finding("files", "data", WORKS, str(folder))
+    found = _finding("files", "data", _run("studies", str(folder)), "pip install 'fastrdm[data]'")
+    return replace(found, detail=f"{folder}: {found.detail}")
 
 
 def _cache() -> Finding:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrdm._base import MissingExtraError, one_line, require
+from fastrdm._base import MissingExtraError, list_names, one_line, require
 from fastrdm.cli.printing import write
 
 # Of float32 products, relative to the lengths of the rows.
@@ -93,6 +93,14 @@ def _torch() -> dict[str, Any]:
         if not (error := float(np.abs(found - expected).max())) <= 0.05:
             raise ValueError(f"a convolution on {device} differs from NumPy's by {error:.2g}")
     return asdict(state)
+
+
+def _studies(folder: str) -> str:
+    """Open the studies of a folder, with their stimuli and RDMs."""
+    from fastrdm.studies import open_studies
+
+    names = [study.name for study in open_studies(folder)]
+    return f"opened the {'study' if len(names) == 1 else 'studies'} {list_names(names)}"
 
 
 def _images_and_arrays() -> str:
@@ -203,5 +211,6 @@ TRIALS: Mapping[str, Callable[..., Any]] = {
     "kernels": _kernel_results,
     "provider": _provider,
     "torch": _torch,
+    "studies": _studies,
     **OF_EXTRAS,
 }

@@ -231,6 +231,9 @@ def test_folders(monkeypatch, tmp_path):
     monkeypatch.delenv("FASTRDM_DATA")
     monkeypatch.chdir(tmp_path)
     assert "fastrdm sample" in diagnosis._data().detail
+    monkeypatch.setenv("FASTRDM_DATA", str(tmp_path))
+    found = diagnosis._data()
+    assert found.state == FAILS and "no study" in found.detail
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FASTRDM_CACHE", str(tmp_path / "file"))
     found = diagnosis._cache()
@@ -242,3 +245,10 @@ def test_folders(monkeypatch, tmp_path):
 def test_commands_that_doctor_replaced(name, capsys):
     message = f"fastrdm: error: use `fastrdm doctor` in place of `fastrdm {name}`\n"
     assert run(capsys, name, "--json") == (2, "", message)
+
+
+def test_the_studies_of_the_data_are_opened(monkeypatch, challenge):
+    monkeypatch.setenv("FASTRDM_DATA", str(challenge.parent))
+    found = diagnosis._data()
+    assert found.state == WORKS
+    assert found.detail == f"{challenge.parent}: opened the studies 92, 118"
