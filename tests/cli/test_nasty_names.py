@@ -169,6 +169,10 @@ def test_a_sweep_and_its_tables(run, home):
     run("table", "s.db", "--check")
     out, _ = run("table", "s.db", "--check", "--json")
     assert json.loads(out)["problems"] == []
+    _, err = run("plot", "s.db", "--kind", "layers", "--output", f"{NAME}.svg")
+    assert f"wrote {SHOWN}.svg" in err
+    out, _ = run("plot", "s.db", "--kind", "layers", "--output", f"{NAME}.svg", "--json")
+    assert json.loads(out)["path"] == f"{NAME}.svg"
     _, err = run("report", "s.db", "--output", f"{NAME}.html")
     assert err == f"wrote {SHOWN}.html\n"
     out, _ = run("label", "s.db", "--labels", r"(?P<ending>\w+)$")
