@@ -23,11 +23,11 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	git ls-files '*.cpp' '*.hpp' | xargs $(BIN)/clang-format -i
 
-# The documentation site, in build/docs/html; a warning or a reference without a target ends with status 1. Generated
-# pages are made anew, because those of names that are gone would be warnings.
+# The documentation site, in build/docs/html; a warning or a reference without a target ends with status 1. All pages
+# are made anew, because generated ones of names that are gone would be warnings.
 docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -e ".[docs]"
-	rm -rf docs/generated build/docs/html
+	rm -rf docs/generated build/docs
 	$(BIN)/python -m sphinx -W --keep-going -n -q docs build/docs/html
 
 # Kernel tests on kernels built with sanitizers, in a separate environment that borrows the packages of .venv. The first

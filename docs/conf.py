@@ -70,8 +70,7 @@ numpydoc_validation_exclude = {"PROTOCOLS$", "COLOURS$"}  # data, described by c
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 
-nb_execution_mode = "cache"
-nb_execution_cache_path = str(DOCS.parent / "build" / "docs" / "notebooks")
+nb_execution_mode = "force"  # a cache would keep the output of older code
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 
@@ -81,6 +80,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "within_subsection_order": "FileNameSortKey",
     "image_srcset": ["2x"],
+    "capture_repr": (),
     "reset_modules": ("matplotlib", "gallery_figures.enlarge"),
     "show_signature": False,
     "download_all_examples": False,

@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import re
-import runpy
 from pathlib import Path
 
 import pytest
@@ -34,10 +33,13 @@ def test_every_public_name_is_in_the_api(package):
     assert missing == []
 
 
-@pytest.mark.parametrize("name", sorted(documented()))
-def test_every_name_in_the_api_can_be_imported(name):
-    package, _, attribute = name.rpartition(".")
-    assert hasattr(importlib.import_module(package), attribute)
+def test_every_name_in_the_api_is_public():
+    private = []
+    for name in sorted(documented()):
+        package, _, attribute = name.rpartition(".")
+        if attribute not in importlib.import_module(package).__all__:
+            private.append(name)
+    assert private == []
 
 
 def test_every_figure_is_in_the_gallery():
@@ -46,17 +48,6 @@ def test_every_figure_is_in_the_gallery():
     functions = {name: getattr(plot, name) for name in plot.__all__ if name[0].islower()}
     figures = [name for name, f in functions.items() if "ax" in inspect.signature(f).parameters]
     assert [name for name in figures if f"fastrdm.plot.{name}(" not in scripts] == []
-
-
-@pytest.mark.parametrize("script", sorted(DOCS.glob("gallery/*/*.py")), ids=lambda path: path.stem)
-def test_scripts_of_the_gallery_run(script):
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    runpy.run_path(str(script))
-    assert pyplot.get_fignums()
-    pyplot.close("all")
 
 
 def test_every_page_is_in_the_navigation():

@@ -14,14 +14,14 @@ import onnx
 from onnx import numpy_helper
 
 import fastrdm
-from fastrdm.cli import main
+from fastrdm.cli.sample import write_sample
 from fastrdm.scoring import read_results
 
 # %%
 # A training run in place of a real one: the weights of the sample's network, with noise that
 # becomes smaller from epoch to epoch.
 folder = Path(tempfile.mkdtemp())
-main(["sample", str(folder / "study")])
+write_sample(folder / "study")
 network = onnx.load(folder / "study/network.onnx")
 weights = [numpy_helper.to_array(tensor) for tensor in network.graph.initializer]
 rng = np.random.default_rng(0)

@@ -14,12 +14,12 @@ import onnx
 from onnx import numpy_helper
 
 import fastrdm
-from fastrdm.cli import main
+from fastrdm.cli.sample import write_sample
 
 # %%
 # Networks in place of real ones: the sample's network with more and more noise in its weights.
 folder = Path(tempfile.mkdtemp())
-main(["sample", str(folder / "study")])
+write_sample(folder / "study")
 network = onnx.load(folder / "study/network.onnx")
 weights = [numpy_helper.to_array(tensor) for tensor in network.graph.initializer]
 rng = np.random.default_rng(0)

@@ -10,13 +10,13 @@ import tempfile
 from pathlib import Path
 
 import fastrdm
-from fastrdm.cli import main
+from fastrdm.cli.sample import write_sample
 
 # %%
 # ``fastrdm sample`` writes a synthetic study with two regions, and the network from which its
 # subjects were simulated.
 study = Path(tempfile.mkdtemp()) / "study"
-main(["sample", str(study)])
+write_sample(study)
 (scores,) = fastrdm.score_checkpoints([study / "network.onnx"], studies=study)
 
 # %%

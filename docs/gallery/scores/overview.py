@@ -12,12 +12,12 @@ from pathlib import Path
 from matplotlib import pyplot
 
 import fastrdm
-from fastrdm.cli import main
+from fastrdm.cli.sample import write_sample
 
 # %%
 # The synthetic study of ``fastrdm sample``, its network's RDMs, and their scores.
 folder = Path(tempfile.mkdtemp()) / "study"
-main(["sample", str(folder)])
+write_sample(folder)
 (study,) = fastrdm.open_studies(folder)
 region = study.targets["it"]
 rdms = fastrdm.OnnxModel(folder / "network.onnx").rdms(study.stimuli)

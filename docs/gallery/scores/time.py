@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 import fastrdm
-from fastrdm.cli import main
+from fastrdm.cli.sample import write_sample
 
 # %%
 # MEG in place of real recordings: the simulated subjects' RDMs of the sample study appear 100 ms
 # after the stimulus, and fade away.
 study = Path(tempfile.mkdtemp()) / "study"
-main(["sample", str(study)])
+write_sample(study)
 it = fastrdm.condense(np.load(study / "targets.npz")["it"])  # (subjects, pairs)
 times = np.arange(-100, 700, 25)
 strength = np.where(times > 0, np.exp(-(((times - 200) / 130) ** 2)), 0)
