@@ -10,6 +10,7 @@ from matplotlib import pyplot
 
 import fastrdm
 import fastrdm.plot
+from fastrdm.inference import subject_intervals
 from fastrdm.scoring import Result
 from fastrdm.studies import find_data
 
@@ -22,12 +23,10 @@ REGIONS = {"evc": "early visual cortex (EVC)", "it": "inferior temporal cortex (
 
 def scores_of(target, region):
     """The results of all layers and epochs, with intervals over subjects."""
-    draws = np.random.default_rng(0).integers(0, target.n_subjects, (1000, target.n_subjects))
     for epoch in EPOCHS:
         rdms = np.load(RDMS / f"resnet20-seed0-epoch{epoch:03d}.npz")
         score = target.score(np.stack([rdms[f"92/{layer}@64"] for layer in LAYERS]))
-        means = 100 * (score.rho**2)[:, draws].mean(axis=2) / target.ceiling
-        low, high = np.percentile(means, [2.5, 97.5], axis=1)
+        low, high = 100 * subject_intervals(score.rho**2).T / target.ceiling
         for i, layer in enumerate(LAYERS):
             numbers = (
                 score.r2,
