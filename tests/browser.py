@@ -38,7 +38,7 @@ def started():
 
 @dataclass
 class Seen:
-    """What a page did: requests that leave the machine, dialogs, and errors in its scripts and console."""
+    """What a page did: requests that leave the machine, dialogs, and errors and warnings of its scripts."""
 
     requests: list = field(default_factory=list)
     dialogs: list = field(default_factory=list)
@@ -70,7 +70,7 @@ def opened(browser, path, size=DESKTOP, **options):
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     page.on(
         "console",
-        lambda message: message.type == "error" and seen.errors.append(message.text),
+        lambda message: message.type in ("error", "warning") and seen.errors.append(message.text),
     )
     page.goto(path.resolve().as_uri())
     try:

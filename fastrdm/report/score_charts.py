@@ -19,7 +19,10 @@ def chart_specifications() -> dict[str, dict[str, Any]]:
 
 
 def _layers() -> dict[str, Any]:
-    """A row for each layer: subjects as dots, interval, mean; a line at the ceiling, and the band of its bounds."""
+    """A row for each layer: subjects as dots, interval, mean; a line at the ceiling, and the band of its bounds.
+
+    The page sets the height, because a step for each layer would not go with a width that fits the page.
+    """
     import altair as alt
 
     percent = alt.X(
@@ -28,18 +31,21 @@ def _layers() -> dict[str, Any]:
         scale=alt.Scale(zero=True),
         axis=alt.Axis(tickCount=5, labelFlush=False),
     )
-    layer = alt.Y("layer:N", title=None, sort=None)
+    # Of a long name, the axis shows both ends.
+    layer_axis = alt.Axis(labelExpr="truncate(datum.label, 22, 'center')", labelLimit=150)
+    layer = alt.Y("layer:N", title=None, sort=None, axis=layer_axis)
     colour = alt.condition("datum.state === 'chosen'", alt.value(_ACCENT), alt.value(_INK))
+    names = alt.Chart(alt.NamedData("names"))
     rows = alt.Chart(alt.NamedData("rows"))
     subjects = alt.Chart(alt.NamedData("subjects"))
     band = alt.Chart(alt.NamedData("band")).mark_rect(color=_BAND, opacity=0.35)
     ceiling = alt.Chart(alt.NamedData("ceiling")).mark_rule(color=_CEILING, strokeDash=[5, 3])
     return _specification(
         alt.layer(
-            # The means come first, because they name the layers and their order.
-            rows.mark_point(opacity=0).encode(x=percent, y=layer),
+            # The names come first, because the axis has their order, also of layers without a score.
+            names.mark_point(opacity=0).encode(y=layer),
             band.encode(x="low:Q", x2="high:Q"),
-            ceiling.encode(x="percent:Q"),
+            ceiling.encode(x=percent),
             subjects.mark_circle(size=14, color=_DOTS, opacity=0.65).encode(
                 x="percent:Q", y=layer, tooltip="title:N"
             ),
@@ -47,7 +53,7 @@ def _layers() -> dict[str, Any]:
             rows.mark_point(filled=True, size=60, opacity=1).encode(
                 x="percent:Q", y=layer, color=colour, tooltip="title:N"
             ),
-        ).properties(width="container", height=alt.Step(21))
+        ).properties(width="container", height=100)
     )
 
 

@@ -18,6 +18,8 @@ from fastrdm.scoring import StoredResult, best_layers, layer_scores, modalities
 # A similarity that is NaN, as a 16-bit integer.
 _MISSING = -32768
 _LARGEST = 32767
+# JavaScript has all integers up to this one.
+_LARGEST_INTEGER = 2**53
 # Bytes of subjects' similarities in a report, before base64.
 _MOST_SUBJECT_BYTES = 2_700_000
 
@@ -195,21 +197,28 @@ def _labels(checkpoints: Sequence[CheckpointRows]) -> list[dict[str, Any]]:
     columns = []
     for name in names:
         values = [rows.first.labels.get(name) for rows in checkpoints]
-        is_number = not any(isinstance(value, str) for value in values if value != "")
+        is_number = not any(_is_text(value) for value in values if value is not None)
         columns.append(
             {
                 "name": printable(name),
                 "is_number": is_number,
-                "values": [_plain(value) for value in values],
+                "values": [_plain(value, is_number) for value in values],
             }
         )
     return columns
 
 
-def _plain(value: Any) -> Any:
+def _is_text(value: str | int | float) -> bool:
+    """Whether a label's value is text, or an integer that JavaScript's numbers do not hold."""
     if isinstance(value, str):
-        return printable(value)
-    return None if value is None or np.isnan(value) else value
+        return value != ""
+    return isinstance(value, int) and abs(value) > _LARGEST_INTEGER
+
+
+def _plain(value: Any, is_number: bool) -> Any:
+    if value is None or value != value:
+        return None
+    return value if is_number and not isinstance(value, str) else printable(str(value))
 
 
 def _scores(checkpoints: Sequence[CheckpointRows], layers: Names) -> list[dict[str, Any]]:

@@ -332,6 +332,55 @@ def test_print_is_dark_on_white_and_without_controls(browser, report):
         assert page.pdf().startswith(b"%PDF")
 
 
+ROWS_ON_PAPER = (
+    "addEventListener('beforeprint', () => { window.printed ="
+    " [document.querySelectorAll('#table tbody tr').length, document.getElementById('page').textContent]; })"
+)
+
+
+def test_all_rows_are_printed(page):
+    has_rows(page, 25)
+    page.evaluate(ROWS_ON_PAPER)
+    page.pdf()
+    assert page.evaluate("window.printed") == [41, ""]
+    has_rows(page, 25)
+
+
+def test_a_long_table_is_cut_on_paper_and_fits_a_small_screen(browser, large):
+    with opened(browser, large, (1280, 800)) as (page, seen):
+        drawn(page)
+        page.evaluate(f"{ROWS_ON_PAPER}; dispatchEvent(new Event('beforeprint'))")
+        rows, note = page.evaluate("window.printed")
+        assert rows == 200 and note.startswith("The first 200 of 2,000 checkpoints;")
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        has_rows(page, 25)
+        # The regions, of which one sorts the table, and the buttons for pages are in sight.
+        edge = page.locator("#checkpoints .wide").bounding_box()
+        for name in ("EVC", "V1", "V4", "IT"):
+            box = page.locator("#table thead th", has_text=name).bounding_box()
+            assert box["x"] + box["width"] <= edge["x"] + edge["width"]
+        panel, button = (page.locator(css).bounding_box() for css in ("#checkpoints", "#next"))
+        assert panel["height"] <= 800
+        assert button["y"] + button["height"] <= panel["y"] + panel["height"]
+        assert not seen.anything
+
+
+def test_layers_without_a_score_keep_their_place_in_the_charts(browser, tmp_path, monkeypatch):
+    plain = made_up_store.score_similarities
+
+    def lacking(rho, **options):
+        rho[0] = rho[1, 0] = np.nan
+        return plain(rho, **options)
+
+    monkeypatch.setattr(made_up_store, "score_similarities", lacking)
+    store = made_up_store.write(tmp_path / "s.db", {"a": {}}, ["z", "y", "x"], ["it"])
+    with opened(browser, write_report(store, tmp_path / "r.html")) as (page, seen):
+        drawn(page)
+        labels = page.locator("#layer-charts .role-axis-label text").all_text_contents()
+        assert [label for label in labels if label.isalpha()] == ["z", "y", "x"]
+        assert not seen.anything
+
+
 def test_the_policy_forbids_the_network_and_code_from_text(browser, report):
     with opened(browser, report, offline=False) as (page, _):
         refused = page.evaluate(

@@ -191,6 +191,17 @@ def test_several_targets_of_one_name_are_places_of_their_own(path):
     assert sorted(place["ceiling"] for place in places) == [0.25, 0.25, 0.5]
 
 
+def test_integers_too_large_for_javascript_are_text(path):
+    writer = store_writer.Writer(path)
+    for i, job in enumerate((2**53 + 1, 7)):
+        labels = {"job": str(job), "epoch": str(i)}
+        writer.record(store_writer.scored(i, labels=labels))
+    writer.store.close()
+    epoch, job = data_of(path)["labels"]
+    assert job == {"name": "job", "is_number": False, "values": ["9007199254740993", "7"]}
+    assert epoch == {"name": "epoch", "is_number": True, "values": [0, 1]}
+
+
 def test_a_store_with_failures_alone_has_a_report(path, tmp_path):
     writer = store_writer.Writer(path)
     writer.fail()

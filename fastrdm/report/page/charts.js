@@ -3,7 +3,7 @@
 // security policy can forbid code from text.
 
 const OPTIONS = { ast: true, actions: false, renderer: "svg", tooltip: false, defaultStyle: false, logLevel: 1 };
-const SUBJECTS = "subjects";
+const LAYER_HEIGHT = 21; // Pixels of a layer in its chart.
 
 async function newChart(parent, name) {
   const { view } = await vegaEmbed(parent, structuredClone(report.charts[name]), OPTIONS);
@@ -56,6 +56,7 @@ async function drawLayerCharts(places) {
     const scale = element("span", `100 % is ${text(ceiling, 4)}${bounds(place)}`, { className: "soft" });
     fill(chart.caption, [element("strong", heading), document.createElement("br"), scale]);
     chart.plot.ariaLabel = describeLayers(place, rows);
+    view.height(LAYER_HEIGHT * Math.max(1, rows.length));
     await setData(view, layerData(place, rows));
   }
 }
@@ -66,25 +67,22 @@ function bounds(place) {
 
 function layerData(place, rows) {
   const shown = rows.filter((row) => !Number.isNaN(row.percent)).map((row) => ({
-    id: row.layer, layer: uniqueLayer(row.layer), percent: row.percent,
+    id: row.layer, layer: report.layers[row.layer], percent: row.percent,
     low: Number.isNaN(row.low) ? row.percent : row.low, high: Number.isNaN(row.high) ? row.percent : row.high,
     state: row.layer === state.layer ? "chosen" : "other",
     title: `${report.layers[row.layer]}: ${text(row.percent)} %${interval(row)}${Number.isNaN(row.rho) ? "" : `, mean ${place.symbol} ${text(row.rho, 3)}`}`,
   }));
-  const subjects = rows.flatMap((row) => subjectsOf(state.checkpoint, row).filter((value) => !Number.isNaN(value)).map((value, i) => ({
-    id: row.layer, layer: uniqueLayer(row.layer), percent: value, title: `${report.layers[row.layer]}, subject ${i}: ${text(value)} %`,
-  })));
+  const subjects = rows.flatMap((row) => subjectsOf(state.checkpoint, row).map((value, i) => ({
+    id: row.layer, layer: report.layers[row.layer], percent: value, title: `${report.layers[row.layer]}, subject ${i}: ${text(value)} %`,
+  })).filter((subject) => !Number.isNaN(subject.percent)));
   const isShown = byId("ceiling").checked;
   const scale = 100 / place.ceiling;
   const hasBand = isShown && place.lower !== null;
   return {
-    rows: shown, [SUBJECTS]: subjects, ceiling: isShown ? [{ percent: 100 }] : [],
+    names: rows.map((row) => ({ layer: report.layers[row.layer] })), rows: shown, subjects, ceiling: isShown ? [{ percent: 100 }] : [],
     band: hasBand ? [{ low: place.lower * scale, high: place.upper * scale }] : [],
   };
 }
-
-// Vega has one band for each text; names of layers that look the same stay apart.
-const uniqueLayer = (layer) => report.layers[layer];
 
 function describeLayers(place, rows) {
   const known = rows.filter((row) => !Number.isNaN(row.percent));

@@ -43,7 +43,7 @@ function similarity(stored) {
 }
 
 function ceilingOf(place, time) {
-  return place.ceilings ? place.ceilings[time] : place.ceiling;
+  return (place.ceilings ? place.ceilings[time] : place.ceiling) ?? NaN;
 }
 
 // The rows of a checkpoint, of one place or of all.

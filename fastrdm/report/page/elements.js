@@ -15,6 +15,12 @@ function breakable(path) {
   return made;
 }
 
+// The end of a long name, where names of layers differ.
+function shortened(name, most = 18) {
+  const letters = [...name];
+  return letters.length > most ? `…${letters.slice(1 - most).join("")}` : name;
+}
+
 function fill(parent, children) {
   parent.replaceChildren(...children);
 }
@@ -35,7 +41,7 @@ function tableRow(cells, isHead) {
     else if (typeof each === "object" && each !== null) {
       cell.textContent = each.text;
       if (each.number) cell.className = "number";
-      if (each.note) cell.append(element("small", each.note, { title: each.note }));
+      if (each.note) cell.append(element("small", shortened(each.note), { title: each.note }));
     } else cell.textContent = each ?? "";
     row.append(cell);
   });

@@ -262,6 +262,8 @@ function listen() {
   byId("epoch").addEventListener("input", (event) => selectCheckpoint(runOfChosen()[Number(event.target.value)]));
   byId("time").addEventListener("input", (event) => selectTime(Number(event.target.value)));
   byId("ceiling").addEventListener("change", drawCheckpoint);
+  addEventListener("beforeprint", () => n && printTable(true));
+  addEventListener("afterprint", () => n && printTable(false));
   byId("table").tBodies[0].addEventListener("keydown", moveInTable);
   byId("layers").tBodies[0].addEventListener("keydown", moveInTable);
 }

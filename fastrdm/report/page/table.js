@@ -1,7 +1,8 @@
 // The table of checkpoints: columns that sort, a filter, pages.
 
 const PAGE = 25;
-const table = { columns: [], order: [], page: 0, sort: null, isDescending: false };
+const MOST_PRINTED = 200; // Rows on paper.
+const table = { columns: [], order: [], page: 0, sort: null, isDescending: false, isPrinted: false };
 
 // The folder that all checkpoints have in common is left out in the table.
 const folder = report.checkpoints.name.reduce((common, name) => {
@@ -15,11 +16,14 @@ const collator = new Intl.Collator("en", { numeric: true });
 function makeColumns(places) {
   const facts = report.checkpoints;
   const made = [{ id: "checkpoint", name: "checkpoint", value: (c) => facts.name[c], show: (c) => facts.name[c].slice(folder.length) }];
-  for (const label of report.labels) made.push({ id: `label ${label.name}`, name: label.name, isNumber: label.is_number, isLabel: true, value: (c) => label.values[c] });
+  const labels = report.labels.map((label) => ({ id: `label ${label.name}`, name: label.name, isNumber: label.is_number, isLabel: true, value: (c) => label.values[c] }));
+  // Labels must not push the scores out of sight.
+  const isFirst = (label) => label.name === report.progress;
+  made.push(...labels.filter(isFirst));
   for (const score of report.scores) {
     if (score.measure !== state.measure) continue;
     made.push({
-      id: score.name, name: score.name, isNumber: true, digits: 1, help: score.help, value: (c) => score.percent[c],
+      id: score.name, name: score.name, heading: score.name.replace(" ", "\n"), isNumber: true, digits: 1, help: score.help, value: (c) => score.percent[c],
       note: (c) => report.layers[score.layer[c]],
     });
   }
@@ -31,6 +35,7 @@ function makeColumns(places) {
       note: (c) => (best[p].layer[c] < 0 ? "" : report.layers[best[p].layer[c]] + (times ? ` at ${times[best[p].time[c]]}` : "")),
     });
   }
+  made.push(...labels.filter((label) => !isFirst(label)));
   if (report.archs.length > 1) made.push({ id: "arch", name: "arch", value: (c) => report.archs[facts.arch[c]] });
   if (report.settings.length > 1) made.push({ id: "settings", name: "settings", value: (c) => report.settings[facts.settings[c]] });
   return made;
@@ -108,7 +113,7 @@ function headCells() {
 function drawTable() {
   const last = Math.max(0, Math.ceil(table.order.length / PAGE) - 1);
   table.page = Math.min(table.page, last);
-  const shown = table.order.slice(table.page * PAGE, (table.page + 1) * PAGE);
+  const shown = table.isPrinted ? table.order.slice(0, MOST_PRINTED) : table.order.slice(table.page * PAGE, (table.page + 1) * PAGE);
   fillTable("table", headCells(), shown.map(checkpointCells));
   [...byId("table").tHead.rows[0].cells].forEach((cell, i) => {
     const column = table.columns[i];
@@ -122,7 +127,8 @@ function drawTable() {
   markChosen();
   const count = table.order.length;
   byId("table-caption").textContent = `${count === n ? counted(n, "checkpoint") : `${counted(count, "checkpoint")} of ${n.toLocaleString("en")}`}; for each region the best layer, in percent of the noise ceiling${folder && n > 1 ? `; paths are in ${folder}` : ""}`;
-  byId("page").textContent = `Page ${table.page + 1} of ${last + 1}`;
+  const cut = shown.length < count ? `The first ${shown.length} of ${counted(count, "checkpoint")}; sort or filter to print others.` : "";
+  byId("page").textContent = table.isPrinted ? cut : `Page ${table.page + 1} of ${last + 1}`;
   byId("previous").disabled = table.page === 0;
   byId("next").disabled = table.page === last;
 }
@@ -162,6 +168,12 @@ function moveInTable(event) {
   const buttons = [...event.currentTarget.querySelectorAll("button")];
   buttons[buttons.indexOf(event.target) + step]?.focus();
   event.preventDefault();
+}
+
+// On paper, the table has all rows, up to a number of them.
+function printTable(isPrinted) {
+  table.isPrinted = isPrinted;
+  drawTable();
 }
 
 function prepareTable(places) {
