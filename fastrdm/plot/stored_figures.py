@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrdm._base import list_names, square, warn_caller
+from fastrdm._base import list_names, printable, square, warn_caller
 from fastrdm.inference import compare_models
 from fastrdm.plot.comparisons import compare, matrix_size
 from fastrdm.plot.mds_maps import mds
@@ -19,6 +19,7 @@ from fastrdm.plot.stored_rdms import (
     categories_of,
     check_studies_known,
     chosen_layers,
+    has_stimuli_of,
     kept_rdms,
     mean_of_known,
 )
@@ -75,6 +76,7 @@ def figure_of_rdms(
     layers = chosen_layers(results, _MOST_MAPS, "a figure of RDMs")
     kept = kept_rdms(store, layers, dict.fromkeys(r.study for r in results))
     known = check_studies_known(studies, kept)
+    with_stimuli = {name: each for name, each in known.items() if has_stimuli_of(store, each)}
     drawn = [layer for of_study in kept.values() for layer in of_study]
     names = _names_of_layers(drawn, _TITLE)
     panels: list[tuple[list[str], Rdm, str]] = []
@@ -90,7 +92,7 @@ def figure_of_rdms(
         columns = min(5, len(panels))
         figure, axes = new_panels(len(panels), (2.1, 2.2), columns)
         for number, (ax, (lines, each, study)) in enumerate(zip(axes, panels, strict=True)):
-            matrix, stimuli = _sorted(each, _stimuli(known.get(study), len(panels)))
+            matrix, stimuli = _sorted(each, _stimuli(with_stimuli.get(study), len(panels)))
             rdm(matrix, colour_bar=False, ax=ax, **stimuli)
             # One line for each part: a panel is narrow.
             ax.set_title("\n".join(plain_text(line, _TITLE) for line in lines), fontsize=7.5)
@@ -204,6 +206,11 @@ def figure_of_maps(
                 stack += list(subjects)
                 groups += [f"subjects, {region.upper()}"] * len(subjects)
                 names += [""] * len(subjects)
+            if len(stack) < 3:
+                raise ValueError(
+                    f"a map needs at least three RDMs, and the study {printable(study)} has {len(stack)} of layers"
+                    " and subjects"
+                )
             mds(
                 np.array(stack),
                 names=names,

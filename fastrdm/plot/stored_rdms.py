@@ -101,7 +101,7 @@ def brain_rdms(store: Store, study: Study, regions: Iterable[str]) -> dict[str, 
     Regions whose stimuli or subjects are not those that the store was scored with are left out with a warning.
     """
     wanted = [region for region in regions if region in study.targets]
-    rows = [row for row in store.dicts("SELECT * FROM targets") if row["study"] == study.name]
+    rows = _targets(store, study)
     stimuli = hash_images(list(study.stimuli), study.background) if wanted and rows else ""
     rdms, changed = {}, []
     for region in wanted:
@@ -122,6 +122,17 @@ def brain_rdms(store: Store, study: Study, regions: Iterable[str]) -> dict[str, 
             f" {store.path} was scored with"
         )
     return rdms
+
+
+def has_stimuli_of(store: Store, study: Study) -> bool:
+    """Whether the stimuli of a study are those that the store was scored with."""
+    stimuli = hash_images(list(study.stimuli), study.background)
+    return stimuli in {row["stimuli"] for row in _targets(store, study)}
+
+
+def _targets(store: Store, study: Study) -> list[dict[str, Any]]:
+    rows = store.dicts("SELECT * FROM targets")
+    return [row for row in rows if row["study"] == study.name]
 
 
 def mean_of_known(rdms: Rdm, axis: int) -> Rdm:

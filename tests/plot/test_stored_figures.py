@@ -95,6 +95,20 @@ def test_other_data_are_left_out_with_a_warning(store, study, monkeypatch):
         plot.figure_of_rdms(store, results, [study])
 
 
+def test_stimuli_of_other_data_are_not_drawn(store, study):
+    """A study with the same name, but with other stimuli."""
+    other = dataclasses.replace(study, stimuli=study.stimuli[:3], targets={})
+    results = read_results(store, layers=["fc"])
+    (axes, *_) = plot.figure_of_rdms(store, results, [other]).axes
+    assert len(axes.images) == 1
+
+
+def test_a_map_of_one_layer_is_refused(store):
+    results = [r for r in read_results(store, layers=["fc"]) if r.checkpoint == "epoch001.pth"]
+    with pytest.raises(ValueError, match="needs at least three RDMs, and the study 92 has 1 of"):
+        plot.figure_of_maps(store, results)
+
+
 def test_a_study_that_the_data_lack_is_mentioned(store, study):
     other = dataclasses.replace(study, name="118")
     with pytest.warns(RuntimeWarning, match="the data have no study 92"):
