@@ -100,7 +100,7 @@ def matrix_size(models: Sequence[str]) -> tuple[float, float]:
 def _draw_cells(axes: Any, differences: NDArray[Any], p: NDArray[Any], alpha: float) -> None:
     largest = np.nanmax(np.abs(differences), initial=0) or 1
     mapped = axes.imshow(differences, cmap="RdBu_r", vmin=-largest, vmax=largest)
-    n, decimals = len(differences), max(2, -math.floor(math.log10(largest)))
+    n, decimals = len(differences), max(2, 1 - math.floor(math.log10(largest)))
     for (i, j), difference in np.ndenumerate(differences):
         stars = "".join("*" for factor in (1, 5, 50) if p[i, j] < alpha / factor)
         number = (

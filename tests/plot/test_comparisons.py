@@ -13,6 +13,13 @@ def rho(n=4, seed=0):
     return np.random.default_rng(seed).normal(0.1 * np.arange(n)[:, None], 0.08, (n, 12))
 
 
+def test_small_differences_have_digits():
+    rho = np.random.default_rng(0).normal([[0.010], [0.014], [0.030]], 0.001, (3, 12))
+    axes = plot.compare(compare_models(rho, names=["a", "b", "c"]))
+    numbers = [text.get_text().split("\n")[0] for text in axes.texts]
+    assert {"+0.000", "−0.000", "+0.00", "−0.00"}.isdisjoint(numbers)
+
+
 def test_cells_are_differences_with_the_stars_of_corrected_p_values():
     values = rho()
     result = compare_models(values, names=["a", "b - c", "d", "e"])
