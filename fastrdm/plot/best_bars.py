@@ -7,7 +7,9 @@ import numpy as np
 
 from fastrdm.plot.best_layer_scores import BestScore, best_scores
 from fastrdm.plot.ceiling_strips import draw_ceiling
-from fastrdm.plot.epoch_lines import STYLES, epochs_of, run_handles, runs_of
+from fastrdm.plot.epoch_lines import draw_epoch_axis, epochs_of, runs_of
+from fastrdm.plot.legends import draw_legend, line_style, style_handles
+from fastrdm.plot.point_names import draw_names
 from fastrdm.plot.series import check_results, colours_of, score_label
 from fastrdm.plot.style import legend_text, new_axes, plain_text, styled
 from fastrdm.scoring import Result
@@ -15,6 +17,8 @@ from fastrdm.scoring import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# The scores of a run on one study, each with its epoch.
+_Points = Sequence[tuple[float, BestScore]]
 # Points up to which each has the name of its layer.
 _NAMED = 24
 _MOST = 80
@@ -86,7 +90,7 @@ def figure4(
         handles = _patches(colours_of(series)) if len(series) > 1 else []
         if baseline is not None:
             handles.append(_draw_baseline(axes, baseline, baseline_name))
-        _draw_legend(axes, handles)
+        draw_legend(axes, handles)
         if title or len(series) == 1:
             axes.set_title(plain_text(title or next(iter(series)), 90), loc="left")
     return axes
@@ -136,6 +140,7 @@ def figure5(
     n_points = sum(map(len, of_runs.values()))
     with styled():
         axes = new_axes((4.6, 3.0)) if ax is None else ax
+        of_studies: list[tuple[Any, _Points]] = []
         colours = colours_of(studies)
         drawn = [] if baseline is None else [baseline]
         for number, scores in enumerate(of_runs.values()):
@@ -143,22 +148,21 @@ def figure5(
                 points = sorted(
                     ((at[score.checkpoint], score) for score in own), key=lambda point: point[0]
                 )
-                style = STYLES[number % len(STYLES)]
-                # Names below the points of every second study, as studies may have the same score.
-                offset = -8 if studies.index(study) % 2 else 2
-                offset_of_names = offset if n_points <= _NAMED else None
-                drawn += _draw_run(axes, points, colours[study], style, offset_of_names)
+                drawn += _draw_run(axes, points, colours[study], line_style(number))
+                of_studies.append((colours[study], points))
         draw_ceiling(axes, drawn)
-        axes.set_xlabel(plain_text(epoch) if isinstance(epoch, str) else "epoch")
+        draw_epoch_axis(axes, at.values(), epoch)
         axes.set_ylabel(score_label(found))
         axes.grid(color="0.92")
         handles = _patches(colours) if len(studies) > 1 else []
-        handles += run_handles(list(runs))
+        handles += style_handles(list(runs))
         if baseline is not None:
             handles.append(_draw_baseline(axes, baseline, baseline_name))
-        _draw_legend(axes, handles)
+        draw_legend(axes, handles)
         if title or len(studies) == 1:
             axes.set_title(plain_text(title or studies[0], 90), loc="left")
+        if n_points <= _NAMED:
+            _draw_changes(axes, of_studies)
     return axes
 
 
@@ -212,26 +216,37 @@ def _draw_bars(
 
 def _draw_run(
     axes: Any,
-    points: Sequence[tuple[float, BestScore]],
+    points: _Points,
     colour: Any,
-    style: str,
-    offset_of_names: int | None,
+    style: Any,
 ) -> list[float]:
     """Draw the checkpoints of a run on one study, and return all values that were drawn."""
     x, y = [at for at, _ in points], [score.percent for _, score in points]
-    axes.plot(x, y, style, color=colour, linewidth=0.9, zorder=2)
-    drawn, before = list(y), ""
+    axes.plot(x, y, linestyle=style, color=colour, linewidth=0.9, zorder=2)
+    drawn = list(y)
     for at, score in points:
         axes.vlines(at, score.low, score.high, color=colour, linewidth=1, alpha=0.6, zorder=2)
         face = "white" if score.is_opposite else colour
         axes.plot(at, score.percent, "o", color=colour, markerfacecolor=face, markersize=4)
         drawn += [score.low, score.high]
-        if offset_of_names is not None and score.layer != before:
-            text = f"{plain_text(score.layer, 20)}{' ‡' * score.is_opposite}"
-            place = {"textcoords": "offset points", "fontsize": 6, "color": colour, "zorder": 6}
-            axes.annotate(text, (at, score.percent), (4, offset_of_names), **place)
-        before = score.layer
     return drawn
+
+
+def _draw_changes(axes: Any, runs: Sequence[tuple[Any, _Points]]) -> None:
+    """Draw the names of best layers beside the points where they change, as far as there is room."""
+    positions, names, colours, lines = [], [], [], []
+    for colour, points in runs:
+        lines.append(np.array([(at, score.percent) for at, score in points]))
+        before = ""
+        for at, score in points:
+            text = f"{plain_text(score.layer, 20)}{' ‡' * score.is_opposite}"
+            names.append(text if score.layer != before else "")
+            positions.append((at, score.percent))
+            colours.append(colour)
+            if np.isfinite(score.low):
+                lines.append(np.array([(at, score.low), (at, score.high)]))
+            before = score.layer
+    draw_names(axes, np.array(positions), names, lines=lines, colours=colours, needs_room=True)
 
 
 def _draw_baseline(axes: Any, percent: float, name: str) -> Any:
@@ -243,9 +258,3 @@ def _patches(colours: Mapping[str, Any]) -> list[Any]:
     from matplotlib.patches import Patch
 
     return [Patch(color=colour, label=legend_text(name, 32)) for name, colour in colours.items()]
-
-
-def _draw_legend(axes: Any, handles: Sequence[Any]) -> None:
-    if handles:
-        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
-        axes.legend(handles=handles, **place)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import list_names
 from fastrdm.plot.ceiling_strips import draw_ceiling
+from fastrdm.plot.legends import draw_legend, line_handles, line_style, style_handles
 from fastrdm.plot.series import (
     bounds_in_percent,
     check_results,
@@ -13,13 +14,12 @@ from fastrdm.plot.series import (
     place_title,
     score_label,
 )
-from fastrdm.plot.style import legend_text, new_axes, plain_text, styled
+from fastrdm.plot.style import new_axes, plain_text, styled
 from fastrdm.scoring import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STYLES = ("-", "--", ":", "-.")
 # Lines up to which the bands of their intervals are legible.
 _BANDED = 8
 
@@ -78,20 +78,20 @@ def epochs(
         colours, drawn = colours_of(layers), []
         for (run, layer), line in lines.items():
             x = [at[r.checkpoint] for r in line]
-            style = STYLES[list(runs).index(run) % len(STYLES)]
+            style: Any = {"color": colours[layer], "linestyle": line_style(list(runs).index(run))}
             marker: Any = {"marker": "o", "markersize": 2.5} if len(x) < 20 else {}
             y = [r.percent_nc for r in line]
-            axes.plot(x, y, style, color=colours[layer], zorder=3, **marker)
+            axes.plot(x, y, zorder=3, **style, **marker)
             drawn += y
             low, high = [r.low for r in line], [r.high for r in line]
             if len(lines) <= _BANDED and any(map(math.isfinite, low)):
                 axes.fill_between(x, low, high, color=colours[layer], alpha=0.15, linewidth=0)
                 drawn += low + high
         draw_ceiling(axes, drawn, bounds_in_percent(found, ceilings))
-        axes.set_xlabel(plain_text(epoch) if isinstance(epoch, str) else "epoch")
+        draw_epoch_axis(axes, at.values(), epoch)
         axes.set_ylabel(score_label(found))
         axes.grid(color="0.92")
-        _draw_legend(axes, colours, list(runs))
+        draw_legend(axes, [*line_handles(colours), *style_handles(list(runs))])
         axes.set_title(plain_text(place_title(found) if title is None else title, 90), loc="left")
     return axes
 
@@ -182,24 +182,11 @@ def _lines(
     return lines
 
 
-def _draw_legend(axes: Any, colours: Mapping[str, Any], runs: Sequence[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=colour, label=legend_text(layer, 32))
-        for layer, colour in colours.items()
-    ]
-    place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.2}
-    axes.legend(handles=[*handles, *run_handles(runs)], **place)
-
-
-def run_handles(names: Sequence[str]) -> list[Any]:
-    """Lines for a legend of line styles, at most twelve; none for a single name."""
-    from matplotlib.lines import Line2D
-
-    if len(names) < 2:
-        return []
-    return [
-        Line2D([], [], color="0.3", linestyle=STYLES[i % len(STYLES)], label=legend_text(name, 32))
-        for i, name in enumerate(names[:12])
-    ]
+def draw_epoch_axis(axes: Any, epochs: Iterable[float], epoch: str | Mapping[str, float]) -> None:
+    """Draw the name of the epochs below the axis, and ticks, which are whole numbers if the epochs are."""
+    axes.set_xlabel(plain_text(epoch) if isinstance(epoch, str) else "epoch")
+    places = set(epochs)
+    if len(places) == 1:
+        axes.set_xticks(list(places))
+    else:
+        axes.xaxis.get_major_locator().set_params(integer=all(at == int(at) for at in places))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrdm.plot.ceiling_strips import draw_ceiling
+from fastrdm.plot.legends import draw_legend, line_handles
 from fastrdm.plot.series import (
     bounds_in_percent,
     check_results,
@@ -16,7 +17,7 @@ from fastrdm.plot.series import (
     series_of,
     subject_percents,
 )
-from fastrdm.plot.style import legend_text, new_axes, plain_text, styled
+from fastrdm.plot.style import new_axes, plain_text, styled
 from fastrdm.scoring import Result
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 # Series up to which intervals and subjects are legible side by side.
 _DETAILED = 6
-_MOST_LEGEND = 12
 
 
 def layers(
@@ -93,7 +93,7 @@ def layers(
         axes.set_ylabel(score_label(found))
         axes.grid(axis="y", color="0.92")
         if len(series) > 1:
-            _draw_legend(axes, len(series))
+            draw_legend(axes, line_handles(colours_of(series), marker="o"))
         heading = place_title(found) if title is None else title
         if heading:
             axes.set_title(plain_text(heading, 90), loc="left")
@@ -131,8 +131,6 @@ def _draw_series(
         axes.plot(x, y, linewidth=0.7, zorder=2, **line, **style)
         if is_detailed:
             drawn += _draw_details(axes, known, step, subjects, style)
-        # Without points, for the legend.
-        axes.plot([], [], "o-", markersize=4, linewidth=0.7, label=legend_text(name, 40), **style)
     return drawn
 
 
@@ -160,13 +158,3 @@ def _draw_details(
         face = "white" if r.mean_rho < 0 else style["color"]
         axes.plot(x, r.percent_nc, "o", markersize=4.5, markerfacecolor=face, zorder=4, **style)
     return drawn
-
-
-def _draw_legend(axes: Any, n_series: int) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    if n_series > _MOST_LEGEND:
-        # The first and the last of a sequence of colours.
-        ends = [0, n_series // 2, n_series - 1]
-        handles, names = [handles[i] for i in ends], [names[i] for i in ends]
-        names[1] = f"{names[1]} (one of {n_series})"
-    axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)

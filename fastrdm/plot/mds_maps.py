@@ -111,7 +111,8 @@ def mds(
             below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08), "ncols": 2}
             axes.legend(columnspacing=1, handletextpad=0.2, **below)
         if names is not None:
-            draw_names(axes, positions, [plain_text(name, 24) for name in names])
+            lines = [positions[[each == group for each in groups]] for group in connect]
+            draw_names(axes, positions, [plain_text(name, 24) for name in names], lines=lines)
     return axes
 
 

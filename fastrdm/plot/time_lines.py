@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import list_names
-from fastrdm.plot.epoch_lines import STYLES, run_handles
+from fastrdm.plot.legends import draw_legend, line_handles, line_style, style_handles
 from fastrdm.plot.series import check_results, colours_of, place_title, series_of
-from fastrdm.plot.style import legend_text, new_axes, plain_text, styled
+from fastrdm.plot.style import new_axes, plain_text, styled
 from fastrdm.scoring import RSA, Result
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def time(
         for number, group in enumerate(series.values()):
             for layer, colour in colours.items():
                 line = sorted((r for r in group if r.layer == layer), key=_time)
-                _draw_line(axes, line, colour, STYLES[number % len(STYLES)], is_banded)
+                _draw_line(axes, line, colour, line_style(number), is_banded)
         if ceiling:
             _draw_ceiling(axes, found)
         axes.margins(x=0)
@@ -81,7 +81,8 @@ def time(
         axes.set_xlabel(f"time ({plain_text(unit)})" if unit else "time")
         axes.set_ylabel(_label(found))
         axes.grid(color="0.92")
-        _draw_legend(axes, colours, list(series))
+        handles, _ = axes.get_legend_handles_labels()
+        draw_legend(axes, [*handles, *line_handles(colours), *style_handles(list(series))])
         axes.set_title(plain_text(place_title(found) if title is None else title, 90), loc="left")
     return axes
 
@@ -102,11 +103,11 @@ def _label(results: Sequence[Result]) -> str:
 
 
 def _draw_line(
-    axes: Any, results: Sequence[Result], colour: Any, style: str, is_banded: bool
+    axes: Any, results: Sequence[Result], colour: Any, style: Any, is_banded: bool
 ) -> None:
     x = [_time(r) for r in results]
     marker: Any = {"marker": "o", "markersize": 2.5} if len(x) < 20 else {}
-    axes.plot(x, [r.value for r in results], style, color=colour, zorder=3, **marker)
+    axes.plot(x, [r.value for r in results], linestyle=style, color=colour, zorder=3, **marker)
     if is_banded and any(math.isfinite(r.low) for r in results):
         low, high = (
             [getattr(r, end) * r.ceiling / 100 for r in results] for end in ("low", "high")
@@ -119,15 +120,3 @@ def _draw_ceiling(axes: Any, results: Sequence[Result]) -> None:
     ceilings = sorted({_time(r): r.ceiling for r in results}.items())
     x, y = [at for at, _ in ceilings], [each for _, each in ceilings]
     axes.fill_between(x, 0, y, color=_BAND, linewidth=0, zorder=0, label="noise ceiling")
-
-
-def _draw_legend(axes: Any, colours: dict[str, Any], series: Sequence[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles, _ = axes.get_legend_handles_labels()
-    handles += [
-        Line2D([], [], color=colour, label=legend_text(layer, 32))
-        for layer, colour in colours.items()
-    ]
-    handles += run_handles(series)
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)

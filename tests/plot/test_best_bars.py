@@ -80,6 +80,25 @@ def test_figure_5_has_checkpoints_in_order_of_epochs():
     assert "fc" in [text.get_text() for text in axes.texts]
 
 
+def test_names_of_layers_overlap_neither_each_other_nor_the_end_of_the_axes():
+    from matplotlib.text import Text
+
+    layers = [f"layer_{i % 2}_with_a_name" for i in range(20)]
+    given = [
+        result(layer, checkpoint=f"{i}.pth", labels={"epoch": i}, seed=i)
+        for i, layer in enumerate(layers)
+    ]
+    axes = plot.figure5(given)
+    axes.figure.draw_without_rendering()
+    texts = [text for text in axes.texts if "layer" in text.get_text()]
+    # Without the lines to their points.
+    boxes = [Text.get_window_extent(text) for text in texts]
+    assert boxes
+    for i, box in enumerate(boxes):
+        assert box.x1 <= axes.bbox.x1 + 2
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
 @pytest.mark.parametrize("draw", [plot.figure4, plot.figure5])
 def test_what_cannot_be_drawn_is_refused(draw):
     with pytest.raises(ValueError, match="there are no results to draw"):

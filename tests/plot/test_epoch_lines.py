@@ -44,6 +44,28 @@ def test_runs_have_line_styles():
     assert len(lines(plot.epochs(networks))) == 6
 
 
+def test_each_of_seven_runs_has_its_own_line_style():
+    given = [r for seed in range(7) for r in run(layers=("fc",), name=f"{seed}", seed=seed)]
+    patterns = {str(line._dash_pattern) for line in lines(plot.epochs(given))}
+    assert len(patterns) == 7
+
+
+def test_legends_of_many_layers_and_runs_are_short():
+    axes = plot.epochs(run(layers=[f"layer{i}" for i in range(60)]))
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts == ["layer0", "layer30\n(one of 60)", "layer59"]
+    given = [r for seed in range(10) for r in run(layers=("fc",), name=f"{seed}", seed=seed)]
+    texts = [text.get_text() for text in plot.epochs(given).get_legend().get_texts()]
+    assert texts == ["fc", *(f"seed {i}" for i in range(7)), "and 3 more"]
+
+
+@pytest.mark.parametrize(("epochs", "ticks"), [((3,), [3]), ((1, 2), [1, 2])])
+def test_ticks_are_whole_epochs(epochs, ticks):
+    axes = plot.epochs(run(epochs))
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == ticks
+
+
 @pytest.mark.parametrize(
     ("given", "epoch", "words"),
     [
