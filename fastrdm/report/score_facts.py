@@ -66,7 +66,8 @@ def _pipeline(pipeline: Mapping[str, Any]) -> str:
         f"preprocessing {pipeline['preprocessing']}" if pipeline["preprocessing"] else "",
         pipeline["precision"],
         pipeline["kernels"],
-        f"graph {pipeline['graph'][:_SHOWN]}",
+        # Of files with a graph of their own, this is a text, not a hash.
+        f"graph {pipeline['graph'][:_SHOWN]}" if pipeline["arch"] else "",
         f"key {pipeline['key'][:_SHOWN]}",
     ]
     return "; ".join(filter(None, texts))

@@ -319,3 +319,16 @@ def test_a_study_that_has_changed_since_is_not_shown(path, of_study, tmp_path):
     assert not data["brain_rdms"] and all(place["lower"] is None for place in data["places"])
     assert "differ from those of the store" in data["rdm_notes"]["brain"]
     assert not data_of(path)["brain_rdms"]
+
+
+def test_settings_name_the_graph_that_all_checkpoints_share(path):
+    writer = store_writer.Writer(path)
+    writer.record(store_writer.scored(0))
+    files = dataclasses.replace(store_writer.PIPELINE, arch="", graph="the file's, null")
+    writer.store.add_pipeline(files)
+    writer.store.close()
+    settings = [text for label, text in data_of(path)["facts"] if label.startswith("settings")]
+    shared, of_files = sorted(settings)
+    assert of_files.startswith("networks of the files; ")
+    assert "graph" not in of_files
+    assert f"; graph {'g' * 12}; " in shared
