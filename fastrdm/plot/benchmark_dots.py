@@ -1,5 +1,6 @@
 """Benchmarks in one picture: a row for each task, a dot for each contender."""
 
+import math
 import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,8 @@ def benchmarks(
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.08)
         axes.xaxis.set_major_formatter(_times)
+        low, high = axes.get_xlim()
+        axes.xaxis.set_minor_formatter(_minor_times if high < 30 * low else lambda *_: "")
         axes.grid(axis="both", color="0.92")
         what = order[0] if len(set(bases.values())) > 1 else base
         axes.set_xlabel(f"time relative to {plain_text(what)} (right of the line: slower)")
@@ -148,3 +151,9 @@ def _draw_dots(
 
 def _times(ratio: float, place: float = 0) -> str:
     return f"{ratio:,.0f} ×" if ratio >= 100 else f"{ratio:.3g} ×"
+
+
+def _minor_times(ratio: float, place: float) -> str:
+    """Labels between powers of ten, of which few are within narrow limits."""
+    digit = round(ratio / 10 ** math.floor(math.log10(ratio)))
+    return _times(ratio) if digit in (2, 3, 5) else ""

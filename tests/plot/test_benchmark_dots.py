@@ -62,3 +62,11 @@ def test_what_cannot_be_drawn_is_refused(times, ours, words):
 
 def test_reference_image(check_image):
     check_image(plot.benchmarks(TIMES, "fastrdm cpp"), "benchmarks")
+
+
+def test_ticks_within_narrow_limits_are_ratios():
+    axes = plot.benchmarks({"task": {"fastrdm": 1, "scipy": 3}}, "fastrdm")
+    axes.figure.draw_without_rendering()
+    labels = {text.get_text() for text in axes.get_xticklabels(minor=True)}
+    assert {"2 ×", "3 ×"} <= labels
+    assert not any("10^" in label for label in labels)
