@@ -32,7 +32,7 @@ def _layers() -> dict[str, Any]:
         axis=alt.Axis(tickCount=5, labelFlush=False),
     )
     # Of a long name, the axis shows both ends.
-    layer_axis = alt.Axis(labelExpr="truncate(datum.label, 22, 'center')", labelLimit=150)
+    layer_axis = alt.Axis(labelExpr="truncate(datum.label, 16, 'center')", labelLimit=115)
     layer = alt.Y("layer:N", title=None, sort=None, axis=layer_axis)
     colour = alt.condition("datum.state === 'chosen'", alt.value(_ACCENT), alt.value(_INK))
     names = alt.Chart(alt.NamedData("names"))
