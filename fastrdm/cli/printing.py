@@ -108,6 +108,11 @@ def is_styled(stream: IO[str]) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def can_show_progress() -> bool:
+    """Return whether standard error is a terminal that can replace a line, for progress bars."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def _styled(text: str, style: str) -> str:
     try:
         out = new_console(sys.stderr, file=io.StringIO(), width=len(text) + 1)

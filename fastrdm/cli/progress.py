@@ -10,7 +10,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import counted, format_bytes, format_seconds, printable, require
-from fastrdm.cli.printing import complain, complain_lines, echo, echo_json, new_console
+from fastrdm.cli.printing import (
+    can_show_progress,
+    complain,
+    complain_lines,
+    echo,
+    echo_json,
+    new_console,
+)
 
 if TYPE_CHECKING:
     from fastrdm.scoring import Estimate
@@ -27,12 +34,13 @@ def shown(
 ) -> Iterator[Callable[[Event], None]]:
     """Show a sweep's events until the context ends.
 
-    Each is printed as a line of JSON if `events`. If `quiet`, or without a terminal, only left-out files, warnings,
-    failures and the end are printed, on standard error. Tracebacks of failures are shown if `debug`.
+    Each is printed as a line of JSON if `events`. If `quiet`, or if standard error can show no
+    progress, only left-out files, warnings, failures and the end are printed there. Tracebacks of failures are shown if
+    `debug`.
     """
     if events:
         yield partial(_print_event, debug=debug)
-    elif quiet or not sys.stderr.isatty():
+    elif quiet or not can_show_progress():
         yield Notices(complain, debug, "fastrdm: ")
     else:
         with _live(debug) as show:

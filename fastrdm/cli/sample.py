@@ -6,6 +6,7 @@ random sums of the layer's channels. Scoring that network finds the known layers
 """
 
 import argparse
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,7 +83,8 @@ def _sample(arguments: argparse.Namespace) -> int:
     if arguments.json:
         echo_json({"folder": str(folder), "network": str(folder / _NETWORK), "synthetic": True})
     else:
-        complain(f"try: fastrdm score {folder / _NETWORK} --data {folder}")
+        command = ["fastrdm", "score", str(folder / _NETWORK), "--data", str(folder)]
+        complain(f"try: {shlex.join(command)}")
     return 0
 
 

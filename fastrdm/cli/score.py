@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +11,13 @@ from fastrdm._base import check_writable_folder, require
 from fastrdm.cli.arguments import add_bootstrap, add_checkpoints, data_folders, sweep_options
 from fastrdm.cli.features import add_features, are_features, feature_scores, label_names_of
 from fastrdm.cli.json_output import JsonRows, add_json
-from fastrdm.cli.printing import RAW_CELLS, complain, complain_lines, echo
+from fastrdm.cli.printing import (
+    RAW_CELLS,
+    can_show_progress,
+    complain,
+    complain_lines,
+    echo,
+)
 from fastrdm.cli.progress import print_estimate
 
 if TYPE_CHECKING:
@@ -85,7 +90,7 @@ def _score(arguments: argparse.Namespace) -> int:
                 arguments.arch,
                 studies,
                 submit=arguments.submit,
-                progress=not arguments.quiet and sys.stderr.isatty(),
+                progress=not arguments.quiet and can_show_progress(),
                 n_draws=arguments.bootstrap,
                 seed=arguments.seed,
                 watch=arguments.watch,
@@ -98,7 +103,7 @@ def _score(arguments: argparse.Namespace) -> int:
         show = (
             partial(_add_json, document)
             if arguments.json
-            else partial(_print, studies, arguments.seed)
+            else partial(_print, studies, arguments.seed, set())
         )
         return _show_all(scores, files, show, arguments.debug)
 
@@ -135,12 +140,14 @@ def _show_all(
     return 1 if wrong or files.failed else 0
 
 
-def _print(studies: "Sequence[Study]", seed: int, scored: "CheckpointScores") -> None:
+def _print(
+    studies: "Sequence[Study]", seed: int, said: set[str], scored: "CheckpointScores"
+) -> None:
     from fastrdm.cli.held_out import held_out_lines
     from fastrdm.cli.tables import print_results
 
     if scored.results:
-        print_results(scored.results, studies, seed)
+        print_results(scored.results, studies, seed, said)
         for line in held_out_lines(scored.held_out):
             echo(line)
 

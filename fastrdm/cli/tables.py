@@ -3,14 +3,14 @@
 import dataclasses
 import math
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastrdm._base import printable
 from fastrdm.cli.json_output import without_nan
-from fastrdm.cli.printing import console
+from fastrdm.cli.printing import complain, console
 from fastrdm.cli.time_tables import lines_over_time
 from fastrdm.scoring import (
     MEASURES,
@@ -58,11 +58,17 @@ def _percent(score: float) -> str:
     return _NONE if math.isnan(score) else f"{score:.2f}"
 
 
-def print_results(results: Sequence[Result], studies: Sequence[Study], seed: int = 0) -> None:
-    """Print a table for each measure; for regions with results of time points, one for each. `seed` is for clusters."""
+def print_results(
+    results: Sequence[Result], studies: Sequence[Study], seed: int, said: set[str]
+) -> None:
+    """Print a table for each measure; for regions with results of time points, one for each. `seed` is for clusters.
+
+    In a pipe, remarks on the tables are on standard error, each once: `said` has those of earlier calls.
+    """
     measures = list(dict.fromkeys(r.measure for r in results))
     # A pipe or a file has no width: no line is wrapped.
     with console(width=1000) as out:
+        remark = partial(_remark, out, said)
         # Paths are not wrapped, so that they can be copied.
         out.print(printable(results[0].checkpoint), soft_wrap=True, style="bold")
         for measure in measures:
@@ -70,21 +76,36 @@ def print_results(results: Sequence[Result], studies: Sequence[Study], seed: int
             if measures != [RSA]:
                 out.print(f"{measure}: {MEASURES[measure].title}", style="bold")
             if averaged := [r for r in of_measure if r.time is None]:
-                _print_measure(out, averaged, studies, MEASURES[measure])
+                _print_measure(out, averaged, studies, MEASURES[measure], remark)
             places = dict.fromkeys((r.study, r.region) for r in of_measure if r.time is not None)
             for study, region in places:
                 out.print(printable(f"{study} {region.upper()}"), style="bold")
                 own = [r for r in of_measure if (r.study, r.region) == (study, region)]
-                for line in lines_over_time(own, MEASURES[measure].symbol, seed):
+                meaning, *lines = lines_over_time(own, MEASURES[measure].symbol, seed)
+                remark(meaning)
+                for line in lines:
                     out.print(printable(line), soft_wrap=True)
                 if notice := synthetic_notice(s for s in studies if s.name == study):
-                    out.print(notice, style="italic")
+                    remark(notice)
+
+
+def _remark(out: Any, said: set[str], text: str) -> None:
+    if sys.stdout.isatty():
+        out.print(printable(text), style="italic")
+    elif text not in said:
+        complain(text)
+        said.add(text)
 
 
 def _print_measure(
-    out: Any, results: Sequence[Result], studies: Sequence[Study], measure: MeasureRow
+    out: Any,
+    results: Sequence[Result],
+    studies: Sequence[Study],
+    measure: MeasureRow,
+    remark: Callable[[str], None],
 ) -> None:
     """Print a row for each layer, a column for each region of a study, and the score that chooses the best layer."""
+    from rich.box import HEAVY_HEAD
     from rich.table import Table
 
     columns = list(dict.fromkeys((r.study, r.region) for r in results))
@@ -97,9 +118,8 @@ def _print_measure(
         for study, region in columns:
             if protocol_of(results[0].measure, by_name[study], region).squared:
                 shown[study, region] = "mean_rho"
-    notice = synthetic_notice(studies) or None
-    table = Table(caption=notice, show_footer=True)
     is_terminal = sys.stdout.isatty()
+    table = Table(show_footer=True, box=HEAVY_HEAD if is_terminal else None, pad_edge=is_terminal)
     table.add_column("layer", footer="ceiling", overflow="fold")
     add_numbers = partial(table.add_column, justify="right", no_wrap=True)
     for study, region in columns:
@@ -124,12 +144,14 @@ def _print_measure(
             ),
             style="bold" if layer in best.values() else None,
         )
-    out.print(_title(results, measure, any(shown.values())), style="italic")
+    remark(_title(results, measure, any(shown.values())))
     for line in _conventions(results[0].measure, columns, studies):
-        out.print(printable(line), style="italic")
+        remark(line)
     for head, name in zip(heads, names.values(), strict=True):
         if head != name:
-            out.print(printable(f"{head}: {name}"), style="italic")
+            remark(f"{head}: {name}")
+    if notice := synthetic_notice(studies):
+        remark(notice)
     if is_terminal:
         _fit(out, table)
     out.print(table)

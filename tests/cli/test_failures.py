@@ -56,4 +56,5 @@ def test_symbols_that_a_pipe_cannot_show_are_replaced(tmp_path):
     command = [sys.executable, "-m", "fastrdm", "score", sample / "network.onnx", "--data", sample]
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     result = subprocess.run(command, capture_output=True, env=environment, check=True)
-    assert b"best layer: fc" in result.stdout and b"mean ?" in result.stdout
+    assert b"best layer: fc" in result.stdout and b"]? +0." in result.stdout
+    assert b"mean ?" in result.stderr

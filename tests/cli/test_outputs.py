@@ -177,7 +177,9 @@ def test_headings_are_not_wrapped_in_a_pipe(capsys, challenge, sample):
     assert main([*arguments, "--modality", "both", "--bootstrap", "0"]) == 0
     out = capsys.readouterr().out
     assert f" {CHALLENGE} (%), mean over 92 and 118 " in out
-    assert f" {CHALLENGE.replace('EVC and IT', 'EARLY and LATE')} (%), mean over 92 and 118 " in out
+    assert (
+        f" {CHALLENGE.replace('EVC and IT', 'EARLY and LATE')} (%), mean over 92 and 118\n" in out
+    )
 
 
 def test_evaluate_names_the_challenge_score(capsys, challenge):

@@ -1,7 +1,12 @@
+import re
+import shlex
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from fastrdm.cli import main
 from fastrdm.cli.sample import LAYERS, write_sample
 from fastrdm.runtimes import OnnxModel
 from fastrdm.scoring import score_checkpoints
@@ -121,3 +126,13 @@ def test_known_layers_are_found_by_all_measures_of_responses(tmp_path):
         for region, layer in LAYERS.items():
             found = [r for r in scores.results if (r.measure, r.region) == (measure, region)]
             assert max(found, key=lambda r: r.value).layer == layer
+
+
+def test_the_suggested_command_scores_a_sample_with_any_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", "a [b] 'c'"]) == 0
+    (suggested,) = re.findall("^try: fastrdm (.*)$", capsys.readouterr().err, re.MULTILINE)
+    command, network, *rest = shlex.split(suggested)
+    assert (command, rest) == ("score", ["--data", "a [b] 'c'"])
+    assert network == "a [b] 'c'/network.onnx"
+    assert Path(network).is_file()

@@ -124,3 +124,13 @@ def test_the_numbers_of_score_are_whole_on_any_terminal(tmp_path, width):
     table = [line for line in shown.splitlines() if line.startswith("│")]
     assert status == 0 and len(table) == 5 + 1 and not any("…" in line for line in table)
     assert "score: challenge score: mean R² of EVC and IT" in shown and "\x1b" not in shown
+
+
+@pytest.mark.parametrize(("term", "is_possible"), [("xterm", True), ("dumb", False)])
+def test_progress_is_not_shown_on_a_dumb_terminal(monkeypatch, term, is_possible):
+    from fastrdm.cli.printing import can_show_progress
+
+    assert not can_show_progress()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", term)
+    assert can_show_progress() == is_possible

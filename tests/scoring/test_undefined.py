@@ -69,7 +69,7 @@ def test_score_names_layer_reason_and_images_once(capsys, place):
     warnings = [line for line in err.splitlines() if "warning" in line]
     start = f"fastrdm: warning: {place / 'net.onnx'}: "
     assert sorted(warnings) == sorted([start + WHY_RELU, start + WHY_SAME])
-    rows = {line.split()[1]: line for line in out.splitlines() if line.startswith("│")}
+    rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     assert rows["relu"].count("–") == 3 and rows["same"].count("–") == 3
     assert "–" not in rows["fc"] and "* best layer: fc" in out and "nan" not in out
     rows = json.loads(run(capsys, *arguments, "--json")[1])["results"]
