@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import list_names
 from fastrdm.plot.ceiling_strips import draw_ceiling
-from fastrdm.plot.legends import draw_legend, line_handles, line_style, style_handles
+from fastrdm.plot.legends import (
+    draw_legend,
+    line_handles,
+    line_style,
+    marker_style,
+    markers_of,
+    style_handles,
+)
 from fastrdm.plot.series import (
     bounds_in_percent,
     check_results,
@@ -75,11 +82,11 @@ def epochs(
     lines = _lines(runs, at)
     with styled():
         axes = new_axes((4.6, 2.9)) if ax is None else ax
-        colours, drawn = colours_of(layers), []
+        colours, markers, drawn = colours_of(layers), markers_of(layers), []
         for (run, layer), line in lines.items():
             x = [at[r.checkpoint] for r in line]
             style: Any = {"color": colours[layer], "linestyle": line_style(list(runs).index(run))}
-            marker: Any = {"marker": "o", "markersize": 2.5} if len(x) < 20 else {}
+            marker = marker_style(markers[layer], len(x))
             y = [r.percent_nc for r in line]
             axes.plot(x, y, zorder=3, **style, **marker)
             drawn += y
@@ -91,7 +98,7 @@ def epochs(
         draw_epoch_axis(axes, at.values(), epoch)
         axes.set_ylabel(score_label(found))
         axes.grid(color="0.92")
-        draw_legend(axes, [*line_handles(colours), *style_handles(list(runs))])
+        draw_legend(axes, [*line_handles(colours, markers), *style_handles(list(runs))])
         axes.set_title(plain_text(place_title(found) if title is None else title, 90), loc="left")
     return axes
 

@@ -93,7 +93,7 @@ def layers(
         axes.set_ylabel(score_label(found))
         axes.grid(axis="y", color="0.92")
         if len(series) > 1:
-            draw_legend(axes, line_handles(colours_of(series), marker="o"))
+            draw_legend(axes, line_handles(colours_of(series), dict.fromkeys(series, "o")))
         heading = place_title(found) if title is None else title
         if heading:
             axes.set_title(plain_text(heading, 90), loc="left")

@@ -1,4 +1,4 @@
-"""Legends beside Axes: names in colours and in line styles, and of many names some."""
+"""Legends beside Axes: names in colours, with markers, and in line styles, and of many names some."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +7,9 @@ from fastrdm.plot.style import legend_text
 
 # Styles of lines, of which each of a figure's first lines has its own.
 _STYLES = ("-", "--", ":", "-.", (0, (8, 3)), (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (3, 5)))
+_MARKERS = "osD^vPX"
+# Points of a line, about, that have markers.
+_MARKED = 10
 # Names of colours, and of line styles, up to which a legend has all.
 _MOST_COLOURS = 12
 _MOST_STYLES = len(_STYLES)
@@ -17,7 +20,20 @@ def line_style(number: int) -> Any:
     return _STYLES[number % len(_STYLES)]
 
 
-def line_handles(colours: Mapping[str, Any], marker: str = "") -> list[Any]:
+def markers_of(names: Sequence[str]) -> dict[str, str]:
+    """A marker for each of up to seven names, which have colours of similar lightness; else all have the same."""
+    if len(names) > len(_MARKERS):
+        return dict.fromkeys(names, _MARKERS[0])
+    return dict(zip(names, _MARKERS, strict=False))
+
+
+def marker_style(marker: str, n_points: int) -> dict[str, Any]:
+    """Markers on all points of a line, or on some of many."""
+    every = 1 if n_points < 2 * _MARKED else n_points // _MARKED
+    return {"marker": marker, "markersize": 3, "markevery": every}
+
+
+def line_handles(colours: Mapping[str, Any], markers: Mapping[str, str]) -> list[Any]:
     """A line for each name; of more than twelve, the first, one in the middle, and the last.
 
     The colours of many names are a sequence, so that these three explain all.
@@ -30,8 +46,10 @@ def line_handles(colours: Mapping[str, Any], marker: str = "") -> list[Any]:
         middle = names[len(names) // 2]
         texts[middle] += f"\n(one of {len(names)})"
         names = [names[0], middle, names[-1]]
-    style: Any = {"marker": marker, "markersize": 4}
-    return [Line2D([], [], color=colours[name], label=texts[name], **style) for name in names]
+    return [
+        Line2D([], [], color=colours[name], marker=markers[name], markersize=4, label=texts[name])
+        for name in names
+    ]
 
 
 def style_handles(names: Sequence[str]) -> list[Any]:

@@ -1,11 +1,18 @@
 """Scores over the time points of a region, below their noise ceiling."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastrdm._base import list_names
-from fastrdm.plot.legends import draw_legend, line_handles, line_style, style_handles
+from fastrdm.plot.legends import (
+    draw_legend,
+    line_handles,
+    line_style,
+    marker_style,
+    markers_of,
+    style_handles,
+)
 from fastrdm.plot.series import check_results, colours_of, place_title, series_of
 from fastrdm.plot.style import new_axes, plain_text, styled
 from fastrdm.scoring import RSA, Result
@@ -65,12 +72,13 @@ def time(
     layers = list(dict.fromkeys(r.layer for r in found))
     with styled():
         axes = new_axes((4.6, 2.9)) if ax is None else ax
-        colours = colours_of(layers)
+        colours, markers = colours_of(layers), markers_of(layers)
         is_banded = len(series) * len(layers) <= _BANDED
         for number, group in enumerate(series.values()):
             for layer, colour in colours.items():
                 line = sorted((r for r in group if r.layer == layer), key=_time)
-                _draw_line(axes, line, colour, line_style(number), is_banded)
+                style = {"linestyle": line_style(number), **marker_style(markers[layer], len(line))}
+                _draw_line(axes, line, colour, style, is_banded)
         if ceiling:
             _draw_ceiling(axes, found)
         axes.margins(x=0)
@@ -82,7 +90,7 @@ def time(
         axes.set_ylabel(_label(found))
         axes.grid(color="0.92")
         handles, _ = axes.get_legend_handles_labels()
-        draw_legend(axes, [*handles, *line_handles(colours), *style_handles(list(series))])
+        draw_legend(axes, [*handles, *line_handles(colours, markers), *style_handles(list(series))])
         axes.set_title(plain_text(place_title(found) if title is None else title, 90), loc="left")
     return axes
 
@@ -103,11 +111,10 @@ def _label(results: Sequence[Result]) -> str:
 
 
 def _draw_line(
-    axes: Any, results: Sequence[Result], colour: Any, style: Any, is_banded: bool
+    axes: Any, results: Sequence[Result], colour: Any, style: Mapping[str, Any], is_banded: bool
 ) -> None:
     x = [_time(r) for r in results]
-    marker: Any = {"marker": "o", "markersize": 2.5} if len(x) < 20 else {}
-    axes.plot(x, [r.value for r in results], linestyle=style, color=colour, zorder=3, **marker)
+    axes.plot(x, [r.value for r in results], color=colour, zorder=3, **style)
     if is_banded and any(math.isfinite(r.low) for r in results):
         low, high = (
             [getattr(r, end) * r.ceiling / 100 for r in results] for end in ("low", "high")

@@ -88,3 +88,10 @@ def test_what_cannot_be_drawn_is_refused(given, epoch, words):
 
 def test_reference_image(check_image):
     check_image(plot.epochs(run()), "epochs")
+
+
+def test_few_layers_differ_without_colours():
+    axes = plot.epochs(run())
+    markers = [line.get_marker() for line in lines(axes)]
+    assert len(set(markers)) == len(LAYERS)
+    assert [line.get_marker() for line in axes.get_legend().get_lines()] == markers
