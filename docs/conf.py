@@ -48,6 +48,10 @@ repository_pages = [
 
 # Signatures without types, which the section "Parameters" has in words.
 autodoc_typehints = "none"
+# Default values as in the code, not as the objects print.
+autodoc_preserve_defaults = True
+# "On this page" is too narrow for the names of classes before those of their methods.
+toc_object_entries_show_parents = "hide"
 # Overridden methods of other libraries are described there.
 autodoc_inherit_docstrings = False
 autosummary_generate = True

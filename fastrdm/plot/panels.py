@@ -72,7 +72,7 @@ def draw_panels(
     title : str
         Title of the figure.
     size : (width, height)
-        Size of a panel in inches.
+        Size of a panel in inches, by default 4.8 × 2.9.
 
     Raises
     ------

@@ -55,7 +55,8 @@ class Protocol:
         return facts
 
 
-#: Protocols of the challenge and of other programs, by name: how similarities become scores.
+#: Protocols of the challenge and of other programs, by name: how similarities become scores. The names are
+#: "algonauts2019", "rsatoolbox", "net2brain" and "brainscore".
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {
         p.name: p
