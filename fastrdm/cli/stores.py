@@ -214,7 +214,8 @@ class _Failures:
         for failure in self._found:
             times = f" ({failure['attempts']} times)" if failure["attempts"] > 1 else ""
             # Many errors begin with the path.
-            error = failure["error"].removeprefix(f"{encodable(failure['checkpoint'])}: ")
+            name = encodable(failure["checkpoint"])
+            error = failure["error"].removeprefix(f"{name}: ").removeprefix(f"{name} ")
             yield f"{failure['checkpoint']}{times}: {' '.join(error.split())}"
             if "traceback" in self.columns:
                 yield from (f"    {line}" for line in failure["traceback"].rstrip().splitlines())

@@ -424,9 +424,10 @@ def test_merging_what_is_not_a_store_creates_none(store, tmp_path, capsys):
         assert not (tmp_path / "all.db").exists()
 
 
-def test_a_failure_has_its_path_once(tmp_path, capsys):
+@pytest.mark.parametrize("message", ["bad.pth: truncated", "bad.pth truncated"])
+def test_a_failure_has_its_path_once(tmp_path, capsys, message):
     writer = Writer(tmp_path / "scores.db")
-    failed = Failed(Job("bad.pth", 0), Stamp(1, 1), "bad.pth: truncated", "Traceback")
+    failed = Failed(Job("bad.pth", 0), Stamp(1, 1), message, "Traceback")
     writer.store.fail(failed, writer.pipeline, writer.run)
     writer.store.close()
     assert main(["table", str(tmp_path / "scores.db"), "--failures"]) == 0
