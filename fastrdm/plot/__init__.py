@@ -10,7 +10,7 @@ by another (`measures`), `stage_bars` where the time went (`stages`), `benchmark
 
 `series` groups results and names the groups: `layer_dots` draws the scores of layers (`layers`), `epoch_lines` those of
 checkpoints over the epochs of training (`epochs`), `time_lines` those of time points (`time`), and `best_bars` the best
-layers (`figure4`, `figure5`), by `best_layer_scores`. `legends` explains colours, markers and line styles.
+layers (`figure4`, `figure5`), by `best_layer_scores`. `legends` explains colours and line styles.
 `ceiling_strips` draws the noise ceiling, above a broken axis if it is far. `panels` puts several Axes into a figure and
 writes it.
 
