@@ -474,7 +474,7 @@ def large(tmp_path_factory):
     return write_report(path, path.with_suffix(".html"))
 
 
-def test_2000_checkpoints_stay_small_and_answer_quickly(browser, large, record_property, capsys):
+def test_2000_checkpoints_stay_small_and_answer_quickly(browser, large, capsys):
     size = large.stat().st_size
     assert size < 10 * MEGABYTE
     with opened(browser, large) as (page, seen):
@@ -499,8 +499,6 @@ def test_2000_checkpoints_stay_small_and_answer_quickly(browser, large, record_p
             f"\n2,000 checkpoints × 11 layers × 4 regions: {size / MEGABYTE:.1f} MB; "
             + ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in times.items())
         )
-    for name, seconds in times.items():
-        record_property(f"{name}_seconds", seconds)
 
 
 def timed(page, code, draws=True):
