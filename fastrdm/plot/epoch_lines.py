@@ -15,6 +15,7 @@ from fastrdm.plot.legends import (
     style_handles,
 )
 from fastrdm.plot.series import (
+    banded_lines,
     bounds_in_percent,
     check_results,
     colours_of,
@@ -27,9 +28,6 @@ from fastrdm.scoring import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Lines up to which the bands of their intervals are legible.
-_BANDED = 8
-
 
 def epochs(
     results: Iterable[Result],
@@ -41,8 +39,8 @@ def epochs(
 ) -> "Axes":
     """Draw the scores over the epochs of training, in percent of the noise ceiling.
 
-    A line is a layer, its band the 95 % interval. Runs of training, which differ in their other labels, their network
-    or their folder, have line styles.
+    A line is a layer, its band the 95 % interval; of more than eight lines, only the one with the highest score has a
+    band. Runs of training, which differ in their other labels, their network or their folder, have line styles.
 
     Parameters
     ----------
@@ -83,6 +81,7 @@ def epochs(
     with styled():
         axes = new_axes((4.6, 2.9)) if ax is None else ax
         colours, markers, drawn = colours_of(layers), markers_of(layers), []
+        banded = banded_lines(lines)
         for (run, layer), line in lines.items():
             x = [at[r.checkpoint] for r in line]
             style: Any = {"color": colours[layer], "linestyle": line_style(list(runs).index(run))}
@@ -90,8 +89,8 @@ def epochs(
             y = [r.percent_nc for r in line]
             axes.plot(x, y, zorder=3, **style, **marker)
             drawn += y
-            low, high = [r.low for r in line], [r.high for r in line]
-            if len(lines) <= _BANDED and any(map(math.isfinite, low)):
+            if (run, layer) in banded:
+                low, high = [r.low for r in line], [r.high for r in line]
                 axes.fill_between(x, low, high, color=colours[layer], alpha=0.15, linewidth=0)
                 drawn += low + high
         draw_ceiling(axes, drawn, bounds_in_percent(found, ceilings))

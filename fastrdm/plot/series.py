@@ -2,17 +2,21 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fastrdm._base import list_names
 from fastrdm.scoring import RSA, Result
 
+Line = TypeVar("Line")
+
 # Fields beside the checkpoint that distinguish series; stored results have the first three.
 _SETTINGS = ("arch", "settings", "protocol")
 # A share of the score by which the mean of the subjects' values may differ from it.
 _TOLERANCE = 1e-6
+# Lines up to which the bands of their intervals are legible.
+_BANDED = 8
 
 
 def check_results(results: Iterable[Result], figure: str, *, times: bool = False) -> list[Result]:
@@ -36,6 +40,20 @@ def check_results(results: Iterable[Result], figure: str, *, times: bool = False
             f"the results are by several measures, {list_names(measures, 6)}; {figure} draws one of them"
         )
     return found
+
+
+def banded_lines(lines: Mapping[Line, Sequence[Result]]) -> set[Line]:
+    """The lines with a band for their interval: all of up to eight, of more the one with the highest score."""
+    with_interval = {
+        line for line, results in lines.items() if any(math.isfinite(r.low) for r in results)
+    }
+    if len(lines) <= _BANDED or not with_interval:
+        return with_interval
+    highest = max(
+        with_interval,
+        key=lambda line: max(r.percent_nc for r in lines[line] if math.isfinite(r.low)),
+    )
+    return {highest}
 
 
 def score_label(results: Sequence[Result]) -> str:

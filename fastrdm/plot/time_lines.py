@@ -13,15 +13,13 @@ from fastrdm.plot.legends import (
     markers_of,
     style_handles,
 )
-from fastrdm.plot.series import check_results, colours_of, place_title, series_of
+from fastrdm.plot.series import banded_lines, check_results, colours_of, place_title, series_of
 from fastrdm.plot.style import new_axes, plain_text, styled
 from fastrdm.scoring import RSA, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Lines up to which the bands of their intervals are legible.
-_BANDED = 8
 _BAND = "0.86"
 
 
@@ -35,7 +33,8 @@ def time(
 ) -> "Axes":
     """Draw scores over time, and the noise ceiling of each time point.
 
-    A line is a layer, its band the 95 % interval; checkpoints have line styles. Scores are in units of the protocol (R²
+    A line is a layer, its band the 95 % interval; of more than eight lines, only the one with the highest score has a
+    band. Checkpoints have line styles. Scores are in units of the protocol (R²
     or ρ) and not in percent, which are large and noisy where the ceiling is low.
 
     Parameters
@@ -73,12 +72,15 @@ def time(
     with styled():
         axes = new_axes((4.6, 2.9)) if ax is None else ax
         colours, markers = colours_of(layers), markers_of(layers)
-        is_banded = len(series) * len(layers) <= _BANDED
-        for number, group in enumerate(series.values()):
-            for layer, colour in colours.items():
-                line = sorted((r for r in group if r.layer == layer), key=_time)
-                style = {"linestyle": line_style(number), **marker_style(markers[layer], len(line))}
-                _draw_line(axes, line, colour, style, is_banded)
+        lines = {
+            (number, layer): sorted((r for r in group if r.layer == layer), key=_time)
+            for number, group in enumerate(series.values())
+            for layer in layers
+        }
+        banded = banded_lines(lines)
+        for (number, layer), line in lines.items():
+            style = {"linestyle": line_style(number), **marker_style(markers[layer], len(line))}
+            _draw_line(axes, line, colours[layer], style, (number, layer) in banded)
         if ceiling:
             _draw_ceiling(axes, found)
         axes.margins(x=0)
@@ -115,7 +117,7 @@ def _draw_line(
 ) -> None:
     x = [_time(r) for r in results]
     axes.plot(x, [r.value for r in results], color=colour, zorder=3, **style)
-    if is_banded and any(math.isfinite(r.low) for r in results):
+    if is_banded:
         low, high = (
             [getattr(r, end) * r.ceiling / 100 for r in results] for end in ("low", "high")
         )

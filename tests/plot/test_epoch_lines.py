@@ -25,6 +25,14 @@ def test_a_line_is_a_layer_and_a_band_its_interval():
         assert {r.low for r in own} | {r.high for r in own} <= set(corners)
 
 
+def test_of_many_lines_the_highest_has_a_band():
+    given = run(layers=[f"layer{k}" for k in range(9)])
+    highest = max(given, key=lambda r: r.percent_nc).layer
+    (band,) = plot.epochs(given).collections
+    own = [r for r in given if r.layer == highest]
+    assert {r.low for r in own} | {r.high for r in own} <= set(band.get_paths()[0].vertices[:, 1])
+
+
 def test_epochs_can_be_given_by_checkpoint():
     given = [dataclasses.replace(r, labels={}) for r in run()]
     epochs = {r.checkpoint: i // len(LAYERS) for i, r in enumerate(given)}
