@@ -313,11 +313,24 @@ def test_on_a_phone_everything_fits(browser, report, tmp_path):
         drawn(page)
         act(page, page.locator("#table tbody button").nth(3).tap)
         assert overflow(page) <= 0
+        # A tap shows the checkpoint, whose details are below the table.
+        assert 0 <= page.locator("#checkpoint-title").bounding_box()["y"] < PHONE[1] / 2
         assert page.locator("#table").evaluate("(each) => each.parentElement.scrollWidth") > 0
         for chart in page.locator("#layer-charts svg").all():
             assert chart.bounding_box()["width"] <= PHONE[0]
         page.screenshot(path=tmp_path / "phone.png", full_page=True)
         assert Image.open(tmp_path / "phone.png").width == PHONE[0]
+
+
+def test_beside_the_table_or_by_the_keyboard_the_page_stays_where_it_is(browser, report):
+    for size, choice in ((DESKTOP, "click"), (PHONE, "press")):
+        with opened(browser, report, size) as (page, _):
+            drawn(page)
+            button = page.locator("#table tbody button").nth(1)
+            button.focus()
+            before = page.evaluate("scrollY")
+            act(page, button.click if choice == "click" else lambda b=button: b.press("Enter"))
+            assert page.evaluate("scrollY") == before
 
 
 def test_print_is_dark_on_white_and_without_controls(browser, report):

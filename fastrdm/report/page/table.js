@@ -138,7 +138,11 @@ function checkpointCells(c) {
     const value = column.value(c);
     if (i === 0) {
       const button = element("button", breakable(column.show(c)), { type: "button", title: value });
-      button.addEventListener("click", () => selectCheckpoint(c));
+      button.addEventListener("click", (event) => {
+        selectCheckpoint(c);
+        // Where the details are below the table, a tap shows them; with the keyboard (detail 0), the focus stays in view.
+        if (event.detail && matchMedia("(max-width: 1179px)").matches) byId("checkpoint-title").scrollIntoView();
+      });
       return button;
     }
     if (!column.isNumber) return value;
