@@ -14,6 +14,7 @@ from fastrdm.cli.failures import add_debug, report_failure
 from fastrdm.cli.printing import (
     CLOSED_PIPE,
     OutputClosedError,
+    OutputFailedError,
     complain,
     discard,
     flush,
@@ -86,7 +87,8 @@ def _run(argv: Sequence[str]) -> int:
         complain("fastrdm: stopped")
         # Without a number it is Ctrl-C.
         return 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
-    except OutputClosedError:
+    except (OutputClosedError, OutputFailedError):
+        # Reported by `main`, once: what is still in the streams fails again.
         raise
     except Exception as error:
         return report_failure(error, debug)

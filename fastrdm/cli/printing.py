@@ -26,6 +26,10 @@ class OutputClosedError(Exception):
     """The reader of standard output or standard error has closed the pipe."""
 
 
+class OutputFailedError(OSError):
+    """Standard output or standard error cannot be written, for example because its disk is full."""
+
+
 def echo(line: str = "", file: IO[str] | None = None, *, flush: bool = False) -> None:
     """Write a line, by default to standard output, with escapes for what would act on a terminal."""
     write(f"{printable(line)}\n", file, flush=flush)
@@ -132,7 +136,7 @@ def noticing_closed_pipes() -> Iterator[None]:
     except OSError as error:
         if error.errno is None or error.filename:
             raise
-        raise type(error)(error.errno, error.strerror, "standard output") from error
+        raise OutputFailedError(error.errno, error.strerror, "standard output") from error
 
 
 def open_streams() -> None:

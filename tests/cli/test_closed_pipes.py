@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import store_writer
 from store_writer import Writer, scored
 
 from fastrdm.cli import main
@@ -96,12 +97,19 @@ def test_a_process_whose_output_is_cut(arguments):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
-def test_a_full_disk_behind_standard_output_is_an_error():
+@pytest.mark.parametrize("n", [1, 100])
+def test_a_full_disk_behind_standard_output_is_one_error(n, tmp_path):
+    """Whether the output is written at the end or fills the stream's buffer before."""
+    writer = store_writer.Writer(tmp_path / "scores.db")
+    for i in range(n):
+        writer.record(store_writer.scored(i))
+    writer.store.close()
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "fastrdm", "doctor"]
+        command = [sys.executable, "-m", "fastrdm", "table", str(tmp_path / "scores.db")]
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert ended.returncode == 1
-    assert ended.stderr == "fastrdm: error: standard output: No space left on device\n"
+    errors = [line for line in ended.stderr.splitlines() if "error" in line]
+    assert errors == ["fastrdm: error: standard output: No space left on device"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="closes streams as a shell does")
