@@ -76,6 +76,7 @@ $(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard fastrdm/_kernels/cpp/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-deps "mne-rsa>=0.9" # its figures need PySide6 and VTK, 1.3 GB
 	$(BIN)/python -c "import fastrdm; print(fastrdm.kernels())"
 	@touch $@
 

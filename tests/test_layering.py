@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "fastrdm"
 LEVELS = {
     "_base": 1,
     "_kernels": 1,
+    "numba": 2,
     "tensors": 2,
     "images": 3,
     "rdm": 3,
@@ -23,6 +24,7 @@ LEVELS = {
     "fitting": 5,
     "studies": 5,
     "runtimes": 5,
+    "searchlight": 5,
     "scoring": 6,
     "live": 7,
     "plot": 7,
