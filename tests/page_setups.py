@@ -87,7 +87,14 @@ def features(patch):
     write_features(
         Path("vit.npz"), names, block0=make_layer(), block1=make_layer(), head=make_layer()
     )
-    yield {"array": make_layer(), "file_names": names}
+    array = make_layer()
+    Path("resnet18_feat").mkdir()
+    for name, row in zip(names, array, strict=True):
+        np.savez(Path("resnet18_feat", f"{Path(name).stem}.npz"), layer4=row[None], fc=row[None])
+    Path("thingsvision_out").mkdir()
+    np.save("thingsvision_out/features.npy", array)
+    Path("thingsvision_out/file_names.txt").write_text("\n".join(names))
+    yield {"array": array, "file_names": names}
 
 
 def fitting(patch):

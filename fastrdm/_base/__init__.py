@@ -100,7 +100,7 @@ if TYPE_CHECKING:
         read_lines,
         read_toml,
     )
-    from fastrdm._base.stored_arrays import StoredArray, StoredArrays, open_arrays
+    from fastrdm._base.stored_arrays import StoredArray, StoredArrays, open_arrays, read_members
     from fastrdm._base.unpickling import BoundedUnpickler, StandIn, expanded_size
     from fastrdm._base.variance_shares import all_combinations, combination_row, common_shares
 else:
@@ -162,7 +162,12 @@ else:
                 "read_lines",
                 "read_toml",
             ],
-            "fastrdm._base.stored_arrays": ["StoredArray", "StoredArrays", "open_arrays"],
+            "fastrdm._base.stored_arrays": [
+                "StoredArray",
+                "StoredArrays",
+                "open_arrays",
+                "read_members",
+            ],
             "fastrdm._base.unpickling": ["BoundedUnpickler", "StandIn", "expanded_size"],
             "fastrdm._base.variance_shares": [
                 "all_combinations",
@@ -254,6 +259,7 @@ __all__ = [
     "read_column",
     "read_json",
     "read_lines",
+    "read_members",
     "read_toml",
     "recorded_warnings",
     "require",

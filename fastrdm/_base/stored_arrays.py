@@ -3,7 +3,7 @@
 import contextlib
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -119,6 +119,18 @@ def _list_npz(path: Path) -> StoredArrays:
             else:
                 arrays[name] = _compressed(path, member, header)
     return StoredArrays(path, arrays, texts)
+
+
+def read_members(path: Path, names: Sequence[str], part: tuple[slice, ...]) -> list[NDArray[Any]]:
+    """Read a part of each of several arrays of a `.npz` file, which is opened once."""
+    found = []
+    with _reading(path, "a .npz file"), zipfile.ZipFile(path) as archive:
+        held = path.stat().st_size
+        for name in names:
+            member = archive.getinfo(f"{name}.npy")
+            check_members([member], held)
+            found.append(np.asarray(load_member(archive, member)[part]))
+    return found
 
 
 def _start_of(path: Path, member: zipfile.ZipInfo) -> int:

@@ -104,7 +104,7 @@ def add_checkpoints(parser: argparse.ArgumentParser) -> None:
 def _add_input(parser: argparse.ArgumentParser) -> None:
     paths = (
         "checkpoints, exported .onnx files, folders, globs, .txt files with a path in each line, or .toml manifests of "
-        "several networks; for score also files of features, .npz, .h5 or .npy"
+        "several networks; for score also files of features, .npz, .h5 or .npy, or folders of them"
     )
     parser.add_argument("weights", nargs="+", metavar="WEIGHTS", help=paths)
     add = parser.add_argument_group("checkpoints").add_argument

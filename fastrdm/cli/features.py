@@ -41,7 +41,9 @@ def are_features(arguments: argparse.Namespace) -> bool:
     files = [path for path in arguments.weights if is_feature_file(path)]
     if arguments.arch or not files:
         if arguments.rows != "names":
-            raise ValueError("--rows is for files of features, .npz, .h5 or .npy, without --arch")
+            raise ValueError(
+                "--rows is for files of features, .npz, .h5 or .npy, and folders of them, without --arch"
+            )
         return False
     if len(files) < len(arguments.weights):
         other = next(path for path in arguments.weights if path not in files)

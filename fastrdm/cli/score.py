@@ -32,8 +32,8 @@ def add_score(score: argparse.ArgumentParser) -> None:
         "Score every layer of each checkpoint against every region of each study, print a table, and name the best "
         "layer: the one with the highest score over regions and studies, which for the challenge's data is the "
         "challenge score (mean R² of EVC and IT ÷ mean ceiling). `fastrdm sweep` keeps the results in a store and "
-        "continues from there. Features that were saved elsewhere, in .npz, .h5 or .npy files, are scored without a "
-        "network."
+        "continues from there. Features that were saved elsewhere, in .npz, .h5 or .npy files or in a "
+        "folder by Net2Brain or thingsvision, are scored without a network."
     )
     add_checkpoints(score)
     add_features(score)

@@ -21,7 +21,7 @@ files. A store's rows (`store_rows`, with `store_values`, `store_columns` and th
 `result_table` by `table_filters`, and files by `table_files` with the texts of `cells`; `stored_results` makes results
 with labels and intervals of them, and `store_check` finds what is wrong in them. `kept_layers` packs RDMs and Gram
 matrices for it. The time points of a region (`time_axis`) may have results of their own, which a `time_pivot` shows in
-columns. `features` scores layers that `feature_files` reads, without a network.
+columns. `features` scores layers that `feature_files` reads, from `feature_folders` too, without a network.
 """
 
 from typing import TYPE_CHECKING

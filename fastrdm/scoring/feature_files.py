@@ -1,6 +1,6 @@
 """Features that were saved in files, or are in memory: layers by name, with the names of their images."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -24,6 +24,7 @@ from fastrdm._base import (
     read_lines,
     suggestion,
 )
+from fastrdm.scoring.feature_folders import folder_arrays, is_feature_folder
 
 #: Variables, or attributes of HDF5 files, that hold the names of the images; upper and lower case are the same.
 NAME_VARIABLES = (
@@ -84,25 +85,30 @@ class Features:
 
 
 def is_feature_file(path: str | Path) -> bool:
-    """Return whether a path ends as files of features do."""
-    return Path(path).suffix.lower() in FEATURE_SUFFIXES
+    """Return whether a path ends as files of features do, or is a folder of features."""
+    return Path(path).suffix.lower() in FEATURE_SUFFIXES or is_feature_folder(path)
 
 
 def features_of(
-    features: Any, names: Sequence[str] | None = None, layers: Sequence[str] | None = None
+    features: Any,
+    names: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
+    images: Collection[str] = (),
 ) -> Features:
     """Return the features of a file, or of a dict of arrays.
 
     Parameters
     ----------
     features : path-like, or dict of array_like
-        A `.npz` or HDF5 file with an array (images, channels, ...) for each layer, a `.npy` file with one layer, or
-        arrays by the names of layers.
+        A `.npz` or HDF5 file with an array (images, channels, ...) for each layer, a `.npy` file with one layer, a
+        folder of Net2Brain or thingsvision, or arrays by the names of layers.
     names : sequence of str, optional
         Names of the images. By default those of the file: of a variable of text in `NAME_VARIABLES`, or the column
         ``stimulus`` of a `.csv` file beside it with the same name; of a dict, labels of its pandas or xarray objects.
     layers : sequence of str, optional
         Names of the layers to take, or patterns with ``*``; by default all arrays with two axes or more.
+    images : collection of str
+        Names of images that are to be found, which tell what the files of a folder are.
 
     Raises
     ------
@@ -115,7 +121,8 @@ def features_of(
         found, own = _in_memory(features)
         source = "features"
     elif isinstance(features, str | Path):
-        found, own = _of_file(Path(features))
+        path = Path(features)
+        found, own = _of_folder(path, images) if path.is_dir() else _of_file(path)
         source = str(features)
     else:
         raise ValueError(
@@ -172,6 +179,13 @@ def _of_file(path: Path) -> tuple[list[FeatureLayer], tuple[str, ...] | None]:
     if names is None:
         raise ValueError(f"{beside}, beside {path.name}, has no column named stimulus")
     return found, tuple(name.strip() for name in names)
+
+
+def _of_folder(
+    folder: Path, images: Collection[str]
+) -> tuple[list[FeatureLayer], tuple[str, ...] | None]:
+    arrays, names = folder_arrays(folder, images)
+    return [_layer(name, array, folder) for name, array in arrays.items()], names
 
 
 def _layer(name: str, array: StoredArray, path: Path) -> FeatureLayer:

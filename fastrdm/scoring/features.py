@@ -53,7 +53,8 @@ def score_features(
     Parameters
     ----------
     features : path-like, or dict of array_like, shape (images, channels, ...)
-        A `.npz` or HDF5 file with an array for each layer, a `.npy` file with one layer, or a dict of arrays. The files
+        A `.npz` or HDF5 file with an array for each layer, a `.npy` file with one layer, a folder that Net2Brain or
+        thingsvision wrote (docs/features.md), or a dict of arrays. The files
         hold the names of the images too: as text in a variable named ``names``, ``image_names``, ``images``,
         ``stimuli``, ``filenames`` or ``paths`` (others are in docs/features.md), in an attribute of the HDF5 file with
         such a name, or in the column ``stimulus`` of a `.csv` file beside them, as ``features.csv`` for
@@ -108,7 +109,8 @@ def score_features(
     scorers = scorers_of(opened, measures, over_time)
     if weighted:
         check_shared_regions(opened)
-    read = features_of(features, names, layers)
+    images = [name for study in opened for name in study.names]
+    read = features_of(features, names, layers, images)
     places = [_rows(read, study, rows) for study in opened]
     scores: dict[tuple[str, str, str], Score] = {}
     stacks: dict[str, NDArray[np.float64]] = {}
