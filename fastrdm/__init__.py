@@ -74,6 +74,12 @@ if TYPE_CHECKING:
     )
     from fastrdm.runtimes import OnnxModel, TorchModel
     from fastrdm.scoring import Store, score_checkpoints, score_features, sweep
+    from fastrdm.searchlight import (
+        calc_rdm_movie,
+        calc_rdm_searchlight,
+        score_movie,
+        score_searchlight,
+    )
     from fastrdm.similarity import (
         PROTOCOLS,
         NoiseCeiling,
@@ -152,6 +158,12 @@ else:
             ],
             "fastrdm.runtimes": ["OnnxModel", "TorchModel"],
             "fastrdm.scoring": ["Store", "score_checkpoints", "score_features", "sweep"],
+            "fastrdm.searchlight": [
+                "calc_rdm_movie",
+                "calc_rdm_searchlight",
+                "score_movie",
+                "score_searchlight",
+            ],
             "fastrdm.similarity": [
                 "PROTOCOLS",
                 "NoiseCeiling",
@@ -182,7 +194,16 @@ else:
             "study": "fastrdm.studies.study",
             "weights": "fastrdm.networks.weights",
         },
-        packages=("encoding", "images", "inference", "plot", "rdm", "responses", "similarity"),
+        packages=(
+            "encoding",
+            "images",
+            "inference",
+            "plot",
+            "rdm",
+            "responses",
+            "searchlight",
+            "similarity",
+        ),
     )
 
 __all__ = [
@@ -224,6 +245,8 @@ __all__ = [
     "bootstrap",
     "bures_similarity",
     "calc_rdm",
+    "calc_rdm_movie",
+    "calc_rdm_searchlight",
     "cca",
     "check_study",
     "cka",
@@ -255,6 +278,8 @@ __all__ = [
     "response_test",
     "score_checkpoints",
     "score_features",
+    "score_movie",
+    "score_searchlight",
     "split_half_reliability",
     "square",
     "stack_trials",

@@ -1,0 +1,156 @@
+"""Data and the channels of each place → checked arrays in the order in which the kernels read them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._base import as_array, as_floats, check_finite
+
+Rows = NDArray[Any]
+Index = NDArray[np.intp]
+
+
+class Lists(NamedTuple):
+    """Lists of indices, one after the other: those of place k are ``indices[starts[k]:starts[k + 1]]``."""
+
+    indices: Index
+    starts: Index
+
+    @property
+    def n(self) -> int:
+        """Number of lists."""
+        return len(self.starts) - 1
+
+    def of(self, k: int) -> Index:
+        """Return the indices of one place."""
+        return self.indices[self.starts[k] : self.starts[k + 1]]
+
+
+class Patches(NamedTuple):
+    """Data of all channels, and which of them belong to each RDM."""
+
+    #: (channels × samples, conditions), the samples of a channel one after the other.
+    rows: Rows
+    n_samples: int
+    centres: Lists
+    #: None for all samples.
+    windows: Lists | None
+
+    @property
+    def n_conditions(self) -> int:
+        """Number of conditions."""
+        return int(self.rows.shape[1])
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs of conditions."""
+        return self.n_conditions * (self.n_conditions - 1) // 2
+
+    @property
+    def n_windows(self) -> int:
+        """Number of windows; 1 without."""
+        return 1 if self.windows is None else self.windows.n
+
+    def rows_of(self, centre: int, window: int) -> Index:
+        """Return the rows of one RDM: for each channel, its samples."""
+        channels = self.centres.of(centre)
+        if self.windows is None:
+            if self.n_samples == 1:
+                return channels
+            samples = np.arange(self.n_samples)
+        else:
+            samples = self.windows.of(window)
+        return np.asarray((channels[:, None] * self.n_samples + samples).ravel(), np.intp)
+
+
+def patches_of(data: Any, neighbours: Any, windows: Any) -> Patches:
+    """Return checked data and places; ValueError in one sentence for what does not fit."""
+    array = _data(data)
+    if windows is not None and array.ndim == 2:
+        raise ValueError(
+            f"windows need data of shape (conditions, channels, samples), and data have shape {array.shape}"
+        )
+    n_channels, n_samples = array.shape[1], array.shape[2] if array.ndim == 3 else 1
+    centres = lists_of(neighbours, n_channels, "neighbours", "channels")
+    chosen = None if windows is None else lists_of(windows, n_samples, "windows", "samples")
+    return Patches(_by_channel(array), n_samples, centres, chosen)
+
+
+def movie_of(data: Any, windows: Any) -> Patches:
+    """Return data whose channels are one place, (conditions, samples) as one channel."""
+    array = _data(data)
+    if array.ndim == 2:
+        array = array[:, None]
+    everything = np.arange(array.shape[1])
+    centres = Lists(everything, np.array([0, len(everything)]))
+    chosen = lists_of(windows, array.shape[2], "windows", "samples")
+    return Patches(_by_channel(array), array.shape[2], centres, chosen)
+
+
+def _data(data: Any) -> Rows:
+    array = as_floats(as_array(data, "data"), "data")
+    if array.ndim not in (2, 3) or len(array) < 2 or 0 in array.shape:
+        raise ValueError(
+            f"data have shape {array.shape}; expected (conditions >= 2, channels >= 1) or (conditions, channels,"
+            " samples)"
+        )
+    check_finite(array, "data", ("condition", "channel", "sample")[: array.ndim])
+    return array
+
+
+def _by_channel(array: Rows) -> Rows:
+    """Return (channels × samples, conditions), without a copy where that is the order in memory."""
+    n = len(array)
+    turned = array.reshape(n, -1).T if array.ndim == 2 else np.moveaxis(array, 0, -1)
+    dtype = np.float32 if array.dtype == np.float32 else np.float64
+    return np.ascontiguousarray(turned, dtype).reshape(-1, n)
+
+
+def lists_of(lists: Any, n: int, name: str, of_what: str) -> Lists:
+    """Return lists of indices below `n`, checked."""
+    if isinstance(lists, Lists):
+        return lists
+    if hasattr(lists, "tocsr"):
+        matrix = lists.tocsr()
+        lists = np.split(matrix.indices, matrix.indptr[1:-1])
+    if isinstance(lists, np.ndarray) and lists.dtype == np.bool_ and lists.ndim == 2:
+        if lists.shape[1] != n:
+            raise ValueError(f"{name} is a mask of shape {lists.shape} for {n} {of_what} of data")
+        lists = [np.flatnonzero(row) for row in lists]
+    if not isinstance(lists, (Sequence, np.ndarray)) or isinstance(lists, str):
+        raise TypeError(
+            f"{name} is a {type(lists).__name__}; expected a list of arrays of indices of {of_what}"
+        )
+    if not len(lists):
+        raise ValueError(f"{name} is empty; pass the {of_what} of at least one place")
+    arrays = [_indices(entry, k, n, name, of_what) for k, entry in enumerate(lists)]
+    starts = np.zeros(len(arrays) + 1, np.intp)
+    np.cumsum([len(array) for array in arrays], out=starts[1:])
+    indices = np.concatenate(arrays)
+    if len(wrong := np.flatnonzero((indices < 0) | (indices >= n))):
+        k = int(np.searchsorted(starts, wrong[0], "right")) - 1
+        raise ValueError(
+            f"{name}[{k}] holds index {indices[wrong[0]]}, and data have {n} {of_what}"
+        )
+    return Lists(indices, starts)
+
+
+def _indices(entry: Any, k: int, n: int, name: str, of_what: str) -> Index:
+    if isinstance(entry, slice):
+        entry = range(*entry.indices(n))
+    array = np.asarray(entry)
+    if array.dtype == np.bool_:
+        if array.shape != (n,):
+            raise ValueError(
+                f"{name}[{k}] is a mask of shape {array.shape} for {n} {of_what} of data"
+            )
+        array = np.flatnonzero(array)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(
+            f"{name}[{k}] has shape {array.shape}; expected one or more indices of {of_what}, in one dimension"
+        )
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}[{k}] holds {array.dtype}; expected integers, indices of {of_what}")
+    return array.astype(np.intp, copy=False)

@@ -1,0 +1,105 @@
+"""Similarities of places to models are those of their RDMs."""
+
+import numpy as np
+import pytest
+
+import fastrdm
+
+
+@pytest.fixture
+def light():
+    rng = np.random.default_rng(0)
+    neighbours = [rng.choice(20, 6, replace=False) for _ in range(9)]
+    return (
+        rng.random((7, 20, 12)),
+        neighbours,
+        [range(t, t + 5) for t in range(8)],
+        rng.random((3, 21)),
+    )
+
+
+@pytest.mark.parametrize(
+    "similarity", ["spearman", "pearson", "tau-a", "tau-b", "rho-a", "cosine", "corr_cov"]
+)
+def test_scores_are_similarities_of_the_rdms(light, similarity):
+    data, neighbours, windows, models = light
+    rdms = fastrdm.calc_rdm_searchlight(data, neighbours, windows=windows)
+    scores = fastrdm.score_searchlight(
+        data, neighbours, models, similarity=similarity, windows=windows
+    )
+    oracle = fastrdm.compare(rdms.reshape(-1, 21), models, similarity).reshape(9, 8, 3)
+    np.testing.assert_allclose(scores, oracle, atol=1e-12)
+    movie = fastrdm.score_movie(data, windows, models, similarity=similarity)
+    oracle = fastrdm.compare(fastrdm.calc_rdm_movie(data, windows), models, similarity)
+    np.testing.assert_allclose(movie, oracle, atol=1e-12)
+
+
+def test_blocks_change_no_bit_and_results_go_to_out(light):
+    data, neighbours, windows, models = light
+    scores = fastrdm.score_searchlight(data, neighbours, models, windows=windows)
+    out, calls = np.empty((9, 8, 3)), []
+    fastrdm.score_searchlight(
+        data, neighbours, models, windows=windows, out=out, max_memory=2 * 8 * 21 * 3, n_threads=1,
+        progress=lambda *at: calls.append(at),
+    )  # fmt: skip
+    np.testing.assert_array_equal(scores, out)
+    assert calls[-1] == (72, 72)
+    assert len(calls) == 27
+
+
+def test_a_target_scores_each_place(light):
+    data, neighbours, windows, _ = light
+    target = fastrdm.Target(np.random.default_rng(1).random((5, 21)))
+    rdms = fastrdm.calc_rdm_searchlight(data, neighbours, windows=windows)
+    oracle = target.score(rdms.reshape(-1, 21))
+    score = fastrdm.score_searchlight(data, neighbours, target, windows=windows)
+    assert score.rho.shape == (9, 8, 5)
+    for name, value in vars(oracle).items():
+        np.testing.assert_allclose(getattr(score, name).reshape(value.shape), value, atol=1e-12)
+    scores = fastrdm.score_movie(data, windows, {"V1": target, "IT": target})
+    assert list(scores) == ["V1", "IT"]
+    assert scores["IT"].r2.shape == (8,)
+
+
+def test_places_without_an_rdm_are_nan_with_one_warning():
+    rng = np.random.default_rng(2)
+    data, neighbours = rng.random((6, 10)), [range(5), range(5, 10)]
+    data[2, :5] = 1
+    target = fastrdm.Target(rng.random((4, 15)))
+    with pytest.warns(RuntimeWarning, match="1 of 2 places") as caught:
+        scores = fastrdm.score_searchlight(data, neighbours, rng.random(15))
+    assert len(caught) == 1
+    np.testing.assert_array_equal(np.isnan(scores), [[True], [False]])
+    with pytest.warns(
+        RuntimeWarning, match="without a score: the results are NaN of 1 of 2 places"
+    ):
+        score = fastrdm.score_searchlight(data, neighbours, target)
+    np.testing.assert_array_equal(np.isnan(score.value), [True, False])
+    with pytest.warns(RuntimeWarning, match="1 of 1 places"):
+        nothing = fastrdm.score_searchlight(data, neighbours[:1], target)
+    assert np.isnan(nothing.rho).all()
+    omitted = fastrdm.score_searchlight(data, neighbours, rng.random(15), nan_policy="omit")
+    assert not np.isnan(omitted).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"models": np.ones((2, 4))}, r"models have shape \(2, 4\), and data have 4 conditions"),
+        ({"models": np.array([1, 2, 3, 4, 5, np.nan])}, "models"),
+        ({"similarity": "manhattan"}, "manhattan"),
+        ({"nan_policy": "ignore"}, "ignore"),
+        ({"models": fastrdm.Target(np.random.default_rng(0).random((3, 10)))}, "has 5 conditions, and data have 4"),
+        ({"models": fastrdm.Target(np.random.default_rng(0).random((3, 6))), "similarity": "corr"}, "similarity was"),
+    ],
+)  # fmt: skip
+def test_a_misuse_is_one_sentence(change, message):
+    rng = np.random.default_rng(0)
+    arguments = {
+        "data": rng.random((4, 8)),
+        "neighbours": [[0, 1, 2]],
+        "models": rng.random((2, 6)),
+    }
+    with pytest.raises(ValueError, match=message) as error:
+        fastrdm.score_searchlight(**(arguments | change))
+    assert "\n" not in str(error.value)
