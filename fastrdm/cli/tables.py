@@ -48,10 +48,15 @@ def _cell(result: Result, shown: str) -> str:
     number = f" {getattr(result, shown):+.3f}" if shown else ""
     sign = f"{number}{'‡' if result.mean_rho < 0 else ' '}" if shown else ""
     if math.isnan(result.low):
-        return f"{result.percent_nc:.2f} ± {100 * result.std / result.ceiling:.2f}{sign}"
+        return f"{result.percent_nc:.2f} ± {_share(result.std, result.ceiling):.2f}{sign}"
     is_tested = MEASURES[result.measure].below_zero
     mark = "†" if is_tested and result.p_corrected < _SIGNIFICANT else " "
     return f"{result.percent_nc:.2f} [{result.low:.1f}, {result.high:.1f}]{mark}{sign}"
+
+
+def _share(value: float, ceiling: float) -> float:
+    """Percent of the noise ceiling; NaN for a ceiling of 0."""
+    return 100 * value / ceiling if ceiling else math.nan
 
 
 def _percent(score: float) -> str:

@@ -62,6 +62,18 @@ def _kernel_results() -> str:
     return f"agrees with NumPy (largest relative difference {error:.1g})"
 
 
+def _selftest() -> str:
+    """Compare the kernels, and the public functions that use them, with NumPy and SciPy."""
+    from fastrdm import _kernels
+    from fastrdm.cli.formulas import checks
+
+    _kernel_results()
+    # numba compiles each kernel that is used.
+    all_checks = checks(thorough=_kernels.kernels().name == "cpp")
+    error = max(check.error() for check in all_checks)
+    return f"{len(all_checks)} results agree with NumPy and SciPy (largest difference {error:.1g})"
+
+
 def _check_equal(what: str, found: Any, expected: Any) -> None:
     if not np.array_equal(found, expected):
         raise ValueError(f"{what} differ from those of NumPy and SciPy")
@@ -209,6 +221,7 @@ OF_EXTRAS: Mapping[str, Callable[..., Any]] = {
 }
 TRIALS: Mapping[str, Callable[..., Any]] = {
     "kernels": _kernel_results,
+    "selftest": _selftest,
     "provider": _provider,
     "torch": _torch,
     "studies": _studies,

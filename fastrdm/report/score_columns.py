@@ -1,6 +1,7 @@
 """Results of a store → the columns of a report: numbers as base64, texts once."""
 
 import base64
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +63,11 @@ class _Numbers:
     rho: list[float] = field(default_factory=list)
 
 
+def _finite(percent: float) -> float:
+    """NaN in place of the infinity that a ceiling of 0 gives."""
+    return percent if math.isfinite(percent) else math.nan
+
+
 def checkpoints_of(results: Iterable[StoredResult]) -> list[CheckpointRows]:
     """Group results by path and pipeline; they come in this order."""
     groups = groupby(results, lambda r: (r.checkpoint, r.settings))
@@ -84,9 +90,9 @@ def columns_of(
         for r in rows.results:
             place, time = places.place(r)
             shape.append((place, layers.number(printable(r.layer)), time))
-            numbers.percent.append(r.percent_nc)
-            numbers.low.append(r.low)
-            numbers.high.append(r.high)
+            numbers.percent.append(_finite(r.percent_nc))
+            numbers.low.append(_finite(r.low))
+            numbers.high.append(_finite(r.high))
             numbers.rho.append(r.mean_rho)
         of_checkpoint.add(
             rows.first,
@@ -185,7 +191,7 @@ def best_first(checkpoints: Sequence[CheckpointRows]) -> list[int]:
     """Numbers of checkpoints, those with the highest percentage first; those without a score last."""
 
     def highest(i: int) -> float:
-        known = [r.percent_nc for r in checkpoints[i].results if not np.isnan(r.percent_nc)]
+        known = [r.percent_nc for r in checkpoints[i].results if np.isfinite(r.percent_nc)]
         return max(known, default=-np.inf)
 
     return sorted(range(len(checkpoints)), key=highest, reverse=True)

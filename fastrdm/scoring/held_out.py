@@ -142,7 +142,8 @@ def _percents(results: Sequence[Result]) -> dict[str, dict[str, float]]:
 def percent_of_ceiling(scores: Sequence[tuple[float, float]]) -> float:
     """100 × mean value / mean noise ceiling, of pairs of both."""
     # NumPy takes longer for so few numbers, and tables have many checkpoints.
-    return 100 * sum(value for value, _ in scores) / sum(ceiling for _, ceiling in scores)
+    ceilings = sum(ceiling for _, ceiling in scores)
+    return 100 * sum(value for value, _ in scores) / ceilings if ceilings else math.nan
 
 
 def _mean(percents: Sequence[float | None]) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from store_writer import PIPELINE, Writer, as_version_1, rows, scored
 
@@ -331,6 +331,7 @@ def one_sentence(use):
 
 
 @given(st.lists(CHANGES, min_size=1, max_size=2))
+@example(["UPDATE targets SET ceiling = 0"])
 @settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -1,0 +1,50 @@
+"""`fastrdm selftest`: the kernels of every instruction set against plain NumPy and SciPy."""
+
+import argparse
+import dataclasses
+import time
+
+from fastrdm._base import counted, list_names
+from fastrdm.cli.json_output import add_json
+from fastrdm.cli.printing import echo, echo_json
+
+
+def add_selftest(selftest: argparse.ArgumentParser) -> None:
+    """Add the arguments of `selftest`."""
+    selftest.description = (
+        "Compare the kernels of every instruction set that this processor has, and numba's, with plain NumPy and "
+        "SciPy: products, ranks, RDMs of every method, similarities and noise ceilings. It needs no extra and no "
+        "data. The exit status is 1 if a result is wrong or a kernel set that is installed does not run."
+    )
+    add_json(selftest)
+    selftest.set_defaults(run=_selftest)
+
+
+def _selftest(arguments: argparse.Namespace) -> int:
+    from fastrdm.cli.columns import print_rows
+    from fastrdm.cli.diagnosis import FAILS, test_kernels
+
+    start = time.perf_counter()
+    found = test_kernels()
+    seconds = time.perf_counter() - start
+    failing = [each.name for each in found if each.state == FAILS]
+    if arguments.json:
+        tests = [
+            {name: value for name, value in dataclasses.asdict(each).items() if name != "facts"}
+            for each in found
+        ]
+        echo_json({"works": not failing, "seconds": round(seconds, 3), "tests": tests})
+        return bool(failing)
+    print_rows(
+        ["kernels", "state", ""],
+        [
+            (each.name, each.state, "; install: ".join(filter(None, (each.detail, each.install))))
+            for each in found
+        ],
+    )
+    echo()
+    if failing:
+        echo(f"{counted(len(failing), 'test')} failed: {list_names(failing)}")
+    else:
+        echo(f"all kernels agree with NumPy and SciPy ({seconds:.1f} s)")
+    return bool(failing)
