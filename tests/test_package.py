@@ -76,6 +76,24 @@ def test_a_wheel_of_the_sdist_holds_only_fastrdm(unpacked, tmp_path):
     assert not [r for r in metadata.get_all("Requires-Dist") if "==" in r.split(";")[0]]
 
 
+def test_the_sdist_builds_offline_where_its_requirements_are_installed(unpacked, tmp_path):
+    pytest.importorskip("nanobind")
+    pytest.importorskip("scikit_build_core")
+    options = ("--no-index", "--no-build-isolation", "--no-deps", "--wheel-dir", str(tmp_path))
+    command = [sys.executable, "-m", "pip", "wheel", *options, str(unpacked)]
+    nowhere = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    result = subprocess.run(
+        command,
+        env={**os.environ, **nowhere, "CI": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    tag = "cp311-cp311" if sys.version_info < (3, 12) else "cp312-abi3"
+    assert tag in next(tmp_path.glob("*.whl")).name
+
+
 def test_without_a_compiler_it_installs_with_the_numba_kernels(unpacked, tmp_path):
     result = pip_build("wheel", unpacked, tmp_path, CI="", CXX="/no/compiler")
     assert result.returncode == 0, result.stderr

@@ -141,7 +141,7 @@ def _isas() -> tuple[str, ...]:
     return tuple(core.isas())
 
 
-def _kernel_set(name: str, isa: str, trial: str) -> Finding:
+def _kernel_set(name: str, isa: str, trial: str = "kernels") -> Finding:
     answer = _run(trial, FASTRDM_KERNELS=name, FASTRDM_ISA=isa)
     return _finding("kernels", f"{name} {isa}", answer, None)
 

@@ -21,7 +21,7 @@ def _rdms(x: Any, within: float, thorough: bool) -> list[Check]:
     from scipy.spatial.distance import pdist
     from scipy.stats import rankdata
 
-    import fastrdm.rdm as rdm
+    from fastrdm.rdm import calc_rdm
 
     rows = x.astype(np.float64)
     expected = {"correlation": pdist(rows, "correlation")}
@@ -43,7 +43,7 @@ def _rdms(x: Any, within: float, thorough: bool) -> list[Check]:
     found = []
     for method, values in expected.items():
         scale = np.abs(values).max()
-        result = rdm.calc_rdm(x, method, **options.get(method, {}))
+        result = calc_rdm(x, method, **options.get(method, {}))
         found.append(Check(f"calc_rdm, {method}, {kind}", result / scale, values / scale, within))
     return found
 

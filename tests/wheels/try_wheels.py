@@ -71,9 +71,8 @@ def try_wheel(python, version, wheel):
         own = home / "venv" / "bin"
         # Neither a compiler nor the checkout is in reach.
         environment = {"PATH": str(own), "HOME": folder, "LANG": "C.UTF-8"}
-        environment |= {
-            name: value for name, value in os.environ.items() if name.startswith("PIP_")
-        }
+        passed_on = ("PIP_", "FASTRDM_DATA")
+        environment |= {n: value for n, value in os.environ.items() if n.startswith(passed_on)}
 
         def inside(what, *arguments):
             command = (str(own / "python"), *arguments)
@@ -89,7 +88,16 @@ def try_wheel(python, version, wheel):
             str(wheel),
         )
         inside("python -m fastrdm selftest", "-m", "fastrdm", "selftest")
-        needed = ("hypothesis", "pytest", "h5py", "ml_dtypes", "pandas", "scikit-learn", "xarray")
+        needed = (
+            "hypothesis",
+            "pytest",
+            "h5py",
+            "ml_dtypes",
+            "pandas",
+            "pyarrow",
+            "scikit-learn",
+            "xarray",
+        )
         inside("install pytest", "-m", "pip", "install", "--quiet", "--only-binary=:all:", *needed)
         shutil.copytree(
             ROOT / "tests", home / "tests", ignore=shutil.ignore_patterns("__pycache__")
