@@ -146,3 +146,32 @@ def write_challenge(root):
         fmri, meg = as_square(make_rdms(4, n=n), n), as_square(make_rdms(4, 1, n=n), n)
         write_mat73(folder / "target_fmri.mat", {"EVC_RDMs": fmri, "IT_RDMs": fmri[::-1]})
         write_mat73(folder / "target_meg.mat", {"MEG_RDMs_early": meg, "MEG_RDMs_late": meg[::-1]})
+
+
+def make_assembly(n_repeats=3, n_units=8):
+    """Return an assembly of Brain-Score, presentation × neuroid, with N stimuli and two animals."""
+    xarray = pytest.importorskip("xarray")
+    values = make_responses(1, n_repeats, N, n_units)[0].reshape(n_repeats * N, n_units)
+    rows = [(i, k) for k in range(n_repeats) for i in range(N)]
+    coords = {
+        "stimulus_id": ("presentation", [f"im{i:02d}" for i, _ in rows]),
+        "object_name": ("presentation", ["face" if i % 2 else "house" for i, _ in rows]),
+        "repetition": ("presentation", [k for _, k in rows]),
+        "neuroid_id": ("neuroid", [f"n{i}" for i in range(n_units)]),
+        "animal": ("neuroid", ["Chabo" if i % 2 else "Tito" for i in range(n_units)]),
+    }
+    return xarray.DataArray(values, coords, ("presentation", "neuroid"))
+
+
+def write_h5ad(path, assembly):
+    """Write the responses of an assembly in AnnData's format."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        file["X"] = assembly.values
+        for axis, dim in (("obs", "presentation"), ("var", "neuroid")):
+            for name, values in assembly.coords.items():
+                if values.dims == (dim,):
+                    text = values.dtype.kind == "U"
+                    file[f"{axis}/{name}"] = values.values.tolist() if text else values.values

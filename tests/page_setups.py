@@ -16,6 +16,7 @@ from page_files import (
     N,
     as_square,
     find_challenge,
+    make_assembly,
     make_layer,
     make_network,
     make_rdms,
@@ -24,6 +25,7 @@ from page_files import (
     write_challenge,
     write_checkpoints,
     write_features,
+    write_h5ad,
     write_images,
     write_meg_study,
     write_responses_study,
@@ -260,8 +262,12 @@ def responses(patch):
     cells = np.empty((1, 2), object)
     cells[0, 0], cells[0, 1] = make_responses(2)[:, 0]
     savemat("recipe.mat", {"Y": cells})
+    assembly = make_assembly()
+    assembly.to_netcdf("v4.nc", engine="scipy")
+    write_h5ad("it.h5ad", assembly)
     grams = fastrdm.gram({"conv1": make_layer(), "fc": make_layer()})
     yield {
+        "assembly": assembly,
         "betas": make_responses(),
         "gram1": grams["conv1"],
         "gram2": grams["fc"],

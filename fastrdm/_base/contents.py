@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrdm._base.anndata_files import anndata_entries, is_anndata
 from fastrdm._base.expansion import check_expansion
 from fastrdm._base.extras import MissingExtraError
 from fastrdm._base.hdf5 import Hdf5File, is_hdf5
@@ -128,6 +129,11 @@ def _reading(path: Path, name: str) -> Iterator[None]:
 def _list_hdf5(path: Path) -> dict[str, Any]:
     entries: dict[str, Entry] = {}
     with Hdf5File(path) as file:
+        if is_anndata(file):
+            for key, each in anndata_entries(path, file).items():
+                kind = TEXT if each.is_text else NUMBERS
+                entries[key] = Entry(kind, each.shape, each.read, each.axes)
+            return {"entries": entries}
         found = _matlab_items(file) if file.is_matlab else _plain_items(file, set())
         for key, at, item in found:
             axes: tuple[str, ...] = ()

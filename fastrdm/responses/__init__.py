@@ -4,10 +4,10 @@ In come responses of subjects to conditions, with repeats, sessions and missing 
 how reliable each unit is. Nothing here knows of networks.
 
 Read `subjects` first: `MeasuredResponses` hold one array for each subject. `inputs` (`measured`) makes them of anything
-that callers pass, with `forms` for arrays and tables, `reading` for files, and `axes` for names of their axes; `trials`
-sorts trials by condition and repeat. `repeats` has the means over repeats and the z-scores within sessions.
-`reliability` computes the split-half reliability of each unit, `ceilings` NSD's ncsnr and the correlations with other
-subjects; both use the `correlation` of units.
+that callers pass, with `forms` for arrays and tables, `assemblies` for tables of presentations with coordinates,
+`reading` for files, and `axes` for names of their axes; `trials` sorts trials by condition and repeat. `repeats` has
+the means over repeats and the z-scores within sessions. `reliability` computes the split-half reliability of each unit,
+`ceilings` NSD's ncsnr and the correlations with other subjects; both use the `correlation` of units.
 """
 
 from fastrdm.responses.ceilings import (

@@ -8,7 +8,15 @@ AXES = ("subjects", "repeats", "conditions", "units")
 _CALLED: Mapping[str, tuple[str, ...]] = {
     "subjects": ("subject", "participant", "monkey", "animal"),
     "repeats": ("repeat", "repetition", "trial", "session", "run"),
-    "conditions": ("condition", "stimulus", "stimuli", "stimulus_id", "image", "presentation"),
+    "conditions": (
+        "condition",
+        "stimulus",
+        "stimuli",
+        "stimulus_id",
+        "image",
+        "presentation",
+        "obs",
+    ),
     "units": (
         "unit",
         "neuron",
@@ -19,6 +27,7 @@ _CALLED: Mapping[str, tuple[str, ...]] = {
         "channel",
         "sensor",
         "electrode",
+        "var",
     ),
 }
 _NAMES = {name: axis for axis, names in _CALLED.items() for name in names}

@@ -15,6 +15,7 @@ from fastrdm._base import (
     labels_of,
     names_of,
 )
+from fastrdm.responses.assemblies import of_assemblies
 from fastrdm.responses.axes import AXES, axis_of, named_axes
 from fastrdm.responses.repeats import Floats
 from fastrdm.responses.subjects import MeasuredResponses, read_only
@@ -27,6 +28,8 @@ _EXPECTED = (
 
 def of_arrays(responses: Any, name: str) -> MeasuredResponses:
     """Return arrays in any form as responses; see `measured`."""
+    if (assembled := of_assemblies(responses, name)) is not None:
+        return assembled
     members, names = _members(responses, name)
     arrays: list[Floats] = []
     conditions: list[Labels | None] = []

@@ -19,6 +19,7 @@ from fastrdm._base import (
     open_contents,
     suggestion,
 )
+from fastrdm.responses.assemblies import STIMULUS, Assembly, of_assemblies, responses_of
 from fastrdm.responses.axes import AXES, axis_of, named_axes
 from fastrdm.responses.forms import of_arrays
 from fastrdm.responses.subjects import MeasuredResponses
@@ -29,11 +30,19 @@ _KNOWN = ("subjects", "sessions", *AXES[1:])
 
 
 def read_responses(
-    paths: Any, key: str | Sequence[str] | None = None, *, axes: Sequence[str] | None = None
+    paths: Any,
+    key: str | Sequence[str] | None = None,
+    *,
+    axes: Sequence[str] | None = None,
+    stimulus: str | None = None,
 ) -> MeasuredResponses:
-    """Read responses from files of NumPy, MATLAB, HDF5 or netCDF.
+    """Read responses from files of NumPy, MATLAB, HDF5, netCDF (Brain-Score's assemblies) or AnnData.
 
     Formats are recognised by the content. Nothing in a file is run.
+
+    A table of presentations and units whose rows have a coordinate of stimuli, as in Brain-Score's files and in the
+    `obs` of AnnData's, becomes responses to each stimulus: several presentations are repeats, and each value of a
+    coordinate of the units such as ``subject`` or ``animal`` is a subject. Conditions and units keep their names.
 
     Parameters
     ----------
@@ -72,10 +81,15 @@ def read_responses(
     """
     names = None if axes is None else _checked(axes)
     if isinstance(paths, (str, os.PathLike)):
-        return _of_file(Path(paths), key, names)
+        return _of_file(Path(paths), key, names, stimulus)
     if not len(paths):
         raise ValueError("paths is empty; pass at least one file")
     by_name = dict(paths) if isinstance(paths, Mapping) else _named(list(map(Path, paths)))
+    tables = {name: _assembly(Path(path), key, names, stimulus) for name, path in by_name.items()}
+    if all(tables.values()):
+        assembled = of_assemblies(tables, "responses", stimulus)
+        assert assembled is not None
+        return assembled
     subjects = {}
     for name, path in by_name.items():
         found = list(_members(Path(path), key, names).values())
@@ -97,8 +111,11 @@ def are_paths(values: Any) -> bool:
 
 
 def _of_file(
-    path: Path, key: str | Sequence[str] | None, axes: list[str] | None
+    path: Path, key: str | Sequence[str] | None, axes: list[str] | None, stimulus: str | None
 ) -> MeasuredResponses:
+    table = _assembly(path, key, axes, stimulus)
+    if table is not None:
+        return responses_of(table, stimulus=stimulus)
     contents, keys = _chosen(path, key)
     entry = contents.entries[keys[0]]
     if entry.kind == CELL or not (key is None or isinstance(key, str)):
@@ -110,6 +127,42 @@ def _of_file(
     # Repeats of one subject must not be taken for subjects.
     is_one = present is not None and "subjects" not in present
     return of_arrays([array] if is_one else array, source)
+
+
+def _assembly(
+    path: Path, key: str | Sequence[str] | None, axes: list[str] | None, stimulus: str | None
+) -> Assembly | None:
+    """Return the table of a file whose rows have a coordinate of stimuli; None if it is none."""
+    contents, keys = _chosen(path, key)
+    entry = contents.entries[keys[0]]
+    known = [axis_of(axis) for axis in entry.axes]
+    others = [n for axis, n in zip(known, entry.shape, strict=False) if axis is None]
+    is_table = (
+        sorted(filter(None, known)) == ["conditions", "units"] and max(others, default=1) == 1
+    )
+    if axes is not None or len(keys) > 1 or not is_table:
+        if stimulus is not None:
+            raise ValueError(
+                f"stimulus = {stimulus!r} names a coordinate, but {_source(keys[0], path)} is {entry}, not a table of"
+                " presentations and units with named axes"
+            )
+        return None
+    at = [known.index(axis) for axis in ("conditions", "units")]
+    rows, units = (_coordinates(contents, entry.axes[i]) for i in at)
+    own = "_index" if entry.axes[at[0]] == "obs" and "_index" in rows else None
+    if stimulus is None and own is None and not any(each in rows for each in STIMULUS):
+        return None
+    array = np.asarray(contents.read(keys[0]))
+    array = array.transpose([*at, *(i for i in range(array.ndim) if i not in at)])
+    return Assembly(array.reshape(array.shape[:2]), rows, units, _source(keys[0], path), own)
+
+
+def _coordinates(contents: Contents, axis: str) -> dict[str, NDArray[Any]]:
+    return {
+        key.rpartition("/")[2]: np.asarray(contents.read(key))
+        for key, entry in contents.entries.items()
+        if entry.axes == (axis,)
+    }
 
 
 def _members(

@@ -21,12 +21,12 @@ _LEADING = {
 
 def is_unit(axis: str) -> bool:
     """Return whether an axis is that of measured units, such as neurons or voxels."""
-    return axis.lower().startswith(_UNITS)
+    return axis.lower().startswith(_UNITS) or axis == "var"
 
 
 def is_presented(axis: str) -> bool:
     """Return whether an axis is that of conditions, or of presentations of them."""
-    return axis.lower().startswith(_PRESENTED)
+    return axis.lower().startswith(_PRESENTED) or axis == "obs"
 
 
 def is_unnamed(axis: str) -> bool:
