@@ -1,0 +1,87 @@
+"""fastrdm's functions in the places of mne-rsa's: `accelerate`."""
+
+from threading import RLock
+from typing import Any
+
+from fastrdm.interop.mne_rsa.analyses import rsa, rsa_gen
+from fastrdm.interop.mne_rsa.arrays import rdm_array, rsa_array
+from fastrdm.interop.mne_rsa.distances import compute_rdm, compute_rdm_cv
+from fastrdm.interop.mne_rsa.peer import REPLACED, modules, original, peer, with_signature_of
+
+_OURS: dict[str, Any] = {
+    "compute_rdm": compute_rdm,
+    "compute_rdm_cv": compute_rdm_cv,
+    "rdm_array": rdm_array,
+    "rsa": rsa,
+    "rsa_array": rsa_array,
+    "rsa_gen": rsa_gen,
+}
+_LOCK = RLock()
+# Accelerations in force, and what they replaced: module, name, the original.
+_IN_FORCE: list["MneRsaAcceleration"] = []
+_PLACES: list[tuple[Any, str, Any]] = []
+
+
+class MneRsaAcceleration:
+    """fastrdm's functions inside mne-rsa, until the end of the ``with`` block or `restore`."""
+
+    def __enter__(self) -> "MneRsaAcceleration":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """Put mne-rsa's own functions back, when no other acceleration is in force; calling it again does nothing."""
+        with _LOCK:
+            if self not in _IN_FORCE:
+                return
+            _IN_FORCE.remove(self)
+            if _IN_FORCE:
+                return
+            while _PLACES:
+                module, name, theirs = _PLACES.pop()
+                setattr(module, name, theirs)
+
+
+def accelerate() -> MneRsaAcceleration:
+    """Put fastrdm's functions in the places of mne-rsa's, in all of its modules.
+
+    ``with accelerate(): ...`` takes them out at the end, also after an error; as a plain call, `restore` of the result
+    does. Accelerations may be nested. `rsa_evokeds`, `rsa_epochs`, `rsa_stcs`, `rsa_nifti`, the functions ``rdm_*`` and
+    others of mne-rsa call the functions that are replaced (see `accelerated`) and become faster with them. What the
+    kernels do not know goes on to mne-rsa's own functions. Names that were imported from mne-rsa before stay as they
+    are: call ``mne_rsa.rsa_array``, or import the name afterwards.
+
+    Returns
+    -------
+    MneRsaAcceleration
+        A context manager with the method `restore`.
+
+    Raises
+    ------
+    ImportError
+        If mne-rsa is not installed (`MissingExtraError`), or its version is not known.
+
+    Examples
+    --------
+    >>> from fastrdm.interop.mne_rsa import accelerate
+    >>> with accelerate():  # doctest: +SKIP
+    ...     scores = mne_rsa.rsa_epochs(epochs, model, spatial_radius=0.04, temporal_radius=0.05)
+    """
+    with _LOCK:
+        peer()
+        theirs = {name: original(name) for name in REPLACED}
+        acceleration = MneRsaAcceleration()
+        _IN_FORCE.append(acceleration)
+        for module in modules():
+            for name, function in theirs.items():
+                if vars(module).get(name) is function:
+                    _PLACES.append((module, name, function))
+                    setattr(module, name, with_signature_of(function, _OURS[name]))
+    return acceleration
+
+
+def accelerated() -> tuple[str, ...]:
+    """Return the names of mne-rsa's functions that `accelerate` replaces."""
+    return tuple(f"mne_rsa.{module}.{name}" for name, module in sorted(REPLACED.items()))

@@ -1,0 +1,172 @@
+"""Condensed RDMs × models → similarities by mne-rsa's metrics, for blocks of RDMs."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm.interop.mne_rsa.peer import helper, original
+from fastrdm.similarity import compare, rank
+
+Floats = NDArray[np.float64]
+# Metric → method of `compare`.
+SIMILARITIES = {"spearman": "spearman", "pearson": "corr", "kendall-tau-a": "tau-a"}
+# Metric → method of `compare` for the correlations that it consists of.
+PARTIAL = {"partial": "corr", "partial-spearman": "spearman"}
+METRICS = (*SIMILARITIES, *PARTIAL, "regression")
+# Beyond this condition number, digits of an inverse depend on the order of sums, and mne-rsa computes.
+_CONDITION = 1e8
+
+
+class ModelRdms:
+    """Models of one comparison, prepared for any number of RDMs.
+
+    Parameters
+    ----------
+    rdms : list of ndarray, shape (pairs,)
+        Condensed.
+    metric : str
+        One of mne-rsa's.
+    ignore_nan : bool
+        Whether pairs with NaN are left out.
+
+    Attributes
+    ----------
+    usable : bool
+        Whether the kernels compute this; otherwise mne-rsa does.
+    """
+
+    def __init__(self, rdms: Sequence[Any], metric: Any, ignore_nan: bool) -> None:
+        self.given, self.metric, self.ignore_nan = list(rdms), metric, bool(ignore_nan)
+        shapes = {np.shape(rdm) for rdm in self.given}
+        kinds = {np.asarray(rdm).dtype.kind for rdm in self.given}
+        self.usable = (
+            isinstance(metric, str)
+            and metric in METRICS
+            and len(shapes) == 1
+            and kinds <= set("biuf")
+            and not (metric in PARTIAL and len(self.given) < 2)
+        )
+        if not self.usable:
+            return
+        self.rows = np.array(self.given, np.float64)
+        missing = np.isnan(self.rows)
+        enough = self.rows.shape[1] - missing.sum(axis=1) > 2
+        self.usable = bool(
+            enough.all()
+            and not np.isinf(self.rows).any()
+            and (self.ignore_nan or not missing.any())
+        )
+        if metric not in SIMILARITIES:
+            # Models are compared on the pairs that all have.
+            missing[:] = missing.any(axis=0)
+            self.usable &= bool((~missing[0]).sum() > 2) if len(missing) else False
+        self.present = ~missing
+        self.prepared: Any = None
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def compare(self, rdms: Floats) -> Floats:
+        """Return similarities (RDMs, models) of condensed RDMs (RDMs, pairs)."""
+        result = np.empty((len(rdms), len(self)))
+        finite = np.isfinite(rdms).all(axis=1)
+        if finite.any():
+            part = rdms if finite.all() else rdms[finite]
+            result[finite] = self._known(part)
+        for k in np.flatnonzero(~finite):
+            result[k] = self.theirs(rdms[k])
+        return result
+
+    def theirs(self, rdm: Floats) -> Any:
+        """Return mne-rsa's own similarities of one RDM."""
+        return next(original("rsa_gen")([rdm], self.given, self.metric, self.ignore_nan))
+
+    def from_similarities(self, found: Floats) -> Floats:
+        """Return this metric's values of similarities (RDMs, models) by `method`; NaN where mne-rsa has to compute."""
+        if self.metric in PARTIAL:
+            return self._partial(found)
+        if self.metric == "kendall-tau-a":
+            constant = (self.rows == self.rows[:, :1]).all(axis=1)
+            found[:, constant] = np.nan
+        return found
+
+    @property
+    def method(self) -> str | None:
+        """The method of `compare` whose similarities suffice, if there is one."""
+        return SIMILARITIES.get(self.metric) or PARTIAL.get(self.metric)
+
+    @property
+    def complete(self) -> bool:
+        """Whether no pair is left out."""
+        return bool(self.present.all())
+
+    def _known(self, rdms: Floats) -> Floats:
+        if self.metric == "regression":
+            return self._regression(rdms)
+        found = self.from_similarities(self._similarities(rdms))
+        if self.metric == "kendall-tau-a":
+            for k, present in enumerate(self.present):
+                part = rdms[:, present]
+                found[(part == part[:, :1]).all(axis=1), k] = np.nan
+        if self.metric in PARTIAL:
+            for k in np.flatnonzero(np.isnan(found).any(axis=1)):
+                found[k] = self.theirs(rdms[k])
+        return found
+
+    def _similarities(self, rdms: Floats) -> Floats:
+        """Return similarities of finite RDMs, each model on its own pairs."""
+        method = str(self.method)
+        with warnings.catch_warnings():
+            # Constant RDMs are NaN, as in mne-rsa.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            if self.complete:
+                return np.asarray(compare(rdms, self.rows, method))
+            return np.column_stack(
+                [
+                    compare(rdms[:, present], model[present], method)
+                    for model, present in zip(self.rows, self.present, strict=True)
+                ]
+            )
+
+    def _partial(self, found: Floats) -> Floats:
+        """Return partial correlations from those of RDMs with models, and of models with each other."""
+        k = len(self)
+        if self.prepared is None:
+            models = self.rows[:, self.present[0]]
+            if self.metric == "partial-spearman":
+                models = rank(models)
+            with np.errstate(all="ignore"):
+                self.prepared = np.corrcoef(models)
+        every = np.empty((len(found), k + 1, k + 1))
+        every[:, 0, 0] = 1
+        every[:, 0, 1:] = every[:, 1:, 0] = found
+        every[:, 1:, 1:] = self.prepared
+        result = np.full((len(found), k), np.nan)
+        fine = np.isfinite(every).all(axis=(1, 2))
+        fine[fine] = np.linalg.cond(every[fine]) < _CONDITION
+        if fine.any():
+            inverse = np.linalg.inv(every[fine])
+            scale = np.sqrt(np.diagonal(inverse, axis1=1, axis2=2))
+            result[fine] = -inverse[:, 0, 1:] / (scale[:, :1] * scale[:, 1:])
+        return result
+
+    def _regression(self, rdms: Floats) -> Floats:
+        """Return the weights of a linear regression on all models, with an intercept."""
+        present = self.present[0]
+        if self.prepared is None:
+            models = self.rows[:, present].T
+            models = models - models.mean(axis=0)
+            limit = np.finfo(np.float64).eps * max(models.shape)
+            # lstsq's limit for singular values, so that redundant models share weights as there.
+            self.prepared = np.linalg.pinv(models, rcond=limit)
+        values = rdms[:, present]
+        values = values - values.mean(axis=1, keepdims=True)
+        return np.asarray(values @ self.prepared.T)
+
+
+def condensed(rdm: Any, name: str) -> Any:
+    """Return RDMs in condensed form; mne-rsa's errors for other arrays."""
+    return helper("rdm", "_ensure_condensed")(rdm, name)
