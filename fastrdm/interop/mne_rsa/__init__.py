@@ -6,8 +6,8 @@ them too.
 
 Read `acceleration` first. `distances` (`compute_rdm`, `compute_rdm_cv`) makes RDMs, `analyses` (`rsa`, `rsa_gen`)
 compares them by the metrics in `similarities`, and `arrays` (`rsa_array`, `rdm_array`) does both for each patch, which
-`places` brings into the form of `fastrdm.searchlight` and `searchlights` computes. `peer` knows the versions of mne-rsa,
-whose own functions compute what the kernels do not know.
+`places` brings into the form of `fastrdm.searchlight` and `searchlights` computes. `peer` knows the versions of
+mne-rsa, whose own functions compute what the kernels do not know.
 """
 
 from fastrdm.interop.mne_rsa.acceleration import MneRsaAcceleration, accelerate, accelerated

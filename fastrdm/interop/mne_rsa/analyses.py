@@ -77,8 +77,8 @@ def rsa(
         Models that depend on each other linearly, RDMs with NaN or infinity, and fewer than three pairs go on to
         mne-rsa.
     ignore_nan : bool
-        Whether pairs that are NaN in a model or in the data are left out. With ``n_jobs=1``, also those that were NaN in
-        an RDM before, as in mne-rsa.
+        Whether pairs that are NaN in a model or in the data are left out. With ``n_jobs=1``, also those that were NaN
+        in an RDM before, as in mne-rsa.
     n_data_rdms : int, optional
         Length of the progress bar for a generator.
     n_jobs : int

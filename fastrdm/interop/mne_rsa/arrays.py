@@ -69,7 +69,9 @@ def rsa_array(
     models = models_of(rdm_model, rsa_metric, ignore_nan)
     n_items = helper("rdm", "_n_items_from_rdm")(models.given[0])
     folds = folds_of(X, y, labels_X, n_items, labels_rdm_model, n_folds)
-    listed = patch_list(helper("searchlight", "searchlight")(np.shape(X)) if patches is None else patches)
+    listed = patch_list(
+        helper("searchlight", "searchlight")(np.shape(X)) if patches is None else patches
+    )
     places = places_of(listed, folds.shape[1:])
     if not _compares(models, folds, places, data_rdm_metric, data_rdm_params):
         given = {
@@ -106,7 +108,7 @@ def _compares(
     )
 
 
-class rdm_array:  # noqa: N801
+class rdm_array:
     """RDMs of each patch of an array, one after the other, as ``mne_rsa.rdm_array``.
 
     RDMs are computed in blocks of patches by `fastrdm.searchlight.calc_rdm_searchlight`.

@@ -35,9 +35,7 @@ def peer() -> ModuleType:
 
 @lru_cache
 def _originals(package: ModuleType) -> dict[str, Any]:
-    return {
-        name: getattr(submodule(package, module), name) for name, module in REPLACED.items()
-    }
+    return {name: getattr(submodule(package, module), name) for name, module in REPLACED.items()}
 
 
 def original(name: str) -> Any:
@@ -67,7 +65,7 @@ def modules() -> Iterator[ModuleType]:
             yield module
 
 
-def with_signature_of(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
+def with_signature_of(theirs: Any, ours: Callable[..., Any]) -> Callable[..., Any]:
     """Return `ours` called as `theirs`, whose arguments may come in another order in an older version."""
     from functools import wraps
 

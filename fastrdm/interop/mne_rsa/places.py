@@ -49,9 +49,7 @@ class Places(NamedTuple):
                 continue
             step = n_windows if together > 1 else min(n_windows, at_once)
             for start in range(0, n_windows, step):
-                yield self._replace(
-                    neighbours=chosen, windows=self.windows[start : start + step]
-                )
+                yield self._replace(neighbours=chosen, windows=self.windows[start : start + step])
 
 
 def patch_list(patches: Any) -> PatchList:

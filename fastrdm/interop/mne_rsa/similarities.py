@@ -1,14 +1,14 @@
 """Condensed RDMs × models → similarities by mne-rsa's metrics, for blocks of RDMs."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm.interop.mne_rsa.peer import helper, original
-from fastrdm.similarity import compare, rank
+from fastrdm.similarity import compare
 
 Floats = NDArray[np.float64]
 # Metric → method of `compare`.
@@ -42,10 +42,11 @@ class ModelRdms:
         self.given, self.metric, self.ignore_nan = list(rdms), metric, bool(ignore_nan)
         shapes = {np.shape(rdm) for rdm in self.given}
         kinds = {np.asarray(rdm).dtype.kind for rdm in self.given}
-        self.usable = (
+        self.usable: bool = (
             isinstance(metric, str)
             and metric in METRICS
             and len(shapes) == 1
+            and _is_condensed(np.size(self.given[0]))
             and kinds <= set("biuf")
             and not (metric in PARTIAL and len(self.given) < 2)
         )
@@ -62,8 +63,9 @@ class ModelRdms:
         if metric not in SIMILARITIES:
             # Models are compared on the pairs that all have.
             missing[:] = missing.any(axis=0)
-            self.usable &= bool((~missing[0]).sum() > 2) if len(missing) else False
+            self.usable = self.usable and bool((~missing[0]).sum() > 2)
         self.present = ~missing
+        self.rows[missing] = np.nan
         self.prepared: Any = None
 
     def __len__(self) -> int:
@@ -73,6 +75,8 @@ class ModelRdms:
         """Return similarities (RDMs, models) of condensed RDMs (RDMs, pairs)."""
         result = np.empty((len(rdms), len(self)))
         finite = np.isfinite(rdms).all(axis=1)
+        if self.ignore_nan and self.metric in ("spearman", "pearson"):
+            finite = ~np.isinf(rdms).any(axis=1)
         if finite.any():
             part = rdms if finite.all() else rdms[finite]
             result[finite] = self._known(part)
@@ -89,7 +93,7 @@ class ModelRdms:
         if self.metric in PARTIAL:
             return self._partial(found)
         if self.metric == "kendall-tau-a":
-            constant = (self.rows == self.rows[:, :1]).all(axis=1)
+            constant = [np.ptp(model[there]) == 0 for model, there in self._each()]
             found[:, constant] = np.nan
         return found
 
@@ -98,19 +102,13 @@ class ModelRdms:
         """The method of `compare` whose similarities suffice, if there is one."""
         return SIMILARITIES.get(self.metric) or PARTIAL.get(self.metric)
 
-    @property
-    def complete(self) -> bool:
-        """Whether no pair is left out."""
-        return bool(self.present.all())
-
     def _known(self, rdms: Floats) -> Floats:
         if self.metric == "regression":
             return self._regression(rdms)
         found = self.from_similarities(self._similarities(rdms))
         if self.metric == "kendall-tau-a":
             for k, present in enumerate(self.present):
-                part = rdms[:, present]
-                found[(part == part[:, :1]).all(axis=1), k] = np.nan
+                found[np.ptp(rdms[:, present], axis=1) == 0, k] = np.nan
         if self.metric in PARTIAL:
             for k in np.flatnonzero(np.isnan(found).any(axis=1)):
                 found[k] = self.theirs(rdms[k])
@@ -122,32 +120,24 @@ class ModelRdms:
         with warnings.catch_warnings():
             # Constant RDMs are NaN, as in mne-rsa.
             warnings.simplefilter("ignore", RuntimeWarning)
-            if self.complete:
-                return np.asarray(compare(rdms, self.rows, method))
-            return np.column_stack(
-                [
-                    compare(rdms[:, present], model[present], method)
-                    for model, present in zip(self.rows, self.present, strict=True)
-                ]
-            )
+            return np.asarray(compare(rdms, self.rows, method, nan_policy="omit"))
+
+    def _each(self) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
+        yield from zip(self.rows, self.present, strict=True)
 
     def _partial(self, found: Floats) -> Floats:
         """Return partial correlations from those of RDMs with models, and of models with each other."""
         k = len(self)
         if self.prepared is None:
-            models = self.rows[:, self.present[0]]
-            if self.metric == "partial-spearman":
-                models = rank(models)
-            with np.errstate(all="ignore"):
-                self.prepared = np.corrcoef(models)
+            self.prepared = self._similarities(self.rows)
         every = np.empty((len(found), k + 1, k + 1))
         every[:, 0, 0] = 1
         every[:, 0, 1:] = every[:, 1:, 0] = found
         every[:, 1:, 1:] = self.prepared
         result = np.full((len(found), k), np.nan)
-        fine = np.isfinite(every).all(axis=(1, 2))
-        fine[fine] = np.linalg.cond(every[fine]) < _CONDITION
-        if fine.any():
+        fine = np.flatnonzero(np.isfinite(every).all(axis=(1, 2)))
+        fine = fine[np.linalg.cond(every[fine]) < _CONDITION]
+        if len(fine):
             inverse = np.linalg.inv(every[fine])
             scale = np.sqrt(np.diagonal(inverse, axis1=1, axis2=2))
             result[fine] = -inverse[:, 0, 1:] / (scale[:, :1] * scale[:, 1:])
@@ -165,6 +155,11 @@ class ModelRdms:
         values = rdms[:, present]
         values = values - values.mean(axis=1, keepdims=True)
         return np.asarray(values @ self.prepared.T)
+
+
+def _is_condensed(n_pairs: int) -> bool:
+    n = round((1 + (1 + 8 * n_pairs) ** 0.5) / 2)
+    return bool(n * (n - 1) // 2 == n_pairs)
 
 
 def condensed(rdm: Any, name: str) -> Any:
