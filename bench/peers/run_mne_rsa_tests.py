@@ -1,8 +1,8 @@
 """mne-rsa's own tests, without and with fastrdm's functions in its places.
 
-``python -m bench.peers.run_mne_rsa_tests CHECKOUT`` runs the tests of a checkout of mne-rsa on the checkout's code (with
-``--installed``, on the installed mne-rsa), prints both counts and the tests that differ, and exits with 1 if there are
-any. ``git clone --branch main https://github.com/wmvanvliet/mne-rsa`` makes a checkout.
+``python -m bench.peers.run_mne_rsa_tests CHECKOUT`` runs the tests of a checkout of mne-rsa on the checkout's code
+(with ``--installed``, on the installed mne-rsa), prints both counts and the tests that differ, and exits with 1 if
+there are any. ``git clone --branch main https://github.com/wmvanvliet/mne-rsa`` makes a checkout.
 """
 
 import argparse

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PACKAGES = ["fastrdm", "fastrdm.plot", "fastrdm.live", "fastrdm.interop", "fastrdm.report"]
+PACKAGES = [
+    "fastrdm",
+    "fastrdm.plot",
+    "fastrdm.live",
+    "fastrdm.interop",
+    "fastrdm.interop.mne_rsa",
+    "fastrdm.report",
+]
 
 
 def documented():

@@ -110,8 +110,8 @@ class ModelRdms:
             for k, present in enumerate(self.present):
                 found[np.ptp(rdms[:, present], axis=1) == 0, k] = np.nan
         if self.metric in PARTIAL:
-            for k in np.flatnonzero(np.isnan(found).any(axis=1)):
-                found[k] = self.theirs(rdms[k])
+            for row in np.flatnonzero(np.isnan(found).any(axis=1)):
+                found[row] = self.theirs(rdms[row])
         return found
 
     def _similarities(self, rdms: Floats) -> Floats:
