@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._base.conversion import plain
-from fastrdm._base.labels import PAIRS, labels_of, rdm_labels
+from fastrdm._base.labelled import with_condensed, with_squares
+from fastrdm._base.labels import rdm_labels
 from fastrdm._base.text import first_line
 from fastrdm._base.warning_records import issue
 
@@ -117,7 +118,8 @@ def condense(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
     Returns
     -------
     ndarray, shape (..., n (n − 1) / 2)
-        In the order of `scipy.spatial.distance.squareform`.
+        In the order of `scipy.spatial.distance.squareform`. Of a labelled DataFrame, a Series, and of a labelled
+        DataArray, a DataArray, whose pairs have the labels of both conditions as those of `calc_rdm` do.
 
     Raises
     ------
@@ -133,7 +135,8 @@ def condense(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
     """
     array = as_floats(rdms, name, masked_as_nan=True)
     rdm_labels(rdms, name, square=True)
-    return checked_triangle(array, name)
+    condensed: NDArray[Any] = with_condensed(checked_triangle(array, name), rdms)
+    return condensed
 
 
 def checked_triangle(array: NDArray[Any], name: str) -> NDArray[Any]:
@@ -248,7 +251,8 @@ def square(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
     Returns
     -------
     ndarray, shape (..., n, n)
-        Symmetric.
+        Symmetric. Of a Series or DataArray whose pairs have the labels of both conditions, as those of `calc_rdm` do, a
+        DataFrame or DataArray with labelled rows and columns.
 
     Raises
     ------
@@ -256,11 +260,12 @@ def square(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
         If the length of the last axis is not n (n − 1) / 2, or several RDMs carry different labels.
     """
     array = as_floats(rdms, name, masked_as_nan=True)
-    labels_of(rdms, -1, name, PAIRS)
+    rdm_labels(rdms, name, square=False)
     if array.ndim < 1:
         raise ValueError(f"{name} is a single number; a condensed RDM is (..., pairs)")
     n = n_conditions(array.shape[-1], name)
     out = np.zeros((*array.shape[:-1], n, n), array.dtype)
     rows, columns = np.triu_indices(n, 1)
     out[..., rows, columns] = out[..., columns, rows] = array
-    return out
+    squares: NDArray[Any] = with_squares(out, rdms)
+    return squares

@@ -1,7 +1,8 @@
 """Labels of conditions, pairs and channels that pandas and xarray objects carry, and whether they agree.
 
-Data are matched by position. Labels only guard against mismatched positions: two labelled objects in one call need
-the same labels in the same order. A default `RangeIndex` does not count as labels.
+Models and brains with labelled conditions are matched by name (`label_orders`). All other labels guard against
+mismatched positions: two labelled objects in one call need the same labels in the same order. A default `RangeIndex`
+does not count as labels.
 """
 
 import itertools
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastrdm._base.conversion import is_plain
+from fastrdm._base.pair_labels import conditions_of_pairs
 
 CONDITIONS, PAIRS, CHANNELS = "condition", "pair", "channel"
 
@@ -36,16 +38,11 @@ class Labels:
         """Raise a ValueError that names the first difference, if the other has different labels."""
         if other is None:
             return
-        first, second = self.values, other.values
-        if self.what != other.what:
-            # Pairs can be derived from conditions only if both labels of each pair are known.
-            pairs = first if self.what == PAIRS else second
-            if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
-                return
-            first, second = self._pairs(), other._pairs()
+        if (both := self.beside(other)) is None:
+            return
+        (first, second), what = both
         if len(first) != len(second) or first == second:
             return
-        what = PAIRS if self.what != other.what else self.what
         i = next(i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
         where = f"first at {what} {i}, {first[i]!r} and {second[i]!r}"
         if sorted(map(repr, first)) == sorted(map(repr, second)):
@@ -54,6 +51,18 @@ class Labels:
                 " bring them into one order"
             )
         raise ValueError(f"{self.name} and {other.name} differ in their {what} labels, {where}")
+
+    def beside(self, other: "Labels") -> tuple[tuple[tuple[Any, ...], tuple[Any, ...]], str] | None:
+        """Return both values as labels of the same kind, and this kind; None if there is none.
+
+        Pairs can be derived from conditions, which have a match only if both labels of each pair are known.
+        """
+        if self.what == other.what:
+            return (self.values, other.values), self.what
+        pairs = self.values if self.what == PAIRS else other.values
+        if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+            return None
+        return (self._pairs(), other._pairs()), PAIRS
 
     def _pairs(self) -> tuple[Any, ...]:
         if self.what == PAIRS:
@@ -79,8 +88,8 @@ def labels_of(values: Any, axis: int, name: str, what: str) -> Labels | None:
         return common_labels(
             labels_of(member, axis, f"{name}[{key!r}]", what) for key, member in members
         )
-    index = _index(values, axis)
-    return None if index is None else Labels(what, tuple(map(_label, _listed(index))), name)
+    index = index_of(values, axis)
+    return None if index is None else Labels(what, tuple(map(_label, listed(index))), name)
 
 
 def common_labels(several: Iterable[Labels | None]) -> Labels | None:
@@ -95,9 +104,17 @@ def common_labels(several: Iterable[Labels | None]) -> Labels | None:
 
 
 def rdm_labels(rdms: Any, name: str, *, square: bool) -> Labels | None:
-    """Return the condition labels of square RDMs, or the pair labels of condensed ones; all must agree."""
+    """Return the condition labels of square RDMs, or the pair labels of condensed ones; all must agree.
+
+    Labels of condensed RDMs are also those of conditions, if each pair is labelled by two, in the order of pairs.
+    """
     if not square:
-        return labels_of(rdms, -1, name, PAIRS)
+        if isinstance(rdms, (list, tuple, Mapping)) or type(rdms) is np.ndarray:
+            return labels_of(rdms, -1, name, PAIRS)
+        found = conditions_of_pairs(rdms)
+        if found is None:
+            return labels_of(rdms, -1, name, PAIRS)
+        return Labels(CONDITIONS, tuple(map(_label, found.labels())), name)
     if isinstance(rdms, (list, tuple, Mapping)):
         members = rdms.items() if isinstance(rdms, Mapping) else enumerate(rdms)
         return common_labels(
@@ -113,7 +130,7 @@ def rdm_labels(rdms: Any, name: str, *, square: bool) -> Labels | None:
     return None if labels is None else Labels(CONDITIONS, labels.values, name)
 
 
-def _index(values: Any, axis: int) -> Any:
+def index_of(values: Any, axis: int) -> Any:
     """Return the labels along an axis in the type of their library."""
     if hasattr(values, "to_numpy") and hasattr(values, "index"):
         axes = [values.index, values.columns] if hasattr(values, "columns") else [values.index]
@@ -129,7 +146,8 @@ def _index(values: Any, axis: int) -> Any:
     return None
 
 
-def _listed(index: Any) -> list[Any]:
+def listed(index: Any) -> list[Any]:
+    """Return the labels of an index or coordinate as a list; dates are text."""
     array = np.asarray(index)
     if array.dtype.kind == "M":
         array = array.astype("datetime64[ns]").astype(str)

@@ -10,6 +10,7 @@ from fastrdm._base import parse_bytes
 from fastrdm.rdm import tiles
 from fastrdm.rdm.folds import Folds
 from fastrdm.rdm.inputs import aligned, check_options, members_of, noises_of, warn_undefined
+from fastrdm.rdm.labelled_results import labelled_rdms
 from fastrdm.rdm.methods import method_named, show_methods
 from fastrdm.rdm.numbers import kind_of, tie_tolerance
 from fastrdm.rdm.products import Floats, working_dtype
@@ -163,9 +164,11 @@ def calc_rdm(
     -------
     ndarray of float64, shape (pairs,), or (n, pairs) for a stack of n; or dict of such, shape (pairs,)
         Condensed RDMs of conditions (conditions − 1) / 2 pairs; `square` makes them square. For a dict of layers, a
-        dict with the same keys in the same order. With `like`, arrays of its kind, which are float32 on devices without
-        float64. ``crossnobis`` distances are unbiased: around zero, and so negative
-        half of the time, if conditions do not differ.
+        dict with the same keys in the same order. If the conditions of a pandas or xarray object are labelled, a
+        labelled object of the same library (unless `out` was passed): a Series, DataFrame or DataArray, whose pairs
+        have the labels of both conditions, ``NAME_1`` and ``NAME_2`` for the name of the conditions' axis. With `like`,
+        arrays of its kind, which are float32 on devices without float64. ``crossnobis`` distances are unbiased: around
+        zero, and so negative half of the time, if conditions do not differ.
 
     Raises
     ------
@@ -236,6 +239,7 @@ def calc_rdm(
         # File objects with a mapping interface read an array at every access.
         activations = dict(activations)
     members, stacked = members_of(activations, in_place=max_memory is not None)
+    given_conditions = conditions
     precision, residuals, folds, conditions = aligned(activations, members, options)
     n_rows = members[0].shape[0]
     labels = None
@@ -268,6 +272,8 @@ def calc_rdm(
     undefined = each_of(fill, members, in_turn, n_threads)
     for member, places in zip(members, undefined, strict=True):
         warn_undefined(member.name if stacked else "", row.measure.undefined, places)
+    if like is None and out is None:
+        result = labelled_rdms(result, activations, given_conditions, labels, row.name)
     if isinstance(activations, Mapping):
         return {name: in_kind(rdm, like) for name, rdm in zip(activations, result, strict=True)}
     return in_kind(result, like)

@@ -23,6 +23,8 @@ class Folds:
     weight: Floats
     #: Sorted names of the folds.
     names: list[Any]
+    #: Sorted names of the conditions; None where these are known only by their order.
+    conditions: list[Any] | None = None
 
     @property
     def n_conditions(self) -> int:
@@ -55,7 +57,7 @@ class Folds:
         place = fold[order], repetition, condition[order]
         index[place] = order
         weight[place] = 1 / counts[place[0], place[2]]
-        return cls(index, weight, fold_names)
+        return cls(index, weight, fold_names, None if conditions is None else names)
 
     def source_sum(
         self, member: Member, kind: Kind, noise: Noises | None, n_threads: int

@@ -7,13 +7,14 @@ from numpy.typing import ArrayLike
 
 from fastrdm import _kernels
 from fastrdm._base import (
-    PAIRS,
     as_floats,
     as_rdms,
-    labels_of,
+    check_labelled_size,
+    in_order_of,
     list_names,
     n_conditions,
     warn_caller,
+    with_names,
 )
 from fastrdm.similarity.coefficients import Mask
 from fastrdm.similarity.device_sides import compare_on_device
@@ -138,13 +139,15 @@ def compare(
         return in_kind(found, like)
     first = as_condensed(as_rdms(rdms1, "rdms1"), "rdms1")
     second = as_condensed(as_rdms(rdms2, "rdms2"), "rdms2")
-    if (labels := labels_of(rdms1, -1, "rdms1", PAIRS)) is not None:
-        labels.check(labels_of(rdms2, -1, "rdms2", PAIRS))
     if first.shape[1] != second.shape[1]:
+        _, labels = in_order_of(second, rdms2, "rdms2", None, square=False)
+        check_labelled_size(second.shape[1], rdms1, "rdms1", labels, square=False)
         raise ValueError(
             f"rdms1 has {first.shape[1]} pairs ({n_conditions(first.shape[1])} conditions) and rdms2"
             f" {second.shape[1]} ({n_conditions(second.shape[1])})"
         )
+    second, labels = in_order_of(second, rdms2, "rdms2", None, square=False)
+    first, _ = in_order_of(first, rdms1, "rdms1", labels, square=False)
     sides = (
         Side(similarity, first, nan_policy, "rdms1", n_threads=n_threads),
         Side(similarity, second, nan_policy, "rdms2", n_threads=n_threads),
@@ -152,6 +155,8 @@ def compare(
     similarities, undefined = compare_sides(*sides)
     if undefined.any():
         warn_undefined(undefined, *sides)
+    if like is None:
+        return with_names(similarities, rdms1, rdms2, "rdm_1", "rdm_2")
     return in_kind(similarities, like)
 
 

@@ -9,11 +9,12 @@ from fastrdm._base import (
     ASYMMETRY,
     Labels,
     as_rdms,
+    check_labelled_size,
     checked_triangle,
+    in_order_of,
     is_similarity,
     labels_of,
     n_conditions,
-    rdm_labels,
     upper_triangle,
     warn_similarities,
 )
@@ -93,10 +94,10 @@ def as_subjects(
             f"{name} with shape {array.shape} looks like one square RDM; {expected}, so pass rdm[None]"
         )
     square = array.ndim == 4 or (array.ndim == 3 and array.shape[1] == array.shape[2])
-    labels = rdm_labels(subject_rdms, name, square=square)
     if square:
         array = checked_triangle(array, name)
     n_conditions(array.shape[-1], name)
+    array, labels = in_order_of(array, subject_rdms, name, None, square=square)
     if 0 in array.shape:
         raise ValueError(f"{name} has shape {array.shape}; {expected}, none of them empty")
     axes = ("subject", "pair") if array.ndim == 2 else ("subject", "time", "pair")
@@ -153,7 +154,8 @@ def mapped(rdms: Any) -> Any:
 def as_models(rdms: Any, n_pairs: int, subjects_name: str, labels: Labels | None) -> Rows:
     """Return model RDMs of any form as (models, pairs), float32 or float64; values are not checked.
 
-    ValueError if a shape does not fit the subjects' pairs, an RDM is asymmetric, or labels differ from the subjects'.
+    Models whose conditions are labelled are brought into the order of the subjects'. ValueError if a shape does not fit
+    the subjects' pairs, an RDM is asymmetric, or labels are not the subjects'.
     """
     array = as_rdms(rdms, "rdms")
     n = n_conditions(n_pairs)
@@ -162,6 +164,9 @@ def as_models(rdms: Any, n_pairs: int, subjects_name: str, labels: Labels | None
             f"rdms with shape {array.shape} may be one square RDM or {n} condensed ones; pass 3 axes"
         )
     square = array.shape[-2:] == (n, n) and array.ndim in (2, 3)
+    if not square and array.shape[-1:] != (n_pairs,):
+        own = array.ndim > 1 and array.shape[-1] == array.shape[-2]
+        check_labelled_size(n_pairs, rdms, "rdms", labels, square=own)
     if square:
         array = _condense(array)
     elif array.ndim not in (1, 2) or array.shape[-1] != n_pairs:
@@ -169,8 +174,7 @@ def as_models(rdms: Any, n_pairs: int, subjects_name: str, labels: Labels | None
             f"rdms has shape {array.shape}; {subjects_name} has {n} conditions, so expected ({n}, {n}), ({n_pairs},),"
             f" (models, {n}, {n}) or (models, {n_pairs})"
         )
-    if (model_labels := rdm_labels(rdms, "rdms", square=square)) is not None:
-        model_labels.check(labels)
+    array, _ = in_order_of(array, rdms, "rdms", labels, square=square)
     return with_contiguous_rows(array)
 
 

@@ -1,4 +1,4 @@
-"""Where two objects carry labels, labels must be the same, in the same order."""
+"""Where two objects carry labels, these must be the same; models and brains are matched by them."""
 
 import itertools
 import pickle
@@ -285,13 +285,29 @@ def test_different_labels_are_an_error_that_names_the_first(meeting, order):
         call(meeting, *order)
 
 
-@meetings
+# Models and brains, which are matched by name.
+MATCHED = [name for name in MEETINGS if name.startswith(("compare", "Target", "bootstrap"))]
+MATCHED += ["within a stack", "permutation_test", "noise_ceiling"]
+
+
+@pytest.mark.parametrize("meeting", MEETINGS.keys() - MATCHED)
 def test_reordered_labels_are_an_error_that_says_so(meeting):
-    pairs = isinstance(MEETINGS[meeting][3][0], tuple)
-    # Reordered conditions reverse some pairs, which changes their labels.
-    message = "labels" if pairs else r"have the same \w+ labels in another order, first at \w+ 1,"
+    message = r"have the same \w+ labels in another order, first at \w+ 1,"
     with pytest.raises(ValueError, match=message):
         call(meeting, as_given, swapped)
+
+
+@pytest.mark.parametrize("meeting", MATCHED)
+def test_reordered_models_and_brains_are_matched_with_one_warning(meeting):
+    # Pairs that are labelled by text cannot be told to be reversed.
+    given = MEETINGS[meeting][3]
+    if meeting == "compare, xarray":
+        with pytest.raises(ValueError, match="differ in their pair labels"):
+            call(meeting, as_given, swapped)
+        return
+    with pytest.warns(RuntimeWarning, match="in another order than .* by their labels") as record:
+        call(meeting, as_given, swapped)
+    assert len(record) == 1 and len(given) > 3
 
 
 def unlabelled(labels):
@@ -328,11 +344,13 @@ def test_a_range_that_does_not_start_at_zero_is_a_label():
 
 def test_the_first_difference_is_named_with_both_labels():
     message = (
-        "^rdms1 and rdms2 have the same pair labels in another order, first at pair 2, 'w' and 'x';"
-        " bring them into one order$"
+        "^the columns of precision and the columns of activations have the same channel labels in another order, first"
+        " at channel 2, 'x' and 'y'; bring them into one order$"
     )
     with pytest.raises(ValueError, match=message):
-        fastrdm.compare(condensed(list("uvwxyz")), condensed(list("uvxwyz")))
+        fastrdm.calc_rdm(
+            activations(NAMES, list("vwyxz")), "mahalanobis", precision=precision(CHANNELS)
+        )
     message = (
         r"^activations\[0\] and activations\[1\] differ in their condition labels, first at condition 3,"
         " 'fig' and 'gnu'$"
@@ -357,8 +375,9 @@ def test_missing_labels_and_dates():
     xarray = DataArray(SQUARE, row=None, column=None)
     xarray.coords = {"row": dates.to_numpy()}
     scored([square_frame(dates)], [xarray])
-    scored([square_frame(["a", None, np.nan, "b"])], square_frame(["a", None, np.nan, "b"]))
-    with pytest.raises(ValueError, match="another order"):
+    with pytest.warns(RuntimeWarning, match="matched by position"):
+        scored([square_frame(["a", None, np.nan, "b"])], square_frame(["a", None, np.nan, "b"]))
+    with pytest.warns(RuntimeWarning, match="another order"):
         scored([square_frame(dates)], square_frame(dates[::-1]))
 
 

@@ -46,9 +46,10 @@ def test_arguments_of_a_target_are_passed_on(cube):
     target = Target.from_responses(tables, "correlation", "rsatoolbox", 0.5, "V4")
     assert (target.name, target.ceiling, target.protocol.name) == ("V4", 0.5, "rsatoolbox")
     assert target.labels.values == tuple(images)
-    model = pd.DataFrame(np.zeros((8, 8)), index=images[::-1], columns=images[::-1])
-    with pytest.raises(ValueError, match="rdms and V4 have the same condition labels in another"):
-        target.score(model)
+    model = pd.DataFrame(fastrdm.square(target.subject_rdms[0, 0]), images, images)
+    with pytest.warns(RuntimeWarning, match="rdms has its conditions in another order than V4"):
+        score = target.score(model.iloc[::-1, ::-1])
+    np.testing.assert_array_equal(score.rho, target.score(model).rho)
 
 
 def crossnobis(array, folds, precision=None):

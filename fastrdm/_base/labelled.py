@@ -1,0 +1,215 @@
+"""Labelled results: RDMs and tables of similarities as pandas or xarray objects, in the kind of the arguments.
+
+Arguments with labels give results with labels; arguments without any, or with a default `RangeIndex`, give arrays.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._base.conversion import is_plain
+from fastrdm._base.labels import index_of, listed
+from fastrdm._base.pair_labels import CONDITION, ENDS, ConditionNames, conditions_of_pairs
+
+PANDAS, XARRAY = "pandas", "xarray"
+_PAIR, _RDM = "pair", "rdm"
+
+
+def kind_of_table(values: Any) -> str | None:
+    """Return the library, pandas or xarray, whose object an argument is, or the first member of a list or dict."""
+    if type(values) is np.ndarray:
+        return None
+    if isinstance(values, Mapping) and not _is_xarray(values):
+        values = list(values.values())
+    if isinstance(values, (list, tuple)):
+        if is_plain(values):
+            return None
+        kinds = [kind_of_table(member) for member in values]
+        return XARRAY if XARRAY in kinds else next(filter(None, kinds), None)
+    if _is_xarray(values):
+        return XARRAY
+    return PANDAS if hasattr(values, "to_numpy") and hasattr(values, "index") else None
+
+
+def _is_xarray(values: Any) -> bool:
+    """Whether an argument is a DataArray, not a Dataset, which is a mapping of arrays."""
+    names = ("dims", "coords", "assign_coords", "ndim")
+    return all(hasattr(values, name) for name in names)
+
+
+def condition_names(values: Any, axis: int = 0) -> ConditionNames | None:
+    """Return the labels of conditions along an axis of a pandas or xarray object; None without labels."""
+    index = index_of(values, axis) if kind_of_table(values) else None
+    if index is None:
+        return None
+    if hasattr(index, "coords"):
+        dim = str(values.dims[axis])
+        found = values.indexes.get(values.dims[axis])
+        if getattr(found, "nlevels", 1) == 1:
+            return ConditionNames((_stem(dim),), (np.asarray(index.values),))
+        index = found
+    n_levels = getattr(index, "nlevels", 1)
+    if n_levels == 1:
+        return ConditionNames((str(index.name or CONDITION),), (np.asarray(index),))
+    names = [str(name or f"{CONDITION}{i}") for i, name in enumerate(index.names)]
+    return ConditionNames(
+        tuple(names), tuple(np.asarray(index.get_level_values(i)) for i in range(n_levels))
+    )
+
+
+def _stem(dim: str) -> str:
+    return dim.removesuffix(ENDS[0])
+
+
+def with_pairs(
+    rdms: NDArray[Any],
+    conditions: ConditionNames,
+    kind: str,
+    like: Any = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return condensed RDMs (..., pairs) as a Series, DataFrame or DataArray whose pairs are labelled.
+
+    Leading axes are those of `like`, which has them, too. More than two axes in pandas are a plain array.
+    """
+    names, ends = conditions.ends()
+    if kind == XARRAY:
+        from xarray import DataArray
+
+        dims, coords = _leading(rdms.ndim - 1, like)
+        coords |= {name: (_PAIR, end) for name, end in zip(names, ends, strict=True)}
+        return DataArray(rdms, coords, (*dims, _PAIR), name=_RDM, attrs=attrs)
+    from pandas import DataFrame, MultiIndex, Series
+
+    if rdms.ndim > 2:
+        return rdms
+    pairs = MultiIndex.from_arrays(ends, names=names)
+    if rdms.ndim == 1:
+        return Series(rdms, pairs, name=getattr(like, "name", None))
+    return DataFrame(rdms, index_of(like, 0) if hasattr(like, "columns") else None, pairs)
+
+
+def _leading(n_axes: int, like: Any) -> tuple[list[Any], dict[Any, Any]]:
+    """Return names and coordinates of the leading axes, those of an object that has them where there is one."""
+    if not n_axes:
+        return [], {}
+    if not _is_xarray(like):
+        return [_RDM, *(f"{_RDM}_axis{i}" for i in range(1, n_axes))], {}
+    dims = list(like.dims[:n_axes])
+    coords = {
+        name: coord
+        for name, coord in like.coords.items()
+        if coord.dims and set(coord.dims) <= set(dims)
+    }
+    return dims, coords
+
+
+def with_squares(rdms: NDArray[Any], like: Any) -> Any:
+    """Return square RDMs (..., n, n) of labelled condensed ones as a DataFrame or DataArray, or as they are."""
+    kind = kind_of_table(like)
+    if kind is None or isinstance(like, (list, tuple, Mapping)):
+        return rdms
+    conditions = conditions_of_pairs(like)
+    if conditions is None:
+        return rdms
+    if kind == PANDAS:
+        from pandas import DataFrame, Index, MultiIndex
+
+        if rdms.ndim > 2:
+            return rdms
+        if len(conditions.levels) == 1:
+            index: Any = Index(conditions.levels[0], name=conditions.names[0])
+        else:
+            index = MultiIndex.from_arrays(conditions.levels, names=conditions.names)
+        return DataFrame(rdms, index, index)
+    from xarray import DataArray
+
+    dims, coords = _leading(rdms.ndim - 2, like)
+    stem = conditions.names[0] if len(conditions.names) == 1 else CONDITION
+    ends = [stem + end for end in ENDS]
+    if len(conditions.names) == 1:
+        coords |= {end: (end, conditions.levels[0]) for end in ends}
+        return DataArray(rdms, coords, (*dims, *ends), name=like.name, attrs=like.attrs)
+    from pandas import MultiIndex
+    from xarray import Coordinates
+
+    out = DataArray(rdms, coords, (*dims, *ends), name=like.name, attrs=like.attrs)
+    for end in ENDS:
+        names = [name + end for name in conditions.names]
+        index = MultiIndex.from_arrays(conditions.levels, names=names)
+        out = out.assign_coords(Coordinates.from_pandas_multiindex(index, stem + end))
+    return out
+
+
+def with_condensed(rdms: NDArray[Any], like: Any) -> Any:
+    """Return condensed RDMs (..., pairs) of labelled square ones as a Series or DataArray, or as they are."""
+    kind = kind_of_table(like)
+    if kind is None or isinstance(like, (list, tuple, Mapping)):
+        return rdms
+    conditions = condition_names(like, -2) or condition_names(like, -1)
+    if conditions is None:
+        return rdms
+    names = tuple(_stem(name) for name in conditions.names)
+    attrs = getattr(like, "attrs", None)
+    return with_pairs(rdms, ConditionNames(names, conditions.levels), kind, like, attrs)
+
+
+def with_names(table: NDArray[Any], first: Any, second: Any, *names: str) -> Any:
+    """Return a table (n1, n2) of two arguments, RDMs for example, with their names; as it is if neither has labels.
+
+    `names` are those of the two axes where an argument has no name for them.
+    """
+    kinds = [kind_of_table(values) for values in (first, second)]
+    if not any(kinds) or not (_has_labels(first) or _has_labels(second)):
+        return table
+    rows, columns = _row_names(first, table.shape[0]), _row_names(second, table.shape[1])
+    if XARRAY not in kinds:
+        from pandas import DataFrame
+
+        return DataFrame(table, rows[1], columns[1])
+    from xarray import DataArray
+
+    dims = [found or name for (found, _), name in zip((rows, columns), names, strict=True)]
+    if dims[0] == dims[1]:
+        dims = [dim + end for dim, end in zip(dims, ENDS, strict=True)]
+    coords = {
+        dim: listed(labels)
+        for dim, (_, labels) in zip(dims, (rows, columns), strict=True)
+        if labels is not None and getattr(labels, "nlevels", 1) == 1
+    }
+    return DataArray(table, coords, dims)
+
+
+def _has_labels(values: Any) -> bool:
+    """Whether an argument, or a member of a list or dict, has labels along any axis."""
+    if isinstance(values, Mapping) and not _is_xarray(values):
+        values = list(values.values())
+    if isinstance(values, (list, tuple)):
+        return not is_plain(values) and any(map(_has_labels, values))
+    if kind_of_table(values) is None:
+        return False
+    axes: Iterable[int] = range(values.ndim)
+    if any(index_of(values, axis) is not None for axis in axes):
+        return True
+    return conditions_of_pairs(values) is not None
+
+
+def _row_names(values: Any, n: int) -> tuple[str | None, Any]:
+    """Return name and labels of the first axis of a stack of n RDMs; None where they have none."""
+    if isinstance(values, Mapping) and not _is_xarray(values):
+        return None, list(map(str, values))
+    if isinstance(values, (list, tuple)):
+        names = [] if is_plain(values) else [getattr(member, "name", None) for member in values]
+        is_named = len(set(names)) == len(names) == n and None not in names
+        return None, names if is_named else None
+    kind = kind_of_table(values)
+    if kind is None:
+        return None, None
+    if values.ndim < 2:
+        name = values.name
+        return None, None if kind == XARRAY or name is None else [name]
+    index = index_of(values, 0)
+    dim = str(values.dims[0]) if kind == XARRAY else getattr(values.index, "name", None)
+    return dim, index

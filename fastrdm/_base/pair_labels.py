@@ -1,0 +1,106 @@
+"""Pairs that are labelled by two conditions each, as `calc_rdm` labels them, and the conditions that they are of.
+
+A pandas index of pairs has the levels ``NAME_1`` and ``NAME_2``, or any two levels; an xarray object has two
+coordinates ``NAME_1`` and ``NAME_2`` of its last axis, or such an index. Conditions with several names, such as levels
+of an index, have such a couple for each.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Name of the conditions where their axis has none.
+CONDITION = "condition"
+ENDS = ("_1", "_2")
+
+
+@dataclass(frozen=True)
+class ConditionNames:
+    """Labels of conditions: `names` of their levels, and an array (conditions,) for each."""
+
+    names: tuple[str, ...]
+    levels: tuple[NDArray[Any], ...]
+
+    def labels(self) -> list[Any]:
+        """Return a label for each condition, a tuple if there are several levels."""
+        lists = [np.asarray(as_texts(level)).tolist() for level in self.levels]
+        return lists[0] if len(lists) == 1 else list(zip(*lists, strict=True))
+
+    def ends(self) -> tuple[list[str], list[NDArray[Any]]]:
+        """Return names and labels of the first and the second condition of each pair, in the order of pairs."""
+        places = np.triu_indices(len(self.levels[0]), 1)
+        names = [name + end for end in ENDS for name in self.names]
+        return names, [level[place] for place in places for level in self.levels]
+
+
+def as_texts(values: NDArray[Any]) -> NDArray[Any]:
+    """Return dates as text, others as they are."""
+    return values.astype("datetime64[ns]").astype(str) if values.dtype.kind == "M" else values
+
+
+def conditions_of_pairs(values: Any) -> ConditionNames | None:
+    """Return the conditions of the pairs that label the last axis of a pandas or xarray object.
+
+    None if pairs are not labelled by two conditions, or are not in the order of condensed RDMs.
+    """
+    found = _ends_of(values)
+    if found is None:
+        return None
+    names, first, second = found
+    n_pairs = len(first[0])
+    n = (1 + int(np.sqrt(1 + 8 * n_pairs))) // 2
+    if n < 2 or n * (n - 1) // 2 != n_pairs:
+        return None
+    rows, columns = np.triu_indices(n, 1)
+    levels = []
+    for one, other in zip(first, second, strict=True):
+        level = np.empty(n, np.result_type(one, other) if one.dtype == other.dtype else object)
+        level[:1], level[1:] = one[:1], other[: n - 1]
+        if not (np.array_equal(level[rows], one) and np.array_equal(level[columns], other)):
+            return None
+        levels.append(level)
+    return ConditionNames(names, tuple(levels))
+
+
+def _ends_of(
+    values: Any,
+) -> tuple[tuple[str, ...], list[NDArray[Any]], list[NDArray[Any]]] | None:
+    """Return the names of levels, and the first and second labels of the pairs along the last axis."""
+    if hasattr(values, "to_numpy") and hasattr(values, "index"):
+        return _of_index(values.columns if hasattr(values, "columns") else values.index)
+    if not (hasattr(values, "dims") and hasattr(values, "coords") and len(values.dims)):
+        return None
+    dim = values.dims[-1]
+    index = getattr(values, "indexes", {}).get(dim)
+    if index is not None and getattr(index, "nlevels", 1) > 1:
+        return _of_index(index)
+    along = [
+        str(name)
+        for name, each in values.coords.items()
+        if getattr(each, "dims", None) == (dim,) and name != dim
+    ]
+    stems = [name[:-2] for name in along if name.endswith(ENDS[0]) and name[:-2] + ENDS[1] in along]
+    if not stems:
+        return None
+    first, second = (
+        [np.asarray(values.coords[stem + end].values) for stem in stems] for end in ENDS
+    )
+    return tuple(stems), first, second
+
+
+def _of_index(
+    index: Any,
+) -> tuple[tuple[str, ...], list[NDArray[Any]], list[NDArray[Any]]] | None:
+    n_levels = getattr(index, "nlevels", 1)
+    if n_levels < 2 or n_levels % 2:
+        return None
+    half = n_levels // 2
+    names = [str(name) for name in index.names]
+    stems = tuple(name[:-2] for name in names[:half])
+    is_paired = names == [stem + end for end in ENDS for stem in stems]
+    if not is_paired and n_levels > 2:
+        return None
+    levels = [np.asarray(index.get_level_values(i)) for i in range(n_levels)]
+    return stems if is_paired else (CONDITION,), levels[:half], levels[half:]

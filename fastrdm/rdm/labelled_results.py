@@ -1,0 +1,64 @@
+"""Condensed RDMs as pandas or xarray objects, where the activations' conditions are labelled."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrdm._base import ConditionNames, condition_names, kind_of_table, with_pairs
+from fastrdm.rdm.folds import Folds
+
+
+def labelled_rdms(
+    rdms: NDArray[Any], activations: Any, conditions: Any, folds: Folds | None, method: str
+) -> Any:
+    """Return RDMs (pairs,), or (n, pairs) of a stack, with labels of their pairs if the conditions have labels.
+
+    `conditions` are those of the measurements in `folds`, as they were passed. A mapping of activations gives a list of
+    its members' RDMs.
+    """
+    if isinstance(activations, Mapping):
+        members = list(activations.values())
+    elif isinstance(activations, (list, tuple)):
+        # A list of rows is one array, without labels of its conditions.
+        members = list(activations) if rdms.ndim == 2 else []
+    else:
+        members = [activations]
+    kinds = [kind_of_table(member) for member in members]
+    if not any(kinds):
+        return rdms
+    names = [
+        _of_folds(member, conditions, folds) if folds else condition_names(member)
+        for member in members
+    ]
+    attrs = {"method": method}
+    if isinstance(activations, Mapping):
+        return [
+            rdm if name is None or kind is None else with_pairs(rdm, name, kind, attrs=attrs)
+            for rdm, name, kind in zip(rdms, names, kinds, strict=True)
+        ]
+    first = next((name for name in names if name is not None), None)
+    if first is None:
+        return rdms
+    kind = "xarray" if "xarray" in kinds else "pandas"
+    return with_pairs(rdms, first, kind, attrs=attrs)
+
+
+def _of_folds(member: Any, conditions: Any, folds: Folds) -> ConditionNames | None:
+    """Return the names of cross-validated conditions: those passed, or the rows' if these are equal in all folds."""
+    if kind_of_table(member) is None:
+        return None
+    if folds.conditions is not None:
+        name = str(getattr(conditions, "name", None) or "condition")
+        return ConditionNames((name,), (np.asarray(folds.conditions),))
+    rows = condition_names(member)
+    if rows is None:
+        return None
+    levels = []
+    for level in rows.levels:
+        each = level[folds.index[:, 0]]
+        if not (each == each[0]).all():
+            return None
+        levels.append(np.asarray(each[0]))
+    return ConditionNames(rows.names, tuple(levels))
