@@ -268,6 +268,9 @@ def responses(patch):
     grams = fastrdm.gram({"conv1": make_layer(), "fc": make_layer()})
     yield {
         "assembly": assembly,
+        "layer": make_layer(),
+        "stimuli": assembly.stimulus_id.values[:N],
+        "objects": assembly.object_name.values[:N],
         "betas": make_responses(),
         "gram1": grams["conv1"],
         "gram2": grams["fc"],

@@ -4,6 +4,8 @@ In come the trainers of other libraries; out go scores, through their loggers an
 
 Read `lightning` or `transformers`: each has one callback, which asks `fastrdm.live` when to score and keeps the scores
 in a history. The modules need the packages that they are named after.
+
+`brainscore` has metrics and ceilings with the interface of Brain-Score, for its assemblies.
 """
 
 from typing import TYPE_CHECKING

@@ -10,6 +10,12 @@ the means over repeats and the z-scores within sessions. `reliability` computes 
 `ceilings` NSD's ncsnr and the correlations with other subjects; both use the `correlation` of units.
 """
 
+from fastrdm.responses.assemblies import (
+    Assembly,
+    assembly_of,
+    check_same_stimuli,
+    responses_of,
+)
 from fastrdm.responses.ceilings import (
     SubjectCeiling,
     explainable_variance,
@@ -24,9 +30,12 @@ from fastrdm.responses.subjects import MeasuredResponses, per_subject
 from fastrdm.responses.trials import stack_trials
 
 __all__ = [
+    "Assembly",
     "MeasuredResponses",
     "SubjectCeiling",
+    "assembly_of",
     "ceiling_of",
+    "check_same_stimuli",
     "deviations_of_repeats",
     "explainable_variance",
     "mean_of_repeats",
@@ -34,6 +43,7 @@ __all__ = [
     "ncsnr",
     "per_subject",
     "read_responses",
+    "responses_of",
     "session_index",
     "split_half_reliability",
     "stack_trials",
