@@ -8,7 +8,12 @@ import pytest
 from conftest import ROOT
 
 # Imported name → distribution, where they differ; onnx_ir comes with onnxscript.
-DISTRIBUTIONS = {"PIL": "pillow", "onnx_ir": "onnxscript", "vl_convert": "vl_convert_python"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "onnx_ir": "onnxscript",
+    "sklearn": "scikit_learn",
+    "vl_convert": "vl_convert_python",
+}
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / "docs" / "installation.md").is_file(), reason="not a checkout"
