@@ -1,3 +1,68 @@
-"""rsatoolbox's functions on compiled kernels: the same signatures, its own objects in and out."""
+"""rsatoolbox's functions on compiled kernels: the same signatures, its own objects in and out.
 
-__all__: list[str] = []
+In come rsatoolbox's datasets, RDMs and models; out go its RDMs and results. What the kernels do not know goes on to
+rsatoolbox's own function, which `originals` keeps.
+
+Read `evaluation` first (all data), then `bootstraps`: all draws of a bootstrap are evaluated together by `resampling`,
+from sums of products (`resampled_sums`) or ranks (`resampled_ranks`), of what `evaluation_inputs` takes out of models
+and RDMs. `cross_validation` fits models by `fits`, with `noise_ceilings`; `searchlights` has many RDMs at once.
+`vectors` compares and pools RDMs whose pairs may be missing.
+"""
+
+from typing import TYPE_CHECKING
+
+from fastrdm._base import lazy_attributes
+
+if TYPE_CHECKING:
+    from fastrdm.interop.rsatoolbox.bootstraps import (
+        eval_bootstrap,
+        eval_bootstrap_pattern,
+        eval_bootstrap_rdm,
+    )
+    from fastrdm.interop.rsatoolbox.cross_validation import (
+        bootstrap_crossval,
+        crossval,
+        eval_dual_bootstrap,
+    )
+    from fastrdm.interop.rsatoolbox.evaluation import eval_fixed
+    from fastrdm.interop.rsatoolbox.noise_ceilings import boot_noise_ceiling, cv_noise_ceiling
+    from fastrdm.interop.rsatoolbox.searchlights import (
+        evaluate_models_searchlight,
+        get_searchlight_RDMs,
+    )
+else:
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "fastrdm.interop.rsatoolbox.bootstraps": [
+                "eval_bootstrap",
+                "eval_bootstrap_pattern",
+                "eval_bootstrap_rdm",
+            ],
+            "fastrdm.interop.rsatoolbox.cross_validation": [
+                "bootstrap_crossval",
+                "crossval",
+                "eval_dual_bootstrap",
+            ],
+            "fastrdm.interop.rsatoolbox.evaluation": ["eval_fixed"],
+            "fastrdm.interop.rsatoolbox.noise_ceilings": ["boot_noise_ceiling", "cv_noise_ceiling"],
+            "fastrdm.interop.rsatoolbox.searchlights": [
+                "evaluate_models_searchlight",
+                "get_searchlight_RDMs",
+            ],
+        },
+    )
+
+__all__ = [
+    "boot_noise_ceiling",
+    "bootstrap_crossval",
+    "crossval",
+    "cv_noise_ceiling",
+    "eval_bootstrap",
+    "eval_bootstrap_pattern",
+    "eval_bootstrap_rdm",
+    "eval_dual_bootstrap",
+    "eval_fixed",
+    "evaluate_models_searchlight",
+    "get_searchlight_RDMs",
+]

@@ -1,6 +1,5 @@
 """rsatoolbox's bootstraps: over conditions, RDMs and both."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ def eval_bootstrap(
     data: Any,
     theta: Any = None,
     method: str = "cosine",
-    N: int = 1000,  # noqa: N803
+    N: int = 1000,
     pattern_descriptor: str = "index",
     rdm_descriptor: str = "index",
     boot_noise_ceil: bool = True,
@@ -73,7 +72,7 @@ def eval_bootstrap_pattern(
     data: Any,
     theta: Any = None,
     method: str = "cosine",
-    N: int = 1000,  # noqa: N803
+    N: int = 1000,
     pattern_descriptor: str = "index",
     rdm_descriptor: str = "index",
     boot_noise_ceil: bool = True,
@@ -97,7 +96,7 @@ def eval_bootstrap_rdm(
     data: Any,
     theta: Any = None,
     method: str = "cosine",
-    N: int = 1000,  # noqa: N803
+    N: int = 1000,
     rdm_descriptor: str = "index",
     boot_noise_ceil: bool = True,
 ) -> Any:
@@ -138,12 +137,12 @@ class PlannedDraws:
 
 def draw_rdms(plan: Plan) -> NDArray[Any]:
     """Draw positions of groups of RDMs from the global random state, as `bootstrap_sample_rdm`."""
-    return np.random.randint(0, plan.rdms.n, size=plan.rdms.n)
+    return np.random.randint(0, plan.rdms.n, size=plan.rdms.n)  # noqa: NPY002
 
 
 def draw_patterns(plan: Plan) -> NDArray[Any]:
     """Draw positions of groups of conditions from the global random state, as `bootstrap_sample_pattern`."""
-    return np.random.randint(0, plan.patterns.n, size=plan.patterns.n)
+    return np.random.randint(0, plan.patterns.n, size=plan.patterns.n)  # noqa: NPY002
 
 
 def _draw(plan: Plan, n: int, *, rdms: bool, patterns: bool) -> PlannedDraws:
@@ -216,10 +215,3 @@ def _finish(
     )
     result.n_rdm, result.n_pattern = data.n_rdm, data.n_cond
     return result
-
-
-TABLE: dict[str, Callable[..., Any]] = {
-    "eval_bootstrap": eval_bootstrap,
-    "eval_bootstrap_pattern": eval_bootstrap_pattern,
-    "eval_bootstrap_rdm": eval_bootstrap_rdm,
-}

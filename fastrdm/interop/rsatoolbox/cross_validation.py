@@ -1,5 +1,6 @@
 """rsatoolbox's cross-validation of models with parameters, and bootstraps with folds inside."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastrdm.interop.rsatoolbox.bootstraps import (
     results_of,
 )
 from fastrdm.interop.rsatoolbox.evaluation_inputs import Plan, plan_of, warn_about_tau
+from fastrdm.interop.rsatoolbox.exchange import replaced
 from fastrdm.interop.rsatoolbox.fits import fit
 from fastrdm.interop.rsatoolbox.noise_ceilings import boot_noise_ceiling, cv_noise_ceiling
 from fastrdm.interop.rsatoolbox.originals import original, toolbox
@@ -103,7 +105,7 @@ def eval_dual_bootstrap(
     fitter: Any = None,
     k_pattern: int | None = 1,
     k_rdm: int | None = 1,
-    N: int = 1000,  # noqa: N803
+    N: int = 1000,
     n_cv: int = 2,
     pattern_descriptor: str = "index",
     rdm_descriptor: str = "index",
@@ -146,12 +148,11 @@ def eval_dual_bootstrap(
     if fitter is None and (k_pattern, k_rdm) == (1, 1):
         plan = _plan_of_fixed(models, data, method, N, pattern_descriptor, rdm_descriptor)
     if plan is None:
-        from fastrdm.interop.rsatoolbox.acceleration import accelerate
-
-        with accelerate():
+        given = (models, data, method, fitter, k_pattern, k_rdm, N, n_cv)
+        with replaced(FOLDS):
             return original("inference.evaluate", "eval_dual_bootstrap")(
-                models, data, method, fitter, k_pattern, k_rdm, N, n_cv
-            , pattern_descriptor, rdm_descriptor, use_correction)
+                *given, pattern_descriptor, rdm_descriptor, use_correction
+            )
     both, rdms, patterns = _draw(plan, N)
     warn_about_tau(method)
     too_few = both.too_few()
@@ -172,6 +173,33 @@ def eval_dual_bootstrap(
         n_rdm=data.n_rdm,
         n_pattern=data.n_cond,
     )
+
+
+def bootstrap_crossval(
+    models: Any,
+    data: Any,
+    method: str = "cosine",
+    fitter: Any = None,
+    k_pattern: int | None = None,
+    k_rdm: int | None = None,
+    N: int = 1000,
+    n_cv: int = 2,
+    pattern_descriptor: str = "index",
+    rdm_descriptor: str = "index",
+    boot_type: str = "both",
+    use_correction: bool = True,
+) -> Any:
+    """Cross-validate models in each draw of a bootstrap, as `rsatoolbox.inference.bootstrap_crossval`.
+
+    Its loop runs with the `crossval` and the noise ceilings of this package.
+
+    Parameters and result: see `eval_dual_bootstrap`; ``boot_type`` is "both", "pattern" or "rdm".
+    """
+    given = (models, data, method, fitter, k_pattern, k_rdm, N, n_cv)
+    with replaced(FOLDS):
+        return original("inference.evaluate", "bootstrap_crossval")(
+            *given, pattern_descriptor, rdm_descriptor, boot_type, use_correction
+        )
 
 
 def _plan_of_fixed(
@@ -199,7 +227,7 @@ def _draw(plan: Plan, n: int) -> tuple[PlannedDraws, PlannedDraws, PlannedDraws]
             continue
         for sizes in ((n_rdms, n_patterns), (n_rdms, plan.patterns.n), (plan.rdms.n, n_patterns)):
             for size in sizes:
-                np.random.shuffle(np.arange(size))
+                np.random.shuffle(np.arange(size))  # noqa: NPY002
     return both, rdms, patterns
 
 
@@ -209,3 +237,11 @@ def _covariances(evaluations: Doubles, ceiling: Doubles) -> Doubles:
     values = values - values.mean(axis=0, keepdims=True)
     found: Doubles = np.einsum("ijk,ilk->kjl", values, values) / (len(values) - 1)
     return found
+
+
+# What rsatoolbox's loops over draws call.
+FOLDS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("inference.evaluate", "crossval"): crossval,
+    ("inference.noise_ceiling", "boot_noise_ceiling"): boot_noise_ceiling,
+    ("inference.noise_ceiling", "cv_noise_ceiling"): cv_noise_ceiling,
+}

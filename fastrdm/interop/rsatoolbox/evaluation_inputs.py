@@ -55,7 +55,9 @@ def groups_of(descriptors: dict[str, Any], by: str) -> Groups | None:
         values, of = np.unique(np.asarray(descriptors[by]), return_inverse=True)
     except TypeError:
         return None
-    if np.asarray(descriptors[by]).ndim != 1 or (values.dtype.kind == "f" and np.isnan(values).any()):
+    if np.asarray(descriptors[by]).ndim != 1 or (
+        values.dtype.kind == "f" and np.isnan(values).any()
+    ):
         return None
     return Groups(values, np.asarray(of, np.intp).ravel())
 

@@ -10,11 +10,12 @@ from fastrdm import _kernels
 from fastrdm.interop.rsatoolbox.originals import original, toolbox
 from fastrdm.interop.rsatoolbox.resampled_ranks import rank_correlations
 from fastrdm.interop.rsatoolbox.resampling import RANKS, SUMS
-from fastrdm.interop.rsatoolbox.vectors import compare_values, shared_pairs, taken
+from fastrdm.interop.rsatoolbox.vectors import shared_pairs
 
 Doubles = NDArray[np.float64]
 Similarity = Callable[[Doubles], float]
 
+_CLASSES = ("Select", "Weighted", "Interpolate")
 _TOLERANCE = 0.000001
 
 
@@ -28,16 +29,11 @@ def fit(
 ) -> Any:
     """Return the parameters that a fitter of rsatoolbox finds; other fitters are called as they are."""
     own = {original("model.fitter", name): name for name in _FITS}
-    classes = (toolbox("model").ModelSelect, toolbox("model").ModelWeighted)
-    classes += (toolbox("model").ModelInterpolate,)
-    if fitter in own and type(model) in classes:
-        part = model.rdm_obj.subsample_pattern(pattern_descriptor, pattern_idx)
-        pairs, others = (shared_pairs(x.get_vectors()) for x in (part, data))
-        if pairs is not None and others is not None and np.array_equal(pairs, others):
-            rows, measured = taken(part.get_vectors(), pairs), taken(data.get_vectors(), pairs)
-            prepared = _prepare(rows, measured, method, pairs)
-            if prepared is not None:
-                return _FITS[own[fitter]](model, *prepared, method)
+    classes = [getattr(toolbox("model"), f"Model{name}") for name in _CLASSES]
+    if fitter in own and type(model) in classes and method in SUMS + RANKS:
+        similarity = _similarity(model, data, method, pattern_idx, pattern_descriptor)
+        if similarity is not None:
+            return _FITS[own[fitter]](model, similarity)
     return fitter(
         model,
         data,
@@ -47,75 +43,112 @@ def fit(
     )
 
 
-def _prepare(
-    rows: Doubles, measured: Doubles, method: str, pairs: NDArray[np.bool_]
-) -> tuple[Doubles, Doubles] | None:
-    """Return rows whose cosines are the similarities, or as they are for ranks; None for other methods."""
+def _similarity(
+    model: Any, data: Any, method: str, pattern_idx: Any, pattern_descriptor: str
+) -> Similarity | None:
+    """Return the function from weights of a model's RDMs to their sum's mean similarity; None for rsatoolbox's."""
+    n_pairs = model.rdm.shape[1]
+    places = toolbox("rdm").RDMs(
+        np.arange(n_pairs, dtype=float)[None],
+        pattern_descriptors=dict(model.rdm_obj.pattern_descriptors),
+    )
+    positions = places.subsample_pattern(pattern_descriptor, pattern_idx).get_vectors()
+    pairs, others = shared_pairs(positions), shared_pairs(data.get_vectors())
+    finite = np.isfinite(model.rdm).all()
+    if not finite or pairs is None or others is None or not np.array_equal(pairs, others):
+        return None
+    chosen = positions[0, pairs].astype(np.intp)
+    # Copied as rsatoolbox does, so that sums have its order and optimisers take its steps.
+    measured = data.get_vectors()[:, pairs].reshape(data.n_rdm, -1)
     if method in RANKS:
-        return rows, measured
-    if method not in SUMS:
+        return _of_ranks(model, chosen, measured, method)
+    if method.endswith("_cov"):
+        return _of_whitened(model.rdm[:, chosen], measured, method, pairs)
+    return _of_values(model, chosen, measured, method == "corr")
+
+
+def _of_ranks(model: Any, chosen: NDArray[np.intp], measured: Doubles, method: str) -> Similarity:
+    ranks = _kernels.rank(np.ascontiguousarray(measured, np.float64))
+
+    def similarity(theta: Doubles) -> float:
+        prediction = np.matmul(model.rdm.T, theta)[chosen][None]
+        return float(np.mean(rank_correlations(_kernels.rank(prediction), ranks, method)))
+
+    return similarity
+
+
+def _of_values(
+    model: Any, chosen: NDArray[np.intp], measured: Doubles, centred: bool
+) -> Similarity:
+    if centred:
+        measured = measured - np.mean(measured, 1, keepdims=True)
+    lengths = np.sqrt(np.einsum("ij,ij->i", measured, measured))
+    undefined = lengths == 0
+
+    def similarity(theta: Doubles) -> float:
+        prediction = np.matmul(model.rdm.T, theta)[chosen][None]
+        if centred:
+            prediction = prediction - np.mean(prediction, 1, keepdims=True)
+        length = np.sqrt(np.einsum("ij,ij->i", prediction, prediction))
+        if length[0] == 0:
+            return 0.0
+        cosines = np.einsum("ij,kj->ik", prediction, measured)
+        cosines /= length.reshape((-1, 1))
+        cosines /= np.where(undefined, 1.0, lengths).reshape((1, -1))
+        cosines[:, undefined] = 0
+        return float(np.mean(cosines))
+
+    return similarity
+
+
+def _of_whitened(
+    rows: Doubles, measured: Doubles, method: str, pairs: NDArray[np.bool_]
+) -> Similarity | None:
+    whiten = getattr(toolbox("rdm.compare"), "_cov_weighting", None)
+    if whiten is None:
         return None
     if method.startswith("corr"):
         rows, measured = (x - x.mean(axis=1, keepdims=True) for x in (rows, measured))
-    if method.endswith("_cov"):
-        whiten = getattr(toolbox("rdm.compare"), "_cov_weighting", None)
-        if whiten is None:
-            return None
-        rows, measured = whiten(rows, pairs), whiten(measured, pairs)
-    return rows, measured
+    rows, measured = whiten(rows, pairs), whiten(measured, pairs)
+    lengths = np.sqrt(np.einsum("ij,ij->i", measured, measured))[:, None]
+    directions = np.divide(measured, lengths, out=np.zeros_like(measured), where=lengths > 0)
+    to_data, products = rows @ directions.mean(axis=0), rows @ rows.T
 
-
-def _similarity(rows: Doubles, measured: Doubles, method: str) -> Similarity:
-    """Return the function from weights of rows to the mean similarity of their sum to the data."""
-    if method in RANKS:
-        ranks = _kernels.rank(measured)
-
-        def of_ranks(theta: Doubles) -> float:
-            prediction = _kernels.rank(np.ascontiguousarray((theta @ rows)[None]))
-            return float(rank_correlations(prediction, ranks, method).mean())
-
-        return of_ranks
-    lengths = np.sqrt(np.einsum("ij,ij->i", measured, measured))
-    directions = np.divide(
-        measured, lengths[:, None], out=np.zeros_like(measured), where=lengths[:, None] > 0
-    )
-    to_data = rows @ directions.mean(axis=0)
-    products = rows @ rows.T
-
-    def of_sums(theta: Doubles) -> float:
+    def similarity(theta: Doubles) -> float:
         square = theta @ products @ theta
         return float(theta @ to_data / np.sqrt(square)) if square > 0 else 0.0
 
-    return of_sums
+    return similarity
 
 
-def _select(model: Any, rows: Doubles, measured: Doubles, method: str) -> Any:
-    chosen = method if method in RANKS else "cosine"
-    return np.argmax([compare_values(row[None], measured, chosen).mean() for row in rows])
+def _select(model: Any, similarity: Similarity) -> Any:
+    return np.argmax([similarity(theta) for theta in np.eye(model.n_rdm)])
 
 
-def _optimize(model: Any, rows: Doubles, measured: Doubles, method: str) -> Any:
-    similarity = _similarity(rows, measured, method)
+def _optimize(model: Any, similarity: Similarity) -> Any:
     found = []
     for _ in range(2 * model.n_param):
-        start = np.random.rand(model.n_param)
+        start = np.random.rand(model.n_param)  # noqa: NPY002
         found.append(_minimum(lambda theta: -similarity(theta), start))
-    return _unit(min(found, key=lambda result: result[1])[0])
+    return _unit(_best(found))
 
 
-def _optimize_positive(model: Any, rows: Doubles, measured: Doubles, method: str) -> Any:
-    similarity = _similarity(rows, measured, method)
-
+def _optimize_positive(model: Any, similarity: Similarity) -> Any:
     def loss(theta: Doubles) -> float:
         return -similarity(theta**2)
 
     start = np.zeros(model.n_param)
-    found = [(start, loss(start)), _minimum(loss, np.random.rand(model.n_param))]
+    drawn = np.random.rand(model.n_param)  # noqa: NPY002
+    found = [(start, loss(start)), _minimum(loss, drawn)]
     for i in range(model.n_param):
         start = np.full(model.n_param, 0.001)
         start[i] = 1
         found.append(_minimum(loss, start))
-    return _unit(min(found, key=lambda result: result[1])[0] ** 2)
+    return _unit(_best(found) ** 2)
+
+
+def _best(found: list[tuple[Doubles, float]]) -> Doubles:
+    return found[int(np.argmin([loss for _, loss in found]))][0]
 
 
 def _minimum(loss: Callable[[Doubles], float], start: Doubles) -> tuple[Doubles, float]:
@@ -130,10 +163,9 @@ def _unit(theta: Doubles) -> Doubles:
     return theta.flatten() if length == 0 else theta.flatten() / np.sqrt(length)
 
 
-def _interpolate(model: Any, rows: Doubles, measured: Doubles, method: str) -> Any:
+def _interpolate(model: Any, similarity: Similarity) -> Any:
     from scipy.optimize import minimize_scalar
 
-    similarity = _similarity(rows, measured, method)
     found = []
     for i in range(model.n_rdm - 1):
 
@@ -146,7 +178,7 @@ def _interpolate(model: Any, rows: Doubles, measured: Doubles, method: str) -> A
             lambda share, of=weights: -similarity(of(share)), bounds=(0, 1), method="bounded"
         )
         found.append((weights(result.x), float(result.fun)))
-    return min(found, key=lambda result: result[1])[0]
+    return _best(found)
 
 
 _FITS: dict[str, Callable[..., Any]] = {

@@ -70,11 +70,11 @@ def cv_noise_ceiling(
     if len(ceil_set) != len(test_set):
         raise AssertionError("train_set and test_set must have the same length")
     pool_all = pooled(rdms, method)
-    lower, upper = [], []
+    lower: list[Any] = []
+    upper: list[Any] = []
     for train, test in zip(ceil_set, test_set, strict=True):
         for bounds, pool in ((lower, pooled(train[0], method)), (upper, pool_all)):
             part = pool.subsample_pattern(by=pattern_descriptor, value=test[1])
             bounds.append(np.mean(similarities(part, test[0], method)))
     warn_about_tau(method)
-    return np.mean(np.array(lower)), np.mean(np.array(upper))
-
+    return np.mean(lower), np.mean(upper)

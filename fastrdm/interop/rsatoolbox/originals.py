@@ -22,7 +22,8 @@ def remember(module: str, name: str) -> Callable[..., Any]:
     found: Callable[..., Any] = getattr(toolbox(module), name)
     if not found.__module__.startswith("fastrdm."):
         _found[module, name] = found
-    return _found[module, name]
+    kept: Callable[..., Any] = _found[module, name]
+    return kept
 
 
 def original(module: str, name: str) -> Callable[..., Any]:

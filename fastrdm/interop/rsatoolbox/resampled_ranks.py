@@ -24,7 +24,8 @@ def rank_correlations(first: Doubles, second: Doubles, method: str) -> Doubles:
             found: Doubles = products / (float(length) ** 3 - length) * 12
             return found
         roots = np.sqrt(np.einsum("ij,ij->i", a, a)[:, None] * np.einsum("ij,ij->i", b, b))
-        return np.divide(products, roots, out=np.zeros_like(products), where=roots > 0)
+        rho: Doubles = np.divide(products, roots, out=np.zeros_like(products), where=roots > 0)
+        return rho
     excess, untied_a, untied_b = _kernels.concordance(first, second)
     if method == "tau-a":
         tau: Doubles = excess / (length * (length - 1) // 2)

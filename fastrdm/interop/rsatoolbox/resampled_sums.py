@@ -110,7 +110,9 @@ def _double_centred(
 def mean_similarities(products: Doubles, n_models: int, weights: Doubles) -> Doubles:
     """Return the means (draws, models) over the data, `weights` (draws, data), of similarities with the first rows."""
     roots = np.sqrt(np.einsum("drr->dr", products))
-    found = products[:, :n_models, n_models:] / roots[:, :n_models, None] / roots[:, None, n_models:]
+    found = (
+        products[:, :n_models, n_models:] / roots[:, :n_models, None] / roots[:, None, n_models:]
+    )
     similarities: Doubles = np.einsum("dms,ds->dm", found, weights) / weights.sum(axis=1)[:, None]
     return similarities
 

@@ -110,10 +110,12 @@ def _of_sums(
         method,
     )
     n = len(rows.models)
-    plain, compared, doubtful = (
+    # One draw of conditions serves all draws of RDMs.
+    every: list[Any] = [
         np.broadcast_to(x, (len(weights), *x.shape[1:]))
         for x in (found.plain, found.compared, found.doubtful)
-    )
+    ]
+    plain, compared, doubtful = every
     with np.errstate(invalid="ignore", divide="ignore"):
         similarities = mean_similarities(compared, n, weights)
         bounds = np.full((2, len(weights)), np.nan)

@@ -70,4 +70,5 @@ def compare_values(a: Doubles, b: Doubles, method: str) -> Doubles:
         raise ValueError("Unknown RDM comparison method requested!")
     roots = np.sqrt(np.einsum("ij,ij->i", a, a)[:, None] * np.einsum("ij,ij->i", b, b))
     products = a @ b.T
-    return np.divide(products, roots, out=np.zeros_like(products), where=roots > 0)
+    cosines: Doubles = np.divide(products, roots, out=np.zeros_like(products), where=roots > 0)
+    return cosines

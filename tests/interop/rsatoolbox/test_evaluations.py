@@ -1,0 +1,251 @@
+"""Evaluations of rsatoolbox's models: the values, random draws and objects of rsatoolbox itself."""
+
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+
+from fastrdm.interop import rsatoolbox as ours
+
+rsatoolbox = pytest.importorskip("rsatoolbox")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+N = 12
+PAIRS = N * (N - 1) // 2
+METHODS = ["cosine", "corr", "cosine_cov", "corr_cov", "spearman", "rho-a", "tau-a", "tau-b"]
+CATEGORIES = list("aabbccddeeff")
+
+
+@pytest.fixture(autouse=True)
+def no_progress(monkeypatch):
+    from rsatoolbox.inference import evaluate
+
+    monkeypatch.setattr(evaluate.tqdm, "trange", range)
+
+
+def vectors(n, seed, ties=False):
+    rng = np.random.default_rng(seed)
+    values = np.random.default_rng(99).random(PAIRS) + rng.random((n, PAIRS))
+    return np.round(values * 4) if ties else values
+
+
+def rdms(n, seed, ties=False, **descriptors):
+    return rsatoolbox.rdm.RDMs(
+        vectors(n, seed, ties), pattern_descriptors={"category": CATEGORIES}, **descriptors
+    )
+
+
+def fixed(ties=False):
+    return [rsatoolbox.model.ModelFixed(f"m{i}", rdms(1, 10 + i, ties)) for i in range(2)]
+
+
+def flexible():
+    model = rsatoolbox.model
+    return [
+        model.ModelSelect("select", rdms(3, 20)),
+        model.ModelWeighted("weighted", rdms(2, 21)),
+        model.ModelInterpolate("interpolate", rdms(3, 22)),
+        *fixed()[:1],
+    ]
+
+
+def data(ties=False):
+    return rdms(5, 0, ties, rdm_descriptors={"site": list("abacc")})
+
+
+def both(name, *args, module=None, **options):
+    """Call rsatoolbox's function and ours from one random state, which both must leave alike."""
+    found = []
+    for holder in (module or rsatoolbox.inference, ours):
+        np.random.seed(3)  # noqa: NPY002
+        found.append(getattr(holder, name)(*args, **options))
+        found.append(np.random.rand())  # noqa: NPY002
+    assert found[1] == found[3]
+    return found[0], found[2]
+
+
+def check(theirs, mine, within=1e-9):
+    assert type(mine) is type(theirs)
+    for name in ("evaluations", "noise_ceiling", "variances", "model_var", "noise_ceil_var"):
+        expected, value = getattr(theirs, name), getattr(mine, name)
+        if expected is None:
+            assert value is None
+        else:
+            assert np.shape(value) == np.shape(expected)
+            np.testing.assert_allclose(value, expected, rtol=0, atol=within, err_msg=name)
+    for name in ("dof", "n_rdm", "n_pattern", "cv_method", "method", "n_bootstraps"):
+        assert getattr(mine, name) == getattr(theirs, name), name
+    assert mine.models == theirs.models
+
+
+@pytest.mark.parametrize("name", ours.__all__)
+def test_signatures_are_rsatoolboxs(name):
+    places = (rsatoolbox.inference, rsatoolbox.util.searchlight, rsatoolbox.rdm)
+    theirs = next((getattr(p, name) for p in places if hasattr(p, name)), None)
+    if theirs is None:
+        pytest.skip(f"rsatoolbox has no {name}")
+    parameters = [(p.name, p.default) for p in inspect.signature(theirs).parameters.values()]
+    mine = inspect.signature(getattr(ours, name)).parameters.values()
+    assert [(p.name, p.default) for p in mine] == parameters
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("eval_bootstrap", {}),
+        ("eval_bootstrap", {"rdm_descriptor": "site", "pattern_descriptor": "category"}),
+        ("eval_bootstrap_pattern", {"rdm_descriptor": "site"}),
+        ("eval_bootstrap_rdm", {}),
+        ("eval_bootstrap_rdm", {"rdm_descriptor": "site", "boot_noise_ceil": False}),
+    ],
+)
+def test_bootstraps_equal_rsatoolboxs_draw_by_draw(name, options, method, ties):
+    check(*both(name, fixed(ties), data(ties), method=method, N=5, **options))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_dual_bootstrap_equals_rsatoolboxs(method):
+    check(*both("eval_dual_bootstrap", fixed(), data(), method=method, N=5))
+
+
+@pytest.mark.parametrize(
+    "options", [{"rdm_descriptor": "site"}, {"pattern_descriptor": "category"}]
+)
+def test_dual_bootstrap_of_groups_equals_rsatoolboxs(options):
+    check(*both("eval_dual_bootstrap", fixed(), data(), N=5, **options))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_fixed_evaluations_and_ceilings_equal_rsatoolboxs(method, ties):
+    check(*both("eval_fixed", fixed(ties), data(ties), method=method))
+    theirs, mine = both("boot_noise_ceiling", data(ties), method=method, rdm_descriptor="site")
+    np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ceilings_of_resampled_conditions_equal_rsatoolboxs(method):
+    sample = data().subsample_pattern("index", [0, 1, 1, 2, 4, 4, 4, 7, 9, 10, 11])
+    theirs, mine = both("boot_noise_ceiling", sample, method=method)
+    np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_cross_validation_equals_rsatoolboxs(method):
+    train, test, ceiling = rsatoolbox.inference.sets_k_fold(
+        data(), k_rdm=2, k_pattern=2, random=False
+    )
+    for options in ({"ceil_set": ceiling}, {}, {"calc_noise_ceil": False}):
+        found = both("crossval", flexible(), data(), train, test, method=method, **options)
+        check(*found, within=1e-6)
+
+
+@pytest.mark.parametrize("fitter", ["fit_optimize_positive", "fit_regress", "fit_regress_nn"])
+def test_other_fitters_equal_rsatoolboxs(fitter):
+    model = [flexible()[1]]
+    train, test, _ = rsatoolbox.inference.sets_k_fold(data(), k_rdm=2, k_pattern=2, random=False)
+    function = getattr(rsatoolbox.model.fitter, fitter)
+    check(*both("crossval", model, data(), train, test, fitter=function), within=1e-6)
+
+
+@pytest.mark.parametrize("name", ["eval_dual_bootstrap", "bootstrap_crossval"])
+def test_bootstrapped_cross_validation_equals_rsatoolboxs(name):
+    options = {"method": "corr", "N": 2, "k_rdm": 2, "k_pattern": 2}
+    check(*both(name, flexible()[1:], data(), **options), within=1e-6)
+    from rsatoolbox.inference import evaluate
+
+    assert evaluate.crossval.__module__ == "rsatoolbox.inference.evaluate"
+
+
+def test_few_patterns_give_nan():
+    small = data().subset_pattern("index", [0, 2, 4])
+    models = [
+        rsatoolbox.model.ModelFixed("m", fixed()[0].rdm_obj.subset_pattern("index", [0, 2, 4]))
+    ]
+    small.pattern_descriptors["index"] = np.arange(3)
+    theirs, mine = both("eval_bootstrap_pattern", models, small, method="spearman", N=20)
+    assert np.isnan(mine.evaluations).any()
+    assert np.isfinite(mine.evaluations).any()
+    check(theirs, mine)
+
+
+@pytest.mark.parametrize("method", ["spearman", "rho-a", "tau-a", "cosine", "cosine_cov"])
+def test_constant_rdms_have_rsatoolboxs_similarities(method):
+    values = vectors(4, 5)
+    values[1] = 0.5
+    constant = rsatoolbox.rdm.RDMs(values)
+    check(*both("eval_fixed", fixed(), constant, method=method))
+    check(*both("eval_bootstrap", fixed(), constant, method=method, N=4))
+
+
+def test_models_in_another_order_of_conditions_are_left_to_rsatoolbox():
+    models = fixed()
+    models[0].rdm_obj.pattern_descriptors["category"] = CATEGORIES[::-1]
+    options = {"pattern_descriptor": "category", "N": 3, "boot_noise_ceil": False}
+    check(*both("eval_bootstrap_pattern", models, data(), **options))
+
+
+def test_other_similarities_are_left_to_rsatoolbox():
+    check(*both("eval_fixed", fixed(), data(), method="bures"))
+    with pytest.raises(ValueError, match="Unknown RDM comparison method"):
+        ours.eval_fixed(fixed(), data(), method="nonsense")
+
+
+def test_errors_are_rsatoolboxs():
+    with pytest.raises(ValueError, match=r"rsatoolbox\.model\.Model or a list"):
+        ours.eval_bootstrap(3, data(), N=3)
+    with pytest.raises(KeyError):
+        ours.eval_bootstrap(fixed(), data(), N=3, rdm_descriptor="nowhere")
+    with pytest.raises(AssertionError, match="same length"):
+        ours.crossval(fixed(), data(), [1], [])
+
+
+def test_tau_warns_about_its_pool():
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.warns(UserWarning, match="averaged ranks"):
+            ours.boot_noise_ceiling(data(), method="tau-a")
+
+
+@pytest.mark.parametrize("method", ["correlation", "euclidean", "mahalanobis"])
+def test_searchlights_equal_rsatoolboxs(method):
+    rng = np.random.default_rng(0)
+    values = rng.random((15, 40))
+    events = np.repeat(np.array(list("zbcay")), 3)[rng.permutation(15)]
+    neighbours = [rng.choice(40, size, replace=False) for size in rng.integers(4, 9, 12)]
+    centres = np.arange(12) + 7
+    theirs, mine = both(
+        "get_searchlight_RDMs",
+        values,
+        centres,
+        neighbours,
+        events,
+        method=method,
+        module=rsatoolbox.util.searchlight,
+    )
+    np.testing.assert_allclose(mine.dissimilarities, theirs.dissimilarities, rtol=0, atol=1e-12)
+    assert str(mine.rdm_descriptors) == str(theirs.rdm_descriptors)
+    assert str(mine.pattern_descriptors) == str(theirs.pattern_descriptors)
+    assert mine.dissimilarity_measure == theirs.dissimilarity_measure
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_searchlights_are_evaluated_as_by_rsatoolbox(method):
+    centres = rdms(6, 3, ties=True)
+    function = rsatoolbox.inference.eval_fixed
+    place = rsatoolbox.util.searchlight
+    options = {"method": method, "module": place}
+    theirs, mine = both("evaluate_models_searchlight", centres, fixed(), function, **options)
+    assert len(mine) == len(theirs) == 6
+    for expected, value in zip(theirs, mine, strict=True):
+        check(expected, value, within=1e-12)
+
+
+def test_searchlights_of_other_functions_call_them():
+    found = ours.evaluate_models_searchlight(
+        rdms(2, 3), fixed(), lambda models, x, method, theta: (len(models), x.n_rdm, method)
+    )
+    assert found == [(2, 1, "corr")] * 2
