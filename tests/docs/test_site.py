@@ -14,6 +14,7 @@ PACKAGES = [
     "fastrdm.live",
     "fastrdm.interop",
     "fastrdm.interop.mne_rsa",
+    "fastrdm.interop.rsatoolbox",
     "fastrdm.report",
 ]
 

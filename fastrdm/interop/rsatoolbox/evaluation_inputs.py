@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastrdm.interop.rsatoolbox.originals import original, toolbox
 from fastrdm.interop.rsatoolbox.resampling import RANKS, SUMS, TAUS, Rows
+from fastrdm.interop.rsatoolbox.vectors import similarities
 
 Doubles = NDArray[np.float64]
 
@@ -133,7 +134,6 @@ def draw_doubtful(
     with_ceilings: bool,
 ) -> tuple[Doubles, tuple[float, float]]:
     """Evaluate one draw by rsatoolbox, whose rounding decides where an RDM is constant."""
-    compare = original("rdm.compare", "compare")
     sample, predictions = plan.data, plan.predictions
     if rdms is not None:
         sample = sample.subsample(plan.rdm_descriptor, plan.rdms.values[rdms])
@@ -141,7 +141,7 @@ def draw_doubtful(
         values = plan.patterns.values[patterns]
         sample = sample.subsample_pattern(plan.pattern_descriptor, values)
         predictions = [p.subsample_pattern(plan.pattern_descriptor, values) for p in predictions]
-    evaluations = np.array([np.mean(compare(p, sample, plan.method)) for p in predictions])
+    evaluations = np.array([np.mean(similarities(p, sample, plan.method)) for p in predictions])
     bounds = (np.nan, np.nan)
     if with_ceilings:
         bounds = original("inference.noise_ceiling", "boot_noise_ceiling")(

@@ -1,32 +1,15 @@
-"""Which of rsatoolbox's functions evaluations replace: (module, name) → function."""
+"""rsatoolbox's functions of inference that have a twin here: (its module, name) → the module here."""
 
-from collections.abc import Callable
-from typing import Any
-
-from fastrdm.interop.rsatoolbox.bootstraps import (
-    eval_bootstrap,
-    eval_bootstrap_pattern,
-    eval_bootstrap_rdm,
-)
-from fastrdm.interop.rsatoolbox.cross_validation import (
-    FOLDS,
-    bootstrap_crossval,
-    eval_dual_bootstrap,
-)
-from fastrdm.interop.rsatoolbox.evaluation import eval_fixed
-from fastrdm.interop.rsatoolbox.searchlights import (
-    evaluate_models_searchlight,
-    get_searchlight_RDMs,
-)
-
-EVALUATIONS: dict[tuple[str, str], Callable[..., Any]] = {
-    **FOLDS,
-    ("inference.evaluate", "bootstrap_crossval"): bootstrap_crossval,
-    ("inference.evaluate", "eval_bootstrap"): eval_bootstrap,
-    ("inference.evaluate", "eval_bootstrap_pattern"): eval_bootstrap_pattern,
-    ("inference.evaluate", "eval_bootstrap_rdm"): eval_bootstrap_rdm,
-    ("inference.evaluate", "eval_dual_bootstrap"): eval_dual_bootstrap,
-    ("inference.evaluate", "eval_fixed"): eval_fixed,
-    ("util.searchlight", "evaluate_models_searchlight"): evaluate_models_searchlight,
-    ("util.searchlight", "get_searchlight_RDMs"): get_searchlight_RDMs,
+EVALUATIONS: dict[tuple[str, str], str] = {
+    ("inference.evaluate", "bootstrap_crossval"): "cross_validation",
+    ("inference.evaluate", "crossval"): "cross_validation",
+    ("inference.evaluate", "eval_bootstrap"): "bootstraps",
+    ("inference.evaluate", "eval_bootstrap_pattern"): "bootstraps",
+    ("inference.evaluate", "eval_bootstrap_rdm"): "bootstraps",
+    ("inference.evaluate", "eval_dual_bootstrap"): "cross_validation",
+    ("inference.evaluate", "eval_fixed"): "evaluation",
+    ("inference.noise_ceiling", "boot_noise_ceiling"): "noise_ceilings",
+    ("inference.noise_ceiling", "cv_noise_ceiling"): "noise_ceilings",
+    ("util.searchlight", "evaluate_models_searchlight"): "searchlights",
+    ("util.searchlight", "get_searchlight_RDMs"): "searchlights",
 }

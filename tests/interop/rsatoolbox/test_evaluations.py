@@ -9,6 +9,7 @@ import pytest
 from fastrdm.interop import rsatoolbox as ours
 
 rsatoolbox = pytest.importorskip("rsatoolbox")
+pytest.importorskip("rsatoolbox.util.searchlight")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 N = 12
@@ -175,23 +176,41 @@ def test_few_patterns_give_nan():
 @pytest.mark.parametrize("method", ["spearman", "rho-a", "tau-a", "cosine", "cosine_cov"])
 def test_constant_rdms_have_rsatoolboxs_similarities(method):
     values = vectors(4, 5)
-    values[1] = 0.5
+    # Only the last: rsatoolbox gives RDMs after a constant one the similarities of others.
+    values[-1] = 0.5
     constant = rsatoolbox.rdm.RDMs(values)
     check(*both("eval_fixed", fixed(), constant, method=method))
-    check(*both("eval_bootstrap", fixed(), constant, method=method, N=4))
+    check(*both("eval_bootstrap_pattern", fixed(), constant, method=method, N=4))
+
+
+def test_rdms_after_a_constant_one_keep_their_similarities():
+    values = vectors(4, 5)
+    values[1] = 0.5
+    found = ours.eval_fixed(fixed(), rsatoolbox.rdm.RDMs(values), method="spearman").evaluations
+    single = [
+        rsatoolbox.inference.eval_fixed(fixed(), rsatoolbox.rdm.RDMs(row[None]), method="spearman")
+        for row in values
+    ]
+    expected = np.concatenate([result.evaluations for result in single], axis=2)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert not found[0, :, 1].any()
 
 
 def test_models_in_another_order_of_conditions_are_left_to_rsatoolbox():
     models = fixed()
     models[0].rdm_obj.pattern_descriptors["category"] = CATEGORIES[::-1]
-    options = {"pattern_descriptor": "category", "N": 3, "boot_noise_ceil": False}
-    check(*both("eval_bootstrap_pattern", models, data(), **options))
+    options = {"pattern_descriptor": "category", "N": 3}
+    for module in (rsatoolbox.inference, ours):
+        with pytest.raises(ValueError, match="different nan positions"):
+            module.eval_bootstrap_pattern(models, data(), **options)
 
 
 def test_other_similarities_are_left_to_rsatoolbox():
-    check(*both("eval_fixed", fixed(), data(), method="bures"))
-    with pytest.raises(ValueError, match="Unknown RDM comparison method"):
-        ours.eval_fixed(fixed(), data(), method="nonsense")
+    for module in (rsatoolbox.inference, ours):
+        with pytest.raises(ValueError, match="Unknown RDM comparison method"):
+            module.eval_fixed(fixed(), data(), method="bures")
+        with pytest.raises(ValueError, match="Unknown RDM comparison method"):
+            module.eval_bootstrap(fixed(), data(), method="nonsense", N=3)
 
 
 def test_errors_are_rsatoolboxs():
