@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm.interop.rsatoolbox.evaluation_inputs import (
-    Plan,
+    Evaluated,
     draw_doubtful,
     plan_of,
     warn_about_tau,
@@ -115,7 +115,7 @@ def eval_bootstrap_rdm(
 class PlannedDraws:
     """The values of the descriptors that each draw has, in rsatoolbox's order; None where nothing is drawn."""
 
-    def __init__(self, plan: Plan, n: int) -> None:
+    def __init__(self, plan: Evaluated, n: int) -> None:
         self.plan = plan
         self.n = n
         self.rdms: list[NDArray[Any]] | None = None
@@ -135,17 +135,17 @@ class PlannedDraws:
         return np.array([len(np.unique(values)) < 3 for values in self.patterns])
 
 
-def draw_rdms(plan: Plan) -> NDArray[Any]:
+def draw_rdms(plan: Evaluated) -> NDArray[Any]:
     """Draw positions of groups of RDMs from the global random state, as `bootstrap_sample_rdm`."""
     return np.random.randint(0, plan.rdms.n, size=plan.rdms.n)  # noqa: NPY002
 
 
-def draw_patterns(plan: Plan) -> NDArray[Any]:
+def draw_patterns(plan: Evaluated) -> NDArray[Any]:
     """Draw positions of groups of conditions from the global random state, as `bootstrap_sample_pattern`."""
     return np.random.randint(0, plan.patterns.n, size=plan.patterns.n)  # noqa: NPY002
 
 
-def _draw(plan: Plan, n: int, *, rdms: bool, patterns: bool) -> PlannedDraws:
+def _draw(plan: Evaluated, n: int, *, rdms: bool, patterns: bool) -> PlannedDraws:
     found = PlannedDraws(plan, n)
     found.rdms = [] if rdms else None
     found.patterns = [] if patterns else None
@@ -157,7 +157,7 @@ def _draw(plan: Plan, n: int, *, rdms: bool, patterns: bool) -> PlannedDraws:
     return found
 
 
-def results_of(plan: Plan, draws: PlannedDraws, with_ceilings: bool = True) -> Drawn:
+def results_of(plan: Evaluated, draws: PlannedDraws, with_ceilings: bool = True) -> Drawn:
     """Evaluate all draws with three patterns or more; the others are NaN."""
     usable = ~draws.too_few()
     counts = draws.counts()
@@ -181,7 +181,7 @@ def results_of(plan: Plan, draws: PlannedDraws, with_ceilings: bool = True) -> D
 
 
 def _finish(
-    plan: Plan,
+    plan: Evaluated,
     draws: PlannedDraws,
     with_ceilings: bool,
     name: str,

@@ -12,7 +12,7 @@ from fastrdm.interop.rsatoolbox.bootstraps import (
     draw_rdms,
     results_of,
 )
-from fastrdm.interop.rsatoolbox.evaluation_inputs import Plan, plan_of, warn_about_tau
+from fastrdm.interop.rsatoolbox.evaluation_inputs import Evaluated, plan_of, warn_about_tau
 from fastrdm.interop.rsatoolbox.exchange import replaced
 from fastrdm.interop.rsatoolbox.fits import fit
 from fastrdm.interop.rsatoolbox.noise_ceilings import boot_noise_ceiling, cv_noise_ceiling
@@ -204,7 +204,7 @@ def bootstrap_crossval(
 
 def _plan_of_fixed(
     models: Any, data: Any, method: str, n: int, pattern_descriptor: str, rdm_descriptor: str
-) -> Plan | None:
+) -> Evaluated | None:
     """Return the plan for models without parameters."""
     found = [models] if isinstance(models, toolbox("model").Model) else models
     mock = original("model.fitter", "fit_mock")
@@ -214,7 +214,7 @@ def _plan_of_fixed(
     return plan_of(models, data, None, method, n, pattern_descriptor, rdm_descriptor)
 
 
-def _draw(plan: Plan, n: int) -> tuple[PlannedDraws, PlannedDraws, PlannedDraws]:
+def _draw(plan: Evaluated, n: int) -> tuple[PlannedDraws, PlannedDraws, PlannedDraws]:
     """Draw as rsatoolbox does, which also shuffles RDMs and conditions for its single fold."""
     both, rdms, patterns = (PlannedDraws(plan, n) for _ in range(3))
     both.rdms, both.patterns = [], []

@@ -34,7 +34,7 @@ class Groups:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Evaluated:
     """An evaluation of models that the kernels can do."""
 
     models: list[Any]
@@ -71,7 +71,7 @@ def plan_of(
     n_draws: int,
     pattern_descriptor: str | None,
     rdm_descriptor: str,
-) -> Plan | None:
+) -> Evaluated | None:
     """Return what an evaluation needs; None leaves it to rsatoolbox, which has its own errors."""
     if method not in SUMS + RANKS or n_draws < 2 or not _finite(data):
         return None
@@ -90,7 +90,7 @@ def plan_of(
         ):
             return None
     rows = rows_of(predictions, data, rdms)
-    return Plan(
+    return Evaluated(
         models,
         predictions,
         data,
@@ -128,7 +128,7 @@ def _finite(rdms: Any) -> bool:
 
 
 def draw_doubtful(
-    plan: Plan,
+    plan: Evaluated,
     rdms: NDArray[Any] | None,
     patterns: NDArray[Any] | None,
     with_ceilings: bool,
