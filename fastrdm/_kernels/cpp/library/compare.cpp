@@ -63,15 +63,9 @@ void compare_ranks(const Run& run, const double* a, Index rows_a, const double* 
   Doubles squares(size_of(rows_b));
   centred_ranks<double>(b, rows_b, pairs, pairs, ranks.data(), stride, squares.data(), run.n_threads);
   const double whole = untied_square(pairs);
-  // An RDM without two different entries has no similarity, also without ties.
-  if (untied)
-    for (double& square : squares) square = square > 0 ? whole : std::nan("");
+  if (untied) std::fill(squares.begin(), squares.end(), whole);
   rank_similarities<double>(run.isa, a, rows_a, pairs, pairs, untied ? whole : 0.0, {ranks.data(), rows_b, stride, squares.data()}, false, out,
                             run.n_threads);
-  for (Index i = 0; i < rows_a; ++i) {
-    const auto [low, high] = std::minmax_element(a + i * pairs, a + (i + 1) * pairs);
-    if (*low == *high) std::fill_n(out + i * rows_b, rows_b, std::nan(""));
-  }
 }
 
 void compare_order(const Run& run, const double* a, Index rows_a, const double* b, Index rows_b, Index pairs, bool untied, double* out) {
@@ -85,7 +79,7 @@ void compare_order(const Run& run, const double* a, Index rows_a, const double* 
       const auto first = static_cast<double>(untied_a[size_of(i)]), second = static_cast<double>(untied_b[size_of(j)]);
       const double all = static_cast<double>(pairs) * static_cast<double>(pairs - 1) / 2;
       const double tau = static_cast<double>(counts[size_of(i * rows_b + j)]) / (untied ? all : std::sqrt(first) * std::sqrt(second));
-      out[i * rows_b + j] = first == 0 || second == 0 ? std::nan("") : std::clamp(tau, -1.0, 1.0);
+      out[i * rows_b + j] = std::isnan(tau) ? tau : std::clamp(tau, -1.0, 1.0);
     }
 }
 

@@ -208,7 +208,9 @@ class Whole {
     std::vector<Pair> wide_pairs;
     std::vector<Index> wide_places;
     Doubles squares(pairs.size(), 0.0);
-    differences<S>(run_.isa, x_, factors.data(), x_, factors.data(), pairs.data(), static_cast<Index>(pairs.size()), squares.data(), run_.n_threads);
+    Matrix<S> read = x_;
+    if (!angles_) read.shift = nullptr;  // differences need none, and each subtraction rounds
+    differences<S>(run_.isa, read, factors.data(), read, factors.data(), pairs.data(), static_cast<Index>(pairs.size()), squares.data(), run_.n_threads);
     for (std::size_t p = 0; p < pairs.size(); ++p) {
       const auto i = size_of(pairs[p].first), j = size_of(pairs[p].second);
       const double size = angles_ ? 1 : norms_[i] + norms_[j];
@@ -220,7 +222,7 @@ class Whole {
       }
     }
     if (wide_pairs.empty()) return;
-    if (wide_.values.empty()) wide_ = widen(x_);
+    if (wide_.values.empty()) wide_ = widen(read);
     const Matrix<double> wide = wide_.matrix();
     Doubles again(wide_pairs.size(), 0.0);
     differences<double>(run_.isa, wide, factors.data(), wide, factors.data(), wide_pairs.data(), static_cast<Index>(wide_pairs.size()), again.data(),

@@ -55,7 +55,7 @@ extern "C" {
 #define FASTRDM_EUCLIDEAN 3    /* its root */
 #define FASTRDM_SPEARMAN_RDM 4 /* 1 - Spearman's rho over channels */
 
-/* Similarities of two RDMs. Those of a constant RDM (for the cosine: of zeros) are NaN. */
+/* Similarities of two RDMs. Those of a constant RDM (for the cosine: of zeros) are NaN, and 0 for tau-a and rho-a. */
 #define FASTRDM_SPEARMAN 0
 #define FASTRDM_PEARSON 1
 #define FASTRDM_COSINE_SIMILARITY 2
