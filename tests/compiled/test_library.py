@@ -215,9 +215,7 @@ def test_noise_ceilings_are_those_of_the_python_package(library, rdms, similarit
     subjects = np.round(rdms[1], 2)
     lower, upper = np.empty(5), np.empty(5)
     place = (SIMILARITIES.index(similarity),)
-    status = library(
-        "noise_ceiling", subjects, 5, 20, place, (int(pool == "rank"),), lower, upper
-    )
+    status = library("noise_ceiling", subjects, 5, 20, place, (int(pool == "rank"),), lower, upper)
     if pool == "rank" and similarity not in ("spearman", "rho-a"):
         assert status == INVALID and "pool must be" in library.error
         return
