@@ -57,8 +57,7 @@ def compute_rdm(data: ArrayLike, metric: Any = "correlation", **kwargs: Any) -> 
 def compute_rdm_cv(folds: Any, metric: Any = "correlation", **kwargs: Any) -> Floats:
     """Compute a cross-validated RDM of items, as ``mne_rsa.compute_rdm_cv``.
 
-    The dissimilarity of items i < j is the mean over folds of that between i in the mean of the other folds and j in
-    the fold.
+    The dissimilarity of items i < j is the mean over folds of that between i in a training pattern and j in the fold.
 
     Parameters
     ----------
@@ -81,6 +80,13 @@ def compute_rdm_cv(folds: Any, metric: Any = "correlation", **kwargs: Any) -> Fl
     -----
     UndefinedPairsWarning
         As `compute_rdm`; items are counted over the training items and then the test items.
+
+    Notes
+    -----
+    mne-rsa 0.9 and 1.0 have the training pattern m + (x − m) / (folds − 1) for a fold x and the mean m of all folds.
+    This is not the mean of the other folds, which is m − (x − m) / (folds − 1): it lies on the side of the fold, and is
+    the fold itself if there are two, so that noise of the fold is on both sides. The values here are mne-rsa's. For
+    distances without this bias, use ``fastrdm.calc_rdm(..., "crossnobis")``.
     """
     theirs = original("compute_rdm_cv")
     stack = _numbers(folds)
@@ -97,10 +103,10 @@ def compute_rdm_cv(folds: Any, metric: Any = "correlation", **kwargs: Any) -> Fl
 
 
 def train_and_test(folds: Floats) -> Any:
-    """Yield, for each fold, the mean of the others above the fold: (2 × items, ...)."""
+    """Yield, for each fold, mne-rsa's training patterns above the fold: (2 × items, ...)."""
     mean = folds.mean(axis=0)
     for test in folds:
-        # The mean of the others in mne-rsa's terms, so that rounding is the same.
+        # In mne-rsa's terms, so that rounding is the same; see the notes of `compute_rdm_cv`.
         yield np.concatenate([mean - (mean - test) / (len(folds) - 1), test])
 
 
