@@ -105,7 +105,15 @@ if TYPE_CHECKING:
         with_names,
         with_pairs,
     )
-    from fastrdm._base.labels import CHANNELS, PAIRS, Labels, common_labels, labels_of, rdm_labels
+    from fastrdm._base.labels import (
+        CHANNELS,
+        CONDITIONS,
+        PAIRS,
+        Labels,
+        common_labels,
+        labels_of,
+        rdm_labels,
+    )
     from fastrdm._base.numpy_files import UNNAMED, check_members
     from fastrdm._base.pair_labels import ConditionNames, conditions_of_pairs
     from fastrdm._base.settings_files import (
@@ -178,6 +186,7 @@ else:
             "fastrdm._base.pair_labels": ["ConditionNames", "conditions_of_pairs"],
             "fastrdm._base.labels": [
                 "CHANNELS",
+                "CONDITIONS",
                 "PAIRS",
                 "Labels",
                 "common_labels",
@@ -211,6 +220,7 @@ __all__ = [
     "ASYMMETRY",
     "CELL",
     "CHANNELS",
+    "CONDITIONS",
     "GROUP",
     "NUMBERS",
     "PAIRS",

@@ -136,9 +136,11 @@ def in_order_of(
     Warns
     -----
     RuntimeWarning
-        One, if RDMs were brought into another order; one, if conditions with the same label are matched by position.
+        One, if RDMs were brought into another order; one, if conditions that share
+        a label are matched with a reference by position.
     """
     moved: list[Labels] = []
+    own = reference is None
     repeated: Labels | None = None
     for place, labels in _labels_of_members(rdms, name, square):
         if labels is None:
@@ -148,7 +150,7 @@ def in_order_of(
             continue
         order = find_order(labels, reference)
         if order is None:
-            is_same = labels.what == reference.what == CONDITIONS
+            is_same = not own and labels.what == reference.what == CONDITIONS
             repeated = labels if is_same and _repeated(labels.values) else repeated
             continue
         if not moved:

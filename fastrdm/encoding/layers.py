@@ -1,10 +1,10 @@
 """Layers that are scored, with their names, folds and regressions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from fastrdm._base import Labels
+from fastrdm._base import Labels, find_order, warn_reordered
 from fastrdm.encoding.folds import ConditionFolds, Indices
 from fastrdm.encoding.regressions import (
     SEVERAL,
@@ -78,14 +78,24 @@ def named_grams(grams: Any, name: str = "grams") -> dict[str, Gram]:
     return layers
 
 
-def check_layers(
+def matched_layers(
     layers: Mapping[str, Gram], n_conditions: int, labels: Labels | None, name: str
-) -> None:
-    """Raise a ValueError for a layer whose conditions are not those of the responses."""
+) -> dict[str, Gram]:
+    """Return the layers with labelled conditions in the order of the responses; one warning says which were not.
+
+    ValueError for a layer whose conditions are not those of the responses.
+    """
+    matched, moved = dict(layers), []
     for layer, gram in layers.items():
+        own = gram.labels and replace(gram.labels, name=f"layer {layer}" if layer else "the layer")
+        order = find_order(own, labels and replace(labels, name=name))
+        if order is not None and own is not None:
+            moved.append(own)
+            matched[layer] = gram.reordered(order.places)
         if gram.n_conditions != n_conditions:
             raise ValueError(
                 f"layer {layer} has {gram.n_conditions} conditions and {name} {n_conditions}; the numbers must be equal"
             )
-        if gram.labels is not None:
-            gram.labels.check(labels)
+    if moved and labels is not None:
+        warn_reordered(moved, replace(labels, name=name))
+    return matched

@@ -17,7 +17,7 @@ from fastrdm.encoding.held_out import (
     same_conditions,
     score_layer,
 )
-from fastrdm.encoding.layers import ScoringPlan, check_layers, named_grams, plan_of
+from fastrdm.encoding.layers import ScoringPlan, matched_layers, named_grams, plan_of
 from fastrdm.encoding.regressions import check_options
 from fastrdm.encoding.scores import ResponseScore, result_of, undefined_text
 from fastrdm.rdm import Gram
@@ -310,6 +310,31 @@ class Responses:
             axis=1,
         )
 
+    def matched(self, grams: Any) -> dict[str, Gram]:
+        """Return layers by name, those with labelled conditions in the order of the responses.
+
+        Parameters
+        ----------
+        grams : Gram, list of Gram or dict of Gram
+            Layers, as for `score`.
+
+        Returns
+        -------
+        dict of Gram
+
+        Raises
+        ------
+        ValueError
+            If an argument is not a Gram, or numbers or labels of conditions are not those of the responses.
+
+        Warns
+        -----
+        RuntimeWarning
+            One, naming the layers whose conditions were in another order.
+        """
+        name = self.name or "the responses"
+        return matched_layers(named_grams(grams), self.n_conditions, self.labels, name)
+
     def _plan(
         self,
         grams: Any,
@@ -323,8 +348,7 @@ class Responses:
         strata: ArrayLike | None,
     ) -> ScoringPlan:
         check_options(method, alphas=alphas, n_components=n_components, weights=weights)
-        layers = named_grams(grams)
-        check_layers(layers, self.n_conditions, self.labels, self.name or "the responses")
+        layers = self.matched(grams)
         divided = folds_of(folds, self.n_conditions, seed=seed, groups=groups, strata=strata)
         if method == "pls":
             self._check_joint()

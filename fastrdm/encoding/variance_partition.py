@@ -13,7 +13,6 @@ from fastrdm._base import (
     common_shares,
     counted,
 )
-from fastrdm.encoding.layers import named_grams
 from fastrdm.encoding.prepared import Responses
 from fastrdm.encoding.regressions import SEVERAL
 from fastrdm.encoding.scores import PerUnit, subjects_of, together
@@ -148,7 +147,7 @@ def partition_variance(
     ((3, 5), True)
     """
     check_choice(method, SEVERAL, "method")
-    layers = named_grams(grams)
+    layers = responses.matched(grams)
     if not _FEWEST <= len(layers) <= _MOST:
         raise ValueError(
             f"grams has {len(layers)} of the two or three layers that variance is divided among"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import as_rdms, condense, list_names, n_conditions
+from fastrdm._base import Labels, as_rdms, condense, in_order_of, list_names, n_conditions
 from fastrdm.fitting.layer_rdms import (
     LEAST_CONDITIONS,
     LayerRdms,
@@ -80,7 +80,10 @@ class FittedRdm:
         ValueError
             If a layer is missing, or the shape is not that of RDMs of the layers.
         """
-        rows = _condensed(layers_in_order(rdms, self.layers), self.layers)
+        rows = _condensed(layers_in_order(rdms, self.layers), self.layers, None)
+        return self._mixed(rows)
+
+    def _mixed(self, rows: Floats) -> Floats:
         return np.asarray(mixed_rdms(self.weights[None], rows, ranked=self.is_ranked)[0])
 
     def score(
@@ -121,7 +124,8 @@ class FittedRdm:
         rdms = layers_in_order(rdms, self.layers)
         options = (conditions, subjects, protocol, nan_policy)
         if isinstance(target, Target) and all(each is None for each in options):
-            return target.score(self.predict(rdms), over_time="mean")
+            rows = _condensed(rdms, self.layers, target.labels)
+            return target.score(self._mixed(rows), over_time="mean")
         given = LayerRdms.read(rdms, target, protocol=protocol, nan_policy=nan_policy)
         check_layers(len(given.rdms), self.layers)
         some = read_indices(conditions, given.data.n_conditions, "conditions", LEAST_CONDITIONS)
@@ -149,15 +153,18 @@ class FittedRdm:
         )
 
 
-def _condensed(rdms: Any, layers: tuple[str, ...]) -> Floats:
+def _condensed(rdms: Any, layers: tuple[str, ...], reference: Labels | None) -> Floats:
+    """Return condensed RDMs of the layers, in the order of a reference or of the first labelled layer."""
     array = as_rdms(rdms, "rdms")
-    if array.ndim == 3:
-        array = condense(rdms if not isinstance(rdms, dict) else array)
+    is_square = array.ndim == 3
+    if is_square:
+        array = condense(array)
     if array.ndim != 2:
         raise ValueError(
             f"rdms has shape {array.shape}; expected RDMs of the layers, (layers, pairs) or (layers, n, n)"
         )
     n_conditions(array.shape[1])
+    array, _ = in_order_of(array, rdms, "rdms", reference, square=is_square)
     check_layers(len(array), layers)
     check_values(array, "rdms", ("layer", "pair"), "omit")
     return np.ascontiguousarray(array, np.float64)

@@ -90,6 +90,7 @@ def response_bootstrap(
     check_seed(seed)
     counts = _counts(responses, over, n_draws, seed)
     options = {"seed": seed % (1 << 32)} | options
+    grams = responses.matched(grams)
     parts = [grams]
     if "conditions" in counts:
         # Predictions of one layer at a time are kept; they are as large as the responses.
@@ -216,6 +217,7 @@ def response_test(
     check_permutations(alternative, n_permutations, seed)
     check_correction(correction, "max")
     options = {"seed": seed % (1 << 32)} | options
+    grams = responses.matched(grams)
     observed_score = responses.score(grams, **options)
     names, observed = observed_score.names, observed_score.median.mean(axis=1)
     orders = draw_permutations(seed, n_permutations, responses.n_conditions)

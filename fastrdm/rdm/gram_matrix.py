@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fastrdm._base import Labels, common_labels
 from fastrdm.rdm.conditions import SMALLEST_SQUARE, out_of_range, uncentred
@@ -178,6 +179,32 @@ class Gram:
             np.sqrt(values, out=values)
         measure.settle(values, self.parts.tolerance())
         return values, undefined
+
+    def reordered(self, conditions: ArrayLike) -> "Gram":
+        """Return the Gram with its conditions, and their labels, in another order: to the bit that of such activations.
+
+        Parameters
+        ----------
+        conditions : array_like of int, shape (conditions,)
+            Index of each condition in its new place; each occurs once.
+
+        Raises
+        ------
+        ValueError
+            If the indices are not a permutation of the conditions.
+        """
+        order = np.asarray(conditions)
+        n = self.n_conditions
+        if order.shape != (n,) or not np.array_equal(np.sort(order), np.arange(n)):
+            raise ValueError(
+                f"conditions must hold each index from 0 to {n - 1} once, got shape {order.shape}"
+            )
+        order = order.astype(np.intp)
+        labels = self.labels
+        if labels is not None:
+            labels = replace(labels, values=tuple(labels.values[i] for i in order))
+        features = None if self.features is None else self.features[order]
+        return Gram(self.parts.reordered(order), features, labels)
 
     def __add__(self, other: "Gram") -> "Gram":
         """Add the Gram of other channels of the same conditions.

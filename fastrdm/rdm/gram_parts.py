@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrdm._base import pairs_in_order
 from fastrdm.rdm.conditions import SMALLEST_SQUARE, Conditions, OutOfRangeError, out_of_range
 from fastrdm.rdm.methods import METHODS, RdmMethod
 from fastrdm.rdm.numbers import Kind, tie_tolerance
@@ -129,6 +130,31 @@ class Parts:
         if not np.isfinite(product).all():
             raise out_of_range("large")
         return replace(self, product=product, sums=sums, shift=shift, scale=None)
+
+    def reordered(self, conditions: Index) -> "Parts":
+        """Return the parts with the conditions in the order of indices."""
+        pairs = pairs_in_order(conditions)
+        places, undefined = np.argsort(pairs), np.argsort(conditions)
+        grid = np.ix_(conditions, conditions)
+
+        def digits_of(digits: Digits) -> Digits:
+            bad = np.sort(undefined[digits.undefined]).astype(np.intp)
+            if digits.places is None:
+                return digits._replace(values=digits.values[pairs], undefined=bad)
+            moved = places[digits.places]
+            sort = np.argsort(moved)
+            return digits._replace(places=moved[sort], values=digits.values[sort], undefined=bad)
+
+        return replace(
+            self,
+            product=self.product[grid],
+            sums=self.sums[conditions],
+            shift=None if self.shift is None else self.shift[conditions],
+            scale=None if self.scale is None else self.scale[conditions],
+            constants=self.constants[conditions],
+            digits={name: digits_of(each) for name, each in self.digits.items()},
+            raw=None if self.raw is None else self.raw[grid],
+        )
 
     def moved(self, shift: Floats | None) -> "Parts":
         """Return the parts with another shift."""

@@ -26,7 +26,7 @@ from fastrdm.responses.inputs import measured
 from fastrdm.responses.reading import read_responses
 from fastrdm.responses.reliability import ceiling_of, split_half_reliability
 from fastrdm.responses.repeats import deviations_of_repeats, mean_of_repeats, session_index
-from fastrdm.responses.subjects import MeasuredResponses, per_subject
+from fastrdm.responses.subjects import MeasuredResponses, per_measurement, per_subject
 from fastrdm.responses.trials import stack_trials
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "mean_of_repeats",
     "measured",
     "ncsnr",
+    "per_measurement",
     "per_subject",
     "read_responses",
     "responses_of",

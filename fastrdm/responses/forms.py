@@ -5,15 +5,17 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastrdm._base import (
     Labels,
     as_floats,
     check_finite,
-    common_labels,
     depth,
+    find_order,
     labels_of,
     names_of,
+    warn_reordered,
 )
 from fastrdm.responses.assemblies import of_assemblies
 from fastrdm.responses.axes import AXES, axis_of, named_axes
@@ -32,26 +34,36 @@ def of_arrays(responses: Any, name: str) -> MeasuredResponses:
         return assembled
     members, names = _members(responses, name)
     arrays: list[Floats] = []
-    conditions: list[Labels | None] = []
+    orders: list[NDArray[np.intp] | None] = []
+    moved: list[Labels] = []
+    common: Labels | None = None
     units: list[Labels | None] = []
     for member, label in members:
         table = _in_order(member, label, AXES[1:])
         array = _of_subject(table, label)
+        own = labels_of(table, -2, label, "condition")
+        order = find_order(own, common)
+        common = common or own
+        orders.append(None if order is None else order.places)
+        if order is not None and own is not None:
+            array = array[:, order.places]
+            moved.append(own)
         if arrays and array.shape[1] != arrays[0].shape[1]:
             raise ValueError(
                 f"{label} has {array.shape[1]} conditions and {members[0][1]} {arrays[0].shape[1]}; all subjects need"
                 " the same conditions"
             )
         arrays.append(array)
-        conditions.append(labels_of(table, -2, label, "condition"))
         units.append(labels_of(table, -1, label, "unit"))
-    common = common_labels(conditions)
+    if moved and common is not None:
+        warn_reordered(moved, common)
     return MeasuredResponses(
         tuple(map(read_only, arrays)),
         names,
         common and replace(common, name=name),
         tuple(units),
         name,
+        tuple(orders),
     )
 
 

@@ -28,6 +28,8 @@ class MeasuredResponses:
         For each subject, the labels of its units.
     name : str
         Name of the argument in errors.
+    orders : tuple of ndarray or None
+        For each subject whose conditions were brought into another order by their labels, where they were.
     """
 
     arrays: tuple[Floats, ...]
@@ -35,6 +37,7 @@ class MeasuredResponses:
     conditions: Labels | None = None
     units: tuple[Labels | None, ...] = ()
     name: str = "responses"
+    orders: tuple[NDArray[np.intp] | None, ...] = ()
 
     @property
     def n_subjects(self) -> int:
@@ -93,7 +96,7 @@ class MeasuredResponses:
         RuntimeWarning
             If units are constant in a session, where they become NaN.
         """
-        each = per_subject(sessions, self, "sessions")
+        each = per_measurement(sessions, self, "sessions")
         arrays = [
             standardised(array, labels, self.label(k), f"sessions of {self.label(k)}")
             for k, (array, labels) in enumerate(zip(self.arrays, each, strict=True))
@@ -147,6 +150,15 @@ def per_subject(values: Any, responses: MeasuredResponses, what: str) -> list[An
             f"{what} is a list of {len(values)}, but {responses.name} has {counted(n, 'subject')}; pass one for each"
         )
     return list(values)
+
+
+def per_measurement(values: Any, responses: MeasuredResponses, what: str) -> list[Any]:
+    """As `per_subject`, with labels of measurements (repeats, conditions) in the order of the responses' conditions."""
+    each = per_subject(values, responses, what)
+    for k, order in enumerate(responses.orders):
+        if order is not None and each[k] is not None and np.shape(each[k])[1:] == order.shape:
+            each[k] = np.asarray(each[k])[:, order]
+    return each
 
 
 def in_form_of(given: Any, responses: MeasuredResponses, values: list[NDArray[Any]]) -> Any:

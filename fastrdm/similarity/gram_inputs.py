@@ -1,5 +1,6 @@
 """Gram matrices in the forms that callers pass → products of all pairs, centred over conditions."""
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,18 +11,20 @@ from numpy.typing import NDArray
 
 from fastrdm._base import (
     ASYMMETRY,
+    CONDITIONS,
     Labels,
     as_floats,
     check_choice,
     check_finite,
     checked_triangle,
-    common_labels,
     depth,
+    find_order,
     list_names,
     n_conditions,
     rdm_labels,
     square,
     warn_caller,
+    warn_reordered,
 )
 from fastrdm.rdm import Gram
 from fastrdm.similarity.numerics import Floats, in_range
@@ -83,6 +86,14 @@ class CentredGram:
         diagonal = np.ldexp(products.diagonal().astype(np.float64), -self.power)
         self.diagonal = diagonal - 2 * self._means + self._mean
 
+    def reordered(self, conditions: NDArray[np.intp]) -> "CentredGram":
+        """Return the Gram matrix with its conditions in the order of indices."""
+        other = copy.copy(self)
+        other._products = self._products[np.ix_(conditions, conditions)]
+        other._means, other.diagonal = self._means[conditions], self.diagonal[conditions]
+        other.features = None if self.features is None else self.features[conditions]
+        return other
+
     def rows(self, rows: slice, out: Floats) -> None:
         """Write some rows of the centred products."""
         np.ldexp(self._products[rows], -self.power, out=out)
@@ -114,13 +125,39 @@ def both_sides(
         check_choice(distances, DISTANCES, "distances")
     first = _all_of(grams1, "grams1", distances)
     second = first if grams2 is grams1 else _all_of(grams2, "grams2", distances)
+    first, second = _matched(first, second)
     for gram in (*first, *second):
         if gram.n != first[0].n:
             raise ValueError(
                 f"{first[0].name} has {first[0].n} conditions and {gram.name} {gram.n};"
                 " compared Gram matrices need the same conditions in the same order"
             )
-    common_labels(gram.labels for gram in (*first, *second))
+    return first, second
+
+
+def _matched(
+    first: list[CentredGram], second: list[CentredGram]
+) -> tuple[list[CentredGram], list[CentredGram]]:
+    """Return both sides with labelled conditions in the order of the second one's; one warning says which were not."""
+    labelled = [gram.labels for gram in (*second, *first) if gram.labels is not None]
+    if not labelled:
+        return first, second
+    reference, moved = labelled[0], []
+
+    def matched(gram: CentredGram) -> CentredGram:
+        order = find_order(gram.labels, reference)
+        if order is None or gram.labels is None:
+            return gram
+        if order.what != CONDITIONS:
+            gram.labels.check(reference)
+        moved.append(gram.labels)
+        return gram.reordered(order.places)
+
+    same = second is first
+    first = [matched(gram) for gram in first]
+    second = first if same else [matched(gram) for gram in second]
+    if moved:
+        warn_reordered(moved, reference)
     return first, second
 
 

@@ -12,6 +12,7 @@ from fastrdm.responses import (
     deviations_of_repeats,
     mean_of_repeats,
     measured,
+    per_measurement,
     per_subject,
     session_index,
 )
@@ -49,7 +50,7 @@ def rdms_of_responses(
     wants_zscores = sessions is not None if zscore is None else zscore
     scored = given.zscored(sessions) if wants_zscores else given
     chosen = sessions if isinstance(folds, str) and folds == _SESSIONS else folds
-    each_fold = per_subject(None if isinstance(chosen, str) else chosen, given, "folds")
+    each_fold = per_measurement(None if isinstance(chosen, str) else chosen, given, "folds")
     each_residual = per_subject(residuals, given, "residuals")
     rdms = []
     for k, array in enumerate(scored.arrays):

@@ -160,8 +160,11 @@ def test_labels_of_conditions_must_agree():
     measured = fastrdm.Responses(table)
     assert measured.labels.values == tuple(names)
     assert measured.score(fastrdm.gram(layer)).r.shape == (1, 1, 6)
-    with pytest.raises(ValueError, match="same condition labels in another order"):
-        measured.score(fastrdm.gram(layer[::-1]))
+    with pytest.warns(RuntimeWarning, match="layer 0 has its conditions in another order"):
+        score = measured.score(fastrdm.gram(layer[::-1]))
+    np.testing.assert_array_equal(score.r, measured.score(fastrdm.gram(layer)).r)
+    with pytest.raises(ValueError, match="only in layer fc: 'b'; only in the responses: 'image0'"):
+        measured.score({"fc": fastrdm.gram(layer.rename({"image0": "b"}))})
 
 
 def test_responses_cannot_be_changed_and_can_be_pickled():

@@ -56,8 +56,11 @@ def test_different_numbers_of_conditions(function):
 def test_different_labels_of_conditions(function):
     first = gram(pd.DataFrame(features(3, 4, 0), index=["cat", "dog", "cup"]))
     second = gram(pd.DataFrame(features(3, 4, 0), index=["cat", "cup", "dog"]))
-    with pytest.raises(ValueError, match="grams1 and grams2 have the same condition labels in ano"):
-        function(first, second)
+    with pytest.warns(RuntimeWarning, match="grams1 has its conditions in another order than gr"):
+        found = function(first, second)
+    np.testing.assert_allclose(found, function(first, second.reordered([0, 2, 1])), rtol=1e-12)
+    with pytest.raises(ValueError, match="grams1 and grams2 differ in .*; only in grams1: 'cup'; "):
+        function(first, gram(pd.DataFrame(features(3, 4, 0), index=["cat", "dog", "hat"])))
     assert function(first, gram(features(3, 4, 1))).shape == (1, 1)
 
 
@@ -66,8 +69,13 @@ def test_labels_of_distances_are_compared_with_those_of_grams():
     first = gram(pd.DataFrame(values, index=["cat", "dog", "cup"]))
     names = ["cup", "dog", "cat"]
     rdm = pd.DataFrame(square(calc_rdm(values, "sqeuclidean")), names, names)
-    with pytest.raises(ValueError, match="grams1 and grams2 have the same condition labels in ano"):
-        cka(first, rdm, distances="sqeuclidean")
+    with pytest.warns(RuntimeWarning, match="grams1 has its conditions in another order than gr"):
+        found = cka(first, rdm, distances="sqeuclidean")
+    assert found[0, 0] < 0.99
+    rdm = rdm.set_axis(["cat", "dog", "cup"], axis=0).set_axis(["cat", "dog", "cup"], axis=1)
+    moved = rdm.iloc[[2, 0, 1], [2, 0, 1]]
+    with pytest.warns(RuntimeWarning, match="another order"):
+        assert cka(first, moved, distances="sqeuclidean")[0, 0] > 1 - 1e-12
 
 
 @functions

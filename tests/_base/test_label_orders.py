@@ -1,0 +1,304 @@
+"""Models in any order of conditions score as those in the brain's order, and results keep labels."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastrdm
+from fastrdm._base import pairs_in_order
+from fastrdm.responses import measured
+
+pd = pytest.importorskip("pandas")
+xr = pytest.importorskip("xarray")
+
+RNG = np.random.default_rng(0)
+NAMES = ["cat", "dog", "egg", "fig", "gnu"]
+ACTIVATIONS = RNG.random((5, 7))
+SUBJECTS = RNG.random((3, 5, 9))
+ORDER = np.array([3, 0, 4, 1, 2])
+MOVED = [NAMES[i] for i in ORDER]
+
+
+def frame(values, names=NAMES, axis="stimulus"):
+    return pd.DataFrame(values, index=pd.Index(names, name=axis))
+
+
+def array(values, names=NAMES, dim="stimulus"):
+    return xr.DataArray(values, {dim: list(names)}, (dim, "unit"))
+
+
+MAKERS = pytest.mark.parametrize("make", [frame, array])
+
+
+@given(st.permutations(range(6)))
+def test_pairs_follow_their_conditions(order):
+    square = fastrdm.square(np.arange(15.0))
+    expected = fastrdm.condense(square[np.ix_(order, order)])
+    np.testing.assert_array_equal(pairs_in_order(np.array(order)), expected)
+
+
+@MAKERS
+@settings(deadline=None, max_examples=10)
+@given(order=st.permutations(range(5)))
+def test_any_order_of_conditions_gives_the_same_similarities(make, order):
+    model = fastrdm.calc_rdm(make(ACTIVATIONS))
+    moved = fastrdm.calc_rdm(make(ACTIVATIONS[order], [NAMES[i] for i in order]))
+    brain = fastrdm.calc_rdm([frame(subject) for subject in SUBJECTS])
+    expected = fastrdm.compare(model, brain)
+    if list(order) == sorted(order):
+        found = fastrdm.compare(moved, brain)
+    else:
+        with pytest.warns(RuntimeWarning, match="rdms1 has its conditions in another order") as one:
+            found = fastrdm.compare(moved, brain)
+        assert len(one) == 1
+    np.testing.assert_array_equal(found, expected)
+
+
+RDM = RNG.random(10)
+# Functions of subjects and models, with what is compared of their results.
+FUNCTIONS = {
+    "Target": lambda s, m: fastrdm.Target(s, ceiling=1).score(m).rho,
+    "bootstrap": lambda s, m: fastrdm.bootstrap(s, m, n_draws=5).evaluations,
+    "permutation_test": lambda s, m: fastrdm.permutation_test(s, m, n_permutations=9).p,
+    "partial_compare": lambda s, m: fastrdm.partial_compare(m, s, RDM),
+    "cross_validate": lambda s, m: (
+        fastrdm.cross_validate(fastrdm.SelectedRdm(), m, s, condition_folds=None).values
+    ),
+}
+
+
+@MAKERS
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_models_are_brought_into_the_order_of_the_brain(make, function):
+    subjects = fastrdm.calc_rdm([frame(subject) for subject in SUBJECTS])
+    plain = fastrdm.calc_rdm(make(ACTIVATIONS))
+    moved = fastrdm.calc_rdm(make(ACTIVATIONS[ORDER], MOVED))
+    expected = function(subjects, np.asarray(plain))
+    np.testing.assert_array_equal(function(subjects, plain), expected)
+    with pytest.warns(RuntimeWarning, match="rdms has its conditions in another order than ") as w:
+        np.testing.assert_array_equal(function(subjects, moved), expected)
+    assert len(w) == 1
+    with pytest.warns(RuntimeWarning, match="another order"):
+        np.testing.assert_array_equal(function(subjects, fastrdm.square(moved)), expected)
+
+
+def test_a_fitted_model_scores_layers_in_any_order():
+    subjects = fastrdm.calc_rdm([frame(subject) for subject in SUBJECTS])
+    target = fastrdm.Target(subjects, "rsatoolbox", ceiling=1)
+    layers = {"a": frame(ACTIVATIONS), "b": frame(SUBJECTS[0])}
+    plain = fastrdm.calc_rdm(layers)
+    moved = plain | {"b": fastrdm.calc_rdm(layers["b"].iloc[ORDER])}
+    with pytest.warns(RuntimeWarning, match=r"rdms\['b'\] has .* of the target by"):
+        fitted = fastrdm.SelectedRdm().fit(moved, target)
+    with pytest.warns(RuntimeWarning, match=r"rdms\['b'\] has .* of the target by"):
+        found = fitted.score(moved, target)
+    np.testing.assert_array_equal(found.rho, fitted.score(plain, target).rho)
+    with pytest.warns(RuntimeWarning, match="another order"):
+        np.testing.assert_array_equal(fitted.predict(moved), fitted.predict(plain))
+
+
+def test_layers_are_brought_into_the_order_of_responses_with_one_warning():
+    cube = RNG.random((2, 12, 4))
+    names = [f"image {i}" for i in range(12)]
+    responses = fastrdm.Responses({"s": frame(cube[0], names), "t": frame(cube[1], names)})
+    layers = {"a": frame(RNG.random((12, 3)), names), "b": frame(RNG.random((12, 3)), names)}
+    grams = fastrdm.gram(layers)
+    moved = {name: gram.reordered(np.arange(12)[::-1]) for name, gram in grams.items()}
+    for function in (
+        lambda g: fastrdm.partition_variance(g, responses).total,
+        lambda g: fastrdm.response_bootstrap(responses, g, n_draws=3).evaluations,
+        lambda g: fastrdm.response_test(responses, g, n_permutations=3).p,
+    ):
+        with pytest.warns(RuntimeWarning, match="layer a, layer b have their conditions") as one:
+            found = function(moved)
+        assert len(one) == 1
+        np.testing.assert_array_equal(found, function(grams))
+
+
+def test_subjects_in_other_orders_are_brought_into_that_of_the_first():
+    first = [fastrdm.calc_rdm(frame(subject)) for subject in SUBJECTS]
+    others = [*first[:2], fastrdm.calc_rdm(frame(SUBJECTS[2][ORDER], MOVED))]
+    expected = fastrdm.noise_ceiling(first)
+    with pytest.warns(
+        RuntimeWarning, match=r"subject_rdms\[2\] has its .* order of subject_rdms\[0"
+    ):
+        found = fastrdm.noise_ceiling(others)
+    np.testing.assert_array_equal(found.lower_per_subject, expected.lower_per_subject)
+
+
+def test_responses_in_other_orders_keep_their_measurements_sessions():
+    cube = RNG.random((2, 4, 5, 3))
+    sessions = RNG.permuted(np.tile([[0], [0], [1], [1]], 5), axis=0)
+    plain = {"a": frame(cube[0, 0]), "b": frame(cube[1, 0])}
+    arrays = [
+        xr.DataArray(cube[0], {"stimulus": NAMES}, ("repetition", "stimulus", "unit")),
+        xr.DataArray(cube[1][:, ORDER], {"stimulus": MOVED}, ("repetition", "stimulus", "unit")),
+    ]
+    with pytest.warns(RuntimeWarning, match=r"responses\[1\] has its conditions in another order"):
+        found = measured(arrays).zscored([sessions, sessions[:, ORDER]])
+    expected = measured(cube).zscored(sessions)
+    for one, other in zip(found.arrays, expected.arrays, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+    plain["b"] = plain["b"].iloc[ORDER]
+    with pytest.warns(RuntimeWarning, match="another order"):
+        target = fastrdm.Target.from_responses(plain, ceiling=0.5)
+    np.testing.assert_array_equal(target.subject_rdms[1, 0], fastrdm.calc_rdm(cube[1, 0]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
+@pytest.mark.parametrize("n_channels", [3, 40])
+def test_a_gram_in_another_order_is_that_of_such_activations(dtype, n_channels):
+    values = (RNG.random((6, n_channels)) * 50).astype(dtype)
+    values[4] = values[1]
+    values[2] = 3
+    order = [2, 5, 0, 1, 4, 3]
+    moved = fastrdm.gram(frame(values, list("abcdef"))).reordered(order)
+    expected = fastrdm.gram(frame(values[order], list("cfabed")))
+    assert moved.labels.values == expected.labels.values
+    np.testing.assert_allclose(moved.products, expected.products, rtol=1e-12)
+    for method in ("sqeuclidean", "euclidean", "cosine"):
+        np.testing.assert_array_equal(moved.rdm(method), expected.rdm(method))
+    with pytest.warns(RuntimeWarning, match="constant.*: 0$"):
+        found = moved.rdm()
+    assert np.isnan(found[:5]).all() and not np.isnan(found[5:]).any()
+    for wrong in ([0, 1], [0, 0, 1, 2, 3, 4]):
+        with pytest.raises(ValueError, match="must hold each index from 0 to 5 once"):
+            moved.reordered(wrong)
+
+
+MISUSES = {
+    "missing": (NAMES[:4], r"\(4 and 5\); only in the target: 'gnu'$"),
+    "more": ([*NAMES, "hen"], r"\(6 and 5\); only in rdms: 'hen'$"),
+    "other": (
+        [*NAMES[:4], "hen"],
+        "at condition 4, .* only in rdms: 'hen'; only in the target: 'gnu'$",
+    ),
+    "twice": (["cat", *NAMES[:4]], "^rdms has the condition labels 'cat' more than once"),
+}
+
+
+@MAKERS
+@pytest.mark.parametrize("misuse", MISUSES)
+def test_labels_that_do_not_match_are_named_in_one_sentence(make, misuse):
+    names, message = MISUSES[misuse]
+    target = fastrdm.Target([fastrdm.calc_rdm(frame(s)) for s in SUBJECTS], ceiling=1)
+    model = fastrdm.calc_rdm(make(RNG.random((len(names), 4)), names))
+    for rdm in (model, fastrdm.square(model), {"m": model}):
+        with pytest.raises(ValueError, match=message.replace("rdms", r"rdms\S*")):
+            target.score(rdm)
+    message = message.replace("rdms", "rdms1").replace("the target", "rdms2")
+    with pytest.raises(ValueError, match=message):
+        fastrdm.compare(model, fastrdm.calc_rdm(frame(ACTIVATIONS)))
+
+
+def test_equal_labels_that_occur_twice_are_matched_by_position_with_a_warning():
+    names = ["cat", "cat", "dog", "dog", "egg"]
+    model = fastrdm.calc_rdm(frame(ACTIVATIONS, names))
+    target = fastrdm.Target([fastrdm.calc_rdm(frame(s, names)) for s in SUBJECTS], ceiling=1)
+    with pytest.warns(RuntimeWarning, match="'cat', 'dog' more than once; .* by position"):
+        target.score(model)
+
+
+def test_pairs_of_a_table_in_any_order_are_matched():
+    model = fastrdm.calc_rdm(frame(ACTIVATIONS))
+    shuffled = model.sample(frac=1, random_state=1)
+    reversed_pairs = pd.Series(
+        shuffled.to_numpy(), pd.MultiIndex.from_tuples([pair[::-1] for pair in shuffled.index])
+    )
+    brain = fastrdm.calc_rdm(frame(SUBJECTS[0]))
+    with pytest.warns(RuntimeWarning, match="pairs in another order"):
+        found = fastrdm.compare(reversed_pairs, brain)
+    np.testing.assert_allclose(found, fastrdm.compare(model, brain), rtol=1e-12)
+
+
+# Labelled results
+
+
+def test_rdms_of_pandas_objects_are_labelled():
+    rdm = fastrdm.calc_rdm(frame(ACTIVATIONS))
+    assert list(rdm.index) == list(itertools.combinations(NAMES, 2))
+    assert rdm.index.names == ["stimulus_1", "stimulus_2"]
+    np.testing.assert_array_equal(rdm, fastrdm.calc_rdm(ACTIVATIONS))
+    squared = fastrdm.square(rdm)
+    assert list(squared.index) == list(squared.columns) == NAMES
+    assert squared.index.name == "stimulus"
+    pd.testing.assert_series_equal(fastrdm.condense(squared), rdm)
+    stack = fastrdm.calc_rdm([frame(subject) for subject in SUBJECTS])
+    assert stack.shape == (3, 10) and stack.columns.equals(rdm.index)
+    assert type(fastrdm.square(stack)) is np.ndarray
+    assert type(fastrdm.calc_rdm(pd.DataFrame(ACTIVATIONS))) is np.ndarray
+    assert fastrdm.calc_rdm(frame(ACTIVATIONS, axis=None)).index.names[0] == "condition_1"
+
+
+def test_rdms_of_xarray_objects_are_labelled_and_go_to_netcdf_and_back(tmp_path):
+    pytest.importorskip("h5netcdf")
+    rdm = fastrdm.calc_rdm(array(ACTIVATIONS), "cosine")
+    assert rdm.dims == ("pair",) and rdm.attrs == {"method": "cosine"}
+    assert rdm.stimulus_1.values.tolist() == [a for a, _ in itertools.combinations(NAMES, 2)]
+    rdm.to_netcdf(tmp_path / "rdm.nc")
+    with xr.open_dataarray(tmp_path / "rdm.nc") as read:
+        assert read.load().identical(rdm)
+        assert fastrdm.square(read).identical(fastrdm.square(rdm))
+    squared = fastrdm.square(rdm)
+    assert squared.dims == ("stimulus_1", "stimulus_2")
+    assert squared.stimulus_2.values.tolist() == NAMES
+    assert fastrdm.condense(squared).identical(rdm)
+    stack = fastrdm.calc_rdm([array(subject) for subject in SUBJECTS])
+    assert fastrdm.square(stack).dims == ("rdm", "stimulus_1", "stimulus_2")
+    assert fastrdm.condense(fastrdm.square(stack)).identical(stack)
+    unlabelled = xr.DataArray(ACTIVATIONS, dims=("stimulus", "unit"))
+    assert type(fastrdm.calc_rdm(unlabelled)) is np.ndarray
+
+
+def test_a_dict_of_layers_has_an_rdm_of_the_kind_of_each():
+    rdms = fastrdm.calc_rdm(
+        {"a": frame(ACTIVATIONS), "b": array(ACTIVATIONS), "c": np.array(ACTIVATIONS)}
+    )
+    assert [type(rdm) for rdm in rdms.values()] == [pd.Series, xr.DataArray, np.ndarray]
+    data = xr.Dataset({"a": array(ACTIVATIONS), "b": array(ACTIVATIONS) ** 2})
+    assert [rdm.dims for rdm in fastrdm.calc_rdm(data).values()] == [("pair",)] * 2
+
+
+def test_conditions_with_several_levels_keep_them():
+    index = pd.MultiIndex.from_arrays([NAMES, [1, 1, 2, 2, 3]], names=["image", "category"])
+    table = xr.DataArray(ACTIVATIONS, dims=("presentation", "unit")).assign_coords(
+        xr.Coordinates.from_pandas_multiindex(index, "presentation")
+    )
+    rdm = fastrdm.calc_rdm(table)
+    assert {"image_1", "image_2", "category_1", "category_2"} == set(rdm.coords)
+    assert fastrdm.condense(fastrdm.square(rdm)).identical(rdm)
+    other = fastrdm.calc_rdm(pd.DataFrame(ACTIVATIONS[ORDER], index[ORDER]))
+    assert other.index.names == ["image_1", "category_1", "image_2", "category_2"]
+    with pytest.warns(RuntimeWarning, match="another order"):
+        assert fastrdm.compare(other, rdm).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_cross_validated_conditions_are_labelled(given):
+    rows = frame(RNG.random((10, 6)), NAMES * 2)
+    options = {"conditions": pd.Series(NAMES * 2, rows.index, name="stimulus")} if given else {}
+    rdm = fastrdm.calc_rdm(rows, "crossnobis", folds=[1] * 5 + [2] * 5, **options)
+    assert list(rdm.index) == list(itertools.combinations(NAMES, 2))
+    runs = frame(rows.to_numpy(), [f"run {i}" for i in range(10)])
+    plain = fastrdm.calc_rdm(runs, "crossnobis", folds=[1] * 5 + [2] * 5)
+    assert type(plain) is np.ndarray
+
+
+def test_similarities_have_the_names_of_models_and_brains():
+    models = fastrdm.calc_rdm([frame(ACTIVATIONS), frame(ACTIVATIONS**2)]).set_axis(["m", "n"])
+    brains = fastrdm.calc_rdm([frame(subject) for subject in SUBJECTS])
+    table = fastrdm.compare(models, brains)
+    assert list(table.index) == ["m", "n"] and list(table.columns) == [0, 1, 2]
+    named = xr.DataArray(brains.to_numpy(), {"subject": ["s1", "s2", "s3"]}, ("subject", "pair"))
+    found = fastrdm.compare(models, named)
+    assert found.dims == ("rdm_1", "subject") and found.rdm_1.values.tolist() == ["m", "n"]
+    assert found.sel(subject="s2", rdm_1="n") == table.loc["n", 1]
+    table = fastrdm.compare({"m": models.loc["m"]}, models.loc["n"])
+    assert list(table.index) == ["m"] and list(table.columns) == ["n"]
+    assert type(fastrdm.compare(pd.DataFrame(brains.to_numpy()), RDM)) is np.ndarray
+    like = fastrdm.compare(models, brains, like=np.empty(0))
+    assert type(like) is np.ndarray
+    assert type(fastrdm.calc_rdm(frame(ACTIVATIONS), out=np.empty(10))) is np.ndarray
