@@ -285,6 +285,30 @@ def responses(patch):
     }
 
 
+def searchlight(patch):
+    nibabel = pytest.importorskip("nibabel")
+    mask = RNG.random((5, 5, 4)) < 0.8
+    affine = np.diag([3.0, 3, 3, 1])
+    nibabel.save(nibabel.Nifti1Image(mask.astype(np.uint8), affine), "mask.nii.gz")
+    betas = RNG.random((*mask.shape, 6)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(betas, affine), "betas.nii.gz")
+    mesh = nibabel.gifti.GiftiImage()
+    corners = np.array([[0, 0, 0], [5, 0, 0], [0, 5, 0], [5, 5, 0]], np.float32)
+    for values, intent in ((corners, "POINTSET"), (np.int32([[0, 1, 2], [1, 3, 2]]), "TRIANGLE")):
+        array = nibabel.gifti.GiftiDataArray(values, intent=f"NIFTI_INTENT_{intent}")
+        mesh.add_gifti_data_array(array)
+    nibabel.save(mesh, "lh.midthickness.surf.gii")
+    yield {
+        "models": RNG.random((2, 15)),
+        "surface_data": RNG.random((6, 4)),
+        "positions": RNG.random((12, 3)),
+        "meg": RNG.random((6, 12, 25)),
+    }
+    assert nibabel.load("scores.nii.gz").shape == (5, 5, 4, 2)
+    assert len(nibabel.load("lh.scores.func.gii").darrays) == 2
+    assert np.load("rdms.npy").all()
+
+
 def study(patch):
     h5py = pytest.importorskip("h5py")
     from mat73 import write_mat73
@@ -391,6 +415,7 @@ SETUPS = {
     "docs/notebooks/images.md": images,
     "docs/notebooks/paper.md": paper,
     "docs/responses.md": responses,
+    "docs/searchlight.md": searchlight,
     "docs/study.md": study,
     "docs/sweeps.md": sweeps,
     "docs/time.md": time,
