@@ -21,6 +21,14 @@ from fastrdm._base import __version__ as __version__
 from fastrdm._base import lazy_attributes
 
 if TYPE_CHECKING:
+    from fastrdm import encoding as encoding
+    from fastrdm import images as images
+    from fastrdm import inference as inference
+    from fastrdm import plot as plot
+    from fastrdm import rdm as rdm
+    from fastrdm import responses as responses
+    from fastrdm import searchlight as searchlight
+    from fastrdm import similarity as similarity
     from fastrdm._base import condense, square
     from fastrdm._kernels import KernelInfo, kernels
     from fastrdm.cli import Info, info

@@ -5,48 +5,48 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32] | NDArray[np.float64]
-Doubles = NDArray[np.float64]
-Counts = NDArray[np.int32]
+_Floats = NDArray[np.float32] | NDArray[np.float64]
+_Doubles = NDArray[np.float64]
+_Counts = NDArray[np.int32]
 
 def gram(
-    x: Floats,
-    shift: Doubles,
+    x: _Floats,
+    shift: _Doubles,
     share: int,
     add: bool,
-    out: Doubles,
-    sums: Doubles,
+    out: _Doubles,
+    sums: _Doubles,
     n_threads: int,
     isa: str,
 ) -> None: ...
 def cross(
-    a: Floats,
-    b: Floats,
-    shift_a: Doubles,
-    shift_b: Doubles,
+    a: _Floats,
+    b: _Floats,
+    shift_a: _Doubles,
+    shift_b: _Doubles,
     share: int,
     add: bool,
-    out: Doubles,
+    out: _Doubles,
     n_threads: int,
     isa: str,
 ) -> None: ...
 def differences(
-    a: Floats,
-    b: Floats,
-    shift_a: Doubles,
-    shift_b: Doubles,
-    factor_a: Doubles,
-    factor_b: Doubles,
+    a: _Floats,
+    b: _Floats,
+    shift_a: _Doubles,
+    shift_b: _Doubles,
+    factor_a: _Doubles,
+    factor_b: _Doubles,
     pairs: NDArray[np.int32],
-    out: Doubles,
+    out: _Doubles,
     n_threads: int,
     isa: str,
 ) -> None: ...
-def guess_means(x: Floats, means: Doubles) -> None: ...
+def guess_means(x: _Floats, means: _Doubles) -> None: ...
 @overload
 def distinct(x: NDArray[np.float32], out: NDArray[np.float32]) -> int: ...
 @overload
-def distinct(x: Doubles, out: Doubles) -> int: ...
+def distinct(x: _Doubles, out: _Doubles) -> int: ...
 
 # The same for 16-bit floats, as their bits in NDArray[np.uint16].
 gram_float16: Any
@@ -62,52 +62,52 @@ distinct_bfloat16: Any
 
 def share(cols: int, size: int, isa: str) -> int: ...
 def angles(
-    product: Doubles,
+    product: _Doubles,
     condensed: bool,
-    norms_a: Doubles,
-    norms_b: Doubles,
-    sums_a: Doubles | None,
-    sums_b: Doubles | None,
+    norms_a: _Doubles,
+    norms_b: _Doubles,
+    sums_a: _Doubles | None,
+    sums_b: _Doubles | None,
     n: float,
     near: float,
-    out: Doubles,
+    out: _Doubles,
 ) -> int: ...
 def distances(
-    product: Doubles,
+    product: _Doubles,
     condensed: bool,
-    norms_a: Doubles,
-    norms_b: Doubles,
+    norms_a: _Doubles,
+    norms_b: _Doubles,
     near: float,
-    out: Doubles,
+    out: _Doubles,
 ) -> int: ...
 def similarities(
-    a: Doubles,
-    squares_a: Doubles,
-    b: Doubles,
-    squares_b: Doubles,
+    a: _Doubles,
+    squares_a: _Doubles,
+    b: _Doubles,
+    squares_b: _Doubles,
     paired: bool,
-    out: Doubles,
+    out: _Doubles,
     n_threads: int,
     isa: str,
 ) -> None: ...
 def rank_similarities(
-    a: Floats,
+    a: _Floats,
     squares: float,
     b: NDArray[np.float32],
-    squares_b: Doubles,
+    squares_b: _Doubles,
     paired: bool,
-    out: Doubles,
+    out: _Doubles,
     n_threads: int,
     isa: str,
 ) -> None: ...
 def centred_ranks(
-    x: Floats, out: NDArray[np.float32], squares: Doubles, n_threads: int
+    x: _Floats, out: NDArray[np.float32], squares: _Doubles, n_threads: int
 ) -> None: ...
-def rank(x: Doubles, out: Doubles, n_threads: int) -> None: ...
-def merge_near(values: Doubles, within: float, n_threads: int) -> None: ...
+def rank(x: _Doubles, out: _Doubles, n_threads: int) -> None: ...
+def merge_near(values: _Doubles, within: float, n_threads: int) -> None: ...
 def concordance(
-    a: Doubles,
-    b: Doubles,
+    a: _Doubles,
+    b: _Doubles,
     out: NDArray[np.int64],
     untied_a: NDArray[np.int64],
     untied_b: NDArray[np.int64],
@@ -115,34 +115,34 @@ def concordance(
     isa: str,
 ) -> None: ...
 def resampled_similarities(
-    a: Doubles,
-    b: Doubles,
-    counts: Counts,
+    a: _Doubles,
+    b: _Doubles,
+    counts: _Counts,
     paired: bool,
     untied: bool,
-    out: Doubles,
+    out: _Doubles,
     n_threads: int,
     isa: str,
 ) -> None: ...
 def resampled_ceilings(
-    subjects: Doubles,
-    condition_counts: Counts | None,
-    subject_counts: Counts | None,
+    subjects: _Doubles,
+    condition_counts: _Counts | None,
+    subject_counts: _Counts | None,
     conditions: int,
     ranked: bool,
     untied: bool,
     within: float,
-    out: Doubles,
+    out: _Doubles,
     n_threads: int,
     isa: str,
 ) -> None: ...
 def permuted_similarities(
-    a: Floats,
-    squares_a: Doubles,
+    a: _Floats,
+    squares_a: _Doubles,
     permutations: NDArray[np.int32],
-    b: Floats,
-    squares_b: Doubles,
-    out: Doubles,
+    b: _Floats,
+    squares_b: _Doubles,
+    out: _Doubles,
     n_threads: int,
     isa: str,
 ) -> None: ...
@@ -156,10 +156,10 @@ def normalise(
 def project(
     x: NDArray[np.float32],
     entries: NDArray[np.uint32],
-    shift: Doubles,
+    shift: _Doubles,
     scale: float,
     out: NDArray[np.float32],
-    sums: Doubles,
+    sums: _Doubles,
     n_threads: int,
 ) -> None: ...
 def isas() -> list[str]: ...

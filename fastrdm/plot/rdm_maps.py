@@ -24,7 +24,7 @@ def rdm(
     rdm: ArrayLike,
     *,
     ranked: bool = True,
-    categories: Sequence[object] | None = None,
+    categories: Sequence[object] | NDArray[Any] | None = None,
     images: Sequence[Any] | None = None,
     labels: Sequence[object] | None = None,
     title: str = "",
@@ -134,7 +134,7 @@ def _condensed(rdm: ArrayLike) -> NDArray[Any]:
     return condensed
 
 
-def _check_lengths(n: int, **arguments: Sequence[Any] | None) -> None:
+def _check_lengths(n: int, **arguments: Sequence[Any] | NDArray[Any] | None) -> None:
     for name, values in arguments.items():
         if values is not None and len(values) != n:
             raise ValueError(f"rdm has {n} conditions, but {name} has {len(values)}")
