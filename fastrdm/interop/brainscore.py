@@ -19,6 +19,15 @@ from fastrdm.rdm import calc_rdm, gram
 from fastrdm.responses import Assembly, assembly_of, check_same_stimuli, responses_of
 from fastrdm.similarity import cka, compare
 
+__all__ = [
+    "CkaMetric",
+    "PredictivityMetric",
+    "RdmMetric",
+    "activations_assembly",
+    "explained_variance",
+    "internal_consistency",
+]
+
 Floats = NDArray[np.float64]
 
 _REGRESSIONS = ("pls", "ridge")
