@@ -32,6 +32,7 @@ from page_files import (
 )
 from page_runners import COMPARED
 from small_study import write_study
+from toolbox_stand_ins import use_stand_ins
 
 
 def readme(patch):
@@ -53,16 +54,34 @@ def readme(patch):
 
 def coming_from(patch):
     pytest.importorskip("rsatoolbox")
+    pytest.importorskip("mne_rsa")
     from fastrdm.cli.sample import write_sample
 
+    import fastrdm
+
     use_small_networks(patch)
+    use_stand_ins(patch)
     write_sample("study", n_conditions=N, n_subjects=8)
+    (study,) = fastrdm.open_studies("study")
+    it = study.targets["it"].subject_rdms
+    Path("brain_rdms").mkdir()
+    np.savez("brain_rdms/it.npz", as_square(np.asarray(it).reshape(len(it), -1)))
     write_checkpoints(Path(), "weights.pth")
-    yield {
+    rng = np.random.default_rng(0)
+    names = {
         "layer1": make_layer(),
         "layer2": make_layer(12),
         "subject_rdms": make_rdms(4),
+        "evoked": rng.standard_normal((N, 6, 12)).astype(np.float32),
+        "positions": rng.standard_normal((6, 3)),
+        "subject_rdm": as_square(np.asarray(it).reshape(len(it), -1))[0],
     }
+    yield names
+    # Of the stand-in, by Net2Brain's formula.
+    table = names["table"].set_index("Layer")["%R2"]
+    model = fastrdm.TorchModel(make_network(), taps=names["taps"])
+    score = names["it"].score(model.rdms(names["study"].stimuli))
+    np.testing.assert_allclose(table[names["taps"]], score.percent_nc, rtol=1e-3)
 
 
 def concepts(patch):
