@@ -55,17 +55,19 @@ def readme(patch):
 def coming_from(patch):
     pytest.importorskip("rsatoolbox")
     pytest.importorskip("mne_rsa")
-    from fastrdm.cli.sample import write_sample
-
     import fastrdm
+    from fastrdm.cli.sample import write_sample
 
     use_small_networks(patch)
     use_stand_ins(patch)
     write_sample("study", n_conditions=N, n_subjects=8)
     (study,) = fastrdm.open_studies("study")
-    it = study.targets["it"].subject_rdms
+    it = as_square(study.targets["it"].subject_rdms.reshape(8, -1))
+    # Net2Brain and thingsvision take the images of a folder in the order of their names.
+    order = np.argsort(study.names)
+    it = it[:, order][:, :, order]
     Path("brain_rdms").mkdir()
-    np.savez("brain_rdms/it.npz", as_square(np.asarray(it).reshape(len(it), -1)))
+    np.savez("brain_rdms/it.npz", it)
     write_checkpoints(Path(), "weights.pth")
     rng = np.random.default_rng(0)
     names = {
@@ -74,7 +76,7 @@ def coming_from(patch):
         "subject_rdms": make_rdms(4),
         "evoked": rng.standard_normal((N, 6, 12)).astype(np.float32),
         "positions": rng.standard_normal((6, 3)),
-        "subject_rdm": as_square(np.asarray(it).reshape(len(it), -1))[0],
+        "subject_rdm": it[0],
     }
     yield names
     # Of the stand-in, by Net2Brain's formula.

@@ -48,7 +48,9 @@ class _FeatureExtractor:
         Path(save_path).mkdir(exist_ok=True)
         found, images = _activations(self.model, data_path, list(self.layers))
         for layer, values in found.items():
-            rows = {each.name.split(".")[0]: v[None] for each, v in zip(images, values, strict=True)}
+            rows = {
+                each.name.split(".")[0]: v[None] for each, v in zip(images, values, strict=True)
+            }
             np.savez_compressed(Path(save_path, f"{layer}.npz"), **rows)
 
 
@@ -72,16 +74,15 @@ class _RSA:
     def evaluate(self):
         """Return mean ρ² over subjects, in percent of the mean ρ² of each subject with the mean of the others."""
         import pandas as pd
-        from scipy.stats import rankdata, spearmanr, zscore
+        from scipy.stats import spearmanr
 
         rows = []
         for roi in sorted(self.brain_rdms.glob("*.npz")):
             (brains,) = (values for _, values in np.load(roi).items())
             upper = np.triu_indices(brains.shape[-1], 1)
             brains = np.array([each[upper] for each in brains])
-            ranks = zscore(rankdata(brains, axis=1), axis=1)
-            rest = [np.delete(ranks, i, 0).mean(axis=0) for i in range(len(ranks))]
-            pairs = zip(ranks, rest, strict=True)
+            rest = [np.delete(brains, i, 0).mean(axis=0) for i in range(len(brains))]
+            pairs = zip(brains, rest, strict=True)
             lower = np.mean([spearmanr(*pair)[0] ** 2 for pair in pairs])
             for path in sorted(self.model_rdms.glob("*.npz")):
                 model = np.load(path)["rdm"][upper]
