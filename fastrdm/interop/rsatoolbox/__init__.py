@@ -7,10 +7,10 @@ Read `acceleration` first: `accelerate` puts the functions in rsatoolbox's place
 `auto` does so for a program. `calculation` (`calc_rdm`) makes RDMs, of `averages` over observations and folds, and
 `comparison` (`compare`) correlates them, with the covariance of patterns by `second_moments`.
 
-For inference, read `evaluation` first (all data), then `bootstraps`: all draws of a bootstrap are evaluated together by `resampling`,
-from sums of products (`resampled_sums`) or ranks (`resampled_ranks`), of what `evaluation_inputs` takes out of models
-and RDMs. `cross_validation` fits models by `fits`, with `noise_ceilings`; `searchlights` has many RDMs at once.
-`vectors` compares and pools RDMs whose pairs may be missing.
+For inference, read `evaluation` first (all data), then `bootstraps`: all draws of a bootstrap are evaluated together by
+`resampling`, from sums of products (`resampled_sums`) or ranks (`resampled_ranks`), of what `evaluation_inputs` takes
+out of models and RDMs. `cross_validation` fits models by `fits`, with `noise_ceilings`; `searchlights` has many RDMs at
+once. `vectors` compares and pools RDMs whose pairs may be missing.
 """
 
 from typing import TYPE_CHECKING
