@@ -165,6 +165,24 @@ def inference(patch):
     yield {COMPARED: real is not None}
 
 
+def labels(patch):
+    pd = pytest.importorskip("pandas")
+    xr = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf")
+    import fastrdm
+
+    names = [f"image {i}" for i in range(N)]
+    tables = [pd.DataFrame(make_layer(), index=names) for _ in range(3)]
+    rdms = fastrdm.calc_rdm(tables)
+    pairs = {f"stimulus_{i + 1}": ("pair", rdms.columns.get_level_values(i)) for i in (0, 1)}
+    subjects = xr.DataArray(
+        rdms.to_numpy() + RNG.random(rdms.shape),
+        {"subject": ["anna", "ben", "eva"], **pairs},
+        ("subject", "pair"),
+    )
+    yield {"activations": make_layer(), "names": names, "subjects": subjects}
+
+
 def library(patch):
     torch = pytest.importorskip("torch")
     from scipy.io import savemat
@@ -429,6 +447,7 @@ SETUPS = {
     "docs/figures.md": figures,
     "docs/fitting.md": fitting,
     "docs/inference.md": inference,
+    "docs/labels.md": labels,
     "docs/library.md": library,
     "docs/live.md": live,
     "docs/measures.md": measures,

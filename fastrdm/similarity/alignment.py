@@ -55,7 +55,8 @@ def cka(
     Parameters
     ----------
     grams1, grams2 : Gram, list or dict of Gram, or array_like, shape ([n,] conditions, conditions)
-        Over the same conditions in the same order. Arrays, of any library, are products of any symmetric kernel; if
+        Over the same conditions in the same order, or with labels, by which they are brought into that of `grams2`.
+        Arrays, of any library, are products of any symmetric kernel; if
         both are on one device with float64, they are compared there. A dict is taken in its order.
     debiased : bool
         Whether to use the unbiased estimator, which needs 4 conditions. The result may be negative.

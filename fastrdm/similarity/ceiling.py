@@ -127,14 +127,15 @@ def noise_ceiling(
     ------
     ValueError
         If the shape is none of those above, there is only one subject, an entry is infinite, or NaN under ``"raise"``,
-        an RDM is asymmetric, labels of rows and columns or of subjects differ, or `method`, `pool` or `nan_policy` is
-        unknown.
+        an RDM is asymmetric, labels of rows and columns differ, those of subjects are not the same, or `method`, `pool`
+        or `nan_policy` is unknown.
 
     Warns
     -----
     RuntimeWarning
         One, naming the first subject with a NaN bound because its RDM, or a pooled one, is constant (zero); one if
-        square matrices look like similarities: the largest entry of each row is on the diagonal.
+        square matrices look like similarities: the largest entry of each row is on the diagonal; one if labelled
+        conditions of subjects were brought into the order of the first.
 
     References
     ----------

@@ -79,7 +79,8 @@ def compare(
     Parameters
     ----------
     rdms1, rdms2 : array_like, shape (n, pairs) or (pairs,), or dict of arrays of one shape
-        Condensed RDMs over the same conditions in the same order; a dict is stacked in its order. Masked values are
+        Condensed RDMs over the same conditions in the same order, or with labels of their pairs as those of `calc_rdm`:
+        they are then brought into the order of `rdms2`. A dict is stacked in its order. Masked values are
         NaN. Square RDMs are refused because a square array can also be a stack of condensed RDMs; pass
         ``condense(rdms)``. The scale of the values does not matter, even if their squares overflow float64. Torch
         tensors and arrays of other libraries (by DLPack) in host memory are not copied. If either side is an array
@@ -101,21 +102,24 @@ def compare(
     ndarray of float64, shape (n1, n2)
         Between −1 and 1. A constant RDM has no correlation: its similarities are NaN, but 0 for ``"rho-a"`` and
         ``"tau-a"``; for ``"cosine"`` and ``"cosine_cov"`` they are NaN if the RDM is zero. Also NaN where ``"omit"``
-        leaves no pair. With `like`, an array of its kind, which is float32 on devices without float64.
+        leaves no pair. A DataFrame, or a DataArray, if an argument is a labelled pandas or xarray object: rows and
+        columns have the labels, names or keys of the RDMs. With `like`, an array of its kind, which is float32 on
+        devices without float64.
 
     Raises
     ------
     ValueError
-        If the RDMs are not condensed, the numbers of pairs differ, the labels of pairs (columns of a DataFrame, a
-        coordinate of a DataArray) differ, an entry is infinite, or NaN under ``"raise"`` (the message names the first),
-        or the method or the policy is unknown, or `like` is no array.
+        If the RDMs are not condensed, the numbers of pairs differ, labels of conditions or pairs are not the same or
+        occur more than once in another order (the message names them), an entry is infinite, or NaN under ``"raise"``
+        (the message names the first), or the method or the policy is unknown, or `like` is no array.
     MemoryError
         If a device has too little memory.
 
     Warns
     -----
     RuntimeWarning
-        One, naming the constant (zero) RDMs that make similarities NaN.
+        One, naming the constant (zero) RDMs that make similarities NaN. One, if labelled RDMs were brought into another
+        order; one, if labels that occur more than once are matched by position.
 
     Notes
     -----

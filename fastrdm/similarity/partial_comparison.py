@@ -115,7 +115,7 @@ def partial_compare(
 
 def _controls(data: SubjectData, controls: Any) -> Floats:
     try:
-        return data.take_models(controls)
+        return data.take_models(controls, "controls")
     except ValueError as error:
         raise ValueError(str(error).replace("rdms", "controls").replace("model ", "RDM ")) from None
 

@@ -70,13 +70,13 @@ class SubjectData:
                 )
         return cls(subjects, chosen, policy, n_threads, within, labels)
 
-    def take_models(self, rdms: Any) -> Floats:
+    def take_models(self, rdms: Any, name: str = "rdms") -> Floats:
         """Return the models (n, pairs) to compare with the subjects.
 
         ValueError if a shape does not fit, the policy refuses a value, a model has no similarity to anything, or labels
         differ from the subjects' labels.
         """
-        rows = as_models(rdms, self.subjects.shape[2], "subject_rdms", self.labels)
+        rows = as_models(rdms, self.subjects.shape[2], "subject_rdms", self.labels, name)
         if not len(rows):
             raise ValueError(f"rdms has shape {np.shape(rdms)}; expected at least one model")
         models = np.ascontiguousarray(rows, np.float64)

@@ -151,7 +151,9 @@ def mapped(rdms: Any) -> Any:
     return np.memmap(rdms.file.filename, kind, "r", place, rdms.shape)
 
 
-def as_models(rdms: Any, n_pairs: int, subjects_name: str, labels: Labels | None) -> Rows:
+def as_models(
+    rdms: Any, n_pairs: int, subjects_name: str, labels: Labels | None, name: str = "rdms"
+) -> Rows:
     """Return model RDMs of any form as (models, pairs), float32 or float64; values are not checked.
 
     Models whose conditions are labelled are brought into the order of the subjects'. ValueError if a shape does not fit
@@ -166,7 +168,7 @@ def as_models(rdms: Any, n_pairs: int, subjects_name: str, labels: Labels | None
     square = array.shape[-2:] == (n, n) and array.ndim in (2, 3)
     if not square and array.shape[-1:] != (n_pairs,):
         own = array.ndim > 1 and array.shape[-1] == array.shape[-2]
-        check_labelled_size(n_pairs, rdms, "rdms", labels, square=own)
+        check_labelled_size(n_pairs, rdms, name, labels, square=own)
     if square:
         array = _condense(array)
     elif array.ndim not in (1, 2) or array.shape[-1] != n_pairs:
@@ -174,7 +176,7 @@ def as_models(rdms: Any, n_pairs: int, subjects_name: str, labels: Labels | None
             f"rdms has shape {array.shape}; {subjects_name} has {n} conditions, so expected ({n}, {n}), ({n_pairs},),"
             f" (models, {n}, {n}) or (models, {n_pairs})"
         )
-    array, _ = in_order_of(array, rdms, "rdms", labels, square=square)
+    array, _ = in_order_of(array, rdms, name, labels, square=square)
     return with_contiguous_rows(array)
 
 

@@ -46,7 +46,7 @@ class Target(TargetState):
     subject_rdms : array_like
         (subjects, n, n) or (subjects, pairs), or with a time axis second, (subjects, times, n, n) or
         (subjects, times, pairs), or a dict of subjects. Masked values are NaN. Labels of conditions or pairs (of pandas
-        and xarray objects) are kept, also in files and pickles; labelled models must have the same labels.
+        and xarray objects) are kept, also in files and pickles; labelled models are matched with them by name.
     protocol : str or Protocol
         How scores are computed: a name in `PROTOCOLS`, or your own protocol.
     ceiling : float, optional
@@ -188,7 +188,8 @@ class Target(TargetState):
         ----------
         rdms : array_like
             One model, (pairs,) or (n, n), or several, (models, pairs) or (models, n, n), over the target's conditions
-            in the target's order, or a dict of models, taken in its order. Masked values are NaN. Arrays of any size,
+            in the target's order, or with labels by which they are brought into it, or a dict of models, taken in its
+            order. Masked values are NaN. Arrays of any size,
             also of float32, are read in blocks, without a copy. Condensed RDMs on a device are compared there as by
             `compare`, if no subject lacks pairs; the device keeps the prepared subjects.
         over_time : {"mean", "each"}, optional
@@ -210,7 +211,8 @@ class Target(TargetState):
         ------
         ValueError
             If a shape does not fit the target, an entry is infinite, or NaN under ``nan_policy="raise"`` (the message
-            names the first), an RDM is asymmetric, or labels of conditions or pairs differ from the target's labels.
+            names the first), an RDM is asymmetric, or labels of conditions or pairs are not the target's (the message
+            names those that are missing), or occur more than once in another order.
 
         Warns
         -----
@@ -218,7 +220,8 @@ class Target(TargetState):
             One, naming the constant (zero) models that make similarities NaN. With ``nan_policy="omit"`` another,
             naming the models whose `percent_nc` is NaN because they lack pairs, and the ceiling was given, which holds
             for all pairs, or is not positive over their pairs. One, naming the time points at which `percent_nc` is
-            NaN because the subjects do not agree. One if square matrices look like similarities: the
+            NaN because the subjects do not agree. One if labelled conditions were brought into the target's order. One
+            if square matrices look like similarities: the
             largest entry of each row is on the diagonal.
         """
         over_time = over_time or self.over_time
