@@ -265,6 +265,26 @@ def measures(patch):
     }
 
 
+def mne_rsa(patch):
+    mne = pytest.importorskip("mne")
+    pytest.importorskip("mne_rsa")
+    mne.set_log_level("ERROR")
+    info = mne.create_info(6, 100.0, "mag")
+    for k, channel in enumerate(info["chs"]):
+        channel["loc"][:3] = [k / 30, 0, 0]
+    events = np.column_stack([np.arange(N), np.zeros(N, int), np.arange(N)])
+    data = 1e-12 * RNG.standard_normal((N, 6, 30))
+    yield {
+        "epochs": mne.EpochsArray(data, info, events=events),
+        "data": data,
+        "layer1": make_layer(),
+        "layer2": make_layer(12),
+    }
+    from fastrdm.interop.mne_rsa import accelerated
+
+    assert not accelerated()
+
+
 def networks(patch):
     timm = pytest.importorskip("timm")
     pytest.importorskip("transformers")
@@ -451,6 +471,7 @@ SETUPS = {
     "docs/library.md": library,
     "docs/live.md": live,
     "docs/measures.md": measures,
+    "docs/mne-rsa.md": mne_rsa,
     "docs/networks.md": networks,
     "docs/notebooks/images.md": images,
     "docs/notebooks/paper.md": paper,

@@ -17,9 +17,9 @@ _OURS: dict[str, Any] = {
     "rsa_gen": rsa_gen,
 }
 _LOCK = RLock()
-# Accelerations in force, and what they replaced: module, name, the original.
+# Accelerations in force, and name → what is in the place of the original.
 _IN_FORCE: list["MneRsaAcceleration"] = []
-_PLACES: list[tuple[Any, str, Any]] = []
+_PLACED: dict[str, Any] = {}
 
 
 class MneRsaAcceleration:
@@ -39,9 +39,10 @@ class MneRsaAcceleration:
             _IN_FORCE.remove(self)
             if _IN_FORCE:
                 return
-            while _PLACES:
-                module, name, theirs = _PLACES.pop()
-                setattr(module, name, theirs)
+            # Modules that were imported in the meantime are searched too.
+            for name, placed in _PLACED.items():
+                _exchange(name, placed, original(name))
+            _PLACED.clear()
 
 
 def accelerate() -> MneRsaAcceleration:
@@ -71,17 +72,28 @@ def accelerate() -> MneRsaAcceleration:
     """
     with _LOCK:
         peer()
-        theirs = {name: original(name) for name in REPLACED}
+        for name in REPLACED:
+            if name not in _PLACED:
+                _PLACED[name] = with_signature_of(original(name), _OURS[name])
+            _exchange(name, original(name), _PLACED[name])
         acceleration = MneRsaAcceleration()
         _IN_FORCE.append(acceleration)
-        for module in modules():
-            for name, function in theirs.items():
-                if vars(module).get(name) is function:
-                    _PLACES.append((module, name, function))
-                    setattr(module, name, with_signature_of(function, _OURS[name]))
     return acceleration
 
 
 def accelerated() -> tuple[str, ...]:
-    """Return the names of mne-rsa's functions that `accelerate` replaces."""
-    return tuple(f"mne_rsa.{module}.{name}" for name, module in sorted(REPLACED.items()))
+    """Return the names of mne-rsa's functions in whose places fastrdm's are now; empty without `accelerate`.
+
+    Returns
+    -------
+    tuple of str
+        Such as ``"mne_rsa.rsa.rsa_array"``, sorted.
+    """
+    with _LOCK:
+        return tuple(sorted(f"mne_rsa.{REPLACED[name]}.{name}" for name in _PLACED))
+
+
+def _exchange(name: str, old: Any, new: Any) -> None:
+    for module in modules():
+        if vars(module).get(name) is old:
+            setattr(module, name, new)
