@@ -129,4 +129,7 @@ def _of_subject(member: Any, name: str) -> Floats:
 
 
 def _shape(values: Any) -> str:
-    return f"shape {tuple(values.shape)}" if hasattr(values, "shape") else f"{depth(values)} axes"
+    if hasattr(values, "shape"):
+        return f"shape {tuple(values.shape)}"
+    n_axes = depth(values)
+    return f"{n_axes} axes" if n_axes else f"0 axes, of type {type(values).__name__}"

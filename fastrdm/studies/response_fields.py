@@ -17,6 +17,7 @@ RESPONSE_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "axes": list,
     "labels": (str, list),
     "stimulus": str,
+    "subject": str,
     "repeats": (str, list),
     "sessions": (str, list),
     "zscore": bool,
@@ -41,7 +42,7 @@ RESPONSE_FIELDS: Mapping[str, type | tuple[type, ...]] = {
 }
 #: Fields that are files, or may be.
 _PATHS = ("responses", "labels", "repeats", "sessions", "masks", "mask", "residuals")
-_TEXTS = ("key", "axes", "measures", "protocol", *_PATHS)
+_TEXTS = ("key", "axes", "measures", "protocol", "subject", *_PATHS)
 #: Arguments of `Responses.score`.
 SCORE_OPTIONS = ("folds", "groups", "strata", "seed", "alphas", "n_components")
 

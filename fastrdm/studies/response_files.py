@@ -1,7 +1,7 @@
 """Responses in files → an array for each subject, with the labels that the file has of its rows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class SubjectRows:
         Shape in the file.
     element : int or None
         Which element of a cell array of MATLAB the subject is.
+    units : dict of str to tuple of str
+        Sets of labels of the units of named axes, by name.
     """
 
     values: NDArray[np.floating[Any]]
@@ -70,6 +72,7 @@ class SubjectRows:
     axes: tuple[str, ...]
     shape: tuple[int, ...]
     element: int | None = None
+    units: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -95,10 +98,12 @@ def read_subjects(
     key: str | Sequence[str] | None,
     axes: Sequence[str],
     where: str,
+    subject: str | None = None,
 ) -> list[SubjectRows]:
     """Read the responses of all subjects: one for each file, key, element of a cell array, or row of their axis.
 
     `axes` are those of each array in the file's order, or nothing. `where` precedes the names of fields in errors.
+    `subject` is the coordinate of the units of which each value is a subject.
     """
     subjects: list[SubjectRows] = []
     for path in paths:
@@ -110,11 +115,33 @@ def read_subjects(
             )
         subjects += of_file
     names = [path.stem for path in paths]
+    if subject is not None:
+        return _by_unit(subjects, subject, where)
     if len(paths) > 1:
         if len(set(names)) < len(names):
             names = [str(path) for path in paths]
         subjects = [replace(each, name=name) for each, name in zip(subjects, names, strict=True)]
     return subjects
+
+
+def _by_unit(subjects: Sequence[SubjectRows], name: str, where: str) -> list[SubjectRows]:
+    """Divide the units of a file between the subjects that a coordinate of the units names."""
+    if len(subjects) > 1:
+        raise ValueError(
+            f"{where}subject = {name!r} divides the units of one array, but there are {len(subjects)} subjects"
+        )
+    (one,) = subjects
+    known = one.units
+    if name not in known:
+        raise ValueError(
+            f"{where}subject = {name!r} is not a coordinate of the units of {one.source}; it has"
+            f" {list_names(known, 10) or 'none'}"
+        )
+    labels = np.array(known[name])
+    return [
+        replace(one, values=one.values[:, :, labels == each], name=each)
+        for each in dict.fromkeys(known[name])
+    ]
 
 
 def _read_file(
@@ -211,7 +238,9 @@ def _array(
     names = _axes_of(array.shape, own, axes, source, is_one, where)
     if len(names) < array.ndim:
         array = array.reshape([n for n in array.shape if n != 1])
-    rows_axis = own[names.index("conditions")] if own and len(own) == len(names) else ""
+    is_named = bool(own) and len(own) == len(names)
+    rows_axis = own[names.index("conditions")] if is_named else ""
+    units_axis = own[names.index("units")] if is_named else ""
     shape = array.shape
     if 0 in shape:
         raise ValueError(f"{source} has shape {shape}, without a response")
@@ -221,6 +250,7 @@ def _array(
     n_subjects, n_sessions, n_repeats = array.shape[:3]
     sessions = np.repeat(np.arange(n_sessions), n_repeats) if "sessions" in names else None
     labels = _labels(contents, key, rows_axis, array.shape[3])
+    units = _labels(contents, key, units_axis, array.shape[4]) if units_axis else {}
     return [
         SubjectRows(
             each.reshape(n_sessions * n_repeats, *array.shape[3:]),
@@ -231,6 +261,7 @@ def _array(
             source,
             tuple(names),
             shape,
+            units=units,
         )
         for each in array[:n_subjects]
     ]

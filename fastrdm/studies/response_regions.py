@@ -70,7 +70,8 @@ class ResponseFiles:
         ):
             if not path.is_file():
                 raise FileNotFoundError(f"{where}responses = {name!r} is not a file beside it")
-        self.subjects = read_subjects(self.paths, fields.get("key"), fields.get("axes", ()), where)
+        axes, subject = fields.get("axes", ()), fields.get("subject")
+        self.subjects = read_subjects(self.paths, fields.get("key"), axes, where, subject)
 
     @property
     def source(self) -> str:

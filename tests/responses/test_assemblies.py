@@ -163,6 +163,8 @@ def test_anndata_in_memory(sparse):
     np.testing.assert_array_equal(found.arrays[0][0], WANTED[0])
     with pytest.raises(ValueError, match="an AnnData object without X"):
         measured(anndata(None))
+    with pytest.raises(ValueError, match="responses has 0 axes, of type object; expected"):
+        measured(object())
 
 
 def write_h5ad(path, form="dense", version="0.1.0"):
@@ -226,22 +228,35 @@ def test_h5ad_that_anndata_wrote(tmp_path):
     check(measured(module.AnnData(VALUES, table.obs, table.var)))
 
 
+@pytest.mark.parametrize("by_subject", [False, True])
 @pytest.mark.parametrize("kind", ["nc", "h5ad"])
-def test_study(tmp_path, kind):
+def test_study(tmp_path, kind, by_subject):
     Image = pytest.importorskip("PIL.Image")
     (tmp_path / "stimuli").mkdir()
     for i, name in enumerate(STIMULI):
         Image.new("RGB", (8, 8), (20 * i, 0, 0)).save(tmp_path / "stimuli" / f"{name}.png")
     if kind == "nc":
-        assembly(subjects=False, index=False).to_netcdf(tmp_path / "v4.nc", engine="scipy")
+        assembly(index=False).to_netcdf(tmp_path / "v4.nc", engine="scipy")
     else:
         write_h5ad(tmp_path / "v4.h5ad")
     labels = "image_id" if kind == "nc" else "stimulus"
-    (tmp_path / "study.toml").write_text(
+    subject = {"nc": "animal", "h5ad": "subject"}[kind]
+    text = (
         f'order = "sorted"\n[targets.v4]\nresponses = "v4.{kind}"\nlabels = "{labels}"\n'
         'measures = ["ridge"]\nfolds = 2\n'
     )
+    extra = f'subject = "{subject}"\n' if by_subject else ""
+    (tmp_path / "study.toml").write_text(text + extra)
     (study,) = fastrdm.open_studies(tmp_path)
     order = np.argsort(STIMULI)
     means = np.nanmean(WANTED[:, order].astype(float), axis=0)
-    np.testing.assert_allclose(study.responses["v4"].means[0], means, rtol=1e-6)
+    found = study.responses["v4"]
+    if not by_subject:
+        np.testing.assert_allclose(found.means[0], means, rtol=1e-6)
+        return
+    assert found.subjects == ("Chabo", "Tito")
+    for k in range(2):
+        np.testing.assert_allclose(found.means[k], means[:, k::2], rtol=1e-6)
+    (tmp_path / "study.toml").write_text(text + 'subject = "owner"\n')
+    with pytest.raises(ValueError, match="subject = 'owner' is not a coordinate of the units of"):
+        fastrdm.open_studies(tmp_path)
