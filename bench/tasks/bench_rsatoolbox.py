@@ -13,8 +13,8 @@ from bench.tasks import rdms
 
 pytest.importorskip("rsatoolbox")
 
-# rsatoolbox takes a quarter of a second for each draw.
-N_DRAWS = int(os.environ.get("FASTRDM_BENCH_DRAWS", "50"))
+# rsatoolbox takes up to a second for each draw.
+N_DRAWS = int(os.environ.get("FASTRDM_BENCH_DRAWS", "20"))
 N_CENTRES = 10 * N_DRAWS
 SHAPE = "3 models × 15 subjects, 118 conditions"
 

@@ -1,11 +1,11 @@
 """rsatoolbox's cross-validation of models with parameters, and bootstraps with folds inside."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm.interop.rsatoolbox.acceleration import accelerate
 from fastrdm.interop.rsatoolbox.bootstraps import (
     PlannedDraws,
     draw_patterns,
@@ -13,7 +13,6 @@ from fastrdm.interop.rsatoolbox.bootstraps import (
     results_of,
 )
 from fastrdm.interop.rsatoolbox.evaluation_inputs import Evaluated, plan_of, warn_about_tau
-from fastrdm.interop.rsatoolbox.exchange import replaced
 from fastrdm.interop.rsatoolbox.fits import fit
 from fastrdm.interop.rsatoolbox.noise_ceilings import boot_noise_ceiling, cv_noise_ceiling
 from fastrdm.interop.rsatoolbox.originals import original, toolbox
@@ -141,15 +140,14 @@ def eval_dual_bootstrap(
 
     Notes
     -----
-    All draws of fixed models without folds are evaluated at once. Others run rsatoolbox's loop with the functions of
-    this package.
+    All draws of fixed models without folds are evaluated at once. Others run rsatoolbox's loop, inside `accelerate`.
     """
     plan = None
     if fitter is None and (k_pattern, k_rdm) == (1, 1):
         plan = _plan_of_fixed(models, data, method, N, pattern_descriptor, rdm_descriptor)
     if plan is None:
         given = (models, data, method, fitter, k_pattern, k_rdm, N, n_cv)
-        with replaced(FOLDS):
+        with accelerate():
             return original("inference.evaluate", "eval_dual_bootstrap")(
                 *given, pattern_descriptor, rdm_descriptor, use_correction
             )
@@ -191,12 +189,12 @@ def bootstrap_crossval(
 ) -> Any:
     """Cross-validate models in each draw of a bootstrap, as `rsatoolbox.inference.bootstrap_crossval`.
 
-    Its loop runs with the `crossval` and the noise ceilings of this package.
+    Its loop runs inside `accelerate`, with the `crossval` and noise ceilings of this package.
 
     Parameters and result: see `eval_dual_bootstrap`; ``boot_type`` is "both", "pattern" or "rdm".
     """
     given = (models, data, method, fitter, k_pattern, k_rdm, N, n_cv)
-    with replaced(FOLDS):
+    with accelerate():
         return original("inference.evaluate", "bootstrap_crossval")(
             *given, pattern_descriptor, rdm_descriptor, boot_type, use_correction
         )
@@ -237,11 +235,3 @@ def _covariances(evaluations: Doubles, ceiling: Doubles) -> Doubles:
     values = values - values.mean(axis=0, keepdims=True)
     found: Doubles = np.einsum("ijk,ilk->kjl", values, values) / (len(values) - 1)
     return found
-
-
-# What rsatoolbox's loops over draws call.
-FOLDS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("inference.evaluate", "crossval"): crossval,
-    ("inference.noise_ceiling", "boot_noise_ceiling"): boot_noise_ceiling,
-    ("inference.noise_ceiling", "cv_noise_ceiling"): cv_noise_ceiling,
-}
