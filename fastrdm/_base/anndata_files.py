@@ -56,16 +56,24 @@ def anndata_entries(path: Path, file: Hdf5File) -> dict[str, AnnDataEntry]:
     for axis in (OBSERVATIONS, VARIABLES):
         for name, item in _members(file, axis):
             key = f"{axis}/{name}"
-            if file.is_group(item) and {"codes", "categories"} <= set(item):
-                n, is_text = item["codes"].shape[0], True
-            elif file.is_group(item) and {"values", "mask"} <= set(item):
-                n, is_text = item["values"].shape[0], item["values"].dtype.kind in "OS"
+            parts = _parts(file, item)
+            if {"codes", "categories"} <= parts.keys():
+                n, is_text = parts["codes"].shape[0], True
+            elif {"values", "mask"} <= parts.keys():
+                n, is_text = parts["values"].shape[0], parts["values"].dtype.kind in "OS"
             elif not file.is_group(item) and item.shape is not None and len(item.shape) == 1:
                 n, is_text = item.shape[0], item.dtype.kind in "OS"
             else:
                 continue
             found[key] = AnnDataEntry((n,), (axis,), is_text, partial(_read_column, path, key))
     return found
+
+
+def _parts(file: Hdf5File, item: Any) -> dict[str, Any]:
+    """Return the datasets of a group by name, without links; none for a dataset."""
+    if not file.is_group(item):
+        return {}
+    return {name: each for name, each in file.items(item) if not file.is_group(each)}
 
 
 def _members(file: Hdf5File, key: str) -> Iterator[tuple[str, Any]]:
@@ -100,8 +108,9 @@ def _read_matrix(path: Path, key: str) -> NDArray[Any]:
             return np.asarray(file.numbers(item))
         facts = file.attributes(key)
         n_rows, n_columns = (int(n) for n in facts["shape"])
+        parts = _parts(file, item)
         data, indices, starts = (
-            np.asarray(file.numbers(item[name])) for name in ("data", "indices", "indptr")
+            np.asarray(file.numbers(parts[name])) for name in ("data", "indices", "indptr")
         )
     check_expansion(n_rows * n_columns * data.dtype.itemsize, path.stat().st_size, key)
     is_rows = str(facts["encoding-type"]) == "csr_matrix"
@@ -125,17 +134,18 @@ def _read_column(path: Path, key: str) -> NDArray[Any]:
         item = file.find(key)
         if not file.is_group(item):
             return np.asarray(file.read(item))
-        if "values" in item:
-            values = np.asarray(file.read(item["values"]))
-            missing = np.asarray(file.numbers(item["mask"])).astype(bool)
+        parts = _parts(file, item)
+        if "values" in parts:
+            values = np.asarray(file.read(parts["values"]))
+            missing = np.asarray(file.numbers(parts["mask"])).astype(bool)
             if values.shape != missing.shape:
                 raise ValueError(f"{key} has a mask of another shape, {missing.shape}")
             is_text = values.dtype.kind in "OSU"
             return np.where(
                 missing, "" if is_text else np.nan, values.astype(str) if is_text else values
             )
-        codes = np.asarray(file.numbers(item["codes"]))
-        categories = np.asarray(file.read(item["categories"])).astype(str)
+        codes = np.asarray(file.numbers(parts["codes"]))
+        categories = np.asarray(file.read(parts["categories"])).astype(str)
     if len(codes) and not (codes.min() >= -1 and codes.max() < len(categories)):
         raise ValueError(f"{key} has codes beyond its {len(categories)} categories")
     # The code of a missing value is -1.

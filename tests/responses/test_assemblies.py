@@ -228,6 +228,33 @@ def test_h5ad_that_anndata_wrote(tmp_path):
     check(measured(module.AnnData(VALUES, table.obs, table.var)))
 
 
+def test_links_of_h5ad_are_not_followed(tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["codes"] = np.zeros(len(ROWS), np.int8)
+    with h5py.File(write_h5ad(tmp_path / "v4.h5ad"), "a") as file:
+        del file["obs/stimulus/codes"]
+        file["obs/stimulus/codes"] = h5py.ExternalLink(tmp_path / "other.h5", "codes")
+    # As without the column.
+    assert read_responses(tmp_path / "v4.h5ad").conditions.values[0] == "trial0"
+
+
+def test_times_of_a_study(tmp_path):
+    Image = pytest.importorskip("PIL.Image")
+    (tmp_path / "stimuli").mkdir()
+    for i, name in enumerate(STIMULI):
+        Image.new("RGB", (8, 8), (20 * i, 0, 0)).save(tmp_path / "stimuli" / f"{name}.png")
+    found = assembly(time_bins=2, index=False)
+    found.to_netcdf(tmp_path / "v4.nc", engine="scipy")
+    (tmp_path / "study.toml").write_text(
+        'order = "sorted"\n[targets.v4]\nresponses = "v4.nc"\nlabels = "image_id"\n'
+        'subject = "animal"\ntimes = "time_bin_start"\nover_time = "each"\nmeasures = ["rsa"]\n'
+        'rdm = "euclidean"\n'
+    )
+    (study,) = fastrdm.open_studies(tmp_path)
+    assert study.targets["v4"].subject_rdms.shape == (2, 2, 10)
+    assert list(study.targets["v4"].times) == [70, 80]
+
+
 @pytest.mark.parametrize("by_subject", [False, True])
 @pytest.mark.parametrize("kind", ["nc", "h5ad"])
 def test_study(tmp_path, kind, by_subject):
