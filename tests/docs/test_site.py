@@ -13,6 +13,7 @@ PACKAGES = [
     "fastrdm.plot",
     "fastrdm.live",
     "fastrdm.interop",
+    "fastrdm.interop.brainscore",
     "fastrdm.interop.mne_rsa",
     "fastrdm.interop.rsatoolbox",
     "fastrdm.report",
