@@ -5,7 +5,8 @@ rsatoolbox's own function, which `originals` keeps.
 
 Read `acceleration` first: `accelerate` puts the functions in rsatoolbox's places, and its table lists them; importing
 `auto` does so for a program. `calculation` (`calc_rdm`) makes RDMs, of `averages` over observations and folds, and
-`comparison` (`compare`) correlates them, with the covariance of patterns by `second_moments`.
+`comparison` (`compare`) correlates them, with the covariance of patterns by `second_moments`. `files` reads
+and writes them.
 
 For inference, read `evaluation` first (all data), then `bootstraps`: all draws of a bootstrap are evaluated together by
 `resampling`, from sums of products (`resampled_sums`) or ranks (`resampled_ranks`), of what `evaluation_inputs` takes
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         eval_dual_bootstrap,
     )
     from fastrdm.interop.rsatoolbox.evaluation import eval_fixed
+    from fastrdm.interop.rsatoolbox.files import read, read_contents, write
     from fastrdm.interop.rsatoolbox.noise_ceilings import boot_noise_ceiling, cv_noise_ceiling
     from fastrdm.interop.rsatoolbox.searchlights import (
         evaluate_models_searchlight,
@@ -63,6 +65,7 @@ else:
                 "eval_dual_bootstrap",
             ],
             "fastrdm.interop.rsatoolbox.evaluation": ["eval_fixed"],
+            "fastrdm.interop.rsatoolbox.files": ["read", "read_contents", "write"],
             "fastrdm.interop.rsatoolbox.noise_ceilings": ["boot_noise_ceiling", "cv_noise_ceiling"],
             "fastrdm.interop.rsatoolbox.searchlights": [
                 "evaluate_models_searchlight",
@@ -88,4 +91,7 @@ __all__ = [
     "eval_fixed",
     "evaluate_models_searchlight",
     "get_searchlight_RDMs",
+    "read",
+    "read_contents",
+    "write",
 ]
