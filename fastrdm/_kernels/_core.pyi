@@ -163,3 +163,32 @@ def project(
     n_threads: int,
 ) -> None: ...
 def isas() -> list[str]: ...
+def searchlight(
+    x: Floats,
+    channels: NDArray[np.int64],
+    channel_starts: NDArray[np.int64],
+    n_samples: int,
+    samples: NDArray[np.int64],
+    sample_starts: NDArray[np.int64],
+    method: int,
+    whole: bool,
+    row_shift: Doubles | None,
+    out: Doubles,
+    n_threads: int,
+    isa: str,
+) -> None: ...
+def sliding_searchlight(
+    x: Floats,
+    channels: NDArray[np.int64],
+    channel_starts: NDArray[np.int64],
+    n_samples: int,
+    starts: NDArray[np.int64],
+    width: int,
+    origin: int,
+    method: int,
+    whole: bool,
+    row_shift: Doubles | None,
+    out: Doubles,
+    n_threads: int,
+    isa: str,
+) -> None: ...

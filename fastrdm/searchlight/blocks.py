@@ -1,6 +1,5 @@
 """RDMs of many places, block by block."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -8,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import format_bytes, parse_bytes, warn_caller
-from fastrdm.rdm import calc_rdm, method_named
-from fastrdm.searchlight.places import Patches
+from fastrdm._kernels import METHOD_NUMBERS, searchlight, sliding_searchlight
+from fastrdm.rdm import method_named
+from fastrdm.searchlight.places import Lists, Patches
 
 Progress = Callable[[int, int], Any]
-METHODS = ("correlation", "cosine", "euclidean", "sqeuclidean", "spearman")
 # Bytes of RDMs that are computed together, if `max_memory` allows: few enough for the caches, and many enough for the
 # threads.
 _LEAST, _MOST = 1 << 20, 1 << 23
@@ -28,9 +27,10 @@ class Block(NamedTuple):
 def method_of(method: str) -> str:
     """Return the name of a method of searchlights; ValueError for others."""
     name = method_named(method).name
-    if name not in METHODS:
+    if name not in METHOD_NUMBERS:
         raise ValueError(
-            f"method {method!r} needs noise or folds, which searchlights do not take; pass one of {', '.join(METHODS)}"
+            f"method {method!r} needs noise or folds, which searchlights do not take; pass one of"
+            f" {', '.join(METHOD_NUMBERS)}"
         )
     return name
 
@@ -61,18 +61,48 @@ def blocks_of(patches: Patches, max_memory: int | str | None, n_threads: int) ->
             )
 
 
-def fill(
-    out: NDArray[Any], patches: Patches, block: Block, method: str, n_threads: int | None
-) -> None:
-    """Write the RDMs of a block to (places, pairs)."""
-    k = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for centre in range(block.centres.start, block.centres.stop):
-            for window in range(block.windows.start, block.windows.stop):
-                rows = patches.rows[patches.rows_of(centre, window)]
-                out[k] = calc_rdm(rows.T, method, n_threads=n_threads)
-                k += 1
+class Computer:
+    """Computes the RDMs of blocks of places."""
+
+    def __init__(self, patches: Patches, method: str, n_threads: int | None) -> None:
+        self.patches, self.method, self.n_threads = patches, method, n_threads
+        self.whole = _is_whole(patches)
+        self.row_shift = None
+        if method in ("euclidean", "sqeuclidean"):
+            # One shift of all conditions changes no distance.
+            means = patches.rows.mean(axis=1, dtype=np.float64)
+            self.row_shift = np.rint(means) if self.whole else means
+
+    def fill(self, out: NDArray[np.float64], block: Block) -> None:
+        """Write the RDMs of a block to (places, pairs)."""
+        patches = self.patches
+        channels = patches.centres.part(block.centres)
+        options = {"whole": self.whole, "row_shift": self.row_shift}
+        if patches.slide is not None and self.method != "spearman":
+            starts, width = patches.slide
+            windows = starts[block.windows], width, int(starts[0])
+            sliding_searchlight(
+                patches.rows, channels, patches.n_samples, windows, self.method, out, self.n_threads, **options
+            )  # fmt: skip
+            return
+        if patches.windows is None:
+            samples: Lists = Lists(np.arange(patches.n_samples), np.array([0, patches.n_samples]))
+        else:
+            samples = patches.windows.part(block.windows)
+        searchlight(
+            patches.rows, channels, patches.n_samples, samples, self.method, out, self.n_threads, **options
+        )  # fmt: skip
+
+
+def _is_whole(patches: Patches) -> bool:
+    """Whether all numbers are integers, so small that all products and their sums are exact."""
+    rows = patches.rows
+    low, high = float(rows.min()), float(rows.max())
+    if patches.largest * max(high, -low, high - low) > np.sqrt(2.0**53):
+        return False
+    step = max(1, _LEAST // rows[:1].nbytes)
+    blocks = (rows[k : k + step] for k in range(0, len(rows), step))
+    return all(np.array_equal(block, np.rint(block)) for block in blocks)
 
 
 def warn_missing(missing: int, total: int, what: str) -> None:

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from fastrdm._base import as_array, as_floats, check_finite
 
 Rows = NDArray[Any]
+# Magnitudes up to which the squares of products, and sums of these, are within the range of float64.
+_LARGEST = 1e60
+# Windows per sample from which on sums are shared: each sample is multiplied twice, and sums of pairs are copied.
+_SHARED = 4
 Index = NDArray[np.intp]
 
 
@@ -23,9 +27,10 @@ class Lists(NamedTuple):
         """Number of lists."""
         return len(self.starts) - 1
 
-    def of(self, k: int) -> Index:
-        """Return the indices of one place."""
-        return self.indices[self.starts[k] : self.starts[k + 1]]
+    def part(self, some: slice) -> "Lists":
+        """Return some of the lists."""
+        starts = self.starts[some.start : some.stop + 1]
+        return Lists(self.indices[starts[0] : starts[-1]], starts - starts[0])
 
 
 class Patches(NamedTuple):
@@ -37,6 +42,8 @@ class Patches(NamedTuple):
     centres: Lists
     #: None for all samples.
     windows: Lists | None
+    #: Starts and the width of windows that overlap so much that sums are shared; None for others.
+    slide: tuple[Index, int] | None = None
 
     @property
     def n_conditions(self) -> int:
@@ -53,16 +60,13 @@ class Patches(NamedTuple):
         """Number of windows; 1 without."""
         return 1 if self.windows is None else self.windows.n
 
-    def rows_of(self, centre: int, window: int) -> Index:
-        """Return the rows of one RDM: for each channel, its samples."""
-        channels = self.centres.of(centre)
+    @property
+    def largest(self) -> int:
+        """Rows of the largest place."""
+        n_channels = int(np.diff(self.centres.starts).max())
         if self.windows is None:
-            if self.n_samples == 1:
-                return channels
-            samples = np.arange(self.n_samples)
-        else:
-            samples = self.windows.of(window)
-        return np.asarray((channels[:, None] * self.n_samples + samples).ravel(), np.intp)
+            return n_channels * self.n_samples
+        return n_channels * int(np.diff(self.windows.starts).max())
 
 
 def patches_of(data: Any, neighbours: Any, windows: Any) -> Patches:
@@ -75,7 +79,7 @@ def patches_of(data: Any, neighbours: Any, windows: Any) -> Patches:
     n_channels, n_samples = array.shape[1], array.shape[2] if array.ndim == 3 else 1
     centres = lists_of(neighbours, n_channels, "neighbours", "channels")
     chosen = None if windows is None else lists_of(windows, n_samples, "windows", "samples")
-    return Patches(_by_channel(array), n_samples, centres, chosen)
+    return Patches(_by_channel(array), n_samples, centres, chosen, _slide(chosen))
 
 
 def movie_of(data: Any, windows: Any) -> Patches:
@@ -86,7 +90,19 @@ def movie_of(data: Any, windows: Any) -> Patches:
     everything = np.arange(array.shape[1])
     centres = Lists(everything, np.array([0, len(everything)]))
     chosen = lists_of(windows, array.shape[2], "windows", "samples")
-    return Patches(_by_channel(array), array.shape[2], centres, chosen)
+    return Patches(_by_channel(array), array.shape[2], centres, chosen, _slide(chosen))
+
+
+def _slide(windows: Lists | None) -> tuple[Index, int] | None:
+    """Return starts and the width of windows that share most samples with the next one."""
+    if windows is None or windows.n < 2:
+        return None
+    widths, starts = np.diff(windows.starts), windows.indices[windows.starts[:-1]]
+    width, steps = int(widths[0]), np.diff(starts)
+    if (widths != width).any() or (steps <= 0).any() or steps.mean() * _SHARED > width:
+        return None
+    contiguous = windows.indices.reshape(-1, width) == starts[:, None] + np.arange(width)
+    return (np.ascontiguousarray(starts), width) if contiguous.all() else None
 
 
 def _data(data: Any) -> Rows:
@@ -97,6 +113,11 @@ def _data(data: Any) -> Rows:
             " samples)"
         )
     check_finite(array, "data", ("condition", "channel", "sample")[: array.ndim])
+    size = float(max(array.max(), -array.min()))
+    if size > 0 and not 1 / _LARGEST < size < _LARGEST:
+        raise ValueError(
+            f"data reach {size:.3g}, whose products leave the range of float64; multiply them by a constant"
+        )
     return array
 
 

@@ -7,9 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._kernels import n_processors
 from fastrdm.searchlight.blocks import (
+    Computer,
     Progress,
     blocks_of,
-    fill,
     method_of,
     result_of,
     warn_missing,
@@ -164,11 +164,12 @@ def _rdms(
     result = result_of(out, shape)
     by_place = result.reshape(patches.centres.n, patches.n_windows, -1)
     threads = n_threads or n_processors()
+    computer = Computer(patches, method, n_threads)
     done, missing, total = 0, 0, patches.centres.n * patches.n_windows
     for block in blocks_of(patches, max_memory, threads):
         part = by_place[block.centres, block.windows]
         rdms = np.empty((part.shape[0] * part.shape[1], patches.n_pairs))
-        fill(rdms, patches, block, method, n_threads)
+        computer.fill(rdms, block)
         part[:] = rdms.reshape(part.shape)
         missing += int(np.isnan(rdms).any(axis=1).sum())
         done += len(rdms)

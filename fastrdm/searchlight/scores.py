@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastrdm._base import as_rdms, check_choice
 from fastrdm._kernels import n_processors
 from fastrdm.searchlight.blocks import (
+    Computer,
     Progress,
     blocks_of,
-    fill,
     method_of,
     result_of,
     warn_missing,
@@ -157,6 +157,7 @@ class _Run(NamedTuple):
         """Call `use` with the places of each block, counted over centres and windows, and their RDMs."""
         patches = self.patches
         number = np.arange(patches.centres.n * patches.n_windows).reshape(-1, patches.n_windows)
+        computer = Computer(patches, self.method, self.n_threads)
         done = 0
         rdms = np.empty((0, patches.n_pairs))
         for block in blocks_of(patches, self.max_memory, self.n_threads or n_processors()):
@@ -164,7 +165,7 @@ class _Run(NamedTuple):
             if len(rdms) < len(places):
                 rdms = np.empty((len(places), patches.n_pairs))
             part = rdms[: len(places)]
-            fill(part, patches, block, self.method, self.n_threads)
+            computer.fill(part, block)
             use(places, part)
             done += len(places)
             if self.progress is not None:

@@ -326,6 +326,70 @@ void project(const Rows<float>& x, const nb::ndarray<const std::uint32_t, nb::nd
                    n_threads);
 }
 
+using Indices = nb::ndarray<const std::int64_t, nb::shape<-1>, nb::c_contig, nb::device::cpu>;
+
+const Index* indices(const Indices& values) {
+  static_assert(sizeof(Index) == sizeof(std::int64_t));
+  return reinterpret_cast<const Index*>(values.data());
+}
+
+void check_lists(const Indices& values, const Indices& starts, Index below) {
+  check(starts.shape(0) > 0 && starts.data()[0] == 0 && starts.data()[starts.shape(0) - 1] == static_cast<std::int64_t>(values.shape(0)),
+        "lists: starts do not fit");
+  for (std::size_t k = 0; k + 1 < starts.shape(0); ++k) check(starts.data()[k] < starts.data()[k + 1], "lists: one is empty");
+  for (std::size_t k = 0; k < values.shape(0); ++k) check(values.data()[k] >= 0 && values.data()[k] < below, "lists: no such index");
+}
+
+template <typename S>
+fastrdm::Light<S> light_of(const Prepared<S>& x, const Indices& channels, const Indices& channel_starts, std::size_t n_samples, int method,
+                           bool whole, const std::optional<Vector>& row_shift) {
+  check(x.shape(1) > 1 && n_samples > 0 && x.shape(0) % n_samples == 0 && method >= 0 && method <= fastrdm::Light<S>::spearman &&
+            (!row_shift || row_shift->shape(0) == x.shape(0)),
+        "searchlight: shapes disagree");
+  check_lists(channels, channel_starts, static_cast<Index>(x.shape(0) / n_samples));
+  return {x.data(),
+          static_cast<Index>(x.shape(1)),
+          indices(channels),
+          indices(channel_starts),
+          static_cast<Index>(channel_starts.shape(0)) - 1,
+          static_cast<Index>(n_samples),
+          static_cast<typename fastrdm::Light<S>::Method>(method),
+          whole,
+          row_shift ? row_shift->data() : nullptr};
+}
+
+template <typename S>
+void searchlight(const Prepared<S>& x, const Indices& channels, const Indices& channel_starts, std::size_t n_samples, const Indices& samples,
+                 const Indices& sample_starts, int method, bool whole, const std::optional<Vector>& row_shift, OutMatrix& out, int n_threads,
+                 const std::string& isa) {
+  const auto light = light_of<S>(x, channels, channel_starts, n_samples, method, whole, row_shift);
+  check_lists(samples, sample_starts, light.n_samples);
+  const Index n_windows = static_cast<Index>(sample_starts.shape(0)) - 1;
+  check(static_cast<Index>(out.shape(0)) == light.n_centres * n_windows && out.shape(1) == pairs_of(x.shape(1)), "searchlight: shapes disagree");
+  const auto& chosen = fastrdm::isa_named(isa);
+  Released released;
+  fastrdm::searchlight(chosen, light, indices(samples), indices(sample_starts), n_windows, out.data(), n_threads);
+}
+
+template <typename S>
+void sliding_searchlight(const Prepared<S>& x, const Indices& channels, const Indices& channel_starts, std::size_t n_samples, const Indices& starts,
+                         std::size_t width, std::size_t origin, int method, bool whole, const std::optional<Vector>& row_shift, OutMatrix& out,
+                         int n_threads, const std::string& isa) {
+  const auto light = light_of<S>(x, channels, channel_starts, n_samples, method, whole, row_shift);
+  const std::size_t n_windows = starts.shape(0);
+  check(method != fastrdm::Light<S>::spearman && width > 0 && n_windows > 0, "sliding_searchlight: wrong method or width");
+  auto last = static_cast<std::int64_t>(origin);
+  for (std::size_t k = 0; k < n_windows; last = starts.data()[k++])
+    check(starts.data()[k] >= last + (k > 0 ? 1 : 0) && starts.data()[k] + static_cast<std::int64_t>(width) <= static_cast<std::int64_t>(n_samples),
+          "sliding_searchlight: windows do not rise, or do not fit");
+  check(static_cast<Index>(out.shape(0)) == light.n_centres * static_cast<Index>(n_windows) && out.shape(1) == pairs_of(x.shape(1)),
+        "sliding_searchlight: shapes disagree");
+  const auto& chosen = fastrdm::isa_named(isa);
+  Released released;
+  fastrdm::sliding_searchlight(chosen, light, indices(starts), static_cast<Index>(n_windows), static_cast<Index>(width), static_cast<Index>(origin),
+                               out.data(), n_threads);
+}
+
 std::vector<std::string> isas() {
   std::vector<std::string> names;
   for (const auto* isa : fastrdm::available_isas()) names.emplace_back(isa->name);
@@ -385,5 +449,16 @@ NB_MODULE(_core, m) {
   m.def("normalise", &normalise, "pixels"_a.noconvert(), "table"_a.noconvert(), "channels"_a, "out"_a.noconvert(), "n_threads"_a);
   m.def("project", &project, "x"_a.noconvert(), "entries"_a.noconvert(), "shift"_a.noconvert(), "scale"_a, "out"_a.noconvert(), "sums"_a.noconvert(),
         "n_threads"_a);
+  const auto define_searchlight = [&m](auto of) {
+    using S = decltype(of);
+    m.def("searchlight", &searchlight<S>, "x"_a.noconvert(), "channels"_a.noconvert(), "channel_starts"_a.noconvert(), "n_samples"_a,
+          "samples"_a.noconvert(), "sample_starts"_a.noconvert(), "method"_a, "whole"_a, "row_shift"_a.noconvert().none(), "out"_a.noconvert(),
+          "n_threads"_a, "isa"_a);
+    m.def("sliding_searchlight", &sliding_searchlight<S>, "x"_a.noconvert(), "channels"_a.noconvert(), "channel_starts"_a.noconvert(),
+          "n_samples"_a, "starts"_a.noconvert(), "width"_a, "origin"_a, "method"_a, "whole"_a, "row_shift"_a.noconvert().none(),
+          "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+  };
+  define_searchlight(float{});
+  define_searchlight(double{});
   m.def("isas", &isas);
 }

@@ -42,6 +42,18 @@ using Differences = void(const Matrix<S>& a, const double* factor_a, const Matri
 template <typename T>
 using Dots = void(const T* a, Index rows_a, Index stride_a, const T* b, Index rows_b, Index stride_b, Index cols, double* out, Index ld_out);
 
+// Conditions side by side, n of them in each row (a channel at one time). deviations: sums over rows of x_ki - x_0i, and the largest magnitude of
+// one. pack: out[k * ld + i] = x_ki - shift_i or, without shifts, - row_shift of the row; zeros up to ld. outer: product[i * ld + j] += sum_k p_ki p_kj
+// for i <= j, and sums[i] += sum_k p_ki, of packed rows; ld is a multiple of kRowLength, and product has pad_rows(n) rows. small_angles: condensed
+// 1 - cosine of i < j as `angles` in kernels.hpp; returns the number of values below `near`.
+template <typename S>
+using Deviations = void(const S* data, Index n, const Index* rows, Index n_rows, double* sums, double* largest);
+template <typename S>
+using Pack = void(const S* data, Index n, const Index* rows, Index n_rows, const double* shift, const double* row_shift, Index ld, double* out);
+using Outer = void(const double* packed, Index n_rows, Index n, Index ld, double* product, double* sums);
+using SmallAngles = Index(const double* product, Index n, Index ld, const double* norms, const double* sums, double channels, double near,
+                          double* out);
+
 // A sorted row: its entries in rising order, and where each group of ties ends.
 struct SortedRow {
   const std::uint32_t *order, *ends;
@@ -71,6 +83,10 @@ struct Isa {
   std::tuple<Differences<float>*, Differences<double>*, Differences<Half>*, Differences<BFloat16>*> differences;
   std::tuple<Dots<float>*, Dots<double>*> dots;
   std::tuple<TwiceLess<std::uint16_t>*, TwiceLess<std::uint32_t>*> twice_less;
+  std::tuple<Deviations<float>*, Deviations<double>*> deviations;
+  std::tuple<Pack<float>*, Pack<double>*> pack;
+  Outer* outer;
+  SmallAngles* small_angles;
 };
 
 // The instruction sets that this extension has and this processor supports, the fastest first; `portable` is always last.

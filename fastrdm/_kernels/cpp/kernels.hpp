@@ -171,4 +171,30 @@ struct SignMatrix {
 // out[i * components + j] = scale * sum_k sign_jk x_ik of the numbers as read; sums[i] = sum_k x_ik. Threads and other rows change no bit.
 void project(const Matrix<float>& x, const SignMatrix& matrix, double scale, float* out, double* sums, int n_threads);
 
+// Data of neighbourhoods: n conditions side by side in each row; channel c at sample t is row c * n_samples + t. The channels of centre k are those
+// from channel_starts[k] to channel_starts[k + 1]. `whole`: all numbers are integers with exact products. `row_shift`, for distances: a number to
+// subtract from each row, or null.
+template <typename S>
+struct Light {
+  enum Method { correlation, cosine, sqeuclidean, euclidean, spearman };
+  const S* data;
+  Index n;
+  const Index *channels, *channel_starts;
+  Index n_centres, n_samples;
+  Method method;
+  bool whole;
+  const double* row_shift;
+};
+
+// out[(k * n_windows + w) * pairs]: the condensed RDM of centre k and the samples of window w, from sample_starts[w] to sample_starts[w + 1]. NaN for
+// conditions that are constant (cosine: zero). Threads and other places change no bit.
+template <typename S>
+void searchlight(const Isa& isa, const Light<S>& light, const Index* samples, const Index* sample_starts, Index n_windows, double* out,
+                 int n_threads);
+
+// The same for windows of `width` samples from each start, in rising order from `origin` on, with sums that they share; not for spearman.
+template <typename S>
+void sliding_searchlight(const Isa& isa, const Light<S>& light, const Index* starts, Index n_windows, Index width, Index origin, double* out,
+                         int n_threads);
+
 }  // namespace fastrdm

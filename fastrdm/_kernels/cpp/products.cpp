@@ -501,11 +501,17 @@ void differences(const Matrix<S>& a, const double* factor_a, const Matrix<S>& b,
 
 }  // namespace
 
-// Defined in dots.cpp and marks.cpp.
+// Defined in dots.cpp, marks.cpp and outer.cpp.
 extern Dots<float> dots;
 extern Dots<double> dots;
 extern TwiceLess<std::uint16_t> twice_less;
 extern TwiceLess<std::uint32_t> twice_less;
+extern Deviations<float> deviations;
+extern Deviations<double> deviations;
+extern Pack<float> pack;
+extern Pack<double> pack;
+extern Outer outer;
+extern SmallAngles small_angles;
 
 extern const Isa isa;
 const Isa isa{FASTRDM_STRING(FASTRDM_ISA_NAME),
@@ -513,6 +519,10 @@ const Isa isa{FASTRDM_STRING(FASTRDM_ISA_NAME),
               {products<float>, products<double>, products<Half>, products<BFloat16>},
               {differences<float>, differences<double>, differences<Half>, differences<BFloat16>},
               {dots, dots},
-              {twice_less, twice_less}};
+              {twice_less, twice_less},
+              {deviations, deviations},
+              {pack, pack},
+              outer,
+              small_angles};
 
 }  // namespace fastrdm::FASTRDM_ISA_NAME

@@ -19,6 +19,7 @@ from fastrdm._kernels.numba.resampling import (
     resampled_ceilings,
     resampled_similarities,
 )
+from fastrdm._kernels.numba.searchlights import searchlight, sliding_searchlight
 from fastrdm._kernels.numba.statistics import distinct, guess_means, halves
 
 __all__ = [
@@ -40,8 +41,10 @@ __all__ = [
     "rank_similarities",
     "resampled_ceilings",
     "resampled_similarities",
+    "searchlight",
     "share",
     "similarities",
+    "sliding_searchlight",
 ]
 
 globals().update(halves())
