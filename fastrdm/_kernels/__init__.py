@@ -8,7 +8,8 @@ Read `dispatch` first: it chooses by what is installed, `FASTRDM_KERNELS` and `F
 `searchlights` (neighbourhoods) and `ranks` (rows of RDMs) have a function for each kernel, which allocates the result.
 `_core` is the compiled module: `_core.pyi` documents its functions, `cpp/` is its source (only `bindings.cpp` includes
 Python). `numba/` has the same functions in portable form, and is imported only when chosen. Each kernel has the same
-name in both and, if it has one, in the tests' plain oracle. `ties` makes values equal that differ only by rounding; both kernel sets rank by its rule.
+name in both and, if it has one, in the tests' plain oracle. `ties` makes values equal that differ only by rounding;
+both kernel sets rank by its rule.
 """
 
 from fastrdm._kernels import ties
