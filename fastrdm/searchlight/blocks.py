@@ -77,7 +77,7 @@ class Computer:
         """Write the RDMs of a block to (places, pairs)."""
         patches = self.patches
         channels = patches.centres.part(block.centres)
-        options = {"whole": self.whole, "row_shift": self.row_shift}
+        options: dict[str, Any] = {"whole": self.whole, "row_shift": self.row_shift}
         if patches.slide is not None and self.method != "spearman":
             starts, width = patches.slide
             windows = starts[block.windows], width, int(starts[0])
