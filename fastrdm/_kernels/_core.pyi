@@ -164,7 +164,7 @@ def project(
 ) -> None: ...
 def isas() -> list[str]: ...
 def searchlight(
-    x: Floats,
+    x: _Floats,
     channels: NDArray[np.int64],
     channel_starts: NDArray[np.int64],
     n_samples: int,
@@ -172,13 +172,13 @@ def searchlight(
     sample_starts: NDArray[np.int64],
     method: int,
     whole: bool,
-    row_shift: Doubles | None,
-    out: Doubles,
+    row_shift: _Doubles | None,
+    out: _Doubles,
     n_threads: int,
     isa: str,
 ) -> None: ...
 def sliding_searchlight(
-    x: Floats,
+    x: _Floats,
     channels: NDArray[np.int64],
     channel_starts: NDArray[np.int64],
     n_samples: int,
@@ -187,8 +187,8 @@ def sliding_searchlight(
     origin: int,
     method: int,
     whole: bool,
-    row_shift: Doubles | None,
-    out: Doubles,
+    row_shift: _Doubles | None,
+    out: _Doubles,
     n_threads: int,
     isa: str,
 ) -> None: ...

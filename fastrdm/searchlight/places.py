@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import as_array, as_floats, check_finite
+from fastrdm.searchlight.neighbourhoods import Neighbourhoods
 
 Rows = NDArray[Any]
 # Magnitudes up to which the squares of products, and sums of these, are within the range of float64.
@@ -77,6 +78,10 @@ def patches_of(data: Any, neighbours: Any, windows: Any) -> Patches:
             f"windows need data of shape (conditions, channels, samples), and data have shape {array.shape}"
         )
     n_channels, n_samples = array.shape[1], array.shape[2] if array.ndim == 3 else 1
+    if isinstance(neighbours, Neighbourhoods) and neighbours.n_channels != n_channels:
+        raise ValueError(
+            f"neighbours are of {neighbours.n_channels} channels, and data have {n_channels}: shape {array.shape}"
+        )
     centres = lists_of(neighbours, n_channels, "neighbours", "channels")
     chosen = None if windows is None else lists_of(windows, n_samples, "windows", "samples")
     return Patches(_by_channel(array), n_samples, centres, chosen, _slide(chosen))

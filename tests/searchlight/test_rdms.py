@@ -155,6 +155,11 @@ def test_constant_conditions_are_nan_with_one_warning(method):
         ({"neighbours": [[-1]]}, r"neighbours\[0\] holds index -1"),
         ({"neighbours": np.ones((2, 5), bool)}, r"neighbours is a mask of shape \(2, 5\) for 8 channels"),
         ({"neighbours": [np.ones(5, bool)]}, r"neighbours\[0\] is a mask of shape \(5,\) for 8"),
+        (
+            {"neighbours": fastrdm.searchlight.sensor_neighbours(np.eye(9, 3), k=2)},
+            r"neighbours are of 9 channels, and data have 8: shape \(4, 8\)",
+        ),
+        ({"data": np.full((4, 8), 1e80)}, r"data reach 1e\+80"),
         ({"windows": [[0]]}, r"windows need data of shape \(conditions, channels, samples\)"),
         ({"method": "crossnobis"}, "method 'crossnobis' needs noise or folds"),
         ({"method": "manhattan"}, "manhattan"),
