@@ -55,6 +55,7 @@ from fastrdm._base.warning_records import issue, recorded_warnings
 if TYPE_CHECKING:
     from fastrdm._base.array_files import ArrayFormat, Blocks, damaged, write_blocks
     from fastrdm._base.arrays import read_arrays
+    from fastrdm._base.axis_names import axis_of
     from fastrdm._base.checks import (
         check_choice,
         check_finite,
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
         kind_of_table,
         with_names,
         with_pairs,
+        with_values,
     )
     from fastrdm._base.labels import (
         CHANNELS,
@@ -133,6 +135,7 @@ else:
         {
             "fastrdm._base.array_files": ["ArrayFormat", "Blocks", "damaged", "write_blocks"],
             "fastrdm._base.arrays": ["read_arrays"],
+            "fastrdm._base.axis_names": ["axis_of"],
             "fastrdm._base.checks": [
                 "check_choice",
                 "check_finite",
@@ -182,6 +185,7 @@ else:
                 "kind_of_table",
                 "with_names",
                 "with_pairs",
+                "with_values",
             ],
             "fastrdm._base.pair_labels": ["ConditionNames", "conditions_of_pairs"],
             "fastrdm._base.labels": [
@@ -244,6 +248,7 @@ __all__ = [
     "as_array",
     "as_floats",
     "as_rdms",
+    "axis_of",
     "check_choice",
     "check_expansion",
     "check_finite",
@@ -323,5 +328,6 @@ __all__ = [
     "warn_similarities",
     "with_names",
     "with_pairs",
+    "with_values",
     "write_blocks",
 ]

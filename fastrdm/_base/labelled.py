@@ -156,6 +156,20 @@ def with_condensed(rdms: NDArray[Any], like: Any) -> Any:
     return with_pairs(rdms, ConditionNames(names, conditions.levels), kind, like, attrs)
 
 
+def with_values(values: NDArray[Any], like: Any) -> Any:
+    """Return values as an object with the labels of another one of the same shape; as they are if it has none."""
+    kind = kind_of_table(like)
+    if kind is None or isinstance(like, (list, tuple, Mapping)) or not _has_labels(like):
+        return values
+    if kind == XARRAY:
+        return like.copy(data=values)
+    axes = (like.index, like.columns) if hasattr(like, "columns") else (like.index,)
+    table = type(like)(values, *axes)
+    if len(axes) == 1:
+        table.name = like.name
+    return table
+
+
 def with_names(table: NDArray[Any], first: Any, second: Any, *names: str) -> Any:
     """Return a table (n1, n2) of two arguments, RDMs for example, with their names; as it is if neither has labels.
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import Labels, as_floats, check_finite, list_names, suggestion
-from fastrdm.responses.axes import axis_of
+from fastrdm._base import Labels, as_floats, axis_of, check_finite, list_names, suggestion
 from fastrdm.responses.repeats import Floats
 from fastrdm.responses.subjects import MeasuredResponses, read_only
 

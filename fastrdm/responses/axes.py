@@ -1,45 +1,12 @@
-"""Names of axes in xarray objects and files → which axis of responses each is."""
+"""Axes with names, in xarray objects and files → which axis of responses each is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 #: Axes of responses, in their order.
 AXES = ("subjects", "repeats", "conditions", "units")
-# What the axes are called in xarray objects and files, in singular or plural.
-_CALLED: Mapping[str, tuple[str, ...]] = {
-    "subjects": ("subject", "participant", "monkey", "animal"),
-    "repeats": ("repeat", "repetition", "trial", "session", "run"),
-    "conditions": (
-        "condition",
-        "stimulus",
-        "stimuli",
-        "stimulus_id",
-        "image",
-        "presentation",
-        "obs",
-    ),
-    "units": (
-        "unit",
-        "neuron",
-        "neuroid",
-        "voxel",
-        "vertex",
-        "vertices",
-        "channel",
-        "sensor",
-        "electrode",
-        "var",
-    ),
-}
-_NAMES = {name: axis for axis, names in _CALLED.items() for name in names}
 # Axes of arrays whose names are not known: of all subjects, and of one.
 _OF_ALL = {2: AXES[2:], 3: ("subjects", "conditions", "units"), 4: AXES}
 _OF_ONE = {2: AXES[2:], 3: AXES[1:]}
-
-
-def axis_of(name: str) -> str | None:
-    """Return which axis a name is, None if it is not known."""
-    name = name.lower()
-    return _NAMES.get(name, _NAMES.get(name.removesuffix("s")))
 
 
 def named_axes(

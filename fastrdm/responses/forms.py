@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastrdm._base import (
     Labels,
     as_floats,
+    axis_of,
     check_finite,
     depth,
     find_order,
@@ -18,7 +19,7 @@ from fastrdm._base import (
     warn_reordered,
 )
 from fastrdm.responses.assemblies import of_assemblies
-from fastrdm.responses.axes import AXES, axis_of, named_axes
+from fastrdm.responses.axes import AXES, named_axes
 from fastrdm.responses.repeats import Floats
 from fastrdm.responses.subjects import MeasuredResponses, read_only
 

@@ -15,12 +15,13 @@ from fastrdm._base import (
     Contents,
     Entry,
     as_floats,
+    axis_of,
     list_names,
     open_contents,
     suggestion,
 )
 from fastrdm.responses.assemblies import STIMULUS, Assembly, of_assemblies, responses_of
-from fastrdm.responses.axes import AXES, axis_of, named_axes
+from fastrdm.responses.axes import AXES, named_axes
 from fastrdm.responses.forms import of_arrays
 from fastrdm.responses.subjects import MeasuredResponses
 

@@ -15,6 +15,7 @@ from fastrdm._base import (
     n_conditions,
     warn_caller,
     with_names,
+    with_values,
 )
 from fastrdm.similarity.coefficients import Mask
 from fastrdm.similarity.device_sides import compare_on_device
@@ -177,7 +178,8 @@ def rank(rdms: ArrayLike, *, n_threads: int | None = None) -> Floats:
     Returns
     -------
     ndarray of float64, shape of `rdms`
-        Ranks within each RDM; ties get their average rank, as in `scipy.stats.rankdata`. −0 ties with 0.
+        Ranks within each RDM, with the labels of pandas and xarray objects; ties get their average rank, as in
+        `scipy.stats.rankdata`. −0 ties with 0.
 
     Raises
     ------
@@ -187,7 +189,9 @@ def rank(rdms: ArrayLike, *, n_threads: int | None = None) -> Floats:
     array = as_floats(rdms, "rdms")
     rows = as_condensed(array, "rdms")
     check_values(rows, "rdms", ("RDM", "pair"), "raise")
-    return _kernels.rank(np.ascontiguousarray(rows, np.float64), n_threads).reshape(array.shape)
+    ranks = _kernels.rank(np.ascontiguousarray(rows, np.float64), n_threads).reshape(array.shape)
+    labelled: Floats = with_values(ranks, rdms)
+    return labelled
 
 
 def warn_undefined(undefined: Mask, first: Side, second: Side) -> None:

@@ -150,7 +150,7 @@ def partition_rdm_variance(
 
 def _set(data: SubjectData, name: str, rdms: Any) -> Floats:
     try:
-        return data.take_models(rdms)
+        return data.take_models(rdms, f"set {name!r}")
     except ValueError as error:
         text = str(error).replace("of rdms", f"of set {name!r}").replace("rdms", f"set {name!r}")
         raise ValueError(text) from None

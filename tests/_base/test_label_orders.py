@@ -287,6 +287,27 @@ def test_cross_validated_conditions_are_labelled(given):
     assert type(plain) is np.ndarray
 
 
+def test_conditions_of_named_dimensions_come_first():
+    turned = array(ACTIVATIONS).transpose()
+    message = (
+        r"^activations have the dimensions \(unit, stimulus\) and shape \(7, 5\); conditions come first, so pass"
+        r" activations.transpose\('stimulus', ...\)$"
+    )
+    for function in (fastrdm.calc_rdm, fastrdm.gram):
+        with pytest.raises(ValueError, match=message):
+            function(turned)
+    assert fastrdm.calc_rdm(turned.transpose("stimulus", ...)).shape == (10,)
+
+
+def test_ranks_keep_labels():
+    rdm = fastrdm.calc_rdm(frame(ACTIVATIONS)).rename("conv1")
+    ranks = fastrdm.rank(rdm)
+    assert ranks.index.equals(rdm.index) and ranks.name == "conv1"
+    np.testing.assert_array_equal(ranks, rdm.rank())
+    assert fastrdm.rank(fastrdm.calc_rdm([array(ACTIVATIONS)] * 2)).dims == ("rdm", "pair")
+    assert fastrdm.rank(pd.DataFrame([rdm])).columns.equals(rdm.index)
+
+
 def test_similarities_have_the_names_of_models_and_brains():
     models = fastrdm.calc_rdm([frame(ACTIVATIONS), frame(ACTIVATIONS**2)]).set_axis(["m", "n"])
     brains = fastrdm.calc_rdm([frame(subject) for subject in SUBJECTS])
