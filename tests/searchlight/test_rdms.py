@@ -1,5 +1,7 @@
 """Many small RDMs: each is the RDM of its place."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -197,3 +199,61 @@ def test_an_out_that_is_read_only_is_refused():
     out.flags.writeable = False
     with pytest.raises(ValueError, match="out is read-only"):
         fastrdm.calc_rdm_searchlight(np.random.default_rng(0).random((4, 8)), [[0, 1, 2]], out=out)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", WITHIN)
+def test_integers_have_the_ties_of_calc_rdm(method, dtype):
+    rng = np.random.default_rng(10)
+    data = rng.integers(0, 4, (12, 9, 30)).astype(dtype)
+    windows = [range(t, t + 12) for t in range(19)]
+    neighbours = places(rng, 9, 3)
+    rdms = fastrdm.calc_rdm_searchlight(data, neighbours, method, windows=windows)
+    np.testing.assert_array_equal(
+        fastrdm.rank(rdms.reshape(-1, 66)),
+        fastrdm.rank(expected(data, neighbours, method, windows).reshape(-1, 66)),
+    )
+
+
+def test_windows_do_not_depend_on_other_windows():
+    rng = np.random.default_rng(11)
+    data, windows = rng.random((9, 6, 40)), [range(t, t + 8) for t in range(33)]
+    rdms = fastrdm.calc_rdm_movie(data, windows)
+    np.testing.assert_array_equal(
+        rdms, fastrdm.calc_rdm_movie(data, windows, max_memory=2 * 8 * 36 * 5)
+    )
+
+
+def test_windows_of_drifting_data_keep_their_digits():
+    """Where the mean of a window is far from that of its neighbours, its products are computed again."""
+    rng = np.random.default_rng(12)
+    data = rng.normal(0, 1, (8, 5, 60)) + 1e5 * (np.arange(60) // 15)
+    windows = [range(t, t + 10) for t in range(51)]
+    rdms = fastrdm.calc_rdm_movie(data, windows)
+    np.testing.assert_allclose(
+        rdms, expected(data, [np.arange(5)], "correlation", windows)[0], atol=1e-9
+    )
+
+
+def test_near_conditions_keep_their_digits():
+    rng = np.random.default_rng(13)
+    common = rng.normal(0, 1, (1, 40))
+    data = common + 1e-6 * rng.normal(0, 1, (6, 40))
+    for method in ("correlation", "cosine", "sqeuclidean"):
+        rdms = fastrdm.calc_rdm_searchlight(data, [range(40), range(20)], method)
+        np.testing.assert_allclose(rdms, expected(data, [range(40), range(20)], method), rtol=1e-6)
+
+
+def test_scores_take_twice_the_memory_of_the_data():
+    rng = np.random.default_rng(14)
+    data = rng.random((92, 20_000), np.float32)
+    neighbours = [np.arange(k, k + 20) for k in range(0, 19_000, 100)]
+    fastrdm.score_searchlight(data, neighbours[:2], rng.random((3, 4186)))
+    tracemalloc.start()
+    try:
+        fastrdm.score_searchlight(data, neighbours, rng.random((3, 4186)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # The data themselves were there before.
+    assert peak < 2 * data.nbytes
