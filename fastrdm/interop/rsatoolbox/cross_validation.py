@@ -160,13 +160,15 @@ def eval_dual_bootstrap(
         found = results_of(plan, draws)
         evaluations[~too_few, :, 0, 0, i] = found.evaluations[~too_few]
         ceiling[:, ~too_few, 0, i] = found.ceilings[:, ~too_few]
+    # As rsatoolbox, by the first model alone.
+    fine = ~np.isnan(evaluations[:, 0, 0, 0, 0])
     return toolbox("inference.result").Result(
         plan.models,
         evaluations,
         method=method,
         cv_method="dual_bootstrap",
         noise_ceiling=ceiling,
-        variances=_covariances(evaluations[~too_few, :, 0, 0], ceiling[:, ~too_few, 0]),
+        variances=_covariances(evaluations[fine, :, 0, 0], ceiling[:, fine, 0]),
         dof=min(data.n_rdm, data.n_cond) - 1,
         n_rdm=data.n_rdm,
         n_pattern=data.n_cond,

@@ -69,10 +69,18 @@ def _similarity(
 
 def _of_ranks(model: Any, chosen: NDArray[np.intp], measured: Doubles, method: str) -> Similarity:
     ranks = _kernels.rank(np.ascontiguousarray(measured, np.float64))
+    compare = _of_rows(ranks, centred=True)
+    length = ranks.shape[1]
 
     def similarity(theta: Doubles) -> float:
-        prediction = np.matmul(model.rdm.T, theta)[chosen][None]
-        return float(np.mean(rank_correlations(_kernels.rank(prediction), ranks, method)))
+        prediction = _kernels.rank(np.matmul(model.rdm.T, theta)[chosen][None])
+        if method == "spearman":
+            return compare(prediction)
+        if method != "rho-a":
+            return float(np.mean(rank_correlations(prediction, ranks, method)))
+        centred = [x - np.mean(x, 1, keepdims=True) for x in (prediction, ranks)]
+        products = np.einsum("ij,kj->ik", *centred)
+        return float(np.mean(products / (length**3 - length) * 12))
 
     return similarity
 
@@ -80,25 +88,35 @@ def _of_ranks(model: Any, chosen: NDArray[np.intp], measured: Doubles, method: s
 def _of_values(
     model: Any, chosen: NDArray[np.intp], measured: Doubles, centred: bool
 ) -> Similarity:
+    compare = _of_rows(measured, centred)
+
+    def similarity(theta: Doubles) -> float:
+        return compare(np.matmul(model.rdm.T, theta)[chosen][None])
+
+    return similarity
+
+
+def _of_rows(measured: Doubles, centred: bool) -> Similarity:
+    """Return the function from a row to its mean cosine with rows, with rsatoolbox's rounding to the bit."""
     if centred:
         measured = measured - np.mean(measured, 1, keepdims=True)
     lengths = np.sqrt(np.einsum("ij,ij->i", measured, measured))
     undefined = lengths == 0
+    divisors = np.where(undefined, 1.0, lengths).reshape((1, -1))
 
-    def similarity(theta: Doubles) -> float:
-        prediction = np.matmul(model.rdm.T, theta)[chosen][None]
+    def compare(row: Doubles) -> float:
         if centred:
-            prediction = prediction - np.mean(prediction, 1, keepdims=True)
-        length = np.sqrt(np.einsum("ij,ij->i", prediction, prediction))
+            row = row - np.mean(row, 1, keepdims=True)
+        length = np.sqrt(np.einsum("ij,ij->i", row, row))
         if length[0] == 0:
             return 0.0
-        cosines = np.einsum("ij,kj->ik", prediction, measured)
+        cosines = np.einsum("ij,kj->ik", row, measured)
         cosines /= length.reshape((-1, 1))
-        cosines /= np.where(undefined, 1.0, lengths).reshape((1, -1))
+        cosines /= divisors
         cosines[:, undefined] = 0
         return float(np.mean(cosines))
 
-    return similarity
+    return compare
 
 
 def _of_whitened(

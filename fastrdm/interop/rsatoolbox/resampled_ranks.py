@@ -31,7 +31,7 @@ def rank_correlations(first: Doubles, second: Doubles, method: str) -> Doubles:
         tau: Doubles = excess / (length * (length - 1) // 2)
         return tau
     with np.errstate(invalid="ignore"):
-        tau = excess / np.sqrt(untied_a[:, None].astype(float) * untied_b)
+        tau = excess / np.sqrt(untied_a)[:, None] / np.sqrt(untied_b)
     return np.clip(tau, -1, 1)
 
 

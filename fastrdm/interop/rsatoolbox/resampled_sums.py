@@ -5,7 +5,6 @@ weighted products of pairs of RDMs, and those of all draws are one matrix produc
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +121,7 @@ def ceilings(
 ) -> Doubles:
     """Return (2, draws): means over drawn groups of the similarity of their RDMs to the pool without, and with, them.
 
-    The pool is the mean of RDMs over their lengths. A group that is alone is its own pool.
+    The pool is the mean of RDMs over their lengths. A group that is alone is its own pool. NaN where RDMs cancel out.
     """
     factors = weights / np.sqrt(np.einsum("drr->dr", plain))
     roots = np.sqrt(np.einsum("drr->dr", compared))
@@ -143,9 +142,11 @@ def ceilings(
 
 
 def _similarity_to_pool(products: Doubles, factors: Doubles, roots: Doubles) -> Doubles:
+    """Return similarities to the weighted sum of rows; NaN where this sum has only rounding left."""
     with_pool = np.einsum("dst,dt->ds", products, factors)
     length = np.einsum("ds,ds->d", with_pool, factors)
+    largest = np.einsum("ds,ds->d", roots, factors) ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Any = with_pool / (np.sqrt(np.maximum(length, 0))[:, None] * roots)
-    result: Doubles = np.where(length[:, None] > 0, found, 0.0)
-    return result
+        found = with_pool / (np.sqrt(np.maximum(length, 0))[:, None] * roots)
+    similarities: Doubles = np.where((length > 1e-14 * largest)[:, None], found, np.nan)
+    return similarities

@@ -121,6 +121,7 @@ def _of_sums(
         bounds = np.full((2, len(weights)), np.nan)
         if with_ceilings:
             bounds = ceilings(plain[:, n:, n:], compared[:, n:, n:], weights, rows.groups)
+            doubtful = doubtful | np.isnan(bounds).any(axis=0)
     return Drawn(similarities, bounds, doubtful)
 
 
@@ -195,4 +196,4 @@ def ceilings_once(
     if found.doubtful[0]:
         return None
     lower, upper = ceilings(found.plain, found.compared, weights, groups)[:, 0]
-    return lower, upper
+    return None if np.isnan(lower + upper) else (lower, upper)
