@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Index = NDArray[np.intp]
-# Bytes of RDMs that are computed together.
-_BLOCK = 1 << 26
+# Bytes of RDMs that are computed together. Windows of the same channels share sums: they are parted only beyond the
+# second limit, so that rounding does not depend on the first.
+_BLOCK, _WINDOWS = 1 << 24, 1 << 28
 
 
 class PatchList(list[Any]):
@@ -39,15 +40,15 @@ class Places(NamedTuple):
 
     def blocks(self, n_bytes: int) -> Iterator["Places"]:
         """Yield parts in the order of the patches, whose RDMs of this size are held together."""
-        at_once = max(1, _BLOCK // n_bytes)
         n_windows = 1 if self.windows is None else len(self.windows)
-        together = max(1, at_once // n_windows)
+        together = max(1, _BLOCK // (n_bytes * n_windows))
+        step = min(n_windows, max(2, _WINDOWS // n_bytes))
         for first in range(0, len(self.neighbours), together):
             chosen = self.neighbours[first : first + together]
             if self.windows is None:
                 yield self._replace(neighbours=chosen)
                 continue
-            step = n_windows if together > 1 else min(n_windows, at_once)
+            # More than one place has all its windows: their order is that of the patches.
             for start in range(0, n_windows, step):
                 yield self._replace(neighbours=chosen, windows=self.windows[start : start + step])
 
