@@ -1,5 +1,7 @@
 """Activations → a condensed RDM, for each method of `calc_rdm`."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,7 +78,7 @@ def _angle_rdm(x: Floats, centre: bool) -> Doubles:
     if not centre:
         exact = exact and np.max(np.abs(x)) <= SMALL
         means[:] = 0
-    shift = means.astype(x.dtype)
+    shift: Any = means.astype(x.dtype)
     product, sums = _products(x, shift)
     norms = np.empty(n)
     for i in range(n):
@@ -140,7 +142,7 @@ def _squared_distances(x: Floats) -> Doubles:
     n = len(x)
     means, _, exact = _means(x)
     # One shift of all conditions changes no distance; the least depends on no order.
-    shift = np.full(n, means[np.argmin(np.abs(means))]).astype(x.dtype)
+    shift: Any = np.full(n, means[np.argmin(np.abs(means))]).astype(x.dtype)
     product, _ = _products(x, shift)
     norms = np.empty(n)
     for i in range(n):
@@ -225,7 +227,10 @@ def whiten(x: Floats, precision: Doubles) -> Doubles:
     """
     values, vectors = np.linalg.eigh(precision)
     filters = vectors * np.sqrt(np.maximum(values, 0.0))
-    return np.dot(np.ascontiguousarray(x.astype(np.float64)), np.ascontiguousarray(filters))
+    whitened: Doubles = np.dot(
+        np.ascontiguousarray(x.astype(np.float64)), np.ascontiguousarray(filters)
+    )
+    return whitened
 
 
 @offered
@@ -247,7 +252,7 @@ def mahalanobis_rdm(x: Floats, precision: Doubles) -> Doubles:
 
 @offered
 def crossnobis_rdm(measurements: Floats) -> Doubles:
-    """Return the cross-validated squared distance: the mean over all pairs of different folds of (x_f − y_f)·(x_g − y_g).
+    """Return the mean over all pairs of different folds of (x_f − y_f)·(x_g − y_g).
 
     Parameters
     ----------

@@ -259,7 +259,7 @@ def tau_b(a: Floats, b: Floats) -> float:
     if not (untied_a > 0 and untied_b > 0):
         return np.nan
     ratio = difference / (np.sqrt(untied_a) * np.sqrt(untied_b))
-    return min(1.0, max(-1.0, ratio))
+    return float(min(1.0, max(-1.0, ratio)))
 
 
 @offered
