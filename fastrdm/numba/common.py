@@ -12,8 +12,8 @@ F = TypeVar("F")
 
 
 def offered(function: F) -> F:
-    """Compile a function that others call; `fastmath` stays off, so that NaN is kept."""
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
+    """Compile a function that others call; `fastmath` stays off, and division by zero gives NaN or infinity."""
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 @offered
