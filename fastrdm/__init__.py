@@ -206,6 +206,7 @@ else:
             "encoding",
             "images",
             "inference",
+            "numba",
             "plot",
             "rdm",
             "responses",

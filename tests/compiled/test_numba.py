@@ -123,12 +123,13 @@ def test_functions_are_called_within_prange_and_from_threads():
     rng = np.random.default_rng(0)
     layers = rng.standard_normal((12, 15, 80))
     brain = rng.random(105)
-    expected = fastrdm.compare(fastrdm.calc_rdm(list(layers)), brain[None])[:, 0]
+    rdms = np.stack([fastrdm.calc_rdm(layer) for layer in layers])
+    expected = fastrdm.compare(rdms, brain[None])[:, 0]
     np.testing.assert_array_equal(scores(layers, brain), scores(layers, brain))
     np.testing.assert_allclose(scores(layers, brain), expected, atol=1e-12)
     with ThreadPoolExecutor(4) as pool:
-        rdms = list(pool.map(jitted.correlation_rdm, layers))
-    np.testing.assert_allclose(rdms, fastrdm.calc_rdm(list(layers)), atol=1e-12)
+        found = list(pool.map(jitted.correlation_rdm, layers))
+    np.testing.assert_allclose(found, rdms, atol=1e-12)
 
 
 def test_forms():
