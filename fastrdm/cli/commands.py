@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "score an Algonauts 2019 submission as the challenge does"),
     "export": ("layers", "write a network with weights as an ONNX file with tapped layers"),
     "layers": ("layers", "list the layers of a network that can be tapped, with shapes and sizes"),
+    "fetch": ("fetch", "fetch public data from their owners, after their licence is accepted"),
     "sample": ("sample", "write a synthetic sample study, to try fastrdm without data"),
     "doctor": ("doctor", "show what is installed and what will run, and test each part"),
     "selftest": ("selftest", "compare the kernels with plain NumPy and SciPy, in seconds"),

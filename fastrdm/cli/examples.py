@@ -34,6 +34,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "fastrdm layers study/network.onnx --match '*conv*'",
         "fastrdm layers --arch torchvision.models:resnet18",
     ),
+    "fetch": (
+        "fastrdm fetch nsd-shared",
+        "fastrdm fetch algonauts2019 --base-url file:///home/me/Downloads --accept-licence",
+    ),
     "sample": ("fastrdm sample study",),
     "doctor": ("fastrdm doctor", "fastrdm doctor --json"),
     "selftest": ("fastrdm selftest",),

@@ -20,6 +20,9 @@ variable as a stack with named axes; and `rdm_values`, arrays of RDMs, square or
 arrays of subjects with named axes, `row_values` what is known of each row, `stimulus_rows` matches rows to the stimuli
 and gathers repeats, `unit_masks` reads which units are kept, and `response_facts` says what was understood. Both kinds
 of files share `axis_names` and `label_sets`.
+
+`fetching` brings public data into a folder: `public_data` knows what there is, `downloading` resumes each file, and
+`unpacking` unpacks archives.
 """
 
 from typing import TYPE_CHECKING
@@ -31,8 +34,10 @@ if TYPE_CHECKING:
     from fastrdm.studies.agreement import RegionFacts
     from fastrdm.studies.challenge import CEILINGS
     from fastrdm.studies.check import StudyCheck, check_studies, check_study
+    from fastrdm.studies.fetching import FetchedFile, fetch_data, read_checksums
     from fastrdm.studies.name_matching import rows_of_study
     from fastrdm.studies.opening import collect_studies, find_data, open_studies
+    from fastrdm.studies.public_data import PUBLIC_DATA, PublicData
     from fastrdm.studies.rdm_files import StoredRdms, read_rdms
     from fastrdm.studies.response_facts import ResponseFacts
     from fastrdm.studies.response_summary import ResponseSummary
@@ -47,7 +52,9 @@ else:
             "fastrdm.studies.challenge": ["CEILINGS"],
             "fastrdm.studies.check": ["StudyCheck", "check_studies", "check_study"],
             "fastrdm.studies.opening": ["collect_studies", "find_data", "open_studies"],
+            "fastrdm.studies.fetching": ["FetchedFile", "fetch_data", "read_checksums"],
             "fastrdm.studies.name_matching": ["rows_of_study"],
+            "fastrdm.studies.public_data": ["PUBLIC_DATA", "PublicData"],
             "fastrdm.studies.rdm_files": ["StoredRdms", "read_rdms"],
             "fastrdm.studies.response_facts": ["ResponseFacts"],
             "fastrdm.studies.response_summary": ["ResponseSummary"],
@@ -60,6 +67,9 @@ else:
 __all__ = [
     "CEILINGS",
     "MEASURES",
+    "PUBLIC_DATA",
+    "FetchedFile",
+    "PublicData",
     "RegionFacts",
     "ResponseFacts",
     "ResponseSummary",
@@ -72,8 +82,10 @@ __all__ = [
     "check_studies",
     "check_study",
     "collect_studies",
+    "fetch_data",
     "find_data",
     "open_studies",
+    "read_checksums",
     "read_rdms",
     "rows_of_study",
     "synthetic_notice",

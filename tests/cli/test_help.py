@@ -13,7 +13,7 @@ from fastrdm.cli.sample import write_sample
 
 ALL = [(command, line) for command, lines in EXAMPLES.items() for line in lines]
 # Examples that need files or packages which the tests do not have; they are parsed only.
-PARSED_ONLY = ("torchvision.models:", " runs ", "fastrdm doctor")
+PARSED_ONLY = ("fastrdm fetch", "torchvision.models:", " runs ", "fastrdm doctor")
 
 
 def words(line):
