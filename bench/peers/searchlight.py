@@ -8,11 +8,11 @@ from bench.peers.contenders import Contender
 CHANNELS, MODELS = 100, 3
 
 
-def neighbours(n_centres, n_channels):
-    """Channels of each centre, near it in an order of all channels, as voxels of a ball are in a volume."""
+def neighbours(n_channels):
+    """Channels of as many centres, near them in an order of all channels, as voxels of a ball are in a volume."""
     rng = np.random.default_rng(0)
     width = min(n_channels, 10 * CHANNELS)
-    firsts = np.linspace(0, n_channels - width, n_centres).astype(int)
+    firsts = np.linspace(0, n_channels - width, n_channels).astype(int)
     size = min(CHANNELS, width)
     return [first + np.sort(rng.choice(width, size, replace=False)) for first in firsts]
 
@@ -22,38 +22,38 @@ def models(n_conditions):
     return np.random.default_rng(1).random((MODELS, n_conditions * (n_conditions - 1) // 2))
 
 
-def fastrdm_rdms(data, n_centres):
-    places = neighbours(n_centres, data.shape[1])
+def fastrdm_rdms(data):
+    places = neighbours(data.shape[1])
     return lambda: fastrdm.calc_rdm_searchlight(data, places)
 
 
-def fastrdm_scores(data, n_centres):
-    places, listed = neighbours(n_centres, data.shape[1]), models(len(data))
+def fastrdm_scores(data):
+    places, listed = neighbours(data.shape[1]), models(len(data))
     return lambda: fastrdm.score_searchlight(data, places, listed)
 
 
-def fastrdm_loop(data, n_centres):
-    places = neighbours(n_centres, data.shape[1])
+def fastrdm_loop(data):
+    places = neighbours(data.shape[1])
     return lambda: np.stack([fastrdm.calc_rdm(data[:, place]) for place in places])
 
 
-def _rsatoolbox(data, n_centres):
+def _rsatoolbox(data):
     from rsatoolbox.util.searchlight import get_searchlight_RDMs
 
-    places, events = neighbours(n_centres, data.shape[1]), np.arange(len(data))
-    centres = np.arange(n_centres)
+    places, events = neighbours(data.shape[1]), np.arange(len(data))
+    centres = np.arange(data.shape[1])
     return lambda: get_searchlight_RDMs(data, centres, places, events, verbose=False)
 
 
-def rsatoolbox_rdms(data, n_centres):
-    compute = _rsatoolbox(data, n_centres)
+def rsatoolbox_rdms(data):
+    compute = _rsatoolbox(data)
     return lambda: compute().dissimilarities
 
 
-def rsatoolbox_scores(data, n_centres):
+def rsatoolbox_scores(data):
     from rsatoolbox.rdm import RDMs, compare
 
-    compute, listed = _rsatoolbox(data, n_centres), RDMs(models(len(data)))
+    compute, listed = _rsatoolbox(data), RDMs(models(len(data)))
     return lambda: compare(compute(), listed, method="spearman")
 
 
