@@ -314,6 +314,8 @@ def test_evokeds_and_epochs_with_acceleration():
         lambda: mne_rsa.rsa_evokeds(evokeds, MODELS[0], temporal_radius=0.02, rsa_metric="pearson"),
         lambda: mne_rsa.rdm_epochs(epochs, spatial_radius=0.15, temporal_radius=0.02),
     ]
+    if "labels_evokeds" not in peer.inspect.signature(mne_rsa.rsa_evokeds).parameters:
+        del calls[1]  # mne-rsa 0.9.1 cannot read its own models there.
     for call in calls:
         expected = arrays(call())
         with ours.accelerate():
