@@ -27,8 +27,8 @@ def calc_rdm(
     """Compute the RDM of a dataset, or the RDMs of a list of datasets, as `rsatoolbox.rdm.calc_rdm`.
 
     Distances are divided by the number of channels, as rsatoolbox does. ``poisson_cv`` is that of the last fold, as in
-    rsatoolbox 0.3. Measurements that are not finite, folds that lack a condition, and a noise precision that is not
-    symmetric and positive semi-definite go on to rsatoolbox's own functions, with their results and errors.
+    rsatoolbox 0.3. Measurements that are not finite, folds that lack a condition, and a precision that is not symmetric
+    for ``mahalanobis`` go on to rsatoolbox's own functions, with their results and errors.
 
     Parameters
     ----------
@@ -161,10 +161,15 @@ def calc_rdm_mahalanobis(
     if found is None or not isinstance(noise, np.ndarray) or noise.ndim != 2:
         return own(dataset, descriptor, noise, remove_mean)
     rows, values = found
-    distances = _distances(_without_mean(rows, remove_mean), "mahalanobis", precision=noise)
-    if distances is None:
+    noise = toolbox(_CALC)._check_noise(noise, dataset.n_channel)
+    # Both products of two rows are added; rsatoolbox takes the first twice.
+    if (
+        noise.dtype.kind not in "fiu"
+        or not np.abs(noise - noise.T).max() <= 1e-12 * np.abs(noise).max()
+    ):
         return own(dataset, descriptor, noise, remove_mean)
-    squares = distances * distances / rows.shape[1]
+    rows = _without_mean(rows, remove_mean).astype(np.float64)
+    squares = _symmetric(rows @ noise, rows)
     return _build(squares, dataset, "squared mahalanobis", descriptor, values, noise=noise)
 
 
@@ -232,10 +237,10 @@ def calc_rdm_poisson_cv(
     return own(dataset, descriptor, prior_lambda, prior_weight, cv_descriptor)
 
 
-def _distances(rows: NDArray[Any], method: str, **options: Any) -> Doubles | None:
+def _distances(rows: NDArray[Any], method: str) -> Doubles | None:
     """Return an RDM; None if the kernels refuse the numbers."""
     try:
-        return np.asarray(rdm.calc_rdm(rows, method, **options))
+        return np.asarray(rdm.calc_rdm(rows, method))
     except ValueError:
         return None
 
