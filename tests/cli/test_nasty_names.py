@@ -265,6 +265,8 @@ def test_the_other_commands(run, monkeypatch):
     out, _ = run("doctor", status=1)
     assert SHOWN in out
     run("doctor", "--json", status=1)
+    out, _ = run("selftest", status=1)
+    assert SHOWN in out
     run("completion", "bash")
     assert {"doctor", "sample"} <= USED
 
