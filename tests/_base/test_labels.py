@@ -290,7 +290,7 @@ MATCHED = [name for name in MEETINGS if name.startswith(("compare", "Target", "b
 MATCHED += ["within a stack", "permutation_test", "noise_ceiling"]
 
 
-@pytest.mark.parametrize("meeting", MEETINGS.keys() - MATCHED)
+@pytest.mark.parametrize("meeting", sorted(MEETINGS.keys() - MATCHED))
 def test_reordered_labels_are_an_error_that_says_so(meeting):
     message = r"have the same \w+ labels in another order, first at \w+ 1,"
     with pytest.raises(ValueError, match=message):

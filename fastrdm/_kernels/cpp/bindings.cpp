@@ -454,9 +454,9 @@ NB_MODULE(_core, m) {
     m.def("searchlight", &searchlight<S>, "x"_a.noconvert(), "channels"_a.noconvert(), "channel_starts"_a.noconvert(), "n_samples"_a,
           "samples"_a.noconvert(), "sample_starts"_a.noconvert(), "method"_a, "whole"_a, "row_shift"_a.noconvert().none(), "out"_a.noconvert(),
           "n_threads"_a, "isa"_a);
-    m.def("sliding_searchlight", &sliding_searchlight<S>, "x"_a.noconvert(), "channels"_a.noconvert(), "channel_starts"_a.noconvert(),
-          "n_samples"_a, "starts"_a.noconvert(), "width"_a, "origin"_a, "method"_a, "whole"_a, "row_shift"_a.noconvert().none(),
-          "out"_a.noconvert(), "n_threads"_a, "isa"_a);
+    m.def("sliding_searchlight", &sliding_searchlight<S>, "x"_a.noconvert(), "channels"_a.noconvert(), "channel_starts"_a.noconvert(), "n_samples"_a,
+          "starts"_a.noconvert(), "width"_a, "origin"_a, "method"_a, "whole"_a, "row_shift"_a.noconvert().none(), "out"_a.noconvert(), "n_threads"_a,
+          "isa"_a);
   };
   define_searchlight(float{});
   define_searchlight(double{});

@@ -43,9 +43,9 @@ template <typename T>
 using Dots = void(const T* a, Index rows_a, Index stride_a, const T* b, Index rows_b, Index stride_b, Index cols, double* out, Index ld_out);
 
 // Conditions side by side, n of them in each row (a channel at one time). deviations: sums over rows of x_ki - x_0i, and the largest magnitude of
-// one. pack: out[k * ld + i] = x_ki - shift_i or, without shifts, - row_shift of the row; zeros up to ld. outer: product[i * ld + j] += sum_k p_ki p_kj
-// for i <= j, and sums[i] += sum_k p_ki, of packed rows; ld is a multiple of kRowLength, and product has pad_rows(n) rows. small_angles: condensed
-// 1 - cosine of i < j as `angles` in kernels.hpp; returns the number of values below `near`.
+// one. pack: out[k * ld + i] = x_ki - shift_i or, without shifts, - row_shift of the row; zeros up to ld. outer: product[i * ld + j] += sum_k p_ki
+// p_kj for i <= j, and sums[i] += sum_k p_ki, of packed rows; ld is a multiple of kRowLength, and product has pad_rows(n) rows. small_angles:
+// condensed 1 - cosine of i < j as `angles` in kernels.hpp; returns the number of values below `near`.
 template <typename S>
 using Deviations = void(const S* data, Index n, const Index* rows, Index n_rows, double* sums, double* largest);
 template <typename S>

@@ -29,16 +29,8 @@ template <typename S>
 class Places {
  public:
   Places(const Isa& isa, const Light<S>& light)
-      : isa_(isa),
-        light_(light),
-        n_(light.n),
-        ld_((pad_rows(n_) + kRowLength - 1) / kRowLength * kRowLength),
-        product_(size(pad_rows(n_) * ld_)),
-        sums_(size(ld_)),
-        shift_(size(n_)),
-        largest_(size(n_)),
-        norms_(size(n_)),
-        packed_(size(kChunk * ld_)) {}
+      : isa_(isa), light_(light), n_(light.n), ld_((pad_rows(n_) + kRowLength - 1) / kRowLength * kRowLength), product_(size(pad_rows(n_) * ld_)),
+        sums_(size(ld_)), shift_(size(n_)), largest_(size(n_)), norms_(size(n_)), packed_(size(kChunk * ld_)) {}
 
   // The RDM of some rows.
   void whole(std::vector<Index>& rows, double* out) {
@@ -278,8 +270,8 @@ void sliding_searchlight(const Isa& isa, const Light<S>& light, const Index* sta
   });
 }
 
-#define FASTRDM_INSTANTIATE(S)                                                                                                  \
-  template void searchlight<S>(const Isa&, const Light<S>&, const Index*, const Index*, Index, double*, int);                   \
+#define FASTRDM_INSTANTIATE(S)                                                                                \
+  template void searchlight<S>(const Isa&, const Light<S>&, const Index*, const Index*, Index, double*, int); \
   template void sliding_searchlight<S>(const Isa&, const Light<S>&, const Index*, Index, Index, Index, double*, int);
 FASTRDM_INSTANTIATE(float)
 FASTRDM_INSTANTIATE(double)

@@ -23,7 +23,7 @@ _PLACED: dict[str, Any] = {}
 
 
 class MneRsaAcceleration:
-    """fastrdm's functions inside mne-rsa, until the end of the ``with`` block or `restore`."""
+    """Functions of fastrdm inside mne-rsa, until the end of the ``with`` block or `restore`."""
 
     def __enter__(self) -> "MneRsaAcceleration":
         return self

@@ -53,7 +53,7 @@ _PLACED: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
 
 
 class RsatoolboxAcceleration:
-    """fastrdm's functions inside rsatoolbox, until the end of the ``with`` block or `restore`."""
+    """Functions of fastrdm inside rsatoolbox, until the end of the ``with`` block or `restore`."""
 
     def __enter__(self) -> "RsatoolboxAcceleration":
         return self

@@ -210,7 +210,8 @@ class Whole {
     Doubles squares(pairs.size(), 0.0);
     Matrix<S> read = x_;
     if (!angles_) read.shift = nullptr;  // differences need none, and each subtraction rounds
-    differences<S>(run_.isa, read, factors.data(), read, factors.data(), pairs.data(), static_cast<Index>(pairs.size()), squares.data(), run_.n_threads);
+    differences<S>(run_.isa, read, factors.data(), read, factors.data(), pairs.data(), static_cast<Index>(pairs.size()), squares.data(),
+                   run_.n_threads);
     for (std::size_t p = 0; p < pairs.size(); ++p) {
       const auto i = size_of(pairs[p].first), j = size_of(pairs[p].second);
       const double size = angles_ ? 1 : norms_[i] + norms_[j];
