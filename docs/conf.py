@@ -125,3 +125,6 @@ html_theme_options = {
     "footer_end": [],
 }
 html_favicon = "_static/logo.svg"
+
+# In the docstrings of collections.abc.
+nitpick_ignore_regex = [("py:class", "integer -- .*")]
