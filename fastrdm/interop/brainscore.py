@@ -28,15 +28,6 @@ __all__ = [
     "internal_consistency",
 ]
 
-__all__ = [
-    "CkaMetric",
-    "PredictivityMetric",
-    "RdmMetric",
-    "activations_assembly",
-    "explained_variance",
-    "internal_consistency",
-]
-
 Floats = NDArray[np.float64]
 
 _REGRESSIONS = ("pls", "ridge")

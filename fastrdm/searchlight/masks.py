@@ -33,10 +33,15 @@ def mask_of(mask: Any) -> Mask:
         return mask
     masker = None
     if hasattr(mask, "inverse_transform") and hasattr(mask, "get_params"):
-        masker, mask = mask, getattr(mask, "mask_img_", None)
-        if mask is None:
+        masker = mask
+        if not hasattr(masker, "mask_img_"):
             raise ValueError(
                 f"mask is a {type(masker).__name__} that is not fitted; call its `fit` before"
+            )
+        mask = masker.mask_img_
+        if mask is None:
+            raise ValueError(
+                f"mask is a {type(masker).__name__} without a mask of voxels; pass a NiftiMasker"
             )
     image = opened(mask)
     array, affine = (np.asarray(mask), None) if image is None else values_of(image)

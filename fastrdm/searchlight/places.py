@@ -138,13 +138,17 @@ def lists_of(lists: Any, n: int, name: str, of_what: str) -> Lists:
     """Return lists of indices below `n`, checked."""
     if isinstance(lists, Lists):
         return lists
-    if hasattr(lists, "tocsr"):
-        matrix = lists.tocsr()
-        lists = np.split(matrix.indices, matrix.indptr[1:-1])
-    if isinstance(lists, np.ndarray) and lists.dtype == np.bool_ and lists.ndim == 2:
+    is_sparse = hasattr(lists, "tocsr")
+    is_dense = isinstance(lists, np.ndarray) and lists.ndim == 2
+    if is_sparse or (is_dense and lists.dtype == np.bool_):
         if lists.shape[1] != n:
             raise ValueError(f"{name} is a mask of shape {lists.shape} for {n} {of_what} of data")
-        lists = [np.flatnonzero(row) for row in lists]
+        lists = _marked(lists) if is_sparse else [np.flatnonzero(row) for row in lists]
+    elif is_dense and lists.shape[1] == n > 2 and np.isin(lists, (0, 1)).all():
+        raise ValueError(
+            f"{name} holds 0 and 1 in shape {lists.shape}: indices of {of_what}, or marks of them? Pass marks as bool,"
+            f" {name}.astype(bool)"
+        )
     if not isinstance(lists, (Sequence, np.ndarray)) or isinstance(lists, str):
         raise TypeError(
             f"{name} is a {type(lists).__name__}; expected a list of arrays of indices of {of_what}"
@@ -161,6 +165,14 @@ def lists_of(lists: Any, n: int, name: str, of_what: str) -> Lists:
             f"{name}[{k}] holds index {indices[wrong[0]]}, and data have {n} {of_what}"
         )
     return Lists(indices, starts)
+
+
+def _marked(matrix: Any) -> list[Index]:
+    """Return the columns of a sparse matrix that are not 0, of each row."""
+    rows = matrix.tocsr(copy=True)
+    rows.sum_duplicates()
+    rows.eliminate_zeros()
+    return np.split(rows.indices, rows.indptr[1:-1])
 
 
 def _indices(entry: Any, k: int, n: int, name: str, of_what: str) -> Index:

@@ -8,7 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import as_rdms, check_choice
+from fastrdm._base import (
+    CONDITIONS,
+    Labels,
+    as_rdms,
+    check_choice,
+    check_labelled_size,
+    find_order,
+    in_order_of,
+    labels_of,
+    warn_reordered,
+)
 from fastrdm._kernels import n_processors
 from fastrdm.searchlight.blocks import (
     Computer,
@@ -49,7 +59,8 @@ def score_searchlight(
         As for `calc_rdm_searchlight`.
     models : array_like, shape (models, pairs) or (pairs,), dict of such, Target, or dict of Targets
         Condensed RDMs of the models over the conditions of `data`, as for `compare`; or subjects, against whom the RDM
-        of each place is scored.
+        of each place is scored. If the conditions of both have labels (of pandas and xarray objects), models are
+        brought into the order of `data`, and RDMs of the data into that of a Target.
     similarity : str, optional
         A method of `compare`, by default ``"spearman"``. A Target has its own.
     nan_policy : str
@@ -68,14 +79,15 @@ def score_searchlight(
     ------
     ValueError
         As `calc_rdm_searchlight`; if models or Targets have another number of pairs, or values that the policy refuses;
-        if the similarity is unknown, or passed with a Target.
+        if labels of conditions differ (the message names them); if the similarity is unknown, or passed with a Target.
     TypeError
         If indices are not integers.
 
     Warns
     -----
     RuntimeWarning
-        One, with the number of places that have similarities of NaN.
+        One, with the number of places that have similarities of NaN. One, if labelled conditions were brought into
+        another order.
 
     Examples
     --------
@@ -88,7 +100,8 @@ def score_searchlight(
     name = method_of(method)
     patches = patches_of(data, neighbours, windows)
     lead = (patches.centres.n,) if windows is None else (patches.centres.n, patches.n_windows)
-    run = _Run(patches, name, lead, progress, n_threads, max_memory)
+    labels = labels_of(data, 0, "data", CONDITIONS)
+    run = _Run(patches, labels, name, lead, progress, n_threads, max_memory)
     return _scores(run, models, similarity, nan_policy, out)
 
 
@@ -139,7 +152,8 @@ def score_movie(
     """
     name = method_of(method)
     patches = movie_of(data, windows)
-    run = _Run(patches, name, (patches.n_windows,), progress, n_threads, max_memory)
+    labels = labels_of(data, 0, "data", CONDITIONS)
+    run = _Run(patches, labels, name, (patches.n_windows,), progress, n_threads, max_memory)
     return _scores(run, models, similarity, nan_policy, out)
 
 
@@ -147,6 +161,8 @@ class _Run(NamedTuple):
     """What is computed, and how."""
 
     patches: Patches
+    #: Of the conditions of the data.
+    labels: Labels | None
     method: str
     lead: tuple[int, ...]
     progress: Progress | None
@@ -192,11 +208,14 @@ def _similarities(
     array = as_rdms(models, "models")
     rows = array[None] if array.ndim == 1 else array
     n_pairs = run.patches.n_pairs
+    check_labelled_size(n_pairs, models, "models", run.labels, square=False)
     if rows.ndim != 2 or rows.shape[1] != n_pairs:
         raise ValueError(
             f"models have shape {array.shape}, and data have {run.patches.n_conditions} conditions; expected condensed"
             f" RDMs of {n_pairs} pairs"
         )
+    array, _ = in_order_of(array, models, "models", run.labels, square=False)
+    rows = array[None] if array.ndim == 1 else array
     check_values(rows, "models", ("model", "pair"), nan_policy)
     # An unknown similarity is refused, and constant models are named, before work starts.
     compare(np.arange(n_pairs, dtype=np.float64), rows, similarity, nan_policy="omit")
@@ -221,6 +240,7 @@ def _similarities(
 
 
 def _target_scores(run: _Run, targets: dict[Any, Target]) -> dict[Any, Score]:
+    orders = _orders(run.labels, targets)
     for name, target in targets.items():
         if target.n_pairs != run.patches.n_pairs:
             raise ValueError(
@@ -240,9 +260,9 @@ def _target_scores(run: _Run, targets: dict[Any, Target]) -> dict[Any, Score]:
                 continue
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
-                score = target.score(
-                    rdms if some.all() else rdms[some], over_time="mean", n_threads=run.n_threads
-                )
+                chosen = rdms if some.all() else rdms[some]
+                chosen = chosen if orders[name] is None else chosen[:, orders[name]]
+                score = target.score(chosen, over_time="mean", n_threads=run.n_threads)
             for field, values in vars(score).items():
                 empty = found[name].setdefault(field, np.full((total, *values.shape[1:]), np.nan))
                 empty[places[some]] = values
@@ -251,6 +271,21 @@ def _target_scores(run: _Run, targets: dict[Any, Target]) -> dict[Any, Score]:
     run.each(use)
     warn_missing(int(missing.sum()), total, "RDMs without a score: the results are NaN")
     return {name: _score(found[name], targets[name], run.lead, total) for name in targets}
+
+
+def _orders(
+    labels: Labels | None, targets: dict[Any, Target]
+) -> dict[Any, NDArray[np.intp] | None]:
+    """Return where the pairs of each target are in RDMs of the data, None if in the same order; a warning says so."""
+    orders: dict[Any, NDArray[np.intp] | None] = {}
+    known = set()
+    for name, target in targets.items():
+        order = find_order(labels, target.labels)
+        orders[name] = None if order is None else order.pairs()
+        if order is not None and labels and target.labels and target.labels.values not in known:
+            known.add(target.labels.values)
+            warn_reordered([labels], target.labels)
+    return orders
 
 
 def _score(found: dict[str, Floats], target: Target, lead: tuple[int, ...], total: int) -> Score:

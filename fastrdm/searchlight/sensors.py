@@ -36,9 +36,9 @@ def sensor_neighbours(
     Raises
     ------
     ValueError
-        If positions have another shape, are NaN or infinite or, in an ``Info``, unknown; the message names the
-        channels. If both or none of `k` and `radius` are given, one is not above 0, or `k` is more than the number of
-        sensors.
+        If positions have another shape, are NaN or infinite or, in an ``Info``, unknown (the message names the
+        channels) or in several frames of coordinates, as those of MEG and EEG are. If both or none of `k` and `radius`
+        are given, one is not above 0, or `k` is more than the number of sensors.
 
     Examples
     --------
@@ -87,6 +87,12 @@ def _points(positions: Any) -> NDArray[np.float64]:
             raise ValueError(
                 f"positions has {len(names)} of {len(points)} channels without a position: {shown}; leave them out, or"
                 " set a montage"
+            )
+        frames = {int(channel["coord_frame"]) for channel in channels}
+        if len(frames) > 1:
+            raise ValueError(
+                f"positions has channels in {len(frames)} frames of coordinates, such as those of the device (MEG) and"
+                " the head (EEG), between which there are no distances; pass mne.pick_info(info, picks) of one type"
             )
     else:
         points = np.asarray(positions)

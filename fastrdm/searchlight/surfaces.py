@@ -93,6 +93,8 @@ def _mesh(vertices: Any, faces: Any) -> tuple[NDArray[np.float64], Index]:
         )
         if isinstance(points, tuple) or isinstance(faces, tuple):
             raise ValueError("vertices is a GIFTI image without one surface: coordinates and faces")
+    elif hasattr(image, "dataobj"):
+        raise ValueError("vertices is an image of a volume; expected a GIFTI image, or arrays")
     elif faces is None:
         raise ValueError(
             "faces are needed with an array of vertices: (faces, 3) indices of vertices"

@@ -157,7 +157,13 @@ def from_volume(images: Any, mask: Any) -> NDArray[Any]:
     """
     found = mask_of(mask)
     if found.masker is not None:
-        return _checked_values(np.asarray(found.masker.transform(images)), found)
+        values = np.atleast_2d(np.asarray(found.masker.transform(images)))
+        if values.shape[1:] != (found.n_channels,):
+            raise ValueError(
+                f"mask is a {type(found.masker).__name__} that returns shape {values.shape} for {found.n_channels}"
+                " voxels; pass a NiftiMasker"
+            )
+        return _checked_values(values, found)
     if isinstance(images, Sequence) and not isinstance(images, str):
         if not len(images):
             raise ValueError("images is empty; expected a volume of each condition")

@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy.sparse import coo_array, csr_array
 
 import fastrdm
 
@@ -87,16 +88,17 @@ def test_equal_conditions_are_equal_to_the_bit(method):
 
 
 def test_places_are_indices_masks_ranges_and_sparse_matrices():
-    from scipy import sparse
-
     data = np.random.default_rng(6).random((5, 12))
     mask = np.zeros((3, 12), bool)
     mask[0, :4] = mask[1, 3:8] = mask[2, ::2] = True
     lists = [np.flatnonzero(row) for row in mask]
+    with_zero = csr_array(np.ones((3, 12)))
+    with_zero.data[:] = mask.ravel()
     rdms = fastrdm.calc_rdm_searchlight(data, lists)
     for neighbours in (
         mask,
-        sparse.csr_matrix(mask),
+        coo_array(mask),
+        with_zero,
         list(mask),
         [slice(0, 4), range(3, 8), lists[2]],
     ):
@@ -156,6 +158,8 @@ def test_constant_conditions_are_nan_with_one_warning(method):
         ({"neighbours": [[0], [1, 8]]}, r"neighbours\[1\] holds index 8, and data have 8 channels"),
         ({"neighbours": [[-1]]}, r"neighbours\[0\] holds index -1"),
         ({"neighbours": np.ones((2, 5), bool)}, r"neighbours is a mask of shape \(2, 5\) for 8 channels"),
+        ({"neighbours": coo_array(np.eye(3, 5))}, r"neighbours is a mask of shape \(3, 5\) for 8"),
+        ({"neighbours": np.eye(3, 8, dtype=int)}, r"neighbours holds 0 and 1 in shape \(3, 8\)"),
         ({"neighbours": [np.ones(5, bool)]}, r"neighbours\[0\] is a mask of shape \(5,\) for 8"),
         (
             {"neighbours": fastrdm.searchlight.sensor_neighbours(np.eye(9, 3), k=2)},

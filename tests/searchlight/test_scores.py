@@ -103,3 +103,32 @@ def test_a_misuse_is_one_sentence(change, message):
     with pytest.raises(ValueError, match=message) as error:
         fastrdm.score_searchlight(**(arguments | change))
     assert "\n" not in str(error.value)
+
+
+def test_models_and_targets_are_matched_with_labelled_data_by_name():
+    xarray = pytest.importorskip("xarray")
+    rng, names = np.random.default_rng(4), list("abcdef")
+    table, features = (
+        xarray.DataArray(rng.random((6, n)), {"stimulus": names}, ("stimulus", "channel"))
+        for n in (20, 30)
+    )
+    places = [range(k, k + 6) for k in range(14)]
+    model = fastrdm.calc_rdm(features)
+    other = fastrdm.calc_rdm(features[[3, 0, 5, 1, 4, 2]])
+    expected = fastrdm.score_searchlight(table.values, places, model.values)
+    with pytest.warns(RuntimeWarning, match="models has its conditions in another order than data"):
+        found = fastrdm.score_searchlight(table, places, other)
+    np.testing.assert_array_equal(found, expected)
+    with pytest.warns(RuntimeWarning, match=r"models\['b'\] has its conditions in another order"):
+        found = fastrdm.score_searchlight(table, places, {"a": model, "b": other})
+    np.testing.assert_array_equal(found, expected[:, [0, 0]])
+    with pytest.warns(RuntimeWarning, match="data has its conditions in another order than"):
+        score = fastrdm.score_searchlight(
+            table, places, fastrdm.Target(other.expand_dims("subject"), ceiling=1.0)
+        )
+    np.testing.assert_allclose(score.value, expected[:, 0] ** 2, rtol=1e-12)
+    strange = fastrdm.calc_rdm(features.assign_coords(stimulus=list("uvwxyz")))
+    with pytest.raises(ValueError, match="only in models: 'u'"):
+        fastrdm.score_searchlight(table, places, strange)
+    with pytest.raises(ValueError, match="only in data: 'f'"):
+        fastrdm.score_searchlight(table, places, fastrdm.calc_rdm(features[:5]))

@@ -162,6 +162,9 @@ def test_positions_of_mne():
     positions = np.array([channel["loc"][:3] for channel in info["chs"]])
     for a, b in zip(sensor_neighbours(info, k=5), sensor_neighbours(positions, k=5), strict=True):
         np.testing.assert_array_equal(a, b)
+    info["chs"][3]["coord_frame"] = mne._fiff.constants.FIFF.FIFFV_COORD_DEVICE
+    with pytest.raises(ValueError, match="positions has channels in 2 frames of coordinates"):
+        sensor_neighbours(info, k=3)
 
 
 @pytest.mark.parametrize(

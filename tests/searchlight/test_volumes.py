@@ -139,6 +139,11 @@ def test_maskers_of_nilearn():
     data = from_volume(volumes, masker)
     np.testing.assert_allclose(data, from_volume(volumes, image), rtol=1e-6)
     np.testing.assert_allclose(to_volume(data.T, masker).get_fdata()[mask], data.T)
+    one = image_of(volumes.get_fdata()[..., 0])
+    np.testing.assert_allclose(from_volume(one, masker), data[:1], rtol=1e-6)
+    labels = maskers.NiftiLabelsMasker(image).fit()
+    with pytest.raises(ValueError, match="mask is a NiftiLabelsMasker without a mask of voxels"):
+        from_volume(volumes, labels)
 
 
 @pytest.mark.parametrize(
