@@ -50,12 +50,12 @@ from fastrdm._base.text import (
     unescaped,
 )
 from fastrdm._base.units import format_bytes, format_seconds, parse_bytes
-from fastrdm._base.warning_records import issue, recorded_warnings
+from fastrdm._base.warning_records import issue, recorded_warnings, warn_caller
 
 if TYPE_CHECKING:
     from fastrdm._base.array_files import ArrayFormat, Blocks, damaged, write_blocks
     from fastrdm._base.arrays import read_arrays
-    from fastrdm._base.axis_names import axis_of
+    from fastrdm._base.axis_names import axis_of, check_conditions_first
     from fastrdm._base.checks import (
         check_choice,
         check_finite,
@@ -85,11 +85,9 @@ if TYPE_CHECKING:
         checked_triangle,
         condense,
         is_similarity,
-        n_conditions,
         names_of,
         square,
         upper_triangle,
-        warn_caller,
         warn_similarities,
     )
     from fastrdm._base.label_orders import (
@@ -117,7 +115,7 @@ if TYPE_CHECKING:
         rdm_labels,
     )
     from fastrdm._base.numpy_files import UNNAMED, check_members
-    from fastrdm._base.pair_labels import ConditionNames, conditions_of_pairs
+    from fastrdm._base.pair_labels import ConditionNames, conditions_of_pairs, n_conditions
     from fastrdm._base.settings_files import (
         parse_json,
         read_column,
@@ -135,7 +133,7 @@ else:
         {
             "fastrdm._base.array_files": ["ArrayFormat", "Blocks", "damaged", "write_blocks"],
             "fastrdm._base.arrays": ["read_arrays"],
-            "fastrdm._base.axis_names": ["axis_of"],
+            "fastrdm._base.axis_names": ["axis_of", "check_conditions_first"],
             "fastrdm._base.checks": [
                 "check_choice",
                 "check_finite",
@@ -165,11 +163,9 @@ else:
                 "checked_triangle",
                 "condense",
                 "is_similarity",
-                "n_conditions",
                 "names_of",
                 "square",
                 "upper_triangle",
-                "warn_caller",
                 "warn_similarities",
             ],
             "fastrdm._base.label_orders": [
@@ -187,7 +183,7 @@ else:
                 "with_pairs",
                 "with_values",
             ],
-            "fastrdm._base.pair_labels": ["ConditionNames", "conditions_of_pairs"],
+            "fastrdm._base.pair_labels": ["ConditionNames", "conditions_of_pairs", "n_conditions"],
             "fastrdm._base.labels": [
                 "CHANNELS",
                 "CONDITIONS",
@@ -250,6 +246,7 @@ __all__ = [
     "as_rdms",
     "axis_of",
     "check_choice",
+    "check_conditions_first",
     "check_expansion",
     "check_finite",
     "check_fraction",

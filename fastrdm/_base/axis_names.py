@@ -1,6 +1,7 @@
 """Names of axes in xarray objects and files → subjects, repeats, conditions or units."""
 
 from collections.abc import Mapping
+from typing import Any
 
 # What the axes are called in xarray objects and files, in singular or plural.
 _CALLED: Mapping[str, tuple[str, ...]] = {
@@ -35,3 +36,17 @@ def axis_of(name: str) -> str | None:
     """Return which axis a name is, None if it is not known."""
     name = name.lower()
     return _NAMES.get(name, _NAMES.get(name.removesuffix("s")))
+
+
+def check_conditions_first(values: Any, name: str) -> None:
+    """Raise ValueError for an xarray object whose conditions, by the names of its dimensions, do not come first."""
+    if not (hasattr(values, "dims") and hasattr(values, "coords")):
+        return
+    dims = list(map(str, values.dims))
+    axes = list(map(axis_of, dims))
+    if "conditions" in axes and axes[0] not in ("conditions", None):
+        first = dims[axes.index("conditions")]
+        raise ValueError(
+            f"{name} have the dimensions ({', '.join(dims)}) and shape {tuple(values.shape)}; conditions come first, so"
+            f" pass {name}.transpose({first!r}, ...)"
+        )

@@ -1,6 +1,5 @@
 """Arguments as arrays, and the two forms of an RDM: condensed and square."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,26 +7,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._base.conversion import plain
+from fastrdm._base.label_orders import in_order_of
 from fastrdm._base.labelled import with_condensed, with_squares
 from fastrdm._base.labels import rdm_labels
+from fastrdm._base.pair_labels import n_conditions
 from fastrdm._base.text import first_line
-from fastrdm._base.warning_records import issue
+from fastrdm._base.warning_records import warn_caller
 
 # Asymmetry above this share of the largest entry is not a rounding error.
 ASYMMETRY = 1e-5
 # Conditions from which square RDMs are condensed row by row, and rows of a block.
 _LARGE = 1000
 _ROWS = 64
-
-
-def n_conditions(n_pairs: int, name: str = "rdms") -> int:
-    """Return the number of conditions of a condensed RDM: the n with n (n − 1) / 2 = `n_pairs`."""
-    n = (1 + int(np.sqrt(1 + 8 * n_pairs))) // 2
-    if n < 2 or n * (n - 1) // 2 != n_pairs:
-        raise ValueError(
-            f"{name}: {n_pairs} pairs are not a condensed RDM; its length is n (n - 1) / 2 for n conditions"
-        )
-    return n
 
 
 def as_array(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[Any]:
@@ -94,15 +85,6 @@ def as_rdms(rdms: Any, name: str) -> NDArray[Any]:
 def names_of(rdms: Any) -> list[str] | None:
     """Return the names of RDMs in a dict, None for other arguments."""
     return list(map(str, rdms)) if isinstance(rdms, Mapping) else None
-
-
-def warn_caller(message: str | Warning, category: type[Warning] = RuntimeWarning) -> None:
-    """Issue a warning for the line outside fastrdm that made the call; a `Warning` keeps its class."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "fastrdm":
-        level, frame = level + 1, frame.f_back
-    warning = message if isinstance(message, Warning) else category(message)
-    issue(warning, stacklevel=level)
 
 
 def condense(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
@@ -258,12 +240,18 @@ def square(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
     ------
     ValueError
         If the length of the last axis is not n (n − 1) / 2, or several RDMs carry different labels.
+
+    Warns
+    -----
+    RuntimeWarning
+        One, if labelled pairs were brought into the order of a condensed RDM.
     """
     array = as_floats(rdms, name, masked_as_nan=True)
     rdm_labels(rdms, name, square=False)
     if array.ndim < 1:
         raise ValueError(f"{name} is a single number; a condensed RDM is (..., pairs)")
     n = n_conditions(array.shape[-1], name)
+    array, _ = in_order_of(array, rdms, name, None, square=False)
     out = np.zeros((*array.shape[:-1], n, n), array.dtype)
     rows, columns = np.triu_indices(n, 1)
     out[..., rows, columns] = out[..., columns, rows] = array

@@ -3,6 +3,7 @@
 The conditions of a stack of RDMs (..., pairs) are brought into the order of a reference: the brain's, or without one,
 that of the stack's first labelled member. One warning says so. Labels that are not the same are a ValueError that names
 the missing ones, and so are labels that occur twice, unless both sides have the same ones in the same order.
+Pairs that are labelled by two conditions are first brought into the order of condensed RDMs.
 """
 
 from collections import Counter
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base.conversion import is_plain
-from fastrdm._base.forms import n_conditions, warn_caller
-from fastrdm._base.labels import CONDITIONS, PAIRS, Labels, rdm_labels
+from fastrdm._base.labels import CONDITIONS, PAIRS, Labels, condensed_labels, rdm_labels
+from fastrdm._base.pair_labels import n_conditions
 from fastrdm._base.text import list_names
+from fastrdm._base.warning_records import warn_caller
 
 
 @dataclass(frozen=True)
@@ -136,27 +138,37 @@ def in_order_of(
     Warns
     -----
     RuntimeWarning
-        One, if RDMs were brought into another order; one, if conditions that share
-        a label are matched with a reference by position.
+        One, if RDMs were brought into another order; one, if pairs were not in the order of condensed RDMs; one, if
+        conditions that share a label are matched with a reference by position.
     """
+    given = array
     moved: list[Labels] = []
+    unsorted: list[str] = []
     own = reference is None
     repeated: Labels | None = None
-    for place, labels in _labels_of_members(rdms, name, square):
+    for place, labels, pairs in _labels_of_members(rdms, name, square):
         if labels is None:
             continue
-        if reference is None:
-            reference = labels
-            continue
         order = find_order(labels, reference)
-        if order is None:
-            is_same = not own and labels.what == reference.what == CONDITIONS
-            repeated = labels if is_same and _repeated(labels.values) else repeated
-            continue
-        if not moved:
-            array = np.array(array)
-        array[place] = array[place][..., order.pairs()]
-        moved.append(labels)
+        if order is None and not own and _are_conditions(labels, reference):
+            repeated = labels if _repeated(labels.values) else repeated
+        reference = reference or labels
+        if pairs is not None:
+            unsorted.append(labels.name)
+        elif order is not None:
+            moved.append(labels)
+        for places in (pairs, order and order.pairs()):
+            if places is None:
+                continue
+            if array is given:
+                array = np.array(array)
+            array[place] = array[place][..., places]
+    if unsorted:
+        have = "has its" if len(unsorted) == 1 else "have their"
+        warn_caller(
+            f"{list_names(unsorted, 3)} {have} pairs in another order than condensed RDMs of the same conditions; they"
+            " were brought into order by their labels"
+        )
     if repeated is not None and reference is not None:
         warn_caller(
             f"{repeated.name} and {reference.name} have the condition labels {_repeated(repeated.values)} more than"
@@ -185,7 +197,7 @@ def check_labelled_size(
     """Raise a ValueError that names the missing conditions, if labelled RDMs have another number than a reference."""
     if reference is None:
         return
-    for _, labels in _labels_of_members(rdms, name, square):
+    for _, labels, _ in _labels_of_members(rdms, name, square):
         if labels is None or labels.what != reference.what:
             continue
         n = n_conditions(n_pairs) if reference.what == CONDITIONS else n_pairs
@@ -193,19 +205,28 @@ def check_labelled_size(
             find_order(labels, reference)
 
 
+def _are_conditions(labels: Labels, reference: Labels | None) -> bool:
+    return reference is not None and labels.what == reference.what == CONDITIONS
+
+
 def _labels_of_members(
     rdms: Any, name: str, square: bool
-) -> list[tuple[tuple[int, ...], Labels | None]]:
-    """Return the labels of each member of lists and dicts, with its place in the array of all; of others, one."""
+) -> list[tuple[tuple[int, ...], Labels | None, NDArray[np.intp] | None]]:
+    """Return the labels of each member of lists and dicts, with its place in the array of all; of others, one.
+
+    With each, where the pairs of its conditions are, if they are not in the order of a condensed RDM.
+    """
     if type(rdms) is np.ndarray:
         return []
     if not isinstance(rdms, (list, tuple, Mapping)):
-        return [((), rdm_labels(rdms, name, square=square))]
+        if square:
+            return [((), rdm_labels(rdms, name, square=True), None)]
+        return [((), *condensed_labels(rdms, name))]
     if not isinstance(rdms, Mapping) and is_plain(rdms):
         return []
     members = rdms.items() if isinstance(rdms, Mapping) else enumerate(rdms)
     return [
-        ((i, *place), labels)
+        ((i, *place), labels, pairs)
         for i, (key, member) in enumerate(members)
-        for place, labels in _labels_of_members(member, f"{name}[{key!r}]", square)
+        for place, labels, pairs in _labels_of_members(member, f"{name}[{key!r}]", square)
     ]

@@ -111,9 +111,10 @@ def with_squares(rdms: NDArray[Any], like: Any) -> Any:
     kind = kind_of_table(like)
     if kind is None or isinstance(like, (list, tuple, Mapping)):
         return rdms
-    conditions = conditions_of_pairs(like)
-    if conditions is None:
+    found = conditions_of_pairs(like)
+    if found is None:
         return rdms
+    conditions, _ = found
     if kind == PANDAS:
         from pandas import DataFrame, Index, MultiIndex
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastrdm._base.conversion import is_plain
 from fastrdm._base.pair_labels import conditions_of_pairs
@@ -106,15 +107,10 @@ def common_labels(several: Iterable[Labels | None]) -> Labels | None:
 def rdm_labels(rdms: Any, name: str, *, square: bool) -> Labels | None:
     """Return the condition labels of square RDMs, or the pair labels of condensed ones; all must agree.
 
-    Labels of condensed RDMs are also those of conditions, if each pair is labelled by two, in the order of pairs.
+    Labels of condensed RDMs are also those of conditions, if each pair is labelled by two.
     """
     if not square:
-        if isinstance(rdms, (list, tuple, Mapping)) or type(rdms) is np.ndarray:
-            return labels_of(rdms, -1, name, PAIRS)
-        found = conditions_of_pairs(rdms)
-        if found is None:
-            return labels_of(rdms, -1, name, PAIRS)
-        return Labels(CONDITIONS, tuple(map(_label, found.labels())), name)
+        return condensed_labels(rdms, name)[0]
     if isinstance(rdms, (list, tuple, Mapping)):
         members = rdms.items() if isinstance(rdms, Mapping) else enumerate(rdms)
         return common_labels(
@@ -128,6 +124,16 @@ def rdm_labels(rdms: Any, name: str, *, square: bool) -> Labels | None:
         rows.check(columns)
     labels = rows or columns
     return None if labels is None else Labels(CONDITIONS, labels.values, name)
+
+
+def condensed_labels(rdms: Any, name: str) -> tuple[Labels | None, NDArray[np.intp] | None]:
+    """Return the labels of condensed RDMs, and where the pairs of their conditions are; None if they are in order."""
+    is_one = not isinstance(rdms, (list, tuple, Mapping)) and type(rdms) is not np.ndarray
+    found = conditions_of_pairs(rdms) if is_one else None
+    if found is None:
+        return labels_of(rdms, -1, name, PAIRS), None
+    conditions, places = found
+    return Labels(CONDITIONS, tuple(map(_label, conditions.labels())), name), places
 
 
 def index_of(values: Any, axis: int) -> Any:

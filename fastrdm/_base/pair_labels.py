@@ -35,24 +35,66 @@ class ConditionNames:
         return names, [level[place] for place in places for level in self.levels]
 
 
+def n_conditions(n_pairs: int, name: str = "rdms") -> int:
+    """Return the number of conditions of a condensed RDM: the n with n (n − 1) / 2 = `n_pairs`."""
+    n = (1 + int(np.sqrt(1 + 8 * n_pairs))) // 2
+    if n < 2 or n * (n - 1) // 2 != n_pairs:
+        raise ValueError(
+            f"{name}: {n_pairs} pairs are not a condensed RDM; its length is n (n - 1) / 2 for n conditions"
+        )
+    return n
+
+
 def as_texts(values: NDArray[Any]) -> NDArray[Any]:
     """Return dates as text, others as they are."""
     return values.astype("datetime64[ns]").astype(str) if values.dtype.kind == "M" else values
 
 
-def conditions_of_pairs(values: Any) -> ConditionNames | None:
-    """Return the conditions of the pairs that label the last axis of a pandas or xarray object.
+def conditions_of_pairs(values: Any) -> tuple[ConditionNames, NDArray[np.intp] | None] | None:
+    """Return the conditions of the pairs that label the last axis of a pandas or xarray object, and places of pairs.
 
-    None if pairs are not labelled by two conditions, or are not in the order of condensed RDMs.
+    These are where the pairs of a condensed RDM of the conditions are; None if they are in its order. Otherwise the
+    conditions are in the order in which they occur. None if pairs are not labelled by two conditions, or are not all
+    pairs of some conditions.
     """
     found = _ends_of(values)
     if found is None:
         return None
     names, first, second = found
     n_pairs = len(first[0])
-    n = (1 + int(np.sqrt(1 + 8 * n_pairs))) // 2
-    if n < 2 or n * (n - 1) // 2 != n_pairs:
+    try:
+        n = n_conditions(n_pairs)
+    except ValueError:
         return None
+    levels = _levels_in_order(n, first, second)
+    if levels is not None:
+        return ConditionNames(names, levels), None
+    both = [_alternating(*ends) for ends in zip(first, second, strict=True)]
+    texts = [map(str, as_texts(level).tolist()) for level in both]
+    labels = list(zip(*texts, strict=True))
+    at: dict[Any, int] = {}
+    for i, label in enumerate(labels):
+        at.setdefault(label, i)
+    numbers = {label: i for i, label in enumerate(at)}
+    pairs = np.sort(np.reshape([numbers[label] for label in labels], (n_pairs, 2)), axis=1)
+    places = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    if not np.array_equal(pairs[places].T, np.triu_indices(n, 1)):
+        return None
+    conditions = ConditionNames(names, tuple(level[list(at.values())] for level in both))
+    return conditions, None if np.array_equal(places, np.arange(n_pairs)) else places
+
+
+def _alternating(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    """Return the first and second labels of each pair, one after the other."""
+    if first.dtype.kind != second.dtype.kind:
+        first, second = first.astype(object), second.astype(object)
+    return np.stack([first, second], axis=1).ravel()
+
+
+def _levels_in_order(
+    n: int, first: list[NDArray[Any]], second: list[NDArray[Any]]
+) -> tuple[NDArray[Any], ...] | None:
+    """Return the labels of n conditions if their pairs are in the order of condensed RDMs, otherwise None."""
     rows, columns = np.triu_indices(n, 1)
     levels = []
     for one, other in zip(first, second, strict=True):
@@ -61,7 +103,7 @@ def conditions_of_pairs(values: Any) -> ConditionNames | None:
         if not (np.array_equal(level[rows], one) and np.array_equal(level[columns], other)):
             return None
         levels.append(level)
-    return ConditionNames(names, tuple(levels))
+    return tuple(levels)
 
 
 def _ends_of(

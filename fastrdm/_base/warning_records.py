@@ -5,6 +5,7 @@ wrong filters behind. Outside the main thread, only the warnings of fastrdm are 
 """
 
 import contextlib
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -20,6 +21,15 @@ def issue(warning: Warning, stacklevel: int = 1) -> None:
         warnings.warn(warning, stacklevel=stacklevel + 1)
     else:
         record.append(warning)
+
+
+def warn_caller(message: str | Warning, category: type[Warning] = RuntimeWarning) -> None:
+    """Issue a warning for the line outside fastrdm that made the call; a `Warning` keeps its class."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "fastrdm":
+        level, frame = level + 1, frame.f_back
+    warning = message if isinstance(message, Warning) else category(message)
+    issue(warning, stacklevel=level)
 
 
 @contextlib.contextmanager

@@ -83,12 +83,15 @@ def matched_layers(
 ) -> dict[str, Gram]:
     """Return the layers with labelled conditions in the order of the responses; one warning says which were not.
 
-    ValueError for a layer whose conditions are not those of the responses.
+    If the responses have no labels, the order is that of the first layer that has. ValueError for a layer whose
+    conditions are not those of the responses.
     """
     matched, moved = dict(layers), []
+    reference = labels and replace(labels, name=name)
     for layer, gram in layers.items():
         own = gram.labels and replace(gram.labels, name=f"layer {layer}" if layer else "the layer")
-        order = find_order(own, labels and replace(labels, name=name))
+        order = find_order(own, reference)
+        reference = reference or own
         if order is not None and own is not None:
             moved.append(own)
             matched[layer] = gram.reordered(order.places)
@@ -96,6 +99,6 @@ def matched_layers(
             raise ValueError(
                 f"layer {layer} has {gram.n_conditions} conditions and {name} {n_conditions}; the numbers must be equal"
             )
-    if moved and labels is not None:
-        warn_reordered(moved, replace(labels, name=name))
+    if moved and reference is not None:
+        warn_reordered(moved, reference)
     return matched

@@ -10,8 +10,8 @@ from fastrdm._base import (
     CHANNELS,
     as_array,
     as_floats,
-    axis_of,
     check_choice,
+    check_conditions_first,
     common_labels,
     depth,
     issue,
@@ -154,26 +154,12 @@ def _is_list_of_arrays(values: Any) -> bool:
 
 def member_of(activations: Any, name: str, in_place: bool = False) -> AnyMember:
     """Return activations of one RDM: those on a device as a tensor there, others as `as_rows`."""
-    _check_dimensions(activations, name)
+    check_conditions_first(activations, name)
     tensor = device_tensor(activations, name)
     if tensor is None:
         return Member(as_rows(activations, name, in_place), name)
     _check_shape(tuple(tensor.shape), name)
     return TensorMember(tensor, name, host_advice(activations, name))
-
-
-def _check_dimensions(activations: Any, name: str) -> None:
-    """Raise ValueError for an xarray object whose conditions, by the names of its dimensions, do not come first."""
-    if not (hasattr(activations, "dims") and hasattr(activations, "coords")):
-        return
-    dims = list(map(str, activations.dims))
-    axes = list(map(axis_of, dims))
-    if "conditions" in axes and axes[0] not in ("conditions", None):
-        first = dims[axes.index("conditions")]
-        raise ValueError(
-            f"{name} have the dimensions ({', '.join(dims)}) and shape {tuple(activations.shape)}; conditions come"
-            f" first, so pass {name}.transpose({first!r}, ...)"
-        )
 
 
 def _check_shape(shape: tuple[int, ...], name: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import as_array, as_floats, check_finite
+from fastrdm._base import as_array, as_floats, check_conditions_first, check_finite
 from fastrdm.searchlight.neighbourhoods import Neighbourhoods
 
 Rows = NDArray[Any]
@@ -111,6 +111,7 @@ def _slide(windows: Lists | None) -> tuple[Index, int] | None:
 
 
 def _data(data: Any) -> Rows:
+    check_conditions_first(data, "data")
     array = as_floats(as_array(data, "data"), "data")
     if array.ndim not in (2, 3) or len(array) < 2 or 0 in array.shape:
         raise ValueError(

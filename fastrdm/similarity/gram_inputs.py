@@ -19,6 +19,7 @@ from fastrdm._base import (
     checked_triangle,
     depth,
     find_order,
+    in_order_of,
     list_names,
     n_conditions,
     rdm_labels,
@@ -218,10 +219,11 @@ def _of_arrays(values: Any, name: str, distances: str | None) -> list[CentredGra
         single = array.ndim == 2
     else:
         is_square = _holds_squares(array, name)
-        stack, labels = (
-            _products_from(array, name, distances, is_square),
-            rdm_labels(values, name, square=is_square),
-        )
+        if is_square:
+            labels = rdm_labels(values, name, square=True)
+        else:
+            array, labels = in_order_of(array, values, name, None, square=False)
+        stack = _products_from(array, name, distances, is_square)
         single = array.ndim == (2 if is_square else 1)
     precision = float(np.finfo(array.dtype).eps)
     return [

@@ -126,7 +126,7 @@ def write_submission(
             continue
         rdm = as_floats(values, key, masked_as_nan=True)
         labels.append(rdm_labels(values, key, square=rdm.ndim == 2))
-        matrix = square(rdm, key) if rdm.ndim == 1 else rdm
+        matrix = np.asarray(square(values, key)) if rdm.ndim == 1 else rdm
         made[id(values)] = square(_submitted(matrix, key).astype(np.float64))
     arrays = {key: made[id(by_region[region])] for region, key in keys.items()}
     _check_shapes(arrays, "a submission")

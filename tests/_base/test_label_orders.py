@@ -202,6 +202,7 @@ def test_equal_labels_that_occur_twice_are_matched_by_position_with_a_warning():
         target.score(model)
 
 
+@pytest.mark.filterwarnings("ignore:rdms1 has its conditions in another order")
 def test_pairs_of_a_table_in_any_order_are_matched():
     model = fastrdm.calc_rdm(frame(ACTIVATIONS))
     shuffled = model.sample(frac=1, random_state=1)
@@ -209,9 +210,78 @@ def test_pairs_of_a_table_in_any_order_are_matched():
         shuffled.to_numpy(), pd.MultiIndex.from_tuples([pair[::-1] for pair in shuffled.index])
     )
     brain = fastrdm.calc_rdm(frame(SUBJECTS[0]))
+    for method in ("spearman", "cosine_cov"):
+        expected = fastrdm.compare(model, brain, method)
+        for pairs in ((reversed_pairs, brain), (model, brain.iloc[::-1]), (reversed_pairs,) * 2):
+            with pytest.warns(RuntimeWarning, match="pairs in another order than condensed"):
+                found = fastrdm.compare(*pairs, method)
+            same = pairs[0] is pairs[1]
+            np.testing.assert_allclose(found, 1 if same else expected, rtol=1e-12)
+
+
+@MAKERS
+def test_pairs_in_any_order_are_of_the_same_square_rdm(make):
+    model = fastrdm.calc_rdm(make(ACTIVATIONS))
+    order = RNG.permutation(10)
+    shuffled = model.iloc[order] if make is frame else model.isel(pair=order)
+    with pytest.warns(RuntimeWarning, match="^rdms has its pairs in another order"):
+        squared = fastrdm.square(shuffled)
+    names = squared.index if make is frame else squared.stimulus_1.to_numpy()
+    places = [NAMES.index(name) for name in names]
+    expected = fastrdm.square(np.asarray(model))[np.ix_(places, places)]
+    np.testing.assert_array_equal(squared, expected)
+    with pytest.warns(RuntimeWarning, match=r"^rdms\[0\], rdms\[1\] have their pairs"):
+        np.testing.assert_array_equal(fastrdm.square([shuffled] * 2), [expected] * 2)
+    with pytest.warns(RuntimeWarning, match="^grams1 has its pairs in another order"):
+        found = fastrdm.cka(shuffled, np.asarray(expected), distances="euclidean")
+    assert found.item() == pytest.approx(1)
     with pytest.warns(RuntimeWarning, match="pairs in another order"):
-        found = fastrdm.compare(reversed_pairs, brain)
-    np.testing.assert_allclose(found, fastrdm.compare(model, brain), rtol=1e-12)
+        target = fastrdm.Target([shuffled, shuffled * 2], ceiling=1)
+    with pytest.warns(RuntimeWarning, match="another order than the target"):
+        np.testing.assert_allclose(target.score(model).rho, 1)
+
+
+@MAKERS
+def test_places_of_a_searchlight_are_matched_with_models_and_targets(make):
+    places, windows = [[0, 1, 2], [4, 2, 6]], [range(3), range(2, 7)]
+    plain = make(ACTIVATIONS)
+    moved = make(ACTIVATIONS[ORDER], MOVED)
+    subjects = fastrdm.calc_rdm([frame(subject) for subject in SUBJECTS])
+    for function in (
+        lambda data, models: fastrdm.score_searchlight(data, places, models),
+        lambda data, models: fastrdm.score_movie(data, windows, models),
+    ):
+        expected = function(plain, subjects)
+        np.testing.assert_array_equal(expected, function(ACTIVATIONS, np.asarray(subjects)))
+        with pytest.warns(RuntimeWarning, match="^models has .* than data, ") as one:
+            np.testing.assert_array_equal(function(moved, subjects), expected)
+        assert len(one) == 1
+        targets = {name: fastrdm.Target(subjects, ceiling=1, name=name) for name in ("V1", "IT")}
+        scores = function(plain, targets)
+        with pytest.warns(RuntimeWarning, match="^data has .* order than V1, first") as one:
+            found = function(moved, targets)
+        assert len(one) == 1
+        for name, score in found.items():
+            np.testing.assert_array_equal(score.rho, scores[name].rho)
+        for models, name in ((subjects, "models"), (targets["V1"], "V1")):
+            with pytest.raises(ValueError, match=f"only in {name}: 'gnu'"):
+                function(plain[:4], models)
+            with pytest.raises(ValueError, match="differ in their condition labels.*'hen'"):
+                function(make(ACTIVATIONS, [*NAMES[:4], "hen"]), models)
+    turned = array(ACTIVATIONS).transpose()
+    with pytest.raises(ValueError, match=r"^data have the dimensions .* data.transpose"):
+        fastrdm.calc_rdm_searchlight(turned, places)
+
+
+def test_layers_agree_where_responses_have_no_labels():
+    cube = RNG.random((12, 4))
+    names = [f"image {i}" for i in range(12)]
+    grams = fastrdm.gram({"a": frame(RNG.random((12, 3)), names), "b": frame(cube + 1, names)})
+    moved = grams | {"b": grams["b"].reordered(np.arange(12)[::-1])}
+    responses = fastrdm.Responses(cube)
+    with pytest.warns(RuntimeWarning, match="^layer b has .* another order than layer a, first"):
+        found = fastrdm.partition_variance(moved, responses)
+    np.testing.assert_array_equal(found.r2, fastrdm.partition_variance(grams, responses).r2)
 
 
 # Labelled results
