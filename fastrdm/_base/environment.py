@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PACKAGES = (
     "fastrdm",
