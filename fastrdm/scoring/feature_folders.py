@@ -81,8 +81,14 @@ def _npz_files(folder: Path) -> list[Path]:
 def _parts(folder: Path) -> list[Path]:
     """Return thingsvision's files of a layer, in the order of their rows: the whole, or its numbered parts."""
     found = [each for each in folder.iterdir() if _PART.fullmatch(each.name) and each.is_file()]
-    whole = [each for each in found if _numbers(each) == ()]
-    return whole[:1] if whole else sorted(found, key=_numbers)
+    whole = sorted(each for each in found if _numbers(each) == ())
+    chosen = whole or sorted(found, key=_numbers)
+    if len(whole) > 1 or len({each.suffix for each in chosen}) > 1:
+        raise ValueError(
+            f"{folder} holds features in several files, which may differ: {list_names((p.name for p in chosen), 4)};"
+            " keep one format"
+        )
+    return chosen
 
 
 def _numbers(path: Path) -> tuple[int, ...]:
@@ -176,15 +182,10 @@ def _read_images(
 
 
 def _of_thingsvision(folder: Path, by_layer: Mapping[str, Sequence[Path]]) -> FolderArrays:
-    beside = [folder / _NAMES, *(parts[0].parent / _NAMES for parts in by_layer.values())]
-    beside.append(folder.parent / _NAMES)
-    listed = next((path for path in beside if path.is_file()), None)
     names: tuple[str, ...] | None = None
-    if listed is not None:
-        lines = (line.strip() for line in read_lines(listed, str(listed)))
-        names = tuple(line for line in lines if line)
     arrays: dict[str, StoredArray] = {}
     for layer, paths in by_layer.items():
+        listed = _listed(paths[0].parent, folder)
         parts: list[StoredArray] = []
         own: list[str] = []
         for path in paths:
@@ -192,9 +193,26 @@ def _of_thingsvision(folder: Path, by_layer: Mapping[str, Sequence[Path]]) -> Fo
             parts += found
             own += keys
         arrays[layer] = parts[0] if len(parts) == 1 else _joined(layer, parts, paths)
-        if own and names is None:
-            names = tuple(own)
+        # Rows have the order of the variables, which are the images.
+        if own and (listed is None or sorted(map(_stem, own)) == sorted(map(_stem, listed))):
+            listed = tuple(own)
+        names = names or listed
+        if listed is not None and listed != names:
+            raise ValueError(
+                f"{paths[0].parent} has other names of images, or another order, than the first layer of {folder};"
+                " score its folder alone"
+            )
     return arrays, names
+
+
+def _listed(layer: Path, folder: Path) -> tuple[str, ...] | None:
+    """Return the names of images in a layer's folder, or else in those above; None if none of them has the file."""
+    above = (layer, folder, folder.parent)
+    path = next((each / _NAMES for each in above if (each / _NAMES).is_file()), None)
+    if path is None:
+        return None
+    lines = (line.strip() for line in read_lines(path, str(path)))
+    return tuple(line for line in lines if line)
 
 
 def _of_part(path: Path) -> tuple[list[StoredArray], list[str]]:
@@ -206,7 +224,9 @@ def _of_part(path: Path) -> tuple[list[StoredArray], list[str]]:
         value = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"{path} holds a {type(value).__name__}, not a tensor of features")
-        return [_in_memory(value.float().numpy())], []
+        # Types that NumPy lacks, such as bfloat16, are within float32.
+        value = value if value.dtype == torch.float64 else value.float()
+        return [_in_memory(value.numpy())], []
     if path.suffix != ".mat":
         stored = open_arrays(path).arrays
         return [stored[key] for key in sorted(stored)], []

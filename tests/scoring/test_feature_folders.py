@@ -149,6 +149,26 @@ def test_thingsvision_layers_in_parts(study, tmp_path):
         score_features(tmp_path / "out", study)
 
 
+def test_thingsvision_variables_in_another_order_than_the_names(study, tmp_path):
+    folder = thingsvision(tmp_path / "fc", LAYERS["fc"], "mat")
+    (folder / "file_names.txt").write_text("\n".join(reversed(NAMES)))
+    check(folder, study, {"fc": LAYERS["fc"]})
+
+
+def test_thingsvision_that_is_not_clear(study, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    thingsvision(out / "conv", LAYERS["conv"], "npy")
+    thingsvision(out / "fc", LAYERS["fc"], "npy", names=NAMES[::-1])
+    with pytest.raises(ValueError, match=r"fc has other names of images, or another order, than"):
+        score_features(out, study)
+    (out / "fc" / "file_names.txt").unlink()
+    check(out, study, LAYERS)
+    thingsvision(out / "fc", LAYERS["fc"], "txt")
+    with pytest.raises(ValueError, match=r"several files, .*: features.npy, features.txt; keep"):
+        score_features(out, study)
+
+
 def test_unknown_folders(study, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file_names.txt").write_text("a\n")
