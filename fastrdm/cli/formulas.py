@@ -14,7 +14,8 @@ def checks(thorough: bool) -> list[Check]:
     found = [*_rdms(x.astype(np.float32), 2e-6, thorough), *_rdms(x, 1e-9, thorough)]
     # With ties.
     models, subjects = (rng.integers(0, 30, (n, 91)).astype(np.float64) for n in (3, 5))
-    return [*found, *_similarities(models, subjects, thorough), _ceiling(subjects)]
+    found += [*_similarities(models, subjects, thorough), _ceiling(subjects)]
+    return [*found, _searchlight(rng.standard_normal((9, 6, 20)))] if thorough else found
 
 
 def _rdms(x: Any, within: float, thorough: bool) -> list[Check]:
@@ -46,6 +47,24 @@ def _rdms(x: Any, within: float, thorough: bool) -> list[Check]:
         result = calc_rdm(x, method, **options.get(method, {}))
         found.append(Check(f"calc_rdm, {method}, {kind}", result / scale, values / scale, within))
     return found
+
+
+def _searchlight(data: Any) -> Check:
+    """One minus the correlation of conditions, over the channels and samples of each place and window."""
+    from fastrdm.searchlight import calc_rdm_searchlight
+
+    places = [[0, 1, 2], [2, 3, 4, 5]]
+    windows = [range(t, t + 8) for t in range(13)]
+    pairs = np.triu_indices(len(data), 1)
+    expected = [
+        [
+            1 - np.corrcoef(data[:, place, w.start : w.stop].reshape(len(data), -1))[pairs]
+            for w in windows
+        ]
+        for place in places
+    ]
+    found = calc_rdm_searchlight(data, places, windows=windows)
+    return Check("calc_rdm_searchlight, correlation", found, np.array(expected), 1e-9)
 
 
 def _similarities(models: Any, subjects: Any, thorough: bool) -> list[Check]:
