@@ -29,6 +29,8 @@ _CALLED: Mapping[str, tuple[str, ...]] = {
         "var",
     ),
 }
+# None of these.
+_TIMES = ("time", "time_bin", "sample")
 _NAMES = {name: axis for axis, names in _CALLED.items() for name in names}
 
 
@@ -44,7 +46,8 @@ def check_conditions_first(values: Any, name: str) -> None:
         return
     dims = list(map(str, values.dims))
     axes = list(map(axis_of, dims))
-    if "conditions" in axes and axes[0] not in ("conditions", None):
+    is_time = bool(dims) and dims[0].lower().removesuffix("s") in _TIMES
+    if "conditions" in axes and (is_time or axes[0] not in ("conditions", None)):
         first = dims[axes.index("conditions")]
         raise ValueError(
             f"{name} have the dimensions ({', '.join(dims)}) and shape {tuple(values.shape)}; conditions come first, so"

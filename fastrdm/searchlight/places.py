@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import as_array, as_floats, check_conditions_first, check_finite
+from fastrdm._base import as_array, as_floats, axis_of, check_conditions_first, check_finite
 from fastrdm.searchlight.neighbourhoods import Neighbourhoods
 
 Rows = NDArray[Any]
@@ -117,6 +117,12 @@ def _data(data: Any) -> Rows:
         raise ValueError(
             f"data have shape {array.shape}; expected (conditions >= 2, channels >= 1) or (conditions, channels,"
             " samples)"
+        )
+    dims = list(map(str, getattr(data, "dims", ())))
+    if len(dims) == array.ndim == 3 and axis_of(dims[2]) == "units":
+        raise ValueError(
+            f"data have the dimensions ({', '.join(dims)}) and shape {array.shape}; samples come last, so pass"
+            f" data.transpose(..., {dims[1]!r})"
         )
     check_finite(array, "data", ("condition", "channel", "sample")[: array.ndim])
     size = float(max(array.max(), -array.min()))

@@ -81,7 +81,7 @@ def score_searchlight(
         As `calc_rdm_searchlight`; if models or Targets have another number of pairs, or values that the policy refuses;
         if labels of conditions differ (the message names them); if the similarity is unknown, or passed with a Target.
     TypeError
-        If indices are not integers.
+        If indices are not integers, or `models` is a list of Targets, or has RDMs beside Targets.
 
     Warns
     -----
@@ -199,6 +199,11 @@ def _scores(
             raise ValueError(f"{given} was passed with a Target, which takes none")
         scores = _target_scores(run, targets)
         return scores if isinstance(models, dict) else scores[""]
+    members = list(models.values()) if isinstance(models, dict) else models
+    if isinstance(members, (list, tuple)) and any(isinstance(one, Target) for one in members):
+        raise TypeError(
+            "models holds Targets; pass one Target, a dict of nothing but Targets, or RDMs"
+        )
     return _similarities(run, models, similarity or "spearman", nan_policy, out)
 
 
@@ -235,7 +240,7 @@ def _similarities(
     missing = sum(
         int(np.isnan(flat[k : k + 4096]).all(axis=1).sum()) for k in range(0, len(flat), 4096)
     )
-    warn_missing(missing, len(flat), "RDMs without similarity to the models: the results are NaN")
+    warn_missing(missing, len(flat), "RDMs without similarity to the models: NaN in the results")
     return result
 
 
@@ -269,7 +274,7 @@ def _target_scores(run: _Run, targets: dict[Any, Target]) -> dict[Any, Score]:
             missing[places[some][np.isnan(score.value)]] = True
 
     run.each(use)
-    warn_missing(int(missing.sum()), total, "RDMs without a score: the results are NaN")
+    warn_missing(int(missing.sum()), total, "RDMs without a score: NaN in the results")
     return {name: _score(found[name], targets[name], run.lead, total) for name in targets}
 
 

@@ -70,9 +70,7 @@ def test_places_without_an_rdm_are_nan_with_one_warning():
         scores = fastrdm.score_searchlight(data, neighbours, rng.random(15))
     assert len(caught) == 1
     np.testing.assert_array_equal(np.isnan(scores), [[True], [False]])
-    with pytest.warns(
-        RuntimeWarning, match="without a score: the results are NaN of 1 of 2 places"
-    ):
+    with pytest.warns(RuntimeWarning, match="without a score: NaN in the results of 1 of 2 places"):
         score = fastrdm.score_searchlight(data, neighbours, target)
     np.testing.assert_array_equal(np.isnan(score.value), [True, False])
     with pytest.warns(RuntimeWarning, match="1 of 1 places"):
@@ -132,3 +130,28 @@ def test_models_and_targets_are_matched_with_labelled_data_by_name():
         fastrdm.score_searchlight(table, places, strange)
     with pytest.raises(ValueError, match="only in data: 'f'"):
         fastrdm.score_searchlight(table, places, fastrdm.calc_rdm(features[:5]))
+
+
+@pytest.mark.parametrize(
+    ("dims", "message"),
+    [
+        (("time", "condition", "channel"), r"conditions come first, so pass data.transpose\('cond"),
+        (
+            ("condition", "time", "channel"),
+            r"samples come last, so pass data.transpose\(..., 'time'",
+        ),
+    ],
+)
+def test_labelled_axes_in_another_order_are_refused(light, dims, message):
+    xarray = pytest.importorskip("xarray")
+    data = xarray.DataArray(light[0], dims=("condition", "channel", "time"))
+    with pytest.raises(ValueError, match=message):
+        fastrdm.score_searchlight(data.transpose(*dims), [[0, 1, 2]], light[3])
+
+
+def test_targets_beside_rdms_are_refused(light):
+    data, neighbours, _, models = light
+    target = fastrdm.Target(models)
+    for mixed in ([target, target], {"V1": target, "model": models[0]}):
+        with pytest.raises(TypeError, match="models holds Targets; pass one Target"):
+            fastrdm.score_searchlight(data, neighbours, mixed)
