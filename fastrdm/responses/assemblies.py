@@ -23,6 +23,8 @@ STIMULUS = (
 REPEAT = ("repetition", "repeat", "repetition_id")
 SUBJECT = ("subject", "subject_id", "animal", "monkey", "participant", "participant_id")
 UNIT = ("neuroid_id", "unit_id", "voxel_id", "neuroid", "unit", "channel", "_index", "index")
+# What libraries have where a value is missing, as text.
+_MISSING = ("None", "nan", "NaT", "<NA>")
 
 Coordinates = Mapping[str, NDArray[Any]]
 
@@ -41,7 +43,7 @@ class Assembly:
     own: str | None = None
 
     def stimuli(self, given: str | None = None) -> NDArray[Any]:
-        """Return the name of each row's stimulus as text; ValueError if no coordinate has it."""
+        """Return the name of each row's stimulus as text; ValueError if no coordinate has it, or not of all rows."""
         found = _first(self.rows, STIMULUS, self.own) if given is None else given
         if found is None or found not in self.rows:
             what = "has no coordinate of its stimuli" if given is None else f"has no {given!r}"
@@ -50,7 +52,7 @@ class Assembly:
                 f"{self.name} {what}; the coordinates of its {_length(self.values, 0)} rows are: {known}"
                 f"{suggestion(str(given), self.rows) if given else ''}"
             )
-        return _texts(self.rows[found])
+        return _names(self.rows[found], f"{self.name}, coordinate {found!r},", "row")
 
 
 def assembly_of(values: Any, name: str) -> Assembly | None:
@@ -114,7 +116,7 @@ def responses_of(
     units = None if unit is None else _texts(assembly.units[unit])
     groups: dict[str | None, NDArray[Any]] = {None: np.arange(array.shape[1])}
     if subject is not None:
-        of_unit = _texts(assembly.units[subject])
+        of_unit = _names(assembly.units[subject], f"{name}, coordinate {subject!r},", "unit")
         groups = {each: np.flatnonzero(of_unit == each) for each in dict.fromkeys(of_unit.tolist())}
     arrays = [read_only(_without_empty(whole[:, :, which])) for which in groups.values()]
     return MeasuredResponses(
@@ -215,6 +217,21 @@ def _texts(values: NDArray[Any]) -> NDArray[Any]:
         return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
     return np.array([text(value) for value in np.asarray(values).tolist()], str)
+
+
+def _names(values: NDArray[Any], source: str, what: str) -> NDArray[Any]:
+    """Return names as text; ValueError if one is missing: empty, None or NaN."""
+    missing = [
+        i
+        for i, value in enumerate(values.tolist())
+        if (not value if isinstance(value, (str, bytes)) else str(value) in _MISSING)
+    ]
+    if missing:
+        raise ValueError(
+            f"{source} has no value for {len(missing)} of {len(values)} {what}s, first {what} {missing[0]}; leave these"
+            " out"
+        )
+    return _texts(values)
 
 
 def _repeats(condition: NDArray[np.intp], labels: NDArray[Any] | None) -> NDArray[np.intp]:

@@ -102,4 +102,6 @@ class Downloader:
 def check_address(url: str) -> None:
     """Refuse a base URL of a scheme other than http, https or file."""
     if urllib.parse.urlsplit(url).scheme not in ("http", "https", "file"):
-        raise ValueError(f"base_url is {url!r}; expected an address that begins with https://")
+        raise ValueError(
+            f"base_url is {url!r}; expected an address that begins with https:// or file:///"
+        )

@@ -126,6 +126,22 @@ def test_order_of_presentation_where_repeats_are_not_told_apart():
     assert np.isnan(array[2, ORDER.index(4)]).all()
 
 
+@pytest.mark.parametrize("missing", [None, np.nan, "", pd.NA])
+def test_rows_without_a_stimulus_and_units_without_a_subject_are_refused(missing):
+    stimuli = np.array(["a", "b", "a"], object)
+    stimuli[1] = missing
+    monkeys = np.array(["x", missing], object)
+    coords = {"image_id": ("presentation", stimuli), "animal": ("neuroid", ["x", "y"])}
+    table = xr.DataArray(np.ones((3, 2)), coords, ("presentation", "neuroid"))
+    with pytest.raises(ValueError, match="'image_id', has no value for 1 of 3 rows, first row 1"):
+        measured(table)
+    table = table.assign_coords(
+        image_id=("presentation", ["a", "b", "nan"]), animal=("neuroid", monkeys)
+    )
+    with pytest.raises(ValueError, match="'animal', has no value for 1 of 2 units, first unit 1"):
+        measured(table)
+
+
 def test_several_times_are_refused():
     with pytest.raises(
         ValueError, match=r"axes \(presentation 14, neuroid 4, time_bin 2\); expected"
