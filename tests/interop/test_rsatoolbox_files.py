@@ -102,6 +102,13 @@ def test_files_of_rsatoolbox_are_read(rsatoolbox, tmp_path, suffix):
         assert without_version(read(path).to_dict()) == without_version(data.to_dict())
 
 
+@pytest.mark.parametrize("suffix", [".hdf5", ".pkl"])
+def test_rdms_without_a_measure_are_read_without_one(tmp_path, suffix):
+    path = tmp_path / f"file{suffix}"
+    write(path, rdms_contents() | {"dissimilarity_measure": None})
+    assert read_contents(path)["dissimilarity_measure"] is None
+
+
 def test_files_are_replaced_only_when_asked(tmp_path):
     path = tmp_path / "rdms.pkl"
     write(path, rdms_contents())
@@ -138,6 +145,14 @@ def test_files_that_cannot_be_read(tmp_path):
     path = tmp_path / "later.pkl"
     path.write_bytes(pickle.dumps({**rdms_contents(), "rsatoolbox_version": "2.0.1"}))
     with pytest.raises(ValueError, match=r"later\.pkl is of rsatoolbox 2\.0\.1, whose files"):
+        read_contents(path)
+
+
+def test_hdf5_that_is_cut_off_is_said_in_one_sentence(tmp_path):
+    path = tmp_path / "cut.hdf5"
+    write(path, rdms_contents())
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"cut\.hdf5 cannot be read as HDF5"):
         read_contents(path)
 
 

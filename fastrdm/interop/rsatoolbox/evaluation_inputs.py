@@ -73,7 +73,7 @@ def plan_of(
     rdm_descriptor: str,
 ) -> Evaluated | None:
     """Return what an evaluation needs; None leaves it to rsatoolbox, which has its own errors."""
-    if method not in SUMS + RANKS or n_draws < 2 or not _finite(data):
+    if method not in SUMS + RANKS or n_draws < 2 or not _finite(data) or data.n_cond < 3:
         return None
     rdms = groups_of(data.rdm_descriptors, rdm_descriptor)
     patterns = groups_of(data.pattern_descriptors, pattern_descriptor or "index")

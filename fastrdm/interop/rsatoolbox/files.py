@@ -140,8 +140,11 @@ def _check(contents: Any, name: str) -> None:
 
 def _read_hdf5(path: Path) -> dict[str, Any]:
     h5py = require("h5py", "data", "to read rsatoolbox's .hdf5 files")
-    with h5py.File(path, "r") as file:
-        return _group(file, h5py)
+    try:
+        with h5py.File(path, "r") as file:
+            return _group(file, h5py)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as HDF5: {error}") from error
 
 
 def _group(group: Any, h5py: Any) -> dict[str, Any]:
@@ -216,12 +219,13 @@ def _encoded(array: NDArray[Any], key: str) -> NDArray[Any]:
 def _read_pickle(path: Path) -> dict[str, Any]:
     found = open_contents(path)
     values = {key: found.read(key) for key in found.entries if "/" not in key}
-    return {key: _text(value) for key, value in values.items()}
+    return {key: _unwrapped(value) for key, value in values.items()}
 
 
-def _text(value: Any) -> Any:
-    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind == "U":
-        return str(value)
+def _unwrapped(value: Any) -> Any:
+    """Return text and None, which arrive as arrays, as they were."""
+    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "UO":
+        return value.item()
     return value
 
 

@@ -153,7 +153,10 @@ def _each_once(rows: Rows, weights: Doubles, method: str) -> tuple[Doubles, Doub
     if not len(rows.models):
         return np.empty((len(weights), 0)), ranks
     single = rank_correlations(_kernels.rank(np.ascontiguousarray(rows.models)), ranks, method)
-    found: Doubles = weights @ single.T / weights.sum(axis=1)[:, None]
+    # A draw without an RDM that has no coefficient has a mean all the same.
+    missing = np.isnan(single)
+    found: Doubles = weights @ np.where(missing, 0.0, single).T / weights.sum(axis=1)[:, None]
+    found[weights @ missing.T > 0] = np.nan
     return found, ranks
 
 

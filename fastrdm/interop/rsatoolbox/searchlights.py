@@ -61,18 +61,32 @@ def get_searchlight_RDMs(
     conditions, inverse = np.unique(np.asarray(events), return_inverse=True)
     fits = method in _METHODS and data.ndim == 2 and data.dtype.kind in "fiu"
     fits = fits and len(inverse) == len(data) and len(conditions) > 1
-    fits = fits and len(centers) == len(neighbors) and all(len(n) for n in neighbors)
-    if not fits or not np.isfinite(data).all():
+    fits = fits and centers.shape[:1] == (len(neighbors),) and bool(np.isfinite(data).all())
+    rdms = None
+    if fits:
+        inverse = inverse.ravel()
+        means = np.stack([data[inverse == i].mean(axis=0) for i in range(len(conditions))])
+        rdms = _rdms_of(np.asarray(means, np.float64), neighbors, method)
+    if rdms is None:
         return original("util.searchlight", "get_searchlight_RDMs")(
             data_2d, centers, neighbors, events, method=method, verbose=verbose
         )
-    means = np.stack([data[inverse.ravel() == i].mean(axis=0) for i in range(len(conditions))])
-    rdms = calc_rdm_searchlight(np.asarray(means, np.float64), neighbors, _METHODS[method])
-    if method != "correlation":
-        rdms /= np.array([len(n) for n in neighbors])[:, None]
     return toolbox("rdm").RDMs(
         rdms, rdm_descriptors={"voxel_index": centers}, dissimilarity_measure=method
     )
+
+
+def _rdms_of(means: Doubles, neighbors: Any, method: str) -> Doubles | None:
+    """Return the RDM of each searchlight; None where channels are no indices from 0 on, which rsatoolbox may know."""
+    if any(isinstance(n, slice) or np.ndim(n) != 1 or not len(n) for n in neighbors):
+        return None
+    try:
+        rdms = np.asarray(calc_rdm_searchlight(means, neighbors, _METHODS[method]))
+    except (TypeError, ValueError):
+        return None
+    if method != "correlation":
+        rdms /= np.array([len(n) for n in neighbors])[:, None]
+    return rdms
 
 
 def evaluate_models_searchlight(
@@ -111,7 +125,11 @@ def evaluate_models_searchlight(
         return _one_by_one(sl_RDM, models, eval_function, method, theta, n_jobs)
     checked, _, theta, _ = toolbox("util.inference_util").input_check_model(models, theta, None, 1)
     predictions = [m.predict_rdm(theta=theta[i]) for i, m in enumerate(checked)]
-    if any(p.n_rdm != 1 for p in predictions) or not np.isfinite(sl_RDM.dissimilarities).all():
+    if (
+        not predictions
+        or any(p.n_rdm != 1 for p in predictions)
+        or not np.isfinite(sl_RDM.dissimilarities).all()
+    ):
         return _one_by_one(sl_RDM, models, eval_function, method, theta, n_jobs)
     make = toolbox("inference.result").Result
     results: list[Any] = []

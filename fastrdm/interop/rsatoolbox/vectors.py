@@ -14,13 +14,13 @@ Doubles = NDArray[np.float64]
 
 
 def shared_pairs(vectors: Any) -> NDArray[np.bool_] | None:
-    """Return the pairs that all RDMs have; None where NaN differ or numbers are infinite."""
+    """Return the pairs that all RDMs have; None where NaN differ, numbers are infinite or fewer than two pairs."""
     values = np.asarray(vectors)
     if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
         return None
     present = ~np.isnan(values)
     pairs: NDArray[np.bool_] = present[0]
-    if not (present == pairs).all() or np.isinf(values).any() or not pairs.any():
+    if not (present == pairs).all() or np.isinf(values).any() or pairs.sum() < 2:
         return None
     return pairs
 

@@ -211,6 +211,26 @@ def test_other_similarities_are_left_to_rsatoolbox():
             module.eval_bootstrap(fixed(), data(), method="nonsense", N=3)
 
 
+@pytest.mark.parametrize("method", ["tau-b", "kendall"])
+def test_draws_without_an_rdm_that_has_no_coefficient_have_means(method):
+    values = vectors(4, 0)
+    values[1] = 0.5
+    measured = rsatoolbox.rdm.RDMs(values)
+    theirs, mine = both("eval_bootstrap_rdm", fixed(), measured, method=method, N=12)
+    found = np.isfinite(mine.evaluations)
+    assert found.any()
+    assert not found.all()
+    check(theirs, mine)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_conditions_are_left_to_rsatoolbox(method):
+    model = rsatoolbox.model.ModelFixed("m", np.array([0.5]))
+    measured = rsatoolbox.rdm.RDMs(np.array([[0.2], [0.4], [0.9]]))
+    check(*both("eval_fixed", model, measured, method=method))
+    check(*both("eval_bootstrap_rdm", model, measured, method=method, N=3))
+
+
 def test_errors_are_rsatoolboxs():
     with pytest.raises(ValueError, match=r"rsatoolbox\.model\.Model or a list"):
         ours.eval_bootstrap(3, data(), N=3)
@@ -247,6 +267,17 @@ def test_searchlights_equal_rsatoolboxs(method):
     assert str(mine.rdm_descriptors) == str(theirs.rdm_descriptors)
     assert str(mine.pattern_descriptors) == str(theirs.pattern_descriptors)
     assert mine.dissimilarity_measure == theirs.dissimilarity_measure
+
+
+@pytest.mark.parametrize("first", [[-1, -2, -3], slice(2, 6)])
+def test_channels_that_are_no_indices_from_zero_on_are_left_to_rsatoolbox(first):
+    values = np.random.default_rng(0).random((6, 9))
+    place = rsatoolbox.util.searchlight
+    arguments = values, [4, 5], [first, [0, 1, 2]], list("abcabc")
+    theirs, mine = both("get_searchlight_RDMs", *arguments, method="euclidean", module=place)
+    np.testing.assert_allclose(mine.dissimilarities, theirs.dissimilarities, rtol=0, atol=1e-12)
+    with pytest.raises(IndexError):
+        ours.get_searchlight_RDMs(values, [4], [[0, 9]], list("abcabc"))
 
 
 @pytest.mark.parametrize("method", METHODS)
