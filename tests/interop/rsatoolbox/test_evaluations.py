@@ -223,7 +223,7 @@ def test_draws_without_an_rdm_that_has_no_coefficient_have_means(method):
     check(theirs, mine)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["cosine", "spearman", "rho-a", "tau-a", "tau-b"])
 def test_two_conditions_are_left_to_rsatoolbox(method):
     model = rsatoolbox.model.ModelFixed("m", np.array([0.5]))
     measured = rsatoolbox.rdm.RDMs(np.array([[0.2], [0.4], [0.9]]))
