@@ -53,3 +53,18 @@ def check_conditions_first(values: Any, name: str) -> None:
             f"{name} have the dimensions ({', '.join(dims)}) and shape {tuple(values.shape)}; conditions come first, so"
             f" pass {name}.transpose({first!r}, ...)"
         )
+
+
+def check_rdm_axes(rdms: Any, name: str) -> None:
+    """Raise ValueError for an xarray object whose dimension of subjects is not the first, or that of pairs the last."""
+    if not (hasattr(rdms, "dims") and hasattr(rdms, "coords")):
+        return
+    dims = list(map(str, rdms.dims))
+    subjects = [dim for dim in dims if axis_of(dim) == "subjects"]
+    order = [*subjects, "...", *(["pair"] if "pair" in dims else [])]
+    if dims[: len(subjects)] != subjects or ("pair" in dims and dims[-1] != "pair"):
+        passed = ", ".join("..." if dim == "..." else repr(dim) for dim in order)
+        raise ValueError(
+            f"{name} has the dimensions ({', '.join(dims)}) and shape {tuple(rdms.shape)}; subjects come first and"
+            f" pairs last, so pass {name}.transpose({passed})"
+        )

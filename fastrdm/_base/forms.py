@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastrdm._base.axis_names import check_rdm_axes
 from fastrdm._base.conversion import plain
 from fastrdm._base.label_orders import in_order_of
 from fastrdm._base.labelled import with_condensed, with_squares
@@ -67,6 +68,7 @@ def as_floats(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray
 
 def as_rdms(rdms: Any, name: str) -> NDArray[Any]:
     """Convert RDMs to floating point, masked values to NaN, and a dict of RDMs to a stack in the dict's order."""
+    check_rdm_axes(rdms, name)
     if not isinstance(rdms, Mapping):
         return as_floats(rdms, name, masked_as_nan=True)
     if not rdms:
@@ -246,6 +248,7 @@ def square(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
     RuntimeWarning
         One, if labelled pairs were brought into the order of a condensed RDM.
     """
+    check_rdm_axes(rdms, name)
     array = as_floats(rdms, name, masked_as_nan=True)
     rdm_labels(rdms, name, square=False)
     if array.ndim < 1:

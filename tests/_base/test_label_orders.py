@@ -369,6 +369,25 @@ def test_conditions_of_named_dimensions_come_first():
     assert fastrdm.calc_rdm(turned.transpose("stimulus", ...)).shape == (10,)
 
 
+def test_subjects_come_first_and_pairs_last():
+    rdms = fastrdm.calc_rdm([array(subject) for subject in SUBJECTS])
+    message = r"has the dimensions \(pair, rdm\) and shape \(10, 3\); subjects .*\.transpose\(..., 'pair'\)$"
+    for function in (
+        fastrdm.Target,
+        fastrdm.square,
+        fastrdm.noise_ceiling,
+        lambda turned: fastrdm.compare(turned, RDM),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function(rdms.transpose())
+    over_time = xr.concat([rdms, rdms * 2], "time").rename(rdm="subject")
+    message = r"subject_rdms.transpose\('subject', ..., 'pair'\)$"
+    with pytest.raises(ValueError, match=message):
+        fastrdm.Target(over_time)
+    target = fastrdm.Target(over_time.transpose("subject", ..., "pair"), ceiling=1)
+    assert (target.n_subjects, target.n_conditions) == (3, 5)
+
+
 def test_ranks_keep_labels():
     rdm = fastrdm.calc_rdm(frame(ACTIVATIONS)).rename("conv1")
     ranks = fastrdm.rank(rdm)
