@@ -9,7 +9,6 @@ call. Peak memory is that of a process of its own, above what it held before it 
 import argparse
 import datetime
 import multiprocessing
-import resource
 import time
 from pathlib import Path
 
@@ -40,19 +39,19 @@ def helmet(n_sensors, n_times):
 
 
 def _peak(pipe, n_centres):
-    held = _resident()
     searchlight.fastrdm_scores(volume(1_000))()
-    before = _resident()
+    before = _kilobytes("VmRSS")
     data = volume(n_centres)
-    searchlight.fastrdm_scores(data)()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    call = searchlight.fastrdm_scores(data)
     places = sum(place.nbytes for place in searchlight.neighbours(n_centres))
-    pipe.send((peak - before, data.nbytes, places, before - held))
+    call()
+    pipe.send(((_kilobytes("VmHWM") - before) * 1024, data.nbytes, places))
 
 
-def _resident():
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+def _kilobytes(field):
+    """Of this process, from Linux: unlike ru_maxrss, without what its parent held."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def memory(n_centres):
@@ -61,9 +60,9 @@ def memory(n_centres):
     ours, theirs = context.Pipe()
     process = context.Process(target=_peak, args=(theirs, n_centres))
     process.start()
-    peak, data, places, _ = ours.recv()
+    found = ours.recv()
     process.join()
-    return peak, data, places
+    return found
 
 
 def row(task, ours, theirs, peer, error):
