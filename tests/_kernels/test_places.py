@@ -46,7 +46,9 @@ def called_in_tests():
     return set(re.findall(r"_kernels\.(\w+)\(", text))
 
 
-WRAPPERS = defined(KERNELS / "products.py") | defined(KERNELS / "ranks.py")
+WRAPPERS = set().union(
+    *(defined(KERNELS / f"{name}.py") for name in ("products", "ranks", "searchlights"))
+)
 STUB = defined(KERNELS / "_core.pyi") - {"isas"}
 EVERY = bound() | numba_names() | STUB
 SOURCES = sorted(path for path in CPP.glob("*.cpp") if path.name != "bindings.cpp")
@@ -56,7 +58,7 @@ PLACES = {
     "cpp/bindings.cpp": bound,
     "_core.pyi": lambda: STUB,
     "numba/": numba_names,
-    "products.py or ranks.py": lambda: WRAPPERS & set(_kernels.__all__),
+    "products.py, ranks.py or searchlights.py": lambda: WRAPPERS & set(_kernels.__all__),
     "tests/": called_in_tests,
 }
 

@@ -267,6 +267,9 @@ def test_the_other_commands(run, monkeypatch):
     run("doctor", "--json", status=1)
     out, _ = run("selftest", status=1)
     assert SHOWN in out
+    folder = f"fetched{NAME}"
+    nowhere = ("--base-url", f"file:///nowhere{NAME}", "--accept-licence")
+    run("fetch", "algonauts2019", folder, *nowhere, status=1)
     run("completion", "bash")
     assert {"doctor", "sample"} <= USED
 

@@ -168,8 +168,13 @@ def test_every_command_has_a_help(command, capsys):
 def test_names_imported_on_first_use_are_those_that_type_checkers_see(package):
     tree = ast.parse((PACKAGE / package / "__init__.py").read_text())
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    seen = {node.module: sorted(alias.name for alias in node.names) for node in block.body}
-    modules = seen.pop(f"fastrdm.{package}", [])
+    own = f"fastrdm.{package}".rstrip(".")
+    modules = [each.name for node in block.body if node.module == own for each in node.names]
+    seen = {
+        node.module: sorted(each.name for each in node.names)
+        for node in block.body
+        if node.module != own
+    }
     (names,) = (node for node in ast.walk(block) if isinstance(node, ast.Call)
                 and getattr(node.func, "id", "") == "lazy_attributes")  # fmt: skip
     used = ast.literal_eval(names.args[1])
