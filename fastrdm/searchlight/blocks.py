@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastrdm._base import format_bytes, parse_bytes, warn_caller
 from fastrdm._kernels import METHOD_NUMBERS, searchlight, sliding_searchlight
 from fastrdm.rdm import method_named
-from fastrdm.searchlight.places import Lists, Patches
+from fastrdm.searchlight.places import Patches
 
 Progress = Callable[[int, int], Any]
 # Bytes of RDMs that are computed together, if `max_memory` allows: few enough for the caches, and many enough for the
@@ -86,7 +86,7 @@ class Computer:
             )  # fmt: skip
             return
         if patches.windows is None:
-            samples: Lists = Lists(np.arange(patches.n_samples), np.array([0, patches.n_samples]))
+            samples = np.arange(patches.n_samples), np.array([0, patches.n_samples])
         else:
             samples = patches.windows.part(block.windows)
         searchlight(

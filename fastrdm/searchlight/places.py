@@ -17,10 +17,14 @@ _SHARED = 4
 Index = NDArray[np.intp]
 
 
-class Lists(NamedTuple):
-    """Lists of indices, one after the other: those of place k are ``indices[starts[k]:starts[k + 1]]``."""
+# Lists whose indices are checked at once.
+_AT_ONCE = 1024
 
-    indices: Index
+
+class Lists(NamedTuple):
+    """A list of indices for each place, as the caller passed it, and where each begins in the order of all."""
+
+    lists: Sequence[NDArray[np.integer[Any]]]
     starts: Index
 
     @property
@@ -28,10 +32,12 @@ class Lists(NamedTuple):
         """Number of lists."""
         return len(self.starts) - 1
 
-    def part(self, some: slice) -> "Lists":
-        """Return some of the lists."""
-        starts = self.starts[some.start : some.stop + 1]
-        return Lists(self.indices[starts[0] : starts[-1]], starts - starts[0])
+    def part(self, some: slice = slice(None)) -> tuple[Index, Index]:
+        """Return the indices of some lists one after the other, and where each begins, and the last ends."""
+        first, last, _ = some.indices(self.n)
+        starts = self.starts[first : last + 1]
+        indices = np.concatenate(self.lists[first:last], dtype=np.intp, casting="unsafe")
+        return indices, starts - starts[0]
 
 
 class Patches(NamedTuple):
@@ -93,7 +99,7 @@ def movie_of(data: Any, windows: Any) -> Patches:
     if array.ndim == 2:
         array = array[:, None]
     everything = np.arange(array.shape[1])
-    centres = Lists(everything, np.array([0, len(everything)]))
+    centres = Lists([everything], np.array([0, len(everything)]))
     chosen = lists_of(windows, array.shape[2], "windows", "samples")
     return Patches(_by_channel(array), array.shape[2], centres, chosen, _slide(chosen))
 
@@ -102,11 +108,12 @@ def _slide(windows: Lists | None) -> tuple[Index, int] | None:
     """Return starts and the width of windows that share most samples with the next one."""
     if windows is None or windows.n < 2:
         return None
-    widths, starts = np.diff(windows.starts), windows.indices[windows.starts[:-1]]
+    indices, begins = windows.part()
+    widths, starts = np.diff(begins), indices[begins[:-1]]
     width, steps = int(widths[0]), np.diff(starts)
     if (widths != width).any() or (steps <= 0).any() or steps.mean() * _SHARED > width:
         return None
-    contiguous = windows.indices.reshape(-1, width) == starts[:, None] + np.arange(width)
+    contiguous = indices.reshape(-1, width) == starts[:, None] + np.arange(width)
     return (np.ascontiguousarray(starts), width) if contiguous.all() else None
 
 
@@ -165,13 +172,15 @@ def lists_of(lists: Any, n: int, name: str, of_what: str) -> Lists:
     arrays = [_indices(entry, k, n, name, of_what) for k, entry in enumerate(lists)]
     starts = np.zeros(len(arrays) + 1, np.intp)
     np.cumsum([len(array) for array in arrays], out=starts[1:])
-    indices = np.concatenate(arrays)
-    if len(wrong := np.flatnonzero((indices < 0) | (indices >= n))):
-        k = int(np.searchsorted(starts, wrong[0], "right")) - 1
-        raise ValueError(
-            f"{name}[{k}] holds index {indices[wrong[0]]}, and data have {n} {of_what}"
-        )
-    return Lists(indices, starts)
+    found = Lists(arrays, starts)
+    for first in range(0, found.n, _AT_ONCE):
+        indices, begins = found.part(slice(first, first + _AT_ONCE))
+        if len(wrong := np.flatnonzero((indices < 0) | (indices >= n))):
+            k = first + int(np.searchsorted(begins, wrong[0], "right")) - 1
+            raise ValueError(
+                f"{name}[{k}] holds index {indices[wrong[0]]}, and data have {n} {of_what}"
+            )
+    return found
 
 
 def _marked(matrix: Any) -> list[Index]:
@@ -182,7 +191,7 @@ def _marked(matrix: Any) -> list[Index]:
     return np.split(rows.indices, rows.indptr[1:-1])
 
 
-def _indices(entry: Any, k: int, n: int, name: str, of_what: str) -> Index:
+def _indices(entry: Any, k: int, n: int, name: str, of_what: str) -> NDArray[np.integer[Any]]:
     if isinstance(entry, slice):
         entry = range(*entry.indices(n))
     array = np.asarray(entry)
@@ -198,4 +207,4 @@ def _indices(entry: Any, k: int, n: int, name: str, of_what: str) -> Index:
         )
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}[{k}] holds {array.dtype}; expected integers, indices of {of_what}")
-    return array.astype(np.intp, copy=False)
+    return array
