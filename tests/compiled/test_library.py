@@ -293,13 +293,12 @@ def test_a_call_can_be_cancelled(library):
         asked.set()
         return 1
 
-    context = library.context(n_threads=2, cancel=cancel)
-    x = np.random.default_rng(0).standard_normal((700, 6000))
-    out = np.empty(700 * 699 // 2)
+    context = library.context(n_threads=1, cancel=cancel)
     statuses = set()
-    for _ in range(20):  # a call that ends within 100 ms is not asked
-        status = library("calc_rdm", x, (1,), 700, 6000, 6000, (4,), out, context=context)
-        statuses.add(status)
+    for n in (700, 1400, 2800, 5600):  # a call that ends within 100 ms is not asked
+        x = np.random.default_rng(0).standard_normal((n, 6000))
+        out = np.empty(n * (n - 1) // 2)
+        statuses.add(library("calc_rdm", x, (1,), n, 6000, 6000, (4,), out, context=context))
         if asked.is_set():
             break
     assert CANCELLED in statuses and "cancelled" in library.error
