@@ -43,6 +43,7 @@ repository_pages = [
     "bench/RESULTS-avx512.md",
     "bench/RESULTS-gpu.md",
     "bench/RESULTS-rehearsal.md",
+    "bench/RESULTS-searchlight.md",
     "models/RESULTS.md",
 ]
 
