@@ -112,6 +112,7 @@ def _calc_rdm_single(
     elif method == "poisson_cv":
         rdms = calc_rdm_poisson_cv(dataset, descriptor, cv_descriptor=cv_descriptor, **prior)
     else:
+        # The type that rsatoolbox raises, which its callers catch.
         raise NotImplementedError(
             f"method {method!r} is unknown; rsatoolbox has euclidean, correlation, mahalanobis, crossnobis, poisson"
             " and poisson_cv"
