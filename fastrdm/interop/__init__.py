@@ -6,6 +6,8 @@ Read `lightning` or `transformers`: each has one callback, which asks `fastrdm.l
 in a history. The modules need the packages that they are named after.
 
 `brainscore` has metrics and ceilings with the interface of Brain-Score, for its assemblies.
+
+`acceleration` is what the accelerations of rsatoolbox and mne-rsa share.
 """
 
 from typing import TYPE_CHECKING

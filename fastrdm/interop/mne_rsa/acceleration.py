@@ -1,8 +1,8 @@
 """fastrdm's functions in the places of mne-rsa's: `accelerate`."""
 
-from threading import RLock
 from typing import Any
 
+from fastrdm.interop.acceleration import LOCK, Acceleration
 from fastrdm.interop.mne_rsa.analyses import rsa, rsa_gen
 from fastrdm.interop.mne_rsa.arrays import rdm_array, rsa_array
 from fastrdm.interop.mne_rsa.distances import compute_rdm, compute_rdm_cv
@@ -16,33 +16,18 @@ _OURS: dict[str, Any] = {
     "rsa_array": rsa_array,
     "rsa_gen": rsa_gen,
 }
-_LOCK = RLock()
-# Accelerations in force, and name → what is in the place of the original.
-_IN_FORCE: list["MneRsaAcceleration"] = []
+# Name → what is in the place of the original.
 _PLACED: dict[str, Any] = {}
 
 
-class MneRsaAcceleration:
+class MneRsaAcceleration(Acceleration):
     """Functions of fastrdm inside mne-rsa, until the end of the ``with`` block or `restore`."""
 
-    def __enter__(self) -> "MneRsaAcceleration":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.restore()
-
-    def restore(self) -> None:
-        """Put mne-rsa's own functions back, when no other acceleration is in force; calling it again does nothing."""
-        with _LOCK:
-            if self not in _IN_FORCE:
-                return
-            _IN_FORCE.remove(self)
-            if _IN_FORCE:
-                return
-            # Modules that were imported in the meantime are searched too.
-            for name, placed in _PLACED.items():
-                _exchange(name, placed, original(name))
-            _PLACED.clear()
+    def _take_out(self) -> None:
+        # Modules that were imported in the meantime are searched too.
+        for name, placed in _PLACED.items():
+            _exchange(name, placed, original(name))
+        _PLACED.clear()
 
 
 def accelerate() -> MneRsaAcceleration:
@@ -70,15 +55,13 @@ def accelerate() -> MneRsaAcceleration:
     >>> with accelerate():  # doctest: +SKIP
     ...     scores = mne_rsa.rsa_epochs(epochs, model, spatial_radius=0.04, temporal_radius=0.05)
     """
-    with _LOCK:
+    with LOCK:
         peer()
         for name in REPLACED:
             if name not in _PLACED:
                 _PLACED[name] = with_signature_of(original(name), _OURS[name])
             _exchange(name, original(name), _PLACED[name])
-        acceleration = MneRsaAcceleration()
-        _IN_FORCE.append(acceleration)
-    return acceleration
+        return MneRsaAcceleration()
 
 
 def accelerated() -> tuple[str, ...]:
@@ -89,7 +72,7 @@ def accelerated() -> tuple[str, ...]:
     tuple of str
         Such as ``"mne_rsa.rsa.rsa_array"``, sorted.
     """
-    with _LOCK:
+    with LOCK:
         return tuple(sorted(f"mne_rsa.{REPLACED[name]}.{name}" for name in _PLACED))
 
 

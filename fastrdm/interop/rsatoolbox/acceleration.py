@@ -5,10 +5,10 @@ import inspect
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from threading import RLock
 from types import ModuleType
 from typing import Any
 
+from fastrdm.interop.acceleration import LOCK, Acceleration
 from fastrdm.interop.rsatoolbox.evaluation_table import EVALUATIONS
 from fastrdm.interop.rsatoolbox.originals import original, toolbox
 
@@ -46,29 +46,17 @@ REPLACED: dict[tuple[str, str], str] = {
     },
     **EVALUATIONS,
 }
-_LOCK = RLock()
-# Accelerations in force, and what they replaced: original → the function in its place.
-_IN_FORCE: list["RsatoolboxAcceleration"] = []
+# What is replaced: original, and the function in its place.
 _PLACED: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
 
 
-class RsatoolboxAcceleration:
+class RsatoolboxAcceleration(Acceleration):
     """Functions of fastrdm inside rsatoolbox, until the end of the ``with`` block or `restore`."""
 
-    def __enter__(self) -> "RsatoolboxAcceleration":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.restore()
-
-    def restore(self) -> None:
-        """Put rsatoolbox's own functions back, when no other acceleration is in force; a second call does nothing."""
-        with _LOCK:
-            if self not in _IN_FORCE:
-                return
-            _IN_FORCE.remove(self)
-            if not _IN_FORCE:
-                _take_out()
+    def _take_out(self) -> None:
+        # Modules that were imported in the meantime are searched too.
+        _exchange({ours: own for own, ours in _PLACED})
+        _PLACED.clear()
 
 
 def accelerate() -> RsatoolboxAcceleration:
@@ -101,13 +89,11 @@ def accelerate() -> RsatoolboxAcceleration:
     >>> with accelerate():  # doctest: +SKIP
     ...     rdms = rsatoolbox.rdm.calc_rdm(datasets, method="crossnobis", descriptor="condition")
     """
-    with _LOCK:
-        if not _IN_FORCE:
+    with LOCK:
+        if not _PLACED:
             check_version()
             _put_in_place(_replacements())
-        acceleration = RsatoolboxAcceleration()
-        _IN_FORCE.append(acceleration)
-    return acceleration
+        return RsatoolboxAcceleration()
 
 
 def accelerated() -> tuple[str, ...]:
@@ -118,7 +104,7 @@ def accelerated() -> tuple[str, ...]:
     tuple of str
         Such as ``"rsatoolbox.rdm.calc.calc_rdm"``, sorted.
     """
-    with _LOCK:
+    with LOCK:
         return tuple(sorted(f"{own.__module__}.{own.__qualname__}" for own, _ in _PLACED))
 
 
@@ -153,12 +139,6 @@ def _replacements() -> list[tuple[Callable[..., Any], Callable[..., Any]]]:
 def _put_in_place(pairs: list[tuple[Callable[..., Any], Callable[..., Any]]]) -> None:
     _exchange(dict(pairs))
     _PLACED.extend(pairs)
-
-
-def _take_out() -> None:
-    # Modules that were imported in the meantime are searched too.
-    _exchange({ours: own for own, ours in _PLACED})
-    _PLACED.clear()
 
 
 def _exchange(others: dict[Callable[..., Any], Callable[..., Any]]) -> None:
