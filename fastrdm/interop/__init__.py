@@ -1,13 +1,12 @@
-"""Objects of other libraries in, their objects out: callbacks of training frameworks that score the network.
+"""Objects of other libraries in, their objects out.
 
-In come the trainers of other libraries; out go scores, through their loggers and callbacks.
+In come the RDMs, data and models of other toolboxes, and the trainers of other libraries; out go their own objects, and
+scores through their loggers and callbacks.
 
-Read `lightning` or `transformers`: each has one callback, which asks `fastrdm.live` when to score and keeps the scores
-in a history. The modules need the packages that they are named after.
-
-`brainscore` has metrics and ceilings with the interface of Brain-Score, for its assemblies.
-
-`acceleration` is what the accelerations of rsatoolbox and mne-rsa share.
+Read `rsatoolbox` and `mne_rsa` first: each has functions with the signatures of that toolbox, which `accelerate` puts
+inside it; `acceleration` is what both share. `brainscore` has metrics and ceilings with the interface of Brain-Score,
+for its assemblies. `lightning` and `transformers` have one callback each, which asks `fastrdm.live` when to score and
+keeps the scores in a history. All need the packages that they are named after.
 """
 
 from typing import TYPE_CHECKING
