@@ -68,7 +68,7 @@ class Kept:
         return found
 
     def rdms(self, study: str) -> dict[str, Floats]:
-        """Return the condensed RDMs for a study's images by layer, in the network's order; ValueError if there are none."""
+        """Return the condensed RDMs for a study's images by layer, in order; ValueError if there are none."""
         if study not in self._by_study:
             raise ValueError(f"{self.path} has no RDMs of the study {study!r}")
         return self._by_study[study]
