@@ -9,6 +9,8 @@ import csv
 import functools
 import io
 import re
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +65,14 @@ class Kept:
                 for key, rdm in file.items():
                     study, _, layer = key.partition("/")
                     found.setdefault(study, {})[layer] = rdm.astype(np.float64)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{self.path} is not a file of kept RDMs: {error}") from None
         return found
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """The studies that the file has RDMs of, in order."""
+        return tuple(self._by_study)
 
     def rdms(self, study: str) -> dict[str, Floats]:
         """Return the condensed RDMs for a study's images by layer, in order; ValueError if there are none."""
