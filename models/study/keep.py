@@ -111,10 +111,11 @@ def _has(layers: Iterable[str], size: int) -> bool:
 
 
 def _reason(rdms: Mapping[str, Mapping[str, Floats]], layer: str) -> str:
-    for name, by_layer in rdms.items():
-        if layer in by_layer and not np.isfinite(by_layer[layer]).all():
-            return f"an image of the study {name} has constant activations"
-    return "all distances are equal in a study"
+    own = {name: by_layer[layer] for name, by_layer in rdms.items() if layer in by_layer}
+    if broken := [name for name, rdm in own.items() if not np.isfinite(rdm).all()]:
+        return f"an image of the study {broken[0]} has constant activations"
+    alike = next(name for name, rdm in own.items() if np.ptp(rdm) == 0)
+    return f"all images of the study {alike} are equally distant"
 
 
 def keep_run(
@@ -155,7 +156,9 @@ def _checkpoints(folder: str | Path, epochs: Sequence[int]) -> dict[int, Path]:
         raise ValueError(f"{folder} is not the folder of a training run (no config.json)")
     written = TrainingRun(folder).written()
     if lacking := sorted(set(epochs) - written.keys()):
-        there = f"there are those after {', '.join(map(str, written))}" if written else "there are none"
+        there = (
+            f"there are those after {', '.join(map(str, written))}" if written else "there are none"
+        )
         raise ValueError(
             f"{folder} has no checkpoint after epoch {', '.join(map(str, lacking))}; {there}"
         )

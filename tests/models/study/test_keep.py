@@ -13,11 +13,11 @@ from models.networks import build
 from models.study import keep as module
 from models.study.keep import Showing, keep, keep_run, main
 from models.study.kept import Kept
-from models.training.run import TrainingRun
+from models.training.run import METRICS, TrainingRun
 
 N_CLASSES = 3
 LAYERS = ["V1", "V2", "V4", "IT", "decoder"]
-ROW = {"epoch": 1.0, "val_top1": 12.5}
+ROW = {**dict.fromkeys(METRICS, 1.0), "val_top1": 12.5}
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,7 @@ def test_layers_that_are_left_out_have_a_reason(place, showing, tmp_path):
         dead.V2.conv.bias.fill_(-1)
         alike.decoder.linear.weight.zero_()
         alike.decoder.linear.weight[0] = 1
+        alike.decoder.linear.bias.zero_()
     torch.save(dead.state_dict(), tmp_path / "dead.pth")
     (study,) = showing.studies
     left_out = keep(tmp_path / "a.npz", "cornet_z", tmp_path / "dead.pth", showing)
@@ -124,7 +125,8 @@ def test_layers_that_are_left_out_have_a_reason(place, showing, tmp_path):
     assert "V2@32" not in Kept.at(tmp_path / "a.npz").rdms(study.name)
     torch.save(alike.state_dict(), tmp_path / "alike.pth")
     left_out = keep(tmp_path / "b.npz", "cornet_z", tmp_path / "alike.pth", showing)
-    print(left_out)
+    why = "all images of the study sample are equally distant"
+    assert left_out == {"decoder@32": why, "decoder@40": why}
 
 
 def test_a_run_is_kept_with_its_metrics_and_recipe(place, showing, tmp_path):
