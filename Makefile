@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format docs sanitize campaign bench bench-compare replicate-mini wheels clean
+.PHONY: demo test lint format docs sanitize campaign bench bench-compare replicate-mini results wheels clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m models.study.demo
@@ -66,6 +66,10 @@ bench: $(INSTALLED)
 DEVICE ?= auto
 replicate-mini: $(INSTALLED)
 	$(BIN)/python -m models.study.miniature --out mini-out --device $(DEVICE) $(MINI)
+
+# Tables and figures of models/RESULTS.md from the RDMs that the repository keeps, without training, in a minute.
+results: $(INSTALLED)
+	$(BIN)/python -m models.study.results
 
 bench-compare: $(INSTALLED)
 	$(BIN)/python bench/compare.py $(BASE)

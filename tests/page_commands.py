@@ -37,6 +37,7 @@ PARSERS = {
     "models.train": "models.training.train:_parser",
     "models.study.replicate": "models.study.replicate:_parser",
     "models.study.miniature": "models.study.miniature:_parser",
+    "models.study.results": "models.study.results:_parser",
 }
 _OPERATORS = "();<>|&"
 _HEREDOC = re.compile(r"^cat > (\S+) <<\s*'?(\w+)'?\n(.*?)^\2$", re.M | re.S)

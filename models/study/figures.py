@@ -1,8 +1,9 @@
 """The paper's figures 4 and 5: the best layers of networks or checkpoints as bars, in percent of the noise ceiling."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fastrdm import plot
 from models.study.comparison import Published
@@ -11,17 +12,23 @@ from models.study.network_scores import TEST_STUDY, NetworkScores, SubjectResult
 _BASELINE = "alexnet"
 # AlexNet's row of the leaderboard, fMRI of the test images.
 _BASELINE_ON_TEST = 7.4066
+# Names of more bars are vertical.
+_MOST_HORIZONTAL = 12
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The scores on one study, the layer of each network, and the score of the baseline, None if unknown."""
+    """The scores on one study, the layer of each network, and the score of the baseline, None if unknown.
+
+    `marks` are further values of a network, such as those of single seeds, whose mean its bar shows.
+    """
 
     study: str
     results: tuple[SubjectResult, ...]
     layers: dict[str, str]
     baseline: float | None = None
     baseline_label: str = ""
+    marks: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def panels(
@@ -72,20 +79,57 @@ def draw_bars(panels: Sequence[Panel], path: str | Path, title: str = "") -> Pat
         raise ValueError("a figure needs at least one panel")
     from matplotlib.figure import Figure
 
-    n_bars = max(len(panel.layers) for panel in panels)
-    size = (max(7.0, 2.0 + 0.4 * n_bars), 0.5 + 3.4 * len(panels))
-    figure = Figure(figsize=size, layout="constrained")
-    for panel, axes in zip(
-        panels, figure.subplots(len(panels), 1, squeeze=False).flat, strict=True
-    ):
-        plot.figure4(
-            panel.results,
-            best=panel.layers,
-            baseline=panel.baseline,
-            baseline_name=panel.baseline_label,
-            title=panel.study,
-            ax=axes,
-        )
-    if title:
-        figure.suptitle(plot.plain_text(title, 500), x=0.01, ha="left", fontsize=8)
+    texts = _texts(panels)
+    size = (max(6.5, 1.5 + 0.75 * len(texts)), 1.3 + 2.4 * len(panels))
+    with plot.styled():
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
+        for panel, axes in zip(panels, grid, strict=True):
+            plot.figure4(
+                panel.results,
+                best=panel.layers,
+                baseline=panel.baseline,
+                baseline_name=panel.baseline_label,
+                title=panel.study,
+                ax=axes,
+            )
+            _draw_marks(axes, panel)
+        rotation = 0 if len(texts) <= _MOST_HORIZONTAL else 90
+        grid[-1].set_xticks(range(len(texts)), texts, rotation=rotation)
+        _draw_legend(figure, grid)
+        if title:
+            figure.suptitle(plot.plain_text(title, 500), x=0.01, ha="left", fontsize=8)
     return plot.write_figure(figure, path)
+
+
+def _texts(panels: Sequence[Panel]) -> list[str]:
+    """The names below the bars, each with its layers in lines of their own, ‡ if opposite to the brain in a panel."""
+    shown = [r for panel in panels for r in panel.results if r.layer == panel.layers[r.checkpoint]]
+    opposite = {r.checkpoint for r in shown if r.mean_rho < 0}
+    layers = {r.checkpoint: r.layer for r in shown}
+    return [
+        "\n".join(map(plot.plain_text, [name, *layer.split(", ")])) + " ‡" * (name in opposite)
+        for name, layer in layers.items()
+    ]
+
+
+def _draw_marks(axes: Any, panel: Panel) -> None:
+    """Draw the marks of a panel as diamonds on its bars."""
+    names = list(dict.fromkeys(r.checkpoint for r in panel.results))
+    for name, values in panel.marks.items():
+        x = [names.index(name)] * len(values)
+        (drawn,) = axes.plot(x, values, "D", color="white", markersize=3.5, zorder=6)
+        drawn.set(markeredgecolor="black", markeredgewidth=0.7, label="seeds")
+
+
+def _draw_legend(figure: Any, grid: Iterable[Any]) -> None:
+    """Draw one legend below all panels, in place of one beside each."""
+    handles: dict[str, Any] = {}
+    for axes in grid:
+        found, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, found, strict=True))
+        if legend := axes.get_legend():
+            legend.remove()
+    if handles:
+        options = {"loc": "outside lower left", "ncols": len(handles)}
+        figure.legend(handles.values(), handles.keys(), **options)

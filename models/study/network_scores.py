@@ -1,6 +1,7 @@
 """The scores of one network's layers, subject by subject."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrdm.scoring import COLUMNS, Result, best_layers, layer_scores, sign_remarks
+from fastrdm.similarity import Score
 from fastrdm.studies import Study
 
 TEST_STUDY = "78"
@@ -141,3 +143,50 @@ def subject_results(
         label = layer + suffixes[graph]
         results.append(SubjectResult(name, study, label, region, **similarities, **numbers))
     return tuple(results)
+
+
+def results_of(
+    name: str, study: Study, region: str, layers: Iterable[str], score: Score
+) -> list[SubjectResult]:
+    """Turn the score of a network's layers against a region into a result for each layer."""
+    is_squared = study.targets[region].protocol.squared
+    results = []
+    for i, layer in enumerate(layers):
+        rho = tuple(score.rho[i].tolist())
+        numbers = {key: float(getattr(score, key)[i]) for key in (*COLUMNS, "ceiling", "mean_rho")}
+        values = tuple(r**2 for r in rho) if is_squared else rho
+        similarities: Any = {"rho": rho, "subjects": values}
+        results.append(SubjectResult(name, study.name, layer, region, **similarities, **numbers))
+    return results
+
+
+def mean_of_best(name: str, scores: Sequence[NetworkScores]) -> NetworkScores:
+    """Return the mean of the best layers of several networks, such as seeds, subject by subject.
+
+    It has one layer, whose name counts the best layers: ``block1@32 ×2, block1@48``. A subject's similarity is the
+    root mean square with the sign of the mean if the protocol squares. p values are NaN.
+    """
+    counts = Counter(each.best for each in scores).most_common()
+    label = ", ".join(layer if n == 1 else f"{layer} ×{n}" for layer, n in counts)
+    if len(scores) == 1 or len(counts) == 1:
+        label = counts[0][0]
+    best = [[r for r in each.results if r.layer == each.best] for each in scores]
+    groups = zip(*best, strict=True)
+    return NetworkScores(name, tuple(_mean(name, label, group) for group in groups))
+
+
+def _mean(name: str, layer: str, results: Sequence[SubjectResult]) -> SubjectResult:
+    """Return the mean over results for the same study and region."""
+    first = results[0]
+    values = np.mean([r.subjects for r in results], axis=0)
+    rho = np.mean([r.rho for r in results], axis=0)
+    if first.value == first.r2:
+        rho = np.copysign(np.sqrt(values), rho)
+    means = {
+        key: float(np.mean([getattr(r, key) for r in results]))
+        for key in ("r2", "value", "percent_nc", "mean_rho", "ceiling")
+    }
+    sample = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    subjects: Any = {"rho": tuple(rho.tolist()), "subjects": tuple(values.tolist())}
+    spread = {"std": float(np.std(values)), "sample_std": sample, "p": math.nan}
+    return SubjectResult(name, first.study, layer, first.region, **means, **spread, **subjects)
