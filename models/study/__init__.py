@@ -5,7 +5,7 @@ scores networks and checkpoints by sweeps into one store, `network_scores` choos
 compares these with the published ones, `tables` and `figures` show them. `miniature` trains and scores on small images,
 at several sizes. `demo` is the shortest way to a picture.
 
-RDMs of trained networks are kept, so that results are made again without training. `keep` makes the
-files, `kept` reads them, `checkpoints` scores them and groups seeds, `run_facts` says how the networks were trained, and
-`results` writes the report, into which other modules put sections.
+RDMs of trained networks are kept, so that results are made again without training. `keep` makes the files, `kept` reads
+them, `checkpoints` scores them and groups seeds, `run_facts` says how the networks were trained, and `results` writes
+the report, into which other modules put sections.
 """
