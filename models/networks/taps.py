@@ -42,6 +42,15 @@ def _resnet20() -> dict[str, str]:
     return taps | {"fc": "fc"}
 
 
+def _efficientnet_lite(n_blocks: int) -> dict[str, str]:
+    return {
+        "stem": "_stem_activation",
+        **_numbered("block", (f"_blocks.{i}" for i in range(n_blocks))),
+        "head": "_head_activation",
+        "fc": "_fc",
+    }
+
+
 _RESNET = _numbered("block", (f"layer{i}" for i in range(1, 5))) | {"fc": "fc"}
 _DENSENET = {
     **{f"denseblock{i}": f"features.denseblock{i}" for i in range(1, 5)},
@@ -72,11 +81,7 @@ TAPS: dict[str, dict[str, str]] = {
     **{name: taps | {"conv11": "classifier.2"} for name, taps in _SQUEEZENETS.items()},
     **{name: _CORNET for name in ("cornet_s", "cornet_z")},
     "resnet20": _resnet20(),
-    "efficientnet_lite0": {
-        "stem": "_stem_activation",
-        **_numbered("block", (f"_blocks.{i}" for i in range(16))),
-        "head": "_head_activation",
-        "fc": "_fc",
-    },
+    "efficientnet_lite0": _efficientnet_lite(16),
+    **{name: _efficientnet_lite(21) for name in ("efficientnet_lite1", "efficientnet_lite2")},
 }
 """Network → layer name → module path."""

@@ -44,10 +44,10 @@ def trained(name, batch):
     return network.eval()
 
 
-def images():
+def images(size):
     """Coarse patterns: for a deep network, all images of pure noise look alike."""
     coarse = torch.randn(N, 3, 7, 7, generator=torch.Generator().manual_seed(1))
-    return nn.functional.interpolate(coarse, size=224, mode="bilinear")
+    return nn.functional.interpolate(coarse, size=size, mode="bilinear")
 
 
 def hooked(network, taps, batch):
@@ -67,9 +67,9 @@ def hooked(network, taps, batch):
     [pytest.param(name, marks=[] if name in ALWAYS else [pytest.mark.slow]) for name in NETWORKS],
 )
 def test_activations_and_rdms_equal_torch(name):
-    if name == "efficientnet_lite0":
+    if name.startswith("efficientnet_lite"):
         pytest.importorskip("efficientnet_lite_pytorch")
-    batch = images()
+    batch = images(build(name).preprocessing.size)
     network = trained(name, batch)
     architecture = Architecture.export(network)
     state = network.state_dict()

