@@ -41,11 +41,11 @@ class Brain:
 
     @classmethod
     def of(cls, study: Study) -> "Brain":
-        """Return a study's brain; ValueError if its regions have different numbers of subjects."""
+        """Return a study's brain; NotComparable if its regions have different numbers of subjects."""
         targets = study.targets
         rdms = [np.asarray(t.subject_rdms).reshape(t.n_subjects, -1) for t in targets.values()]
         if len({rows.shape for rows in rdms}) != 1:
-            raise ValueError(f"the regions of study {study.name} must have the same subjects")
+            raise NotComparable(f"the regions of study {study.name} must have the same subjects")
         data = SubjectData.take(np.concatenate(rdms), "algonauts2019", None, None)
         ceilings = np.array([target.ceiling for target in targets.values()])
         return cls(study.name, tuple(targets), ceilings, data, len(rdms[0]))

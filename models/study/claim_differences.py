@@ -161,7 +161,7 @@ def compare_groups(
     found = []
     for i, measure in enumerate(measures):
         brain = (float(bootstrap.variance[i]), bootstrap.dof)
-        intervals = [_interval(float(estimate[i]), brain, each, i) for each in (own, any_seed)]
+        value = float(estimate[i])
         seeds = sum(variance.total[i] / n for variance, n in own if variance is not None)
         found.append(
             Difference(
@@ -169,7 +169,8 @@ def compare_groups(
                 "" if against is None else against.network,
                 epoch,
                 measure,
-                *intervals,
+                _interval(value, brain, own, i),
+                _interval(value, brain, any_seed, i),
                 sd_seeds=math.sqrt(seeds),
                 sd_subjects=math.sqrt(raw[1, i] * s / (s - 1)),
                 sd_images=math.sqrt(raw[2, i] * c / (c - 1)),

@@ -1,6 +1,6 @@
 """The figures of the claim: differences with intervals, scores by layer, scores against accuracy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +152,10 @@ def draw_accuracy(claim: Claim, path: Path) -> Path:
     return plot.write_figure(figure, path)
 
 
-def _figure(size: Sequence[float]) -> Any:
+def _figure(size: tuple[float, float]) -> Any:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=tuple(size), layout="constrained")
+    return Figure(figsize=size, layout="constrained")
 
 
 def _legend(figure: Any, axes: Any, colours: Mapping[str, str]) -> None:

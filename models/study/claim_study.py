@@ -102,8 +102,8 @@ def study_claim(
 ) -> Claim:
     """Compute everything.
 
-    NotComparable if the reference, the other networks, or one of the paper's epochs of the reference is missing, a network
-    has no epoch in common with it, or no network has two seeds.
+    NotComparable if the reference, the other networks, or one of the paper's epochs of the reference is missing, a
+    network has no epoch in common with it, or no network has two seeds.
     """
     brains, kept = claim_brains(studies), list(kept)
     first, names = brains[0].study, measures_of(brains)
