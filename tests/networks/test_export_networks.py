@@ -16,6 +16,9 @@ nn = torch.nn
 # `tests/networks/test_export.py` AlexNet, ResNet-18 and -20, SqueezeNet 1.1, the CORnets and EfficientNet-Lite0.
 ALWAYS = {"vgg11", "densenet121", "googlenet", "inception"}
 N = 6
+# Rounding in 21 blocks: in EfficientNet-Lite1, torch's float32 differs from its float64 by 1.1e-4 of the largest
+# activation, ONNX Runtime's by 1.0e-4, and the two from each other by 1.5e-4.
+TOLERANCES = {"efficientnet_lite1": 2e-4, "efficientnet_lite2": 2e-4}
 
 
 def trained(name, batch):
@@ -81,7 +84,7 @@ def test_activations_and_rdms_equal_torch(name):
         # Relative to the largest activation of the layer.
         scale = np.abs(values).max()
         assert scale > 0, layer
-        assert np.abs(got[layer] - values).max() <= 1e-4 * scale, layer
+        assert np.abs(got[layer] - values).max() <= TOLERANCES.get(name, 1e-4) * scale, layer
         rdms = [calc_rdm(each.reshape(N, -1)) for each in (got[layer], values)]
         assert rdms[1].max() > 1e-3, f"{layer}: images that are all alike prove little"
         np.testing.assert_allclose(*rdms, rtol=0, atol=1e-5, err_msg=layer)
