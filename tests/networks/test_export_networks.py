@@ -16,9 +16,9 @@ nn = torch.nn
 # `tests/networks/test_export.py` AlexNet, ResNet-18 and -20, SqueezeNet 1.1, the CORnets and EfficientNet-Lite0.
 ALWAYS = {"vgg11", "densenet121", "googlenet", "inception"}
 N = 6
-# Rounding in 21 blocks: in EfficientNet-Lite1, torch's float32 differs from its float64 by 1.1e-4 of the largest
-# activation, ONNX Runtime's by 1.0e-4, and the two from each other by 1.5e-4.
-TOLERANCES = {"efficientnet_lite1": 2e-4, "efficientnet_lite2": 2e-4}
+# Rounding in 21 blocks, relative to the largest activation: torch's float32 differs from its float64 by 1.1e-4 in Lite1
+# and 1.6e-4 in Lite2, ONNX Runtime's by 1.0e-4 and 1.5e-4, and the two from each other by 1.5e-4 and 2.4e-4.
+TOLERANCES = {"efficientnet_lite1": 2e-4, "efficientnet_lite2": 3e-4}
 
 
 def trained(name, batch):
