@@ -135,7 +135,9 @@ class WeightedRdm(RdmModel):
     the mean of :math:`\lVert x_l \rVert^2`. For the Spearman coefficient, and for other similarities of ranks, x are
     the layers' centred ranks; for ``corr`` the centred RDMs; for ``cosine`` the RDMs; for ``corr_cov`` and
     ``cosine_cov`` lengths are those of whitened RDMs. Without a penalty, no other weights ≥ 0 give a higher mean
-    ``corr`` or ``cosine`` with the subjects, and the weights are those of rsatoolbox's `fit_regress_nn`.
+    ``corr`` or ``cosine`` with the subjects, and the weights are those of rsatoolbox's `fit_regress_nn`. Of several
+    studies, the mean squares are summed, with each y scaled to a root mean square of 1: a study whose subjects agree
+    more does not outweigh the others.
 
     Parameters
     ----------

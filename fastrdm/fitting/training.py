@@ -24,11 +24,13 @@ class Training:
     """Products for each set of training subjects.
 
     `products` (sets, layers, layers) are those of the layers' vectors, `targets` (sets, layers) those with the pooled
-    RDM of the set, both divided by the number of pairs; `values` (sets, layers) are the layers' scores on the set.
+    RDM of the set, both divided by the number of pairs; `lengths` (sets,) are the root mean squares of the pooled RDMs;
+    `values` (sets, layers) are the layers' scores on the set.
     """
 
     products: Floats
     targets: Floats
+    lengths: Floats
     values: Floats
 
 
@@ -41,24 +43,31 @@ def training_of(given: LayerRdms, sets: Mask) -> Training:
     pools = _means(rows, np.repeat(sets, times, axis=1))
     complete = np.asarray(~np.isnan(pools) & ~np.isnan(rdms).any(axis=0))
     if complete.all():
-        products, targets = _products(rdms, pools, data.protocol.method)
+        products, targets, lengths = _products(rdms, pools, data.protocol.method)
         products = np.broadcast_to(products, (len(sets), *products.shape))
     else:
         each = [
             _products(rdms[:, left], pool[None, left], data.protocol.method, left)
             for pool, left in zip(pools, complete, strict=True)
         ]
-        products = np.stack([one for one, _ in each])
-        targets = np.concatenate([other for _, other in each])
-    return Training(products, targets, _means(data.value(data.observed(rdms)).T, sets))
+        products = np.stack([one for one, *_ in each])
+        targets, lengths = (np.concatenate([one[i] for one in each]) for i in (1, 2))
+    return Training(products, targets, lengths, _means(data.value(data.observed(rdms)).T, sets))
 
 
 def sum_of(several: Sequence[Training], ceilings: Sequence[float]) -> Training:
-    """Return the products of several studies together; scores are means of shares of the noise ceiling."""
+    """Return the products of several studies together; scores are means of shares of the noise ceiling.
+
+    Each study's pooled RDM is scaled to length 1. Without that, a study whose subjects agree, so that their mean is
+    long, would outweigh the others.
+    """
     values = [one.values / ceiling for one, ceiling in zip(several, ceilings, strict=True)]
+    lengths = [np.where(one.lengths > 0, one.lengths, 1) for one in several]
+    targets = [one.targets / size[:, None] for one, size in zip(several, lengths, strict=True)]
     return Training(
         np.sum([one.products for one in several], axis=0),
-        np.sum([one.targets for one in several], axis=0),
+        np.sum(targets, axis=0),
+        np.ones_like(lengths[0]),
         np.mean(values, axis=0),
     )
 
@@ -82,12 +91,13 @@ def mixed_rdms(weights: Floats, rdms: Floats, *, ranked: bool) -> Floats:
 
 def _products(
     rdms: Floats, pools: Floats, method: str, left: Mask | None = None
-) -> tuple[Floats, Floats]:
-    """Return products (layers, layers) of layers, and (pools, layers) with pools, on the pairs left."""
+) -> tuple[Floats, Floats, Floats]:
+    """Return products (layers, layers) of layers and (pools, layers) with pools, and the lengths of pools."""
     vectors = rdm_vectors(rdms, method, left)
     pooled = rdm_vectors(pools, method, left, pooled=True)
     n = max(1, vectors.shape[1])
-    return vectors @ vectors.T / n, pooled @ vectors.T / n
+    lengths = np.sqrt((pooled**2).sum(axis=1) / n)
+    return vectors @ vectors.T / n, pooled @ vectors.T / n, lengths
 
 
 def _means(values: Floats, sets: Mask) -> Floats:

@@ -214,10 +214,21 @@ def test_a_fit_on_several_studies_uses_all_of_them():
     assert fitted.same_data == pytest.approx(np.mean(shares, axis=0).max())
     centred = [[(rankdata(x) - (len(x) + 1) / 2) / len(x) ** 1.5 for x in r.values()] for r in rdms]
     pools = [pooled_ranks(s) for s in (first[1], second[1])]
-    ys = [(p - p.mean()) / len(p) ** 1.5 for p in pools]
+    # Each pooled RDM has length 1, whether its subjects agree or not.
+    ys = [(p - p.mean()) / np.linalg.norm(p - p.mean()) for p in pools]
     expected = nnls(np.concatenate(centred, axis=1).T, np.concatenate(ys))[0]
     weighted = WeightedRdm([0.0, 1e9]).fit(rdms, targets)
     np.testing.assert_allclose(weighted.weights, unit(expected), atol=1e-9)
+
+
+def test_subjects_who_agree_do_not_outweigh_another_study():
+    """Copies of one subject have the longest pooled RDM."""
+    (rdms, subjects), (more, others) = make(20), make(20, seed=1)
+    copies = np.repeat(subjects[:1], len(subjects), axis=0)
+    one = fastrdm.Target(subjects[:1], ceiling=1)
+    alone = WeightedRdm().fit([rdms, more], [one, fastrdm.Target(others)])
+    agree = WeightedRdm().fit([rdms, more], [fastrdm.Target(copies), fastrdm.Target(others)])
+    np.testing.assert_allclose(alone.weights, agree.weights, atol=1e-12)
 
 
 def test_pairs_that_a_layer_or_all_subjects_lack_are_left_out():
