@@ -33,6 +33,10 @@ _POOLS: Mapping[str, Callable[[Kept], bool]] = {
 }
 
 
+class NoLayerError(ValueError):
+    """No layer of a pool is similar to a region."""
+
+
 @dataclass(frozen=True)
 class Fit:
     """The model of one region: the pool of layers that it was chosen from, and the weights."""
@@ -112,6 +116,14 @@ def _fixed(pools: Pools, pool: str, studies: Sequence[Study], region: str, best:
     return Fit(pool, fastrdm.FixedRdm(layer).fit(rdms, targets))
 
 
+def _best(scores: Floats, pool: str, region: str) -> int:
+    """Return the layer with the best mean over studies (rows), among those with a score for each."""
+    means = scores.mean(axis=0)
+    if np.isnan(means).all():
+        raise NoLayerError(f"no layer of the pool {pool!r} is similar to {region} in all studies")
+    return int(np.nanargmax(means))
+
+
 def paper_rule(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit]:
     """One layer of the ResNet-20 for both regions: the best mean over studies of the score (Meijer 2019)."""
     percent = _percentages(pools, "ResNet-20", studies)
@@ -122,7 +134,7 @@ def paper_rule(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit]:
     }
     total = sum(percent[region] * ceilings[region] for region in percent)
     score = total / sum(ceilings.values())
-    best = int(np.nanargmax(score.mean(axis=0)))
+    best = _best(score, "ResNet-20", " and ".join(percent))
     return {region: _fixed(pools, "ResNet-20", studies, region, best) for region in percent}
 
 
@@ -130,7 +142,7 @@ def best_layers(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit]:
     """The layer of any network with the best mean over studies of the percentage, for each region."""
     percent = _percentages(pools, "everything", studies)
     return {
-        region: _fixed(pools, "everything", studies, region, int(np.nanargmax(rows.mean(axis=0))))
+        region: _fixed(pools, "everything", studies, region, _best(rows, "everything", region))
         for region, rows in percent.items()
     }
 
@@ -138,7 +150,7 @@ def best_layers(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit]:
 def weighted_resnet20(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit]:
     """Non-negative weights of all layers of the ResNet-20, of all seeds and epochs, for each region."""
     return {
-        region: Fit("ResNet-20", _weighted(pools, "ResNet-20", studies, region))
+        region: Fit("ResNet-20", _some_weight(pools, "ResNet-20", studies, region))
         for region in _regions(studies)
     }
 
@@ -153,8 +165,15 @@ def weighted_everything(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit
     for region in _regions(studies):
         values = {pool: _transfer(pools, pool, studies, region) for pool in pools.names}
         chosen = max(values, key=values.__getitem__)
-        out[region] = Fit(chosen, _weighted(pools, chosen, studies, region))
+        out[region] = Fit(chosen, _some_weight(pools, chosen, studies, region))
     return out
+
+
+def _some_weight(pools: Pools, pool: str, studies: Sequence[Study], region: str) -> FittedRdm:
+    model = _weighted(pools, pool, studies, region)
+    if not model.weights.any():
+        raise NoLayerError(f"no layer of the pool {pool!r} is similar to {region}")
+    return model
 
 
 def _weighted(pools: Pools, pool: str, studies: Sequence[Study], region: str) -> FittedRdm:
@@ -166,14 +185,15 @@ def _transfer(pools: Pools, pool: str, studies: Sequence[Study], region: str) ->
     if len(studies) == 1:
         (study,) = studies
         rdms, target = pools.of(pool, study.name), study.targets[region]
-        model = fastrdm.WeightedRdm(RIDGE)
-        return fastrdm.cross_validate(model, rdms, target, _FOLDS, None).score
+        weighted = fastrdm.WeightedRdm(RIDGE)
+        return fastrdm.cross_validate(weighted, rdms, target, _FOLDS, None).score
     values = []
     for judged in studies:
         model = _weighted(pools, pool, [s for s in studies if s is not judged], region)
-        target = judged.targets[region]
-        score = model.score(pools.of(pool, judged.name), target)
-        values.append(score.mean_rho[0] / np.sqrt(target.ceiling))
+        target, rho = judged.targets[region], 0.0
+        if model.weights.any():
+            rho = float(model.score(pools.of(pool, judged.name), target).mean_rho[0])
+        values.append(rho / np.sqrt(target.ceiling))
     return float(np.mean(values))
 
 

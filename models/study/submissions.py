@@ -22,7 +22,7 @@ from fastrdm._base import new_file
 from fastrdm.studies import Study, algonauts, find_data, open_studies
 from models.study.kept import FOLDER, Kept, read_kept
 from models.study.network_scores import TEST_STUDY
-from models.study.rules import RULES, Fit, Pools, Rule
+from models.study.rules import RULES, Fit, NoLayerError, Pools, Rule
 from models.study.tables import csv_table, markdown
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -95,18 +95,29 @@ def judge(fits: Mapping[str, Fit], pools: Pools, study: Study, n_draws: int = N_
     return Judgement(study.name, percent, low, high, rho)
 
 
+def lacking(kept: Sequence[Kept], studies: Sequence[Study]) -> str:
+    """Return what is lacking for submissions, or nothing."""
+    chosen_by = [study.name for study in studies if study.name != TEST_STUDY]
+    if len(chosen_by) < 2:
+        return "a rule is judged on another study, so two studies with brain data are needed"
+    if not any(each.network == "resnet20" for each in kept):
+        return "no RDMs of the ResNet-20 are kept"
+    for each in kept:
+        if missing := [name for name in (*chosen_by, TEST_STUDY) if name not in each.studies]:
+            return f"{each.path.name} has no RDMs of the images {missing[0]}"
+    return ""
+
+
 def make(
     kept: Sequence[Kept], studies: Sequence[Study], n_draws: int = N_DRAWS
 ) -> list[Submission]:
     """Carry out each rule on all studies, and on each study alone to be judged on the others.
 
-    Raise ValueError if there are fewer than two studies, or a pool of a rule is empty.
+    Raise ValueError if something is lacking.
     """
+    if reason := lacking(kept, studies):
+        raise ValueError(reason)
     chosen_by = [study for study in studies if study.name != TEST_STUDY]
-    if len(chosen_by) < 2:
-        raise ValueError(
-            "a rule is judged on another study, so two studies with brain data are needed"
-        )
     pools = Pools(kept, [study.name for study in chosen_by])
     made = []
     for rule in RULES:
@@ -146,8 +157,16 @@ def _test_rdm(model: FittedRdm, by_name: Mapping[str, Kept]) -> Floats:
 
 
 def section(kept: Sequence[Kept], studies: Sequence[Study], folder: Path) -> str:
-    """Make the submissions, write them and `RESULTS-submissions.csv` into a folder, and return the report's section."""
-    submissions = make(kept, studies)
+    """Make the submissions, write them and `RESULTS-submissions.csv` into a folder, and return the report's section.
+
+    If there can be none, the section says why.
+    """
+    if reason := lacking(kept, studies):
+        return f"{_HEADING}\n\nThere are none: {reason}."
+    try:
+        submissions = make(kept, studies)
+    except NoLayerError as error:
+        return f"{_HEADING}\n\nThere are none: {error}."
     write(submissions, kept, folder / "submissions")
     with new_file(folder / "RESULTS-submissions.csv") as file:
         file.write(csv_table(table(submissions)).encode())
@@ -208,7 +227,11 @@ def _layers(model: FittedRdm, n: int = 3) -> tuple[str, str]:
     return str(len(order)), shown
 
 
-_TEMPLATE = """## Submissions for the 78 test images
+_HEADING = "## Submissions for the 78 test images"
+
+_TEMPLATE = (
+    _HEADING
+    + """
 
 Four submissions, chosen and fitted on the studies 92 and 118 alone:
 (a) the paper's rule, one layer of the ResNet-20 for both regions; (b) the best layer of each region, of any network;
@@ -227,6 +250,7 @@ of the one study to the upper end of the other's, from draws of subjects and ima
 What is submitted. Layers are those with a weight, of the checkpoints in `models/study/rdms`:
 
 {parts}"""
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
