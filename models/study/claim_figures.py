@@ -91,7 +91,7 @@ def draw_layers(claim: Claim, path: Path, epoch: int = EPOCHS[-1]) -> Path:
     panels = figure.subplots(2, len(regions), squeeze=False, sharex=True)
     labels = ("percent of the noise ceiling", "mean ρ")
     for network, colour in colours.items():
-        depths, values = _by_depth(claim, network, epoch)
+        depths, values = by_depth(claim, network, epoch)
         if not len(depths):
             continue
         pretrained = any(e.network == network and e.epoch is None for e in claim.kept)
@@ -112,7 +112,7 @@ def draw_layers(claim: Claim, path: Path, epoch: int = EPOCHS[-1]) -> Path:
     return plot.write_figure(figure, path)
 
 
-def _by_depth(claim: Claim, network: str, epoch: int) -> tuple[Floats, Floats]:
+def by_depth(claim: Claim, network: str, epoch: int) -> tuple[Floats, Floats]:
     """Return the depths of a network's layers, rising, and their means (depths, targets, 2)."""
     depths, values = [], []
     for each, of_layers in zip(claim.candidates, claim.observed.of_layers, strict=True):

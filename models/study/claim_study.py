@@ -108,6 +108,7 @@ def study_claim(
     brains, kept = claim_brains(studies), list(kept)
     first, names = brains[0].study, measures_of(brains)
     plan = plan_epochs(kept)
+    _check_seeds(kept)
     candidates = [Candidate(each, comparable_layers(each, first)) for each in kept]
     observed = observe(brains, candidates)
     drawn = [c for c in candidates if c.kept.epoch is None or _is_planned(c.kept, plan)]
@@ -130,16 +131,8 @@ def study_claim(
     by_epoch = [d for n in others for epoch in plan[n] for d in difference(n, [epoch])]
     together = [d for n in others for d in difference(n, papers[n])]
     all_layers = [d for n in others for d in difference(n, papers[n], wide_groups)]
-    levels = [
-        d
-        for network, epochs in plan.items()
-        for e in epochs
-        for d in compare_groups(
-            groups.mean(network, [e]), None, brains, names, groups.pooled([e], brains), str(e)
-        )
-    ]
     last = groups.mean(REFERENCE, [max(plan[REFERENCE])])
-    pretrained = []
+    levels, pretrained = _levels(groups, plan, brains), []
     for network in dict.fromkeys(c.kept.network for c in drawn if c.kept.epoch is None):
         own = groups.mean(network, [None])
         levels += compare_groups(own, None, brains, names, None)
@@ -165,6 +158,26 @@ def study_claim(
         n_draws,
         seed,
     )
+
+
+def _check_seeds(kept: Sequence[Kept]) -> None:
+    trained = {(each.network, each.seed) for each in kept if each.epoch is not None}
+    networks = sorted({network for network, _ in trained})
+    if len(trained) == len(networks):
+        names = ", ".join(networks)
+        raise NotComparable(f"one of {names} needs at least two seeds, to know how seeds vary")
+
+
+def _levels(
+    groups: "_Groups", plan: Mapping[str, Sequence[int]], brains: Sequence[Brain]
+) -> list[Difference]:
+    """Return the own means of trained networks at the planned epochs."""
+    names, found = measures_of(brains), []
+    for network, epochs in plan.items():
+        for epoch in epochs:
+            own, pooled = groups.mean(network, [epoch]), groups.pooled([epoch], brains)
+            found += compare_groups(own, None, brains, names, pooled, str(epoch))
+    return found
 
 
 def plan_epochs(kept: Sequence[Kept]) -> dict[str, list[int]]:

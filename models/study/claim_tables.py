@@ -19,6 +19,11 @@ def of_score(differences: Sequence[Difference]) -> list[Difference]:
     return [each for each in differences if each.measure == f"{SCORE} percent"]
 
 
+def is_in_short(measure: str) -> bool:
+    """Whether short tables show a measure: all percentages, and the mean ρ of the score."""
+    return measure.endswith("percent") or measure == f"{SCORE} rho"
+
+
 def number_text(value: float, measure: str, sign: bool = True) -> str:
     """Return a number with the digits of its measure."""
     digits = 3 if measure.endswith("rho") else 2
@@ -54,7 +59,7 @@ def together_table(differences: Sequence[Difference]) -> str:
             p_text(d.p_holm),
         ]
         for d in differences
-        if d.measure.endswith("percent") or d.measure == f"{SCORE} rho"
+        if is_in_short(d.measure)
     ]
     head = ["against", "epochs", "measure", "difference", "95 % interval", "any seed", "p (Holm)"]
     return _without_empty(head, rows, ("against", "epochs", "measure"))

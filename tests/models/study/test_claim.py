@@ -457,6 +457,7 @@ def test_the_section_is_the_same_each_time_and_has_every_part(made, tmp_path):
         assert f"({name})" in texts[0]
     assert texts[0].startswith("## Does the shallower network predict better?\n\n**")
     assert "{" not in texts[0]
+    assert max(len(line) for line in texts[0].splitlines() if not line.startswith("|")) <= 120
     for text in ("ResNet-34 †", "EfficientNet-Lite0", "minus ResNet-20 after epoch 10", "20 draws"):
         assert text in texts[0]
     with (tmp_path / "a/RESULTS-claim.csv").open(newline="") as file:
@@ -478,6 +479,8 @@ def test_a_section_that_cannot_compare_says_why(made, tmp_path):
     studies, kept, *_ = made
     text = section([k for k in kept if k.network != "resnet20"], studies, tmp_path)
     assert text.endswith("Not compared: there are no kept RDMs of resnet20 after epoch 1.\n")
+    text = section([k for k in kept if k.seed == 0], studies, tmp_path)
+    assert "one of resnet18, resnet20, resnet34 needs at least two seeds" in text
     text = section(kept, studies[:1], tmp_path)
     assert "the claim needs two studies, one to choose layers and one to judge: 92" in text
     assert not list(tmp_path.iterdir())
