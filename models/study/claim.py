@@ -111,13 +111,14 @@ _HEADLINES = {
 _CASES = {
     BETTER: "{one} predicts better than {other}: {points}.",
     WORSE: "{one} predicts worse than {other}: {points}.",
-    UNDECIDED: "{one} and {other} are not told apart: {points}.",
+    UNDECIDED: "{one} is not told apart from {other}: {points}.",
 }
 
 
 def _answer(each: Difference) -> str:
     interval = each.any_seed
-    names = {"one": shown(each.network), "other": shown(each.against)}
+    epochs = f"over epochs {each.epoch}" if "," in each.epoch else f"at epoch {each.epoch}"
+    names = {"one": shown(each.network), "other": f"{shown(each.against)} {epochs}"}
     return _CASES[decide([each])].format(**names, points=_points(interval))
 
 
