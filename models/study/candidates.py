@@ -37,16 +37,12 @@ Graphs = Mapping[str, Architecture]
 
 @dataclass(frozen=True)
 class StudyRun:
-    """Studies, the store of their scores, and options of `OnnxModel`.
-
-    With `by_region`, a submission has the best layer of each region instead of one layer for both.
-    """
+    """Studies, the store of their scores, and options of `OnnxModel`."""
 
     studies: Sequence[Study]
     store: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     progress: bool = False
-    by_region: bool = False
 
     @property
     def test_images(self) -> list[Path]:
@@ -191,9 +187,8 @@ def _sweep(weights: Path, graphs: Graphs, run: StudyRun) -> tuple[list[dict[str,
 def _submit(
     scores: NetworkScores, folder: Path, weights: Path, graphs: Graphs, run: StudyRun
 ) -> None:
-    """Write the submission of the best layer, or of the best layer of each region."""
-    regions = algonauts.REGIONS["fmri"]
-    best = scores.by_region if run.by_region else dict.fromkeys(regions, scores.best)
+    """Write the submission of the best layer."""
+    best = dict.fromkeys(algonauts.REGIONS["fmri"], scores.best)
     rdms: dict[str, NDArray[np.float64]] = {}
     for suffix, graph in graphs.items():
         model = graph.open(weights, **run.options)

@@ -65,9 +65,9 @@ class NetworkScores:
         """`sign_remarks` about the best layer."""
         return sign_remarks(self._chosen_by)
 
-    def marked(self, layer: str, region: str = "") -> str:
-        """A layer's name, with ‡ if its mean similarity to a region, by default any, is below 0 in a study."""
-        results = [r for r in self._chosen_by if r.layer == layer and region in ("", r.region)]
+    def marked(self, layer: str) -> str:
+        """A layer's name, with ‡ if its mean similarity to a region is below 0 in a study."""
+        results = [r for r in self._chosen_by if r.layer == layer]
         return f"{layer} ‡" if any(r.mean_rho < 0 for r in results) else layer
 
     @property
@@ -76,36 +76,13 @@ class NetworkScores:
         by_layer = next(iter(layer_scores(self._chosen_by).values()), {})
         return by_layer.get(self.best, math.nan)
 
-    def mean_of(self, layer: str | Mapping[str, str]) -> float:
-        """Score of a layer, or of a layer for each region, over the studies by which layers are chosen."""
-        studies = dict.fromkeys(r.study for r in self._chosen_by)
-        return float(np.mean([self.score(each, layer).percent for each in studies]))
-
-    @property
-    def by_region(self) -> dict[str, str]:
-        """Region → the layer with the best mean percentage over the studies by which layers are chosen."""
-        chosen = self._chosen_by
-        best = {}
-        for region in dict.fromkeys(r.region for r in chosen):
-            means = {
-                layer: np.mean(
-                    [r.percent_nc for r in chosen if (r.region, r.layer) == (region, layer)]
-                )
-                for layer in dict.fromkeys(r.layer for r in chosen)
-            }
-            known = {layer: mean for layer, mean in means.items() if not np.isnan(mean)}
-            best[region] = max(known, key=known.__getitem__, default="")
-        return best
-
-    def score(self, study: str, layer: str | Mapping[str, str]) -> MeanScore:
-        """The challenge's score of a layer, or of a layer for each region, and its deviation over subjects.
+    def score(self, study: str, layer: str) -> MeanScore:
+        """The challenge's score of a layer and its deviation over subjects.
 
         A subject's value is the mean over the regions. The deviations are NaN if the regions differ in their number of
         subjects.
         """
-        regions = {r.region for r in self.results}
-        layers = dict.fromkeys(regions, layer) if isinstance(layer, str) else layer
-        results = [r for r in self.results if (r.study, r.layer) == (study, layers[r.region])]
+        results = [r for r in self.results if (r.study, r.layer) == (study, layer)]
         ceiling = np.mean([r.ceiling for r in results])
         percent = float(100 * np.mean([r.value for r in results]) / ceiling)
         if len({len(r.subjects) for r in results}) != 1:
