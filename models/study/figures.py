@@ -98,7 +98,8 @@ def draw_bars(panels: Sequence[Panel], path: str | Path, title: str = "") -> Pat
         grid[-1].set_xticks(range(len(texts)), texts, rotation=rotation)
         _draw_legend(figure, grid)
         if title:
-            figure.suptitle(plot.plain_text(title, 500), x=0.01, ha="left", fontsize=8)
+            lines = "\n".join(plot.plain_text(line, 200) for line in title.split("\n"))
+            figure.suptitle(lines, x=0.01, ha="left", fontsize=8)
     return plot.write_figure(figure, path)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from fastrdm._base import new_file, require
 from fastrdm.studies import Study, find_data, open_studies
+from models.study import claim
 from models.study.checkpoints import (
     Checkpoint,
     Seeds,
@@ -41,7 +42,7 @@ from models.training.signals import Signals, run_command
 
 Section = Callable[[Sequence[Kept], Sequence[Study], Path], str]
 
-SECTIONS: tuple[Section, ...] = ()
+SECTIONS: tuple[Section, ...] = (claim.section,)
 """The sections by other modules, in order."""
 
 RESULTS = Path(__file__).parents[1] / "RESULTS.md"
@@ -174,8 +175,8 @@ def _draw(path: Path, named: dict[str, Seeds], title: str, published: Published 
         }
         drawn.append(replace(panel, marks=marks))
     seeds = ", mean over seeds" if any(panel.marks for panel in drawn) else ""
-    lines = "lines: 95 % intervals over subjects; dots: subjects"
-    draw_bars(drawn, path, f"{title}: best layers{seeds}; {lines}")
+    lines = "Lines: 95 % intervals over subjects; dots: subjects"
+    draw_bars(drawn, path, f"{title}: best layers{seeds}\n{lines}")
 
 
 def _draw_curves(path: Path, groups: Sequence[Seeds]) -> tuple[str, str] | None:
@@ -218,8 +219,8 @@ Each layer exists once for each size of the images: block1@48 is block1 with 48 
 paper's, that with the best mean score over the studies, chosen for each seed by itself; block1@32 ×2 is the best of
 two seeds. A score is 100 × mean R² over the regions / mean noise ceiling. Values are means over seeds ± sample
 standard deviations over seeds, in percent of the noise ceiling. In brackets is the mean ρ with its sign. R² is
-positive for negative correlations too, so it can be large although the correlations of the subjects have a mean of
-0. ‡ marks layers with a mean ρ below 0 in a region. [{table}]({table}) has the scores of all layers."""
+positive for negative correlations too, so it can be large although the subjects do not agree in sign. ‡ marks
+best layers with a mean ρ below 0 in a region. [{table}]({table}) has the scores of all layers."""
 
 _MEANING = """## What it shows, and what it does not
 
