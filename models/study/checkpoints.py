@@ -10,6 +10,8 @@ from fastrdm.studies import Study
 from models.study.kept import Kept
 from models.study.network_scores import NetworkScores, SubjectResult, mean_of_best, results_of
 
+# The paper has results for epochs 1, 5 and 10.
+_PAPERS_LAST = 10
 # The paper's network and those of the miniature come first in tables.
 _FIRST = ("resnet20", "resnet18", "resnet34", "densenet121")
 
@@ -82,22 +84,21 @@ def _place(key: tuple[str, int | None]) -> tuple[bool, int, str, int]:
     return epoch is None, rank, network, epoch or 0
 
 
-def last_together(groups: Iterable[Seeds]) -> tuple[str, list[Seeds]]:
-    """Return the last epoch that all trained networks have, in words, and the networks after it.
+def after_the_papers_epochs(groups: Iterable[Seeds]) -> list[Seeds]:
+    """Return each trained network after the last of the paper's epochs that it has, then the pretrained ones.
 
-    Pretrained networks are among them. Without such an epoch, the networks are those after their own last epochs.
+    A network without any of them is that after its own last epoch.
     """
     groups = list(groups)
-    trained = [each for each in groups if each.epoch is not None]
     by_network: dict[str, dict[int, Seeds]] = {}
-    for each in trained:
-        by_network.setdefault(each.network, {})[each.epoch or 0] = each
-    common = set.intersection(*map(set, by_network.values())) if by_network else set()
-    shown = [of[max(common or of)] for of in by_network.values()]
-    pretrained = [each for each in groups if each.epoch is None]
-    words = f"after epoch {max(common)}" if common else "after their last epochs"
-    texts = [words] * bool(shown) + ["pretrained"] * bool(pretrained)
-    return " and ".join(texts), shown + pretrained
+    for each in groups:
+        if each.epoch is not None:
+            by_network.setdefault(each.network, {})[each.epoch] = each
+    shown = [
+        of[max([epoch for epoch in of if epoch <= _PAPERS_LAST] or of)]
+        for of in by_network.values()
+    ]
+    return shown + [each for each in groups if each.epoch is None]
 
 
 def layer_rows(checkpoints: Iterable[Checkpoint]) -> list[dict[str, Any]]:

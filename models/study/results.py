@@ -22,12 +22,12 @@ import numpy as np
 
 from fastrdm._base import new_file, require
 from fastrdm.studies import Study, find_data, open_studies
-from models.study import claim
+from models.study import claim, submissions
 from models.study.checkpoints import (
     Checkpoint,
     Seeds,
+    after_the_papers_epochs,
     by_epoch,
-    last_together,
     layer_rows,
     score_kept,
 )
@@ -42,7 +42,7 @@ from models.training.signals import Signals, run_command
 
 Section = Callable[[Sequence[Kept], Sequence[Study], Path], str]
 
-SECTIONS: tuple[Section, ...] = (claim.section,)
+SECTIONS: tuple[Section, ...] = (claim.section, submissions.section)
 """The sections by other modules, in order."""
 
 RESULTS = Path(__file__).parents[1] / "RESULTS.md"
@@ -143,10 +143,16 @@ def _mean_and_deviation(values: Sequence[float], digits: int = 2) -> str:
 def _draw_figure4(
     path: Path, groups: Sequence[Seeds], published: Published | None
 ) -> tuple[str, str]:
-    """Draw the networks after the last epoch that all of them have, and the pretrained ones."""
-    when, shown = last_together(groups)
-    _draw(path, {each.network: each for each in shown}, f"Networks {when}", published)
-    return path.name, f"Figure 4 in small: networks {when}"
+    """Draw the networks after the paper's epochs, and the pretrained ones."""
+    named = {
+        each.network if each.epoch is None else f"{each.network}, epoch {each.epoch}": each
+        for each in after_the_papers_epochs(groups)
+    }
+    _draw(path, named, "Networks", published)
+    return (
+        path.name,
+        "Figure 4 in small: networks after the last of the paper's epochs that they have",
+    )
 
 
 def _draw_figure5(

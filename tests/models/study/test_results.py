@@ -8,7 +8,13 @@ from scipy.stats import spearmanr
 from fastrdm.similarity import Target
 from fastrdm.studies import Study, open_studies
 from models.study import results
-from models.study.checkpoints import by_epoch, last_together, layer_rows, score_kept
+from models.study.checkpoints import (
+    Seeds,
+    after_the_papers_epochs,
+    by_epoch,
+    layer_rows,
+    score_kept,
+)
 from models.study.figures import draw_bars, panels
 from models.study.kept import read_kept, write_kept
 from models.study.network_scores import mean_of_best
@@ -135,7 +141,7 @@ def test_a_mean_over_seeds_is_of_each_seeds_best_layer(checkpoints):
     assert " ×2, " in mean_of_best("three", three).best or len(counts) == 1
 
 
-def test_networks_are_compared_after_the_last_epoch_that_all_have(checkpoints):
+def test_networks_are_shown_after_the_last_of_the_papers_epochs(checkpoints):
     groups = by_epoch(checkpoints)
     order = [(each.network, each.epoch, len(each.checkpoints)) for each in groups]
     assert order == [
@@ -146,16 +152,17 @@ def test_networks_are_compared_after_the_last_epoch_that_all_have(checkpoints):
         ("resnet34", 5, 1),
         ("b0", None, 1),
     ]
-    words, shown = last_together(groups)
-    assert words == "after epoch 5 and pretrained"
+    shown = after_the_papers_epochs(groups)
     assert [(each.network, each.epoch) for each in shown] == [
-        ("resnet20", 5),
+        ("resnet20", 10),
         ("resnet34", 5),
         ("b0", None),
     ]
-    words, shown = last_together([groups[2], groups[4]])
-    assert words == "after their last epochs" and shown == [groups[2], groups[4]]
-    assert last_together(groups[-1:]) == ("pretrained", groups[-1:])
+    late = replace(groups[0].checkpoints[0].kept, epoch=30)
+    only = Seeds((replace(groups[0].checkpoints[0], kept=late),))
+    assert after_the_papers_epochs([only]) == [only]
+    both = after_the_papers_epochs([only, groups[1]])
+    assert [each.epoch for each in both] == [5]
 
 
 def test_the_report_has_means_and_deviations_over_seeds(tmp_path, folder, studies, checkpoints):
