@@ -130,7 +130,8 @@ def results_of(
     results = []
     for i, layer in enumerate(layers):
         rho = tuple(score.rho[i].tolist())
-        numbers = {key: float(getattr(score, key)[i]) for key in (*COLUMNS, "ceiling", "mean_rho")}
+        keys = (*COLUMNS, "ceiling", "mean_rho")
+        numbers: Any = {key: float(getattr(score, key)[i]) for key in keys}
         values = tuple(r**2 for r in rho) if is_squared else rho
         similarities: Any = {"rho": rho, "subjects": values}
         results.append(SubjectResult(name, study.name, layer, region, **similarities, **numbers))
@@ -159,11 +160,11 @@ def _mean(name: str, layer: str, results: Sequence[SubjectResult]) -> SubjectRes
     rho = np.mean([r.rho for r in results], axis=0)
     if first.value == first.r2:
         rho = np.copysign(np.sqrt(values), rho)
-    means = {
+    means: Any = {
         key: float(np.mean([getattr(r, key) for r in results]))
         for key in ("r2", "value", "percent_nc", "mean_rho", "ceiling")
     }
     sample = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
     subjects: Any = {"rho": tuple(rho.tolist()), "subjects": tuple(values.tolist())}
-    spread = {"std": float(np.std(values)), "sample_std": sample, "p": math.nan}
+    spread: Any = {"std": float(np.std(values)), "sample_std": sample, "p": math.nan}
     return SubjectResult(name, first.study, layer, first.region, **means, **spread, **subjects)
