@@ -67,7 +67,7 @@ DEVICE ?= auto
 replicate-mini: $(INSTALLED)
 	$(BIN)/python -m models.study.miniature --out mini-out --device $(DEVICE) $(MINI)
 
-# Tables and figures of models/RESULTS.md from the RDMs that the repository keeps, without training, in a minute.
+# Tables and figures of models/RESULTS.md from the RDMs that the repository keeps, without training, in minutes.
 results: $(INSTALLED)
 	$(BIN)/python -m models.study.results
 
