@@ -145,10 +145,10 @@ def _draw_figure4(
 ) -> tuple[str, str]:
     """Draw the networks after the paper's epochs, and the pretrained ones."""
     named = {
-        each.network if each.epoch is None else f"{each.network}, epoch {each.epoch}": each
+        each.network if each.epoch is None else f"{each.network} ({each.epoch})": each
         for each in after_the_papers_epochs(groups)
     }
-    _draw(path, named, "Networks", published)
+    _draw(path, named, "Networks, in brackets the epoch", published)
     return (
         path.name,
         "Figure 4 in small: networks after the last of the paper's epochs that they have",
