@@ -19,7 +19,7 @@ import numpy as np
 from fastrdm._base import new_file
 from fastrdm.studies import Study, find_data, open_studies, synthetic_notice
 from models.study.claim_choice import SCORE, NotComparable
-from models.study.claim_differences import Difference, Interval
+from models.study.claim_differences import Interval, NetworkDifference
 from models.study.claim_figures import by_depth, colours_of, draw_all, shown, title_of
 from models.study.claim_study import EPOCHS, REFERENCE, Claim, study_claim
 from models.study.claim_tables import (
@@ -71,7 +71,7 @@ def write_claim(
     return to_markdown(claim, synthetic_notice(studies))
 
 
-def decide(differences: Sequence[Difference]) -> str:
+def decide(differences: Sequence[NetworkDifference]) -> str:
     """Return BETTER or WORSE if some corrected p are small and the signs of these differences agree, else UNDECIDED.
 
     Those of any seed decide: the claim is of networks, not of one training.
@@ -115,7 +115,7 @@ _CASES = {
 }
 
 
-def _answer(each: Difference) -> str:
+def _answer(each: NetworkDifference) -> str:
     interval = each.any_seed
     epochs = f"over epochs {each.epoch}" if "," in each.epoch else f"at epoch {each.epoch}"
     names = {"one": shown(each.network), "other": f"{shown(each.against)} {epochs}"}

@@ -64,7 +64,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Difference:
+class NetworkDifference:
     """The difference of two networks, or one network's own mean, in one measure."""
 
     network: str
@@ -142,7 +142,7 @@ def compare_groups(
     measures: Sequence[str],
     borrowed: SeedVariance | None,
     epoch: str = "",
-) -> list[Difference]:
+) -> list[NetworkDifference]:
     """Return the difference of two networks in each measure; without `against`, the first one's own mean.
 
     `borrowed` says how seeds of networks that have one vary; None takes any seed for this one.
@@ -164,7 +164,7 @@ def compare_groups(
         value = float(estimate[i])
         seeds = sum(variance.total[i] / n for variance, n in own if variance is not None)
         found.append(
-            Difference(
+            NetworkDifference(
                 group.network,
                 "" if against is None else against.network,
                 epoch,
@@ -216,7 +216,7 @@ def _bootstrap(draws: Floats, brains: Sequence[Brain]) -> Bootstrap:
     )
 
 
-def with_holm(differences: Sequence[Difference]) -> list[Difference]:
+def with_holm(differences: Sequence[NetworkDifference]) -> list[NetworkDifference]:
     """Return differences with the p of `any_seed` corrected by Holm's method; each measure is a family."""
     corrected: dict[int, float] = {}
     families: Mapping[str, list[int]] = {

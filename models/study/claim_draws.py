@@ -31,7 +31,7 @@ _BLOCK_SIZE = 1 << 21
 
 
 @dataclass(frozen=True)
-class Candidate:
+class LayerChoice:
     """A checkpoint with the layers among which one is chosen."""
 
     kept: Kept
@@ -57,7 +57,7 @@ class Observed:
         return np.asarray(self.held_out.mean(axis=1))
 
 
-def observe(brains: Sequence[Brain], candidates: Sequence[Candidate]) -> Observed:
+def observe(brains: Sequence[Brain], candidates: Sequence[LayerChoice]) -> Observed:
     """Score candidates on the subjects and images as they are."""
     pool = _Pool(candidates)
     scores = _scores(
@@ -79,14 +79,14 @@ def observe(brains: Sequence[Brain], candidates: Sequence[Candidate]) -> Observe
 
 
 @dataclass(frozen=True)
-class Draws:
+class BrainDraws:
     """How often each subject and each image of each study is drawn, (draws, subjects or images)."""
 
     subjects: tuple[Counts, ...]
     images: tuple[Counts, ...]
 
     @classmethod
-    def of(cls, brains: Sequence[Brain], n_draws: int, seed: int) -> "Draws":
+    def of(cls, brains: Sequence[Brain], n_draws: int, seed: int) -> "BrainDraws":
         """Draw with replacement; every study, its subjects and its images have their own stream."""
         if n_draws < 2:
             raise ValueError(f"n_draws must be at least 2, not {n_draws}")
@@ -104,7 +104,7 @@ def _drawn(rng: np.random.Generator, n_draws: int, n: int) -> Counts:
     return counts
 
 
-def redraw(brains: Sequence[Brain], candidates: Sequence[Candidate], draws: Draws) -> Floats:
+def redraw(brains: Sequence[Brain], candidates: Sequence[LayerChoice], draws: BrainDraws) -> Floats:
     """Return what candidates score in each draw, (kinds, draws, candidates, targets, 2).
 
     The kinds are: subjects and images drawn, subjects alone, images alone. The last axis is percentage and ρ; both are
@@ -139,7 +139,7 @@ def _scores(
 class _Pool:
     """The layers of all candidates as one stack, each once, and the rows of each candidate."""
 
-    def __init__(self, candidates: Sequence[Candidate]) -> None:
+    def __init__(self, candidates: Sequence[LayerChoice]) -> None:
         places = [(each.kept, layer) for each in candidates for layer in each.layers]
         self._places = list({(kept.path, layer): (kept, layer) for kept, layer in places}.values())
         rows = {(kept.path, layer): i for i, (kept, layer) in enumerate(self._places)}

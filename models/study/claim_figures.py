@@ -8,7 +8,7 @@ import numpy as np
 
 from fastrdm import plot
 from models.study.claim_choice import SCORE, Floats
-from models.study.claim_differences import Difference, Interval
+from models.study.claim_differences import Interval, NetworkDifference
 from models.study.claim_relations import relative_depths
 from models.study.claim_study import EPOCHS, REFERENCE, Claim
 
@@ -63,16 +63,16 @@ def draw_differences(claim: Claim, path: Path) -> Path:
     return plot.write_figure(figure, path)
 
 
-def _rows(claim: Claim) -> list[Mapping[str, Difference]]:
+def _rows(claim: Claim) -> list[Mapping[str, NetworkDifference]]:
     """Return differences by measure: of each network the paper's epochs together, then each epoch."""
-    rows: dict[tuple[str, str], dict[str, Difference]] = {}
+    rows: dict[tuple[str, str], dict[str, NetworkDifference]] = {}
     for each in (*claim.together, *claim.differences):
         rows.setdefault((each.against, each.epoch), {})[each.measure] = each
     networks = list(dict.fromkeys(against for against, _ in rows))
     return [rows[key] for key in sorted(rows, key=lambda key: networks.index(key[0]))]
 
 
-def _label(each: Difference) -> str:
+def _label(each: NetworkDifference) -> str:
     epochs = f"epochs {each.epoch}" if "," in each.epoch else f"epoch {each.epoch}"
     return f"{shown(each.against)}, {epochs}{' †' if each.conditional else ''}"
 

@@ -9,15 +9,15 @@ import numpy as np
 from fastrdm.studies import Study
 from models.study.claim_choice import Brain, Floats, NotComparable
 from models.study.claim_differences import (
-    Difference,
     Group,
+    NetworkDifference,
     SeedVariance,
     average_epochs,
     compare_groups,
     pooled_seed_variance,
     with_holm,
 )
-from models.study.claim_draws import Candidate, Draws, Observed, observe, redraw
+from models.study.claim_draws import BrainDraws, LayerChoice, Observed, observe, redraw
 from models.study.claim_relations import (
     Relation,
     average,
@@ -64,18 +64,18 @@ class Claim:
     brains: list[Brain]
     kept: list[Kept]
     # One for each of `kept`, with the layers among which one is chosen.
-    candidates: list[Candidate]
+    candidates: list[LayerChoice]
     observed: Observed
     # By epoch, with p corrected over all of them.
-    differences: list[Difference]
+    differences: list[NetworkDifference]
     # Of the paper's epochs together, with p corrected over all of them.
-    together: list[Difference]
+    together: list[NetworkDifference]
     # The same with all layers of the reference.
-    all_layers: list[Difference]
+    all_layers: list[NetworkDifference]
     # Own means of networks by epoch, then of pretrained ones.
-    levels: list[Difference]
+    levels: list[NetworkDifference]
     # Pretrained networks against the reference at its last epoch.
-    pretrained: list[Difference]
+    pretrained: list[NetworkDifference]
     relations: list[Relation]
     n_draws: int
     seed: int
@@ -109,19 +109,21 @@ def study_claim(
     first, names = brains[0].study, measures_of(brains)
     plan = plan_epochs(kept)
     _check_seeds(kept)
-    candidates = [Candidate(each, comparable_layers(each, first)) for each in kept]
+    candidates = [LayerChoice(each, comparable_layers(each, first)) for each in kept]
     observed = observe(brains, candidates)
     drawn = [c for c in candidates if c.kept.epoch is None or _is_planned(c.kept, plan)]
     wide = [
-        Candidate(each.kept, tuple(each.kept.rdms(first)))
+        LayerChoice(each.kept, tuple(each.kept.rdms(first)))
         for each in drawn
         if each.kept.network == REFERENCE
     ]
-    evaluations = redraw(brains, [*drawn, *wide], Draws.of(brains, n_draws, seed))
+    evaluations = redraw(brains, [*drawn, *wide], BrainDraws.of(brains, n_draws, seed))
     groups = _Groups(drawn, observed_values(brains, drawn), evaluations[:, :, : len(drawn)])
     wide_groups = _Groups(wide, observed_values(brains, wide), evaluations[:, :, len(drawn) :])
 
-    def difference(network: str, epochs: Sequence[int], own: _Groups = groups) -> list[Difference]:
+    def difference(
+        network: str, epochs: Sequence[int], own: _Groups = groups
+    ) -> list[NetworkDifference]:
         pair = own.mean(REFERENCE, epochs), groups.mean(network, epochs)
         label = ", ".join(map(str, epochs))
         return compare_groups(*pair, brains, names, groups.pooled(epochs, brains), label)
@@ -170,7 +172,7 @@ def _check_seeds(kept: Sequence[Kept]) -> None:
 
 def _levels(
     groups: "_Groups", plan: Mapping[str, Sequence[int]], brains: Sequence[Brain]
-) -> list[Difference]:
+) -> list[NetworkDifference]:
     """Return the own means of trained networks at the planned epochs."""
     names, found = measures_of(brains), []
     for network, epochs in plan.items():
@@ -214,7 +216,7 @@ def _depth(network: str) -> int:
     return max(weighted_layers(network).values(), default=0)
 
 
-def observed_values(brains: Sequence[Brain], candidates: Sequence[Candidate]) -> Floats:
+def observed_values(brains: Sequence[Brain], candidates: Sequence[LayerChoice]) -> Floats:
     """Return what candidates score without draws, (candidates, targets, 2)."""
     return observe(brains, candidates).values
 
@@ -222,7 +224,7 @@ def observed_values(brains: Sequence[Brain], candidates: Sequence[Candidate]) ->
 class _Groups:
     """The seeds of networks at their epochs, with their values and draws."""
 
-    def __init__(self, candidates: Sequence[Candidate], values: Floats, draws: Floats) -> None:
+    def __init__(self, candidates: Sequence[LayerChoice], values: Floats, draws: Floats) -> None:
         rows: dict[tuple[str, int | None], list[int]] = {}
         for i, each in enumerate(candidates):
             rows.setdefault((each.kept.network, each.kept.epoch), []).append(i)
@@ -282,7 +284,10 @@ def relate(
 
 
 def relate_layers(
-    brains: Sequence[Brain], candidates: Sequence[Candidate], of_layers: Sequence[Floats], seed: int
+    brains: Sequence[Brain],
+    candidates: Sequence[LayerChoice],
+    of_layers: Sequence[Floats],
+    seed: int,
 ) -> list[Relation]:
     """Average over checkpoints how a layer's score goes with its relative depth, all sizes together."""
     rng = np.random.default_rng([seed, len(candidates), 1])

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from models.study.claim_choice import SCORE
-from models.study.claim_differences import Difference, Interval
+from models.study.claim_differences import Interval, NetworkDifference
 from models.study.claim_figures import shown, title_of
 from models.study.claim_relations import Relation
 from models.study.claim_study import UNITS, Claim
 from models.study.tables import markdown
 
 
-def of_score(differences: Sequence[Difference]) -> list[Difference]:
+def of_score(differences: Sequence[NetworkDifference]) -> list[NetworkDifference]:
     """Return the differences in percent of the score."""
     return [each for each in differences if each.measure == f"{SCORE} percent"]
 
@@ -46,7 +46,7 @@ def measure_text(measure: str) -> str:
     return title_of(target) if unit == "percent" else "mean ρ"
 
 
-def together_table(differences: Sequence[Difference]) -> str:
+def together_table(differences: Sequence[NetworkDifference]) -> str:
     """Return differences of the paper's epochs together as Markdown, a row for each percentage, and the mean ρ."""
     rows = [
         [
@@ -65,7 +65,7 @@ def together_table(differences: Sequence[Difference]) -> str:
     return _without_empty(head, rows, ("against", "epochs", "measure"))
 
 
-def epoch_table(differences: Sequence[Difference]) -> str:
+def epoch_table(differences: Sequence[NetworkDifference]) -> str:
     """Return differences of the score by epoch as Markdown, with the parts of their variance."""
     rows = [
         [
@@ -100,7 +100,7 @@ def _rows_of(claim: Claim, network: str, epoch: str) -> list[int]:
 
 def level_table(claim: Claim) -> str:
     """Return the scores of networks at the epochs that are compared as Markdown."""
-    by_key: dict[tuple[str, str], dict[str, Difference]] = {}
+    by_key: dict[tuple[str, str], dict[str, NetworkDifference]] = {}
     for each in claim.levels:
         by_key.setdefault((each.network, each.epoch), {})[each.measure] = each
     rows = []

@@ -51,7 +51,7 @@ class Rule:
 
     key: str
     title: str
-    fit: Callable[["Pools", Sequence[Study]], dict[str, Fit]]
+    fit: Callable[["LayerPools", Sequence[Study]], dict[str, Fit]]
 
     @property
     def folder(self) -> str:
@@ -59,7 +59,7 @@ class Rule:
         return f"{self.key}_{self.title.replace(' ', '_')}".lower().replace("-", "")
 
 
-class Pools:
+class LayerPools:
     """The layers' RDMs of kept networks by pool and study."""
 
     def __init__(self, kept: Sequence[Kept], studies: Sequence[str]) -> None:
@@ -95,7 +95,7 @@ def _regions(studies: Sequence[Study]) -> list[str]:
     return list(studies[0].targets)
 
 
-def _percentages(pools: Pools, pool: str, studies: Sequence[Study]) -> dict[str, Floats]:
+def _percentages(pools: LayerPools, pool: str, studies: Sequence[Study]) -> dict[str, Floats]:
     """Return (studies, layers) percentages of the ceiling by region; NaN where the mean similarity is not positive.
 
     A squared score hides that a layer orders images in the opposite way to the brain.
@@ -109,7 +109,7 @@ def _percentages(pools: Pools, pool: str, studies: Sequence[Study]) -> dict[str,
     return {region: np.stack(rows) for region, rows in found.items()}
 
 
-def _fixed(pools: Pools, pool: str, studies: Sequence[Study], region: str, best: int) -> Fit:
+def _fixed(pools: LayerPools, pool: str, studies: Sequence[Study], region: str, best: int) -> Fit:
     layer = list(pools.of(pool, studies[0].name))[best]
     rdms = [{layer: pools.of(pool, study.name)[layer]} for study in studies]
     targets = [study.targets[region] for study in studies]
@@ -124,7 +124,7 @@ def _best(scores: Floats, pool: str, region: str) -> int:
     return int(np.nanargmax(means))
 
 
-def paper_rule(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit]:
+def paper_rule(pools: LayerPools, studies: Sequence[Study]) -> dict[str, Fit]:
     """One layer of the ResNet-20 for both regions: the best mean over studies of the score (Meijer 2019)."""
     percent = _percentages(pools, "ResNet-20", studies)
     # The score of a study is the mean R² of the regions / their mean ceiling.
@@ -138,7 +138,7 @@ def paper_rule(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit]:
     return {region: _fixed(pools, "ResNet-20", studies, region, best) for region in percent}
 
 
-def best_layers(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit]:
+def best_layers(pools: LayerPools, studies: Sequence[Study]) -> dict[str, Fit]:
     """The layer of any network with the best mean over studies of the percentage, for each region."""
     percent = _percentages(pools, "everything", studies)
     return {
@@ -147,7 +147,7 @@ def best_layers(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit]:
     }
 
 
-def weighted_resnet20(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit]:
+def weighted_resnet20(pools: LayerPools, studies: Sequence[Study]) -> dict[str, Fit]:
     """Non-negative weights of all layers of the ResNet-20, of all seeds and epochs, for each region."""
     return {
         region: Fit("ResNet-20", _some_weight(pools, "ResNet-20", studies, region))
@@ -155,7 +155,7 @@ def weighted_resnet20(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit]:
     }
 
 
-def weighted_everything(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit]:
+def weighted_everything(pools: LayerPools, studies: Sequence[Study]) -> dict[str, Fit]:
     """Non-negative weights of the layers of a pool, which is chosen for each region.
 
     With several studies, the chosen pool has the best mean similarity, in units of the root of the noise ceiling, when
@@ -169,19 +169,19 @@ def weighted_everything(pools: Pools, studies: Sequence[Study]) -> dict[str, Fit
     return out
 
 
-def _some_weight(pools: Pools, pool: str, studies: Sequence[Study], region: str) -> FittedRdm:
+def _some_weight(pools: LayerPools, pool: str, studies: Sequence[Study], region: str) -> FittedRdm:
     model = _weighted(pools, pool, studies, region)
     if not model.weights.any():
         raise NoLayerError(f"no layer of the pool {pool!r} is similar to {region}")
     return model
 
 
-def _weighted(pools: Pools, pool: str, studies: Sequence[Study], region: str) -> FittedRdm:
+def _weighted(pools: LayerPools, pool: str, studies: Sequence[Study], region: str) -> FittedRdm:
     rdms = [pools.of(pool, study.name) for study in studies]
     return fastrdm.WeightedRdm(RIDGE).fit(rdms, [study.targets[region] for study in studies])
 
 
-def _transfer(pools: Pools, pool: str, studies: Sequence[Study], region: str) -> float:
+def _transfer(pools: LayerPools, pool: str, studies: Sequence[Study], region: str) -> float:
     if len(studies) == 1:
         (study,) = studies
         rdms, target = pools.of(pool, study.name), study.targets[region]

@@ -22,7 +22,7 @@ from fastrdm._base import new_file
 from fastrdm.studies import Study, algonauts, find_data, open_studies
 from models.study.kept import FOLDER, Kept, read_kept
 from models.study.network_scores import TEST_STUDY
-from models.study.rules import RULES, Fit, NoLayerError, Pools, Rule
+from models.study.rules import RULES, Fit, LayerPools, NoLayerError, Rule
 from models.study.tables import csv_table, markdown
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -69,7 +69,9 @@ class Submission:
         return mean, max(0.0, low), high
 
 
-def judge(fits: Mapping[str, Fit], pools: Pools, study: Study, n_draws: int = N_DRAWS) -> Judgement:
+def judge(
+    fits: Mapping[str, Fit], pools: LayerPools, study: Study, n_draws: int = N_DRAWS
+) -> Judgement:
     """Judge fits on a study, with intervals over its subjects and images.
 
     The draws resample subjects and images together, the same ones for all regions. For a mean, this counts noise more
@@ -118,7 +120,7 @@ def make(
     if reason := lacking(kept, studies):
         raise ValueError(reason)
     chosen_by = [study for study in studies if study.name != TEST_STUDY]
-    pools = Pools(kept, [study.name for study in chosen_by])
+    pools = LayerPools(kept, [study.name for study in chosen_by])
     made = []
     for rule in RULES:
         judgements = []

@@ -22,7 +22,7 @@ from models.study.claim_differences import (
     pooled_seed_variance,
     seed_variance,
 )
-from models.study.claim_draws import Candidate, Draws, observe, redraw
+from models.study.claim_draws import BrainDraws, LayerChoice, observe, redraw
 from models.study.claim_relations import (
     correlate,
     relative_depths,
@@ -92,7 +92,7 @@ def made(tmp_path_factory):
 
 
 def candidates_of(kept, n=2):
-    return [Candidate(each, ("block1@32", "block4@32", "fc@32")) for each in kept[:n]]
+    return [LayerChoice(each, ("block1@32", "block4@32", "fc@32")) for each in kept[:n]]
 
 
 def written_out(rdm, counts):
@@ -141,7 +141,7 @@ def test_draws_are_those_of_written_out_samples(made):
     studies, kept, *_ = made
     brains = [Brain.of(study) for study in studies]
     candidates = candidates_of(kept[3:])
-    draws = Draws.of(brains, 3, 4)
+    draws = BrainDraws.of(brains, 3, 4)
     found = redraw(brains, candidates, draws)
     once = [np.ones(b.n_subjects, int) for b in brains], [np.ones(b.n_images, int) for b in brains]
     for d in range(3):
@@ -157,15 +157,15 @@ def test_draws_are_those_of_written_out_samples(made):
 
 def test_draws_are_with_replacement_and_streams_differ(made):
     brains = [Brain.of(study) for study in made[0]]
-    draws = Draws.of(brains, 200, 0)
+    draws = BrainDraws.of(brains, 200, 0)
     for brain, subjects, images in zip(brains, draws.subjects, draws.images, strict=True):
         assert (subjects.sum(axis=1) == brain.n_subjects).all()
         assert (images.sum(axis=1) == brain.n_images).all()
     assert (draws.subjects[0] != draws.subjects[1]).any()
-    again = Draws.of(brains, 50, 0)
+    again = BrainDraws.of(brains, 50, 0)
     np.testing.assert_array_equal(again.images[1], draws.images[1][:50])
     with pytest.raises(ValueError, match="n_draws must be at least 2, not 1"):
-        Draws.of(brains, 1, 0)
+        BrainDraws.of(brains, 1, 0)
 
 
 def shuffled(study, seed=0):
@@ -224,7 +224,7 @@ def groups_of(brains, kept, n_draws=60, seed=0):
     """Groups of networks at one epoch."""
     candidates = candidates_of(kept, len(kept))
     values = observe(brains, candidates).values.reshape(len(kept), -1)
-    draws = redraw(brains, candidates, Draws.of(brains, n_draws, seed))
+    draws = redraw(brains, candidates, BrainDraws.of(brains, n_draws, seed))
     draws = draws.reshape(*draws.shape[:3], -1)
     found = {}
     for network in dict.fromkeys(each.network for each in kept):
@@ -465,7 +465,7 @@ def test_the_section_is_the_same_each_time_and_has_every_part(made, tmp_path):
     with (tmp_path / "a/RESULTS-claim.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     observed = observe(
-        [Brain.of(s) for s in studies], [Candidate(k, comparable_layers(k, "92")) for k in kept]
+        [Brain.of(s) for s in studies], [LayerChoice(k, comparable_layers(k, "92")) for k in kept]
     )
     row = next(r for r in rows if r["table"] == "checkpoint, judged on 118" and r["seed"] == "1")
     i = next(
@@ -519,7 +519,7 @@ def test_kept_rdms_of_real_images_score_as_written_out(data_root):
     if [s.name for s in studies] != ["92", "118"] or not kept:
         pytest.skip("the challenge's data or the kept RDMs are not there")
     brains = [Brain.of(study) for study in studies]
-    candidate = Candidate(kept[0], comparable_layers(kept[0], "92")[:5])
+    candidate = LayerChoice(kept[0], comparable_layers(kept[0], "92")[:5])
     once = [np.ones(b.n_subjects, int) for b in brains], [np.ones(b.n_images, int) for b in brains]
     expected = oracle(studies, candidate, *once)
     np.testing.assert_allclose(observe(brains, [candidate]).values[0], expected, atol=1e-9)

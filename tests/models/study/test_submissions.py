@@ -10,7 +10,7 @@ from fastrdm.similarity import Target
 from fastrdm.studies import Study, find_data, open_studies
 from models.study import submissions
 from models.study.kept import read_kept, write_kept
-from models.study.rules import RULES, NoLayerError, Pools, best_layers, paper_rule
+from models.study.rules import RULES, LayerPools, NoLayerError, best_layers, paper_rule
 from models.study.submissions import judge, lacking, main, make, section, write
 
 PAIRS = {"92": 276, "118": 325, "78": 190}
@@ -96,7 +96,7 @@ def test_weighted_submissions_keep_to_their_pools(made):
 
 def test_a_layer_that_orders_images_in_the_opposite_way_is_not_chosen(kept, studies):
     """Its squared score would be the highest of all."""
-    pools = Pools(kept, ["92", "118"])
+    pools = LayerPools(kept, ["92", "118"])
     plain = best_layers(pools, studies)["evc"].model.layer
     flipped = _Flipped(pools, plain)
     assert best_layers(flipped, studies)["evc"].model.layer != plain
@@ -104,7 +104,7 @@ def test_a_layer_that_orders_images_in_the_opposite_way_is_not_chosen(kept, stud
 
 
 class _Flipped:
-    """Pools in which one layer has similarities in place of dissimilarities."""
+    """LayerPools in which one layer has similarities in place of dissimilarities."""
 
     def __init__(self, pools, layer):
         self._pools, self._layer = pools, layer
@@ -120,7 +120,7 @@ def test_the_judged_study_has_no_part_in_the_fit(kept, studies):
     """With other brains in the judged study, its own fits are the same and their judgement differs."""
     first, second = studies
     other = study("118", {each.name: each.rdms("118") for each in kept}, seed=9)
-    pools = Pools(kept, ["92", "118"])
+    pools = LayerPools(kept, ["92", "118"])
     for rule in RULES:
         fits = rule.fit(pools, [first])
         judged = [judge(fits, pools, each, n_draws=20) for each in (second, other)]
@@ -132,7 +132,7 @@ def test_the_judged_study_has_no_part_in_the_fit(kept, studies):
 
 
 def test_a_judgement_is_the_score_of_the_prediction(kept, studies):
-    pools = Pools(kept, ["92", "118"])
+    pools = LayerPools(kept, ["92", "118"])
     fits = RULES[2].fit(pools, studies[:1])
     found = judge(fits, pools, studies[1], n_draws=100)
     values, ceilings = [], []
