@@ -7,5 +7,6 @@ at several sizes. `demo` is the shortest way to a picture.
 
 RDMs of trained networks are kept, so that results are made again without training. `keep` makes the files, `kept` reads
 them, `checkpoints` scores them and groups seeds, `run_facts` says how the networks were trained, and `results` writes
-the report, into which other modules put sections. `claim` is the section on the paper's claim.
+the report, into which other modules put sections. `claim` is the section on the paper's claim,
+`submissions` that on what is submitted by the `rules`.
 """
