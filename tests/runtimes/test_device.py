@@ -232,7 +232,8 @@ def noise(n, size, seed=0):
 def assert_agree(got, expected, method, tolerance):
     assert list(got) == list(expected)
     for layer, rdm in expected.items():
-        scale = np.abs(rdm).max() if "euclidean" in method else 1
+        # Distances follow the rounding of the activations, which differs between processors: up to 1.2e-6 was seen.
+        scale = 3 * np.abs(rdm).max() if "euclidean" in method else 1
         assert got[layer].dtype == np.float64
         assert np.abs(got[layer] - rdm).max() <= tolerance * scale, layer
 
