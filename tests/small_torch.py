@@ -41,7 +41,18 @@ def model_of(module, taps=("0", "1", "3"), **options):
     return TorchModel(module, list(taps), preprocessing=PREPARED, **options)
 
 
-def worst(one, other):
-    """The largest difference, relative to the largest dissimilarity where it is above 1."""
+def worst(one, other, sizes=None):
+    """The largest difference, relative to `sizes` where they are above 1, by default the largest dissimilarities."""
     assert list(one) == list(other)
-    return max(np.abs(one[x] - other[x]).max() / max(1, np.abs(other[x]).max()) for x in one)
+    sizes = sizes or {x: np.abs(rdm).max() for x, rdm in other.items()}
+    return max(np.abs(one[x] - other[x]).max() / max(1, sizes[x]) for x in one)
+
+
+def product_sizes(activations, method):
+    """Layer → the size of what a distance is a difference of: the longest activations, or their square.
+
+    Distances between long vectors that lie close together are rounded as their products are.
+    """
+    power = {"euclidean": 1, "sqeuclidean": 2}.get(method, 0)
+    flat = {layer: x.reshape(len(x), -1).astype(np.float64) for layer, x in activations.items()}
+    return {layer: np.linalg.norm(x, axis=1).max() ** power for layer, x in flat.items()}

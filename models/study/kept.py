@@ -1,7 +1,7 @@
 """RDMs of checkpoints, kept in small files, from which tables, figures and submissions are made without training.
 
-A file ``resnet20-seed0-epoch005.npz`` holds the RDMs of a checkpoint, ``efficientnet_lite0.npz`` those of a pretrained
-network. The key ``118/block1@32`` is the condensed RDM (float16) of `block1` for the study 118, with images of 32 × 32
+A file ``resnet20-seed0-epoch005.npz`` holds the RDMs of a checkpoint. A pretrained network, whose images are larger,
+has a file for each size of them, such as ``efficientnet_lite0@224.npz``. The key ``118/block1@32`` is the condensed RDM (float16) of `block1` for the study 118, with images of 32 × 32
 pixels. ``resnet20-seed0.csv`` has the metrics of the run's epochs, ``resnet20-seed0.json`` its recipe and device.
 """
 
