@@ -3,8 +3,8 @@
     python -m models.study.keep --networks efficientnet_lite0 … [--weights-dir W] [--sizes 32 48 64]
     python -m models.study.keep --run RUN --name densenet121-seed0 --epochs 1 5 10 [--sizes 32 48 64]
 
-The folder of kept RDMs gets NETWORK.npz, or NAME-epochNNN.npz for each epoch, with the run's metrics in NAME.csv and
-its recipe in NAME.json. A second call computes only what the files lack.
+The folder of kept RDMs gets NETWORK@SIZE.npz for each size, or NAME-epochNNN.npz for each epoch, with the run's metrics
+in NAME.csv and its recipe in NAME.json. A second call computes only what the files lack.
 """
 
 import argparse
@@ -189,8 +189,9 @@ def _keep_all(arguments: argparse.Namespace, signals: Signals) -> bool:
     if arguments.run is not None:
         keep_run(arguments.run, arguments.name, showing, arguments.epochs, into, _say)
     for name, file in weights.items():
-        path = into / f"{name}.npz"
-        _say(path, keep(path, name, file, showing))
+        for size in showing.sizes:
+            path = into / f"{name}@{size}.npz"
+            _say(path, keep(path, name, file, replace(showing, sizes=(size,))))
     return True
 
 

@@ -1,8 +1,9 @@
 """RDMs of checkpoints, kept in small files, from which tables, figures and submissions are made without training.
 
-A file ``resnet20-seed0-epoch005.npz`` holds the RDMs of a checkpoint. A pretrained network, whose images are larger,
-has a file for each size of them, such as ``efficientnet_lite0@224.npz``. The key ``118/block1@32`` is the condensed RDM (float16) of `block1` for the study 118, with images of 32 × 32
-pixels. ``resnet20-seed0.csv`` has the metrics of the run's epochs, ``resnet20-seed0.json`` its recipe and device.
+A file ``resnet20-seed0-epoch005.npz`` holds the RDMs of a checkpoint. A pretrained network has a file for each size of
+the images, such as ``efficientnet_lite0@224.npz``. The key ``118/block1@32`` is the condensed RDM (float16) of `block1`
+for the study 118, with images of 32 × 32 pixels. ``resnet20-seed0.csv`` has the metrics of the run's epochs,
+``resnet20-seed0.json`` its recipe and device.
 """
 
 import csv
@@ -12,7 +13,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -31,12 +32,16 @@ _NAME = re.compile(r"(?P<network>.+)-seed(?P<seed>\d+)-epoch(?P<epoch>\d+)")
 
 @dataclass(frozen=True)
 class Kept:
-    """The RDMs of one checkpoint, or of a pretrained network, whose seed and epoch are None."""
+    """The RDMs of one checkpoint, or of a pretrained network, whose seed and epoch are None.
+
+    `others` are the files of a pretrained network after the first one.
+    """
 
     path: Path
     network: str
     seed: int | None = None
     epoch: int | None = None
+    others: tuple[Path, ...] = ()
 
     @classmethod
     def at(cls, path: str | Path) -> "Kept":
@@ -44,13 +49,13 @@ class Kept:
         path = Path(path)
         match = _NAME.fullmatch(path.stem)
         if match is None:
-            return cls(path, path.stem)
+            return cls(path, path.stem.partition("@")[0])
         return cls(path, match["network"], int(match["seed"]), int(match["epoch"]))
 
     @property
     def name(self) -> str:
-        """The file's name without its suffix."""
-        return self.path.stem
+        """The file's name without its suffix, or the pretrained network's name."""
+        return self.network if self.epoch is None else self.path.stem
 
     @property
     def run(self) -> str:
@@ -60,13 +65,14 @@ class Kept:
     @functools.cached_property
     def _by_study(self) -> dict[str, dict[str, Floats]]:
         found: dict[str, dict[str, Floats]] = {}
-        try:
-            with np.load(self.path) as file:
-                for key, rdm in file.items():
-                    study, _, layer = key.partition("/")
-                    found.setdefault(study, {})[layer] = rdm.astype(np.float64)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{self.path} is not a file of kept RDMs: {error}") from None
+        for path in (self.path, *self.others):
+            try:
+                with np.load(path) as file:
+                    for key, rdm in file.items():
+                        study, _, layer = key.partition("/")
+                        found.setdefault(study, {})[layer] = rdm.astype(np.float64)
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                raise ValueError(f"{path} is not a file of kept RDMs: {error}") from None
         return found
 
     @property
@@ -95,10 +101,20 @@ class Kept:
 
 def read_kept(folder: str | Path = FOLDER) -> list[Kept]:
     """Return what a folder keeps, ordered by network, seed and epoch; ValueError if it keeps nothing."""
-    kept = [Kept.at(path) for path in Path(folder).glob("*.npz")]
-    if not kept:
+    found: dict[str, Kept] = {}
+    for path in sorted(Path(folder).glob("*.npz"), key=_size):
+        each = Kept.at(path)
+        first = found.setdefault(each.name, each)
+        if first is not each:
+            found[each.name] = replace(first, others=(*first.others, path))
+    if not found:
         raise ValueError(f"{folder} has no kept RDMs, which are files NETWORK-seedN-epochNNN.npz")
-    return sorted(kept, key=lambda each: (each.network, each.seed or 0, each.epoch or 0))
+    return sorted(found.values(), key=lambda each: (each.network, each.seed or 0, each.epoch or 0))
+
+
+def _size(path: Path) -> int:
+    size = path.stem.partition("@")[2]
+    return int(size) if size.isdecimal() else 0
 
 
 def write_kept(path: str | Path, rdms: Mapping[str, Mapping[str, Floats]]) -> list[str]:

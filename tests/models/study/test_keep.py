@@ -187,12 +187,12 @@ def test_the_command_keeps_networks_and_runs(place, tmp_path, capsys, monkeypatc
     assert main([*where, *networks, *run]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith(f"{into}/cornet_z-seed0-epoch001.npz: 0.0")
-    assert said[1].startswith(f"{into}/cornet_z.npz: 0.0")
+    assert said[1].startswith(f"{into}/cornet_z@32.npz: 0.0")
     assert {path.name for path in into.iterdir()} == {
         "cornet_z-seed0-epoch001.npz",
         "cornet_z-seed0.csv",
         "cornet_z-seed0.json",
-        "cornet_z.npz",
+        "cornet_z@32.npz",
     }
     for words, message in (
         (where, "nothing to keep: use --networks or --run"),

@@ -119,3 +119,20 @@ def test_the_repository_keeps_complete_files():
             assert values.shape == (len(layers), n * (n - 1) // 2)
             assert np.isfinite(values).all() and values.min() >= 0 and values.max() <= 2
         assert (kept.epoch is None) == (kept.metrics == {}), kept.name
+
+
+def test_the_sizes_of_a_pretrained_network_are_one_network(tmp_path):
+    """In the order of the numbers, not of the names."""
+    rng = np.random.default_rng(0)
+    rdms = {size: {s: {f"fc@{size}": rng.random(6)} for s in ("92", "78")} for size in (224, 64)}
+    for size, of_size in rdms.items():
+        write_kept(tmp_path / f"lite@{size}.npz", of_size)
+    (lite,) = read_kept(tmp_path)
+    assert (lite.name, lite.run, lite.network, lite.epoch) == ("lite", "lite", "lite", None)
+    assert lite.studies == ("92", "78")
+    assert list(lite.rdms("92")) == ["fc@64", "fc@224"]
+    expected = rdms[224]["78"]["fc@224"].astype(np.float16)
+    np.testing.assert_array_equal(lite.rdms("78")["fc@224"], expected)
+    (tmp_path / "lite@224.npz").write_text("text")
+    with pytest.raises(ValueError, match=r"lite@224\.npz is not a file of kept RDMs"):
+        read_kept(tmp_path)[0].rdms("92")
