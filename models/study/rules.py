@@ -60,9 +60,10 @@ class Rule:
 
 
 class LayerPools:
-    """The layers' RDMs of kept networks by pool and study."""
+    """The layers' RDMs of kept networks by pool and study, and the weights fitted to them."""
 
     def __init__(self, kept: Sequence[Kept], studies: Sequence[str]) -> None:
+        self._fits: dict[tuple[str, tuple[str, ...], str], FittedRdm] = {}
         self._by_study: dict[str, dict[str, Floats]] = {study: {} for study in studies}
         self._members: dict[str, list[str]] = {pool: [] for pool in _POOLS}
         for each in kept:
@@ -89,6 +90,18 @@ class LayerPools:
             raise ValueError(f"no RDMs of the pool {pool!r} are kept")
         by_name = self._by_study[study]
         return {name: by_name[name] for name in self._members[pool]}
+
+    def weighted(self, pool: str, studies: Sequence[Study], region: str) -> FittedRdm:
+        """Return the weights of a pool's layers for a region of studies, which several rules ask for.
+
+        Studies are told apart by their names.
+        """
+        key = (pool, tuple(study.name for study in studies), region)
+        if key not in self._fits:
+            rdms = [self.of(pool, study.name) for study in studies]
+            targets = [study.targets[region] for study in studies]
+            self._fits[key] = fastrdm.WeightedRdm(RIDGE).fit(rdms, targets)
+        return self._fits[key]
 
 
 def _regions(studies: Sequence[Study]) -> list[str]:
@@ -170,15 +183,10 @@ def weighted_everything(pools: LayerPools, studies: Sequence[Study]) -> dict[str
 
 
 def _some_weight(pools: LayerPools, pool: str, studies: Sequence[Study], region: str) -> FittedRdm:
-    model = _weighted(pools, pool, studies, region)
+    model = pools.weighted(pool, studies, region)
     if not model.weights.any():
         raise NoLayerError(f"no layer of the pool {pool!r} is similar to {region}")
     return model
-
-
-def _weighted(pools: LayerPools, pool: str, studies: Sequence[Study], region: str) -> FittedRdm:
-    rdms = [pools.of(pool, study.name) for study in studies]
-    return fastrdm.WeightedRdm(RIDGE).fit(rdms, [study.targets[region] for study in studies])
 
 
 def _transfer(pools: LayerPools, pool: str, studies: Sequence[Study], region: str) -> float:
@@ -189,7 +197,7 @@ def _transfer(pools: LayerPools, pool: str, studies: Sequence[Study], region: st
         return fastrdm.cross_validate(weighted, rdms, target, _FOLDS, None).score
     values = []
     for judged in studies:
-        model = _weighted(pools, pool, [s for s in studies if s is not judged], region)
+        model = pools.weighted(pool, [s for s in studies if s is not judged], region)
         target, rho = judged.targets[region], 0.0
         if model.weights.any():
             rho = float(model.score(pools.of(pool, judged.name), target).mean_rho[0])
