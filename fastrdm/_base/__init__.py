@@ -55,7 +55,7 @@ from fastrdm._base.warning_records import issue, recorded_warnings, warn_caller
 if TYPE_CHECKING:
     from fastrdm._base.array_files import ArrayFormat, Blocks, damaged, write_blocks
     from fastrdm._base.arrays import read_arrays
-    from fastrdm._base.axis_names import axis_of, check_conditions_first
+    from fastrdm._base.axis_names import STIMULUS, axis_of, check_conditions_first
     from fastrdm._base.checks import (
         check_choice,
         check_finite,
@@ -85,7 +85,6 @@ if TYPE_CHECKING:
         checked_triangle,
         condense,
         is_similarity,
-        names_of,
         square,
         upper_triangle,
         warn_similarities,
@@ -99,8 +98,9 @@ if TYPE_CHECKING:
         warn_reordered,
     )
     from fastrdm._base.labelled import (
-        condition_names,
         kind_of_table,
+        names_of,
+        pair_names_of,
         with_names,
         with_pairs,
         with_values,
@@ -111,6 +111,7 @@ if TYPE_CHECKING:
         PAIRS,
         Labels,
         common_labels,
+        condition_names,
         labels_of,
         rdm_labels,
     )
@@ -133,7 +134,7 @@ else:
         {
             "fastrdm._base.array_files": ["ArrayFormat", "Blocks", "damaged", "write_blocks"],
             "fastrdm._base.arrays": ["read_arrays"],
-            "fastrdm._base.axis_names": ["axis_of", "check_conditions_first"],
+            "fastrdm._base.axis_names": ["STIMULUS", "axis_of", "check_conditions_first"],
             "fastrdm._base.checks": [
                 "check_choice",
                 "check_finite",
@@ -163,7 +164,6 @@ else:
                 "checked_triangle",
                 "condense",
                 "is_similarity",
-                "names_of",
                 "square",
                 "upper_triangle",
                 "warn_similarities",
@@ -177,8 +177,9 @@ else:
                 "warn_reordered",
             ],
             "fastrdm._base.labelled": [
-                "condition_names",
                 "kind_of_table",
+                "names_of",
+                "pair_names_of",
                 "with_names",
                 "with_pairs",
                 "with_values",
@@ -190,6 +191,7 @@ else:
                 "PAIRS",
                 "Labels",
                 "common_labels",
+                "condition_names",
                 "labels_of",
                 "rdm_labels",
             ],
@@ -224,6 +226,7 @@ __all__ = [
     "GROUP",
     "NUMBERS",
     "PAIRS",
+    "STIMULUS",
     "STRUCT",
     "TEXT",
     "UNNAMED",
@@ -301,6 +304,7 @@ __all__ = [
     "open_arrays",
     "open_contents",
     "open_regular",
+    "pair_names_of",
     "pairs_in_order",
     "parse_bytes",
     "parse_json",

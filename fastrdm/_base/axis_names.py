@@ -29,6 +29,11 @@ _CALLED: Mapping[str, tuple[str, ...]] = {
         "var",
     ),
 }
+#: Coordinates that name the stimulus of each row, the first that there is.
+STIMULUS = (
+    *("stimulus_id", "image_id", "stimulus", "image", "stimulus_name", "image_name"),
+    *("image_file_name", "filename", "condition", "condition_id"),
+)
 # None of these.
 _TIMES = ("time", "time_bin", "sample")
 _NAMES = {name: axis for axis, names in _CALLED.items() for name in names}

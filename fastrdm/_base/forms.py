@@ -84,11 +84,6 @@ def as_rdms(rdms: Any, name: str) -> NDArray[Any]:
     return np.stack(stack)
 
 
-def names_of(rdms: Any) -> list[str] | None:
-    """Return the names of RDMs in a dict, None for other arguments."""
-    return list(map(str, rdms)) if isinstance(rdms, Mapping) else None
-
-
 def condense(rdms: ArrayLike, name: str = "rdms") -> NDArray[Any]:
     """Convert square RDMs to condensed ones: the upper triangle, row by row, without the diagonal.
 

@@ -4,13 +4,14 @@ Arguments with labels give results with labels; arguments without any, or with a
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base.conversion import is_plain
-from fastrdm._base.labels import index_of, listed
+from fastrdm._base.labels import condition_names, index_of, listed, stem_of
 from fastrdm._base.pair_labels import CONDITION, ENDS, ConditionNames, conditions_of_pairs
 
 PANDAS, XARRAY = "pandas", "xarray"
@@ -37,30 +38,6 @@ def _is_xarray(values: Any) -> bool:
     """Whether an argument is a DataArray, not a Dataset, which is a mapping of arrays."""
     names = ("dims", "coords", "assign_coords", "ndim")
     return all(hasattr(values, name) for name in names)
-
-
-def condition_names(values: Any, axis: int = 0) -> ConditionNames | None:
-    """Return the labels of conditions along an axis of a pandas or xarray object; None without labels."""
-    index = index_of(values, axis) if kind_of_table(values) else None
-    if index is None:
-        return None
-    if hasattr(index, "coords"):
-        dim = str(values.dims[axis])
-        found = values.indexes.get(values.dims[axis])
-        if getattr(found, "nlevels", 1) == 1:
-            return ConditionNames((_stem(dim),), (np.asarray(index.values),))
-        index = found
-    n_levels = getattr(index, "nlevels", 1)
-    if n_levels == 1:
-        return ConditionNames((str(index.name or CONDITION),), (np.asarray(index),))
-    names = [str(name or f"{CONDITION}{i}") for i, name in enumerate(index.names)]
-    return ConditionNames(
-        tuple(names), tuple(np.asarray(index.get_level_values(i)) for i in range(n_levels))
-    )
-
-
-def _stem(dim: str) -> str:
-    return dim.removesuffix(ENDS[0])
 
 
 def with_pairs(
@@ -149,12 +126,10 @@ def with_condensed(rdms: NDArray[Any], like: Any) -> Any:
     kind = kind_of_table(like)
     if kind is None or isinstance(like, (list, tuple, Mapping)):
         return rdms
-    conditions = condition_names(like, -2) or condition_names(like, -1)
-    if conditions is None:
+    found = pair_names_of(like, square=True)
+    if found is None:
         return rdms
-    names = tuple(_stem(name) for name in conditions.names)
-    attrs = getattr(like, "attrs", None)
-    return with_pairs(rdms, ConditionNames(names, conditions.levels), kind, like, attrs)
+    return with_pairs(rdms, found[0], kind, like, getattr(like, "attrs", None))
 
 
 def with_values(values: NDArray[Any], like: Any) -> Any:
@@ -226,5 +201,40 @@ def _row_names(values: Any, n: int) -> tuple[str | None, Any]:
         name = values.name
         return None, None if kind == XARRAY or name is None else [name]
     index = index_of(values, 0)
+    if index is not None and len(index) != n:
+        # One square RDM, or products: its rows are conditions.
+        return None, None
     dim = str(values.dims[0]) if kind == XARRAY else getattr(values.index, "name", None)
     return dim, index
+
+
+def names_of(rdms: Any) -> list[str] | None:
+    """Return the names of RDMs: keys of a dict, labels of a stack in a pandas or xarray object; None without any."""
+    if isinstance(rdms, Mapping) and not _is_xarray(rdms):
+        return list(map(str, rdms))
+    if kind_of_table(rdms) is None or isinstance(rdms, (list, tuple)):
+        return None
+    # The rows of one square RDM are conditions.
+    is_one = rdms.ndim < 2 or (
+        rdms.ndim == 2 and rdms.shape[0] == rdms.shape[1] and conditions_of_pairs(rdms) is None
+    )
+    index = None if is_one else index_of(rdms, 0)
+    return None if index is None else list(map(str, listed(index)))
+
+
+def pair_names_of(rdms: Any, *, square: bool) -> tuple[ConditionNames, str] | None:
+    """Return the conditions of the first labelled RDMs of an argument, and the library of their object."""
+    if isinstance(rdms, (list, tuple, Mapping)) and not _is_xarray(rdms):
+        members = list(rdms.values()) if isinstance(rdms, Mapping) else rdms
+        each = () if is_plain(list(members)) else members
+        return next(filter(None, (pair_names_of(one, square=square) for one in each)), None)
+    kind = kind_of_table(rdms)
+    if kind is None:
+        return None
+    if not square:
+        ends = conditions_of_pairs(rdms)
+        return None if ends is None else (ends[0], kind)
+    found = condition_names(rdms, -2) or condition_names(rdms, -1)
+    if found is None:
+        return None
+    return replace(found, names=tuple(map(stem_of, found.names))), kind

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base.axis_names import STIMULUS
 from fastrdm._base.conversion import is_plain
-from fastrdm._base.pair_labels import conditions_of_pairs
+from fastrdm._base.pair_labels import CONDITION, ENDS, ConditionNames, conditions_of_pairs
 
 CONDITIONS, PAIRS, CHANNELS = "condition", "pair", "channel"
 
@@ -89,6 +90,9 @@ def labels_of(values: Any, axis: int, name: str, what: str) -> Labels | None:
         return common_labels(
             labels_of(member, axis, f"{name}[{key!r}]", what) for key, member in members
         )
+    if what == CONDITIONS:
+        found = condition_names(values, axis)
+        return None if found is None else Labels(what, tuple(map(_label, found.labels())), name)
     index = index_of(values, axis)
     return None if index is None else Labels(what, tuple(map(_label, listed(index))), name)
 
@@ -134,6 +138,47 @@ def condensed_labels(rdms: Any, name: str) -> tuple[Labels | None, NDArray[np.in
         return labels_of(rdms, -1, name, PAIRS), None
     conditions, places = found
     return Labels(CONDITIONS, tuple(map(_label, conditions.labels())), name), places
+
+
+def condition_names(values: Any, axis: int = 0) -> ConditionNames | None:
+    """Return the labels of conditions along an axis of a pandas or xarray object; None without labels.
+
+    An axis of an xarray object that has no coordinate of its own name, as those of Brain-Score's files, has the first
+    of its coordinates that is known to name stimuli.
+    """
+    index = index_of(values, axis)
+    if (
+        hasattr(values, "dims")
+        and hasattr(values, "indexes")
+        and -values.ndim <= axis < values.ndim
+    ):
+        dim = values.dims[axis]
+        if index is None:
+            along = (name for name in STIMULUS if name in values.coords)
+            name = next((each for each in along if values.coords[each].dims == (dim,)), "")
+            return _single(name, values.coords[name].values) if name else None
+        found = values.indexes.get(dim)
+        if getattr(found, "nlevels", 1) == 1:
+            return _single(stem_of(str(dim)), index.values)
+        index = found
+    if index is None:
+        return None
+    n_levels = getattr(index, "nlevels", 1)
+    if n_levels == 1:
+        return _single(str(getattr(index, "name", None) or CONDITION), index)
+    names = [str(name or f"{CONDITION}{i}") for i, name in enumerate(index.names)]
+    return ConditionNames(
+        tuple(names), tuple(np.asarray(index.get_level_values(i)) for i in range(n_levels))
+    )
+
+
+def _single(name: str, level: Any) -> ConditionNames:
+    return ConditionNames((name,), (np.asarray(level),))
+
+
+def stem_of(dim: str) -> str:
+    """Return the name of the conditions of the rows of a square RDM, without its end."""
+    return dim.removesuffix(ENDS[0])
 
 
 def index_of(values: Any, axis: int) -> Any:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base.axis_names import STIMULUS
+
 #: Name of the conditions where their axis has none.
 CONDITION = "condition"
 ENDS = ("_1", "_2")
@@ -24,9 +26,18 @@ class ConditionNames:
     levels: tuple[NDArray[Any], ...]
 
     def labels(self) -> list[Any]:
-        """Return a label for each condition, a tuple if there are several levels."""
-        lists = [np.asarray(as_texts(level)).tolist() for level in self.levels]
-        return lists[0] if len(lists) == 1 else list(zip(*lists, strict=True))
+        """Return a label for each condition: of several levels the one that names stimuli, if each has its own.
+
+        Otherwise, labels are tuples of all levels.
+        """
+        lists: list[list[Any]] = [np.asarray(as_texts(level)).tolist() for level in self.levels]
+        if len(lists) == 1:
+            return lists[0]
+        stems = [name[:-2] if name.endswith(ENDS) else name for name in self.names]
+        named = next((name for name in STIMULUS if name in stems), None)
+        if named is not None and len(set(lists[stems.index(named)])) == len(lists[0]):
+            return lists[stems.index(named)]
+        return list(zip(*lists, strict=True))
 
     def ends(self) -> tuple[list[str], list[NDArray[Any]]]:
         """Return names and labels of the first and the second condition of each pair, in the order of pairs."""

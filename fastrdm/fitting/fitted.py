@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import Labels, as_rdms, condense, in_order_of, list_names, n_conditions
+from fastrdm._base import (
+    Labels,
+    as_rdms,
+    condense,
+    in_order_of,
+    list_names,
+    n_conditions,
+    pair_names_of,
+    with_pairs,
+)
 from fastrdm.fitting.layer_rdms import (
     LEAST_CONDITIONS,
     LayerRdms,
@@ -66,22 +75,28 @@ class FittedRdm:
         Parameters
         ----------
         rdms : array_like or dict
-            RDMs of the same layers, (layers, pairs) or (layers, n, n), for any conditions. A dict is read by the names
-            of the layers and may have others; an array by position.
+            RDMs of the same layers, (layers, pairs) or (layers, n, n), for any conditions. A dict, and a pandas or
+            xarray object with labelled layers, are read by the names of the layers and may have others; an array by
+            position.
 
         Returns
         -------
         ndarray of float64, shape (pairs,)
             Condensed. A pair that a layer with a weight lacks is NaN. Ranks are those among the given pairs, divided by
-            their number.
+            their number. With the labels of conditions, if a layer has them, a Series or DataArray.
 
         Raises
         ------
         ValueError
             If a layer is missing, or the shape is not that of RDMs of the layers.
         """
-        rows = _condensed(layers_in_order(rdms, self.layers), self.layers, None)
-        return self._mixed(rows)
+        rdms = layers_in_order(rdms, self.layers)
+        rows, is_square = _condensed(rdms, self.layers, None)
+        labelled = pair_names_of(rdms, square=is_square)
+        rdm = self._mixed(rows)
+        if labelled is not None:
+            rdm = with_pairs(rdm, *labelled)
+        return rdm
 
     def _mixed(self, rows: Floats) -> Floats:
         return np.asarray(mixed_rdms(self.weights[None], rows, ranked=self.is_ranked)[0])
@@ -124,7 +139,7 @@ class FittedRdm:
         rdms = layers_in_order(rdms, self.layers)
         options = (conditions, subjects, protocol, nan_policy)
         if isinstance(target, Target) and all(each is None for each in options):
-            rows = _condensed(rdms, self.layers, target.labels)
+            rows, _ = _condensed(rdms, self.layers, target.labels)
             return target.score(self._mixed(rows), over_time="mean")
         given = LayerRdms.read(rdms, target, protocol=protocol, nan_policy=nan_policy)
         check_layers(len(given.rdms), self.layers)
@@ -153,8 +168,11 @@ class FittedRdm:
         )
 
 
-def _condensed(rdms: Any, layers: tuple[str, ...], reference: Labels | None) -> Floats:
-    """Return condensed RDMs of the layers, in the order of a reference or of the first labelled layer."""
+def _condensed(rdms: Any, layers: tuple[str, ...], reference: Labels | None) -> tuple[Floats, bool]:
+    """Return condensed RDMs of the layers, in the order of a reference or of the first labelled layer.
+
+    And whether they were square.
+    """
     array = as_rdms(rdms, "rdms")
     is_square = array.ndim == 3
     if is_square:
@@ -167,7 +185,7 @@ def _condensed(rdms: Any, layers: tuple[str, ...], reference: Labels | None) -> 
     array, _ = in_order_of(array, rdms, "rdms", reference, square=is_square)
     check_layers(len(array), layers)
     check_values(array, "rdms", ("layer", "pair"), "omit")
-    return np.ascontiguousarray(array, np.float64)
+    return np.ascontiguousarray(array, np.float64), is_square
 
 
 def check_layers(n: int, layers: tuple[str, ...]) -> None:

@@ -70,15 +70,21 @@ class LayerRdms:
 
 
 def layers_in_order(rdms: Any, layers: tuple[str, ...]) -> Any:
-    """Return the RDMs of the fitted layers in their order: of a dict by name, of an array by position."""
-    if isinstance(rdms, Mapping):
-        by_name = {str(name): rdm for name, rdm in rdms.items()}
-        if missing := [name for name in layers if name not in by_name]:
-            raise ValueError(
-                f"rdms lacks layers of the fitted model: {list_names(missing)}; it has {list_names(by_name)}"
-            )
-        return {name: by_name[name] for name in layers}
-    return rdms
+    """Return the RDMs of the fitted layers in their order: by name if both have names, else by position."""
+    names = names_of(rdms)
+    is_dict = isinstance(rdms, Mapping)
+    if names is None or not (is_dict or layers != tuple(map(str, range(len(layers))))):
+        return rdms
+    place = {name: i for i, name in enumerate(names)}
+    if missing := [name for name in layers if name not in place]:
+        raise ValueError(
+            f"rdms lacks layers of the fitted model: {list_names(missing)}; it has {list_names(names)}"
+        )
+    order = [place[name] for name in layers]
+    if is_dict:
+        values = list(rdms.values())
+        return {name: values[i] for name, i in zip(layers, order, strict=True)}
+    return rdms.iloc[order] if hasattr(rdms, "iloc") else rdms[order]
 
 
 def read_indices(indices: ArrayLike | None, n: int, name: str, least: int) -> Indices | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import as_rdms, condense, names_of, printable
+from fastrdm._base import as_rdms, condense, in_order_of, names_of, printable
 from fastrdm.plot.point_names import draw_names
 from fastrdm.plot.scaling import scale
 from fastrdm.plot.style import COLOURS, legend_text, new_axes, plain_text, styled
@@ -76,11 +76,13 @@ def mds(
     """
     names = names_of(rdms) if names is None else list(map(str, names))
     stack = as_rdms(rdms, "rdms")
-    stack = condense(stack, "rdms") if stack.ndim == 3 else stack
+    is_square = stack.ndim == 3
+    stack = condense(stack, "rdms") if is_square else stack
     if stack.ndim != 2 or not 3 <= len(stack) <= _MOST:
         raise ValueError(
             f"rdms has shape {stack.shape}; a map needs 3 to {_MOST:,} RDMs, (n, pairs) or (n, k, k)"
         )
+    stack, _ = in_order_of(stack, rdms, "rdms", None, square=is_square)
     n = len(stack)
     for argument, values in {"names": names, "groups": groups}.items():
         if values is not None and len(values) != n:

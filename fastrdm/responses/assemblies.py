@@ -11,15 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import Labels, as_floats, axis_of, check_finite, list_names, suggestion
+from fastrdm._base import STIMULUS, Labels, as_floats, axis_of, check_finite, list_names, suggestion
 from fastrdm.responses.repeats import Floats
 from fastrdm.responses.subjects import MeasuredResponses, read_only
 
-#: Coordinates that name the stimulus of each row, the repeat of it, the subject of each unit, and the unit.
-STIMULUS = (
-    *("stimulus_id", "image_id", "stimulus", "image", "stimulus_name", "image_name"),
-    *("image_file_name", "filename", "condition", "condition_id"),
-)
+#: Coordinates that name the repeat of each row's stimulus, the subject of each unit, and the unit.
 REPEAT = ("repetition", "repeat", "repetition_id")
 SUBJECT = ("subject", "subject_id", "animal", "monkey", "participant", "participant_id")
 UNIT = ("neuroid_id", "unit_id", "voxel_id", "neuroid", "unit", "channel", "_index", "index")

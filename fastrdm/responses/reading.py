@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastrdm._base import (
     CELL,
     NUMBERS,
+    STIMULUS,
     UNNAMED,
     Contents,
     Entry,
@@ -20,7 +21,7 @@ from fastrdm._base import (
     open_contents,
     suggestion,
 )
-from fastrdm.responses.assemblies import STIMULUS, Assembly, of_assemblies, responses_of
+from fastrdm.responses.assemblies import Assembly, of_assemblies, responses_of
 from fastrdm.responses.axes import AXES, named_axes
 from fastrdm.responses.forms import of_arrays
 from fastrdm.responses.subjects import MeasuredResponses

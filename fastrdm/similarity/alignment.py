@@ -5,7 +5,12 @@ from typing import Any, overload
 import numpy as np
 
 from fastrdm.similarity.device_alignment import DeviceAlignment, align_on_device
-from fastrdm.similarity.gram_inputs import CentredGram, both_sides, warn_undefined_grams
+from fastrdm.similarity.gram_inputs import (
+    CentredGram,
+    both_sides,
+    named_table,
+    warn_undefined_grams,
+)
 from fastrdm.similarity.numerics import Floats, blocks_of
 from fastrdm.tensors import check_like, in_kind
 
@@ -71,7 +76,8 @@ def cka(
     -------
     ndarray of float64, shape (n1, n2)
         Between 0 and 1 (for activations); debiased, between −1 and 1. NaN if the conditions of one do not differ, and
-        debiased also if they all have the same distance.
+        debiased also if they all have the same distance. A DataFrame or DataArray for labelled pandas or
+        xarray objects.
 
     Raises
     ------
@@ -124,7 +130,8 @@ def cka(
     what = "debiased CKA" if debiased else "CKA"
     why = "all distances between conditions are equal" if debiased else "conditions do not differ"
     warn_undefined_grams(what, why, first, second, *map(np.isnan, lengths))
-    return in_kind(np.clip(products / (lengths[0][:, None] * lengths[1]), -1, 1), like)
+    similarities = np.clip(products / (lengths[0][:, None] * lengths[1]), -1, 1)
+    return named_table(similarities, grams1, grams2, like)
 
 
 def _similarities_of(found: DeviceAlignment, debiased: bool) -> Floats | None:

@@ -7,9 +7,9 @@ import numpy as np
 
 from fastrdm._base import check_integer
 from fastrdm.similarity.factors import Configuration, each_pair
-from fastrdm.similarity.gram_inputs import both_sides, warn_undefined_grams
+from fastrdm.similarity.gram_inputs import both_sides, named_table, warn_undefined_grams
 from fastrdm.similarity.numerics import Floats
-from fastrdm.tensors import check_like, in_kind
+from fastrdm.tensors import check_like
 
 
 @overload
@@ -73,7 +73,7 @@ def cca(
     -------
     ndarray of float64, shape (n1, n2)
         Between 0 and 1; with regularisation below 1 even for equal activations. NaN if the conditions of one do not
-        differ.
+        differ. A DataFrame or DataArray for labelled pandas or xarray objects.
 
     Raises
     ------
@@ -123,4 +123,4 @@ def cca(
 
     out, sizes1, sizes2 = each_pair(first, second, shrunk, mean_square)
     warn_undefined_grams("CCA", "conditions do not differ", first, second, sizes1 == 0, sizes2 == 0)
-    return in_kind(out, like)
+    return named_table(out, grams1, grams2, like)

@@ -26,10 +26,12 @@ from fastrdm._base import (
     square,
     warn_caller,
     warn_reordered,
+    with_names,
 )
 from fastrdm.rdm import Gram
 from fastrdm.similarity.numerics import Floats, in_range
 from fastrdm.similarity.shapes import is_square_rdm
+from fastrdm.tensors import in_kind
 
 DISTANCES = ("sqeuclidean", "euclidean")
 
@@ -151,7 +153,8 @@ def _matched(
             return gram
         if order.what != CONDITIONS:
             gram.labels.check(reference)
-        moved.append(gram.labels)
+        if gram.labels not in moved:
+            moved.append(gram.labels)
         return gram.reordered(order.places)
 
     same = second is first
@@ -160,6 +163,13 @@ def _matched(
     if moved:
         warn_reordered(moved, reference)
     return first, second
+
+
+def named_table(table: NDArray[Any], grams1: Any, grams2: Any, like: Any) -> Any:
+    """Return a table (n1, n2) with the names of pandas and xarray arguments, or as an array of the kind of `like`."""
+    if like is None:
+        return with_names(table, grams1, grams2, "gram_1", "gram_2")
+    return in_kind(table, like)
 
 
 def warn_undefined_grams(

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import check_choice, list_names, names_of, warn_caller
+from fastrdm._base import check_choice, list_names, names_of, warn_caller, with_names
 from fastrdm.similarity.numerics import Floats, in_range
 from fastrdm.similarity.parts import rdm_vectors, take_subjects
-from fastrdm.similarity.resampling import SubjectData
 from fastrdm.similarity.target import Target
 
 Mask = NDArray[np.bool_]
@@ -62,6 +61,7 @@ def partial_compare(
     -------
     ndarray of float64, shape (models, subjects)
         Between −1 and 1. NaN if the controls explain a model or a subject fully, also because too few pairs are left.
+        A DataFrame or DataArray for labelled pandas or xarray objects, as from `compare`.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def partial_compare(
     check_choice(method, METHODS, "method")
     check_choice(kind, ("partial", "semi-partial"), "kind")
     data = take_subjects(target, nan_policy=nan_policy)
-    models, fixed = data.take_models(rdms), _controls(data, controls)
+    models, fixed = data.take_models(rdms), data.take_models(controls, "controls")
     rows = data.subjects.reshape(-1, data.subjects.shape[2])
     out = np.full((len(models), len(rows)), np.nan)
     explained = np.zeros(out.shape, bool)
@@ -110,14 +110,9 @@ def partial_compare(
         warn_caller(
             f"partial correlations are NaN where the controls explain a model or a subject fully (rdms: {listed})"
         )
-    return np.asarray(out.reshape(len(models), *data.subjects.shape[:2]).mean(axis=2))
-
-
-def _controls(data: SubjectData, controls: Any) -> Floats:
-    try:
-        return data.take_models(controls, "controls")
-    except ValueError as error:
-        raise ValueError(str(error).replace("rdms", "controls").replace("model ", "RDM ")) from None
+    means = out.reshape(len(models), *data.subjects.shape[:2]).mean(axis=2)
+    table: Floats = with_names(means, rdms, target, "rdm", "subject")
+    return table
 
 
 def _groups(rows: Floats, nan_policy: str) -> Iterator[tuple[NDArray[np.intp], Mask]]:

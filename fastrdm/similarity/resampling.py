@@ -78,12 +78,13 @@ class SubjectData:
         """
         rows = as_models(rdms, self.subjects.shape[2], "subject_rdms", self.labels, name)
         if not len(rows):
-            raise ValueError(f"rdms has shape {np.shape(rdms)}; expected at least one model")
+            raise ValueError(f"{name} has shape {np.shape(rdms)}; expected at least one model")
         models = np.ascontiguousarray(rows, np.float64)
-        check_values(models, "rdms", ("model", "pair"), self.nan_policy)
+        one = "model" if name == "rdms" else "RDM"
+        check_values(models, name, (one, "pair"), self.nan_policy)
         if (constant := np.flatnonzero(self.similarity.undefined_rdms(models))).size:
             names = names_of(rdms)
-            which = f"rdms[{names[constant[0]]!r}]" if names else f"model {constant[0]} of rdms"
+            which = f"{name}[{names[constant[0]]!r}]" if names else f"{one} {constant[0]} of {name}"
             raise ValueError(
                 f"{which} is {self.similarity.undefined}, so it has no similarity to anything"
             )

@@ -5,9 +5,9 @@ from typing import Any, overload
 import numpy as np
 
 from fastrdm.similarity.factors import Configuration, each_pair
-from fastrdm.similarity.gram_inputs import both_sides, warn_undefined_grams
+from fastrdm.similarity.gram_inputs import both_sides, named_table, warn_undefined_grams
 from fastrdm.similarity.numerics import Floats
-from fastrdm.tensors import check_like, in_kind
+from fastrdm.tensors import check_like
 
 # Squared distances of unit-size shapes below this are computed from differences, where one minus the cosine has too
 # few digits.
@@ -45,7 +45,7 @@ def procrustes(grams1: Any, grams2: Any, *, squared: bool = True, like: Any = No
     -------
     ndarray of float64, shape (n1, n2)
         At least 0, in the units of the activations, squared or not. If the conditions of one do not differ, d is the
-        root of the trace of the other.
+        root of the trace of the other. A DataFrame or DataArray for labelled pandas or xarray objects.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def procrustes(grams1: Any, grams2: Any, *, squared: bool = True, like: Any = No
     chords, sizes1, sizes2 = each_pair(first, second, _points, _squared_chord)
     products = sizes1[:, None] * sizes2
     squares = (sizes1[:, None] - sizes2) ** 2 + products * np.where(products == 0, 0, chords)
-    return in_kind(squares if squared else np.sqrt(squares), like)
+    return named_table(squares if squared else np.sqrt(squares), grams1, grams2, like)
 
 
 @overload
@@ -109,7 +109,7 @@ def angular_distance(grams1: Any, grams2: Any, *, like: Any = None) -> Any:
     """
     check_like(like)
     chords = _chords(grams1, grams2, "angular distance")
-    return in_kind(np.asarray(2 * np.arcsin(np.sqrt(chords) / 2)), like)
+    return named_table(2 * np.arcsin(np.sqrt(chords) / 2), grams1, grams2, like)
 
 
 @overload
@@ -145,7 +145,7 @@ def bures_similarity(grams1: Any, grams2: Any, *, like: Any = None) -> Any:
     """
     check_like(like)
     chords = _chords(grams1, grams2, "Bures similarity")
-    return in_kind(np.asarray(1 - chords / 2), like)
+    return named_table(1 - chords / 2, grams1, grams2, like)
 
 
 def _chords(grams1: Any, grams2: Any, what: str) -> Floats:

@@ -159,35 +159,35 @@ def as_models(
     Models whose conditions are labelled are brought into the order of the subjects'. ValueError if a shape does not fit
     the subjects' pairs, an RDM is asymmetric, or labels are not the subjects'.
     """
-    array = as_rdms(rdms, "rdms")
+    array = as_rdms(rdms, name)
     n = n_conditions(n_pairs)
     if array.shape == (n, n) and n == n_pairs:
         raise ValueError(
-            f"rdms with shape {array.shape} may be one square RDM or {n} condensed ones; pass 3 axes"
+            f"{name} with shape {array.shape} may be one square RDM or {n} condensed ones; pass 3 axes"
         )
     square = array.shape[-2:] == (n, n) and array.ndim in (2, 3)
     if not square and array.shape[-1:] != (n_pairs,):
         own = array.ndim > 1 and array.shape[-1] == array.shape[-2]
         check_labelled_size(n_pairs, rdms, name, labels, square=own)
     if square:
-        array = _condense(array)
+        array = _condense(array, name)
     elif array.ndim not in (1, 2) or array.shape[-1] != n_pairs:
         raise ValueError(
-            f"rdms has shape {array.shape}; {subjects_name} has {n} conditions, so expected ({n}, {n}), ({n_pairs},),"
+            f"{name} has shape {array.shape}; {subjects_name} has {n} conditions, so expected ({n}, {n}), ({n_pairs},),"
             f" (models, {n}, {n}) or (models, {n_pairs})"
         )
     array, _ = in_order_of(array, rdms, name, labels, square=square)
     return with_contiguous_rows(array)
 
 
-def _condense(rdms: Rows) -> Rows:
+def _condense(rdms: Rows, name: str) -> Rows:
     """Condense square RDMs in blocks, because condensing needs memory for several copies."""
     n = rdms.shape[-1]
     blocks = list(blocks_of(len(rdms), n * n))
     if rdms.ndim == 2 or len(blocks) <= 1:
-        return checked_triangle(rdms, "rdms")
+        return checked_triangle(rdms, name)
     out = np.empty((len(rdms), n * (n - 1) // 2), rdms.dtype)
     for block in blocks:
-        out[block] = upper_triangle(rdms[block], "rdms")
-    warn_similarities(rdms, "rdms")
+        out[block] = upper_triangle(rdms[block], name)
+    warn_similarities(rdms, name)
     return out

@@ -11,7 +11,6 @@ from fastrdm._base import all_combinations, check_choice, combination_row, commo
 from fastrdm.similarity.numerics import Floats, in_range
 from fastrdm.similarity.partial_comparison import METHODS, orthonormal
 from fastrdm.similarity.parts import rdm_vectors, take_subjects
-from fastrdm.similarity.resampling import SubjectData
 from fastrdm.similarity.target import Target
 
 _FEWEST, _MOST = 2, 3
@@ -131,7 +130,9 @@ def partition_rdm_variance(
             f"sets must be a dict of two or three sets of RDMs, got {len(sets)} in a {type(sets).__name__}"
         )
     data = take_subjects(target, nan_policy=nan_policy)
-    members = {str(name): _set(data, str(name), rdms) for name, rdms in sets.items()}
+    members = {
+        str(name): data.take_models(rdms, f"set {str(name)!r}") for name, rdms in sets.items()
+    }
     names = tuple(members)
     combined = all_combinations(names)
     rows = data.subjects.reshape(-1, data.subjects.shape[2])
@@ -146,14 +147,6 @@ def partition_rdm_variance(
         r2[:, some] = _r2(rows[some][:, ~mask], left, combined, method)
     r2 = r2.reshape(len(combined), *data.subjects.shape[:2]).mean(axis=2)
     return RdmVariancePartition(names, combined, r2, common_shares(names, r2), method)
-
-
-def _set(data: SubjectData, name: str, rdms: Any) -> Floats:
-    try:
-        return data.take_models(rdms, f"set {name!r}")
-    except ValueError as error:
-        text = str(error).replace("of rdms", f"of set {name!r}").replace("rdms", f"set {name!r}")
-        raise ValueError(text) from None
 
 
 def _r2(

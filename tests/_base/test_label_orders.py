@@ -234,7 +234,7 @@ def test_pairs_in_any_order_are_of_the_same_square_rdm(make):
         np.testing.assert_array_equal(fastrdm.square([shuffled] * 2), [expected] * 2)
     with pytest.warns(RuntimeWarning, match="^grams1 has its pairs in another order"):
         found = fastrdm.cka(shuffled, np.asarray(expected), distances="euclidean")
-    assert found.item() == pytest.approx(1)
+    assert np.asarray(found) == pytest.approx(1)
     with pytest.warns(RuntimeWarning, match="pairs in another order"):
         target = fastrdm.Target([shuffled, shuffled * 2], ceiling=1)
     with pytest.warns(RuntimeWarning, match="another order than the target"):
@@ -346,6 +346,46 @@ def test_conditions_with_several_levels_keep_them():
         assert fastrdm.compare(other, rdm).item() == pytest.approx(1)
 
 
+def assembly(rows=slice(None), *, index=False):
+    """Return responses as Brain-Score's files have them, or with the index that Brain-Score makes."""
+    values = SUBJECTS[0][rows]
+    names = np.array(NAMES)[rows]
+    found = xr.DataArray(values, dims=("presentation", "neuroid")).assign_coords(
+        stimulus_id=("presentation", names), object_name=("presentation", [n[0] for n in names])
+    )
+    return found.set_index(presentation=["stimulus_id", "object_name"]) if index else found
+
+
+@pytest.mark.filterwarnings("ignore:.* in another order")
+@pytest.mark.parametrize("index", [False, True])
+@pytest.mark.parametrize("make", [frame, array, assembly, lambda v, n: assembly(ORDER, index=True)])
+def test_assemblies_are_matched_by_the_names_of_their_stimuli(make, index):
+    brain = assembly(index=index)
+    model = assembly(ORDER) if make is assembly else make(SUBJECTS[0][ORDER], MOVED)
+    rdm = fastrdm.calc_rdm(model)
+    assert fastrdm.compare(rdm, fastrdm.calc_rdm(brain)).item() == pytest.approx(1)
+    assert fastrdm.cka(fastrdm.gram(model), fastrdm.gram(brain)).item() == pytest.approx(1)
+    assert fastrdm.score_searchlight(brain, [range(9)], rdm).item() == pytest.approx(1)
+    target = fastrdm.Target.from_responses([brain, brain + 1])
+    assert target.score(rdm).rho == pytest.approx(np.ones((1, 2)))
+
+
+def test_rows_of_an_assembly_that_share_a_stimulus_are_told_apart_by_all_levels():
+    several = xr.concat([assembly(index=True), assembly(index=True) + 1], "presentation")
+    index = several.indexes["presentation"].set_names(["stimulus_id", "repetition"])
+    levels = [index.get_level_values(0), [0] * 5 + [1] * 5]
+    table = pd.DataFrame(several.values, pd.MultiIndex.from_arrays(levels, names=index.names))
+    order = np.roll(np.arange(10), 3)
+    with pytest.warns(RuntimeWarning, match="another order"):
+        found = fastrdm.compare(fastrdm.calc_rdm(table.iloc[order]), fastrdm.calc_rdm(table))
+    assert np.asarray(found) == pytest.approx(1)
+    message = "data has the condition labels .* more than once"
+    with pytest.raises(ValueError, match=message):
+        fastrdm.score_searchlight(
+            several.reset_index("presentation"), [range(9)], fastrdm.calc_rdm(table)
+        )
+
+
 @pytest.mark.parametrize("given", [True, False])
 def test_cross_validated_conditions_are_labelled(given):
     rows = frame(RNG.random((10, 6)), NAMES * 2)
@@ -412,3 +452,44 @@ def test_similarities_have_the_names_of_models_and_brains():
     like = fastrdm.compare(models, brains, like=np.empty(0))
     assert type(like) is np.ndarray
     assert type(fastrdm.calc_rdm(frame(ACTIVATIONS), out=np.empty(10))) is np.ndarray
+
+
+@MAKERS
+def test_tables_of_all_measures_have_names(make):
+    layers = [make(ACTIVATIONS, MOVED), make(ACTIVATIONS**2, MOVED)]
+    models, brains = fastrdm.calc_rdm(layers), fastrdm.calc_rdm(list(map(make, SUBJECTS)))
+    if make is frame:
+        models, brains = models.set_axis(["m", "n"]), brains.set_axis(["anna", "bert", "cleo"])
+    else:
+        models = models.assign_coords(rdm=["m", "n"])
+        brains = brains.assign_coords(rdm=["anna", "bert", "cleo"])
+    control = fastrdm.calc_rdm(make(RNG.random((5, 4))))
+    for measure in (
+        lambda m, b: fastrdm.partial_compare(m, b, control),
+        lambda m, b: fastrdm.cka(m, b, distances="euclidean"),
+    ):
+        with pytest.warns(RuntimeWarning, match="another order"):
+            found = measure(models, brains)
+        assert type(found) is (pd.DataFrame if make is frame else xr.DataArray)
+        axes = found.axes if make is frame else [found.indexes[dim] for dim in found.dims]
+        assert [list(axis) for axis in axes] == [["m", "n"], ["anna", "bert", "cleo"]]
+    squares = [fastrdm.square(fastrdm.calc_rdm(layer)) for layer in layers]
+    similarity = fastrdm.cka(*squares, distances="euclidean")
+    assert similarity.shape == (1, 1) and type(similarity) is type(squares[0])
+
+
+def test_layers_of_a_labelled_table_have_names():
+    table = fastrdm.calc_rdm([frame(ACTIVATIONS), frame(ACTIVATIONS**2)]).set_axis(["m", "n"])
+    brains = fastrdm.calc_rdm([frame(subject) for subject in SUBJECTS])
+    assert fastrdm.permutation_test(brains, table, n_permutations=9).names == ("m", "n")
+    fitted = fastrdm.FittedRdm("weighted", ("m", "n"), np.array([0.2, 0.8]), "corr", False, 0.5)
+    predicted = fitted.predict(table)
+    assert predicted.index.equals(table.columns)
+    pd.testing.assert_series_equal(fitted.predict(table[::-1]), predicted)
+    squares = {name: fastrdm.square(rdm) for name, rdm in table.iterrows()}
+    pd.testing.assert_series_equal(fitted.predict(squares), predicted, check_names=False)
+    named = xr.DataArray(table.to_numpy(), {"layer": ["m", "n"]}, ("layer", "pair"))
+    np.testing.assert_array_equal(fitted.predict(named[::-1]), predicted)
+    with pytest.raises(ValueError, match="rdms lacks layers of the fitted model: n; it has m, o"):
+        fitted.predict(table.set_axis(["m", "o"]))
+    assert type(fitted.predict(table.to_numpy())) is np.ndarray

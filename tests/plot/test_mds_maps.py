@@ -5,7 +5,7 @@ import pytest
 import scipy.optimize
 from scipy.spatial.distance import pdist, squareform
 
-from fastrdm import compare, plot
+from fastrdm import calc_rdm, compare, plot
 from fastrdm.plot.scaling import scale
 
 
@@ -90,6 +90,16 @@ def test_an_rdm_without_similarity_is_named():
     given["c"] = np.ones(45)
     with pytest.raises(ValueError, match=r"RDM 2 \(c\) has no similarity to another RDM"):
         plot.mds(given)
+
+
+def test_labelled_rdms_are_compared_in_one_order_of_conditions():
+    pd = pytest.importorskip("pandas")
+    rows = pd.DataFrame(np.random.default_rng(0).random((8, 5)), index=list("abcdefgh"))
+    rdms = [calc_rdm(rows), calc_rdm(rows**3), calc_rdm(rows[::-1])]
+    with pytest.warns(RuntimeWarning, match=r"rdms\[2\] has its conditions in another order"):
+        axes = plot.mds(rdms)
+    points = np.concatenate([each.get_offsets() for each in axes.collections])
+    np.testing.assert_allclose(points[2], points[0], atol=1e-6)
 
 
 def test_reference_image(check_image):

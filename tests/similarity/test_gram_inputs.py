@@ -71,11 +71,11 @@ def test_labels_of_distances_are_compared_with_those_of_grams():
     rdm = pd.DataFrame(square(calc_rdm(values, "sqeuclidean")), names, names)
     with pytest.warns(RuntimeWarning, match="grams1 has its conditions in another order than gr"):
         found = cka(first, rdm, distances="sqeuclidean")
-    assert found[0, 0] < 0.99
+    assert found.iloc[0, 0] < 0.99
     rdm = rdm.set_axis(["cat", "dog", "cup"], axis=0).set_axis(["cat", "dog", "cup"], axis=1)
     moved = rdm.iloc[[2, 0, 1], [2, 0, 1]]
     with pytest.warns(RuntimeWarning, match="another order"):
-        assert cka(first, moved, distances="sqeuclidean")[0, 0] > 1 - 1e-12
+        assert cka(first, moved, distances="sqeuclidean").iloc[0, 0] > 1 - 1e-12
 
 
 @functions

@@ -249,7 +249,7 @@ def test_missing_pairs_of_a_subject_are_left_out():
     [
         ({"a": np.ones((1, 66))}, "two or three sets of RDMs, got 1 in a dict"),
         ([1, 2], "two or three sets of RDMs, got 2 in a list"),
-        ({"a": np.ones((1, 66)), "b": np.ones((1, 66))}, "model 0 of set 'a' is constant"),
+        ({"a": np.ones((1, 66)), "b": np.ones((1, 66))}, "RDM 0 of set 'a' is constant"),
         ({"a": np.ones((1, 6)), "b": np.ones((1, 66))}, r"set 'a' has shape \(1, 6\)"),
     ],
 )
