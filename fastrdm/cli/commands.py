@@ -40,7 +40,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "fetch": ("fetch", "fetch public data from their owners, after their licence is accepted"),
     "sample": ("sample", "write a synthetic sample study, to try fastrdm without data"),
     "doctor": ("doctor", "show what is installed and what will run, and test each part"),
-    "selftest": ("selftest", "compare the kernels with plain NumPy and SciPy, in seconds"),
+    "selftest": ("selftest", "compare the kernels with plain NumPy, in seconds"),
     "completion": ("completion", "print a script that completes commands and options in a shell"),
 }
 # Commands that no longer exist, and those in their place.

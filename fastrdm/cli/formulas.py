@@ -1,5 +1,6 @@
-"""The formulas of RDMs, similarities and noise ceilings in plain NumPy and SciPy, with which `selftest` compares."""
+"""The formulas of RDMs, similarities and noise ceilings in plain NumPy, with which `selftest` compares."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -7,39 +8,40 @@ import numpy as np
 from fastrdm.cli.plain_check import Check
 
 
-def checks(thorough: bool) -> list[Check]:
-    """Return what the public functions find and what the formulas give; the thorough ones take longer to jit."""
+def _rdms(thorough: bool) -> list[Check]:
+    """Return RDMs that the public functions find and that the formulas give; the thorough ones take longer to jit."""
     rng = np.random.default_rng(7)
     x = rng.standard_normal((14, 333))
-    found = [*_rdms(x.astype(np.float32), 2e-6, thorough), *_rdms(x, 1e-9, thorough)]
-    # With ties.
-    models, subjects = (rng.integers(0, 30, (n, 91)).astype(np.float64) for n in (3, 5))
-    found += [*_similarities(models, subjects, thorough), _ceiling(subjects)]
-    return [*found, _searchlight(rng.standard_normal((9, 6, 20)))] if thorough else found
+    found = _rdms_of(x.astype(np.float32), 2e-6, thorough)
+    if thorough:
+        found += [*_rdms_of(x, 1e-9, thorough), _searchlight(rng.standard_normal((9, 6, 20)))]
+    return found
 
 
-def _rdms(x: Any, within: float, thorough: bool) -> list[Check]:
-    from scipy.spatial.distance import pdist
-    from scipy.stats import rankdata
-
+def _rdms_of(x: Any, within: float, thorough: bool) -> list[Check]:
     from fastrdm.rdm import calc_rdm
 
     rows = x.astype(np.float64)
-    expected = {"correlation": pdist(rows, "correlation")}
+    pairs = np.triu_indices(14, 1)
+    expected = {"correlation": 1 - np.corrcoef(rows)[pairs]}
     options: dict[str, dict[str, Any]] = {}
     if thorough:
-        noise = np.diag(np.linspace(0.5, 2, x.shape[1]))
+        apart = rows[pairs[0]] - rows[pairs[1]]
+        square = (apart**2).sum(axis=1)
+        units = rows / np.sqrt((rows**2).sum(axis=1, keepdims=True))
+        noise = np.linspace(0.5, 2, x.shape[1])
         folds = np.repeat([1, 2], 7)
-        first, second = (rows[folds == f] for f in (1, 2))
-        pairs = np.triu_indices(7, 1)
-        apart = [each[pairs[0]] - each[pairs[1]] for each in (first, second)]
-        expected |= {name: pdist(rows, name) for name in ("cosine", "euclidean", "sqeuclidean")}
+        in_fold = np.triu_indices(7, 1)
+        of_folds = [each[in_fold[0]] - each[in_fold[1]] for each in (rows[:7], rows[7:])]
         expected |= {
-            "spearman": pdist(rankdata(rows, axis=1), "correlation"),
-            "mahalanobis": pdist(rows, "mahalanobis", VI=noise),
-            "crossnobis": np.einsum("pc,pc->p", *apart),
+            "cosine": 1 - (units @ units.T)[pairs],
+            "euclidean": np.sqrt(square),
+            "sqeuclidean": square,
+            "spearman": 1 - np.corrcoef(average_ranks(rows))[pairs],
+            "mahalanobis": np.sqrt((apart**2 * noise).sum(axis=1)),
+            "crossnobis": (of_folds[0] * of_folds[1]).sum(axis=1),
         }
-        options = {"mahalanobis": {"precision": noise}, "crossnobis": {"folds": folds}}
+        options = {"mahalanobis": {"precision": np.diag(noise)}, "crossnobis": {"folds": folds}}
     kind = x.dtype.name
     found = []
     for method, values in expected.items():
@@ -67,21 +69,31 @@ def _searchlight(data: Any) -> Check:
     return Check("calc_rdm_searchlight, correlation", found, np.array(expected), 1e-9)
 
 
-def _similarities(models: Any, subjects: Any, thorough: bool) -> list[Check]:
-    from scipy.stats import kendalltau, pearsonr, spearmanr
-
-    from fastrdm.similarity import compare
-
-    formulas: dict[str, Any] = {
-        "spearman": lambda a, b: spearmanr(a, b)[0],
-        "tau-b": lambda a, b: kendalltau(a, b)[0],
-    }
+def _rank_correlations(thorough: bool) -> list[Check]:
+    models, subjects = _integers()
+    formulas: dict[str, Any] = {"spearman": _spearman}
     if thorough:
         formulas |= {
-            "corr": lambda a, b: pearsonr(a, b)[0],
+            "corr": lambda a, b: np.corrcoef(a, b)[0, 1],
             "cosine": lambda a, b: a @ b / np.sqrt((a @ a) * (b @ b)),
-            "tau-a": _tau_a,
         }
+    return [*_similarities(models, subjects, formulas), _ceiling(subjects)]
+
+
+def _kendall(thorough: bool) -> list[Check]:
+    formulas = {"tau-b": lambda a, b: _tau(a, b, True), "tau-a": lambda a, b: _tau(a, b, False)}
+    return _similarities(*_integers(), formulas) if thorough else []
+
+
+def _integers() -> tuple[Any, Any]:
+    """Return RDMs of models and of subjects, with ties."""
+    rng = np.random.default_rng(7)
+    return rng.integers(0, 30, (3, 91)).astype(float), rng.integers(0, 30, (5, 91)).astype(float)
+
+
+def _similarities(models: Any, subjects: Any, formulas: Mapping[str, Any]) -> list[Check]:
+    from fastrdm.similarity import compare
+
     return [
         Check(
             f"compare, {method}",
@@ -93,22 +105,41 @@ def _similarities(models: Any, subjects: Any, thorough: bool) -> list[Check]:
     ]
 
 
-def _tau_a(a: Any, b: Any) -> float:
+def average_ranks(rows: Any) -> Any:
+    """Return ranks within each row, from 1."""
+    below = (rows[:, None] < rows[:, :, None]).sum(axis=2)
+    equal = (rows[:, None] == rows[:, :, None]).sum(axis=2)
+    return below + (equal + 1) / 2
+
+
+def _spearman(a: Any, b: Any) -> float:
+    return float(np.corrcoef(average_ranks(np.stack([a, b])))[0, 1])
+
+
+def _tau(a: Any, b: Any, without_ties: bool) -> float:
     i, j = np.triu_indices(len(a), 1)
-    return float((np.sign(a[i] - a[j]) * np.sign(b[i] - b[j])).mean())
+    of_a, of_b = np.sign(a[i] - a[j]), np.sign(b[i] - b[j])
+    n_pairs = np.sqrt((of_a**2).sum() * (of_b**2).sum()) if without_ties else len(i)
+    return float((of_a * of_b).sum() / n_pairs)
 
 
 def _ceiling(subjects: Any) -> Check:
     """Upper: each subject with the mean of all ranks; lower: with the mean of the others'."""
-    from scipy.stats import rankdata, spearmanr
-
     from fastrdm.similarity import noise_ceiling
 
-    ranks = rankdata(subjects, axis=1)
+    ranks = average_ranks(subjects)
     total = ranks.sum(axis=0)
-    upper = np.mean([spearmanr(each, total)[0] for each in ranks])
-    lower = np.mean([spearmanr(each, total - each)[0] for each in ranks])
+    upper = np.mean([_spearman(each, total) for each in ranks])
+    lower = np.mean([_spearman(each, total - each) for each in ranks])
     found = noise_ceiling(subjects, pool="rank", squared=False)
     return Check(
         "noise_ceiling", np.array([found.lower, found.upper]), np.array([lower, upper]), 1e-9
     )
+
+
+#: Part of the kernels → its checks, thorough or not.
+CHECKS: Mapping[str, Callable[[bool], list[Check]]] = {
+    "products": _rdms,
+    "ranks": _rank_correlations,
+    "concordance": _kendall,
+}

@@ -152,7 +152,7 @@ def _twice_centred(x: Floats, out: Floats) -> float:
     out[:] = 0
     if not finite:
         return np.nan
-    return _rank_row(x, low, high, True, out[: len(x)], -float(len(x)), 1.0)
+    return _rank_row(x, low, high, finite, out[: len(x)], -float(len(x)), 1.0)
 
 
 @kernel(lambda x, *_: (len(x), 20 * x.shape[1]))
