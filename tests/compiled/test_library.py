@@ -34,10 +34,14 @@ def run(*command):
 
 @pytest.fixture(scope="session")
 def prefix(tmp_path_factory):
-    """The folder where the library was installed; only the first run in a checkout compiles it."""
-    build, folder = ROOT / "build" / "library", tmp_path_factory.mktemp("installed")
+    """The folder where the library was installed; only the first run in a checkout compiles it.
+
+    Less optimised, which halves the time and changes no result, and without any warning.
+    """
+    build, folder = ROOT / "build" / "tested-library", tmp_path_factory.mktemp("installed")
     options = ["-DFASTRDM_PYTHON=OFF", "-DBUILD_SHARED_LIBS=ON", "-DCMAKE_INSTALL_LIBDIR=lib"]
-    run(CMAKE, "-S", ROOT, "-B", build, *options)
+    less = ["-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O1", "-DFASTRDM_WERROR=ON"]
+    run(CMAKE, "-S", ROOT, "-B", build, *options, *less)
     run(CMAKE, "--build", build, "-j2")
     run(CMAKE, "--install", build, "--prefix", folder)
     return folder

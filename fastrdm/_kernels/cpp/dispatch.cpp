@@ -181,8 +181,8 @@ class Total {
 // All shares in turn, for some right rows.
 class InTurn final : public Shares {
  public:
-  InTurn(Index width, Index count, Total& total, const Range& right, bool with_sums)
-      : Shares(width), count_(count), total_(total), right_(right), with_sums_(with_sums) {}
+  InTurn(Index share_width, Index count, Total& total, const Range& right, bool with_sums)
+      : Shares(share_width), count_(count), total_(total), right_(right), with_sums_(with_sums) {}
   Index next() override { return next_ < count_ ? next_++ : -1; }
   double* done(Index share, double* part) override {
     total_.take(share, part, right_, with_sums_);
@@ -274,7 +274,7 @@ class Together {
 
 class OneOfSeveral final : public Shares {
  public:
-  OneOfSeveral(Index width, Together& together, std::size_t worker) : Shares(width), together_(together), worker_(worker) {}
+  OneOfSeveral(Index share_width, Together& together, std::size_t worker) : Shares(share_width), together_(together), worker_(worker) {}
   Index next() override { return together_.next(); }
   double* done(Index share, double* part) override { return together_.done(share, part, worker_); }
 
