@@ -362,6 +362,10 @@ def searchlight(patch):
         "surface_data": RNG.random((6, 4)),
         "positions": RNG.random((12, 3)),
         "meg": RNG.random((6, 12, 25)),
+        "run_betas": RNG.random((18, np.count_nonzero(mask))),
+        "runs": np.repeat([1, 2, 3], 6),
+        "names": list("abcdef") * 3,
+        "residuals": RNG.random((40, np.count_nonzero(mask))),
     }
     assert nibabel.load("scores.nii.gz").shape == (5, 5, 4, 2)
     assert len(nibabel.load("lh.scores.func.gii").darrays) == 2

@@ -154,7 +154,7 @@ def with_names(table: NDArray[Any], first: Any, second: Any, *names: str) -> Any
     kinds = [kind_of_table(values) for values in (first, second)]
     if not any(kinds) or not (_has_labels(first) or _has_labels(second)):
         return table
-    rows, columns = _row_names(first, table.shape[0]), _row_names(second, table.shape[1])
+    rows, columns = row_names(first, table.shape[0]), row_names(second, table.shape[1])
     if XARRAY not in kinds:
         from pandas import DataFrame
 
@@ -186,7 +186,7 @@ def _has_labels(values: Any) -> bool:
     return conditions_of_pairs(values) is not None
 
 
-def _row_names(values: Any, n: int) -> tuple[str | None, Any]:
+def row_names(values: Any, n: int) -> tuple[str | None, Any]:
     """Return name and labels of the first axis of a stack of n RDMs; None where they have none."""
     if isinstance(values, Mapping) and not _is_xarray(values):
         return None, list(map(str, values))
@@ -206,6 +206,20 @@ def _row_names(values: Any, n: int) -> tuple[str | None, Any]:
         return None, None
     dim = str(values.dims[0]) if kind == XARRAY else getattr(values.index, "name", None)
     return dim, index
+
+
+def axis_labels(values: Any, axis: int) -> tuple[str | None, NDArray[Any] | None]:
+    """Return the name of an axis of a pandas or xarray object, and its labels, unless these have several levels."""
+    if kind_of_table(values) is None or isinstance(values, (list, tuple, Mapping)):
+        return None, None
+    index = index_of(values, axis)
+    if hasattr(values, "dims"):
+        name: str | None = str(values.dims[axis])
+        several = getattr(getattr(values, "indexes", {}).get(values.dims[axis]), "nlevels", 1) > 1
+    else:
+        several = getattr(index, "nlevels", 1) > 1
+        name = getattr(index, "name", None)
+    return name, None if index is None or several else np.asarray(index)
 
 
 def names_of(rdms: Any) -> list[str] | None:

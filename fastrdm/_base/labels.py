@@ -36,6 +36,11 @@ class Labels:
         """Make labels from their fields as read from JSON."""
         return cls(facts["what"], _label(facts["values"]), facts["name"]) if facts else None
 
+    @classmethod
+    def of_names(cls, conditions: ConditionNames, name: str) -> "Labels":
+        """Make labels of the names of conditions."""
+        return cls(CONDITIONS, tuple(map(_label, conditions.labels())), name)
+
     def check(self, other: "Labels | None") -> None:
         """Raise a ValueError that names the first difference, if the other has different labels."""
         if other is None:
@@ -92,7 +97,7 @@ def labels_of(values: Any, axis: int, name: str, what: str) -> Labels | None:
         )
     if what == CONDITIONS:
         found = condition_names(values, axis)
-        return None if found is None else Labels(what, tuple(map(_label, found.labels())), name)
+        return None if found is None else Labels.of_names(found, name)
     index = index_of(values, axis)
     return None if index is None else Labels(what, tuple(map(_label, listed(index))), name)
 
@@ -137,7 +142,7 @@ def condensed_labels(rdms: Any, name: str) -> tuple[Labels | None, NDArray[np.in
     if found is None:
         return labels_of(rdms, -1, name, PAIRS), None
     conditions, places = found
-    return Labels(CONDITIONS, tuple(map(_label, conditions.labels())), name), places
+    return Labels.of_names(conditions, name), places
 
 
 def condition_names(values: Any, axis: int = 0) -> ConditionNames | None:

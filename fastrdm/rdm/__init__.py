@@ -16,34 +16,46 @@ A `gram_matrix` (`Gram`) is made by `gram_making` of products and digits, its `g
 
 from fastrdm.rdm.accumulator import GramAccumulator, RdmAccumulator
 from fastrdm.rdm.calc import calc_rdm
+from fastrdm.rdm.folds import Folds
 from fastrdm.rdm.gram_making import gram_from_products
 from fastrdm.rdm.gram_matrix import Gram
 from fastrdm.rdm.gram_projection import GramProjector
 from fastrdm.rdm.grams import chosen_methods, gram
-from fastrdm.rdm.inputs import UndefinedPairsWarning
+from fastrdm.rdm.inputs import UndefinedPairsWarning, aligned, check_options, noises_of
+from fastrdm.rdm.labelled_results import fold_conditions
 from fastrdm.rdm.measures import NEAR_ANGLE, Measure, Operand, operand_of
 from fastrdm.rdm.methods import method_named, names_where
 from fastrdm.rdm.pairs import NearPairs, pairs_at
 from fastrdm.rdm.projection import Projector, SparseProjection
+from fastrdm.rdm.sources import Member
+from fastrdm.rdm.whitening import Precision, Residuals
 
 __all__ = [
     "NEAR_ANGLE",
+    "Folds",
     "Gram",
     "GramAccumulator",
     "GramProjector",
     "Measure",
+    "Member",
     "NearPairs",
     "Operand",
+    "Precision",
     "Projector",
     "RdmAccumulator",
+    "Residuals",
     "SparseProjection",
     "UndefinedPairsWarning",
+    "aligned",
     "calc_rdm",
+    "check_options",
     "chosen_methods",
+    "fold_conditions",
     "gram",
     "gram_from_products",
     "method_named",
     "names_where",
+    "noises_of",
     "operand_of",
     "pairs_at",
 ]

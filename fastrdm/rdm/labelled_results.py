@@ -29,7 +29,7 @@ def labelled_rdms(
     if not any(kinds):
         return rdms
     names = [
-        _of_folds(member, conditions, folds) if folds else condition_names(member)
+        fold_conditions(member, conditions, folds) if folds else condition_names(member)
         for member in members
     ]
     attrs = {"method": method}
@@ -45,7 +45,7 @@ def labelled_rdms(
     return with_pairs(rdms, first, kind, attrs=attrs)
 
 
-def _of_folds(member: Any, conditions: Any, folds: Folds) -> ConditionNames | None:
+def fold_conditions(member: Any, conditions: Any, folds: Folds) -> ConditionNames | None:
     """Return the names of cross-validated conditions: those passed, or the rows' if these are equal in all folds."""
     if kind_of_table(member) is None:
         return None

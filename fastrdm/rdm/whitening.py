@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrdm._base import ASYMMETRY, as_floats, check_finite, list_names
-from fastrdm.rdm.products import Floats
+from fastrdm.rdm.products import Floats, Index
 
 # Negative eigenvalues above minus this share of the largest are rounding errors of zero.
 _NEGATIVE = 1e-10
@@ -29,6 +29,15 @@ class Precision:
                 f"{self._name} has shape {self._matrix.shape}; {activations} have {n_channels} channels, so it"
                 f" must be ({n_channels}, {n_channels})"
             )
+
+    def check_values(self) -> None:
+        """Raise ValueError unless it has an inverse."""
+        _ = self.covariance
+
+    def some(self, channels: Index) -> "Precision":
+        """Return the precision of some channels, from their part of the covariance."""
+        part = self.covariance[np.ix_(channels, channels)]
+        return Precision(np.linalg.inv((part + part.T) / 2), self._name)
 
     @property
     def work_bytes(self) -> int:
@@ -91,6 +100,20 @@ class Residuals:
                 f" (observations >= 2, {n_channels})"
             )
 
+    def check_values(self) -> None:
+        """Raise ValueError for values that are NaN or infinite, and for constant channels."""
+        rows = self._array.reshape(len(self._array), -1)
+        check_finite(rows, self._name, ("observation", "channel"))
+        constant = np.flatnonzero(rows.max(axis=0) == rows.min(axis=0))
+        if len(constant):
+            raise ValueError(
+                f"{self._name} are constant, and have no precision, at channels: {list_names(constant, 10)}"
+            )
+
+    def some(self, channels: Index) -> "Residuals":
+        """Return the residuals of some channels."""
+        return Residuals(self._array[:, channels], self._estimator, self._name)
+
     @property
     def work_bytes(self) -> int:
         """Memory for estimating and factoring the covariance."""
@@ -99,13 +122,8 @@ class Residuals:
     @functools.cached_property
     def covariance(self) -> Floats:
         """Estimated covariance of the channels."""
+        self.check_values()
         rows = self._array.reshape(len(self._array), -1).astype(np.float64)
-        check_finite(rows, self._name, ("observation", "channel"))
-        constant = np.flatnonzero(rows.max(axis=0) == rows.min(axis=0))
-        if len(constant):
-            raise ValueError(
-                f"{self._name} are constant, and have no precision, at channels: {list_names(constant, 10)}"
-            )
         rows -= rows.mean(axis=0)
         return ESTIMATORS[self._estimator](rows, rows.T @ rows / (len(rows) - 1))
 
@@ -170,12 +188,13 @@ def _towards_diagonal(rows: Floats, covariance: Floats) -> Floats:
     """
     n, degrees = len(rows), len(rows) - 1
     deviation = np.sqrt(covariance.diagonal())
-    z2 = (rows / deviation) ** 2
+    z2 = rows / deviation
+    z2 *= z2
     # Sums over pairs of different channels: sums over all pairs minus the channels with themselves.
     correlations = covariance / deviation / deviation[:, None]
     np.fill_diagonal(correlations, 0)
     r2 = np.sum(correlations**2)
-    fourth = (np.sum(z2.sum(axis=1) ** 2) - np.sum(z2**2)) / degrees
+    fourth = (np.sum(z2.sum(axis=1) ** 2) - np.vdot(z2, z2)) / degrees
     strength = n / degrees**2 * (fourth - r2) / r2 if r2 > 0 else 1.0
     shrunk = covariance * (1 - min(max(strength, 0.0), 1.0))
     np.fill_diagonal(shrunk, covariance.diagonal())

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import format_bytes, parse_bytes, warn_caller
-from fastrdm._kernels import METHOD_NUMBERS, searchlight, sliding_searchlight
-from fastrdm.rdm import method_named
+from fastrdm._kernels import searchlight, sliding_searchlight
 from fastrdm.searchlight.places import Patches
 
 Progress = Callable[[int, int], Any]
@@ -22,17 +21,6 @@ class Block(NamedTuple):
 
     centres: slice
     windows: slice
-
-
-def method_of(method: str) -> str:
-    """Return the name of a method of searchlights; ValueError for others."""
-    name = method_named(method).name
-    if name not in METHOD_NUMBERS:
-        raise ValueError(
-            f"method {method!r} needs noise or folds, which searchlights do not take; pass one of"
-            f" {', '.join(METHOD_NUMBERS)}"
-        )
-    return name
 
 
 def blocks_of(patches: Patches, max_memory: int | str | None, n_threads: int) -> Iterator[Block]:

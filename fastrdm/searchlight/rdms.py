@@ -7,14 +7,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._kernels import n_processors
 from fastrdm.searchlight.blocks import (
-    Computer,
     Progress,
     blocks_of,
-    method_of,
     result_of,
     warn_missing,
 )
-from fastrdm.searchlight.places import Patches, movie_of, patches_of
+from fastrdm.searchlight.designs import Design, Options, design_of
+from fastrdm.searchlight.labelled import Axis, leading_axes, with_conditions
+from fastrdm.searchlight.places import movie_of, patches_of
 
 
 def calc_rdm_searchlight(
@@ -23,11 +23,16 @@ def calc_rdm_searchlight(
     method: str = "correlation",
     *,
     windows: Any = None,
+    precision: ArrayLike | None = None,
+    residuals: ArrayLike | None = None,
+    estimator: str | None = None,
+    folds: ArrayLike | None = None,
+    conditions: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
     progress: Progress | None = None,
     n_threads: int | None = None,
     max_memory: int | str | None = None,
-) -> NDArray[Any]:
+) -> Any:
     """Compute an RDM of each neighbourhood of channels, and of each window of time if there are windows.
 
     Place k has the RDM ``calc_rdm(data[:, neighbours[k]], method)``, within 1e-9 for float64 data and 1e-6 for float32
@@ -45,11 +50,20 @@ def calc_rdm_searchlight(
         (places, channels), marks them by rows. With samples and without `windows`, a place has all samples of its
         channels.
     method : str
-        ``correlation`` (alias ``pearson``), ``cosine``, ``euclidean``, ``sqeuclidean`` or ``spearman``, as in
-        `calc_rdm`.
+        As in `calc_rdm`: ``correlation`` (alias ``pearson``), ``cosine``, ``euclidean``, ``sqeuclidean``, ``spearman``,
+        ``mahalanobis`` or ``crossnobis``.
     windows : list of array_like of int, optional
         The samples of each window, as indices, ranges or slices, for data with samples: each place then has an RDM of
         each window, of its channels × the samples.
+    precision : array_like, shape (channels, channels), optional
+        For ``mahalanobis`` and ``crossnobis``: the inverse of the noise's covariance. Each place is whitened with the
+        part of the covariance that its channels have.
+    residuals : array_like, shape (observations, channels), optional
+        In place of `precision`: residuals of all channels, of which the covariance of each place's channels is
+        estimated. Residuals of several runs are one array.
+    estimator, folds, conditions
+        As for `calc_rdm`. With folds, data are measurements, (measurements, channels) or (measurements, channels,
+        samples), and every fold has every condition; averages of each fold are kept in memory, in float64.
     out : ndarray of float32 or float64, optional
         Array for the result, of its shape; may be a ``numpy.memmap``.
     progress : callable, optional
@@ -64,14 +78,18 @@ def calc_rdm_searchlight(
     -------
     ndarray of float64, shape (places, pairs), or (places, windows, pairs) with windows
         Condensed RDMs; NaN for pairs of conditions that are constant (``cosine``: zero) in a neighbourhood. `out` if it
-        was passed.
+        was passed. If the conditions of data in a pandas or xarray object are labelled, a DataFrame or DataArray with
+        labels of pairs as from `calc_rdm`; places have the labels of the channels at their centres if `neighbours` is
+        `Neighbourhoods`, and windows the mean of the times of their first and last sample. A DataFrame has two axes, so
+        there are none with windows.
 
     Raises
     ------
     ValueError
         If the data have another shape, one condition, NaN or infinity, an index is out of range, a neighbourhood or
-        window is empty, `out` has another shape or type, the method is unknown or needs noise or folds, or `max_memory`
-        is less than an RDM needs.
+        window is empty, `out` has another shape or type, the method is unknown, lacks an option or takes none of its
+        kind, noise has another shape or no inverse, a fold lacks a condition, or `max_memory` is less than an RDM
+        needs.
     TypeError
         If indices are not integers.
 
@@ -87,6 +105,7 @@ def calc_rdm_searchlight(
     References
     ----------
     Kriegeskorte, Goebel & Bandettini (2006), Information-based functional brain mapping, PNAS 103(10).
+    Walther et al. (2016), Reliability of dissimilarity measures for multi-voxel pattern analysis, NeuroImage 137.
 
     Examples
     --------
@@ -96,10 +115,10 @@ def calc_rdm_searchlight(
     >>> fastrdm.calc_rdm_searchlight(data, neighbours).shape
     (40, 15)
     """
-    name = method_of(method)
-    patches = patches_of(data, neighbours, windows)
-    lead = (patches.centres.n,) if windows is None else (patches.centres.n, patches.n_windows)
-    return _rdms(patches, name, lead, out, progress, n_threads, max_memory)
+    options = Options(precision, residuals, estimator, folds, conditions)
+    design = design_of(data, patches_of(data, neighbours, windows), method, options)
+    axes = leading_axes(data, neighbours, design.patches, windows)
+    return _rdms(design, data, axes, out, progress, n_threads, max_memory)
 
 
 def calc_rdm_movie(
@@ -107,11 +126,16 @@ def calc_rdm_movie(
     windows: Any,
     method: str = "correlation",
     *,
+    precision: ArrayLike | None = None,
+    residuals: ArrayLike | None = None,
+    estimator: str | None = None,
+    folds: ArrayLike | None = None,
+    conditions: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
     progress: Progress | None = None,
     n_threads: int | None = None,
     max_memory: int | str | None = None,
-) -> NDArray[Any]:
+) -> Any:
     """Compute an RDM of each window of time, of all channels.
 
     Parameters
@@ -120,8 +144,8 @@ def calc_rdm_movie(
         Responses over time; without channels, those of one channel.
     windows : list of array_like of int
         The samples of each window, as indices, ranges or slices.
-    method, out, progress, n_threads, max_memory
-        As for `calc_rdm_searchlight`.
+    method, precision, residuals, estimator, folds, conditions, out, progress, n_threads, max_memory
+        As for `calc_rdm_searchlight`; noise is that of all channels, the same at each sample.
 
     Returns
     -------
@@ -145,26 +169,28 @@ def calc_rdm_movie(
     >>> fastrdm.calc_rdm_movie(data, [range(t, t + 5) for t in range(46)]).shape
     (46, 15)
     """
-    name = method_of(method)
-    patches = movie_of(data, windows)
-    return _rdms(patches, name, (patches.n_windows,), out, progress, n_threads, max_memory)
+    options = Options(precision, residuals, estimator, folds, conditions)
+    design = design_of(data, movie_of(data, windows), method, options)
+    axes = leading_axes(data, None, design.patches, windows)
+    return _rdms(design, data, axes, out, progress, n_threads, max_memory)
 
 
 def _rdms(
-    patches: Patches,
-    method: str,
-    lead: tuple[int, ...],
+    design: Design,
+    data: Any,
+    axes: list[Axis],
     out: NDArray[Any] | None,
     progress: Progress | None,
     n_threads: int | None,
     max_memory: int | str | None,
-) -> NDArray[Any]:
-    """Return RDMs of shape (*lead, pairs), in `out` if it is given."""
-    shape = (*lead, patches.n_pairs)
+) -> Any:
+    """Return RDMs of shape (*axes, pairs), in `out` if it is given, else with labels of the data."""
+    patches = design.patches
+    shape = (*(axis.n for axis in axes), patches.n_pairs)
     result = result_of(out, shape)
     by_place = result.reshape(patches.centres.n, patches.n_windows, -1)
     threads = n_threads or n_processors()
-    computer = Computer(patches, method, n_threads)
+    computer = design.computer(n_threads)
     done, missing, total = 0, 0, patches.centres.n * patches.n_windows
     for block in blocks_of(patches, max_memory, threads):
         part = by_place[block.centres, block.windows]
@@ -176,4 +202,6 @@ def _rdms(
         if progress is not None:
             progress(done, total)
     warn_missing(missing, total, "conditions without dissimilarities: pairs are NaN in the RDMs")
-    return result
+    if out is not None:
+        return result
+    return with_conditions(result, data, axes, design.names, design.method)

@@ -9,25 +9,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._base import (
-    CONDITIONS,
     Labels,
     as_rdms,
     check_choice,
     check_labelled_size,
     find_order,
     in_order_of,
-    labels_of,
     warn_reordered,
 )
 from fastrdm._kernels import n_processors
 from fastrdm.searchlight.blocks import (
-    Computer,
     Progress,
     blocks_of,
-    method_of,
     result_of,
     warn_missing,
 )
+from fastrdm.searchlight.designs import Design, Options, design_of
+from fastrdm.searchlight.labelled import Axis, axis_of_models, leading_axes, with_leading
 from fastrdm.searchlight.places import Patches, movie_of, patches_of
 from fastrdm.similarity import NAN_POLICIES, Score, Target, check_values, compare
 
@@ -42,6 +40,11 @@ def score_searchlight(
     similarity: str | None = None,
     *,
     windows: Any = None,
+    precision: ArrayLike | None = None,
+    residuals: ArrayLike | None = None,
+    estimator: str | None = None,
+    folds: ArrayLike | None = None,
+    conditions: ArrayLike | None = None,
     nan_policy: str = "raise",
     out: NDArray[Any] | None = None,
     progress: Progress | None = None,
@@ -55,7 +58,9 @@ def score_searchlight(
 
     Parameters
     ----------
-    data, neighbours, method, windows, progress, n_threads, max_memory
+    data, neighbours, method, windows, precision, residuals, estimator, folds, conditions
+        As for `calc_rdm_searchlight`.
+    progress, n_threads, max_memory
         As for `calc_rdm_searchlight`.
     models : array_like, shape (models, pairs) or (pairs,), dict of such, Target, or dict of Targets
         Condensed RDMs of the models over the conditions of `data`, as for `compare`; or subjects, against whom the RDM
@@ -72,8 +77,9 @@ def score_searchlight(
     Returns
     -------
     ndarray of float64, shape (places, models), or (places, windows, models) with windows
-        Similarities. For a Target, a `Score` whose arrays have these leading axes, (places,) or (places, windows); for
-        a dict of Targets, a dict of those.
+        Similarities; a DataFrame or DataArray, with labels as from `calc_rdm_searchlight` and the names of models, if
+        data or models are one. For a Target, a `Score` whose arrays have these leading axes, (places,) or (places,
+        windows); for a dict of Targets, a dict of those.
 
     Raises
     ------
@@ -97,11 +103,10 @@ def score_searchlight(
     >>> fastrdm.score_searchlight(rng.random((6, 50)), neighbours, rng.random((3, 15))).shape
     (40, 3)
     """
-    name = method_of(method)
-    patches = patches_of(data, neighbours, windows)
-    lead = (patches.centres.n,) if windows is None else (patches.centres.n, patches.n_windows)
-    labels = labels_of(data, 0, "data", CONDITIONS)
-    run = _Run(patches, labels, name, lead, progress, n_threads, max_memory)
+    options = Options(precision, residuals, estimator, folds, conditions)
+    design = design_of(data, patches_of(data, neighbours, windows), method, options)
+    axes = leading_axes(data, neighbours, design.patches, windows)
+    run = _Run(design, data, axes, progress, n_threads, max_memory)
     return _scores(run, models, similarity, nan_policy, out)
 
 
@@ -112,6 +117,11 @@ def score_movie(
     method: str = "correlation",
     similarity: str | None = None,
     *,
+    precision: ArrayLike | None = None,
+    residuals: ArrayLike | None = None,
+    estimator: str | None = None,
+    folds: ArrayLike | None = None,
+    conditions: ArrayLike | None = None,
     nan_policy: str = "raise",
     out: NDArray[Any] | None = None,
     progress: Progress | None = None,
@@ -124,7 +134,9 @@ def score_movie(
     ----------
     data, windows
         As for `calc_rdm_movie`.
-    models, method, similarity, nan_policy, out, progress, n_threads, max_memory
+    models, method, similarity, precision, residuals, estimator, folds, conditions
+        As for `score_searchlight`.
+    nan_policy, out, progress, n_threads, max_memory
         As for `score_searchlight`.
 
     Returns
@@ -150,30 +162,44 @@ def score_movie(
     >>> fastrdm.score_movie(rng.random((6, 10, 50)), windows, rng.random(15)).shape
     (46, 1)
     """
-    name = method_of(method)
-    patches = movie_of(data, windows)
-    labels = labels_of(data, 0, "data", CONDITIONS)
-    run = _Run(patches, labels, name, (patches.n_windows,), progress, n_threads, max_memory)
+    options = Options(precision, residuals, estimator, folds, conditions)
+    design = design_of(data, movie_of(data, windows), method, options)
+    axes = leading_axes(data, None, design.patches, windows)
+    run = _Run(design, data, axes, progress, n_threads, max_memory)
     return _scores(run, models, similarity, nan_policy, out)
 
 
 class _Run(NamedTuple):
     """What is computed, and how."""
 
-    patches: Patches
-    #: Of the conditions of the data.
-    labels: Labels | None
-    method: str
-    lead: tuple[int, ...]
+    design: Design
+    data: Any
+    #: Of places and windows.
+    axes: list[Axis]
     progress: Progress | None
     n_threads: int | None
     max_memory: int | str | None
+
+    @property
+    def patches(self) -> Patches:
+        """The places."""
+        return self.design.patches
+
+    @property
+    def labels(self) -> Labels | None:
+        """Labels of the conditions of the data."""
+        return self.design.labels
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """Lengths of the axes."""
+        return tuple(axis.n for axis in self.axes)
 
     def each(self, use: Callable[[NDArray[np.intp], Floats], None]) -> None:
         """Call `use` with the places of each block, counted over centres and windows, and their RDMs."""
         patches = self.patches
         number = np.arange(patches.centres.n * patches.n_windows).reshape(-1, patches.n_windows)
-        computer = Computer(patches, self.method, self.n_threads)
+        computer = self.design.computer(self.n_threads)
         done = 0
         rdms = np.empty((0, patches.n_pairs))
         for block in blocks_of(patches, self.max_memory, self.n_threads or n_processors()):
@@ -209,7 +235,7 @@ def _scores(
 
 def _similarities(
     run: _Run, models: Any, similarity: str, nan_policy: str, out: NDArray[Any] | None
-) -> NDArray[Any]:
+) -> Any:
     array = as_rdms(models, "models")
     rows = array[None] if array.ndim == 1 else array
     n_pairs = run.patches.n_pairs
@@ -241,7 +267,9 @@ def _similarities(
         int(np.isnan(flat[k : k + 4096]).all(axis=1).sum()) for k in range(0, len(flat), 4096)
     )
     warn_missing(missing, len(flat), "RDMs without similarity to the models: NaN in the results")
-    return result
+    if out is not None:
+        return result
+    return with_leading(result, run.data, run.axes, axis_of_models(models, len(rows)), models)
 
 
 def _target_scores(run: _Run, targets: dict[Any, Target]) -> dict[Any, Score]:

@@ -167,7 +167,7 @@ def test_constant_conditions_are_nan_with_one_warning(method):
         ),
         ({"data": np.full((4, 8), 1e80)}, r"data reach 1e\+80"),
         ({"windows": [[0]]}, r"windows need data of shape \(conditions, channels, samples\)"),
-        ({"method": "crossnobis"}, "method 'crossnobis' needs noise or folds"),
+        ({"method": "crossnobis"}, "method 'crossnobis' needs folds"),
         ({"method": "manhattan"}, "manhattan"),
         ({"out": np.empty((2, 7))}, r"out has shape \(2, 7\) of float64; expected \(2, 6\)"),
         ({"out": np.empty((2, 6), int)}, "of int64; expected"),
