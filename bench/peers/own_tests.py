@@ -24,7 +24,10 @@ def outcomes(tests: list[Path], folder: Path, path: list[Path], switch: str = ""
         Path(aside, f"{_PLUGIN}.py").write_text(switch)
         arguments = ["-q", "-p", "no:cacheprovider", "-p", _PLUGIN, "-o", "addopts="]
         arguments += ["--import-mode=importlib", f"--junit-xml={report}"]
-        places = os.pathsep.join(str(each) for each in [aside, ROOT, *path])
+        # A file that cannot be imported, such as for want of a package, does not keep the others from running.
+        arguments.append("--continue-on-collection-errors")
+        given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        places = os.pathsep.join(str(each) for each in [aside, ROOT, *path, *given] if each)
         done = subprocess.run(
             [sys.executable, "-P", "-m", "pytest", *arguments, *map(str, tests)],
             cwd=folder,
@@ -49,7 +52,7 @@ def _outcome(case: ElementTree.Element) -> str:
 def compare_runs(
     peer: str, tests: list[Path], folder: Path, path: list[Path], switch: str
 ) -> tuple[dict[str, str], int]:
-    """Run tests both ways, print counts and the tests that differ; return the outcomes and 1 if any differ."""
+    """Run tests both ways, print counts, errors and differences; return the outcomes and 1 if any differ."""
     runs = []
     for label, code in ((peer, ""), ("accelerated", switch)):
         begin = perf_counter()
@@ -61,6 +64,9 @@ def compare_runs(
     different = [
         name for name in sorted({*without, *within}) if without.get(name) != within.get(name)
     ]
+    for name in sorted({*without} - {*different}):
+        if without[name] == "error":
+            print(f"{name}: error in both runs, which hides what it tests")
     for name in different:
         print(f"{name}: {without.get(name)} without, {within.get(name)} with")
     return without, int(bool(different) or not without)

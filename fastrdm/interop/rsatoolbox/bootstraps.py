@@ -54,8 +54,9 @@ def eval_bootstrap(
 
     Notes
     -----
-    The same draws give the same values as rsatoolbox, up to rounding. Methods and inputs that the kernels do not know
-    (Riemannian and Bures similarities, RDMs with NaN) are computed by rsatoolbox.
+    The same draws give the same values as rsatoolbox, up to rounding, unless an RDM is constant in a draw: then the
+    others keep their similarities, where rsatoolbox 0.3.2 gives them each other's (see `compare`). Methods and inputs
+    that the kernels do not know (Riemannian and Bures similarities, RDMs with NaN) are computed by rsatoolbox.
     """
     given = (models, data, theta, method, N, pattern_descriptor, rdm_descriptor, boot_noise_ceil)
     plan = plan_of(models, data, theta, method, N, pattern_descriptor, rdm_descriptor)

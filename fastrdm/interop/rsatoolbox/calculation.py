@@ -54,8 +54,9 @@ def calc_rdm(
     Returns
     -------
     rsatoolbox.rdm.RDMs
-        RDMs, float64, with the descriptors that rsatoolbox gives them. NaN for pairs of a condition that is constant
-        over channels, for ``correlation``.
+        RDMs with the descriptors and the type that rsatoolbox gives them: float64, or that of floating-point
+        measurements that are not averaged; computed in float64. NaN for pairs of a condition that is constant over
+        channels, for ``correlation``.
 
     Raises
     ------
@@ -134,7 +135,7 @@ def calc_rdm_euclidean(
     distances = _distances(_without_mean(rows, remove_mean), "sqeuclidean")
     if distances is None:
         return own(dataset, descriptor, remove_mean)
-    distances /= rows.shape[1]
+    distances = _in_type_of(distances / rows.shape[1], rows)
     return _build(distances, dataset, "squared euclidean", descriptor, values)
 
 
@@ -169,8 +170,8 @@ def calc_rdm_mahalanobis(
         or not np.abs(noise - noise.T).max() <= 1e-12 * np.abs(noise).max()
     ):
         return own(dataset, descriptor, noise, remove_mean)
-    rows = _without_mean(rows, remove_mean).astype(np.float64)
-    squares = _symmetric(rows @ noise, rows)
+    centred = _without_mean(rows, remove_mean).astype(np.float64)
+    squares = _in_type_of(_symmetric(centred @ noise, centred), rows, noise)
     return _build(squares, dataset, "squared mahalanobis", descriptor, values, noise=noise)
 
 
@@ -183,11 +184,13 @@ def calc_rdm_crossnobis(
 ) -> Any:
     """Compute cross-validated distances / channels, as `rsatoolbox.rdm.calc_rdm_crossnobis`."""
     own = original(_CALC, "calc_rdm_crossnobis")
+    if isinstance(noise, dict):
+        return own(dataset, descriptor, noise, cv_descriptor, remove_mean)
+    noise = toolbox(_CALC)._check_noise(noise, dataset.n_channel)
     found = None if descriptor is None else _folds(dataset, descriptor, cv_descriptor)
-    if found is None or isinstance(noise, dict):
+    if found is None:
         return own(dataset, descriptor, noise, cv_descriptor, remove_mean)
     averages, ordered, cv_descriptor = found
-    noise = toolbox(_CALC)._check_noise(noise, dataset.n_channel)
     if noise is None or (isinstance(noise, np.ndarray) and noise.ndim == 2):
         total = _one_noise(averages, noise, remove_mean)
     else:
@@ -210,7 +213,7 @@ def calc_rdm_poisson(
         rows, values = found
         rates = _rates(rows, prior_lambda, prior_weight)
         if (rates > 0).all():
-            distances = _symmetric(rates, np.log(rates))
+            distances = _in_type_of(_symmetric(rates, np.log(rates)), rows)
             return _build(distances, dataset, "poisson", descriptor, values)
     return original(_CALC, "calc_rdm_poisson")(dataset, descriptor, prior_lambda, prior_weight)
 
@@ -246,6 +249,12 @@ def _distances(rows: NDArray[Any], method: str) -> Doubles | None:
         return None
 
 
+def _in_type_of(distances: Doubles, *given: NDArray[Any]) -> NDArray[Any]:
+    """Return distances in the type of floating-point arrays."""
+    kind = np.result_type(*given)
+    return distances.astype(kind) if kind.kind == "f" else distances
+
+
 def _without_mean(rows: NDArray[Any], remove_mean: bool) -> NDArray[Any]:
     return rows - rows.mean(axis=1, keepdims=True) if remove_mean else rows
 
@@ -268,6 +277,7 @@ def _folds(
 ) -> tuple[FoldAverages, Any, str] | None:
     """Return the averages of folds, the sorted descriptors of observations, and the descriptor of the folds."""
     observations = dict(dataset.obs_descriptors)
+    conditions = observations[descriptor]
     if cv_descriptor is None:
         cv_descriptor = "cv_desc"
         default = toolbox(_CALC)._gen_default_cv_descriptor
@@ -275,7 +285,7 @@ def _folds(
     averages = FoldAverages.of(dataset, descriptor, observations[cv_descriptor])
     if averages is None:
         return None
-    order = np.argsort(observations[descriptor], kind="stable")
+    order = np.argsort(conditions, kind="stable")
     ordered = {name: [values[i] for i in order] for name, values in observations.items()}
     return (
         averages,
@@ -310,7 +320,7 @@ def _noise_of_folds(averages: FoldAverages, noise: Any, remove_mean: bool) -> Do
 
 
 def _build(
-    distances: Doubles,
+    distances: NDArray[Any],
     dataset: Any,
     measure: str,
     descriptor: str | None,

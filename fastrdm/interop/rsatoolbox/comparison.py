@@ -153,9 +153,20 @@ def _similarities(
     out = np.full((len(a), len(b)), fill)
     if first.any() and second.any():
         policy = "raise" if pairs.all() else "omit"
-        found = similarity.compare(a[first], b[second], method, nan_policy=policy)
-        out[np.ix_(first, second)] = found
+        found = [
+            [
+                similarity.compare(rows, others, method, nan_policy=policy)
+                for others in _parts(b[second])
+            ]
+            for rows in _parts(a[first])
+        ]
+        out[np.ix_(first, second)] = np.block(found)
     return out
+
+
+def _parts(rows: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return RDMs in parts that are not as many as their pairs, as one square RDM would be."""
+    return [rows[:1], rows[1:]] if len(rows) == rows.shape[1] else [rows]
 
 
 def _defined(rows: NDArray[Any], method: str) -> NDArray[np.bool_]:

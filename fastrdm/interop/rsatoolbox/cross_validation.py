@@ -1,5 +1,6 @@
 """rsatoolbox's cross-validation of models with parameters, and bootstraps with folds inside."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,11 @@ def crossval(
 
     Notes
     -----
-    Fits take the same random starts as rsatoolbox's. Rounding can change a step of the optimisation, so that parameters
-    agree within the optimiser's tolerance.
+    Fits take the same random starts as rsatoolbox's and compute the objective to the same bit, so that optimisers that
+    stop early stop in the same place.
+
+    One difference is left, of ties: an RDM that is constant among the few conditions of a fold has the similarity 0,
+    and rsatoolbox 0.3.2 then gives the RDMs after it each other's similarities (see `compare`). Here they keep theirs.
     """
     sizes = [len(x) for x in (train_set, ceil_set) if x is not None]
     for size, name in zip(sizes, ("train_set", "ceil_set"), strict=False):
@@ -141,6 +145,7 @@ def eval_dual_bootstrap(
     Notes
     -----
     All draws of fixed models without folds are evaluated at once. Others run rsatoolbox's loop, inside `accelerate`.
+    Tied RDMs may be constant in a fold, where rsatoolbox's values are those of other RDMs: see `crossval`.
     """
     plan = None
     if fitter is None and (k_pattern, k_rdm) == (1, 1):
@@ -209,7 +214,9 @@ def _plan_of_fixed(
     found = [models] if isinstance(models, toolbox("model").Model) else models
     mock = original("model.fitter", "fit_mock")
     fixed = toolbox("model").ModelFixed
-    if not all(type(m) is fixed and m.default_fitter is mock for m in found):
+    if not isinstance(found, Iterable) or any(
+        type(m) is not fixed or m.default_fitter is not mock for m in found
+    ):
         return None
     return plan_of(models, data, None, method, n, pattern_descriptor, rdm_descriptor)
 

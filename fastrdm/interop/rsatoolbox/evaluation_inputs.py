@@ -1,7 +1,7 @@
 """What evaluations take out of rsatoolbox's models, RDMs and descriptors."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class Groups:
 class Evaluated:
     """An evaluation of models that the kernels can do."""
 
-    models: list[Any]
+    models: Sequence[Any]
     predictions: list[Any]
     data: Any
     method: str
@@ -80,7 +80,6 @@ def plan_of(
     if rdms is None or patterns is None:
         return None
     models, _, theta, _ = toolbox("util.inference_util").input_check_model(models, theta, None, 2)
-    models = list(models)
     predictions = [model.predict_rdm(theta=theta[i]) for i, model in enumerate(models)]
     for prediction in predictions:
         if not _finite(prediction) or prediction.n_cond != data.n_cond:
@@ -124,7 +123,9 @@ def same_values(first: dict[str, Any], second: dict[str, Any], by: str) -> bool:
 
 def _finite(rdms: Any) -> bool:
     vectors = getattr(rdms, "dissimilarities", None)
-    return vectors is not None and vectors.ndim == 2 and bool(np.isfinite(vectors).all())
+    if vectors is None or vectors.ndim != 2 or not vectors.size:
+        return False
+    return bool(np.isfinite(vectors).all())
 
 
 def draw_doubtful(

@@ -10,12 +10,20 @@ from fastrdm import _kernels
 from fastrdm.interop.rsatoolbox.originals import original, toolbox
 from fastrdm.interop.rsatoolbox.resampled_ranks import rank_correlations
 from fastrdm.interop.rsatoolbox.resampling import RANKS, SUMS
+from fastrdm.interop.rsatoolbox.second_moments import whitening
 from fastrdm.interop.rsatoolbox.vectors import shared_pairs
 
 Doubles = NDArray[np.float64]
 Similarity = Callable[[Doubles], float]
 
-_CLASSES = ("Select", "Weighted", "Interpolate")
+# Models that rsatoolbox's fitters take; for others, such as fit_optimize of a ModelInterpolate, whose predictions have
+# no negative weights, they are called.
+_CLASSES = {
+    "fit_select": ("ModelSelect",),
+    "fit_optimize": ("ModelWeighted",),
+    "fit_optimize_positive": ("ModelWeighted", "ModelInterpolate"),
+    "fit_interpolate": ("ModelWeighted", "ModelInterpolate"),
+}
 _TOLERANCE = 0.000001
 
 
@@ -28,12 +36,11 @@ def fit(
     pattern_descriptor: str,
 ) -> Any:
     """Return the parameters that a fitter of rsatoolbox finds; other fitters are called as they are."""
-    own = {original("model.fitter", name): name for name in _FITS}
-    classes = [getattr(toolbox("model"), f"Model{name}") for name in _CLASSES]
-    if fitter in own and type(model) in classes and method in SUMS + RANKS:
+    name = next((each for each in _FITS if original("model.fitter", each) is fitter), None)
+    if name is not None and method in SUMS + RANKS and _takes(name, model):
         similarity = _similarity(model, data, method, pattern_idx, pattern_descriptor)
         if similarity is not None:
-            return _FITS[own[fitter]](model, similarity)
+            return _FITS[name](model, similarity)
     return fitter(
         model,
         data,
@@ -41,6 +48,10 @@ def fit(
         pattern_idx=pattern_idx,
         pattern_descriptor=pattern_descriptor,
     )
+
+
+def _takes(fitter: str, model: Any) -> bool:
+    return any(type(model) is getattr(toolbox("model"), name) for name in _CLASSES[fitter])
 
 
 def _similarity(
@@ -63,7 +74,7 @@ def _similarity(
     if method in RANKS:
         return _of_ranks(model, chosen, measured, method)
     if method.endswith("_cov"):
-        return _of_whitened(model.rdm[:, chosen], measured, method, pairs)
+        return _of_whitened(model, chosen, measured, pairs, method.startswith("corr"))
     return _of_values(model, chosen, measured, method == "corr")
 
 
@@ -120,21 +131,23 @@ def _of_rows(measured: Doubles, centred: bool) -> Similarity:
 
 
 def _of_whitened(
-    rows: Doubles, measured: Doubles, method: str, pairs: NDArray[np.bool_]
+    model: Any,
+    chosen: NDArray[np.intp],
+    measured: Doubles,
+    pairs: NDArray[np.bool_],
+    centred: bool,
 ) -> Similarity | None:
-    whiten = getattr(toolbox("rdm.compare"), "_cov_weighting", None)
+    whiten = whitening(pairs)
     if whiten is None:
         return None
-    if method.startswith("corr"):
-        rows, measured = (x - x.mean(axis=1, keepdims=True) for x in (rows, measured))
-    rows, measured = whiten(rows, pairs), whiten(measured, pairs)
-    lengths = np.sqrt(np.einsum("ij,ij->i", measured, measured))[:, None]
-    directions = np.divide(measured, lengths, out=np.zeros_like(measured), where=lengths > 0)
-    to_data, products = rows @ directions.mean(axis=0), rows @ rows.T
+
+    def whitened(rows: Doubles) -> Doubles:
+        return whiten(rows - np.mean(rows, 1, keepdims=True) if centred else rows)
+
+    compare = _of_rows(whitened(measured), centred=False)
 
     def similarity(theta: Doubles) -> float:
-        square = theta @ products @ theta
-        return float(theta @ to_data / np.sqrt(square)) if square > 0 else 0.0
+        return compare(whitened(np.matmul(model.rdm.T, theta)[chosen][None]))
 
     return similarity
 

@@ -97,7 +97,8 @@ def ceilings_of_ranks(
         rest = weights if len(drawn) == 1 else np.where(own, 0.0, weights)
         lower = rank_correlations(pool_of_ranks(ranks, rest), ranks[own], method)
         bounds += lower.mean(), upper[own].mean()
-    return float(bounds[0]) / len(drawn), float(bounds[1]) / len(drawn)
+    lower_bound, upper_bound = bounds / len(drawn)
+    return lower_bound, upper_bound
 
 
 def drawn_pairs(counts: NDArray[np.integer]) -> NDArray[np.intp]:

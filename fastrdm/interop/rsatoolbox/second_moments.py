@@ -1,13 +1,18 @@
 """Condensed RDMs → second-moment matrices, whitened by the covariance of patterns, and their similarities."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import square
+from fastrdm.interop.rsatoolbox.originals import toolbox
 
 Doubles = NDArray[np.float64]
+
+# From as many conditions on, rsatoolbox whitens by sparse matrices.
+_SPARSE = 100
 
 
 def centred_moments(rdms: Doubles) -> Doubles:
@@ -38,7 +43,7 @@ def whitened(rdms: Doubles, sigma_k: NDArray[Any]) -> Doubles | None:
     if sigma_k.ndim == 1:
         if not (sigma_k > 0).all():
             return None
-        scale = 1 / np.sqrt(sigma_k)
+        scale = 1 / np.sqrt(np.asarray(sigma_k, np.float64))
         return np.asarray(moments * scale[:, None] * scale)
     if not np.array_equal(sigma_k, sigma_k.T):
         return None
@@ -50,6 +55,46 @@ def whitened(rdms: Doubles, sigma_k: NDArray[Any]) -> Doubles | None:
     remaining = np.eye(n) - np.outer(ones, ones) / (ones @ ones)
     root = remaining @ inverse
     return np.asarray(root @ moments @ root.T)
+
+
+def whitening(pairs: NDArray[np.bool_]) -> Callable[[Doubles], Doubles] | None:
+    """Return the function from RDMs (n, pairs that are there) to whitened vectors, as rsatoolbox's ``_cov_weighting``.
+
+    It has rsatoolbox's rounding to the bit, by the same products in the same order, for optimisers that may stop early:
+    where they do, depends on it. What depends on `pairs` alone is computed once. None for missing pairs of 100
+    conditions or more, which rsatoolbox cannot whiten.
+    """
+    n = round((1 + np.sqrt(1 + 8 * len(pairs))) / 2)
+    n_there = int(pairs.sum())
+    is_complete, is_sparse = n_there == len(pairs), n >= _SPARSE
+    if is_sparse and not is_complete:
+        return None
+    suffix = "_sparse" if is_sparse else ""
+    row, column = getattr(toolbox("util.matrix"), f"row_col_indicator_g{suffix}")(n)
+    # 1 where a condition is in a pair, 2 where it is on the diagonal, which follows the pairs.
+    members = row + column
+    if is_complete:
+        back = members.T
+
+        def centred(moments: Doubles) -> Doubles:
+            overall = np.sum(moments * 2, axis=1, keepdims=True) / (n * n)
+            return np.asarray(moments - moments @ members / n @ back + overall)
+
+    else:
+        members = members[np.concatenate((pairs, np.ones(n, bool)))]
+        members[n_there:] /= 2
+        weighted = np.repeat([0.5, 1.0], [n_there, n])[:, None] * members
+        solve, effects = np.linalg.inv(members.T @ weighted), weighted.T
+
+        def centred(moments: Doubles) -> Doubles:
+            return np.asarray(moments - moments @ members @ solve @ effects)
+
+    def whiten(rdms: Doubles) -> Doubles:
+        vectors = centred(-0.5 * np.c_[rdms, np.zeros((len(rdms), n))])
+        vectors[:, :n_there] *= np.sqrt(2)
+        return vectors
+
+    return whiten
 
 
 def cosines(first: Doubles, second: Doubles, empty: float) -> Doubles:

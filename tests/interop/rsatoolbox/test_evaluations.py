@@ -1,5 +1,6 @@
 """Evaluations of rsatoolbox's models: the values, random draws and objects of rsatoolbox itself."""
 
+import importlib
 import inspect
 import warnings
 
@@ -9,6 +10,7 @@ import pytest
 from fastrdm.interop import rsatoolbox as ours
 from fastrdm.interop.rsatoolbox.evaluation_table import EVALUATIONS
 from fastrdm.interop.rsatoolbox.originals import original
+from fastrdm.interop.rsatoolbox.second_moments import whitening
 
 rsatoolbox = pytest.importorskip("rsatoolbox")
 pytest.importorskip("rsatoolbox.util.searchlight")
@@ -134,26 +136,77 @@ def test_ceilings_of_resampled_conditions_equal_rsatoolboxs(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_cross_validation_equals_rsatoolboxs(method):
-    train, test, ceiling = rsatoolbox.inference.sets_k_fold(
-        data(), k_rdm=2, k_pattern=2, random=False
-    )
-    for options in ({"ceil_set": ceiling}, {}, {"calc_noise_ceil": False}):
-        found = both("crossval", flexible(), data(), train, test, method=method, **options)
-        check(*found, within=1e-6)
+    train, test, ceiling = folds()
+    options = {"method": method, "ceil_set": ceiling}
+    check(*both("crossval", flexible(), data(), train, test, **options))
+
+
+@pytest.mark.parametrize("options", [{}, {"calc_noise_ceil": False}])
+def test_cross_validation_without_a_set_for_ceilings_equals_rsatoolboxs(options):
+    train, test, _ = folds()
+    check(*both("crossval", flexible()[:1], data(), train, test, **options))
+
+
+def folds():
+    return rsatoolbox.inference.sets_k_fold(data(), k_rdm=2, k_pattern=2, random=False)
 
 
 @pytest.mark.parametrize("fitter", ["fit_optimize_positive", "fit_regress", "fit_regress_nn"])
 def test_other_fitters_equal_rsatoolboxs(fitter):
     model = [flexible()[1]]
-    train, test, _ = rsatoolbox.inference.sets_k_fold(data(), k_rdm=2, k_pattern=2, random=False)
+    train, test, _ = folds()
     function = getattr(rsatoolbox.model.fitter, fitter)
-    check(*both("crossval", model, data(), train, test, fitter=function), within=1e-6)
+    check(*both("crossval", model, data(), train, test, fitter=function))
+
+
+@pytest.mark.parametrize("kind", ["ModelSelect", "ModelInterpolate"])
+def test_fitters_of_other_models_are_rsatoolboxs(kind):
+    values = rdms(3, 22)
+    values.dissimilarities -= 2 * data().dissimilarities[0]
+    model = getattr(rsatoolbox.model, kind)("m", values)
+    train, test, _ = folds()
+    arguments = model, data(), train[:1], test[:1]
+    options = {"fitter": rsatoolbox.model.fitter.fit_optimize}
+    if kind == "ModelSelect":
+        for module in (rsatoolbox.inference, ours):
+            with pytest.raises(IndexError, match="must be of integer"):
+                module.crossval(*arguments, **options)
+    else:
+        # Its predictions have no negative weights.
+        check(*both("crossval", *arguments, **options))
+
+
+@pytest.mark.parametrize("missing", [0, 2])
+@pytest.mark.parametrize("n", [5, 20, 100])
+def test_whitening_has_rsatoolboxs_rounding(n, missing):
+    rng = np.random.default_rng(n)
+    pairs = np.ones(n * (n - 1) // 2, bool)
+    pairs[:missing] = False
+    values = rng.random((2, pairs.sum()))
+    whiten = whitening(pairs)
+    own = importlib.import_module("rsatoolbox.rdm.compare")._cov_weighting
+    if n == 100 and missing:
+        assert whiten is None
+        with pytest.raises(TypeError):
+            own(values, pairs)
+    else:
+        for rows in (values, values[:1]):
+            np.testing.assert_array_equal(whiten(rows), own(rows, pairs))
+
+
+def test_optimisers_that_stop_early_stop_where_rsatoolboxs_do():
+    """From positive weights to a model that needs negative ones, where BFGS ends in different places by rounding."""
+    values = np.random.default_rng(19).random((2, PAIRS)) - vectors(1, 0)
+    model = rsatoolbox.model.ModelWeighted("m", rsatoolbox.rdm.RDMs(values))
+    train, test, _ = folds()
+    options = {"method": "corr_cov", "calc_noise_ceil": False}
+    check(*both("crossval", model, data(), train[:1], test[:1], **options), within=1e-12)
 
 
 @pytest.mark.parametrize("name", ["eval_dual_bootstrap", "bootstrap_crossval"])
 def test_bootstrapped_cross_validation_equals_rsatoolboxs(name):
-    options = {"method": "corr", "N": 2, "k_rdm": 2, "k_pattern": 2}
-    check(*both(name, flexible()[1:], data(), **options), within=1e-6)
+    options = {"method": "corr", "N": 3, "k_rdm": 2, "k_pattern": 2}
+    check(*both(name, [flexible()[0], fixed()[0]], data(), **options))
     from rsatoolbox.inference import evaluate
 
     assert evaluate.crossval.__module__ == "rsatoolbox.inference.evaluate"
@@ -192,6 +245,55 @@ def test_rdms_after_a_constant_one_keep_their_similarities():
     expected = np.concatenate([result.evaluations for result in single], axis=2)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
     assert not found[0, :, 1].any()
+
+
+def by_places(first, second):
+    """Cosines as rsatoolbox computes them, but for RDMs that have none: only their own are 0."""
+    lengths = [np.sqrt(np.einsum("ij,ij->i", rows, rows)) for rows in (first, second)]
+    used = [length > 0 for length in lengths]
+    found = np.zeros((len(first), len(second)))
+    products = np.einsum("ij,kj->ik", first[used[0]], second[used[1]])
+    found[np.ix_(*used)] = products / lengths[0][used[0], None] / lengths[1][used[1]]
+    return found
+
+
+def test_rdms_that_are_constant_in_a_fold_are_the_one_difference_with_ties(monkeypatch):
+    """Rounded RDMs are constant among the few conditions of a fold, after which rsatoolbox's similarities shift."""
+    measured = rsatoolbox.rdm.RDMs(np.round(vectors(4, 10) * 1.2))
+    models = [rsatoolbox.model.ModelFixed("m", np.round(vectors(1, 2)[0]))]
+    arguments = "eval_dual_bootstrap", models, measured
+    options = {"method": "spearman", "N": 3, "k_pattern": 2}
+    theirs, mine = both(*arguments, **options)
+    assert not np.allclose(theirs.evaluations, mine.evaluations, equal_nan=True)
+    compare = importlib.import_module("rsatoolbox.rdm.compare")
+    monkeypatch.setattr(compare, "_cosine", by_places)
+    check(*both(*arguments, **options))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ceilings_are_numpys_numbers_as_rsatoolboxs(method):
+    for value in ours.boot_noise_ceiling(data(), method=method):
+        assert type(value) is np.float64
+
+
+def test_results_have_the_models_as_they_were_given():
+    models = tuple(fixed())
+    theirs, mine = both("eval_bootstrap_rdm", models, data(), N=3)
+    assert theirs.models is mine.models is models
+
+
+@pytest.mark.parametrize("method", ["cosine", "spearman"])
+@pytest.mark.parametrize("name", ["eval_bootstrap", "eval_bootstrap_rdm"])
+def test_no_rdms_and_no_models_have_rsatoolboxs_errors(name, method):
+    none = rsatoolbox.rdm.RDMs(np.empty((0, PAIRS)))
+    messages = []
+    for module in (rsatoolbox.inference, ours):
+        with pytest.raises(ValueError, match="nan positions|cannot reshape") as error:
+            getattr(module, name)(fixed(), none, method=method, N=3)
+        with pytest.raises(TypeError, match="has no len") as other:
+            module.eval_dual_bootstrap(3, data(), method=method, N=3)
+        messages.append((str(error.value), str(other.value)))
+    assert messages[0] == messages[1]
 
 
 def test_models_in_another_order_of_conditions_are_left_to_rsatoolbox():
