@@ -73,8 +73,8 @@ def same(found, expected):
 )
 def test_rdms_are_those_of_mne_rsa(metric):
     same(ours.compute_rdm(DATA, metric), THEIRS["compute_rdm"](DATA, metric))
-    folds = DATA.reshape(2, 4, -1)
-    same(ours.compute_rdm_cv(folds, metric), THEIRS["compute_rdm_cv"](folds, metric))
+    for folds in (DATA.reshape(2, 4, -1), DATA.reshape(2, 4, -1).astype(np.float16)):
+        same(ours.compute_rdm_cv(folds, metric), THEIRS["compute_rdm_cv"](folds, metric))
 
 
 def test_a_mahalanobis_rdm_with_a_precision():
@@ -156,6 +156,52 @@ def test_similarities_of_difficult_rdms(metric):
         for rdm in (constant, ties[::-1], MODELS[1]):
             expected = THEIRS["rsa"](rdm.copy(), models, metric)
             same(ours.rsa(rdm.copy(), models, metric), expected)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_as_many_rdms_as_pairs_are_no_square_rdm(metric):
+    models = list(1.0 - np.eye(3)) if not metric.startswith("partial") else list(RNG.random((2, 3)))
+    for rdms in (list(1.0 - np.eye(3)), list(np.zeros((3, 3)))):
+        same(ours.rsa(rdms, models, metric), THEIRS["rsa"](rdms, models, metric))
+    same(
+        ours.rsa_array(DATA[:3], models, searchlight("both", DATA[:3].shape), rsa_metric=metric),
+        THEIRS["rsa_array"](
+            DATA[:3], models, searchlight("both", DATA[:3].shape), rsa_metric=metric
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        [MODELS[0], MODELS[1], MODELS[0] + MODELS[1]],
+        [MODELS[0] * 1e-13, MODELS[1], MODELS[2] + 1e3],
+        [MODELS[0].astype(np.float32), MODELS[1].astype(np.float32) + 1000],
+        [MODELS[0] > 0.5, np.full(PAIRS, 0.1)],
+        list(RNG.random((PAIRS + 2, PAIRS))),
+    ],
+    ids=["dependent", "scales", "single precision", "constant", "more than pairs"],
+)
+def test_regressions_on_difficult_models(models):
+    rdms = list(RNG.random((40, PAIRS)))
+    expected = THEIRS["rsa"](rdms, models, "regression")
+    assert_allclose(ours.rsa(rdms, models, "regression"), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_partial_correlations_do_not_depend_on_units():
+    options = {"data_rdm_metric": "sqeuclidean", "rsa_metric": "partial"}
+    found = ours.rsa_array(1e-13 * DATA, MODELS, searchlight("both"), **options)
+    same(found, THEIRS["rsa_array"](DATA, MODELS, searchlight("both"), **options))
+
+
+@pytest.mark.filterwarnings("always::RuntimeWarning")
+def test_rdms_without_similarity_are_named():
+    with pytest.warns(RuntimeWarning, match="rdm_data: 1 of 2 RDMs have no similarity"):
+        ours.rsa([MODELS[0], np.ones(PAIRS)], MODELS[1])
+    data = DATA.copy()
+    data[:, :, 0] = 1
+    with pytest.warns(RuntimeWarning, match="X: 1 of 12 RDMs have no similarity"):
+        ours.rsa_array(data, MODELS, mne_rsa.searchlight(DATA.shape, temporal_radius=0))
 
 
 def test_a_generator_is_compared_rdm_by_rdm():
@@ -267,6 +313,8 @@ def test_rdms_of_other_items_are_refused():
         ours.rsa(MODELS, MODELS, "nothing")
     with pytest.raises(ValueError, match="more than one model"):
         ours.rsa(MODELS, MODELS[:1], "partial")
+    with pytest.raises(ValueError, match="rdm_data has an RDM of complex128"):
+        ours.rsa(MODELS[0] + 1j, MODELS)
 
 
 def test_accelerate_replaces_functions_everywhere_and_restores_them():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm.interop.mne_rsa.peer import original
-from fastrdm.interop.mne_rsa.similarities import ModelRdms, condensed
+from fastrdm.interop.mne_rsa.similarities import ModelRdms, condenser, warn_undefined
 
 # Bytes of RDMs that are compared together.
 _BLOCK = 1 << 25
@@ -120,6 +120,7 @@ def rsa(
 def models_of(rdm_model: Any, metric: Any, ignore_nan: bool) -> ModelRdms:
     """Return models for comparisons, from the forms that mne-rsa takes."""
     rdms = rdm_model if isinstance(rdm_model, list) else [rdm_model]
+    condensed = condenser()
     return ModelRdms([condensed(rdm, "rdm_model") for rdm in rdms], metric, ignore_nan)
 
 
@@ -128,16 +129,20 @@ def _compared(
 ) -> Iterator[NDArray[np.float64]]:
     """Yield similarities of each RDM, computed for blocks; `together`: NaN leaves pairs out of later RDMs too."""
     left_out = np.zeros(models.rows.shape[1], np.bool_)
-    rest = iter(rdms)
+    rest, condensed = iter(rdms), condenser()
     while block := [np.asarray(condensed(rdm, "rdm_data")) for rdm in islice(rest, size)]:
         for rdm in block:
             if rdm.shape != left_out.shape:
                 raise ValueError(
                     f"rdm_data has an RDM of {rdm.size} pairs of items, and rdm_model has RDMs of {left_out.size}"
                 )
+            if rdm.dtype.kind == "c":
+                raise ValueError(f"rdm_data has an RDM of {rdm.dtype}; expected real numbers")
         rows = np.array(block, np.float64)
         if models.ignore_nan and together:
             for row in rows:
                 left_out |= np.isnan(row)
                 row[left_out] = np.nan
-        yield from models.compare(rows)
+        values = models.compare(rows)
+        warn_undefined(values, "rdm_data")
+        yield from values

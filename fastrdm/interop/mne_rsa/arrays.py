@@ -10,7 +10,7 @@ from fastrdm.interop.mne_rsa.analyses import models_of
 from fastrdm.interop.mne_rsa.peer import helper, original
 from fastrdm.interop.mne_rsa.places import Places, patch_list, places_of
 from fastrdm.interop.mne_rsa.searchlights import folds_of, known, rdms_of_places, scores_of_places
-from fastrdm.interop.mne_rsa.similarities import ModelRdms
+from fastrdm.interop.mne_rsa.similarities import ModelRdms, warn_undefined
 
 
 def rsa_array(
@@ -90,6 +90,7 @@ def rsa_array(
     assert places is not None
     with _Bar(len(listed), verbose) as bar:
         values = scores_of_places(folds, places, models, data_rdm_metric, bar.show)
+    warn_undefined(values, "X")
     if len(models) == 1:
         return values.reshape(listed.shape)
     values = values.reshape(*listed.shape, len(models))

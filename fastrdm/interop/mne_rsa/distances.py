@@ -1,5 +1,6 @@
 """Data → RDMs with mne-rsa's signatures: `compute_rdm` and `compute_rdm_cv`."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -97,17 +98,18 @@ def compute_rdm_cv(folds: Any, metric: Any = "correlation", **kwargs: Any) -> Fl
         return np.asarray(theirs(folds, metric, **kwargs))
     chosen = crossed_pairs(rows.shape[1])
     total = np.zeros(len(chosen))
-    for both in train_and_test(rows):
+    for both in train_and_test(np.reshape(folds, rows.shape)):
         total += calc_rdm(both, metric, **_options(kwargs))[chosen]
     return total / len(rows)
 
 
-def train_and_test(folds: Floats) -> Any:
-    """Yield, for each fold, mne-rsa's training patterns above the fold: (2 × items, ...)."""
+def train_and_test(folds: NDArray[Any]) -> Iterator[Floats]:
+    """Yield, for each fold, mne-rsa's training patterns above the fold: (2 × items, ...) in float64."""
     mean = folds.mean(axis=0)
     for test in folds:
-        # In mne-rsa's terms, so that rounding is the same; see the notes of `compute_rdm_cv`.
-        yield np.concatenate([mean - (mean - test) / (len(folds) - 1), test])
+        # In mne-rsa's terms and precision, so that rounding is the same; see the notes of `compute_rdm_cv`.
+        training = mean - (mean - test) / (len(folds) - 1)
+        yield np.concatenate([training, test], dtype=np.float64)
 
 
 def crossed_pairs(n: int) -> NDArray[np.intp]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrdm._base import warn_caller
 from fastrdm.interop.mne_rsa.peer import helper, original
 from fastrdm.similarity import compare
 
@@ -18,6 +19,10 @@ PARTIAL = {"partial": "corr", "partial-spearman": "spearman"}
 METRICS = (*SIMILARITIES, *PARTIAL, "regression")
 # Beyond this condition number, digits of an inverse depend on the order of sums, and mne-rsa computes.
 _CONDITION = 1e8
+# Of the models of a regression: beyond it, LAPACK decides for each model matrix which directions count.
+_DESIGN_CONDITION = 1e4
+# Bytes of RDMs that are centred together, in the cache.
+_CENTRED = 1 << 18
 
 
 class ModelRdms:
@@ -120,7 +125,8 @@ class ModelRdms:
         with warnings.catch_warnings():
             # Constant RDMs are NaN, as in mne-rsa.
             warnings.simplefilter("ignore", RuntimeWarning)
-            return np.asarray(compare(rdms, self.rows, method, nan_policy="omit"))
+            found = compare(not_square(rdms), not_square(self.rows), method, nan_policy="omit")
+            return np.asarray(found)[: len(rdms), : len(self)]
 
     def _each(self) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
         yield from zip(self.rows, self.present, strict=True)
@@ -144,17 +150,43 @@ class ModelRdms:
         return result
 
     def _regression(self, rdms: Floats) -> Floats:
-        """Return the weights of a linear regression on all models, with an intercept."""
+        """Return the weights of a linear regression of all RDMs on all models, with an intercept."""
         present = self.present[0]
         if self.prepared is None:
-            models = self.rows[:, present].T
-            models = models - models.mean(axis=0)
-            limit = np.finfo(np.float64).eps * max(models.shape)
-            # lstsq's limit for singular values, so that redundant models share weights as there.
-            self.prepared = np.linalg.pinv(models, rcond=limit)
-        values = rdms[:, present]
-        values = values - values.mean(axis=1, keepdims=True)
-        return np.asarray(values @ self.prepared.T)
+            self.prepared = _design([model[present] for model in self.given])
+        design, inverse = self.prepared
+        if inverse is None:
+            values = _centred(rdms, present)
+            return np.asarray(np.linalg.lstsq(design, values.T, rcond=None)[0].T)
+        result = np.empty((len(rdms), len(self)))
+        step = max(1, _CENTRED // rdms[:1].nbytes)
+        for first in range(0, len(rdms), step):
+            part = slice(first, first + step)
+            np.matmul(_centred(rdms[part], present), inverse, out=result[part])
+        return result
+
+
+def _design(models: Sequence[Any]) -> tuple[Floats, Floats | None]:
+    """Return centred models (pairs, models), and their pseudo-inverse, transposed, if it does not depend on rounding.
+
+    The models are centred as in mne-rsa, so that what is left of constant ones is the same.
+    """
+    design = np.array(models).T
+    design = np.asarray(design - design.mean(axis=0), np.float64)
+    left, scales, right = np.linalg.svd(design, full_matrices=False)
+    if scales[-1] * _DESIGN_CONDITION <= scales[0]:
+        return design, None
+    return design, np.ascontiguousarray(left / scales @ right)
+
+
+def _centred(rdms: Floats, present: NDArray[np.bool_]) -> Floats:
+    values = rdms if present.all() else rdms[:, present]
+    return np.asarray(values - values.mean(axis=1, keepdims=True))
+
+
+def not_square(rows: Floats) -> Floats:
+    """Return RDMs (n, pairs); with one more if n is the number of pairs, since `compare` takes no square RDM."""
+    return np.concatenate([rows, rows[:1]]) if len(rows) == rows.shape[1] else rows
 
 
 def _is_condensed(n_pairs: int) -> bool:
@@ -162,6 +194,16 @@ def _is_condensed(n_pairs: int) -> bool:
     return bool(n * (n - 1) // 2 == n_pairs)
 
 
-def condensed(rdm: Any, name: str) -> Any:
-    """Return RDMs in condensed form; mne-rsa's errors for other arrays."""
-    return helper("rdm", "_ensure_condensed")(rdm, name)
+def warn_undefined(values: Floats, name: str) -> None:
+    """Warn of RDMs, rows of similarities (RDMs, models), that have none to some model."""
+    missing = int(np.isnan(values).any(axis=1).sum())
+    if missing:
+        warn_caller(
+            f"{name}: {missing} of {len(values)} RDMs have no similarity to a model, because one of both is constant or"
+            " has NaN: NaN in the results"
+        )
+
+
+def condenser() -> Any:
+    """Return mne-rsa's function that brings an RDM into condensed form, with its errors for other arrays."""
+    return helper("rdm", "_ensure_condensed")
