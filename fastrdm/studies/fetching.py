@@ -162,7 +162,13 @@ def _fetch(
     sha256 = pooch.file_hash(str(path), alg="sha256")
     size = path.stat().st_size
     if file.unpack:
-        unpack(path, folder)
+        try:
+            unpack(path, folder)
+        except ValueError as error:
+            if not downloader.has_fetched:
+                raise ValueError(f"{error}; delete it, and fetch it again") from error
+            path.unlink()
+            raise ValueError(f"{error}; it was deleted, and the next fetch gets it anew") from error
     checked = "given" if known[0] else "recorded" if known[1] else "first"
     return FetchedFile(file.name, path, size, sha256, checked, downloader.resumed_at)
 

@@ -1,8 +1,10 @@
 """Archives unpacked into a folder: zip, or tar in any compression."""
 
+import lzma
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -16,8 +18,15 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
     """Unpack an archive's files into a folder and return their paths; a folder that holds all of them is left out.
 
     Files that are there with their size are kept, so an interrupted unpacking goes on. ValueError if a name leads out
-    of the folder, or the file is no archive; OSError if the disk is too small. Nothing is written then.
+    of the folder, or the file is no archive, or damaged; OSError if the disk is too small.
     """
+    try:
+        return _unpack(archive, folder)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(f"{archive} is damaged: {error}") from error
+
+
+def _unpack(archive: Path, folder: Path) -> list[Path]:
     sizes = {name: size for name, size, _ in _members(archive, opened=False)}
     names = list(sizes)
     if wrong := [name for name in names if leaves_folder(name)]:

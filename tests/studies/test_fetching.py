@@ -38,7 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.send_response(200)
         body = content[first:]
-        self.send_header("ETag", tag)
+        if server.tagged:
+            self.send_header("ETag", tag)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if server.cut.get(self.path, 0) > 0:
@@ -55,7 +56,7 @@ def server(monkeypatch):
     monkeypatch.setattr("fastrdm.studies.downloading._WAIT", 0)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.files, server.failing, server.cut, server.asked = {}, {}, {}, []
-        server.ranges = True
+        server.ranges = server.tagged = True
         server.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
@@ -153,6 +154,45 @@ def test_a_wrong_checksum_deletes_the_file(server, tmp_path):
     server.files["/betas_csv.zip"] = zipped(other="another")
     with pytest.raises(ValueError, match="SHA-256 than fastrdm-fetch.json says"):
         things(server, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"<html>log in</html>", "is not a zip or tar archive; is it a page of the server"),
+        (ARCHIVE[: len(ARCHIVE) // 2], "is not a zip or tar archive"),
+        (ARCHIVE.replace(b"x" * 99, b"x" * 98 + b"y", 1), "is damaged: Bad CRC-32 for file"),
+    ],
+)
+def test_an_archive_that_cannot_be_unpacked_is_fetched_again(body, message, server, tmp_path):
+    server.files["/betas_csv.zip"] = body
+    with pytest.raises(ValueError, match=f"{message}.*; it was deleted, and the next fetch gets"):
+        things(server, tmp_path)
+    server.files["/betas_csv.zip"] = ARCHIVE
+    assert things(server, tmp_path)[0].checked == "first"
+    # A file of the user's is kept.
+    for name in ("fastrdm-fetch.json", "sub-01.h5"):
+        (tmp_path / name).unlink()
+    (tmp_path / "betas_csv.zip").write_bytes(body)
+    with pytest.raises(ValueError, match="; delete it, and fetch it again"):
+        things(server, tmp_path)
+    assert (tmp_path / "betas_csv.zip").read_bytes() == body
+
+
+def test_a_full_disk_is_said_at_once(server, tmp_path, monkeypatch):
+    free = type("Usage", (), {"free": 9})
+    monkeypatch.setattr("fastrdm.studies.downloading.shutil.disk_usage", lambda _: free)
+    with pytest.raises(OSError, match=r"could not be fetched: it has .*, and the disk has 0 MiB left"):
+        things(server, tmp_path)
+    assert len(server.asked) == 1
+
+
+def test_a_part_without_a_tag_is_not_promised(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastrdm.studies.downloading._TRIES", 1)
+    server.cut["/betas_csv.zip"], server.tagged = 1, False
+    with pytest.raises(OSError, match=r"ended after \d+ of \d+ bytes$"):
+        things(server, tmp_path)
+    assert things(server, tmp_path)[0].path.read_bytes() == ARCHIVE
 
 
 def test_shared_images_are_those_of_the_table(server, tmp_path):
