@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrdm._base.axis_names import check_rdm_axes
 from fastrdm._base.conversion import plain
+from fastrdm._base.foreign_objects import refusal_of
 from fastrdm._base.label_orders import in_order_of
 from fastrdm._base.labelled import with_condensed, with_squares
 from fastrdm._base.labels import rdm_labels
@@ -41,11 +42,16 @@ def as_array(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[
     except (TypeError, RuntimeError) as error:
         raise _unreadable(name, error) from error
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except ValueError:
-        raise ValueError(f"{name} is not an array: its rows differ in shape") from None
+        refused = refusal_of(values, name)
+        raise refused or ValueError(f"{name} is not an array: its rows differ in shape") from None
     except (TypeError, RuntimeError) as error:
         raise _unreadable(name, error) from error
+    is_object = array.dtype.kind == "O" or (array.dtype.kind == "U" and not array.ndim)
+    if is_object and array.ndim < 2 and (refused := refusal_of(values, name)):
+        raise refused
+    return array
 
 
 def _unreadable(name: str, error: Exception) -> ValueError:

@@ -60,7 +60,9 @@ def assembly_of(values: Any, name: str) -> Assembly | None:
         return values
     if all(hasattr(values, each) for each in ("X", "obs", "var", "obs_names", "var_names")):
         return _of_anndata(values, name)
-    if not all(hasattr(values, each) for each in ("dims", "coords", "transpose", "indexes")):
+    if not all(
+        hasattr(values, each) for each in ("dims", "coords", "transpose", "indexes", "ndim")
+    ):
         return None
     dims = [str(dim) for dim in values.dims]
     axes = [axis_of(dim) for dim in dims]

@@ -152,6 +152,10 @@ def lists_of(lists: Any, n: int, name: str, of_what: str) -> Lists:
     """Return lists of indices below `n`, checked."""
     if isinstance(lists, Lists):
         return lists
+    if isinstance(lists, np.ndarray) and lists.ndim > 2:
+        raise ValueError(
+            f"{name} has shape {lists.shape}; expected lists of {of_what}, as volume_neighbours makes them of a mask"
+        )
     is_sparse = hasattr(lists, "tocsr")
     is_dense = isinstance(lists, np.ndarray) and lists.ndim == 2
     if is_sparse or (is_dense and lists.dtype == np.bool_):

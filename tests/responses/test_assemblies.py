@@ -53,6 +53,16 @@ def assembly(*, subjects=True, time_bins=1, index=True, values=VALUES, rows=ROWS
     return found
 
 
+def test_a_dataset_is_a_dict_of_subjects():
+    table = xr.DataArray(WANTED[0], {"stimulus": STIMULI}, ("stimulus", "unit"))
+    found = measured(xr.Dataset({"anna": table, "bert": table + 1}))
+    assert found.names == ("anna", "bert") and found.conditions.values == tuple(STIMULI)
+    np.testing.assert_array_equal(found.arrays[1][0], WANTED[0] + 1)
+    flat = assembly(index=False, subjects=False).isel(time_bin=0)
+    found = measured(xr.Dataset({"V4": flat}))
+    assert found.names == ("V4",) and found.n_repeats == measured(flat).n_repeats
+
+
 def check(found, *, subjects=True):
     assert found.conditions.values == tuple(STIMULI[s] for s in ORDER)
     wanted = WANTED[:, ORDER]

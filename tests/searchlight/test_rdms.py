@@ -160,6 +160,7 @@ def test_constant_conditions_are_nan_with_one_warning(method):
         ({"neighbours": np.ones((2, 5), bool)}, r"neighbours is a mask of shape \(2, 5\) for 8 channels"),
         ({"neighbours": coo_array(np.eye(3, 5))}, r"neighbours is a mask of shape \(3, 5\) for 8"),
         ({"neighbours": np.eye(3, 8, dtype=int)}, r"neighbours holds 0 and 1 in shape \(3, 8\)"),
+        ({"neighbours": np.ones((2, 2, 2), bool)}, r"neighbours has shape \(2, 2, 2\); expected lists"),
         ({"neighbours": [np.ones(5, bool)]}, r"neighbours\[0\] is a mask of shape \(5,\) for 8"),
         (
             {"neighbours": fastrdm.searchlight.sensor_neighbours(np.eye(9, 3), k=2)},

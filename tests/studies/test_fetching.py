@@ -182,7 +182,9 @@ def test_an_archive_that_cannot_be_unpacked_is_fetched_again(body, message, serv
 def test_a_full_disk_is_said_at_once(server, tmp_path, monkeypatch):
     free = type("Usage", (), {"free": 9})
     monkeypatch.setattr("fastrdm.studies.downloading.shutil.disk_usage", lambda _: free)
-    with pytest.raises(OSError, match=r"could not be fetched: it has .*, and the disk has 0 MiB left"):
+    with pytest.raises(
+        OSError, match=r"could not be fetched: it has .*, and the disk has 0 MiB left"
+    ):
         things(server, tmp_path)
     assert len(server.asked) == 1
 
