@@ -7,7 +7,7 @@ does not count as labels.
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,16 +30,36 @@ class Labels:
     what: str
     values: tuple[Any, ...]
     name: str
+    #: The library of this object, pandas or xarray, and the names of the levels of its conditions.
+    library: str | None = field(default=None, compare=False)
+    levels: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def of(cls, facts: Mapping[str, Any] | None) -> "Labels | None":
         """Make labels from their fields as read from JSON."""
-        return cls(facts["what"], _label(facts["values"]), facts["name"]) if facts else None
+        if not facts:
+            return None
+        known = facts.get("library"), tuple(facts.get("levels", ()))
+        return cls(facts["what"], _label(facts["values"]), facts["name"], *known)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the fields for JSON."""
+        return asdict(self)
 
     @classmethod
-    def of_names(cls, conditions: ConditionNames, name: str) -> "Labels":
+    def of_names(
+        cls, conditions: ConditionNames, name: str, library: str | None = None
+    ) -> "Labels":
         """Make labels of the names of conditions."""
-        return cls(CONDITIONS, tuple(map(_label, conditions.labels())), name)
+        level = conditions.naming_level()
+        levels = conditions.names if level is None else (level,)
+        labels = tuple(map(_label, conditions.labels()))
+        return cls(CONDITIONS, labels, name, library, levels)
+
+    def names(self) -> ConditionNames:
+        """Return the labels of conditions as their names, which are text."""
+        columns = zip(*self.values, strict=True) if len(self.levels) > 1 else [self.values]
+        return ConditionNames(self.levels, tuple(np.array(each, str) for each in columns))
 
     def check(self, other: "Labels | None") -> None:
         """Raise a ValueError that names the first difference, if the other has different labels."""
@@ -97,7 +117,8 @@ def labels_of(values: Any, axis: int, name: str, what: str) -> Labels | None:
         )
     if what == CONDITIONS:
         found = condition_names(values, axis)
-        return None if found is None else Labels.of_names(found, name)
+        library = "xarray" if hasattr(values, "dims") else "pandas"
+        return None if found is None else Labels.of_names(found, name, library)
     index = index_of(values, axis)
     return None if index is None else Labels(what, tuple(map(_label, listed(index))), name)
 

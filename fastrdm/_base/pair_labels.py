@@ -30,20 +30,31 @@ class ConditionNames:
 
         Otherwise, labels are tuples of all levels.
         """
-        lists: list[list[Any]] = [np.asarray(as_texts(level)).tolist() for level in self.levels]
-        if len(lists) == 1:
-            return lists[0]
+        level = self.naming_level()
+        if level is not None:
+            return _listed(self.levels[self.names.index(level)])
+        return list(zip(*map(_listed, self.levels), strict=True))
+
+    def naming_level(self) -> str | None:
+        """Return the level whose labels are those of the conditions; None if it takes all."""
+        if len(self.names) == 1:
+            return self.names[0]
         stems = [name[:-2] if name.endswith(ENDS) else name for name in self.names]
-        named = next((name for name in STIMULUS if name in stems), None)
-        if named is not None and len(set(lists[stems.index(named)])) == len(lists[0]):
-            return lists[stems.index(named)]
-        return list(zip(*lists, strict=True))
+        for name in STIMULUS:
+            if name in stems:
+                level = _listed(self.levels[stems.index(name)])
+                return self.names[stems.index(name)] if len(set(level)) == len(level) else None
+        return None
 
     def ends(self) -> tuple[list[str], list[NDArray[Any]]]:
         """Return names and labels of the first and the second condition of each pair, in the order of pairs."""
         places = np.triu_indices(len(self.levels[0]), 1)
         names = [name + end for end in ENDS for name in self.names]
         return names, [level[place] for place in places for level in self.levels]
+
+
+def _listed(level: NDArray[Any]) -> list[Any]:
+    return list(np.asarray(as_texts(level)).tolist())
 
 
 def n_conditions(n_pairs: int, name: str = "rdms") -> int:

@@ -11,6 +11,7 @@ from fastrdm.rdm.gram_making import gram_of
 from fastrdm.rdm.gram_matrix import Gram
 from fastrdm.rdm.grams import chosen_methods
 from fastrdm.rdm.inputs import member_of, warn_undefined
+from fastrdm.rdm.labelled_results import labelled_rdm
 from fastrdm.rdm.methods import method_named
 from fastrdm.rdm.products import Floats
 from fastrdm.rdm.sources import Member, TensorMember
@@ -208,7 +209,7 @@ class RdmAccumulator:
         return f"RdmAccumulator({self.n_conditions}, {self.method!r}: {self.n_channels} channels)"
 
     def rdm(self) -> Floats:
-        """Return the condensed RDM of all channels added so far, with the warnings of `calc_rdm`.
+        """Return the condensed RDM of all channels added so far, with the labels and warnings of `calc_rdm`.
 
         Raises
         ------
@@ -218,6 +219,8 @@ class RdmAccumulator:
         if not self.n_channels:
             raise ValueError(f"{self!r} has no channels yet")
         row = method_named(self.method)
-        rdm, undefined = self._grams.gram().settled(row.name)
+        gram = self._grams.gram()
+        rdm, undefined = gram.settled(row.name)
         warn_undefined("", row.measure.undefined, undefined)
-        return rdm
+        labelled: Floats = labelled_rdm(rdm, gram.labels, row.name)
+        return labelled

@@ -49,9 +49,7 @@ def write_gram(path: Path, parts: Parts, features: Floats | None, labels: Labels
         "rounding": repr(parts.rounding),
         "summed": parts.summed,
         "digits": digits,
-        "labels": None
-        if labels is None
-        else {"what": labels.what, "values": labels.values, "name": labels.name},
+        "labels": None if labels is None else labels.facts(),
     }
     kept = {name: array for name, array in arrays.items() if array is not None and array.size}
     typed = {name: np.asarray(array, _type_of(name)) for name, array in kept.items()}

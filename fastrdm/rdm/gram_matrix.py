@@ -13,6 +13,7 @@ from fastrdm.rdm.conditions import SMALLEST_SQUARE, out_of_range, uncentred
 from fastrdm.rdm.gram_file import read_gram, write_gram
 from fastrdm.rdm.gram_parts import GRAM_METHODS, Parts, added
 from fastrdm.rdm.inputs import warn_undefined
+from fastrdm.rdm.labelled_results import labelled_rdm
 from fastrdm.rdm.methods import METHODS, method_named
 from fastrdm.rdm.products import Floats, Index, Reading
 from fastrdm.rdm.products import gram as multiply
@@ -145,6 +146,8 @@ class Gram:
         Returns
         -------
         ndarray of float64, shape (pairs,)
+            If the conditions of a pandas or xarray object were labelled, a Series or DataArray, as from `calc_rdm`,
+            whose labels are text.
 
         Raises
         ------
@@ -168,7 +171,9 @@ class Gram:
             )
         values, undefined = self.settled(row.name)
         warn_undefined("", row.measure.undefined, undefined)
-        return in_kind(values, like)
+        if like is not None:
+            return in_kind(values, like)
+        return labelled_rdm(values, self.labels, row.name)
 
     def settled(self, method: str) -> tuple[Floats, Index]:
         """Return the RDM of one of `methods`, and the conditions without dissimilarities."""

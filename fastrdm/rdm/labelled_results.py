@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import ConditionNames, condition_names, kind_of_table, with_pairs
+from fastrdm._base import (
+    ConditionNames,
+    Labels,
+    condition_names,
+    kind_of_table,
+    require,
+    with_pairs,
+)
 from fastrdm.rdm.folds import Folds
 
 
@@ -43,6 +50,14 @@ def labelled_rdms(
         return rdms
     kind = "xarray" if "xarray" in kinds else "pandas"
     return with_pairs(rdms, first, kind, attrs=attrs)
+
+
+def labelled_rdm(rdm: NDArray[Any], labels: Labels | None, method: str) -> Any:
+    """Return an RDM with labels of its pairs in the library whose object they come from; as it is without any."""
+    if labels is None or labels.library is None:
+        return rdm
+    require(labels.library, "labels", "to label the RDM of a Gram with labels")
+    return with_pairs(rdm, labels.names(), labels.library, attrs={"method": method})
 
 
 def fold_conditions(member: Any, conditions: Any, folds: Folds) -> ConditionNames | None:

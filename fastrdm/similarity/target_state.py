@@ -4,7 +4,6 @@ import functools
 import hashlib
 import math
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -204,7 +203,9 @@ class TargetState:
         if self._side.is_whole and not self._side.grows:
             whole = self._side.whole
             arrays |= {"values": whole.values, "squares": whole.squares}
-        labels = None if self.labels is None else asdict(self.labels)
+        labels = None
+        if self.labels is not None:
+            labels = {name: getattr(self.labels, name) for name in ("what", "values", "name")}
         facts = self._facts() | {"protocol": self.protocol.facts(), "labels": labels}
         facts["times"] = None if self.times is None else self.times.tolist()
         write_target_file(Path(path), arrays, facts)

@@ -1,6 +1,7 @@
 """Models in any order of conditions score as those in the brain's order, and results keep labels."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -493,3 +494,41 @@ def test_layers_of_a_labelled_table_have_names():
     with pytest.raises(ValueError, match="rdms lacks layers of the fitted model: n; it has m, o"):
         fitted.predict(table.set_axis(["m", "o"]))
     assert type(fitted.predict(table.to_numpy())) is np.ndarray
+
+
+@MAKERS
+def test_rdms_of_grams_and_accumulators_are_labelled(make, tmp_path):
+    layer = make(ACTIVATIONS)
+    expected, gram = fastrdm.calc_rdm(layer), fastrdm.gram(layer)
+    gram.save(tmp_path / "layer.gram")
+    accumulator = fastrdm.RdmAccumulator(5)
+    accumulator.update(layer.iloc[:, :3] if make is frame else layer[:, :3])
+    accumulator.update(layer.iloc[:, 3:] if make is frame else layer[:, 3:])
+    for found in (gram, fastrdm.Gram.load(tmp_path / "layer.gram"), accumulator):
+        rdm = found.rdm()
+        if make is frame:
+            pd.testing.assert_series_equal(rdm, expected)
+        else:
+            xr.testing.assert_allclose(rdm, expected)
+    moved = gram.reordered(ORDER).rdm()
+    with pytest.warns(RuntimeWarning, match="another order"):
+        assert np.asarray(fastrdm.compare(moved, expected)) == pytest.approx(1)
+    assert type(gram.rdm(like=np.empty(0))) is np.ndarray
+    assert type(fastrdm.gram(ACTIVATIONS).rdm()) is np.ndarray
+
+
+def test_the_rdm_of_a_gram_has_the_levels_that_tell_conditions_apart():
+    rdm = fastrdm.gram(assembly(index=True)).rdm()
+    assert set(rdm.coords) == {"stimulus_id_1", "stimulus_id_2"}
+    index = pd.MultiIndex.from_arrays([list("aabbc"), [1, 2, 1, 2, 1]], names=["word", "voice"])
+    table = pd.DataFrame(ACTIVATIONS, index)
+    rdm = fastrdm.gram(table).rdm()
+    assert rdm.index.names == ["word_1", "voice_1", "word_2", "voice_2"]
+    assert np.asarray(fastrdm.compare(rdm, fastrdm.calc_rdm(table))) == pytest.approx(1)
+
+
+def test_a_labelled_gram_needs_the_library_of_its_labels(monkeypatch):
+    gram = fastrdm.gram(frame(ACTIVATIONS))
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pandas is needed to label the RDM of a Gram"):
+        gram.rdm()
