@@ -11,7 +11,7 @@ _KNOWN = (
     (("dataobj", "affine"), "fastrdm.searchlight.from_volume({}, mask)"),
     (("get_data", "info"), "{}.get_data()"),
     (("products", "error_bound"), "{}.rdm(method)"),
-    (("rdms", "source"), "{}.rdms"),
+    (("rdms", "source", "to_xarray"), "{}.rdms, or {}.to_xarray() with its conditions"),
 )
 
 
@@ -27,7 +27,6 @@ def refusal_of(values: Any, name: str) -> ValueError | None:
     for attributes, advice in _KNOWN:
         if all(hasattr(values, each) for each in attributes):
             library = kind.__module__.partition(".")[0]
-            return ValueError(
-                f"{name} is an object of type {kind.__name__} ({library}), not an array; pass {advice.format(name)}"
-            )
+            what = f"{name} is an object of type {kind.__name__} ({library}), not an array"
+            return ValueError(f"{what}; pass {advice.replace('{}', name)}")
     return None

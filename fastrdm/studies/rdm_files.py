@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm._base import Contents, counted, list_names, n_conditions, open_contents, suggestion
+from fastrdm._base import (
+    ConditionNames,
+    Contents,
+    counted,
+    list_names,
+    n_conditions,
+    open_contents,
+    require,
+    suggestion,
+    with_pairs,
+)
 from fastrdm.studies.label_sets import label_sets, texts_of
 from fastrdm.studies.rdm_choice import choose_keys, is_pattern, select_names, source_of
 from fastrdm.studies.rdm_formats import Loaded, Variables, variables_of
@@ -49,6 +59,41 @@ class StoredRdms:
     def n_conditions(self) -> int:
         """Number of conditions."""
         return n_conditions(self.rdms.shape[-1])
+
+    def to_xarray(self) -> Any:
+        """Return the RDMs with the names of subjects, times and conditions, by which models are matched with them.
+
+        Returns
+        -------
+        xarray.DataArray, dims (subject, pair) or (subject, time, pair)
+            Pairs have the coordinates ``condition_1`` and ``condition_2``, as from `calc_rdm`.
+
+        Raises
+        ------
+        ValueError
+            If the file has no labels of the conditions, or several sets of them: name one with ``labels`` in
+            `read_rdms`.
+        MissingExtraError
+            If xarray is not installed.
+        """
+        if self.conditions is None:
+            known = f"several sets of labels ({', '.join(self.labels)})" if self.labels else "none"
+            raise ValueError(
+                f"conditions of {self.source or 'the RDMs'} have no labels to match models by: {known}; read_rdms takes"
+                " the set to use as labels"
+            )
+        xarray = require("xarray", "labels", "to label RDMs")
+        dims = ("subject", "time")[: self.rdms.ndim - 1]
+        coords = {
+            dim: list(each)
+            for dim, each, n in zip(
+                ("subject", "time"), (self.names, self.times), self.rdms.shape[:-1], strict=False
+            )
+            if each is not None and len(each) == n
+        }
+        like = xarray.DataArray(np.broadcast_to(0.0, self.rdms.shape[:-1]), coords, dims)
+        names = ConditionNames(("condition",), (np.array(self.conditions),))
+        return with_pairs(self.rdms, names, "xarray", like)
 
     def __repr__(self) -> str:
         return f"StoredRdms({self.source}: shape {self.rdms.shape}, {self.n_conditions} conditions)"

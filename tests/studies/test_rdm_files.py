@@ -14,7 +14,7 @@ from scipy.spatial.distance import squareform
 from scipy.stats import spearmanr
 
 import fastrdm
-from fastrdm import StoredRdms, read_rdms
+from fastrdm import StoredRdms, Target, calc_rdm, read_rdms
 
 N = 5
 PAIRS = N * (N - 1) // 2
@@ -836,3 +836,28 @@ def test_what_is_returned_prints_in_short(tmp_path):
     found = read_rdms(tmp_path / "a.npy")
     assert isinstance(found, StoredRdms)
     assert repr(found) == f"StoredRdms({tmp_path / 'a.npy'}: shape (2, 10), 5 conditions)"
+
+
+def test_stored_rdms_are_matched_by_their_conditions():
+    pd, _ = pytest.importorskip("pandas"), pytest.importorskip("xarray")
+    rng = np.random.default_rng(0)
+    names = ["cat", "dog", "egg", "fig"]
+    stored = StoredRdms(rng.random((3, 6)), ("anna", "bert", "cleo"), tuple(names))
+    table = stored.to_xarray()
+    assert table.dims == ("subject", "pair") and list(table.subject.values) == list(stored.names)
+    np.testing.assert_array_equal(table, stored.rdms)
+    layer = pd.DataFrame(rng.random((4, 9)), names)
+    expected = Target(stored.rdms).score(calc_rdm(layer.to_numpy())).rho
+    with pytest.warns(RuntimeWarning, match="another order than the target"):
+        found = Target(table).score(calc_rdm(layer[::-1])).rho
+    np.testing.assert_allclose(found, expected)
+    over_time = StoredRdms(rng.random((3, 2, 6)), None, tuple(names), times=(0.1, 0.2))
+    assert over_time.to_xarray().dims == ("subject", "time", "pair")
+    assert list(over_time.to_xarray().time.values) == [0.1, 0.2]
+    with pytest.raises(ValueError, match="conditions of the RDMs have no labels .*: none; read_rd"):
+        StoredRdms(stored.rdms).to_xarray()
+    several = StoredRdms(stored.rdms, labels={"a": (), "b": ()}, source="x.mat")
+    with pytest.raises(
+        ValueError, match=r"conditions of x.mat .*: several sets of labels \(a, b\)"
+    ):
+        several.to_xarray()
