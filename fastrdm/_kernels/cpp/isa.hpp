@@ -42,17 +42,43 @@ using Differences = void(const Matrix<S>& a, const double* factor_a, const Matri
 template <typename T>
 using Dots = void(const T* a, Index rows_a, Index stride_a, const T* b, Index rows_b, Index stride_b, Index cols, double* out, Index ld_out);
 
+// How values come from products: 1 - cosine with squared lengths as `scale` or, rounded twice more, with inverse lengths; or squared distances, with
+// squared lengths.
+enum class Form { fraction, inverse, distance };
+
 // Conditions side by side, n of them in each row (a channel at one time). deviations: sums over rows of x_ki - x_0i, and the largest magnitude of
 // one. pack: out[k * ld + i] = x_ki - shift_i or, without shifts, - row_shift of the row; zeros up to ld. outer: product[i * ld + j] += sum_k p_ki
-// p_kj for i <= j, and sums[i] += sum_k p_ki, of packed rows; ld is a multiple of kRowLength, and product has pad_rows(n) rows. small_angles:
-// condensed 1 - cosine of i < j as `angles` in kernels.hpp; returns the number of values below `near`.
+// p_kj for i <= j, and sums[i] += sum_k p_ki, of packed rows; ld is a multiple of kRowLength, and product has pad_rows(n) rows. small_values:
+// condensed values of i < j, of angles from factor * product - sums_i * sums_j, or products if sums are null; returns how many are below `near`
+// (distances: `near` times both squared lengths).
 template <typename S>
 using Deviations = void(const S* data, Index n, const Index* rows, Index n_rows, double* sums, double* largest);
 template <typename S>
 using Pack = void(const S* data, Index n, const Index* rows, Index n_rows, const double* shift, const double* row_shift, Index ld, double* out);
 using Outer = void(const double* packed, Index n_rows, Index n, Index ld, double* product, double* sums);
-using SmallAngles = Index(const double* product, Index n, Index ld, const double* norms, const double* sums, double channels, double near,
+using SmallValues = Index(const double* product, Index n, Index ld, Form form, const double* scale, const double* sums, double factor, double near,
                           double* out);
+
+// Windows of `width` samples from each start, in rising order, which all contain the sample before `middle` or begin there. Rows are packed in panels
+// of Isa::panel conditions: number i of row k is packed[(i / panel * n_rows + k) * panel + i % panel], with zeros from n on up to ld, a multiple of
+// kRowLength; there are `channels` rows for each sample from `first` on. `scale` is (windows, ld), as the form wants, and so are `sums`, or null.
+struct Slide {
+  const double* packed;
+  Index n, ld, n_rows, channels, first, middle, width;
+  const Index* starts;
+  Index n_starts;
+  const double *scale, *sums;
+  double factor, near;
+};
+
+// pack_panels: rows less `shift`, or less the row_shift of each, or as they are. window_sums: sums and sums of squares (windows, ld) of each
+// condition. window_values: out[w * pairs], condensed values of window w, and few[w], as small_values. `scratch` has window_scratch(slide, panel)
+// numbers.
+template <typename S>
+using PackPanels = void(const S* data, Index n, const Index* rows, Index n_rows, const double* shift, const double* row_shift, double* out);
+using WindowSums = void(const Slide& slide, double* squares, double* sums);
+using WindowValues = void(const Slide& slide, Form form, double* scratch, double* out, Index* few);
+inline Index window_scratch(const Slide& slide, Index panel) { return slide.n_starts * panel * (slide.ld + panel); }
 
 // A sorted row: its entries in rising order, and where each group of ties ends.
 struct SortedRow {
@@ -86,7 +112,11 @@ struct Isa {
   std::tuple<Deviations<float>*, Deviations<double>*> deviations;
   std::tuple<Pack<float>*, Pack<double>*> pack;
   Outer* outer;
-  SmallAngles* small_angles;
+  SmallValues* small_values;
+  Index panel;
+  std::tuple<PackPanels<float>*, PackPanels<double>*> pack_panels;
+  WindowSums* window_sums;
+  WindowValues* window_values;
 };
 
 // The instruction sets that this extension has and this processor supports, the fastest first; `portable` is always last.

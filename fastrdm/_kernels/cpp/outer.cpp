@@ -4,11 +4,10 @@
 // Numbers are widened to float64 as they are packed. Nothing here may instantiate a template of the standard library: the linker would keep one copy
 // for all instruction sets.
 
-#include <cmath>
-
 #include "isa.hpp"
 #include "pace.hpp"
 #include "simd.hpp"
+#include "values.hpp"
 
 namespace fastrdm::FASTRDM_ISA_NAME {
 namespace {
@@ -86,26 +85,16 @@ void outer(const double* packed, Index n_rows, Index n, Index ld, double* produc
     for (Index i = 0; i < n; ++i) sums[i] += packed[i];
 }
 
-Index small_angles(const double* product, Index n, Index ld, const double* norms, const double* sums, double channels, double near, double* out) {
-  Index count = 0;
+Index small_values(const double* product, Index n, Index ld, Form form, const double* scale, const double* sums, double factor, double near,
+                   double* out) {
+  Index few = 0;
   Pace pace;
   for (Index i = 0; i < n; ++i, product += ld, pace(n)) {
-    const double norm = norms[i], sum = sums ? sums[i] : 0, factor = sums ? channels : 1;
-    double* const to = out - (i + 1);
-    double few = 0;
-    for (Index j = i + 1; j < n; ++j) {
-      const double x = factor * product[j] - (sums ? sum * sums[j] : 0);
-      // The fraction is rounded once, so equal fractions of products and norms give equal cosines.
-      double cosine = std::sqrt(x * x / (norm * norms[j]));
-      cosine = cosine > 1 ? 1 : cosine;
-      const double value = x < 0 ? 1 + cosine : 1 - cosine;
-      to[j] = value;
-      few += value < near ? 1 : 0;
-    }
-    count += static_cast<Index>(few);
+    const ProductRow row{product, sums, sums ? sums[i] : 0, scale, scale[i], factor, near};
+    few += values_of_row(form, row, i + 1, n, out - (i + 1));
     out += n - i - 1;
   }
-  return count;
+  return few;
 }
 
 }  // namespace fastrdm::FASTRDM_ISA_NAME

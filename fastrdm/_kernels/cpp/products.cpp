@@ -501,7 +501,7 @@ void differences(const Matrix<S>& a, const double* factor_a, const Matrix<S>& b,
 
 }  // namespace
 
-// Defined in dots.cpp, marks.cpp and outer.cpp.
+// Defined in dots.cpp, marks.cpp, outer.cpp and slide.cpp.
 extern Dots<float> dots;
 extern Dots<double> dots;
 extern TwiceLess<std::uint16_t> twice_less;
@@ -511,7 +511,11 @@ extern Deviations<double> deviations;
 extern Pack<float> pack;
 extern Pack<double> pack;
 extern Outer outer;
-extern SmallAngles small_angles;
+extern SmallValues small_values;
+extern PackPanels<float> pack_panels;
+extern PackPanels<double> pack_panels;
+extern WindowSums window_sums;
+extern WindowValues window_values;
 
 extern const Isa isa;
 const Isa isa{FASTRDM_STRING(FASTRDM_ISA_NAME),
@@ -523,6 +527,10 @@ const Isa isa{FASTRDM_STRING(FASTRDM_ISA_NAME),
               {deviations, deviations},
               {pack, pack},
               outer,
-              small_angles};
+              small_values,
+              kPanel,
+              {pack_panels, pack_panels},
+              window_sums,
+              window_values};
 
 }  // namespace fastrdm::FASTRDM_ISA_NAME

@@ -1,10 +1,8 @@
 // RDMs of many neighbourhoods of channels and windows of samples.
 //
 // A neighbourhood of 100 channels and 92 conditions takes 430,000 products: adding stored products of single channels would read as many numbers
-// from memory, so they are multiplied again. Windows that slide over time share products: each sample of a neighbourhood is multiplied once for the
-// windows that start before a boundary and end after it, and once for those that are on its other side (the sums of van Herk and of Gil & Werman),
-// without a difference of sums, in which digits would be lost. Boundaries are multiples of the width after `origin`, so that a result does not depend
-// on the other windows of a call.
+// from memory, so they are multiplied again. Windows that slide over time share products on both sides of a boundary (slide.cpp). Boundaries are
+// multiples of the width after `origin`, so that a result does not depend on the other windows of a call.
 
 #include <algorithm>
 #include <cmath>
@@ -30,7 +28,7 @@ class Places {
  public:
   Places(const Isa& isa, const Light<S>& light)
       : isa_(isa), light_(light), n_(light.n), ld_((pad_rows(n_) + kRowLength - 1) / kRowLength * kRowLength), product_(size(pad_rows(n_) * ld_)),
-        sums_(size(ld_)), shift_(size(n_)), largest_(size(n_)), norms_(size(n_)), packed_(size(kChunk * ld_)) {}
+        sums_(size(ld_)), shift_(size(n_)), largest_(size(n_)), norms_(size(n_)), scale_(size(n_)), packed_(size(kChunk * ld_)) {}
 
   // The RDM of some rows.
   void whole(std::vector<Index>& rows, double* out) {
@@ -45,31 +43,37 @@ class Places {
 
   // The RDMs of windows that start in the same stretch of `width` samples.
   void sliding(Index centre, const Index* starts, Index n_starts, Index width, Index origin, double* out) {
-    const Index pairs = n_ * (n_ - 1) / 2, slot = pairs + 2 * n_;
-    const Index from = origin + (starts[0] - origin) / width * width, middle = from + width;
-    if (light_.method == Light<S>::correlation) {
+    const Index from = origin + (starts[0] - origin) / width * width, middle = from + width, pairs = n_ * (n_ - 1) / 2;
+    const bool centred = light_.method == Light<S>::correlation;
+    if (centred) {
       samples(centre, from, std::min(light_.n_samples, middle + width - 1));
       find_shift(light_.data, rows_, light_.whole);
     }
-    slots_.resize(size(n_starts * slot));
-    clear();
-    for (Index t = middle - 1, s = n_starts - 1; s >= 0; --t) {
-      add(centre, t);
-      if (t == starts[s]) keep(&slots_[size(s-- * slot)]);
-    }
-    clear();
+    const Index channels = light_.channel_starts[centre + 1] - light_.channel_starts[centre];
+    Slide slide{};
+    slide.n = n_, slide.ld = ld_, slide.channels = channels, slide.first = starts[0], slide.middle = middle, slide.width = width;
+    slide.starts = starts, slide.n_starts = n_starts;
+    pack(centre, slide);
+    window_norms(slide);
+    const double near = light_.whole ? 0 : kNear;
+    slide.factor = static_cast<double>(channels * width);
+    slide.scale = scales_.data(), slide.sums = centred ? window_sums_.data() : nullptr, slide.near = near;
+    few_.resize(size(n_starts));
+    scratch_.resize(size(window_scratch(slide, isa_.panel)));
+    isa_.window_values(slide, form(), scratch_.data(), out, few_.data());
     const std::vector<double> shift = shift_;
-    std::vector<double> later(product_.size()), later_sums(sums_.size());
-    for (Index s = 0, t = middle; s < n_starts; ++s) {
-      if (s > 0) product_.swap(later), sums_.swap(later_sums);
-      for (; t < starts[s] + width; ++t) add(centre, t);
-      product_.swap(later), sums_.swap(later_sums);
-      total(&slots_[size(s * slot)], later.data(), later_sums.data());
-      samples(centre, starts[s], starts[s] + width);
-      if (!finish(light_.data, rows_, light_.method, light_.whole, true, out + s * pairs)) {
-        direct(light_.data, rows_, light_.method, light_.whole, out + s * pairs);
+    for (Index w = 0; w < n_starts; ++w, out += pairs) {
+      if (poor_[size(w)]) {
+        direct(light_.data, samples(centre, starts[w], starts[w] + width), light_.method, light_.whole, out);
         shift_ = shift;
+        continue;
       }
+      if (few_[size(w)] > 0) {
+        std::copy_n(&window_sums_[size(w * ld_)], n_, sums_.begin());
+        std::copy_n(&window_norms_[size(w * ld_)], n_, norms_.begin());
+        refine(light_.data, samples(centre, starts[w], starts[w] + width), light_.method, out);
+      }
+      if (light_.method == Light<S>::euclidean) root(out);
     }
   }
 
@@ -119,21 +123,44 @@ class Places {
     }
   }
 
-  void add(Index centre, Index t) {
-    samples(centre, t, t + 1);
-    multiply(light_.data, rows_.data(), static_cast<Index>(rows_.size()), light_.method);
+  // Rows of all samples of windows, sample by sample, in panels.
+  void pack(Index centre, Slide& slide) {
+    rows_.clear();
+    for (Index t = slide.first; t < slide.starts[slide.n_starts - 1] + slide.width; ++t)
+      for (Index c = light_.channel_starts[centre]; c < light_.channel_starts[centre + 1]; ++c)
+        rows_.push_back(light_.channels[c] * light_.n_samples + t);
+    slide.n_rows = static_cast<Index>(rows_.size());
+    panels_.resize(size(slide.n_rows * ld_));
+    const double* row_shift = light_.method == Light<S>::cosine ? nullptr : light_.row_shift;
+    std::get<PackPanels<S>*>(isa_.pack_panels)(light_.data, n_, rows_.data(), slide.n_rows,
+                                               light_.method == Light<S>::correlation ? shift_.data() : nullptr, row_shift, panels_.data());
+    slide.packed = panels_.data();
   }
 
-  // The upper triangle of the products with its diagonal, and the sums.
-  void keep(double* to) const {
-    for (Index i = 0; i < n_; ++i) to = std::copy(product_.begin() + i * ld_ + i, product_.begin() + i * ld_ + n_, to);
-    std::copy_n(sums_.begin(), n_, to);
+  // Squared lengths and scales of the conditions in each window, and whether its shifts are too far from the means.
+  void window_norms(const Slide& slide) {
+    const Index numbers = slide.n_starts * ld_;
+    const double channels = static_cast<double>(slide.channels * slide.width);
+    const bool centred = light_.method == Light<S>::correlation;
+    window_norms_.resize(size(numbers)), window_sums_.resize(size(numbers)), scales_.resize(size(numbers));
+    poor_.assign(size(slide.n_starts), false);
+    isa_.window_sums(slide, window_norms_.data(), window_sums_.data());
+    for (Index w = 0; w < slide.n_starts; ++w)
+      for (Index i = w * ld_; i < w * ld_ + n_; ++i) {
+        double& norm = window_norms_[size(i)];
+        const double square = norm, sum = window_sums_[size(i)];
+        if (centred) norm = channels * square - sum * sum;
+        if (centred && !light_.whole && !(channels * square <= kPoor * norm)) poor_[size(w)] = true;
+        if (form() != Form::distance && norm == 0) norm = std::numeric_limits<double>::quiet_NaN();
+        scales_[size(i)] = form() == Form::inverse ? 1 / std::sqrt(norm) : norm;
+      }
   }
 
-  void total(const double* kept, const double* product, const double* sums) {
-    for (Index i = 0; i < n_; ++i)
-      for (Index j = i; j < n_; ++j) product_[size(i * ld_ + j)] = *kept++ + product[i * ld_ + j];
-    for (Index i = 0; i < n_; ++i) sums_[size(i)] = *kept++ + sums[i];
+  // Integers have equal angles if they have equal fractions.
+  Form form() const { return form_of(light_.method, light_.whole); }
+
+  static Form form_of(Method method, bool exact) {
+    return method == Light<S>::euclidean || method == Light<S>::sqeuclidean ? Form::distance : exact ? Form::fraction : Form::inverse;
   }
 
   template <typename T>
@@ -141,32 +168,38 @@ class Places {
     if (method == Light<S>::correlation) find_shift(data, rows, exact);
     clear();
     multiply(data, rows.data(), static_cast<Index>(rows.size()), method);
-    finish(data, rows, method, exact, false, out);
+    finish(data, rows, method, exact, out);
   }
 
-  // Products and sums → dissimilarities; false if shifts are too far from means.
+  // Products and sums → dissimilarities.
   template <typename T>
-  bool finish(const T* data, const std::vector<Index>& rows, Method method, bool exact, bool shared, double* out) {
+  void finish(const T* data, const std::vector<Index>& rows, Method method, bool exact, double* out) {
     const double channels = static_cast<double>(rows.size());
     const bool centred = method == Light<S>::correlation;
+    const Form form = form_of(method, exact);
     for (Index i = 0; i < n_; ++i) {
       const double square = product_[size(i * ld_ + i)], sum = sums_[size(i)];
       double& norm = norms_[size(i)];
       norm = centred ? channels * square - sum * sum : square;
-      if (centred && shared && !exact && !(channels * square <= kPoor * norm)) return false;
-      const bool constant = norm == 0 || (centred && !shared && largest_[size(i)] == 0);
-      if (method != Light<S>::euclidean && method != Light<S>::sqeuclidean && constant) norm = std::numeric_limits<double>::quiet_NaN();
+      if (form != Form::distance && (norm == 0 || (centred && largest_[size(i)] == 0))) norm = std::numeric_limits<double>::quiet_NaN();
+      scale_[size(i)] = form == Form::inverse ? 1 / std::sqrt(norm) : norm;
     }
-    if (centred || method == Light<S>::cosine) {
-      const double near = exact ? 0 : kNear;
-      if (isa_.small_angles(product_.data(), n_, ld_, norms_.data(), centred ? sums_.data() : nullptr, channels, near, out))
-        refine_angles(data, rows, centred, out);
-    } else {
-      distances(data, rows, exact, out);
-      if (method == Light<S>::euclidean)
-        for (Index p = 0; p < n_ * (n_ - 1) / 2; ++p) out[p] = std::sqrt(out[p]);
-    }
-    return true;
+    const Index few =
+        isa_.small_values(product_.data(), n_, ld_, form, scale_.data(), centred ? sums_.data() : nullptr, channels, exact ? 0 : kNear, out);
+    if (few > 0) refine(data, rows, method, out);
+    if (method == Light<S>::euclidean) root(out);
+  }
+
+  void root(double* out) const {
+    for (Index p = 0; p < n_ * (n_ - 1) / 2; ++p) out[p] = std::sqrt(out[p]);
+  }
+
+  template <typename T>
+  void refine(const T* data, const std::vector<Index>& rows, Method method, double* out) {
+    if (method == Light<S>::correlation || method == Light<S>::cosine)
+      refine_angles(data, rows, method == Light<S>::correlation, out);
+    else
+      refine_distances(data, rows, out);
   }
 
   // 1 - cosine is half the squared difference of conditions of length 1.
@@ -192,13 +225,11 @@ class Places {
   }
 
   template <typename T>
-  void distances(const T* data, const std::vector<Index>& rows, bool exact, double* out) {
+  void refine_distances(const T* data, const std::vector<Index>& rows, double* out) {
     Pace pace;
     for (Index i = 0; i < n_; ++i, pace(n_))
       for (Index j = i + 1; j < n_; ++j, ++out) {
-        const double lengths = norms_[size(i)] + norms_[size(j)], square = lengths - 2 * product_[size(i * ld_ + j)];
-        *out = square < 0 ? 0 : square;
-        if (exact || !(square < kNear * lengths)) continue;
+        if (!(*out < kNear * (norms_[size(i)] + norms_[size(j)]))) continue;
         double sum = 0;
         for (const Index row : rows) {
           const double w = static_cast<double>(data[row * n_ + i]) - static_cast<double>(data[row * n_ + j]);
@@ -231,7 +262,11 @@ class Places {
   const Isa& isa_;
   const Light<S>& light_;
   const Index n_, ld_;
-  std::vector<double> product_, sums_, shift_, largest_, norms_, packed_, slots_, ranks_;
+  std::vector<double> product_, sums_, shift_, largest_, norms_, scale_, packed_, ranks_;
+  // Of all windows in a stretch.
+  std::vector<double> panels_, window_norms_, window_sums_, scales_, scratch_;
+  std::vector<bool> poor_;
+  std::vector<Index> few_;
   std::vector<S> column_;
   std::vector<Index> rows_, order_;
 };

@@ -267,6 +267,9 @@ struct Vec {
 
 constexpr int kTileCols = 4;
 
+// Conditions that are packed side by side for windows that slide (slide.cpp).
+constexpr Index kPanel = 2 * Vec<double>::lanes;
+
 // Left rows, one or several tiles high, that meet the right rows together. 12 and 24 were slower on all instruction sets.
 constexpr Index kGroup = kTileRows < 6 ? kTileRows * (6 / kTileRows) : kTileRows;
 

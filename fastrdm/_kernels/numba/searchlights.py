@@ -1,4 +1,4 @@
-"""RDMs of many neighbourhoods of channels, in portable form: as outer.cpp and searchlight.cpp.
+"""RDMs of many neighbourhoods of channels, in portable form: as outer.cpp, slide.cpp and searchlight.cpp.
 
 Windows that slide over time are multiplied one by one.
 """
