@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastrdm._base.axis_names import check_rdm_axes
 from fastrdm._base.conversion import plain
 from fastrdm._base.foreign_objects import refusal_of
-from fastrdm._base.label_orders import in_order_of
+from fastrdm._base.label_orders import check_members, in_order_of
 from fastrdm._base.labelled import with_condensed, with_squares
 from fastrdm._base.labels import rdm_labels
 from fastrdm._base.pair_labels import n_conditions
@@ -45,13 +45,24 @@ def as_array(values: Any, name: str, *, masked_as_nan: bool = False) -> NDArray[
         array = np.asarray(values)
     except ValueError:
         refused = refusal_of(values, name)
-        raise refused or ValueError(f"{name} is not an array: its rows differ in shape") from None
+        raise refused or ValueError(
+            f"{name} is not an array: its rows differ in shape{_shapes(values, name)}"
+        ) from None
     except (TypeError, RuntimeError) as error:
         raise _unreadable(name, error) from error
     is_object = array.dtype.kind == "O" or (array.dtype.kind == "U" and not array.ndim)
     if is_object and array.ndim < 2 and (refused := refusal_of(values, name)):
         raise refused
     return array
+
+
+def _shapes(values: Any, name: str) -> str:
+    """Return the first two members of a list that differ in shape, as text; empty if these are not known."""
+    shapes = [tuple(each.shape) for each in values if hasattr(each, "shape")]
+    if not isinstance(values, (list, tuple)) or len(shapes) < len(values):
+        return ""
+    other = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), 0)
+    return f", {name}[{other}] has {shapes[other]} and {name}[0] {shapes[0]}" if other else ""
 
 
 def _unreadable(name: str, error: Exception) -> ValueError:
@@ -76,13 +87,18 @@ def as_rdms(rdms: Any, name: str) -> NDArray[Any]:
     """Convert RDMs to floating point, masked values to NaN, and a dict of RDMs to a stack in the dict's order."""
     check_rdm_axes(rdms, name)
     if not isinstance(rdms, Mapping):
-        return as_floats(rdms, name, masked_as_nan=True)
+        try:
+            return as_floats(rdms, name, masked_as_nan=True)
+        except ValueError:
+            check_members(rdms, name)
+            raise
     if not rdms:
         raise ValueError(f"{name} is an empty dict; it must hold at least one RDM")
     stack = [as_floats(rdm, f"{name}[{key!r}]", masked_as_nan=True) for key, rdm in rdms.items()]
     first = next(iter(rdms))
     for key, rdm in zip(rdms, stack, strict=True):
         if rdm.shape != stack[0].shape:
+            check_members(rdms, name)
             raise ValueError(
                 f"{name}[{key!r}] has shape {rdm.shape} and {name}[{first!r}] {stack[0].shape};"
                 " all RDMs of a dict need the same shape"

@@ -205,6 +205,19 @@ def check_labelled_size(
             find_order(labels, reference)
 
 
+def check_members(rdms: Any, name: str) -> None:
+    """Raise a ValueError that names the conditions that differ between RDMs in a list or dict, if they are labelled."""
+    if not isinstance(rdms, (list, tuple, Mapping)):
+        return
+    members = list(rdms.values()) if isinstance(rdms, Mapping) else rdms
+    shapes = [np.shape(member)[-2:] for member in members if hasattr(member, "shape")]
+    square = all(len(set(shape)) == 1 < len(shape) for shape in shapes)
+    reference = None
+    for _, labels, _ in _labels_of_members(rdms, name, square):
+        find_order(labels, reference)
+        reference = reference or labels
+
+
 def _are_conditions(labels: Labels, reference: Labels | None) -> bool:
     return reference is not None and labels.what == reference.what == CONDITIONS
 

@@ -532,3 +532,18 @@ def test_a_labelled_gram_needs_the_library_of_its_labels(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="pandas is needed to label the RDM of a Gram"):
         gram.rdm()
+
+
+@MAKERS
+def test_a_subject_that_lacks_a_condition_is_named_with_it(make):
+    rdms = [fastrdm.calc_rdm(make(ACTIVATIONS)), fastrdm.calc_rdm(make(ACTIVATIONS[:4], NAMES[:4]))]
+    message = r"subject_rdms\[1\] and .*\[0\] differ in their condition labels \(4 and 5\); only in .*'gnu'$"
+    for subjects in (rdms, [fastrdm.square(rdm) for rdm in rdms]):
+        with pytest.raises(ValueError, match=message):
+            fastrdm.noise_ceiling(subjects)
+    with pytest.raises(ValueError, match=r"rdms1\['b'\] and rdms1\['a'\] differ in their cond"):
+        fastrdm.compare({"a": rdms[0], "b": rdms[1]}, rdms[0])
+    with pytest.raises(
+        ValueError, match=r"rows differ in shape, rdms1\[1\] has \(6,\) and rdms1\["
+    ):
+        fastrdm.compare(list(map(np.asarray, rdms)), rdms[0])
