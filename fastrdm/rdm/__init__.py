@@ -22,7 +22,7 @@ from fastrdm.rdm.gram_matrix import Gram
 from fastrdm.rdm.gram_projection import GramProjector
 from fastrdm.rdm.grams import chosen_methods, gram
 from fastrdm.rdm.inputs import UndefinedPairsWarning, aligned, check_options, noises_of
-from fastrdm.rdm.labelled_results import fold_conditions
+from fastrdm.rdm.labelled_results import check_fold_orders, fold_conditions
 from fastrdm.rdm.measures import NEAR_ANGLE, Measure, Operand, operand_of
 from fastrdm.rdm.methods import method_named, names_where
 from fastrdm.rdm.pairs import NearPairs, pairs_at
@@ -48,6 +48,7 @@ __all__ = [
     "UndefinedPairsWarning",
     "aligned",
     "calc_rdm",
+    "check_fold_orders",
     "check_options",
     "chosen_methods",
     "fold_conditions",

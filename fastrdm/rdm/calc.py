@@ -10,7 +10,7 @@ from fastrdm._base import parse_bytes
 from fastrdm.rdm import tiles
 from fastrdm.rdm.folds import Folds
 from fastrdm.rdm.inputs import aligned, check_options, members_of, noises_of, warn_undefined
-from fastrdm.rdm.labelled_results import labelled_rdms
+from fastrdm.rdm.labelled_results import check_fold_orders, labelled_rdms
 from fastrdm.rdm.methods import method_named, show_methods
 from fastrdm.rdm.numbers import kind_of, tie_tolerance
 from fastrdm.rdm.products import Floats, working_dtype
@@ -245,6 +245,9 @@ def calc_rdm(
     labels = None
     if folds is not None:
         labels = Folds.of(folds, conditions, n_rows, members[0].name)
+        arrays = activations.values() if isinstance(activations, Mapping) else activations
+        for array, member in zip(arrays if stacked else [activations], members, strict=True):
+            check_fold_orders(array, labels, member.name)
     n = labels.n_conditions if labels else n_rows
     n_pairs = n * (n - 1) // 2
     result = _result(out, (len(members), n_pairs) if stacked else (n_pairs,))

@@ -1,5 +1,6 @@
 """Condensed RDMs as pandas or xarray objects, where the activations' conditions are labelled."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,6 +59,22 @@ def labelled_rdm(rdm: NDArray[Any], labels: Labels | None, method: str) -> Any:
         return rdm
     require(labels.library, "labels", "to label the RDM of a Gram with labels")
     return with_pairs(rdm, labels.names(), labels.library, attrs={"method": method})
+
+
+def check_fold_orders(member: Any, folds: Folds, name: str) -> None:
+    """Raise ValueError if measurements are labelled with the same conditions in all folds, but in another order."""
+    rows = condition_names(member) if folds.conditions is None and kind_of_table(member) else None
+    if rows is None:
+        return
+    labels = rows.labels()
+    first, *others = ([labels[i] for i in fold] for fold in folds.index[:, 0])
+    for fold, other in zip(folds.names[1:], others, strict=True):
+        if other != first and Counter(other) == Counter(first):
+            i = next(i for i, (a, b) in enumerate(zip(first, other, strict=True)) if a != b)
+            raise ValueError(
+                f"{name} have the conditions of fold {fold!r} in another order than those of fold {folds.names[0]!r},"
+                f" first {other[i]!r} in place of {first[i]!r}; pass the labels as conditions"
+            )
 
 
 def fold_conditions(member: Any, conditions: Any, folds: Folds) -> ConditionNames | None:

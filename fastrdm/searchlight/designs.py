@@ -15,6 +15,7 @@ from fastrdm.rdm import (
     Precision,
     Residuals,
     aligned,
+    check_fold_orders,
     check_options,
     fold_conditions,
     method_named,
@@ -143,6 +144,7 @@ def design_of(data: Any, patches: Patches, method: str, options: Options) -> Des
     if folds is None:
         return plain._replace(noise=noise)
     by_fold = Folds.of(folds, conditions, n, "data")
+    check_fold_orders(data, by_fold, "data")
     parts = _averages(patches.rows, by_fold)
     names = fold_conditions(data, options.conditions, by_fold)
     labels = None if names is None else Labels.of_names(names, "data")

@@ -547,3 +547,22 @@ def test_a_subject_that_lacks_a_condition_is_named_with_it(make):
         ValueError, match=r"rows differ in shape, rdms1\[1\] has \(6,\) and rdms1\["
     ):
         fastrdm.compare(list(map(np.asarray, rdms)), rdms[0])
+
+
+@MAKERS
+def test_folds_with_conditions_in_another_order_are_refused(make):
+    both = np.concatenate([SUBJECTS[0], SUBJECTS[1][ORDER]])
+    data, folds = make(both, NAMES + MOVED), np.repeat([1, 2], 5)
+    message = (
+        "have the conditions of fold 2 in another order than those of fold 1, first 'fig' in pl"
+    )
+    with pytest.raises(ValueError, match=f"^activations {message}"):
+        fastrdm.calc_rdm(data, "crossnobis", folds=folds)
+    with pytest.raises(ValueError, match=rf"^activations\['v4'\] {message}"):
+        fastrdm.calc_rdm({"v4": data}, "crossnobis", folds=folds)
+    with pytest.raises(ValueError, match=f"^data {message}"):
+        fastrdm.calc_rdm_searchlight(data, [range(9)], "crossnobis", folds=folds)
+    options = {"folds": folds, "conditions": np.array(NAMES + MOVED)}
+    in_order = np.concatenate([SUBJECTS[0], SUBJECTS[1]])
+    expected = fastrdm.calc_rdm(in_order, "crossnobis", folds=folds)
+    np.testing.assert_allclose(fastrdm.calc_rdm(data, "crossnobis", **options), expected)
