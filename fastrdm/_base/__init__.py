@@ -95,6 +95,7 @@ if TYPE_CHECKING:
         find_order,
         in_order_of,
         pairs_in_order,
+        per_condition,
         warn_reordered,
     )
     from fastrdm._base.labelled import (
@@ -176,6 +177,7 @@ else:
                 "find_order",
                 "in_order_of",
                 "pairs_in_order",
+                "per_condition",
                 "warn_reordered",
             ],
             "fastrdm._base.labelled": [
@@ -313,6 +315,7 @@ __all__ = [
     "pairs_in_order",
     "parse_bytes",
     "parse_json",
+    "per_condition",
     "printable",
     "rdm_labels",
     "read_arrays",

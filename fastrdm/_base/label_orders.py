@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base.conversion import is_plain
-from fastrdm._base.labels import CONDITIONS, PAIRS, Labels, condensed_labels, rdm_labels
+from fastrdm._base.labels import CONDITIONS, PAIRS, Labels, condensed_labels, labels_of, rdm_labels
 from fastrdm._base.pair_labels import n_conditions
 from fastrdm._base.text import list_names
 from fastrdm._base.warning_records import warn_caller
@@ -177,6 +177,23 @@ def in_order_of(
     if moved and reference is not None:
         warn_reordered(moved, reference)
     return array, reference
+
+
+def per_condition(values: Any, name: str, reference: Labels | None) -> Any:
+    """Return values of each condition, such as folds, in the order of a reference, by labels of pandas and xarray.
+
+    Others are returned as they are. Errors and warnings as `in_order_of`.
+    """
+    labels = labels_of(values, 0, name, CONDITIONS)
+    if labels is None or reference is None or reference.what != CONDITIONS:
+        return values
+    if len(labels.values) != len(reference.values):
+        return values
+    order = find_order(labels, reference)
+    if order is None:
+        return values
+    warn_reordered([labels], reference)
+    return np.asarray(values)[order.places]
 
 
 def warn_reordered(moved: Sequence[Labels], reference: Labels) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import Labels, as_array, check_choice, list_names, warn_caller
+from fastrdm._base import Labels, as_array, check_choice, list_names, per_condition, warn_caller
 from fastrdm.encoding.ceilings import UnitCeilings
 from fastrdm.encoding.decomposition import Floats
 from fastrdm.encoding.folds import folds_of
@@ -349,6 +349,10 @@ class Responses:
     ) -> ScoringPlan:
         check_options(method, alphas=alphas, n_components=n_components, weights=weights)
         layers = self.matched(grams)
+        folds, groups, strata = (
+            per_condition(each, name, self.labels)
+            for each, name in ((folds, "folds"), (groups, "groups"), (strata, "strata"))
+        )
         divided = folds_of(folds, self.n_conditions, seed=seed, groups=groups, strata=strata)
         if method == "pls":
             self._check_joint()

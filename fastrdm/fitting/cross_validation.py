@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import check_integer, warn_caller
+from fastrdm._base import check_integer, per_condition, warn_caller
 from fastrdm.fitting.cross_validated import CrossValidatedRdm
 from fastrdm.fitting.folds import CONDITIONS, SUBJECTS, check_seed, read_folds
 from fastrdm.fitting.layer_rdms import LEAST_CONDITIONS, LayerRdms
@@ -156,6 +156,7 @@ def _folds(
     if condition_folds is not None:
         name = "condition_folds"
         least = LEAST_CONDITIONS
+        condition_folds = per_condition(condition_folds, name, given.data.labels)
         conditions = read_folds(condition_folds, n_conditions, name, seed, CONDITIONS, least)
     if isinstance(subject_folds, str):
         if subject_folds != "each":

@@ -14,6 +14,7 @@ from fastrdm._base import (
     list_names,
     n_conditions,
     pair_names_of,
+    per_condition,
     with_pairs,
 )
 from fastrdm.fitting.layer_rdms import (
@@ -143,6 +144,7 @@ class FittedRdm:
             return target.score(self._mixed(rows), over_time="mean")
         given = LayerRdms.read(rdms, target, protocol=protocol, nan_policy=nan_policy)
         check_layers(len(given.rdms), self.layers)
+        conditions = per_condition(conditions, "conditions", given.data.labels)
         some = read_indices(conditions, given.data.n_conditions, "conditions", LEAST_CONDITIONS)
         who = read_indices(subjects, given.data.n_subjects, "subjects", 1)
         part = given.part(some)

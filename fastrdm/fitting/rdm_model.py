@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrdm._base import check_integer, warn_caller
+from fastrdm._base import check_integer, per_condition, warn_caller
 from fastrdm.fitting.fitted import FittedRdm
 from fastrdm.fitting.folds import INNER, check_seed, random_folds
 from fastrdm.fitting.layer_rdms import LEAST_CONDITIONS, LayerRdms, is_several, read_indices
@@ -92,6 +92,7 @@ class RdmModel(abc.ABC):
             studies = _read_several(rdms, target, options)
         else:
             given = LayerRdms.read(rdms, target, **options)
+            conditions = per_condition(conditions, "conditions", given.data.labels)
             some = read_indices(conditions, given.data.n_conditions, "conditions", LEAST_CONDITIONS)
             who = read_indices(subjects, given.data.n_subjects, "subjects", 1)
             studies = [_whole(given.part(some, who), 1.0)]

@@ -566,3 +566,36 @@ def test_folds_with_conditions_in_another_order_are_refused(make):
     in_order = np.concatenate([SUBJECTS[0], SUBJECTS[1]])
     expected = fastrdm.calc_rdm(in_order, "crossnobis", folds=folds)
     np.testing.assert_allclose(fastrdm.calc_rdm(data, "crossnobis", **options), expected)
+
+
+@pytest.mark.filterwarnings("ignore:no layer is similar")
+def test_folds_strata_and_masks_are_those_of_their_conditions():
+    names = [f"im{i:02d}" for i in range(12)]
+    order = RNG.permutation(12)
+    values, layer = RNG.random((3, 12, 5)), RNG.random((12, 9))
+    labels = np.arange(12) % 3
+    moved = pd.Series(labels[order], index=[names[i] for i in order])
+    responses = fastrdm.Responses([frame(subject, names) for subject in values])
+    gram = fastrdm.gram(frame(layer, names))
+    for option in ("folds", "groups", "strata"):
+        more = {} if option == "folds" else {"folds": 3}
+        expected = responses.score(gram, alphas=[1.0], **{option: labels}, **more).r
+        with pytest.warns(RuntimeWarning, match=f"^{option} has its conditions in another order"):
+            found = responses.score(gram, alphas=[1.0], **{option: moved}, **more).r
+        np.testing.assert_array_equal(found, expected)
+    subjects = fastrdm.calc_rdm([frame(subject, names) for subject in values])
+    rdm = {"a": fastrdm.calc_rdm(frame(layer, names)), "b": subjects.iloc[0]}
+    model = fastrdm.WeightedRdm()
+    expected = fastrdm.cross_validate(model, rdm, subjects, labels).values
+    with pytest.warns(RuntimeWarning, match="^condition_folds has its conditions in another order"):
+        found = fastrdm.cross_validate(model, rdm, subjects, moved).values
+    np.testing.assert_array_equal(found, expected)
+    mask = labels > 0
+    expected = model.fit(rdm, subjects, mask)
+    with pytest.warns(RuntimeWarning, match="^conditions has its conditions in another order"):
+        fitted = model.fit(rdm, subjects, moved > 0)
+        score = fitted.score(rdm, subjects, moved > 0)
+    np.testing.assert_array_equal(fitted.weights, expected.weights)
+    np.testing.assert_array_equal(score.rho, fitted.score(rdm, subjects, mask).rho)
+    with pytest.raises(ValueError, match="strata and responses differ in their condition labels"):
+        responses.score(gram, folds=3, strata=moved.rename({"im00": "other"}))
