@@ -21,6 +21,8 @@ class Acceleration(ABC):
         self._in_force.append(self)
 
     def __enter__(self) -> Self:
+        if self not in self._in_force:
+            raise RuntimeError("this acceleration has ended; call accelerate() again")
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -109,6 +109,22 @@ def test_rdms_without_a_measure_are_read_without_one(tmp_path, suffix):
     assert read_contents(path)["dissimilarity_measure"] is None
 
 
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_arrays_of_pickles_are_plain_arrays(tmp_path, protocol):
+    contents = dataset_contents(False)
+    contents["descriptors"] = {
+        "noise": [np.eye(2)],
+        "pair": (np.arange(2), "a"),
+        "one": np.array(3),
+    }
+    contents["channel_descriptors"]["name"] = np.array(["a", None, 1], object)
+    path = tmp_path / "data.pkl"
+    path.write_bytes(pickle.dumps(contents, protocol))
+    found = read_contents(path)
+    assert repr(found) == repr(contents)
+    assert b"fastrdm" not in pickle.dumps(found)
+
+
 def test_files_are_replaced_only_when_asked(tmp_path):
     path = tmp_path / "rdms.pkl"
     write(path, rdms_contents())

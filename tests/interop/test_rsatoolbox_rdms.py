@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -323,6 +324,23 @@ def test_functions_are_taken_out_after_an_error():
     acceleration.restore()
     acceleration.restore()
     assert held() == before
+    with pytest.raises(RuntimeError, match=r"^this acceleration has ended; call accelerate\(\)"):
+        acceleration.__enter__()
+
+
+@pytest.mark.parametrize("method", METHODS[:-2])
+def test_fits_of_models_have_rsatoolboxs_parameters(method):
+    """Also where BFGS stops early and the last bit decides where."""
+    rng = np.random.default_rng(19)
+    base = rng.random(15)
+    data = rsatoolbox.rdm.RDMs(base + rng.random((3, 15)))
+    model = rsatoolbox.model.ModelWeighted("m", rsatoolbox.rdm.RDMs(rng.random((2, 15)) - base))
+    found = []
+    for accelerated_too in (False, True):
+        np.random.seed(0)  # noqa: NPY002
+        with accelerate() if accelerated_too else nullcontext():
+            found.append(model.fit(data, method=method))
+    np.testing.assert_array_equal(*found)
 
 
 def test_modules_that_are_imported_meanwhile_are_restored_too(monkeypatch):

@@ -64,9 +64,10 @@ def accelerate() -> RsatoolboxAcceleration:
 
     ``with accelerate(): ...`` takes them out at the end, also after an error; as a plain call, `restore` of the result
     does. Accelerations may be nested: the outermost one puts rsatoolbox's functions back. ``import
-    fastrdm.interop.rsatoolbox.auto`` switches it on for the whole program, until ``auto.restore()``. What the kernels
-    do not know goes on to rsatoolbox's own functions. Functions that other modules imported by name from rsatoolbox
-    stay what they were at that moment: call ``rsatoolbox.rdm.compare``, or import the name afterwards.
+    fastrdm.interop.rsatoolbox.auto`` switches it on for the whole program, until ``auto.restore()``. All threads share
+    the functions. What the kernels do not know goes on to rsatoolbox's own functions. Functions that other modules
+    imported by name from rsatoolbox stay what they were at that moment: call ``rsatoolbox.rdm.compare``, or import the
+    name afterwards.
 
     Returns
     -------
@@ -105,7 +106,7 @@ def accelerated() -> tuple[str, ...]:
         Such as ``"rsatoolbox.rdm.calc.calc_rdm"``, sorted.
     """
     with LOCK:
-        return tuple(sorted(f"{own.__module__}.{own.__qualname__}" for own, _ in _PLACED))
+        return tuple(sorted({f"{own.__module__}.{own.__qualname__}" for own, _ in _PLACED}))
 
 
 def check_version() -> None:
@@ -137,8 +138,13 @@ def _replacements() -> list[tuple[Callable[..., Any], Callable[..., Any]]]:
 
 
 def _put_in_place(pairs: list[tuple[Callable[..., Any], Callable[..., Any]]]) -> None:
+    comparison = importlib.import_module("fastrdm.interop.rsatoolbox.comparison")
+    in_fits = original("rdm.compare", "compare"), comparison.compare_in_fits
+    fitter = toolbox("model.fitter")
+    if fitter.compare is in_fits[0]:
+        fitter.compare = in_fits[1]  # type: ignore[attr-defined]
     _exchange(dict(pairs))
-    _PLACED.extend(pairs)
+    _PLACED.extend([*pairs, in_fits])
 
 
 def _exchange(others: dict[Callable[..., Any], Callable[..., Any]]) -> None:

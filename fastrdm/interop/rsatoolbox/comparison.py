@@ -12,6 +12,14 @@ from fastrdm.interop.rsatoolbox.second_moments import bures, centred_moments, co
 
 Doubles = NDArray[np.float64]
 _COMPARE = "rdm.compare"
+# Those of Kendall and Spearman change in steps, so that an optimiser sees no rounding.
+_OWN_IN_FITS = {
+    "cosine": "compare_cosine",
+    "corr": "compare_correlation",
+    "rho-a": "compare_rho_a",
+    "corr_cov": "compare_correlation_cov_weighted",
+    "cosine_cov": "compare_cosine_cov_weighted",
+}
 
 
 def compare(rdm1: Any, rdm2: Any, method: str = "cosine", sigma_k: Any = None) -> Doubles:
@@ -57,6 +65,18 @@ def compare(rdm1: Any, rdm2: Any, method: str = "cosine", sigma_k: Any = None) -
         return np.asarray(_own("compare")(rdm1, rdm2, method=method, sigma_k=sigma_k))
     takes_noise = method in ("corr_cov", "cosine_cov")
     return chosen(rdm1, rdm2, sigma_k=sigma_k) if takes_noise else chosen(rdm1, rdm2)
+
+
+def compare_in_fits(rdm1: Any, rdm2: Any, method: str = "cosine", sigma_k: Any = None) -> Doubles:
+    """Compute what `compare` does, for rsatoolbox's fitters: by rsatoolbox where the last bit decides where they stop.
+
+    Of one RDM to a few, its functions for these methods are as fast.
+    """
+    name = _OWN_IN_FITS.get(method) if isinstance(method, str) else None
+    if name is None:
+        return compare(rdm1, rdm2, method, sigma_k)
+    noise = {"sigma_k": sigma_k} if method.endswith("_cov") else {}
+    return np.asarray(_own(name)(rdm1, rdm2, **noise))
 
 
 def compare_cosine(rdm1: Any, rdm2: Any) -> Doubles:

@@ -32,7 +32,8 @@ def read(path: str | Path) -> Any:
     Returns
     -------
     rsatoolbox.rdm.RDMs, or rsatoolbox.data.Dataset, TemporalDataset or DatasetBase
-        What the file holds.
+        What the file holds. Single numbers in HDF5 are NumPy's numbers, and text in arrays of objects is text, which
+        rsatoolbox reads as arrays without dimension and as bytes.
 
     Raises
     ------
@@ -223,10 +224,16 @@ def _read_pickle(path: Path) -> dict[str, Any]:
 
 
 def _unwrapped(value: Any) -> Any:
-    """Return text and None, which arrive as arrays, as they were."""
-    if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "UO":
+    """Return text and None, which arrive as arrays, as they were, and arrays, also in containers, as plain ones."""
+    if isinstance(value, dict):
+        return {key: _unwrapped(each) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_unwrapped(each) for each in value)
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.ndim == 0 and value.dtype.kind in "UO":
         return value.item()
-    return value
+    return np.asarray(value)
 
 
 def _write_pickle(file: IO[bytes], contents: Mapping[str, Any]) -> None:

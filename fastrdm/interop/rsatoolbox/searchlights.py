@@ -78,7 +78,7 @@ def get_searchlight_RDMs(
 
 def _rdms_of(means: Doubles, neighbors: Any, method: str) -> Doubles | None:
     """Return the RDM of each searchlight; None where channels are no indices from 0 on, which rsatoolbox may know."""
-    if any(isinstance(n, slice) or np.ndim(n) != 1 or not len(n) for n in neighbors):
+    if any(np.ndim(n) != 1 or not len(n) or np.asarray(n).dtype.kind == "b" for n in neighbors):
         return None
     try:
         rdms = np.asarray(calc_rdm_searchlight(means, neighbors, _METHODS[method]))

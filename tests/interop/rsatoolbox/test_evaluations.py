@@ -380,6 +380,10 @@ def test_channels_that_are_no_indices_from_zero_on_are_left_to_rsatoolbox(first)
     np.testing.assert_allclose(mine.dissimilarities, theirs.dissimilarities, rtol=0, atol=1e-12)
     with pytest.raises(IndexError):
         ours.get_searchlight_RDMs(values, [4], [[0, 9]], list("abcabc"))
+    mask = np.arange(9) < 3
+    for module in (place, ours):
+        with pytest.raises(AttributeError, match="mismatched dimension"):
+            module.get_searchlight_RDMs(values, [4], [mask], list("abcabc"), method="euclidean")
 
 
 @pytest.mark.parametrize("method", METHODS)
