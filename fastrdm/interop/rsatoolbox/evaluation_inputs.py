@@ -15,6 +15,9 @@ from fastrdm.interop.rsatoolbox.vectors import similarities
 Doubles = NDArray[np.float64]
 
 
+_TEXT = {"U": str, "S": bytes}
+
+
 @dataclass(frozen=True)
 class Groups:
     """Distinct values of a descriptor, in order, and the position of each entry's value among them."""
@@ -53,12 +56,15 @@ def groups_of(descriptors: dict[str, Any], by: str) -> Groups | None:
     if by not in descriptors:
         return None
     try:
-        values, of = np.unique(np.asarray(descriptors[by]), return_inverse=True)
-    except TypeError:
+        entries = np.asarray(descriptors[by])
+        values, of = np.unique(entries, return_inverse=True)
+    except (TypeError, ValueError):
         return None
-    if np.asarray(descriptors[by]).ndim != 1 or (
-        values.dtype.kind == "f" and np.isnan(values).any()
-    ):
+    if entries.ndim != 1 or (values.dtype.kind == "f" and np.isnan(values).any()):
+        return None
+    # Numbers beside text become text here, by which rsatoolbox does not find them.
+    text = _TEXT.get(entries.dtype.kind)
+    if text is not None and not all(isinstance(each, text) for each in descriptors[by]):
         return None
     return Groups(values, np.asarray(of, np.intp).ravel())
 

@@ -270,6 +270,16 @@ def test_rdms_that_are_constant_in_a_fold_are_the_one_difference_with_ties(monke
     check(*both(*arguments, **options))
 
 
+def test_numbers_beside_text_are_left_to_rsatoolbox():
+    """A bootstrap of rsatoolbox finds only the text among them, as NumPy makes all of them text."""
+    measured = rdms(5, 0, rdm_descriptors={"site": ["a", 1, "a", 1, "a"]})
+    theirs, mine = both("boot_noise_ceiling", measured, rdm_descriptor="site")
+    np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-12)
+    for module in (rsatoolbox.inference, ours):
+        with pytest.raises(ValueError, match="cannot reshape array of size 0"):
+            module.eval_bootstrap_rdm(fixed(), measured, N=20, rdm_descriptor="site")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_ceilings_are_numpys_numbers_as_rsatoolboxs(method):
     for value in ours.boot_noise_ceiling(data(), method=method):
