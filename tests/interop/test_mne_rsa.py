@@ -121,6 +121,9 @@ def test_what_the_kernels_do_not_know_goes_to_mne_rsa():
     patches = [(slice(0, 5), slice(None), slice(k, k + 3)) for k in range(3)]
     model = RNG.random(10)
     same(ours.rsa_array(DATA, model, patches), THEIRS["rsa_array"](DATA, model, patches))
+    for some in ([1, 2], None, [[0, 1], [2, 3]], Ellipsis):
+        patches = [(slice(None), some, slice(k, k + 3)) for k in range(2)]
+        same(ours.rsa_array(DATA, MODELS, patches), THEIRS["rsa_array"](DATA, MODELS, patches))
 
 
 @pytest.mark.parametrize("ignore_nan", [False, True])
@@ -217,19 +220,20 @@ def test_a_generator_is_compared_rdm_by_rdm():
     assert seen == [0]
 
 
-@pytest.mark.parametrize("ignore_nan", [False, True])
-@pytest.mark.parametrize("folds", [False, True])
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("metric", METRICS)
-def test_searchlights_are_those_of_mne_rsa(metric, pattern, folds, ignore_nan):
-    models = with_gaps(MODELS) if ignore_nan else MODELS
-    if folds:
-        models = [model[:6] for model in MODELS]
-    options = {"rsa_metric": metric, "ignore_nan": ignore_nan, **(FOLDS if folds else {})}
-    same(
-        ours.rsa_array(DATA, models, searchlight(pattern), **options),
-        THEIRS["rsa_array"](DATA, models, searchlight(pattern), **options),
-    )
+def test_searchlights_are_those_of_mne_rsa(metric, pattern):
+    # Half of the cases for each pair, so that each is tried with three metrics and three patterns.
+    even = (METRICS.index(metric) + PATTERNS.index(pattern)) % 2 == 0
+    for folds, ignore_nan in ((False, even), (True, not even)):
+        models = with_gaps(MODELS) if ignore_nan else MODELS
+        if folds:
+            models = [model[:6] for model in MODELS]
+        options = {"rsa_metric": metric, "ignore_nan": ignore_nan, **(FOLDS if folds else {})}
+        same(
+            ours.rsa_array(DATA, models, searchlight(pattern), **options),
+            THEIRS["rsa_array"](DATA, models, searchlight(pattern), **options),
+        )
 
 
 @pytest.mark.parametrize(

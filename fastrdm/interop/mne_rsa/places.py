@@ -91,7 +91,10 @@ def _product(patches: Sequence[Any], shape: tuple[int, ...]) -> Places | None:
         chosen = series[first]
         if any(not _same(other, chosen) for other in series[first + 1 : first + n]):
             return None
-        neighbours.append(np.atleast_1d(channels[chosen]))
+        found = np.atleast_1d(channels[chosen])
+        if found.ndim > 1:
+            return None
+        neighbours.append(found)
     return Places(neighbours, [samples[slice(*_ends(each))] for each in windows[:n]], axes)
 
 

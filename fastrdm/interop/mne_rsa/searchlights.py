@@ -120,4 +120,5 @@ def _scores(
 
 def _rdms(data: NDArray[Any], places: Places, metric: str) -> Floats:
     found = calc_rdm_searchlight(data, places.neighbours, metric, windows=places.windows)
-    return found.reshape(-1, found.shape[-1])
+    rdms = np.asarray(found)
+    return rdms.reshape(-1, rdms.shape[-1])

@@ -17,8 +17,9 @@ SIMILARITIES = {"spearman": "spearman", "pearson": "corr", "kendall-tau-a": "tau
 # Metric → method of `compare` for the correlations that it consists of.
 PARTIAL = {"partial": "corr", "partial-spearman": "spearman"}
 METRICS = (*SIMILARITIES, *PARTIAL, "regression")
-# Beyond this condition number, digits of an inverse depend on the order of sums, and mne-rsa computes.
-_CONDITION = 1e8
+# Where models depend on each other or an RDM on them beyond these, digits depend on the order of sums, and mne-rsa
+# computes: the condition number of the models' correlations, and the part of an RDM's variance that models leave.
+_CONDITION, _LEAST_REST = 1e6, 1e-4
 # Of the models of a regression: beyond it, LAPACK decides for each model matrix which directions count.
 _DESIGN_CONDITION = 1e4
 # Bytes of RDMs that are centred together, in the cache.
@@ -72,6 +73,7 @@ class ModelRdms:
         self.present = ~missing
         self.rows[missing] = np.nan
         self.prepared: Any = None
+        self.units: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.given)
@@ -98,7 +100,8 @@ class ModelRdms:
         if self.metric in PARTIAL:
             return self._partial(found)
         if self.metric == "kendall-tau-a":
-            constant = [np.ptp(model[there]) == 0 for model, there in self._each()]
+            sides = zip(self.rows, self.present, strict=True)
+            constant = [_constant(model[None], present)[0] for model, present in sides]
             found[:, constant] = np.nan
         return found
 
@@ -110,10 +113,11 @@ class ModelRdms:
     def _known(self, rdms: Floats) -> Floats:
         if self.metric == "regression":
             return self._regression(rdms)
-        found = self.from_similarities(self._similarities(rdms))
+        similarities = self._pearson if self.metric == "partial" else self._similarities
+        found = self.from_similarities(similarities(rdms))
         if self.metric == "kendall-tau-a":
             for k, present in enumerate(self.present):
-                found[np.ptp(rdms[:, present], axis=1) == 0, k] = np.nan
+                found[_constant(rdms, present), k] = np.nan
         if self.metric in PARTIAL:
             for row in np.flatnonzero(np.isnan(found).any(axis=1)):
                 found[row] = self.theirs(rdms[row])
@@ -128,60 +132,86 @@ class ModelRdms:
             found = compare(not_square(rdms), not_square(self.rows), method, nan_policy="omit")
             return np.asarray(found)[: len(rdms), : len(self)]
 
-    def _each(self) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
-        yield from zip(self.rows, self.present, strict=True)
+    def _pearson(self, rdms: Floats) -> Floats:
+        """Return correlations of finite RDMs with all models, on the pairs that all models have."""
+        present, units = self.present[0], self._units()
+        result = np.empty((len(rdms), len(self)))
+        for part, values in _centred_parts(rdms, present):
+            lengths = np.sqrt(np.einsum("ij,ij->i", values, values))
+            lengths[_constant(rdms[part], present)] = np.nan
+            np.divide(values @ units, lengths[:, None], out=result[part])
+        return result
+
+    def _units(self) -> Floats:
+        """Return the models (pairs, models), centred and of length 1."""
+        if self.units is None:
+            design = _centred_models(self.given, self.present[0])
+            constant = _constant(self.rows, self.present[0])
+            lengths = np.sqrt(np.einsum("ij,ij->j", design, design))
+            self.units = design / np.where(constant, np.nan, lengths)
+        return self.units
 
     def _partial(self, found: Floats) -> Floats:
-        """Return partial correlations from those of RDMs with models, and of models with each other."""
-        k = len(self)
+        """Return partial correlations, from correlations of RDMs with the models; NaN where digits depend on rounding.
+
+        With the models' correlations G and those of an RDM c, w = G⁻¹c and s = 1 - c·w, the inverse of all
+        correlations by blocks has the partial correlation with model k as w_k / √(s G⁻¹_kk + w_k²).
+        """
         if self.prepared is None:
-            self.prepared = self._similarities(self.rows)
-        every = np.empty((len(found), k + 1, k + 1))
-        every[:, 0, 0] = 1
-        every[:, 0, 1:] = every[:, 1:, 0] = found
-        every[:, 1:, 1:] = self.prepared
-        result = np.full((len(found), k), np.nan)
-        fine = np.flatnonzero(np.isfinite(every).all(axis=(1, 2)))
-        fine = fine[np.linalg.cond(every[fine]) < _CONDITION]
-        if len(fine):
-            inverse = np.linalg.inv(every[fine])
-            scale = np.sqrt(np.diagonal(inverse, axis1=1, axis2=2))
-            result[fine] = -inverse[:, 0, 1:] / (scale[:, :1] * scale[:, 1:])
-        return result
+            units = self._units() if self.metric == "partial" else None
+            among = self._similarities(self.rows) if units is None else units.T @ units
+            sure = np.isfinite(among).all() and np.linalg.cond(among) < _CONDITION
+            self.prepared = np.linalg.inv(among) if sure else np.full_like(among, np.nan)
+        weights = found @ self.prepared
+        rest = 1 - np.sum(found * weights, axis=1, keepdims=True)
+        rest[~(rest >= _LEAST_REST)] = np.nan
+        return np.asarray(weights / np.sqrt(rest * np.diag(self.prepared) + weights**2))
 
     def _regression(self, rdms: Floats) -> Floats:
         """Return the weights of a linear regression of all RDMs on all models, with an intercept."""
         present = self.present[0]
         if self.prepared is None:
-            self.prepared = _design([model[present] for model in self.given])
+            self.prepared = _design(_centred_models(self.given, present))
         design, inverse = self.prepared
-        if inverse is None:
-            values = _centred(rdms, present)
-            return np.asarray(np.linalg.lstsq(design, values.T, rcond=None)[0].T)
         result = np.empty((len(rdms), len(self)))
-        step = max(1, _CENTRED // rdms[:1].nbytes)
-        for first in range(0, len(rdms), step):
-            part = slice(first, first + step)
-            np.matmul(_centred(rdms[part], present), inverse, out=result[part])
+        if inverse is None:
+            values = np.concatenate([values for _, values in _centred_parts(rdms, present)])
+            result[:] = np.linalg.lstsq(design, values.T, rcond=None)[0].T
+            return result
+        for part, values in _centred_parts(rdms, present):
+            np.matmul(values, inverse, out=result[part])
         return result
 
 
-def _design(models: Sequence[Any]) -> tuple[Floats, Floats | None]:
-    """Return centred models (pairs, models), and their pseudo-inverse, transposed, if it does not depend on rounding.
+def _constant(rdms: Floats, present: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which RDMs are constant on the pairs that are present."""
+    first = int(np.argmax(present))
+    return np.asarray(((rdms == rdms[:, first, None]) | ~present).all(axis=1))
 
-    The models are centred as in mne-rsa, so that what is left of constant ones is the same.
-    """
-    design = np.array(models).T
-    design = np.asarray(design - design.mean(axis=0), np.float64)
+
+def _centred_models(models: Sequence[Any], present: NDArray[np.bool_]) -> Floats:
+    """Return models (pairs, models), centred as in mne-rsa, so that what is left of constant ones is the same."""
+    design = np.array([model[present] for model in models]).T
+    return np.asarray(design - design.mean(axis=0), np.float64)
+
+
+def _design(design: Floats) -> tuple[Floats, Floats | None]:
+    """Return the design and its pseudo-inverse, transposed, or None if that depends on rounding."""
     left, scales, right = np.linalg.svd(design, full_matrices=False)
     if scales[-1] * _DESIGN_CONDITION <= scales[0]:
         return design, None
     return design, np.ascontiguousarray(left / scales @ right)
 
 
-def _centred(rdms: Floats, present: NDArray[np.bool_]) -> Floats:
-    values = rdms if present.all() else rdms[:, present]
-    return np.asarray(values - values.mean(axis=1, keepdims=True))
+def _centred_parts(
+    rdms: Floats, present: NDArray[np.bool_]
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Yield some RDMs at a time, centred on the pairs that are present."""
+    step = max(1, _CENTRED // rdms[:1].nbytes)
+    for first in range(0, len(rdms), step):
+        part = slice(first, first + step)
+        values = rdms[part] if present.all() else rdms[part][:, present]
+        yield part, values - values.mean(axis=1, keepdims=True)
 
 
 def not_square(rows: Floats) -> Floats:
