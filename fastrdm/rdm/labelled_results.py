@@ -66,19 +66,19 @@ def check_fold_orders(member: Any, folds: Folds, name: str) -> None:
     rows = condition_names(member) if folds.conditions is None and kind_of_table(member) else None
     if rows is None:
         return
-    labels = rows.labels()
-    first, *others = ([labels[i] for i in fold] for fold in folds.index[:, 0])
-    for fold, other in zip(folds.names[1:], others, strict=True):
-        if other != first and Counter(other) == Counter(first):
-            i = next(i for i, (a, b) in enumerate(zip(first, other, strict=True)) if a != b)
-            raise ValueError(
-                f"{name} have the conditions of fold {fold!r} in another order than those of fold {folds.names[0]!r},"
-                f" first {other[i]!r} in place of {first[i]!r}; pass the labels as conditions"
-            )
+    for level in rows.levels:
+        first, *others = (level[fold].tolist() for fold in folds.index[:, 0])
+        for fold, other in zip(folds.names[1:], others, strict=True):
+            if other != first and Counter(other) == Counter(first):
+                i = next(i for i, (a, b) in enumerate(zip(first, other, strict=True)) if a != b)
+                raise ValueError(
+                    f"{name} have the conditions of fold {fold!r} in another order than those of fold"
+                    f" {folds.names[0]!r}, first {other[i]!r} in place of {first[i]!r}; pass the labels as conditions"
+                )
 
 
 def fold_conditions(member: Any, conditions: Any, folds: Folds) -> ConditionNames | None:
-    """Return the names of cross-validated conditions: those passed, or the rows' if these are equal in all folds."""
+    """Return the names of cross-validated conditions: those passed, or the rows' that are the same in all folds."""
     if kind_of_table(member) is None:
         return None
     if folds.conditions is not None:
@@ -87,10 +87,12 @@ def fold_conditions(member: Any, conditions: Any, folds: Folds) -> ConditionName
     rows = condition_names(member)
     if rows is None:
         return None
-    levels = []
-    for level in rows.levels:
-        each = level[folds.index[:, 0]]
-        if not (each == each[0]).all():
-            return None
-        levels.append(np.asarray(each[0]))
-    return ConditionNames(rows.names, tuple(levels))
+    # A level such as the run differs between folds.
+    each = {
+        name: level[folds.index[:, 0]] for name, level in zip(rows.names, rows.levels, strict=True)
+    }
+    same = {name: level[0] for name, level in each.items() if (level == level[0]).all()}
+    conditions = set(zip(*(level.tolist() for level in same.values()), strict=True))
+    if len(same) < len(each) and len(conditions) < folds.n_conditions:
+        return None
+    return ConditionNames(tuple(same), tuple(same.values()))

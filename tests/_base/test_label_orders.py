@@ -562,6 +562,12 @@ def test_folds_with_conditions_in_another_order_are_refused(make):
         fastrdm.calc_rdm({"v4": data}, "crossnobis", folds=folds)
     with pytest.raises(ValueError, match=f"^data {message}"):
         fastrdm.calc_rdm_searchlight(data, [range(9)], "crossnobis", folds=folds)
+    levels = [folds, NAMES + MOVED]
+    table = pd.DataFrame(both, pd.MultiIndex.from_arrays(levels, names=["run", "word"]))
+    with pytest.raises(ValueError, match=f"^activations {message}"):
+        fastrdm.calc_rdm(table, "crossnobis", folds=folds)
+    table = table.sort_index()
+    assert fastrdm.calc_rdm(table, "crossnobis", folds=folds).index.names == ["word_1", "word_2"]
     options = {"folds": folds, "conditions": np.array(NAMES + MOVED)}
     in_order = np.concatenate([SUBJECTS[0], SUBJECTS[1]])
     expected = fastrdm.calc_rdm(in_order, "crossnobis", folds=folds)
