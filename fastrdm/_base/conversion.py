@@ -1,6 +1,7 @@
 """Conversion of torch tensors, arrays of other libraries, masked arrays, tables, and lists of these for NumPy."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,9 @@ def plain(values: Any, name: str, *, masked_as_nan: bool) -> Any:
 
 
 def depth(values: Any) -> int:
-    """Return the number of axes; for a list, one more than its first value has."""
+    """Return the number of axes; for a list, one more than its first value has; 0 for a dict."""
+    if isinstance(values, Mapping):
+        return 0
     if isinstance(values, (list, tuple)):
         return 1 + (depth(values[0]) if len(values) else 0)
     if hasattr(values, "ndim"):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm import _kernels
-from fastrdm._base import as_array, depth
+from fastrdm._base import depth
 from fastrdm._kernels import settle
 from fastrdm.similarity.ceiling import average_over_time, ceiling_of, pool_values, tie_bound_of
 from fastrdm.similarity.coefficients import Mask, Rows, centre, whiten
@@ -40,7 +40,8 @@ def take_subjects(
 ) -> SubjectData:
     """Return subjects as `SubjectData.take` does, and one condensed RDM (pairs,) as one subject."""
     if not isinstance(target, Target) and depth(target) == 1:
-        target = as_array(target, "subject_rdms", masked_as_nan=True)[None]
+        # A list keeps the labels.
+        target = [target]
     return SubjectData.take(target, protocol, nan_policy, None)
 
 

@@ -605,3 +605,27 @@ def test_folds_strata_and_masks_are_those_of_their_conditions():
     np.testing.assert_array_equal(score.rho, fitted.score(rdm, subjects, mask).rho)
     with pytest.raises(ValueError, match="strata and responses differ in their condition labels"):
         responses.score(gram, folds=3, strata=moved.rename({"im00": "other"}))
+
+
+@pytest.mark.filterwarnings("ignore:.* in another order")
+@MAKERS
+def test_models_are_matched_with_one_labelled_rdm(make):
+    brain, control = fastrdm.calc_rdm(make(SUBJECTS[0])), fastrdm.calc_rdm(make(SUBJECTS[1]))
+    for measure in (
+        lambda model: fastrdm.partial_compare(model, brain, control),
+        lambda model: fastrdm.partition_rdm_variance(brain, {"a": model, "b": control}).r2,
+        lambda model: fastrdm.WeightedRdm().fit([model], brain).same_data,
+    ):
+        expected = measure(fastrdm.calc_rdm(make(ACTIVATIONS)))
+        found = measure(fastrdm.calc_rdm(make(ACTIVATIONS[ORDER], MOVED)))
+        np.testing.assert_allclose(found, expected)
+
+
+def test_datasets_are_dicts_of_rdms():
+    rdms = xr.Dataset(
+        {"m": fastrdm.calc_rdm(array(ACTIVATIONS)), "n": fastrdm.calc_rdm(array(ACTIVATIONS**2))}
+    )
+    control = fastrdm.calc_rdm(array(SUBJECTS[1]))
+    table = fastrdm.partial_compare(rdms, rdms, control)
+    np.testing.assert_allclose(table, fastrdm.partial_compare(dict(rdms), dict(rdms), control))
+    assert fastrdm.WeightedRdm().fit(rdms, rdms).layers == ("m", "n")
