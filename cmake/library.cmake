@@ -6,7 +6,7 @@ set(FASTRDM_ABI_VERSION 1) # as in fastrdm.h
 set(FASTRDM_CPP fastrdm/_kernels/cpp)
 
 fastrdm_objects(fastrdm_library
-  SOURCES ${FASTRDM_CPP}/library/c_api.cpp ${FASTRDM_CPP}/library/compare.cpp ${FASTRDM_CPP}/library/ties.cpp ${FASTRDM_CPP}/library/whole_rdm.cpp
+  SOURCES ${FASTRDM_CPP}/library/c_api.cpp ${FASTRDM_CPP}/library/c_noise_and_places.cpp ${FASTRDM_CPP}/library/compare.cpp ${FASTRDM_CPP}/library/noise.cpp ${FASTRDM_CPP}/library/searchlights.cpp ${FASTRDM_CPP}/library/ties.cpp ${FASTRDM_CPP}/library/whole_rdm.cpp
   DEFINES FASTRDM_BUILDING FASTRDM_VERSION_TEXT="${PROJECT_VERSION}" $<$<BOOL:${BUILD_SHARED_LIBS}>:FASTRDM_SHARED>)
 target_include_directories(fastrdm_library PRIVATE ${FASTRDM_CPP}/include)
 

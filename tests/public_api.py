@@ -1,4 +1,4 @@
-"""The public names with their signatures, one on a line; `python tests/public_api.py` renews the stored listing.
+"""The public names with their signatures, one on a line, and those of C; `python tests/public_api.py` renews the listing.
 
 A change of a line that is there breaks somebody's program: see docs/stability.md before you renew it.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LISTING = ROOT / "tests" / "public_api.txt"
+HEADER = ROOT / "fastrdm" / "_kernels" / "cpp" / "include" / "fastrdm" / "fastrdm.h"
 
 
 def names():
@@ -24,8 +25,18 @@ def names():
 
 
 def lines():
-    """Return a line for each function, and for each member of a class."""
-    return sorted(line for module, name in set(names()) for line in _lines(module, name))
+    """Return a line for each function, for each member of a class, and for all of the C header."""
+    python = (line for module, name in set(names()) for line in _lines(module, name))
+    return sorted([*python, *_of_header()])
+
+
+def _of_header():
+    """The functions of the C header with their parameters, and its constants."""
+    text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.DOTALL)
+    for constant in re.findall(r"#define (FASTRDM_\w+ \d+) *$", text, re.MULTILINE):
+        yield f"C {constant}"
+    for function in re.findall(r"^FASTRDM_API ([^;]+);", text, re.MULTILINE):
+        yield "C " + " ".join(function.split())
 
 
 def _lines(module, name):

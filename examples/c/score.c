@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CONDITIONS = 20, CHANNELS = 300, SUBJECTS = 3, PAIRS = CONDITIONS * (CONDITIONS - 1) / 2 };
+enum { CONDITIONS = 20, CHANNELS = 300, SUBJECTS = 3, WIDTH = 30, CENTRES = CHANNELS / WIDTH, PAIRS = CONDITIONS * (CONDITIONS - 1) / 2 };
 
 /* Numbers from 0 to 1 that are the same on every machine. */
 static double next_number(void) {
@@ -24,8 +24,9 @@ static void check(int status) {
 int main(void) {
   static float layer[CONDITIONS * CHANNELS];
   static double subject[CONDITIONS * CHANNELS], rdm[PAIRS], subjects[SUBJECTS * PAIRS];
-  double similarities[SUBJECTS], lower[SUBJECTS], upper[SUBJECTS];
-  int i, s, cancelled = 0;
+  static int64_t neighbours[CHANNELS], starts[CENTRES + 1];
+  double similarities[SUBJECTS], lower[SUBJECTS], upper[SUBJECTS], scores[CENTRES];
+  int i, s, best = 0, cancelled = 0;
   fastrdm_context* context;
 
   if (fastrdm_abi_version() != FASTRDM_ABI_VERSION || fastrdm_abi_revision() < FASTRDM_ABI_REVISION) {
@@ -45,6 +46,15 @@ int main(void) {
   check(fastrdm_compare(context, rdm, 1, subjects, SUBJECTS, PAIRS, FASTRDM_SPEARMAN, similarities));
   check(fastrdm_noise_ceiling(context, subjects, SUBJECTS, CONDITIONS, FASTRDM_SPEARMAN, FASTRDM_POOL_RAW, lower, upper));
   for (s = 0; s < SUBJECTS; s++) printf("subject %d: %.6f, noise ceiling %.6f to %.6f\n", s, similarities[s], lower[s], upper[s]);
+
+  /* The last subject's channels in neighbourhoods of 30 that follow each other: which is most like the layer? */
+  for (i = 0; i < CHANNELS; i++) neighbours[i] = i;
+  for (i = 0; i <= CENTRES; i++) starts[i] = i * WIDTH;
+  check(fastrdm_searchlight_scores(context, subject, FASTRDM_FLOAT64, CONDITIONS, CHANNELS, CHANNELS, neighbours, starts, CENTRES,
+                                   FASTRDM_CORRELATION, rdm, 1, FASTRDM_SPEARMAN, scores));
+  for (i = 1; i < CENTRES; i++)
+    if (scores[i] > scores[best]) best = i;
+  printf("best neighbourhood: channels from %d, %.6f\n", best * WIDTH, scores[best]);
 
   /* Misuse is one sentence. */
   if (fastrdm_calc_rdm(context, layer, FASTRDM_FLOAT32, 1, CHANNELS, CHANNELS, FASTRDM_CORRELATION, rdm) != FASTRDM_INVALID) return 1;

@@ -40,6 +40,14 @@ int main() {
   }
   std::cout << "noise ceiling of subject 0: " << ceiling.lower[0] << " to " << ceiling.upper[0] << '\n';
 
+  // Two sessions of measurements: their noise adds nothing to crossnobis distances.
+  std::vector<float> sessions = brain;
+  sessions.insert(sessions.end(), brain.begin(), brain.end());
+  for (float& x : sessions) x += noise(random);
+  const auto crossnobis = fastrdm::crossnobis_rdm(sessions.data(), 2, conditions, 200);
+  const auto plain = fastrdm::calc_rdm(sessions.data(), conditions, 200, fastrdm::Method::sqeuclidean);
+  std::cout << "conditions 0 and 1: crossnobis " << crossnobis[0] << ", squared distance " << plain[0] << '\n';
+
   try {
     fastrdm::calc_rdm(brain.data(), 1, 200);
   } catch (const std::invalid_argument& error) {

@@ -13,92 +13,18 @@ from conftest import ROOT
 
 import fastrdm
 
-CMAKE, COMPILER = shutil.which("cmake"), shutil.which("c++") or shutil.which("g++")
-pytestmark = [
-    pytest.mark.skipif(not (ROOT / "cmake").is_dir(), reason="not a checkout"),
-    pytest.mark.skipif(not (CMAKE and COMPILER), reason="needs cmake and a C++ compiler"),
-    pytest.mark.skipif(os.name != "posix", reason="loads the shared library by its POSIX name"),
-]
-# The order of the header's constants.
-METHODS = ("correlation", "cosine", "sqeuclidean", "euclidean", "spearman")
-SIMILARITIES = ("spearman", "corr", "cosine", "tau-a", "tau-b", "rho-a")
-DTYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}
-OK, INVALID, CANCELLED, RANGE = 0, 1, 3, 4
-
-
-def run(*command):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="session")
-def prefix(tmp_path_factory):
-    """The folder where the library was installed; only the first run in a checkout compiles it.
-
-    Less optimised, which halves the time and changes no result, and without any warning.
-    """
-    build, folder = ROOT / "build" / "tested-library", tmp_path_factory.mktemp("installed")
-    options = ["-DFASTRDM_PYTHON=OFF", "-DBUILD_SHARED_LIBS=ON", "-DCMAKE_INSTALL_LIBDIR=lib"]
-    less = ["-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O1", "-DFASTRDM_WERROR=ON"]
-    run(CMAKE, "-S", ROOT, "-B", build, *options, *less)
-    run(CMAKE, "--build", build, "-j2")
-    run(CMAKE, "--install", build, "--prefix", folder)
-    return folder
-
-
-class CLibrary:
-    """The C functions, with arrays for pointers."""
-
-    def __init__(self, path):
-        self.functions = ctypes.CDLL(str(path))
-        for name in ("version", "last_error", "isa_name", "status_text", "context_isa"):
-            self[name].restype = ctypes.c_char_p
-        self["n_pairs"].restype = ctypes.c_int64
-
-    def __getitem__(self, name):
-        return getattr(self.functions, f"fastrdm_{name}")
-
-    @property
-    def error(self):
-        return self["last_error"]().decode()
-
-    def __call__(self, name, *arguments, context=None):
-        """Call a function; integers are sizes, and ints in a tuple the header's constants."""
-        given = []
-        for argument in arguments:
-            if isinstance(argument, np.ndarray):
-                given.append(argument.ctypes.data_as(ctypes.c_void_p))
-            elif isinstance(argument, tuple):
-                given.append(ctypes.c_int32(argument[0]))
-            else:
-                given.append(None if argument is None else ctypes.c_int64(argument))
-        return self[name](context, *given)
-
-    def calc_rdm(self, x, method, dtype=None, context=None):
-        out = np.empty(len(x) * (len(x) - 1) // 2)
-        kind = DTYPES[dtype or x.dtype.name]
-        stride = x.strides[0] // x.itemsize
-        method = METHODS.index(method)
-        assert (
-            self("calc_rdm", x, (kind,), *x.shape, stride, (method,), out, context=context) == OK
-        ), self.error
-        return out
-
-    def context(self, n_threads=0, isa=None, cancel=None):
-        made = ctypes.c_void_p()
-        assert self["context_create"](ctypes.byref(made)) == OK
-        assert self["context_set_threads"](made, n_threads) == OK
-        assert self["context_set_isa"](made, isa) == OK
-        if cancel:
-            assert self["context_set_cancel"](made, cancel, None) == OK
-        return made
-
-
-@pytest.fixture(scope="session")
-def library(prefix):
-    (path,) = prefix.glob("lib/libfastrdm.so.1") or prefix.glob("lib/libfastrdm.1.dylib")
-    return CLibrary(path)
+if os.name != "posix":
+    pytest.skip("loads the shared library by its POSIX name", allow_module_level=True)
+from c_library import (
+    CANCELLED,
+    CMAKE,
+    INVALID,
+    METHODS,
+    OK,
+    RANGE,
+    SIMILARITIES,
+    run,
+)
 
 
 def layers(dtype):
@@ -335,6 +261,7 @@ def test_the_example_is_built_with_find_package_and_runs(prefix, tmp_path, examp
     output = run(tmp_path / "score")
     assert "refused: n_conditions must be from 2 to" in output
     assert "noise ceiling" in output
+    assert {"c": "best neighbourhood: channels from", "cpp": "crossnobis"}[example] in output
 
 
 def test_the_header_is_c99_and_pkg_config_finds_the_library(prefix, tmp_path):

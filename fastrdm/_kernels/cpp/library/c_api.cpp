@@ -1,48 +1,35 @@
-// The C functions: checks of arguments, and exceptions → statuses. No exception leaves them.
+// The C functions of contexts, whole RDMs, ranks and similarities. No exception leaves them.
 
 #include <algorithm>
-#include <climits>
-#include <cmath>
-#include <cstring>
-#include <new>
 #include <string>
 #include <thread>
-#include <utility>
 
 #ifdef __linux__
 #include <sched.h>
 #endif
 
-#include "../interrupt.hpp"
-#include "../pace.hpp"
-#include "fastrdm/fastrdm.h"
-#include "library.hpp"
+#include "c_calls.hpp"
 
 #ifndef FASTRDM_VERSION_TEXT
 #error "CMakeLists.txt defines the version"
 #endif
 
-struct fastrdm_context {
-  int n_threads = 0;
-  const fastrdm::Isa* isa = nullptr;
-  int (*cancel)(void*) = nullptr;
-  void* user = nullptr;
-};
-
+namespace fastrdm {
 namespace {
-
-using fastrdm::BFloat16;
-using fastrdm::Half;
-using fastrdm::Index;
-using fastrdm::Matrix;
-using fastrdm::RdmKind;
-using fastrdm::Run;
-using fastrdm::SimilarityKind;
 
 thread_local std::string last_error;
 
-// Sizes whose products stay within 63 bits.
-constexpr std::int64_t kMost = std::int64_t{1} << 40, kMostConditions = std::int64_t{1} << 30;
+int processors() {
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+#endif
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+}  // namespace
+
+void clear_error() noexcept { last_error.clear(); }
 
 int failed(int status, const char* message) noexcept {
   try {
@@ -53,113 +40,14 @@ int failed(int status, const char* message) noexcept {
   return status;
 }
 
-template <typename Work>
-int guarded(Work&& work) noexcept {
-  last_error.clear();
-  try {
-    work();
-    return FASTRDM_OK;
-  } catch (const std::invalid_argument& error) {
-    return failed(FASTRDM_INVALID, error.what());
-  } catch (const std::range_error& error) {
-    return failed(FASTRDM_RANGE, error.what());
-  } catch (const fastrdm::Interrupted&) {
-    return failed(FASTRDM_CANCELLED, "cancelled by the callback");
-  } catch (const std::bad_alloc&) {
-    return failed(FASTRDM_MEMORY, "not enough memory");
-  } catch (const std::length_error&) {
-    return failed(FASTRDM_MEMORY, "not enough memory");
-  } catch (const std::exception& error) {
-    return failed(FASTRDM_FAILED, error.what());
-  } catch (...) {
-    return failed(FASTRDM_FAILED, "unknown error");
-  }
-}
-
-int processors() {
-#ifdef __linux__
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-#endif
-  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-}
-
 Run run_of(const fastrdm_context* context) {
-  const auto* isa = context && context->isa ? context->isa : fastrdm::available_isas().front();
+  const auto* isa = context && context->isa ? context->isa : available_isas().front();
   return {*isa, context && context->n_threads ? context->n_threads : processors()};
 }
 
-class CancelCall final : public fastrdm::Call {
- public:
-  explicit CancelCall(const fastrdm_context* context) : context_(context) {}
-  ~CancelCall() = default;
+}  // namespace fastrdm
 
- private:
-  bool stop_asked() override { return context_ && context_->cancel && context_->cancel(context_->user) != 0; }
-  const fastrdm_context* context_;
-};
-
-void require(bool condition, const std::string& message) {
-  if (!condition) throw std::invalid_argument(message);
-}
-
-void check_given(const void* pointer, const char* name) { require(pointer != nullptr, std::string(name) + " is null"); }
-
-void check_size(std::int64_t size, std::int64_t least, std::int64_t most, const char* name) {
-  require(least <= size && size <= most,
-          std::string(name) + " must be from " + std::to_string(least) + " to " + std::to_string(most) + ", got " + std::to_string(size));
-}
-
-void check_finite(const double* rows, std::int64_t n_rows, std::int64_t n_columns, const char* name, bool infinite = false) {
-  fastrdm::in_stretches(n_rows * n_columns, [&](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i)
-      if (!(infinite ? !std::isnan(rows[i]) : std::isfinite(rows[i])))
-        throw std::invalid_argument(std::string(name) + " has NaN" + (infinite ? "" : " or infinity") + " in row " + std::to_string(i / n_columns) +
-                                    ", column " + std::to_string(i % n_columns));
-  });
-}
-
-template <typename Work>
-void with_matrix(const void* data, std::int32_t dtype, std::int64_t rows, std::int64_t cols, std::int64_t stride, Work&& work) {
-  const auto call = [&](auto type) {
-    using S = decltype(type);
-    work(Matrix<S>{static_cast<const S*>(data), static_cast<Index>(rows), static_cast<Index>(cols), static_cast<Index>(stride), nullptr});
-  };
-  switch (dtype) {
-    case FASTRDM_FLOAT32:
-      return call(float{});
-    case FASTRDM_FLOAT64:
-      return call(double{});
-    case FASTRDM_FLOAT16:
-      return call(Half{});
-    case FASTRDM_BFLOAT16:
-      return call(BFloat16{});
-    default:
-      throw std::invalid_argument("dtype must be FASTRDM_FLOAT32, FASTRDM_FLOAT64, FASTRDM_FLOAT16 or FASTRDM_BFLOAT16, got " +
-                                  std::to_string(dtype));
-  }
-}
-
-void check_activations(const void* activations, std::int64_t n_conditions, std::int64_t n_channels, std::int64_t stride) {
-  check_given(activations, "activations");
-  check_size(n_conditions, 2, kMostConditions, "n_conditions");
-  check_size(n_channels, 1, kMost, "n_channels");
-  check_size(stride, n_channels, kMost, "stride");
-  require(stride <= INT64_MAX / 8 / n_conditions, "n_conditions * stride is too large");
-}
-
-SimilarityKind similarity_of(std::int32_t similarity) {
-  require(0 <= similarity && similarity <= FASTRDM_RHO_A,
-          "similarity must be one of FASTRDM_SPEARMAN (0) to FASTRDM_RHO_A (5), got " + std::to_string(similarity));
-  // In the order of the constants.
-  constexpr SimilarityKind kinds[] = {SimilarityKind::spearman, SimilarityKind::pearson, SimilarityKind::cosine,
-                                      SimilarityKind::tau_a,    SimilarityKind::tau_b,   SimilarityKind::rho_a};
-  return kinds[similarity];
-}
-
-bool is_rank_correlation(std::int32_t similarity) { return similarity == FASTRDM_SPEARMAN || similarity == FASTRDM_RHO_A; }
-
-}  // namespace
+using namespace fastrdm;
 
 extern "C" {
 
@@ -229,8 +117,7 @@ int fastrdm_calc_rdm(const fastrdm_context* context, const void* activations, in
   return guarded([&] {
     check_activations(activations, n_conditions, n_channels, stride);
     check_given(rdm, "rdm");
-    require(0 <= method && method <= FASTRDM_SPEARMAN_RDM,
-            "method must be one of FASTRDM_CORRELATION (0) to FASTRDM_SPEARMAN_RDM (4), got " + std::to_string(method));
+    check_method(method);
     if (method == FASTRDM_SPEARMAN_RDM) check_size(n_channels, 1, (std::int64_t{1} << 32) - 1, "n_channels");
     constexpr RdmKind kinds[] = {RdmKind::correlation, RdmKind::cosine, RdmKind::sqeuclidean, RdmKind::euclidean, RdmKind::spearman};
     CancelCall call(context);
@@ -318,7 +205,7 @@ int fastrdm_resampled_similarities(const fastrdm_context* context, const double*
     check_size(n_draws, 1, kMostConditions, "n_draws");
     require(is_rank_correlation(similarity), "similarity must be FASTRDM_SPEARMAN or FASTRDM_RHO_A, got " + std::to_string(similarity));
     for (std::int64_t i = 0; i < n_draws * n_conditions; ++i)
-      require(0 <= counts[i] && counts[i] < 1 << 16, "counts must be from 0 to 65535, got " + std::to_string(counts[i]));
+      if (!(0 <= counts[i] && counts[i] < 1 << 16)) throw std::invalid_argument("counts must be from 0 to 65535, got " + std::to_string(counts[i]));
     CancelCall call(context);
     const std::int64_t n_pairs = fastrdm_n_pairs(n_conditions);
     check_finite(models, n_models, n_pairs, "models");

@@ -37,6 +37,32 @@ void settle(double* values, Index n, double within, bool angles);
 template <typename S>
 void whole_rdm(const Run& run, const Matrix<S>& x, RdmKind kind, double* out);
 
+// The squared distances alone, without making values equal.
+void squared_distances(const Run& run, const Matrix<double>& x, double* out);
+
+// `precision` (cols, cols) is symmetric and positive definite; std::invalid_argument if it is not.
+template <typename S>
+void mahalanobis(const Run& run, const Matrix<S>& x, const double* precision, double* out);
+
+// Folds of `x.rows / n_folds` conditions, one after the other; precision may be null.
+template <typename S>
+void crossnobis(const Run& run, const Matrix<S>& x, Index n_folds, const double* precision, double* out);
+
+// Neighbourhoods of channels: those of centre k are channels[starts[k]] to channels[starts[k + 1] - 1].
+struct Centres {
+  const std::int64_t *channels, *starts;
+  Index n;
+};
+
+// RDMs (centres, pairs); `method` as in kernels.hpp. NaN for conditions that are constant (cosine: zero) in a neighbourhood.
+template <typename S>
+void searchlight_rdms(const Run& run, const Matrix<S>& x, const Centres& centres, int method, double* out);
+
+// Similarities (centres, models) of these RDMs, some of which are kept at a time; NaN for RDMs with NaN.
+template <typename S>
+void searchlight_scores(const Run& run, const Matrix<S>& x, const Centres& centres, int method, const double* models, Index n_models,
+                        SimilarityKind kind, double* out);
+
 // Similarities (rows_a, rows_b) of condensed RDMs, which are finite.
 void compare_rdms(const Run& run, const double* a, Index rows_a, const double* b, Index rows_b, Index pairs, SimilarityKind kind, double* out);
 

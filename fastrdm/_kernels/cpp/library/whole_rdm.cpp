@@ -5,14 +5,10 @@
 #include <cmath>
 #include <string>
 
-#include "../half.hpp"
-#include "../pace.hpp"
-#include "library.hpp"
+#include "rows.hpp"
 
 namespace fastrdm {
 namespace {
-
-using Doubles = std::vector<double>;
 
 // As in fastrdm/rdm: near pairs, pairs so near that differences in float lack digits too, and squares that may have lost digits to underflow.
 constexpr double kNearAngle = 0x1p-7, kNearDistance = 0x1p-5, kNearer = 0x1p-30, kSmallestSquare = 1e-280;
@@ -20,43 +16,6 @@ constexpr double kNearAngle = 0x1p-7, kNearDistance = 0x1p-5, kNearer = 0x1p-30,
 constexpr Index kMaxSearched = Index{1} << 18;
 // Ranks of rows up to this long have exact products.
 constexpr Index kExactRanks = 1 << 12;
-
-std::size_t size_of(Index n) { return static_cast<std::size_t>(n); }
-
-template <typename S>
-void check_finite(const Matrix<S>& x) {
-  for (Index i = 0; i < x.rows; ++i) {
-    const S* row = x.data + i * x.stride;
-    in_stretches(x.cols, [&](Index begin, Index end) {
-      for (Index k = begin; k < end; ++k)
-        if (!std::isfinite(widened(row[k])))
-          throw std::invalid_argument("activations has NaN or infinity in condition " + std::to_string(i) + ", channel " + std::to_string(k));
-    });
-  }
-}
-
-// Rows in double, each times a power of two and minus a shift.
-struct Wide {
-  Doubles values;
-  Index rows = 0, cols = 0;
-  Matrix<double> matrix() const { return {values.data(), rows, cols, cols, nullptr}; }
-};
-
-template <typename S>
-Wide widen(const Matrix<S>& x) {
-  Wide wide;
-  wide.rows = x.rows;
-  wide.cols = x.cols;
-  wide.values.resize(size_of(x.rows * x.cols));
-  for (Index i = 0; i < x.rows; ++i) {
-    double* to = wide.values.data() + i * x.cols;
-    const double shift = x.shift ? x.shift[i] : 0;
-    in_stretches(x.cols, [&](Index begin, Index end) {
-      for (Index k = begin; k < end; ++k) to[k] = static_cast<double>(widened(x.data[i * x.stride + k])) - shift;
-    });
-  }
-  return wide;
-}
 
 std::range_error out_of_range() {
   return std::range_error("activations are so large, so small or so close together that their squares leave the range of float64");
@@ -298,9 +257,13 @@ void scaled_distances(const Run& run, const Matrix<S>& x, RdmKind kind, const Nu
 
 }  // namespace
 
+void squared_distances(const Run& run, const Matrix<double>& x, double* out) {
+  Whole<double>(run, x, RdmKind::sqeuclidean, number_kind(x)).fill(out);
+}
+
 template <typename S>
 void whole_rdm(const Run& run, const Matrix<S>& x, RdmKind kind, double* out) {
-  check_finite(x);
+  check_finite(x, "activations");
   const NumberKind numbers = number_kind<S>(x);
   if (kind == RdmKind::spearman) {
     Wide ranks;

@@ -16,7 +16,7 @@
 
 /* Incompatible changes raise the version (and the name of the shared library), added functions the revision. */
 #define FASTRDM_ABI_VERSION 1
-#define FASTRDM_ABI_REVISION 1
+#define FASTRDM_ABI_REVISION 2
 
 #if defined(_WIN32) && defined(FASTRDM_SHARED)
 #ifdef FASTRDM_BUILDING
@@ -125,6 +125,31 @@ FASTRDM_API int fastrdm_noise_ceiling(const fastrdm_context* context, const doub
 FASTRDM_API int fastrdm_resampled_similarities(const fastrdm_context* context, const double* models, int64_t n_models, const double* brains,
                                                int64_t n_brains, int64_t n_conditions, const int32_t* counts, int64_t n_draws, int32_t similarity,
                                                double* similarities);
+
+/* Since revision 2. The condensed RDM of Mahalanobis distances, the root of (x - y)^T P (x - y), with the precision P of the channels' noise:
+ * symmetric, positive definite, n_channels rows of n_channels numbers. Products are in float64. NaN and infinity are refused. */
+FASTRDM_API int fastrdm_mahalanobis_rdm(const fastrdm_context* context, const void* activations, int32_t dtype, int64_t n_conditions,
+                                        int64_t n_channels, int64_t stride, const double* precision, double* rdm);
+
+/* Since revision 2. The condensed RDM of crossnobis distances: the mean over all pairs of different folds f and g of (x_f - y_f)^T P (x_g - y_g), not
+ * divided by the channels; around 0, and so negative half of the time, if conditions do not differ. Measurements (n_folds, n_conditions, n_channels)
+ * have each condition once in each of two folds or more. A null precision stands for the unit matrix. NaN and infinity are refused. */
+FASTRDM_API int fastrdm_crossnobis_rdm(const fastrdm_context* context, const void* measurements, int32_t dtype, int64_t n_folds, int64_t n_conditions,
+                                       int64_t n_channels, const double* precision, double* rdm);
+
+/* Since revision 2. RDMs (n_centres, n_pairs) of neighbourhoods of channels: those of centre k are neighbours[starts[k]] to
+ * neighbours[starts[k + 1] - 1], so that `starts` has n_centres + 1 numbers, the first of which is 0. No neighbourhood is empty; a channel may be in
+ * many, and may as well be a sample of a sensor. Data are as the activations of fastrdm_calc_rdm, and methods have the same values; those of a
+ * condition that is constant (cosine: zero) in a neighbourhood are NaN. A call takes memory for a copy of the data and of the indices. */
+FASTRDM_API int fastrdm_searchlight_rdms(const fastrdm_context* context, const void* data, int32_t dtype, int64_t n_conditions, int64_t n_channels,
+                                         int64_t stride, const int64_t* neighbours, const int64_t* starts, int64_t n_centres, int32_t method,
+                                         double* rdms);
+
+/* Since revision 2. Similarities (n_centres, n_models) of these RDMs to models' condensed RDMs, without memory for all RDMs. NaN for an RDM that has
+ * NaN. Needs three conditions. */
+FASTRDM_API int fastrdm_searchlight_scores(const fastrdm_context* context, const void* data, int32_t dtype, int64_t n_conditions, int64_t n_channels,
+                                           int64_t stride, const int64_t* neighbours, const int64_t* starts, int64_t n_centres, int32_t method,
+                                           const double* models, int64_t n_models, int32_t similarity, double* scores);
 
 #ifdef __cplusplus
 }

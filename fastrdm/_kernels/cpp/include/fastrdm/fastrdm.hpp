@@ -90,7 +90,7 @@ inline std::int32_t dtype_of(const double*) { return FASTRDM_FLOAT64; }
 template <typename T>
 std::vector<double> calc_rdm(const T* activations, std::int64_t n_conditions, std::int64_t n_channels, Method method = Method::correlation,
                              const Context* context = nullptr, std::int64_t stride = 0) {
-  std::vector<double> rdm(static_cast<std::size_t>(n_conditions < 2 ? 0 : fastrdm_n_pairs(n_conditions)));
+  std::vector<double> rdm(static_cast<std::size_t>(fastrdm_n_pairs(n_conditions)));
   throw_if_failed(fastrdm_calc_rdm(context ? context->get() : nullptr, activations, dtype_of(activations), n_conditions, n_channels,
                                    stride ? stride : n_channels, static_cast<std::int32_t>(method), rdm.data()));
   return rdm;
@@ -99,7 +99,7 @@ std::vector<double> calc_rdm(const T* activations, std::int64_t n_conditions, st
 template <typename T>
 std::vector<double> gram(const T* activations, std::int64_t n_conditions, std::int64_t n_channels, const Context* context = nullptr,
                          std::int64_t stride = 0) {
-  std::vector<double> products(static_cast<std::size_t>(n_conditions < 0 ? 0 : n_conditions * n_conditions));
+  std::vector<double> products(static_cast<std::size_t>(fastrdm_n_pairs(n_conditions) ? n_conditions * n_conditions : 0));
   throw_if_failed(fastrdm_gram(context ? context->get() : nullptr, activations, dtype_of(activations), n_conditions, n_channels,
                                stride ? stride : n_channels, products.data()));
   return products;
@@ -123,6 +123,71 @@ inline std::vector<double> compare(const std::vector<double>& models, const std:
   throw_if_failed(fastrdm_compare(context ? context->get() : nullptr, models.data(), n_models / n_pairs, brains.data(), n_brains / n_pairs, n_pairs,
                                   static_cast<std::int32_t>(similarity), out.data()));
   return out;
+}
+
+// `precision` has n_channels rows of n_channels numbers.
+template <typename T>
+std::vector<double> mahalanobis_rdm(const T* activations, std::int64_t n_conditions, std::int64_t n_channels, const std::vector<double>& precision,
+                                    const Context* context = nullptr, std::int64_t stride = 0) {
+  if (static_cast<std::int64_t>(precision.size()) != n_channels * n_channels)
+    throw std::invalid_argument("precision is not n_channels by n_channels");
+  std::vector<double> rdm(static_cast<std::size_t>(fastrdm_n_pairs(n_conditions)));
+  throw_if_failed(fastrdm_mahalanobis_rdm(context ? context->get() : nullptr, activations, dtype_of(activations), n_conditions, n_channels,
+                                          stride ? stride : n_channels, precision.data(), rdm.data()));
+  return rdm;
+}
+
+// Measurements (n_folds, n_conditions, n_channels). An empty precision stands for the unit matrix.
+template <typename T>
+std::vector<double> crossnobis_rdm(const T* measurements, std::int64_t n_folds, std::int64_t n_conditions, std::int64_t n_channels,
+                                   const std::vector<double>& precision = {}, const Context* context = nullptr) {
+  if (!precision.empty() && static_cast<std::int64_t>(precision.size()) != n_channels * n_channels)
+    throw std::invalid_argument("precision is not n_channels by n_channels");
+  std::vector<double> rdm(static_cast<std::size_t>(fastrdm_n_pairs(n_conditions)));
+  throw_if_failed(fastrdm_crossnobis_rdm(context ? context->get() : nullptr, measurements, dtype_of(measurements), n_folds, n_conditions, n_channels,
+                                         precision.empty() ? nullptr : precision.data(), rdm.data()));
+  return rdm;
+}
+
+// The channels of each centre of a searchlight.
+class Neighbourhoods {
+ public:
+  void add(const std::vector<std::int64_t>& channels) {
+    channels_.insert(channels_.end(), channels.begin(), channels.end());
+    starts_.push_back(static_cast<std::int64_t>(channels_.size()));
+  }
+  std::int64_t size() const { return static_cast<std::int64_t>(starts_.size()) - 1; }
+  const std::int64_t* channels() const { return channels_.data(); }
+  const std::int64_t* starts() const { return starts_.data(); }
+
+ private:
+  std::vector<std::int64_t> channels_, starts_{0};
+};
+
+// RDMs of the centres one after the other; data as the activations of calc_rdm.
+template <typename T>
+std::vector<double> searchlight_rdms(const T* data, std::int64_t n_conditions, std::int64_t n_channels, const Neighbourhoods& neighbours,
+                                     Method method = Method::correlation, const Context* context = nullptr, std::int64_t stride = 0) {
+  std::vector<double> rdms(static_cast<std::size_t>(neighbours.size() * fastrdm_n_pairs(n_conditions)));
+  throw_if_failed(fastrdm_searchlight_rdms(context ? context->get() : nullptr, data, dtype_of(data), n_conditions, n_channels,
+                                           stride ? stride : n_channels, neighbours.channels(), neighbours.starts(), neighbours.size(),
+                                           static_cast<std::int32_t>(method), rdms.data()));
+  return rdms;
+}
+
+// Similarities (centres, models) of these RDMs, which are not kept.
+template <typename T>
+std::vector<double> searchlight_scores(const T* data, std::int64_t n_conditions, std::int64_t n_channels, const Neighbourhoods& neighbours,
+                                       const std::vector<double>& models, Method method = Method::correlation,
+                                       Similarity similarity = Similarity::spearman, const Context* context = nullptr, std::int64_t stride = 0) {
+  const std::int64_t n_pairs = fastrdm_n_pairs(n_conditions), size = static_cast<std::int64_t>(models.size());
+  if (n_pairs < 1 || size % n_pairs) throw std::invalid_argument("models are not whole RDMs of n_conditions");
+  std::vector<double> scores(static_cast<std::size_t>(neighbours.size() * (size / n_pairs)));
+  throw_if_failed(fastrdm_searchlight_scores(context ? context->get() : nullptr, data, dtype_of(data), n_conditions, n_channels,
+                                             stride ? stride : n_channels, neighbours.channels(), neighbours.starts(), neighbours.size(),
+                                             static_cast<std::int32_t>(method), models.data(), size / n_pairs, static_cast<std::int32_t>(similarity),
+                                             scores.data()));
+  return scores;
 }
 
 struct NoiseCeiling {
