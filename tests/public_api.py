@@ -1,4 +1,4 @@
-"""The public names with their signatures, one on a line, and those of C; `python tests/public_api.py` renews the listing.
+"""The public names with their signatures, one a line, and those of C; `python tests/public_api.py` renews the listing.
 
 A change of a line that is there breaks somebody's program: see docs/stability.md before you renew it.
 """
