@@ -254,6 +254,26 @@ def test_searchlights_of_each_distance(metric):
         same(list(found), list(expected)[-len(found) :])
 
 
+@pytest.mark.parametrize("pattern", ["both", "listed"])
+def test_places_of_a_searchlight_are_those_of_its_patches(pattern):
+    found = places.places_of(searchlight(pattern), DATA.shape)
+    expected = places.places_of(list(searchlight(pattern)), DATA.shape)
+    for name in ("neighbours", "windows"):
+        for one, other in zip(getattr(found, name), getattr(expected, name), strict=True):
+            np.testing.assert_array_equal(one, other)
+    # Windows after the end of the data are empty, which is mne-rsa's to refuse.
+    longer = searchlight("both", (N, SERIES, 2 * SAMPLES))
+    assert places.places_of(longer, DATA.shape) is None
+
+
+def test_a_searchlight_of_an_array_of_series():
+    def patches():
+        series = np.array([[0, 1], [2, 5]])
+        return mne_rsa.searchlight(DATA.shape, spatial_radius=series, temporal_radius=1)
+
+    same(ours.rsa_array(DATA, MODELS, patches()), THEIRS["rsa_array"](DATA, MODELS, patches()))
+
+
 def test_data_without_time_and_without_space():
     flat = DATA[:, :, 0]
     for patches in (

@@ -1,10 +1,13 @@
 """Patches of a searchlight → the channels and windows of time of each place, as the kernels take them."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastrdm.interop.mne_rsa.peer import helper
 
 Index = NDArray[np.intp]
 # Bytes of RDMs that are computed together. Windows of the same channels share sums: they are parted only beyond the
@@ -53,23 +56,48 @@ class Places(NamedTuple):
                 yield self._replace(neighbours=chosen, windows=self.windows[start : start + step])
 
 
-def patch_list(patches: Any) -> PatchList:
-    """Return all patches of a generator."""
+def patch_list(patches: Any) -> Any:
+    """Return all patches of a generator; those of a searchlight over space and time are not listed."""
+    if _is_grid(patches):
+        return patches
     found = PatchList(patches)
     found.shape = getattr(patches, "shape", (-1,))
     return found
 
 
-def places_of(patches: Sequence[Any], shape: tuple[int, ...]) -> Places | None:
+def places_of(patches: Any, shape: tuple[int, ...]) -> Places | None:
     """Return the places of patches of data of a shape (items, ...); None if they take some items or nothing."""
     if not patches or len(shape) < 2:
         return None
+    if _is_grid(patches):
+        return _grid(patches, shape)
     if not all(isinstance(patch, tuple) and patch and _is_all(patch[0]) for patch in patches):
         return None
     try:
         places = _product(patches, shape) or _listed(patches, shape)
     except IndexError:
         return None
+    return places if places.least else None
+
+
+def _is_grid(patches: Any) -> bool:
+    """Whether patches are a searchlight over space and time."""
+    if type(patches) is not helper("searchlight", "searchlight"):
+        return False
+    return patches.spatial_radius is not None and patches.temporal_radius is not None
+
+
+def _grid(patches: Any, shape: tuple[int, ...]) -> Places | None:
+    """Return the places of a searchlight over space and time, from the patches of its first window."""
+    first = copy(patches)
+    first.time_centers = patches.time_centers[:1]
+    places = places_of(list(first), shape)
+    if places is None or places.windows is None:
+        return places_of(list(patches), shape)
+    radius = patches.temporal_radius
+    samples = np.arange(shape[-1])
+    windows = [samples[at - radius : at + radius + 1] for at in patches.time_centers]
+    places = places._replace(windows=windows)
     return places if places.least else None
 
 
