@@ -9,8 +9,8 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	$(BIN)/python -m models.study.demo
 
-# Distributed by file, so that fixtures of a file are made once.
-WORKERS ?= 2
+# Distributed by file, so that fixtures of a file are made once. Three, because tests also wait for processes that they start.
+WORKERS ?= 3
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 

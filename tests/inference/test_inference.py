@@ -217,7 +217,7 @@ EVALUATIONS = {
 @pytest.mark.parametrize("method", ["spearman", "rho-a", "corr", "cosine", "cosine_cov", "tau-a"])
 def test_the_same_draws_equal_rsatoolbox(monkeypatch, challenge_rdms, over, method):
     subjects, models = challenge_rdms
-    keep, n_draws = (92, 12) if method == "spearman" else (20, 5)
+    keep, n_draws = (40, 6) if method == "spearman" else (20, 5)
     subjects, models = (
         np.array([squareform(squareform(r)[:keep, :keep]) for r in rdms])
         for rdms in (subjects, models)
@@ -556,13 +556,9 @@ def test_a_frame_needs_pandas(monkeypatch):
 
 
 @pytest.mark.parametrize("method", reference.METHODS)
-@pytest.mark.parametrize("alternative", ["greater", "less", "two-sided"])
-def test_permutations_omit_nan_like_the_oracle(method, alternative):
+def test_permutations_omit_nan_like_the_oracle(method):
     subjects, models = data(n=5, n_subjects=3, n_models=3, times=2)
     subjects[1, 0, 2] = subjects[2, 1, [0, 5]] = models[0, 7] = np.nan
-    result = permutation_test(
-        subjects, models, protocol=protocol(method), alternative=alternative, nan_policy="omit"
-    )
     rows = subjects.reshape(-1, 10)
     first, second = np.triu_indices(5, 1)
     null = np.array(
@@ -573,11 +569,14 @@ def test_permutations_omit_nan_like_the_oracle(method, alternative):
             for order in random.all_permutations(5)
         ]
     )
-    turned = {"greater": null, "less": -null, "two-sided": np.abs(null)}[alternative]
-    np.testing.assert_allclose(result.estimate, null[0], atol=1e-12)
-    np.testing.assert_allclose(result.p, np.mean(turned >= turned[0] - 1e-9, axis=0))
-    highest = turned.max(axis=1, keepdims=True)
-    np.testing.assert_allclose(result.p_corrected, np.mean(highest >= turned[0] - 1e-9, axis=0))
+    for alternative, turned in (("greater", null), ("less", -null), ("two-sided", np.abs(null))):
+        result = permutation_test(
+            subjects, models, protocol=protocol(method), alternative=alternative, nan_policy="omit"
+        )
+        np.testing.assert_allclose(result.estimate, null[0], atol=1e-12)
+        np.testing.assert_allclose(result.p, np.mean(turned >= turned[0] - 1e-9, axis=0))
+        highest = turned.max(axis=1, keepdims=True)
+        np.testing.assert_allclose(result.p_corrected, np.mean(highest >= turned[0] - 1e-9, axis=0))
 
 
 def test_permutations_without_a_common_pair_count_as_extreme():

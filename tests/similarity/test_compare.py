@@ -219,7 +219,7 @@ def test_float32_and_strided_rdms(kernels, method):
 
 
 @methods
-def test_many_rdms_are_not_copied(kernels, method):
+def test_many_rdms_are_not_copied(method):
     a, b = rdms(3000, 4950, 1).astype(np.float32), rdms(2, 4950, 2)
     if method.startswith("tau"):
         a = a[:600]

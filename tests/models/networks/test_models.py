@@ -100,7 +100,7 @@ def test_inceptions_transform_their_input_as_with_published_weights(name):
     network = build(name, 10).eval()
     theirs = torchvisions(name, num_classes=10, transform_input=True).eval()
     theirs.load_state_dict(network.state_dict())
-    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(network(images), theirs(images), rtol=0, atol=0)
 
@@ -108,7 +108,7 @@ def test_inceptions_transform_their_input_as_with_published_weights(name):
 @pytest.mark.parametrize("name", INCEPTIONS)
 def test_inceptions_return_logits_in_training_and_freeze_their_heads(name):
     network = build(name, 10).train()
-    logits = network(torch.randn(2, 3, 224, 224))
+    logits = network(torch.randn(2, 3, 96, 96))
     assert logits.shape == (2, 10)
     logits.sum().backward()
     without = {key for key, value in network.named_parameters() if value.grad is None}
