@@ -27,7 +27,7 @@ from fastrdm.searchlight.blocks import (
 from fastrdm.searchlight.designs import Design, Options, design_of
 from fastrdm.searchlight.labelled import Axis, axis_of_models, leading_axes, with_leading
 from fastrdm.searchlight.places import Patches, movie_of, patches_of
-from fastrdm.similarity import NAN_POLICIES, Score, Target, check_values, compare
+from fastrdm.similarity import NAN_POLICIES, Score, Target, check_values, compare, compare_condensed
 
 Floats = NDArray[np.float64]
 
@@ -248,8 +248,11 @@ def _similarities(
     array, _ = in_order_of(array, models, "models", run.labels, square=False)
     rows = array[None] if array.ndim == 1 else array
     check_values(rows, "models", ("model", "pair"), nan_policy)
-    # An unknown similarity is refused, and constant models are named, before work starts.
-    compare(np.arange(n_pairs, dtype=np.float64), rows, similarity, nan_policy="omit")
+    # An unknown similarity is refused, and constant models are named, before work starts. Three conditions have as many
+    # pairs: an array may be their square RDM.
+    is_stack = n_pairs != run.patches.n_conditions or isinstance(models, (dict, list, tuple))
+    check = compare_condensed if is_stack else compare
+    check(np.arange(n_pairs, dtype=np.float64)[None], rows, similarity, nan_policy="omit")
     shape = (*run.lead, len(rows))
     result = result_of(out, shape)
     flat = result.reshape(-1, len(rows))
@@ -258,7 +261,7 @@ def _similarities(
     def use(places: NDArray[np.intp], rdms: Floats) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            flat[places] = compare(
+            flat[places] = compare_condensed(
                 rdms, rows, similarity, nan_policy=policy, n_threads=run.n_threads
             )
 

@@ -24,7 +24,7 @@ conditions that have these products; `shape_distances` (`procrustes`, `angular_d
 from fastrdm.similarity.alignment import cka
 from fastrdm.similarity.canonical import cca
 from fastrdm.similarity.ceiling import NoiseCeiling, TimeNoiseCeiling, noise_ceiling
-from fastrdm.similarity.comparison import compare, rank
+from fastrdm.similarity.comparison import compare, compare_condensed, rank
 from fastrdm.similarity.numerics import blocks_of, in_range
 from fastrdm.similarity.partial_comparison import partial_compare
 from fastrdm.similarity.parts import (
@@ -75,6 +75,7 @@ __all__ = [
     "check_values",
     "cka",
     "compare",
+    "compare_condensed",
     "held_out_ceilings",
     "in_range",
     "labelled_times",

@@ -17,10 +17,10 @@ from fastrdm._base import (
     with_names,
     with_values,
 )
-from fastrdm.similarity.coefficients import Mask
+from fastrdm.similarity.coefficients import Mask, Rows
 from fastrdm.similarity.device_sides import compare_on_device
 from fastrdm.similarity.numerics import Floats, blocks_of
-from fastrdm.similarity.shapes import as_condensed
+from fastrdm.similarity.shapes import as_condensed, with_contiguous_rows
 from fastrdm.similarity.sides import Side, check_policy, check_values, compare_sides
 from fastrdm.similarity.table import get_similarity
 from fastrdm.tensors import check_like, in_kind
@@ -153,16 +153,56 @@ def compare(
         )
     second, labels = in_order_of(second, rdms2, "rdms2", None, square=False)
     first, _ = in_order_of(first, rdms1, "rdms1", labels, square=False)
-    sides = (
-        Side(similarity, first, nan_policy, "rdms1", n_threads=n_threads),
-        Side(similarity, second, nan_policy, "rdms2", n_threads=n_threads),
+    similarities = compare_condensed(
+        first, second, method, nan_policy=nan_policy, n_threads=n_threads
     )
-    similarities, undefined = compare_sides(*sides)
-    if undefined.any():
-        warn_undefined(undefined, *sides)
     if like is None:
         return with_names(similarities, rdms1, rdms2, "rdm_1", "rdm_2")
     return in_kind(similarities, like)
+
+
+def compare_condensed(
+    rdms1: Rows,
+    rdms2: Rows,
+    method: str = "spearman",
+    *,
+    nan_policy: str = "raise",
+    n_threads: int | None = None,
+) -> Floats:
+    """Compare rows that are known to be condensed RDMs, as `compare`, which refuses what looks like one square RDM.
+
+    Parameters
+    ----------
+    rdms1, rdms2 : ndarray of float32 or float64, shape (n1, pairs) and (n2, pairs)
+        Condensed RDMs.
+    method, nan_policy, n_threads
+        As for `compare`.
+
+    Returns
+    -------
+    ndarray of float64, shape (n1, n2)
+        As from `compare`.
+
+    Raises
+    ------
+    ValueError
+        As from `compare`, for values, the method and the policy.
+
+    Warns
+    -----
+    RuntimeWarning
+        As `compare`, naming constant (zero) RDMs.
+    """
+    similarity = get_similarity(method)
+    check_policy(nan_policy)
+    first, second = (
+        Side(similarity, with_contiguous_rows(rdms), nan_policy, name, n_threads=n_threads)
+        for rdms, name in ((rdms1, "rdms1"), (rdms2, "rdms2"))
+    )
+    similarities, undefined = compare_sides(first, second)
+    if undefined.any():
+        warn_undefined(undefined, first, second)
+    return similarities
 
 
 def rank(rdms: ArrayLike, *, n_threads: int | None = None) -> Floats:

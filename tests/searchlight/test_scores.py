@@ -155,3 +155,23 @@ def test_targets_beside_rdms_are_refused(light):
     for mixed in ([target, target], {"V1": target, "model": models[0]}):
         with pytest.raises(TypeError, match="models holds Targets; pass one Target"):
             fastrdm.score_searchlight(data, neighbours, mixed)
+
+
+def test_as_many_places_as_pairs_are_not_taken_for_a_square_rdm():
+    data = np.zeros((4, 2, 3))
+    data[0, 0] = 1
+    models = np.random.default_rng(0).random((6, 6))
+    models = models + models.T - 2 * np.diag(np.diag(models))
+    windows = [[t] for t in (0, 0, 1, 1, 2, 2)]
+    scores = fastrdm.score_searchlight(data, [[0, 1]], models, "euclidean", windows=windows)
+    rdm = fastrdm.calc_rdm(data[:, :, 0], "euclidean")
+    expected = [fastrdm.compare(rdm, model)[0, 0] for model in models]
+    np.testing.assert_allclose(scores[0], np.tile(expected, (6, 1)), atol=1e-12)
+
+
+def test_an_array_for_three_conditions_may_be_their_square_rdm():
+    data = np.random.default_rng(1).random((3, 8))
+    square = fastrdm.square(fastrdm.calc_rdm(data))
+    with pytest.raises(ValueError, match="looks like one square RDM"):
+        fastrdm.score_searchlight(data, [[0, 1, 2]], square)
+    assert fastrdm.score_searchlight(data, [[0, 1, 2]], list(square)).shape == (1, 3)

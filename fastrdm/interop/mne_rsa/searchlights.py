@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastrdm.interop.mne_rsa.distances import METRICS, crossed_pairs, train_and_test
 from fastrdm.interop.mne_rsa.peer import helper
 from fastrdm.interop.mne_rsa.places import Places
-from fastrdm.interop.mne_rsa.similarities import SIMILARITIES, ModelRdms, not_square
+from fastrdm.interop.mne_rsa.similarities import SIMILARITIES, ModelRdms
 from fastrdm.searchlight import calc_rdm_searchlight, score_searchlight
 
 Floats = NDArray[np.float64]
@@ -101,21 +101,20 @@ def scores_of_places(
 def _scores(
     data: NDArray[Any], places: Places, models: ModelRdms, metric: str, progress: Progress | None
 ) -> Floats:
-    rows = not_square(models.rows)
     with warnings.catch_warnings():
         # NaN for constant RDMs, as in mne-rsa.
         warnings.simplefilter("ignore", RuntimeWarning)
         found = score_searchlight(
             data,
             places.neighbours,
-            rows,
+            list(models.rows),
             metric,
             str(models.method),
             windows=places.windows,
             nan_policy="omit" if models.ignore_nan else "raise",
             progress=progress,
         )
-    return np.asarray(found).reshape(-1, len(rows))[:, : len(models)]
+    return np.asarray(found).reshape(-1, len(models))
 
 
 def _rdms(data: NDArray[Any], places: Places, metric: str) -> Floats:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastrdm._base import warn_caller
 from fastrdm.interop.mne_rsa.peer import helper, original
-from fastrdm.similarity import compare
+from fastrdm.similarity import compare_condensed
 
 Floats = NDArray[np.float64]
 # Metric → method of `compare`.
@@ -129,8 +129,7 @@ class ModelRdms:
         with warnings.catch_warnings():
             # Constant RDMs are NaN, as in mne-rsa.
             warnings.simplefilter("ignore", RuntimeWarning)
-            found = compare(not_square(rdms), not_square(self.rows), method, nan_policy="omit")
-            return np.asarray(found)[: len(rdms), : len(self)]
+            return compare_condensed(rdms, self.rows, method, nan_policy="omit")
 
     def _pearson(self, rdms: Floats) -> Floats:
         """Return correlations of finite RDMs with all models, on the pairs that all models have."""
@@ -212,11 +211,6 @@ def _centred_parts(
         part = slice(first, first + step)
         values = rdms[part] if present.all() else rdms[part][:, present]
         yield part, values - values.mean(axis=1, keepdims=True)
-
-
-def not_square(rows: Floats) -> Floats:
-    """Return RDMs (n, pairs); with one more if n is the number of pairs, since `compare` takes no square RDM."""
-    return np.concatenate([rows, rows[:1]]) if len(rows) == rows.shape[1] else rows
 
 
 def _is_condensed(n_pairs: int) -> bool:
