@@ -74,6 +74,8 @@ def _refine(x: Floats, shift: Doubles, factor: Doubles, scale: float, out: Doubl
 @offered
 def _angle_rdm(x: Floats, centre: bool) -> Doubles:
     n, n_channels = x.shape
+    if n < 2:
+        return np.empty(0)
     means, constant, exact = _means(x)
     if not centre:
         exact = exact and np.max(np.abs(x)) <= SMALL
@@ -140,13 +142,19 @@ def cosine_rdm(x: Floats) -> Doubles:
 @offered
 def _squared_distances(x: Floats) -> Doubles:
     n = len(x)
+    if n < 2:
+        return np.empty(0)
     means, _, exact = _means(x)
     # One shift of all conditions changes no distance; the least depends on no order.
-    shift: Any = np.full(n, means[np.argmin(np.abs(means))]).astype(x.dtype)
+    least = np.inf
+    for mean in means:
+        if abs(mean) < abs(least):
+            least = mean
+    shift: Any = np.full(n, least if np.isfinite(least) else 0.0).astype(x.dtype)
     product, _ = _products(x, shift)
     norms = np.empty(n)
     for i in range(n):
-        norms[i] = product[i, i]
+        norms[i] = product[i, i] if np.isfinite(product[i, i]) else np.nan
     out = np.empty(n * (n - 1) // 2)
     near = 0.0 if exact else NEAR_DISTANCE
     if _distances(product, True, norms, norms, near, out, 0, n) > 0:
@@ -165,7 +173,7 @@ def sqeuclidean_rdm(x: Floats) -> Doubles:
     Returns
     -------
     ndarray of float64, shape (pairs,)
-        Exactly 0 for equal conditions; NaN for those with NaN or infinity.
+        Exactly 0 for equal conditions; NaN for pairs of one that has NaN, infinity or squares beyond its type.
     """
     out = _squared_distances(x)
     if x.itemsize == 8 and len(out) <= MAX_SEARCHED:

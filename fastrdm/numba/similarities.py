@@ -10,8 +10,8 @@ from fastrdm._kernels.numba.kendall import _concordance_of
 from fastrdm._kernels.numba.ranks import POSITION, _rank_row, extremes, similarity, sorted_entries
 from fastrdm.numba.common import Doubles, Floats, offered, settled
 
-# Means of subjects tie within this relative difference.
-TIES = 2.0**-40
+# Means of subjects tie within this relative difference: of float64 RDMs, and of float32 ones.
+TIES, FLOAT32_TIES = 2.0**-40, 2.0**-19
 
 
 @offered
@@ -278,7 +278,7 @@ def _pool(subjects: Floats, without: int) -> Doubles:
                 error += (total - (added - part)) + (x - part)
                 total = added
         out[k] = (total + error) / (n - (0 <= without < n))
-    return settled(out, TIES, False)
+    return settled(out, TIES if subjects.itemsize == 8 else FLOAT32_TIES, False)
 
 
 @offered
@@ -286,7 +286,7 @@ def noise_ceiling(subjects: Floats, compare: Callable[..., Any]) -> tuple[Double
     """Return the similarity of each subject to the mean RDM of the others, and of all; not squared.
 
     As `fastrdm.noise_ceiling` with ``pool="raw"`` and ``squared=False``; entries of a mean that differ by up to 2⁻⁴⁰ of
-    the larger one are equal.
+    the larger one (2⁻¹⁹ of float32 RDMs) are equal, for every `compare`.
 
     Parameters
     ----------

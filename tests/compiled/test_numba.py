@@ -59,6 +59,20 @@ def test_rdms_are_those_of_calc_rdm(method, dtype):
 
 
 @pytest.mark.parametrize("method", ["correlation", "sqeuclidean"])
+def test_pairs_of_conditions_with_nan_or_infinity_alone_are_nan(method):
+    function = getattr(jitted, f"{method}_rdm")
+    x = np.random.default_rng(0).standard_normal((6, 30))
+    whole = function(x)
+    x[1, 3], x[4, 7] = np.nan, np.inf
+    first, second = np.triu_indices(6, 1)
+    lacking = np.isin(first, (1, 4)) | np.isin(second, (1, 4))
+    found = function(x)
+    np.testing.assert_array_equal(np.isnan(found), lacking)
+    np.testing.assert_allclose(found[~lacking], whole[~lacking], rtol=1e-12)
+    assert function(x[:0]).shape == function(x[:1]).shape == (0,)
+
+
+@pytest.mark.parametrize("method", ["correlation", "sqeuclidean"])
 def test_integers_have_the_ties_of_calc_rdm(method):
     for x in [*layers("float32")][3:4]:
         found = getattr(jitted, f"{method}_rdm")(x)
@@ -107,6 +121,11 @@ def test_noise_ceilings_are_those_of_the_function_for_python(method):
     expected = fastrdm.noise_ceiling(subjects, method, squared=False)
     np.testing.assert_allclose(lower, expected.lower_per_subject, atol=1e-14)
     np.testing.assert_allclose(upper, expected.upper_per_subject, atol=1e-14)
+    if method == "spearman":
+        narrow = subjects.astype(np.float32)
+        lower, _ = jitted.noise_ceiling(narrow, jitted.spearman)
+        expected = fastrdm.noise_ceiling(narrow, squared=False)
+        np.testing.assert_allclose(lower, expected.lower_per_subject, atol=1e-14)
     with pytest.raises(ValueError, match="at least two subjects"):
         jitted.noise_ceiling(subjects[:1], SIMILARITIES[method])
 
