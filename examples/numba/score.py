@@ -2,12 +2,15 @@
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from fastrdm.numba import correlation_rdm, noise_ceiling, spearman
 
+Doubles = NDArray[np.float64]
 
-@numba.njit(parallel=True)
-def score_mixtures(first, second, subjects, weights):
+
+@numba.njit(parallel=True)  # type: ignore[untyped-decorator]
+def score_mixtures(first: Doubles, second: Doubles, subjects: Doubles, weights: Doubles) -> Doubles:
     """Return the mean Spearman's ρ over subjects of each mixture's RDM."""
     out = np.empty(len(weights))
     for k in numba.prange(len(weights)):
@@ -19,7 +22,7 @@ def score_mixtures(first, second, subjects, weights):
     return out
 
 
-def main():
+def main() -> None:
     """Make two layers and three subjects up, who have a third of the second layer, and print the scores."""
     rng = np.random.default_rng(0)
     first, second = rng.standard_normal((2, 20, 400))

@@ -9,6 +9,7 @@ import pytest
 
 from fastrdm._kernels import dispatch
 from fastrdm.cli import formulas, main
+from fastrdm.cli.diagnosis import FAILS, WORKS, Finding
 from fastrdm.cli.plain_check import Check
 
 OPTIONAL = ("rich", "h5py", "PIL", "onnx", "onnxruntime", "torch", "pandas", "matplotlib", "shtab")
@@ -43,7 +44,7 @@ def test_it_needs_no_extra():
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({OPTIONAL!r}))\n"
         "from fastrdm.cli import main\n"
-        "sys.exit(main(['selftest', '--json']))"
+        "sys.exit(main(['selftest', '--all', '--json']))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
@@ -55,15 +56,29 @@ def test_it_needs_no_extra():
     assert names == {*(f"cpp {isa}" for isa in dispatch.active().module.isas()), "numba native"}
 
 
+def test_numbas_kernels_are_tested_where_they_are_in_use(monkeypatch, capsys):
+    tested = []
+
+    def found(name, isa):
+        tested.append(name)
+        return Finding("kernels", name, WORKS, "")
+
+    monkeypatch.setattr("fastrdm.cli.diagnosis._compared", found)
+    monkeypatch.setenv("FASTRDM_KERNELS", "cpp")
+    assert main(["selftest"]) == 0 and set(tested) == {"cpp"}
+    assert "tested by: fastrdm selftest --all" in capsys.readouterr().out
+    monkeypatch.setenv("FASTRDM_KERNELS", "numba")
+    assert main(["selftest"]) == 0 and set(tested) == {"cpp", "numba"}
+    assert "--all" not in capsys.readouterr().out
+
+
 def test_a_choice_that_is_impossible_ends_with_status_1(monkeypatch, capsys):
     monkeypatch.setattr("fastrdm.cli.diagnosis._kernel_sets", lambda test: iter(()))
     assert main(["selftest"]) == 0
     capsys.readouterr()
     monkeypatch.undo()
-    from fastrdm.cli.diagnosis import FAILS, Finding
-
     broken = Finding("kernels", "cpp avx2", FAILS, "rank differs from NumPy by 1")
-    monkeypatch.setattr("fastrdm.cli.diagnosis.test_kernels", lambda: [broken])
+    monkeypatch.setattr("fastrdm.cli.diagnosis.test_kernels", lambda numba: [broken])
     assert main(["selftest"]) == 1
     out, _ = capsys.readouterr()
     assert "rank differs" in out and "1 test failed: cpp avx2" in out

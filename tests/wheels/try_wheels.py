@@ -88,6 +88,7 @@ def try_wheel(python, version, wheel):
             str(wheel),
         )
         inside("python -m fastrdm selftest", "-m", "fastrdm", "selftest")
+        inside("with numba's kernels", "-m", "fastrdm", "selftest", "--all")
         needed = (
             "hypothesis",
             "pytest",
