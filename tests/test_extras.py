@@ -25,7 +25,9 @@ def requirements():
     for path in sorted([*ROOT.glob("fastrdm/**/*.py"), *ROOT.glob("models/**/*.py")]):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "require":
-                module, extra = (getattr(each, "value", None) for each in node.args[:2])
+                module, extra = (
+                    each.value if isinstance(each, ast.Constant) else None for each in node.args[:2]
+                )
                 if extra is not None:
                     yield module, extra, f"{path.relative_to(ROOT)}:{node.lineno}"
 
