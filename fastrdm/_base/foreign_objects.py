@@ -1,4 +1,4 @@
-"""Objects of other libraries that are no arrays, and what of them to pass in their place."""
+"""Objects of fastrdm and other libraries that are no arrays, and what of them to pass in their place."""
 
 import os
 from typing import Any

@@ -59,34 +59,17 @@ def findings() -> Iterator[list[Finding]]:
 
 
 def uses_numba() -> bool:
-    """Return whether numba's kernels are in use, or would be: there are no others, or the environment asks for them."""
-    missing = importlib.util.find_spec("fastrdm._kernels._core") is None
-    return missing or os.environ.get("FASTRDM_KERNELS") == "numba"
+    """Return whether numba's kernels are in use."""
+    return not _choice_error() and kernels().name == "numba"
 
 
 def test_kernels(numba: bool) -> list[Finding]:
     """Return the results of kernel sets, with numba's or without, compared with plain formulas."""
     with ThreadPoolExecutor(max(1, min(4, n_processors()))) as pool:
         # numba's takes longest, because it compiles.
-        sets = [*_kernel_sets(_compared)]
-        tests = [pool.submit(test) for test in reversed(sets if numba else sets[:-1])]
+        sets = [*_kernel_sets("selftest", numba=numba)]
+        tests = [pool.submit(test) for test in reversed(sets)]
         return [each.result() for each in reversed(tests)]
-
-
-def _compared(name: str, isa: str) -> Finding:
-    """Compare a kernel set with plain formulas; numba's by parts side by side: a process compiles on one thread."""
-    from fastrdm.cli.formulas import CHECKS
-
-    shares = [[part] for part in CHECKS] if name == "numba" else [[*CHECKS]]
-    with ThreadPoolExecutor(len(shares)) as pool:
-        run = partial(_run, "selftest", FASTRDM_KERNELS=name, FASTRDM_ISA=isa)
-        answers = list(pool.map(lambda share: run(*share), shares))
-    answer = next((each for each in answers if "found" not in each), None)
-    if answer is None:
-        results = sum(each["found"]["results"] for each in answers)
-        error = max(each["found"]["error"] for each in answers)
-        answer = {"found": f"{results} results agree with NumPy (largest difference {error:.1g})"}
-    return _finding("kernels", f"{name} {isa}", answer, None)
 
 
 def _run(trial: str, *arguments: str, **variables: str) -> dict[str, Any]:
@@ -135,19 +118,17 @@ def _finding(group: str, name: str, answer: Mapping[str, Any], install: str | No
     return Finding(group, name, FAILS, answer["error"])
 
 
-def _kernel_sets(
-    test: Callable[[str, str], Finding] | None = None,
-) -> Iterator[Callable[[], Finding]]:
+def _kernel_sets(trial: str = "kernels", *, numba: bool = True) -> Iterator[Callable[[], Finding]]:
     """Test the choice of the environment variables, if it is impossible, and the kernels of every instruction set."""
-    test = test or _kernel_set
     if error := _choice_error():
         yield partial(Finding, "kernels", "choice", FAILS, error)
     if importlib.util.find_spec("fastrdm._kernels._core") is None:
         detail = "not compiled when fastrdm was installed; numba's are slower"
         yield partial(Finding, "kernels", "cpp", NOT_INSTALLED, detail, _COMPILER)
     else:
-        yield from (partial(test, "cpp", isa) for isa in _isas())
-    yield partial(test, "numba", "native")
+        yield from (partial(_kernel_set, "cpp", isa, trial) for isa in _isas())
+    if numba:
+        yield partial(_kernel_set, "numba", "native", trial)
 
 
 def _choice_error() -> str:
@@ -167,8 +148,8 @@ def _isas() -> tuple[str, ...]:
     return tuple(core.isas())
 
 
-def _kernel_set(name: str, isa: str) -> Finding:
-    answer = _run("kernels", FASTRDM_KERNELS=name, FASTRDM_ISA=isa)
+def _kernel_set(name: str, isa: str, trial: str = "kernels") -> Finding:
+    answer = _run(trial, FASTRDM_KERNELS=name, FASTRDM_ISA=isa)
     return _finding("kernels", f"{name} {isa}", answer, None)
 
 

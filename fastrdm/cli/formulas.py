@@ -1,6 +1,5 @@
 """The formulas of RDMs, similarities and noise ceilings in plain NumPy, with which `selftest` compares."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,17 +7,18 @@ import numpy as np
 from fastrdm.cli.plain_check import Check
 
 
-def _rdms(thorough: bool) -> list[Check]:
-    """Return RDMs that the public functions find and that the formulas give; the thorough ones take longer to jit."""
+def checks(thorough: bool) -> list[Check]:
+    """Return what the public functions find and what the formulas give; the thorough ones take longer to jit."""
     rng = np.random.default_rng(7)
     x = rng.standard_normal((14, 333))
-    found = _rdms_of(x.astype(np.float32), 2e-6, thorough)
-    if thorough:
-        found += [*_rdms_of(x, 1e-9, thorough), _searchlight(rng.standard_normal((9, 6, 20)))]
-    return found
+    found = [*_rdms(x.astype(np.float32), 2e-6, thorough), *_rdms(x, 1e-9, thorough)]
+    # With ties.
+    models, subjects = (rng.integers(0, 30, (n, 91)).astype(np.float64) for n in (3, 5))
+    found += [*_similarities(models, subjects, thorough), _ceiling(subjects)]
+    return [*found, _searchlight(rng.standard_normal((9, 6, 20)))] if thorough else found
 
 
-def _rdms_of(x: Any, within: float, thorough: bool) -> list[Check]:
+def _rdms(x: Any, within: float, thorough: bool) -> list[Check]:
     from fastrdm.rdm import calc_rdm
 
     rows = x.astype(np.float64)
@@ -69,31 +69,19 @@ def _searchlight(data: Any) -> Check:
     return Check("calc_rdm_searchlight, correlation", found, np.array(expected), 1e-9)
 
 
-def _rank_correlations(thorough: bool) -> list[Check]:
-    models, subjects = _integers()
-    formulas: dict[str, Any] = {"spearman": _spearman}
+def _similarities(models: Any, subjects: Any, thorough: bool) -> list[Check]:
+    from fastrdm.similarity import compare
+
+    formulas: dict[str, Any] = {
+        "spearman": _spearman,
+        "tau-b": lambda a, b: _tau(a, b, without_ties=True),
+    }
     if thorough:
         formulas |= {
             "corr": lambda a, b: np.corrcoef(a, b)[0, 1],
             "cosine": lambda a, b: a @ b / np.sqrt((a @ a) * (b @ b)),
+            "tau-a": lambda a, b: _tau(a, b, without_ties=False),
         }
-    return [*_similarities(models, subjects, formulas), _ceiling(subjects)]
-
-
-def _kendall(thorough: bool) -> list[Check]:
-    formulas = {"tau-b": lambda a, b: _tau(a, b, True), "tau-a": lambda a, b: _tau(a, b, False)}
-    return _similarities(*_integers(), formulas) if thorough else []
-
-
-def _integers() -> tuple[Any, Any]:
-    """Return RDMs of models and of subjects, with ties."""
-    rng = np.random.default_rng(7)
-    return rng.integers(0, 30, (3, 91)).astype(float), rng.integers(0, 30, (5, 91)).astype(float)
-
-
-def _similarities(models: Any, subjects: Any, formulas: Mapping[str, Any]) -> list[Check]:
-    from fastrdm.similarity import compare
-
     return [
         Check(
             f"compare, {method}",
@@ -116,7 +104,7 @@ def _spearman(a: Any, b: Any) -> float:
     return float(np.corrcoef(average_ranks(np.stack([a, b])))[0, 1])
 
 
-def _tau(a: Any, b: Any, without_ties: bool) -> float:
+def _tau(a: Any, b: Any, *, without_ties: bool) -> float:
     i, j = np.triu_indices(len(a), 1)
     of_a, of_b = np.sign(a[i] - a[j]), np.sign(b[i] - b[j])
     n_pairs = np.sqrt((of_a**2).sum() * (of_b**2).sum()) if without_ties else len(i)
@@ -135,11 +123,3 @@ def _ceiling(subjects: Any) -> Check:
     return Check(
         "noise_ceiling", np.array([found.lower, found.upper]), np.array([lower, upper]), 1e-9
     )
-
-
-#: Part of the kernels → its checks, thorough or not.
-CHECKS: Mapping[str, Callable[[bool], list[Check]]] = {
-    "products": _rdms,
-    "ranks": _rank_correlations,
-    "concordance": _kendall,
-}

@@ -1,4 +1,4 @@
-"""A value that fastrdm has computed, beside the one that plain NumPy give."""
+"""A value that fastrdm has computed, beside the one that plain NumPy gives."""
 
 from dataclasses import dataclass
 from typing import Any

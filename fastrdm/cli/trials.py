@@ -35,85 +35,42 @@ def main(argv: Sequence[str]) -> None:
 
 def _kernel_results() -> str:
     """Compare products, ranks and similarities with NumPy."""
-    error = max(compared() for compared in _PARTS.values())
-    return f"agrees with NumPy (largest relative difference {error:.1g})"
-
-
-def _products() -> float:
-    """Return by how much products differ, relative to the lengths of the rows."""
     from fastrdm import _kernels
+    from fastrdm.cli.formulas import average_ranks
 
     rng = np.random.default_rng(0)
     error = 0.0
-    # numba compiles for each type, for seconds.
-    for kind in (np.float32, np.float64) if _is_compiled() else (np.float32,):
+    for kind in (np.float32, np.float64):
         rows = rng.standard_normal((13, 1601)).astype(kind)
         exact = rows.astype(np.float64) @ rows.astype(np.float64).T
         lengths = np.sqrt(np.outer(exact.diagonal(), exact.diagonal()))
         error = max(error, float(np.abs((_kernels.gram(rows)[0] - exact) / lengths).max()))
-    return _checked(error)
-
-
-def _ranks() -> float:
-    """Compare ranks, which are exact; return by how much Spearman's coefficients differ."""
-    from fastrdm import _kernels
-
-    rdms, ranks = _rdms_and_ranks()
+    # With ties.
+    rdms = rng.integers(0, 40, (3, 78)).astype(np.float64)
+    ranks = average_ranks(rdms)
     _check_equal("ranks", _kernels.rank(rdms), ranks)
-    spearman = _kernels.rank_similarities(rdms, _kernels.centred_ranks(rdms))
-    return _checked(float(np.abs(spearman - np.corrcoef(ranks)).max()))
-
-
-def _counts() -> float:
-    """Compare concordant and untied pairs."""
-    from fastrdm import _kernels
-
-    rdms, ranks = _rdms_and_ranks()
     signs = np.sign(rdms[:, :, None] - rdms[:, None]).reshape(3, -1).astype(int)
     found, untied, _ = _kernels.concordance(ranks, ranks)
     _check_equal("concordant pairs", found, signs @ signs.T // 2)
     _check_equal("untied pairs", untied, np.abs(signs).sum(axis=1) // 2)
-    return 0.0
-
-
-def _rdms_and_ranks() -> tuple[Any, Any]:
-    from fastrdm.cli.formulas import average_ranks
-
-    # With ties.
-    rdms = np.random.default_rng(0).integers(0, 40, (3, 78)).astype(np.float64)
-    return rdms, average_ranks(rdms)
-
-
-def _is_compiled() -> bool:
-    from fastrdm import _kernels
-
-    return _kernels.kernels().name == "cpp"
-
-
-def _checked(error: float) -> float:
+    prepared = _kernels.centred_ranks(rdms)
+    spearman = _kernels.rank_similarities(rdms, prepared)
+    error = max(error, float(np.abs(spearman - np.corrcoef(ranks)).max()))
     if not error <= _TOLERANCE:
         raise ValueError(f"a result differs from NumPy's by {error:.2g}")
-    return error
+    return f"agrees with NumPy (largest relative difference {error:.1g})"
 
 
-#: Part of the kernels → its comparison. No kernel is used by two parts.
-_PARTS: Mapping[str, Callable[[], float]] = {
-    "products": _products,
-    "ranks": _ranks,
-    "concordance": _counts,
-}
+def _selftest() -> str:
+    """Compare the kernels, and the public functions that use them, with NumPy."""
+    from fastrdm import _kernels
+    from fastrdm.cli.formulas import checks
 
-
-def _selftest(*parts: str) -> dict[str, float]:
-    """Compare the kernels of these parts, and the public functions that use them, with NumPy."""
-    from fastrdm.cli.formulas import CHECKS
-
-    thorough = _is_compiled()
-    errors = []
-    for part in parts:
-        errors.append(_PARTS[part]())
-        errors += [check.error() for check in CHECKS[part](thorough)]
-    return {"results": len(errors), "error": max(errors)}
+    _kernel_results()
+    # numba compiles each kernel that is used.
+    all_checks = checks(thorough=_kernels.kernels().name == "cpp")
+    error = max(check.error() for check in all_checks)
+    return f"{len(all_checks)} results agree with NumPy (largest difference {error:.1g})"
 
 
 def _check_equal(what: str, found: Any, expected: Any) -> None:

@@ -4,8 +4,9 @@ In come data (conditions, channels) and the channels of each centre; out go an R
 models, for which no RDMs are kept.
 
 Read `rdms` first (`calc_rdm_searchlight`, `calc_rdm_movie`), then `scores`, which compares each RDM with models and
-drops it. `places` checks data and neighbourhoods, and brings them into the kernels' order; `blocks` computes RDMs of
-some places at a time.
+drops it. `places` checks data and neighbourhoods, and brings them into the kernels' order; `designs` adds the folds and
+the noise that a method needs. `computers` computes RDMs of some places at a time, which `blocks` chooses, and
+`labelled` gives results the labels of data.
 
 The channels of each centre are `neighbourhoods`. `volumes` has those of voxels, and brings images to data and values
 to images, with `masks` from arrays, images and maskers; `surfaces` has those of vertices, and `sensors` those of

@@ -1,4 +1,4 @@
-"""RDMs of many places, block by block."""
+"""Many places, block by block: which are computed together, and where results go."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrdm._base import format_bytes, parse_bytes, warn_caller
-from fastrdm._kernels import searchlight, sliding_searchlight
 from fastrdm.searchlight.places import Patches
 
 Progress = Callable[[int, int], Any]
@@ -47,50 +46,6 @@ def blocks_of(patches: Patches, max_memory: int | str | None, n_threads: int) ->
             yield Block(
                 slice(first, min(n, first + together)), slice(start, min(n_windows, start + width))
             )
-
-
-class Computer:
-    """Computes the RDMs of blocks of places."""
-
-    def __init__(self, patches: Patches, method: str, n_threads: int | None) -> None:
-        self.patches, self.method, self.n_threads = patches, method, n_threads
-        self.whole = _is_whole(patches)
-        self.row_shift = None
-        if method in ("euclidean", "sqeuclidean"):
-            # One shift of all conditions changes no distance.
-            means = patches.rows.mean(axis=1, dtype=np.float64)
-            self.row_shift = np.rint(means) if self.whole else means
-
-    def fill(self, out: NDArray[np.float64], block: Block) -> None:
-        """Write the RDMs of a block to (places, pairs)."""
-        patches = self.patches
-        channels = patches.centres.part(block.centres)
-        options: dict[str, Any] = {"whole": self.whole, "row_shift": self.row_shift}
-        if patches.slide is not None and self.method != "spearman":
-            starts, width = patches.slide
-            windows = starts[block.windows], width, int(starts[0])
-            sliding_searchlight(
-                patches.rows, channels, patches.n_samples, windows, self.method, out, self.n_threads, **options
-            )  # fmt: skip
-            return
-        if patches.windows is None:
-            samples = np.arange(patches.n_samples), np.array([0, patches.n_samples])
-        else:
-            samples = patches.windows.part(block.windows)
-        searchlight(
-            patches.rows, channels, patches.n_samples, samples, self.method, out, self.n_threads, **options
-        )  # fmt: skip
-
-
-def _is_whole(patches: Patches) -> bool:
-    """Whether all numbers are integers, so small that all products and their sums are exact."""
-    rows = patches.rows
-    low, high = float(rows.min()), float(rows.max())
-    if patches.largest * max(high, -low, high - low) > np.sqrt(2.0**53):
-        return False
-    step = max(1, _LEAST // rows[:1].nbytes)
-    blocks = (rows[k : k + step] for k in range(0, len(rows), step))
-    return all(np.array_equal(block, np.rint(block)) for block in blocks)
 
 
 def warn_missing(missing: int, total: int, what: str) -> None:

@@ -1,19 +1,13 @@
 """What a method needs beside data: folds, whose averages are compared, and noise, which is whitened in each place."""
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastrdm._base import CONDITIONS, ConditionNames, Labels, condition_names, labels_of
-from fastrdm._kernels import cross, n_processors
 from fastrdm.rdm import (
     Folds,
     Member,
-    Precision,
-    Residuals,
     aligned,
     check_fold_orders,
     check_options,
@@ -21,12 +15,8 @@ from fastrdm.rdm import (
     method_named,
     noises_of,
 )
-from fastrdm.searchlight.blocks import Block, Computer
-from fastrdm.searchlight.places import Index, Lists, Patches, Rows
-
-Noise = Precision | Residuals
-# The methods of whitened, or cross-validated, patterns.
-_PLAIN = {"mahalanobis": "euclidean", "crossnobis": "sqeuclidean"}
+from fastrdm.searchlight.computers import Computer, Crossed, Noise, Whitened
+from fastrdm.searchlight.places import Patches, Rows
 
 
 class Options(NamedTuple):
@@ -52,76 +42,13 @@ class Design(NamedTuple):
     folds: tuple[Rows, ...] = ()
     noise: Noise | None = None
 
-    def computer(self, n_threads: int | None) -> "Computer | Crossed | Whitened":
+    def computer(self, n_threads: int | None) -> Computer | Crossed | Whitened:
         """Return what computes the RDMs of blocks of places."""
         if self.noise is not None:
-            return Whitened(self, self.noise, n_threads)
+            return Whitened(self.patches, self.folds, self.method, self.noise, n_threads)
         if self.folds:
             return Crossed(self.patches, self.folds, n_threads)
         return Computer(self.patches, self.method, n_threads)
-
-
-class Crossed:
-    """Computes cross-validated distances: those of the folds' sum less those of each fold, over folds (folds − 1)."""
-
-    def __init__(self, patches: Patches, folds: Iterable[Rows], n_threads: int | None) -> None:
-        self.whole = Computer(patches, "sqeuclidean", n_threads)
-        self.folds = [
-            Computer(patches._replace(rows=rows), "sqeuclidean", n_threads) for rows in folds
-        ]
-
-    def fill(self, out: NDArray[np.float64], block: Block) -> None:
-        """Write the RDMs of a block to (places, pairs)."""
-        self.whole.fill(out, block)
-        one = np.empty_like(out)
-        for fold in self.folds:
-            fold.fill(one, block)
-            out -= one
-        out /= len(self.folds) * (len(self.folds) - 1)
-
-
-class Whitened:
-    """Computes distances of patterns whose noise is whitened in each place, with the covariance of its channels."""
-
-    def __init__(self, design: Design, noise: Noise, n_threads: int | None) -> None:
-        self.design, self.noise = design, noise
-        self.n_threads = n_threads or n_processors()
-
-    def fill(self, out: NDArray[np.float64], block: Block) -> None:
-        """Write the RDMs of a block to (places, pairs)."""
-        places = range(block.centres.start, block.centres.stop)
-        parts = out.reshape(len(places), -1, out.shape[1])
-        with ThreadPoolExecutor(min(self.n_threads, len(places))) as pool:
-            for _ in pool.map(lambda k, part: self._fill(part, k, block.windows), places, parts):
-                pass
-
-    def _fill(self, out: NDArray[np.float64], place: int, windows: slice) -> None:
-        patches = self.design.patches
-        channels = np.asarray(patches.centres.lists[place], np.intp)
-        try:
-            filters = self.noise.some(channels).filters
-        except ValueError as error:
-            raise ValueError(f"neighbours[{place}], {len(channels)} channels: {error}") from None
-        whole, *folds = (
-            _whitened(rows, channels, patches.n_samples, filters)
-            for rows in (patches.rows, *self.design.folds)
-        )
-        here = patches._replace(
-            rows=whole, centres=Lists([np.arange(len(channels))], np.array([0, len(channels)]))
-        )
-        if folds:
-            computer: Computer | Crossed = Crossed(here, folds, 1)
-        else:
-            computer = Computer(here, _PLAIN[self.design.method], 1)
-        computer.fill(out, Block(slice(0, 1), windows))
-
-
-def _whitened(rows: Rows, channels: Index, n_samples: int, filters: NDArray[np.float64]) -> Rows:
-    """Return the rows of some channels, (channels × samples, conditions), with their noise whitened."""
-    n = rows.shape[1]
-    some = rows.reshape(-1, n_samples * n)[channels]
-    white = cross(np.ascontiguousarray(some.T, np.float64), filters, 1)
-    return np.ascontiguousarray(white.T).reshape(-1, n)
 
 
 def design_of(data: Any, patches: Patches, method: str, options: Options) -> Design:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def test_a_wrong_result_is_named():
 
 
 def test_the_functions_agree_with_the_formulas():
-    checks = [check for part in formulas.CHECKS.values() for check in part(True)]
+    checks = formulas.checks(thorough=True)
     assert len({check.what for check in checks}) == len(checks) >= 20
     assert all(check.error() <= check.within for check in checks)
 
@@ -35,7 +36,7 @@ def test_the_functions_agree_with_the_formulas():
 def test_a_wrong_formula_is_found(monkeypatch):
     monkeypatch.setattr("fastrdm.similarity.compare", lambda a, b, method: np.zeros((3, 5)))
     with pytest.raises(ValueError, match="compare, spearman differs"):
-        for check in formulas.CHECKS["ranks"](False):
+        for check in formulas.checks(thorough=False):
             check.error()
 
 
@@ -56,24 +57,24 @@ def test_it_needs_no_extra():
     assert names == {*(f"cpp {isa}" for isa in dispatch.active().module.isas()), "numba native"}
 
 
-def test_numbas_kernels_are_tested_where_they_are_in_use(monkeypatch, capsys):
-    tested = []
+@pytest.mark.parametrize("name", ["cpp", "numba"])
+def test_numbas_kernels_are_tested_where_they_are_in_use(monkeypatch, capsys, name):
+    tested = set()
 
-    def found(name, isa):
-        tested.append(name)
+    def found(name, isa, trial):
+        tested.add(name)
         return Finding("kernels", name, WORKS, "")
 
-    monkeypatch.setattr("fastrdm.cli.diagnosis._compared", found)
-    monkeypatch.setenv("FASTRDM_KERNELS", "cpp")
-    assert main(["selftest"]) == 0 and set(tested) == {"cpp"}
-    assert "tested by: fastrdm selftest --all" in capsys.readouterr().out
-    monkeypatch.setenv("FASTRDM_KERNELS", "numba")
-    assert main(["selftest"]) == 0 and set(tested) == {"cpp", "numba"}
-    assert "--all" not in capsys.readouterr().out
+    monkeypatch.setattr("fastrdm.cli.diagnosis._kernel_set", found)
+    info = replace(dispatch.kernels(), name=name)
+    monkeypatch.setattr("fastrdm.cli.diagnosis.kernels", lambda: info)
+    assert main(["selftest"]) == 0
+    assert tested == {"cpp", name}
+    assert ("fastrdm selftest --all" in capsys.readouterr().out) == (name == "cpp")
 
 
 def test_a_choice_that_is_impossible_ends_with_status_1(monkeypatch, capsys):
-    monkeypatch.setattr("fastrdm.cli.diagnosis._kernel_sets", lambda test: iter(()))
+    monkeypatch.setattr("fastrdm.cli.diagnosis._kernel_sets", lambda trial, numba: iter(()))
     assert main(["selftest"]) == 0
     capsys.readouterr()
     monkeypatch.undo()

@@ -60,8 +60,9 @@ using SmallValues = Index(const double* product, Index n, Index ld, Form form, c
                           double* out);
 
 // Windows of `width` samples from each start, in rising order, which all contain the sample before `middle` or begin there. Rows are packed in panels
-// of Isa::panel conditions: number i of row k is packed[(i / panel * n_rows + k) * panel + i % panel], with zeros from n on up to ld, a multiple of
-// kRowLength; there are `channels` rows for each sample from `first` on. `scale` is (windows, ld), as the form wants, and so are `sums`, or null.
+// of Isa::panel conditions: number i of row k is packed[(i / panel * n_rows + k) * panel + i % panel], with zeros from n to the end of its panel; ld
+// is a multiple of kRowLength; there are `channels` rows for each sample from `first` on. `scale` is (windows, ld), as the form wants, and so are
+// `sums`, or null.
 struct Slide {
   const double* packed;
   Index n, ld, n_rows, channels, first, middle, width;

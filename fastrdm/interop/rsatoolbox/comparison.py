@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrdm import similarity
+from fastrdm._base import as_floats
 from fastrdm.interop.rsatoolbox.originals import original
 from fastrdm.interop.rsatoolbox.second_moments import bures, centred_moments, cosines, whitened
+from fastrdm.similarity import compare_condensed
 
 Doubles = NDArray[np.float64]
 _COMPARE = "rdm.compare"
@@ -173,20 +174,9 @@ def _similarities(
     out = np.full((len(a), len(b)), fill)
     if first.any() and second.any():
         policy = "raise" if pairs.all() else "omit"
-        found = [
-            [
-                similarity.compare(rows, others, method, nan_policy=policy)
-                for others in _parts(b[second])
-            ]
-            for rows in _parts(a[first])
-        ]
-        out[np.ix_(first, second)] = np.block(found)
+        sides = as_floats(a[first], "rdm1"), as_floats(b[second], "rdm2")
+        out[np.ix_(first, second)] = compare_condensed(*sides, method, nan_policy=policy)
     return out
-
-
-def _parts(rows: NDArray[Any]) -> list[NDArray[Any]]:
-    """Return RDMs in parts that are not as many as their pairs, as one square RDM would be."""
-    return [rows[:1], rows[1:]] if len(rows) == rows.shape[1] else [rows]
 
 
 def _defined(rows: NDArray[Any], method: str) -> NDArray[np.bool_]:
